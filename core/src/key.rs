@@ -1,0 +1,211 @@
+//! Secrets and what is derived from them. Every derivation is BLAKE3's `derive_key` under a context of its own, so
+//! that no two uses can ever share a key.
+
+use std::fmt;
+
+use ed25519_dalek::SigningKey;
+use zeroize::{Zeroize, ZeroizeOnDrop};
+
+use crate::id::{DeviceId, IdentityId, PeerId, VolumeId};
+
+/// 32 secret bytes that never show in logs and are wiped when dropped.
+#[derive(Clone, PartialEq, Eq, Zeroize, ZeroizeOnDrop)]
+pub struct Secret([u8; 32]);
+
+impl Secret {
+    /// Wraps secret bytes.
+    pub fn new(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// The bytes, for sealing into a keystore or keying a cipher.
+    pub fn expose(&self) -> &[u8; 32] {
+        &self.0
+    }
+
+    /// Derives a secret for one purpose from this one and public `parts`. Parts are length-prefixed, so no two lists
+    /// of parts run together.
+    fn derive(&self, context: &str, parts: &[&[u8]]) -> Self {
+        let mut hasher = blake3::Hasher::new_derive_key(context);
+        hasher.update(&self.0);
+        for part in parts {
+            hasher.update(&(part.len() as u64).to_be_bytes());
+            hasher.update(part);
+        }
+        Self(*hasher.finalize().as_bytes())
+    }
+
+    fn signing_key(&self) -> SigningKey {
+        SigningKey::from_bytes(&self.0)
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(..)")
+    }
+}
+
+impl<C> minicbor::Encode<C> for Secret {
+    fn encode<W: minicbor::encode::Write>(
+        &self,
+        e: &mut minicbor::Encoder<W>,
+        _: &mut C,
+    ) -> Result<(), minicbor::encode::Error<W::Error>> {
+        e.bytes(&self.0)?.ok()
+    }
+}
+
+impl<'b, C> minicbor::Decode<'b, C> for Secret {
+    fn decode(d: &mut minicbor::Decoder<'b>, _: &mut C) -> Result<Self, minicbor::decode::Error> {
+        let bytes = d.bytes()?;
+        bytes.try_into().map(Self).map_err(|_| minicbor::decode::Error::message("wrong length for a secret"))
+    }
+}
+
+/// The keys of a person: what the keystore keeps.
+#[derive(Clone, Debug)]
+pub struct IdentityKeys(Secret);
+
+impl IdentityKeys {
+    /// From the seed that the keystore holds.
+    pub fn new(seed: Secret) -> Self {
+        Self(seed)
+    }
+
+    /// The seed.
+    pub fn seed(&self) -> &Secret {
+        &self.0
+    }
+
+    /// Signs the roster, which is also the record that the mesh keeps of it.
+    pub fn signing_key(&self) -> SigningKey {
+        self.0.derive("hypernet 2026 identity roster signing key v1", &[]).signing_key()
+    }
+
+    /// The public name of this identity.
+    pub fn id(&self) -> IdentityId {
+        IdentityId(self.signing_key().verifying_key().to_bytes())
+    }
+
+    /// Seals the roster.
+    pub fn roster_key(&self) -> Secret {
+        self.0.derive("hypernet 2026 identity roster sealing key v1", &[])
+    }
+}
+
+/// The keys of one device, which never leave it.
+#[derive(Clone, Debug)]
+pub struct DeviceKeys(Secret);
+
+impl DeviceKeys {
+    /// From the random seed in the device's state.
+    pub fn new(seed: Secret) -> Self {
+        Self(seed)
+    }
+
+    /// The seed.
+    pub fn seed(&self) -> &Secret {
+        &self.0
+    }
+
+    /// Signs snapshots and heads.
+    pub fn signing_key(&self) -> SigningKey {
+        self.0.derive("hypernet 2026 device signing key v1", &[]).signing_key()
+    }
+
+    /// The public name of this device.
+    pub fn id(&self) -> DeviceId {
+        DeviceId(self.signing_key().verifying_key().to_bytes())
+    }
+
+    /// Signs the records of this device's head of one volume: a key per volume, so that the DHT cannot tell that two
+    /// volumes have a device in common.
+    pub fn head_record_key(&self, volume: &VolumeId) -> SigningKey {
+        self.0.derive("hypernet 2026 device head record key v1", &[volume.as_bytes()]).signing_key()
+    }
+}
+
+/// The secret of one epoch of a volume, and all keys under it.
+#[derive(Clone, Debug)]
+pub struct VolumeKeys {
+    /// The volume.
+    pub volume: VolumeId,
+    /// The epoch whose secret this is.
+    pub epoch: u32,
+    secret: Secret,
+}
+
+impl VolumeKeys {
+    /// Keys of `epoch` of `volume`.
+    pub fn new(volume: VolumeId, epoch: u32, secret: Secret) -> Self {
+        Self { volume, epoch, secret }
+    }
+
+    /// The secret.
+    pub fn secret(&self) -> &Secret {
+        &self.secret
+    }
+
+    fn derive(&self, context: &str, more: &[&[u8]]) -> Secret {
+        let epoch = self.epoch.to_be_bytes();
+        let mut parts: Vec<&[u8]> = vec![self.volume.as_bytes(), &epoch];
+        parts.extend_from_slice(more);
+        self.secret.derive(context, &parts)
+    }
+
+    /// Keys the hash from which extent keys come: dedup works inside one volume and epoch and nowhere else.
+    pub fn convergence(&self) -> Secret {
+        self.derive("hypernet 2026 volume convergence v1", &[])
+    }
+
+    /// Seals heads.
+    pub fn head_key(&self) -> Secret {
+        self.derive("hypernet 2026 volume head key v1", &[])
+    }
+
+    /// Keys the bytes that fill up a segment, so that padding looks like everything else.
+    pub fn padding(&self) -> Secret {
+        self.derive("hypernet 2026 volume padding v1", &[])
+    }
+
+    /// Signs leases at one holder. Two holders see unrelated keys.
+    pub fn lease_key(&self, holder: &PeerId) -> SigningKey {
+        // Leases outlive epochs, but whoever rotates an epoch keeps the old secrets, so the epoch may stand in here.
+        self.derive("hypernet 2026 volume lease key v1", &[holder.as_bytes()]).signing_key()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_two_purposes_share_a_key() {
+        let secret = Secret::new([1; 32]);
+        let v = VolumeKeys::new(VolumeId([2; 16]), 0, secret.clone());
+        let next = VolumeKeys::new(VolumeId([2; 16]), 1, secret.clone());
+        let device = DeviceKeys::new(secret.clone());
+        let identity = IdentityKeys::new(secret.clone());
+        let all = [
+            *v.convergence().expose(),
+            *v.head_key().expose(),
+            *v.padding().expose(),
+            v.lease_key(&PeerId([0; 32])).to_bytes(),
+            v.lease_key(&PeerId([1; 32])).to_bytes(),
+            *next.convergence().expose(),
+            device.signing_key().to_bytes(),
+            device.head_record_key(&v.volume).to_bytes(),
+            identity.signing_key().to_bytes(),
+            *identity.roster_key().expose(),
+            *secret.expose(),
+        ];
+        let distinct: std::collections::BTreeSet<_> = all.iter().collect();
+        assert_eq!(distinct.len(), all.len());
+    }
+
+    #[test]
+    fn a_secret_never_prints() {
+        assert_eq!(format!("{:?}", Secret::new([7; 32])), "Secret(..)");
+    }
+}

@@ -1,0 +1,16 @@
+//! The pure heart of Hypernet: what is stored, how it is sealed, coded and found, and how a node decides.
+//!
+//! Nothing here touches a file, a socket, a clock or ambient randomness; everything that varies comes in as an
+//! argument. That is what lets `tests/sim` run thousands of the very nodes that people run.
+#![forbid(unsafe_code)]
+
+pub mod codec;
+pub mod id;
+pub mod key;
+pub mod limits;
+pub mod port;
+pub mod record;
+pub mod seal;
+pub mod time;
+pub mod tree;
+pub mod wire;

@@ -1,0 +1,89 @@
+//! Every capacity in one place, related to one another at compile time.
+
+/// Bytes in a kibibyte.
+pub const KIB: usize = 1024;
+/// Bytes in a mebibyte.
+pub const MIB: usize = 1024 * KIB;
+
+/// Content-defined chunking: no extent but a file's last is smaller.
+pub const EXTENT_MIN: usize = 16 * KIB;
+/// Content-defined chunking: the average that is aimed at.
+pub const EXTENT_AVG: usize = 64 * KIB;
+/// Content-defined chunking: no extent is larger.
+pub const EXTENT_MAX: usize = 256 * KIB;
+/// Files up to this size live inside their directory entry.
+pub const INLINE_MAX: usize = 512;
+
+/// Bytes that sealing adds: the Poly1305 tag.
+pub const SEAL_OVERHEAD: usize = 16;
+/// Plaintext of the largest sealed unit: an extent, a tree node, a catalog page or a manifest.
+pub const SEALED_MAX: usize = 1024 * KIB;
+
+/// A tree node aims at this many bytes.
+pub const NODE_TARGET: usize = 4 * KIB;
+/// A tree node is cut before it grows past this.
+pub const NODE_MAX: usize = 256 * KIB;
+/// No tree is deeper than this: a deeper one is malformed.
+pub const TREE_DEPTH_MAX: usize = 16;
+
+/// Payload of a full segment.
+pub const SEGMENT_TARGET: usize = 10 * MIB;
+/// Most rows a segment can have: the field is GF(2^8).
+pub const ROWS_MAX: usize = 255;
+/// Largest shard a peer accepts.
+pub const SHARD_MAX: usize = 4 * MIB;
+/// Reads of shards are padded to this block, so that a holder sees fewer distinct lengths.
+pub const READ_BLOCK: usize = 4 * KIB;
+/// Extents up to this size never straddle two rows: a small read is one request to one peer.
+pub const NO_STRADDLE_MAX: usize = 32 * KIB;
+
+/// Sealed payload of a DHT record.
+pub const RECORD_PAYLOAD_MAX: usize = 4 * KIB;
+/// A whole encoded record.
+pub const RECORD_MAX: usize = RECORD_PAYLOAD_MAX + 256;
+/// Records one peer keeps for the mesh.
+pub const RECORDS_HELD_MAX: usize = 65_536;
+/// New records one sender may add to a peer per hour.
+pub const RECORDS_PER_SENDER_HOUR: u32 = 4_096;
+
+/// Header of a wire message (everything but the raw body).
+pub const WIRE_HEADER_MAX: usize = 16 * KIB;
+/// Raw body of a wire message.
+pub const WIRE_BODY_MAX: usize = SHARD_MAX;
+/// Ids in one `Have` or `Renew` request.
+pub const WIRE_IDS_MAX: usize = 256;
+
+/// Requests under way to one peer.
+pub const IN_FLIGHT_PER_PEER: usize = 8;
+/// Requests from one peer that are being served.
+pub const SERVING_PER_PEER: usize = 32;
+/// Bytes of shards waiting for peers in a node, beyond which no further segment is taken in.
+pub const UPLOAD_WINDOW: usize = 64 * MIB;
+/// Commands a node holds at once.
+pub const COMMANDS_MAX: usize = 4_096;
+/// Peers a node remembers.
+pub const PEERS_MAX: usize = 16_384;
+
+/// Longest file name in bytes.
+pub const NAME_MAX: usize = 255;
+/// Longest symlink target in bytes.
+pub const SYMLINK_MAX: usize = 4_095;
+/// Longest extended attribute name.
+pub const XATTR_NAME_MAX: usize = 255;
+/// Longest extended attribute value.
+pub const XATTR_VALUE_MAX: usize = 64 * KIB;
+/// All extended attributes of one inode.
+pub const XATTRS_TOTAL_MAX: usize = 64 * KIB;
+
+/// Devices in one roster.
+pub const DEVICES_MAX: usize = 64;
+
+const _: () = {
+    assert!(EXTENT_MIN < EXTENT_AVG && EXTENT_AVG < EXTENT_MAX);
+    assert!(EXTENT_MAX <= SEALED_MAX && NODE_MAX <= SEALED_MAX);
+    assert!(SEALED_MAX + SEAL_OVERHEAD < SEGMENT_TARGET);
+    assert!(SHARD_MAX <= WIRE_BODY_MAX);
+    assert!(SHARD_MAX % READ_BLOCK == 0);
+    assert!(XATTRS_TOTAL_MAX + SYMLINK_MAX + INLINE_MAX + 4 * KIB < NODE_MAX);
+    assert!(WIRE_IDS_MAX * 40 < WIRE_HEADER_MAX);
+};

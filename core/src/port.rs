@@ -1,0 +1,243 @@
+//! Where the layers meet: traits that L1 crates implement for one another without knowing one another, and the
+//! plain data that crosses them. The agent wires them up.
+
+use std::ops::Range;
+
+use bytes::Bytes;
+use thiserror::Error;
+
+use crate::id::{FileId, RecordKey, ShardId};
+use crate::time::Timespec;
+use crate::tree::{Content, Entry, FileKind, LinkEntry, TreeRef, Xattr};
+use crate::wire::Lease;
+
+/// What went wrong behind a port, by what the caller can do about it.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum PortError {
+    /// The bytes cannot be had now: too few peers answer. The text says which segment lacks how many shards.
+    #[error("{0}")]
+    Unreachable(String),
+    /// No answer within the deadline.
+    #[error("no answer within the deadline: {0}")]
+    Deadline(String),
+    /// What came back does not verify.
+    #[error("damaged: {0}")]
+    Damaged(String),
+    /// The local disk is full.
+    #[error("the disk under HN_HOME is full: {0}")]
+    DiskFull(String),
+    /// The local disk or database failed.
+    #[error("local storage failed: {0}")]
+    Disk(String),
+    /// It does not exist.
+    #[error("not found: {0}")]
+    NotFound(String),
+}
+
+// ---- the store of a donor ----
+
+/// What a node asks of the shard store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StoreOp {
+    /// Keep a shard. Answered only when shard and lease are on stable storage.
+    Put {
+        /// Address, already checked against the body.
+        shard: ShardId,
+        /// Lease, already checked.
+        lease: Lease,
+        /// The shard.
+        body: Bytes,
+    },
+    /// Read a range; fewer bytes come when the shard ends earlier.
+    Read {
+        /// Address.
+        shard: ShardId,
+        /// First byte.
+        offset: u32,
+        /// How many.
+        len: u32,
+    },
+    /// Which of these are held?
+    Have {
+        /// Addresses.
+        shards: Vec<ShardId>,
+    },
+    /// Give up a shard whose lease has this key.
+    Release {
+        /// Address.
+        shard: ShardId,
+        /// Key of the lease.
+        key: [u8; 32],
+    },
+    /// Keep a DHT record in place of any older one. Answered when it is on stable storage.
+    PutRecord {
+        /// Where it lives.
+        key: RecordKey,
+        /// The encoded record.
+        bytes: Vec<u8>,
+    },
+}
+
+/// The answer to a [`StoreOp`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StoreReply {
+    /// Put, Release and PutRecord: done. `used` is what all shards take up now.
+    Done {
+        /// Bytes of all shards held.
+        used: u64,
+    },
+    /// Read.
+    Bytes(Bytes),
+    /// Have: one per asked shard.
+    Have(Vec<bool>),
+    /// Not done.
+    Failed(StoreFault),
+}
+
+/// Why a [`StoreOp`] was not done.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum StoreFault {
+    /// Quota or disk are full.
+    #[error("the donated space is full")]
+    Full,
+    /// No such shard.
+    #[error("no such shard")]
+    NotFound,
+    /// The bytes on disk do not match their address any more.
+    #[error("the shard on disk is damaged")]
+    Damaged,
+    /// The lease has another key.
+    #[error("the lease has another key")]
+    NotYours,
+    /// The disk or database failed.
+    #[error("the disk failed: {0}")]
+    Disk(String),
+}
+
+// ---- the working tree of a volume ----
+
+/// What the working tree keeps of an inode.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InodeRow {
+    /// The number that `stat` shows; local to this device, never reused.
+    pub ino: u64,
+    /// The id it has on every device.
+    pub id: FileId,
+    /// What it is.
+    pub kind: FileKind,
+    /// `mode & 0o7777`.
+    pub mode: u32,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Device number of device nodes.
+    pub rdev: u64,
+    /// Names that lead here. 0 while unlinked but open.
+    pub nlink: u32,
+    /// Size in bytes. Of an open or unsynced file the backing file knows better.
+    pub size: u64,
+    /// Last access.
+    pub atime: Timespec,
+    /// Last change of content.
+    pub mtime: Timespec,
+    /// Last change of the inode.
+    pub ctime: Timespec,
+    /// Extended attributes, sorted by name.
+    pub xattrs: Vec<Xattr>,
+    /// Target of a symlink.
+    pub symlink: Vec<u8>,
+    /// The directory its one name is in; of a file that has or had several names 0 (see `linked`).
+    pub parent: u64,
+    /// It has, or once had, more than one name, so its record stands in the link table.
+    pub linked: bool,
+    /// Changed since the last snapshot that is durable.
+    pub dirty: bool,
+    /// What the last durable snapshot says it holds; `None` for what was never synced.
+    pub remote: Option<Content>,
+    /// How much of it is on this device.
+    pub local: Local,
+}
+
+/// How much of an inode's content is on this device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Local {
+    /// Nothing: the backing file (or, of a directory, the list of children) must come from the mesh.
+    Absent,
+    /// All of it, and the backing file is the truth. For directories: all children are in the store.
+    Complete,
+    /// All of it, clean, with this size and ctime of the backing file: after an unclean stop a difference means
+    /// that it was written to.
+    Clean {
+        /// `st_size` of the backing file.
+        size: u64,
+        /// `st_ctime` of the backing file.
+        ctime: Timespec,
+    },
+}
+
+/// One change of the working tree's metadata.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MetaOp {
+    /// Insert or replace an inode.
+    PutInode(InodeRow),
+    /// Remove an inode (its names are gone already).
+    RemoveInode(u64),
+    /// Insert or replace a name.
+    Link {
+        /// Directory.
+        parent: u64,
+        /// Name.
+        name: Vec<u8>,
+        /// Inode.
+        ino: u64,
+    },
+    /// Remove a name.
+    Unlink {
+        /// Directory.
+        parent: u64,
+        /// Name.
+        name: Vec<u8>,
+    },
+    /// Inode numbers below this are taken, so that none is ever given out twice.
+    NextIno(u64),
+}
+
+/// How far a commit must have come before it returns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Durability {
+    /// It survives the end of this process, kill -9 included.
+    Process,
+    /// It survives the loss of power.
+    Power,
+}
+
+/// The metadata of a working tree on this device. All calls block on the local disk only.
+pub trait MetaStore: Send + Sync {
+    /// One inode.
+    fn inode(&self, ino: u64) -> Result<Option<InodeRow>, PortError>;
+    /// The inode with this id.
+    fn by_id(&self, id: FileId) -> Result<Option<InodeRow>, PortError>;
+    /// The names in a directory, in bytewise order, each with its inode.
+    fn children(&self, parent: u64) -> Result<Vec<(Vec<u8>, InodeRow)>, PortError>;
+    /// All inodes that are dirty, and all that are unlinked (`nlink == 0`).
+    fn pending(&self) -> Result<Vec<InodeRow>, PortError>;
+    /// All inodes with `Local::Clean`, in pages: those with `ino > after`, at most `limit`.
+    fn clean(&self, after: u64, limit: u32) -> Result<Vec<InodeRow>, PortError>;
+    /// The next inode number to give out.
+    fn next_ino(&self) -> Result<u64, PortError>;
+    /// Applies `ops` in order, all or none.
+    fn commit(&self, ops: &[MetaOp], durability: Durability) -> Result<(), PortError>;
+}
+
+/// A volume's newest snapshot on the mesh. Calls block, each until its deadline at the latest; no lock may be held
+/// over one.
+pub trait RemoteTree: Send + Sync {
+    /// All entries of a directory.
+    fn list(&self, directory: &TreeRef) -> Result<Vec<Entry>, PortError>;
+    /// The record of an inode with several names.
+    fn link(&self, id: FileId) -> Result<LinkEntry, PortError>;
+    /// Content of a file: the extents that overlap `range`, whole, each with its offset in the file, in order.
+    /// Holes are left out.
+    fn read(&self, content: &Content, range: Range<u64>) -> Result<Vec<(u64, Bytes)>, PortError>;
+}

@@ -1,0 +1,355 @@
+//! Sealing: XChaCha20-Poly1305 under a key that seals one message only.
+//!
+//! Extents and tree nodes are sealed convergently inside a volume and epoch: the key is a keyed hash over the exact
+//! bytes that are sealed and all associated data, so equal content gives equal ciphertext (that is the dedup) and no
+//! key ever meets two messages, which is why the nonce can be constant. Records are sealed under a long-lived key
+//! with a nonce derived from their sequence and content.
+
+use bytes::Bytes;
+use chacha20poly1305::aead::{Aead, KeyInit, Payload};
+use chacha20poly1305::{XChaCha20Poly1305, XNonce};
+use minicbor::{Decode, Encode};
+use thiserror::Error;
+use zeroize::{Zeroize, ZeroizeOnDrop};
+
+use crate::id::{ExtentId, VolumeId};
+use crate::key::{Secret, VolumeKeys};
+use crate::limits::{SEAL_OVERHEAD, SEALED_MAX};
+
+const ID_CONTEXT: &str = "hypernet 2026 extent id v1";
+const NONCE_CONTEXT: &str = "hypernet 2026 record nonce v1";
+const ZSTD_LEVEL: i32 = 1;
+/// Compression must save at least one byte in this many to be worth undoing.
+const MIN_SAVING: usize = 16;
+
+/// What a sealed unit is: bound into its key and its tag, so that one can never be passed off as another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
+#[cbor(index_only)]
+pub enum Kind {
+    /// A piece of a file's content.
+    #[n(0)]
+    Content,
+    /// A node of a directory, file or link tree.
+    #[n(1)]
+    Node,
+    /// The root of a snapshot.
+    #[n(2)]
+    Root,
+    /// A signed snapshot.
+    #[n(3)]
+    Snapshot,
+    /// A page of the index or of the placement log.
+    #[n(4)]
+    Page,
+    /// The manifest that lists the pages.
+    #[n(5)]
+    Manifest,
+}
+
+/// Whether the sealed bytes are compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(index_only)]
+pub enum Compression {
+    /// As they were.
+    #[n(0)]
+    None,
+    /// Zstandard.
+    #[n(1)]
+    Zstd,
+}
+
+/// The key of one sealed unit; it stands in the unit's parent.
+#[derive(Clone, PartialEq, Eq, Zeroize, ZeroizeOnDrop, Encode, Decode)]
+#[cbor(transparent)]
+pub struct ExtentKey(#[cbor(n(0), with = "minicbor::bytes")] [u8; 32]);
+
+impl std::fmt::Debug for ExtentKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ExtentKey(..)")
+    }
+}
+
+/// Everything needed to find, open and check one sealed unit, but not where it is.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct ExtentRef {
+    /// Its key; its id follows from it.
+    #[n(0)]
+    pub key: ExtentKey,
+    /// The volume under whose secret it was sealed.
+    #[n(1)]
+    pub origin: Origin,
+    /// The epoch under whose secret it was sealed.
+    #[n(2)]
+    pub epoch: u32,
+    /// What it is.
+    #[n(3)]
+    pub kind: Kind,
+    /// Whether it is compressed.
+    #[n(4)]
+    pub compression: Compression,
+    /// Plaintext bytes.
+    #[n(5)]
+    pub len: u32,
+    /// Sealed bytes, tag included.
+    #[n(6)]
+    pub sealed_len: u32,
+}
+
+/// The domain in which a unit was sealed: the first eight bytes of its volume's id. References carry it, so that
+/// another volume can adopt a subtree without sealing it again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
+#[cbor(transparent)]
+pub struct Origin(#[n(0)] pub u64);
+
+impl From<VolumeId> for Origin {
+    fn from(volume: VolumeId) -> Self {
+        let mut first = [0; 8];
+        first.copy_from_slice(&volume.0[..8]);
+        Self(u64::from_be_bytes(first))
+    }
+}
+
+/// Why something could not be opened.
+#[derive(Debug, Error, PartialEq, Eq, Clone)]
+pub enum SealError {
+    /// Longer than any sealed unit may be.
+    #[error("{0} bytes are more than one sealed unit can hold")]
+    TooLong(usize),
+    /// The tag is wrong: the bytes are damaged, or not what the reference names.
+    #[error("the sealed bytes are damaged or are not what was asked for")]
+    Tag,
+    /// The plaintext is not what the reference says.
+    #[error("the opened bytes do not have the length their reference names")]
+    Length,
+    /// The cipher refused.
+    #[error("the cipher refused to seal")]
+    Cipher,
+}
+
+/// Associated data of a sealed unit.
+fn aad(origin: Origin, epoch: u32, kind: Kind, compression: Compression, len: u32) -> [u8; 19] {
+    let mut out = [0; 19];
+    out[0] = 1; // version of this layout
+    out[1..9].copy_from_slice(&origin.0.to_be_bytes());
+    out[9..13].copy_from_slice(&epoch.to_be_bytes());
+    out[13] = kind as u8;
+    out[14] = compression as u8;
+    out[15..19].copy_from_slice(&len.to_be_bytes());
+    out
+}
+
+/// A unit that is ready to be packed into a segment.
+#[derive(Clone, Debug)]
+pub struct Sealed {
+    /// How to find and open it.
+    pub reference: ExtentRef,
+    /// The ciphertext.
+    pub bytes: Bytes,
+}
+
+/// A unit compressed and named, but not yet sealed: enough to ask whether it is stored already.
+pub struct Prepared {
+    /// How to find and open it.
+    pub reference: ExtentRef,
+    message: Vec<u8>,
+}
+
+/// Seals units of one volume and epoch.
+pub struct Sealer {
+    origin: Origin,
+    epoch: u32,
+    convergence: Secret,
+}
+
+impl Sealer {
+    /// A sealer under `keys`.
+    pub fn new(keys: &VolumeKeys) -> Self {
+        Self { origin: keys.volume.into(), epoch: keys.epoch, convergence: keys.convergence() }
+    }
+
+    /// Compresses `plain` when that pays, and derives its key and id.
+    pub fn prepare(&self, kind: Kind, plain: &[u8]) -> Result<Prepared, SealError> {
+        if plain.len() > SEALED_MAX {
+            return Err(SealError::TooLong(plain.len()));
+        }
+        let (compression, message) = match zstd::bulk::compress(plain, ZSTD_LEVEL) {
+            Ok(small) if small.len() + plain.len() / MIN_SAVING < plain.len() => (Compression::Zstd, small),
+            _ => (Compression::None, plain.to_vec()),
+        };
+        let len = plain.len() as u32;
+        let mut hasher = blake3::Hasher::new_keyed(self.convergence.expose());
+        hasher.update(&aad(self.origin, self.epoch, kind, compression, len));
+        hasher.update(&message);
+        let key = ExtentKey(*hasher.finalize().as_bytes());
+        let sealed_len = (message.len() + SEAL_OVERHEAD) as u32;
+        let reference =
+            ExtentRef { key, origin: self.origin, epoch: self.epoch, kind, compression, len, sealed_len };
+        Ok(Prepared { reference, message })
+    }
+
+    /// [`Self::prepare`] and [`Prepared::seal`] in one.
+    pub fn seal(&self, kind: Kind, plain: &[u8]) -> Result<Sealed, SealError> {
+        self.prepare(kind, plain)?.seal()
+    }
+}
+
+impl Prepared {
+    /// Encrypts.
+    pub fn seal(self) -> Result<Sealed, SealError> {
+        let r = &self.reference;
+        let aad = aad(r.origin, r.epoch, r.kind, r.compression, r.len);
+        let cipher = XChaCha20Poly1305::new(&r.key.0.into());
+        let bytes = cipher
+            .encrypt(&XNonce::default(), Payload { msg: &self.message, aad: &aad })
+            .map_err(|_| SealError::Cipher)?;
+        Ok(Sealed { reference: self.reference, bytes: bytes.into() })
+    }
+}
+
+impl ExtentRef {
+    /// The id by which the index finds it: a hash of its key, so that who knows the id cannot open it.
+    pub fn id(&self) -> ExtentId {
+        ExtentId(blake3::derive_key(ID_CONTEXT, &self.key.0))
+    }
+
+    /// Opens the ciphertext that this reference names.
+    pub fn open(&self, sealed: &[u8]) -> Result<Vec<u8>, SealError> {
+        if self.len as usize > SEALED_MAX {
+            return Err(SealError::TooLong(self.len as usize));
+        }
+        let aad = aad(self.origin, self.epoch, self.kind, self.compression, self.len);
+        let cipher = XChaCha20Poly1305::new(&self.key.0.into());
+        let message = cipher
+            .decrypt(&XNonce::default(), Payload { msg: sealed, aad: &aad })
+            .map_err(|_| SealError::Tag)?;
+        let plain = match self.compression {
+            Compression::None => message,
+            // The length is authenticated by the tag, so this allocates what the writer meant.
+            Compression::Zstd => {
+                zstd::bulk::decompress(&message, self.len as usize).map_err(|_| SealError::Length)?
+            }
+        };
+        if plain.len() != self.len as usize {
+            return Err(SealError::Length);
+        }
+        Ok(plain)
+    }
+}
+
+fn record_nonce(key: &Secret, context: &[u8], sequence: u64, plain: &[u8]) -> XNonce {
+    let mut hasher = blake3::Hasher::new_derive_key(NONCE_CONTEXT);
+    hasher.update(key.expose());
+    hasher.update(&(context.len() as u64).to_be_bytes());
+    hasher.update(context);
+    hasher.update(&sequence.to_be_bytes());
+    hasher.update(plain);
+    let mut nonce = XNonce::default();
+    hasher.finalize_xof().fill(&mut nonce);
+    nonce
+}
+
+/// Seals the payload of a record under a long-lived key. The nonce is a keyed hash of all that is sealed (as in SIV
+/// modes): it repeats only when the whole message does.
+pub fn seal_record(key: &Secret, context: &[u8], sequence: u64, plain: &[u8]) -> Result<Vec<u8>, SealError> {
+    let nonce = record_nonce(key, context, sequence, plain);
+    let aad = [context, &sequence.to_be_bytes()].concat();
+    let sealed = XChaCha20Poly1305::new(&(*key.expose()).into())
+        .encrypt(&nonce, Payload { msg: plain, aad: &aad })
+        .map_err(|_| SealError::Cipher)?;
+    Ok([nonce.as_slice(), &sealed].concat())
+}
+
+/// Opens [`seal_record`].
+pub fn open_record(key: &Secret, context: &[u8], sequence: u64, sealed: &[u8]) -> Result<Vec<u8>, SealError> {
+    let (nonce, sealed) = sealed.split_at_checked(24).ok_or(SealError::Tag)?;
+    let nonce: [u8; 24] = nonce.try_into().map_err(|_| SealError::Tag)?;
+    let aad = [context, &sequence.to_be_bytes()].concat();
+    XChaCha20Poly1305::new(&(*key.expose()).into())
+        .decrypt(&nonce.into(), Payload { msg: sealed, aad: &aad })
+        .map_err(|_| SealError::Tag)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn keys(epoch: u32) -> VolumeKeys {
+        VolumeKeys::new(VolumeId([1; 16]), epoch, Secret::new([2; 32]))
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_sealed_opens_and_nothing_else_does(
+            plain in proptest::collection::vec(any::<u8>(), 0..5000),
+            flip in any::<usize>(),
+        ) {
+            let sealed = Sealer::new(&keys(0)).seal(Kind::Content, &plain).unwrap();
+            prop_assert_eq!(sealed.reference.sealed_len as usize, sealed.bytes.len());
+            prop_assert_eq!(&sealed.reference.open(&sealed.bytes).unwrap(), &plain);
+            let mut damaged = sealed.bytes.to_vec();
+            let at = flip % damaged.len();
+            damaged[at] ^= 1;
+            prop_assert_eq!(sealed.reference.open(&damaged), Err(SealError::Tag));
+        }
+    }
+
+    #[test]
+    fn dedup_stays_inside_a_volume_epoch_and_kind() {
+        let plain = [9; 1000];
+        let seal = |keys: &VolumeKeys, kind| Sealer::new(keys).seal(kind, &plain).unwrap().reference.id();
+        let id = seal(&keys(0), Kind::Content);
+        assert_eq!(id, seal(&keys(0), Kind::Content));
+        assert_ne!(id, seal(&keys(1), Kind::Content));
+        assert_ne!(id, seal(&keys(0), Kind::Node));
+        let other = VolumeKeys::new(VolumeId([8; 16]), 0, Secret::new([2; 32]));
+        assert_ne!(id, seal(&other, Kind::Content));
+    }
+
+    #[test]
+    fn a_reference_cannot_be_bent() {
+        let sealed = Sealer::new(&keys(0)).seal(Kind::Content, b"hello hello hello").unwrap();
+        for bend in [
+            |r: &mut ExtentRef| r.kind = Kind::Node,
+            |r: &mut ExtentRef| r.epoch = 9,
+            |r: &mut ExtentRef| r.len += 1,
+            |r: &mut ExtentRef| r.origin = Origin(0),
+        ] {
+            let mut bent = sealed.reference.clone();
+            bend(&mut bent);
+            assert!(bent.open(&sealed.bytes).is_err());
+        }
+    }
+
+    #[test]
+    fn compressible_bytes_shrink_and_random_bytes_do_not_grow() {
+        let sealed = Sealer::new(&keys(0)).seal(Kind::Content, &[0; 60_000]).unwrap();
+        assert!(sealed.bytes.len() < 1000);
+        let noise: Vec<u8> = blake3::Hasher::new().finalize_xof().take_vec(60_000);
+        let sealed = Sealer::new(&keys(0)).seal(Kind::Content, &noise).unwrap();
+        assert_eq!(sealed.bytes.len(), 60_000 + SEAL_OVERHEAD);
+    }
+
+    trait TakeVec {
+        fn take_vec(self, len: usize) -> Vec<u8>;
+    }
+    impl TakeVec for blake3::OutputReader {
+        fn take_vec(mut self, len: usize) -> Vec<u8> {
+            let mut out = vec![0; len];
+            self.fill(&mut out);
+            out
+        }
+    }
+
+    #[test]
+    fn record_sealing_binds_sequence_and_context() {
+        let key = Secret::new([5; 32]);
+        let sealed = seal_record(&key, b"head", 3, b"payload").unwrap();
+        assert_eq!(open_record(&key, b"head", 3, &sealed).unwrap(), b"payload");
+        assert!(open_record(&key, b"head", 4, &sealed).is_err());
+        assert!(open_record(&key, b"roster", 3, &sealed).is_err());
+        assert!(open_record(&key, b"head", 3, &sealed[..10]).is_err());
+    }
+}

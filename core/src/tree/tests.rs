@@ -1,0 +1,140 @@
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::id::{DeviceTag, ExtentId, FileId, VolumeId};
+use crate::key::{Secret, VolumeKeys};
+use crate::seal::Sealer;
+use crate::time::Timespec;
+
+/// Seals for real and keeps ciphertext; counts what was new.
+struct Bag {
+    sealer: Sealer,
+    kept: RefCell<BTreeMap<ExtentId, bytes::Bytes>>,
+}
+
+impl Bag {
+    fn new() -> Self {
+        let keys = VolumeKeys::new(VolumeId([1; 16]), 0, Secret::new([2; 32]));
+        Self { sealer: Sealer::new(&keys), kept: RefCell::default() }
+    }
+}
+
+impl Sink for Bag {
+    type Error = SealError;
+    fn put(&mut self, kind: Kind, plain: &[u8]) -> Result<ExtentRef, SealError> {
+        let sealed = self.sealer.seal(kind, plain)?;
+        self.kept.borrow_mut().insert(sealed.reference.id(), sealed.bytes);
+        Ok(sealed.reference)
+    }
+}
+
+impl Source for Bag {
+    type Error = SealError;
+    fn get(&self, refs: &[ExtentRef]) -> Result<Vec<Vec<u8>>, SealError> {
+        refs.iter().map(|r| r.open(self.kept.borrow().get(&r.id()).ok_or(SealError::Tag)?)).collect()
+    }
+}
+
+const DOT: Dot = Dot { device: DeviceTag(1), sequence: 1 };
+
+fn entry(name: &[u8], size: usize) -> Entry {
+    let inode = Inode {
+        id: FileId::new(DeviceTag(1), name.len() as u64),
+        kind: FileKind::Regular,
+        mode: 0o644,
+        uid: 0,
+        gid: 0,
+        rdev: 0,
+        mtime: Timespec::default(),
+        ctime: Timespec::default(),
+        xattrs: vec![],
+        content: Content::Inline(vec![7; size]),
+        meta_dot: DOT,
+        content_dot: None,
+    };
+    Entry { name: name.to_vec(), dot: DOT, target: Target::Inode(Box::new(inode)) }
+}
+
+fn entries(names: &BTreeMap<Vec<u8>, usize>) -> Vec<Entry> {
+    names.iter().map(|(name, size)| entry(name, *size)).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+
+    #[test]
+    fn a_directory_lists_and_finds_what_was_put_in(
+        names in proptest::collection::btree_map(proptest::collection::vec(any::<u8>(), 1..20), 0usize..500, 0..800),
+    ) {
+        let mut bag = Bag::new();
+        let all = entries(&names);
+        let tree = build(all.clone(), &mut bag).unwrap();
+        prop_assert_eq!(tree.weight, names.len() as u64);
+        prop_assert_eq!(&list::<Entry, _>(&tree, &bag).unwrap(), &all);
+        for entry in all.iter().step_by(37) {
+            let found = find::<Entry, _>(&tree, &bag, &entry.key()).unwrap();
+            prop_assert_eq!(found.as_ref(), Some(entry));
+        }
+        prop_assert_eq!(find::<Entry, _>(&tree, &bag, &Name(vec![0; 30])).unwrap(), None);
+        let nodes = node_refs::<Entry, _>(&tree, &bag).unwrap();
+        prop_assert_eq!(nodes.len(), bag.kept.borrow().len());
+    }
+
+    #[test]
+    fn a_file_range_is_what_overlaps(lens in proptest::collection::vec(1u64..1_000_000, 1..300), a: u64, b: u64) {
+        let mut bag = Bag::new();
+        let total: u64 = lens.iter().sum();
+        let tree = build(lens.iter().map(|len| Run::Hole(*len)), &mut bag).unwrap();
+        prop_assert_eq!(tree.weight, total);
+        let (start, end) = ((a % total).min(b % total), (a % total).max(b % total) + 1);
+        let mut at = 0;
+        let mut expected = vec![];
+        for len in &lens {
+            if at < end && at + len > start {
+                expected.push((at, Run::Hole(*len)));
+            }
+            at += len;
+        }
+        prop_assert_eq!(range::<Run, _>(&tree, &bag, start, end).unwrap(), expected);
+    }
+}
+
+#[test]
+fn one_change_touches_only_the_nodes_above_it() {
+    let mut names: BTreeMap<Vec<u8>, usize> = (0..20_000).map(|i| (format!("file{i:05}").into_bytes(), 10)).collect();
+    let mut bag = Bag::new();
+    let before = build(entries(&names), &mut bag).unwrap();
+    let nodes = bag.kept.borrow().len();
+    names.insert(b"file10000x".to_vec(), 20);
+    let after = build(entries(&names), &mut bag).unwrap();
+    assert_ne!(before, after);
+    let added = bag.kept.borrow().len() - nodes;
+    assert!(added <= usize::from(after.depth) * 3 + 3, "{added} nodes for one entry in a tree of {nodes}");
+    names.remove(&b"file10000x"[..]);
+    assert_eq!(before, build(entries(&names), &mut bag).unwrap(), "the shape depends on history");
+}
+
+#[test]
+fn an_empty_tree_is_a_tree() {
+    let mut bag = Bag::new();
+    let tree = build(Vec::<Entry>::new(), &mut bag).unwrap();
+    assert_eq!(tree.weight, 0);
+    assert!(list::<Entry, _>(&tree, &bag).unwrap().is_empty());
+    assert_eq!(find::<Entry, _>(&tree, &bag, &Name(b"x".to_vec())).unwrap(), None);
+}
+
+#[test]
+fn malformed_trees_are_errors() {
+    let mut bag = Bag::new();
+    let tree = build((1..2000u64).map(Run::Hole), &mut bag).unwrap();
+    assert!(tree.depth > 0);
+    let range = |tree: &TreeRef| super::range::<Run, _>(tree, &bag, 0, u64::MAX);
+    assert!(range(&tree).is_ok());
+    assert!(matches!(range(&TreeRef { depth: 0, ..tree.clone() }), Err(TreeError::Malformed { .. })));
+    assert!(matches!(range(&TreeRef { depth: 200, ..tree.clone() }), Err(TreeError::Malformed { .. })));
+    assert!(matches!(range(&TreeRef { weight: 1, ..tree.clone() }), Err(TreeError::Malformed { .. })));
+    assert!(matches!(list::<Entry, _>(&tree, &bag), Err(TreeError::Codec(_))));
+}

@@ -1,0 +1,375 @@
+//! The shard protocol: what two peers say to each other about shards. A message is a small CBOR header and a raw
+//! body; shards travel only as bodies, never as CBOR.
+//!
+//! Frame: `header length (u32 BE) | body length (u32 BE) | header | body`. Both lengths are checked against
+//! [`limits`](crate::limits) before anything is allocated for them.
+
+use bytes::Bytes;
+use ed25519_dalek::{Signature, Signer, SigningKey, Verifier, VerifyingKey};
+use minicbor::{Decode, Encode};
+use thiserror::Error;
+
+use crate::codec::{self, CodecError};
+use crate::id::{PeerId, ShardId};
+use crate::limits::{SHARD_MAX, WIRE_BODY_MAX, WIRE_HEADER_MAX, WIRE_IDS_MAX};
+use crate::time::UnixSeconds;
+
+/// A lease: the right to have a shard kept until `expires`, and the key that may end it.
+///
+/// The key is derived per volume and holder, so that two holders cannot see that they store for the same owner.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct Lease {
+    /// Ed25519 public key of the lease.
+    #[cbor(n(0), with = "minicbor::bytes")]
+    pub key: [u8; 32],
+    /// Until when.
+    #[n(1)]
+    pub expires: UnixSeconds,
+    /// Signature by `key` over verb, holder, shard and expiry.
+    #[cbor(n(2), with = "minicbor::bytes")]
+    pub signature: [u8; 64],
+}
+
+/// What a lease signature authorises.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LeaseVerb {
+    /// Keep the shard until the expiry.
+    Keep,
+    /// Give the shard up; the expiry bounds how long the order can be replayed.
+    Release,
+}
+
+fn lease_bytes(verb: LeaseVerb, holder: &PeerId, shard: &ShardId, expires: UnixSeconds) -> Vec<u8> {
+    let verb: &[u8] = match verb {
+        LeaseVerb::Keep => b"hypernet lease keep v1\0",
+        LeaseVerb::Release => b"hypernet lease release v1\0",
+    };
+    [verb, holder.as_bytes(), shard.as_bytes(), &expires.0.to_be_bytes()].concat()
+}
+
+impl Lease {
+    /// Signs a lease, or its release.
+    pub fn sign(key: &SigningKey, verb: LeaseVerb, holder: &PeerId, shard: &ShardId, expires: UnixSeconds) -> Self {
+        let signature = key.sign(&lease_bytes(verb, holder, shard, expires)).to_bytes();
+        Self { key: key.verifying_key().to_bytes(), expires, signature }
+    }
+
+    /// Whether the signature is right for this verb, holder and shard.
+    pub fn verify(&self, verb: LeaseVerb, holder: &PeerId, shard: &ShardId) -> bool {
+        VerifyingKey::from_bytes(&self.key).is_ok_and(|key| {
+            key.verify(&lease_bytes(verb, holder, shard, self.expires), &Signature::from_bytes(&self.signature))
+                .is_ok()
+        })
+    }
+}
+
+/// What one peer asks of another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// Who are you, what do you offer?
+    Hello(Hello),
+    /// Keep this shard. Answered by [`Response::Ok`] once it is on stable storage.
+    Put {
+        /// Its address: the hash of `body`.
+        shard: ShardId,
+        /// For how long, and by whose right.
+        lease: Lease,
+        /// The shard.
+        body: Bytes,
+    },
+    /// Send me these bytes of a shard.
+    Get {
+        /// Its address.
+        shard: ShardId,
+        /// First byte.
+        offset: u32,
+        /// How many; fewer come when the shard ends earlier.
+        len: u32,
+    },
+    /// Which of these do you have?
+    Have {
+        /// At most [`WIRE_IDS_MAX`].
+        shards: Vec<ShardId>,
+    },
+    /// Give up a shard.
+    Release {
+        /// Its address.
+        shard: ShardId,
+        /// Signed with [`LeaseVerb::Release`] by the key of the lease.
+        lease: Lease,
+    },
+}
+
+/// What a peer says of itself.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct Hello {
+    /// Bytes it still takes in for others; 0 when it stores for nobody.
+    #[n(0)]
+    pub free: u64,
+    /// Bytes it offers in all.
+    #[n(1)]
+    pub donated: u64,
+}
+
+/// The answer to a [`Request`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Response {
+    /// To [`Request::Hello`].
+    Hello(Hello),
+    /// Done, and durable.
+    Ok,
+    /// To [`Request::Get`].
+    Bytes(Bytes),
+    /// To [`Request::Have`]: one bit per asked shard, least significant first.
+    Have(Vec<u8>),
+    /// Not done.
+    Refused(Refusal),
+}
+
+/// Why a request was not done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode, Error)]
+pub enum Refusal {
+    /// The donor's quota or disk is full.
+    #[n(0)]
+    #[error("its donated space is full")]
+    Full,
+    /// There is no such shard here.
+    #[n(1)]
+    #[error("it does not hold this shard")]
+    NotFound,
+    /// The shard here does not match its address any more.
+    #[n(2)]
+    #[error("its copy of this shard is damaged")]
+    Damaged,
+    /// The body does not hash to its address, or a signature or bound is wrong.
+    #[n(3)]
+    #[error("it says the request is invalid")]
+    Invalid,
+    /// Too much at once; ask again later.
+    #[n(4)]
+    #[error("it is busy")]
+    Busy,
+    /// The lease belongs to another key.
+    #[n(5)]
+    #[error("the lease of this shard has another key")]
+    NotYours,
+    /// Its disk failed.
+    #[n(6)]
+    #[error("its disk failed")]
+    Disk,
+}
+
+#[derive(Encode, Decode)]
+enum RequestHeader {
+    #[n(0)]
+    Hello(#[n(0)] Hello),
+    #[n(1)]
+    Put(#[n(0)] ShardId, #[n(1)] Lease),
+    #[n(2)]
+    Get(#[n(0)] ShardId, #[n(1)] u32, #[n(2)] u32),
+    #[n(3)]
+    Have(#[n(0)] Vec<ShardId>),
+    #[n(4)]
+    Release(#[n(0)] ShardId, #[n(1)] Lease),
+}
+crate::format!(RequestHeader, tag = 0x20, version = 1, max = WIRE_HEADER_MAX, name = "request");
+
+#[derive(Encode, Decode)]
+enum ResponseHeader {
+    #[n(0)]
+    Hello(#[n(0)] Hello),
+    #[n(1)]
+    Ok,
+    #[n(2)]
+    Bytes,
+    #[n(3)]
+    Have(#[cbor(n(0), with = "minicbor::bytes")] Vec<u8>),
+    #[n(4)]
+    Refused(#[n(0)] Refusal),
+}
+crate::format!(ResponseHeader, tag = 0x21, version = 1, max = WIRE_HEADER_MAX, name = "response");
+
+/// Why a message was refused.
+#[derive(Debug, Error, PartialEq, Eq, Clone)]
+pub enum WireError {
+    /// The header does not decode.
+    #[error(transparent)]
+    Codec(#[from] CodecError),
+    /// A claimed length is over its limit.
+    #[error("message: {what} of {len} bytes, at most {max} are allowed")]
+    TooLong {
+        /// Header or body.
+        what: &'static str,
+        /// Claimed length.
+        len: usize,
+        /// Limit.
+        max: usize,
+    },
+    /// A body where none belongs, or none where one does.
+    #[error("message: a body where none belongs")]
+    UnexpectedBody,
+    /// A field is out of its bounds.
+    #[error("message: {0} is out of bounds")]
+    Bounds(&'static str),
+}
+
+/// Size of the two lengths before each message.
+pub const PREFIX_LEN: usize = 8;
+
+/// Reads the lengths before a message: (header, body), both within limits.
+pub fn lengths(prefix: [u8; PREFIX_LEN]) -> Result<(usize, usize), WireError> {
+    let word = |at: usize| u32::from_be_bytes([prefix[at], prefix[at + 1], prefix[at + 2], prefix[at + 3]]) as usize;
+    let (header, body) = (word(0), word(4));
+    if header > WIRE_HEADER_MAX {
+        return Err(WireError::TooLong { what: "header", len: header, max: WIRE_HEADER_MAX });
+    }
+    if body > WIRE_BODY_MAX {
+        return Err(WireError::TooLong { what: "body", len: body, max: WIRE_BODY_MAX });
+    }
+    Ok((header, body))
+}
+
+/// The lengths to send before `header` and `body`.
+pub fn prefix(header: &[u8], body: &[u8]) -> [u8; PREFIX_LEN] {
+    let mut out = [0; PREFIX_LEN];
+    out[..4].copy_from_slice(&(header.len() as u32).to_be_bytes());
+    out[4..].copy_from_slice(&(body.len() as u32).to_be_bytes());
+    out
+}
+
+impl Request {
+    /// Header bytes and raw body.
+    pub fn to_parts(&self) -> (Vec<u8>, Bytes) {
+        let (header, body) = match self {
+            Self::Hello(hello) => (RequestHeader::Hello(hello.clone()), Bytes::new()),
+            Self::Put { shard, lease, body } => (RequestHeader::Put(*shard, lease.clone()), body.clone()),
+            Self::Get { shard, offset, len } => (RequestHeader::Get(*shard, *offset, *len), Bytes::new()),
+            Self::Have { shards } => (RequestHeader::Have(shards.clone()), Bytes::new()),
+            Self::Release { shard, lease } => (RequestHeader::Release(*shard, lease.clone()), Bytes::new()),
+        };
+        (codec::encode(&header), body)
+    }
+
+    /// Reads [`Self::to_parts`] from a stranger.
+    pub fn from_parts(header: &[u8], body: Bytes) -> Result<Self, WireError> {
+        let header: RequestHeader = codec::decode(header)?;
+        if !body.is_empty() && !matches!(header, RequestHeader::Put(..)) {
+            return Err(WireError::UnexpectedBody);
+        }
+        match header {
+            RequestHeader::Hello(hello) => Ok(Self::Hello(hello)),
+            RequestHeader::Put(shard, lease) if !body.is_empty() && body.len() <= SHARD_MAX => {
+                Ok(Self::Put { shard, lease, body })
+            }
+            RequestHeader::Put(..) => Err(WireError::Bounds("shard length")),
+            RequestHeader::Get(shard, offset, len)
+                if len > 0 && (offset as usize).saturating_add(len as usize) <= SHARD_MAX =>
+            {
+                Ok(Self::Get { shard, offset, len })
+            }
+            RequestHeader::Get(..) => Err(WireError::Bounds("read range")),
+            RequestHeader::Have(shards) if shards.len() <= WIRE_IDS_MAX => Ok(Self::Have { shards }),
+            RequestHeader::Have(_) => Err(WireError::Bounds("number of shards")),
+            RequestHeader::Release(shard, lease) => Ok(Self::Release { shard, lease }),
+        }
+    }
+
+    /// Bytes of shard that travel with or because of this request: what deadlines and windows are sized by.
+    pub fn weight(&self) -> usize {
+        match self {
+            Self::Put { body, .. } => body.len(),
+            Self::Get { len, .. } => *len as usize,
+            Self::Hello(_) | Self::Have { .. } | Self::Release { .. } => 0,
+        }
+    }
+}
+
+impl Response {
+    /// Header bytes and raw body.
+    pub fn to_parts(&self) -> (Vec<u8>, Bytes) {
+        let (header, body) = match self {
+            Self::Hello(hello) => (ResponseHeader::Hello(hello.clone()), Bytes::new()),
+            Self::Ok => (ResponseHeader::Ok, Bytes::new()),
+            Self::Bytes(bytes) => (ResponseHeader::Bytes, bytes.clone()),
+            Self::Have(bits) => (ResponseHeader::Have(bits.clone()), Bytes::new()),
+            Self::Refused(why) => (ResponseHeader::Refused(*why), Bytes::new()),
+        };
+        (codec::encode(&header), body)
+    }
+
+    /// Reads [`Self::to_parts`] from a stranger.
+    pub fn from_parts(header: &[u8], body: Bytes) -> Result<Self, WireError> {
+        let header: ResponseHeader = codec::decode(header)?;
+        if !body.is_empty() && !matches!(header, ResponseHeader::Bytes) {
+            return Err(WireError::UnexpectedBody);
+        }
+        match header {
+            ResponseHeader::Hello(hello) => Ok(Self::Hello(hello)),
+            ResponseHeader::Ok => Ok(Self::Ok),
+            ResponseHeader::Bytes => Ok(Self::Bytes(body)),
+            ResponseHeader::Have(bits) if bits.len() <= WIRE_IDS_MAX.div_ceil(8) => Ok(Self::Have(bits)),
+            ResponseHeader::Have(_) => Err(WireError::Bounds("number of bits")),
+            ResponseHeader::Refused(why) => Ok(Self::Refused(why)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lease(verb: LeaseVerb) -> Lease {
+        let key = SigningKey::from_bytes(&[1; 32]);
+        Lease::sign(&key, verb, &PeerId([2; 32]), &ShardId([3; 32]), UnixSeconds(99))
+    }
+
+    #[test]
+    fn messages_round_trip() {
+        let requests = [
+            Request::Hello(Hello { free: 1, donated: 2 }),
+            Request::Put { shard: ShardId([3; 32]), lease: lease(LeaseVerb::Keep), body: Bytes::from_static(b"x") },
+            Request::Get { shard: ShardId([3; 32]), offset: 4096, len: 4096 },
+            Request::Have { shards: vec![ShardId([3; 32]); WIRE_IDS_MAX] },
+            Request::Release { shard: ShardId([3; 32]), lease: lease(LeaseVerb::Release) },
+        ];
+        for request in requests {
+            let (header, body) = request.to_parts();
+            assert!(lengths(prefix(&header, &body)).is_ok());
+            assert_eq!(Request::from_parts(&header, body), Ok(request));
+        }
+        for response in [Response::Ok, Response::Bytes(Bytes::from_static(b"abc")), Response::Refused(Refusal::Full)] {
+            let (header, body) = response.to_parts();
+            assert_eq!(Response::from_parts(&header, body), Ok(response));
+        }
+    }
+
+    #[test]
+    fn bounds_hold_before_anything_is_allocated() {
+        let mut huge = [0xff; PREFIX_LEN];
+        assert!(matches!(lengths(huge), Err(WireError::TooLong { what: "header", .. })));
+        huge[..4].copy_from_slice(&10u32.to_be_bytes());
+        assert!(matches!(lengths(huge), Err(WireError::TooLong { what: "body", .. })));
+        let get = |offset, len| {
+            let (header, _) = Request::Get { shard: ShardId([0; 32]), offset, len }.to_parts();
+            Request::from_parts(&header, Bytes::new())
+        };
+        assert!(get(0, 0).is_err() && get(u32::MAX, 1).is_err() && get(0, u32::MAX).is_err());
+        let (header, _) = Request::Have { shards: vec![ShardId([0; 32]); WIRE_IDS_MAX + 1] }.to_parts();
+        assert!(Request::from_parts(&header, Bytes::new()).is_err());
+        let (header, _) = Response::Ok.to_parts();
+        assert_eq!(Response::from_parts(&header, Bytes::from_static(b"x")), Err(WireError::UnexpectedBody));
+    }
+
+    #[test]
+    fn a_lease_is_good_for_one_verb_holder_and_shard() {
+        let good = lease(LeaseVerb::Keep);
+        assert!(good.verify(LeaseVerb::Keep, &PeerId([2; 32]), &ShardId([3; 32])));
+        assert!(!good.verify(LeaseVerb::Release, &PeerId([2; 32]), &ShardId([3; 32])));
+        assert!(!good.verify(LeaseVerb::Keep, &PeerId([4; 32]), &ShardId([3; 32])));
+        assert!(!good.verify(LeaseVerb::Keep, &PeerId([2; 32]), &ShardId([4; 32])));
+        let longer = Lease { expires: UnixSeconds(100), ..good };
+        assert!(!longer.verify(LeaseVerb::Keep, &PeerId([2; 32]), &ShardId([3; 32])));
+    }
+}
