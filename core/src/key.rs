@@ -164,6 +164,14 @@ impl VolumeKeys {
         self.derive("hypernet 2026 volume head key v1", &[])
     }
 
+    /// Seeds the cutting of files into extents. Never 0, which would mean the public default.
+    pub fn cut_seed(&self) -> u64 {
+        let seed = self.derive("hypernet 2026 volume cut seed v1", &[]);
+        let mut first = [0; 8];
+        first.copy_from_slice(&seed.expose()[..8]);
+        u64::from_be_bytes(first) | 1
+    }
+
     /// Keys the bytes that fill up a segment, so that padding looks like everything else.
     pub fn padding(&self) -> Secret {
         self.derive("hypernet 2026 volume padding v1", &[])

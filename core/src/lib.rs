@@ -5,12 +5,16 @@
 #![forbid(unsafe_code)]
 
 pub mod codec;
+pub mod erasure;
+pub mod extent;
 pub mod id;
 pub mod key;
 pub mod limits;
+pub mod placement;
 pub mod port;
 pub mod record;
 pub mod seal;
+pub mod segment;
 pub mod time;
 pub mod tree;
 pub mod wire;
