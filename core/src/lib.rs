@@ -4,15 +4,18 @@
 //! argument. That is what lets `tests/sim` run thousands of the very nodes that people run.
 #![forbid(unsafe_code)]
 
+pub mod catalog;
 pub mod codec;
 pub mod erasure;
 pub mod extent;
+pub mod head;
 pub mod id;
 pub mod key;
 pub mod limits;
 pub mod placement;
 pub mod port;
 pub mod record;
+pub mod roster;
 pub mod seal;
 pub mod segment;
 pub mod time;

@@ -88,10 +88,7 @@ impl Record {
         }
         let signer = VerifyingKey::from_bytes(&record.signer).map_err(|_| RecordError::Signature)?;
         signer
-            .verify(
-                &signed_bytes(record.sequence, &record.payload),
-                &Signature::from_bytes(&record.signature),
-            )
+            .verify(&signed_bytes(record.sequence, &record.payload), &Signature::from_bytes(&record.signature))
             .map_err(|_| RecordError::Signature)?;
         Ok(record)
     }

@@ -183,8 +183,7 @@ impl Sealer {
         hasher.update(&message);
         let key = ExtentKey(*hasher.finalize().as_bytes());
         let sealed_len = (message.len() + SEAL_OVERHEAD) as u32;
-        let reference =
-            ExtentRef { key, origin: self.origin, epoch: self.epoch, kind, compression, len, sealed_len };
+        let reference = ExtentRef { key, origin: self.origin, epoch: self.epoch, kind, compression, len, sealed_len };
         Ok(Prepared { reference, message })
     }
 
@@ -220,15 +219,12 @@ impl ExtentRef {
         }
         let aad = aad(self.origin, self.epoch, self.kind, self.compression, self.len);
         let cipher = XChaCha20Poly1305::new(&self.key.0.into());
-        let message = cipher
-            .decrypt(&XNonce::default(), Payload { msg: sealed, aad: &aad })
-            .map_err(|_| SealError::Tag)?;
+        let message =
+            cipher.decrypt(&XNonce::default(), Payload { msg: sealed, aad: &aad }).map_err(|_| SealError::Tag)?;
         let plain = match self.compression {
             Compression::None => message,
             // The length is authenticated by the tag, so this allocates what the writer meant.
-            Compression::Zstd => {
-                zstd::bulk::decompress(&message, self.len as usize).map_err(|_| SealError::Length)?
-            }
+            Compression::Zstd => zstd::bulk::decompress(&message, self.len as usize).map_err(|_| SealError::Length)?,
         };
         if plain.len() != self.len as usize {
             return Err(SealError::Length);

@@ -58,8 +58,7 @@ impl Lease {
     /// Whether the signature is right for this verb, holder and shard.
     pub fn verify(&self, verb: LeaseVerb, holder: &PeerId, shard: &ShardId) -> bool {
         VerifyingKey::from_bytes(&self.key).is_ok_and(|key| {
-            key.verify(&lease_bytes(verb, holder, shard, self.expires), &Signature::from_bytes(&self.signature))
-                .is_ok()
+            key.verify(&lease_bytes(verb, holder, shard, self.expires), &Signature::from_bytes(&self.signature)).is_ok()
         })
     }
 }
