@@ -12,6 +12,7 @@ pub mod head;
 pub mod id;
 pub mod key;
 pub mod limits;
+pub mod node;
 pub mod placement;
 pub mod port;
 pub mod record;

@@ -42,9 +42,9 @@ pub const RECORD_PAYLOAD_MAX: usize = 4 * KIB;
 /// A whole encoded record.
 pub const RECORD_MAX: usize = RECORD_PAYLOAD_MAX + 256;
 /// Records one peer keeps for the mesh.
-pub const RECORDS_HELD_MAX: usize = 65_536;
+pub const RECORDS_HELD_MAX: usize = 4_096;
 /// New records one sender may add to a peer per hour.
-pub const RECORDS_PER_SENDER_HOUR: u32 = 4_096;
+pub const RECORDS_PER_SENDER_HOUR: u32 = 1_024;
 
 /// Header of a wire message (everything but the raw body).
 pub const WIRE_HEADER_MAX: usize = 16 * KIB;
@@ -78,6 +78,33 @@ pub const XATTRS_TOTAL_MAX: usize = 64 * KIB;
 /// Devices in one roster.
 pub const DEVICES_MAX: usize = 64;
 
+/// Changes of a working tree that may wait for a commit; whoever makes more commits first.
+pub const FS_PENDING_OPS_MAX: usize = 200_000;
+/// Inodes of a working tree kept in memory.
+pub const FS_HOT_INODES_MAX: usize = 400_000;
+/// Backing files kept open at once.
+pub const FS_OPEN_BACKING_MAX: usize = 8_192;
+/// Up to this many backing files are flushed one by one before a commit; with more the whole disk is.
+pub const FS_FLUSH_EACH_MAX: usize = 32;
+/// Threads that wait for the network or the disk in place of those that serve the kernel.
+pub const FS_WORKERS_MAX: usize = 32;
+/// Requests that wait for such a thread.
+pub const FS_WORK_QUEUE: usize = 4_096;
+/// Files up to this size are fetched whole at the first miss.
+pub const FETCH_WHOLE_MAX: usize = 4 * MIB;
+/// Read-ahead of a remote file starts here.
+pub const READAHEAD_MIN: usize = 256 * KIB;
+/// Read-ahead of a remote file grows up to here.
+pub const READAHEAD_MAX: usize = 16 * MIB;
+/// One prefetch fetches at most this.
+pub const PREFETCH_CHUNK: usize = 2 * MIB;
+/// Threads that fetch ahead of readers.
+pub const PREFETCH_THREADS: usize = 4;
+/// Prefetches that wait for such a thread; more are dropped.
+pub const PREFETCH_QUEUE: usize = 64;
+/// Inode numbers are reserved durably this far ahead: more than can be given out between two commits.
+pub const INO_RESERVE: u64 = 1 << 20;
+
 const _: () = {
     assert!(EXTENT_MIN < EXTENT_AVG && EXTENT_AVG < EXTENT_MAX);
     assert!(EXTENT_MAX <= SEALED_MAX && NODE_MAX <= SEALED_MAX);
@@ -86,4 +113,6 @@ const _: () = {
     assert!(SHARD_MAX % READ_BLOCK == 0);
     assert!(XATTRS_TOTAL_MAX + SYMLINK_MAX + INLINE_MAX + 4 * KIB < NODE_MAX);
     assert!(WIRE_IDS_MAX * 40 < WIRE_HEADER_MAX);
+    assert!(FS_PENDING_OPS_MAX as u64 * 2 < INO_RESERVE);
+    assert!(READAHEAD_MIN <= PREFETCH_CHUNK && PREFETCH_CHUNK <= READAHEAD_MAX);
 };

@@ -1,0 +1,681 @@
+//! The node: every decision a peer takes, as one state machine without clock, socket, disk or randomness.
+//!
+//! `step(now, input)` gives effects; whoever drives the node performs them and feeds the outcomes back by id. The
+//! agent drives it over libp2p and SQLite, `tests/sim` drives thousands of the same over a seeded network. For that
+//! to be worth anything nothing here may depend on what is not an input: maps are ordered, choices are hashes.
+//!
+//! Invariants:
+//! - a request that was sent has exactly one outcome, and each command ends exactly once;
+//! - a put is answered `Ok` only after the store has said that it is durable;
+//! - no two rows of a segment go to one peer;
+//! - bytes from a peer are believed only when a hash or a tag says so;
+//! - every queue is bounded by a number in [`crate::limits`].
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use thiserror::Error;
+
+use crate::id::{PeerId, RecordKey, SegmentId};
+use crate::key::VolumeKeys;
+use crate::limits::COMMANDS_MAX;
+use crate::placement::Plan;
+use crate::port::{StoreOp, StoreReply};
+use crate::record::Record;
+use crate::seal::ExtentRef;
+use crate::segment::{Coded, Placement};
+use crate::time::{Instant, UnixSeconds};
+use crate::wire::{Request, Response};
+
+mod donor;
+mod fetch;
+mod peers;
+mod probe;
+mod records;
+mod upload;
+
+pub use peers::{Fault, PeerView};
+
+/// The two clocks, read by whoever drives the node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Now {
+    /// Monotonic, for deadlines.
+    pub mono: Instant,
+    /// Wall clock, for leases.
+    pub unix: UnixSeconds,
+}
+
+/// What a node is told once.
+#[derive(Clone, Debug)]
+pub struct NodeConfig {
+    /// Who it is.
+    pub me: PeerId,
+    /// Bytes it stores for others.
+    pub donated: u64,
+    /// Bytes it already stores.
+    pub used: u64,
+    /// How long a record is kept that nobody publishes again, in milliseconds.
+    pub record_lifetime: u64,
+    /// How long a request may take before another peer is asked as well, in milliseconds.
+    pub patience: u64,
+}
+
+impl NodeConfig {
+    /// With everything but name and offer at its default.
+    pub fn new(me: PeerId, donated: u64, used: u64) -> Self {
+        Self { me, donated, used, record_lifetime: 48 * 3600 * 1000, patience: 700 }
+    }
+}
+
+/// Names a command of the local agent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CommandId(pub u64);
+
+/// Names something the node asked for; the outcome comes back under it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RequestId(pub u64);
+
+/// Names a request of a peer; the driver makes it up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct InboundId(pub u64);
+
+/// Where an effect goes: a peer today, a circuit or a mailbox when there is an anonymity layer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Destination {
+    /// Straight to a peer.
+    Peer(PeerId),
+}
+
+/// In whose account an effect falls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Payer {
+    /// The identity whose agent this is.
+    Owner,
+    /// The donor itself: upkeep of the mesh.
+    Donor,
+}
+
+/// Why a request to a peer has no answer.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum SendFault {
+    /// No connection could be had.
+    #[error("cannot be reached")]
+    Unreachable,
+    /// No answer in time.
+    #[error("did not answer in time")]
+    Deadline,
+    /// The answer is no answer.
+    #[error("sent nonsense: {0}")]
+    Malformed(String),
+}
+
+/// What happens to a node.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// A connection to a peer is up.
+    Connected(PeerId),
+    /// The last connection to a peer is gone.
+    Disconnected(PeerId),
+    /// A peer asks.
+    Request {
+        /// Who.
+        peer: PeerId,
+        /// To answer under.
+        inbound: InboundId,
+        /// What.
+        request: Request,
+    },
+    /// The one outcome of an [`Effect::Send`].
+    Response {
+        /// Of which.
+        id: RequestId,
+        /// The answer, or why there is none.
+        result: Result<Response, SendFault>,
+    },
+    /// A peer broke the protocol below the messages.
+    Misbehaved {
+        /// Who.
+        peer: PeerId,
+    },
+    /// The one outcome of an [`Effect::Store`].
+    Stored {
+        /// Of which.
+        id: RequestId,
+        /// The answer.
+        reply: StoreReply,
+    },
+    /// A peer wants a record kept here.
+    RecordOffered {
+        /// Who.
+        from: PeerId,
+        /// Under which key.
+        key: RecordKey,
+        /// The record.
+        bytes: Vec<u8>,
+    },
+    /// A record that was kept before the last stop.
+    RecordHeld {
+        /// The record.
+        bytes: Vec<u8>,
+    },
+    /// The one outcome of an [`Effect::PutRecord`].
+    RecordPut {
+        /// Of which.
+        id: RequestId,
+        /// Peers that took it.
+        stored: usize,
+    },
+    /// The one outcome of an [`Effect::FindRecord`].
+    RecordFound {
+        /// Of which.
+        id: RequestId,
+        /// Whatever came back, unchecked.
+        records: Vec<Vec<u8>>,
+    },
+    /// The agent wants something done.
+    Command {
+        /// To answer under.
+        id: CommandId,
+        /// What.
+        command: Command,
+    },
+    /// The donor's offer changed.
+    Donate(u64),
+    /// Time passed: the driver calls at [`Node::wake_at`].
+    Tick,
+}
+
+/// What the agent wants done.
+#[derive(Clone, Debug)]
+pub enum Command {
+    /// Place all rows of a coded segment on as many peers.
+    Upload {
+        /// The segment with its shards.
+        coded: Arc<Coded>,
+        /// Signs the leases.
+        keys: Arc<VolumeKeys>,
+        /// When the leases end.
+        until: UnixSeconds,
+        /// Give up when nothing moved for this long, in milliseconds.
+        patience: u64,
+    },
+    /// Get extents of one segment.
+    Fetch {
+        /// The segment and its holders.
+        placement: Arc<Placement>,
+        /// Which extents, each with its offset in the payload.
+        wanted: Vec<(ExtentRef, u32)>,
+        /// Milliseconds until it must have ended.
+        within: u64,
+    },
+    /// Ask the holders of a segment what they have.
+    Probe {
+        /// The segment and its holders.
+        placement: Arc<Placement>,
+        /// Milliseconds until it must have ended.
+        within: u64,
+    },
+    /// Hand a record to the mesh, and keep it here.
+    Publish(Record),
+    /// The newest record of this key.
+    Lookup(RecordKey),
+}
+
+/// How a command ended.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outcome {
+    /// [`Command::Upload`]: every row is durable on a peer of its own.
+    Uploaded(Placement),
+    /// [`Command::Fetch`]: the plaintexts, in the order of the request.
+    Fetched(Vec<Bytes>),
+    /// [`Command::Probe`].
+    Probed {
+        /// Rows their holder has.
+        held: Vec<u8>,
+        /// Rows their holder says it does not have.
+        missing: Vec<u8>,
+        /// Rows whose holder did not answer.
+        unreachable: Vec<u8>,
+    },
+    /// [`Command::Publish`]: how many other peers keep it.
+    Published {
+        /// That many.
+        stored: usize,
+    },
+    /// [`Command::Lookup`].
+    Found(Option<Record>),
+    /// It could not be done.
+    Failed(CommandError),
+}
+
+/// Why a command failed.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum CommandError {
+    /// Fewer than k shards can be had.
+    #[error("segment {segment} lacks {} of the {need} shards it takes to read it ({why})", need - have)]
+    TooFewShards {
+        /// Which.
+        segment: String,
+        /// Shards at hand.
+        have: u8,
+        /// k.
+        need: u8,
+        /// What its holders said.
+        why: String,
+    },
+    /// No end within the deadline.
+    #[error("segment {segment}: no answer within {seconds} s ({have} of {need} shards came)")]
+    Deadline {
+        /// Which.
+        segment: String,
+        /// The deadline.
+        seconds: u64,
+        /// Shards at hand.
+        have: u8,
+        /// k.
+        need: u8,
+    },
+    /// The bytes are not what their reference names.
+    #[error("segment {segment}: an extent in it is damaged beyond what its shards can mend")]
+    Damaged {
+        /// Which.
+        segment: String,
+    },
+    /// Too few peers took shards.
+    #[error("only {stored} of {n} shards found a peer: {why}")]
+    NotPlaced {
+        /// Shards that are placed.
+        stored: u8,
+        /// Shards to be placed.
+        n: u8,
+        /// What the others said.
+        why: String,
+    },
+    /// The record was refused.
+    #[error("{0}")]
+    Record(String),
+    /// Too many commands at once.
+    #[error("too much at once; try again when some of it is done")]
+    Busy,
+    /// The command makes no sense.
+    #[error("invalid command: {0}")]
+    Invalid(&'static str),
+}
+
+/// What the driver is to do.
+#[derive(Clone, Debug)]
+pub enum Effect {
+    /// Send a request. Exactly one [`Input::Response`] must follow, within `within` milliseconds.
+    Send {
+        /// To whom.
+        to: Destination,
+        /// To answer under.
+        id: RequestId,
+        /// What.
+        request: Request,
+        /// The deadline.
+        within: u64,
+        /// Whose account.
+        payer: Payer,
+    },
+    /// Answer a request.
+    Reply {
+        /// Which.
+        inbound: InboundId,
+        /// With what.
+        response: Response,
+    },
+    /// Do something in the store. Exactly one [`Input::Stored`] must follow.
+    Store {
+        /// To answer under.
+        id: RequestId,
+        /// What.
+        op: StoreOp,
+    },
+    /// Serve this record to whoever asks, in place of an older one.
+    KeepRecord {
+        /// Where it lives.
+        key: RecordKey,
+        /// The record.
+        bytes: Vec<u8>,
+    },
+    /// Serve the record of this key no more, and forget it.
+    DropRecord {
+        /// Where it lived.
+        key: RecordKey,
+    },
+    /// Hand a record to the peers closest to its key. Exactly one [`Input::RecordPut`] must follow.
+    PutRecord {
+        /// To answer under.
+        id: RequestId,
+        /// Where it lives.
+        key: RecordKey,
+        /// The record.
+        bytes: Vec<u8>,
+    },
+    /// Ask over disjoint paths. Exactly one [`Input::RecordFound`] must follow.
+    FindRecord {
+        /// To answer under.
+        id: RequestId,
+        /// Where it lives.
+        key: RecordKey,
+    },
+    /// Have nothing to do with a peer for so many milliseconds.
+    Block {
+        /// Whom.
+        peer: PeerId,
+        /// How long.
+        millis: u64,
+    },
+    /// A command has ended.
+    Finished {
+        /// Which.
+        id: CommandId,
+        /// How.
+        outcome: Outcome,
+    },
+}
+
+/// What waits for the outcome of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Waiter {
+    Hello,
+    Upload(CommandId, u8),
+    Fetch(CommandId, u32),
+    Probe(CommandId, u8),
+    Served(InboundId),
+    RecordKept,
+    Publish(Option<CommandId>, RecordKey),
+    Lookup(CommandId, RecordKey),
+}
+
+/// What happens at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Timer {
+    Hello(PeerId),
+    Upload(CommandId),
+    Fetch(CommandId),
+    Probe(CommandId),
+    Republish(RecordKey),
+    Expire(RecordKey),
+}
+
+/// The shared parts that every machine of a node works with.
+struct Context {
+    config: NodeConfig,
+    now: Now,
+    next_request: u64,
+    waiters: BTreeMap<RequestId, (Option<PeerId>, Waiter)>,
+    timers: BTreeSet<(Instant, Timer)>,
+    armed: BTreeMap<Timer, Instant>,
+    effects: Vec<Effect>,
+}
+
+impl Context {
+    fn request_id(&mut self, peer: Option<PeerId>, waiter: Waiter) -> RequestId {
+        let id = RequestId(self.next_request);
+        self.next_request += 1;
+        self.waiters.insert(id, (peer, waiter));
+        id
+    }
+
+    /// Sets a timer, in place of where it stood before.
+    fn arm(&mut self, timer: Timer, after: u64) {
+        self.disarm(timer);
+        let at = self.now.mono.after(after);
+        self.armed.insert(timer, at);
+        self.timers.insert((at, timer));
+    }
+
+    /// Sets a timer unless it is set.
+    fn arm_once(&mut self, timer: Timer, after: u64) {
+        if !self.armed.contains_key(&timer) {
+            self.arm(timer, after);
+        }
+    }
+
+    fn disarm(&mut self, timer: Timer) {
+        if let Some(at) = self.armed.remove(&timer) {
+            self.timers.remove(&(at, timer));
+        }
+    }
+
+    fn finish(&mut self, id: CommandId, outcome: Outcome) {
+        self.effects.push(Effect::Finished { id, outcome });
+    }
+
+    fn store(&mut self, waiter: Waiter, op: StoreOp) {
+        let id = self.request_id(None, waiter);
+        self.effects.push(Effect::Store { id, op });
+    }
+}
+
+/// One peer of the mesh.
+pub struct Node {
+    context: Context,
+    peers: peers::Peers,
+    donor: donor::Donor,
+    uploads: BTreeMap<CommandId, upload::Upload>,
+    fetches: BTreeMap<CommandId, fetch::Fetch>,
+    probes: BTreeMap<CommandId, probe::Probe>,
+    records: records::Records,
+}
+
+impl Node {
+    /// A node at its start.
+    pub fn new(config: NodeConfig) -> Self {
+        Self {
+            donor: donor::Donor::new(config.donated, config.used),
+            peers: peers::Peers::default(),
+            uploads: BTreeMap::new(),
+            fetches: BTreeMap::new(),
+            probes: BTreeMap::new(),
+            records: records::Records::default(),
+            context: Context {
+                config,
+                now: Now::default(),
+                next_request: 1,
+                waiters: BTreeMap::new(),
+                timers: BTreeSet::new(),
+                armed: BTreeMap::new(),
+                effects: Vec::new(),
+            },
+        }
+    }
+
+    /// Takes one input in and gives what is to be done.
+    pub fn step(&mut self, now: Now, input: Input) -> Vec<Effect> {
+        self.context.now = now;
+        match input {
+            Input::Connected(peer) => {
+                self.peers.connected(&mut self.context, peer, self.donor.hello());
+            }
+            Input::Disconnected(peer) => self.peers.disconnected(&self.context, peer),
+            Input::Misbehaved { peer } => self.peers.fault(&mut self.context, peer, Fault::Nonsense),
+            Input::Request { peer, inbound, request } => {
+                self.donor.request(&mut self.context, &mut self.peers, peer, inbound, request);
+            }
+            Input::Response { id, result } => self.response(id, result),
+            Input::Stored { id, reply } => self.stored(id, reply),
+            Input::RecordOffered { from, key, bytes } => {
+                self.records.offered(&mut self.context, &mut self.peers, from, key, &bytes);
+            }
+            Input::RecordHeld { bytes } => self.records.held(&mut self.context, &bytes),
+            Input::RecordPut { id, stored } => {
+                if let Some((_, Waiter::Publish(command, key))) = self.context.waiters.remove(&id) {
+                    self.records.put(&mut self.context, command, key, stored);
+                }
+            }
+            Input::RecordFound { id, records } => {
+                if let Some((_, Waiter::Lookup(command, key))) = self.context.waiters.remove(&id) {
+                    self.records.found(&mut self.context, command, key, &records);
+                }
+            }
+            Input::Command { id, command } => self.command(id, command),
+            Input::Donate(donated) => self.donor.set_donated(donated),
+            Input::Tick => {}
+        }
+        self.fire_timers();
+        std::mem::take(&mut self.context.effects)
+    }
+
+    /// When the node wants to be stepped at the latest.
+    pub fn wake_at(&self) -> Option<Instant> {
+        self.context.timers.first().map(|(at, _)| *at)
+    }
+
+    /// What is known of each peer.
+    pub fn peers(&self) -> Vec<PeerView> {
+        self.peers.views(&self.context)
+    }
+
+    /// How segments of this shard length at most would be coded and placed now.
+    pub fn plan(&self) -> Option<Plan> {
+        self.peers.plan(&self.context)
+    }
+
+    /// Bytes stored for others.
+    pub fn used(&self) -> u64 {
+        self.donor.used()
+    }
+
+    /// Records kept for the mesh.
+    pub fn records_held(&self) -> usize {
+        self.records.len()
+    }
+
+    fn command(&mut self, id: CommandId, command: Command) {
+        let busy = self.uploads.len() + self.fetches.len() + self.probes.len() >= COMMANDS_MAX;
+        match command {
+            _ if busy => self.context.finish(id, Outcome::Failed(CommandError::Busy)),
+            Command::Upload { coded, keys, until, patience } => {
+                match upload::Upload::new(&mut self.context, id, coded, keys, until, patience) {
+                    Some(upload) => {
+                        self.uploads.insert(id, upload);
+                        self.drive_uploads();
+                    }
+                    None => {
+                        self.context.finish(id, Outcome::Failed(CommandError::Invalid("a segment without shards")));
+                    }
+                }
+            }
+            Command::Fetch { placement, wanted, within } => {
+                match fetch::Fetch::new(&mut self.context, id, placement, wanted, within) {
+                    Ok(fetch) => {
+                        self.fetches.insert(id, fetch);
+                        self.drive_fetch(id);
+                    }
+                    Err(error) => self.context.finish(id, Outcome::Failed(error)),
+                }
+            }
+            Command::Probe { placement, within } => {
+                let probe = probe::Probe::start(&mut self.context, &mut self.peers, id, &placement, within);
+                if let Some(probe) = probe {
+                    self.probes.insert(id, probe);
+                }
+            }
+            Command::Publish(record) => self.records.publish(&mut self.context, id, record),
+            Command::Lookup(key) => self.records.lookup(&mut self.context, id, key),
+        }
+    }
+
+    fn response(&mut self, id: RequestId, result: Result<Response, SendFault>) {
+        let Some((peer, waiter)) = self.context.waiters.remove(&id) else { return };
+        let Some(peer) = peer else { return };
+        self.peers.answered(&mut self.context, peer, &result);
+        match waiter {
+            Waiter::Hello => {
+                if let Ok(Response::Hello(hello)) = result {
+                    self.peers.hello(&self.context, peer, hello);
+                    self.drive_uploads();
+                }
+            }
+            Waiter::Upload(command, row) => {
+                if let Some(upload) = self.uploads.get_mut(&command) {
+                    upload.answered(&mut self.context, &mut self.peers, row, peer, result);
+                }
+                self.drive_uploads();
+            }
+            Waiter::Fetch(command, ask) => {
+                if let Some(fetch) = self.fetches.get_mut(&command) {
+                    fetch.answered(&mut self.context, &mut self.peers, ask, peer, result);
+                }
+                self.drive_fetch(command);
+            }
+            Waiter::Probe(command, row) => {
+                if let Some(probe) = self.probes.get_mut(&command) {
+                    probe.answered(row, result);
+                    if probe.is_done()
+                        && let Some(probe) = self.probes.remove(&command)
+                    {
+                        self.context.finish(command, probe.outcome());
+                    }
+                }
+            }
+            Waiter::Served(_) | Waiter::RecordKept | Waiter::Publish(..) | Waiter::Lookup(..) => {}
+        }
+    }
+
+    fn stored(&mut self, id: RequestId, reply: StoreReply) {
+        match self.context.waiters.remove(&id) {
+            Some((_, Waiter::Served(inbound))) => {
+                self.donor.stored(&mut self.context, &mut self.peers, inbound, reply);
+            }
+            // A record that could not be written is served from memory while this process lives; the other holders
+            // have it too.
+            Some(_) | None => {}
+        }
+    }
+
+    fn drive_uploads(&mut self) {
+        let ids: Vec<CommandId> = self.uploads.keys().copied().collect();
+        for id in ids {
+            self.drive_upload(id);
+        }
+    }
+
+    fn drive_upload(&mut self, id: CommandId) {
+        let Some(upload) = self.uploads.get_mut(&id) else { return };
+        if let Some(outcome) = upload.drive(&mut self.context, &mut self.peers, id) {
+            self.uploads.remove(&id);
+            self.context.finish(id, outcome);
+        }
+    }
+
+    fn drive_fetch(&mut self, id: CommandId) {
+        let Some(fetch) = self.fetches.get_mut(&id) else { return };
+        if let Some(outcome) = fetch.drive(&mut self.context, &mut self.peers, id) {
+            self.fetches.remove(&id);
+            self.context.finish(id, outcome);
+        }
+    }
+
+    fn fire_timers(&mut self) {
+        while let Some((at, timer)) = self.context.timers.first().copied() {
+            if at > self.context.now.mono {
+                break;
+            }
+            self.context.disarm(timer);
+            match timer {
+                Timer::Hello(peer) => self.peers.greet(&mut self.context, peer, self.donor.hello()),
+                Timer::Upload(id) => self.drive_upload(id),
+                Timer::Fetch(id) => self.drive_fetch(id),
+                Timer::Probe(id) => {
+                    if let Some(probe) = self.probes.remove(&id) {
+                        self.context.finish(id, probe.outcome());
+                    }
+                }
+                Timer::Republish(key) => self.records.republish(&mut self.context, key),
+                Timer::Expire(key) => self.records.expire(&mut self.context, key),
+            }
+        }
+    }
+}
+
+fn short(segment: &SegmentId) -> String {
+    segment.short()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,143 @@
+//! The donor's side: what a node does for others. It keeps shards it cannot read for owners it does not know.
+
+use std::collections::BTreeMap;
+
+use super::peers::{Fault, Peers};
+use super::{Context, Effect, InboundId, Waiter};
+use crate::id::PeerId;
+use crate::limits::SERVING_PER_PEER;
+use crate::port::{StoreFault, StoreOp, StoreReply};
+use crate::wire::{Hello, LeaseVerb, Refusal, Request, Response};
+
+/// Longest lease that is granted: a little over a year.
+const LEASE_MAX: u64 = 400 * 24 * 3600;
+
+/// A request that is being served. Space that is promised to a put under way is not offered twice.
+struct Promise {
+    peer: PeerId,
+    bytes: u64,
+}
+
+pub(super) struct Donor {
+    donated: u64,
+    used: u64,
+    promised: u64,
+    serving: BTreeMap<InboundId, Promise>,
+}
+
+impl Donor {
+    pub(super) fn new(donated: u64, used: u64) -> Self {
+        Self { donated, used, promised: 0, serving: BTreeMap::new() }
+    }
+
+    pub(super) fn set_donated(&mut self, donated: u64) {
+        self.donated = donated;
+    }
+
+    pub(super) fn used(&self) -> u64 {
+        self.used
+    }
+
+    pub(super) fn hello(&self) -> Hello {
+        Hello { free: self.donated.saturating_sub(self.used + self.promised), donated: self.donated }
+    }
+
+    pub(super) fn request(
+        &mut self,
+        context: &mut Context,
+        peers: &mut Peers,
+        peer: PeerId,
+        inbound: InboundId,
+        request: Request,
+    ) {
+        let bytes = match &request {
+            Request::Put { body, .. } => body.len() as u64,
+            _ => 0,
+        };
+        let op = match self.check(context, peers, peer, request) {
+            Ok(op) => op,
+            Err(response) => {
+                context.effects.push(Effect::Reply { inbound, response });
+                return;
+            }
+        };
+        if !peers.serve(context, peer, SERVING_PER_PEER) {
+            peers.fault(context, peer, Fault::Flood);
+            context.effects.push(Effect::Reply { inbound, response: Response::Refused(Refusal::Busy) });
+            return;
+        }
+        self.promised += bytes;
+        self.serving.insert(inbound, Promise { peer, bytes });
+        context.store(Waiter::Served(inbound), op);
+    }
+
+    fn check(
+        &self,
+        context: &mut Context,
+        peers: &mut Peers,
+        peer: PeerId,
+        request: Request,
+    ) -> Result<StoreOp, Response> {
+        let (me, now) = (context.config.me, context.now.unix.0);
+        let mut invalid = |fault| {
+            peers.fault(context, peer, fault);
+            Response::Refused(Refusal::Invalid)
+        };
+        match request {
+            Request::Hello(hello) => {
+                peers.hello(context, peer, hello);
+                Err(Response::Hello(self.hello()))
+            }
+            Request::Put { shard, lease, body } => {
+                if blake3::hash(&body).as_bytes() != shard.as_bytes() || !lease.verify(LeaseVerb::Keep, &me, &shard) {
+                    return Err(invalid(Fault::Lie));
+                }
+                if lease.expires.0 <= now || lease.expires.0 > now + LEASE_MAX {
+                    return Err(invalid(Fault::Nonsense));
+                }
+                if self.hello().free < body.len() as u64 {
+                    return Err(Response::Refused(Refusal::Full));
+                }
+                Ok(StoreOp::Put { shard, lease, body })
+            }
+            Request::Get { shard, offset, len } => Ok(StoreOp::Read { shard, offset, len }),
+            Request::Have { shards } => Ok(StoreOp::Have { shards }),
+            Request::Release { shard, lease } => {
+                if !lease.verify(LeaseVerb::Release, &me, &shard) || lease.expires.0 <= now {
+                    return Err(invalid(Fault::Lie));
+                }
+                Ok(StoreOp::Release { shard, key: lease.key })
+            }
+        }
+    }
+
+    /// The store has answered: pass it on, and give back what was promised.
+    pub(super) fn stored(&mut self, context: &mut Context, peers: &mut Peers, inbound: InboundId, reply: StoreReply) {
+        if let Some(promise) = self.serving.remove(&inbound) {
+            self.promised = self.promised.saturating_sub(promise.bytes);
+            peers.served(&promise.peer);
+        }
+        let response = match reply {
+            StoreReply::Done { used } => {
+                self.used = used;
+                Response::Ok
+            }
+            StoreReply::Bytes(bytes) => Response::Bytes(bytes),
+            StoreReply::Have(have) => {
+                let mut bits = vec![0u8; have.len().div_ceil(8)];
+                for (i, _) in have.iter().enumerate().filter(|(_, have)| **have) {
+                    bits[i / 8] |= 1 << (i % 8);
+                }
+                Response::Have(bits)
+            }
+            StoreReply::Failed(fault) => Response::Refused(match fault {
+                StoreFault::Full => Refusal::Full,
+                StoreFault::NotFound => Refusal::NotFound,
+                StoreFault::Damaged => Refusal::Damaged,
+                StoreFault::NotYours => Refusal::NotYours,
+                StoreFault::Disk(_) => Refusal::Disk,
+            }),
+        };
+        context.effects.push(Effect::Reply { inbound, response });
+    }
+}

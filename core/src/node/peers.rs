@@ -1,0 +1,302 @@
+//! What a node knows of its peers: who is there, what they offer, how they behaved, and what is under way to each.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use super::{Context, Destination, Effect, Payer, SendFault, Timer, Waiter};
+use crate::id::PeerId;
+use crate::limits::{IN_FLIGHT_PER_PEER, PEERS_MAX};
+use crate::placement::{self, Candidate, PRIOR_OFFLINE, PRIOR_ONLINE, Plan};
+use crate::segment::full_shard_len;
+use crate::time::Instant;
+use crate::wire::{Hello, Refusal, Request, Response};
+
+/// How often a peer is asked what it offers.
+const HELLO_EVERY: u64 = 60_000;
+/// The prior of availability weighs as much as this much watching, per unit: 20 units make 20 hours.
+const PRIOR_UNIT: f64 = 3_600_000.0;
+/// A peer that did not answer in time is asked last for so long.
+const SLOW_FOR: u64 = 10_000;
+/// Standing from which a peer is cut off.
+const BLOCK_AT: u32 = 100;
+/// The first block; each further one doubles.
+const BLOCK_FIRST: u64 = 30_000;
+/// The longest block.
+const BLOCK_MAX: u64 = 24 * 3_600_000;
+/// A request that carries nothing.
+const WITHIN_SMALL: u64 = 10_000;
+/// Slowest transfer that is waited for, bytes per millisecond.
+const SLOWEST: u64 = 128;
+
+/// What a peer did wrong, by weight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// Did not answer in time, or was not there: nobody's fault at first.
+    Absent,
+    /// Sent what breaks the protocol.
+    Nonsense,
+    /// Sent bytes that do not verify, or lost what it had acknowledged.
+    Lie,
+    /// Sent more than it may.
+    Flood,
+}
+
+impl Fault {
+    fn weight(self) -> u32 {
+        match self {
+            Self::Absent => 0,
+            Self::Flood => 10,
+            Self::Nonsense => 25,
+            Self::Lie => 34,
+        }
+    }
+}
+
+/// What a node tells of a peer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PeerView {
+    /// Who.
+    pub peer: PeerId,
+    /// Whether a connection is up.
+    pub connected: bool,
+    /// What it said it offers.
+    pub hello: Option<Hello>,
+    /// Share of the time watched that it was there, with the prior.
+    pub availability: f64,
+    /// Weight of its faults; 0 is spotless.
+    pub faults: u32,
+    /// Requests it answered.
+    pub answered: u64,
+    /// Requests it did not answer.
+    pub unanswered: u64,
+    /// Whether nothing is asked of it for now.
+    pub blocked: bool,
+}
+
+#[derive(Default)]
+struct Peer {
+    connected: bool,
+    hello: Option<Hello>,
+    free: u64,
+    in_flight: usize,
+    queue: VecDeque<(Request, Waiter)>,
+    serving: usize,
+    faults: u32,
+    blocks: u32,
+    blocked_until: Instant,
+    slow_until: Instant,
+    answered: u64,
+    unanswered: u64,
+    watched_since: Instant,
+    changed: Instant,
+    online: u64,
+}
+
+impl Peer {
+    fn availability(&self, now: Instant) -> f64 {
+        let online = self.online + if self.connected { now.since(self.changed) } else { 0 };
+        let watched = now.since(self.watched_since) as f64;
+        (PRIOR_ONLINE * PRIOR_UNIT + online as f64) / ((PRIOR_ONLINE + PRIOR_OFFLINE) * PRIOR_UNIT + watched)
+    }
+}
+
+/// All peers.
+#[derive(Default)]
+pub(super) struct Peers {
+    known: BTreeMap<PeerId, Peer>,
+}
+
+impl Peers {
+    fn entry(&mut self, context: &Context, peer: PeerId) -> &mut Peer {
+        if self.known.len() >= PEERS_MAX && !self.known.contains_key(&peer) {
+            // Forget someone who is gone and has nothing under way; with all of them busy the map grows by those.
+            let idle = self.known.iter().find(|(_, p)| !p.connected && p.in_flight == 0 && p.queue.is_empty());
+            if let Some(idle) = idle.map(|(id, _)| *id) {
+                self.known.remove(&idle);
+            }
+        }
+        let now = context.now.mono;
+        self.known.entry(peer).or_insert_with(|| Peer { watched_since: now, changed: now, ..Peer::default() })
+    }
+
+    pub(super) fn connected(&mut self, context: &mut Context, id: PeerId, hello: Hello) {
+        let peer = self.entry(context, id);
+        if !peer.connected {
+            peer.connected = true;
+            peer.changed = context.now.mono;
+            peer.slow_until = Instant(0);
+        }
+        self.greet(context, id, hello);
+    }
+
+    pub(super) fn disconnected(&mut self, context: &Context, peer: PeerId) {
+        let now = context.now.mono;
+        if let Some(peer) = self.known.get_mut(&peer)
+            && peer.connected
+        {
+            peer.connected = false;
+            peer.online += now.since(peer.changed);
+            peer.changed = now;
+        }
+    }
+
+    /// Asks what it offers, now and again later while it stays.
+    pub(super) fn greet(&mut self, context: &mut Context, id: PeerId, hello: Hello) {
+        if self.known.get(&id).is_some_and(|peer| peer.connected) {
+            context.arm(Timer::Hello(id), HELLO_EVERY);
+            self.send(context, id, Request::Hello(hello), Waiter::Hello);
+        }
+    }
+
+    pub(super) fn hello(&mut self, context: &Context, id: PeerId, hello: Hello) {
+        let peer = self.entry(context, id);
+        peer.free = hello.free;
+        peer.hello = Some(hello);
+    }
+
+    /// Sends now, or as soon as fewer requests are under way to this peer.
+    pub(super) fn send(&mut self, context: &mut Context, id: PeerId, request: Request, waiter: Waiter) {
+        let peer = self.entry(context, id);
+        if peer.in_flight >= IN_FLIGHT_PER_PEER {
+            peer.queue.push_back((request, waiter));
+        } else {
+            peer.in_flight += 1;
+            emit(context, id, request, waiter);
+        }
+    }
+
+    /// Books the outcome of a request, and sends what waited for it.
+    pub(super) fn answered(&mut self, context: &mut Context, id: PeerId, result: &Result<Response, SendFault>) {
+        let now = context.now.mono;
+        let peer = self.entry(context, id);
+        peer.in_flight = peer.in_flight.saturating_sub(1);
+        match result {
+            Ok(_) => {
+                peer.answered += 1;
+                peer.slow_until = Instant(0);
+            }
+            Err(_) => {
+                peer.unanswered += 1;
+                peer.slow_until = now.after(SLOW_FOR);
+            }
+        }
+        if let Some((request, waiter)) = peer.queue.pop_front() {
+            peer.in_flight += 1;
+            emit(context, id, request, waiter);
+        }
+        match result {
+            Err(SendFault::Malformed(_)) => self.fault(context, id, Fault::Nonsense),
+            Ok(Response::Refused(Refusal::Full)) => self.entry(context, id).free = 0,
+            Ok(Response::Refused(Refusal::Invalid)) => self.fault(context, id, Fault::Nonsense),
+            _ => {}
+        }
+    }
+
+    /// Requests still queued that nobody waits for any more go first.
+    pub(super) fn forget(&mut self, wanted: impl Fn(&Waiter) -> bool) {
+        for peer in self.known.values_mut() {
+            peer.queue.retain(|(_, waiter)| wanted(waiter));
+        }
+    }
+
+    pub(super) fn fault(&mut self, context: &mut Context, id: PeerId, fault: Fault) {
+        let now = context.now.mono;
+        let peer = self.entry(context, id);
+        peer.faults = peer.faults.saturating_add(fault.weight());
+        if peer.faults >= BLOCK_AT && peer.blocked_until <= now {
+            let millis = (BLOCK_FIRST << peer.blocks.min(16)).min(BLOCK_MAX);
+            peer.blocks += 1;
+            // A second chance after the block, but not a third.
+            peer.faults = BLOCK_AT / 2;
+            peer.blocked_until = now.after(millis);
+            context.effects.push(Effect::Block { peer: id, millis });
+        }
+    }
+
+    /// Marks a peer that keeps someone waiting: it is asked last for a while.
+    pub(super) fn slow(&mut self, context: &Context, id: PeerId) {
+        let until = context.now.mono.after(SLOW_FOR);
+        self.entry(context, id).slow_until = until;
+    }
+
+    /// How gladly a peer is asked for something: 0 gladly, 1 because it must be, `None` never.
+    pub(super) fn reluctance(&self, context: &Context, id: &PeerId) -> Option<u8> {
+        let now = context.now.mono;
+        match self.known.get(id) {
+            Some(peer) if peer.blocked_until > now => None,
+            Some(peer) if peer.connected && peer.slow_until <= now => Some(0),
+            Some(_) | None => Some(1),
+        }
+    }
+
+    /// One more request of this peer is being served; false when it has too many.
+    pub(super) fn serve(&mut self, context: &Context, id: PeerId, limit: usize) -> bool {
+        let peer = self.entry(context, id);
+        let may = peer.serving < limit;
+        peer.serving += usize::from(may);
+        may
+    }
+
+    pub(super) fn served(&mut self, id: &PeerId) {
+        if let Some(peer) = self.known.get_mut(id) {
+            peer.serving = peer.serving.saturating_sub(1);
+        }
+    }
+
+    /// Peers that may take a shard.
+    pub(super) fn candidates(&self, context: &Context) -> Vec<Candidate> {
+        let now = context.now.mono;
+        self.known
+            .iter()
+            .filter(|(_, peer)| peer.connected && peer.blocked_until <= now && peer.slow_until <= now)
+            .map(|(id, peer)| Candidate { peer: *id, free: peer.free })
+            .collect()
+    }
+
+    /// A shard is on its way there.
+    pub(super) fn reserve(&mut self, id: &PeerId, bytes: u64) {
+        if let Some(peer) = self.known.get_mut(id) {
+            peer.free = peer.free.saturating_sub(bytes);
+        }
+    }
+
+    /// The plan for the donors that are there.
+    pub(super) fn plan(&self, context: &Context) -> Option<Plan> {
+        let now = context.now.mono;
+        let room = full_shard_len(placement::K_PREFERRED) as u64;
+        let donors: Vec<f64> = self
+            .known
+            .values()
+            .filter(|peer| peer.connected && peer.blocked_until <= now && peer.free >= room)
+            .map(|peer| peer.availability(now))
+            .collect();
+        let mean = donors.iter().sum::<f64>() / donors.len().max(1) as f64;
+        placement::plan(donors.len(), mean)
+    }
+
+    pub(super) fn views(&self, context: &Context) -> Vec<PeerView> {
+        let now = context.now.mono;
+        self.known
+            .iter()
+            .map(|(id, peer)| PeerView {
+                peer: *id,
+                connected: peer.connected,
+                hello: peer.hello.clone().map(|hello| Hello { free: peer.free, ..hello }),
+                availability: peer.availability(now),
+                faults: peer.faults,
+                answered: peer.answered,
+                unanswered: peer.unanswered,
+                blocked: peer.blocked_until > now,
+            })
+            .collect()
+    }
+}
+
+fn emit(context: &mut Context, peer: PeerId, request: Request, waiter: Waiter) {
+    let within = WITHIN_SMALL + request.weight() as u64 / SLOWEST;
+    let payer = match waiter {
+        Waiter::Upload(..) | Waiter::Fetch(..) | Waiter::Probe(..) | Waiter::Lookup(..) => Payer::Owner,
+        Waiter::Hello | Waiter::Served(_) | Waiter::RecordKept | Waiter::Publish(..) => Payer::Donor,
+    };
+    let id = context.request_id(Some(peer), waiter);
+    context.effects.push(Effect::Send { to: Destination::Peer(peer), id, request, within, payer });
+}

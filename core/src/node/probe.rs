@@ -1,0 +1,53 @@
+//! Asking the holders of a segment what they have.
+
+use std::collections::BTreeMap;
+
+use super::peers::Peers;
+use super::{CommandId, Context, Outcome, SendFault, Timer, Waiter};
+use crate::segment::Placement;
+use crate::wire::{Request, Response};
+
+pub(super) struct Probe {
+    rows: BTreeMap<u8, Option<bool>>,
+    waiting: usize,
+}
+
+impl Probe {
+    /// Asks everyone; `None` when there was nobody to ask and the command is answered already.
+    pub(super) fn start(
+        context: &mut Context,
+        peers: &mut Peers,
+        command: CommandId,
+        placement: &Placement,
+        within: u64,
+    ) -> Option<Self> {
+        if placement.holders.is_empty() || !placement.is_sound() {
+            context.finish(command, Outcome::Probed { held: vec![], missing: vec![], unreachable: vec![] });
+            return None;
+        }
+        context.arm(Timer::Probe(command), within);
+        let mut rows = BTreeMap::new();
+        for holder in &placement.holders {
+            let shards = vec![placement.segment.rows[usize::from(holder.row)]];
+            rows.insert(holder.row, None);
+            peers.send(context, holder.peer, Request::Have { shards }, Waiter::Probe(command, holder.row));
+        }
+        Some(Self { waiting: placement.holders.len(), rows })
+    }
+
+    pub(super) fn answered(&mut self, row: u8, result: Result<Response, SendFault>) {
+        self.waiting = self.waiting.saturating_sub(1);
+        if let Ok(Response::Have(bits)) = result {
+            self.rows.insert(row, Some(bits.first().is_some_and(|bits| bits & 1 == 1)));
+        }
+    }
+
+    pub(super) fn is_done(&self) -> bool {
+        self.waiting == 0
+    }
+
+    pub(super) fn outcome(&self) -> Outcome {
+        let of = |state| self.rows.iter().filter(move |(_, have)| **have == state).map(|(row, _)| *row).collect();
+        Outcome::Probed { held: of(Some(true)), missing: of(Some(false)), unreachable: of(None) }
+    }
+}

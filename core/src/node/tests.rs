@@ -1,0 +1,412 @@
+//! Nodes against one another over an instant network: what each machine decides. The hostile network is in
+//! `tests/sim`.
+
+use std::collections::VecDeque;
+
+use super::*;
+use crate::id::{ShardId, VolumeId};
+use crate::key::Secret;
+use crate::port::StoreFault;
+use crate::seal::{Kind, Sealer};
+use crate::segment::Packer;
+use crate::wire::Refusal;
+
+#[derive(Clone, Copy, PartialEq, Debug)]
+enum Manner {
+    Honest,
+    /// Requests vanish until the deadline.
+    Silent,
+    /// Every byte it serves is flipped.
+    Liar,
+    /// It takes nothing.
+    Full,
+}
+
+struct World {
+    now: Now,
+    nodes: Vec<Node>,
+    disks: Vec<BTreeMap<ShardId, Bytes>>,
+    manners: Vec<Manner>,
+    queue: VecDeque<(usize, Input)>,
+    late: Vec<(Instant, usize, Input)>,
+    finished: Vec<(CommandId, Outcome)>,
+    inbound: BTreeMap<u64, (usize, RequestId)>,
+    sent: Vec<(usize, Request)>,
+    kept: Vec<BTreeMap<RecordKey, Vec<u8>>>,
+}
+
+fn peer(i: usize) -> PeerId {
+    PeerId([i as u8 + 1; 32])
+}
+
+impl World {
+    fn new(count: usize) -> Self {
+        let nodes = (0..count).map(|i| {
+            let mut config = NodeConfig::new(peer(i), if i == 0 { 0 } else { 1 << 30 }, 0);
+            config.record_lifetime = 10_000;
+            Node::new(config)
+        });
+        let mut world = Self {
+            now: Now { mono: Instant(1), unix: UnixSeconds(1_000_000) },
+            nodes: nodes.collect(),
+            disks: vec![BTreeMap::new(); count],
+            manners: vec![Manner::Honest; count],
+            queue: VecDeque::new(),
+            late: vec![],
+            finished: vec![],
+            inbound: BTreeMap::new(),
+            sent: vec![],
+            kept: vec![BTreeMap::new(); count],
+        };
+        for a in 0..count {
+            for b in (0..count).filter(|b| *b != a) {
+                world.queue.push_back((a, Input::Connected(peer(b))));
+            }
+        }
+        world.settle();
+        world
+    }
+
+    fn at(&self, id: PeerId) -> usize {
+        usize::from(id.0[0]) - 1
+    }
+
+    fn settle(&mut self) {
+        while let Some((at, input)) = self.queue.pop_front() {
+            for effect in self.nodes[at].step(self.now, input) {
+                self.perform(at, effect);
+            }
+        }
+    }
+
+    fn run(&mut self, millis: u64) {
+        let end = self.now.mono.after(millis);
+        loop {
+            self.settle();
+            let timers = self.nodes.iter().filter_map(Node::wake_at);
+            let next = timers.chain(self.late.iter().map(|(at, _, _)| *at)).min();
+            let Some(next) = next.filter(|next| *next <= end) else { break };
+            self.now.mono = next.max(self.now.mono);
+            let now = self.now.mono;
+            for at in 0..self.nodes.len() {
+                if self.nodes[at].wake_at().is_some_and(|wake| wake <= now) {
+                    self.queue.push_back((at, Input::Tick));
+                }
+            }
+            let (due, later) = std::mem::take(&mut self.late).into_iter().partition(|(at, _, _)| *at <= now);
+            self.late = later;
+            let due: Vec<_> = due;
+            self.queue.extend(due.into_iter().map(|(_, at, input)| (at, input)));
+        }
+        self.now.mono = end;
+    }
+
+    fn perform(&mut self, at: usize, effect: Effect) {
+        match effect {
+            Effect::Send { to: Destination::Peer(to), id, request, within, .. } => {
+                let to = self.at(to);
+                self.sent.push((to, request.clone()));
+                if self.manners[to] == Manner::Silent {
+                    let input = Input::Response { id, result: Err(SendFault::Deadline) };
+                    return self.late.push((self.now.mono.after(within), at, input));
+                }
+                let inbound = self.inbound.len() as u64;
+                self.inbound.insert(inbound, (at, id));
+                let input = Input::Request { peer: peer(at), inbound: InboundId(inbound), request };
+                self.queue.push_back((to, input));
+            }
+            Effect::Reply { inbound, mut response } => {
+                let (to, id) = self.inbound[&inbound.0];
+                match (&mut response, self.manners[at]) {
+                    (Response::Bytes(bytes), Manner::Liar) => {
+                        *bytes = bytes.iter().map(|byte| byte ^ 1).collect();
+                    }
+                    (Response::Ok, Manner::Full) => response = Response::Refused(Refusal::Full),
+                    _ => {}
+                }
+                self.queue.push_back((to, Input::Response { id, result: Ok(response) }));
+            }
+            Effect::Store { id, op } => {
+                let disk = &mut self.disks[at];
+                let reply = match op {
+                    StoreOp::Put { shard, body, .. } => {
+                        disk.insert(shard, body);
+                        StoreReply::Done { used: disk.values().map(|b| b.len() as u64).sum() }
+                    }
+                    StoreOp::Read { shard, offset, len } => match disk.get(&shard) {
+                        Some(bytes) => {
+                            let end = (offset as usize + len as usize).min(bytes.len());
+                            StoreReply::Bytes(bytes.slice((offset as usize).min(end)..end))
+                        }
+                        None => StoreReply::Failed(StoreFault::NotFound),
+                    },
+                    StoreOp::Have { shards } => {
+                        StoreReply::Have(shards.iter().map(|shard| disk.contains_key(shard)).collect())
+                    }
+                    StoreOp::Release { shard, .. } => {
+                        disk.remove(&shard);
+                        StoreReply::Done { used: 0 }
+                    }
+                    StoreOp::PutRecord { .. } => StoreReply::Done { used: 0 },
+                };
+                self.queue.push_back((at, Input::Stored { id, reply }));
+            }
+            Effect::KeepRecord { key, bytes } => drop(self.kept[at].insert(key, bytes)),
+            Effect::DropRecord { key } => drop(self.kept[at].remove(&key)),
+            Effect::PutRecord { id, key, bytes } => {
+                let mut stored = 0;
+                for to in (0..self.nodes.len()).filter(|to| *to != at) {
+                    if self.manners[to] == Manner::Honest {
+                        stored += 1;
+                        let input = Input::RecordOffered { from: peer(at), key, bytes: bytes.clone() };
+                        self.queue.push_back((to, input));
+                    }
+                }
+                self.queue.push_back((at, Input::RecordPut { id, stored }));
+            }
+            Effect::FindRecord { id, key } => {
+                let records = (0..self.nodes.len())
+                    .filter(|i| *i != at && self.manners[*i] == Manner::Honest)
+                    .filter_map(|i| self.kept[i].get(&key).cloned())
+                    .collect();
+                self.queue.push_back((at, Input::RecordFound { id, records }));
+            }
+            Effect::Block { .. } => {}
+            Effect::Finished { id, outcome } => self.finished.push((id, outcome)),
+        }
+    }
+
+    fn command(&mut self, at: usize, command: Command) -> Outcome {
+        let id = CommandId(self.finished.len() as u64 + 1000);
+        self.queue.push_back((at, Input::Command { id, command }));
+        let end = self.now.mono.after(300_000);
+        while self.finished.last().map(|(id, _)| *id) != Some(id) {
+            assert!(self.now.mono < end, "command without end");
+            self.run(100);
+        }
+        let count = self.finished.iter().filter(|(other, _)| *other == id).count();
+        assert_eq!(count, 1, "a command ended more than once");
+        self.finished.last().unwrap().1.clone()
+    }
+}
+
+fn keys() -> Arc<VolumeKeys> {
+    Arc::new(VolumeKeys::new(VolumeId([1; 16]), 0, Secret::new([2; 32])))
+}
+
+/// A segment of 40 extents of 60 kB, with their plaintexts.
+fn coded(k: u8, n: u8) -> (Arc<Coded>, Vec<(ExtentRef, Bytes)>) {
+    let keys = keys();
+    let sealer = Sealer::new(&keys);
+    let mut packer = Packer::new(k);
+    let mut plain = vec![];
+    for i in 0..40u32 {
+        let mut bytes = vec![0; 60_000];
+        blake3::Hasher::new().update(&i.to_be_bytes()).finalize_xof().fill(&mut bytes);
+        let sealed = sealer.seal(Kind::Content, &bytes).unwrap();
+        plain.push((sealed.reference.clone(), Bytes::from(bytes)));
+        assert!(packer.add(sealed).unwrap().is_none());
+    }
+    let coded = packer.finish().unwrap().code(n, n + 2, &keys.padding()).unwrap();
+    (Arc::new(coded), plain)
+}
+
+fn upload(world: &mut World, coded: &Arc<Coded>) -> Outcome {
+    let until = UnixSeconds(world.now.unix.0 + 1000);
+    world.command(0, Command::Upload { coded: coded.clone(), keys: keys(), until, patience: 20_000 })
+}
+
+fn placed(outcome: Outcome) -> Arc<Placement> {
+    match outcome {
+        Outcome::Uploaded(placement) => Arc::new(placement),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn fetch(world: &mut World, placement: &Arc<Placement>, coded: &Coded, plain: &[(ExtentRef, Bytes)]) -> Outcome {
+    let wanted = plain
+        .iter()
+        .map(|(extent, _)| {
+            let at = coded.contents.iter().find(|at| at.id == extent.id()).unwrap();
+            (extent.clone(), at.offset)
+        })
+        .collect();
+    world.command(0, Command::Fetch { placement: placement.clone(), wanted, within: 30_000 })
+}
+
+fn expect(plain: &[(ExtentRef, Bytes)]) -> Outcome {
+    Outcome::Fetched(plain.iter().map(|(_, bytes)| bytes.clone()).collect())
+}
+
+#[test]
+fn every_row_goes_to_a_peer_of_its_own_and_one_small_read_is_one_request() {
+    let mut world = World::new(11);
+    let plan = world.nodes[0].plan().unwrap();
+    assert_eq!((plan.k, plan.n), (6, 10));
+    let (coded, plain) = coded(plan.k, plan.n);
+    let placement = placed(upload(&mut world, &coded));
+    let peers: BTreeSet<PeerId> = placement.holders.iter().map(|holder| holder.peer).collect();
+    assert_eq!((placement.holders.len(), peers.len()), (10, 10));
+    world.sent.clear();
+    assert_eq!(fetch(&mut world, &placement, &coded, &plain[..1]), expect(&plain[..1]));
+    let gets: Vec<_> = world.sent.iter().filter(|(_, r)| matches!(r, Request::Get { .. })).collect();
+    assert_eq!(gets.len(), 1);
+    assert_eq!(fetch(&mut world, &placement, &coded, &plain), expect(&plain));
+}
+
+#[test]
+fn any_m_peers_may_be_gone() {
+    for dead in [[1, 2, 3, 4], [7, 8, 9, 10], [1, 4, 6, 9]] {
+        let mut world = World::new(11);
+        let (coded, plain) = coded(6, 10);
+        let placement = placed(upload(&mut world, &coded));
+        for i in dead {
+            world.manners[i] = Manner::Silent;
+        }
+        let began = world.now.mono;
+        assert_eq!(fetch(&mut world, &placement, &coded, &plain), expect(&plain));
+        assert!(world.now.mono.since(began) < 5_000, "it waited for the dead");
+        // who is known to be slow is not waited for again
+        let began = world.now.mono;
+        assert_eq!(fetch(&mut world, &placement, &coded, &plain[20..21]), expect(&plain[20..21]));
+        assert!(world.now.mono.since(began) < 1_000);
+    }
+}
+
+#[test]
+fn more_than_m_gone_is_an_error_that_says_so_and_ends_in_time() {
+    let mut world = World::new(11);
+    let (coded, plain) = coded(6, 10);
+    let placement = placed(upload(&mut world, &coded));
+    for i in 1..=5 {
+        world.manners[i] = Manner::Silent;
+    }
+    match fetch(&mut world, &placement, &coded, &plain) {
+        Outcome::Failed(CommandError::TooFewShards { have, need, .. }) => assert_eq!((have, need), (5, 6)),
+        Outcome::Failed(CommandError::Deadline { .. }) => {}
+        other => panic!("{other:?}"),
+    }
+    for i in 1..=5 {
+        world.manners[i] = Manner::Honest;
+    }
+    assert_eq!(fetch(&mut world, &placement, &coded, &plain), expect(&plain));
+}
+
+#[test]
+fn liars_are_found_out_left_out_and_blocked() {
+    let mut world = World::new(11);
+    let (coded, plain) = coded(6, 10);
+    let placement = placed(upload(&mut world, &coded));
+    for i in [2, 5, 9] {
+        world.manners[i] = Manner::Liar;
+    }
+    for _ in 0..4 {
+        assert_eq!(fetch(&mut world, &placement, &coded, &plain), expect(&plain));
+    }
+    let views = world.nodes[0].peers();
+    let faulty: Vec<usize> = views.iter().filter(|v| v.faults > 0).map(|v| world.at(v.peer)).collect();
+    assert!(!faulty.is_empty() && faulty.iter().all(|i| [2, 5, 9].contains(i)), "{faulty:?}");
+}
+
+#[test]
+fn a_peer_that_refuses_is_passed_over_while_there_is_another() {
+    let mut world = World::new(13);
+    world.manners[3] = Manner::Full;
+    world.manners[4] = Manner::Silent;
+    let (coded, plain) = coded(6, 10);
+    let placement = placed(upload(&mut world, &coded));
+    assert!(placement.holders.iter().all(|holder| holder.peer != peer(3) && holder.peer != peer(4)));
+    assert_eq!(fetch(&mut world, &placement, &coded, &plain), expect(&plain));
+}
+
+#[test]
+fn too_few_peers_end_an_upload_with_a_reason() {
+    let mut world = World::new(8);
+    let (coded, _) = coded(6, 10);
+    match upload(&mut world, &coded) {
+        Outcome::Failed(CommandError::NotPlaced { stored, n, .. }) => assert_eq!((stored, n), (7, 10)),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_probe_tells_held_missing_and_unreachable_apart() {
+    let mut world = World::new(11);
+    let (coded, _) = coded(6, 10);
+    let placement = placed(upload(&mut world, &coded));
+    world.disks[1].clear();
+    world.manners[2] = Manner::Silent;
+    match world.command(0, Command::Probe { placement, within: 5_000 }) {
+        Outcome::Probed { held, missing, unreachable } => {
+            assert_eq!((held.len(), missing.len(), unreachable.len()), (8, 1, 1));
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_record_outlives_its_owner_by_being_handed_on() {
+    let mut world = World::new(6);
+    let key = ed25519_dalek::SigningKey::from_bytes(&[9; 32]);
+    let record = Record::sign(&key, 1, b"one".to_vec()).unwrap();
+    assert_eq!(world.command(0, Command::Publish(record.clone())), Outcome::Published { stored: 5 });
+    world.manners[0] = Manner::Silent;
+    // the owner is away for three lifetimes; nobody hears from it
+    world.nodes[0] = Node::new(NodeConfig::new(peer(0), 0, 0));
+    world.run(35_000);
+    assert_eq!(world.command(3, Command::Lookup(record.key())), Outcome::Found(Some(record.clone())));
+    let newer = Record::sign(&key, 2, b"two".to_vec()).unwrap();
+    world.command(1, Command::Publish(newer.clone()));
+    assert_eq!(world.command(3, Command::Lookup(record.key())), Outcome::Found(Some(newer)));
+    assert!(matches!(world.command(1, Command::Publish(record)), Outcome::Failed(CommandError::Record(_))));
+}
+
+#[test]
+fn forged_and_misfiled_records_cost_their_sender() {
+    let mut world = World::new(3);
+    let key = ed25519_dalek::SigningKey::from_bytes(&[9; 32]);
+    let good = Record::sign(&key, 1, b"one".to_vec()).unwrap();
+    let mut bytes = crate::codec::encode(&good);
+    world.queue.push_back((1, Input::RecordOffered { from: peer(2), key: RecordKey([0; 32]), bytes: bytes.clone() }));
+    bytes[60] ^= 1;
+    world.queue.push_back((1, Input::RecordOffered { from: peer(2), key: good.key(), bytes }));
+    world.settle();
+    assert_eq!(world.nodes[1].records_held(), 0);
+    let view = world.nodes[1].peers().into_iter().find(|view| view.peer == peer(2)).unwrap();
+    assert!(view.faults >= 50);
+}
+
+#[test]
+fn a_donor_refuses_what_is_not_right_and_keeps_its_quota() {
+    let mut world = World::new(2);
+    world.nodes[1].step(world.now, Input::Donate(1000));
+    let body = Bytes::from(vec![7; 600]);
+    let shard = ShardId(*blake3::hash(&body).as_bytes());
+    let sign = |until| {
+        let key = keys().lease_key(&peer(1));
+        crate::wire::Lease::sign(&key, crate::wire::LeaseVerb::Keep, &peer(1), &shard, UnixSeconds(until))
+    };
+    let mut ask = |request| {
+        world.inbound.insert(77, (0, RequestId(u64::MAX)));
+        let input = Input::Request { peer: peer(0), inbound: InboundId(77), request };
+        let mut effects = VecDeque::from(world.nodes[1].step(world.now, input));
+        while let Some(effect) = effects.pop_front() {
+            match effect {
+                Effect::Reply { response, .. } => return response,
+                Effect::Store { id, .. } => {
+                    let input = Input::Stored { id, reply: StoreReply::Done { used: 600 } };
+                    effects.extend(world.nodes[1].step(world.now, input));
+                }
+                _ => {}
+            }
+        }
+        panic!("no reply")
+    };
+    let put = |shard, lease| Request::Put { shard, lease, body: body.clone() };
+    let invalid = Response::Refused(Refusal::Invalid);
+    assert_eq!(ask(put(ShardId([0; 32]), sign(1_000_100))), invalid);
+    assert_eq!(ask(put(shard, sign(10))), invalid);
+    assert_eq!(ask(put(shard, sign(u64::MAX))), invalid);
+    assert_eq!(ask(put(shard, sign(1_000_100))), Response::Ok);
+    assert_eq!(ask(put(shard, sign(1_000_100))), Response::Refused(Refusal::Full));
+}

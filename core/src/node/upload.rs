@@ -1,0 +1,160 @@
+//! Placing a segment: every row on a peer of its own, acknowledged by that peer as durable.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::peers::{Fault, Peers};
+use super::{CommandError, CommandId, Context, Outcome, SendFault, Timer, Waiter};
+use crate::id::{PeerId, SegmentId};
+use crate::key::VolumeKeys;
+use crate::placement;
+use crate::segment::{Coded, Holder, Placement};
+use crate::time::{Instant, UnixSeconds};
+use crate::wire::{Lease, LeaseVerb, Refusal, Request, Response};
+
+/// How often waiting rows look for a peer again.
+const RETRY: u64 = 1_000;
+/// A peer that failed is tried for the same segment again after this.
+const FORGIVE: u64 = 5_000;
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Row {
+    Waiting,
+    Sent(PeerId),
+    Stored(PeerId),
+}
+
+pub(super) struct Upload {
+    id: SegmentId,
+    coded: Arc<Coded>,
+    keys: Arc<VolumeKeys>,
+    until: UnixSeconds,
+    patience: u64,
+    moved: Instant,
+    rows: Vec<Row>,
+    avoid: BTreeSet<(PeerId, Instant)>,
+    why: String,
+}
+
+impl Upload {
+    pub(super) fn new(
+        context: &mut Context,
+        command: CommandId,
+        coded: Arc<Coded>,
+        keys: Arc<VolumeKeys>,
+        until: UnixSeconds,
+        patience: u64,
+    ) -> Option<Self> {
+        if !coded.segment.is_sound() || coded.shards.is_empty() || coded.shards.len() > coded.segment.rows.len() {
+            return None;
+        }
+        context.arm(Timer::Upload(command), RETRY);
+        Some(Self {
+            id: coded.segment.id(),
+            rows: vec![Row::Waiting; coded.shards.len()],
+            coded,
+            keys,
+            until,
+            patience,
+            moved: context.now.mono,
+            avoid: BTreeSet::new(),
+            why: "no peer is there that would".into(),
+        })
+    }
+
+    /// Sends what waits; gives the outcome when there is one.
+    pub(super) fn drive(&mut self, context: &mut Context, peers: &mut Peers, command: CommandId) -> Option<Outcome> {
+        let now = context.now.mono;
+        self.avoid.retain(|(_, since)| now.since(*since) < FORGIVE);
+        let stored = self.rows.iter().filter(|row| matches!(row, Row::Stored(_))).count();
+        if stored == self.rows.len() {
+            context.disarm(Timer::Upload(command));
+            return Some(Outcome::Uploaded(self.placement()));
+        }
+        if now.since(self.moved) >= self.patience {
+            context.disarm(Timer::Upload(command));
+            return Some(Outcome::Failed(CommandError::NotPlaced {
+                stored: stored as u8,
+                n: self.rows.len() as u8,
+                why: self.why.clone(),
+            }));
+        }
+        if self.rows.contains(&Row::Waiting) {
+            self.assign(context, peers, command);
+        }
+        context.arm_once(Timer::Upload(command), RETRY);
+        None
+    }
+
+    fn assign(&mut self, context: &mut Context, peers: &mut Peers, command: CommandId) {
+        let shard_len = u64::from(self.coded.segment.shard_len);
+        let taken: BTreeSet<PeerId> = self
+            .rows
+            .iter()
+            .filter_map(|row| match row {
+                Row::Waiting => None,
+                Row::Sent(peer) | Row::Stored(peer) => Some(*peer),
+            })
+            .chain(self.avoid.iter().map(|(peer, _)| *peer))
+            .collect();
+        let mut candidates = peers.candidates(context);
+        candidates.retain(|candidate| !taken.contains(&candidate.peer));
+        let mut order = placement::order(&self.id, shard_len, &candidates).into_iter();
+        for row in 0..self.rows.len() {
+            if self.rows[row] != Row::Waiting {
+                continue;
+            }
+            let Some(peer) = order.next() else { break };
+            let shard = self.coded.segment.rows[row];
+            let lease = Lease::sign(&self.keys.lease_key(&peer), LeaseVerb::Keep, &peer, &shard, self.until);
+            let request = Request::Put { shard, lease, body: self.coded.shards[row].clone() };
+            peers.reserve(&peer, shard_len);
+            self.rows[row] = Row::Sent(peer);
+            peers.send(context, peer, request, Waiter::Upload(command, row as u8));
+        }
+    }
+
+    pub(super) fn answered(
+        &mut self,
+        context: &mut Context,
+        peers: &mut Peers,
+        row: u8,
+        peer: PeerId,
+        result: Result<Response, SendFault>,
+    ) {
+        let now = context.now.mono;
+        let slot = &mut self.rows[usize::from(row)];
+        if *slot != Row::Sent(peer) {
+            return;
+        }
+        let why = match result {
+            Ok(Response::Ok) => {
+                *slot = Row::Stored(peer);
+                self.moved = now;
+                return;
+            }
+            Ok(Response::Refused(refusal)) => {
+                if refusal == Refusal::Busy {
+                    peers.slow(context, peer);
+                }
+                refusal.to_string()
+            }
+            Ok(_) => {
+                peers.fault(context, peer, Fault::Nonsense);
+                "it answered something else".into()
+            }
+            Err(fault) => fault.to_string(),
+        };
+        *slot = Row::Waiting;
+        self.why = format!("peer {}: {why}", peer.short());
+        self.avoid.insert((peer, now));
+    }
+
+    fn placement(&self) -> Placement {
+        let holders = self.rows.iter().enumerate().filter_map(|(row, state)| match state {
+            Row::Stored(peer) => Some(Holder { row: row as u8, peer: *peer, until: self.until }),
+            Row::Waiting | Row::Sent(_) => None,
+        });
+        Placement { segment: self.coded.segment.clone(), n: self.rows.len() as u8, holders: holders.collect() }
+    }
+}
