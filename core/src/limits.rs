@@ -116,3 +116,73 @@ const _: () = {
     assert!(FS_PENDING_OPS_MAX as u64 * 2 < INO_RESERVE);
     assert!(READAHEAD_MIN <= PREFETCH_CHUNK && PREFETCH_CHUNK <= READAHEAD_MAX);
 };
+
+/// Commands waiting for the mesh.
+pub const MESH_COMMANDS: usize = 256;
+/// Events of the mesh that wait for their reader; beyond it peers are told to come back later.
+pub const MESH_EVENTS: usize = 1_024;
+/// Requests to peers whose outcome is open; more wait in the command queue.
+pub const MESH_SENDS_MAX: usize = 4_096;
+/// DHT queries under way; more wait in the command queue.
+pub const MESH_QUERIES_MAX: usize = 256;
+/// Requests of all peers together that are being served.
+pub const MESH_SERVING_MAX: usize = 512;
+/// Streams of the shard protocol on one connection, both directions together.
+pub const MESH_STREAMS_PER_CONNECTION: usize = 2 * (IN_FLIGHT_PER_PEER + SERVING_PER_PEER);
+/// Bodies that peers sent us and that nobody has finished with, in bytes; more are left in the peers' hands.
+pub const MESH_INBOUND_BODIES: usize = 32 * MIB;
+/// A body is read into a buffer that starts at this size and grows only with what has arrived.
+pub const MESH_BODY_STEP: usize = 64 * KIB;
+/// Connected peers; beyond it the one that was idle longest is let go.
+pub const MESH_PEERS_KEPT: usize = 512;
+/// While fewer peers than this are connected, every one that is found is connected to.
+pub const MESH_SMALL: usize = 64;
+/// Established connections.
+pub const MESH_CONNECTIONS_MAX: usize = 1_024;
+/// Established connections to one peer.
+pub const MESH_CONNECTIONS_PER_PEER: usize = 4;
+/// Connections that are being made, per direction.
+pub const MESH_CONNECTIONS_PENDING: usize = 128;
+/// Addresses remembered of one peer.
+pub const MESH_ADDRS_PER_PEER: usize = 8;
+/// Distinct answers collected for one record.
+pub const MESH_RECORD_ANSWERS_MAX: usize = 64;
+
+const _: () = {
+    assert!(MESH_INBOUND_BODIES >= 2 * WIRE_BODY_MAX);
+    assert!(MESH_BODY_STEP <= WIRE_BODY_MAX);
+    assert!(MESH_SMALL < MESH_PEERS_KEPT && MESH_PEERS_KEPT < MESH_CONNECTIONS_MAX);
+};
+
+/// Shards and records that wait to be written by a donor's store.
+pub const STORE_WRITES_MAX: usize = 4_096;
+/// Bytes of shards that wait to be written; beyond it the store says that it is busy.
+pub const STORE_WRITE_BYTES_MAX: usize = 32 * MIB;
+/// Reads of shards that wait for a thread of the store.
+pub const STORE_READS_MAX: usize = 4_096;
+/// Requests the store has turned away and not yet answered; each takes up a few words.
+pub const STORE_REFUSALS_MAX: usize = 4_096;
+/// Threads that read shards.
+pub const STORE_READERS: usize = 2;
+/// One commit of the store takes in at most this many bytes, so that the first put in it does not wait long.
+pub const STORE_BATCH_BYTES: usize = 16 * MIB;
+/// One commit of the store takes in at most this many operations.
+pub const STORE_BATCH_OPS: usize = 1_024;
+/// A pack file is closed when it would grow past this.
+pub const PACK_MAX: u64 = 256 * MIB as u64;
+/// Pack files kept open at once.
+pub const PACKS_OPEN_MAX: usize = 64;
+/// Ranges of shards are checked in units of this.
+pub const SHARD_CHECK_BLOCK: usize = 64 * KIB;
+/// Keys that may hold a lease of one shard.
+pub const LEASES_PER_SHARD_MAX: usize = 64;
+/// Records kept on disk: twice what a node holds, because expired ones leave the disk later than the node.
+pub const RECORDS_STORED_MAX: usize = 2 * RECORDS_HELD_MAX;
+/// Connections for reading that a database keeps open while nobody uses them.
+pub const DB_READERS_IDLE_MAX: usize = 4;
+
+const _: () = {
+    assert!(SHARD_MAX <= STORE_BATCH_BYTES && STORE_BATCH_BYTES <= STORE_WRITE_BYTES_MAX);
+    assert!(SHARD_MAX as u64 <= PACK_MAX && PACK_MAX <= u32::MAX as u64);
+    assert!(SHARD_CHECK_BLOCK % READ_BLOCK == 0);
+};

@@ -1,0 +1,143 @@
+//! Which addresses we dial or remember, and what is known of each peer.
+//!
+//! Invariant: at most [`MESH_ADDRS_PER_PEER`] addresses of at most [`PEERS_MAX`] peers, all of them IP addresses with
+//! QUIC or TCP: whatever else a peer claims to listen on is not for us.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use hypernet_core::limits::{MESH_ADDRS_PER_PEER, PEERS_MAX};
+use libp2p::multiaddr::Protocol;
+use libp2p::{Multiaddr, PeerId};
+
+use crate::Transport;
+
+/// The host part of an address.
+pub(crate) fn ip(addr: &Multiaddr) -> Option<std::net::IpAddr> {
+    match addr.iter().next()? {
+        Protocol::Ip4(ip) => Some(ip.into()),
+        Protocol::Ip6(ip) => Some(ip.into()),
+        _ => None,
+    }
+}
+
+/// Whether the address leads back to the machine that uses it.
+pub(crate) fn is_loopback(addr: &Multiaddr) -> bool {
+    ip(addr).is_some_and(|ip| ip.is_loopback())
+}
+
+/// What would carry a connection to this address; `None` when we cannot dial it.
+pub(crate) fn transport(addr: &Multiaddr) -> Option<Transport> {
+    let host = ip(addr)?;
+    let mut rest = addr.iter().skip(1);
+    let transport = match (rest.next()?, host.is_unspecified()) {
+        (Protocol::Udp(port), false) if port != 0 => (rest.next()? == Protocol::QuicV1).then_some(Transport::Quic)?,
+        (Protocol::Tcp(port), false) if port != 0 => Transport::Tcp,
+        _ => return None,
+    };
+    match (rest.next(), rest.next()) {
+        (None | Some(Protocol::P2p(_)), None) => Some(transport),
+        _ => None,
+    }
+}
+
+/// Splits the peer off the end of an address.
+pub(crate) fn split(addr: &Multiaddr) -> (Multiaddr, Option<PeerId>) {
+    let mut bare = addr.clone();
+    match bare.iter().last() {
+        Some(Protocol::P2p(peer)) => {
+            bare.pop();
+            (bare, Some(peer))
+        }
+        _ => (bare, None),
+    }
+}
+
+/// Puts the peer at the end of an address.
+pub(crate) fn join(addr: &Multiaddr, peer: PeerId) -> Multiaddr {
+    split(addr).0.with(Protocol::P2p(peer))
+}
+
+/// Addresses of peers, without `/p2p`; the newest first.
+#[derive(Default)]
+pub(crate) struct Book {
+    peers: BTreeMap<PeerId, VecDeque<Multiaddr>>,
+}
+
+impl Book {
+    /// Remembers an address; whether it was new. When the book is full, a stranger's address is not written down.
+    pub(crate) fn add(&mut self, peer: PeerId, addr: Multiaddr) -> bool {
+        if self.peers.len() >= PEERS_MAX && !self.peers.contains_key(&peer) {
+            return false;
+        }
+        let known = self.peers.entry(peer).or_default();
+        if known.contains(&addr) {
+            return false;
+        }
+        known.truncate(MESH_ADDRS_PER_PEER - 1);
+        known.push_front(addr);
+        true
+    }
+
+    /// What is known of a peer.
+    pub(crate) fn of(&self, peer: &PeerId) -> Vec<Multiaddr> {
+        self.peers.get(peer).map(|known| known.iter().cloned().collect()).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn addr(text: &str) -> Multiaddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn only_what_can_be_dialed_has_a_transport() {
+        let peer = PeerId::random();
+        assert_eq!(transport(&addr("/ip4/10.0.0.1/udp/4001/quic-v1")), Some(Transport::Quic));
+        assert_eq!(transport(&join(&addr("/ip6/::1/tcp/4001"), peer)), Some(Transport::Tcp));
+        for bad in [
+            "/ip4/0.0.0.0/udp/4001/quic-v1",
+            "/ip4/10.0.0.1/udp/0/quic-v1",
+            "/ip4/10.0.0.1/udp/4001",
+            "/ip4/10.0.0.1/udp/4001/quic",
+            "/ip4/10.0.0.1",
+            "/dns4/example.org/tcp/4001",
+            "/ip4/10.0.0.1/tcp/4001/ws",
+            "/memory/1",
+        ] {
+            assert_eq!(transport(&addr(bad)), None, "{bad}");
+        }
+        assert_eq!(transport(&addr(&format!("/ip4/10.0.0.1/tcp/1/p2p/{peer}/p2p-circuit"))), None);
+    }
+
+    #[test]
+    fn the_peer_comes_off_and_goes_back_on() {
+        let (peer, bare) = (PeerId::random(), addr("/ip4/10.0.0.1/tcp/4001"));
+        let whole = join(&bare, peer);
+        assert_eq!(split(&whole), (bare.clone(), Some(peer)));
+        assert_eq!(split(&bare), (bare, None));
+        assert_eq!(join(&whole, peer), whole);
+    }
+
+    #[test]
+    fn the_book_keeps_the_newest_addresses_and_no_more_peers_than_it_may() {
+        let mut book = Book::default();
+        let peer = PeerId::random();
+        let at = |port: usize| addr(&format!("/ip4/10.0.0.1/tcp/{port}"));
+        for port in 1..=MESH_ADDRS_PER_PEER + 3 {
+            assert!(book.add(peer, at(port)));
+        }
+        assert!(!book.add(peer, at(MESH_ADDRS_PER_PEER + 3)));
+        let kept = book.of(&peer);
+        assert_eq!(kept.len(), MESH_ADDRS_PER_PEER);
+        assert_eq!(kept[0], at(MESH_ADDRS_PER_PEER + 3));
+        while book.peers.len() < PEERS_MAX {
+            book.add(PeerId::random(), at(1));
+        }
+        let late = PeerId::random();
+        assert!(!book.add(late, at(1)) && book.of(&late).is_empty());
+        assert!(book.add(peer, at(100)));
+    }
+}

@@ -1,0 +1,157 @@
+//! The libp2p behaviours and how they are configured.
+//!
+//! Invariant: the two behaviours that may refuse a connection come first in the struct. libp2p asks them in that
+//! order, and one that was asked before the refusal would go on believing in a connection that never was.
+
+use std::io;
+use std::time::Duration;
+
+use hypernet_core::id::NetworkId;
+use hypernet_core::limits::{
+    MESH_CONNECTIONS_MAX, MESH_CONNECTIONS_PENDING, MESH_CONNECTIONS_PER_PEER, MESH_STREAMS_PER_CONNECTION, RECORD_MAX,
+    RECORDS_HELD_MAX,
+};
+use libp2p::allow_block_list::{self, BlockedPeers};
+use libp2p::connection_limits::{self, ConnectionLimits};
+use libp2p::identity::Keypair;
+use libp2p::kad::store::{MemoryStore, MemoryStoreConfig};
+use libp2p::request_response::{self, ProtocolSupport};
+use libp2p::swarm::NetworkBehaviour;
+use libp2p::swarm::behaviour::toggle::Toggle;
+use libp2p::{StreamProtocol, Swarm, SwarmBuilder, identify, kad, mdns, noise, ping, tcp, yamux};
+
+use crate::codec::ShardCodec;
+
+/// No request may take longer than this, in or out.
+pub(crate) const LONGEST_REQUEST: Duration = Duration::from_secs(120);
+/// Nothing closes an idle connection in ordinary life: peers of a mesh stay connected.
+const IDLE: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(8);
+const QUIC_KEEP_ALIVE: Duration = Duration::from_secs(3);
+/// After this long without a sign of life a peer is gone; a killed one says no goodbye.
+const QUIC_IDLE_MS: u32 = 10_000;
+/// At least one full body must fit, or its sender waits a round trip for each window.
+const QUIC_STREAM_WINDOW: u32 = 8 << 20;
+const QUIC_CONNECTION_WINDOW: u32 = 16 << 20;
+const RECORD_QUERY_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// The names under which peers of one network know each other.
+#[derive(Clone)]
+pub(crate) struct Names {
+    /// The shard protocol.
+    pub(crate) shard: StreamProtocol,
+    /// Kademlia.
+    pub(crate) kad: StreamProtocol,
+    /// What identify says of the network.
+    pub(crate) identify: String,
+}
+
+impl Names {
+    pub(crate) fn new(network: NetworkId) -> io::Result<Self> {
+        let network = network.to_base32();
+        let name = |what: &str| {
+            StreamProtocol::try_from_owned(format!("/hypernet/{network}/{what}/1")).map_err(io::Error::other)
+        };
+        Ok(Self { shard: name("shard")?, kad: name("kad")?, identify: format!("/hypernet/{network}/1") })
+    }
+}
+
+/// All that a mesh speaks.
+#[derive(NetworkBehaviour)]
+pub(crate) struct Behaviour {
+    pub(crate) limits: connection_limits::Behaviour,
+    pub(crate) blocks: allow_block_list::Behaviour<BlockedPeers>,
+    pub(crate) identify: identify::Behaviour,
+    pub(crate) ping: ping::Behaviour,
+    pub(crate) kad: kad::Behaviour<MemoryStore>,
+    pub(crate) mdns: Toggle<mdns::tokio::Behaviour>,
+    pub(crate) shards: request_response::Behaviour<ShardCodec>,
+}
+
+fn limits() -> ConnectionLimits {
+    let some = |n: usize| Some(n as u32);
+    ConnectionLimits::default()
+        .with_max_pending_incoming(some(MESH_CONNECTIONS_PENDING))
+        .with_max_pending_outgoing(some(MESH_CONNECTIONS_PENDING))
+        // A quarter is kept for peers that we choose, or strangers could shut us off from all of them.
+        .with_max_established_incoming(some(MESH_CONNECTIONS_MAX / 4 * 3))
+        .with_max_established(some(MESH_CONNECTIONS_MAX))
+        .with_max_established_per_peer(some(MESH_CONNECTIONS_PER_PEER))
+}
+
+fn kademlia(key: &Keypair, names: &Names) -> kad::Behaviour<MemoryStore> {
+    let me = key.public().to_peer_id();
+    let store = MemoryStoreConfig {
+        max_records: RECORDS_HELD_MAX,
+        // The store refuses values of this length and above.
+        max_value_bytes: RECORD_MAX + 1,
+        max_providers_per_key: 0,
+        max_provided_keys: 0,
+    };
+    let mut config = kad::Config::new(names.kad.clone());
+    config
+        // Kademlia's k, which is 20.
+        .set_replication_factor(kad::K_VALUE)
+        .disjoint_query_paths(true)
+        .set_query_timeout(RECORD_QUERY_TIMEOUT)
+        // Records have no end here and are never republished by libp2p: the node does that with verified ones.
+        .set_record_ttl(None)
+        .set_replication_interval(None)
+        .set_publication_interval(None)
+        .set_provider_record_ttl(None)
+        .set_provider_publication_interval(None)
+        .set_record_filtering(kad::StoreInserts::FilterBoth)
+        .set_caching(kad::Caching::Disabled);
+    let mut kad = kad::Behaviour::with_config(me, MemoryStore::with_config(me, store), config);
+    kad.set_mode(Some(kad::Mode::Server));
+    kad
+}
+
+fn behaviour(key: &Keypair, names: &Names, with_mdns: bool) -> io::Result<Behaviour> {
+    let me = key.public().to_peer_id();
+    let mdns = if with_mdns { Some(mdns::tokio::Behaviour::new(mdns::Config::default(), me)?) } else { None };
+    let shards = request_response::Config::default()
+        .with_request_timeout(LONGEST_REQUEST)
+        .with_max_concurrent_streams(MESH_STREAMS_PER_CONNECTION);
+    Ok(Behaviour {
+        limits: connection_limits::Behaviour::new(limits()),
+        blocks: allow_block_list::Behaviour::default(),
+        identify: identify::Behaviour::new(
+            identify::Config::new(names.identify.clone(), key.public())
+                .with_agent_version(concat!("hypernet/", env!("CARGO_PKG_VERSION")).to_owned())
+                .with_push_listen_addr_updates(true)
+                // Its cache would dial addresses that nobody has checked.
+                .with_cache_size(0),
+        ),
+        ping: ping::Behaviour::new(ping::Config::new()),
+        kad: kademlia(key, names),
+        mdns: mdns.into(),
+        shards: request_response::Behaviour::with_codec(
+            ShardCodec::new(),
+            [(names.shard.clone(), ProtocolSupport::Full)],
+            shards,
+        ),
+    })
+}
+
+/// A swarm that listens nowhere yet.
+pub(crate) fn swarm(key: Keypair, names: &Names, with_mdns: bool) -> io::Result<Swarm<Behaviour>> {
+    let builder = SwarmBuilder::with_existing_identity(key)
+        .with_tokio()
+        .with_tcp(tcp::Config::default().nodelay(true), noise::Config::new, yamux::Config::default)
+        .map_err(io::Error::other)?
+        .with_quic_config(|mut quic| {
+            quic.keep_alive_interval = QUIC_KEEP_ALIVE;
+            quic.max_idle_timeout = QUIC_IDLE_MS;
+            quic.max_stream_data = QUIC_STREAM_WINDOW;
+            quic.max_connection_data = QUIC_CONNECTION_WINDOW;
+            quic
+        })
+        .with_behaviour(|key| behaviour(key, names, with_mdns).map_err(Into::into))
+        .map_err(io::Error::other)?;
+    Ok(builder
+        // Smart dialing prefers QUIC and gives TCP its turn a moment later.
+        .with_swarm_config(|config| config.with_idle_connection_timeout(IDLE).with_smart_dial())
+        .with_connection_timeout(CONNECT_TIMEOUT)
+        .build())
+}

@@ -1,0 +1,377 @@
+//! Who is connected, and staying connected.
+//!
+//! Invariants: the owner hears of a peer only once it has shown that it belongs to this network, by identify or by
+//! speaking a protocol that carries the network's id, and only such a peer's addresses enter the routing table. A
+//! lost bootstrap peer is dialed again for ever, ever less often. In a small mesh everybody finds everybody: a
+//! look-up of one's own id visits all of its peers, and is repeated, ever less often, until nothing changes.
+
+use std::hash::{BuildHasher, RandomState};
+
+use hypernet_core::limits::{MESH_ADDRS_PER_PEER, MESH_PEERS_KEPT, MESH_SMALL};
+use libp2p::core::ConnectedPoint;
+use libp2p::{identify, mdns, ping};
+
+use super::*;
+use crate::Transport;
+
+const REDIAL_FIRST: Duration = Duration::from_secs(1);
+const REDIAL_LAST: Duration = Duration::from_secs(300);
+const REFRESH_FIRST: Duration = Duration::from_millis(200);
+const REFRESH_LAST: Duration = Duration::from_secs(300);
+
+/// A connected peer.
+pub(super) struct Connected {
+    pub(super) id: PeerId,
+    /// It has shown that it belongs to this network.
+    confirmed: bool,
+    /// Remote ends, oldest connection first.
+    connections: Vec<(ConnectionId, Multiaddr)>,
+    rtt: Option<Duration>,
+    since: std::time::Instant,
+    pub(super) last_used: Instant,
+    pub(super) sent: u64,
+    pub(super) received: u64,
+}
+
+/// A peer to start from.
+pub(super) struct Bootstrap {
+    peer: P2p,
+    addrs: Vec<Multiaddr>,
+    failures: u32,
+    redialing: bool,
+}
+
+/// When our neighbourhood is looked up next.
+pub(super) struct Refresh {
+    pub(super) running: bool,
+    timer: Option<timers::Key>,
+    delay: Duration,
+}
+
+impl Default for Refresh {
+    fn default() -> Self {
+        Self { running: false, timer: None, delay: REFRESH_FIRST }
+    }
+}
+
+/// Between half and one and a half of `time`: peers that lost the same peer at once do not come back at once.
+fn jittered(time: Duration) -> Duration {
+    let random = RandomState::new().hash_one(()) as u32;
+    time / 2 + time.mul_f64(f64::from(random) / f64::from(u32::MAX))
+}
+
+fn backoff(failures: u32) -> Duration {
+    REDIAL_FIRST.saturating_mul(1 << failures.min(20)).min(REDIAL_LAST)
+}
+
+/// Reads the addresses to start from; ourselves we leave out.
+pub(super) fn bootstrap(addrs: &[Multiaddr], me: P2p) -> Result<Vec<Bootstrap>, MeshError> {
+    let mut found: Vec<Bootstrap> = Vec::new();
+    for addr in addrs {
+        let (bare, Some(peer)) = address::split(addr) else { return Err(MeshError::Bootstrap(addr.clone())) };
+        if address::transport(&bare).is_none() || peer_id::from_libp2p(&peer).is_none() {
+            return Err(MeshError::Bootstrap(addr.clone()));
+        }
+        match found.iter_mut().find(|known| known.peer == peer) {
+            Some(known) => known.addrs.push(bare),
+            None if peer == me => {}
+            None => found.push(Bootstrap { peer, addrs: vec![bare], failures: 0, redialing: false }),
+        }
+    }
+    Ok(found)
+}
+
+impl Driver {
+    pub(super) fn dial_bootstrap(&mut self) {
+        for index in 0..self.bootstrap.len() {
+            // In reverse, because the book puts the newest first.
+            for addr in self.bootstrap[index].addrs.clone().into_iter().rev() {
+                self.book.add(self.bootstrap[index].peer, addr);
+            }
+            let peer = self.bootstrap[index].peer;
+            if !self.dial_peer(peer) {
+                self.redial_later(&peer);
+            }
+        }
+    }
+
+    /// If this is a peer we started from, dials it again after a while.
+    fn redial_later(&mut self, peer: &P2p) {
+        let Some(index) = self.bootstrap.iter().position(|known| known.peer == *peer) else { return };
+        let known = &mut self.bootstrap[index];
+        if !known.redialing {
+            known.redialing = true;
+            let delay = jittered(backoff(known.failures));
+            known.failures = known.failures.saturating_add(1);
+            self.timers.set(Instant::now() + delay, Timer::Redial(index));
+        }
+    }
+
+    pub(super) fn redial(&mut self, index: usize) {
+        self.bootstrap[index].redialing = false;
+        let peer = self.bootstrap[index].peer;
+        if self.swarm.is_connected(&peer) {
+            return;
+        }
+        // The book may have lost them to newer ones.
+        for addr in self.bootstrap[index].addrs.clone() {
+            self.book.add(peer, addr);
+        }
+        if !self.dial_peer(peer) {
+            self.redial_later(&peer);
+        }
+    }
+
+    pub(super) fn dial_addr(&mut self, addr: Multiaddr) {
+        match address::split(&addr) {
+            (bare, Some(peer)) if address::transport(&bare).is_some() => {
+                self.book.add(peer, bare);
+                self.dial_peer(peer);
+            }
+            _ => {
+                if let Err(error) = self.swarm.dial(addr) {
+                    debug!(%error, "cannot dial");
+                }
+            }
+        }
+    }
+
+    pub(super) fn on_established(&mut self, p2p: P2p, connection: ConnectionId, endpoint: &ConnectedPoint) {
+        let Some(id) = peer_id::from_libp2p(&p2p) else {
+            let _ = self.swarm.disconnect_peer_id(p2p);
+            return;
+        };
+        self.dialing.remove(&p2p);
+        let addr = endpoint.get_remote_address();
+        if endpoint.is_dialer() {
+            self.book.add(p2p, address::split(addr).0);
+        }
+        let peer = self.peers.entry(p2p).or_insert_with(|| Connected {
+            id,
+            confirmed: false,
+            connections: Vec::new(),
+            rtt: None,
+            since: std::time::Instant::now(),
+            last_used: Instant::now(),
+            sent: 0,
+            received: 0,
+        });
+        peer.connections.push((connection, address::join(addr, p2p)));
+        self.give_waiting(p2p);
+        self.let_one_go();
+    }
+
+    /// Closes the connection that was idle longest when there are too many.
+    fn let_one_go(&mut self) {
+        if self.peers.len() <= MESH_PEERS_KEPT {
+            return;
+        }
+        if let Some(p2p) = self.peers.iter().min_by_key(|(_, peer)| peer.last_used).map(|(p2p, _)| *p2p) {
+            let _ = self.swarm.disconnect_peer_id(p2p);
+        }
+    }
+
+    pub(super) fn on_closed(&mut self, p2p: P2p, connection: ConnectionId, remaining: u32) {
+        if let Some(peer) = self.peers.get_mut(&p2p) {
+            peer.connections.retain(|(id, _)| *id != connection);
+        }
+        if remaining > 0 {
+            return;
+        }
+        if let Some(peer) = self.peers.remove(&p2p)
+            && peer.confirmed
+        {
+            self.outbox.tell(MeshEvent::Disconnected { peer: peer.id });
+            self.refresh_soon();
+        }
+        self.redial_later(&p2p);
+    }
+
+    pub(super) fn on_dial_failed(&mut self, p2p: P2p, connection: ConnectionId) {
+        let ours = self.dialing.get(&p2p) == Some(&connection);
+        if ours {
+            self.dialing.remove(&p2p);
+        }
+        if self.swarm.is_connected(&p2p) {
+            self.give_waiting(p2p);
+            return;
+        }
+        // Another part of libp2p dialed with what it knew; we may know better.
+        if self.is_waited_for(&p2p) && (ours || !self.dial_peer(p2p)) {
+            self.fail_waiting(&p2p);
+        }
+        self.redial_later(&p2p);
+    }
+
+    /// The peer has shown that it is of this network.
+    pub(super) fn confirm(&mut self, p2p: &P2p) {
+        let Some(peer) = self.peers.get_mut(p2p) else { return };
+        if peer.confirmed {
+            return;
+        }
+        peer.confirmed = true;
+        let addr = peer.connections.first().map_or_else(Multiaddr::empty, |(_, addr)| addr.clone());
+        self.outbox.tell(MeshEvent::Connected { peer: peer.id, addr });
+        if let Some(known) = self.bootstrap.iter_mut().find(|known| known.peer == *p2p) {
+            known.failures = 0;
+        }
+        self.refresh_soon();
+    }
+
+    pub(super) fn misbehaved(&mut self, p2p: &P2p, reason: String) {
+        if let Some(peer) = peer_id::from_libp2p(p2p) {
+            self.outbox.tell_if_room(MeshEvent::Misbehaved { peer, reason });
+        }
+    }
+
+    pub(super) fn on_identify(&mut self, event: identify::Event) {
+        let identify::Event::Received { peer_id: p2p, info, connection_id } = event else { return };
+        if info.protocol_version != self.names.identify {
+            debug!(peer = %p2p, network = %info.protocol_version, "a peer of another network");
+            if self.foreign.len() >= FOREIGN_MAX {
+                self.foreign.clear();
+            }
+            self.foreign.insert(p2p);
+            let _ = self.swarm.disconnect_peer_id(p2p);
+            return;
+        }
+        self.confirm(&p2p);
+        let Some(peer) = self.peers.get(&p2p) else { return };
+        let id = peer.id;
+        let from_here = peer.connections.iter().any(|(c, addr)| *c == connection_id && address::is_loopback(addr));
+        let speaks_kad = info.protocols.contains(&self.names.kad);
+        for addr in info.listen_addrs.into_iter().take(MESH_ADDRS_PER_PEER) {
+            let (addr, owner) = address::split(&addr);
+            let dialable = address::transport(&addr).is_some() && owner.is_none_or(|owner| owner == p2p);
+            // A distant peer's loopback is our own.
+            if !dialable || (address::is_loopback(&addr) && !from_here) {
+                continue;
+            }
+            if speaks_kad {
+                self.swarm.behaviour_mut().kad.add_address(&p2p, addr.clone());
+            }
+            if self.book.add(p2p, addr.clone()) {
+                self.outbox.tell_if_room(MeshEvent::PeerAddr { peer: id, addr: address::join(&addr, p2p) });
+            }
+        }
+    }
+
+    pub(super) fn on_ping(&mut self, event: ping::Event) {
+        if let (Some(peer), Ok(rtt)) = (self.peers.get_mut(&event.peer), event.result) {
+            peer.rtt = Some(rtt);
+        }
+    }
+
+    pub(super) fn on_mdns(&mut self, event: mdns::Event) {
+        let mdns::Event::Discovered(found) = event else { return };
+        for (p2p, addr) in found {
+            let addr = address::split(&addr).0;
+            let wanted = p2p != self.me && !self.foreign.contains(&p2p) && self.peers.len() < MESH_SMALL;
+            if wanted && !self.swarm.is_connected(&p2p) && address::transport(&addr).is_some() {
+                // Whether it is one of ours, identify will tell; until then it is only dialed.
+                self.book.add(p2p, addr);
+                self.dial_peer(p2p);
+            }
+        }
+    }
+
+    /// The mesh has changed: look around soon, then less and less often.
+    fn refresh_soon(&mut self) {
+        if self.peers.len() >= MESH_SMALL {
+            return;
+        }
+        self.refresh.delay = REFRESH_FIRST;
+        if let Some(timer) = self.refresh.timer.take() {
+            self.timers.cancel(timer);
+        }
+        self.set_refresh();
+    }
+
+    fn set_refresh(&mut self) {
+        let at = Instant::now() + jittered(self.refresh.delay);
+        self.refresh.timer = Some(self.timers.set(at, Timer::Refresh));
+    }
+
+    pub(super) fn on_refresh(&mut self) {
+        self.refresh.timer = None;
+        if !self.refresh.running && self.peers.values().any(|peer| peer.confirmed) {
+            self.refresh.running = true;
+            self.look_around();
+        }
+        self.refresh.delay = (self.refresh.delay * 2).min(REFRESH_LAST);
+        self.set_refresh();
+    }
+
+    pub(super) fn block(&mut self, peer: PeerId, time: Duration) {
+        let Some(p2p) = peer_id::to_libp2p(&peer) else { return };
+        let known = self.blocked.remove(&p2p);
+        if let Some(timer) = known {
+            self.timers.cancel(timer);
+        } else if self.blocked.len() >= PEERS_MAX {
+            warn!("too many peers are blocked; one more is only disconnected");
+            let _ = self.swarm.disconnect_peer_id(p2p);
+            return;
+        }
+        self.swarm.behaviour_mut().blocks.block_peer(p2p);
+        let timer = self.timers.set(Instant::now() + time, Timer::Unblock(p2p));
+        self.blocked.insert(p2p, timer);
+    }
+
+    pub(super) fn unblock(&mut self, p2p: &P2p) {
+        self.blocked.remove(p2p);
+        self.swarm.behaviour_mut().blocks.unblock_peer(*p2p);
+        self.redial_later(p2p);
+    }
+
+    pub(super) fn peer_infos(&self) -> Vec<PeerInfo> {
+        let mut infos: Vec<PeerInfo> = self
+            .peers
+            .values()
+            .filter(|peer| peer.confirmed)
+            .filter_map(|peer| {
+                let (_, first) = peer.connections.first()?;
+                Some(PeerInfo {
+                    peer: peer.id,
+                    addrs: peer.connections.iter().map(|(_, addr)| addr.clone()).collect(),
+                    rtt: peer.rtt,
+                    transport: address::transport(first).unwrap_or(Transport::Tcp),
+                    since: peer.since,
+                    sent: peer.sent,
+                    received: peer.received,
+                })
+            })
+            .collect();
+        infos.sort_unstable_by_key(|info| info.peer);
+        infos
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn redials_become_rare_but_never_stop_and_are_spread() {
+        assert_eq!(backoff(0), REDIAL_FIRST);
+        assert_eq!(backoff(3), REDIAL_FIRST * 8);
+        assert_eq!(backoff(u32::MAX), REDIAL_LAST);
+        let spread: Vec<Duration> = (0..64).map(|_| jittered(REDIAL_LAST)).collect();
+        assert!(spread.iter().all(|t| (REDIAL_LAST / 2..=REDIAL_LAST * 3 / 2).contains(t)));
+        assert!(spread.iter().any(|t| *t != spread[0]), "64 equal draws of 32 bits");
+    }
+
+    #[test]
+    fn bootstrap_addresses_are_grouped_by_peer_and_checked() {
+        let key = |n| Keypair::ed25519_from_bytes([n; 32]).unwrap().public().to_peer_id();
+        let (me, other) = (key(1), key(2));
+        let at = |text: &str, peer| address::join(&text.parse().unwrap(), peer);
+        let quic = at("/ip4/10.0.0.1/udp/1/quic-v1", other);
+        let tcp = at("/ip4/10.0.0.1/tcp/1", other);
+        let found = bootstrap(&[quic.clone(), at("/ip4/10.0.0.2/tcp/1", me), tcp], me).unwrap();
+        assert_eq!(found.len(), 1);
+        assert_eq!((found[0].peer, found[0].addrs.len()), (other, 2));
+        let bare = address::split(&quic).0;
+        assert!(matches!(bootstrap(&[bare], me), Err(MeshError::Bootstrap(_))));
+        assert!(bootstrap(&[at("/ip4/0.0.0.0/tcp/1", other)], me).is_err());
+    }
+}

@@ -1,0 +1,134 @@
+//! Records in the DHT.
+//!
+//! Invariant: nothing a stranger sends gets into the store. Kademlia hands over what it is offered, the owner
+//! verifies it, and [`Driver::keep_record`] is the only way in.
+
+use hypernet_core::limits::{MESH_RECORD_ANSWERS_MAX, RECORD_MAX};
+use libp2p::kad::store::RecordStore;
+use libp2p::kad::{
+    self, GetClosestPeersError, GetClosestPeersOk, GetRecordOk, InboundRequest, PutRecordError, QueryResult, Quorum,
+    Record, RecordKey as KadKey,
+};
+
+use super::*;
+
+/// What a query of ours is for.
+pub(super) enum Query {
+    /// Looking up our own neighbourhood, which connects us to it.
+    Refresh,
+    /// Finding the peers closest to a record.
+    Closest { id: u64, record: Record },
+    /// Offering a record to so many peers.
+    Put { id: u64, offered: usize },
+    /// Asking for a record.
+    Get { id: u64, key: RecordKey, records: Vec<Vec<u8>> },
+}
+
+fn kad_key(key: &RecordKey) -> KadKey {
+    KadKey::new(key.as_bytes())
+}
+
+impl Driver {
+    /// Kademlia's own `put_record` would store here what the owner may not want here, and name us as the publisher to
+    /// whoever reads the record later. So: find the closest peers, then offer it to those.
+    pub(super) fn put_record(&mut self, id: u64, key: RecordKey, bytes: Vec<u8>) {
+        let record = Record::new(kad_key(&key), bytes);
+        let query = self.swarm.behaviour_mut().kad.get_closest_peers(key.as_bytes().to_vec());
+        self.queries.insert(query, Query::Closest { id, record });
+    }
+
+    pub(super) fn get_record(&mut self, id: u64, key: RecordKey) {
+        let query = self.swarm.behaviour_mut().kad.get_record(kad_key(&key));
+        self.queries.insert(query, Query::Get { id, key, records: Vec::new() });
+    }
+
+    pub(super) fn keep_record(&mut self, key: RecordKey, bytes: Vec<u8>) {
+        let kept = self.swarm.behaviour_mut().kad.store_mut().put(Record::new(kad_key(&key), bytes));
+        if let Err(error) = kept {
+            warn!(%key, %error, "a record cannot be kept");
+        }
+    }
+
+    pub(super) fn forget_record(&mut self, key: RecordKey) {
+        self.swarm.behaviour_mut().kad.store_mut().remove(&kad_key(&key));
+    }
+
+    pub(super) fn on_kad(&mut self, event: kad::Event) {
+        match event {
+            kad::Event::InboundRequest { request: InboundRequest::PutRecord { source, record: Some(record), .. } } => {
+                self.on_offered(source, record)
+            }
+            kad::Event::OutboundQueryProgressed { id, result, step, .. } => self.on_query(id, result, step.last),
+            _ => {}
+        }
+    }
+
+    fn on_offered(&mut self, source: P2p, record: Record) {
+        self.confirm(&source);
+        let Some(from) = peer_id::from_libp2p(&source) else { return };
+        match RecordKey::from_slice(record.key.as_ref()) {
+            Some(key) if record.value.len() <= RECORD_MAX => {
+                self.outbox.tell_if_room(MeshEvent::RecordOffered { from, key, bytes: record.value });
+            }
+            Some(_) => self.misbehaved(&source, format!("offered a record of {} bytes", record.value.len())),
+            None => self.misbehaved(&source, "offered a record under a key of the wrong length".to_owned()),
+        }
+    }
+
+    fn on_query(&mut self, query: kad::QueryId, result: QueryResult, last: bool) {
+        if let (Some(Query::Get { key, records, .. }), QueryResult::GetRecord(Ok(GetRecordOk::FoundRecord(found)))) =
+            (self.queries.get_mut(&query), &result)
+        {
+            let record = &found.record;
+            if record.key.as_ref() == key.as_bytes().as_slice()
+                && record.value.len() <= RECORD_MAX
+                && records.len() < MESH_RECORD_ANSWERS_MAX
+                && !records.contains(&record.value)
+            {
+                records.push(record.value.clone());
+            }
+        }
+        if !last {
+            return;
+        }
+        match (self.queries.remove(&query), result) {
+            (Some(Query::Closest { id, record }), QueryResult::GetClosestPeers(found)) => {
+                let (Ok(GetClosestPeersOk { peers, .. }) | Err(GetClosestPeersError::Timeout { peers, .. })) = found;
+                let peers: Vec<P2p> = peers.into_iter().map(|peer| peer.peer_id).filter(|p| *p != self.me).collect();
+                let offered = peers.len();
+                if offered == 0 {
+                    return self.outbox.tell(MeshEvent::RecordPut { id, stored: 0 });
+                }
+                // A quorum of all makes the query go on to the last peer and count them.
+                let kad = &mut self.swarm.behaviour_mut().kad;
+                let query = kad.put_record_to(record, peers.into_iter(), Quorum::All);
+                self.queries.insert(query, Query::Put { id, offered });
+            }
+            (Some(Query::Put { id, offered }), QueryResult::PutRecord(result)) => {
+                let stored = match result {
+                    Ok(_) => offered,
+                    Err(PutRecordError::QuorumFailed { success, .. } | PutRecordError::Timeout { success, .. }) => {
+                        success.len()
+                    }
+                };
+                self.outbox.tell(MeshEvent::RecordPut { id, stored });
+            }
+            (Some(Query::Get { id, records, .. }), _) => {
+                self.outbox.tell(MeshEvent::RecordFound { id, records });
+            }
+            (Some(Query::Refresh), _) => self.refresh.running = false,
+            // Not a query of ours, or a result of another kind, which libp2p does not send.
+            (Some(Query::Closest { id, .. } | Query::Put { id, .. }), _) => {
+                self.outbox.tell(MeshEvent::RecordPut { id, stored: 0 });
+            }
+            (None, _) => {}
+        }
+    }
+
+    /// Looks up our neighbourhood.
+    pub(super) fn look_around(&mut self) {
+        let me = self.me;
+        let query = self.swarm.behaviour_mut().kad.get_closest_peers(me);
+        self.queries.insert(query, Query::Refresh);
+    }
+}
