@@ -1,0 +1,216 @@
+//! The translation between [`Vfs`] and the kernel: the only module that knows `fuser`.
+//!
+//! It decides two things only, both about how the kernel gets at content. *Passthrough*: the kernel reads and writes
+//! the backing file of an open file itself; it takes CAP_SYS_ADMIN and Linux 6.9. *Writeback*: the kernel collects
+//! writes in its page cache. A mount has one of them, because the kernel excludes both at once.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use fuser::{BackgroundSession, Config, MountOption, Notifier, Session, SessionACL};
+use parking_lot::{Condvar, Mutex};
+
+use crate::vfs::{Invalidate, Vfs};
+
+mod convert;
+mod error;
+mod handler;
+mod mounts;
+mod opens;
+mod pool;
+
+pub use error::MountError;
+pub use mounts::clear_stale;
+
+use handler::Handler;
+
+/// File system name and subtype, as `mount` and `df` show them.
+const NAME: &str = "hypernet";
+
+/// How long the kernel may keep names and attributes: as long as it likes, since every change passes through it or
+/// is announced to it.
+const TTL: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Whether the kernel may use backing files directly.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Passthrough {
+    /// Where kernel and capabilities allow it.
+    #[default]
+    Auto,
+    /// Never.
+    Off,
+}
+
+/// How to mount.
+#[derive(Clone, Debug)]
+pub struct MountOptions {
+    /// Other users may use the mount; the kernel checks permissions either way.
+    pub allow_other: bool,
+    /// Whether the kernel may use backing files directly.
+    pub passthrough: Passthrough,
+    /// Threads that serve the kernel.
+    pub threads: usize,
+}
+
+impl Default for MountOptions {
+    fn default() -> Self {
+        Self { allow_other: rustix::process::geteuid().is_root(), passthrough: Passthrough::Auto, threads: 2 }
+    }
+}
+
+/// How the kernel gets at content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Profile {
+    /// It reads and writes local files itself.
+    Passthrough,
+    /// It collects writes in its page cache.
+    Writeback,
+}
+
+/// Set when the session is over.
+#[derive(Debug, Default)]
+struct Ended {
+    flag: Mutex<bool>,
+    changed: Condvar,
+}
+
+impl Ended {
+    fn set(&self) {
+        *self.flag.lock() = true;
+        self.changed.notify_all();
+    }
+
+    fn wait(&self, timeout: Option<Duration>) -> bool {
+        let mut flag = self.flag.lock();
+        let until = timeout.map(|timeout| std::time::Instant::now() + timeout);
+        while !*flag {
+            match until {
+                None => self.changed.wait(&mut flag),
+                Some(until) => {
+                    if self.changed.wait_until(&mut flag, until).timed_out() {
+                        break;
+                    }
+                }
+            }
+        }
+        *flag
+    }
+}
+
+/// A mounted filesystem. Dropping it unmounts it.
+pub struct MountHandle {
+    vfs: Arc<Vfs>,
+    dir: PathBuf,
+    profile: Profile,
+    session: Mutex<Option<BackgroundSession>>,
+    ended: Arc<Ended>,
+}
+
+impl std::fmt::Debug for MountHandle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("MountHandle").field("dir", &self.dir).field("profile", &self.profile).finish_non_exhaustive()
+    }
+}
+
+/// Tells the kernel to let go of what it caches. A notification waits for pages under writeback, so it must not
+/// come from a thread that serves the kernel.
+struct KernelCache(Notifier);
+
+impl Invalidate for KernelCache {
+    fn inode(&self, ino: u64) {
+        if let Err(error) = self.0.inval_inode(fuser::INodeNo(ino), 0, 0) {
+            tracing::debug!(ino, %error, "the kernel could not be told to drop its cache");
+        }
+    }
+}
+
+/// Mounts `vfs` on `dir`, which must exist.
+pub fn mount(vfs: Arc<Vfs>, dir: &Path, options: MountOptions) -> Result<MountHandle, MountError> {
+    let dir = mounts::check_mount_point(dir)?;
+    let ended = Arc::new(Ended::default());
+    let profile = Arc::new(OnceLock::new());
+    let handler = Handler::new(vfs.clone(), &options, profile.clone(), ended.clone())?;
+    let mut config = Config::default();
+    config.mount_options = vec![
+        MountOption::FSName(NAME.into()),
+        MountOption::Subtype(NAME.into()),
+        MountOption::DefaultPermissions,
+        MountOption::NoDev,
+        MountOption::NoSuid,
+    ];
+    if rustix::process::geteuid().is_root() {
+        // Who is root here may have device nodes and setuid programs in the tree, as on any local disk.
+        config.mount_options.retain(|option| !matches!(option, MountOption::NoDev | MountOption::NoSuid));
+        config.mount_options.extend([MountOption::Dev, MountOption::Suid]);
+    }
+    config.acl = if options.allow_other { SessionACL::All } else { SessionACL::Owner };
+    config.n_threads = Some(options.threads.max(1));
+    let session = Session::new(handler, &dir, &config).map_err(|error| MountError::from_mount(&dir, error))?;
+    let profile = profile.get().copied().ok_or(MountError::Handshake)?;
+    vfs.set_invalidate(Some(Arc::new(KernelCache(session.notifier()))));
+    let session = session.spawn().map_err(|error| MountError::from_mount(&dir, error))?;
+    mounts::raise_read_ahead(&dir);
+    Ok(MountHandle { vfs, dir, profile, session: Mutex::new(Some(session)), ended })
+}
+
+impl MountHandle {
+    /// How the kernel gets at content here.
+    pub fn profile(&self) -> Profile {
+        self.profile
+    }
+
+    /// Where it is mounted.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Unmounts; an error while somebody uses the mount, which then stays.
+    pub fn unmount(&self) -> Result<(), MountError> {
+        if !self.ended.wait(Some(Duration::ZERO)) {
+            mounts::unmount(&self.dir, false)?;
+        }
+        self.finish()
+    }
+
+    /// Takes the mount out of sight at once; it ends when its last user lets go of it.
+    pub fn detach(&self) -> Result<(), MountError> {
+        if !self.ended.wait(Some(Duration::ZERO)) {
+            mounts::unmount(&self.dir, true)?;
+        }
+        Ok(())
+    }
+
+    /// Waits until the mount has ended, whoever unmounted it.
+    pub fn wait(&self) -> Result<(), MountError> {
+        self.ended.wait(None);
+        self.finish()
+    }
+
+    /// As [`Self::wait`], but not longer than `timeout`; whether it has ended.
+    pub fn wait_for(&self, timeout: Duration) -> bool {
+        self.ended.wait(Some(timeout))
+    }
+
+    fn finish(&self) -> Result<(), MountError> {
+        self.vfs.set_invalidate(None);
+        match self.session.lock().take() {
+            Some(session) => session.join().map_err(|error| MountError::from_mount(&self.dir, error)),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Drop for MountHandle {
+    fn drop(&mut self) {
+        if let Some(session) = self.session.lock().take() {
+            self.vfs.set_invalidate(None);
+            if !self.ended.wait(Some(Duration::ZERO))
+                && let Err(error) = mounts::unmount(&self.dir, true)
+            {
+                tracing::warn!(dir = %self.dir.display(), %error, "the mount could not be taken down");
+            }
+            drop(session);
+        }
+    }
+}

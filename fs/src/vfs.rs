@@ -1,0 +1,188 @@
+//! POSIX semantics without a kernel: every operation is a method that takes inode numbers and returns a value or a
+//! [`VfsError`].
+//!
+//! Hot metadata is served from memory under one lock with short critical sections; nothing is read from the mesh, and
+//! no file is synced, while it is held. Every change is queued in the order in which it happened; a commit brings the
+//! content that was written so far to stable storage first and then the queue, in one transaction. So a crash leaves
+//! a prefix of the namespace's history, and never a name without its data.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use hypernet_core::id::DeviceTag;
+use hypernet_core::limits::{FS_HOT_INODES_MAX, FS_PENDING_OPS_MAX};
+use hypernet_core::port::{MetaStore, RemoteTree};
+use hypernet_core::time::Timespec;
+use hypernet_core::tree::{Content, FileKind};
+use parking_lot::{Condvar, Mutex, RwLock};
+
+mod attr;
+mod backing;
+mod commit;
+mod dir;
+mod error;
+mod fetch;
+mod file;
+mod fsck;
+mod life;
+mod load;
+mod names;
+mod node;
+pub mod patience;
+mod ranges;
+mod state;
+mod sync;
+
+pub use attr::{SetAttr, SetTime, XattrFlags};
+pub use dir::{DirItem, DirSnapshot};
+pub use error::VfsError;
+pub use file::{OpenFlags, Opened, Whence};
+pub use names::RenameFlags;
+pub use node::ROOT;
+pub use sync::{Cut, CutDirectory, CutEntry, Dropped, Pending, Stamp, Synced};
+
+use backing::Backing;
+use commit::{Signal, Stuck};
+use fetch::Fetcher;
+use state::State;
+
+/// Result of a filesystem operation.
+pub type Result<T> = std::result::Result<T, VfsError>;
+
+/// How a working tree is kept.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Directory of the backing files; made with mode 0700.
+    pub dir: PathBuf,
+    /// Part of the ids of new files: two devices must never make the same one.
+    pub device: DeviceTag,
+    /// Owner of the root directory of a new volume.
+    pub uid: u32,
+    /// Group of the root directory of a new volume.
+    pub gid: u32,
+    /// What was not synced is committed this often.
+    pub commit_interval: Duration,
+    /// Inodes kept in memory, as far as they are committed and uploaded.
+    pub hot_inodes: usize,
+    /// Changes that may wait for a commit.
+    pub pending_ops: usize,
+}
+
+impl Config {
+    /// The usual settings for a volume kept in `dir`.
+    pub fn new(dir: impl Into<PathBuf>, device: DeviceTag) -> Self {
+        Self {
+            dir: dir.into(),
+            device,
+            uid: 0,
+            gid: 0,
+            commit_interval: Duration::from_secs(1),
+            hot_inodes: FS_HOT_INODES_MAX,
+            pending_ops: FS_PENDING_OPS_MAX,
+        }
+    }
+}
+
+/// Who asks, as far as it matters to what is made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Caller {
+    /// User.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Bits that new files do not get.
+    pub umask: u32,
+}
+
+/// What `stat` shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Attr {
+    /// Inode number.
+    pub ino: u64,
+    /// What it is.
+    pub kind: FileKind,
+    /// `mode & 0o7777`.
+    pub mode: u32,
+    /// Names, or of a directory 2 and its subdirectories.
+    pub nlink: u32,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Device number.
+    pub rdev: u64,
+    /// Size in bytes.
+    pub size: u64,
+    /// Blocks of 512 bytes.
+    pub blocks: u64,
+    /// Last access.
+    pub atime: Timespec,
+    /// Last change of content.
+    pub mtime: Timespec,
+    /// Last change of the inode.
+    pub ctime: Timespec,
+    /// It may change without an operation that passes through the caller, so it must not be cached.
+    pub volatile: bool,
+}
+
+/// Tells whoever caches content or attributes (the kernel) to let go of them. Called from a thread that serves no
+/// requests and holds no lock.
+pub trait Invalidate: Send + Sync {
+    /// What is cached of this inode is void.
+    fn inode(&self, ino: u64);
+}
+
+/// Knows how durable a piece of published content is.
+pub trait DurabilityInfo: Send + Sync {
+    /// For people, such as `durable 25/25`.
+    fn describe(&self, content: &Content) -> String;
+}
+
+/// A volume's working tree on this device.
+pub struct Vfs {
+    /// For threads that must not keep it alive.
+    me: Weak<Self>,
+    config: Config,
+    meta: Arc<dyn MetaStore>,
+    remote: Arc<dyn RemoteTree>,
+    state: Mutex<State>,
+    /// A batch was committed, or failed to be.
+    committed: Condvar,
+    /// Something became dirty.
+    dirtied: Condvar,
+    backing: Arc<Backing>,
+    /// Held during a whole commit; has what a failed one must bring again.
+    commit: Mutex<Stuck>,
+    /// Held around each write to the metadata store. Taken before `state`, never after it.
+    meta_write: Mutex<()>,
+    signal: Arc<Signal>,
+    fetcher: Fetcher,
+    dirs: Mutex<dir::Handles>,
+    /// Directories whose listing is on its way from the mesh.
+    listing: Mutex<HashMap<u64, Arc<load::Listing>>>,
+    invalidate: RwLock<Option<Arc<dyn Invalidate>>>,
+    durability: RwLock<Option<Arc<dyn DurabilityInfo>>>,
+}
+
+impl std::fmt::Debug for Vfs {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Vfs").field("dir", &self.config.dir).finish_non_exhaustive()
+    }
+}
+
+impl Vfs {
+    /// Who is told when cached content is void.
+    pub fn set_invalidate(&self, invalidate: Option<Arc<dyn Invalidate>>) {
+        *self.invalidate.write() = invalidate;
+    }
+
+    /// Who describes the durability of published content.
+    pub fn set_durability_info(&self, info: Option<Arc<dyn DurabilityInfo>>) {
+        *self.durability.write() = info;
+    }
+}
+
+#[cfg(test)]
+mod tests;

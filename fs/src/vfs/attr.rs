@@ -1,0 +1,267 @@
+//! Attributes and extended attributes.
+
+use hypernet_core::limits::{XATTR_NAME_MAX, XATTR_VALUE_MAX, XATTRS_TOTAL_MAX};
+use hypernet_core::port::Local;
+use hypernet_core::time::Timespec;
+use hypernet_core::tree::Xattr;
+
+use super::node::Node;
+use super::state::{State, Step, now};
+use super::{Attr, Caller, Result, Vfs, VfsError};
+
+const SETUID: u32 = 0o4000;
+const SETGID: u32 = 0o2000;
+const GROUP_EXEC: u32 = 0o010;
+
+/// Set by the kernel for programs with capabilities; a write voids it as it voids the setuid bit.
+pub(super) const CAPABILITY: &[u8] = b"security.capability";
+
+/// Shown for every file, stored for none: how durable it is.
+const STATE_XATTR: &[u8] = b"user.hypernet.state";
+const OUR_XATTRS: &[u8] = b"user.hypernet.";
+
+/// What a directory shows as its size.
+const DIR_SIZE: u64 = 4096;
+
+/// A time to set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SetTime {
+    /// The present.
+    Now,
+    /// This.
+    At(Timespec),
+}
+
+/// Attributes to set.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SetAttr {
+    /// `mode & 0o7777`.
+    pub mode: Option<u32>,
+    /// Owner.
+    pub uid: Option<u32>,
+    /// Group.
+    pub gid: Option<u32>,
+    /// Size.
+    pub size: Option<u64>,
+    /// Last access.
+    pub atime: Option<SetTime>,
+    /// Last change of content.
+    pub mtime: Option<SetTime>,
+    /// Last change of the inode, where the kernel keeps it.
+    pub ctime: Option<Timespec>,
+}
+
+/// Whether an extended attribute may or must exist.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum XattrFlags {
+    /// Make or replace.
+    #[default]
+    Set,
+    /// It must be new.
+    Create,
+    /// It must exist.
+    Replace,
+}
+
+/// Takes the bits and the attribute off that let a program run with more rights than its caller's.
+pub(super) fn drop_privileges(node: &mut Node) -> bool {
+    let before = node.mode;
+    if node.is_file() {
+        node.mode &= !SETUID;
+        if node.mode & GROUP_EXEC != 0 {
+            node.mode &= !SETGID;
+        }
+    }
+    node.mode != before || drop_capability(node)
+}
+
+/// As [`drop_privileges`], for callers that may keep the bits.
+pub(super) fn drop_capability(node: &mut Node) -> bool {
+    let Some(rare) = node.rare.as_mut() else { return false };
+    let before = rare.xattrs.len();
+    rare.xattrs.retain(|xattr| xattr.name != CAPABILITY);
+    rare.xattrs.len() != before
+}
+
+/// It has bits or attributes that a write must take away.
+pub(super) fn has_privileges(node: &Node) -> bool {
+    node.mode & (SETUID | SETGID) != 0 || node.xattrs().iter().any(|xattr| xattr.name == CAPABILITY)
+}
+
+impl Vfs {
+    /// What `stat` shows of an inode in memory.
+    pub(super) fn attr_of(&self, state: &mut State, ino: u64) -> Step<Attr> {
+        self.refresh(state, ino)?;
+        let node = state.node_mut(ino)?;
+        let blocks = node.open.as_ref().and_then(|open| open.seen).map_or(node.size.div_ceil(512), |seen| seen.blocks);
+        let is_dir = node.is_dir();
+        Ok(Attr {
+            ino,
+            kind: node.kind,
+            mode: node.mode,
+            nlink: node.nlink,
+            uid: node.uid,
+            gid: node.gid,
+            rdev: node.rare.as_ref().map_or(0, |rare| rare.rdev),
+            size: if is_dir { DIR_SIZE } else { node.size },
+            blocks: if is_dir { DIR_SIZE / 512 } else { blocks },
+            atime: node.atime,
+            mtime: node.mtime,
+            ctime: node.ctime,
+            // The subdirectories of what has not been listed are not counted yet.
+            volatile: is_dir && node.local == Local::Absent,
+        })
+    }
+
+    /// What `stat` shows.
+    pub fn getattr(&self, ino: u64) -> Result<Attr> {
+        self.run(|state| self.attr_of(state, ino))
+    }
+
+    /// Sets attributes and shows them. Who may do so is for the kernel to decide.
+    pub fn setattr(&self, caller: Caller, ino: u64, set: SetAttr) -> Result<Attr> {
+        if let Some(size) = set.size {
+            self.truncate(caller, ino, size)?;
+        }
+        self.run_mut(|state| {
+            self.refresh(state, ino)?;
+            let time = now();
+            let node = state.node_mut(ino)?;
+            let mut changed = false;
+            if let Some(mode) = set.mode {
+                node.mode = mode & 0o7777;
+                changed = true;
+            }
+            if set.uid.is_some() || set.gid.is_some() {
+                node.uid = set.uid.unwrap_or(node.uid);
+                node.gid = set.gid.unwrap_or(node.gid);
+                if set.mode.is_none() {
+                    drop_privileges(node);
+                }
+                changed = true;
+            }
+            let pick = |set: SetTime| match set {
+                SetTime::Now => time,
+                SetTime::At(time) => time,
+            };
+            let times = set.atime.is_some() || set.mtime.is_some();
+            node.atime = set.atime.map_or(node.atime, pick);
+            node.mtime = set.mtime.map_or(node.mtime, pick);
+            if times || changed || set.ctime.is_some() {
+                let is_whole_file = node.is_file() && node.local == Local::Complete;
+                let (atime, mtime) = (node.atime, node.mtime);
+                if set.mtime.is_some() && is_whole_file {
+                    // The backing file is what tells a later write by its mtime, here and after a crash.
+                    self.backing.set_times(ino, atime, mtime).map_err(VfsError::from)?;
+                    self.see(state, ino)?;
+                }
+                state.changed(ino);
+                if let Some(ctime) = set.ctime {
+                    state.node_mut(ino)?.ctime = ctime;
+                }
+            }
+            self.attr_of(state, ino)
+        })
+    }
+
+    // ---- extended attributes ----
+
+    /// The value of an extended attribute.
+    pub fn getxattr(&self, ino: u64, name: &[u8]) -> Result<Vec<u8>> {
+        if name == STATE_XATTR {
+            return self.state_xattr(ino).map(String::into_bytes);
+        }
+        if name.starts_with(b"system.posix_acl_") {
+            return Err(VfsError::NotSupported);
+        }
+        self.run(|state| {
+            let found = state.node(ino)?.xattrs().iter().find(|xattr| xattr.name == name);
+            Ok(found.ok_or(VfsError::NoAttribute)?.value.clone())
+        })
+    }
+
+    /// The names of all extended attributes, each followed by a zero byte.
+    pub fn listxattr(&self, ino: u64) -> Result<Vec<u8>> {
+        self.run(|state| {
+            let mut names = Vec::new();
+            for xattr in state.node(ino)?.xattrs() {
+                names.extend_from_slice(&xattr.name);
+                names.push(0);
+            }
+            Ok(names)
+        })
+    }
+
+    /// Sets an extended attribute.
+    pub fn setxattr(&self, ino: u64, name: &[u8], value: &[u8], flags: XattrFlags) -> Result<()> {
+        check_xattr_name(name)?;
+        if value.len() > XATTR_VALUE_MAX {
+            return Err(VfsError::AttributeTooLarge);
+        }
+        self.run_mut(|state| {
+            let node = state.node_mut(ino)?;
+            let at = node.xattrs().binary_search_by(|xattr| xattr.name.as_slice().cmp(name));
+            match (flags, at) {
+                (XattrFlags::Create, Ok(_)) => return Err(VfsError::Exists.into()),
+                (XattrFlags::Replace, Err(_)) => return Err(VfsError::NoAttribute.into()),
+                _ => {}
+            }
+            let others = node.xattrs().iter().filter(|xattr| xattr.name != name);
+            let total: usize = others.map(|xattr| xattr.name.len() + xattr.value.len()).sum();
+            if total + name.len() + value.len() > XATTRS_TOTAL_MAX {
+                return Err(VfsError::AttributeSpace.into());
+            }
+            let xattrs = &mut node.rare_mut().xattrs;
+            match at {
+                Ok(at) => xattrs[at].value = value.to_vec(),
+                Err(at) => xattrs.insert(at, Xattr { name: name.to_vec(), value: value.to_vec() }),
+            }
+            state.changed(ino);
+            Ok(())
+        })
+    }
+
+    /// Removes an extended attribute.
+    pub fn removexattr(&self, ino: u64, name: &[u8]) -> Result<()> {
+        check_xattr_name(name)?;
+        self.run_mut(|state| {
+            let node = state.node_mut(ino)?;
+            let at = node.xattrs().binary_search_by(|xattr| xattr.name.as_slice().cmp(name));
+            let at = at.map_err(|_| VfsError::NoAttribute)?;
+            node.rare_mut().xattrs.remove(at);
+            state.changed(ino);
+            Ok(())
+        })
+    }
+
+    /// How durable an inode is: `local`, `uploading`, or what [`super::DurabilityInfo`] says of its content.
+    pub fn state_xattr(&self, ino: u64) -> Result<String> {
+        let published = self.run(|state| {
+            self.refresh(state, ino)?;
+            let uploading = state.cuts > 0;
+            let node = state.node(ino)?;
+            Ok(match node.remote.as_deref() {
+                Some(content) if !node.is_dirty_within() => Ok(content.clone()),
+                _ if uploading => Err("uploading"),
+                _ => Err("local"),
+            })
+        })?;
+        let info = self.durability.read().clone();
+        Ok(match (published, info) {
+            (Ok(content), Some(info)) => info.describe(&content),
+            (Ok(_), None) => "durable".to_owned(),
+            (Err(text), _) => text.to_owned(),
+        })
+    }
+}
+
+fn check_xattr_name(name: &[u8]) -> Result<()> {
+    let known = [b"user.".as_slice(), b"trusted.", b"security.", b"system."];
+    match name {
+        _ if name.starts_with(OUR_XATTRS) => Err(VfsError::NotPermitted),
+        _ if name.starts_with(b"system.posix_acl_") => Err(VfsError::NotSupported),
+        _ if name.is_empty() || name.len() > XATTR_NAME_MAX => Err(VfsError::BufferTooSmall),
+        _ if known.iter().any(|prefix| name.starts_with(prefix)) => Ok(()),
+        _ => Err(VfsError::NotSupported),
+    }
+}

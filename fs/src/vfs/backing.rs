@@ -1,0 +1,200 @@
+//! The files that hold the content of this volume's files: sparse, one per inode, in a 0700 directory.
+//!
+//! Consecutive inode numbers share a directory, so that a tree that was written in one go lies together on the disk.
+
+use std::fs::File;
+use std::io;
+use std::num::NonZeroUsize;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::sync::Arc;
+
+use hypernet_core::limits::FS_OPEN_BACKING_MAX;
+use hypernet_core::time::Timespec;
+use lru::LruCache;
+use parking_lot::Mutex;
+use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+/// Inode numbers that share a directory.
+const PER_DIRECTORY_BITS: u32 = 12;
+
+/// What of a backing file's `stat` says whether it was written to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Stat {
+    pub(super) size: u64,
+    pub(super) blocks: u64,
+    pub(super) mtime: Timespec,
+    pub(super) ctime: Timespec,
+}
+
+impl Stat {
+    pub(super) fn of(file: &File) -> io::Result<Self> {
+        Ok(Self::from(rustix::fs::fstat(file)?))
+    }
+}
+
+impl From<rustix::fs::Stat> for Stat {
+    fn from(stat: rustix::fs::Stat) -> Self {
+        let time = |seconds: i64, nanos: u64| Timespec { seconds, nanos: nanos as u32 };
+        Self {
+            size: stat.st_size as u64,
+            blocks: stat.st_blocks as u64,
+            mtime: time(stat.st_mtime as _, stat.st_mtime_nsec as _),
+            ctime: time(stat.st_ctime as _, stat.st_ctime_nsec as _),
+        }
+    }
+}
+
+/// The directory of backing files and those of them that are open.
+#[derive(Debug)]
+pub(super) struct Backing {
+    root: OwnedFd,
+    made: Mutex<std::collections::HashSet<u64>>,
+    open: Mutex<LruCache<u64, Arc<File>>>,
+}
+
+/// `xx/<ino hex>`.
+fn path(ino: u64) -> String {
+    format!("{:02x}/{ino:x}", (ino >> PER_DIRECTORY_BITS) & 0xff)
+}
+
+/// Lets the process open as many files as it may, and says how many of them backing files can be.
+fn raise_open_files() -> NonZeroUsize {
+    let limit = getrlimit(Resource::Nofile);
+    let wanted = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    // Refused only where the hard limit is not what it says; then the soft limit stands.
+    let _ = setrlimit(Resource::Nofile, wanted);
+    let now = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    let share = usize::try_from(now / 2).unwrap_or(usize::MAX).clamp(16, FS_OPEN_BACKING_MAX);
+    NonZeroUsize::new(share).unwrap_or(NonZeroUsize::MIN)
+}
+
+impl Backing {
+    pub(super) fn open_dir(dir: &Path) -> io::Result<Self> {
+        use std::os::unix::fs::DirBuilderExt;
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+        let root = rustix::fs::open(dir, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+        Ok(Self { root, made: Mutex::default(), open: Mutex::new(LruCache::new(raise_open_files())) })
+    }
+
+    fn open_with(&self, ino: u64, flags: OFlags) -> io::Result<File> {
+        let fd = rustix::fs::openat(
+            &self.root,
+            path(ino),
+            OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NOATIME | flags,
+            Mode::RUSR | Mode::WUSR,
+        )?;
+        Ok(File::from(fd))
+    }
+
+    /// The backing file; `None` for what was never written.
+    pub(super) fn get(&self, ino: u64) -> io::Result<Option<Arc<File>>> {
+        if let Some(file) = self.open.lock().get(&ino) {
+            return Ok(Some(file.clone()));
+        }
+        match self.open_with(ino, OFlags::empty()) {
+            Ok(file) => Ok(Some(self.keep(ino, file))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The backing file, made if need be.
+    pub(super) fn ensure(&self, ino: u64) -> io::Result<Arc<File>> {
+        if let Some(file) = self.open.lock().get(&ino) {
+            return Ok(file.clone());
+        }
+        self.make(ino, OFlags::CREATE)
+    }
+
+    /// A new, empty backing file, whatever was there.
+    pub(super) fn fresh(&self, ino: u64) -> io::Result<Arc<File>> {
+        self.close(ino);
+        self.make(ino, OFlags::CREATE | OFlags::TRUNC)
+    }
+
+    fn make(&self, ino: u64, flags: OFlags) -> io::Result<Arc<File>> {
+        let sub = (ino >> PER_DIRECTORY_BITS) & 0xff;
+        if !self.made.lock().contains(&sub) {
+            match rustix::fs::mkdirat(&self.root, format!("{sub:02x}"), Mode::RWXU) {
+                Ok(()) | Err(rustix::io::Errno::EXIST) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+            self.made.lock().insert(sub);
+        }
+        let file = self.open_with(ino, flags)?;
+        Ok(self.keep(ino, file))
+    }
+
+    fn keep(&self, ino: u64, file: File) -> Arc<File> {
+        let file = Arc::new(file);
+        // What falls out is closed after the lock is gone: close can write.
+        let evicted = self.open.lock().push(ino, file.clone());
+        drop(evicted);
+        file
+    }
+
+    pub(super) fn close(&self, ino: u64) {
+        let closed = self.open.lock().pop(&ino);
+        drop(closed);
+    }
+
+    pub(super) fn stat(&self, ino: u64) -> io::Result<Option<Stat>> {
+        let cached = self.open.lock().get(&ino).cloned();
+        if let Some(file) = cached {
+            return Stat::of(&file).map(Some);
+        }
+        match rustix::fs::statat(&self.root, path(ino), AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => Ok(Some(stat.into())),
+            Err(rustix::io::Errno::NOENT) => Ok(None),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    /// Sets the times of a backing file that may be closed, so that after a crash they are not taken for a write's.
+    pub(super) fn set_times(&self, ino: u64, atime: Timespec, mtime: Timespec) -> io::Result<()> {
+        let spec = |t: Timespec| rustix::fs::Timespec { tv_sec: t.seconds, tv_nsec: t.nanos.into() };
+        let times = rustix::fs::Timestamps { last_access: spec(atime), last_modification: spec(mtime) };
+        match rustix::fs::utimensat(&self.root, path(ino), &times, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(()) | Err(rustix::io::Errno::NOENT) => Ok(()),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    pub(super) fn remove(&self, ino: u64) -> io::Result<()> {
+        self.close(ino);
+        match rustix::fs::unlinkat(&self.root, path(ino), AtFlags::empty()) {
+            Ok(()) | Err(rustix::io::Errno::NOENT) => Ok(()),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    /// Brings everything on the disk that holds the backing files to stable storage.
+    pub(super) fn sync_all(&self) -> io::Result<()> {
+        Ok(rustix::fs::syncfs(&self.root)?)
+    }
+
+    pub(super) fn space(&self) -> io::Result<rustix::fs::StatVfs> {
+        Ok(rustix::fs::fstatvfs(&self.root)?)
+    }
+
+    /// The inode numbers of all backing files.
+    pub(super) fn all(&self) -> io::Result<Vec<u64>> {
+        let mut all = Vec::new();
+        for sub in 0..=0xffu32 {
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            let dir = match rustix::fs::openat(&self.root, format!("{sub:02x}"), flags, Mode::empty()) {
+                Ok(dir) => dir,
+                Err(rustix::io::Errno::NOENT) => continue,
+                Err(errno) => return Err(errno.into()),
+            };
+            for entry in rustix::fs::Dir::new(dir)? {
+                let entry = entry?;
+                let ino = entry.file_name().to_str().ok().and_then(|name| u64::from_str_radix(name, 16).ok());
+                all.extend(ino);
+            }
+        }
+        Ok(all)
+    }
+}

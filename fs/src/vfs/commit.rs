@@ -1,0 +1,229 @@
+//! Group commit: the content written so far, then the queued changes, then what only they make safe to remove.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use hypernet_core::limits::FS_FLUSH_EACH_MAX;
+use hypernet_core::port::{Durability, Local, MetaOp};
+use parking_lot::{Condvar, Mutex};
+
+use super::state::{Op, State};
+use super::{Result, Vfs, patience};
+
+/// A background commit takes at most this part of the time: a slow disk is not kept busy with flushing.
+const REST: u32 = 4;
+
+/// Longest rest between two background commits.
+const REST_MAX: Duration = Duration::from_secs(20);
+
+/// Wakes the commit thread.
+#[derive(Debug, Default)]
+pub(super) struct Signal {
+    state: Mutex<SignalState>,
+    wake: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct SignalState {
+    armed: bool,
+    stop: bool,
+}
+
+impl Signal {
+    pub(super) fn arm(&self) {
+        self.state.lock().armed = true;
+        self.wake.notify_one();
+    }
+
+    pub(super) fn stop(&self) {
+        self.state.lock().stop = true;
+        self.wake.notify_all();
+    }
+
+    /// Waits until there is work that is at least `rest` old. False: stop.
+    fn wait(&self, rest: Duration) -> bool {
+        let mut state = self.state.lock();
+        while !state.armed && !state.stop {
+            self.wake.wait(&mut state);
+        }
+        let until = Instant::now() + rest;
+        while !state.stop {
+            if self.wake.wait_until(&mut state, until).timed_out() {
+                break;
+            }
+        }
+        state.armed = false;
+        !state.stop
+    }
+}
+
+/// Changes on their way to the store.
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    ops: Vec<MetaOp>,
+    seq: u64,
+    doomed: Vec<u64>,
+    unsynced: Vec<u64>,
+}
+
+/// The batch whose commit failed; the next commit brings it first.
+pub(super) type Stuck = Batch;
+
+impl Batch {
+    /// Closes the current batch and appends it.
+    fn close(&mut self, state: &mut State) {
+        self.seq = state.batch;
+        state.batch += 1;
+        state.armed = false;
+        state.marked.clear();
+        for op in std::mem::take(&mut state.ops) {
+            let op = match op {
+                Op::Put(ino) => match state.nodes.get(&ino) {
+                    Some(node) => MetaOp::PutInode(node.row(ino)),
+                    None => continue,
+                },
+                Op::PutRow(row) => MetaOp::PutInode(*row),
+                Op::Remove(ino) => MetaOp::RemoveInode(ino),
+                Op::Link { parent, name, ino } => MetaOp::Link { parent, name: name.into(), ino },
+                Op::Unlink { parent, name } => MetaOp::Unlink { parent, name: name.into() },
+                Op::NextIno(next) => MetaOp::NextIno(next),
+            };
+            self.ops.push(op);
+        }
+        self.unsynced.extend(state.unsynced.drain());
+        // Whoever has one of these open for writing may write on without a word.
+        state.unsynced.extend(state.watch.iter().copied());
+        let doomed = std::mem::take(&mut state.doomed);
+        if state.cuts > 0 {
+            state.held.extend(doomed);
+        } else {
+            self.doomed.extend(doomed);
+        }
+    }
+}
+
+impl Vfs {
+    /// Commits all that is queued; returns when it survives the loss of power. Who comes while another commit is
+    /// under way shares the next one.
+    pub(super) fn commit(&self) -> Result<()> {
+        let seq = {
+            let state = self.state.lock();
+            if state.ops.is_empty() && state.doomed.is_empty() { state.batch - 1 } else { state.batch }
+        };
+        self.commit_through(seq)
+    }
+
+    /// Returns when batch `seq` survives the loss of power.
+    pub(super) fn commit_through(&self, seq: u64) -> Result<()> {
+        if self.state.lock().committed >= seq {
+            return Ok(());
+        }
+        patience::check()?;
+        let mut stuck = self.commit.lock();
+        {
+            let mut state = self.state.lock();
+            if state.committed >= seq {
+                return Ok(());
+            }
+            stuck.close(&mut state);
+        }
+        let done = self.flush(&stuck.unsynced).and_then(|()| self.write_batch(&mut stuck));
+        let mut state = self.state.lock();
+        match done {
+            Ok(()) => {
+                let Batch { seq, doomed, .. } = std::mem::take(&mut *stuck);
+                state.committed = seq;
+                state.failure = None;
+                let before = state.gone.len();
+                state.gone.retain(|_, batch| *batch > seq);
+                if state.gone.len() != before {
+                    state.epoch += 1;
+                }
+                drop(state);
+                self.committed.notify_all();
+                self.remove_backing(&doomed);
+                Ok(())
+            }
+            Err(error) => {
+                // What was not flushed is flushed the next time; the changes stay in `stuck`.
+                state.failures += 1;
+                drop(state);
+                tracing::error!(%error, "changes could not be committed; they stay in memory and are tried again");
+                self.signal.arm();
+                Err(error)
+            }
+        }
+    }
+
+    fn write_batch(&self, batch: &mut Batch) -> Result<()> {
+        let _writing = self.meta_write.lock();
+        let marked = std::mem::take(&mut self.state.lock().marked);
+        if !marked.is_empty() {
+            for op in &mut batch.ops {
+                if let MetaOp::PutInode(row) = op
+                    && marked.contains(&row.ino)
+                {
+                    row.dirty = true;
+                    row.local = Local::Complete;
+                }
+            }
+        }
+        if batch.ops.is_empty() {
+            return Ok(());
+        }
+        Ok(self.meta.commit(&batch.ops, Durability::Power)?)
+    }
+
+    /// Brings the content of these files to stable storage.
+    fn flush(&self, unsynced: &[u64]) -> Result<()> {
+        if unsynced.len() > FS_FLUSH_EACH_MAX {
+            return Ok(self.backing.sync_all()?);
+        }
+        for ino in unsynced {
+            if let Some(file) = self.backing.get(*ino)? {
+                file.sync_data()?;
+                if self.state.lock().nodes.get(ino).is_none_or(|node| node.handles() == 0) {
+                    self.backing.close(*ino);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes content that nothing on stable storage needs any more.
+    pub(super) fn remove_backing(&self, doomed: &[u64]) {
+        for ino in doomed {
+            self.fetcher.discard(*ino);
+            if let Err(error) = self.backing.remove(*ino) {
+                tracing::warn!(ino, %error, "a file's content could not be removed from the disk");
+            }
+        }
+    }
+
+    /// Marks a clean file as dirty in the store, before the first write to it: after a crash that would go unseen.
+    pub(super) fn mark_dirty(&self, ino: u64) -> Result<()> {
+        let _writing = self.meta_write.lock();
+        // A row that is not there yet comes with the mark in it.
+        let Some(mut row) = self.meta.inode(ino)? else { return Ok(()) };
+        row.dirty = true;
+        row.local = Local::Complete;
+        Ok(self.meta.commit(&[MetaOp::PutInode(row)], Durability::Process)?)
+    }
+
+    /// The commit thread. It holds the filesystem only while it works, and ends with it.
+    pub(super) fn start_commit_thread(self: &Arc<Self>) -> std::io::Result<()> {
+        let (weak, signal, interval) = (Arc::downgrade(self), self.signal.clone(), self.config.commit_interval);
+        std::thread::Builder::new().name("hn-commit".into()).spawn(move || {
+            let mut rest = interval;
+            while signal.wait(rest) {
+                let Some(vfs) = weak.upgrade() else { return };
+                let start = Instant::now();
+                // An error is logged, kept for whoever waits, and the work tried again.
+                let _ = vfs.commit();
+                vfs.evict();
+                rest = interval.max((start.elapsed() * REST).min(REST_MAX));
+            }
+        })?;
+        Ok(())
+    }
+}

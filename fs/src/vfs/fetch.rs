@@ -1,0 +1,315 @@
+//! Content that comes from the mesh while it is read.
+//!
+//! A file that is not here gets a sparse backing file, and a map of which parts of it have arrived. A part that
+//! several readers miss is fetched once: the first claims it, the others wait for the claim. No lock is held over a
+//! fetch; a fetch that was overtaken by a truncation or removal finds its map discarded and writes nothing.
+
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
+use std::time::Instant;
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+use hypernet_core::limits::{
+    FETCH_WHOLE_MAX, PREFETCH_CHUNK, PREFETCH_QUEUE, PREFETCH_THREADS, READAHEAD_MAX, READAHEAD_MIN,
+};
+use hypernet_core::port::Local;
+use hypernet_core::tree::Content;
+use parking_lot::{Condvar, Mutex};
+
+use super::ranges::Ranges;
+use super::state::InoMap;
+use super::{Result, Vfs, VfsError, patience};
+
+/// Reads this far from the end of the last one still count as sequential: the kernel reorders its read-ahead.
+const NEAR: u64 = 2 * 1024 * 1024;
+
+/// Warnings about failed fetches are at least this far apart.
+const WARN_MILLIS: u64 = 2_000;
+
+#[derive(Debug)]
+struct Claim {
+    range: Range<u64>,
+    result: OnceLock<Result<()>>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    prepared: bool,
+    discarded: bool,
+    present: Ranges,
+    claims: Vec<Arc<Claim>>,
+    last_end: u64,
+    window: u64,
+    ahead: u64,
+}
+
+/// A file on its way here.
+#[derive(Debug)]
+pub(super) struct Fetch {
+    content: Content,
+    size: u64,
+    inner: Mutex<Inner>,
+    arrived: Condvar,
+}
+
+struct Task {
+    vfs: Weak<Vfs>,
+    ino: u64,
+    range: Range<u64>,
+}
+
+/// All files on their way here, and the threads that fetch ahead of their readers.
+pub(super) struct Fetcher {
+    files: Mutex<InoMap<Arc<Fetch>>>,
+    tasks: OnceLock<Option<Sender<Task>>>,
+    started: Instant,
+    last_warning: AtomicU64,
+}
+
+impl Fetcher {
+    pub(super) fn new() -> Self {
+        Self {
+            files: Mutex::default(),
+            tasks: OnceLock::new(),
+            started: Instant::now(),
+            last_warning: AtomicU64::new(0),
+        }
+    }
+
+    /// Parts of it are here.
+    pub(super) fn is_partial(&self, ino: u64) -> bool {
+        self.files.lock().contains_key(&ino)
+    }
+
+    pub(super) fn partial(&self) -> Vec<u64> {
+        self.files.lock().keys().copied().collect()
+    }
+
+    /// Forgets what has arrived; a fetch under way comes to nothing.
+    pub(super) fn discard(&self, ino: u64) {
+        let fetch = self.files.lock().remove(&ino);
+        if let Some(fetch) = fetch {
+            fetch.inner.lock().discarded = true;
+            fetch.arrived.notify_all();
+        }
+    }
+
+    fn warn(&self, ino: u64, error: &VfsError) {
+        let now = self.started.elapsed().as_millis() as u64 + WARN_MILLIS;
+        let last = self.last_warning.load(Ordering::Relaxed);
+        if now.saturating_sub(last) >= WARN_MILLIS
+            && self.last_warning.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+        {
+            tracing::warn!(ino, %error, "a file could not be read from the mesh");
+        }
+    }
+
+    fn tasks(&self) -> Option<&Sender<Task>> {
+        self.tasks
+            .get_or_init(|| {
+                let (sender, receiver) = bounded::<Task>(PREFETCH_QUEUE);
+                let started = (0..PREFETCH_THREADS).filter(|n| start_prefetcher(*n, receiver.clone()));
+                (started.count() > 0).then_some(sender)
+            })
+            .as_ref()
+    }
+}
+
+/// The thread ends when the filesystem, which has the only sender, is gone.
+fn start_prefetcher(number: usize, tasks: Receiver<Task>) -> bool {
+    let work = move || {
+        for Task { vfs, ino, range } in tasks {
+            if let Some(vfs) = vfs.upgrade() {
+                // Whoever reads there gets the error.
+                let _ = vfs.ensure(ino, range);
+            }
+        }
+    };
+    std::thread::Builder::new().name(format!("hn-prefetch-{number}")).spawn(work).is_ok()
+}
+
+impl Vfs {
+    /// The fetch of a file that is not wholly here; `None` when it is.
+    fn fetch_of(&self, ino: u64) -> Result<Option<Arc<Fetch>>> {
+        self.run(|state| {
+            let node = state.node(ino)?;
+            if node.local != Local::Absent {
+                return Ok(None);
+            }
+            let content = match node.remote.as_deref() {
+                Some(content) => content.clone(),
+                None => return Err(VfsError::Damaged(format!("inode {ino} is neither here nor on the mesh")).into()),
+            };
+            let size = node.size;
+            let fetch = self
+                .fetcher
+                .files
+                .lock()
+                .entry(ino)
+                .or_insert_with(|| {
+                    let inner = Mutex::new(Inner { window: READAHEAD_MIN as u64, ..Inner::default() });
+                    Arc::new(Fetch { content, size, inner, arrived: Condvar::new() })
+                })
+                .clone();
+            Ok(Some(fetch))
+        })
+    }
+
+    /// Returns when this range of the file is here.
+    pub(super) fn ensure(&self, ino: u64, range: Range<u64>) -> Result<()> {
+        let Some(fetch) = self.fetch_of(ino)? else { return Ok(()) };
+        let range = range.start..range.end.min(fetch.size);
+        loop {
+            let mut inner = fetch.inner.lock();
+            if inner.discarded {
+                return Ok(());
+            }
+            let gap = inner.present.gap(range.clone());
+            let whole = inner.present.gap(0..fetch.size).is_none();
+            let Some(gap) = gap else {
+                drop(inner);
+                return if whole { self.arrived(ino, &fetch) } else { Ok(()) };
+            };
+            patience::check()?;
+            if let Some(claim) = inner.claims.iter().find(|claim| claim.range.contains(&gap.start)).cloned() {
+                while claim.result.get().is_none() && !inner.discarded {
+                    fetch.arrived.wait(&mut inner);
+                }
+                if let Some(Err(error)) = claim.result.get() {
+                    return Err(error.clone());
+                }
+                continue;
+            }
+            let claim = Arc::new(Claim { range: fetch.claim(&inner, &gap), result: OnceLock::new() });
+            inner.claims.push(claim.clone());
+            drop(inner);
+            let result = self.fetch(ino, &fetch, claim.range.clone());
+            if let Err(error) = &result {
+                self.fetcher.warn(ino, error);
+            }
+            let mut inner = fetch.inner.lock();
+            inner.claims.retain(|other| !Arc::ptr_eq(other, &claim));
+            let _ = claim.result.set(result.clone());
+            fetch.arrived.notify_all();
+            drop(inner);
+            result?;
+        }
+    }
+
+    /// Fetches a range and writes it to the backing file.
+    fn fetch(&self, ino: u64, fetch: &Fetch, range: Range<u64>) -> Result<()> {
+        let extents = self.remote.read(&fetch.content, range.clone())?;
+        let mut inner = fetch.inner.lock();
+        if inner.discarded {
+            return Ok(());
+        }
+        let file = if inner.prepared {
+            self.backing.get(ino)?.ok_or_else(|| VfsError::Local(format!("the backing file of inode {ino} is gone")))?
+        } else {
+            let file = self.backing.fresh(ino)?;
+            file.set_len(fetch.size)?;
+            inner.prepared = true;
+            file
+        };
+        for (at, bytes) in extents {
+            let end = at.checked_add(bytes.len() as u64).filter(|end| *end <= fetch.size);
+            let end = end.ok_or_else(|| VfsError::Damaged(format!("inode {ino}: an extent past its end")))?;
+            file.write_all_at(&bytes, at)?;
+            inner.present.insert(at..end);
+        }
+        inner.present.insert(range);
+        Ok(())
+    }
+
+    /// All of it is here: from now on the backing file is all there is to it.
+    fn arrived(&self, ino: u64, fetch: &Arc<Fetch>) -> Result<()> {
+        let times = self.run(|state| state.node(ino).map(|node| (node.atime, node.mtime)))?;
+        self.backing.set_times(ino, times.0, times.1)?;
+        let stat = self.backing.stat(ino)?;
+        self.run(|state| {
+            let mut files = self.fetcher.files.lock();
+            if !files.get(&ino).is_some_and(|current| Arc::ptr_eq(current, fetch)) {
+                return Ok(());
+            }
+            let node = state.node_mut(ino)?;
+            if node.local == Local::Absent
+                && let Some(stat) = stat
+            {
+                node.local = Local::Clean { size: stat.size, ctime: stat.ctime };
+                if let Some(open) = node.open.as_mut() {
+                    open.seen = Some(stat);
+                }
+                state.unsynced.insert(ino);
+                state.queue(ino);
+            }
+            files.remove(&ino);
+            Ok(())
+        })
+    }
+
+    /// Fetches ahead of a sequential reader that is done with `range`.
+    pub(super) fn read_ahead(&self, ino: u64, range: Range<u64>) {
+        let Some(fetch) = self.fetcher.files.lock().get(&ino).cloned() else { return };
+        if fetch.size <= FETCH_WHOLE_MAX as u64 {
+            return;
+        }
+        let mut wanted = Vec::new();
+        {
+            let mut inner = fetch.inner.lock();
+            if range.start.abs_diff(inner.last_end) <= NEAR {
+                inner.window = (inner.window * 2).min(READAHEAD_MAX as u64);
+            } else {
+                inner.window = READAHEAD_MIN as u64;
+                inner.ahead = range.end;
+            }
+            inner.last_end = range.end;
+            inner.ahead = inner.ahead.max(range.end);
+            let until = (range.end + inner.window).min(fetch.size);
+            let step = (inner.window / 2).clamp(READAHEAD_MIN as u64, PREFETCH_CHUNK as u64);
+            while inner.ahead < until {
+                let end = (inner.ahead + step).min(fetch.size);
+                wanted.push(inner.ahead..end);
+                inner.ahead = end;
+            }
+        }
+        let Some(tasks) = self.fetcher.tasks() else { return };
+        for range in wanted {
+            if tasks.try_send(Task { vfs: self.me.clone(), ino, range: range.clone() }).is_err() {
+                // The threads are busy: the next read asks again from here.
+                let mut inner = fetch.inner.lock();
+                inner.ahead = inner.ahead.min(range.start);
+                return;
+            }
+        }
+    }
+
+    /// Returns when the whole file is here.
+    pub(super) fn hydrate(&self, ino: u64) -> Result<()> {
+        let Some(fetch) = self.fetch_of(ino)? else { return Ok(()) };
+        let mut at = 0;
+        while at < fetch.size {
+            let end = (at + PREFETCH_CHUNK as u64).min(fetch.size);
+            self.ensure(ino, at..end)?;
+            self.read_ahead(ino, at..end);
+            at = end;
+        }
+        // Of an empty file too the end must be noticed.
+        self.ensure(ino, 0..fetch.size)
+    }
+}
+
+impl Fetch {
+    /// What the first to miss `gap` fetches.
+    fn claim(&self, inner: &Inner, gap: &Range<u64>) -> Range<u64> {
+        let untouched = inner.claims.is_empty() && inner.present.gap(0..self.size) == Some(0..self.size);
+        if self.size <= FETCH_WHOLE_MAX as u64 && untouched {
+            return 0..self.size;
+        }
+        let want = gap.end.max(gap.start + READAHEAD_MIN as u64).min(self.size);
+        let gap = inner.present.gap(gap.start..want).unwrap_or(gap.clone());
+        let next = inner.claims.iter().map(|claim| claim.range.start).filter(|start| *start > gap.start).min();
+        gap.start..next.map_or(gap.end, |next| gap.end.min(next))
+    }
+}

@@ -1,0 +1,520 @@
+//! Open files and their content.
+//!
+//! Of a file that is wholly here, the backing file is the truth about size and modification time: in passthrough
+//! the kernel writes to it without a word to us, so what it shows is taken over whenever somebody asks.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+
+use hypernet_core::port::Local;
+use hypernet_core::time::Timespec;
+use rustix::fs::{FallocateFlags, SeekFrom};
+
+use super::attr::{drop_capability, drop_privileges, has_privileges};
+use super::backing::Stat;
+use super::state::{State, Step, now};
+use super::{Attr, Caller, Result, Vfs, VfsError, patience};
+
+/// Times of a backing file that are younger than this may still be those of a later write: filesystems take them
+/// from a clock with coarse ticks.
+pub(super) const RACY_NANOS: i128 = 20_000_000;
+
+/// One call copies at most this much, so that it does not keep a thread for long.
+const COPY_MAX: u64 = 16 * 1024 * 1024;
+
+/// Atime is brought up to date when it is older than this.
+const RELATIME_SECONDS: i64 = 24 * 60 * 60;
+
+/// The flags of `open(2)`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OpenFlags(pub i32);
+
+impl OpenFlags {
+    /// Whether the handle can write.
+    pub fn writes(self) -> bool {
+        self.0 & libc::O_ACCMODE != libc::O_RDONLY
+    }
+
+    fn truncates(self) -> bool {
+        self.0 & libc::O_TRUNC != 0
+    }
+}
+
+/// An open file.
+#[derive(Debug)]
+pub struct Opened {
+    /// The backing file, when the kernel may read and write it directly.
+    pub passthrough: Option<Arc<File>>,
+}
+
+/// What `lseek` looks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Whence {
+    /// The next data.
+    Data,
+    /// The next hole.
+    Hole,
+}
+
+fn nanos(time: Timespec) -> i128 {
+    i128::from(time.seconds) * 1_000_000_000 + i128::from(time.nanos)
+}
+
+/// Whether a write that left this ctime could be followed by one that leaves the same.
+pub(super) fn is_racy(ctime: Timespec) -> bool {
+    nanos(now()) - nanos(ctime) < RACY_NANOS
+}
+
+fn check_end(offset: u64, len: u64) -> Result<u64> {
+    offset.checked_add(len).filter(|end| *end <= i64::MAX as u64).ok_or(VfsError::FileTooLarge)
+}
+
+impl Vfs {
+    /// Takes over what the backing file of a file that is open for writing has become.
+    pub(super) fn refresh(&self, state: &mut State, ino: u64) -> Step<()> {
+        let node = state.node(ino)?;
+        if node.writers() == 0 || node.local != Local::Complete {
+            return Ok(());
+        }
+        let Some(stat) = self.backing.stat(ino).map_err(VfsError::from)? else { return Ok(()) };
+        let size = node.size;
+        let Some(open) = state.node_mut(ino)?.open.as_mut() else { return Ok(()) };
+        // When it was last looked at, its times may have been younger than a tick: then equal times prove nothing.
+        let ambiguous = std::mem::replace(&mut open.racy, is_racy(stat.ctime));
+        let same = match open.seen.replace(stat) {
+            Some(seen) => (seen.size, seen.mtime) == (stat.size, stat.mtime) && !ambiguous,
+            None => stat.size == size,
+        };
+        if !same {
+            self.take_over(state, ino, stat);
+        }
+        Ok(())
+    }
+
+    /// Takes over size and times of a backing file that was written to.
+    pub(super) fn take_over(&self, state: &mut State, ino: u64, stat: Stat) {
+        if let Some(node) = state.nodes.get_mut(&ino) {
+            node.size = stat.size;
+            node.mtime = stat.mtime;
+            node.ctime = node.ctime.max(stat.ctime);
+        }
+        // Not `queue_needed`: what an fsync of the backing file makes durable is enough to find this out again.
+        state.queue(ino);
+        state.unsynced.insert(ino);
+        state.touch(ino);
+    }
+
+    /// Notes how the backing file is, without taking it for a write.
+    pub(super) fn see(&self, state: &mut State, ino: u64) -> Step<()> {
+        let stat = self.backing.stat(ino).map_err(VfsError::from)?;
+        if let Some(open) = state.node_mut(ino)?.open.as_mut() {
+            open.seen = stat;
+        }
+        Ok(())
+    }
+
+    /// Makes a file and opens it.
+    pub fn create(
+        &self,
+        caller: Caller,
+        parent: u64,
+        name: &[u8],
+        mode: u32,
+        flags: OpenFlags,
+        passthrough: bool,
+    ) -> Result<(Attr, Opened)> {
+        let attr = self.mknod(caller, parent, name, (mode & 0o7777) | libc::S_IFREG, 0)?;
+        let opened = self.open_file(caller, attr.ino, OpenFlags(flags.0 & !libc::O_TRUNC), passthrough)?;
+        Ok((attr, opened))
+    }
+
+    /// Opens a file. With `passthrough`, the backing file comes with it where the kernel may use it directly.
+    pub fn open_file(&self, caller: Caller, ino: u64, flags: OpenFlags, passthrough: bool) -> Result<Opened> {
+        if flags.writes() {
+            self.open_writer(ino, flags.truncates())?;
+        } else {
+            self.run(|state| {
+                let node = state.node_mut(ino)?;
+                check_file(node)?;
+                node.open.get_or_insert_default().handles += 1;
+                Ok(())
+            })?;
+        }
+        let rest = || {
+            if flags.truncates() {
+                self.resize(caller, ino, 0)?;
+            }
+            if passthrough { self.passthrough(ino, flags.writes()) } else { Ok(None) }
+        };
+        match rest() {
+            Ok(passthrough) => Ok(Opened { passthrough }),
+            Err(error) => {
+                self.release(ino, flags)?;
+                Err(error)
+            }
+        }
+    }
+
+    /// Counts a writer in. Not with `run_mut`: a file that was just created must not be asked to wait before it is
+    /// open. The file is wholly here afterwards, or empty with `truncate`, and a crash leaves it dirty.
+    fn open_writer(&self, ino: u64, truncate: bool) -> Result<()> {
+        enum Next {
+            Hydrate,
+            Mark,
+            Ready,
+        }
+        loop {
+            let next = self.run(|state| {
+                let node = state.node(ino)?;
+                check_file(node)?;
+                let local = node.local;
+                if local == Local::Absent && !truncate {
+                    return Ok(Next::Hydrate);
+                }
+                let (first, node_times) = (node.writers() == 0, (node.atime, node.mtime));
+                if local == Local::Absent {
+                    self.fetcher.discard(ino);
+                    let node = state.node_mut(ino)?;
+                    node.local = Local::Complete;
+                    node.size = 0;
+                    state.changed(ino);
+                }
+                let mut clean = None;
+                if let Local::Clean { .. } = local {
+                    // From here on the mtimes agree, so that after a crash a difference is a write.
+                    let stat = self.backing.stat(ino).map_err(VfsError::from)?;
+                    clean = Some(local);
+                    if let Some(stat) = stat
+                        && stat.mtime != node_times.1
+                    {
+                        self.backing.set_times(ino, node_times.0, node_times.1).map_err(VfsError::from)?;
+                        let stat = self.backing.stat(ino).map_err(VfsError::from)?.unwrap_or(stat);
+                        clean = Some(Local::Clean { size: stat.size, ctime: stat.ctime });
+                    }
+                    state.node_mut(ino)?.local = Local::Complete;
+                    state.marked.insert(ino);
+                    state.queue_needed(ino);
+                }
+                let seen = if first { self.backing.stat(ino).map_err(VfsError::from)? } else { None };
+                let open = state.node_mut(ino)?.open.get_or_insert_default();
+                open.handles += 1;
+                open.writers += 1;
+                if first {
+                    open.racy = seen.is_some_and(|seen| is_racy(seen.ctime));
+                    open.seen = seen;
+                    open.clean = clean;
+                }
+                state.watch.insert(ino);
+                state.unsynced.insert(ino);
+                Ok(if clean.is_some() { Next::Mark } else { Next::Ready })
+            })?;
+            match next {
+                Next::Ready => return Ok(()),
+                Next::Hydrate => self.hydrate(ino)?,
+                Next::Mark => {
+                    if let Err(error) = self.mark_dirty(ino) {
+                        self.release(ino, OpenFlags(libc::O_WRONLY))?;
+                        return Err(error);
+                    }
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    /// The backing file for direct use by the kernel.
+    fn passthrough(&self, ino: u64, writes: bool) -> Result<Option<Arc<File>>> {
+        let usable = self.run(|state| {
+            let node = state.node(ino)?;
+            // A write that passes us by would leave the setuid bit.
+            Ok(node.local != Local::Absent && !(writes && has_privileges(node)))
+        })?;
+        if !usable {
+            return Ok(None);
+        }
+        if !writes {
+            return Ok(self.backing.get(ino)?);
+        }
+        let file = self.backing.ensure(ino)?;
+        self.run(|state| {
+            let fresh = state.node(ino)?.open.as_ref().is_some_and(|open| open.seen.is_none());
+            if fresh { self.see(state, ino) } else { Ok(()) }
+        })?;
+        Ok(Some(file))
+    }
+
+    /// Closes a handle that was opened with these flags.
+    pub fn release(&self, ino: u64, flags: OpenFlags) -> Result<()> {
+        let last = self.run(|state| {
+            self.refresh(state, ino)?;
+            let stat = self.backing_stat_if_clean(state, ino)?;
+            let node = state.node_mut(ino)?;
+            let Some(open) = node.open.as_mut() else { return Err(VfsError::BadHandle.into()) };
+            open.handles = open.handles.saturating_sub(1);
+            if flags.writes() {
+                open.writers = open.writers.saturating_sub(1);
+                if open.writers == 0 {
+                    let unwritten = match (open.clean.take(), stat) {
+                        (Some(Local::Clean { size, ctime }), Some(stat)) => (stat.size, stat.ctime) == (size, ctime),
+                        (Some(Local::Clean { size, .. }), None) => size == 0,
+                        _ => false,
+                    };
+                    if unwritten && let Local::Complete = node.local {
+                        node.local = match stat {
+                            Some(stat) => Local::Clean { size: stat.size, ctime: stat.ctime },
+                            None => Local::Clean { size: 0, ctime: Timespec::default() },
+                        };
+                        state.queue(ino);
+                    }
+                    state.watch.remove(&ino);
+                }
+            }
+            let node = state.node_mut(ino)?;
+            if node.handles() > 0 {
+                return Ok(false);
+            }
+            node.open = None;
+            if node.nlink == 0 {
+                state.bury(ino);
+            }
+            Ok(true)
+        })?;
+        if last {
+            self.backing.close(ino);
+        }
+        Ok(())
+    }
+
+    /// The backing file of what was clean when it was opened, to see whether it still is.
+    fn backing_stat_if_clean(&self, state: &State, ino: u64) -> Step<Option<Stat>> {
+        match &state.node(ino)?.open {
+            Some(open) if open.writers == 1 && open.clean.is_some() => {
+                Ok(self.backing.stat(ino).map_err(VfsError::from)?)
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// Reads; less than `buf` at the end of the file.
+    pub fn read(&self, ino: u64, offset: u64, buf: &mut [u8]) -> Result<usize> {
+        let (local, size) = self.run(|state| {
+            let node = state.node_mut(ino)?;
+            check_file(node)?;
+            let found = (node.local, node.size);
+            let time = now();
+            if node.atime <= node.mtime || time.seconds - node.atime.seconds >= RELATIME_SECONDS {
+                node.atime = time;
+                state.queue(ino);
+            }
+            Ok(found)
+        })?;
+        if local == Local::Absent {
+            let end = offset.saturating_add(buf.len() as u64).min(size);
+            if offset < end {
+                self.ensure(ino, offset..end)?;
+                self.read_ahead(ino, offset..end);
+            }
+        }
+        let Some(file) = self.backing.get(ino)? else {
+            return match size {
+                0 => Ok(0),
+                _ => Err(VfsError::Local(format!("the backing file of inode {ino} is gone: run hn fsck"))),
+            };
+        };
+        let mut done = 0;
+        while done < buf.len() {
+            match file.read_at(&mut buf[done..], offset + done as u64) {
+                Ok(0) => break,
+                Ok(read) => done += read,
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(done)
+    }
+
+    /// The writer check and what every write by this way changes.
+    fn written(&self, caller_keeps_bits: bool, ino: u64) -> Result<()> {
+        let stat = self.backing.stat(ino)?;
+        self.run(|state| {
+            let node = state.node_mut(ino)?;
+            let bits = if caller_keeps_bits { drop_capability(node) } else { drop_privileges(node) };
+            if let Some(open) = node.open.as_mut() {
+                open.seen = stat;
+            }
+            if let Some(stat) = stat {
+                self.take_over(state, ino, stat);
+            }
+            if bits {
+                state.changed(ino);
+            }
+            Ok(())
+        })
+    }
+
+    fn check_writer(&self, ino: u64) -> Result<()> {
+        self.run(|state| {
+            let node = state.node(ino)?;
+            check_file(node)?;
+            if node.writers() == 0 { Err(VfsError::BadHandle.into()) } else { Ok(()) }
+        })
+    }
+
+    /// Writes all of `data`. `drop_bits`: the caller may not keep the setuid bit.
+    pub fn write(&self, ino: u64, offset: u64, data: &[u8], drop_bits: bool) -> Result<()> {
+        check_end(offset, data.len() as u64)?;
+        self.check_writer(ino)?;
+        if data.is_empty() {
+            return Ok(());
+        }
+        let result = self.backing.ensure(ino)?.write_all_at(data, offset);
+        // What was written before the disk was full counts.
+        self.written(!drop_bits, ino)?;
+        Ok(result?)
+    }
+
+    /// Sets the size.
+    pub fn truncate(&self, caller: Caller, ino: u64, size: u64) -> Result<()> {
+        check_end(size, 0)?;
+        let flags = OpenFlags(libc::O_WRONLY);
+        self.open_writer(ino, size == 0)?;
+        let resized = self.resize(caller, ino, size);
+        let released = self.release(ino, flags);
+        resized.and(released)
+    }
+
+    fn resize(&self, caller: Caller, ino: u64, size: u64) -> Result<()> {
+        let file = if size == 0 { self.backing.get(ino)? } else { Some(self.backing.ensure(ino)?) };
+        if let Some(file) = &file {
+            file.set_len(size)?;
+        }
+        self.written(caller.uid == 0, ino)?;
+        self.run(|state| {
+            let time = now();
+            let node = state.node_mut(ino)?;
+            node.size = size;
+            if file.is_none() {
+                node.mtime = time;
+            }
+            state.changed(ino);
+            Ok(())
+        })
+    }
+
+    /// Reserves, zeroes or frees a range. `mode` is that of `fallocate(2)`.
+    pub fn fallocate(&self, caller: Caller, ino: u64, offset: u64, len: u64, mode: i32) -> Result<()> {
+        let keep = libc::FALLOC_FL_KEEP_SIZE;
+        let punch = libc::FALLOC_FL_PUNCH_HOLE;
+        let zero = libc::FALLOC_FL_ZERO_RANGE;
+        if !(mode == 0 || mode == keep || mode == punch | keep || mode == zero || mode == zero | keep) {
+            return Err(VfsError::NotSupported);
+        }
+        if len == 0 {
+            return Err(VfsError::Invalid);
+        }
+        check_end(offset, len)?;
+        self.check_writer(ino)?;
+        let file = self.backing.ensure(ino)?;
+        let result = rustix::fs::fallocate(&*file, FallocateFlags::from_bits_retain(mode as u32), offset, len);
+        self.written(caller.uid == 0, ino)?;
+        Ok(result?)
+    }
+
+    /// The next data or hole at or after `offset`.
+    pub fn lseek(&self, ino: u64, offset: u64, whence: Whence) -> Result<u64> {
+        let (local, size) = self.run(|state| {
+            self.refresh(state, ino)?;
+            let node = state.node(ino)?;
+            check_file(node)?;
+            Ok((node.local, node.size))
+        })?;
+        if offset >= size {
+            return Err(VfsError::NoSuchOffset);
+        }
+        if local == Local::Absent {
+            // Where its holes are is known when it is here; until then it is all data, as on filesystems without.
+            return Ok(match whence {
+                Whence::Data => offset,
+                Whence::Hole => size,
+            });
+        }
+        let file = self.backing.get(ino)?.ok_or(VfsError::NoSuchOffset)?;
+        let from = match whence {
+            Whence::Data => SeekFrom::Data(offset),
+            Whence::Hole => SeekFrom::Hole(offset),
+        };
+        Ok(rustix::fs::seek(&*file, from)?)
+    }
+
+    /// Copies a range from one file to another, and says how much of it.
+    pub fn copy_range(&self, from: u64, from_at: u64, to: u64, to_at: u64, len: u64) -> Result<u64> {
+        let size = self.run(|state| {
+            self.refresh(state, from)?;
+            let node = state.node(from)?;
+            check_file(node)?;
+            Ok(node.size)
+        })?;
+        self.check_writer(to)?;
+        let len = len.min(COPY_MAX).min(size.saturating_sub(from_at));
+        check_end(to_at, len)?;
+        if len == 0 {
+            return Ok(0);
+        }
+        if from == to && from_at < to_at + len && to_at < from_at + len {
+            return Err(VfsError::Invalid);
+        }
+        self.ensure(from, from_at..from_at + len)?;
+        let Some(source) = self.backing.get(from)? else { return Ok(0) };
+        let target = self.backing.ensure(to)?;
+        let (mut at, mut put) = (from_at, to_at);
+        let mut failed = None;
+        while at < from_at + len {
+            let rest = (from_at + len - at) as usize;
+            match rustix::fs::copy_file_range(&*source, Some(&mut at), &*target, Some(&mut put), rest) {
+                Ok(0) => break,
+                Ok(_) => {}
+                Err(errno) => {
+                    failed = Some(errno);
+                    break;
+                }
+            }
+        }
+        self.written(false, to)?;
+        match failed {
+            Some(errno) if at == from_at => Err(errno.into()),
+            _ => Ok(at - from_at),
+        }
+    }
+
+    /// Returns when content (and, unless only that matters, name and attributes) are on stable storage.
+    pub fn fsync(&self, ino: u64, data_only: bool) -> Result<()> {
+        patience::check()?;
+        let (needs, is_file) = self.run(|state| {
+            self.refresh(state, ino)?;
+            let node = state.node(ino)?;
+            Ok((node.needs, node.is_file() && node.local != Local::Absent))
+        })?;
+        if is_file && let Some(file) = self.backing.get(ino)? {
+            if data_only {
+                file.sync_data()?
+            } else {
+                file.sync_all()?
+            };
+        }
+        self.commit_through(needs)
+    }
+
+    /// Total and free blocks and inodes of the disk below, as `statvfs` shows them.
+    pub fn statfs(&self) -> Result<rustix::fs::StatVfs> {
+        Ok(self.backing.space()?)
+    }
+}
+
+pub(super) fn check_file(node: &super::node::Node) -> Result<()> {
+    match node.kind {
+        hypernet_core::tree::FileKind::Regular => Ok(()),
+        hypernet_core::tree::FileKind::Directory => Err(VfsError::IsDirectory),
+        _ => Err(VfsError::Invalid),
+    }
+}

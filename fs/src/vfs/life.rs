@@ -1,0 +1,279 @@
+//! Opening and closing a working tree, and what an unclean stop needs in between.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use hypernet_core::id::FileId;
+use hypernet_core::port::{Durability, InodeRow, Local, MetaOp, MetaStore, RemoteTree};
+use hypernet_core::time::Timespec;
+use hypernet_core::tree::{FileKind, Inode};
+use parking_lot::{Condvar, Mutex, RwLock};
+
+use super::backing::{Backing, Stat};
+use super::commit::{Signal, Stuck};
+use super::fetch::Fetcher;
+use super::node::{Node, ROOT};
+use super::state::{Op, State, Tomb, now};
+use super::{Config, Result, Vfs, VfsError, dir};
+
+/// Present while nobody has the working tree open and everything in it is committed.
+const CLEAN: &str = "clean-shutdown";
+
+/// Clean inodes checked at a time.
+const PAGE: u32 = 1_000;
+
+/// Rows changed by recovery that are committed at a time.
+const RECOVERED: usize = 10_000;
+
+fn marker(dir: &Path) -> PathBuf {
+    dir.join(CLEAN)
+}
+
+fn sync_dir(dir: &Path) -> io::Result<()> {
+    Ok(rustix::fs::fsync(File::open(dir)?.as_fd())?)
+}
+
+impl Vfs {
+    /// Opens a working tree, or makes an empty one.
+    pub fn open(config: Config, meta: Arc<dyn MetaStore>, remote: Arc<dyn RemoteTree>) -> Result<Arc<Self>> {
+        let backing = Arc::new(Backing::open_dir(&config.dir.join("data"))?);
+        let marker = marker(&config.dir);
+        let was_clean = marker.exists();
+        if was_clean {
+            std::fs::remove_file(&marker)?;
+            sync_dir(&config.dir)?;
+        } else {
+            recover(&*meta, &backing)?;
+        }
+        let mut state = State::new(meta.next_ino()?.max(ROOT + 1));
+        // What is reserved now may be given out and lost in a crash: it is not given out again.
+        state.reserved = state.next_ino;
+        let root = match meta.inode(ROOT)? {
+            Some(row) => Node::from_row(row),
+            None => {
+                state.ops.push(Op::Put(ROOT));
+                new_root(&config)
+            }
+        };
+        state.insert(ROOT, root);
+        if let Some(dir) = state.nodes.get_mut(&ROOT).and_then(|root| root.dir.as_mut())
+            && !state.ops.is_empty()
+        {
+            dir.entries = Some(super::node::Entries::new());
+        }
+        let vfs = Arc::new_cyclic(|me| Self {
+            me: me.clone(),
+            config,
+            meta,
+            remote,
+            state: Mutex::new(state),
+            committed: Condvar::new(),
+            dirtied: Condvar::new(),
+            backing,
+            commit: Mutex::new(Stuck::default()),
+            meta_write: Mutex::new(()),
+            signal: Arc::new(Signal::default()),
+            fetcher: Fetcher::new(),
+            dirs: Mutex::new(dir::Handles::default()),
+            listing: Mutex::new(HashMap::new()),
+            invalidate: RwLock::new(None),
+            durability: RwLock::new(None),
+        });
+        vfs.load_pending()?;
+        vfs.run(|state| {
+            // The first number is allocated to reserve the range durably before anyone can see one of it.
+            state.alloc_ino();
+            Ok(())
+        })?;
+        vfs.commit()?;
+        vfs.start_commit_thread()?;
+        Ok(vfs)
+    }
+
+    /// The dirty inodes are kept in memory, and those that nothing leads to any more go.
+    fn load_pending(&self) -> Result<()> {
+        for row in self.meta.pending()? {
+            let ino = row.ino;
+            if row.nlink == 0 {
+                let mut state = self.state.lock();
+                if row.linked && row.remote.is_some() {
+                    state.clock += 1;
+                    let changed = state.clock;
+                    state.tombs.insert(ino, Tomb { id: row.id, changed });
+                    if let Some(dir) = state.nodes.get_mut(&ROOT).and_then(|root| root.dir.as_mut()) {
+                        dir.below = changed;
+                    }
+                } else {
+                    state.ops.push(Op::Remove(ino));
+                    let batch = state.batch;
+                    state.gone.insert(ino, batch);
+                }
+                if row.kind == FileKind::Regular {
+                    state.doomed.push(ino);
+                }
+                continue;
+            }
+            match self.run(|state| {
+                state.node(ino)?;
+                state.touch(ino);
+                Ok(())
+            }) {
+                Ok(()) => {}
+                Err(VfsError::NotFound) => {
+                    tracing::error!(ino, "a changed inode hangs in the air and is left alone: run hn fsck");
+                }
+                Err(other) => return Err(other),
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the root of a recovered snapshot the root of this tree, which must be empty and untouched.
+    pub fn set_root(&self, inode: Inode) -> Result<()> {
+        if inode.kind != FileKind::Directory || inode.id != FileId::ROOT {
+            return Err(VfsError::Invalid);
+        }
+        self.run_mut(|state| {
+            let fresh = state.entries(ROOT)?.is_empty() && state.node(ROOT)?.remote.is_none();
+            if !fresh || !state.tombs.is_empty() {
+                return Err(VfsError::NotEmpty.into());
+            }
+            let used = state.tick;
+            let root = Node { used, ..Node::from_snapshot(inode.clone(), 0, None) };
+            state.clean(ROOT);
+            *state.node_mut(ROOT)? = root;
+            state.queue_needed(ROOT);
+            Ok(())
+        })?;
+        self.void_root();
+        self.commit()
+    }
+
+    fn void_root(&self) {
+        let invalidate = self.invalidate.read().clone();
+        if let Some(invalidate) = invalidate {
+            invalidate.inode(ROOT);
+        }
+    }
+
+    /// Commits everything and notes that the tree was left in order. Nothing may be done with it afterwards.
+    pub fn close(&self) -> Result<()> {
+        self.signal.stop();
+        for ino in self.fetcher.partial() {
+            // Nothing says after a restart which parts of it are here.
+            self.fetcher.discard(ino);
+            self.backing.remove(ino)?;
+        }
+        self.run(|state| {
+            let watched: Vec<u64> = state.watch.iter().copied().collect();
+            for ino in watched {
+                self.refresh(state, ino)?;
+            }
+            Ok(())
+        })?;
+        self.commit()?;
+        self.backing.sync_all()?;
+        let file = File::create(marker(&self.config.dir))?;
+        file.sync_all()?;
+        sync_dir(&self.config.dir)?;
+        Ok(())
+    }
+}
+
+impl Drop for Vfs {
+    fn drop(&mut self) {
+        self.signal.stop();
+    }
+}
+
+fn new_root(config: &Config) -> Node {
+    let time = now();
+    Node::from_row(InodeRow {
+        ino: ROOT,
+        id: FileId::ROOT,
+        kind: FileKind::Directory,
+        mode: 0o755,
+        uid: config.uid,
+        gid: config.gid,
+        rdev: 0,
+        nlink: 2,
+        size: 0,
+        atime: time,
+        mtime: time,
+        ctime: time,
+        xattrs: Vec::new(),
+        symlink: Vec::new(),
+        parent: 0,
+        linked: false,
+        dirty: false,
+        remote: None,
+        local: Local::Complete,
+    })
+}
+
+/// After an unclean stop the backing files know better than the rows: whatever was written to is dirty, with the
+/// size and time it has now, and what nothing needs is removed.
+fn recover(meta: &dyn MetaStore, backing: &Backing) -> Result<()> {
+    let mut changed: Vec<MetaOp> = Vec::new();
+    let mut written = 0u64;
+    for row in meta.pending()? {
+        if row.kind == FileKind::Regular
+            && row.local == Local::Complete
+            && row.nlink > 0
+            && let Some(stat) = backing.stat(row.ino)?
+            && (stat.size, stat.mtime) != (row.size, row.mtime)
+        {
+            changed.push(taken_over(row, stat));
+        }
+    }
+    let mut after = 0;
+    loop {
+        let page = meta.clean(after, PAGE)?;
+        let Some(last) = page.last() else { break };
+        after = last.ino;
+        for row in page {
+            let Local::Clean { size, ctime } = row.local else { continue };
+            match backing.stat(row.ino)? {
+                Some(stat) if (stat.size, stat.ctime) != (size, ctime) => {
+                    written += 1;
+                    changed.push(taken_over(row, stat));
+                }
+                None if size > 0 => {
+                    // It can come from the mesh again.
+                    changed.push(MetaOp::PutInode(InodeRow { local: Local::Absent, ..row }));
+                }
+                _ => {}
+            }
+        }
+        if changed.len() >= RECOVERED {
+            meta.commit(&std::mem::take(&mut changed), Durability::Power)?;
+        }
+    }
+    if !changed.is_empty() {
+        meta.commit(&changed, Durability::Power)?;
+    }
+    let mut removed = 0u64;
+    for ino in backing.all()? {
+        let needed = match meta.inode(ino)? {
+            Some(row) => row.nlink > 0 && row.local != Local::Absent,
+            None => false,
+        };
+        if !needed {
+            removed += 1;
+            backing.remove(ino)?;
+        }
+    }
+    if written + removed > 0 {
+        tracing::info!(written, removed, "the last stop was unclean: changed files were found by their backing files");
+    }
+    Ok(())
+}
+
+fn taken_over(row: InodeRow, stat: Stat) -> MetaOp {
+    let ctime: Timespec = row.ctime.max(stat.ctime);
+    MetaOp::PutInode(InodeRow { size: stat.size, mtime: stat.mtime, ctime, dirty: true, local: Local::Complete, ..row })
+}

@@ -1,0 +1,288 @@
+//! Bringing inodes and directories into memory, from the local store or from the mesh, and letting them go again.
+
+use std::sync::{Arc, OnceLock};
+
+use hypernet_core::id::FileId;
+use hypernet_core::port::{InodeRow, Local};
+use hypernet_core::tree::{Content, Entry, FileKind, Inode, Target, TreeRef};
+use parking_lot::{Condvar, Mutex};
+
+use super::node::{Entries, Node, ROOT};
+use super::state::{Need, Op, State, Step, check_name};
+use super::{Result, Vfs, VfsError, patience};
+
+/// A listing that several callers wait for.
+#[derive(Debug, Default)]
+pub(super) struct Listing {
+    done: OnceLock<Result<()>>,
+    lock: Mutex<()>,
+    arrived: Condvar,
+}
+
+impl Listing {
+    fn finish(&self, result: Result<()>) {
+        let _ = self.done.set(result);
+        drop(self.lock.lock());
+        self.arrived.notify_all();
+    }
+
+    fn wait(&self) -> Result<()> {
+        let mut lock = self.lock.lock();
+        loop {
+            if let Some(done) = self.done.get() {
+                return done.clone();
+            }
+            self.arrived.wait(&mut lock);
+        }
+    }
+}
+
+impl Vfs {
+    /// Runs `op` under the lock until nothing is missing any more.
+    pub(super) fn run<T>(&self, mut op: impl FnMut(&mut State) -> Step<T>) -> Result<T> {
+        loop {
+            let need = {
+                let mut state = self.state.lock();
+                match op(&mut state) {
+                    Ok(value) => {
+                        if state.waiters > 0 {
+                            self.dirtied.notify_all();
+                        }
+                        if !state.ops.is_empty() && !state.armed {
+                            state.armed = true;
+                            self.signal.arm();
+                        }
+                        return Ok(value);
+                    }
+                    Err(need) => need,
+                }
+            };
+            match need {
+                Need::Fail(error) => return Err(error),
+                Need::Node(ino) => self.load_node(ino)?,
+                Need::Dir(ino) => self.load_dir(ino)?,
+            }
+        }
+    }
+
+    /// As [`Self::run`], for what adds changes: whoever finds too many waiting commits them first.
+    pub(super) fn run_mut<T>(&self, op: impl FnMut(&mut State) -> Step<T>) -> Result<T> {
+        if self.state.lock().ops.len() >= self.config.pending_ops {
+            self.commit()?;
+        }
+        self.run(op)
+    }
+
+    /// Loads an inode and all its ancestors.
+    fn load_node(&self, ino: u64) -> Result<()> {
+        let mut chain: Vec<InodeRow> = Vec::new();
+        let epoch = self.state.lock().epoch;
+        let mut at = ino;
+        while at != 0 && !self.state.lock().nodes.contains_key(&at) {
+            let row = self.meta.inode(at)?.filter(|row| row.nlink > 0).ok_or(VfsError::NotFound)?;
+            if chain.iter().any(|seen| seen.ino == row.ino) {
+                return Err(VfsError::Local(format!("inode {at} is its own ancestor: run hn fsck")));
+            }
+            at = row.parent;
+            chain.push(row);
+        }
+        let mut state = self.state.lock();
+        if state.epoch != epoch {
+            // What was read may be older than what has been committed and let go since. The caller asks again.
+            return Ok(());
+        }
+        for row in chain.into_iter().rev() {
+            if !state.nodes.contains_key(&row.ino) && !state.gone.contains_key(&row.ino) {
+                state.insert(row.ino, Node::from_row(row));
+            }
+        }
+        Ok(())
+    }
+
+    /// Loads the entries of a directory.
+    pub(super) fn load_dir(&self, ino: u64) -> Result<()> {
+        let (local, remote, epoch) = self.run(|state| {
+            let node = state.node(ino)?;
+            if !node.is_dir() {
+                return Err(VfsError::NotDirectory.into());
+            }
+            Ok((node.local, node.remote.clone(), state.epoch))
+        })?;
+        if local == Local::Absent {
+            return self.list_remote(ino, remote.as_deref());
+        }
+        let rows = self.meta.children(ino)?;
+        let mut state = self.state.lock();
+        if state.epoch != epoch || state.entries(ino).is_ok() {
+            return Ok(());
+        }
+        let mut entries = Entries::new();
+        for (name, row) in rows {
+            entries.insert(name.into(), row.ino);
+            if !state.nodes.contains_key(&row.ino) && !state.gone.contains_key(&row.ino) {
+                state.insert(row.ino, Node::from_row(row));
+            }
+        }
+        set_entries(&mut state, ino, entries);
+        Ok(())
+    }
+
+    /// Lists a directory from the mesh; who comes while that is under way waits for the same listing.
+    fn list_remote(&self, ino: u64, content: Option<&Content>) -> Result<()> {
+        patience::check()?;
+        let (listing, mine) = {
+            let mut under_way = self.listing.lock();
+            match under_way.get(&ino) {
+                Some(listing) => (listing.clone(), false),
+                None => {
+                    let listing = Arc::new(Listing::default());
+                    under_way.insert(ino, listing.clone());
+                    (listing, true)
+                }
+            }
+        };
+        if !mine {
+            return listing.wait();
+        }
+        let result = match content {
+            Some(Content::Directory(tree)) => self.list_and_adopt(ino, tree),
+            _ => self.adopt(ino, Vec::new(), None),
+        };
+        if let Err(error) = &result {
+            tracing::warn!(ino, %error, "a directory could not be listed from the mesh");
+        }
+        self.listing.lock().remove(&ino);
+        listing.finish(result.clone());
+        result
+    }
+
+    fn list_and_adopt(&self, ino: u64, tree: &TreeRef) -> Result<()> {
+        let mut found = Vec::new();
+        let mut last: Option<Vec<u8>> = None;
+        for Entry { name, target, .. } in self.remote.list(tree)? {
+            check_name(&name)
+                .map_err(|_| VfsError::Damaged(format!("a directory of the mesh has a bad name: {ino}")))?;
+            if last.as_ref().is_some_and(|last| *last >= name) {
+                return Err(VfsError::Damaged(format!("a directory of the mesh is out of order: {ino}")));
+            }
+            last = Some(name.clone());
+            let target = match target {
+                Target::Inode(inode) => Found::New(*inode, None),
+                Target::Link(id) => self.find_linked(id)?,
+            };
+            found.push((name, target));
+        }
+        self.adopt(ino, found, Some(tree))
+    }
+
+    /// An inode with several names may be here already, under another of them.
+    fn find_linked(&self, id: FileId) -> Result<Found> {
+        let known = self.state.lock().linked.get(&id).copied();
+        if let Some(ino) = known {
+            return Ok(Found::Known(ino));
+        }
+        if let Some(row) = self.meta.by_id(id)?.filter(|row| row.nlink > 0) {
+            return Ok(Found::Known(row.ino));
+        }
+        let link = self.remote.link(id)?;
+        if link.inode.id != id || link.inode.kind == FileKind::Directory {
+            return Err(VfsError::Damaged(format!("the link table has something else for {id}")));
+        }
+        Ok(Found::New(link.inode, Some(link.links.max(1))))
+    }
+
+    /// Puts a listing into the working tree; the directory is complete from then on.
+    fn adopt(&self, ino: u64, found: Vec<(Vec<u8>, Found)>, of: Option<&TreeRef>) -> Result<()> {
+        self.run_mut(|state| {
+            let node = state.node(ino)?;
+            if node.local != Local::Absent {
+                return Ok(());
+            }
+            if let (Some(Content::Directory(now)), Some(of)) = (node.remote.as_deref(), of)
+                && now != of
+            {
+                // It got other content meanwhile; the caller asks again.
+                return Ok(());
+            }
+            let mut entries = Entries::new();
+            let mut subdirectories = 0;
+            for (name, target) in &found {
+                let child = match target {
+                    Found::Known(child) => *child,
+                    Found::New(inode, links) => match state.linked.get(&inode.id).copied() {
+                        Some(child) if links.is_some() => child,
+                        _ => {
+                            let child = state.alloc_ino();
+                            subdirectories += u32::from(inode.kind == FileKind::Directory);
+                            state.insert(child, Node::from_snapshot(inode.clone(), ino, *links));
+                            state.queue(child);
+                            child
+                        }
+                    },
+                };
+                entries.insert(name.as_slice().into(), child);
+                state.ops.push(Op::Link { parent: ino, name: name.as_slice().into(), ino: child });
+            }
+            set_entries(state, ino, entries);
+            let node = state.node_mut(ino)?;
+            node.local = Local::Complete;
+            node.nlink = 2 + subdirectories;
+            state.queue(ino);
+            Ok(())
+        })
+    }
+
+    /// Lets go of inodes that have not been used for longest, down to the configured number.
+    pub(super) fn evict(&self) {
+        let mut state = self.state.lock();
+        state.tick = state.tick.wrapping_add(1);
+        let over = state.nodes.len().saturating_sub(self.config.hot_inodes);
+        if over == 0 {
+            return;
+        }
+        let committed = state.committed;
+        let idle = |node: &Node| node.queued <= committed && !node.is_dirty_within() && node.handles() == 0;
+        let mut candidates: Vec<(u32, u64)> = state
+            .nodes
+            .iter()
+            .filter(|(ino, node)| **ino != ROOT && idle(node) && node.dir.as_ref().is_none_or(|dir| dir.kids == 0))
+            .map(|(ino, node)| (node.used, *ino))
+            .collect();
+        let count = candidates.len().min(over + self.config.hot_inodes / 10);
+        if count == 0 {
+            return;
+        }
+        if count < candidates.len() {
+            candidates.select_nth_unstable(count);
+        }
+        for (_, ino) in &candidates[..count] {
+            if !self.fetcher.is_partial(*ino) {
+                state.forget(*ino);
+            }
+        }
+        // The names of directories whose inodes have gone are of little use now.
+        let stale: Vec<u64> = state
+            .nodes
+            .iter()
+            .filter(|(_, node)| idle(node) && node.dir.as_ref().is_some_and(|dir| dir.kids == 0))
+            .map(|(ino, _)| *ino)
+            .collect();
+        for ino in stale {
+            if let Some(dir) = state.nodes.get_mut(&ino).and_then(|node| node.dir.as_mut()) {
+                dir.entries = None;
+            }
+        }
+        state.epoch += 1;
+    }
+}
+
+enum Found {
+    Known(u64),
+    New(Inode, Option<u32>),
+}
+
+fn set_entries(state: &mut State, ino: u64, entries: Entries) {
+    if let Some(dir) = state.nodes.get_mut(&ino).and_then(|node| node.dir.as_mut()) {
+        dir.entries = Some(entries);
+    }
+}

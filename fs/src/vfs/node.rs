@@ -1,0 +1,202 @@
+//! An inode in memory. Kept small: a source tree has a hundred thousand of them.
+
+use std::collections::BTreeMap;
+
+use hypernet_core::id::FileId;
+use hypernet_core::port::{InodeRow, Local};
+use hypernet_core::time::Timespec;
+use hypernet_core::tree::{Content, FileKind, Inode, Xattr};
+
+use super::backing::Stat;
+
+/// The root directory's inode number on every device.
+pub const ROOT: u64 = 1;
+
+/// Names of a directory, in bytewise order.
+pub(super) type Entries = BTreeMap<Box<[u8]>, u64>;
+
+/// What few inodes have.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Rare {
+    pub(super) xattrs: Vec<Xattr>,
+    pub(super) symlink: Box<[u8]>,
+    pub(super) rdev: u64,
+}
+
+/// What directories have.
+#[derive(Debug, Default)]
+pub(super) struct Dir {
+    /// `None` until they are needed.
+    pub(super) entries: Option<Entries>,
+    /// Newest change in the subtree, itself left out; 0 when all of it is in a durable snapshot.
+    pub(super) below: u64,
+    /// Inodes in memory whose `parent` this is: they keep it there.
+    pub(super) kids: u32,
+}
+
+/// What inodes with open handles have.
+#[derive(Debug, Default)]
+pub(super) struct Open {
+    pub(super) handles: u32,
+    pub(super) writers: u32,
+    /// The backing file as it was when its size and times were last taken over.
+    pub(super) seen: Option<Stat>,
+    /// A write since then could have left the same times.
+    pub(super) racy: bool,
+    /// It was clean, with this stamp, when it was first opened for writing.
+    pub(super) clean: Option<Local>,
+}
+
+#[derive(Debug)]
+pub(super) struct Node {
+    pub(super) id: FileId,
+    pub(super) size: u64,
+    pub(super) atime: Timespec,
+    pub(super) mtime: Timespec,
+    pub(super) ctime: Timespec,
+    pub(super) parent: u64,
+    /// Number of its last change; 0 when a durable snapshot has it as it is.
+    pub(super) changed: u64,
+    /// The newest batch of commits that has its row.
+    pub(super) queued: u64,
+    /// The batch an fsync of it must wait for.
+    pub(super) needs: u64,
+    pub(super) local: Local,
+    pub(super) remote: Option<Box<Content>>,
+    pub(super) rare: Option<Box<Rare>>,
+    pub(super) dir: Option<Box<Dir>>,
+    pub(super) open: Option<Box<Open>>,
+    pub(super) mode: u32,
+    pub(super) uid: u32,
+    pub(super) gid: u32,
+    pub(super) nlink: u32,
+    /// Tick of its last use.
+    pub(super) used: u32,
+    pub(super) kind: FileKind,
+    pub(super) linked: bool,
+}
+
+const _: () = assert!(size_of::<Node>() <= 240, "a hot inode must stay small");
+
+impl Node {
+    pub(super) fn from_row(row: InodeRow) -> Self {
+        let rare = Rare { xattrs: row.xattrs, symlink: row.symlink.into(), rdev: row.rdev };
+        Self {
+            id: row.id,
+            size: row.size,
+            atime: row.atime,
+            mtime: row.mtime,
+            ctime: row.ctime,
+            parent: row.parent,
+            changed: 0,
+            queued: 0,
+            needs: 0,
+            local: row.local,
+            remote: row.remote.map(Box::new),
+            rare: (rare != Rare::default()).then(|| Box::new(rare)),
+            dir: (row.kind == FileKind::Directory).then(Box::default),
+            open: None,
+            mode: row.mode,
+            uid: row.uid,
+            gid: row.gid,
+            nlink: row.nlink,
+            used: 0,
+            kind: row.kind,
+            linked: row.linked,
+        }
+    }
+
+    /// An inode as a snapshot has it, of which nothing is here yet.
+    pub(super) fn from_snapshot(inode: Inode, parent: u64, links: Option<u32>) -> Self {
+        let local = match (inode.kind, &inode.content) {
+            (FileKind::Regular, content) if content.size() == 0 => Local::Clean { size: 0, ctime: Timespec::default() },
+            (FileKind::Regular | FileKind::Directory, _) => Local::Absent,
+            _ => Local::Complete,
+        };
+        let symlink = match &inode.content {
+            Content::Symlink(target) => target.clone(),
+            _ => Vec::new(),
+        };
+        let is_dir = inode.kind == FileKind::Directory;
+        Self::from_row(InodeRow {
+            ino: 0,
+            id: inode.id,
+            kind: inode.kind,
+            mode: inode.mode & 0o7777,
+            uid: inode.uid,
+            gid: inode.gid,
+            rdev: inode.rdev,
+            nlink: links.unwrap_or(if is_dir { 2 } else { 1 }),
+            size: inode.content.size(),
+            atime: inode.mtime,
+            mtime: inode.mtime,
+            ctime: inode.ctime,
+            xattrs: inode.xattrs,
+            symlink,
+            parent: if links.is_some() { 0 } else { parent },
+            linked: links.is_some(),
+            dirty: false,
+            remote: Some(inode.content),
+            local,
+        })
+    }
+
+    pub(super) fn row(&self, ino: u64) -> InodeRow {
+        let rare = self.rare.as_deref();
+        InodeRow {
+            ino,
+            id: self.id,
+            kind: self.kind,
+            mode: self.mode,
+            uid: self.uid,
+            gid: self.gid,
+            rdev: rare.map_or(0, |r| r.rdev),
+            nlink: self.nlink,
+            size: self.size,
+            atime: self.atime,
+            mtime: self.mtime,
+            ctime: self.ctime,
+            xattrs: rare.map(|r| r.xattrs.clone()).unwrap_or_default(),
+            symlink: rare.map(|r| r.symlink.to_vec()).unwrap_or_default(),
+            parent: self.parent,
+            linked: self.linked,
+            dirty: self.is_dirty(),
+            remote: self.remote.as_deref().cloned(),
+            local: self.local,
+        }
+    }
+
+    /// What a crash must leave marked: a change, or a writer whose changes nobody reports.
+    pub(super) fn is_dirty(&self) -> bool {
+        self.changed != 0 || self.writers() > 0
+    }
+
+    /// Itself or something below it is not in a durable snapshot.
+    pub(super) fn is_dirty_within(&self) -> bool {
+        self.changed != 0 || self.dir.as_ref().is_some_and(|d| d.below != 0)
+    }
+
+    pub(super) fn writers(&self) -> u32 {
+        self.open.as_ref().map_or(0, |o| o.writers)
+    }
+
+    pub(super) fn handles(&self) -> u32 {
+        self.open.as_ref().map_or(0, |o| o.handles)
+    }
+
+    pub(super) fn xattrs(&self) -> &[Xattr] {
+        self.rare.as_ref().map_or(&[], |r| &r.xattrs)
+    }
+
+    pub(super) fn rare_mut(&mut self) -> &mut Rare {
+        self.rare.get_or_insert_default()
+    }
+
+    pub(super) fn is_dir(&self) -> bool {
+        self.kind == FileKind::Directory
+    }
+
+    pub(super) fn is_file(&self) -> bool {
+        self.kind == FileKind::Regular
+    }
+}

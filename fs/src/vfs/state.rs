@@ -1,0 +1,415 @@
+//! The hot metadata: inodes and names in memory, what of them waits for a commit, and what of them the mesh does
+//! not have yet.
+//!
+//! Invariants: an inode in memory has its parent in memory, up to the root, so that a change can be noted on the way
+//! up; what is not committed or not uploaded stays in memory; the root does too. An operation that meets something
+//! missing returns a [`Need`] before it has changed anything, and is run again once that is loaded.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::hash::{BuildHasherDefault, Hasher};
+
+use hypernet_core::id::FileId;
+use hypernet_core::limits::{INO_RESERVE, NAME_MAX};
+use hypernet_core::port::{InodeRow, PortError};
+use hypernet_core::time::Timespec;
+use rustix::time::{ClockId, clock_gettime};
+
+use super::VfsError;
+use super::node::{Dir, Entries, Node, ROOT};
+
+/// Why an operation did not come about.
+#[derive(Debug)]
+pub(super) enum Need {
+    /// This inode must be loaded first.
+    Node(u64),
+    /// The entries of this directory must be loaded first.
+    Dir(u64),
+    /// It failed.
+    Fail(VfsError),
+}
+
+impl From<VfsError> for Need {
+    fn from(error: VfsError) -> Self {
+        Self::Fail(error)
+    }
+}
+
+pub(super) type Step<T> = Result<T, Need>;
+
+/// Inode numbers are given out in order; spreading them needs no more than a multiplication.
+#[derive(Default)]
+pub(super) struct InoHasher(u64);
+
+impl Hasher for InoHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = (self.0.rotate_left(8) ^ u64::from(*byte)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        }
+    }
+    fn write_u64(&mut self, ino: u64) {
+        self.0 = ino.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+}
+
+pub(super) type InoMap<T> = HashMap<u64, T, BuildHasherDefault<InoHasher>>;
+pub(super) type InoSet = HashSet<u64, BuildHasherDefault<InoHasher>>;
+
+/// A change that waits for its commit. Rows are made when the batch is closed, so a row is written once per batch.
+#[derive(Debug)]
+pub(super) enum Op {
+    Put(u64),
+    PutRow(Box<InodeRow>),
+    Remove(u64),
+    Link { parent: u64, name: Box<[u8]>, ino: u64 },
+    Unlink { parent: u64, name: Box<[u8]> },
+    NextIno(u64),
+}
+
+/// A file that is gone here but whose row in the published link table is not.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Tomb {
+    pub(super) id: FileId,
+    pub(super) changed: u64,
+}
+
+#[derive(Debug)]
+pub(super) struct State {
+    pub(super) nodes: InoMap<Box<Node>>,
+    pub(super) ops: Vec<Op>,
+    /// The batch that is being filled, from 1.
+    pub(super) batch: u64,
+    /// All batches up to this one survive the loss of power.
+    pub(super) committed: u64,
+    /// Failed commits so far, and why the last one did.
+    pub(super) failures: u64,
+    pub(super) failure: Option<PortError>,
+    /// Whether the commit thread knows that there is work.
+    pub(super) armed: bool,
+    /// Inodes that are gone but whose rows are still in the store, with the batch that removes them.
+    pub(super) gone: InoMap<u64>,
+    /// Inodes in memory that have or had several names.
+    pub(super) linked: HashMap<FileId, u64>,
+    pub(super) next_ino: u64,
+    pub(super) reserved: u64,
+    /// Number of the last change.
+    pub(super) clock: u64,
+    pub(super) tick: u32,
+    /// Something left memory since an unlocked read of the store with an older number began.
+    pub(super) epoch: u64,
+    /// Files written to since the last flush.
+    pub(super) unsynced: InoSet,
+    /// Files whose dirty mark was committed on its own since the last batch was closed.
+    pub(super) marked: InoSet,
+    /// Files open for writing: nobody reports what is written to them in passthrough.
+    pub(super) watch: BTreeSet<u64>,
+    /// Backing files to remove once the removal of their inode is on stable storage.
+    pub(super) doomed: Vec<u64>,
+    /// Of those, the ones that a cut may still read.
+    pub(super) held: Vec<u64>,
+    pub(super) cuts: u32,
+    pub(super) dirty: InoSet,
+    pub(super) dirty_since: Option<Timespec>,
+    pub(super) tombs: BTreeMap<u64, Tomb>,
+    /// Threads that wait for a change.
+    pub(super) waiters: u32,
+}
+
+/// The time that files get: of the same coarse clock that the kernel takes for the backing files.
+pub(super) fn now() -> Timespec {
+    let now = clock_gettime(ClockId::RealtimeCoarse);
+    Timespec { seconds: now.tv_sec, nanos: now.tv_nsec as u32 }
+}
+
+pub(super) fn check_name(name: &[u8]) -> Result<(), VfsError> {
+    match name {
+        [] => Err(VfsError::NotFound),
+        [b'.'] | [b'.', b'.'] => Err(VfsError::Invalid),
+        _ if name.len() > NAME_MAX => Err(VfsError::NameTooLong),
+        _ if name.iter().any(|b| matches!(b, b'/' | 0)) => Err(VfsError::Invalid),
+        _ => Ok(()),
+    }
+}
+
+impl State {
+    pub(super) fn new(next_ino: u64) -> Self {
+        Self {
+            nodes: InoMap::default(),
+            ops: Vec::new(),
+            batch: 1,
+            committed: 0,
+            failures: 0,
+            failure: None,
+            armed: false,
+            gone: InoMap::default(),
+            linked: HashMap::new(),
+            next_ino,
+            reserved: next_ino,
+            clock: 0,
+            tick: 1,
+            epoch: 0,
+            unsynced: InoSet::default(),
+            marked: InoSet::default(),
+            watch: BTreeSet::new(),
+            doomed: Vec::new(),
+            held: Vec::new(),
+            cuts: 0,
+            dirty: InoSet::default(),
+            dirty_since: None,
+            tombs: BTreeMap::new(),
+            waiters: 0,
+        }
+    }
+
+    // ---- looking ----
+
+    pub(super) fn node(&self, ino: u64) -> Step<&Node> {
+        match self.nodes.get(&ino) {
+            Some(node) => Ok(node),
+            None if self.gone.contains_key(&ino) || self.tombs.contains_key(&ino) => {
+                Err(Need::Fail(VfsError::NotFound))
+            }
+            None => Err(Need::Node(ino)),
+        }
+    }
+
+    pub(super) fn node_mut(&mut self, ino: u64) -> Step<&mut Node> {
+        self.node(ino)?;
+        let tick = self.tick;
+        match self.nodes.get_mut(&ino) {
+            Some(node) => {
+                node.used = tick;
+                Ok(node)
+            }
+            None => Err(Need::Node(ino)),
+        }
+    }
+
+    fn dir_mut(&mut self, ino: u64) -> Step<&mut Dir> {
+        self.node_mut(ino)?.dir.as_deref_mut().ok_or(Need::Fail(VfsError::NotDirectory))
+    }
+
+    pub(super) fn entries(&self, ino: u64) -> Step<&Entries> {
+        let dir = self.node(ino)?.dir.as_ref().ok_or(VfsError::NotDirectory)?;
+        dir.entries.as_ref().ok_or(Need::Dir(ino))
+    }
+
+    pub(super) fn entries_mut(&mut self, ino: u64) -> Step<&mut Entries> {
+        self.dir_mut(ino)?.entries.as_mut().ok_or(Need::Dir(ino))
+    }
+
+    /// The inode behind a name, which is in memory when this returns one.
+    pub(super) fn child(&self, parent: u64, name: &[u8]) -> Step<Option<u64>> {
+        match self.entries(parent)?.get(name) {
+            Some(&ino) => self.node(ino).map(|_| Some(ino)),
+            None => Ok(None),
+        }
+    }
+
+    /// A directory in which a name can be made.
+    pub(super) fn live_dir(&self, ino: u64) -> Step<&Node> {
+        self.entries(ino)?;
+        let node = self.node(ino)?;
+        if node.nlink == 0 {
+            return Err(VfsError::NotFound.into());
+        }
+        Ok(node)
+    }
+
+    /// Whether `ino` is `below` or one of its ancestors.
+    pub(super) fn is_ancestor(&self, ino: u64, below: u64) -> Step<bool> {
+        let mut at = below;
+        loop {
+            if at == ino {
+                return Ok(true);
+            }
+            if at == ROOT || at == 0 {
+                return Ok(false);
+            }
+            at = self.node(at)?.parent;
+        }
+    }
+
+    // ---- changing ----
+
+    /// The row of `ino` goes into the current batch.
+    pub(super) fn queue(&mut self, ino: u64) {
+        let batch = self.batch;
+        if let Some(node) = self.nodes.get_mut(&ino)
+            && node.queued != batch
+        {
+            node.queued = batch;
+            self.ops.push(Op::Put(ino));
+        }
+    }
+
+    /// As [`Self::queue`], and an fsync of `ino` must wait for it.
+    pub(super) fn queue_needed(&mut self, ino: u64) {
+        self.queue(ino);
+        let batch = self.batch;
+        if let Some(node) = self.nodes.get_mut(&ino) {
+            node.needs = batch;
+        }
+    }
+
+    /// Notes a change that snapshots show, on the inode and on the way up.
+    pub(super) fn touch(&mut self, ino: u64) {
+        self.clock += 1;
+        let clock = self.clock;
+        let Some(node) = self.nodes.get_mut(&ino) else { return };
+        if node.nlink == 0 {
+            return;
+        }
+        node.changed = clock;
+        // What has several names stands in the link table, not in a directory.
+        let mut at = if node.linked { ROOT } else { node.parent };
+        if self.dirty.insert(ino) && self.dirty.len() == 1 {
+            self.dirty_since = Some(now());
+        }
+        while at != 0
+            && let Some(node) = self.nodes.get_mut(&at)
+            && let Some(dir) = node.dir.as_mut()
+        {
+            dir.below = clock;
+            at = node.parent;
+        }
+    }
+
+    /// Notes a change of attributes: ctime, commit and upload.
+    pub(super) fn changed(&mut self, ino: u64) {
+        let time = now();
+        if let Some(node) = self.nodes.get_mut(&ino) {
+            node.ctime = time;
+        }
+        self.queue_needed(ino);
+        self.touch(ino);
+    }
+
+    /// As [`Self::changed`] for a directory whose entries changed.
+    pub(super) fn entries_changed(&mut self, ino: u64) {
+        let time = now();
+        if let Some(node) = self.nodes.get_mut(&ino) {
+            node.mtime = time;
+        }
+        self.changed(ino);
+    }
+
+    pub(super) fn clean(&mut self, ino: u64) {
+        if let Some(node) = self.nodes.get_mut(&ino) {
+            node.changed = 0;
+        }
+        self.dirty.remove(&ino);
+        if self.dirty.is_empty() {
+            self.dirty_since = None;
+        }
+    }
+
+    pub(super) fn alloc_ino(&mut self) -> u64 {
+        let ino = self.next_ino;
+        self.next_ino += 1;
+        if self.next_ino + INO_RESERVE / 2 > self.reserved {
+            self.reserved = self.next_ino + INO_RESERVE;
+            self.ops.push(Op::NextIno(self.reserved));
+        }
+        ino
+    }
+
+    /// Takes an inode into memory. Its parent is there already.
+    pub(super) fn insert(&mut self, ino: u64, mut node: Node) {
+        node.used = self.tick;
+        let parent = node.parent;
+        if node.linked {
+            self.linked.insert(node.id, ino);
+        }
+        if self.nodes.insert(ino, Box::new(node)).is_none() {
+            self.kid(parent, 1);
+        }
+    }
+
+    /// Lets an inode go from memory.
+    pub(super) fn forget(&mut self, ino: u64) -> Option<Box<Node>> {
+        let node = self.nodes.remove(&ino)?;
+        self.kid(node.parent, -1);
+        if node.linked {
+            self.linked.remove(&node.id);
+        }
+        Some(node)
+    }
+
+    fn kid(&mut self, parent: u64, by: i32) {
+        if let Some(dir) = self.nodes.get_mut(&parent).and_then(|node| node.dir.as_mut()) {
+            dir.kids = dir.kids.saturating_add_signed(by);
+        }
+    }
+
+    /// Gives an inode another parent, or none.
+    pub(super) fn set_parent(&mut self, ino: u64, parent: u64) {
+        let Some(node) = self.nodes.get_mut(&ino) else { return };
+        let old = std::mem::replace(&mut node.parent, parent);
+        self.kid(old, -1);
+        self.kid(parent, 1);
+    }
+
+    /// Adds to the number of names or, of a directory, of subdirectories.
+    pub(super) fn add_links(&mut self, ino: u64, by: i32) {
+        if let Some(node) = self.nodes.get_mut(&ino) {
+            node.nlink = node.nlink.saturating_add_signed(by);
+        }
+    }
+
+    /// Puts a name in a directory whose entries are loaded.
+    pub(super) fn add_name(&mut self, parent: u64, name: &[u8], ino: u64) -> Step<()> {
+        self.entries_mut(parent)?.insert(name.into(), ino);
+        self.ops.push(Op::Link { parent, name: name.into(), ino });
+        Ok(())
+    }
+
+    /// Takes a name out of a directory whose entries are loaded.
+    pub(super) fn remove_name(&mut self, parent: u64, name: &[u8]) -> Step<()> {
+        self.entries_mut(parent)?.remove(name);
+        self.ops.push(Op::Unlink { parent, name: name.into() });
+        Ok(())
+    }
+
+    /// Follows up on the loss of an inode's last name: it goes now, or when its last handle is closed.
+    pub(super) fn orphaned(&mut self, ino: u64) {
+        self.clean(ino);
+        self.set_parent(ino, 0);
+        let Some(node) = self.nodes.get_mut(&ino) else { return };
+        node.nlink = 0;
+        if node.handles() > 0 {
+            self.queue_needed(ino);
+        } else {
+            self.bury(ino);
+        }
+    }
+
+    /// Removes an inode without names and handles.
+    pub(super) fn bury(&mut self, ino: u64) {
+        let Some(node) = self.nodes.get(&ino) else { return };
+        let (id, is_file) = (node.id, node.is_file());
+        if node.linked && node.remote.is_some() {
+            // Its row stays as a mark that the link table still has it, so that a restart does not forget that.
+            let row = Box::new(InodeRow { nlink: 0, ..node.row(ino) });
+            self.ops.push(Op::PutRow(row));
+            self.clock += 1;
+            let clock = self.clock;
+            self.tombs.insert(ino, Tomb { id, changed: clock });
+            if let Some(dir) = self.nodes.get_mut(&ROOT).and_then(|root| root.dir.as_mut()) {
+                dir.below = clock;
+            }
+        } else {
+            self.ops.push(Op::Remove(ino));
+        }
+        self.gone.insert(ino, self.batch);
+        self.watch.remove(&ino);
+        self.unsynced.remove(&ino);
+        self.clean(ino);
+        if is_file {
+            self.doomed.push(ino);
+        }
+        self.forget(ino);
+    }
+}

@@ -1,0 +1,436 @@
+//! What the uploader sees: a consistent cut of everything the mesh does not have yet, and the way back once it has.
+//!
+//! Each change gets a number. An inode remembers the number of its last change, a directory also the newest in its
+//! subtree. A cut is taken under the lock; its content is read afterwards, from backing files that are not removed
+//! before the cut ends. What changed after the cut stays dirty.
+
+use std::fs::File;
+use std::io;
+use std::time::Duration;
+
+use hypernet_core::id::FileId;
+use hypernet_core::port::{InodeRow, Local};
+use hypernet_core::time::Timespec;
+use hypernet_core::tree::{Content, FileKind};
+
+use super::backing::Stat;
+use super::file::is_racy;
+use super::node::ROOT;
+use super::state::{Need, Op, State, Step};
+use super::{Result, Vfs, VfsError};
+
+/// The dirty part of the tree at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cut {
+    /// The number of the last change that is in it.
+    pub seq: u64,
+    /// Every directory that is dirty itself or below, children before parents: the root comes last.
+    pub directories: Vec<CutDirectory>,
+    /// Inodes with several names that are dirty: rows of the link table.
+    pub linked: Vec<InodeRow>,
+    /// Inodes whose rows the link table must lose.
+    pub unlinked: Vec<FileId>,
+}
+
+impl Cut {
+    /// Nothing has changed since the last one.
+    pub fn is_empty(&self) -> bool {
+        self.directories.is_empty() && self.linked.is_empty() && self.unlinked.is_empty()
+    }
+}
+
+/// A directory of a cut.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CutDirectory {
+    /// Its attributes. Those of the root stand nowhere else.
+    pub row: InodeRow,
+    /// All its entries, in bytewise order; `None` when only attributes changed and its published content still holds.
+    pub entries: Option<Vec<CutEntry>>,
+}
+
+/// An entry of a directory of a cut.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CutEntry {
+    /// Name.
+    pub name: Vec<u8>,
+    /// Inode.
+    pub ino: u64,
+    /// Its id.
+    pub id: FileId,
+    /// What it is.
+    pub kind: FileKind,
+    /// Its record is in the link table.
+    pub linked: bool,
+    /// It (or, of a directory, something below) is not published as it is. A clean entry's published content holds.
+    pub dirty: bool,
+    /// The record, unless `linked`. Content is unchanged where `local` is not `Complete` and `remote` is there.
+    pub row: Option<InodeRow>,
+}
+
+/// How a backing file was when its content was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stamp {
+    /// `st_size`.
+    pub size: u64,
+    /// `st_ctime`.
+    pub ctime: Timespec,
+    /// A write right after this was taken could leave the same.
+    pub racy: bool,
+}
+
+impl Stamp {
+    /// The stamp of a backing file; taken before its content is read.
+    pub fn of(file: &File) -> io::Result<Self> {
+        Ok(Stat::of(file)?.into())
+    }
+}
+
+impl From<Stat> for Stamp {
+    fn from(stat: Stat) -> Self {
+        Self { size: stat.size, ctime: stat.ctime, racy: is_racy(stat.ctime) }
+    }
+}
+
+/// An inode of a cut that the mesh has now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Synced {
+    /// Inode.
+    pub ino: u64,
+    /// What was published.
+    pub content: Content,
+    /// The stamp of the backing file that was read for it; `None` where none was.
+    pub stamp: Option<Stamp>,
+}
+
+/// What the mesh does not have yet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pending {
+    /// Inodes.
+    pub files: u64,
+    /// Bytes of content.
+    pub bytes: u64,
+    /// Since when something has been waiting.
+    pub since: Option<Timespec>,
+    /// Number of the last change.
+    pub seq: u64,
+}
+
+/// What an eviction freed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Dropped {
+    /// Files.
+    pub files: u64,
+    /// Bytes.
+    pub bytes: u64,
+}
+
+/// Clean inodes looked through at a time.
+const PAGE: u32 = 1_000;
+
+impl Vfs {
+    /// Notes what was written to open files without a word to us.
+    fn poll_writers(&self, state: &mut State) -> Step<()> {
+        let watched: Vec<u64> = state.watch.iter().copied().collect();
+        for ino in watched {
+            self.refresh(state, ino)?;
+        }
+        Ok(())
+    }
+
+    /// Everything that is dirty now. Backing files stay until [`Self::end_cut`], which must follow.
+    pub fn cut(&self) -> Result<Cut> {
+        self.load_dirty_dirs()?;
+        let cut = self.run(|state| {
+            self.poll_writers(state)?;
+            let mut cut = Cut { seq: state.clock, directories: Vec::new(), linked: Vec::new(), unlinked: Vec::new() };
+            if state.node(ROOT)?.is_dirty_within() {
+                cut_directory(state, ROOT, &mut cut.directories)?;
+            }
+            for ino in &state.dirty {
+                let node = state.node(*ino)?;
+                if node.linked {
+                    cut.linked.push(node.row(*ino));
+                }
+            }
+            cut.linked.sort_by_key(|row| row.id);
+            cut.unlinked = state.tombs.values().map(|tomb| tomb.id).collect();
+            state.cuts += 1;
+            Ok(cut)
+        })?;
+        Ok(cut)
+    }
+
+    /// After a restart the dirty inodes are in memory, but not the entries beside them.
+    fn load_dirty_dirs(&self) -> Result<()> {
+        let missing: Vec<u64> = {
+            let state = self.state.lock();
+            let is_missing = |ino: &u64| match state.nodes.get(ino) {
+                Some(node) => {
+                    node.is_dirty_within()
+                        && node.local != Local::Absent
+                        && node.dir.as_ref().is_some_and(|dir| dir.entries.is_none())
+                }
+                None => false,
+            };
+            state.nodes.keys().copied().filter(is_missing).collect()
+        };
+        missing.into_iter().try_for_each(|ino| match self.load_dir(ino) {
+            Err(VfsError::NotFound) => Ok(()),
+            other => other,
+        })
+    }
+
+    /// The content of a file of a cut; `None` when there is none (an empty file, or one that is not here).
+    pub fn open_backing(&self, ino: u64) -> io::Result<Option<File>> {
+        let written = self.state.lock().watch.contains(&ino);
+        let Some(file) = self.backing.get(ino)? else { return Ok(None) };
+        if written {
+            // Pages of a mapping are protected again by this, so that a later store to them changes the times.
+            file.sync_data()?;
+        }
+        // A descriptor of its own: the shared one may be closed, and its position moved, at any time.
+        let own = File::open(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&*file)))?;
+        Ok(Some(own))
+    }
+
+    /// The cut is not needed any more; what was unlinked since goes now.
+    pub fn end_cut(&self) {
+        let mut state = self.state.lock();
+        state.cuts = state.cuts.saturating_sub(1);
+        if state.cuts == 0 && !state.held.is_empty() {
+            let held = std::mem::take(&mut state.held);
+            state.doomed.extend(held);
+            state.armed = true;
+            self.signal.arm();
+        }
+    }
+
+    /// The mesh has these inodes of `cut` now. Those that have not changed since are clean; this is on stable storage
+    /// when the call returns.
+    pub fn mark_synced(&self, cut: &Cut, synced: &[Synced]) -> Result<()> {
+        // In portions: nobody waits long for the lock.
+        for some in synced.chunks(1_000) {
+            self.run_mut(|state| {
+                for one in some {
+                    match self.mark_one(state, cut.seq, one) {
+                        Ok(()) | Err(Need::Fail(VfsError::NotFound)) => {}
+                        Err(other) => return Err(other),
+                    }
+                }
+                Ok(())
+            })?;
+        }
+        self.run_mut(|state| {
+            // The newest change below decides, so children first: `synced` need not be in that order.
+            for one in synced {
+                if let Some(dir) = state.nodes.get_mut(&one.ino).and_then(|node| node.dir.as_mut())
+                    && dir.below <= cut.seq
+                {
+                    dir.below = 0;
+                }
+            }
+            // What was in the cut but was not published must not be lost under directories that were.
+            let left: Vec<u64> = state.dirty.iter().copied().collect();
+            for ino in left {
+                if state.nodes.get(&ino).is_some_and(|node| node.changed <= cut.seq) {
+                    state.touch(ino);
+                }
+            }
+            let done: Vec<u64> =
+                state.tombs.iter().filter(|(_, tomb)| tomb.changed <= cut.seq).map(|(ino, _)| *ino).collect();
+            for ino in done {
+                state.tombs.remove(&ino);
+                state.gone.insert(ino, state.batch);
+                state.ops.push(Op::Remove(ino));
+            }
+            if !state.dirty.is_empty() {
+                state.dirty_since = Some(super::state::now());
+            }
+            Ok(())
+        })?;
+        self.commit()
+    }
+
+    fn mark_one(&self, state: &mut State, seq: u64, one: &Synced) -> Step<()> {
+        self.refresh(state, one.ino)?;
+        let node = state.node(one.ino)?;
+        let (is_file, local, changed) = (node.is_file(), node.local, node.changed);
+        let stat = if is_file && local == Local::Complete {
+            self.backing.stat(one.ino).map_err(VfsError::from)?
+        } else {
+            None
+        };
+        let writing = node.writers() > 0;
+        let now_local = match (one.stamp, stat) {
+            _ if !is_file || local != Local::Complete => Some(local),
+            (Some(stamp), Some(stat)) if (stamp.size, stamp.ctime) == (stat.size, stat.ctime) => {
+                (!(writing && stamp.racy)).then_some(Local::Clean { size: stat.size, ctime: stat.ctime })
+            }
+            (None, None) => Some(Local::Clean { size: 0, ctime: Timespec::default() }),
+            // Written and then emptied or truncated, but with no content to read: nothing to compare.
+            (None, Some(stat)) if stat.size == 0 && one.content.size() == 0 => {
+                Some(Local::Clean { size: 0, ctime: stat.ctime })
+            }
+            _ => None,
+        };
+        let node = state.node_mut(one.ino)?;
+        node.remote = Some(Box::new(one.content.clone()));
+        match now_local {
+            Some(clean) if changed <= seq => {
+                if !is_file {
+                    // Of a directory `local` says whether its entries are here, not whether they are published.
+                } else if writing {
+                    if let Some(open) = node.open.as_mut() {
+                        open.clean = Some(clean);
+                    }
+                } else {
+                    node.local = clean;
+                    state.unsynced.insert(one.ino);
+                }
+                state.clean(one.ino);
+            }
+            Some(_) => {}
+            // Its content changed while it was read: it is dirty under a number that no cut has yet.
+            None => state.touch(one.ino),
+        }
+        state.queue(one.ino);
+        Ok(())
+    }
+
+    /// How much the mesh does not have yet.
+    pub fn pending(&self) -> Pending {
+        let mut state = self.state.lock();
+        // A watched file is open and so in memory: nothing can be missing.
+        let _ = self.poll_writers(&mut state);
+        let bytes = state.dirty.iter().filter_map(|ino| state.nodes.get(ino)).filter(|node| node.is_file());
+        Pending {
+            files: (state.dirty.len() + state.tombs.len()) as u64,
+            bytes: bytes.filter(|node| node.local == Local::Complete).map(|node| node.size).sum(),
+            since: state.dirty_since,
+            seq: state.clock,
+        }
+    }
+
+    /// Waits until something has changed after change `seq`, or for as long as `timeout`; returns the number of the
+    /// last change.
+    pub fn wait_change(&self, seq: u64, timeout: Duration) -> u64 {
+        let until = std::time::Instant::now() + timeout;
+        let mut state = self.state.lock();
+        while state.clock <= seq {
+            state.waiters += 1;
+            let timed_out = self.dirtied.wait_until(&mut state, until).timed_out();
+            state.waiters -= 1;
+            if timed_out {
+                let _ = self.poll_writers(&mut state);
+                break;
+            }
+        }
+        state.clock
+    }
+
+    /// Removes local content that the mesh has, in all of the volume or below one inode. Dirty and open files stay.
+    pub fn drop_cache(&self, below: Option<u64>) -> Result<Dropped> {
+        self.commit()?;
+        let mut dropped = Dropped::default();
+        for ino in self.fetcher.partial() {
+            // What has arrived in part is clean by nature; what is open is being read.
+            let idle = self.state.lock().nodes.get(&ino).is_some_and(|node| node.handles() == 0);
+            if idle && below.is_none() {
+                self.fetcher.discard(ino);
+                self.backing.remove(ino)?;
+                self.void(ino);
+            }
+        }
+        let mut after = 0;
+        loop {
+            let page = self.meta.clean(after, PAGE)?;
+            let Some(last) = page.last() else { return Ok(dropped) };
+            after = last.ino;
+            let mut freed = Vec::new();
+            for row in &page {
+                if self.run(|state| self.evict_content(state, row.ino, below)).or_else(not_found)? {
+                    freed.push(row.ino);
+                    dropped.files += 1;
+                    dropped.bytes += row.size;
+                }
+            }
+            // Only when it is known that the content must come from the mesh may it go.
+            self.commit()?;
+            for ino in freed {
+                let absent = self
+                    .run(|state| Ok(state.node(ino)?.local == Local::Absent && !self.fetcher.is_partial(ino)))
+                    .or_else(not_found)?;
+                if absent {
+                    self.backing.remove(ino)?;
+                    self.void(ino);
+                }
+            }
+        }
+    }
+
+    fn void(&self, ino: u64) {
+        let invalidate = self.invalidate.read().clone();
+        if let Some(invalidate) = invalidate {
+            invalidate.inode(ino);
+        }
+    }
+
+    fn evict_content(&self, state: &mut State, ino: u64, below: Option<u64>) -> Step<bool> {
+        let node = state.node(ino)?;
+        let is_clean = matches!(node.local, Local::Clean { .. }) && node.remote.is_some() && node.size > 0;
+        if !is_clean || !node.is_file() || node.changed != 0 || node.handles() > 0 {
+            return Ok(false);
+        }
+        if let Some(below) = below {
+            let inside = if node.linked { below == ino || below == ROOT } else { state.is_ancestor(below, ino)? };
+            if !inside {
+                return Ok(false);
+            }
+        }
+        state.node_mut(ino)?.local = Local::Absent;
+        state.queue(ino);
+        Ok(true)
+    }
+}
+
+fn not_found(error: VfsError) -> Result<bool> {
+    match error {
+        VfsError::NotFound => Ok(false),
+        other => Err(other),
+    }
+}
+
+/// Appends a dirty directory, after all dirty directories below it. Not recursive: trees may be deep.
+fn cut_directory(state: &State, root: u64, out: &mut Vec<CutDirectory>) -> Step<()> {
+    let mut stack = vec![root];
+    let first = out.len();
+    while let Some(ino) = stack.pop() {
+        let node = state.node(ino)?;
+        let mut cut = CutDirectory { row: node.row(ino), entries: None };
+        if node.local != Local::Absent {
+            let entries = state.entries(ino)?;
+            let mut list = Vec::with_capacity(entries.len());
+            for (name, child) in entries {
+                let node = state.node(*child)?;
+                let dirty = node.is_dirty_within();
+                if dirty && node.is_dir() {
+                    stack.push(*child);
+                }
+                list.push(CutEntry {
+                    name: name.to_vec(),
+                    ino: *child,
+                    id: node.id,
+                    kind: node.kind,
+                    linked: node.linked,
+                    dirty,
+                    row: (!node.linked).then(|| node.row(*child)),
+                });
+            }
+            cut.entries = Some(list);
+        }
+        out.push(cut);
+    }
+    // Parents were taken before their children.
+    out[first..].reverse();
+    Ok(())
+}
