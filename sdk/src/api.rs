@@ -1,0 +1,735 @@
+//! The JSON of the agent's local HTTP API on `$HN_HOME/hnd.sock`, and of what `hnd` prints.
+//!
+//! | request | body | answer |
+//! |---|---|---|
+//! | `GET /v1/status` | | [`Status`] |
+//! | `GET /v1/peers` | | list of [`PeerInfo`] |
+//! | `POST /v1/sync` | [`SyncRequest`] | stream of [`SyncEvent`] |
+//! | `POST /v1/hold` | [`HoldRequest`] | [`Empty`] |
+//! | `POST /v1/mount` | [`MountRequest`] | [`Mounted`] |
+//! | `POST /v1/umount` | [`Empty`] | [`Empty`] |
+//! | `POST /v1/cache/drop` | [`CacheDropRequest`] | [`CacheDropped`] |
+//! | `POST /v1/fsck` | [`FsckRequest`] | stream of [`FsckEvent`] |
+//! | `POST /v1/invite` | [`Empty`] | [`Invite`] |
+//! | `POST /v1/recover` | [`Empty`] | stream of [`RecoverEvent`] |
+//! | `POST /v1/down` | [`Empty`] | [`Empty`], then the agent stops |
+//!
+//! Streams are NDJSON: one event per line, the last being `done` or `error`. A request that fails before its stream
+//! begins answers with a status ≥ 400 and an [`ApiError`]. Fields are only ever added, and added ones have defaults,
+//! so that `hn` and `hnd` of neighbouring versions understand each other.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// Version of the paths and of these types.
+pub const API_VERSION: u32 = 1;
+
+/// Paths of the API.
+pub mod path {
+    /// `GET`: [`Status`](super::Status).
+    pub const STATUS: &str = "/v1/status";
+    /// `GET`: list of [`PeerInfo`](super::PeerInfo).
+    pub const PEERS: &str = "/v1/peers";
+    /// `POST`: stream of [`SyncEvent`](super::SyncEvent).
+    pub const SYNC: &str = "/v1/sync";
+    /// `POST`: holds the background upload back, or lets it go.
+    pub const HOLD: &str = "/v1/hold";
+    /// `POST`: [`Mounted`](super::Mounted).
+    pub const MOUNT: &str = "/v1/mount";
+    /// `POST`: unmounts.
+    pub const UMOUNT: &str = "/v1/umount";
+    /// `POST`: [`CacheDropped`](super::CacheDropped).
+    pub const CACHE_DROP: &str = "/v1/cache/drop";
+    /// `POST`: stream of [`FsckEvent`](super::FsckEvent).
+    pub const FSCK: &str = "/v1/fsck";
+    /// `POST`: [`Invite`](super::Invite).
+    pub const INVITE: &str = "/v1/invite";
+    /// `POST`: stream of [`RecoverEvent`](super::RecoverEvent).
+    pub const RECOVER: &str = "/v1/recover";
+    /// `POST`: stops the agent.
+    pub const DOWN: &str = "/v1/down";
+}
+
+/// Where something went wrong, by what the caller can do about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ErrorCode {
+    /// An argument is wrong.
+    Usage,
+    /// A file, or what a peer sent, is damaged or of another version.
+    Data,
+    /// An input file cannot be read.
+    NoInput,
+    /// The agent or the mesh cannot be reached, or too little of it.
+    Unavailable,
+    /// The operating system refused.
+    System,
+    /// Something cannot be created.
+    CantCreate,
+    /// A disk or a socket failed.
+    Io,
+    /// The same again later may work.
+    TryAgain,
+    /// Not allowed.
+    Permission,
+    /// The set-up is not complete, or does not fit.
+    Config,
+    /// A defect of the program, or a code that this version does not know.
+    #[serde(other)]
+    Internal,
+}
+
+impl ErrorCode {
+    /// All of them.
+    pub const ALL: [Self; 11] = [
+        Self::Usage,
+        Self::Data,
+        Self::NoInput,
+        Self::Unavailable,
+        Self::System,
+        Self::CantCreate,
+        Self::Io,
+        Self::TryAgain,
+        Self::Permission,
+        Self::Config,
+        Self::Internal,
+    ];
+
+    /// The word on the wire.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Usage => "usage",
+            Self::Data => "data",
+            Self::NoInput => "no-input",
+            Self::Unavailable => "unavailable",
+            Self::System => "system",
+            Self::CantCreate => "cant-create",
+            Self::Io => "io",
+            Self::TryAgain => "try-again",
+            Self::Permission => "permission",
+            Self::Config => "config",
+            Self::Internal => "internal",
+        }
+    }
+
+    /// The code of a word; [`Self::Internal`] for one that is not known.
+    pub fn from_word(word: &str) -> Self {
+        Self::ALL.into_iter().find(|code| code.word() == word).unwrap_or(Self::Internal)
+    }
+}
+
+impl fmt::Display for ErrorCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.word())
+    }
+}
+
+/// A failure as the agent tells it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{message}")]
+pub struct ApiError {
+    /// What kind.
+    pub code: ErrorCode,
+    /// What happened, to what: one line.
+    pub message: String,
+    /// What to do next.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+}
+
+impl ApiError {
+    /// Without a hint.
+    pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), hint: None }
+    }
+
+    /// With what to do next.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+/// No content: `{}`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Empty {}
+
+// ---- status ---------------------------------------------------------------------------------------------------------
+
+/// What a person wants to know of a running agent.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// The identity; none on a storage peer.
+    #[serde(default)]
+    pub identity: Option<String>,
+    /// What this device is called.
+    pub device_name: String,
+    /// The device's id; none on a storage peer.
+    #[serde(default)]
+    pub device_id: Option<String>,
+    /// How the mesh calls this agent.
+    pub peer: String,
+    /// Which mesh.
+    pub network: String,
+    /// The agent's version.
+    pub version: String,
+    /// Its process.
+    pub pid: u32,
+    /// Since it started.
+    pub uptime_seconds: u64,
+    /// Its directory.
+    pub home: PathBuf,
+    /// Addresses it listens on.
+    #[serde(default)]
+    pub listen: Vec<String>,
+    /// The keystore; none on a storage peer.
+    #[serde(default)]
+    pub keystore: Option<KeystoreStatus>,
+    /// What it gives to others.
+    pub donate: DonateStatus,
+    /// The mount, if there is one.
+    #[serde(default)]
+    pub mount: Option<MountStatus>,
+    /// The volume; none on a storage peer.
+    #[serde(default)]
+    pub volume: Option<VolumeStatus>,
+    /// The peers around.
+    pub peers: PeersStatus,
+    /// Resident memory.
+    pub rss_bytes: u64,
+    /// What a person should look into.
+    #[serde(default)]
+    pub warnings: Vec<String>,
+}
+
+/// The keystore.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeystoreStatus {
+    /// What opens it.
+    pub sealed_by: SealedBy,
+    /// Where it lies.
+    pub path: PathBuf,
+}
+
+/// What opens a keystore.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SealedBy {
+    /// A passphrase.
+    #[serde(rename = "passphrase")]
+    Passphrase,
+    /// A file beside the keystore that only its owner can read.
+    #[serde(rename = "key file")]
+    KeyFile,
+}
+
+impl SealedBy {
+    /// In words.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Passphrase => "passphrase",
+            Self::KeyFile => "key file",
+        }
+    }
+}
+
+/// What an agent stores for others.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DonateStatus {
+    /// Bytes it gives at most.
+    pub quota: u64,
+    /// Bytes in use.
+    pub used: u64,
+    /// Shards held.
+    pub shards: u64,
+}
+
+/// How the volume is mounted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MountProfile {
+    /// The kernel reads and writes backing files itself.
+    Passthrough,
+    /// The kernel caches writes and the agent serves them.
+    Writeback,
+}
+
+impl MountProfile {
+    /// In a word.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Passthrough => "passthrough",
+            Self::Writeback => "writeback",
+        }
+    }
+}
+
+/// The mount.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MountStatus {
+    /// Where.
+    pub dir: PathBuf,
+    /// How.
+    pub profile: MountProfile,
+    /// Why so, when it is not the faster way.
+    #[serde(default)]
+    pub reason: Option<String>,
+}
+
+/// The volume.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct VolumeStatus {
+    /// Its id.
+    pub id: String,
+    /// Files, where counted.
+    #[serde(default)]
+    pub files: Option<u64>,
+    /// Segments on the mesh.
+    pub segments: u64,
+    /// Bytes of payload in them.
+    pub bytes_logical: u64,
+    /// Bytes on peers, coding included.
+    pub bytes_stored: u64,
+    /// Files that are not durable yet.
+    pub dirty_files: u64,
+    /// Their bytes.
+    pub dirty_bytes: u64,
+    /// What the background upload is doing.
+    pub upload: Upload,
+    /// The newest head that this device published.
+    #[serde(default)]
+    pub last_head: Option<HeadStatus>,
+    /// How new segments are coded and placed.
+    #[serde(default)]
+    pub plan: Option<PlanStatus>,
+    /// Segments by how many of their shards are not to be reached; ascending, zeros left out.
+    #[serde(default)]
+    pub health: Vec<HealthBucket>,
+    /// The state was brought back from a keystore and its head is not found yet.
+    #[serde(default)]
+    pub recovering: bool,
+}
+
+/// The background upload.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "lowercase")]
+pub enum Upload {
+    /// Nothing to do.
+    Idle,
+    /// Held back by the user.
+    Held,
+    /// At work.
+    Running(Progress),
+    /// Cannot go on for now.
+    Waiting {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// A published head.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeadStatus {
+    /// Its number.
+    pub sequence: u64,
+    /// Since it was signed.
+    pub age_seconds: u64,
+}
+
+/// How segments are coded.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PlanStatus {
+    /// Shards that are enough.
+    pub k: u32,
+    /// Shards that are made.
+    pub n: u32,
+    /// Peers that they are spread over.
+    pub peers: u32,
+    /// Measured availability of a peer in the worst hour, 0..=1.
+    pub availability: f64,
+    /// What that means and risks.
+    pub words: String,
+}
+
+/// Segments that miss the same number of shards.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HealthBucket {
+    /// Shards whose holder cannot be reached now.
+    pub missing: u32,
+    /// Segments of which this holds.
+    pub segments: u64,
+    /// Whether they can still be read.
+    pub readable: bool,
+}
+
+/// Peers in numbers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeersStatus {
+    /// Ever met on this mesh.
+    pub known: u64,
+    /// Connected now.
+    pub connected: u64,
+    /// Of those, how many store for others.
+    pub donors: u64,
+}
+
+/// One peer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PeerInfo {
+    /// Its id.
+    pub peer: String,
+    /// An address, if connected or remembered.
+    #[serde(default)]
+    pub address: Option<String>,
+    /// Connected now.
+    pub connected: bool,
+    /// Bytes it offers; none when unknown.
+    #[serde(default)]
+    pub quota: Option<u64>,
+    /// Bytes of it that are free.
+    #[serde(default)]
+    pub free: Option<u64>,
+    /// Shards of ours that it holds.
+    #[serde(default)]
+    pub shards: u64,
+    /// Measured availability, 0..=1; none when not yet measured.
+    #[serde(default)]
+    pub availability: Option<f64>,
+    /// Round trip.
+    #[serde(default)]
+    pub rtt_micros: Option<u64>,
+    /// Since it was last heard of; 0 when connected.
+    #[serde(default)]
+    pub seen_seconds_ago: Option<u64>,
+    /// What speaks against it: backed off, lied, full.
+    #[serde(default)]
+    pub note: Option<String>,
+}
+
+// ---- sync -----------------------------------------------------------------------------------------------------------
+
+/// `POST /v1/sync`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SyncRequest {
+    /// Only this; all when left out.
+    #[serde(default)]
+    pub path: Option<PathBuf>,
+}
+
+/// How far a long operation has come. Totals may grow while it runs.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    /// In a few words.
+    pub phase: String,
+    /// Files that are through.
+    #[serde(default)]
+    pub files_done: u64,
+    /// Files in all.
+    #[serde(default)]
+    pub files_total: u64,
+    /// Bytes that are through.
+    #[serde(default)]
+    pub bytes_done: u64,
+    /// Bytes in all.
+    #[serde(default)]
+    pub bytes_total: u64,
+    /// Sealed bytes on their way to peers.
+    #[serde(default)]
+    pub bytes_in_flight: u64,
+    /// Segments whose every shard is acknowledged.
+    #[serde(default)]
+    pub segments_done: u64,
+    /// What it waits for, when it waits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waiting: Option<String>,
+}
+
+/// One line of a sync.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "lowercase")]
+pub enum SyncEvent {
+    /// On the way.
+    Progress(Progress),
+    /// Durable.
+    Done(SyncReport),
+    /// It failed; nothing is lost.
+    Error(ApiError),
+}
+
+/// What a sync made durable.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct SyncReport {
+    /// Files that were not durable before.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Segments written.
+    #[serde(default)]
+    pub segments: u64,
+    /// Shards acknowledged.
+    #[serde(default)]
+    pub shards: u64,
+    /// Bytes sent to peers, coding included.
+    #[serde(default)]
+    pub bytes_stored: u64,
+    /// The head that reaches all of it.
+    #[serde(default)]
+    pub head: u64,
+    /// The code used.
+    #[serde(default)]
+    pub k: u32,
+    /// Shards of each segment.
+    #[serde(default)]
+    pub n: u32,
+    /// The least number of distinct peers over which a segment's shards lie.
+    #[serde(default)]
+    pub peers: u32,
+    /// How long it took.
+    #[serde(default)]
+    pub millis: u64,
+}
+
+/// `POST /v1/hold`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HoldRequest {
+    /// True holds the background upload back; false lets it go.
+    pub hold: bool,
+}
+
+// ---- mount, cache, invite -------------------------------------------------------------------------------------------
+
+fn yes() -> bool {
+    true
+}
+
+/// `POST /v1/mount`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MountRequest {
+    /// Where; the place of the last mount when left out.
+    #[serde(default)]
+    pub dir: Option<PathBuf>,
+    /// Use passthrough where possible.
+    #[serde(default = "yes")]
+    pub passthrough: bool,
+}
+
+/// Answer to [`MountRequest`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mounted {
+    /// Where.
+    pub dir: PathBuf,
+    /// How.
+    pub profile: MountProfile,
+    /// Why so, when it is not the faster way.
+    #[serde(default)]
+    pub reason: Option<String>,
+}
+
+/// `POST /v1/cache/drop`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CacheDropRequest {
+    /// Only this; all when left out.
+    #[serde(default)]
+    pub path: Option<PathBuf>,
+}
+
+/// What was evicted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CacheDropped {
+    /// Files whose local bytes are gone.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+/// An invite link.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Invite {
+    /// What `hn join` takes.
+    pub link: String,
+}
+
+// ---- fsck -----------------------------------------------------------------------------------------------------------
+
+/// `POST /v1/fsck`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FsckRequest {
+    /// Make missing shards anew and mend what can be mended.
+    #[serde(default)]
+    pub repair: bool,
+    /// Read every extent back instead of asking holders only.
+    #[serde(default)]
+    pub verify: bool,
+}
+
+/// One line of a check.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "lowercase")]
+pub enum FsckEvent {
+    /// On the way.
+    Progress(Progress),
+    /// The check ended.
+    Done(FsckReport),
+    /// The check itself failed.
+    Error(ApiError),
+}
+
+/// What a check found.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct FsckReport {
+    /// Each in one line; empty when all is well.
+    pub problems: Vec<String>,
+    /// Problems that were mended.
+    #[serde(default)]
+    pub repaired: u64,
+    /// Files looked at.
+    #[serde(default)]
+    pub files: u64,
+    /// Segments looked at.
+    #[serde(default)]
+    pub segments: u64,
+    /// Shards whose holder was asked.
+    #[serde(default)]
+    pub shards: u64,
+    /// Bytes read back.
+    #[serde(default)]
+    pub bytes_verified: u64,
+    /// Segments by how many of their shards are missing.
+    #[serde(default)]
+    pub health: Vec<HealthBucket>,
+}
+
+// ---- recover --------------------------------------------------------------------------------------------------------
+
+/// One line of a recovery.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "lowercase")]
+pub enum RecoverEvent {
+    /// On the way.
+    Progress {
+        /// What happens.
+        text: String,
+    },
+    /// The newest head is found and this device is enrolled.
+    Done(Recovered),
+    /// It failed; it may be tried again.
+    Error(ApiError),
+}
+
+/// What a recovery found.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Recovered {
+    /// Devices of this identity before this one.
+    pub devices: u64,
+    /// Since the head was signed.
+    pub head_age_seconds: u64,
+    /// By which device.
+    pub head_device: String,
+    /// The head's number.
+    #[serde(default)]
+    pub head_sequence: u64,
+    /// Files in it, where counted.
+    #[serde(default)]
+    pub files: u64,
+    /// Bytes in it.
+    #[serde(default)]
+    pub bytes: u64,
+    /// Heads that others have seen and that were not found.
+    #[serde(default)]
+    pub warnings: Vec<String>,
+}
+
+// ---- what hnd prints ------------------------------------------------------------------------------------------------
+
+/// What `hnd init`, `hnd recover` and `hnd join` print on success: one line.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SetUp {
+    /// The agent's directory.
+    pub home: PathBuf,
+    /// How the mesh calls it.
+    pub peer: String,
+    /// Which mesh.
+    pub network: String,
+    /// The identity; none on a storage peer.
+    #[serde(default)]
+    pub identity: Option<String>,
+    /// The device; none on a storage peer.
+    #[serde(default)]
+    pub device: Option<String>,
+    /// The volume; none on a storage peer.
+    #[serde(default)]
+    pub volume: Option<String>,
+    /// The keystore; none on a storage peer.
+    #[serde(default)]
+    pub keystore: Option<PathBuf>,
+    /// What opens it.
+    #[serde(default)]
+    pub sealed_by: Option<SealedBy>,
+}
+
+/// The one line that `hnd run` prints, when it serves or when it gave up. Any other verb of `hnd` that fails prints it
+/// as well, with `ready: false`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ready {
+    /// It serves its socket.
+    pub ready: bool,
+    /// Its process.
+    #[serde(default)]
+    pub pid: u32,
+    /// The socket.
+    #[serde(default)]
+    pub socket: PathBuf,
+    /// Where it is mounted.
+    #[serde(default)]
+    pub mount: Option<PathBuf>,
+    /// Addresses it listens on.
+    #[serde(default)]
+    pub listen: Vec<String>,
+    /// Why it gave up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<ApiError>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_and_serde_agree_and_unknown_codes_are_understood() {
+        for code in ErrorCode::ALL {
+            assert_eq!(serde_json::to_string(&code).unwrap(), format!("\"{}\"", code.word()));
+            assert_eq!(ErrorCode::from_word(code.word()), code);
+        }
+        assert_eq!(serde_json::from_str::<ErrorCode>("\"of-tomorrow\"").unwrap(), ErrorCode::Internal);
+    }
+
+    #[test]
+    fn events_are_tagged_lines() {
+        let line =
+            serde_json::to_string(&SyncEvent::Error(ApiError::new(ErrorCode::Unavailable, "too few peers"))).unwrap();
+        assert_eq!(line, r#"{"event":"error","code":"unavailable","message":"too few peers"}"#);
+        let event: SyncEvent = serde_json::from_str(r#"{"event":"progress","phase":"sealing","new_field":1}"#).unwrap();
+        assert!(matches!(event, SyncEvent::Progress(progress) if progress.phase == "sealing"));
+        let event: RecoverEvent = serde_json::from_str(r#"{"event":"progress","text":"asking"}"#).unwrap();
+        assert_eq!(event, RecoverEvent::Progress { text: "asking".into() });
+    }
+
+    #[test]
+    fn a_refusal_reads_as_a_readiness_line() {
+        let line = r#"{"ready":false,"error":{"code":"config","message":"no agent","hint":"hn init"}}"#;
+        let ready: Ready = serde_json::from_str(line).unwrap();
+        assert!(!ready.ready);
+        assert_eq!(ready.error.unwrap().hint.as_deref(), Some("hn init"));
+    }
+
+    #[test]
+    fn uploads_carry_their_state_beside_their_numbers() {
+        let running = Upload::Running(Progress { phase: "sealing".into(), ..Progress::default() });
+        let text = serde_json::to_string(&running).unwrap();
+        assert!(text.starts_with(r#"{"state":"running","phase":"sealing""#), "{text}");
+        assert_eq!(serde_json::from_str::<Upload>(&text).unwrap(), running);
+        assert_eq!(serde_json::to_string(&Upload::Idle).unwrap(), r#"{"state":"idle"}"#);
+    }
+}

@@ -1,0 +1,348 @@
+//! A typed client of the agent's socket.
+//!
+//! Every call has a deadline. Long operations answer with [`Events`]; a stream that is silent for a while is not taken
+//! for a dead agent, because a sync that waits for peers has nothing to say: the client then asks for the status, and
+//! gives up only when that is not answered either.
+
+use std::collections::VecDeque;
+use std::marker::PhantomData;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use reqwest::{Method, Response, StatusCode};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::api::{self, ApiError, ErrorCode, path};
+use crate::home::{Home, SOCKET_PATH_MAX};
+
+/// A status or a list is answered from memory.
+const SHORT: Duration = Duration::from_secs(15);
+/// Mounting, unmounting and evicting touch the disk and the kernel.
+const LONG: Duration = Duration::from_secs(180);
+/// A stream that is silent for this long makes the client ask whether the agent is there.
+const SILENCE: Duration = Duration::from_secs(20);
+/// No event is longer; a fsck report lists at most as many problems as fit.
+const LINE_MAX: usize = 16 << 20;
+/// Longest body of a plain answer.
+const BODY_MAX: usize = 64 << 20;
+
+/// Why a call did not succeed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Nobody serves the socket.
+    #[error("the agent is not running (home: {})", home.display())]
+    NotRunning {
+        /// The agent's directory.
+        home: PathBuf,
+        /// Whether an agent is set up there at all.
+        set_up: bool,
+    },
+    /// The socket belongs to someone else.
+    #[error("not allowed to talk to the agent at {}", socket.display())]
+    NotAllowed {
+        /// The socket.
+        socket: PathBuf,
+    },
+    /// The directory's name is too long for a socket in it.
+    #[error("the path {} is too long for a Unix socket ({SOCKET_PATH_MAX} bytes at most)", socket.display())]
+    SocketPathTooLong {
+        /// The socket.
+        socket: PathBuf,
+    },
+    /// The agent answered with a failure.
+    #[error(transparent)]
+    Api(#[from] ApiError),
+    /// It did not answer in time.
+    #[error("the agent did not answer `{request}` within {} s", after.as_secs())]
+    Timeout {
+        /// Which call.
+        request: &'static str,
+        /// The deadline.
+        after: Duration,
+    },
+    /// It stopped while it was answering.
+    #[error("the agent stopped before `{request}` ended")]
+    Interrupted {
+        /// Which call.
+        request: &'static str,
+    },
+    /// The answer is not understood.
+    #[error("the agent's answer to `{request}` is not understood: {why}")]
+    Protocol {
+        /// Which call.
+        request: &'static str,
+        /// Why not.
+        why: String,
+    },
+    /// The local HTTP client cannot be made.
+    #[error("cannot prepare the connection to the agent: {0}")]
+    Setup(String),
+}
+
+impl Error {
+    /// Its kind.
+    pub fn code(&self) -> ErrorCode {
+        match self {
+            Self::NotRunning { set_up: false, .. } | Self::SocketPathTooLong { .. } => ErrorCode::Config,
+            Self::NotRunning { set_up: true, .. } | Self::Interrupted { .. } => ErrorCode::Unavailable,
+            Self::NotAllowed { .. } => ErrorCode::Permission,
+            Self::Api(error) => error.code,
+            Self::Timeout { .. } => ErrorCode::TryAgain,
+            Self::Protocol { .. } => ErrorCode::Data,
+            Self::Setup(_) => ErrorCode::System,
+        }
+    }
+}
+
+/// A connection to one agent.
+#[derive(Clone, Debug)]
+pub struct Client {
+    http: reqwest::Client,
+    home: Home,
+}
+
+impl Client {
+    /// Of the agent in this directory. Makes no request yet.
+    pub fn new(home: Home) -> Result<Self, Error> {
+        let socket = home.socket();
+        if socket.as_os_str().len() > SOCKET_PATH_MAX {
+            return Err(Error::SocketPathTooLong { socket });
+        }
+        let http = reqwest::Client::builder()
+            .unix_socket(socket)
+            .connect_timeout(SHORT)
+            .build()
+            .map_err(|error| Error::Setup(error.to_string()))?;
+        Ok(Self { http, home })
+    }
+
+    /// As [`Self::new`], and makes sure that the agent answers.
+    pub async fn connect(home: Home) -> Result<(Self, api::Status), Error> {
+        let client = Self::new(home)?;
+        let status = client.status().await?;
+        Ok((client, status))
+    }
+
+    /// The agent's directory.
+    pub fn home(&self) -> &Home {
+        &self.home
+    }
+
+    /// `GET /v1/status`.
+    pub async fn status(&self) -> Result<api::Status, Error> {
+        self.call(Method::GET, path::STATUS, None::<&api::Empty>, SHORT).await
+    }
+
+    /// `GET /v1/peers`.
+    pub async fn peers(&self) -> Result<Vec<api::PeerInfo>, Error> {
+        self.call(Method::GET, path::PEERS, None::<&api::Empty>, SHORT).await
+    }
+
+    /// Makes everything durable, or one path.
+    pub async fn sync(&self, path: Option<&Path>) -> Result<Events<api::SyncEvent>, Error> {
+        self.stream(path::SYNC, &api::SyncRequest { path: path.map(Path::to_path_buf) }).await
+    }
+
+    /// Holds the background upload back, or lets it go.
+    pub async fn hold(&self, hold: bool) -> Result<(), Error> {
+        self.post(path::HOLD, &api::HoldRequest { hold }, SHORT).await.map(|_: api::Empty| ())
+    }
+
+    /// Mounts.
+    pub async fn mount(&self, dir: Option<&Path>, passthrough: bool) -> Result<api::Mounted, Error> {
+        self.post(path::MOUNT, &api::MountRequest { dir: dir.map(Path::to_path_buf), passthrough }, LONG).await
+    }
+
+    /// Unmounts.
+    pub async fn umount(&self) -> Result<(), Error> {
+        self.post(path::UMOUNT, &api::Empty {}, LONG).await.map(|_: api::Empty| ())
+    }
+
+    /// Evicts clean data.
+    pub async fn cache_drop(&self, path: Option<&Path>) -> Result<api::CacheDropped, Error> {
+        self.post(path::CACHE_DROP, &api::CacheDropRequest { path: path.map(Path::to_path_buf) }, LONG).await
+    }
+
+    /// Checks the volume.
+    pub async fn fsck(&self, request: api::FsckRequest) -> Result<Events<api::FsckEvent>, Error> {
+        self.stream(path::FSCK, &request).await
+    }
+
+    /// Makes an invite link.
+    pub async fn invite(&self) -> Result<api::Invite, Error> {
+        self.post(path::INVITE, &api::Empty {}, SHORT).await
+    }
+
+    /// Finds the newest head and enrols this device.
+    pub async fn recover(&self) -> Result<Events<api::RecoverEvent>, Error> {
+        self.stream(path::RECOVER, &api::Empty {}).await
+    }
+
+    /// Asks the agent to stop. It is still stopping when this returns.
+    pub async fn down(&self) -> Result<(), Error> {
+        self.post(path::DOWN, &api::Empty {}, SHORT).await.map(|_: api::Empty| ())
+    }
+
+    async fn post<T: DeserializeOwned>(
+        &self,
+        path: &'static str,
+        body: &impl Serialize,
+        within: Duration,
+    ) -> Result<T, Error> {
+        self.call(Method::POST, path, Some(body), within).await
+    }
+
+    async fn call<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &'static str,
+        body: Option<&impl Serialize>,
+        within: Duration,
+    ) -> Result<T, Error> {
+        let answer = async {
+            let response = self.send(method, path, body).await?;
+            let bytes = self.read_body(path, response).await?;
+            serde_json::from_slice(&bytes).map_err(|error| Error::Protocol { request: path, why: error.to_string() })
+        };
+        tokio::time::timeout(within, answer).await.map_err(|_| Error::Timeout { request: path, after: within })?
+    }
+
+    async fn stream<T: DeserializeOwned>(&self, path: &'static str, body: &impl Serialize) -> Result<Events<T>, Error> {
+        let response = tokio::time::timeout(LONG, self.send(Method::POST, path, Some(body)))
+            .await
+            .map_err(|_| Error::Timeout { request: path, after: LONG })??;
+        Ok(Events {
+            client: self.clone(),
+            request: path,
+            response,
+            lines: Lines::default(),
+            ended: false,
+            events: PhantomData,
+        })
+    }
+
+    /// Sends a request and turns an answer that says no into an error.
+    async fn send(&self, method: Method, path: &'static str, body: Option<&impl Serialize>) -> Result<Response, Error> {
+        // The host is never resolved: the client speaks to its socket only.
+        let mut request = self.http.request(method, format!("http://hnd{path}"));
+        if let Some(body) = body {
+            request = request.json(body);
+        }
+        let response = request.send().await.map_err(|error| self.transport(path, &error))?;
+        let status = response.status();
+        if status.is_success() {
+            return Ok(response);
+        }
+        let bytes = self.read_body(path, response).await?;
+        Err(match serde_json::from_slice::<ApiError>(&bytes) {
+            Ok(error) => Error::Api(error),
+            Err(_) if status == StatusCode::NOT_FOUND => Error::Protocol {
+                request: path,
+                why: "it does not know this call; hn and hnd differ in version".into(),
+            },
+            Err(_) => Error::Protocol { request: path, why: format!("HTTP status {status}") },
+        })
+    }
+
+    async fn read_body(&self, request: &'static str, mut response: Response) -> Result<Vec<u8>, Error> {
+        let mut body = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(|error| self.transport(request, &error))? {
+            if body.len() + chunk.len() > BODY_MAX {
+                return Err(Error::Protocol { request, why: "it is too long".into() });
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok(body)
+    }
+
+    fn transport(&self, request: &'static str, error: &reqwest::Error) -> Error {
+        let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+        let mut kind = None;
+        while let Some(error) = cause {
+            kind = error.downcast_ref::<std::io::Error>().map(std::io::Error::kind).or(kind);
+            cause = error.source();
+        }
+        match kind {
+            Some(std::io::ErrorKind::PermissionDenied) => Error::NotAllowed { socket: self.home.socket() },
+            _ if error.is_connect() => {
+                Error::NotRunning { home: self.home.path().to_path_buf(), set_up: self.home.is_set_up() }
+            }
+            _ => Error::Interrupted { request },
+        }
+    }
+}
+
+/// Lines of NDJSON out of chunks, with bounded memory.
+#[derive(Debug, Default)]
+struct Lines {
+    partial: Vec<u8>,
+    ready: VecDeque<Vec<u8>>,
+}
+
+impl Lines {
+    /// Takes a chunk in; false when a line is longer than any event.
+    fn push(&mut self, mut chunk: &[u8]) -> bool {
+        while let Some(at) = chunk.iter().position(|byte| *byte == b'\n') {
+            self.partial.extend_from_slice(&chunk[..at]);
+            chunk = &chunk[at + 1..];
+            let line = std::mem::take(&mut self.partial);
+            if !line.iter().all(u8::is_ascii_whitespace) {
+                self.ready.push_back(line);
+            }
+        }
+        self.partial.extend_from_slice(chunk);
+        self.partial.len() <= LINE_MAX
+    }
+}
+
+/// Events of a long operation, in order.
+#[derive(Debug)]
+pub struct Events<T> {
+    client: Client,
+    request: &'static str,
+    response: Response,
+    lines: Lines,
+    ended: bool,
+    events: PhantomData<fn() -> T>,
+}
+
+impl<T: DeserializeOwned> Events<T> {
+    /// The next event; none after the last one.
+    pub async fn next(&mut self) -> Result<Option<T>, Error> {
+        loop {
+            if let Some(line) = self.lines.ready.pop_front() {
+                let event = serde_json::from_slice(&line);
+                return event
+                    .map(Some)
+                    .map_err(|error| Error::Protocol { request: self.request, why: error.to_string() });
+            }
+            if self.ended {
+                return Ok(None);
+            }
+            match tokio::time::timeout(SILENCE, self.response.chunk()).await {
+                Ok(Ok(Some(chunk))) => {
+                    if !self.lines.push(&chunk) {
+                        return Err(Error::Protocol { request: self.request, why: "an event is too long".into() });
+                    }
+                }
+                Ok(Ok(None)) => {
+                    self.ended = true;
+                    self.lines.push(b"\n");
+                }
+                Ok(Err(_)) => return Err(Error::Interrupted { request: self.request }),
+                Err(_) => {
+                    self.client.status().await?;
+                }
+            }
+        }
+    }
+
+    /// What to say when the stream ended without its last event.
+    pub fn interrupted(&self) -> Error {
+        Error::Interrupted { request: self.request }
+    }
+}
+
+#[cfg(test)]
+mod tests;

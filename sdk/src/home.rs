@@ -1,0 +1,99 @@
+//! Where an agent keeps its files: HN_HOME, else `hypernet` under the XDG data directory.
+//!
+//! Many agents run on one machine, each with its own directory; nothing of an agent lies outside of it but its mount.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+/// Environment variable that names the agent's directory.
+pub const ENV: &str = "HN_HOME";
+
+/// Longest path of a Unix socket that Linux accepts, without its final zero.
+pub const SOCKET_PATH_MAX: usize = 107;
+
+/// The agent's directory from the environment.
+pub fn resolve() -> PathBuf {
+    from_env(std::env::var_os(ENV), || data_dir().join("hypernet"))
+}
+
+/// The XDG data directory.
+pub fn data_dir() -> PathBuf {
+    // The specification says to ignore a relative path.
+    match std::env::var_os("XDG_DATA_HOME").map(PathBuf::from).filter(|dir| dir.is_absolute()) {
+        Some(dir) => dir,
+        None => std::env::home_dir().unwrap_or_else(|| PathBuf::from("/")).join(".local/share"),
+    }
+}
+
+fn from_env(value: Option<OsString>, default: impl FnOnce() -> PathBuf) -> PathBuf {
+    match value.filter(|value| !value.is_empty()).map(PathBuf::from) {
+        // An agent in the background has another working directory.
+        Some(path) => std::path::absolute(&path).unwrap_or(path),
+        None => default(),
+    }
+}
+
+/// An agent's directory and the paths in it that others than the agent need.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Home(PathBuf);
+
+impl Home {
+    /// Of this directory.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self(path.into())
+    }
+
+    /// Of the environment.
+    pub fn from_env() -> Self {
+        Self(resolve())
+    }
+
+    /// The directory.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// The agent's socket.
+    pub fn socket(&self) -> PathBuf {
+        self.0.join("hnd.sock")
+    }
+
+    /// The agent's log.
+    pub fn log(&self) -> PathBuf {
+        self.0.join("hnd.log")
+    }
+
+    /// The keystore.
+    pub fn keystore(&self) -> PathBuf {
+        self.0.join("keystore.age")
+    }
+
+    /// What opens a keystore that has no passphrase.
+    pub fn keystore_key(&self) -> PathBuf {
+        self.0.join("keystore.key")
+    }
+
+    /// The agent's settings; exists once the agent is set up.
+    pub fn config(&self) -> PathBuf {
+        self.0.join("config.json")
+    }
+
+    /// Whether `hn init` or `hn recover` ran here.
+    pub fn is_set_up(&self) -> bool {
+        self.config().exists()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_environment_wins_and_is_made_absolute() {
+        let default = || PathBuf::from("/default");
+        assert_eq!(from_env(None, default), PathBuf::from("/default"));
+        assert_eq!(from_env(Some("".into()), default), PathBuf::from("/default"));
+        assert_eq!(from_env(Some("/a/b".into()), default), PathBuf::from("/a/b"));
+        assert!(from_env(Some("b".into()), default).is_absolute());
+    }
+}
