@@ -284,7 +284,8 @@ impl Mesh {
         peers.await.unwrap_or_default()
     }
 
-    /// Stops the mesh: open sends end with [`SendError::Closed`], peers are told goodbye, sockets are closed.
+    /// Stops the mesh: open sends end with [`SendError::Closed`], and peers are told goodbye. A QUIC port is free
+    /// again when its connections have drained, a fraction of a second later, or with the end of the process.
     pub async fn shutdown(self) {
         let (done, stopped) = oneshot::channel();
         self.give(Command::Shutdown { done }).await;

@@ -92,7 +92,8 @@ async fn without_budget_no_body_is_read() {
     let bytes = written(&mut codec, put(MIB)).await;
     let all = Arc::clone(&codec.budget).acquire_many_owned((MESH_INBOUND_BODIES / KIB) as u32).await.unwrap();
     let mut io = Stingy { given: 0, offered: 0, bytes };
-    let mut reading = Box::pin(codec.read_request(&PROTOCOL, &mut io));
+    let protocol = PROTOCOL;
+    let mut reading = Box::pin(codec.read_request(&protocol, &mut io));
     assert!(futures::poll!(&mut reading).is_pending());
     drop(all);
     assert!(matches!(reading.await.unwrap(), Asked::Theirs(Ok(request)) if request == put(MIB)));
