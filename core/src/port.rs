@@ -112,6 +112,9 @@ pub enum StoreFault {
     /// The disk or database failed.
     #[error("the disk failed: {0}")]
     Disk(String),
+    /// More is waiting to be written or read than may wait; ask again later.
+    #[error("the store is busy")]
+    Busy,
 }
 
 // ---- the working tree of a volume ----

@@ -136,6 +136,7 @@ impl Donor {
                 StoreFault::Damaged => Refusal::Damaged,
                 StoreFault::NotYours => Refusal::NotYours,
                 StoreFault::Disk(_) => Refusal::Disk,
+                StoreFault::Busy => Refusal::Busy,
             }),
         };
         context.effects.push(Effect::Reply { inbound, response });

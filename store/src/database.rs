@@ -1,0 +1,336 @@
+//! Opening a SQLite database as this crate wants it, and two ways to use it: one writer, any number of readers.
+//!
+//! Invariants: one process per file (a lock file, because SQLite itself would let two processes in); a format row
+//! that refuses newer data; 0600 files in 0700 directories; write-ahead log, so that readers never wait for a writer.
+
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use hypernet_core::limits::DB_READERS_IDLE_MAX;
+use parking_lot::Mutex;
+use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction, TransactionBehavior};
+use rustix::fs::{FlockOperation, flock};
+
+use crate::error::StoreError;
+
+/// What is special about one kind of database.
+pub(crate) struct Schema {
+    /// Stem of the file names.
+    pub(crate) name: &'static str,
+    /// The format this program writes.
+    pub(crate) version: u32,
+    /// Creates the tables.
+    pub(crate) tables: &'static str,
+    /// What to do about a corrupted file.
+    pub(crate) remedy: &'static str,
+}
+
+impl Schema {
+    /// Where the database lies in `dir`.
+    pub(crate) fn path(&self, dir: &Path) -> PathBuf {
+        dir.join(self.name).with_extension("db")
+    }
+}
+
+/// Statements kept compiled per connection: more than any of our databases has.
+const STATEMENTS: usize = 64;
+/// Pages of write-ahead log after which a commit copies them into the database: 16 MiB, because in a smaller log a
+/// page that is changed often would be copied (and flushed) again and again.
+const CHECKPOINT_PAGES: u32 = 4_096;
+/// Size to which the log file is cut back when it starts over.
+const LOG_KEPT: u32 = 64 << 20;
+/// Connections of one process wait for one another only around checkpoints, and never this long.
+const BUSY: Duration = Duration::from_secs(10);
+
+/// What a commit must survive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sync {
+    /// The end of the process: the log is written, not flushed.
+    Process,
+    /// The loss of power: the log is flushed, and with it all earlier commits.
+    Power,
+}
+
+/// A file that this process alone has locked; the lock ends with the last owner of this.
+pub(crate) struct Lock {
+    _file: File,
+}
+
+impl Lock {
+    fn take(dir: &Path, name: &str) -> Result<Self, StoreError> {
+        let path = dir.join(name).with_extension("lock");
+        let file = private_file().open(&path).map_err(|e| StoreError::io(&path, e))?;
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Self { _file: file }),
+            Err(rustix::io::Errno::WOULDBLOCK) => Err(StoreError::Locked { dir: dir.into() }),
+            Err(e) => Err(StoreError::io(&path, e.into())),
+        }
+    }
+}
+
+/// Options for a file that only its owner may read.
+pub(crate) fn private_file() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false).mode(0o600);
+    options
+}
+
+/// Makes `dir` with all that is above it, for its owner alone.
+pub(crate) fn private_dir(dir: &Path) -> Result<(), StoreError> {
+    if !dir.is_dir() {
+        DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|e| StoreError::io(dir, e))?;
+        if let Some(parent) = dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+            sync_dir(parent)?;
+        }
+    }
+    Ok(())
+}
+
+/// Makes the names in `dir` durable.
+pub(crate) fn sync_dir(dir: &Path) -> Result<(), StoreError> {
+    File::open(dir).and_then(|file| file.sync_all()).map_err(|e| StoreError::io(dir, e))
+}
+
+/// Where a database is and how its errors are told.
+#[derive(Clone)]
+pub(crate) struct Place {
+    path: PathBuf,
+    remedy: &'static str,
+    /// Held as long as anybody may use the database.
+    _lock: Arc<Lock>,
+}
+
+impl Place {
+    pub(crate) fn error(&self, error: &rusqlite::Error) -> StoreError {
+        StoreError::sqlite(&self.path, self.remedy, error)
+    }
+
+    /// Something in the database cannot be.
+    pub(crate) fn corrupt(&self, detail: String) -> StoreError {
+        StoreError::Corrupt { path: self.path.clone(), detail, remedy: self.remedy }
+    }
+
+    fn connect(&self) -> Result<Connection, StoreError> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(&self.path, flags).map_err(|e| self.error(&e))?;
+        connection.set_prepared_statement_cache_capacity(STATEMENTS);
+        connection.busy_timeout(BUSY).map_err(|e| self.error(&e))?;
+        Ok(connection)
+    }
+}
+
+/// An open database.
+pub(crate) struct Database {
+    pub(crate) writer: Writer,
+    pub(crate) readers: Readers,
+}
+
+/// Opens the database in `dir`, making directory and file when they are missing.
+///
+/// `packs` is a directory of files that mean nothing without the database: where it is given, a missing database is
+/// an error, because an empty one in its place would have all of them removed.
+pub(crate) fn open(dir: &Path, schema: &Schema, packs: Option<&Path>) -> Result<Database, StoreError> {
+    private_dir(dir)?;
+    let lock = Lock::take(dir, schema.name)?;
+    let path = schema.path(dir);
+    // Made here and not by SQLite, so that it (and the log, which takes over its mode) is private from the start.
+    drop(private_file().open(&path).map_err(|e| StoreError::io(&path, e))?);
+    let place = Place { path, remedy: schema.remedy, _lock: Arc::new(lock) };
+    let mut connection = place.connect()?;
+    prepare(&mut connection, schema, &place, packs)?;
+    sync_dir(dir)?;
+    let writer = Writer { connection, level: Sync::Power, place: place.clone() };
+    let readers = Readers { idle: Mutex::new(Vec::new()), place };
+    Ok(Database { writer, readers })
+}
+
+/// Sets the connection up, makes the tables when there are none, and checks the format.
+fn prepare(
+    connection: &mut Connection,
+    schema: &Schema,
+    place: &Place,
+    packs: Option<&Path>,
+) -> Result<(), StoreError> {
+    let sql = |e: rusqlite::Error| place.error(&e);
+    connection.pragma_update(None, "journal_mode", "wal").map_err(sql)?;
+    connection.pragma_update(None, "synchronous", "full").map_err(sql)?;
+    connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES).map_err(sql)?;
+    connection.pragma_update(None, "journal_size_limit", LOG_KEPT).map_err(sql)?;
+    connection.pragma_update(None, "cache_size", -8_192).map_err(sql)?;
+    let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(sql)?;
+    let tables: i64 = tx.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0)).map_err(sql)?;
+    if tables == 0 {
+        if let Some(packs) = packs {
+            return Err(StoreError::Orphaned { packs: packs.into(), database: place.path.clone() });
+        }
+        tx.execute_batch("CREATE TABLE format (version INTEGER NOT NULL)").map_err(sql)?;
+        tx.execute("INSERT INTO format VALUES (?1)", [schema.version]).map_err(sql)?;
+        tx.execute_batch(schema.tables).map_err(sql)?;
+    } else {
+        let found: Option<u32> =
+            tx.query_row("SELECT version FROM format", [], |row| row.get(0)).optional().map_err(sql)?;
+        match found {
+            Some(found) if found == schema.version => {}
+            Some(found) if found > schema.version => {
+                return Err(StoreError::Newer { path: place.path.clone(), found, known: schema.version });
+            }
+            found => return Err(place.corrupt(format!("format {found:?} was never written by any program"))),
+        }
+    }
+    tx.commit().map_err(sql)
+}
+
+/// The one connection that writes.
+pub(crate) struct Writer {
+    connection: Connection,
+    level: Sync,
+    place: Place,
+}
+
+impl Writer {
+    pub(crate) fn place(&self) -> &Place {
+        &self.place
+    }
+
+    /// Runs `f` in a transaction and commits it; an error of `f` or of the commit leaves everything as it was.
+    pub(crate) fn commit<T>(
+        &mut self,
+        sync: Sync,
+        f: impl FnOnce(&Transaction<'_>) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let place = &self.place;
+        if self.level != sync {
+            let level = match sync {
+                Sync::Process => "normal",
+                Sync::Power => "full",
+            };
+            self.connection.pragma_update(None, "synchronous", level).map_err(|e| place.error(&e))?;
+            self.level = sync;
+        }
+        let tx =
+            self.connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(|e| place.error(&e))?;
+        let value = f(&tx)?;
+        tx.commit().map_err(|e| place.error(&e))?;
+        Ok(value)
+    }
+}
+
+/// Connections for reading. None of them ever waits for the writer.
+pub(crate) struct Readers {
+    idle: Mutex<Vec<Connection>>,
+    place: Place,
+}
+
+impl Readers {
+    pub(crate) fn place(&self) -> &Place {
+        &self.place
+    }
+
+    /// A connection for one thread's own use.
+    pub(crate) fn connect(&self) -> Result<Connection, StoreError> {
+        let connection = self.place.connect()?;
+        connection.pragma_update(None, "query_only", true).map_err(|e| self.place.error(&e))?;
+        Ok(connection)
+    }
+
+    /// Lends a connection to `f`.
+    pub(crate) fn read<T>(&self, f: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, StoreError> {
+        let idle = self.idle.lock().pop();
+        let connection = match idle {
+            Some(connection) => connection,
+            None => self.connect()?,
+        };
+        let result = f(&connection).map_err(|e| self.place.error(&e));
+        let mut idle = self.idle.lock();
+        if idle.len() < DB_READERS_IDLE_MAX {
+            idle.push(connection);
+        }
+        result
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    const SCHEMA: Schema =
+        Schema { name: "sample", version: 2, tables: "CREATE TABLE t (x INTEGER)", remedy: "restore it" };
+
+    #[test]
+    fn one_process_at_a_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = open(dir.path(), &SCHEMA, None).unwrap();
+        let second = open(dir.path(), &SCHEMA, None).map(|_| ()).unwrap_err();
+        assert!(matches!(second, StoreError::Locked { .. }), "{second}");
+        assert!(second.to_string().starts_with("another hnd uses "));
+        // Readers alone hold the lock too.
+        let Database { writer, readers } = first;
+        drop(writer);
+        assert!(matches!(open(dir.path(), &SCHEMA, None).map(|_| ()), Err(StoreError::Locked { .. })));
+        drop(readers);
+        assert!(open(dir.path(), &SCHEMA, None).is_ok());
+    }
+
+    #[test]
+    fn newer_formats_and_garbage_are_refused_and_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let newer = Schema { version: 3, ..SCHEMA };
+        let mut database = open(dir.path(), &SCHEMA, None).unwrap();
+        let place = database.writer.place().clone();
+        let bump = |tx: &Transaction<'_>| tx.execute("UPDATE format SET version = 3", []).map_err(|e| place.error(&e));
+        database.writer.commit(Sync::Power, bump).unwrap();
+        drop((database, place));
+        let error = open(dir.path(), &SCHEMA, None).map(|_| ()).unwrap_err();
+        assert!(matches!(error, StoreError::Newer { found: 3, known: 2, .. }), "{error}");
+        assert!(open(dir.path(), &newer, None).is_ok());
+
+        let path = SCHEMA.path(dir.path());
+        std::fs::write(&path, [0x5a; 8192]).unwrap();
+        let error = open(dir.path(), &SCHEMA, None).map(|_| ()).unwrap_err();
+        assert!(matches!(error, StoreError::Corrupt { .. }), "{error}");
+        assert!(error.to_string().contains("sample.db") && error.hint() == "restore it");
+        assert_eq!(std::fs::read(&path).unwrap(), [0x5a; 8192]);
+    }
+
+    #[test]
+    fn a_failed_transaction_changes_nothing_and_readers_see_only_commits() {
+        let dir = tempfile::tempdir().unwrap();
+        let Database { mut writer, readers } = open(dir.path(), &SCHEMA, None).unwrap();
+        let count = || readers.read(|c| c.query_row("SELECT count(*) FROM t", [], |row| row.get::<_, i64>(0))).unwrap();
+        let place = writer.place().clone();
+        let insert = |tx: &Transaction<'_>| tx.execute("INSERT INTO t VALUES (1)", []).map_err(|e| place.error(&e));
+        let failed: Result<(), _> = writer.commit(Sync::Process, |tx| {
+            insert(tx)?;
+            assert_eq!(count(), 0);
+            Err(place.corrupt("on purpose".into()))
+        });
+        assert!(failed.is_err());
+        assert_eq!(count(), 0);
+        writer.commit(Sync::Process, insert).unwrap();
+        assert_eq!(count(), 1);
+        // Readers cannot write, whatever they are asked.
+        assert!(readers.read(|c| c.execute("DELETE FROM t", [])).is_err());
+    }
+
+    #[test]
+    fn everything_is_private() {
+        let outer = tempfile::tempdir().unwrap();
+        let dir = outer.path().join("a/b");
+        let mut database = open(&dir, &SCHEMA, None).unwrap();
+        let place = database.writer.place().clone();
+        let insert = |tx: &Transaction<'_>| tx.execute("INSERT INTO t VALUES (1)", []).map_err(|e| place.error(&e));
+        database.writer.commit(Sync::Power, insert).unwrap();
+        assert_eq!(std::fs::metadata(&dir).unwrap().permissions().mode() & 0o777, 0o700);
+        let mut seen = 0;
+        for entry in std::fs::read_dir(&dir).unwrap() {
+            let entry = entry.unwrap();
+            assert_eq!(entry.metadata().unwrap().permissions().mode() & 0o777, 0o600, "{:?}", entry.path());
+            seen += 1;
+        }
+        assert!(seen >= 3, "database, log and lock");
+    }
+}

@@ -1,0 +1,150 @@
+//! Why local storage failed, by what the person at the keyboard can do about it.
+//!
+//! Every message names the file, and every hint says what to do next; none of them loses anything by being shown.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use hypernet_core::port::{PortError, StoreFault};
+use rusqlite::ErrorCode;
+use thiserror::Error;
+
+/// Local storage failed.
+#[derive(Debug, Error)]
+pub enum StoreError {
+    /// Another process has the directory.
+    #[error("another hnd uses {}", .dir.display())]
+    Locked {
+        /// The directory.
+        dir: PathBuf,
+    },
+    /// The directory or file cannot be written to.
+    #[error("{} cannot be written to: {source}", .path.display())]
+    ReadOnly {
+        /// The directory or file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// No space is left.
+    #[error("the disk is full: {}", .path.display())]
+    DiskFull {
+        /// The file that could not grow.
+        path: PathBuf,
+    },
+    /// The database file is damaged.
+    #[error("the database {} is corrupted: {detail}", .path.display())]
+    Corrupt {
+        /// The file.
+        path: PathBuf,
+        /// What was found.
+        detail: String,
+        /// What to do about this file.
+        remedy: &'static str,
+    },
+    /// The database was written by a newer program.
+    #[error("the database {} has format {found}, this program knows up to {known}", .path.display())]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// Its format.
+        found: u32,
+        /// The newest format known here.
+        known: u32,
+    },
+    /// There are pack files, and no database that says what is in them.
+    #[error("{} holds packs, but the database {} is missing", .packs.display(), .database.display())]
+    Orphaned {
+        /// Directory of the packs.
+        packs: PathBuf,
+        /// The missing file.
+        database: PathBuf,
+    },
+    /// A system call failed.
+    #[error("{}: {source}", .path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The database failed in another way.
+    #[error("the database {} failed: {detail}", .path.display())]
+    Database {
+        /// The file.
+        path: PathBuf,
+        /// What SQLite said.
+        detail: String,
+    },
+}
+
+impl StoreError {
+    /// What to do next, in one line.
+    pub fn hint(&self) -> &'static str {
+        match self {
+            Self::Locked { .. } => "stop the other one (`hn down`) or use another HN_HOME",
+            Self::ReadOnly { .. } => "make it writable for this user, or use another HN_HOME",
+            Self::DiskFull { .. } => "free some space on this disk; nothing that was acknowledged is lost",
+            Self::Corrupt { remedy, .. } => remedy,
+            Self::Newer { .. } => "update this program; an older one must not touch newer data",
+            Self::Orphaned { .. } => "put the database back, or move the packs away if their shards may be given up",
+            Self::Io { .. } | Self::Database { .. } => "check the disk and the system log (`dmesg`)",
+        }
+    }
+
+    /// A system call on `path` failed.
+    pub(crate) fn io(path: &Path, source: io::Error) -> Self {
+        match source.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::DiskFull { path: path.into() },
+            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+                Self::ReadOnly { path: path.into(), source }
+            }
+            _ => Self::Io { path: path.into(), source },
+        }
+    }
+
+    /// SQLite failed on `path`.
+    pub(crate) fn sqlite(path: &Path, remedy: &'static str, error: &rusqlite::Error) -> Self {
+        let path = path.to_path_buf();
+        let detail = error.to_string();
+        match error.sqlite_error_code() {
+            Some(ErrorCode::DiskFull) => Self::DiskFull { path },
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Self::Corrupt { path, detail, remedy },
+            Some(ErrorCode::ReadOnly) => Self::ReadOnly { path, source: io::Error::other(detail) },
+            // A value that does not convert is one that this program did not write.
+            None if !matches!(error, rusqlite::Error::InvalidQuery | rusqlite::Error::InvalidParameterName(_)) => {
+                Self::Corrupt { path, detail, remedy }
+            }
+            _ => Self::Database { path, detail },
+        }
+    }
+
+    /// The error with its hint, in one line.
+    fn with_hint(&self) -> String {
+        format!("{self}; {}", self.hint())
+    }
+}
+
+impl From<StoreError> for PortError {
+    fn from(error: StoreError) -> Self {
+        match &error {
+            StoreError::DiskFull { path } => Self::DiskFull(path.display().to_string()),
+            StoreError::Corrupt { .. } => Self::Damaged(error.with_hint()),
+            StoreError::Locked { .. }
+            | StoreError::ReadOnly { .. }
+            | StoreError::Newer { .. }
+            | StoreError::Orphaned { .. }
+            | StoreError::Io { .. }
+            | StoreError::Database { .. } => Self::Disk(error.with_hint()),
+        }
+    }
+}
+
+impl From<StoreError> for StoreFault {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::DiskFull { .. } => Self::Full,
+            other => Self::Disk(other.to_string()),
+        }
+    }
+}

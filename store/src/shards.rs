@@ -1,0 +1,278 @@
+//! What a storage peer keeps for others: shards in pack files, and rows in SQLite that say what lies where.
+//!
+//! Invariants:
+//! - An operation is acknowledged only when a power failure cannot undo it: bodies are flushed first, then the rows
+//!   that make them shards are committed and flushed, many operations at a time.
+//! - Bytes are served only when they are those that were put: each read is checked against the shard's address or
+//!   the hashes of its blocks.
+//! - Bytes in a pack that no row speaks of are dead space and never served; opening reclaims them.
+//! - [`ShardStore::submit`] never blocks: what may not wait is turned away with [`StoreFault::Busy`].
+
+mod packs;
+mod reader;
+mod recovery;
+#[cfg(test)]
+mod tests;
+mod writer;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+use hypernet_core::id::{RecordKey, ShardId};
+use hypernet_core::limits::{
+    STORE_READERS, STORE_READS_MAX, STORE_REFUSALS_MAX, STORE_WRITE_BYTES_MAX, STORE_WRITES_MAX,
+};
+use hypernet_core::port::{StoreFault, StoreOp, StoreReply};
+use hypernet_core::time::UnixSeconds;
+use parking_lot::RwLock;
+
+use self::packs::{Packs, Span};
+use self::reader::{Read, Reader};
+use self::writer::Writer;
+use crate::database::{self, Readers, Schema};
+use crate::error::StoreError;
+
+/// Told the outcome of an operation, on a thread of the store: it may block, and holds up the store while it does.
+pub type Done = Box<dyn FnOnce(StoreReply) + Send>;
+
+const SCHEMA: Schema = Schema {
+    name: "shards",
+    version: 1,
+    tables: "
+        CREATE TABLE shards (
+            id BLOB PRIMARY KEY,
+            pack INTEGER NOT NULL,
+            offset INTEGER NOT NULL,
+            len INTEGER NOT NULL,
+            damaged INTEGER NOT NULL,
+            sums BLOB NOT NULL
+        ) WITHOUT ROWID;
+        CREATE INDEX shards_by_pack ON shards (pack, offset, len);
+        CREATE TABLE leases (
+            shard BLOB NOT NULL,
+            key BLOB NOT NULL,
+            expires INTEGER NOT NULL,
+            PRIMARY KEY (shard, key)
+        ) WITHOUT ROWID;
+        CREATE INDEX leases_by_expiry ON leases (expires);
+        CREATE TABLE holes (pack INTEGER NOT NULL, offset INTEGER NOT NULL, len INTEGER NOT NULL);
+        CREATE TABLE records (seq INTEGER PRIMARY KEY, key BLOB NOT NULL UNIQUE, bytes BLOB NOT NULL);
+    ",
+    remedy: "move its directory away and start again: the owners' devices place the lost shards elsewhere",
+};
+
+/// Figures that every thread may look at.
+struct Shared {
+    used: AtomicU64,
+    count: AtomicU64,
+    quota: AtomicU64,
+    /// Bytes of shards that wait to be written.
+    waiting: AtomicUsize,
+}
+
+/// A change, and whom to tell.
+struct Job {
+    write: Write,
+    done: Done,
+}
+
+enum Write {
+    Put {
+        shard: ShardId,
+        key: [u8; 32],
+        expires: UnixSeconds,
+        body: bytes::Bytes,
+    },
+    Release {
+        shard: ShardId,
+        key: [u8; 32],
+    },
+    PutRecord {
+        key: RecordKey,
+        bytes: Vec<u8>,
+    },
+    ForgetRecord {
+        key: RecordKey,
+    },
+    /// A reader found that the bytes at `at` are not the shard's.
+    Damaged {
+        shard: ShardId,
+        at: Span,
+    },
+    /// Leases that ended before this are over.
+    Expire {
+        before: UnixSeconds,
+    },
+}
+
+impl Write {
+    fn weight(&self) -> usize {
+        match self {
+            Self::Put { body, .. } => body.len(),
+            Self::PutRecord { bytes, .. } => bytes.len(),
+            Self::Release { .. } | Self::ForgetRecord { .. } | Self::Damaged { .. } | Self::Expire { .. } => 0,
+        }
+    }
+}
+
+struct Running {
+    writes: Sender<Job>,
+    reads: Sender<Read>,
+    refusals: Sender<Done>,
+    readers: Arc<Readers>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+/// The shards and records that this device keeps for others.
+pub struct ShardStore {
+    shared: Arc<Shared>,
+    running: RwLock<Option<Running>>,
+}
+
+impl ShardStore {
+    /// Opens the store in `dir`, making it when it is not there, and clears up after an unclean stop. Shards beyond
+    /// `quota_bytes` are refused; those that are there stay.
+    pub fn open(dir: &Path, quota_bytes: u64) -> Result<Self, StoreError> {
+        let packs = Packs::open(dir.join("packs"))?;
+        let evidence = (!packs.list()?.is_empty()).then(|| packs.dir().to_path_buf());
+        let database = database::open(dir, &SCHEMA, evidence.as_deref())?;
+        let mut db = database.writer;
+        let found = recovery::recover(&mut db, &packs)?;
+        let shared = Arc::new(Shared {
+            used: AtomicU64::new(found.used),
+            count: AtomicU64::new(found.count),
+            quota: AtomicU64::new(quota_bytes),
+            waiting: AtomicUsize::new(0),
+        });
+        let (packs, readers) = (Arc::new(packs), Arc::new(database.readers));
+        let (writes, write_jobs) = bounded(STORE_WRITES_MAX);
+        let (reads, read_jobs) = bounded(STORE_READS_MAX);
+        let (refusals, refused) = bounded::<Done>(STORE_REFUSALS_MAX);
+        let mut threads = Vec::new();
+        for i in 0..STORE_READERS {
+            let reader = Reader::new(Arc::clone(&readers), Arc::clone(&packs), writes.clone())?;
+            let jobs: Receiver<Read> = read_jobs.clone();
+            threads.push(spawn(dir, format!("store-read-{i}"), move || reader.run(&jobs))?);
+        }
+        let writer = Writer::new(db, packs, Arc::clone(&shared), found);
+        threads.push(spawn(dir, "store-write".into(), move || writer.run(&write_jobs))?);
+        let refuse = move || refused.iter().for_each(|done| done(StoreReply::Failed(StoreFault::Busy)));
+        threads.push(spawn(dir, "store-refuse".into(), refuse)?);
+        Ok(Self { shared, running: RwLock::new(Some(Running { writes, reads, refusals, readers, threads })) })
+    }
+
+    /// Starts an operation; `done` is called once, on a thread of the store. After [`Self::close`] nothing starts
+    /// and nobody is told.
+    pub fn submit(&self, op: StoreOp, done: Done) {
+        match op {
+            StoreOp::Put { shard, lease, body } => {
+                self.write(Write::Put { shard, key: lease.key, expires: lease.expires, body }, done);
+            }
+            StoreOp::Release { shard, key } => self.write(Write::Release { shard, key }, done),
+            StoreOp::PutRecord { key, bytes } => self.write(Write::PutRecord { key, bytes }, done),
+            StoreOp::Read { shard, offset, len } => self.read(Read::Range { shard, offset, len, done }),
+            StoreOp::Have { shards } => self.read(Read::Have { shards, done }),
+        }
+    }
+
+    /// Forgets a record that nobody hands on any more.
+    pub fn forget_record(&self, key: RecordKey, done: Done) {
+        self.write(Write::ForgetRecord { key }, done);
+    }
+
+    /// Ends all leases that expired before `before`, and gives up shards without any. The rest of a long list
+    /// follows after `done`, between other operations.
+    pub fn expire(&self, before: UnixSeconds, done: Done) {
+        self.write(Write::Expire { before }, done);
+    }
+
+    /// What all shards take up, in whole disk blocks.
+    pub fn used(&self) -> u64 {
+        self.shared.used.load(Ordering::Acquire)
+    }
+
+    /// How many shards are held.
+    pub fn count(&self) -> u64 {
+        self.shared.count.load(Ordering::Acquire)
+    }
+
+    /// What shards may take up.
+    pub fn quota(&self) -> u64 {
+        self.shared.quota.load(Ordering::Acquire)
+    }
+
+    /// Changes what shards may take up; what is there already stays.
+    pub fn set_quota(&self, bytes: u64) {
+        self.shared.quota.store(bytes, Ordering::Release);
+    }
+
+    /// All records, oldest first. Blocks on the local disk.
+    pub fn records(&self) -> Result<Vec<(RecordKey, Vec<u8>)>, StoreError> {
+        let readers = self.running.read().as_ref().map(|running| Arc::clone(&running.readers));
+        let Some(readers) = readers else { return Ok(Vec::new()) };
+        readers.read(|connection| {
+            let mut statement = connection.prepare_cached("SELECT key, bytes FROM records ORDER BY seq")?;
+            let rows = statement.query_map([], |row| Ok((RecordKey(row.get(0)?), row.get(1)?)))?;
+            rows.collect()
+        })
+    }
+
+    /// Finishes what was submitted and closes the files. Blocks; never call it from a `Done`.
+    pub fn close(&self) {
+        let Some(running) = self.running.write().take() else { return };
+        let Running { writes, reads, refusals, readers, threads } = running;
+        drop((writes, reads, refusals, readers));
+        for thread in threads {
+            if thread.join().is_err() {
+                tracing::error!("a thread of the shard store panicked");
+            }
+        }
+    }
+
+    fn write(&self, write: Write, done: Done) {
+        let running = self.running.read();
+        let Some(running) = &*running else { return };
+        let weight = write.weight();
+        let waiting = self.shared.waiting.fetch_add(weight, Ordering::AcqRel);
+        let done = if waiting + weight > STORE_WRITE_BYTES_MAX {
+            done
+        } else {
+            match running.writes.try_send(Job { write, done }) {
+                Ok(()) => return,
+                Err(error) => error.into_inner().done,
+            }
+        };
+        self.shared.waiting.fetch_sub(weight, Ordering::AcqRel);
+        running.refuse(done);
+    }
+
+    fn read(&self, read: Read) {
+        let running = self.running.read();
+        let Some(running) = &*running else { return };
+        if let Err(error) = running.reads.try_send(read) {
+            running.refuse(error.into_inner().into_done());
+        }
+    }
+}
+
+impl Running {
+    /// The answer must come from a thread of the store: the caller may be one that must not block.
+    fn refuse(&self, done: Done) {
+        if self.refusals.try_send(done).is_err() {
+            tracing::error!("the shard store is flooded: a request is dropped without an answer");
+        }
+    }
+}
+
+impl Drop for ShardStore {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+fn spawn(dir: &Path, name: String, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, StoreError> {
+    std::thread::Builder::new().name(name).spawn(run).map_err(|e| StoreError::io(dir, e))
+}

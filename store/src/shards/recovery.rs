@@ -1,0 +1,90 @@
+//! What opening does: brings packs and rows back together after any kind of stop.
+
+use std::collections::BTreeMap;
+
+use hypernet_core::limits::PACK_MAX;
+
+use super::packs::{Packs, Span, room};
+use crate::database::{Sync, Writer};
+use crate::error::StoreError;
+
+/// Where the next shard goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Tail {
+    pub(super) pack: u32,
+    pub(super) len: u64,
+}
+
+/// What was found.
+pub(super) struct Found {
+    pub(super) used: u64,
+    pub(super) count: u64,
+    pub(super) records: u64,
+    /// `None`: the next shard starts a new pack.
+    pub(super) tail: Option<Tail>,
+    /// The highest pack number in use, or 0.
+    pub(super) newest: u32,
+}
+
+/// Finishes releases that were cut short, removes packs without shards, and cuts off what lies behind the last shard
+/// of each pack. No row is touched: a shard whose bytes are missing is reported when it is read.
+pub(super) fn recover(db: &mut Writer, packs: &Packs) -> Result<Found, StoreError> {
+    let place = db.place().clone();
+    // Before anything is written: a hole could lie where the next shard goes.
+    db.commit(Sync::Power, |tx| {
+        let sql = |e: rusqlite::Error| place.error(&e);
+        let mut statement = tx.prepare("SELECT pack, offset, len FROM holes").map_err(sql)?;
+        let holes = statement
+            .query_map([], |row| {
+                Ok(Span { pack: row.get(0)?, offset: row.get::<_, i64>(1)? as u64, len: row.get::<_, i64>(2)? as u64 })
+            })
+            .map_err(sql)?;
+        for hole in holes {
+            packs.punch(hole.map_err(sql)?);
+        }
+        tx.execute("DELETE FROM holes", []).map_err(sql)
+    })?;
+    let (ends, used, count, records) = db.commit(Sync::Power, |tx| {
+        let sql = |e: rusqlite::Error| place.error(&e);
+        let mut statement = tx
+            .prepare(
+                "SELECT pack, max(offset + len), sum((len + 4095) / 4096 * 4096), count(*) FROM shards GROUP BY pack",
+            )
+            .map_err(sql)?;
+        let rows = statement
+            .query_map([], |row| {
+                let figure = |i| row.get::<_, i64>(i).map(|value| value as u64);
+                Ok((row.get::<_, u32>(0)?, figure(1)?, figure(2)?, figure(3)?))
+            })
+            .map_err(sql)?;
+        let (mut ends, mut used, mut count) = (BTreeMap::new(), 0, 0);
+        for row in rows {
+            let (pack, end, bytes, shards) = row.map_err(sql)?;
+            ends.insert(pack, end);
+            used += bytes;
+            count += shards;
+        }
+        let records: i64 = tx.query_row("SELECT count(*) FROM records", [], |row| row.get(0)).map_err(sql)?;
+        Ok((ends, used, count, records as u64))
+    })?;
+    let files = packs.list()?;
+    let newest = files.keys().chain(ends.keys()).copied().max().unwrap_or(0);
+    for (pack, len) in &files {
+        let io = |e| StoreError::io(&packs.path(*pack), e);
+        match ends.get(pack) {
+            None => packs.remove(*pack).map_err(io)?,
+            Some(end) if len > end => packs.truncate(*pack, *end).map_err(io)?,
+            Some(_) => {}
+        }
+    }
+    for (pack, end) in &ends {
+        if files.get(pack).is_none_or(|len| len < end) {
+            tracing::error!(pack = %packs.path(*pack).display(), "a pack is missing or too short: shards in it are lost");
+        }
+    }
+    let tail = ends
+        .last_key_value()
+        .filter(|(pack, end)| files.get(pack).is_some_and(|len| len >= end) && room(**end) < PACK_MAX)
+        .map(|(pack, end)| Tail { pack: *pack, len: room(*end) });
+    Ok(Found { used, count, records, tail, newest })
+}

@@ -1,0 +1,439 @@
+//! The one thread that changes anything: takes whatever waits, writes the bodies, flushes each pack once, commits
+//! once, and only then tells anybody.
+//!
+//! A batch that fails leaves no trace: its rows are rolled back, its bytes cut off, and its place in the pack is not
+//! used again, because nobody can say what of a failed flush has reached the disk.
+
+use std::collections::BTreeSet;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+use crossbeam_channel::Receiver;
+use hypernet_core::id::{RecordKey, ShardId};
+use hypernet_core::limits::{
+    LEASES_PER_SHARD_MAX, PACK_MAX, RECORDS_STORED_MAX, SHARD_MAX, STORE_BATCH_BYTES, STORE_BATCH_OPS,
+};
+use hypernet_core::port::{StoreFault, StoreReply};
+use hypernet_core::time::UnixSeconds;
+use rusqlite::{OptionalExtension, Transaction, params};
+
+use super::packs::{Packs, Span, room, sums};
+use super::recovery::{Found, Tail};
+use super::{Done, Job, Shared, Write};
+use crate::database::{self, Place, Sync};
+use crate::error::StoreError;
+
+/// Leases that one step of an expiry ends.
+const EXPIRE_STEP: usize = 1_024;
+
+pub(super) struct Writer {
+    db: database::Writer,
+    packs: Arc<Packs>,
+    shared: Arc<Shared>,
+    tail: Option<Tail>,
+    newest: u32,
+    records: u64,
+    /// Holes that are punched but still stand in the database.
+    punched: bool,
+    /// An expiry that has more to do.
+    expiring: Option<UnixSeconds>,
+}
+
+/// What a batch changes, until it is committed.
+struct Batch<'a> {
+    tx: &'a Transaction<'a>,
+    place: &'a Place,
+    packs: &'a Packs,
+    quota: u64,
+    state: State,
+}
+
+/// What of a batch outlives its transaction.
+#[derive(Clone, Default)]
+struct State {
+    used: u64,
+    count: u64,
+    records: u64,
+    tail: Option<Tail>,
+    newest: u32,
+    touched: BTreeSet<u32>,
+    created: Vec<u32>,
+    holes: Vec<Span>,
+    expiring: Option<UnixSeconds>,
+}
+
+impl Writer {
+    pub(super) fn new(db: database::Writer, packs: Arc<Packs>, shared: Arc<Shared>, found: Found) -> Self {
+        let Found { tail, newest, records, .. } = found;
+        Self { db, packs, shared, tail, newest, records, punched: false, expiring: None }
+    }
+
+    pub(super) fn run(mut self, jobs: &Receiver<Job>) {
+        loop {
+            let first = match self.expiring.take() {
+                Some(before) => Job { write: Write::Expire { before }, done: Box::new(|_| ()) },
+                None => match jobs.recv() {
+                    Ok(job) => job,
+                    Err(_) => return,
+                },
+            };
+            let mut bytes = first.write.weight();
+            let mut batch = vec![first];
+            while bytes < STORE_BATCH_BYTES && batch.len() < STORE_BATCH_OPS {
+                let Ok(job) = jobs.try_recv() else { break };
+                bytes += job.write.weight();
+                batch.push(job);
+            }
+            let (writes, dones): (Vec<Write>, Vec<Done>) = batch.into_iter().map(|job| (job.write, job.done)).unzip();
+            let replies = self.answer(&writes);
+            drop(writes);
+            self.shared.waiting.fetch_sub(bytes, Ordering::AcqRel);
+            for (done, reply) in dones.into_iter().zip(replies) {
+                done(reply);
+            }
+        }
+    }
+
+    /// One reply each. On a full disk what needs no space for a body gets a second chance without the puts: giving
+    /// shards up is how space comes back.
+    fn answer(&mut self, writes: &[Write]) -> Vec<StoreReply> {
+        let all: Vec<&Write> = writes.iter().collect();
+        let mut replies = self.commit(&all);
+        let rest: Vec<usize> = (0..all.len()).filter(|i| !matches!(all[*i], Write::Put { .. })).collect();
+        let refused = |i: &usize| replies[*i] == StoreReply::Failed(StoreFault::Full);
+        if rest.len() < all.len() && rest.iter().any(refused) {
+            let again: Vec<&Write> = rest.iter().map(|i| all[*i]).collect();
+            for (i, reply) in rest.into_iter().zip(self.commit(&again)) {
+                replies[i] = reply;
+            }
+        }
+        replies
+    }
+
+    /// Does all of it, or none; one reply each.
+    fn commit(&mut self, writes: &[&Write]) -> Vec<StoreReply> {
+        let before = State {
+            used: self.shared.used.load(Ordering::Acquire),
+            count: self.shared.count.load(Ordering::Acquire),
+            records: self.records,
+            tail: self.tail,
+            newest: self.newest,
+            ..State::default()
+        };
+        let quota = self.shared.quota.load(Ordering::Acquire);
+        let (packs, place, punched) = (Arc::clone(&self.packs), self.db.place().clone(), self.punched);
+        // Outside of the transaction, so that a failed one can be cleared up after.
+        let mut state = before.clone();
+        let committed = self.db.commit(Sync::Power, |tx| {
+            let mut batch = Batch { tx, place: &place, packs: &packs, quota, state: std::mem::take(&mut state) };
+            let outcome = batch.all(writes, punched);
+            state = batch.state;
+            outcome
+        });
+        match committed {
+            Ok(outcomes) => {
+                self.accept(state, &place);
+                let used = self.shared.used.load(Ordering::Acquire);
+                let reply = |outcome| match outcome {
+                    Ok(()) => StoreReply::Done { used },
+                    Err(fault) => StoreReply::Failed(fault),
+                };
+                outcomes.into_iter().map(reply).collect()
+            }
+            Err(error) => {
+                tracing::error!(%error, hint = error.hint(), "the shard store cannot write");
+                self.undo(&before, &state);
+                let fault = StoreFault::from(error);
+                writes.iter().map(|_| StoreReply::Failed(fault.clone())).collect()
+            }
+        }
+    }
+
+    /// The batch is durable: give back what it released.
+    fn accept(&mut self, state: State, place: &Place) {
+        self.shared.used.store(state.used, Ordering::Release);
+        self.shared.count.store(state.count, Ordering::Release);
+        (self.tail, self.newest, self.records) = (state.tail, state.newest, state.records);
+        self.expiring = state.expiring;
+        self.punched = !state.holes.is_empty();
+        let mut packs: BTreeSet<u32> = BTreeSet::new();
+        for hole in &state.holes {
+            packs.insert(hole.pack);
+            self.packs.punch(*hole);
+        }
+        packs.retain(|pack| self.tail.is_none_or(|tail| tail.pack != *pack));
+        for pack in packs {
+            let empty = self.db.commit(Sync::Process, |tx| {
+                let held = tx
+                    .prepare_cached("SELECT 1 FROM shards WHERE pack = ?1 LIMIT 1")
+                    .and_then(|mut statement| statement.exists([pack]));
+                held.map(|held| !held).map_err(|e| place.error(&e))
+            });
+            let removed = empty.and_then(|empty| match empty {
+                true => self.packs.remove(pack).map_err(|e| StoreError::io(&self.packs.path(pack), e)),
+                false => Ok(()),
+            });
+            if let Err(error) = removed {
+                tracing::warn!(%error, "a pack without shards stays until the next start");
+            }
+        }
+    }
+
+    /// The batch has failed: cut its bytes off, and write elsewhere from now on.
+    fn undo(&mut self, before: &State, after: &State) {
+        self.newest = after.newest.max(before.newest);
+        self.tail = None;
+        for pack in &after.created {
+            if let Err(error) = self.packs.remove(*pack) {
+                tracing::warn!(%error, pack, "a pack without shards stays until the next start");
+            }
+        }
+        if let Some(tail) = before.tail
+            && after.touched.contains(&tail.pack)
+            && let Err(error) = self.packs.truncate(tail.pack, tail.len)
+        {
+            tracing::warn!(%error, pack = tail.pack, "dead bytes stay until the next start");
+        }
+    }
+}
+
+type Outcome = Result<(), StoreFault>;
+
+impl Batch<'_> {
+    fn all(&mut self, writes: &[&Write], punched: bool) -> Result<Vec<Outcome>, StoreError> {
+        if punched {
+            self.execute("DELETE FROM holes", [])?;
+        }
+        let mut outcomes = Vec::with_capacity(writes.len());
+        for write in writes {
+            outcomes.push(match write {
+                Write::Put { shard, key, expires, body } => self.put(shard, key, *expires, body)?,
+                Write::Release { shard, key } => self.release(shard, key)?,
+                Write::PutRecord { key, bytes } => self.put_record(key, bytes)?,
+                Write::ForgetRecord { key } => self.forget_record(key)?,
+                Write::Damaged { shard, at } => self.damaged(shard, *at)?,
+                Write::Expire { before } => self.expire(*before)?,
+            });
+        }
+        for pack in &self.state.touched {
+            let io = |e| StoreError::io(&self.packs.path(*pack), e);
+            self.packs.file(*pack).map_err(io)?.sync_data().map_err(io)?;
+        }
+        if !self.state.created.is_empty() {
+            self.packs.sync_names()?;
+        }
+        Ok(outcomes)
+    }
+
+    fn put(
+        &mut self,
+        shard: &ShardId,
+        key: &[u8; 32],
+        expires: UnixSeconds,
+        body: &Bytes,
+    ) -> Result<Outcome, StoreError> {
+        if body.len() > SHARD_MAX {
+            return Ok(Err(StoreFault::Disk(format!("a shard of {} bytes is over the limit", body.len()))));
+        }
+        let held = self.find(shard)?;
+        if held.is_some() && !self.may_lease(shard, key)? {
+            return Ok(Err(StoreFault::Full));
+        }
+        match held {
+            Some((_, false)) => {}
+            Some((old, true)) => {
+                let Some(at) = self.append(body)? else { return Ok(Err(StoreFault::Full)) };
+                self.execute(
+                    "UPDATE shards SET pack = ?2, offset = ?3, len = ?4, damaged = 0, sums = ?5 WHERE id = ?1",
+                    params![shard.as_bytes(), at.pack, at.offset as i64, at.len as i64, sums(body)],
+                )?;
+                self.state.used = self.state.used.saturating_sub(room(old.len)) + room(at.len);
+                self.hole(old)?;
+            }
+            None => {
+                if self.state.used + room(body.len() as u64) > self.quota {
+                    return Ok(Err(StoreFault::Full));
+                }
+                let Some(at) = self.append(body)? else { return Ok(Err(StoreFault::Full)) };
+                self.execute(
+                    "INSERT INTO shards (id, pack, offset, len, damaged, sums) VALUES (?1, ?2, ?3, ?4, 0, ?5)",
+                    params![shard.as_bytes(), at.pack, at.offset as i64, at.len as i64, sums(body)],
+                )?;
+                self.state.used += room(at.len);
+                self.state.count += 1;
+            }
+        }
+        self.execute(
+            "INSERT INTO leases (shard, key, expires) VALUES (?1, ?2, ?3)
+             ON CONFLICT (shard, key) DO UPDATE SET expires = max(expires, excluded.expires)",
+            params![shard.as_bytes(), key, seconds(expires)],
+        )?;
+        Ok(Ok(()))
+    }
+
+    /// Whether `key` has a lease of this shard, or may have one more.
+    fn may_lease(&self, shard: &ShardId, key: &[u8; 32]) -> Result<bool, StoreError> {
+        let count = "SELECT count(*) FROM leases WHERE shard = ?1 AND key <> ?2";
+        let others: i64 = self
+            .tx
+            .prepare_cached(count)
+            .and_then(|mut statement| statement.query_row(params![shard.as_bytes(), key], |row| row.get(0)))
+            .map_err(|e| self.place.error(&e))?;
+        Ok((others as usize) < LEASES_PER_SHARD_MAX)
+    }
+
+    /// Writes a body at the end of the newest pack; `None` when the disk is full.
+    fn append(&mut self, body: &[u8]) -> Result<Option<Span>, StoreError> {
+        let len = body.len() as u64;
+        let tail = match self.state.tail {
+            Some(tail) if tail.len + len <= PACK_MAX => tail,
+            _ => {
+                let pack = self.state.newest + 1;
+                match self.packs.create(pack) {
+                    Ok(_) => {}
+                    Err(e) => return full(StoreError::io(&self.packs.path(pack), e)),
+                }
+                self.state.newest = pack;
+                self.state.created.push(pack);
+                Tail { pack, len: 0 }
+            }
+        };
+        self.state.tail = Some(tail);
+        self.state.touched.insert(tail.pack);
+        let written = self.packs.file(tail.pack).and_then(|file| file.write_all_at(body, tail.len));
+        if let Err(e) = written {
+            // What was written of it counts for nothing and must not take up the little that is left.
+            if let Err(error) = self.packs.truncate(tail.pack, tail.len) {
+                tracing::warn!(%error, pack = tail.pack, "dead bytes stay until the next start");
+            }
+            return full(StoreError::io(&self.packs.path(tail.pack), e));
+        }
+        self.state.tail = Some(Tail { pack: tail.pack, len: tail.len + room(len) });
+        Ok(Some(Span { pack: tail.pack, offset: tail.len, len }))
+    }
+
+    fn release(&mut self, shard: &ShardId, key: &[u8; 32]) -> Result<Outcome, StoreError> {
+        let Some((at, _)) = self.find(shard)? else { return Ok(Err(StoreFault::NotFound)) };
+        let removed =
+            self.execute("DELETE FROM leases WHERE shard = ?1 AND key = ?2", params![shard.as_bytes(), key])?;
+        if removed == 0 {
+            return Ok(Err(StoreFault::NotYours));
+        }
+        self.give_up_unleased(shard, at)?;
+        Ok(Ok(()))
+    }
+
+    /// Removes the shard when nobody has a lease of it any more.
+    fn give_up_unleased(&mut self, shard: &ShardId, at: Span) -> Result<(), StoreError> {
+        let removed = self.execute(
+            "DELETE FROM shards WHERE id = ?1 AND NOT EXISTS (SELECT 1 FROM leases WHERE shard = ?1)",
+            [shard.as_bytes()],
+        )?;
+        if removed > 0 {
+            self.state.used = self.state.used.saturating_sub(room(at.len));
+            self.state.count = self.state.count.saturating_sub(1);
+            self.hole(at)?;
+        }
+        Ok(())
+    }
+
+    /// Notes space to give back. It stands in the database until it is done, so that a stop in between loses none.
+    fn hole(&mut self, at: Span) -> Result<(), StoreError> {
+        self.execute(
+            "INSERT INTO holes (pack, offset, len) VALUES (?1, ?2, ?3)",
+            params![at.pack, at.offset as i64, at.len as i64],
+        )?;
+        self.state.holes.push(at);
+        Ok(())
+    }
+
+    fn put_record(&mut self, key: &RecordKey, bytes: &[u8]) -> Result<Outcome, StoreError> {
+        let replaced = self.execute("DELETE FROM records WHERE key = ?1", [key.as_bytes()])?;
+        self.execute("INSERT INTO records (key, bytes) VALUES (?1, ?2)", params![key.as_bytes(), bytes])?;
+        if replaced == 0 {
+            self.state.records += 1;
+        }
+        if self.state.records > RECORDS_STORED_MAX as u64 {
+            self.execute("DELETE FROM records WHERE seq = (SELECT min(seq) FROM records)", [])?;
+            self.state.records -= 1;
+        }
+        Ok(Ok(()))
+    }
+
+    fn forget_record(&mut self, key: &RecordKey) -> Result<Outcome, StoreError> {
+        let removed = self.execute("DELETE FROM records WHERE key = ?1", [key.as_bytes()])?;
+        self.state.records = self.state.records.saturating_sub(removed as u64);
+        Ok(Ok(()))
+    }
+
+    fn damaged(&mut self, shard: &ShardId, at: Span) -> Result<Outcome, StoreError> {
+        self.execute(
+            "UPDATE shards SET damaged = 1 WHERE id = ?1 AND pack = ?2 AND offset = ?3",
+            params![shard.as_bytes(), at.pack, at.offset as i64],
+        )?;
+        Ok(Err(StoreFault::Damaged))
+    }
+
+    fn expire(&mut self, before: UnixSeconds) -> Result<Outcome, StoreError> {
+        let sql = "SELECT shard, key FROM leases WHERE expires < ?1 ORDER BY expires LIMIT ?2";
+        let over: Vec<([u8; 32], [u8; 32])> = self
+            .tx
+            .prepare_cached(sql)
+            .and_then(|mut statement| {
+                let rows = statement
+                    .query_map(params![seconds(before), EXPIRE_STEP as i64], |row| Ok((row.get(0)?, row.get(1)?)))?;
+                rows.collect()
+            })
+            .map_err(|e| self.place.error(&e))?;
+        for (shard, key) in &over {
+            // A lease of a shard that is not there cannot be; if one ever is, this ends it too.
+            if self.release(&ShardId(*shard), key)?.is_err() {
+                self.execute("DELETE FROM leases WHERE shard = ?1 AND key = ?2", params![shard, key])?;
+            }
+        }
+        if over.len() == EXPIRE_STEP {
+            self.state.expiring = Some(before);
+        }
+        Ok(Ok(()))
+    }
+
+    /// Where a shard lies, and whether it is damaged.
+    fn find(&self, shard: &ShardId) -> Result<Option<(Span, bool)>, StoreError> {
+        self.tx
+            .prepare_cached("SELECT pack, offset, len, damaged FROM shards WHERE id = ?1")
+            .and_then(|mut statement| {
+                let row = statement.query_row([shard.as_bytes()], |row| {
+                    let at = Span {
+                        pack: row.get(0)?,
+                        offset: row.get::<_, i64>(1)? as u64,
+                        len: u64::from(row.get::<_, u32>(2)?),
+                    };
+                    Ok((at, row.get(3)?))
+                });
+                row.optional()
+            })
+            .map_err(|e| self.place.error(&e))
+    }
+
+    fn execute(&self, sql: &str, params: impl rusqlite::Params) -> Result<usize, StoreError> {
+        self.tx
+            .prepare_cached(sql)
+            .and_then(|mut statement| statement.execute(params))
+            .map_err(|e| self.place.error(&e))
+    }
+}
+
+/// A time as SQLite keeps it; one beyond its numbers is for ever in any case.
+fn seconds(time: UnixSeconds) -> i64 {
+    i64::try_from(time.0).unwrap_or(i64::MAX)
+}
+
+/// A full disk is the answer to one put; anything else ends the batch.
+fn full(error: StoreError) -> Result<Option<Span>, StoreError> {
+    match error {
+        StoreError::DiskFull { .. } => Ok(None),
+        other => Err(other),
+    }
+}

@@ -1,0 +1,320 @@
+//! A volume's catalog as its owner's device keeps it: which segment holds an extent, what is known of each segment,
+//! small state, and a bounded cache of opened tree nodes.
+//!
+//! Invariants: segments are numbered upwards from 1 in the order they came, and no number is ever given out twice,
+//! so that a page of the catalog can name a range of them; an extent leads to the segment that was added last with
+//! it; what [`VolumeDb::add_segments`], [`VolumeDb::replace_descriptor`] and [`VolumeDb::put_state`] have taken
+//! outlives a power failure. Descriptors are opaque here: core encodes and versions them.
+
+mod nodes;
+#[cfg(test)]
+mod tests;
+
+use std::path::Path;
+
+use hypernet_core::id::{ExtentId, SegmentId};
+use parking_lot::Mutex;
+use rusqlite::{Connection, OptionalExtension, Transaction, params};
+
+use self::nodes::Nodes;
+use crate::database::{self, Place, Readers, Schema, Sync, Writer};
+use crate::error::StoreError;
+
+const SCHEMA: Schema = Schema {
+    name: "volume",
+    version: 1,
+    tables: "
+        CREATE TABLE extents (
+            id BLOB PRIMARY KEY,
+            segment INTEGER NOT NULL,
+            offset INTEGER NOT NULL,
+            len INTEGER NOT NULL
+        ) WITHOUT ROWID;
+        CREATE TABLE segments (
+            num INTEGER PRIMARY KEY AUTOINCREMENT,
+            id BLOB NOT NULL UNIQUE,
+            descriptor BLOB NOT NULL,
+            contents BLOB NOT NULL
+        );
+        CREATE TABLE state (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
+        CREATE TABLE nodes (
+            id BLOB PRIMARY KEY,
+            last_used INTEGER NOT NULL,
+            size INTEGER NOT NULL,
+            plain BLOB NOT NULL
+        );
+        CREATE INDEX nodes_by_use ON nodes (last_used, size);
+    ",
+    remedy: "stop hnd, move this file away and start again: `hn recover` reads the catalog back from the mesh",
+};
+
+/// An extent in its segment: id, first byte in the payload, sealed bytes.
+pub type ExtentAt = (ExtentId, u32, u32);
+
+/// Where an extent is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Location {
+    /// What is known of the segment, holders included; core decodes it.
+    pub descriptor: Vec<u8>,
+    /// The segment.
+    pub segment: SegmentId,
+    /// First byte in the segment's payload.
+    pub offset: u32,
+    /// Sealed bytes.
+    pub len: u32,
+}
+
+/// A segment as the volume knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SegmentRow {
+    /// This device's number for it.
+    pub num: u64,
+    /// The segment.
+    pub id: SegmentId,
+    /// What is known of it, holders included; core decodes it.
+    pub descriptor: Vec<u8>,
+}
+
+/// How much there is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Segments.
+    pub segments: u64,
+    /// Extents.
+    pub extents: u64,
+    /// Sealed bytes of all extents.
+    pub bytes: u64,
+}
+
+/// A segment to add.
+#[derive(Clone, Copy, Debug)]
+pub struct NewSegment<'a> {
+    /// The segment.
+    pub id: SegmentId,
+    /// What is known of it.
+    pub descriptor: &'a [u8],
+    /// What lies in it.
+    pub extents: &'a [ExtentAt],
+}
+
+/// The catalog of one volume on this device.
+pub struct VolumeDb {
+    writer: Mutex<Writer>,
+    readers: Readers,
+    nodes: Nodes,
+}
+
+impl VolumeDb {
+    /// Opens the catalog in `dir`, making an empty one when there is none. Opened tree nodes take up at most
+    /// `node_cache_bytes` of it.
+    pub fn open(dir: &Path, node_cache_bytes: u64) -> Result<Self, StoreError> {
+        let database = database::open(dir, &SCHEMA, None)?;
+        let nodes = Nodes::open(&database.readers, node_cache_bytes)?;
+        Ok(Self { writer: Mutex::new(database.writer), readers: database.readers, nodes })
+    }
+
+    /// Which of these are in some segment.
+    pub fn has_extents(&self, ids: &[ExtentId]) -> Result<Vec<bool>, StoreError> {
+        self.readers.read(|c| {
+            let mut statement = c.prepare_cached("SELECT 1 FROM extents WHERE id = ?1")?;
+            ids.iter().map(|id| statement.exists([id.as_bytes()])).collect()
+        })
+    }
+
+    /// Where an extent is.
+    pub fn locate(&self, id: &ExtentId) -> Result<Option<Location>, StoreError> {
+        self.readers.read(|c| locate(c, id))
+    }
+
+    /// Where these extents are, one answer each.
+    pub fn locate_many(&self, ids: &[ExtentId]) -> Result<Vec<Option<Location>>, StoreError> {
+        self.readers.read(|c| ids.iter().map(|id| locate(c, id)).collect())
+    }
+
+    /// Adds a segment with what lies in it; returns its number. One that is known already keeps its number.
+    pub fn add_segment(&self, id: SegmentId, descriptor: &[u8], extents: &[ExtentAt]) -> Result<u64, StoreError> {
+        let added = self.add_segments(&[NewSegment { id, descriptor, extents }])?;
+        // One in, one out.
+        Ok(added.first().copied().unwrap_or_default())
+    }
+
+    /// Adds segments, all or none, with one flush; returns their numbers.
+    pub fn add_segments(&self, segments: &[NewSegment<'_>]) -> Result<Vec<u64>, StoreError> {
+        self.write(Sync::Power, |tx| segments.iter().map(|segment| add(tx, segment)).collect())
+    }
+
+    /// Takes over a changed descriptor, as when a shard has moved; `false` when the segment is not known.
+    pub fn replace_descriptor(&self, id: &SegmentId, descriptor: &[u8]) -> Result<bool, StoreError> {
+        let sql = "UPDATE segments SET descriptor = ?2 WHERE id = ?1";
+        self.write(Sync::Power, |tx| Ok(tx.prepare_cached(sql)?.execute(params![id.as_bytes(), descriptor])? > 0))
+    }
+
+    /// Takes over changed descriptors, all or none, with one flush; those of unknown segments are left out.
+    pub fn replace_descriptors(&self, changed: &[(SegmentId, Vec<u8>)]) -> Result<(), StoreError> {
+        self.write(Sync::Power, |tx| {
+            let mut statement = tx.prepare_cached("UPDATE segments SET descriptor = ?2 WHERE id = ?1")?;
+            for (id, descriptor) in changed {
+                statement.execute(params![id.as_bytes(), descriptor])?;
+            }
+            Ok(())
+        })
+    }
+
+    /// One segment.
+    pub fn segment(&self, id: &SegmentId) -> Result<Option<SegmentRow>, StoreError> {
+        self.readers.read(|c| {
+            let mut statement = c.prepare_cached("SELECT num, id, descriptor FROM segments WHERE id = ?1")?;
+            statement.query_row([id.as_bytes()], segment_row).optional()
+        })
+    }
+
+    /// Segments with numbers above `after`, in order, at most `limit`. Start with 0.
+    pub fn segments_iter(&self, after: u64, limit: u32) -> Result<Vec<SegmentRow>, StoreError> {
+        self.readers.read(|c| {
+            let sql = "SELECT num, id, descriptor FROM segments WHERE num > ?1 ORDER BY num LIMIT ?2";
+            c.prepare_cached(sql)?.query_map(params![after as i64, limit], segment_row)?.collect()
+        })
+    }
+
+    /// Segments with numbers from `from` on, in order, at most `limit`, each with what lies in it: what pages of the
+    /// catalog are written from.
+    pub fn segments_since(&self, from: u64, limit: u32) -> Result<Vec<(SegmentRow, Vec<ExtentAt>)>, StoreError> {
+        let rows: Vec<(SegmentRow, Vec<u8>)> = self.readers.read(|c| {
+            let sql = "SELECT num, id, descriptor, contents FROM segments WHERE num >= ?1 ORDER BY num LIMIT ?2";
+            let row = |row: &rusqlite::Row<'_>| Ok((segment_row(row)?, row.get(3)?));
+            c.prepare_cached(sql)?.query_map(params![from as i64, limit], row)?.collect()
+        })?;
+        let unpack = |(row, contents): (SegmentRow, Vec<u8>)| match unpack(&contents) {
+            Some(extents) => Ok((row, extents)),
+            None => Err(self.readers.place().corrupt(format!("the contents of segment {} are cut short", row.num))),
+        };
+        rows.into_iter().map(unpack).collect()
+    }
+
+    /// The number that the next new segment gets.
+    pub fn next_segment(&self) -> Result<u64, StoreError> {
+        let sql = "SELECT seq FROM sqlite_sequence WHERE name = 'segments'";
+        let last: Option<i64> =
+            self.readers.read(|c| c.prepare_cached(sql)?.query_row([], |row| row.get(0)).optional())?;
+        Ok(last.unwrap_or(0) as u64 + 1)
+    }
+
+    /// How much there is. Reads all extents.
+    pub fn counts(&self) -> Result<Counts, StoreError> {
+        self.readers.read(|c| {
+            let segments: i64 = c.query_row("SELECT count(*) FROM segments", [], |row| row.get(0))?;
+            let (extents, bytes): (i64, i64) =
+                c.query_row("SELECT count(*), ifnull(sum(len), 0) FROM extents", [], |row| {
+                    Ok((row.get(0)?, row.get(1)?))
+                })?;
+            Ok(Counts { segments: segments as u64, extents: extents as u64, bytes: bytes as u64 })
+        })
+    }
+
+    /// A piece of state.
+    pub fn get_state(&self, key: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        let sql = "SELECT value FROM state WHERE key = ?1";
+        self.readers.read(|c| c.prepare_cached(sql)?.query_row([key], |row| row.get(0)).optional())
+    }
+
+    /// Sets a piece of state.
+    pub fn put_state(&self, key: &str, value: &[u8]) -> Result<(), StoreError> {
+        self.put_states(&[(key, Some(value))])
+    }
+
+    /// Sets (or, with `None`, removes) pieces of state, all or none.
+    pub fn put_states(&self, changes: &[(&str, Option<&[u8]>)]) -> Result<(), StoreError> {
+        self.write(Sync::Power, |tx| {
+            for (key, value) in changes {
+                match value {
+                    Some(value) => tx
+                        .prepare_cached("INSERT OR REPLACE INTO state (key, value) VALUES (?1, ?2)")?
+                        .execute(params![key, value])?,
+                    None => tx.prepare_cached("DELETE FROM state WHERE key = ?1")?.execute([key])?,
+                };
+            }
+            Ok(())
+        })
+    }
+
+    /// An opened tree node, if it is in the cache.
+    pub fn node(&self, id: &ExtentId) -> Result<Option<Vec<u8>>, StoreError> {
+        self.nodes.get(&self.readers, id)
+    }
+
+    /// Puts opened tree nodes into the cache; the ones that were not used for longest make room. A power failure may
+    /// undo it.
+    pub fn put_nodes(&self, nodes: &[(ExtentId, &[u8])]) -> Result<(), StoreError> {
+        self.nodes.put(&mut self.writer.lock(), nodes)
+    }
+
+    /// Empties the cache of tree nodes.
+    pub fn clear_nodes(&self) -> Result<(), StoreError> {
+        self.nodes.clear(&mut self.writer.lock())
+    }
+
+    fn write<T>(&self, sync: Sync, f: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>) -> Result<T, StoreError> {
+        write(&mut self.writer.lock(), sync, f)
+    }
+}
+
+fn write<T>(
+    writer: &mut Writer,
+    sync: Sync,
+    f: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>,
+) -> Result<T, StoreError> {
+    let place: Place = writer.place().clone();
+    writer.commit(sync, |tx| f(tx).map_err(|e| place.error(&e)))
+}
+
+fn locate(c: &Connection, id: &ExtentId) -> rusqlite::Result<Option<Location>> {
+    let sql = "SELECT s.descriptor, s.id, e.offset, e.len FROM extents e JOIN segments s ON s.num = e.segment
+               WHERE e.id = ?1";
+    let row = |row: &rusqlite::Row<'_>| {
+        Ok(Location { descriptor: row.get(0)?, segment: SegmentId(row.get(1)?), offset: row.get(2)?, len: row.get(3)? })
+    };
+    c.prepare_cached(sql)?.query_row([id.as_bytes()], row).optional()
+}
+
+fn segment_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<SegmentRow> {
+    Ok(SegmentRow { num: row.get::<_, i64>(0)? as u64, id: SegmentId(row.get(1)?), descriptor: row.get(2)? })
+}
+
+fn add(tx: &Transaction<'_>, segment: &NewSegment<'_>) -> rusqlite::Result<u64> {
+    let num: i64 = tx
+        .prepare_cached(
+            "INSERT INTO segments (id, descriptor, contents) VALUES (?1, ?2, ?3)
+             ON CONFLICT (id) DO UPDATE SET descriptor = excluded.descriptor, contents = excluded.contents
+             RETURNING num",
+        )?
+        .query_row(params![segment.id.as_bytes(), segment.descriptor, pack(segment.extents)], |row| row.get(0))?;
+    let mut insert =
+        tx.prepare_cached("INSERT OR REPLACE INTO extents (id, segment, offset, len) VALUES (?1, ?2, ?3, ?4)")?;
+    for (id, offset, len) in segment.extents {
+        insert.execute(params![id.as_bytes(), num, offset, len])?;
+    }
+    Ok(num as u64)
+}
+
+/// Bytes of one extent in the column `contents`.
+const PACKED_LEN: usize = ExtentId::LEN + 8;
+
+/// What lies in a segment, in payload order: the table of extents is ordered by id and cannot tell.
+fn pack(extents: &[ExtentAt]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(extents.len() * PACKED_LEN);
+    for (id, offset, len) in extents {
+        bytes.extend_from_slice(id.as_bytes());
+        bytes.extend_from_slice(&offset.to_be_bytes());
+        bytes.extend_from_slice(&len.to_be_bytes());
+    }
+    bytes
+}
+
+fn unpack(bytes: &[u8]) -> Option<Vec<ExtentAt>> {
+    let (rows, rest) = bytes.as_chunks::<PACKED_LEN>();
+    let word = |bytes: &[u8]| bytes.try_into().ok().map(u32::from_be_bytes);
+    if !rest.is_empty() {
+        return None;
+    }
+    rows.iter().map(|row| Some((ExtentId::from_slice(&row[..32])?, word(&row[32..36])?, word(&row[36..])?))).collect()
+}

@@ -1,0 +1,116 @@
+//! The cache of opened tree nodes: bounded by bytes, the ones unused for longest go first.
+//!
+//! It is only a cache: a lost entry is fetched again. So its writes are not flushed, and uses are noted in memory and
+//! written along with the next put, because a read must never have to write.
+
+use std::collections::BTreeSet;
+
+use hypernet_core::id::ExtentId;
+use parking_lot::Mutex;
+use rusqlite::{OptionalExtension, Transaction, params};
+
+use super::write;
+use crate::database::{Readers, Sync, Writer};
+use crate::error::StoreError;
+
+/// Uses that are noted between two puts; beyond it the oldest knowledge of use is good enough.
+const NOTED_MAX: usize = 4_096;
+/// Entries that one statement looks at to make room.
+const EVICT_STEP: i64 = 256;
+
+pub(super) struct Nodes {
+    cap: u64,
+    state: Mutex<State>,
+}
+
+struct State {
+    bytes: u64,
+    /// Counts puts: the age of an entry is the put it was last used before.
+    round: i64,
+    used: BTreeSet<ExtentId>,
+}
+
+impl Nodes {
+    pub(super) fn open(readers: &Readers, cap: u64) -> Result<Self, StoreError> {
+        let (bytes, round): (i64, i64) = readers.read(|c| {
+            c.query_row("SELECT ifnull(sum(size), 0), ifnull(max(last_used), 0) FROM nodes", [], |row| {
+                Ok((row.get(0)?, row.get(1)?))
+            })
+        })?;
+        Ok(Self { cap, state: Mutex::new(State { bytes: bytes as u64, round, used: BTreeSet::new() }) })
+    }
+
+    pub(super) fn get(&self, readers: &Readers, id: &ExtentId) -> Result<Option<Vec<u8>>, StoreError> {
+        let sql = "SELECT plain FROM nodes WHERE id = ?1";
+        let found: Option<Vec<u8>> =
+            readers.read(|c| c.prepare_cached(sql)?.query_row([id.as_bytes()], |row| row.get(0)).optional())?;
+        if found.is_some() {
+            let mut state = self.state.lock();
+            if state.used.len() < NOTED_MAX {
+                state.used.insert(*id);
+            }
+        }
+        Ok(found)
+    }
+
+    pub(super) fn put(&self, writer: &mut Writer, nodes: &[(ExtentId, &[u8])]) -> Result<(), StoreError> {
+        let (used, round, mut bytes) = {
+            let mut state = self.state.lock();
+            state.round += 1;
+            (std::mem::take(&mut state.used), state.round, state.bytes)
+        };
+        write(writer, Sync::Process, |tx| {
+            let mut touch = tx.prepare_cached("UPDATE nodes SET last_used = ?2 WHERE id = ?1")?;
+            for id in &used {
+                touch.execute(params![id.as_bytes(), round])?;
+            }
+            for (id, plain) in nodes {
+                bytes += insert(tx, id, plain, round)?;
+            }
+            while bytes > self.cap {
+                let freed = evict(tx, bytes - self.cap)?;
+                if freed == 0 {
+                    break;
+                }
+                bytes = bytes.saturating_sub(freed);
+            }
+            Ok(())
+        })?;
+        self.state.lock().bytes = bytes;
+        Ok(())
+    }
+
+    pub(super) fn clear(&self, writer: &mut Writer) -> Result<(), StoreError> {
+        write(writer, Sync::Process, |tx| tx.execute("DELETE FROM nodes", []))?;
+        let mut state = self.state.lock();
+        state.bytes = 0;
+        state.used.clear();
+        Ok(())
+    }
+}
+
+/// Inserts a node, and returns by how much the cache grew. What is there under an id is the same node already.
+fn insert(tx: &Transaction<'_>, id: &ExtentId, plain: &[u8], round: i64) -> rusqlite::Result<u64> {
+    let sql = "INSERT OR IGNORE INTO nodes (id, last_used, size, plain) VALUES (?1, ?2, ?3, ?4)";
+    let size = plain.len() as u64;
+    let added = tx.prepare_cached(sql)?.execute(params![id.as_bytes(), round, size as i64, plain])?;
+    Ok(if added > 0 { size } else { 0 })
+}
+
+/// Removes entries, the ones unused for longest first, until `wanted` bytes or a step's worth of them are gone.
+fn evict(tx: &Transaction<'_>, wanted: u64) -> rusqlite::Result<u64> {
+    let oldest: Vec<(i64, i64)> = tx
+        .prepare_cached("SELECT rowid, size FROM nodes ORDER BY last_used, size LIMIT ?1")?
+        .query_map([EVICT_STEP], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .collect::<rusqlite::Result<_>>()?;
+    let mut remove = tx.prepare_cached("DELETE FROM nodes WHERE rowid = ?1")?;
+    let mut freed = 0;
+    for (row, size) in oldest {
+        if freed >= wanted {
+            break;
+        }
+        remove.execute([row])?;
+        freed += size as u64;
+    }
+    Ok(freed)
+}

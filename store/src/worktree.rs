@@ -1,0 +1,206 @@
+//! The metadata of a working tree: inodes, names, and the next inode number.
+//!
+//! Invariants: a commit is all or nothing and in order; after [`Durability::Process`] it outlives this process, after
+//! [`Durability::Power`] it and everything before it outlive a power failure. Reading never waits for a commit and
+//! sees the tree as it was after some whole number of commits.
+
+mod rows;
+#[cfg(test)]
+mod tests;
+
+use std::path::Path;
+
+use hypernet_core::id::FileId;
+use hypernet_core::port::{Durability, InodeRow, Local, MetaOp, MetaStore, PortError};
+use parking_lot::Mutex;
+use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
+
+use self::rows::{Columns, FIELDS, row};
+use crate::database::{self, Readers, Schema, Sync, Writer};
+use crate::error::StoreError;
+
+const SCHEMA: Schema = Schema {
+    name: "worktree",
+    version: 1,
+    tables: "
+        CREATE TABLE inodes (
+            ino INTEGER PRIMARY KEY,
+            id BLOB NOT NULL,
+            kind INTEGER NOT NULL,
+            mode INTEGER NOT NULL,
+            uid INTEGER NOT NULL,
+            gid INTEGER NOT NULL,
+            rdev INTEGER NOT NULL,
+            nlink INTEGER NOT NULL,
+            size INTEGER NOT NULL,
+            parent INTEGER NOT NULL,
+            linked INTEGER NOT NULL,
+            dirty INTEGER NOT NULL,
+            pending INTEGER NOT NULL,
+            local INTEGER NOT NULL,
+            times BLOB NOT NULL,
+            clean_size INTEGER,
+            clean_ctime BLOB,
+            xattrs BLOB,
+            symlink BLOB,
+            remote BLOB
+        );
+        CREATE INDEX inodes_by_id ON inodes (id);
+        CREATE INDEX inodes_pending ON inodes (pending) WHERE pending = 1;
+        CREATE INDEX inodes_clean ON inodes (local) WHERE local = 2;
+        CREATE TABLE names (
+            parent INTEGER NOT NULL,
+            name BLOB NOT NULL,
+            ino INTEGER NOT NULL,
+            PRIMARY KEY (parent, name)
+        ) WITHOUT ROWID;
+        CREATE TABLE state (key TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+    ",
+    remedy: "stop hnd and keep a copy of its directory; `hn recover` brings back what was synced, `sqlite3 FILE .recover` names the rest",
+};
+
+/// The metadata of one volume's working tree on this device.
+pub struct WorkTree {
+    writer: Mutex<Writer>,
+    readers: Readers,
+}
+
+impl WorkTree {
+    /// Opens the tree in `dir`, making an empty one when there is none.
+    pub fn open(dir: &Path) -> Result<Self, StoreError> {
+        let database = database::open(dir, &SCHEMA, None)?;
+        Ok(Self { writer: Mutex::new(database.writer), readers: database.readers })
+    }
+
+    fn one(&self, sql: &str, key: impl rusqlite::Params) -> Result<Option<InodeRow>, PortError> {
+        let found = self.readers.read(|c| c.prepare_cached(sql)?.query_row(key, row).optional())?;
+        Ok(found)
+    }
+
+    fn many<T>(
+        &self,
+        sql: &str,
+        params: impl rusqlite::Params,
+        map: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
+    ) -> Result<Vec<T>, PortError> {
+        Ok(self.readers.read(|c: &Connection| c.prepare_cached(sql)?.query_map(params, map)?.collect())?)
+    }
+}
+
+impl MetaStore for WorkTree {
+    fn inode(&self, ino: u64) -> Result<Option<InodeRow>, PortError> {
+        self.one(&format!("SELECT {FIELDS} FROM inodes i WHERE ino = ?1"), [ino as i64])
+    }
+
+    fn by_id(&self, id: FileId) -> Result<Option<InodeRow>, PortError> {
+        self.one(&format!("SELECT {FIELDS} FROM inodes i WHERE id = ?1 LIMIT 1"), [id.as_bytes()])
+    }
+
+    fn children(&self, parent: u64) -> Result<Vec<(Vec<u8>, InodeRow)>, PortError> {
+        let sql = format!(
+            "SELECT {FIELDS}, n.name FROM names n LEFT JOIN inodes i ON i.ino = n.ino
+             WHERE n.parent = ?1 ORDER BY n.name"
+        );
+        let found = self.many(&sql, [parent as i64], |sql_row| match sql_row.get::<_, Option<i64>>(0)? {
+            Some(_) => Ok(Some((sql_row.get(rows::COUNT)?, row(sql_row)?))),
+            None => Ok(None),
+        })?;
+        let names = found.len();
+        let children: Vec<_> = found.into_iter().flatten().collect();
+        if children.len() < names {
+            // One such name must not make the whole directory unreadable.
+            tracing::error!(
+                directory = parent,
+                names = names - children.len(),
+                "names that lead nowhere; run `hn fsck`"
+            );
+        }
+        Ok(children)
+    }
+
+    fn pending(&self) -> Result<Vec<InodeRow>, PortError> {
+        let sql = format!("SELECT {FIELDS} FROM inodes i INDEXED BY inodes_pending WHERE pending = 1 ORDER BY ino");
+        self.many(&sql, [], row)
+    }
+
+    fn clean(&self, after: u64, limit: u32) -> Result<Vec<InodeRow>, PortError> {
+        let sql = format!(
+            "SELECT {FIELDS} FROM inodes i INDEXED BY inodes_clean
+             WHERE local = 2 AND ino > ?1 ORDER BY ino LIMIT ?2"
+        );
+        self.many(&sql, params![after as i64, limit], row)
+    }
+
+    fn next_ino(&self) -> Result<u64, PortError> {
+        let sql = "SELECT value FROM state WHERE key = 'next_ino'";
+        let next: Option<i64> =
+            self.readers.read(|c| c.prepare_cached(sql)?.query_row([], |row| row.get(0)).optional())?;
+        Ok(next.map_or(1, |next| next as u64))
+    }
+
+    fn commit(&self, ops: &[MetaOp], durability: Durability) -> Result<(), PortError> {
+        let mut writer = self.writer.lock();
+        let place = writer.place().clone();
+        let sync = match durability {
+            Durability::Process => Sync::Process,
+            Durability::Power => Sync::Power,
+        };
+        writer.commit(sync, |tx| apply(tx, ops, sync).map_err(|e| place.error(&e)))?;
+        Ok(())
+    }
+}
+
+fn apply(tx: &Transaction<'_>, ops: &[MetaOp], sync: Sync) -> rusqlite::Result<()> {
+    let mut update = tx.prepare_cached(rows::UPDATE)?;
+    let mut insert = tx.prepare_cached(rows::INSERT)?;
+    let mut remove = tx.prepare_cached("DELETE FROM inodes WHERE ino = ?1")?;
+    let mut link = tx.prepare_cached("INSERT OR REPLACE INTO names (parent, name, ino) VALUES (?1, ?2, ?3)")?;
+    let mut unlink = tx.prepare_cached("DELETE FROM names WHERE parent = ?1 AND name = ?2")?;
+    for op in ops {
+        match op {
+            MetaOp::PutInode(row) => {
+                let columns = Columns::new(row);
+                // Most inodes are put again with the id they have: that leaves the index of ids alone.
+                if columns.run(&mut update)? == 0 {
+                    columns.run(&mut insert)?;
+                }
+            }
+            MetaOp::RemoveInode(ino) => {
+                remove.execute([*ino as i64])?;
+            }
+            MetaOp::Link { parent, name, ino } => {
+                link.execute(params![*parent as i64, name, *ino as i64])?;
+            }
+            MetaOp::Unlink { parent, name } => {
+                unlink.execute(params![*parent as i64, name])?;
+            }
+            MetaOp::NextIno(next) => {
+                tx.prepare_cached(
+                    "INSERT INTO state VALUES ('next_ino', ?1)
+                     ON CONFLICT (key) DO UPDATE SET value = max(value, excluded.value)",
+                )?
+                .execute([*next as i64])?;
+            }
+        }
+    }
+    if sync == Sync::Power {
+        // A transaction that changes nothing is not flushed, and then neither are the commits before it.
+        tx.prepare_cached("INSERT INTO state VALUES ('flushes', 1) ON CONFLICT (key) DO UPDATE SET value = value + 1")?
+            .execute([])?;
+    }
+    Ok(())
+}
+
+/// Whether an inode belongs in [`MetaStore::pending`].
+fn pending(row: &InodeRow) -> bool {
+    row.dirty || row.nlink == 0
+}
+
+/// The column `local`; the index on clean inodes depends on these numbers.
+fn local_code(local: &Local) -> u8 {
+    match local {
+        Local::Absent => 0,
+        Local::Complete => 1,
+        Local::Clean { .. } => 2,
+    }
+}
