@@ -1,0 +1,362 @@
+//! The composition root: opens everything in order, runs until told to stop, and closes everything in order.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use hypernet_core::id::PeerId;
+use hypernet_core::node::{Node, NodeConfig};
+use hypernet_core::port::{MetaStore, RemoteTree};
+use hypernet_fs::vfs::{Config as VfsConfig, Vfs};
+use hypernet_mesh::{Mesh, MeshConfig, MeshError};
+use hypernet_sdk::api::{self, SealedBy};
+use hypernet_store::shards::ShardStore;
+use hypernet_store::volume::VolumeDb;
+use hypernet_store::worktree::WorkTree;
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use crate::config::{self, Config, Home};
+use crate::driver::{self, NodeHandle, Remember};
+use crate::failure::{Failure, Kind};
+use crate::keystore::{Keystore, Unlock};
+use crate::volume::sync::Engine;
+use crate::volume::{Volume, read, state};
+use crate::{log, server};
+
+pub(crate) mod mount;
+pub(crate) mod work;
+
+/// Peers that are remembered over a restart.
+const REMEMBERED_MAX: usize = 256;
+/// Addresses remembered of each.
+const ADDRS_PER_PEER: usize = 4;
+/// How often the list is written, when it changed.
+const REMEMBER_EVERY: Duration = Duration::from_secs(5);
+/// Attributes that the kernel may keep are few; so are the bytes of tree nodes kept decoded on disk.
+const NODE_CACHE_BYTES: u64 = 256 << 20;
+
+/// `hnd run`.
+#[derive(Args)]
+pub(crate) struct RunArgs {
+    /// Mount the volume here.
+    #[arg(long)]
+    pub(crate) mount: Option<PathBuf>,
+    /// Read the keystore's passphrase from standard input.
+    #[arg(long)]
+    passphrase_stdin: bool,
+    /// Mount in writeback mode even where passthrough is possible.
+    #[arg(long)]
+    pub(crate) no_passthrough: bool,
+    /// Hold the background upload back until `hn sync`.
+    #[arg(long)]
+    hold: bool,
+    /// Space for others from now on, such as 50G.
+    #[arg(long, value_parser = crate::parse_size)]
+    donate: Option<u64>,
+}
+
+/// The parts of an agent that has a volume.
+pub(crate) struct Own {
+    pub(crate) volume: Arc<Volume>,
+    pub(crate) vfs: Arc<Vfs>,
+    pub(crate) engine: Mutex<Option<Arc<Engine>>>,
+    pub(crate) sealed_by: SealedBy,
+    pub(crate) mount: Mutex<Option<mount::Mounted>>,
+    hold: bool,
+}
+
+/// A running agent.
+pub(crate) struct Agent {
+    pub(crate) home: Home,
+    pub(crate) config: Mutex<Config>,
+    pub(crate) began: Instant,
+    pub(crate) mesh: Mesh,
+    pub(crate) node: NodeHandle,
+    pub(crate) store: Arc<ShardStore>,
+    pub(crate) own: Option<Own>,
+    pub(crate) stop: Notify,
+}
+
+/// Addresses of peers, to be met again after a restart.
+#[derive(Default)]
+struct Memory {
+    peers: BTreeMap<PeerId, Vec<String>>,
+    changed: bool,
+}
+
+impl Memory {
+    fn note(&mut self, peer: PeerId, addr: String) {
+        if self.peers.len() >= REMEMBERED_MAX && !self.peers.contains_key(&peer) {
+            return;
+        }
+        let addrs = self.peers.entry(peer).or_default();
+        if !addrs.contains(&addr) {
+            addrs.insert(0, addr);
+            addrs.truncate(ADDRS_PER_PEER);
+            self.changed = true;
+        }
+    }
+}
+
+fn mesh_failure(error: MeshError) -> Failure {
+    let kind = match &error {
+        MeshError::PortInUse(_) | MeshError::Listen { .. } => Kind::Unavailable,
+        MeshError::Bootstrap(_) => Kind::Config,
+        MeshError::Setup(_) => Kind::System,
+    };
+    Failure::new(kind, error.to_string())
+}
+
+pub(crate) fn store_failure(error: impl std::fmt::Display) -> Failure {
+    Failure::new(Kind::Io, error.to_string())
+}
+
+/// Runs an agent until it is told to stop.
+pub(crate) fn run(home: Home, args: RunArgs) -> Result<(), Failure> {
+    let mut config = Config::load(&home)?;
+    log::start(&home)?;
+    if let Some(donate) = args.donate {
+        config.donate = donate;
+        config.save(&home)?;
+    }
+    let unlocked = if config.storage_only {
+        None
+    } else {
+        let unlock = crate::unlock_existing(&home.keystore(), args.passphrase_stdin)?;
+        let sealed_by = match unlock {
+            Unlock::Passphrase(_) => SealedBy::Passphrase,
+            Unlock::KeyFile => SealedBy::KeyFile,
+        };
+        Some((Keystore::load(&home.keystore(), &unlock)?, sealed_by))
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .max_blocking_threads(64)
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new(Kind::System, format!("cannot start: {error}")))?;
+    let result = runtime.block_on(serve(home, config, args, unlocked));
+    runtime.shutdown_timeout(Duration::from_secs(5));
+    result
+}
+
+async fn start_mesh(
+    home: &Home,
+    config: &mut Config,
+) -> Result<(Mesh, tokio::sync::mpsc::Receiver<hypernet_mesh::MeshEvent>), Failure> {
+    let seed = config::peer_seed(home)?;
+    let mut bootstrap = config.bootstrap.clone();
+    bootstrap.extend(config::known_peers(home));
+    bootstrap.dedup();
+    let make = |listen: &[String]| MeshConfig {
+        secret: *seed.expose(),
+        network: config.network().unwrap_or(hypernet_core::id::NetworkId([0; 16])),
+        listen: Config::addrs(listen),
+        bootstrap: Config::addrs(&bootstrap).into_iter().filter(mount::names_a_peer).collect(),
+        mdns: config.mdns,
+    };
+    config.network()?;
+    let started = match Mesh::start(make(&config.listen)).await {
+        Err(MeshError::PortInUse(addr)) => {
+            // The ports of the last run are a convenience; whoever took one of them is not to be fought.
+            tracing::warn!(%addr, "a port of the last run is taken; asking for another");
+            let fresh: Vec<String> = config.listen.iter().map(|addr| mount::without_port(addr)).collect();
+            Mesh::start(make(&fresh)).await
+        }
+        other => other,
+    };
+    let (mesh, events) = started.map_err(mesh_failure)?;
+    let listen: Vec<String> = mount::keep_ports(&config.listen, &mesh.listen_addrs());
+    if listen != config.listen {
+        config.listen = listen;
+        config.save(home)?;
+    }
+    Ok((mesh, events))
+}
+
+fn open_own(
+    home: &Home,
+    config: &Config,
+    keystore: &Keystore,
+    sealed_by: SealedBy,
+    node: &NodeHandle,
+    hold: bool,
+) -> Result<Own, Failure> {
+    let keys = keystore.volumes.first().and_then(crate::keystore::VolumeEntry::keys).ok_or_else(|| {
+        Failure::new(Kind::Data, "the keystore names no volume").hint("use a copy of it that is whole")
+    })?;
+    let device = keystore.load_device(&home.device())?;
+    let tag = device.id().tag();
+    let db = VolumeDb::open(&home.volume(), NODE_CACHE_BYTES).map_err(store_failure)?;
+    let tree = WorkTree::open(&home.tree()).map_err(store_failure)?;
+    let latest = state::latest(&db).map_err(store_failure)?;
+    let volume = Arc::new(Volume {
+        keys: Arc::new(keys),
+        device,
+        identity: keystore.identity(),
+        device_name: config.device_name.clone(),
+        db: Arc::new(db),
+        node: node.clone(),
+        links: Mutex::new(latest.and_then(|latest| latest.root.links)),
+        placements: Mutex::new(read::placement_cache()),
+    });
+    let mut vfs_config = VfsConfig::new(home.tree().join("files"), tag);
+    vfs_config.uid = rustix::process::getuid().as_raw();
+    vfs_config.gid = rustix::process::getgid().as_raw();
+    let meta: Arc<dyn MetaStore> = Arc::new(tree);
+    let remote: Arc<dyn RemoteTree> = volume.clone();
+    let vfs = Vfs::open(vfs_config, meta, remote)
+        .map_err(|error| Failure::new(Kind::Io, format!("cannot open the working tree: {error}")))?;
+    vfs.set_durability_info(Some(Arc::new(crate::status::Describe(volume.clone()))));
+    Ok(Own { volume, vfs, engine: Mutex::new(None), sealed_by, mount: Mutex::new(None), hold })
+}
+
+impl Own {
+    /// Lets the upload begin: at start, or once the head was found.
+    pub(crate) fn start_engine(&self) -> Result<(), Failure> {
+        let mut engine = self.engine.lock();
+        if engine.is_none() {
+            let started = Engine::start(self.volume.clone(), self.vfs.clone(), self.hold)
+                .map_err(|error| Failure::new(Kind::System, format!("cannot start the upload: {error}")))?;
+            *engine = Some(started);
+        }
+        Ok(())
+    }
+}
+
+async fn serve(
+    home: Home,
+    mut config: Config,
+    args: RunArgs,
+    unlocked: Option<(Keystore, SealedBy)>,
+) -> Result<(), Failure> {
+    let began = Instant::now();
+    let store = Arc::new(ShardStore::open(&home.donated(), config.donate).map_err(store_failure)?);
+    let (mesh, events) = start_mesh(&home, &mut config).await?;
+    let mut node_config = NodeConfig::new(mesh.peer_id(), config.donate, store.used());
+    node_config.record_lifetime = config.record_lifetime * 1000;
+    let memory = Arc::new(Mutex::new(Memory::default()));
+    let noted = memory.clone();
+    let remember: Remember = Box::new(move |peer, addr| noted.lock().note(peer, addr));
+    let (node, driver) = driver::start(Node::new(node_config), mesh.clone(), events, store.clone(), remember);
+    let own = match &unlocked {
+        Some((keystore, sealed_by)) => {
+            let (home, config, keystore, sealed_by) = (home.clone(), config.clone(), keystore.clone(), *sealed_by);
+            let (node, hold) = (node.clone(), args.hold);
+            Some(blocking(move || open_own(&home, &config, &keystore, sealed_by, &node, hold)).await??)
+        }
+        None => None,
+    };
+    if let Some(own) = own.as_ref().filter(|_| !config.recovering) {
+        own.start_engine()?;
+    }
+    let socket = server::bind(&home)?;
+    let agent = Arc::new(Agent {
+        home: home.clone(),
+        config: Mutex::new(config),
+        began,
+        mesh: mesh.clone(),
+        node: node.clone(),
+        store: store.clone(),
+        own,
+        stop: Notify::new(),
+    });
+    let mounted = match &args.mount {
+        Some(dir) => {
+            let (mounter, dir, passthrough) = (agent.clone(), dir.clone(), !args.no_passthrough);
+            let done = blocking(move || mounter.mount(&dir, passthrough)).await?;
+            match done {
+                Ok(mounted) => Some(mounted),
+                Err(failure) => {
+                    agent.close(driver).await;
+                    return Err(failure);
+                }
+            }
+        }
+        None => None,
+    };
+    let server = tokio::spawn(server::serve(agent.clone(), socket));
+    let keeper = tokio::spawn(remember_peers(home.clone(), memory));
+    crate::print_ready(&api::Ready {
+        ready: true,
+        pid: std::process::id(),
+        socket: home.socket(),
+        mount: mounted.map(|mounted| mounted.dir),
+        listen: mesh.listen_addrs().iter().map(ToString::to_string).collect(),
+        error: None,
+    });
+    tracing::info!(peer = %mesh.peer_id().short(), "ready");
+    wait_for_stop(&agent).await;
+    tracing::info!("stopping");
+    keeper.abort();
+    agent.close(driver).await;
+    server.abort();
+    let _ = std::fs::remove_file(home.socket());
+    Ok(())
+}
+
+/// Runs something that blocks on a thread made for that.
+pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Failure> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|error| Failure::new(Kind::System, format!("an internal task failed: {error}")))
+}
+
+async fn remember_peers(home: Home, memory: Arc<Mutex<Memory>>) {
+    loop {
+        tokio::time::sleep(REMEMBER_EVERY).await;
+        let addrs: Option<Vec<String>> = {
+            let mut memory = memory.lock();
+            std::mem::take(&mut memory.changed).then(|| memory.peers.values().flatten().cloned().collect())
+        };
+        if let Some(addrs) = addrs
+            && let Err(failure) = config::remember_peers(&home, &addrs)
+        {
+            tracing::warn!(%failure, "cannot remember the peers met");
+        }
+    }
+}
+
+async fn wait_for_stop(agent: &Agent) {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
+        return agent.stop.notified().await;
+    };
+    tokio::select! {
+        () = agent.stop.notified() => {}
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+}
+
+impl Agent {
+    /// Closes everything, what others depend on last. Loses nothing: what is not on the mesh stays in the working
+    /// tree.
+    async fn close(self: &Arc<Self>, driver: tokio::task::JoinHandle<()>) {
+        let agent = self.clone();
+        let closed = blocking(move || {
+            let Some(own) = &agent.own else { return };
+            let engine = own.engine.lock().clone();
+            if let Some(engine) = engine {
+                engine.stop();
+            }
+            agent.unmount_at_exit();
+            if let Err(error) = own.vfs.close() {
+                tracing::error!(%error, "the working tree could not be closed cleanly");
+            }
+        })
+        .await;
+        if let Err(failure) = closed {
+            tracing::error!(%failure, "closing");
+        }
+        self.node.stop().await;
+        let _ = driver.await;
+        self.mesh.clone().shutdown().await;
+        let store = self.store.clone();
+        let _ = blocking(move || store.close()).await;
+    }
+}

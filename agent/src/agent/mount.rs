@@ -1,0 +1,195 @@
+//! Mounting and unmounting, and small questions about addresses.
+
+use std::path::{Path, PathBuf};
+
+use hypernet_fs::fuse::{self, MountHandle, MountOptions, Passthrough, Profile};
+use libp2p::Multiaddr;
+use libp2p::multiaddr::Protocol;
+
+use super::Agent;
+use crate::failure::{Failure, Kind};
+
+/// A mount of this agent's volume.
+pub(crate) struct Mounted {
+    pub(crate) dir: PathBuf,
+    handle: MountHandle,
+    /// Why it is not in the faster of the two profiles.
+    reason: Option<String>,
+}
+
+/// What can be told of it.
+#[derive(Clone, Debug)]
+pub(crate) struct MountView {
+    pub(crate) dir: PathBuf,
+    pub(crate) passthrough: bool,
+    pub(crate) reason: Option<String>,
+}
+
+impl Mounted {
+    fn view(&self) -> MountView {
+        MountView {
+            dir: self.dir.clone(),
+            passthrough: self.handle.profile() == Profile::Passthrough,
+            reason: self.reason.clone(),
+        }
+    }
+}
+
+impl Agent {
+    /// Mounts the volume; a mount that died with an earlier agent is cleared away first. Blocks.
+    pub(crate) fn mount(&self, dir: &Path, passthrough: bool) -> Result<MountView, Failure> {
+        let own = self.own.as_ref().ok_or_else(|| {
+            Failure::new(Kind::Config, "this agent only stores for others and has no volume to mount")
+        })?;
+        if self.config.lock().recovering {
+            return Err(Failure::new(Kind::TryAgain, "the head of this volume has not been found yet")
+                .hint("`hn recover` looks for it again"));
+        }
+        let mut mounted = own.mount.lock();
+        if let Some(there) = mounted.as_ref() {
+            if there.handle.wait_for(std::time::Duration::ZERO) {
+                *mounted = None; // somebody unmounted it from outside
+            } else if there.dir == dir {
+                return Ok(there.view());
+            } else {
+                return Err(Failure::new(Kind::CantCreate, format!("already mounted on {}", there.dir.display()))
+                    .hint("`hn umount` first"));
+            }
+        }
+        let failed = |error: fuse::MountError| Failure::new(Kind::CantCreate, error.to_string());
+        fuse::clear_stale(dir).map_err(failed)?;
+        if !dir.exists() {
+            std::fs::create_dir_all(dir).map_err(|error| {
+                Failure::new(Kind::CantCreate, format!("cannot create {}: {error}", dir.display()))
+                    .hint("name a directory of your own: hn up --mount ~/hypernet")
+            })?;
+        }
+        let wanted = if passthrough { Passthrough::Auto } else { Passthrough::Off };
+        let options = MountOptions { passthrough: wanted, ..MountOptions::default() };
+        let handle = fuse::mount(own.vfs.clone(), dir, options).map_err(failed)?;
+        let reason = match (handle.profile(), passthrough) {
+            (Profile::Passthrough, _) => None,
+            (Profile::Writeback, false) => Some("passthrough was switched off".to_owned()),
+            (Profile::Writeback, true) => {
+                Some("passthrough needs root (CAP_SYS_ADMIN) and Linux 6.9 or newer".to_owned())
+            }
+        };
+        let made = Mounted { dir: handle.dir().to_owned(), handle, reason };
+        let view = made.view();
+        *mounted = Some(made);
+        drop(mounted);
+        let mut config = self.config.lock();
+        if config.mount.as_ref() != Some(&view.dir) {
+            config.mount = Some(view.dir.clone());
+            config.save(&self.home)?;
+        }
+        Ok(view)
+    }
+
+    /// Unmounts. Blocks.
+    pub(crate) fn unmount(&self) -> Result<(), Failure> {
+        let Some(own) = &self.own else { return Ok(()) };
+        let mut mounted = own.mount.lock();
+        if let Some(there) = mounted.as_ref() {
+            there.handle.unmount().map_err(|error| {
+                Failure::new(Kind::TryAgain, format!("cannot unmount {}: {error}", there.dir.display()))
+                    .hint("leave the directory in all shells and close its files, then try again")
+            })?;
+            *mounted = None;
+        }
+        Ok(())
+    }
+
+    /// Unmounts whatever the users of the mount do: they get ENOTCONN, their data is safe.
+    pub(super) fn unmount_at_exit(&self) {
+        if self.unmount().is_err()
+            && let Some(own) = &self.own
+            && let Some(there) = own.mount.lock().take()
+            && let Err(error) = there.handle.detach()
+        {
+            tracing::warn!(%error, "the mount stays until its users let go of it");
+        }
+    }
+
+    /// What is mounted now.
+    pub(crate) fn mount_view(&self) -> Option<MountView> {
+        let own = self.own.as_ref()?;
+        let mounted = own.mount.lock();
+        mounted.as_ref().filter(|there| !there.handle.wait_for(std::time::Duration::ZERO)).map(Mounted::view)
+    }
+}
+
+/// Whether a multiaddress ends in a peer's name.
+pub(crate) fn names_a_peer(addr: &Multiaddr) -> bool {
+    addr.iter().any(|part| matches!(part, Protocol::P2p(_)))
+}
+
+/// The address with the port left to the kernel.
+pub(crate) fn without_port(addr: &str) -> String {
+    let Ok(parsed) = addr.parse::<Multiaddr>() else { return addr.to_owned() };
+    parsed
+        .iter()
+        .map(|part| match part {
+            Protocol::Udp(_) => Protocol::Udp(0),
+            Protocol::Tcp(_) => Protocol::Tcp(0),
+            other => other,
+        })
+        .collect::<Multiaddr>()
+        .to_string()
+}
+
+fn port(addr: &Multiaddr) -> Option<(bool, u16)> {
+    addr.iter().find_map(|part| match part {
+        Protocol::Udp(port) => Some((true, port)),
+        Protocol::Tcp(port) => Some((false, port)),
+        _ => None,
+    })
+}
+
+fn is_ip4(addr: &Multiaddr) -> bool {
+    matches!(addr.iter().next(), Some(Protocol::Ip4(_)))
+}
+
+/// The listen addresses of the configuration, with the ports that the kernel gave: a wildcard address stays one.
+pub(crate) fn keep_ports(configured: &[String], listening: &[Multiaddr]) -> Vec<String> {
+    configured
+        .iter()
+        .map(|text| {
+            let Ok(addr) = text.parse::<Multiaddr>() else { return text.clone() };
+            let Some((is_udp, 0)) = port(&addr) else { return text.clone() };
+            let given = listening
+                .iter()
+                .filter(|real| is_ip4(real) == is_ip4(&addr))
+                .filter_map(port)
+                .find(|(udp, _)| *udp == is_udp);
+            match given {
+                Some((_, given)) => addr
+                    .iter()
+                    .map(|part| match part {
+                        Protocol::Udp(_) => Protocol::Udp(given),
+                        Protocol::Tcp(_) => Protocol::Tcp(given),
+                        other => other,
+                    })
+                    .collect::<Multiaddr>()
+                    .to_string(),
+                None => text.clone(),
+            }
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ports_of_the_kernel_are_kept() {
+        let configured = ["/ip4/0.0.0.0/udp/0/quic-v1".to_owned(), "/ip4/0.0.0.0/tcp/0".to_owned()];
+        let listening: Vec<Multiaddr> =
+            vec!["/ip4/127.0.0.1/tcp/5".parse().unwrap(), "/ip4/127.0.0.1/udp/6/quic-v1".parse().unwrap()];
+        let kept = keep_ports(&configured, &listening);
+        assert_eq!(kept, ["/ip4/0.0.0.0/udp/6/quic-v1", "/ip4/0.0.0.0/tcp/5"]);
+        assert_eq!(without_port(&kept[0]), configured[0]);
+        assert_eq!(keep_ports(&kept, &[]), kept);
+    }
+}

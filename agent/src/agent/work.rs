@@ -1,0 +1,125 @@
+//! The longer operations: recovering, checking.
+
+use std::sync::Arc;
+
+use hypernet_core::codec;
+use hypernet_core::node::{Command, Outcome};
+use hypernet_core::segment::Placement;
+use hypernet_sdk::api;
+
+use super::{Agent, Own, blocking, store_failure};
+use crate::failure::{Failure, Kind};
+
+/// Segments asked for at the same time.
+const PROBES: u32 = 16;
+/// Milliseconds in which the holders of a segment must have answered.
+const PROBE_WITHIN: u64 = 15_000;
+
+impl Agent {
+    pub(crate) fn own(&self) -> Result<&Own, Failure> {
+        self.own
+            .as_ref()
+            .ok_or_else(|| Failure::new(Kind::Config, "this agent only stores for others: it has no volume"))
+    }
+
+    /// Looks for the newest head, and makes it this device's tree. Blocks.
+    pub(crate) fn recover(&self, say: &mut dyn FnMut(String)) -> Result<api::Recovered, Failure> {
+        let own = self.own()?;
+        if !self.config.lock().recovering {
+            return Err(Failure::new(Kind::Config, "this agent has its state and needs no recovery")
+                .hint("recovering begins in an empty HN_HOME: `hn recover --keystore FILE`"));
+        }
+        let found = own.volume.recover(say).map_err(|error| {
+            Failure::new(Kind::TryAgain, format!("cannot recover yet: {error}"))
+                .hint("nothing is lost: `hn recover` tries again when more peers are there")
+        })?;
+        own.vfs
+            .set_root(found.root.inode.clone())
+            .map_err(|error| Failure::new(Kind::Io, format!("cannot set up the working tree: {error}")))?;
+        {
+            let mut config = self.config.lock();
+            config.recovering = false;
+            config.save(&self.home)?;
+        }
+        own.start_engine()?;
+        Ok(api::Recovered {
+            devices: found.devices as u64,
+            head_age_seconds: found.head_age_seconds,
+            head_device: found.head_device,
+            head_sequence: found.head_sequence,
+            warnings: found.rolled_back,
+            ..api::Recovered::default()
+        })
+    }
+
+    /// Checks the working tree, and if `verify` asks the holders of every segment.
+    pub(crate) async fn fsck(
+        self: &Arc<Self>,
+        request: api::FsckRequest,
+        say: impl Fn(&str, u64, u64),
+    ) -> Result<api::FsckReport, Failure> {
+        let own = self.own()?;
+        let mut report = api::FsckReport::default();
+        let agent = self.clone();
+        report.problems = blocking(move || {
+            agent
+                .own()?
+                .vfs
+                .fsck(request.repair)
+                .map_err(|error| Failure::new(Kind::Io, format!("cannot check: {error}")))
+        })
+        .await??;
+        if !request.verify {
+            return Ok(report);
+        }
+        let total = own.volume.db.counts().map_err(store_failure)?.segments;
+        let mut at = 0;
+        loop {
+            let rows = own.volume.db.segments_iter(at, PROBES).map_err(store_failure)?;
+            let Some(last) = rows.last() else { break };
+            at = last.num;
+            let mut probes = Vec::new();
+            for row in &rows {
+                match codec::decode::<Placement>(&row.descriptor) {
+                    Ok(placement) => probes.push(self.probe(Arc::new(placement))),
+                    Err(error) => report.problems.push(format!("a row of the local index is damaged: {error}")),
+                }
+            }
+            for (placement, outcome) in futures::future::join_all(probes).await {
+                note(&mut report, &placement, outcome);
+            }
+            say("segments", report.segments, total);
+        }
+        Ok(report)
+    }
+
+    async fn probe(&self, placement: Arc<Placement>) -> (Arc<Placement>, Outcome) {
+        let command = Command::Probe { placement: placement.clone(), within: PROBE_WITHIN };
+        (placement, self.node.run(command).await)
+    }
+}
+
+fn note(report: &mut api::FsckReport, placement: &Placement, outcome: Outcome) {
+    report.segments += 1;
+    report.shards += placement.holders.len() as u64;
+    let name = placement.segment.id().short();
+    let Outcome::Probed { held, missing, unreachable } = outcome else {
+        report.problems.push(format!("segment {name}: its holders could not be asked"));
+        return;
+    };
+    let k = usize::from(placement.segment.k);
+    let readable = held.len() >= k;
+    if !readable {
+        report.problems.push(format!("segment {name} lacks {} of the {k} shards it takes to read it", k - held.len()));
+    }
+    if !missing.is_empty() {
+        let n = placement.n;
+        report.problems.push(format!("segment {name}: {} of {n} shards are gone from their holders", missing.len()));
+    }
+    let lacking = (missing.len() + unreachable.len()) as u32;
+    match report.health.iter_mut().find(|bucket| bucket.missing == lacking) {
+        Some(bucket) => bucket.segments += 1,
+        None => report.health.push(api::HealthBucket { missing: lacking, segments: 1, readable }),
+    }
+    report.health.sort_by_key(|bucket| bucket.missing);
+}

@@ -1,0 +1,176 @@
+//! What an agent remembers of its set-up, in `config.json`; and where everything lies under HN_HOME.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use hypernet_core::id::NetworkId;
+use hypernet_core::key::Secret;
+use libp2p::Multiaddr;
+use serde::{Deserialize, Serialize};
+
+use crate::failure::{Failure, Kind};
+use crate::files;
+
+/// The agent's directory.
+#[derive(Clone, Debug)]
+pub(crate) struct Home(PathBuf);
+
+impl Home {
+    pub(crate) fn new(path: PathBuf) -> Self {
+        Self(path)
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+
+    pub(crate) fn keystore(&self) -> PathBuf {
+        self.0.join("keystore.age")
+    }
+
+    pub(crate) fn device(&self) -> PathBuf {
+        self.0.join("device.age")
+    }
+
+    pub(crate) fn peer_key(&self) -> PathBuf {
+        self.0.join("peer.key")
+    }
+
+    pub(crate) fn config(&self) -> PathBuf {
+        self.0.join("config.json")
+    }
+
+    pub(crate) fn peers(&self) -> PathBuf {
+        self.0.join("peers.json")
+    }
+
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.0.join("hnd.sock")
+    }
+
+    /// What is stored for others.
+    pub(crate) fn donated(&self) -> PathBuf {
+        self.0.join("donated")
+    }
+
+    /// The working tree and its backing files.
+    pub(crate) fn tree(&self) -> PathBuf {
+        self.0.join("tree")
+    }
+
+    /// The local copy of the volume's index and placement log.
+    pub(crate) fn volume(&self) -> PathBuf {
+        self.0.join("volume")
+    }
+
+    pub(crate) fn is_set_up(&self) -> bool {
+        self.config().exists()
+    }
+}
+
+/// `config.json`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Config {
+    /// Format version of this file.
+    pub(crate) version: u32,
+    pub(crate) device_name: String,
+    /// Base32.
+    pub(crate) network: String,
+    pub(crate) bootstrap: Vec<String>,
+    /// Addresses to listen on; ports that the kernel gave are kept, so that the mesh finds this peer again.
+    pub(crate) listen: Vec<String>,
+    /// Bytes stored for others.
+    pub(crate) donate: u64,
+    /// No identity and no volume: it only stores.
+    pub(crate) storage_only: bool,
+    /// Look for peers on the local network.
+    pub(crate) mdns: bool,
+    /// How long a DHT record is kept that nobody hands on, in seconds.
+    pub(crate) record_lifetime: u64,
+    /// This agent's state was brought back from a keystore and has not found its head yet.
+    #[serde(default)]
+    pub(crate) recovering: bool,
+    /// Where the volume was mounted last.
+    #[serde(default)]
+    pub(crate) mount: Option<PathBuf>,
+}
+
+const VERSION: u32 = 1;
+
+impl Config {
+    pub(crate) fn new(network: NetworkId, device_name: String, donate: u64, storage_only: bool) -> Self {
+        Self {
+            version: VERSION,
+            device_name,
+            network: network.to_base32(),
+            bootstrap: Vec::new(),
+            listen: Vec::new(),
+            donate,
+            storage_only,
+            mdns: true,
+            record_lifetime: 48 * 3600,
+            recovering: false,
+            mount: None,
+        }
+    }
+
+    pub(crate) fn load(home: &Home) -> Result<Self, Failure> {
+        let path = home.config();
+        let text = fs::read_to_string(&path).map_err(|error| {
+            Failure::new(Kind::Config, format!("no agent is set up in {}: {error}", home.path().display()))
+                .hint("begin with `hn init`, or `hn recover --keystore FILE`")
+        })?;
+        let config: Self = serde_json::from_str(&text).map_err(|error| {
+            Failure::new(Kind::Config, format!("{} is damaged: {error}", path.display()))
+                .hint("mend it by hand, it is text")
+        })?;
+        if config.version > VERSION {
+            return Err(Failure::new(Kind::Config, format!("{} was written by a newer hnd", path.display()))
+                .hint("update this program"));
+        }
+        Ok(config)
+    }
+
+    pub(crate) fn save(&self, home: &Home) -> Result<(), Failure> {
+        let text = serde_json::to_string_pretty(self)
+            .map_err(|error| Failure::new(Kind::System, format!("cannot write the configuration: {error}")))?;
+        files::write_secret(&home.config(), text.as_bytes())
+    }
+
+    pub(crate) fn network(&self) -> Result<NetworkId, Failure> {
+        NetworkId::from_base32(&self.network)
+            .ok_or_else(|| Failure::new(Kind::Config, "the network name in config.json is damaged"))
+    }
+
+    /// Addresses in `list` that parse; a damaged one is left out, with a word in the log.
+    pub(crate) fn addrs(list: &[String]) -> Vec<Multiaddr> {
+        list.iter()
+            .filter_map(|text| {
+                text.parse().inspect_err(|error| tracing::warn!(address = text, %error, "ignoring an address")).ok()
+            })
+            .collect()
+    }
+}
+
+/// Reads the seed of the transport key.
+pub(crate) fn peer_seed(home: &Home) -> Result<Secret, Failure> {
+    let path = home.peer_key();
+    let bytes = fs::read(&path)
+        .map_err(|error| Failure::new(Kind::Config, format!("cannot read {}: {error}", path.display())))?;
+    let seed = bytes
+        .try_into()
+        .map_err(|_| Failure::new(Kind::Data, format!("{} is damaged: it must be 32 bytes", path.display())))?;
+    Ok(Secret::new(seed))
+}
+
+/// Addresses of peers met before, newest first.
+pub(crate) fn known_peers(home: &Home) -> Vec<String> {
+    fs::read_to_string(home.peers()).ok().and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default()
+}
+
+/// Keeps them over a restart.
+pub(crate) fn remember_peers(home: &Home, peers: &[String]) -> Result<(), Failure> {
+    let text = serde_json::to_string(peers)
+        .map_err(|error| Failure::new(Kind::System, format!("cannot write the list of peers: {error}")))?;
+    files::write_secret(&home.peers(), text.as_bytes())
+}

@@ -1,0 +1,278 @@
+//! The loop that drives the node: inputs in from mesh, store, timers and commands, effects out.
+//!
+//! One task owns the node, so a step never waits for a lock, and no effect waits for another: sending goes through a
+//! bounded queue to a task of its own, because the loop must keep taking events in while the mesh is busy.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use hypernet_core::id::PeerId;
+use hypernet_core::node::{
+    Command, CommandError, CommandId, Destination, Effect, InboundId, Input, Node, Now, Outcome, RequestId, SendFault,
+};
+use hypernet_core::port::StoreReply;
+use hypernet_core::time::{Instant, UnixSeconds};
+use hypernet_mesh::{Mesh, MeshEvent, SendError};
+use hypernet_store::shards::ShardStore;
+use tokio::sync::{mpsc, oneshot};
+
+/// Messages waiting for the loop.
+const INBOX: usize = 1024;
+/// Store completions waiting for the loop.
+const COMPLETIONS: usize = 4096;
+/// Effects waiting for the mesh. The node bounds what is under way per peer; this bounds all peers together.
+const OUTBOX: usize = 16_384;
+
+type Query = Box<dyn FnOnce(&Node) + Send>;
+
+enum Message {
+    Command(Command, oneshot::Sender<Outcome>),
+    Query(Query),
+    Stop,
+}
+
+/// Talks to the node.
+#[derive(Clone)]
+pub(crate) struct NodeHandle {
+    inbox: mpsc::Sender<Message>,
+}
+
+fn stopped() -> Outcome {
+    Outcome::Failed(CommandError::Invalid("the agent is stopping"))
+}
+
+impl NodeHandle {
+    /// Runs a command to its end.
+    pub(crate) async fn run(&self, command: Command) -> Outcome {
+        let (done, outcome) = oneshot::channel();
+        if self.inbox.send(Message::Command(command, done)).await.is_err() {
+            return stopped();
+        }
+        outcome.await.unwrap_or_else(|_| stopped())
+    }
+
+    /// Starts a command from a thread outside the runtime; the outcome is waited for on the receiver.
+    pub(crate) fn start(&self, command: Command) -> oneshot::Receiver<Outcome> {
+        let (done, outcome) = oneshot::channel();
+        // When the agent is stopping the sender is dropped with the message, and the receiver says so.
+        let _ = self.inbox.blocking_send(Message::Command(command, done));
+        outcome
+    }
+
+    /// [`Self::start`], waited for.
+    pub(crate) fn run_blocking(&self, command: Command) -> Outcome {
+        self.start(command).blocking_recv().unwrap_or_else(|_| stopped())
+    }
+
+    /// Asks the node something.
+    pub(crate) async fn ask<T: Send + 'static>(&self, question: impl FnOnce(&Node) -> T + Send + 'static) -> Option<T> {
+        let (done, answer) = oneshot::channel();
+        let query = Box::new(move |node: &Node| drop(done.send(question(node))));
+        self.inbox.send(Message::Query(query)).await.ok()?;
+        answer.await.ok()
+    }
+
+    /// [`Self::ask`] from a thread outside the runtime.
+    pub(crate) fn ask_blocking<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&Node) -> T + Send + 'static,
+    ) -> Option<T> {
+        let (done, answer) = oneshot::channel();
+        let query = Box::new(move |node: &Node| drop(done.send(question(node))));
+        self.inbox.blocking_send(Message::Query(query)).ok()?;
+        answer.blocking_recv().ok()
+    }
+
+    /// Ends the loop.
+    pub(crate) async fn stop(&self) {
+        let _ = self.inbox.send(Message::Stop).await;
+    }
+}
+
+/// Told of addresses that are worth remembering.
+pub(crate) type Remember = Box<dyn Fn(PeerId, String) + Send>;
+
+struct Driver {
+    node: Node,
+    began: std::time::Instant,
+    store: Arc<ShardStore>,
+    completions: mpsc::Sender<(RequestId, StoreReply)>,
+    outbox: mpsc::Sender<Effect>,
+    waiting: BTreeMap<CommandId, oneshot::Sender<Outcome>>,
+    next_command: u64,
+    remember: Remember,
+}
+
+/// Starts the loop. It ends with [`NodeHandle::stop`] or when the mesh does.
+pub(crate) fn start(
+    node: Node,
+    mesh: Mesh,
+    events: mpsc::Receiver<MeshEvent>,
+    store: Arc<ShardStore>,
+    remember: Remember,
+) -> (NodeHandle, tokio::task::JoinHandle<()>) {
+    let (inbox, messages) = mpsc::channel(INBOX);
+    let (completions, completed) = mpsc::channel(COMPLETIONS);
+    let (outbox, effects) = mpsc::channel(OUTBOX);
+    tokio::spawn(forward(mesh, effects));
+    let driver = Driver {
+        node,
+        began: std::time::Instant::now(),
+        store,
+        completions,
+        outbox,
+        waiting: BTreeMap::new(),
+        next_command: 1,
+        remember,
+    };
+    let task = tokio::spawn(driver.run(messages, events, completed));
+    (NodeHandle { inbox }, task)
+}
+
+/// Hands effects to the mesh, in order.
+async fn forward(mesh: Mesh, mut effects: mpsc::Receiver<Effect>) {
+    while let Some(effect) = effects.recv().await {
+        match effect {
+            Effect::Send { to: Destination::Peer(peer), id, request, within, payer: _ } => {
+                mesh.send(peer, id.0, request, Duration::from_millis(within)).await;
+            }
+            Effect::Reply { inbound, response } => mesh.reply(inbound.0, response).await,
+            Effect::KeepRecord { key, bytes } => mesh.keep_record(key, bytes).await,
+            Effect::DropRecord { key } => mesh.forget_record(key).await,
+            Effect::PutRecord { id, key, bytes } => mesh.put_record(id.0, key, bytes).await,
+            Effect::FindRecord { id, key } => mesh.get_record(id.0, key).await,
+            Effect::Block { peer, millis } => mesh.block(peer, Duration::from_millis(millis)).await,
+            // The loop performs these itself.
+            Effect::Store { .. } | Effect::Finished { .. } => {}
+        }
+    }
+}
+
+impl Driver {
+    fn now(&self) -> Now {
+        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        // Starts at 1, so that 0 is before everything.
+        Now { mono: Instant(self.began.elapsed().as_millis() as u64 + 1), unix: UnixSeconds(unix) }
+    }
+
+    async fn run(
+        mut self,
+        mut messages: mpsc::Receiver<Message>,
+        mut events: mpsc::Receiver<MeshEvent>,
+        mut completed: mpsc::Receiver<(RequestId, StoreReply)>,
+    ) {
+        for (_, bytes) in self.store.records().unwrap_or_default() {
+            self.step(Input::RecordHeld { bytes });
+        }
+        loop {
+            let now = self.now().mono;
+            let wait = self.node.wake_at().map_or(3_600_000, |at| at.since(now));
+            tokio::select! {
+                event = events.recv() => match event {
+                    Some(event) => self.event(event),
+                    None => break,
+                },
+                Some((id, reply)) = completed.recv() => self.step(Input::Stored { id, reply }),
+                message = messages.recv() => match message {
+                    Some(Message::Command(command, done)) => {
+                        let id = CommandId(self.next_command);
+                        self.next_command += 1;
+                        self.waiting.insert(id, done);
+                        self.step(Input::Command { id, command });
+                    }
+                    Some(Message::Query(query)) => query(&self.node),
+                    Some(Message::Stop) | None => break,
+                },
+                () = tokio::time::sleep(Duration::from_millis(wait)) => self.step(Input::Tick),
+            }
+        }
+    }
+
+    fn event(&mut self, event: MeshEvent) {
+        let input = match event {
+            MeshEvent::Connected { peer, .. } => Input::Connected(peer),
+            MeshEvent::Disconnected { peer } => Input::Disconnected(peer),
+            MeshEvent::Request { peer, inbound, request } => {
+                Input::Request { peer, inbound: InboundId(inbound), request }
+            }
+            MeshEvent::Response { id, result, .. } => {
+                let result = result.map_err(|error| match error {
+                    SendError::Deadline => SendFault::Deadline,
+                    SendError::Malformed(why) => SendFault::Malformed(why),
+                    SendError::Unsupported => SendFault::Malformed("does not speak the shard protocol".into()),
+                    SendError::Unreachable | SendError::Closed => SendFault::Unreachable,
+                });
+                Input::Response { id: RequestId(id), result }
+            }
+            MeshEvent::Misbehaved { peer, reason } => {
+                tracing::warn!(peer = %peer.short(), reason, "a peer broke the protocol");
+                Input::Misbehaved { peer }
+            }
+            MeshEvent::RecordOffered { from, key, bytes } => Input::RecordOffered { from, key, bytes },
+            MeshEvent::RecordPut { id, stored } => Input::RecordPut { id: RequestId(id), stored },
+            MeshEvent::RecordFound { id, records } => Input::RecordFound { id: RequestId(id), records },
+            MeshEvent::PeerAddr { peer, addr } => return (self.remember)(peer, addr.to_string()),
+            MeshEvent::Listening { addr } => {
+                tracing::info!(%addr, "listening");
+                return;
+            }
+        };
+        self.step(input);
+    }
+
+    fn step(&mut self, input: Input) {
+        let now = self.now();
+        for effect in self.node.step(now, input) {
+            match effect {
+                Effect::Store { id, op } => {
+                    let completions = self.completions.clone();
+                    self.store.submit(
+                        op,
+                        Box::new(move |reply| {
+                            // Called on a thread of the store; when the loop has ended nobody waits for it.
+                            let _ = completions.blocking_send((id, reply));
+                        }),
+                    );
+                }
+                Effect::Finished { id, outcome } => {
+                    if let Some(done) = self.waiting.remove(&id) {
+                        // Whoever asked may have stopped waiting.
+                        let _ = done.send(outcome);
+                    }
+                }
+                Effect::DropRecord { key } => {
+                    // What is left on disk after a failure here expires again after the next start.
+                    self.store.forget_record(key, Box::new(|_| {}));
+                    self.send(Effect::DropRecord { key });
+                }
+                other => self.send(other),
+            }
+        }
+    }
+
+    fn send(&mut self, effect: Effect) {
+        if let Err(error) = self.outbox.try_send(effect) {
+            let effect = match error {
+                mpsc::error::TrySendError::Full(effect) | mpsc::error::TrySendError::Closed(effect) => effect,
+            };
+            // Every request has an outcome, also one that found no place in the queue.
+            let now = self.now();
+            let input = match effect {
+                Effect::Send { id, .. } => Input::Response { id, result: Err(SendFault::Unreachable) },
+                Effect::PutRecord { id, .. } => Input::RecordPut { id, stored: 0 },
+                Effect::FindRecord { id, .. } => Input::RecordFound { id, records: Vec::new() },
+                _ => return,
+            };
+            tracing::warn!("too many requests at once; refusing one");
+            let more = self.node.step(now, input);
+            for effect in more {
+                if let Effect::Finished { id, outcome } = effect
+                    && let Some(done) = self.waiting.remove(&id)
+                {
+                    let _ = done.send(outcome);
+                }
+            }
+        }
+    }
+}

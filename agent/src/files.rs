@@ -1,0 +1,37 @@
+//! Small files of the agent's own: written whole or not at all, and for their owner only.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::Path;
+
+use crate::failure::{Failure, Kind};
+
+/// Makes a directory that only its owner can enter.
+pub(crate) fn private_dir(path: &Path) -> Result<(), Failure> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|error| cannot("create", path, &error))
+}
+
+/// Writes a file atomically, with mode 0600, and makes it durable together with its name.
+pub(crate) fn write_secret(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+    let failed = |error: std::io::Error| cannot("write", path, &error);
+    let dir = path.parent().unwrap_or(Path::new("."));
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let temporary = dir.join(format!(".{name}.new"));
+    let _ = fs::remove_file(&temporary);
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary).map_err(failed)?;
+    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(failed)?;
+    fs::rename(&temporary, path).map_err(failed)?;
+    File::open(dir).and_then(|dir| dir.sync_all()).map_err(failed)
+}
+
+fn cannot(verb: &str, path: &Path, error: &std::io::Error) -> Failure {
+    let failure = Failure::new(Kind::CantCreate, format!("cannot {verb} {}: {error}", path.display()));
+    match error.kind() {
+        std::io::ErrorKind::StorageFull => failure.hint("the disk is full: make room, nothing was lost"),
+        std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::ReadOnlyFilesystem => {
+            failure.hint("set HN_HOME to a directory that you can write to")
+        }
+        _ => failure,
+    }
+}

@@ -1,0 +1,224 @@
+//! `hnd`: the agent. It is the only crate that knows all the others: it wires the node to mesh, store and filesystem,
+//! and serves the local socket that `hn` and other programs talk to.
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+use std::io::{BufRead, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use hypernet_sdk::api::{self, SealedBy};
+
+mod agent;
+mod config;
+mod driver;
+mod failure;
+mod files;
+mod invite;
+mod keystore;
+mod log;
+mod server;
+mod setup;
+mod status;
+mod volume;
+
+use config::Home;
+use failure::{Failure, Kind};
+use keystore::{Keystore, Unlock};
+use setup::Choices;
+
+/// The Hypernet agent. People use `hn`, which starts and asks it.
+#[derive(Parser)]
+#[command(name = "hnd", version, about)]
+struct Cli {
+    #[command(subcommand)]
+    command: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Set up a new agent in HN_HOME and print what was made as JSON.
+    Init(Init),
+    /// Set up an agent in an empty HN_HOME from a keystore.
+    Recover(Recover),
+    /// Join a mesh by an invite link.
+    Join(Join),
+    /// Run in the foreground; prints one line of JSON when ready.
+    Run(agent::RunArgs),
+}
+
+#[derive(Args)]
+struct Setup {
+    /// What this device is called [default: the host's name].
+    #[arg(long)]
+    device_name: Option<String>,
+    /// Invite link of the mesh to join; without one a new mesh begins.
+    #[arg(long)]
+    join: Option<String>,
+    /// Space for others, such as 50G.
+    #[arg(long, value_parser = parse_size)]
+    donate: Option<u64>,
+    /// IP addresses to listen on [default: all].
+    #[arg(long)]
+    listen: Vec<String>,
+    /// Seconds for which records of the mesh are kept that nobody hands on.
+    #[arg(long)]
+    record_lifetime: Option<u64>,
+    /// Do not look for peers on the local network.
+    #[arg(long)]
+    no_mdns: bool,
+    /// Read the keystore's passphrase from standard input.
+    #[arg(long)]
+    passphrase_stdin: bool,
+}
+
+#[derive(Args)]
+struct Init {
+    /// Store for others only: no identity, no volume.
+    #[arg(long)]
+    storage_only: bool,
+    #[command(flatten)]
+    setup: Setup,
+}
+
+#[derive(Args)]
+struct Recover {
+    /// The keystore file.
+    #[arg(long)]
+    keystore: PathBuf,
+    #[command(flatten)]
+    setup: Setup,
+}
+
+#[derive(Args)]
+struct Join {
+    /// The link that `hn invite` printed.
+    link: String,
+    /// Read the keystore's passphrase from standard input.
+    #[arg(long)]
+    passphrase_stdin: bool,
+}
+
+/// Sizes as people write them: 50G, 512M, 1048576.
+fn parse_size(text: &str) -> Result<u64, String> {
+    let text = text.trim().trim_end_matches(['B', 'b']).trim_end_matches(['i']);
+    let (digits, shift) = match text.char_indices().last() {
+        Some((at, 'k' | 'K')) => (&text[..at], 10),
+        Some((at, 'm' | 'M')) => (&text[..at], 20),
+        Some((at, 'g' | 'G')) => (&text[..at], 30),
+        Some((at, 't' | 'T')) => (&text[..at], 40),
+        _ => (text, 0),
+    };
+    let value: f64 = digits.trim().parse().map_err(|_| "a size looks like 50G, 512M or 1048576".to_string())?;
+    if !value.is_finite() || value < 0.0 || value > 1e15 {
+        return Err("this size is out of range".into());
+    }
+    Ok((value * 2f64.powi(shift)) as u64)
+}
+
+/// What opens the keystore: the passphrase on standard input, or its key file.
+pub(crate) fn unlock(passphrase_stdin: bool) -> Result<Unlock, Failure> {
+    if !passphrase_stdin {
+        return Ok(Unlock::KeyFile);
+    }
+    let mut line = String::new();
+    std::io::stdin()
+        .lock()
+        .read_line(&mut line)
+        .map_err(|error| Failure::new(Kind::NoInput, format!("cannot read the passphrase: {error}")))?;
+    let passphrase = line.trim_end_matches(['\n', '\r']).to_owned();
+    if passphrase.is_empty() {
+        return Err(Failure::new(Kind::Usage, "the passphrase is empty").hint("leave it out to use a key file"));
+    }
+    Ok(Unlock::Passphrase(passphrase.into()))
+}
+
+/// As [`unlock`], for a keystore that exists: says what is missing instead of failing to open it.
+pub(crate) fn unlock_existing(keystore: &std::path::Path, passphrase_stdin: bool) -> Result<Unlock, Failure> {
+    if !passphrase_stdin && Keystore::sealed_by(keystore)? == SealedBy::Passphrase {
+        return Err(Failure::new(Kind::Permission, format!("{} is sealed by a passphrase", keystore.display()))
+            .hint("run the command on a terminal, or pass it with --passphrase-stdin"));
+    }
+    unlock(passphrase_stdin)
+}
+
+fn choices(setup: Setup, storage_only: bool) -> Choices {
+    Choices {
+        device_name: setup.device_name,
+        join: setup.join,
+        storage_only,
+        donate: setup.donate,
+        listen: setup.listen,
+        record_lifetime: setup.record_lifetime,
+        mdns: !setup.no_mdns,
+    }
+}
+
+#[expect(clippy::print_stdout, reason = "these lines of JSON are the interface to `hn`")]
+fn print_json(value: &impl serde::Serialize) {
+    if let Ok(text) = serde_json::to_string(value) {
+        println!("{text}");
+        let _ = std::io::stdout().flush();
+    }
+}
+
+fn set_up(command: Verb, home: &Home) -> Result<api::SetUp, Failure> {
+    match command {
+        Verb::Init(args) => {
+            let unlock = unlock(args.setup.passphrase_stdin)?;
+            setup::init(home, &choices(args.setup, args.storage_only), &unlock)
+        }
+        Verb::Recover(args) => {
+            let unlock = unlock_existing(&args.keystore, args.setup.passphrase_stdin)?;
+            setup::recover(home, &args.keystore, &choices(args.setup, false), &unlock)
+        }
+        Verb::Join(args) => {
+            let unlock = match config::Config::load(home)?.storage_only {
+                true => Unlock::KeyFile,
+                false => unlock_existing(&home.keystore(), args.passphrase_stdin)?,
+            };
+            setup::join(home, &args.link, &unlock)
+        }
+        Verb::Run(_) => Err(Failure::new(Kind::Usage, "not a set-up command")),
+    }
+}
+
+fn main() -> ExitCode {
+    // Secrets are in memory: no core file may ever show them.
+    let _ = rustix::process::setrlimit(
+        rustix::process::Resource::Core,
+        rustix::process::Rlimit { current: Some(0), maximum: Some(0) },
+    );
+    let cli = Cli::parse();
+    let home = Home::new(hypernet_sdk::home::resolve());
+    let result = match cli.command {
+        Verb::Run(args) => agent::run(home, args),
+        other => set_up(other, &home).map(|made| print_json(&made)),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            print_json(&serde_json::json!({ "ready": false, "error": server::api_error(&failure) }));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The line that says that the agent is ready.
+pub(crate) fn print_ready(ready: &api::Ready) {
+    print_json(ready);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parse_size;
+
+    #[test]
+    fn sizes_are_read_as_people_write_them() {
+        assert_eq!(parse_size("50G"), Ok(50 << 30));
+        assert_eq!(parse_size("1.5M"), Ok(3 << 19));
+        assert_eq!(parse_size("2TiB"), Ok(2 << 40));
+        assert_eq!(parse_size("123"), Ok(123));
+        assert!(parse_size("much").is_err() && parse_size("-1").is_err());
+    }
+}

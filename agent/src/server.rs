@@ -1,0 +1,278 @@
+//! The local socket: HTTP and JSON for `hn` and other programs of this user.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::body::{Body, Bytes};
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use hypernet_sdk::api::{self, Empty, path};
+use serde::Serialize;
+use tokio::net::UnixListener;
+use tokio::sync::mpsc;
+
+use crate::agent::{Agent, blocking};
+use crate::config::Home;
+use crate::failure::{Failure, Kind};
+use crate::invite::Invite;
+use crate::status;
+
+/// Events of a long operation that wait for a slow reader; the operation waits with them.
+const EVENTS: usize = 64;
+/// Progress is told at most this often.
+const TELL_EVERY: Duration = Duration::from_millis(100);
+/// Longest path of a Unix socket.
+const SOCKET_PATH_MAX: usize = 107;
+
+type Agents = State<Arc<Agent>>;
+type Answer<T> = Result<Json<T>, Refused>;
+
+/// A failure as the API tells it.
+pub(crate) fn api_error(failure: &Failure) -> api::ApiError {
+    let code = match failure.kind {
+        Kind::Usage => api::ErrorCode::Usage,
+        Kind::Data => api::ErrorCode::Data,
+        Kind::NoInput => api::ErrorCode::NoInput,
+        Kind::Unavailable => api::ErrorCode::Unavailable,
+        Kind::CantCreate => api::ErrorCode::CantCreate,
+        Kind::Io => api::ErrorCode::Io,
+        Kind::TryAgain => api::ErrorCode::TryAgain,
+        Kind::Permission => api::ErrorCode::Permission,
+        Kind::Config => api::ErrorCode::Config,
+        Kind::System => api::ErrorCode::System,
+    };
+    api::ApiError { code, message: failure.message.clone(), hint: failure.hint.clone() }
+}
+
+/// A failure as an HTTP answer.
+struct Refused(Failure);
+
+impl From<Failure> for Refused {
+    fn from(failure: Failure) -> Self {
+        Self(failure)
+    }
+}
+
+impl IntoResponse for Refused {
+    fn into_response(self) -> Response {
+        let status = match self.0.kind {
+            Kind::Usage | Kind::Data | Kind::NoInput => StatusCode::BAD_REQUEST,
+            Kind::Permission => StatusCode::FORBIDDEN,
+            Kind::Config | Kind::CantCreate => StatusCode::CONFLICT,
+            Kind::Unavailable | Kind::TryAgain => StatusCode::SERVICE_UNAVAILABLE,
+            Kind::Io | Kind::System => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        (status, Json(api_error(&self.0))).into_response()
+    }
+}
+
+/// Binds the socket; one that a dead agent left behind is replaced. The store's lock has made sure that no other agent
+/// runs here.
+pub(crate) fn bind(home: &Home) -> Result<UnixListener, Failure> {
+    let path = home.socket();
+    if path.as_os_str().len() > SOCKET_PATH_MAX {
+        return Err(Failure::new(Kind::Config, format!("{} is too long for the name of a socket", path.display()))
+            .hint("set HN_HOME to a shorter path"));
+    }
+    let _ = std::fs::remove_file(&path);
+    let cannot =
+        |error: std::io::Error| Failure::new(Kind::CantCreate, format!("cannot listen on {}: {error}", path.display()));
+    let listener = UnixListener::bind(&path).map_err(cannot)?;
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).map_err(cannot)?;
+    Ok(listener)
+}
+
+/// Serves until the task is ended.
+pub(crate) async fn serve(agent: Arc<Agent>, listener: UnixListener) {
+    let router = Router::new()
+        .route(path::STATUS, get(get_status))
+        .route(path::PEERS, get(get_peers))
+        .route(path::SYNC, post(post_sync))
+        .route(path::HOLD, post(post_hold))
+        .route(path::MOUNT, post(post_mount))
+        .route(path::UMOUNT, post(post_umount))
+        .route(path::CACHE_DROP, post(post_cache_drop))
+        .route(path::FSCK, post(post_fsck))
+        .route(path::INVITE, post(post_invite))
+        .route(path::RECOVER, post(post_recover))
+        .route(path::DOWN, post(post_down))
+        .with_state(agent);
+    if let Err(error) = axum::serve(listener, router).await {
+        tracing::error!(%error, "the local socket failed");
+    }
+}
+
+async fn get_status(State(agent): Agents) -> Answer<api::Status> {
+    Ok(Json(status::status(&agent).await?))
+}
+
+async fn get_peers(State(agent): Agents) -> Answer<Vec<api::PeerInfo>> {
+    Ok(Json(status::peers(&agent).await?))
+}
+
+async fn post_hold(State(agent): Agents, Json(hold): Json<api::HoldRequest>) -> Answer<Empty> {
+    if let Some(engine) = agent.own()?.engine.lock().as_ref() {
+        engine.hold(hold.hold);
+    }
+    Ok(Json(Empty {}))
+}
+
+async fn post_mount(State(agent): Agents, Json(request): Json<api::MountRequest>) -> Answer<api::Mounted> {
+    let dir = request.dir.or_else(|| agent.config.lock().mount.clone()).ok_or_else(|| {
+        Failure::new(Kind::Usage, "no directory was named, and none was mounted before").hint("hn mount DIR")
+    })?;
+    let view = blocking(move || agent.mount(&dir, request.passthrough)).await??;
+    Ok(Json(status::mounted(view)))
+}
+
+async fn post_umount(State(agent): Agents) -> Answer<Empty> {
+    blocking(move || agent.unmount()).await??;
+    Ok(Json(Empty {}))
+}
+
+/// The path inside the volume that a person means by a path of theirs.
+fn inside(agent: &Agent, path: &Path) -> PathBuf {
+    let below = agent.mount_view().and_then(|mount| path.strip_prefix(&mount.dir).ok().map(Path::to_owned));
+    Path::new("/").join(below.unwrap_or_else(|| path.strip_prefix("/").unwrap_or(path).to_owned()))
+}
+
+async fn post_cache_drop(
+    State(agent): Agents,
+    Json(request): Json<api::CacheDropRequest>,
+) -> Answer<api::CacheDropped> {
+    let dropped = blocking(move || {
+        let own = agent.own()?;
+        let io = |error| Failure::new(Kind::Io, format!("cannot drop the cache: {error}"));
+        let below = match &request.path {
+            Some(path) => {
+                let path = inside(&agent, path);
+                let ino = own
+                    .vfs
+                    .resolve(&path)
+                    .map_err(|error| Failure::new(Kind::NoInput, format!("{}: {error}", path.display())))?;
+                Some(ino)
+            }
+            None => None,
+        };
+        let dropped = own.vfs.drop_cache(below).map_err(io)?;
+        if below.is_none() {
+            own.volume.db.clear_nodes().map_err(|error| Failure::new(Kind::Io, error.to_string()))?;
+        }
+        Ok::<_, Failure>(dropped)
+    })
+    .await??;
+    Ok(Json(api::CacheDropped { files: dropped.files, bytes: dropped.bytes }))
+}
+
+async fn post_invite(State(agent): Agents) -> Answer<api::Invite> {
+    let network = agent.config.lock().network()?;
+    let mut via = agent.mesh.listen_addrs();
+    // Others first reach what is not this machine itself.
+    via.sort_by_key(|addr| {
+        (addr.to_string().contains("/127.") || addr.to_string().contains("/ip6/::1"), addr.to_string())
+    });
+    Ok(Json(api::Invite { link: Invite { network, via }.to_link() }))
+}
+
+async fn post_down(State(agent): Agents) -> Answer<Empty> {
+    agent.stop.notify_one();
+    Ok(Json(Empty {}))
+}
+
+fn line(event: &impl Serialize) -> Bytes {
+    let mut bytes = serde_json::to_vec(event).unwrap_or_default();
+    bytes.push(b'\n');
+    bytes.into()
+}
+
+fn lines(events: mpsc::Receiver<Bytes>) -> Response {
+    let stream = futures::stream::unfold(events, async |mut events| {
+        let next = events.recv().await?;
+        Some((Ok::<_, std::convert::Infallible>(next), events))
+    });
+    ([(header::CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(stream)).into_response()
+}
+
+async fn post_sync(State(agent): Agents, Json(_request): Json<api::SyncRequest>) -> Result<Response, Refused> {
+    let engine = agent.own()?.engine.lock().clone().ok_or_else(|| {
+        Failure::new(Kind::TryAgain, "the head of this volume has not been found yet").hint("`hn recover` looks again")
+    })?;
+    let (tell, events) = mpsc::channel(EVENTS);
+    let mut progress = engine.meter.watch();
+    let began = Instant::now();
+    let mut sync = tokio::task::spawn_blocking(move || engine.sync());
+    tokio::spawn(async move {
+        let outcome = loop {
+            tokio::select! {
+                outcome = &mut sync => break outcome,
+                changed = progress.changed() => {
+                    if changed.is_ok() {
+                        let event = api::SyncEvent::Progress(status::progress(&progress.borrow_and_update()));
+                        // A reader that went away does not stop the sync.
+                        let _ = tell.try_send(line(&event));
+                    }
+                    tokio::time::sleep(TELL_EVERY).await;
+                }
+            }
+        };
+        let event = match outcome {
+            Ok(Ok(report)) => api::SyncEvent::Done(api::SyncReport {
+                files: report.inodes,
+                bytes: report.bytes,
+                segments: report.segments,
+                shards: report.segments * u64::from(report.n),
+                bytes_stored: report.bytes_stored,
+                head: report.sequence,
+                k: report.k.into(),
+                n: report.n.into(),
+                peers: report.n.into(),
+                millis: began.elapsed().as_millis() as u64,
+            }),
+            Ok(Err(error)) => api::SyncEvent::Error(api_error(
+                &Failure::new(Kind::Unavailable, format!("not durable yet: {error}"))
+                    .hint("nothing is lost: it stays on this device and is tried again; `hn status` tells more"),
+            )),
+            Err(error) => api::SyncEvent::Error(api_error(&Failure::new(Kind::System, error.to_string()))),
+        };
+        let _ = tell.send(line(&event)).await;
+    });
+    Ok(lines(events))
+}
+
+async fn post_fsck(State(agent): Agents, Json(request): Json<api::FsckRequest>) -> Result<Response, Refused> {
+    agent.own()?;
+    let (tell, events) = mpsc::channel(EVENTS);
+    tokio::spawn(async move {
+        let say = |phase: &str, files_done, files_total| {
+            let progress = api::Progress { phase: phase.to_owned(), files_done, files_total, ..Default::default() };
+            let _ = tell.try_send(line(&api::FsckEvent::Progress(progress)));
+        };
+        let event = match agent.fsck(request, say).await {
+            Ok(report) => api::FsckEvent::Done(report),
+            Err(failure) => api::FsckEvent::Error(api_error(&failure)),
+        };
+        let _ = tell.send(line(&event)).await;
+    });
+    Ok(lines(events))
+}
+
+async fn post_recover(State(agent): Agents) -> Result<Response, Refused> {
+    agent.own()?;
+    let (tell, events) = mpsc::channel(EVENTS);
+    tokio::task::spawn_blocking(move || {
+        let mut say = |text| {
+            let _ = tell.try_send(line(&api::RecoverEvent::Progress { text }));
+        };
+        let event = match agent.recover(&mut say) {
+            Ok(found) => api::RecoverEvent::Done(found),
+            Err(failure) => api::RecoverEvent::Error(api_error(&failure)),
+        };
+        let _ = tell.blocking_send(line(&event));
+    });
+    Ok(lines(events))
+}

@@ -1,0 +1,216 @@
+//! Making, recovering and joining: what is done to an agent's directory before the agent runs.
+
+use std::path::Path;
+
+use hypernet_core::id::NetworkId;
+use hypernet_core::key::DeviceKeys;
+use hypernet_sdk::api::{SealedBy, SetUp};
+
+use crate::config::{Config, Home};
+use crate::failure::{Failure, Kind};
+use crate::files;
+use crate::invite::Invite;
+use crate::keystore::{Keystore, Unlock, random_secret};
+
+/// What an agent offers to others when nothing is said.
+pub(crate) const DONATE_DEFAULT: u64 = 10 << 30;
+
+/// Choices for a new agent.
+pub(crate) struct Choices {
+    pub(crate) device_name: Option<String>,
+    pub(crate) join: Option<String>,
+    pub(crate) storage_only: bool,
+    pub(crate) donate: Option<u64>,
+    pub(crate) listen: Vec<String>,
+    pub(crate) record_lifetime: Option<u64>,
+    pub(crate) mdns: bool,
+}
+
+fn host_name() -> String {
+    let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    if name.is_empty() { "device".into() } else { name }
+}
+
+/// Listen addresses for the IPs that were named; all of them by default. Ports come from the kernel.
+fn listen_on(ips: &[String]) -> Result<Vec<String>, Failure> {
+    let ips: Vec<String> = if ips.is_empty() { vec!["0.0.0.0".into(), "::".into()] } else { ips.to_vec() };
+    let mut out = Vec::new();
+    for ip in ips {
+        let parsed: std::net::IpAddr = ip.parse().map_err(|_| {
+            Failure::new(Kind::Usage, format!("`{ip}` is no IP address")).hint("for example --listen 127.0.0.1")
+        })?;
+        let family = if parsed.is_ipv4() { "ip4" } else { "ip6" };
+        out.push(format!("/{family}/{ip}/udp/0/quic-v1"));
+        out.push(format!("/{family}/{ip}/tcp/0"));
+    }
+    Ok(out)
+}
+
+fn start(home: &Home, choices: &Choices, network: NetworkId, bootstrap: Vec<String>) -> Result<Config, Failure> {
+    files::private_dir(home.path())?;
+    files::write_secret(&home.peer_key(), random_secret()?.expose())?;
+    let name = choices.device_name.clone().unwrap_or_else(host_name);
+    let donate = choices.donate.unwrap_or(DONATE_DEFAULT);
+    let mut config = Config::new(network, name, donate, choices.storage_only);
+    config.bootstrap = bootstrap;
+    config.listen = listen_on(&choices.listen)?;
+    config.mdns = choices.mdns;
+    if let Some(seconds) = choices.record_lifetime {
+        config.record_lifetime = seconds.max(1);
+    }
+    Ok(config)
+}
+
+fn refuse_twice(home: &Home) -> Result<(), Failure> {
+    if home.is_set_up() || home.keystore().exists() {
+        return Err(Failure::new(Kind::CantCreate, format!("{} is in use by an agent already", home.path().display()))
+            .hint("set HN_HOME to another directory for a second agent"));
+    }
+    Ok(())
+}
+
+fn network_of(choices: &Choices) -> Result<(NetworkId, Vec<String>), Failure> {
+    match &choices.join {
+        Some(link) => {
+            let invite = Invite::parse(link)?;
+            Ok((invite.network, invite.via.iter().map(ToString::to_string).collect()))
+        }
+        None => {
+            let mut id = [0; 16];
+            id.copy_from_slice(&random_secret()?.expose()[..16]);
+            Ok((NetworkId(id), Vec::new()))
+        }
+    }
+}
+
+/// A new agent: with an identity, a device and a volume, unless it only stores.
+pub(crate) fn init(home: &Home, choices: &Choices, unlock: &Unlock) -> Result<SetUp, Failure> {
+    refuse_twice(home)?;
+    let (network, bootstrap) = network_of(choices)?;
+    let config = start(home, choices, network, bootstrap.clone())?;
+    if !choices.storage_only {
+        let keystore = Keystore::create(network, bootstrap)?;
+        keystore.save(&home.keystore(), unlock)?;
+        keystore.save_device(&home.device(), &DeviceKeys::new(random_secret()?))?;
+    }
+    // The configuration is written last: a directory with one is set up.
+    config.save(home)?;
+    describe(home, unlock)
+}
+
+/// An empty directory from a keystore: the same identity and volumes on a new device.
+pub(crate) fn recover(home: &Home, from: &Path, choices: &Choices, unlock: &Unlock) -> Result<SetUp, Failure> {
+    refuse_twice(home)?;
+    let mut keystore = Keystore::load(from, unlock)?;
+    if let Some(link) = &choices.join {
+        let invite = Invite::parse(link)?;
+        keystore.network = invite.network;
+        keystore.bootstrap = invite.via.iter().map(ToString::to_string).collect();
+    }
+    let mut config = start(home, choices, keystore.network, keystore.bootstrap.clone())?;
+    config.recovering = true;
+    keystore.save(&home.keystore(), unlock)?;
+    keystore.save_device(&home.device(), &DeviceKeys::new(random_secret()?))?;
+    config.save(home)?;
+    describe(home, unlock)
+}
+
+/// Joins a mesh by a link. An agent that has data on one mesh does not silently move to another.
+pub(crate) fn join(home: &Home, link: &str, unlock: &Unlock) -> Result<SetUp, Failure> {
+    let invite = Invite::parse(link)?;
+    let mut config = Config::load(home)?;
+    let moves = config.network()? != invite.network;
+    if moves && home.volume().join("synced").exists() {
+        return Err(Failure::new(Kind::Config, "this agent has data on another mesh")
+            .hint("set HN_HOME to another directory and `hn init --join LINK` there"));
+    }
+    config.network = invite.network.to_base32();
+    for addr in invite.via.iter().map(ToString::to_string) {
+        if !config.bootstrap.contains(&addr) {
+            config.bootstrap.push(addr);
+        }
+    }
+    if !config.storage_only {
+        let mut keystore = Keystore::load(&home.keystore(), unlock)?;
+        keystore.network = invite.network;
+        keystore.bootstrap.clone_from(&config.bootstrap);
+        keystore.save(&home.keystore(), unlock)?;
+    }
+    config.save(home)?;
+    describe(home, unlock)
+}
+
+fn describe(home: &Home, unlock: &Unlock) -> Result<SetUp, Failure> {
+    let config = Config::load(home)?;
+    let seed = crate::config::peer_seed(home)?;
+    let key = libp2p::identity::Keypair::ed25519_from_bytes(*seed.expose())
+        .map_err(|error| Failure::new(Kind::Data, format!("the peer key is damaged: {error}")))?;
+    let mut set_up = SetUp {
+        home: home.path().to_owned(),
+        peer: key.public().to_peer_id().to_string(),
+        network: config.network.clone(),
+        identity: None,
+        device: None,
+        volume: None,
+        keystore: None,
+        sealed_by: None,
+    };
+    if !config.storage_only {
+        let keystore = Keystore::load(&home.keystore(), unlock)?;
+        set_up.identity = Some(keystore.identity().id().to_string());
+        set_up.device = Some(keystore.load_device(&home.device())?.id().to_string());
+        set_up.volume = keystore.volumes.first().map(|volume| volume.id.to_string());
+        set_up.keystore = Some(home.keystore());
+        let sealed_by = match unlock {
+            Unlock::Passphrase(_) => SealedBy::Passphrase,
+            Unlock::KeyFile => SealedBy::KeyFile,
+        };
+        set_up.sealed_by = Some(sealed_by);
+    }
+    Ok(set_up)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn choices() -> Choices {
+        Choices {
+            device_name: Some("laptop".into()),
+            join: None,
+            storage_only: false,
+            donate: None,
+            listen: vec!["127.0.0.1".into()],
+            record_lifetime: None,
+            mdns: false,
+        }
+    }
+
+    #[test]
+    fn an_agent_is_made_once_and_comes_back_from_its_keystore_as_a_new_device() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::new(dir.path().join("a"));
+        let made = init(&home, &choices(), &Unlock::KeyFile).unwrap();
+        assert!(init(&home, &choices(), &Unlock::KeyFile).is_err());
+        let other = Home::new(dir.path().join("b"));
+        let back = recover(&other, &home.keystore(), &choices(), &Unlock::KeyFile).unwrap();
+        assert_eq!((back.identity, back.volume, back.network), (made.identity, made.volume, made.network));
+        assert_ne!(back.device, made.device);
+        assert_ne!(back.peer, made.peer);
+        assert!(Config::load(&other).unwrap().recovering);
+    }
+
+    #[test]
+    fn joining_adopts_the_mesh_in_config_and_keystore() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::new(dir.path().join("a"));
+        init(&home, &choices(), &Unlock::KeyFile).unwrap();
+        let via = "/ip4/127.0.0.1/udp/1/quic-v1".parse().unwrap();
+        let link = Invite { network: NetworkId([5; 16]), via: vec![via] }.to_link();
+        join(&home, &link, &Unlock::KeyFile).unwrap();
+        let keystore = Keystore::load(&home.keystore(), &Unlock::KeyFile).unwrap();
+        assert_eq!(keystore.network, NetworkId([5; 16]));
+        assert_eq!(keystore.bootstrap, Config::load(&home).unwrap().bootstrap);
+        assert!(join(&home, "hypernet:join/x", &Unlock::KeyFile).is_err());
+    }
+}

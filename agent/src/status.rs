@@ -1,0 +1,299 @@
+//! What `hn status` and `hn peers` show.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use hypernet_core::codec;
+use hypernet_core::id::{ExtentId, PeerId};
+use hypernet_core::node::{Node, PeerView};
+use hypernet_core::placement::Plan;
+use hypernet_core::segment::Placement;
+use hypernet_core::tree::Content;
+use hypernet_fs::vfs::DurabilityInfo;
+use hypernet_sdk::api;
+use libp2p::identity::ed25519;
+
+use crate::agent::mount::MountView;
+use crate::agent::{Agent, Own, blocking, store_failure};
+use crate::failure::Failure;
+use crate::volume::progress::{Phase, Progress};
+use crate::volume::write::unix_now;
+use crate::volume::{Volume, state};
+
+/// Segments looked at to tell how healthy a volume is, at once.
+const SEGMENTS_AT_ONCE: u32 = 512;
+
+/// The name under which libp2p and people know a peer.
+pub(crate) fn peer_name(peer: &PeerId) -> String {
+    match ed25519::PublicKey::try_from_bytes(peer.as_bytes()) {
+        Ok(key) => libp2p::identity::PublicKey::from(key).to_peer_id().to_string(),
+        Err(_) => peer.to_string(),
+    }
+}
+
+/// Resident memory of this process.
+fn rss_bytes() -> u64 {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    let pages: u64 = statm.split_whitespace().nth(1).and_then(|pages| pages.parse().ok()).unwrap_or(0);
+    pages * rustix::param::page_size() as u64
+}
+
+fn profile(view: &MountView) -> api::MountProfile {
+    if view.passthrough { api::MountProfile::Passthrough } else { api::MountProfile::Writeback }
+}
+
+pub(crate) fn mounted(view: MountView) -> api::Mounted {
+    api::Mounted { profile: profile(&view), dir: view.dir, reason: view.reason }
+}
+
+pub(crate) fn progress(progress: &Progress) -> api::Progress {
+    let (phase, waiting) = match &progress.phase {
+        Phase::Idle => ("idle", None),
+        Phase::Uploading => ("uploading", None),
+        Phase::Catalog => ("placing the catalog", None),
+        Phase::Publishing => ("publishing the head", None),
+        Phase::Waiting(why) => ("waiting", Some(why.clone())),
+        Phase::Held => ("held", None),
+    };
+    api::Progress {
+        phase: phase.to_owned(),
+        files_done: progress.files_done,
+        files_total: progress.files_total,
+        bytes_done: progress.bytes_sealed,
+        bytes_total: progress.bytes_total,
+        bytes_in_flight: progress.bytes_placing,
+        segments_done: progress.segments_placed,
+        waiting,
+    }
+}
+
+fn upload(own: &Own) -> api::Upload {
+    let engine = own.engine.lock().clone();
+    let Some(engine) = engine else {
+        return api::Upload::Waiting { reason: "the head of this volume has not been found yet".to_owned() };
+    };
+    let now = engine.meter.now();
+    match &now.phase {
+        Phase::Idle | Phase::Held if engine.is_held() => api::Upload::Held,
+        Phase::Idle | Phase::Held => api::Upload::Idle,
+        Phase::Waiting(reason) => api::Upload::Waiting { reason: reason.clone() },
+        Phase::Uploading | Phase::Catalog | Phase::Publishing => api::Upload::Running(progress(&now)),
+    }
+}
+
+fn plan_status(plan: Plan, peers: usize, availability: f64) -> api::PlanStatus {
+    let lost = plan.n - plan.k;
+    let words = if plan.meets_target {
+        format!("any {lost} of the {} peers that hold a segment may be gone", plan.n)
+    } else {
+        format!(
+            "any {lost} of the {} peers that hold a segment may be gone; with so few peers data is readable {:.2} % \
+             of the time instead of 99.99 %: invite more",
+            plan.n,
+            plan.readable * 100.0
+        )
+    };
+    api::PlanStatus { k: plan.k.into(), n: plan.n.into(), peers: peers as u32, availability, words }
+}
+
+/// What one look at the node gives.
+struct NodeView {
+    peers: Vec<PeerView>,
+    plan: Option<Plan>,
+}
+
+async fn look(agent: &Agent) -> NodeView {
+    let view = agent.node.ask(|node: &Node| NodeView { peers: node.peers(), plan: node.plan() }).await;
+    view.unwrap_or(NodeView { peers: Vec::new(), plan: None })
+}
+
+/// The peers, the connected ones first.
+pub(crate) async fn peers(agent: &Arc<Agent>) -> Result<Vec<api::PeerInfo>, Failure> {
+    let counting = agent.clone();
+    let held = blocking(move || {
+        let mut held: BTreeMap<PeerId, u64> = BTreeMap::new();
+        if let Some(own) = &counting.own {
+            each_placement(own, |placement| {
+                for holder in &placement.holders {
+                    *held.entry(holder.peer).or_default() += 1;
+                }
+            })?;
+        }
+        Ok::<_, Failure>(held)
+    })
+    .await??;
+    let links: BTreeMap<PeerId, hypernet_mesh::PeerInfo> =
+        agent.mesh.peers().await.into_iter().map(|info| (info.peer, info)).collect();
+    let mut out: Vec<api::PeerInfo> = look(agent)
+        .await
+        .peers
+        .into_iter()
+        .map(|view| {
+            let link = links.get(&view.peer);
+            let note = match (view.blocked, view.faults) {
+                (true, _) => Some("cut off for a while, for what it did".to_owned()),
+                (false, 0) if view.unanswered > 0 => Some(format!("{} requests unanswered", view.unanswered)),
+                (false, 0) => None,
+                (false, faults) => Some(format!("faults: {faults}")),
+            };
+            api::PeerInfo {
+                peer: peer_name(&view.peer),
+                address: link.and_then(|link| link.addrs.first()).map(ToString::to_string),
+                connected: view.connected,
+                quota: view.hello.as_ref().map(|hello| hello.donated),
+                free: view.hello.as_ref().map(|hello| hello.free),
+                shards: held.get(&view.peer).copied().unwrap_or(0),
+                availability: Some(view.availability),
+                rtt_micros: link.and_then(|link| link.rtt).map(|rtt| rtt.as_micros() as u64),
+                seen_seconds_ago: view.connected.then_some(0),
+                note,
+            }
+        })
+        .collect();
+    out.sort_by(|a, b| (!a.connected, &a.peer).cmp(&(!b.connected, &b.peer)));
+    Ok(out)
+}
+
+/// Every segment that this device knows, with its holders.
+fn each_placement(own: &Own, mut see: impl FnMut(&Placement)) -> Result<(), Failure> {
+    let mut at = 0;
+    loop {
+        let rows = own.volume.db.segments_iter(at, SEGMENTS_AT_ONCE).map_err(store_failure)?;
+        let Some(last) = rows.last() else { return Ok(()) };
+        at = last.num;
+        for row in &rows {
+            match codec::decode::<Placement>(&row.descriptor) {
+                Ok(placement) => see(&placement),
+                Err(error) => tracing::error!(%error, "a row of the local index is damaged"),
+            }
+        }
+    }
+}
+
+/// Everything at once.
+pub(crate) async fn status(agent: &Arc<Agent>) -> Result<api::Status, Failure> {
+    let view = look(agent).await;
+    let online: BTreeSet<PeerId> = view.peers.iter().filter(|peer| peer.connected).map(|peer| peer.peer).collect();
+    let donors: Vec<&PeerView> = view
+        .peers
+        .iter()
+        .filter(|peer| peer.connected && peer.hello.as_ref().is_some_and(|hello| hello.donated > 0))
+        .collect();
+    let mean = donors.iter().map(|peer| peer.availability).sum::<f64>() / donors.len().max(1) as f64;
+    let donors = donors.len();
+    let plan = view.plan.map(|plan| plan_status(plan, donors, mean));
+    let volume = match &agent.own {
+        Some(_) => {
+            let agent = agent.clone();
+            blocking(move || agent.own.as_ref().map(|own| volume(&agent, own, &online, plan)).transpose()).await??
+        }
+        None => None,
+    };
+    let config = agent.config.lock().clone();
+    let mut warnings = Vec::new();
+    if let Some(volume) = &volume {
+        let unreadable: u64 =
+            volume.health.iter().filter(|bucket| !bucket.readable).map(|bucket| bucket.segments).sum();
+        if unreadable > 0 {
+            warnings
+                .push(format!("{unreadable} of {} segments cannot be read until more peers are back", volume.segments));
+        }
+        if let api::Upload::Waiting { reason } = &volume.upload {
+            warnings.push(format!("the upload waits: {reason}"));
+        }
+        if volume.plan.is_none() {
+            warnings.push("fewer than two donors are connected: nothing new can be made durable".to_owned());
+        }
+    }
+    let mount =
+        agent.mount_view().map(|view| api::MountStatus { profile: profile(&view), dir: view.dir, reason: view.reason });
+    if let Some(reason) = mount.as_ref().and_then(|mount| mount.reason.as_ref()) {
+        warnings.push(format!("mounted in writeback mode: {reason}"));
+    }
+    Ok(api::Status {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        pid: std::process::id(),
+        home: agent.home.path().to_owned(),
+        uptime_seconds: agent.began.elapsed().as_secs(),
+        rss_bytes: rss_bytes(),
+        network: config.network,
+        peer: peer_name(&agent.mesh.peer_id()),
+        device_name: config.device_name,
+        listen: agent.mesh.listen_addrs().iter().map(ToString::to_string).collect(),
+        identity: agent.own.as_ref().map(|own| own.volume.identity.id().to_string()),
+        device_id: agent.own.as_ref().map(|own| own.volume.device.id().to_string()),
+        keystore: agent
+            .own
+            .as_ref()
+            .map(|own| api::KeystoreStatus { path: agent.home.keystore(), sealed_by: own.sealed_by }),
+        donate: api::DonateStatus { quota: config.donate, used: agent.store.used(), shards: agent.store.count() },
+        mount,
+        volume,
+        peers: api::PeersStatus {
+            known: view.peers.len() as u64,
+            connected: view.peers.iter().filter(|peer| peer.connected).count() as u64,
+            donors: donors as u64,
+        },
+        warnings,
+    })
+}
+
+fn volume(
+    agent: &Agent,
+    own: &Own,
+    online: &BTreeSet<PeerId>,
+    plan: Option<api::PlanStatus>,
+) -> Result<api::VolumeStatus, Failure> {
+    let (mut segments, mut logical, mut stored) = (0, 0, 0);
+    let mut health: BTreeMap<(u32, bool), u64> = BTreeMap::new();
+    each_placement(own, |placement| {
+        segments += 1;
+        logical += placement.segment.payload_len();
+        stored += placement.holders.len() as u64 * u64::from(placement.segment.shard_len);
+        let up = placement.holders.iter().filter(|holder| online.contains(&holder.peer)).count();
+        let missing = usize::from(placement.n).saturating_sub(up) as u32;
+        *health.entry((missing, up >= usize::from(placement.segment.k))).or_default() += 1;
+    })?;
+    let pending = own.vfs.pending();
+    let latest = state::latest(&own.volume.db).map_err(store_failure)?;
+    Ok(api::VolumeStatus {
+        id: own.volume.keys.volume.to_string(),
+        files: None,
+        segments,
+        bytes_logical: logical,
+        bytes_stored: stored,
+        dirty_files: pending.files,
+        dirty_bytes: pending.bytes,
+        upload: upload(own),
+        last_head: latest.map(|latest| api::HeadStatus {
+            sequence: latest.head.sequence,
+            age_seconds: unix_now().saturating_sub(latest.time.millis / 1000),
+        }),
+        plan,
+        health: health
+            .into_iter()
+            .map(|((missing, readable), segments)| api::HealthBucket { missing, segments, readable })
+            .collect(),
+        recovering: agent.config.lock().recovering,
+    })
+}
+
+/// Tells `getfattr` how durable a file's content is.
+pub(crate) struct Describe(pub(crate) Arc<Volume>);
+
+impl DurabilityInfo for Describe {
+    fn describe(&self, content: &Content) -> String {
+        let extent: ExtentId = match content {
+            Content::Extent(extent) => extent.id(),
+            Content::Runs(tree) | Content::Directory(tree) => tree.node.id(),
+            // Held by the directory's own node, which is durable with the snapshot.
+            Content::Empty | Content::Inline(_) | Content::Symlink(_) => return "durable".to_owned(),
+        };
+        let located = self.0.db.locate_many(&[extent]).ok().and_then(|mut found| found.pop().flatten());
+        let placement = located.and_then(|found| codec::decode::<Placement>(&found.descriptor).ok());
+        placement.map_or_else(
+            || "durable".to_owned(),
+            |placement| format!("durable {}/{}", placement.holders.len(), placement.n),
+        )
+    }
+}

@@ -1,0 +1,48 @@
+//! One volume on this device: reading what is on the mesh, and writing snapshots to it.
+//!
+//! - `read`: extents and tree nodes by reference, from the local caches or the mesh;
+//! - `write`: sealing, packing, coding and placing, as a pipeline;
+//! - `sync`: a cut of the working tree becomes a snapshot, then a catalog, then a head;
+//! - `catalog`: the pages of index and placement log, and the manifest;
+//! - `recover`: from a keystore to the newest head, its catalog and its root.
+//!
+//! Invariant: a head is published only when everything that it reaches is acknowledged by its holders, and inodes
+//! count as synced only when the head is.
+
+use std::sync::Arc;
+
+use hypernet_core::key::{DeviceKeys, IdentityKeys, VolumeKeys};
+use hypernet_core::tree::TreeRef;
+use hypernet_store::volume::VolumeDb;
+use parking_lot::Mutex;
+
+use crate::driver::NodeHandle;
+
+pub(crate) mod catalog;
+pub(crate) mod progress;
+pub(crate) mod read;
+pub(crate) mod recover;
+pub(crate) mod state;
+pub(crate) mod sync;
+pub(crate) mod write;
+
+/// Milliseconds within which a read from the mesh must have ended.
+pub(crate) const READ_WITHIN: u64 = 20_000;
+/// Milliseconds after which an upload that does not move is planned anew.
+pub(crate) const UPLOAD_PATIENCE: u64 = 20_000;
+/// How long leases run, in seconds: 90 days.
+pub(crate) const LEASE_SECONDS: u64 = 90 * 24 * 3600;
+
+/// A volume on this device.
+pub(crate) struct Volume {
+    pub(crate) keys: Arc<VolumeKeys>,
+    pub(crate) device: DeviceKeys,
+    pub(crate) identity: IdentityKeys,
+    pub(crate) device_name: String,
+    pub(crate) db: Arc<VolumeDb>,
+    pub(crate) node: NodeHandle,
+    /// The link table of the newest durable snapshot.
+    pub(crate) links: Mutex<Option<TreeRef>>,
+    /// Placements that were read lately, decoded.
+    pub(crate) placements: Mutex<read::PlacementCache>,
+}

@@ -1,0 +1,228 @@
+//! Writing and reading the catalog: pages of index and placement log, and the manifest that lists them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use hypernet_core::catalog::{
+    INDEX_PAGE_ROWS, IndexPage, IndexRow, Manifest, PLACEMENT_PAGE_ROWS, PageKind, PageRef, PlacementPage,
+};
+use hypernet_core::codec;
+use hypernet_core::id::{ExtentId, SegmentId};
+use hypernet_core::placement::Plan;
+use hypernet_core::port::PortError;
+use hypernet_core::seal::{ExtentRef, Kind, Sealed, Sealer};
+use hypernet_core::segment::Placement;
+
+use hypernet_store::volume::NewSegment;
+
+use super::Volume;
+use super::progress::Meter;
+use super::read::{expect_kind, store_error};
+
+/// Segments read from the local index at once while pages are made.
+const SEGMENTS_AT_ONCE: u32 = 64;
+
+fn damaged(error: impl std::fmt::Display) -> PortError {
+    PortError::Damaged(error.to_string())
+}
+
+/// A page that is sealed and not yet placed.
+struct Draft {
+    kind: PageKind,
+    sealed: Sealed,
+    from: u64,
+    to: u64,
+    rows: u32,
+}
+
+/// A manifest that is placed.
+pub(crate) struct Published {
+    pub(crate) manifest: Manifest,
+    pub(crate) extent: ExtentRef,
+    pub(crate) placement: Placement,
+}
+
+impl Volume {
+    /// Brings the catalog up to date with the local index, and places what is new of it.
+    pub(crate) fn publish_catalog(
+        &self,
+        mut manifest: Manifest,
+        plan: Plan,
+        meter: &Meter,
+    ) -> Result<Published, PortError> {
+        let sealer = Sealer::new(&self.keys);
+        let next = self.db.next_segment().map_err(store_error)?;
+        let mut drafts = self.index_pages(&mut manifest, &sealer, next)?;
+        drafts.extend(self.placement_pages(&mut manifest, &sealer, next)?);
+        let extents = drafts.iter().map(|draft| draft.sealed.clone()).collect();
+        let mut places: BTreeMap<ExtentId, (u32, u32)> = BTreeMap::new();
+        for placed in self.place_alone(extents, plan, meter)? {
+            let segment = manifest.segments.len() as u32;
+            places.extend(placed.contents.iter().map(|at| (at.id, (segment, at.offset))));
+            manifest.segments.push(placed.placement);
+        }
+        for Draft { kind, sealed, from, to, rows } in drafts {
+            let (segment, offset) = *places
+                .get(&sealed.reference.id())
+                .ok_or_else(|| damaged("a page of the catalog was placed nowhere"))?;
+            manifest.pages.push(PageRef { kind, extent: sealed.reference, segment, offset, from, to, rows });
+        }
+        manifest.prune();
+        let sealed = sealer.seal(Kind::Manifest, &codec::encode(&manifest)).map_err(damaged)?;
+        let extent = sealed.reference.clone();
+        let placed = self.place_alone(vec![sealed], plan, meter)?;
+        let placement = placed.into_iter().next().ok_or_else(|| damaged("the manifest was placed nowhere"))?.placement;
+        Ok(Published { manifest, extent, placement })
+    }
+
+    fn index_pages(&self, manifest: &mut Manifest, sealer: &Sealer, next: u64) -> Result<Vec<Draft>, PortError> {
+        let covered = covered(manifest, PageKind::Index);
+        let mut new_rows = 0;
+        let mut counted = covered;
+        loop {
+            let rows = self.db.segments_since(counted, SEGMENTS_AT_ONCE).map_err(store_error)?;
+            let Some((last, _)) = rows.last() else { break };
+            counted = last.num + 1;
+            new_rows += rows.iter().map(|(_, extents)| extents.len()).sum::<usize>();
+        }
+        let from = manifest.reopen(PageKind::Index, new_rows);
+        let mut drafts = Vec::new();
+        let mut page = IndexPage { segments: Vec::new(), rows: Vec::new() };
+        let mut page_from = from;
+        let mut at = from;
+        while at < next {
+            let rows = self.db.segments_since(at, SEGMENTS_AT_ONCE).map_err(store_error)?;
+            if rows.is_empty() {
+                at = next; // numbers at the end that no segment has
+            }
+            for (row, extents) in rows {
+                let mut position = page.segments.len() as u32;
+                page.segments.push(row.id);
+                for (id, offset, len) in extents {
+                    if page.rows.len() >= INDEX_PAGE_ROWS {
+                        // A segment may be spread over pages: those before its last end below its number.
+                        drafts.push(draft(sealer, PageKind::Index, &page, page.rows.len(), page_from, row.num)?);
+                        page = IndexPage { segments: vec![row.id], rows: Vec::new() };
+                        position = 0;
+                        page_from = row.num;
+                    }
+                    page.rows.push(IndexRow { id, segment: position, offset, len });
+                }
+                at = row.num + 1;
+            }
+        }
+        if !page.segments.is_empty() {
+            drafts.push(draft(sealer, PageKind::Index, &page, page.rows.len(), page_from, at)?);
+        }
+        Ok(drafts)
+    }
+
+    fn placement_pages(&self, manifest: &mut Manifest, sealer: &Sealer, next: u64) -> Result<Vec<Draft>, PortError> {
+        let covered = covered(manifest, PageKind::Placement);
+        let from = manifest.reopen(PageKind::Placement, next.saturating_sub(covered) as usize);
+        let mut drafts = Vec::new();
+        let mut page = PlacementPage { rows: Vec::new() };
+        let (mut page_from, mut at) = (from, from);
+        while at < next {
+            let rows = self.db.segments_iter(at.saturating_sub(1), SEGMENTS_AT_ONCE).map_err(store_error)?;
+            if rows.is_empty() {
+                at = next;
+            }
+            for row in rows {
+                page.rows.push(codec::decode(&row.descriptor).map_err(damaged)?);
+                at = row.num + 1;
+                if page.rows.len() >= PLACEMENT_PAGE_ROWS {
+                    drafts.push(draft(sealer, PageKind::Placement, &page, page.rows.len(), page_from, at)?);
+                    page.rows.clear();
+                    page_from = at;
+                }
+            }
+        }
+        if !page.rows.is_empty() {
+            drafts.push(draft(sealer, PageKind::Placement, &page, page.rows.len(), page_from, at)?);
+        }
+        Ok(drafts)
+    }
+
+    /// Reads a whole catalog from the mesh into the local index, and gives the manifest with its pages renumbered to
+    /// this device's numbers of the segments.
+    pub(crate) fn load_catalog(
+        &self,
+        mut manifest: Manifest,
+        seen: &mut dyn FnMut(usize, usize),
+    ) -> Result<Manifest, PortError> {
+        let mut extents: BTreeMap<SegmentId, Vec<(ExtentId, u32, u32)>> = BTreeMap::new();
+        let mut first_of_page: Vec<Option<SegmentId>> = Vec::new();
+        let mut placements: Vec<(usize, Placement)> = Vec::new();
+        for (at, page) in manifest.pages.iter().enumerate() {
+            seen(at, manifest.pages.len());
+            expect_kind(&page.extent, Kind::Page)?;
+            let placement =
+                manifest.segments.get(page.segment as usize).ok_or_else(|| damaged("a page without place"))?;
+            let plain = self.fetch_at(Arc::new(placement.clone()), vec![(page.extent.clone(), page.offset)])?;
+            let bytes = plain.first().ok_or_else(|| damaged("a page came back empty"))?;
+            first_of_page.push(match page.kind {
+                PageKind::Index => {
+                    let page: IndexPage = codec::decode(bytes).map_err(damaged)?;
+                    for row in page.rows {
+                        let segment = page
+                            .segments
+                            .get(row.segment as usize)
+                            .ok_or_else(|| damaged("an index row names no segment"))?;
+                        extents.entry(*segment).or_default().push((row.id, row.offset, row.len));
+                    }
+                    page.segments.first().copied()
+                }
+                PageKind::Placement => {
+                    let page: PlacementPage = codec::decode(bytes).map_err(damaged)?;
+                    let first = page.rows.first().map(|row| row.segment.id());
+                    placements.extend(page.rows.into_iter().map(|row| (at, row)));
+                    first
+                }
+            });
+        }
+        let mut numbers: BTreeMap<SegmentId, u64> = BTreeMap::new();
+        for chunk in placements.chunks(PLACEMENT_PAGE_ROWS) {
+            let mut rows = Vec::with_capacity(chunk.len());
+            for (_, placement) in chunk {
+                if !placement.is_sound() {
+                    return Err(damaged("a placement in the catalog cannot be"));
+                }
+                let id = placement.segment.id();
+                rows.push((id, codec::encode(placement), extents.remove(&id).unwrap_or_default()));
+            }
+            let new: Vec<NewSegment<'_>> =
+                rows.iter().map(|(id, descriptor, extents)| NewSegment { id: *id, descriptor, extents }).collect();
+            let given = self.db.add_segments(&new).map_err(store_error)?;
+            numbers.extend(rows.iter().map(|(id, _, _)| *id).zip(given));
+        }
+        let next = self.db.next_segment().map_err(store_error)?;
+        for kind in [PageKind::Index, PageKind::Placement] {
+            let mut to = next;
+            for (page, first) in
+                manifest.pages.iter_mut().zip(&first_of_page).rev().filter(|(page, _)| page.kind == kind)
+            {
+                page.to = to;
+                page.from = first.and_then(|first| numbers.get(&first).copied()).unwrap_or(to);
+                to = page.from;
+            }
+        }
+        Ok(manifest)
+    }
+}
+
+fn covered(manifest: &Manifest, kind: PageKind) -> u64 {
+    manifest.pages.iter().filter(|page| page.kind == kind).map(|page| page.to).max().unwrap_or(0)
+}
+
+fn draft<P: codec::Format + minicbor::Encode<()>>(
+    sealer: &Sealer,
+    kind: PageKind,
+    page: &P,
+    rows: usize,
+    from: u64,
+    to: u64,
+) -> Result<Draft, PortError> {
+    let sealed = sealer.seal(Kind::Page, &codec::encode(page)).map_err(damaged)?;
+    Ok(Draft { kind, sealed, from, to, rows: rows as u32 })
+}

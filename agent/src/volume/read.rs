@@ -1,0 +1,236 @@
+//! Reading: references in, plaintext out.
+
+use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use hypernet_core::codec;
+use hypernet_core::id::{ExtentId, FileId, SegmentId};
+use hypernet_core::node::{Command, CommandError, Outcome};
+use hypernet_core::port::{PortError, RemoteTree};
+use hypernet_core::seal::{ExtentRef, Kind};
+use hypernet_core::segment::Placement;
+use hypernet_core::tree::{self, Content, Entry, LinkEntry, Run, Source, TreeError, TreeRef};
+use lru::LruCache;
+
+use super::{READ_WITHIN, Volume};
+
+/// Placements kept decoded.
+const PLACEMENTS: NonZeroUsize = NonZeroUsize::new(256).expect("not zero");
+/// Sealed bytes asked for by one command: long enough to keep peers busy, short enough to spread over them.
+const FETCH_BYTES: u64 = 4 << 20;
+
+pub(crate) type PlacementCache = LruCache<SegmentId, Arc<Placement>>;
+
+pub(crate) fn placement_cache() -> PlacementCache {
+    LruCache::new(PLACEMENTS)
+}
+
+fn failed(error: CommandError) -> PortError {
+    match error {
+        CommandError::TooFewShards { .. } => PortError::Unreachable(error.to_string()),
+        CommandError::Deadline { .. } | CommandError::Busy => PortError::Deadline(error.to_string()),
+        CommandError::Damaged { .. } | CommandError::Invalid(_) => PortError::Damaged(error.to_string()),
+        CommandError::NotPlaced { .. } | CommandError::Record(_) => PortError::Unreachable(error.to_string()),
+    }
+}
+
+fn tree_error(error: TreeError<PortError>) -> PortError {
+    match error {
+        TreeError::Port(error) => error,
+        other => PortError::Damaged(other.to_string()),
+    }
+}
+
+pub(crate) fn store_error(error: impl std::fmt::Display) -> PortError {
+    PortError::Disk(error.to_string())
+}
+
+/// Some extents of one segment, to be fetched together.
+struct Batch {
+    placement: Arc<Placement>,
+    /// Position among the asked, reference, offset in the payload.
+    extents: Vec<(usize, ExtentRef, u32)>,
+}
+
+impl Volume {
+    fn placement(&self, segment: SegmentId, descriptor: &[u8]) -> Result<Arc<Placement>, PortError> {
+        let mut cache = self.placements.lock();
+        if let Some(placement) = cache.get(&segment) {
+            return Ok(placement.clone());
+        }
+        let placement: Placement =
+            codec::decode(descriptor).map_err(|error| PortError::Damaged(format!("local index: {error}")))?;
+        let placement = Arc::new(placement);
+        cache.put(segment, placement.clone());
+        Ok(placement)
+    }
+
+    fn batches(&self, refs: &[ExtentRef]) -> Result<Vec<Batch>, PortError> {
+        let ids: Vec<ExtentId> = refs.iter().map(ExtentRef::id).collect();
+        let located = self.db.locate_many(&ids).map_err(store_error)?;
+        let mut by_segment: BTreeMap<SegmentId, Batch> = BTreeMap::new();
+        for (at, (reference, location)) in refs.iter().zip(located).enumerate() {
+            let Some(location) = location else {
+                return Err(PortError::NotFound(format!(
+                    "extent {} is in no segment that the index knows",
+                    ids[at].short()
+                )));
+            };
+            let placement = self.placement(location.segment, &location.descriptor)?;
+            by_segment
+                .entry(location.segment)
+                .or_insert_with(|| Batch { placement, extents: Vec::new() })
+                .extents
+                .push((at, reference.clone(), location.offset));
+        }
+        let mut out = Vec::new();
+        for (_, mut batch) in by_segment {
+            batch.extents.sort_by_key(|(_, _, offset)| *offset);
+            // Neighbours go into one command, so that a range of a row is asked for once.
+            let mut run: Vec<(usize, ExtentRef, u32)> = Vec::new();
+            let mut start = 0u64;
+            for extent in batch.extents {
+                let (offset, len) = (u64::from(extent.2), u64::from(extent.1.sealed_len));
+                if !run.is_empty() && offset + len - start > FETCH_BYTES {
+                    out.push(Batch { placement: batch.placement.clone(), extents: std::mem::take(&mut run) });
+                }
+                if run.is_empty() {
+                    start = offset;
+                }
+                run.push(extent);
+            }
+            out.push(Batch { placement: batch.placement, extents: run });
+        }
+        Ok(out)
+    }
+
+    /// Plaintexts of `refs`, in order, from the mesh. Blocks until the deadline at the latest.
+    pub(crate) fn fetch(&self, refs: &[ExtentRef]) -> Result<Vec<Bytes>, PortError> {
+        let mut plain: Vec<Bytes> = vec![Bytes::new(); refs.len()];
+        let mut waiting = Vec::new();
+        for Batch { placement, extents } in self.batches(refs)? {
+            let (positions, wanted): (Vec<usize>, Vec<(ExtentRef, u32)>) =
+                extents.into_iter().map(|(at, reference, offset)| (at, (reference, offset))).unzip();
+            let command = Command::Fetch { placement, wanted, within: READ_WITHIN };
+            waiting.push((positions, self.node.start(command)));
+        }
+        for (positions, outcome) in waiting {
+            match outcome.blocking_recv() {
+                Ok(Outcome::Fetched(bytes)) => {
+                    for (at, bytes) in positions.into_iter().zip(bytes) {
+                        plain[at] = bytes;
+                    }
+                }
+                Ok(Outcome::Failed(error)) => return Err(failed(error)),
+                Ok(other) => return Err(PortError::Damaged(format!("unexpected outcome {other:?}"))),
+                Err(_) => return Err(PortError::Unreachable("the agent is stopping".into())),
+            }
+        }
+        Ok(plain)
+    }
+
+    /// One extent at a known place: how the manifest is read, before there is an index.
+    pub(crate) fn fetch_at(
+        &self,
+        placement: Arc<Placement>,
+        wanted: Vec<(ExtentRef, u32)>,
+    ) -> Result<Vec<Bytes>, PortError> {
+        match self.node.run_blocking(Command::Fetch { placement, wanted, within: READ_WITHIN }) {
+            Outcome::Fetched(bytes) => Ok(bytes),
+            Outcome::Failed(error) => Err(failed(error)),
+            other => Err(PortError::Damaged(format!("unexpected outcome {other:?}"))),
+        }
+    }
+
+    /// All entries of a directory.
+    pub(crate) fn entries(&self, directory: &TreeRef) -> Result<Vec<Entry>, PortError> {
+        tree::list(directory, &Nodes(self)).map_err(tree_error)
+    }
+
+    /// All rows of a link table.
+    pub(crate) fn link_entries(&self, links: &TreeRef) -> Result<Vec<LinkEntry>, PortError> {
+        tree::list(links, &Nodes(self)).map_err(tree_error)
+    }
+
+    /// The runs of a file that overlap a range, each with its offset.
+    pub(crate) fn runs(&self, runs: &TreeRef, range: Range<u64>) -> Result<Vec<(u64, Run)>, PortError> {
+        tree::range(runs, &Nodes(self), range.start, range.end).map_err(tree_error)
+    }
+}
+
+/// Tree nodes, from the local cache first.
+pub(crate) struct Nodes<'a>(pub(crate) &'a Volume);
+
+impl Source for Nodes<'_> {
+    type Error = PortError;
+
+    fn get(&self, refs: &[ExtentRef]) -> Result<Vec<Vec<u8>>, PortError> {
+        let mut out: Vec<Option<Vec<u8>>> = Vec::with_capacity(refs.len());
+        for reference in refs {
+            out.push(self.0.db.node(&reference.id()).map_err(store_error)?);
+        }
+        let missing: Vec<usize> = (0..refs.len()).filter(|at| out[*at].is_none()).collect();
+        if !missing.is_empty() {
+            let wanted: Vec<ExtentRef> = missing.iter().map(|at| refs[*at].clone()).collect();
+            let fetched = self.0.fetch(&wanted)?;
+            let nodes: Vec<(ExtentId, &[u8])> =
+                wanted.iter().zip(&fetched).map(|(reference, bytes)| (reference.id(), bytes.as_ref())).collect();
+            self.0.db.put_nodes(&nodes).map_err(store_error)?;
+            for (at, bytes) in missing.into_iter().zip(fetched) {
+                out[at] = Some(bytes.into());
+            }
+        }
+        Ok(out.into_iter().flatten().collect())
+    }
+}
+
+impl RemoteTree for Volume {
+    fn list(&self, directory: &TreeRef) -> Result<Vec<Entry>, PortError> {
+        self.entries(directory)
+    }
+
+    fn link(&self, id: FileId) -> Result<LinkEntry, PortError> {
+        let links = self.links.lock().clone();
+        let found = match links {
+            Some(links) => tree::find::<LinkEntry, _>(&links, &Nodes(self), &id).map_err(tree_error)?,
+            None => None,
+        };
+        found.ok_or_else(|| PortError::NotFound(format!("inode {id} is not in the link table")))
+    }
+
+    fn read(&self, content: &Content, range: Range<u64>) -> Result<Vec<(u64, Bytes)>, PortError> {
+        match content {
+            Content::Empty | Content::Directory(_) => Ok(Vec::new()),
+            Content::Inline(bytes) | Content::Symlink(bytes) => Ok(vec![(0, Bytes::copy_from_slice(bytes))]),
+            Content::Extent(extent) => {
+                let bytes = self.fetch(std::slice::from_ref(extent))?;
+                Ok(bytes.into_iter().map(|bytes| (0, bytes)).collect())
+            }
+            Content::Runs(runs) => {
+                let data: Vec<(u64, ExtentRef)> = self
+                    .runs(runs, range)?
+                    .into_iter()
+                    .filter_map(|(at, run)| match run {
+                        Run::Data(extent) => Some((at, extent)),
+                        Run::Hole(_) => None,
+                    })
+                    .collect();
+                let refs: Vec<ExtentRef> = data.iter().map(|(_, extent)| extent.clone()).collect();
+                let bytes = self.fetch(&refs)?;
+                Ok(data.into_iter().map(|(at, _)| at).zip(bytes).collect())
+            }
+        }
+    }
+}
+
+/// Whether a reference may stand for a unit of this kind; a guard against a tree that points at the wrong thing.
+pub(crate) fn expect_kind(reference: &ExtentRef, kind: Kind) -> Result<(), PortError> {
+    if reference.kind == kind {
+        Ok(())
+    } else {
+        Err(PortError::Damaged(format!("a {kind:?} was expected and a {:?} is named", reference.kind)))
+    }
+}

@@ -1,0 +1,179 @@
+//! From a keystore to a mounted tree: the roster names the devices, each device's head is asked for, the newest one
+//! leads to its catalog and its root, and this device enrols itself.
+
+use std::sync::Arc;
+
+use hypernet_core::catalog::Manifest;
+use hypernet_core::codec;
+use hypernet_core::head::{Head, Snapshot};
+use hypernet_core::id::RecordKey;
+use hypernet_core::node::{Command, Outcome};
+use hypernet_core::port::PortError;
+use hypernet_core::record::{Record, record_key};
+use hypernet_core::roster::Roster;
+use hypernet_core::seal::Kind;
+use hypernet_core::time::Hlc;
+use hypernet_core::tree::Root;
+
+use super::Volume;
+use super::read::expect_kind;
+use super::state::{self, Latest};
+use super::write::unix_now;
+
+/// What was found.
+pub(crate) struct Recovered {
+    pub(crate) devices: usize,
+    pub(crate) head_device: String,
+    pub(crate) head_sequence: u64,
+    pub(crate) head_age_seconds: u64,
+    /// Heads that a device had seen and that cannot be found any more.
+    pub(crate) rolled_back: Vec<String>,
+    pub(crate) root: Root,
+}
+
+fn damaged(error: impl std::fmt::Display) -> PortError {
+    PortError::Damaged(error.to_string())
+}
+
+pub(crate) fn clock(after: Hlc) -> Hlc {
+    after.next(unix_now().saturating_mul(1000))
+}
+
+impl Volume {
+    fn lookup(&self, key: RecordKey) -> Result<Option<Record>, PortError> {
+        match self.node.run_blocking(Command::Lookup(key)) {
+            Outcome::Found(record) => Ok(record),
+            Outcome::Failed(error) => Err(PortError::Unreachable(error.to_string())),
+            other => Err(damaged(format!("unexpected outcome {other:?}"))),
+        }
+    }
+
+    /// The roster as the mesh has it.
+    pub(crate) fn roster(&self) -> Result<Option<Roster>, PortError> {
+        self.lookup(Roster::locator(&self.identity))?
+            .map(|record| Roster::open(&record, &self.identity).map_err(damaged))
+            .transpose()
+    }
+
+    /// Publishes a record and gives how many other peers keep it.
+    pub(crate) fn publish(&self, record: Record) -> Result<usize, PortError> {
+        match self.node.run_blocking(Command::Publish(record)) {
+            Outcome::Published { stored } => Ok(stored),
+            Outcome::Failed(error) => Err(PortError::Unreachable(error.to_string())),
+            other => Err(damaged(format!("unexpected outcome {other:?}"))),
+        }
+    }
+
+    /// Makes sure that the roster lists this device.
+    pub(crate) fn enrol(&self) -> Result<(), PortError> {
+        let known = self.roster()?;
+        let me = self.device.id();
+        let listed = known.as_ref().is_some_and(|roster| {
+            roster
+                .devices
+                .iter()
+                .any(|device| device.id == me && device.heads.iter().any(|head| head.volume == self.keys.volume))
+        });
+        if !listed {
+            let roster = known
+                .unwrap_or_default()
+                .enrol(&self.device, &self.device_name, &[self.keys.volume], clock(Hlc::default()))
+                .map_err(damaged)?;
+            let stored = self.publish(roster.publish(&self.identity).map_err(damaged)?)?;
+            if stored == 0 {
+                return Err(PortError::Unreachable("no peer keeps the list of devices".into()));
+            }
+        }
+        state::set_enrolled(&self.db)
+    }
+
+    /// The newest head of all devices of the roster, and what is wrong with the others.
+    fn newest_head(&self, roster: &Roster) -> Result<(Head, Vec<String>), PortError> {
+        let mut heads: Vec<Head> = Vec::new();
+        for device in &roster.devices {
+            for place in device.heads.iter().filter(|place| place.volume == self.keys.volume) {
+                let Some(record) = self.lookup(record_key(&place.signer))? else { continue };
+                match Head::open(&record, &device.id, &self.keys) {
+                    Ok(head) => heads.push(head),
+                    Err(error) => tracing::warn!(device = device.name, %error, "a head is not believed"),
+                }
+            }
+        }
+        let mut rolled_back = Vec::new();
+        for head in &heads {
+            for seen in &head.seen {
+                let found =
+                    heads.iter().find(|other| other.device.tag() == seen.device).map_or(0, |other| other.sequence);
+                if found < seen.sequence {
+                    let name = roster.devices.iter().find(|device| device.id.tag() == seen.device);
+                    let name = name.map_or("a device", |device| device.name.as_str());
+                    rolled_back.push(format!("head {} of {name} was seen, and only {found} is found", seen.sequence));
+                }
+            }
+        }
+        let newest = heads.into_iter().max_by_key(|head| (head.time, head.device));
+        newest.map(|head| (head, rolled_back)).ok_or_else(|| {
+            PortError::NotFound("no device has published a head of this volume, or none can be reached yet".into())
+        })
+    }
+
+    /// Everything that leads from the identity to the newest root. `say` is told what happens.
+    pub(crate) fn recover(&self, say: &mut dyn FnMut(String)) -> Result<Recovered, PortError> {
+        say("asking the mesh for the list of devices".into());
+        let roster = self.roster()?.ok_or_else(|| {
+            PortError::NotFound(
+                "the mesh has no list of devices for this identity, or no peer that has it is there".into(),
+            )
+        })?;
+        say(format!("{} device(s); asking for their heads", roster.devices.len()));
+        let (head, rolled_back) = self.newest_head(&roster)?;
+        say(format!("head {} found; reading its catalog", head.sequence));
+        expect_kind(&head.manifest, Kind::Manifest)?;
+        let placement = Arc::new(head.manifest_placement.clone());
+        let plain = self.fetch_at(placement, vec![(head.manifest.clone(), 0)])?;
+        let bytes = plain.first().ok_or_else(|| damaged("the manifest came back empty"))?;
+        let manifest: Manifest = codec::decode(bytes).map_err(damaged)?;
+        if !manifest.is_sound() {
+            return Err(damaged("the manifest refers to what it does not list"));
+        }
+        let manifest =
+            self.load_catalog(manifest, &mut |done, all| say(format!("catalog page {} of {all}", done + 1)))?;
+        say("reading the snapshot".into());
+        let root = self.read_root(&head, &roster)?;
+        let latest =
+            Latest { snapshot: head.snapshot, root: root.clone(), manifest, time: head.time, head: head.clone() };
+        state::put_latest(&self.db, &latest)?;
+        (*self.links.lock()).clone_from(&root.links);
+        say("enrolling this device".into());
+        self.enrol()?;
+        let device = roster.devices.iter().find(|device| device.id == head.device);
+        Ok(Recovered {
+            devices: roster.devices.len(),
+            head_device: device.map_or_else(|| head.device.short(), |device| device.name.clone()),
+            head_sequence: head.sequence,
+            head_age_seconds: unix_now().saturating_sub(head.time.millis / 1000),
+            rolled_back,
+            root,
+        })
+    }
+
+    fn read_root(&self, head: &Head, roster: &Roster) -> Result<Root, PortError> {
+        expect_kind(&head.snapshot_extent, Kind::Snapshot)?;
+        let one = |reference| -> Result<bytes::Bytes, PortError> {
+            self.fetch(std::slice::from_ref(reference))?.pop().ok_or_else(|| damaged("it came back empty"))
+        };
+        let snapshot = Snapshot::verify(&one(&head.snapshot_extent)?).map_err(damaged)?;
+        if snapshot.id() != head.snapshot {
+            return Err(damaged("the snapshot is not the one that the head names"));
+        }
+        if !roster.devices.iter().any(|device| device.id == snapshot.author) {
+            return Err(damaged("the snapshot's author is not a device of this identity"));
+        }
+        expect_kind(&snapshot.root, Kind::Root)?;
+        let root: Root = codec::decode(&one(&snapshot.root)?).map_err(damaged)?;
+        if root.volume != self.keys.volume {
+            return Err(damaged("the root is of another volume"));
+        }
+        Ok(root)
+    }
+}

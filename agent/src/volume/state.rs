@@ -1,0 +1,72 @@
+//! What a device remembers of its own heads: the counterpart of the head on the mesh.
+
+use hypernet_core::catalog::Manifest;
+use hypernet_core::codec;
+use hypernet_core::head::Head;
+use hypernet_core::id::SnapshotId;
+use hypernet_core::port::PortError;
+use hypernet_core::time::Hlc;
+use hypernet_core::tree::{Dot, Root};
+use hypernet_store::volume::VolumeDb;
+use minicbor::{Decode, Encode};
+
+use super::read::store_error;
+
+const LATEST: &str = "latest";
+const SEQUENCE: &str = "sequence";
+const ENROLLED: &str = "enrolled";
+
+/// The newest durable state of the volume as this device knows it.
+#[derive(Clone, Debug, Encode, Decode)]
+#[cbor(array)]
+pub(crate) struct Latest {
+    #[n(0)]
+    pub(crate) snapshot: SnapshotId,
+    #[n(1)]
+    pub(crate) root: Root,
+    #[n(2)]
+    pub(crate) manifest: Manifest,
+    #[n(3)]
+    pub(crate) time: Hlc,
+    /// The head as published: by this device, or the one it recovered from.
+    #[n(4)]
+    pub(crate) head: Head,
+}
+hypernet_core::format!(Latest, tag = 0x51, version = 1, max = 4 << 20, name = "latest state");
+
+pub(crate) fn latest(db: &VolumeDb) -> Result<Option<Latest>, PortError> {
+    db.get_state(LATEST)
+        .map_err(store_error)?
+        .map(|bytes| codec::decode(&bytes).map_err(|error| PortError::Damaged(error.to_string())))
+        .transpose()
+}
+
+pub(crate) fn put_latest(db: &VolumeDb, latest: &Latest) -> Result<(), PortError> {
+    db.put_state(LATEST, &codec::encode(latest)).map_err(store_error)
+}
+
+/// Takes the next sequence number, durably: a number is never used for two heads, whatever happens in between.
+pub(crate) fn next_sequence(db: &VolumeDb) -> Result<u64, PortError> {
+    let bytes = db.get_state(SEQUENCE).map_err(store_error)?;
+    let last = bytes.and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_be_bytes);
+    let next = last + 1;
+    db.put_state(SEQUENCE, &next.to_be_bytes()).map_err(store_error)?;
+    Ok(next)
+}
+
+/// Whether the roster on the mesh is known to list this device.
+pub(crate) fn is_enrolled(db: &VolumeDb) -> Result<bool, PortError> {
+    Ok(db.get_state(ENROLLED).map_err(store_error)?.is_some())
+}
+
+pub(crate) fn set_enrolled(db: &VolumeDb) -> Result<(), PortError> {
+    db.put_state(ENROLLED, &[1]).map_err(store_error)
+}
+
+/// The version vector with `dot` brought up to date.
+pub(crate) fn advance(vector: &[Dot], dot: Dot) -> Vec<Dot> {
+    let mut out: Vec<Dot> = vector.iter().copied().filter(|other| other.device != dot.device).collect();
+    out.push(dot);
+    out.sort();
+    out
+}

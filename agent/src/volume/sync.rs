@@ -1,0 +1,326 @@
+//! From a cut of the working tree to a head on the mesh.
+//!
+//! Order is everything: content and tree are placed and acknowledged, then the catalog that finds them, then the head
+//! that finds the catalog, then the local state, and only then inodes count as synced. A crash between any two of
+//! these repeats work (dedup makes that cheap) and loses nothing.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use hypernet_core::codec;
+use hypernet_core::extent::Cutter;
+use hypernet_core::head::{Head, Snapshot};
+use hypernet_core::id::FileId;
+use hypernet_core::port::{InodeRow, Local, PortError};
+use hypernet_core::seal::Kind;
+use hypernet_core::time::Hlc;
+use hypernet_core::tree::{self, Content, Dot, Entry, FileKind, Inode, LinkEntry, Root, Sink, Target, TreeError};
+use hypernet_fs::vfs::{Cut, CutDirectory, CutEntry, ROOT, Stamp, Synced, Vfs};
+
+use super::Volume;
+use super::progress::{Meter, Phase};
+use super::recover::clock;
+use super::state::{self, Latest};
+use super::write::Writer;
+
+mod content;
+mod engine;
+
+pub(crate) use engine::Engine;
+
+/// What a sync did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Report {
+    /// Inodes that are durable now and were not before.
+    pub(crate) inodes: u64,
+    /// Bytes of content that were read.
+    pub(crate) bytes: u64,
+    /// Sequence number of the head; 0 when there was nothing to do.
+    pub(crate) sequence: u64,
+    /// Segments of content and tree that were placed.
+    pub(crate) segments: u64,
+    /// Bytes of their shards.
+    pub(crate) bytes_stored: u64,
+    /// Shards of each segment, and how many of them suffice.
+    pub(crate) n: u8,
+    pub(crate) k: u8,
+}
+
+pub(super) fn damaged(error: impl std::fmt::Display) -> PortError {
+    PortError::Damaged(error.to_string())
+}
+
+fn tree_error(error: TreeError<PortError>) -> PortError {
+    match error {
+        TreeError::Port(error) => error,
+        other => damaged(other),
+    }
+}
+
+/// Ends the cut however the sync ends.
+struct CutGuard<'a>(&'a Vfs);
+
+impl Drop for CutGuard<'_> {
+    fn drop(&mut self) {
+        self.0.end_cut();
+    }
+}
+
+/// Makes everything durable that is in the working tree now.
+pub(crate) fn run(volume: &Arc<Volume>, vfs: &Arc<Vfs>, meter: &Meter) -> Result<Report, PortError> {
+    if !state::is_enrolled(&volume.db)? {
+        meter.update(|progress| progress.phase = Phase::Publishing);
+        volume.enrol()?;
+    }
+    let cut = vfs.cut().map_err(damaged)?;
+    let _guard = CutGuard(vfs);
+    let latest = state::latest(&volume.db)?;
+    if cut.is_empty() && latest.is_some() {
+        return Ok(Report::default());
+    }
+    start_meter(&cut, meter);
+    let sequence = state::next_sequence(&volume.db)?;
+    let dot = Dot { device: volume.device.id().tag(), sequence };
+    let mut writer = Writer::new(volume.clone(), meter.clone())?;
+    let plan = writer.plan();
+    let mut build = Build {
+        volume,
+        vfs,
+        meter,
+        cutter: Cutter::new(&volume.keys),
+        writer: &mut writer,
+        dot,
+        built: BTreeMap::new(),
+        synced: Vec::new(),
+        bytes: 0,
+    };
+    let links = build.link_table(&cut, latest.as_ref().and_then(|latest| latest.root.links.as_ref()))?;
+    let mut root_inode = latest.as_ref().map(|latest| latest.root.inode.clone());
+    for directory in &cut.directories {
+        let inode = build.directory(directory, root_inode.as_ref())?;
+        if directory.row.ino == ROOT {
+            root_inode = Some(inode);
+        }
+    }
+    let Build { synced, bytes, .. } = build;
+    let inode = root_inode.ok_or_else(|| damaged("the cut has no root"))?;
+    let before = latest.as_ref().map_or(&[][..], |latest| &latest.root.vector);
+    let root = Root { volume: volume.keys.volume, inode, links, vector: state::advance(before, dot) };
+    let time = clock(latest.as_ref().map_or(Hlc::default(), |latest| latest.time));
+    let root_extent = writer.put(Kind::Root, &codec::encode(&root))?;
+    let parents = latest.iter().map(|latest| latest.snapshot).collect();
+    let snapshot = Snapshot::sign(&volume.device.signing_key(), root_extent, parents, time, String::new());
+    let snapshot_extent = writer.put(Kind::Snapshot, &codec::encode(&snapshot))?;
+    let (segments, bytes_stored) = writer.finish()?;
+
+    meter.update(|progress| progress.phase = Phase::Catalog);
+    let manifest = latest.as_ref().map(|latest| latest.manifest.clone()).unwrap_or_default();
+    let published = volume.publish_catalog(manifest, plan, meter)?;
+
+    meter.update(|progress| progress.phase = Phase::Publishing);
+    let mine = volume.device.id();
+    let seen = root.vector.iter().copied().filter(|other| other.device != mine.tag()).collect();
+    let head = Head {
+        volume: volume.keys.volume,
+        device: mine,
+        sequence,
+        time,
+        seen,
+        snapshot: snapshot.id(),
+        snapshot_extent,
+        manifest: published.extent,
+        manifest_placement: published.placement,
+        signature: [0; 64],
+    };
+    let record = head.clone().publish(&volume.device, &volume.keys).map_err(damaged)?;
+    let stored = volume.publish(record)?;
+    let wanted = usize::from(plan.n - plan.k) + 1;
+    if stored < wanted {
+        return Err(PortError::Unreachable(format!(
+            "the head is kept by {stored} peers where {wanted} are needed to outlive the loss of {}",
+            plan.n - plan.k
+        )));
+    }
+    let links = root.links.clone();
+    let latest = Latest { snapshot: head.snapshot, root, manifest: published.manifest, time, head };
+    state::put_latest(&volume.db, &latest)?;
+    *volume.links.lock() = links;
+    vfs.mark_synced(&cut, &synced).map_err(damaged)?;
+    Ok(Report { inodes: synced.len() as u64, bytes, sequence, segments, bytes_stored, n: plan.n, k: plan.k })
+}
+
+fn start_meter(cut: &Cut, meter: &Meter) {
+    let rows = || {
+        let entries = cut.directories.iter().filter_map(|directory| directory.entries.as_ref()).flatten();
+        entries.filter(|entry| entry.dirty).filter_map(|entry| entry.row.as_ref()).chain(&cut.linked)
+    };
+    let read = |row: &InodeRow| row.kind == FileKind::Regular && row.local == Local::Complete;
+    let files = rows().filter(|row| row.kind == FileKind::Regular).count() as u64;
+    let bytes = rows().filter(|row| read(row)).map(|row| row.size).sum();
+    meter.update(|progress| {
+        progress.phase = Phase::Uploading;
+        progress.files_total = files;
+        progress.files_done = 0;
+        progress.bytes_total = bytes;
+        progress.bytes_sealed = 0;
+        progress.bytes_placing = 0;
+        progress.segments_placed = 0;
+    });
+}
+
+/// One tree under construction.
+struct Build<'a> {
+    volume: &'a Arc<Volume>,
+    vfs: &'a Arc<Vfs>,
+    meter: &'a Meter,
+    cutter: Cutter,
+    writer: &'a mut Writer,
+    dot: Dot,
+    /// Directories that are done, by inode: they come before their parents.
+    built: BTreeMap<u64, Content>,
+    synced: Vec<Synced>,
+    bytes: u64,
+}
+
+/// Whether two records differ in nothing but content and dots.
+fn same_metadata(a: &Inode, b: &Inode) -> bool {
+    let bare =
+        |inode: &Inode| (inode.id, inode.kind, inode.mode, inode.uid, inode.gid, inode.rdev, inode.mtime, inode.ctime);
+    bare(a) == bare(b) && a.xattrs == b.xattrs
+}
+
+impl Build<'_> {
+    fn inode(&self, row: &InodeRow, content: Content, old: Option<&Inode>) -> Inode {
+        let mut inode = Inode {
+            id: row.id,
+            kind: row.kind,
+            mode: row.mode,
+            uid: row.uid,
+            gid: row.gid,
+            rdev: row.rdev,
+            mtime: row.mtime,
+            ctime: row.ctime,
+            xattrs: row.xattrs.clone(),
+            content,
+            meta_dot: self.dot,
+            content_dot: None,
+        };
+        if let Some(old) = old.filter(|old| old.id == row.id) {
+            let old_content_dot = old.content_dot.unwrap_or(old.meta_dot);
+            if same_metadata(&inode, old) {
+                inode.meta_dot = old.meta_dot;
+            }
+            let content_dot = if inode.content == old.content { old_content_dot } else { self.dot };
+            inode.content_dot = (content_dot != inode.meta_dot).then_some(content_dot);
+        }
+        inode
+    }
+
+    /// The content of an inode that is no directory, read where it is dirty.
+    fn content(&mut self, row: &InodeRow, dirty: bool) -> Result<Content, PortError> {
+        if !dirty && let Some(remote) = &row.remote {
+            return Ok(remote.clone());
+        }
+        let (content, stamp) = match row.kind {
+            FileKind::Symlink => (Content::Symlink(row.symlink.clone()), None),
+            FileKind::Regular if row.local == Local::Complete => self.read_file(row)?,
+            FileKind::Regular => (row.remote.clone().unwrap_or(Content::Empty), None),
+            FileKind::Directory => return Err(damaged("a directory was taken for a file")),
+            FileKind::Fifo | FileKind::Socket | FileKind::CharDevice | FileKind::BlockDevice => (Content::Empty, None),
+        };
+        self.synced.push(Synced { ino: row.ino, content: content.clone(), stamp });
+        if row.kind == FileKind::Regular {
+            self.meter.update(|progress| progress.files_done += 1);
+        }
+        Ok(content)
+    }
+
+    fn read_file(&mut self, row: &InodeRow) -> Result<(Content, Option<Stamp>), PortError> {
+        let io = |error: std::io::Error| PortError::Disk(format!("reading inode {}: {error}", row.ino));
+        let Some(file) = self.vfs.open_backing(row.ino).map_err(io)? else {
+            return Ok((Content::Empty, None));
+        };
+        let stamp = Stamp::of(&file).map_err(io)?;
+        let meter = self.meter;
+        let mut bytes = 0;
+        let content = content::read(&file, &self.cutter, self.writer, &mut |len| {
+            bytes += len;
+            meter.update(|progress| progress.bytes_sealed += len);
+        })?;
+        self.bytes += bytes;
+        Ok((content, Some(stamp)))
+    }
+
+    fn directory(&mut self, directory: &CutDirectory, old_root: Option<&Inode>) -> Result<Inode, PortError> {
+        let row = &directory.row;
+        let content = match (&directory.entries, &row.remote) {
+            (None, Some(remote)) => remote.clone(),
+            (None, None) => return Err(damaged("a directory without entries was never published")),
+            (Some(entries), remote) => {
+                let mut old: BTreeMap<Vec<u8>, Entry> = match remote {
+                    Some(Content::Directory(tree)) => {
+                        self.volume.entries(tree)?.into_iter().map(|entry| (entry.name.clone(), entry)).collect()
+                    }
+                    _ => BTreeMap::new(),
+                };
+                let mut made = Vec::with_capacity(entries.len());
+                for entry in entries {
+                    made.push(self.entry(entry, old.remove(&entry.name))?);
+                }
+                Content::Directory(tree::build(made, self.writer).map_err(tree_error)?)
+            }
+        };
+        self.built.insert(row.ino, content.clone());
+        self.synced.push(Synced { ino: row.ino, content: content.clone(), stamp: None });
+        let old = if row.ino == ROOT { old_root } else { None };
+        Ok(self.inode(row, content, old))
+    }
+
+    fn entry(&mut self, entry: &CutEntry, old: Option<Entry>) -> Result<Entry, PortError> {
+        let old = old.filter(|old| old.target.id() == entry.id);
+        let dot = old.as_ref().map_or(self.dot, |old| old.dot);
+        if entry.linked {
+            return Ok(Entry { name: entry.name.clone(), dot, target: Target::Link(entry.id) });
+        }
+        let row = entry.row.as_ref().ok_or_else(|| damaged("an entry of the cut has no record"))?;
+        let old_inode = match old {
+            Some(Entry { target: Target::Inode(inode), .. }) => Some(*inode),
+            _ => None,
+        };
+        let inode = match (&old_inode, entry.dirty) {
+            (Some(old), false) => old.clone(),
+            _ => {
+                let content = match (entry.kind, self.built.get(&entry.ino), &row.remote) {
+                    (FileKind::Directory, Some(built), _) => built.clone(),
+                    (FileKind::Directory, None, Some(remote)) => remote.clone(),
+                    (FileKind::Directory, None, None) => return Err(damaged("a directory of the cut was not built")),
+                    _ => self.content(row, entry.dirty)?,
+                };
+                self.inode(row, content, old_inode.as_ref())
+            }
+        };
+        Ok(Entry { name: entry.name.clone(), dot, target: Target::Inode(Box::new(inode)) })
+    }
+
+    fn link_table(&mut self, cut: &Cut, old: Option<&tree::TreeRef>) -> Result<Option<tree::TreeRef>, PortError> {
+        if cut.linked.is_empty() && cut.unlinked.is_empty() {
+            return Ok(old.cloned());
+        }
+        let mut rows: BTreeMap<FileId, LinkEntry> = match old {
+            Some(old) => self.volume.link_entries(old)?.into_iter().map(|row| (row.inode.id, row)).collect(),
+            None => BTreeMap::new(),
+        };
+        for id in &cut.unlinked {
+            rows.remove(id);
+        }
+        for row in &cut.linked {
+            let content = self.content(row, true)?;
+            let inode = self.inode(row, content, rows.get(&row.id).map(|old| &old.inode));
+            rows.insert(row.id, LinkEntry { inode, links: row.nlink });
+        }
+        if rows.is_empty() {
+            return Ok(None);
+        }
+        tree::build(rows.into_values(), self.writer).map(Some).map_err(tree_error)
+    }
+}

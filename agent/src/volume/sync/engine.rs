@@ -1,0 +1,194 @@
+//! When to sync: soon after something changed, at once when someone asks, and again after a failure.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use hypernet_core::port::PortError;
+use hypernet_fs::vfs::Vfs;
+use parking_lot::{Condvar, Mutex};
+
+use super::super::progress::{Meter, Phase};
+use super::{Report, Volume, run};
+
+/// A change is uploaded when nothing more has changed for this long,
+const SETTLE: Duration = Duration::from_secs(2);
+/// or when it has waited for this long.
+const SETTLE_MAX: Duration = Duration::from_secs(15);
+/// A sync that failed is tried again after this, and after twice as long each time,
+const RETRY_FIRST: Duration = Duration::from_secs(5);
+/// up to this.
+const RETRY_MAX: Duration = Duration::from_secs(120);
+/// The loop looks up at least this often.
+const LOOK_UP: Duration = Duration::from_secs(60);
+
+#[derive(Default)]
+struct Control {
+    /// Syncs asked for.
+    asked: u64,
+    /// The number of `asked` when the newest sync that ended began.
+    answered: u64,
+    outcome: Option<Result<Report, PortError>>,
+    held: bool,
+    stopping: bool,
+}
+
+/// Runs syncs on a thread of its own.
+pub(crate) struct Engine {
+    volume: Arc<Volume>,
+    vfs: Arc<Vfs>,
+    pub(crate) meter: Meter,
+    control: Mutex<Control>,
+    changed: Condvar,
+}
+
+impl Engine {
+    /// Starts the thread.
+    pub(crate) fn start(volume: Arc<Volume>, vfs: Arc<Vfs>, held: bool) -> std::io::Result<Arc<Self>> {
+        let control = Mutex::new(Control { held, ..Control::default() });
+        let engine = Arc::new(Self { volume, vfs, meter: Meter::new(), control, changed: Condvar::new() });
+        let (worker, watcher) = (engine.clone(), engine.clone());
+        std::thread::Builder::new().name("hn-sync".into()).spawn(move || worker.work())?;
+        std::thread::Builder::new().name("hn-sync-watch".into()).spawn(move || watcher.watch())?;
+        Ok(engine)
+    }
+
+    /// Wakes the worker when something changes.
+    fn watch(&self) {
+        let mut seq = 0;
+        while !self.control.lock().stopping {
+            let now = self.vfs.wait_change(seq, LOOK_UP);
+            if now != seq {
+                seq = now;
+                self.changed.notify_all();
+            }
+            // Changes come in bursts; one look a burst is enough.
+            self.pause(SETTLE / 4);
+        }
+    }
+
+    fn pause(&self, time: Duration) {
+        let mut control = self.control.lock();
+        let until = Instant::now() + time;
+        while !control.stopping && !self.changed.wait_until(&mut control, until).timed_out() {}
+    }
+
+    /// Waits until there is a reason to sync; false when the agent stops.
+    fn wait(&self, retry_at: Option<Instant>) -> bool {
+        let mut settled: Option<(u64, Instant, Instant)> = None;
+        loop {
+            let (held, asked) = {
+                let control = self.control.lock();
+                if control.stopping {
+                    return false;
+                }
+                (control.held, control.asked > control.answered)
+            };
+            if asked {
+                return true;
+            }
+            let now = Instant::now();
+            let pending = self.vfs.pending();
+            let mut wake = now + LOOK_UP;
+            if held {
+                self.meter.update(|progress| progress.phase = Phase::Held);
+            } else if pending.files > 0 && retry_at.is_none_or(|at| at <= now) {
+                let (seq, quiet_since, first) = settled.unwrap_or((pending.seq, now, now));
+                let quiet_since = if seq == pending.seq { quiet_since } else { now };
+                settled = Some((pending.seq, quiet_since, first));
+                let due = (quiet_since + SETTLE).min(first + SETTLE_MAX);
+                if due <= now {
+                    return true;
+                }
+                wake = due;
+            } else if let Some(at) = retry_at.filter(|at| *at > now && pending.files > 0) {
+                wake = at;
+            }
+            let mut control = self.control.lock();
+            if !control.stopping && control.asked == control.answered {
+                self.changed.wait_until(&mut control, wake);
+            }
+        }
+    }
+
+    fn work(&self) {
+        let mut backoff = RETRY_FIRST;
+        let mut retry_at = None;
+        while self.wait(retry_at) {
+            let began = self.control.lock().asked;
+            let outcome = run(&self.volume, &self.vfs, &self.meter);
+            match &outcome {
+                Ok(report) => {
+                    if report.sequence > 0 {
+                        tracing::info!(head = report.sequence, inodes = report.inodes, bytes = report.bytes, "durable");
+                    }
+                    (backoff, retry_at) = (RETRY_FIRST, None);
+                    self.meter.update(|progress| {
+                        progress.phase = Phase::Idle;
+                        progress.completed += 1;
+                        progress.error = None;
+                    });
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "cannot sync yet");
+                    retry_at = Some(Instant::now() + backoff);
+                    backoff = (backoff * 2).min(RETRY_MAX);
+                    self.meter.update(|progress| {
+                        progress.phase = Phase::Waiting(error.to_string());
+                        progress.failed += 1;
+                        progress.error = Some(error.to_string());
+                    });
+                }
+            }
+            let mut control = self.control.lock();
+            control.answered = control.answered.max(began);
+            control.outcome = Some(outcome);
+            drop(control);
+            self.changed.notify_all();
+        }
+        self.changed.notify_all();
+    }
+
+    /// Makes everything durable that is in the working tree now; waits for a sync that began after this call.
+    pub(crate) fn sync(&self) -> Result<Report, PortError> {
+        let mut control = self.control.lock();
+        control.asked += 1;
+        let ticket = control.asked;
+        self.changed.notify_all();
+        loop {
+            if control.stopping {
+                return Err(PortError::Unreachable(
+                    "the agent is stopping; what is local stays and is synced later".into(),
+                ));
+            }
+            if control.answered >= ticket
+                && let Some(outcome) = &control.outcome
+            {
+                return outcome.clone();
+            }
+            self.changed.wait(&mut control);
+        }
+    }
+
+    /// Holds the background upload back, or lets it go on. A sync that is asked for runs all the same.
+    pub(crate) fn hold(&self, held: bool) {
+        self.control.lock().held = held;
+        self.changed.notify_all();
+        if !held {
+            self.meter.update(|progress| {
+                if progress.phase == Phase::Held {
+                    progress.phase = Phase::Idle;
+                }
+            });
+        }
+    }
+
+    pub(crate) fn is_held(&self) -> bool {
+        self.control.lock().held
+    }
+
+    /// Ends the threads; a sync under way ends at its next failure or with the process.
+    pub(crate) fn stop(&self) {
+        self.control.lock().stopping = true;
+        self.changed.notify_all();
+    }
+}

@@ -1,0 +1,232 @@
+//! Writing: plaintext in, references out; sealed, packed, coded and placed along the way.
+//!
+//! Sealing runs on the caller's thread; coding and placing run behind it, a bounded number of segments at a time, so
+//! memory stays flat however large the tree is. An extent counts as stored only when every row of its segment is
+//! acknowledged; until then it is remembered here, so that it is not sealed twice.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use hypernet_core::id::{ExtentId, SegmentId};
+use hypernet_core::limits::UPLOAD_WINDOW;
+use hypernet_core::node::{Command, CommandError, Outcome};
+use hypernet_core::placement::Plan;
+use hypernet_core::port::PortError;
+use hypernet_core::seal::{ExtentRef, Kind, Sealer};
+use hypernet_core::segment::{Located, Packed, Packer, Placement, full_shard_len};
+use hypernet_core::time::UnixSeconds;
+use hypernet_core::tree::Sink;
+
+use super::progress::{Meter, Phase};
+use super::read::store_error;
+use super::{LEASE_SECONDS, UPLOAD_PATIENCE, Volume};
+
+/// Times a segment is planned anew when too few peers take it, before the sync gives up for now.
+const REPLANS: u32 = 3;
+
+/// A segment that was placed.
+pub(crate) struct Placed {
+    pub(crate) id: SegmentId,
+    pub(crate) placement: Placement,
+    pub(crate) contents: Vec<Located>,
+}
+
+fn seal_error(error: impl std::fmt::Display) -> PortError {
+    PortError::Damaged(error.to_string())
+}
+
+pub(crate) fn unix_now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+}
+
+impl Volume {
+    /// The plan for the donors that are there, or why there is none.
+    pub(crate) fn plan(&self) -> Result<Plan, PortError> {
+        self.node.ask_blocking(hypernet_core::node::Node::plan).flatten().ok_or_else(|| {
+            PortError::Unreachable("fewer than two peers that donate space are connected; invite some".into())
+        })
+    }
+
+    /// Codes and places one segment; plans anew while peers come and go.
+    fn place(&self, packed: &Packed, mut plan: Plan, meter: &Meter) -> Result<Placed, PortError> {
+        let padding = self.keys.padding();
+        let mut last = None;
+        for _ in 0..=REPLANS {
+            let coded = Arc::new(packed.code(plan.n, plan.committed, &padding).map_err(seal_error)?);
+            let (id, contents) = (coded.segment.id(), coded.contents.clone());
+            let until = UnixSeconds(unix_now() + LEASE_SECONDS);
+            let command = Command::Upload { coded, keys: self.keys.clone(), until, patience: UPLOAD_PATIENCE };
+            match self.node.run_blocking(command) {
+                Outcome::Uploaded(placement) => return Ok(Placed { id, placement, contents }),
+                Outcome::Failed(error @ (CommandError::NotPlaced { .. } | CommandError::Busy)) => {
+                    meter.update(|progress| progress.phase = Phase::Waiting(error.to_string()));
+                    last = Some(error);
+                }
+                Outcome::Failed(error) => return Err(PortError::Unreachable(error.to_string())),
+                other => return Err(PortError::Damaged(format!("unexpected outcome {other:?}"))),
+            }
+            // The rows of data are fixed by the packing; the number of rows follows the peers that are there now.
+            let now = self.plan()?;
+            plan = Plan { k: plan.k, n: now.n.max(plan.k + 1), committed: now.committed.max(plan.k + 1), ..now };
+        }
+        Err(PortError::Unreachable(last.map_or_else(|| "no peer takes shards".into(), |error| error.to_string())))
+    }
+
+    /// Places extents in segments of their own, outside any pipeline, and gives where they are.
+    pub(crate) fn place_alone(
+        &self,
+        extents: Vec<hypernet_core::seal::Sealed>,
+        plan: Plan,
+        meter: &Meter,
+    ) -> Result<Vec<Placed>, PortError> {
+        let mut packer = Packer::new(plan.k);
+        let mut packed = Vec::new();
+        for sealed in extents {
+            packed.extend(packer.add(sealed).map_err(seal_error)?);
+        }
+        packed.extend(packer.finish());
+        packed.iter().map(|packed| self.place(packed, plan, meter)).collect()
+    }
+}
+
+/// The pipeline of one sync.
+pub(crate) struct Writer {
+    volume: Arc<Volume>,
+    sealer: Sealer,
+    packer: Packer,
+    plan: Plan,
+    meter: Meter,
+    on_the_way: BTreeSet<ExtentId>,
+    work: Option<crossbeam_channel::Sender<Packed>>,
+    workers: Vec<std::thread::JoinHandle<Result<(u64, u64), PortError>>>,
+    nodes: Vec<(ExtentId, Vec<u8>)>,
+}
+
+/// Tree nodes collected before they go to the local cache.
+const NODE_BATCH: usize = 256;
+
+impl Writer {
+    /// A pipeline under the plan for the peers of now.
+    pub(crate) fn new(volume: Arc<Volume>, meter: Meter) -> Result<Self, PortError> {
+        let plan = volume.plan()?;
+        let footprint = full_shard_len(plan.k) * usize::from(plan.committed);
+        let window = (UPLOAD_WINDOW / footprint.max(1)).clamp(2, 8);
+        let (work, jobs) = crossbeam_channel::bounded::<Packed>(1);
+        let workers = (0..window)
+            .map(|_| {
+                let (volume, jobs, meter) = (volume.clone(), jobs.clone(), meter.clone());
+                std::thread::Builder::new().name("hn-place".into()).spawn(move || {
+                    let (mut segments, mut stored) = (0, 0);
+                    for packed in jobs {
+                        let placed = volume.place(&packed, plan, &meter)?;
+                        volume.remember(std::slice::from_ref(&placed))?;
+                        let len = packed.len() as u64;
+                        segments += 1;
+                        stored += u64::from(placed.placement.n) * u64::from(placed.placement.segment.shard_len);
+                        meter.update(|progress| {
+                            progress.bytes_placing = progress.bytes_placing.saturating_sub(len);
+                            progress.segments_placed += 1;
+                            progress.phase = Phase::Uploading;
+                        });
+                    }
+                    Ok((segments, stored))
+                })
+            })
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(store_error)?;
+        Ok(Self {
+            sealer: Sealer::new(&volume.keys),
+            packer: Packer::new(plan.k),
+            plan,
+            meter,
+            on_the_way: BTreeSet::new(),
+            work: Some(work),
+            workers,
+            nodes: Vec::new(),
+            volume,
+        })
+    }
+
+    pub(crate) fn plan(&self) -> Plan {
+        self.plan
+    }
+
+    /// Puts the nodes written so far into the local cache: the next sync compares with them.
+    fn keep_nodes(&mut self) -> Result<(), PortError> {
+        let nodes: Vec<(ExtentId, &[u8])> = self.nodes.iter().map(|(id, plain)| (*id, plain.as_slice())).collect();
+        self.volume.db.put_nodes(&nodes).map_err(store_error)?;
+        self.nodes.clear();
+        Ok(())
+    }
+
+    fn dispatch(&mut self, packed: Packed) -> Result<(), PortError> {
+        let len = packed.len() as u64;
+        self.meter.update(|progress| progress.bytes_placing += len);
+        let sent = self.work.as_ref().is_some_and(|work| work.send(packed).is_ok());
+        // A closed queue means that all workers have ended, each with the error that `finish` reports.
+        if sent { Ok(()) } else { Err(PortError::Unreachable("placing has stopped".into())) }
+    }
+
+    /// Waits until everything that was put is acknowledged by its holders; gives the segments and the bytes of their
+    /// shards.
+    pub(crate) fn finish(mut self) -> Result<(u64, u64), PortError> {
+        let flushed = match self.packer.finish() {
+            Some(packed) => self.dispatch(packed),
+            None => Ok(()),
+        };
+        self.work = None;
+        let mut result = Ok((0, 0));
+        for worker in self.workers.drain(..) {
+            let ended = worker.join().unwrap_or_else(|_| Err(PortError::Disk("a placing thread panicked".into())));
+            result = match (result, ended) {
+                (Ok((segments, stored)), Ok((more, bytes))) => Ok((segments + more, stored + bytes)),
+                (Err(error), _) | (Ok(_), Err(error)) => Err(error),
+            };
+        }
+        let totals = result?;
+        flushed?;
+        self.keep_nodes()?;
+        Ok(totals)
+    }
+}
+
+impl Sink for Writer {
+    type Error = PortError;
+
+    fn put(&mut self, kind: Kind, plain: &[u8]) -> Result<ExtentRef, PortError> {
+        let prepared = self.sealer.prepare(kind, plain).map_err(seal_error)?;
+        let reference = prepared.reference.clone();
+        let id = reference.id();
+        if kind == Kind::Node {
+            self.nodes.push((id, plain.to_vec()));
+            if self.nodes.len() >= NODE_BATCH {
+                self.keep_nodes()?;
+            }
+        }
+        if self.on_the_way.contains(&id) {
+            return Ok(reference);
+        }
+        let stored = self.volume.db.has_extents(&[id]).map_err(store_error)?;
+        if stored.first() == Some(&true) {
+            return Ok(reference);
+        }
+        let sealed = prepared.seal().map_err(seal_error)?;
+        self.on_the_way.insert(id);
+        if let Some(packed) = self.packer.add(sealed).map_err(seal_error)? {
+            self.dispatch(packed)?;
+        }
+        Ok(reference)
+    }
+}
+
+impl Volume {
+    /// Takes placed segments into the local index, durably.
+    pub(crate) fn remember(&self, placed: &[Placed]) -> Result<(), PortError> {
+        for Placed { id, placement, contents } in placed {
+            let extents: Vec<(ExtentId, u32, u32)> = contents.iter().map(|at| (at.id, at.offset, at.len)).collect();
+            self.db.add_segment(*id, &hypernet_core::codec::encode(placement), &extents).map_err(store_error)?;
+        }
+        Ok(())
+    }
+}
