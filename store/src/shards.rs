@@ -23,7 +23,7 @@ use std::thread::JoinHandle;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use hypernet_core::id::{RecordKey, ShardId};
 use hypernet_core::limits::{
-    STORE_READERS, STORE_READS_MAX, STORE_REFUSALS_MAX, STORE_WRITE_BYTES_MAX, STORE_WRITES_MAX,
+    PACK_MAX, STORE_READERS, STORE_READS_MAX, STORE_REFUSALS_MAX, STORE_WRITE_BYTES_MAX, STORE_WRITES_MAX,
 };
 use hypernet_core::port::{StoreFault, StoreOp, StoreReply};
 use hypernet_core::time::UnixSeconds;
@@ -136,11 +136,16 @@ impl ShardStore {
     /// Opens the store in `dir`, making it when it is not there, and clears up after an unclean stop. Shards beyond
     /// `quota_bytes` are refused; those that are there stay.
     pub fn open(dir: &Path, quota_bytes: u64) -> Result<Self, StoreError> {
+        Self::open_with(dir, quota_bytes, PACK_MAX)
+    }
+
+    /// [`Self::open`] with packs of another size, so that tests reach the end of one.
+    fn open_with(dir: &Path, quota_bytes: u64, pack_max: u64) -> Result<Self, StoreError> {
         let packs = Packs::open(dir.join("packs"))?;
         let evidence = (!packs.list()?.is_empty()).then(|| packs.dir().to_path_buf());
         let database = database::open(dir, &SCHEMA, evidence.as_deref())?;
         let mut db = database.writer;
-        let found = recovery::recover(&mut db, &packs)?;
+        let found = recovery::recover(&mut db, &packs, pack_max)?;
         let shared = Arc::new(Shared {
             used: AtomicU64::new(found.used),
             count: AtomicU64::new(found.count),
@@ -157,7 +162,7 @@ impl ShardStore {
             let jobs: Receiver<Read> = read_jobs.clone();
             threads.push(spawn(dir, format!("store-read-{i}"), move || reader.run(&jobs))?);
         }
-        let writer = Writer::new(db, packs, Arc::clone(&shared), found);
+        let writer = Writer::new(db, packs, Arc::clone(&shared), found, pack_max);
         threads.push(spawn(dir, "store-write".into(), move || writer.run(&write_jobs))?);
         let refuse = move || refused.iter().for_each(|done| done(StoreReply::Failed(StoreFault::Busy)));
         threads.push(spawn(dir, "store-refuse".into(), refuse)?);

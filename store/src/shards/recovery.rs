@@ -2,8 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use hypernet_core::limits::PACK_MAX;
-
 use super::packs::{Packs, Span, room};
 use crate::database::{Sync, Writer};
 use crate::error::StoreError;
@@ -28,7 +26,7 @@ pub(super) struct Found {
 
 /// Finishes releases that were cut short, removes packs without shards, and cuts off what lies behind the last shard
 /// of each pack. No row is touched: a shard whose bytes are missing is reported when it is read.
-pub(super) fn recover(db: &mut Writer, packs: &Packs) -> Result<Found, StoreError> {
+pub(super) fn recover(db: &mut Writer, packs: &Packs, pack_max: u64) -> Result<Found, StoreError> {
     let place = db.place().clone();
     // Before anything is written: a hole could lie where the next shard goes.
     db.commit(Sync::Power, |tx| {
@@ -84,7 +82,7 @@ pub(super) fn recover(db: &mut Writer, packs: &Packs) -> Result<Found, StoreErro
     }
     let tail = ends
         .last_key_value()
-        .filter(|(pack, end)| files.get(pack).is_some_and(|len| len >= end) && room(**end) < PACK_MAX)
+        .filter(|(pack, end)| files.get(pack).is_some_and(|len| len >= end) && room(**end) < pack_max)
         .map(|(pack, end)| Tail { pack: *pack, len: room(*end) });
     Ok(Found { used, count, records, tail, newest })
 }

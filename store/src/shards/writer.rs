@@ -12,9 +12,7 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 use crossbeam_channel::Receiver;
 use hypernet_core::id::{RecordKey, ShardId};
-use hypernet_core::limits::{
-    LEASES_PER_SHARD_MAX, PACK_MAX, RECORDS_STORED_MAX, SHARD_MAX, STORE_BATCH_BYTES, STORE_BATCH_OPS,
-};
+use hypernet_core::limits::{LEASES_PER_SHARD_MAX, RECORDS_STORED_MAX, SHARD_MAX, STORE_BATCH_BYTES, STORE_BATCH_OPS};
 use hypernet_core::port::{StoreFault, StoreReply};
 use hypernet_core::time::UnixSeconds;
 use rusqlite::{OptionalExtension, Transaction, params};
@@ -34,6 +32,7 @@ pub(super) struct Writer {
     shared: Arc<Shared>,
     tail: Option<Tail>,
     newest: u32,
+    pack_max: u64,
     records: u64,
     /// Holes that are punched but still stand in the database.
     punched: bool,
@@ -47,6 +46,7 @@ struct Batch<'a> {
     place: &'a Place,
     packs: &'a Packs,
     quota: u64,
+    pack_max: u64,
     state: State,
 }
 
@@ -65,9 +65,15 @@ struct State {
 }
 
 impl Writer {
-    pub(super) fn new(db: database::Writer, packs: Arc<Packs>, shared: Arc<Shared>, found: Found) -> Self {
+    pub(super) fn new(
+        db: database::Writer,
+        packs: Arc<Packs>,
+        shared: Arc<Shared>,
+        found: Found,
+        pack_max: u64,
+    ) -> Self {
         let Found { tail, newest, records, .. } = found;
-        Self { db, packs, shared, tail, newest, records, punched: false, expiring: None }
+        Self { db, packs, shared, tail, newest, pack_max, records, punched: false, expiring: None }
     }
 
     pub(super) fn run(mut self, jobs: &Receiver<Job>) {
@@ -123,11 +129,13 @@ impl Writer {
             ..State::default()
         };
         let quota = self.shared.quota.load(Ordering::Acquire);
-        let (packs, place, punched) = (Arc::clone(&self.packs), self.db.place().clone(), self.punched);
+        let (packs, place) = (Arc::clone(&self.packs), self.db.place().clone());
+        let (pack_max, punched) = (self.pack_max, self.punched);
         // Outside of the transaction, so that a failed one can be cleared up after.
         let mut state = before.clone();
         let committed = self.db.commit(Sync::Power, |tx| {
-            let mut batch = Batch { tx, place: &place, packs: &packs, quota, state: std::mem::take(&mut state) };
+            let mut batch =
+                Batch { tx, place: &place, packs: &packs, quota, pack_max, state: std::mem::take(&mut state) };
             let outcome = batch.all(writes, punched);
             state = batch.state;
             outcome
@@ -288,7 +296,7 @@ impl Batch<'_> {
     fn append(&mut self, body: &[u8]) -> Result<Option<Span>, StoreError> {
         let len = body.len() as u64;
         let tail = match self.state.tail {
-            Some(tail) if tail.len + len <= PACK_MAX => tail,
+            Some(tail) if tail.len + len <= self.pack_max => tail,
             _ => {
                 let pack = self.state.newest + 1;
                 match self.packs.create(pack) {
