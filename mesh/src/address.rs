@@ -64,18 +64,18 @@ pub(crate) struct Book {
 }
 
 impl Book {
-    /// Remembers an address; whether it was new. When the book is full, a stranger's address is not written down.
-    pub(crate) fn add(&mut self, peer: PeerId, addr: Multiaddr) -> bool {
+    /// Remembers an address and returns the one that had to make room for it, if one had to. When the book is full, a
+    /// stranger's address is not written down.
+    pub(crate) fn add(&mut self, peer: PeerId, addr: Multiaddr) -> Option<Multiaddr> {
         if self.peers.len() >= PEERS_MAX && !self.peers.contains_key(&peer) {
-            return false;
+            return None;
         }
         let known = self.peers.entry(peer).or_default();
         if known.contains(&addr) {
-            return false;
+            return None;
         }
-        known.truncate(MESH_ADDRS_PER_PEER - 1);
         known.push_front(addr);
-        true
+        if known.len() > MESH_ADDRS_PER_PEER { known.pop_back() } else { None }
     }
 
     /// What is known of a peer.
@@ -126,10 +126,13 @@ mod tests {
         let mut book = Book::default();
         let peer = PeerId::random();
         let at = |port: usize| addr(&format!("/ip4/10.0.0.1/tcp/{port}"));
-        for port in 1..=MESH_ADDRS_PER_PEER + 3 {
-            assert!(book.add(peer, at(port)));
+        for port in 1..=MESH_ADDRS_PER_PEER {
+            assert_eq!(book.add(peer, at(port)), None);
         }
-        assert!(!book.add(peer, at(MESH_ADDRS_PER_PEER + 3)));
+        for more in 1..=3 {
+            assert_eq!(book.add(peer, at(MESH_ADDRS_PER_PEER + more)), Some(at(more)));
+        }
+        assert_eq!(book.add(peer, at(MESH_ADDRS_PER_PEER + 3)), None);
         let kept = book.of(&peer);
         assert_eq!(kept.len(), MESH_ADDRS_PER_PEER);
         assert_eq!(kept[0], at(MESH_ADDRS_PER_PEER + 3));
@@ -137,7 +140,8 @@ mod tests {
             book.add(PeerId::random(), at(1));
         }
         let late = PeerId::random();
-        assert!(!book.add(late, at(1)) && book.of(&late).is_empty());
-        assert!(book.add(peer, at(100)));
+        book.add(late, at(1));
+        assert!(book.of(&late).is_empty());
+        assert_eq!(book.add(peer, at(100)), Some(at(4)));
     }
 }

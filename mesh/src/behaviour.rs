@@ -107,13 +107,16 @@ fn kademlia(key: &Keypair, names: &Names) -> kad::Behaviour<MemoryStore> {
     kad
 }
 
-fn behaviour(key: &Keypair, names: &Names, with_mdns: bool) -> io::Result<Behaviour> {
+fn behaviour(key: &Keypair, names: &Names, with_mdns: bool) -> Behaviour {
     let me = key.public().to_peer_id();
-    let mdns = if with_mdns { Some(mdns::tokio::Behaviour::new(mdns::Config::default(), me)?) } else { None };
+    let mdns = with_mdns.then(|| mdns::tokio::Behaviour::new(mdns::Config::default(), me)).and_then(|mdns| {
+        // Finding neighbours is a convenience; where it is forbidden the mesh still works.
+        mdns.inspect_err(|error| tracing::warn!(%error, "cannot look for peers on the local network")).ok()
+    });
     let shards = request_response::Config::default()
         .with_request_timeout(LONGEST_REQUEST)
         .with_max_concurrent_streams(MESH_STREAMS_PER_CONNECTION);
-    Ok(Behaviour {
+    Behaviour {
         limits: connection_limits::Behaviour::new(limits()),
         blocks: allow_block_list::Behaviour::default(),
         identify: identify::Behaviour::new(
@@ -131,7 +134,7 @@ fn behaviour(key: &Keypair, names: &Names, with_mdns: bool) -> io::Result<Behavi
             [(names.shard.clone(), ProtocolSupport::Full)],
             shards,
         ),
-    })
+    }
 }
 
 /// A swarm that listens nowhere yet.
@@ -147,7 +150,7 @@ pub(crate) fn swarm(key: Keypair, names: &Names, with_mdns: bool) -> io::Result<
             quic.max_connection_data = QUIC_CONNECTION_WINDOW;
             quic
         })
-        .with_behaviour(|key| behaviour(key, names, with_mdns).map_err(Into::into))
+        .with_behaviour(|key| behaviour(key, names, with_mdns))
         .map_err(io::Error::other)?;
     Ok(builder
         // Smart dialing prefers QUIC and gives TCP its turn a moment later.

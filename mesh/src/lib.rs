@@ -139,7 +139,9 @@ pub enum MeshEvent {
         /// Who.
         peer: PeerId,
     },
-    /// A peer asks; answer with [`Mesh::reply`].
+    /// A peer asks; answer with [`Mesh::reply`]. The body counts against
+    /// [`MESH_INBOUND_BODIES`](hypernet_core::limits::MESH_INBOUND_BODIES) until the last reference to it is
+    /// dropped: who wants to keep it in memory copies it.
     Request {
         /// Who asks.
         peer: PeerId,

@@ -18,6 +18,10 @@ const REDIAL_FIRST: Duration = Duration::from_secs(1);
 const REDIAL_LAST: Duration = Duration::from_secs(300);
 const REFRESH_FIRST: Duration = Duration::from_millis(200);
 const REFRESH_LAST: Duration = Duration::from_secs(300);
+/// Addresses of one peer that the owner is told while it stays connected, so that a peer that renames itself all the
+/// time is nobody's work.
+const TOLD_MAX: usize = 4 * MESH_ADDRS_PER_PEER;
+const LONGEST_BLOCK: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// A connected peer.
 pub(super) struct Connected {
@@ -26,6 +30,8 @@ pub(super) struct Connected {
     confirmed: bool,
     /// Remote ends, oldest connection first.
     connections: Vec<(ConnectionId, Multiaddr)>,
+    /// The addresses the owner was told.
+    told: Vec<Multiaddr>,
     rtt: Option<Duration>,
     since: std::time::Instant,
     pub(super) last_used: Instant,
@@ -150,6 +156,7 @@ impl Driver {
             id,
             confirmed: false,
             connections: Vec::new(),
+            told: Vec::new(),
             rtt: None,
             since: std::time::Instant::now(),
             last_used: Instant::now(),
@@ -236,8 +243,7 @@ impl Driver {
             return;
         }
         self.confirm(&p2p);
-        let Some(peer) = self.peers.get(&p2p) else { return };
-        let id = peer.id;
+        let Some(peer) = self.peers.get_mut(&p2p) else { return };
         let from_here = peer.connections.iter().any(|(c, addr)| *c == connection_id && address::is_loopback(addr));
         let speaks_kad = info.protocols.contains(&self.names.kad);
         for addr in info.listen_addrs.into_iter().take(MESH_ADDRS_PER_PEER) {
@@ -247,11 +253,18 @@ impl Driver {
             if !dialable || (address::is_loopback(&addr) && !from_here) {
                 continue;
             }
+            let gone = self.book.add(p2p, addr.clone());
+            let kad = &mut self.swarm.behaviour_mut().kad;
             if speaks_kad {
-                self.swarm.behaviour_mut().kad.add_address(&p2p, addr.clone());
+                kad.add_address(&p2p, addr.clone());
             }
-            if self.book.add(p2p, addr.clone()) {
-                self.outbox.tell_if_room(MeshEvent::PeerAddr { peer: id, addr: address::join(&addr, p2p) });
+            // Kademlia itself would remember every address that a peer ever claimed.
+            if let Some(gone) = gone {
+                kad.remove_address(&p2p, &gone);
+            }
+            if peer.told.len() < TOLD_MAX && !peer.told.contains(&addr) {
+                peer.told.push(addr.clone());
+                self.outbox.tell_if_room(MeshEvent::PeerAddr { peer: peer.id, addr: address::join(&addr, p2p) });
             }
         }
     }
@@ -313,7 +326,7 @@ impl Driver {
             return;
         }
         self.swarm.behaviour_mut().blocks.block_peer(p2p);
-        let timer = self.timers.set(Instant::now() + time, Timer::Unblock(p2p));
+        let timer = self.timers.set(Instant::now() + time.min(LONGEST_BLOCK), Timer::Unblock(p2p));
         self.blocked.insert(p2p, timer);
     }
 

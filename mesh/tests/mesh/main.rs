@@ -165,6 +165,16 @@ async fn peers_that_listen_on_both_meet_over_quic() {
     let mut client = Peer::start(2, NETWORK, QUIC, &server.listen_addrs()).await;
     client.connected_to(server.peer_id()).await;
     assert_eq!(client.mesh.peers().await[0].transport, Transport::Quic);
+    // Both addresses are worth remembering, the one we came by too.
+    let mut expected: BTreeSet<String> = server.listen_addrs().iter().map(Multiaddr::to_string).collect();
+    client
+        .until(|event| {
+            if let MeshEvent::PeerAddr { peer, addr } = event {
+                assert!(peer == server.peer_id() && expected.remove(&addr.to_string()), "{addr}");
+            }
+            expected.is_empty().then_some(())
+        })
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -296,6 +306,60 @@ async fn a_record_is_found_where_it_was_kept_and_only_then() {
         .await;
     both.sort();
     assert_eq!(both, [b"good".to_vec(), b"newer".to_vec()]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn alone_nothing_is_stored_and_only_what_is_kept_here_is_found() {
+    let mut peer = Peer::start(1, NETWORK, QUIC, &[]).await;
+    let (kept, put) = (RecordKey([7; 32]), RecordKey([8; 32]));
+    peer.mesh.keep_record(kept, b"mine".to_vec()).await;
+    peer.mesh.put_record(1, put, b"nobody's".to_vec()).await;
+    peer.mesh.get_record(2, kept).await;
+    peer.mesh.get_record(3, put).await;
+    peer.mesh.forget_record(kept).await;
+    peer.mesh.get_record(4, kept).await;
+    let mut outcomes = HashMap::new();
+    peer.until(|event| {
+        match event {
+            MeshEvent::RecordPut { id, stored } => outcomes.insert(id, vec![stored.to_string().into_bytes()]),
+            MeshEvent::RecordFound { id, records } => outcomes.insert(id, records),
+            _ => None,
+        };
+        (outcomes.len() == 4).then_some(())
+    })
+    .await;
+    let expected = [(1, vec![b"0".to_vec()]), (2, vec![b"mine".to_vec()]), (3, vec![]), (4, vec![])];
+    assert_eq!(outcomes, HashMap::from(expected));
+}
+
+/// Multicast leaves the machine, so this runs only where somebody has made a network for it:
+/// `unshare -n sh -c 'ip link set lo up; ip link add d0 type dummy; ip addr add 10.9.0.1/24 dev d0; ip link set d0 up
+/// multicast on; ip route add 224.0.0.0/4 dev d0; cargo test -p hypernet-mesh --test mesh -- --ignored'`
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs a network of its own to multicast in"]
+async fn peers_on_one_lan_find_each_other_and_nobody_elses() {
+    let start = async |seed, network| {
+        let mut config = config(seed, network, "/ip4/0.0.0.0/udp/0/quic-v1", &[]);
+        config.mdns = true;
+        let (mesh, events) = Mesh::start(config).await.unwrap();
+        Peer { mesh, events }
+    };
+    let mut first = start(1, NETWORK).await;
+    let mut stranger = start(2, NetworkId([2; 16])).await;
+    let mut second = start(3, NETWORK).await;
+    let mut third = start(4, NetworkId([2; 16])).await;
+    let lan: std::net::Ipv4Addr = "10.9.0.1".parse().unwrap();
+    for (peer, other) in [(&mut first, &mut second), (&mut stranger, &mut third)] {
+        peer.connected_to(other.id()).await;
+        other.connected_to(peer.id()).await;
+        let known =
+            peer.until(|event| if let MeshEvent::PeerAddr { addr, .. } = event { Some(addr) } else { None }).await;
+        assert!(known.iter().any(|part| part == lan.into()), "{known}");
+    }
+    for (peer, friend) in [(&first, second.id()), (&stranger, third.id())] {
+        let connected: Vec<PeerId> = peer.mesh.peers().await.iter().map(|info| info.peer).collect();
+        assert_eq!(connected, [friend]);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
