@@ -584,6 +584,11 @@ impl Node {
         let Some((peer, waiter)) = self.context.waiters.remove(&id) else { return };
         let Some(peer) = peer else { return };
         self.peers.answered(&mut self.context, peer, &result);
+        self.answered(waiter, peer, result);
+    }
+
+    /// A peer, or the own store in its place, has answered.
+    fn answered(&mut self, waiter: Waiter, peer: PeerId, result: Result<Response, SendFault>) {
         match waiter {
             Waiter::Hello => {
                 if let Ok(Response::Hello(hello)) = result {
@@ -621,6 +626,10 @@ impl Node {
         match self.context.waiters.remove(&id) {
             Some((_, Waiter::Served(inbound))) => {
                 self.donor.stored(&mut self.context, &mut self.peers, inbound, reply);
+            }
+            Some((_, waiter @ (Waiter::Fetch(..) | Waiter::Probe(..)))) => {
+                let me = self.context.config.me;
+                self.answered(waiter, me, Ok(donor::response(reply)));
             }
             // A record that could not be written is served from memory while this process lives; the other holders
             // have it too.

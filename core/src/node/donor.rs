@@ -117,28 +117,32 @@ impl Donor {
             self.promised = self.promised.saturating_sub(promise.bytes);
             peers.served(&promise.peer);
         }
-        let response = match reply {
-            StoreReply::Done { used } => {
-                self.used = used;
-                Response::Ok
+        if let StoreReply::Done { used } = &reply {
+            self.used = *used;
+        }
+        context.effects.push(Effect::Reply { inbound, response: response(reply) });
+    }
+}
+
+/// What the store said, as a peer is told it.
+pub(super) fn response(reply: StoreReply) -> Response {
+    match reply {
+        StoreReply::Done { .. } => Response::Ok,
+        StoreReply::Bytes(bytes) => Response::Bytes(bytes),
+        StoreReply::Have(have) => {
+            let mut bits = vec![0u8; have.len().div_ceil(8)];
+            for (i, _) in have.iter().enumerate().filter(|(_, have)| **have) {
+                bits[i / 8] |= 1 << (i % 8);
             }
-            StoreReply::Bytes(bytes) => Response::Bytes(bytes),
-            StoreReply::Have(have) => {
-                let mut bits = vec![0u8; have.len().div_ceil(8)];
-                for (i, _) in have.iter().enumerate().filter(|(_, have)| **have) {
-                    bits[i / 8] |= 1 << (i % 8);
-                }
-                Response::Have(bits)
-            }
-            StoreReply::Failed(fault) => Response::Refused(match fault {
-                StoreFault::Full => Refusal::Full,
-                StoreFault::NotFound => Refusal::NotFound,
-                StoreFault::Damaged => Refusal::Damaged,
-                StoreFault::NotYours => Refusal::NotYours,
-                StoreFault::Disk(_) => Refusal::Disk,
-                StoreFault::Busy => Refusal::Busy,
-            }),
-        };
-        context.effects.push(Effect::Reply { inbound, response });
+            Response::Have(bits)
+        }
+        StoreReply::Failed(fault) => Response::Refused(match fault {
+            StoreFault::Full => Refusal::Full,
+            StoreFault::NotFound => Refusal::NotFound,
+            StoreFault::Damaged => Refusal::Damaged,
+            StoreFault::NotYours => Refusal::NotYours,
+            StoreFault::Disk(_) => Refusal::Disk,
+            StoreFault::Busy => Refusal::Busy,
+        }),
     }
 }

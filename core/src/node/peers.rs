@@ -6,6 +6,7 @@ use super::{Context, Destination, Effect, Payer, SendFault, Timer, Waiter};
 use crate::id::PeerId;
 use crate::limits::{IN_FLIGHT_PER_PEER, PEERS_MAX};
 use crate::placement::{self, Candidate, PRIOR_OFFLINE, PRIOR_ONLINE, Plan};
+use crate::port::StoreOp;
 use crate::segment::full_shard_len;
 use crate::time::Instant;
 use crate::wire::{Hello, Refusal, Request, Response};
@@ -119,6 +120,9 @@ impl Peers {
     }
 
     pub(super) fn connected(&mut self, context: &mut Context, id: PeerId, hello: Hello) {
+        if id == context.config.me {
+            return;
+        }
         let peer = self.entry(context, id);
         if !peer.connected {
             peer.connected = true;
@@ -153,8 +157,18 @@ impl Peers {
         peer.hello = Some(hello);
     }
 
-    /// Sends now, or as soon as fewer requests are under way to this peer.
+    /// Sends now, or as soon as fewer requests are under way to this peer. What a node holds itself it asks its own
+    /// store for: it may hold a row of what it reads.
     pub(super) fn send(&mut self, context: &mut Context, id: PeerId, request: Request, waiter: Waiter) {
+        if id == context.config.me {
+            match request {
+                Request::Get { shard, offset, len } => context.store(waiter, StoreOp::Read { shard, offset, len }),
+                Request::Have { shards } => context.store(waiter, StoreOp::Have { shards }),
+                // Nobody greets itself, and `candidates` never names the node itself.
+                Request::Hello(_) | Request::Put { .. } | Request::Release { .. } => {}
+            }
+            return;
+        }
         let peer = self.entry(context, id);
         if peer.in_flight >= IN_FLIGHT_PER_PEER {
             peer.queue.push_back((request, waiter));
@@ -199,6 +213,10 @@ impl Peers {
     }
 
     pub(super) fn fault(&mut self, context: &mut Context, id: PeerId, fault: Fault) {
+        if id == context.config.me {
+            // Its own disk is at fault; cutting oneself off would help nobody.
+            return;
+        }
         let now = context.now.mono;
         let peer = self.entry(context, id);
         peer.faults = peer.faults.saturating_add(fault.weight());
@@ -214,6 +232,9 @@ impl Peers {
 
     /// Marks a peer that keeps someone waiting: it is asked last for a while.
     pub(super) fn slow(&mut self, context: &Context, id: PeerId) {
+        if id == context.config.me {
+            return;
+        }
         let until = context.now.mono.after(SLOW_FOR);
         self.entry(context, id).slow_until = until;
     }
@@ -222,6 +243,7 @@ impl Peers {
     pub(super) fn reluctance(&self, context: &Context, id: &PeerId) -> Option<u8> {
         let now = context.now.mono;
         match self.known.get(id) {
+            _ if *id == context.config.me => Some(0),
             Some(peer) if peer.blocked_until > now => None,
             Some(peer) if peer.connected && peer.slow_until <= now => Some(0),
             Some(_) | None => Some(1),

@@ -345,6 +345,34 @@ fn a_probe_tells_held_missing_and_unreachable_apart() {
 }
 
 #[test]
+fn a_node_reads_the_row_it_holds_from_its_own_store() {
+    let mut world = World::new(11);
+    let (coded, plain) = coded(6, 10);
+    let placement = placed(upload(&mut world, &coded));
+    // m others are gone: with its own row there are just k
+    for i in [2, 3, 4, 5] {
+        world.manners[i] = Manner::Silent;
+    }
+    world.sent.clear();
+    let wanted = plain
+        .iter()
+        .map(|(extent, _)| {
+            let at = coded.contents.iter().find(|at| at.id == extent.id()).unwrap();
+            (extent.clone(), at.offset)
+        })
+        .collect();
+    let outcome = world.command(1, Command::Fetch { placement: placement.clone(), wanted, within: 30_000 });
+    assert_eq!(outcome, expect(&plain));
+    match world.command(1, Command::Probe { placement, within: 20_000 }) {
+        Outcome::Probed { held, missing, unreachable } => {
+            assert_eq!((held.len(), missing.len(), unreachable.len()), (6, 0, 4));
+        }
+        other => panic!("{other:?}"),
+    }
+    assert!(world.sent.iter().all(|(to, _)| *to != 1), "it asked itself over the network");
+}
+
+#[test]
 fn a_record_outlives_its_owner_by_being_handed_on() {
     let mut world = World::new(6);
     let key = ed25519_dalek::SigningKey::from_bytes(&[9; 32]);

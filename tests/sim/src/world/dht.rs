@@ -1,0 +1,154 @@
+//! The delivery contract of the DHT and nothing of its insides: a record that is put reaches the peers closest to its
+//! key, as far as the network lets it; a lookup gives what those serve, stale and forged records of liars among it.
+
+use hypernet_core::codec;
+use hypernet_core::id::RecordKey;
+use hypernet_core::node::{Effect, Input, Outcome, RequestId};
+use hypernet_core::record::Record;
+
+use super::{Event, Manner, World};
+
+/// Peers that keep a record.
+const CLOSEST: usize = 20;
+
+/// What a lookup was answered with: its result may not be older than the newest of these.
+pub(super) struct Floor {
+    key: RecordKey,
+    newest: Option<Record>,
+}
+
+impl World {
+    fn closest(&self, key: &RecordKey, except: usize) -> Vec<usize> {
+        let mut all: Vec<([u8; 32], usize)> = self
+            .hosts
+            .iter()
+            .enumerate()
+            .filter(|(i, host)| *i != except && host.up())
+            .map(|(i, host)| {
+                let mut distance = *blake3::hash(host.id.as_bytes()).as_bytes();
+                distance.iter_mut().zip(key.as_bytes()).for_each(|(d, k)| *d ^= k);
+                (distance, i)
+            })
+            .collect();
+        all.sort_unstable();
+        all.truncate(CLOSEST);
+        all.into_iter().map(|(_, i)| i).collect()
+    }
+
+    pub(super) fn put_record(&mut self, at: usize, id: RequestId, key: RecordKey, bytes: Vec<u8>) {
+        self.check_sealed(at, "a record", &bytes);
+        let put = self.sequence;
+        self.puts.insert(put, 0);
+        let mut wait = 0;
+        for to in self.closest(&key, at) {
+            if !self.reachable(at, to) || self.random.chance(self.config.loss) {
+                self.counts.lost += 1;
+                wait = 10_000;
+                continue;
+            }
+            let after = self.random.between(5, 800);
+            wait = wait.max(after + 100);
+            self.push(after, Event::Offer { to, from: at, key, bytes: bytes.clone(), put });
+        }
+        let life = self.hosts[at].life;
+        self.push(wait + 1, Event::Put { node: at, life, id, put });
+    }
+
+    pub(super) fn offer(&mut self, to: usize, from: usize, key: RecordKey, bytes: Vec<u8>, put: u64) {
+        if self.hosts[to].node.is_none() || !self.reachable(from, to) {
+            return;
+        }
+        if let Some(stored) = self.puts.get_mut(&put) {
+            *stored += 1;
+        }
+        self.hosts[to].yesterday.entry(key).or_insert_with(|| bytes.clone());
+        let from = self.hosts[from].id;
+        self.step(to, Input::RecordOffered { from, key, bytes });
+    }
+
+    pub(super) fn put_ended(&mut self, node: usize, life: u32, id: RequestId, put: u64) {
+        let stored = self.puts.remove(&put).unwrap_or(0);
+        if self.lives(node, life) {
+            self.step(node, Input::RecordPut { id, stored });
+        }
+    }
+
+    pub(super) fn find(&mut self, node: usize, life: u32, id: RequestId, key: RecordKey) {
+        if !self.lives(node, life) {
+            return;
+        }
+        let mut records = Vec::new();
+        for from in self.closest(&key, node) {
+            if !self.reachable(node, from) || self.random.chance(self.config.loss) {
+                continue;
+            }
+            let host = &self.hosts[from];
+            let served = host.kept.get(&key).map(|(bytes, _)| bytes.clone());
+            match (host.manner, served) {
+                (Manner::Honest, Some(bytes)) => records.push(bytes),
+                (Manner::Honest, None) => {}
+                (Manner::Forgetter, _) => records.extend(host.yesterday.get(&key).cloned()),
+                (Manner::Bender, Some(mut bytes)) => {
+                    // a newer sequence under the old signature, or noise
+                    let at = self.random.index(bytes.len());
+                    bytes[at] ^= 0x40;
+                    records.push(bytes);
+                }
+                (Manner::Bender, None) => records.push(self.random.bytes(90)),
+            }
+        }
+        self.book.finding.insert((node, id), key);
+        self.step(node, Input::RecordFound { id, records });
+    }
+
+    /// The newest valid record among the answers to a lookup.
+    pub(super) fn lookup_floor(&mut self, at: usize, input: &Input) -> Option<Floor> {
+        let Input::RecordFound { id, records } = input else { return None };
+        let key = self.book.finding.remove(&(at, *id))?;
+        let valid = records.iter().filter_map(|bytes| Record::verify_under(&key, bytes).ok());
+        let newest = valid.reduce(|a, b| if b.replaces(&a) { b } else { a });
+        Some(Floor { key, newest })
+    }
+
+    pub(super) fn check_lookup(&mut self, at: usize, floor: Floor, effects: &[Effect]) {
+        let found = effects.iter().find_map(|effect| match effect {
+            Effect::Finished { outcome: Outcome::Found(record), .. } => Some(record.clone()),
+            _ => None,
+        });
+        let Some(found) = found else {
+            return self.violate(|| format!("node {at} was answered a lookup and did not end it"));
+        };
+        if found.as_ref().is_some_and(|record| Record::verify_under(&floor.key, &codec::encode(record)).is_err()) {
+            self.violate(|| format!("node {at} believes a record that nobody signed for this key"));
+        }
+        let older = match (&floor.newest, &found) {
+            (Some(newest), Some(found)) => newest.replaces(found),
+            (Some(_), None) => true,
+            (None, _) => false,
+        };
+        if older {
+            self.violate(|| format!("node {at} found an older record than it was answered with"));
+        }
+    }
+
+    pub(super) fn keep_record(&mut self, at: usize, key: RecordKey, bytes: Vec<u8>) {
+        let Ok(record) = Record::verify_under(&key, &bytes) else {
+            return self.violate(|| format!("node {at} serves a record that nobody signed for its key"));
+        };
+        let held = self.hosts[at].kept.get(&key).and_then(|(held, _)| codec::decode::<Record>(held).ok());
+        if held.is_some_and(|held| held.replaces(&record)) {
+            self.violate(|| format!("node {at} serves an older record in place of a newer one"));
+        }
+        self.note(5, [at as u64, record.sequence, 0]);
+        let now = self.now;
+        self.hosts[at].kept.insert(key, (bytes, now));
+    }
+
+    pub(super) fn drop_record(&mut self, at: usize, key: RecordKey) {
+        self.hosts[at].disk.records.remove(&key);
+        let since = self.hosts[at].kept.remove(&key).map(|(_, since)| since);
+        if since.is_none_or(|since| self.now - since < self.config.record_lifetime) {
+            self.violate(|| format!("node {at} drops a record within its lifetime"));
+        }
+    }
+}
