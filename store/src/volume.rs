@@ -281,13 +281,19 @@ fn segment_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<SegmentRow> {
 }
 
 fn add(tx: &Transaction<'_>, segment: &NewSegment<'_>) -> rusqlite::Result<u64> {
-    let num: i64 = tx
-        .prepare_cached(
-            "INSERT INTO segments (id, descriptor, contents) VALUES (?1, ?2, ?3)
-             ON CONFLICT (id) DO UPDATE SET descriptor = excluded.descriptor, contents = excluded.contents
-             RETURNING num",
-        )?
-        .query_row(params![segment.id.as_bytes(), segment.descriptor, pack(segment.extents)], |row| row.get(0))?;
+    let contents = pack(segment.extents);
+    let row = params![segment.id.as_bytes(), segment.descriptor, contents];
+    // Not an upsert: that would use up a number also for a segment that has one.
+    let known = tx
+        .prepare_cached("UPDATE segments SET descriptor = ?2, contents = ?3 WHERE id = ?1 RETURNING num")?
+        .query_row(row, |row| row.get(0))
+        .optional()?;
+    let num: i64 = match known {
+        Some(num) => num,
+        None => tx
+            .prepare_cached("INSERT INTO segments (id, descriptor, contents) VALUES (?1, ?2, ?3) RETURNING num")?
+            .query_row(row, |row| row.get(0))?,
+    };
     let mut insert =
         tx.prepare_cached("INSERT OR REPLACE INTO extents (id, segment, offset, len) VALUES (?1, ?2, ?3, ?4)")?;
     for (id, offset, len) in segment.extents {

@@ -1,1 +1,211 @@
+use std::collections::BTreeMap;
 
+use proptest::prelude::*;
+
+use super::*;
+
+const CACHE: u64 = 10_000;
+
+fn extent(i: u32) -> ExtentId {
+    ExtentId(*blake3::hash(&i.to_be_bytes()).as_bytes())
+}
+
+fn segment(i: u8) -> SegmentId {
+    SegmentId([i; 32])
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Add(Vec<(u8, u8, Vec<(u32, u32, u32)>)>),
+    Replace(u8, u8),
+    State(u8, Option<u8>),
+    Reopen,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let extents = prop::collection::vec((0..40u32, any::<u32>(), any::<u32>()), 0..10);
+    let one = (0..12u8, any::<u8>(), extents);
+    prop_oneof![
+        4 => prop::collection::vec(one, 0..4).prop_map(Step::Add),
+        2 => (0..12u8, any::<u8>()).prop_map(|(segment, descriptor)| Step::Replace(segment, descriptor)),
+        2 => (0..4u8, any::<Option<u8>>()).prop_map(|(key, value)| Step::State(key, value)),
+        1 => Just(Step::Reopen),
+    ]
+}
+
+#[derive(Default)]
+struct Model {
+    /// By number.
+    segments: BTreeMap<u64, (SegmentId, Vec<u8>, Vec<ExtentAt>)>,
+    extents: BTreeMap<ExtentId, (SegmentId, u32, u32)>,
+    state: BTreeMap<String, Vec<u8>>,
+}
+
+impl Model {
+    fn add(&mut self, id: SegmentId, descriptor: Vec<u8>, extents: Vec<ExtentAt>) -> u64 {
+        let known = self.segments.iter().find(|(_, row)| row.0 == id).map(|(num, _)| *num);
+        let num = known.unwrap_or(self.segments.len() as u64 + 1);
+        for (extent, offset, len) in &extents {
+            self.extents.insert(*extent, (id, *offset, *len));
+        }
+        self.segments.insert(num, (id, descriptor, extents));
+        num
+    }
+
+    fn row(&self, num: u64) -> SegmentRow {
+        let (id, descriptor, _) = &self.segments[&num];
+        SegmentRow { num, id: *id, descriptor: descriptor.clone() }
+    }
+
+    fn check(&self, db: &VolumeDb) {
+        let ids: Vec<ExtentId> = (0..40).map(extent).collect();
+        let has: Vec<bool> = ids.iter().map(|id| self.extents.contains_key(id)).collect();
+        assert_eq!(db.has_extents(&ids).unwrap(), has);
+        let located: Vec<Option<Location>> = ids
+            .iter()
+            .map(|id| {
+                let (segment, offset, len) = *self.extents.get(id)?;
+                let (_, descriptor, _) = self.segments.values().find(|row| row.0 == segment)?;
+                Some(Location { descriptor: descriptor.clone(), segment, offset, len })
+            })
+            .collect();
+        assert_eq!(db.locate_many(&ids).unwrap(), located);
+        assert_eq!(db.locate(&ids[0]).unwrap(), located[0]);
+        let all: Vec<SegmentRow> = self.segments.keys().map(|num| self.row(*num)).collect();
+        let (mut paged, mut after) = (Vec::new(), 0);
+        loop {
+            let page = db.segments_iter(after, 3).unwrap();
+            let Some(last) = page.last() else { break };
+            after = last.num;
+            paged.extend(page);
+        }
+        assert_eq!(paged, all);
+        for from in [0, 1, 3, 100] {
+            let since: Vec<_> =
+                self.segments.range(from..).map(|(num, row)| (self.row(*num), row.2.clone())).take(5).collect();
+            assert_eq!(db.segments_since(from, 5).unwrap(), since);
+        }
+        assert_eq!(db.next_segment().unwrap(), self.segments.len() as u64 + 1);
+        for i in 0..12 {
+            assert_eq!(db.segment(&segment(i)).unwrap(), all.iter().find(|row| row.id == segment(i)).cloned());
+        }
+        let bytes = self.extents.values().map(|(_, _, len)| u64::from(*len)).sum();
+        let counts = Counts { segments: all.len() as u64, extents: self.extents.len() as u64, bytes };
+        assert_eq!(db.counts().unwrap(), counts);
+        for key in 0..4 {
+            assert_eq!(db.get_state(&format!("key {key}")).unwrap().as_ref(), self.state.get(&format!("key {key}")));
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+
+    #[test]
+    fn behaves_like_the_model(steps in prop::collection::vec(step(), 1..15)) {
+        let dir = tempfile::tempdir().unwrap();
+        let mut db = VolumeDb::open(dir.path(), CACHE).unwrap();
+        let mut model = Model::default();
+        for step in steps {
+            match step {
+                Step::Add(segments) => {
+                    let rows: Vec<(SegmentId, Vec<u8>, Vec<ExtentAt>)> = segments
+                        .into_iter()
+                        .map(|(id, descriptor, extents)| {
+                            let extents = extents.into_iter().map(|(id, offset, len)| (extent(id), offset, len));
+                            (segment(id), vec![descriptor; 3], extents.collect())
+                        })
+                        .collect();
+                    let new: Vec<NewSegment<'_>> = rows
+                        .iter()
+                        .map(|(id, descriptor, extents)| NewSegment { id: *id, descriptor, extents })
+                        .collect();
+                    let nums = db.add_segments(&new).unwrap();
+                    let expected: Vec<u64> =
+                        rows.into_iter().map(|(id, descriptor, extents)| model.add(id, descriptor, extents)).collect();
+                    prop_assert_eq!(nums, expected);
+                }
+                Step::Replace(id, descriptor) => {
+                    let row = model.segments.values_mut().find(|row| row.0 == segment(id));
+                    let known = db.replace_descriptor(&segment(id), &[descriptor]).unwrap();
+                    prop_assert_eq!(known, row.is_some());
+                    if let Some(row) = row {
+                        row.1 = vec![descriptor];
+                    }
+                }
+                Step::State(key, value) => {
+                    let (key, value) = (format!("key {key}"), value.map(|value| vec![value; 5]));
+                    db.put_states(&[(&key, value.as_deref())]).unwrap();
+                    match value {
+                        Some(value) => model.state.insert(key, value),
+                        None => model.state.remove(&key),
+                    };
+                }
+                Step::Reopen => {
+                    drop(db);
+                    db = VolumeDb::open(dir.path(), CACHE).unwrap();
+                }
+            }
+            model.check(&db);
+        }
+    }
+}
+
+#[test]
+fn many_descriptors_are_replaced_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = VolumeDb::open(dir.path(), CACHE).unwrap();
+    db.add_segment(segment(1), b"one", &[(extent(1), 0, 9)]).unwrap();
+    db.add_segment(segment(2), b"two", &[]).unwrap();
+    let changed = [(segment(2), b"2".to_vec()), (segment(7), b"unknown".to_vec()), (segment(1), b"1".to_vec())];
+    db.replace_descriptors(&changed).unwrap();
+    assert_eq!(db.locate(&extent(1)).unwrap().unwrap().descriptor, b"1");
+    assert_eq!(db.segment(&segment(2)).unwrap().unwrap().descriptor, b"2");
+    assert_eq!(db.segment(&segment(7)).unwrap(), None);
+}
+
+#[test]
+fn the_node_cache_is_bounded_and_drops_what_is_unused() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut db = VolumeDb::open(dir.path(), CACHE).unwrap();
+    let plain = |i: u32| vec![i as u8; 1_000];
+    for i in 0..9 {
+        db.put_nodes(&[(extent(i), &plain(i))]).unwrap();
+    }
+    // The first is used again, so the second is the oldest.
+    assert_eq!(db.node(&extent(0)).unwrap(), Some(plain(0)));
+    db.put_nodes(&[(extent(9), &plain(9))]).unwrap();
+    db.put_nodes(&[(extent(10), &plain(10)), (extent(11), &plain(11))]).unwrap();
+    assert_eq!(db.node(&extent(0)).unwrap(), Some(plain(0)));
+    assert_eq!(db.node(&extent(1)).unwrap(), None);
+    assert_eq!(db.node(&extent(2)).unwrap(), None);
+    assert_eq!(db.node(&extent(3)).unwrap(), Some(plain(3)));
+    // The bound holds over a restart, and for what is put twice or is too large by itself.
+    drop(db);
+    db = VolumeDb::open(dir.path(), CACHE).unwrap();
+    db.put_nodes(&[(extent(11), &plain(11)), (extent(12), &plain(12)), (extent(12), &plain(12))]).unwrap();
+    let held = || (0..100).filter(|i| db.node(&extent(*i)).unwrap().is_some()).count();
+    assert_eq!(held(), 10);
+    assert_eq!(db.node(&extent(12)).unwrap(), Some(plain(12)));
+    db.put_nodes(&[(extent(50), &[0; 20_000])]).unwrap();
+    assert_eq!(held(), 0);
+    db.put_nodes(&[(extent(1), b"one")]).unwrap();
+    assert_eq!(held(), 1);
+    db.clear_nodes().unwrap();
+    assert_eq!(held(), 0);
+}
+
+#[test]
+fn a_cut_row_is_corruption_not_a_panic() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = VolumeDb::open(dir.path(), CACHE).unwrap();
+    db.add_segment(segment(1), b"one", &[(extent(1), 0, 9), (extent(2), 9, 9)]).unwrap();
+    let sql = rusqlite::Connection::open(SCHEMA.path(dir.path())).unwrap();
+    sql.execute("UPDATE segments SET contents = substr(contents, 1, 50)", []).unwrap();
+    let error = db.segments_since(0, 10).unwrap_err();
+    assert!(matches!(error, StoreError::Corrupt { .. }), "{error}");
+    sql.execute("UPDATE segments SET id = x'00'", []).unwrap();
+    let error = db.segments_iter(0, 10).unwrap_err();
+    assert!(matches!(error, StoreError::Corrupt { .. }), "{error}");
+    assert!(error.to_string().contains("volume.db"));
+}
