@@ -333,8 +333,8 @@ async fn alone_nothing_is_stored_and_only_what_is_kept_here_is_found() {
 }
 
 /// Multicast leaves the machine, so this runs only where somebody has made a network for it:
-/// `unshare -n sh -c 'ip link set lo up; ip link add d0 type dummy; ip addr add 10.9.0.1/24 dev d0; ip link set d0 up
-/// multicast on; ip route add 224.0.0.0/4 dev d0; cargo test -p hypernet-mesh --test mesh -- --ignored'`
+/// `unshare -n sh -c 'ip link set lo up; ip link add v0 type veth peer name v1; ip addr add 10.9.0.1/24 dev v0;
+/// ip link set v1 up; ip link set v0 up; ip route add 224.0.0.0/4 dev v0; exec TEST --ignored'`
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs a network of its own to multicast in"]
 async fn peers_on_one_lan_find_each_other_and_nobody_elses() {
