@@ -5,6 +5,8 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+use serde::Deserialize;
+
 /// Environment variable that names the agent's directory.
 pub const ENV: &str = "HN_HOME";
 
@@ -78,10 +80,30 @@ impl Home {
         self.0.join("config.json")
     }
 
+    /// What the agent's settings say that others need to know; none when no agent is set up, or they are damaged, which
+    /// the agent itself says better.
+    pub fn settings(&self) -> Option<Settings> {
+        serde_json::from_slice(&std::fs::read(self.config()).ok()?).ok()
+    }
+
     /// Whether `hn init` or `hn recover` ran here.
     pub fn is_set_up(&self) -> bool {
         self.config().exists()
     }
+}
+
+/// The part of the agent's settings that is not the agent's alone.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+pub struct Settings {
+    /// It has no identity and no volume.
+    #[serde(default)]
+    pub storage_only: bool,
+    /// It was made from a keystore and has not found its head yet.
+    #[serde(default)]
+    pub recovering: bool,
+    /// Where it was mounted last.
+    #[serde(default)]
+    pub mount: Option<PathBuf>,
 }
 
 #[cfg(test)]
@@ -95,5 +117,14 @@ mod tests {
         assert_eq!(from_env(Some("".into()), default), PathBuf::from("/default"));
         assert_eq!(from_env(Some("/a/b".into()), default), PathBuf::from("/a/b"));
         assert!(from_env(Some("b".into()), default).is_absolute());
+    }
+
+    #[test]
+    fn settings_are_read_loosely() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::new(dir.path());
+        assert_eq!(home.settings(), None);
+        std::fs::write(home.config(), r#"{"version":9,"recovering":true,"of_tomorrow":[1]}"#).unwrap();
+        assert_eq!(home.settings(), Some(Settings { recovering: true, ..Settings::default() }));
     }
 }

@@ -1,0 +1,378 @@
+//! The command line. Every command explains itself and shows examples.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::examples;
+
+/// Your files, encrypted and spread over peers.
+///
+/// The agent keeps everything under HN_HOME (default: hypernet in the XDG data directory), so that many agents run on
+/// one machine.
+#[derive(Debug, Parser)]
+#[command(name = "hn", version, after_help = examples::HN, max_term_width = 100)]
+pub(crate) struct Cli {
+    /// Answer in JSON: one document, or one per line where it takes long.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Make an identity, a device and a volume.
+    #[command(after_help = examples::INIT)]
+    Init(Init),
+    /// Print a link by which others join this mesh.
+    #[command(after_help = examples::INVITE)]
+    Invite,
+    /// Join the mesh of an invite link.
+    #[command(after_help = examples::JOIN)]
+    Join(Join),
+    /// Start the agent in the background and mount the volume.
+    #[command(after_help = examples::UP)]
+    Up(Up),
+    /// Stop the agent.
+    #[command(after_help = examples::DOWN)]
+    Down,
+    /// Show what runs and how safe the data is.
+    #[command(after_help = examples::STATUS)]
+    Status,
+    /// Show the peers.
+    #[command(after_help = examples::PEERS)]
+    Peers(Peers),
+    /// Return when everything written so far is durable on the mesh.
+    #[command(after_help = examples::SYNC)]
+    Sync(Sync),
+    /// Mount the volume.
+    #[command(after_help = examples::MOUNT)]
+    Mount(Mount),
+    /// Unmount the volume.
+    #[command(after_help = examples::UMOUNT)]
+    Umount,
+    /// Bring everything back from a keystore, on a new device.
+    #[command(after_help = examples::RECOVER)]
+    Recover(Recover),
+    /// Look after local copies.
+    #[command(after_help = examples::CACHE)]
+    #[command(subcommand)]
+    Cache(Cache),
+    /// Check that everything is where it should be.
+    #[command(after_help = examples::FSCK)]
+    Fsck(Fsck),
+    /// For those who work on Hypernet or try it out.
+    #[command(after_help = examples::DEV)]
+    #[command(subcommand)]
+    Dev(Dev),
+    /// Print completions for a shell.
+    #[command(after_help = examples::COMPLETIONS)]
+    Completions(Completions),
+    /// Write the manual pages into a directory.
+    #[command(after_help = examples::MAN)]
+    Man(Man),
+}
+
+/// How the keystore is opened.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct PassphraseFrom {
+    /// Read the keystore's passphrase from standard input instead of asking for it.
+    #[arg(long)]
+    pub(crate) passphrase_stdin: bool,
+}
+
+/// What a new agent may be told.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct Setup {
+    /// Invite link of the mesh to join.
+    #[arg(long, value_name = "LINK")]
+    pub(crate) join: Option<String>,
+    /// What this device is called [default: the host's name].
+    #[arg(long, value_name = "NAME")]
+    pub(crate) device_name: Option<String>,
+    /// Space to give to others.
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    pub(crate) donate: Option<u64>,
+    /// Addresses to listen on [default: all].
+    #[arg(long, value_name = "IP")]
+    pub(crate) listen: Vec<std::net::IpAddr>,
+    /// Do not look for peers on the local network.
+    #[arg(long)]
+    pub(crate) no_mdns: bool,
+    /// Keep records of the mesh for this many seconds when nobody hands them on.
+    #[arg(long, value_name = "SECONDS", hide_short_help = true)]
+    pub(crate) record_lifetime: Option<u64>,
+    #[command(flatten)]
+    pub(crate) passphrase: PassphraseFrom,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Init {
+    /// Store for others only: no identity, no volume.
+    #[arg(long)]
+    pub(crate) storage_only: bool,
+    /// Seal the keystore by a passphrase that is asked for, instead of a key file.
+    #[arg(long, conflicts_with_all = ["storage_only", "passphrase_stdin"])]
+    pub(crate) passphrase: bool,
+    #[command(flatten)]
+    pub(crate) setup: Setup,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Join {
+    /// The link that `hn invite` printed.
+    pub(crate) link: String,
+    #[command(flatten)]
+    pub(crate) passphrase: PassphraseFrom,
+}
+
+#[derive(Debug, Default, Args)]
+pub(crate) struct Up {
+    /// Mount here [default: /hypernet where permitted, else ~/hypernet].
+    #[arg(long, value_name = "DIR", conflicts_with = "no_mount")]
+    pub(crate) mount: Option<PathBuf>,
+    /// Mount nothing.
+    #[arg(long)]
+    pub(crate) no_mount: bool,
+    /// Mount in writeback mode even where passthrough is possible.
+    #[arg(long)]
+    pub(crate) no_passthrough: bool,
+    /// Space to give to others from now on.
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    pub(crate) donate: Option<u64>,
+    /// Hold the upload back until `hn sync`.
+    #[arg(long)]
+    pub(crate) hold: bool,
+    #[command(flatten)]
+    pub(crate) passphrase: PassphraseFrom,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Peers {
+    /// Return when this many peers that store for others are connected.
+    #[arg(long, value_name = "N")]
+    pub(crate) wait: Option<u64>,
+    /// Seconds to wait at most.
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, requires = "wait")]
+    pub(crate) timeout: u64,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Sync {
+    /// Only this file or directory.
+    pub(crate) path: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Mount {
+    /// Where [default: where it was last, else /hypernet or ~/hypernet].
+    pub(crate) dir: Option<PathBuf>,
+    /// Use writeback mode even where passthrough is possible.
+    #[arg(long)]
+    pub(crate) no_passthrough: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Recover {
+    /// The keystore; its key file beside it, unless it has a passphrase.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) keystore: PathBuf,
+    #[command(flatten)]
+    pub(crate) setup: Setup,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Cache {
+    /// Forget local copies of what is safe on the mesh.
+    #[command(after_help = examples::CACHE_DROP)]
+    Drop {
+        /// Only below this.
+        path: Option<PathBuf>,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Fsck {
+    /// Read everything back and check it, instead of asking the holders.
+    #[arg(long)]
+    pub(crate) verify: bool,
+    /// Make missing shards anew and mend what can be mended.
+    #[arg(long)]
+    pub(crate) repair: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Dev {
+    /// A mesh of storage peers on this machine.
+    #[command(after_help = examples::MESH)]
+    Mesh(Mesh),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Mesh {
+    /// Directory of the mesh [default: hypernet-dev-mesh in the XDG data directory].
+    #[arg(long, global = true, env = "HN_DEV_MESH", value_name = "DIR")]
+    pub(crate) dir: Option<PathBuf>,
+    #[command(subcommand)]
+    pub(crate) command: MeshCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum MeshCommand {
+    /// Start what is missing and print the invite link.
+    #[command(after_help = examples::MESH_UP)]
+    Up {
+        /// How many.
+        #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=200))]
+        peers: u32,
+        /// Space that each gives.
+        #[arg(long, value_name = "SIZE", value_parser = parse_size, default_value = "20G")]
+        donate: u64,
+        /// Keep records of the mesh for this many seconds when nobody hands them on; applies to new peers.
+        #[arg(long, value_name = "SECONDS", hide_short_help = true)]
+        record_lifetime: Option<u64>,
+    },
+    /// Stop all of them; their data stays.
+    #[command(after_help = examples::MESH_DOWN)]
+    Down,
+    /// Kill some with SIGKILL.
+    #[command(after_help = examples::MESH_KILL)]
+    Kill {
+        /// How many, the lowest-numbered first.
+        #[arg(required_unless_present = "peer", conflicts_with = "peer")]
+        count: Option<u32>,
+        /// This one; may be given several times.
+        #[arg(long, value_name = "NUMBER")]
+        peer: Vec<u32>,
+    },
+    /// Start dead ones again.
+    #[command(after_help = examples::MESH_REVIVE)]
+    Revive {
+        /// How many, the lowest-numbered first [default: all].
+        #[arg(conflicts_with_all = ["all", "peer"])]
+        count: Option<u32>,
+        /// All of them.
+        #[arg(long)]
+        all: bool,
+        /// This one; may be given several times.
+        #[arg(long, value_name = "NUMBER", conflicts_with = "all")]
+        peer: Vec<u32>,
+    },
+    /// Show them.
+    #[command(after_help = examples::MESH_STATUS)]
+    Status,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Completions {
+    /// For which shell.
+    pub(crate) shell: clap_complete::Shell,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Man {
+    /// Where to.
+    pub(crate) dir: PathBuf,
+}
+
+/// Sizes as people write them: 50G, 1.5T, 512MiB, 1048576. Always powers of 1024.
+pub(crate) fn parse_size(text: &str) -> Result<u64, String> {
+    const WRONG: &str = "a size looks like 50G, 512M or 1048576";
+    let lower = text.trim().to_ascii_lowercase();
+    let digits_end = lower.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(lower.len());
+    let (digits, unit) = lower.split_at(digits_end);
+    let shift = match unit.trim() {
+        "" | "b" => 0,
+        "k" | "kb" | "kib" => 10,
+        "m" | "mb" | "mib" => 20,
+        "g" | "gb" | "gib" => 30,
+        "t" | "tb" | "tib" => 40,
+        _ => return Err(WRONG.into()),
+    };
+    let value: f64 = digits.parse().map_err(|_| WRONG.to_owned())?;
+    let bytes = value * 2f64.powi(shift);
+    // 8 PiB: beyond it an f64 no longer tells bytes apart, and no disk is that large.
+    if !bytes.is_finite() || bytes > 2f64.powi(53) {
+        return Err("this size is out of range".into());
+    }
+    Ok(bytes as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound_and_every_command_has_examples() {
+        let command = Cli::command();
+        command.clone().debug_assert();
+        let mut open = vec![command];
+        let mut seen = 0;
+        while let Some(command) = open.pop() {
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(help.starts_with("Examples:\n  "), "{} shows no example", command.get_name());
+            assert!(command.get_about().is_some(), "{} does not say what it does", command.get_name());
+            open.extend(command.get_subcommands().cloned());
+            seen += 1;
+        }
+        assert!(seen >= 23, "{seen}");
+    }
+
+    #[test]
+    fn sizes_are_read_as_people_write_them() {
+        assert_eq!(parse_size("50G"), Ok(50 << 30));
+        assert_eq!(parse_size("1.5m"), Ok(3 << 19));
+        assert_eq!(parse_size("2 TiB"), Ok(2 << 40));
+        assert_eq!(parse_size("123"), Ok(123));
+        for wrong in ["much", "-1", "", "G", "1.2.3M", "1e9", "99999999T", "nan"] {
+            assert!(parse_size(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn examples_are_command_lines_that_parse() {
+        let mut open = vec![Cli::command()];
+        let mut tried = 0;
+        while let Some(command) = open.pop() {
+            open.extend(command.get_subcommands().cloned());
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            for line in help.lines().skip(1).map(str::trim).filter(|line| line.starts_with("hn ")) {
+                // What follows the command on its line is an explanation, a pipe or a redirection.
+                let line = line.split("   ").next().unwrap().split(" | ").next().unwrap();
+                let line = line.split(" > ").next().unwrap().split(" && ").next().unwrap();
+                let words: Vec<String> =
+                    line.split_whitespace().map(|word| word.trim_matches(['\'', '"']).to_owned()).collect();
+                if line.contains("$(") {
+                    continue;
+                }
+                assert!(Cli::try_parse_from(&words).is_ok(), "{line}");
+                tried += 1;
+            }
+        }
+        assert!(tried > 30, "{tried}");
+    }
+
+    #[test]
+    fn json_is_taken_anywhere() {
+        assert!(Cli::try_parse_from(["hn", "--json", "status"]).unwrap().json);
+        assert!(Cli::try_parse_from(["hn", "dev", "mesh", "status", "--json"]).unwrap().json);
+    }
+
+    #[test]
+    fn contradictions_are_refused() {
+        for wrong in [
+            &["hn", "up", "--mount", "/x", "--no-mount"][..],
+            &["hn", "dev", "mesh", "kill"],
+            &["hn", "dev", "mesh", "kill", "2", "--peer", "1"],
+            &["hn", "dev", "mesh", "revive", "1", "--all"],
+            &["hn", "init", "--passphrase", "--passphrase-stdin"],
+            &["hn", "recover"],
+            &["hn", "up", "--donate", "lots"],
+        ] {
+            assert!(Cli::try_parse_from(wrong).is_err(), "{wrong:?}");
+        }
+    }
+}

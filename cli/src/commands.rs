@@ -1,0 +1,91 @@
+//! One module per command or family of commands: arguments in, answers out.
+
+use std::fs;
+
+use clap::CommandFactory;
+use hypernet_sdk::{Client, Home};
+
+use crate::args::{self, Cache, Cli, Command, Dev};
+use crate::error::Failure;
+use crate::output::Output;
+use crate::volume_path;
+
+mod agent;
+mod dev;
+mod events;
+pub(crate) mod init;
+mod recover;
+mod status;
+
+pub(crate) async fn run(command: Command, out: &mut Output) -> Result<(), Failure> {
+    let home = Home::from_env();
+    match command {
+        Command::Init(args) => init::init(&home, args, out).await,
+        Command::Invite => invite(home, out).await,
+        Command::Join(args) => agent::join(&home, args, out).await,
+        Command::Up(args) => agent::up(&home, args, out).await,
+        Command::Down => agent::down(&home, out).await,
+        Command::Status => status::status(home, out).await,
+        Command::Peers(args) => status::peers(home, args, out).await,
+        Command::Sync(args) => events::sync(home, args, out).await,
+        Command::Mount(args) => agent::mount(home, args, out).await,
+        Command::Umount => umount(home, out).await,
+        Command::Recover(args) => recover::recover(&home, args, out).await,
+        Command::Cache(Cache::Drop { path }) => cache_drop(home, path, out).await,
+        Command::Fsck(args) => events::fsck(home, args, out).await,
+        Command::Dev(Dev::Mesh(args)) => dev::mesh(args, out).await,
+        Command::Completions(args) => completions(&args, out),
+        Command::Man(args) => man(&args, out),
+    }
+}
+
+async fn invite(home: Home, out: &mut Output) -> Result<(), Failure> {
+    let invite = Client::new(home)?.invite().await?;
+    out.json(&invite)?;
+    out.line(&invite.link)
+}
+
+async fn umount(home: Home, out: &mut Output) -> Result<(), Failure> {
+    let (client, status) = Client::connect(home).await?;
+    client.umount().await?;
+    let dir = status.mount.map(|mount| mount.dir);
+    out.json(&serde_json::json!({ "unmounted": dir }))?;
+    match dir {
+        Some(dir) => out.line(format_args!("unmounted {}", dir.display())),
+        None => out.line("nothing was mounted"),
+    }
+}
+
+async fn cache_drop(home: Home, path: Option<std::path::PathBuf>, out: &mut Output) -> Result<(), Failure> {
+    let (client, status) = Client::connect(home).await?;
+    let path = path.map(|path| volume_path::inside(&status, &path)).transpose()?;
+    let dropped = client.cache_drop(path.as_deref()).await?;
+    out.json(&dropped)?;
+    use crate::output::words;
+    out.line(format_args!(
+        "dropped the local copies of {} ({}); they are fetched when they are read",
+        words::plural(dropped.files, "file"),
+        words::bytes(dropped.bytes)
+    ))
+}
+
+fn completions(args: &args::Completions, out: &mut Output) -> Result<(), Failure> {
+    let mut script = Vec::new();
+    clap_complete::generate(args.shell, &mut Cli::command(), "hn", &mut script);
+    out.raw(&script)
+}
+
+fn man(args: &args::Man, out: &mut Output) -> Result<(), Failure> {
+    let cannot = |error: std::io::Error| Failure {
+        code: hypernet_sdk::ErrorCode::CantCreate,
+        ..Failure::io(format!("cannot write manual pages to {}", args.dir.display()), &error)
+    };
+    fs::create_dir_all(&args.dir).map_err(cannot)?;
+    clap_mangen::generate_to(Cli::command(), &args.dir).map_err(cannot)?;
+    out.json(&serde_json::json!({ "dir": args.dir }))?;
+    out.line(format_args!(
+        "manual pages are in {}; try: man -l {}",
+        args.dir.display(),
+        args.dir.join("hn.1").display()
+    ))
+}

@@ -1,0 +1,140 @@
+//! Operations that take long: `hn sync` and `hn fsck`.
+
+use hypernet_sdk::api::{FsckEvent, FsckReport, FsckRequest, SyncEvent, SyncReport};
+use hypernet_sdk::{Client, ErrorCode, Home};
+
+use crate::args::{Fsck, Sync};
+use crate::error::Failure;
+use crate::output::{Output, bar::Bar, words};
+use crate::volume_path;
+
+pub(crate) async fn sync(home: Home, args: Sync, out: &mut Output) -> Result<(), Failure> {
+    let (client, status) = Client::connect(home).await?;
+    let path = args.path.map(|path| volume_path::inside(&status, &path)).transpose()?;
+    let mut events = client.sync(path.as_deref()).await?;
+    let mut bar = Bar::new(out, "looking for what is not durable yet");
+    while let Some(event) = events.next().await? {
+        // The failure at the end is written once, where every failure is.
+        if !matches!(event, SyncEvent::Error(_)) {
+            out.json(&event)?;
+        }
+        match event {
+            SyncEvent::Progress(progress) => bar.progress(&progress),
+            SyncEvent::Error(error) => return Err(error.into()),
+            SyncEvent::Done(report) => {
+                bar.clear();
+                return out.line(sync_line(&report));
+            }
+        }
+    }
+    Err(events.interrupted().into())
+}
+
+fn sync_line(report: &SyncReport) -> String {
+    if report.files == 0 && report.segments == 0 {
+        return format!("everything is durable already (head {})", report.head);
+    }
+    let rate = match report.millis {
+        0 => String::new(),
+        millis => format!(", {}/s", words::bytes((report.bytes as f64 * 1000.0 / millis as f64) as u64)),
+    };
+    format!(
+        "durable: {}, {} in {}{rate}; {} of {} shards each, on {} distinct peers, any {} of which are enough (head {})",
+        words::plural(report.files, "file"),
+        words::bytes(report.bytes),
+        words::millis(report.millis),
+        words::plural(report.segments, "segment"),
+        report.n,
+        report.peers,
+        report.k,
+        report.head
+    )
+}
+
+pub(crate) async fn fsck(home: Home, args: Fsck, out: &mut Output) -> Result<(), Failure> {
+    let request = FsckRequest { repair: args.repair, verify: args.verify };
+    let mut events = Client::new(home)?.fsck(request).await?;
+    let mut bar = Bar::new(out, "checking");
+    while let Some(event) = events.next().await? {
+        if !matches!(event, FsckEvent::Error(_)) {
+            out.json(&event)?;
+        }
+        match event {
+            FsckEvent::Progress(progress) => bar.progress(&progress),
+            FsckEvent::Error(error) => return Err(error.into()),
+            FsckEvent::Done(report) => {
+                bar.clear();
+                return tell(&report, args.repair, out);
+            }
+        }
+    }
+    Err(events.interrupted().into())
+}
+
+fn tell(report: &FsckReport, repair: bool, out: &mut Output) -> Result<(), Failure> {
+    for problem in &report.problems {
+        out.line(problem)?;
+    }
+    let mut looked = Vec::new();
+    for (n, what) in [(report.files, "file"), (report.segments, "segment"), (report.shards, "shard")] {
+        if n > 0 {
+            looked.push(words::plural(n, what));
+        }
+    }
+    if report.bytes_verified > 0 {
+        looked.push(format!("{} read back", words::bytes(report.bytes_verified)));
+    }
+    let looked = if looked.is_empty() { "nothing there".to_owned() } else { looked.join(", ") };
+    let found = report.problems.len() as u64;
+    let left = found.saturating_sub(report.repaired);
+    if left == 0 {
+        let mended = if found > 0 { format!("; {} mended", words::plural(found, "problem")) } else { String::new() };
+        return out.line(format_args!("all is well: {looked}{mended}"));
+    }
+    let failure = Failure::new(ErrorCode::Data, format!("{} found in {looked}", words::plural(left, "problem")));
+    Err(match repair {
+        true => failure.hint("bring the peers back that hold the rest, then repair again"),
+        false => failure.hint("`hn fsck --repair` makes anew what can be made anew"),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sync_says_what_it_made_safe() {
+        let report = SyncReport {
+            files: 2,
+            bytes: 4 << 20,
+            segments: 1,
+            k: 7,
+            n: 10,
+            peers: 10,
+            head: 3,
+            millis: 2_000,
+            ..SyncReport::default()
+        };
+        let line = sync_line(&report);
+        assert!(
+            line.starts_with("durable: 2 files, 4.00 MiB in 2.0 s, 2.00 MiB/s; 1 segment of 10 shards each"),
+            "{line}"
+        );
+        assert_eq!(
+            sync_line(&SyncReport { head: 3, ..SyncReport::default() }),
+            "everything is durable already (head 3)"
+        );
+    }
+
+    #[test]
+    fn problems_decide_the_exit_code() {
+        let mut out = Output::new(true);
+        let mut report = FsckReport { segments: 3, ..FsckReport::default() };
+        assert!(tell(&report, false, &mut out).is_ok());
+        report.problems = vec!["segment 1 lacks 2 shards".into()];
+        let failure = tell(&report, false, &mut out).unwrap_err();
+        assert_eq!(failure.exit_code(), 65);
+        report.repaired = 1;
+        assert!(tell(&report, true, &mut out).is_ok());
+    }
+}

@@ -1,0 +1,113 @@
+//! `hn init`, and the arguments of setting up that `hn recover` and the development mesh share.
+
+use std::ffi::OsString;
+
+use hypernet_sdk::api::{SealedBy, SetUp};
+use hypernet_sdk::{Home, home};
+
+use crate::args::{Init, Setup};
+use crate::error::Failure;
+use crate::output::{Output, table};
+use crate::{hnd, passphrase};
+
+/// What to tell `hnd`. The passphrase travels apart from it, by a pipe.
+pub(crate) fn arguments(verb: &str, setup: &Setup) -> Vec<OsString> {
+    let mut args: Vec<OsString> = vec![verb.into()];
+    let mut add = |flag: &str, value: OsString| args.extend([flag.into(), value]);
+    if let Some(link) = &setup.join {
+        add("--join", link.into());
+    }
+    if let Some(name) = &setup.device_name {
+        add("--device-name", name.into());
+    }
+    if let Some(bytes) = setup.donate {
+        add("--donate", bytes.to_string().into());
+    }
+    for ip in &setup.listen {
+        add("--listen", ip.to_string().into());
+    }
+    if let Some(seconds) = setup.record_lifetime {
+        add("--record-lifetime", seconds.to_string().into());
+    }
+    if setup.no_mdns {
+        args.push("--no-mdns".into());
+    }
+    args
+}
+
+pub(crate) async fn init(home: &Home, args: Init, out: &mut Output) -> Result<(), Failure> {
+    let mut arguments = arguments("init", &args.setup);
+    if args.storage_only {
+        arguments.push("--storage-only".into());
+    }
+    let passphrase = if args.passphrase {
+        Some(passphrase::new()?)
+    } else if args.setup.passphrase.passphrase_stdin && !args.storage_only {
+        Some(passphrase::read_line()?)
+    } else {
+        None
+    };
+    let made = hnd::set_up(home, arguments, passphrase.as_deref()).await?;
+    out.json(&made)?;
+    out.line(table::list(rows(&made)))?;
+    if let Some(keystore) = &made.keystore {
+        let copy = match made.sealed_by {
+            Some(SealedBy::KeyFile) => format!("{} and {}", keystore.display(), home.keystore_key().display()),
+            _ => keystore.display().to_string(),
+        };
+        out.line("")?;
+        out.line(format_args!("Keep a copy of {copy} elsewhere: it alone brings everything back."))?;
+    }
+    out.line(format_args!("Next: {}hn up", prefix(home)))
+}
+
+/// What to put before a command, so that it means this agent.
+pub(crate) fn prefix(home: &Home) -> String {
+    match std::env::var_os(home::ENV) {
+        Some(_) => format!("{}={} ", home::ENV, home.path().display()),
+        None => String::new(),
+    }
+}
+
+/// What was made, in words.
+pub(crate) fn rows(made: &SetUp) -> Vec<(String, String)> {
+    let mut rows = vec![("home".to_owned(), made.home.display().to_string())];
+    let mut add = |name: &str, value: Option<String>| rows.extend(value.map(|value| (name.to_owned(), value)));
+    add("identity", made.identity.clone());
+    add("device", made.device.clone());
+    add("peer", Some(made.peer.clone()));
+    add("network", Some(made.network.clone()));
+    add("volume", made.volume.clone());
+    add(
+        "keystore",
+        made.keystore.as_ref().map(|path| match made.sealed_by {
+            Some(by) => format!("{}, sealed by a {}", path.display(), by.words()),
+            None => path.display().to_string(),
+        }),
+    );
+    rows
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_choice_reaches_hnd() {
+        let setup = Setup {
+            join: Some("hypernet:join/x".into()),
+            device_name: Some("desk".into()),
+            donate: Some(5 << 30),
+            listen: vec!["127.0.0.1".parse().unwrap(), "::1".parse().unwrap()],
+            no_mdns: true,
+            record_lifetime: Some(3),
+            ..Setup::default()
+        };
+        let words: Vec<String> =
+            arguments("init", &setup).into_iter().map(|word| word.into_string().unwrap()).collect();
+        let expected = "init --join hypernet:join/x --device-name desk --donate 5368709120 --listen 127.0.0.1 \
+                        --listen ::1 --record-lifetime 3 --no-mdns";
+        assert_eq!(words.join(" "), expected);
+        assert_eq!(arguments("recover", &Setup::default()), ["recover"]);
+    }
+}

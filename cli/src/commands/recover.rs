@@ -1,0 +1,81 @@
+//! `hn recover`: from a keystore to a running agent that knows the newest head. It goes on where it was broken off.
+
+use hypernet_sdk::api::{RecoverEvent, Recovered};
+use hypernet_sdk::{ErrorCode, Home};
+
+use crate::args::Recover;
+use crate::error::Failure;
+use crate::output::{Output, bar::Bar, words};
+use crate::{hnd, passphrase};
+
+use super::agent;
+use super::init;
+
+pub(crate) async fn recover(home: &Home, args: Recover, out: &mut Output) -> Result<(), Failure> {
+    let keystore = std::path::absolute(&args.keystore).map_err(|error| Failure::io(args.keystore.display(), &error))?;
+    // Read once: setting up and starting both need it, and standard input can be read only once.
+    let secret = passphrase::existing(&keystore, args.setup.passphrase.passphrase_stdin)?;
+    match home.settings() {
+        None if !home.is_set_up() => {
+            let mut arguments = init::arguments("recover", &args.setup);
+            arguments.extend(["--keystore".into(), keystore.into()]);
+            hnd::set_up(home, arguments, secret.as_deref()).await?;
+        }
+        Some(settings) if settings.recovering => out.note("going on with the recovery that was begun here"),
+        _ => {
+            return Err(Failure::new(
+                ErrorCode::CantCreate,
+                format!("{} is in use by an agent already", home.path().display()),
+            )
+            .hint("set HN_HOME to an empty directory and recover there"));
+        }
+    }
+    let client = match agent::running(home).await? {
+        Some((client, _)) => client,
+        None => {
+            let bar = Bar::new(out, "starting the agent");
+            hnd::start(home, Vec::new(), secret.as_deref()).await?;
+            bar.clear();
+            hypernet_sdk::Client::new(home.clone())?
+        }
+    };
+    let mut events = client.recover().await?;
+    let bar = Bar::new(out, "asking the mesh");
+    while let Some(event) = events.next().await? {
+        if !matches!(event, RecoverEvent::Error(_)) {
+            out.json(&event)?;
+        }
+        match event {
+            RecoverEvent::Progress { text } => bar.message(text),
+            RecoverEvent::Error(error) => {
+                let mut failure = Failure::from(error);
+                failure.hint.get_or_insert_with(|| {
+                    "nothing is lost: bring more of the mesh's peers up, then run the same command again".to_owned()
+                });
+                return Err(failure);
+            }
+            RecoverEvent::Done(found) => {
+                bar.clear();
+                return tell(home, &found, out);
+            }
+        }
+    }
+    Err(events.interrupted().into())
+}
+
+fn tell(home: &Home, found: &Recovered, out: &mut Output) -> Result<(), Failure> {
+    out.line(format_args!(
+        "found head {} of device {}, {} old; {} before this one",
+        found.head_sequence,
+        found.head_device,
+        words::seconds(found.head_age_seconds),
+        words::plural(found.devices, "device")
+    ))?;
+    if found.files > 0 {
+        out.line(format_args!("it holds {}, {}", words::plural(found.files, "file"), words::bytes(found.bytes)))?;
+    }
+    for warning in &found.warnings {
+        out.warning(warning);
+    }
+    out.line(format_args!("Next: {}hn mount", init::prefix(home)))
+}

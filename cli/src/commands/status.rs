@@ -1,0 +1,262 @@
+//! `hn status` and `hn peers`.
+
+use std::time::Duration;
+
+use hypernet_sdk::api::{HealthBucket, PeerInfo, Status, Upload, VolumeStatus};
+use hypernet_sdk::{Client, ErrorCode, Home};
+
+use crate::args::Peers;
+use crate::error::Failure;
+use crate::output::{Output, bar::Bar, table, words};
+
+/// Between two looks at the number of peers: the agent has no call that waits for them.
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
+
+pub(crate) async fn status(home: Home, out: &mut Output) -> Result<(), Failure> {
+    let status = Client::new(home)?.status().await?;
+    out.json(&status)?;
+    out.line(table::list(rows(&status)))?;
+    for warning in &status.warnings {
+        if !out.is_json() {
+            out.warning(warning);
+        }
+    }
+    Ok(())
+}
+
+fn rows(status: &Status) -> Vec<(String, String)> {
+    let mut rows: Vec<(String, String)> = Vec::new();
+    let mut add = |name: &str, value: String| rows.push((name.to_owned(), value));
+    add(
+        "agent",
+        format!(
+            "hnd {}, process {}, up {}, {} in memory",
+            status.version,
+            status.pid,
+            words::seconds(status.uptime_seconds),
+            words::bytes(status.rss_bytes)
+        ),
+    );
+    add("home", status.home.display().to_string());
+    if let Some(identity) = &status.identity {
+        add("identity", identity.clone());
+    }
+    add(
+        "device",
+        match &status.device_id {
+            Some(id) => format!("{} ({})", status.device_name, words::short(id)),
+            None => format!("{} (stores for others only)", status.device_name),
+        },
+    );
+    if let Some(keystore) = &status.keystore {
+        add("keystore", format!("{}, sealed by a {}", keystore.path.display(), keystore.sealed_by.words()));
+    }
+    add("peer", status.peer.clone());
+    add("network", status.network.clone());
+    add(
+        "peers",
+        format!(
+            "{} connected, {} of them store for others, {} known",
+            words::count(status.peers.connected),
+            words::count(status.peers.donors),
+            words::count(status.peers.known)
+        ),
+    );
+    add(
+        "donates",
+        format!(
+            "{} of {} used, {}",
+            words::bytes(status.donate.used),
+            words::bytes(status.donate.quota),
+            words::plural(status.donate.shards, "shard")
+        ),
+    );
+    if let Some(volume) = &status.volume {
+        add(
+            "mount",
+            match &status.mount {
+                Some(mount) => format!("{} ({})", mount.dir.display(), mount.profile.word()),
+                None => "none".to_owned(),
+            },
+        );
+        rows.extend(volume_rows(volume));
+    }
+    rows
+}
+
+fn volume_rows(volume: &VolumeStatus) -> Vec<(String, String)> {
+    let mut rows: Vec<(String, String)> = Vec::new();
+    let mut add = |name: &str, value: String| rows.push((name.to_owned(), value));
+    add("volume", volume.id.clone());
+    let overhead = match volume.bytes_logical {
+        0 => String::new(),
+        logical => format!(" ({:.2} x)", volume.bytes_stored as f64 / logical as f64),
+    };
+    let files = volume.files.map(|files| format!("{}, ", words::plural(files, "file"))).unwrap_or_default();
+    add(
+        "on the mesh",
+        format!(
+            "{files}{}, {} stored as {}{overhead}",
+            words::plural(volume.segments, "segment"),
+            words::bytes(volume.bytes_logical),
+            words::bytes(volume.bytes_stored)
+        ),
+    );
+    add(
+        "not yet there",
+        match volume.dirty_files {
+            0 => "nothing".to_owned(),
+            files => format!("{}, {}", words::plural(files, "file"), words::bytes(volume.dirty_bytes)),
+        },
+    );
+    add("upload", upload(&volume.upload));
+    add(
+        "last head",
+        volume.last_head.map_or_else(
+            || "none yet".to_owned(),
+            |head| format!("number {}, {} ago", head.sequence, words::seconds(head.age_seconds)),
+        ),
+    );
+    if let Some(plan) = &volume.plan {
+        add("coding", format!("any {} of {} shards restore a segment: {}", plan.k, plan.n, plan.words));
+    }
+    if !volume.health.is_empty() {
+        add("health", health(&volume.health));
+    }
+    if volume.recovering {
+        add("recovery", "not ended; `hn recover` goes on with it".to_owned());
+    }
+    rows
+}
+
+fn upload(upload: &Upload) -> String {
+    match upload {
+        Upload::Idle => "idle".to_owned(),
+        Upload::Held => "held back until `hn sync`".to_owned(),
+        Upload::Waiting { reason } => format!("waiting: {reason}"),
+        Upload::Running(progress) => format!(
+            "{}: {} of {}, {} of {}",
+            progress.phase,
+            words::bytes(progress.bytes_done),
+            words::bytes(progress.bytes_total),
+            words::count(progress.files_done),
+            words::plural(progress.files_total, "file")
+        ),
+    }
+}
+
+fn health(buckets: &[HealthBucket]) -> String {
+    let parts = buckets.iter().map(|bucket| match (bucket.missing, bucket.readable) {
+        (0, _) => format!("{} whole", words::plural(bucket.segments, "segment")),
+        (missing, true) => {
+            format!("{} missing {}", words::count(bucket.segments), words::plural(missing.into(), "shard"))
+        }
+        (missing, false) => {
+            format!(
+                "{} missing {}: NOT READABLE now",
+                words::count(bucket.segments),
+                words::plural(missing.into(), "shard")
+            )
+        }
+    });
+    parts.collect::<Vec<_>>().join(", ")
+}
+
+pub(crate) async fn peers(home: Home, args: Peers, out: &mut Output) -> Result<(), Failure> {
+    let client = Client::new(home)?;
+    if let Some(wanted) = args.wait {
+        wait(&client, wanted, Duration::from_secs(args.timeout), out).await?;
+    }
+    let peers = client.peers().await?;
+    out.json(&peers)?;
+    if peers.is_empty() {
+        return out.line("no peer is known yet; `hn invite` prints the link by which others join");
+    }
+    out.line(peer_table(&peers))
+}
+
+async fn wait(client: &Client, wanted: u64, within: Duration, out: &Output) -> Result<(), Failure> {
+    let mut bar = Bar::new(out, "peers that store");
+    let mut donors = client.status().await?.peers.donors;
+    let look = async {
+        let mut beat = tokio::time::interval(LOOK_AGAIN);
+        while donors < wanted {
+            bar.count(donors, wanted);
+            beat.tick().await;
+            donors = client.status().await?.peers.donors;
+        }
+        Ok::<_, Failure>(())
+    };
+    match tokio::time::timeout(within, look).await {
+        Ok(done) => done,
+        Err(_) => Err(Failure::new(
+            ErrorCode::TryAgain,
+            format!("{donors} of {wanted} peers that store are connected after {} s", within.as_secs()),
+        )
+        .hint("`hn peers` shows who is there")),
+    }
+}
+
+fn peer_table(peers: &[PeerInfo]) -> String {
+    let unknown = || "-".to_owned();
+    let rows = peers.iter().map(|peer| {
+        let state = match (peer.connected, peer.seen_seconds_ago) {
+            (true, _) => "connected".to_owned(),
+            (false, Some(seconds)) => format!("seen {} ago", words::seconds(seconds)),
+            (false, None) => "away".to_owned(),
+        };
+        vec![
+            words::short(&peer.peer),
+            state,
+            peer.free.map_or_else(unknown, words::bytes),
+            words::count(peer.shards),
+            peer.availability.map_or_else(unknown, words::percent),
+            peer.rtt_micros.map_or_else(unknown, |micros| format!("{:.1} ms", micros as f64 / 1e3)),
+            peer.note.clone().or_else(|| peer.address.clone()).unwrap_or_default(),
+        ]
+    });
+    table::table(&["PEER", "STATE", "FREE", "OUR SHARDS", "AVAILABLE", "RTT", "WHERE"], rows.collect(), &[2, 3, 4, 5])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn peer(connected: bool) -> PeerInfo {
+        PeerInfo {
+            peer: "12D3KooWPjceQrSwdWXPyLLeABRXmuqt69Rg3sBYbU1Nft9HyQ6X".into(),
+            address: Some("/ip4/127.0.0.1/udp/4001/quic-v1".into()),
+            connected,
+            quota: Some(1 << 30),
+            free: connected.then_some(1 << 29),
+            shards: 12,
+            availability: Some(0.985),
+            rtt_micros: None,
+            seen_seconds_ago: None,
+            note: (!connected).then(|| "faults: 3".to_owned()),
+        }
+    }
+
+    #[test]
+    fn the_table_of_peers_says_what_is_known() {
+        let text = peer_table(&[peer(true), peer(false)]);
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines.len(), 3);
+        assert!(
+            lines[1].contains("connected") && lines[1].contains("512.00 MiB") && lines[1].ends_with("quic-v1"),
+            "{text}"
+        );
+        assert!(lines[2].contains("away") && lines[2].ends_with("faults: 3"), "{text}");
+    }
+
+    #[test]
+    fn health_names_what_cannot_be_read() {
+        let buckets = [
+            HealthBucket { missing: 0, segments: 5, readable: true },
+            HealthBucket { missing: 1, segments: 2, readable: true },
+            HealthBucket { missing: 4, segments: 1, readable: false },
+        ];
+        let text = health(&buckets);
+        assert_eq!(text, "5 segments whole, 2 missing 1 shard, 1 missing 4 shards: NOT READABLE now");
+    }
+}

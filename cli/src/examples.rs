@@ -1,0 +1,114 @@
+//! The examples that `--help` shows and the manual pages repeat.
+
+/// Joins the lines of an Examples section.
+macro_rules! examples {
+    ($name:ident: $($line:literal)+) => {
+        pub(crate) const $name: &str = concat!("Examples:", $("\n  ", $line),+);
+    };
+}
+
+examples! { HN:
+    "hn init && hn up            a new identity, then the agent and its mount"
+    "cp -a ~/photos /hypernet/   ordinary tools work on the mount"
+    "hn sync                     returns when everything is on the mesh"
+    "hn status                   what is running, and how safe the data is"
+}
+examples! { INIT:
+    "hn init                                  a new identity on a new mesh"
+    "hn init --join 'hypernet:join/...'       a new identity on the mesh of an invite"
+    "hn init --passphrase                     seal the keystore by a passphrase"
+    "hn init --storage-only --donate 50G      store for others only"
+}
+examples! { INVITE:
+    "hn invite                       print a link for `hn join` and `hn init --join`"
+    "hn invite --json | jq -r .link  the same in a script"
+}
+examples! { JOIN:
+    "hn join 'hypernet:join/...'     quote the link, the shell knows `&` and `?`"
+}
+examples! { UP:
+    "hn up                        start the agent and mount at /hypernet, else ~/hypernet"
+    "hn up --mount ~/net          mount there"
+    "hn up --no-mount             only run"
+    "hn up --donate 50G           give others 50 GiB from now on"
+    "hn up --hold                 upload nothing until `hn sync` or `hn up` again"
+}
+examples! { DOWN:
+    "hn down                      stop; what is not on the mesh yet stays on this device"
+}
+examples! { STATUS:
+    "hn status"
+    "hn status --json | jq .volume.health"
+}
+examples! { PEERS:
+    "hn peers                                  a table of all peers met"
+    "hn peers --wait 10 --timeout 60           return when 10 peers that store are connected"
+    "hn peers --json | jq '.[] | select(.connected) | .peer'"
+}
+examples! { SYNC:
+    "hn sync                      make everything durable, then return"
+    "hn sync /hypernet/photos     return when what is below it is durable"
+    "hn sync --json | tail -n 1   the report, for a script"
+}
+examples! { MOUNT:
+    "hn mount                     where it was mounted last, else /hypernet or ~/hypernet"
+    "hn mount ~/net"
+    "hn mount --no-passthrough    let the kernel cache writes, even as root"
+}
+examples! { UMOUNT:
+    "hn umount                    the agent goes on running"
+}
+examples! { RECOVER:
+    "hn recover --keystore ~/backup/keystore.age"
+    "hn recover --keystore keystore.age --join 'hypernet:join/...'   when all its old peers have moved"
+    "HN_HOME=/tmp/second hn recover --keystore keystore.age         beside another agent"
+}
+examples! { CACHE:
+    "hn cache drop                forget all local copies of what is on the mesh"
+}
+examples! { CACHE_DROP:
+    "hn cache drop                      forget all local copies of what is on the mesh"
+    "hn cache drop /hypernet/photos     only what is below it"
+}
+examples! { FSCK:
+    "hn fsck                      ask the holders of every shard"
+    "hn fsck --verify             read everything back and check it"
+    "hn fsck --repair             make missing shards anew"
+}
+examples! { DEV:
+    "hn dev mesh up --peers 10    ten storage peers on this machine, to try things out"
+}
+examples! { MESH:
+    "hn dev mesh up --peers 10    start what is missing of ten storage peers; prints the invite link"
+    "hn dev mesh kill 3           kill three of them as a power cut would"
+    "hn dev mesh revive --all     start the dead ones again"
+    "hn dev mesh down             stop all of them; their data stays"
+}
+examples! { MESH_UP:
+    "hn dev mesh up --peers 10"
+    "hn dev mesh up --peers 4 --dir /tmp/mesh --donate 1G"
+    "hn init --join \"$(hn dev mesh up --peers 10 --json | jq -r .invite)\""
+}
+examples! { MESH_DOWN:
+    "hn dev mesh down"
+}
+examples! { MESH_KILL:
+    "hn dev mesh kill 3           SIGKILL to the three lowest-numbered that run"
+    "hn dev mesh kill --peer 7    SIGKILL to number 7"
+}
+examples! { MESH_REVIVE:
+    "hn dev mesh revive           start all dead ones again"
+    "hn dev mesh revive 2         only two of them"
+}
+examples! { MESH_STATUS:
+    "hn dev mesh status"
+    "hn dev mesh status --json | jq '.peers[] | select(.running | not) | .number'"
+}
+examples! { COMPLETIONS:
+    "hn completions bash > ~/.local/share/bash-completion/completions/hn"
+    "hn completions zsh > ~/.zfunc/_hn"
+    "hn completions fish > ~/.config/fish/completions/hn.fish"
+}
+examples! { MAN:
+    "hn man ~/.local/share/man/man1"
+}

@@ -1,0 +1,58 @@
+//! `hn`: what a person types. It turns arguments into calls of the agent's socket and answers into text or JSON, and it
+//! starts and stops `hnd`.
+//!
+//! Invariants: standard output carries the answer and nothing else (with `--json` one document, or one per line for
+//! operations that take long); progress, errors and hints go to standard error; every failure has an exit code of
+//! sysexits(3), one line that says what happened, and where possible one that says what to do.
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+mod args;
+mod commands;
+mod error;
+mod examples;
+mod hnd;
+mod mesh;
+mod mountpoint;
+mod output;
+mod passphrase;
+mod process;
+mod volume_path;
+
+use args::Cli;
+use error::Failure;
+use output::Output;
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are answers, everything else is a wrong use.
+            let code = if error.use_stderr() { error::EX_USAGE } else { 0 };
+            let _ = error.print();
+            return ExitCode::from(code);
+        }
+    };
+    let mut output = Output::new(cli.json);
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            let failure = Failure::new(hypernet_sdk::ErrorCode::System, format!("cannot start: {error}"));
+            output.failure(&failure);
+            return ExitCode::from(failure.exit_code());
+        }
+    };
+    let result = runtime.block_on(commands::run(cli.command, &mut output));
+    // A thread that waits for a directory which does not answer must not keep the program.
+    runtime.shutdown_background();
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            output.failure(&failure);
+            ExitCode::from(failure.exit_code())
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! Where a volume is mounted when nobody says where: `/hypernet` where permitted, else `hypernet` in the home directory.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use hypernet_sdk::ErrorCode;
+use rustix::fs::Access;
+
+use crate::error::Failure;
+
+/// The place that people and programs expect.
+const PREFERRED: &str = "/hypernet";
+/// A directory on a filesystem that does not answer is not waited for.
+const LOOK_WITHIN: Duration = Duration::from_secs(5);
+
+/// The first place that can be used.
+pub(crate) async fn default_dir() -> Result<PathBuf, Failure> {
+    let mut tried = Vec::new();
+    let in_home = std::env::home_dir().map(|home| home.join("hypernet"));
+    for dir in std::iter::once(PathBuf::from(PREFERRED)).chain(in_home) {
+        let look = dir.clone();
+        let found = tokio::time::timeout(LOOK_WITHIN, tokio::task::spawn_blocking(move || usable(&look))).await;
+        match found {
+            Ok(Ok(Ok(()))) => return Ok(dir),
+            Ok(Ok(Err(why))) => tried.push(format!("{} {why}", dir.display())),
+            _ => tried.push(format!("{} does not answer", dir.display())),
+        }
+    }
+    Err(Failure::new(ErrorCode::CantCreate, format!("there is no place to mount at: {}", tried.join(", ")))
+        .hint("name an empty directory of yours: --mount DIR, or --no-mount"))
+}
+
+/// Whether a volume can be mounted here; if not, why. Makes the directory if it is missing.
+fn usable(dir: &Path) -> Result<(), String> {
+    let meta = match fs::symlink_metadata(dir) {
+        // A mount whose agent died: the next agent clears it away.
+        Err(error) if error.raw_os_error() == Some(rustix::io::Errno::NOTCONN.raw_os_error()) => return Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return fs::create_dir(dir).map_err(|error| format!("cannot be created ({error})"));
+        }
+        Err(error) => return Err(format!("cannot be used ({error})")),
+        Ok(meta) => meta,
+    };
+    if !meta.is_dir() {
+        return Err("is no directory".into());
+    }
+    let parent = dir.parent().and_then(|parent| fs::metadata(parent).ok());
+    if parent.is_some_and(|parent| parent.dev() != meta.dev()) {
+        return Err("is in use by another mount".into());
+    }
+    if rustix::fs::access(dir, Access::WRITE_OK | Access::READ_OK | Access::EXEC_OK).is_err() {
+        return Err("is not writable".into());
+    }
+    match fs::read_dir(dir).map(|mut entries| entries.next().is_none()) {
+        Ok(true) => Ok(()),
+        Ok(false) => Err("is not empty, and a mount would hide what is in it".into()),
+        Err(error) => Err(format!("cannot be read ({error})")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_empty_directories_of_ones_own_are_used() {
+        let dir = tempfile::tempdir().unwrap();
+        let new = dir.path().join("new");
+        assert_eq!(usable(&new), Ok(()));
+        assert!(new.is_dir());
+        assert_eq!(usable(&new), Ok(()));
+        fs::write(new.join("file"), "").unwrap();
+        assert!(usable(&new).unwrap_err().contains("not empty"));
+        assert!(usable(&new.join("file")).unwrap_err().contains("no directory"));
+        assert!(usable(&dir.path().join("a/b")).is_err());
+        assert!(usable(Path::new("/proc")).is_err());
+    }
+}

@@ -1,0 +1,89 @@
+//! Asking for the passphrase of a keystore, and telling from its file whether it has one.
+
+use std::fs::File;
+use std::io::{self, BufRead, IsTerminal, Read};
+use std::path::Path;
+
+use hypernet_sdk::ErrorCode;
+
+use crate::error::Failure;
+
+/// The first lines of an age file that a passphrase opens.
+const SCRYPT_HEADER: &[u8] = b"age-encryption.org/v1\n-> scrypt ";
+/// No passphrase is longer.
+const PASSPHRASE_MAX: u64 = 4096;
+
+/// Whether a passphrase opens this keystore. A file that cannot be read has none: `hnd` says what is wrong with it.
+pub(crate) fn is_needed(keystore: &Path) -> bool {
+    let mut head = [0; SCRYPT_HEADER.len()];
+    File::open(keystore).and_then(|mut file| file.read_exact(&mut head)).is_ok() && head == SCRYPT_HEADER
+}
+
+/// The passphrase of a keystore that exists, if it has one.
+pub(crate) fn existing(keystore: &Path, from_stdin: bool) -> Result<Option<String>, Failure> {
+    if from_stdin {
+        return read_line().map(Some);
+    }
+    if !is_needed(keystore) {
+        return Ok(None);
+    }
+    if !io::stdin().is_terminal() {
+        return Err(Failure::new(ErrorCode::Permission, format!("{} is sealed by a passphrase", keystore.display()))
+            .hint("run this on a terminal, or pass the passphrase with --passphrase-stdin"));
+    }
+    ask("Passphrase of the keystore: ").map(Some)
+}
+
+/// A passphrase for a new keystore, typed twice.
+pub(crate) fn new() -> Result<String, Failure> {
+    if !io::stdin().is_terminal() {
+        return Err(Failure::new(ErrorCode::Usage, "there is no terminal to ask for a passphrase on")
+            .hint("pass it with --passphrase-stdin"));
+    }
+    let first = ask("New passphrase: ")?;
+    if first.is_empty() {
+        return Err(Failure::new(ErrorCode::Usage, "the passphrase is empty")
+            .hint("leave out --passphrase to seal the keystore by a key file"));
+    }
+    if ask("Once more: ")? != first {
+        return Err(Failure::new(ErrorCode::Usage, "the two passphrases differ").hint("try again; nothing was made"));
+    }
+    Ok(first)
+}
+
+fn ask(prompt: &str) -> Result<String, Failure> {
+    rpassword::prompt_password(prompt).map_err(|error| Failure::io("cannot read the passphrase", &error))
+}
+
+/// One line of standard input.
+pub(crate) fn read_line() -> Result<String, Failure> {
+    let mut line = String::new();
+    io::stdin()
+        .lock()
+        .take(PASSPHRASE_MAX)
+        .read_line(&mut line)
+        .map_err(|error| Failure::io("cannot read the passphrase from standard input", &error))?;
+    let line = line.trim_end_matches(['\n', '\r']);
+    if line.is_empty() {
+        return Err(Failure::new(ErrorCode::NoInput, "standard input holds no passphrase")
+            .hint("for example: printf '%s\\n' \"$PASSPHRASE\" | hn up --passphrase-stdin"));
+    }
+    Ok(line.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_keystore_tells_whether_it_has_a_passphrase() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("keystore.age");
+        assert!(!is_needed(&path));
+        std::fs::write(&path, "age-encryption.org/v1\n-> scrypt c2FsdA 18\nbody").unwrap();
+        assert!(is_needed(&path));
+        std::fs::write(&path, "age-encryption.org/v1\n-> X25519 c2FsdA\nbody and more of it").unwrap();
+        assert!(!is_needed(&path));
+        assert_eq!(existing(&path, false), Ok(None));
+    }
+}
