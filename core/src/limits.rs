@@ -110,7 +110,7 @@ const _: () = {
     assert!(EXTENT_MAX <= SEALED_MAX && NODE_MAX <= SEALED_MAX);
     assert!(SEALED_MAX + SEAL_OVERHEAD < SEGMENT_TARGET);
     assert!(SHARD_MAX <= WIRE_BODY_MAX);
-    assert!(SHARD_MAX % READ_BLOCK == 0);
+    assert!(SHARD_MAX.is_multiple_of(READ_BLOCK));
     assert!(XATTRS_TOTAL_MAX + SYMLINK_MAX + INLINE_MAX + 4 * KIB < NODE_MAX);
     assert!(WIRE_IDS_MAX * 40 < WIRE_HEADER_MAX);
     assert!(FS_PENDING_OPS_MAX as u64 * 2 < INO_RESERVE);
@@ -184,5 +184,5 @@ pub const DB_READERS_IDLE_MAX: usize = 4;
 const _: () = {
     assert!(SHARD_MAX <= STORE_BATCH_BYTES && STORE_BATCH_BYTES <= STORE_WRITE_BYTES_MAX);
     assert!(SHARD_MAX as u64 <= PACK_MAX && PACK_MAX <= u32::MAX as u64);
-    assert!(SHARD_CHECK_BLOCK % READ_BLOCK == 0);
+    assert!(SHARD_CHECK_BLOCK.is_multiple_of(READ_BLOCK));
 };

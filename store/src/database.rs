@@ -26,6 +26,8 @@ pub(crate) struct Schema {
     pub(crate) tables: &'static str,
     /// What to do about a corrupted file.
     pub(crate) remedy: &'static str,
+    /// Bytes set aside for [`Writer::use_spare`]; 0 for none.
+    pub(crate) spare: u64,
 }
 
 impl Schema {
@@ -142,7 +144,9 @@ pub(crate) fn open(dir: &Path, schema: &Schema, packs: Option<&Path>) -> Result<
     let mut connection = place.connect()?;
     prepare(&mut connection, schema, &place, packs)?;
     sync_dir(dir)?;
-    let writer = Writer { connection, level: Sync::Power, place: place.clone() };
+    let spare = Spare { path: dir.join(schema.name).with_extension("spare"), len: schema.spare };
+    spare.set_aside();
+    let writer = Writer { connection, level: Sync::Power, place: place.clone(), spare };
     let readers = Readers { idle: Mutex::new(Vec::new()), place };
     Ok(Database { writer, readers })
 }
@@ -183,16 +187,58 @@ fn prepare(
     tx.commit().map_err(sql)
 }
 
+/// Disk space that is set aside for the changes that give space back: without it nothing could be removed any more
+/// once the disk is full, because also a removal has to be written down first.
+struct Spare {
+    path: PathBuf,
+    len: u64,
+}
+
+impl Spare {
+    /// Where there is no room for it there is none; it is tried again later.
+    fn set_aside(&self) {
+        if self.len == 0 || std::fs::metadata(&self.path).is_ok_and(|found| found.len() == self.len) {
+            return;
+        }
+        let made = private_file()
+            .open(&self.path)
+            .and_then(|file| Ok(rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, self.len)?));
+        if let Err(error) = made {
+            tracing::debug!(%error, "no spare space for a full disk");
+            self.free();
+        }
+    }
+
+    fn free(&self) -> bool {
+        std::fs::remove_file(&self.path).is_ok()
+    }
+}
+
 /// The one connection that writes.
 pub(crate) struct Writer {
     connection: Connection,
     level: Sync,
     place: Place,
+    spare: Spare,
 }
 
 impl Writer {
     pub(crate) fn place(&self) -> &Place {
         &self.place
+    }
+
+    /// Gives the spare space back to a full disk, so that a commit can be tried again; `false` when it is gone.
+    pub(crate) fn use_spare(&mut self) -> bool {
+        let freed = self.spare.free();
+        if freed {
+            tracing::warn!(path = %self.spare.path.display(), "the disk is full: using the spare space");
+        }
+        freed
+    }
+
+    /// Sets the spare space aside again, if there is room.
+    pub(crate) fn restore_spare(&mut self) {
+        self.spare.set_aside();
     }
 
     /// Runs `f` in a transaction and commits it; an error of `f` or of the commit leaves everything as it was.
@@ -258,7 +304,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     const SCHEMA: Schema =
-        Schema { name: "sample", version: 2, tables: "CREATE TABLE t (x INTEGER)", remedy: "restore it" };
+        Schema { name: "sample", version: 2, tables: "CREATE TABLE t (x INTEGER)", remedy: "restore it", spare: 0 };
 
     #[test]
     fn one_process_at_a_time() {

@@ -62,6 +62,7 @@ const SCHEMA: Schema = Schema {
         CREATE TABLE records (seq INTEGER PRIMARY KEY, key BLOB NOT NULL UNIQUE, bytes BLOB NOT NULL);
     ",
     remedy: "move its directory away and start again: the owners' devices place the lost shards elsewhere",
+    spare: 1 << 20,
 };
 
 /// Figures that every thread may look at.

@@ -46,6 +46,7 @@ const SCHEMA: Schema = Schema {
         CREATE INDEX nodes_by_use ON nodes (last_used, size);
     ",
     remedy: "stop hnd, move this file away and start again: `hn recover` reads the catalog back from the mesh",
+    spare: 0,
 };
 
 /// An extent in its segment: id, first byte in the payload, sealed bytes.

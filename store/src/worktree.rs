@@ -57,6 +57,7 @@ const SCHEMA: Schema = Schema {
         CREATE TABLE state (key TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
     ",
     remedy: "stop hnd and keep a copy of its directory; `hn recover` brings back what was synced, `sqlite3 FILE .recover` names the rest",
+    spare: 4 << 20,
 };
 
 /// The metadata of one volume's working tree on this device.
@@ -145,7 +146,13 @@ impl MetaStore for WorkTree {
             Durability::Process => Sync::Process,
             Durability::Power => Sync::Power,
         };
-        writer.commit(sync, |tx| apply(tx, ops, sync).map_err(|e| place.error(&e)))?;
+        let attempt = |writer: &mut Writer| writer.commit(sync, |tx| apply(tx, ops, sync).map_err(|e| place.error(&e)));
+        match attempt(&mut writer) {
+            // Changes of metadata are small, and removing files is among them.
+            Err(StoreError::DiskFull { .. }) if writer.use_spare() => attempt(&mut writer)?,
+            other => other?,
+        }
+        writer.restore_spare();
         Ok(())
     }
 }

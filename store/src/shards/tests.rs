@@ -411,7 +411,7 @@ fn bytes_behind_the_last_row_are_dead() {
         }
         std::fs::write(bench.dir.path().join("packs/000099.pack"), b"never committed").unwrap();
         bench.store = ShardStore::open(bench.dir.path(), QUOTA).unwrap();
-        assert_eq!(bench.packs(), [pack.clone()]);
+        assert_eq!(bench.packs(), std::slice::from_ref(&pack));
         assert_eq!(std::fs::metadata(&pack).unwrap().len(), end);
         for shard in &shards[..=round] {
             assert_eq!(bench.read(id(shard), 0, 30_000), StoreReply::Bytes(shard.clone()));

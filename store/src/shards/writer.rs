@@ -102,18 +102,21 @@ impl Writer {
         }
     }
 
-    /// One reply each. On a full disk what needs no space for a body gets a second chance without the puts: giving
-    /// shards up is how space comes back.
+    /// One reply each. On a full disk what needs no space for a body gets a second chance, without the puts and with
+    /// the spare space: giving shards up is how space comes back.
     fn answer(&mut self, writes: &[Write]) -> Vec<StoreReply> {
         let all: Vec<&Write> = writes.iter().collect();
         let mut replies = self.commit(&all);
         let rest: Vec<usize> = (0..all.len()).filter(|i| !matches!(all[*i], Write::Put { .. })).collect();
-        let refused = |i: &usize| replies[*i] == StoreReply::Failed(StoreFault::Full);
-        if rest.len() < all.len() && rest.iter().any(refused) {
+        if rest.iter().any(|i| replies[*i] == StoreReply::Failed(StoreFault::Full)) {
+            self.db.use_spare();
             let again: Vec<&Write> = rest.iter().map(|i| all[*i]).collect();
             for (i, reply) in rest.into_iter().zip(self.commit(&again)) {
                 replies[i] = reply;
             }
+        }
+        if replies.iter().all(|reply| *reply != StoreReply::Failed(StoreFault::Full)) {
+            self.db.restore_spare();
         }
         replies
     }

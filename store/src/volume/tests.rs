@@ -14,9 +14,12 @@ fn segment(i: u8) -> SegmentId {
     SegmentId([i; 32])
 }
 
+/// A segment, its descriptor, and numbers that stand for extents, with their place.
+type NewSeeds = (u8, u8, Vec<(u32, u32, u32)>);
+
 #[derive(Clone, Debug)]
 enum Step {
-    Add(Vec<(u8, u8, Vec<(u32, u32, u32)>)>),
+    Add(Vec<NewSeeds>),
     Replace(u8, u8),
     State(u8, Option<u8>),
     Reopen,
