@@ -202,6 +202,9 @@ impl Fetch {
                         self.stage = Stage::Verified;
                         self.got.clear();
                         self.asked.clear();
+                        // Nothing is under way any more, so nobody is late: a row that stayed marked would never be
+                        // asked again, and no answer would ever clear it.
+                        self.slow.clear();
                         peers.forget(|waiter| !matches!(waiter, Waiter::Fetch(id, _) if *id == command));
                         continue;
                     }

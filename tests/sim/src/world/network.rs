@@ -103,11 +103,19 @@ impl World {
         let mixed = (a as u64 ^ (b as u64) << 20 ^ self.seed << 40).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
         let base = 1 + mixed % self.config.latency.max(1);
         let slow = if self.random.chance(50) { 10 } else { 1 };
+        if slow > 1 {
+            // Late enough to count as lost for whoever could not wait.
+            self.trouble(a, b);
+        }
         (base + self.random.below(self.config.jitter + 1)) * slow + bytes as u64 / RATE
     }
 
     fn lose(&mut self, a: usize, b: usize) {
         self.counts.lost += 1;
+        self.trouble(a, b);
+    }
+
+    fn trouble(&mut self, a: usize, b: usize) {
         let now = self.now;
         self.network.trouble.insert((a.min(b), a.max(b)), now);
     }

@@ -91,7 +91,7 @@ impl World {
         };
         let Some(placement) = self.book.lots[lot].placement.clone() else { return };
         let wanted = extents.iter().map(|i| self.book.lots[lot].contents[*i].clone()).collect();
-        let within = if must { WITHIN } else { self.random.between(5_000, WITHIN) };
+        let within = if must { WITHIN } else { self.random.between(5_000, WITHIN) + 12 * self.config.latency };
         self.start(
             reader,
             TaskKind::Fetch { lot, extents },
