@@ -77,12 +77,13 @@ pub(crate) struct Agent {
     pub(crate) node: NodeHandle,
     pub(crate) store: Arc<ShardStore>,
     pub(crate) own: Option<Own>,
+    pub(crate) memory: Arc<Mutex<Memory>>,
     pub(crate) stop: Notify,
 }
 
 /// Addresses of peers, to be met again after a restart.
 #[derive(Default)]
-struct Memory {
+pub(crate) struct Memory {
     peers: BTreeMap<PeerId, Vec<String>>,
     changed: bool,
 }
@@ -98,6 +99,12 @@ impl Memory {
             addrs.truncate(ADDRS_PER_PEER);
             self.changed = true;
         }
+    }
+
+    /// One address of each of some peers, QUIC where there is one.
+    pub(crate) fn others(&self, count: usize) -> impl Iterator<Item = &String> {
+        let best = |addrs: &'_ Vec<String>| addrs.iter().position(|addr| addr.contains("/quic")).unwrap_or(0);
+        self.peers.values().filter_map(move |addrs| addrs.get(best(addrs))).take(count)
     }
 }
 
@@ -150,6 +157,7 @@ async fn start_mesh(
     let seed = config::peer_seed(home)?;
     let mut bootstrap = config.bootstrap.clone();
     bootstrap.extend(config::known_peers(home));
+    bootstrap.sort();
     bootstrap.dedup();
     let make = |listen: &[String]| MeshConfig {
         secret: *seed.expose(),
@@ -262,6 +270,7 @@ async fn serve(
         node: node.clone(),
         store: store.clone(),
         own,
+        memory: memory.clone(),
         stop: Notify::new(),
     });
     let mounted = match &args.mount {

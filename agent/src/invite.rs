@@ -9,7 +9,7 @@ use crate::failure::{Failure, Kind};
 
 const SCHEME: &str = "hypernet:join/";
 /// Addresses in one link.
-const ADDRESSES_MAX: usize = 16;
+const ADDRESSES_MAX: usize = 24;
 /// Longest link.
 const LINK_MAX: usize = 8192;
 

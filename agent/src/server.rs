@@ -169,13 +169,20 @@ async fn post_cache_drop(
     Ok(Json(api::CacheDropped { files: dropped.files, bytes: dropped.bytes }))
 }
 
+/// Addresses of other peers in an invite: whoever uses it later may find this agent gone.
+const INVITE_OTHERS: usize = 8;
+
 async fn post_invite(State(agent): Agents) -> Answer<api::Invite> {
     let network = agent.config.lock().network()?;
     let mut via = agent.mesh.listen_addrs();
-    // Others first reach what is not this machine itself.
+    // Others first try what is not this machine itself.
+    let is_local = |text: &str| text.contains("/127.") || text.contains("/ip6/::1");
     via.sort_by_key(|addr| {
-        (addr.to_string().contains("/127.") || addr.to_string().contains("/ip6/::1"), addr.to_string())
+        let text = addr.to_string();
+        (is_local(&text), text)
     });
+    let known = agent.memory.lock();
+    via.extend(known.others(INVITE_OTHERS).filter_map(|addr| addr.parse::<libp2p::Multiaddr>().ok()));
     Ok(Json(api::Invite { link: Invite { network, via }.to_link() }))
 }
 

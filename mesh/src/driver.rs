@@ -210,6 +210,7 @@ impl Driver {
             Timer::Redial(index) => self.redial(index),
             Timer::Unblock(peer) => self.unblock(&peer),
             Timer::Refresh => self.on_refresh(),
+            Timer::Enough(query) => self.enough(query),
         }
     }
 

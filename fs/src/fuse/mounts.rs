@@ -18,6 +18,7 @@ struct Mounted {
     device: String,
     dir: PathBuf,
     kind: String,
+    source: String,
 }
 
 fn parse(line: &str) -> Option<Mounted> {
@@ -25,7 +26,9 @@ fn parse(line: &str) -> Option<Mounted> {
     let mut left = left.split(' ').skip(2);
     let device = left.next()?.to_owned();
     let dir = left.nth(1)?;
-    Some(Mounted { device, dir: unescape(dir).into(), kind: right.split(' ').next()?.to_owned() })
+    let mut right = right.split(' ');
+    let (kind, source) = (right.next()?.to_owned(), right.next()?.to_owned());
+    Some(Mounted { device, dir: unescape(dir).into(), kind, source })
 }
 
 /// Undoes the octal escapes of the mount table.
@@ -61,7 +64,8 @@ fn mounted_on(dir: &Path) -> Option<Mounted> {
 }
 
 fn is_ours(mounted: &Mounted) -> bool {
-    mounted.kind == format!("fuse.{NAME}")
+    // Root mounts without the helper, and then the kernel shows no subtype.
+    mounted.kind == format!("fuse.{NAME}") || (mounted.kind == "fuse" && mounted.source == NAME)
 }
 
 /// The path as the mount table has it. The last part is not resolved by asking the filesystem that may be dead.
@@ -74,7 +78,8 @@ fn absolute(dir: &Path) -> io::Result<PathBuf> {
 }
 
 fn is_dead(dir: &Path) -> bool {
-    matches!(std::fs::symlink_metadata(dir), Err(error) if error.raw_os_error() == Some(libc::ENOTCONN))
+    // Attributes may still come from the kernel's cache when the daemon is gone; this question never does.
+    rustix::fs::statvfs(dir) == Err(rustix::io::Errno::NOTCONN)
 }
 
 /// The mount point, fit for mounting.
@@ -160,8 +165,13 @@ mod tests {
     #[test]
     fn a_line_of_the_mount_table_is_understood() {
         let line = "36 35 0:52 / /mnt/a\\040b rw,noatime shared:1 - fuse.hypernet hypernet rw,user_id=0";
-        let expected = Mounted { device: "0:52".into(), dir: "/mnt/a b".into(), kind: "fuse.hypernet".into() };
-        assert_eq!(parse(line), Some(expected));
+        let mounted = parse(line).unwrap();
+        assert_eq!((mounted.device.as_str(), mounted.dir.as_path()), ("0:52", Path::new("/mnt/a b")));
+        assert!(is_ours(&mounted));
+        let root = "36 35 0:52 / /mnt/a rw,noatime shared:1 - fuse hypernet rw,user_id=0";
+        assert!(is_ours(&parse(root).unwrap()));
+        let other = "36 35 0:52 / /mnt/a rw,noatime shared:1 - fuse sshfs rw,user_id=0";
+        assert!(!is_ours(&parse(other).unwrap()));
         assert_eq!(parse("nonsense"), None);
         assert_eq!(unescape("a\\"), OsString::from("a\\"));
     }

@@ -12,6 +12,9 @@ use libp2p::kad::{
 
 use super::*;
 
+/// One step of handing a record on or asking for one takes no longer, whoever is gone.
+const RECORD_STEP_TIMEOUT: Duration = Duration::from_secs(4);
+
 /// What a query of ours is for.
 pub(super) enum Query {
     /// Looking up our own neighbourhood, which connects us to it.
@@ -34,12 +37,28 @@ impl Driver {
     pub(super) fn put_record(&mut self, id: u64, key: RecordKey, bytes: Vec<u8>) {
         let record = Record::new(kad_key(&key), bytes);
         let query = self.swarm.behaviour_mut().kad.get_closest_peers(key.as_bytes().to_vec());
-        self.queries.insert(query, Query::Closest { id, record });
+        self.expect(query, Query::Closest { id, record });
+    }
+
+    /// Remembers what a query is for. Peers that are gone keep a query waiting for the timeout of a handshake each, so
+    /// each step ends with what has come by then.
+    fn expect(&mut self, query: kad::QueryId, purpose: Query) {
+        self.queries.insert(query, purpose);
+        self.timers.set(Instant::now() + RECORD_STEP_TIMEOUT, Timer::Enough(query));
+    }
+
+    /// Ends a query that is still under way; its result is what it has so far.
+    pub(super) fn enough(&mut self, query: kad::QueryId) {
+        if self.queries.contains_key(&query)
+            && let Some(mut query) = self.swarm.behaviour_mut().kad.query_mut(&query)
+        {
+            query.finish();
+        }
     }
 
     pub(super) fn get_record(&mut self, id: u64, key: RecordKey) {
         let query = self.swarm.behaviour_mut().kad.get_record(kad_key(&key));
-        self.queries.insert(query, Query::Get { id, key, records: Vec::new() });
+        self.expect(query, Query::Get { id, key, records: Vec::new() });
     }
 
     pub(super) fn keep_record(&mut self, key: RecordKey, bytes: Vec<u8>) {
@@ -102,7 +121,7 @@ impl Driver {
                 // A quorum of all makes the query go on to the last peer and count them.
                 let kad = &mut self.swarm.behaviour_mut().kad;
                 let query = kad.put_record_to(record, peers.into_iter(), Quorum::All);
-                self.queries.insert(query, Query::Put { id, offered });
+                self.expect(query, Query::Put { id, offered });
             }
             (Some(Query::Put { id, offered }), QueryResult::PutRecord(result)) => {
                 let stored = match result {

@@ -13,6 +13,8 @@ pub(super) enum Timer {
     Unblock(P2p),
     /// Our neighbourhood is looked up again.
     Refresh,
+    /// A query has heard from whoever is there; the rest is not waited for.
+    Enough(libp2p::kad::QueryId),
 }
 
 /// Names a timer until it fires. Timers of one instant fire in the order in which they were set.

@@ -1,0 +1,250 @@
+//! The main job with real processes: agents over loopback sockets, real disks, a real mount, kill -9.
+//!
+//! Needs /dev/fuse and the right to mount; without them the tests say so and do nothing.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+use std::fs;
+use std::os::unix::fs::FileExt;
+use std::time::{Duration, Instant};
+
+mod mesh;
+mod tree;
+
+use hypernet_sdk::api::ErrorCode;
+use mesh::{Agent, Mesh, hnd};
+use tree::{MARKERS, assert_same, find_marker, look, noise, plant, write_synced};
+
+/// Whether filesystems can be mounted here.
+fn can_mount() -> bool {
+    let can = fs::OpenOptions::new().read(true).write(true).open("/dev/fuse").is_ok();
+    if !can {
+        eprintln!("skipped: /dev/fuse cannot be opened");
+    }
+    can
+}
+
+#[test]
+fn data_survives_the_loss_of_peers_and_of_the_machine() {
+    if !can_mount() {
+        return;
+    }
+    let mut mesh = Mesh::start(8);
+    let mut mine = mesh.agent("mine");
+    let keystore = mesh.copy_keystore(&mine);
+    let mount = mine.mount.clone().unwrap();
+    plant(&mount);
+    let before = look(&mount);
+    let report = mine.sync().unwrap();
+    assert_eq!((report.n, report.peers), (8, 8), "a shard on each of the peers");
+    let lost = report.n - report.k;
+    assert!(lost >= 2, "{report:?}");
+    let checked = mine.fsck();
+    assert_eq!(checked.problems, Vec::<String>::new());
+    assert_eq!(checked.shards, checked.segments * 8, "every segment has its full n");
+    assert_eq!(mine.sync().unwrap().files, 0, "nothing to do the second time");
+
+    // one seized peer yields nothing
+    for marker in MARKERS {
+        for peer in &mesh.peers {
+            assert_eq!(find_marker(&peer.home, marker), Vec::<std::path::PathBuf>::new());
+        }
+        assert!(!find_marker(&mount, marker).is_empty(), "the search finds markers where there are some");
+    }
+
+    // any m peers are gone
+    mesh.kill(0..lost as usize);
+    assert!(mine.drop_cache().files > 40);
+    assert_same(&before, &look(&mount));
+
+    // and so is the machine
+    mine.kill();
+    fs::remove_dir_all(&mine.home).unwrap();
+    drop(mine);
+    let (again, found) = mesh.recovered("again", &keystore);
+    assert_eq!((found.devices, found.head_device.as_str()), (1, "mine"));
+    assert_same(&before, &look(&again.mount.clone().unwrap()));
+
+    // the new device goes on where the old one ended
+    fs::write(again.mount.clone().unwrap().join("new"), b"written after the fire").unwrap();
+    fs::remove_file(again.mount.clone().unwrap().join("words")).unwrap();
+    let report = again.sync().unwrap();
+    assert!(report.head >= 1);
+    let now = look(&again.mount.clone().unwrap());
+    drop(again);
+    let (third, found) = mesh.recovered("third", &keystore);
+    assert_eq!((found.devices, found.head_device.as_str()), (2, "again"));
+    assert_same(&now, &look(&third.mount.clone().unwrap()));
+}
+
+#[test]
+fn what_is_gone_fails_in_time_and_comes_back_with_the_peers() {
+    if !can_mount() {
+        return;
+    }
+    let mut mesh = Mesh::start(5);
+    let mine = mesh.agent("mine");
+    let mount = mine.mount.clone().unwrap();
+    fs::write(mount.join("far"), noise("far", 3 << 20)).unwrap();
+    let report = mine.sync().unwrap();
+    fs::write(mount.join("near"), noise("near", 1 << 20)).unwrap();
+    mine.drop_cache();
+    mesh.kill(0..=(report.n - report.k) as usize);
+
+    let began = Instant::now();
+    let error = fs::read(mount.join("far")).unwrap_err();
+    assert_eq!(error.raw_os_error(), Some(5), "EIO, not {error}");
+    assert!(began.elapsed() < Duration::from_secs(45), "{:?}", began.elapsed());
+    assert!(mine.log().contains("of the"), "the log names what is lacking:\n{}", mine.log());
+    assert_eq!(fs::read(mount.join("near")).unwrap(), noise("near", 1 << 20), "what is here still reads");
+    assert_eq!(fs::read_dir(&mount).unwrap().count(), 2);
+    assert!(!mine.status().warnings.is_empty());
+
+    mesh.revive();
+    mine.wait_for_donors(5);
+    assert_eq!(fs::read(mount.join("far")).unwrap(), noise("far", 3 << 20));
+}
+
+#[test]
+fn damage_on_a_peer_is_noticed_and_routed_around() {
+    if !can_mount() {
+        return;
+    }
+    let mesh = Mesh::start(5);
+    let mine = mesh.agent("mine");
+    let mount = mine.mount.clone().unwrap();
+    let bytes = noise("precious", 4 << 20);
+    fs::write(mount.join("precious"), &bytes).unwrap();
+    mine.sync().unwrap();
+    for (i, peer) in mesh.peers.iter().take(2).enumerate() {
+        let packs = fs::read_dir(peer.home.join("donated/packs")).unwrap();
+        let pack = packs.filter_map(Result::ok).map(|entry| entry.path()).next().unwrap();
+        let file = fs::OpenOptions::new().read(true).write(true).open(pack).unwrap();
+        if i == 0 {
+            for at in (0..file.metadata().unwrap().len()).step_by(1000) {
+                let mut byte = [0];
+                file.read_at(&mut byte, at).unwrap();
+                file.write_at(&[byte[0] ^ 0x20], at).unwrap();
+            }
+        } else {
+            file.set_len(file.metadata().unwrap().len() / 2).unwrap();
+        }
+    }
+    mine.drop_cache();
+    assert_eq!(fs::read(mount.join("precious")).unwrap(), bytes);
+}
+
+#[test]
+fn what_was_fsynced_survives_kill_9_and_is_uploaded_later() {
+    if !can_mount() {
+        return;
+    }
+    let mesh = Mesh::start(4);
+    let mut mine = mesh.agent("mine");
+    let keystore = mesh.copy_keystore(&mine);
+    for round in 0..4 {
+        let mount = mine.mount.clone().unwrap();
+        for i in 0..10 {
+            write_synced(&mount.join(format!("r{round}-{i}")), &noise(&format!("{round} {i}"), 5000 * i));
+        }
+        fs::write(mount.join("staging"), noise(&format!("renamed {round}"), 100_000)).unwrap();
+        fs::File::open(mount.join("staging")).unwrap().sync_all().unwrap();
+        fs::rename(mount.join("staging"), mount.join("current")).unwrap();
+        fs::File::open(&mount).unwrap().sync_all().unwrap();
+        if round == 2 {
+            mine.sync().unwrap();
+        }
+        mine.kill();
+        mesh.run(&mut mine);
+        let mount = mine.mount.clone().unwrap();
+        for (r, i) in (0..=round).flat_map(|r| (0..10).map(move |i| (r, i))) {
+            assert_eq!(fs::read(mount.join(format!("r{r}-{i}"))).unwrap(), noise(&format!("{r} {i}"), 5000 * i));
+        }
+        assert_eq!(fs::read(mount.join("current")).unwrap(), noise(&format!("renamed {round}"), 100_000));
+        assert_eq!(mine.fsck().problems, Vec::<String>::new());
+    }
+    mine.sync().unwrap();
+    let before = look(&mine.mount.clone().unwrap());
+    drop(mine);
+    let (again, _) = mesh.recovered("again", &keystore);
+    assert_same(&before, &look(&again.mount.clone().unwrap()));
+}
+
+#[test]
+fn records_outlive_their_lifetime_while_the_owner_is_away() {
+    if !can_mount() {
+        return;
+    }
+    let lifetime = 4;
+    let mesh = Mesh::start_with(4, &["--record-lifetime", "4"]);
+    let mut mine = mesh.agent("mine");
+    let keystore = mesh.copy_keystore(&mine);
+    let mount = mine.mount.clone().unwrap();
+    plant(&mount);
+    let before = look(&mount);
+    mine.sync().unwrap();
+    mine.kill();
+    drop(mine);
+    // Time itself is what is tested here: three lifetimes of a record pass.
+    std::thread::sleep(Duration::from_secs(3 * lifetime + 1));
+    let (again, found) = mesh.recovered("again", &keystore);
+    assert!(found.head_age_seconds >= 3 * lifetime);
+    assert_same(&before, &look(&again.mount.clone().unwrap()));
+}
+
+#[test]
+fn a_graceful_stop_loses_nothing_and_a_stale_mount_is_cleared() {
+    if !can_mount() {
+        return;
+    }
+    let mesh = Mesh::start(3);
+    let mut mine = mesh.agent("mine");
+    let mount = mine.mount.clone().unwrap();
+    plant(&mount);
+    let before = look(&mount);
+    mine.stop();
+    mesh.run(&mut mine);
+    assert_same(&before, &look(&mount));
+    // the agent dies and leaves a dead mount behind; the next one mounts in its place
+    let dead = mine.mount.take();
+    mine.kill();
+    assert!(fs::read_dir(dead.unwrap()).is_err(), "the mount is dead");
+    mesh.run(&mut mine);
+    assert_same(&before, &look(&mount));
+}
+
+#[test]
+fn mistakes_are_named_with_what_to_do() {
+    let dir = tempfile::tempdir().unwrap();
+    let home = dir.path().join("a");
+    let error = |value: serde_json::Value| -> hypernet_sdk::api::ApiError {
+        serde_json::from_value(value["error"].clone()).unwrap()
+    };
+    let mut nothing = Agent::at(home.clone());
+    let failure = nothing.try_start(&[]).unwrap_err();
+    assert_eq!(failure.code, ErrorCode::Config);
+    assert!(failure.hint.unwrap().contains("hn init"));
+
+    hnd(&home, &["init", "--listen", "127.0.0.1", "--no-mdns", "--donate", "1M"]).unwrap();
+    assert_eq!(error(hnd(&home, &["init"]).unwrap_err()).code, ErrorCode::CantCreate);
+    assert_eq!(error(hnd(&home, &["join", "hypernet:join/abc"]).unwrap_err()).code, ErrorCode::Usage);
+
+    let mut first = Agent::at(home.clone());
+    first.start(&[]);
+    let failure = Agent::at(home.clone()).try_start(&[]).unwrap_err();
+    assert!(failure.message.contains("another"), "{failure:?}");
+    first.stop();
+
+    fs::write(home.join("config.json"), "{").unwrap();
+    assert_eq!(Agent::at(home.clone()).try_start(&[]).unwrap_err().code, ErrorCode::Config);
+
+    let other = dir.path().join("b");
+    hnd(&other, &["init", "--listen", "127.0.0.1", "--no-mdns"]).unwrap();
+    let mut started = Agent::at(other.clone());
+    started.start(&[]).stop();
+    fs::write(other.join("volume/volume.db"), noise("not a database", 8192)).unwrap();
+    for log in ["volume.db-wal", "volume.db-shm"] {
+        let _ = fs::remove_file(other.join("volume").join(log));
+    }
+    let failure = Agent::at(other).try_start(&[]).unwrap_err();
+    assert_eq!(failure.code, ErrorCode::Io, "{failure:?}");
+}

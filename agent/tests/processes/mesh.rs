@@ -1,0 +1,281 @@
+//! A mesh of real agents for one test: processes, sockets, disks and mounts, all gone when the test ends, however it
+//! ends.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use hypernet_sdk::api;
+use hypernet_sdk::client::Client;
+use hypernet_sdk::home::Home;
+use tempfile::TempDir;
+
+const HND: &str = env!("CARGO_BIN_EXE_hnd");
+/// Longest wait for something that other processes do.
+const PATIENCE: Duration = Duration::from_secs(90);
+
+/// One agent.
+pub(crate) struct Agent {
+    pub(crate) home: PathBuf,
+    child: Option<Child>,
+    pub(crate) mount: Option<PathBuf>,
+    runtime: tokio::runtime::Runtime,
+}
+
+/// Runs a set-up verb of `hnd` and gives what it printed.
+pub(crate) fn hnd(home: &Path, args: &[&str]) -> Result<serde_json::Value, serde_json::Value> {
+    let out = Command::new(HND).args(args).env("HN_HOME", home).stdin(Stdio::null()).output().unwrap();
+    let text = String::from_utf8(out.stdout).unwrap();
+    let value: serde_json::Value = serde_json::from_str(text.trim()).unwrap_or_else(|error| {
+        panic!("hnd {args:?} printed {text:?} and {:?}: {error}", String::from_utf8_lossy(&out.stderr))
+    });
+    if out.status.success() { Ok(value) } else { Err(value) }
+}
+
+impl Agent {
+    /// An agent that is set up already.
+    pub(crate) fn at(home: PathBuf) -> Self {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        Self { home, child: None, mount: None, runtime }
+    }
+
+    /// Starts it; the handshake is the line that it prints when it is ready.
+    pub(crate) fn try_start(&mut self, args: &[&str]) -> Result<api::Ready, api::ApiError> {
+        assert!(self.child.is_none(), "it is running");
+        let mut child = Command::new(HND)
+            .arg("run")
+            .args(args)
+            .env("HN_HOME", &self.home)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let ready: api::Ready = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{line:?}: {error}"));
+        if !ready.ready {
+            let _ = child.wait();
+            return Err(ready.error.unwrap());
+        }
+        self.child = Some(child);
+        self.mount.clone_from(&ready.mount);
+        Ok(ready)
+    }
+
+    pub(crate) fn start(&mut self, args: &[&str]) -> &mut Self {
+        self.try_start(args).unwrap_or_else(|error| panic!("{}: {error:?}\n{}", self.home.display(), self.log()));
+        self
+    }
+
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(self.home.join("hnd.log")).unwrap_or_default()
+    }
+
+    /// kill -9.
+    pub(crate) fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        self.unmount();
+    }
+
+    fn unmount(&mut self) {
+        if let Some(dir) = self.mount.take() {
+            let quiet = || Stdio::null();
+            let _ = Command::new("umount").arg("-l").arg(&dir).stdout(quiet()).stderr(quiet()).status();
+        }
+    }
+
+    /// Asks it to stop, and waits until its process is gone.
+    pub(crate) fn stop(&mut self) {
+        self.call(async |client| client.down().await).unwrap();
+        let status = self.child.take().unwrap().wait().unwrap();
+        assert!(status.success(), "{}", self.log());
+        self.mount = None;
+    }
+
+    pub(crate) fn call<T>(
+        &self,
+        f: impl AsyncFnOnce(&Client) -> Result<T, hypernet_sdk::client::Error>,
+    ) -> Result<T, hypernet_sdk::client::Error> {
+        let client = Client::new(Home::new(&self.home)).unwrap();
+        self.runtime.block_on(f(&client))
+    }
+
+    pub(crate) fn status(&self) -> api::Status {
+        self.call(async |client| client.status().await).unwrap()
+    }
+
+    pub(crate) fn sync(&self) -> Result<api::SyncReport, api::ApiError> {
+        self.call(async |client| {
+            let mut events = client.sync(None).await?;
+            while let Some(event) = events.next().await? {
+                match event {
+                    api::SyncEvent::Progress(_) => {}
+                    api::SyncEvent::Done(report) => return Ok(Ok(report)),
+                    api::SyncEvent::Error(error) => return Ok(Err(error)),
+                }
+            }
+            Err(events.interrupted())
+        })
+        .unwrap_or_else(|error| panic!("{error}\n{}", self.log()))
+    }
+
+    pub(crate) fn recover(&self) -> Result<api::Recovered, api::ApiError> {
+        self.call(async |client| {
+            let mut events = client.recover().await?;
+            while let Some(event) = events.next().await? {
+                match event {
+                    api::RecoverEvent::Progress { .. } => {}
+                    api::RecoverEvent::Done(found) => return Ok(Ok(found)),
+                    api::RecoverEvent::Error(error) => return Ok(Err(error)),
+                }
+            }
+            Err(events.interrupted())
+        })
+        .unwrap_or_else(|error| panic!("{error}\n{}", self.log()))
+    }
+
+    pub(crate) fn fsck(&self) -> api::FsckReport {
+        self.call(async |client| {
+            let mut events = client.fsck(api::FsckRequest { repair: false, verify: true }).await?;
+            while let Some(event) = events.next().await? {
+                match event {
+                    api::FsckEvent::Progress(_) => {}
+                    api::FsckEvent::Done(report) => return Ok(report),
+                    api::FsckEvent::Error(error) => return Err(error.into()),
+                }
+            }
+            Err(events.interrupted())
+        })
+        .unwrap()
+    }
+
+    pub(crate) fn drop_cache(&self) -> api::CacheDropped {
+        self.call(async |client| client.cache_drop(None).await).unwrap()
+    }
+
+    /// Waits until so many donors are connected.
+    pub(crate) fn wait_for_donors(&self, count: u64) {
+        let began = Instant::now();
+        loop {
+            let donors = self.status().peers.donors;
+            if donors == count {
+                return;
+            }
+            assert!(began.elapsed() < PATIENCE, "{donors} of {count} donors came\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// Storage peers, and a place for agents.
+pub(crate) struct Mesh {
+    pub(crate) peers: Vec<Agent>,
+    pub(crate) link: String,
+    extra: Vec<String>,
+    pub(crate) dir: TempDir,
+}
+
+impl Mesh {
+    pub(crate) fn start(count: usize) -> Self {
+        Self::start_with(count, &[])
+    }
+
+    /// With further arguments for `hnd init` of every agent.
+    pub(crate) fn start_with(count: usize, extra: &[&str]) -> Self {
+        let dir = tempfile::Builder::new().prefix("hn").tempdir().unwrap();
+        let mut mesh =
+            Self { peers: vec![], link: String::new(), extra: extra.iter().map(ToString::to_string).collect(), dir };
+        for i in 0..count {
+            let home = mesh.dir.path().join(format!("p{i}"));
+            mesh.init(&home, &["--storage-only", "--donate", "1G"]);
+            let mut agent = Agent::at(home);
+            agent.start(&[]);
+            if i == 0 {
+                mesh.link = agent.call(async |client| client.invite().await).unwrap().link;
+            }
+            mesh.peers.push(agent);
+        }
+        // An invite made now names several of them: it is good while any of those is there.
+        let first = &mesh.peers[0];
+        first.wait_for_donors(count as u64 - 1);
+        mesh.link = first.call(async |client| client.invite().await).unwrap().link;
+        mesh
+    }
+
+    fn init(&self, home: &Path, args: &[&str]) -> serde_json::Value {
+        let mut all = vec!["init", "--listen", "127.0.0.1", "--no-mdns"];
+        all.extend(self.extra.iter().map(String::as_str));
+        all.extend_from_slice(args);
+        if !self.link.is_empty() {
+            all.extend(["--join", &self.link]);
+        }
+        hnd(home, &all).unwrap()
+    }
+
+    /// An agent with an identity, mounted and connected to all peers.
+    pub(crate) fn agent(&self, name: &str) -> Agent {
+        let home = self.dir.path().join(name);
+        self.init(&home, &["--device-name", name, "--donate", "0"]);
+        let mut agent = Agent::at(home);
+        self.run(&mut agent);
+        agent
+    }
+
+    /// Starts an agent with its mount beside its home.
+    pub(crate) fn run(&self, agent: &mut Agent) {
+        let mount = agent.home.with_extension("mnt");
+        agent.start(&["--hold", "--mount", mount.to_str().unwrap()]);
+        agent.wait_for_donors(self.peers.iter().filter(|peer| peer.child.is_some()).count() as u64);
+    }
+
+    /// A new device from a keystore, its head found, mounted.
+    pub(crate) fn recovered(&self, name: &str, keystore: &Path) -> (Agent, api::Recovered) {
+        let home = self.dir.path().join(name);
+        let file = keystore.to_str().unwrap();
+        hnd(&home, &["recover", "--keystore", file, "--listen", "127.0.0.1", "--no-mdns", "--device-name", name])
+            .unwrap();
+        let mut agent = Agent::at(home.clone());
+        agent.start(&["--hold"]);
+        agent.wait_for_donors(self.peers.iter().filter(|peer| peer.child.is_some()).count() as u64);
+        let found = agent.recover().unwrap_or_else(|error| panic!("{error:?}\n{}", agent.log()));
+        let dir = home.with_extension("mnt");
+        let mounted = agent.call(async |client| client.mount(Some(&dir), true).await).unwrap();
+        agent.mount = Some(mounted.dir);
+        (agent, found)
+    }
+
+    pub(crate) fn kill(&mut self, peers: impl IntoIterator<Item = usize>) {
+        for peer in peers {
+            self.peers[peer].kill();
+        }
+    }
+
+    pub(crate) fn revive(&mut self) {
+        for peer in &mut self.peers {
+            if peer.child.is_none() {
+                peer.start(&[]);
+            }
+        }
+    }
+
+    /// A copy of an agent's keystore, with what opens it.
+    pub(crate) fn copy_keystore(&self, agent: &Agent) -> PathBuf {
+        let dir = self.dir.path().join("safe");
+        fs::create_dir_all(&dir).unwrap();
+        for name in ["keystore.age", "keystore.key"] {
+            fs::copy(agent.home.join(name), dir.join(name)).unwrap();
+        }
+        dir.join("keystore.age")
+    }
+}
