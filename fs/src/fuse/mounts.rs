@@ -79,7 +79,7 @@ fn absolute(dir: &Path) -> io::Result<PathBuf> {
 
 fn is_dead(dir: &Path) -> bool {
     // Attributes may still come from the kernel's cache when the daemon is gone; this question never does.
-    rustix::fs::statvfs(dir) == Err(rustix::io::Errno::NOTCONN)
+    matches!(rustix::fs::statvfs(dir), Err(rustix::io::Errno::NOTCONN))
 }
 
 /// The mount point, fit for mounting.
