@@ -1,1 +1,21 @@
-//! placeholder
+//! For tests that run real agents as processes.
+//!
+//! - [`hn`]: the built binaries, run and read;
+//! - [`Agent`] and [`Mesh`]: an agent of one's own and a mesh of storage peers, with directories that go away;
+//! - [`tree`]: random trees, and what two trees differ in;
+//! - [`marker`]: bytes that must be found nowhere.
+//!
+//! Invariant: whatever a test starts is gone when the test is, also when it panics or is killed: every process and
+//! mount has a watcher that outlives the test by exactly the cleaning up.
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+mod agent;
+pub mod hn;
+pub mod marker;
+mod mesh;
+pub mod tree;
+mod watcher;
+
+pub use agent::Agent;
+pub use hn::Ran;
+pub use mesh::Mesh;

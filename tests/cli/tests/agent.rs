@@ -1,0 +1,78 @@
+//! The life of an agent: up, mounted, down, killed.
+#![allow(clippy::unwrap_used)]
+
+use std::fs;
+
+use anyhow::Result;
+use hypernet_kit::Agent;
+
+#[test]
+fn comes_up_once_mounts_and_goes_down_clean() -> Result<()> {
+    let agent = Agent::alone()?;
+    let up = agent.up()?;
+    assert_eq!((&up["started"], up["mount"].as_str()), (&true.into(), agent.mount().to_str()));
+    fs::write(agent.mount().join("file"), "content")?;
+    let again = agent.up()?;
+    assert_eq!((&again["started"], &again["pid"]), (&false.into(), &up["pid"]));
+    let status = agent.status()?;
+    assert_eq!(status["mount"]["dir"].as_str(), agent.mount().to_str());
+    assert_eq!(status["volume"]["dirty_files"], 1);
+    agent.down()?;
+    assert!(!agent.mount().join("file").exists(), "still mounted");
+    assert!(!fs::exists(format!("/proc/{}", up["pid"]))?, "the process is still there");
+    agent.up()?;
+    assert_eq!(fs::read_to_string(agent.mount().join("file"))?, "content");
+    agent.hn(["umount"])?.ok()?;
+    assert!(!agent.mount().join("file").exists());
+    // Where it was mounted last is where `hn mount` mounts.
+    agent.hn(["mount"])?.ok()?;
+    assert_eq!(fs::read_to_string(agent.mount().join("file"))?, "content");
+    Ok(())
+}
+
+#[test]
+fn comes_up_again_after_a_kill_and_clears_the_stale_mount() -> Result<()> {
+    let agent = Agent::alone()?;
+    agent.up()?;
+    let file = agent.mount().join("file");
+    fs::write(&file, "content")?;
+    fs::File::open(&file)?.sync_all()?;
+    agent.kill()?;
+    assert_eq!(agent.hn(["status"])?.code, Some(69));
+    agent.up()?;
+    assert_eq!(fs::read_to_string(&file)?, "content");
+    Ok(())
+}
+
+#[test]
+fn an_invite_leads_from_one_agent_to_another() -> Result<()> {
+    let (one, two) = (Agent::alone()?, Agent::alone()?);
+    one.up_unmounted()?;
+    two.up()?;
+    let link = one.hn(["invite"])?.ok()?.stdout;
+    let joined = two.json(["join", link.trim()])?;
+    assert_eq!(joined["network"], one.status()?["network"]);
+    // It ran before, so it runs again, mounted where it was.
+    let status = two.status()?;
+    assert_eq!(status["mount"]["dir"].as_str(), two.mount().to_str());
+    two.wait_for_peers(1)?;
+    let peers = two.json(["peers"])?;
+    assert_eq!(peers[0]["peer"], one.status()?["peer"]);
+    Ok(())
+}
+
+#[test]
+fn says_what_is_wrong_with_a_mount() -> Result<()> {
+    let agent = Agent::alone()?;
+    fs::write(agent.scratch().join("file"), "")?;
+    let at = agent.scratch().join("file");
+    let ran = agent.hn(["up".as_ref(), "--mount".as_ref(), at.as_os_str()])?;
+    assert_eq!(ran.code, Some(73), "{ran:?}");
+    assert!(ran.stderr.starts_with("error: ") && ran.stderr.contains("file"), "{ran:?}");
+    // One that could not mount does not run half.
+    assert_eq!(agent.hn(["status"])?.code, Some(69));
+    agent.up_unmounted()?;
+    let ran = agent.hn(["sync".as_ref(), at.as_os_str()])?;
+    assert_eq!(ran.code, Some(64), "{ran:?}");
+    Ok(())
+}

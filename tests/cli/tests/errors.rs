@@ -1,0 +1,155 @@
+//! Failures: one line that says what happened, one that says what to do, an exit code of sysexits(3), and JSON for
+//! programs.
+#![allow(clippy::unwrap_used)]
+
+use std::ffi::OsStr;
+use std::fs;
+use std::io::Write;
+use std::process::Stdio;
+
+use anyhow::Result;
+use hypernet_kit::{Agent, Ran, hn};
+
+/// Checks the form of a failure.
+#[track_caller]
+fn fails(ran: &Ran, code: i32, says: &str, hints: &str) {
+    assert_eq!(ran.code, Some(code), "{ran:?}");
+    let lines: Vec<&str> = ran.stderr.lines().collect();
+    assert_eq!(lines.len(), 2, "not an error and a hint: {ran:?}");
+    assert!(lines[0].starts_with("error: ") && lines[0].contains(says), "{ran:?}");
+    assert!(lines[1].starts_with("hint: ") && lines[1].contains(hints), "{ran:?}");
+    assert_eq!(ran.stdout, "", "{ran:?}");
+}
+
+fn hn_in<S: AsRef<OsStr>>(home: impl AsRef<OsStr>, args: impl IntoIterator<Item = S>) -> Result<Ran> {
+    hn::run(hn::command(args)?.env("HN_HOME", home))
+}
+
+#[test]
+fn without_an_agent_every_command_says_what_to_do() -> Result<()> {
+    let agent = Agent::empty()?;
+    for command in [
+        &["status"][..],
+        &["peers"],
+        &["sync"],
+        &["mount"],
+        &["umount"],
+        &["cache", "drop"],
+        &["fsck"],
+        &["invite"],
+        &["up"],
+    ] {
+        fails(&agent.hn(command)?, 78, "not running", "hn init");
+    }
+    assert!(!agent.home().exists(), "asking made {}", agent.home().display());
+    agent.hn(["init", "--no-mdns", "--listen", "127.0.0.1"])?.ok()?;
+    for command in [&["status"][..], &["sync"], &["fsck"], &["invite"]] {
+        fails(&agent.hn(command)?, 69, "not running", "hn up");
+    }
+    // To stop what does not run is no failure.
+    assert!(agent.hn(["down"])?.ok()?.stdout.contains("was not running"));
+    Ok(())
+}
+
+#[test]
+fn json_tells_a_failure_to_programs_too() -> Result<()> {
+    let agent = Agent::empty()?;
+    let ran = agent.hn(["status", "--json"])?;
+    assert_eq!(ran.code, Some(78));
+    let error = &ran.json()?["error"];
+    assert_eq!(error["code"], "config");
+    assert!(error["message"].as_str().unwrap().contains("not running"));
+    assert!(error["hint"].as_str().unwrap().contains("hn init"));
+    Ok(())
+}
+
+#[test]
+fn nothing_is_set_up_twice() -> Result<()> {
+    let agent = Agent::alone()?;
+    let keystore = fs::read(agent.home().join("keystore.age"))?;
+    fails(&agent.hn(["init"])?, 73, "in use by an agent already", "HN_HOME");
+    fails(
+        &agent.hn(["recover".as_ref(), "--keystore".as_ref(), agent.home().join("keystore.age").as_os_str()])?,
+        73,
+        "in use by an agent already",
+        "HN_HOME",
+    );
+    assert_eq!(fs::read(agent.home().join("keystore.age"))?, keystore);
+    Ok(())
+}
+
+#[test]
+fn a_directory_that_cannot_be_made_is_named() -> Result<()> {
+    let agent = Agent::empty()?;
+    let file = agent.scratch().join("file");
+    fs::write(&file, "")?;
+    let ran = hn_in(file.join("home"), ["init"])?;
+    assert_eq!(ran.code, Some(73), "{ran:?}");
+    assert!(ran.stderr.starts_with("error: ") && ran.stderr.contains("file/home"), "{ran:?}");
+    Ok(())
+}
+
+#[test]
+fn links_and_keystores_that_are_none_are_refused_in_words() -> Result<()> {
+    let agent = Agent::empty()?;
+    fails(&agent.hn(["init", "--join", "http://example.org"])?, 64, "not an invite link", "hn invite");
+    let missing = agent.scratch().join("keystore.age");
+    let recover = |path: &std::path::Path| agent.hn(["recover".as_ref(), "--keystore".as_ref(), path.as_os_str()]);
+    let ran = recover(&missing)?;
+    assert_eq!(ran.code, Some(66), "{ran:?}");
+    fs::write(&missing, "not an age file")?;
+    let ran = recover(&missing)?;
+    assert_eq!(ran.code, Some(65), "{ran:?}");
+    assert!(ran.stderr.contains("keystore.age"), "{ran:?}");
+    agent.hn(["init", "--no-mdns", "--listen", "127.0.0.1"])?.ok()?;
+    fails(&agent.hn(["join", "hypernet:join/x"])?, 64, "not an invite link", "hn invite");
+    Ok(())
+}
+
+/// Runs `hn` with a line on its standard input.
+fn with_input(agent: &Agent, args: &[&str], input: &str) -> Result<Ran> {
+    let mut child = agent.command(args)?.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    child.stdin.take().unwrap().write_all(input.as_bytes())?;
+    let output = child.wait_with_output()?;
+    Ok(Ran {
+        what: args.join(" "),
+        code: output.status.code(),
+        stdout: String::from_utf8(output.stdout)?,
+        stderr: String::from_utf8(output.stderr)?,
+    })
+}
+
+#[test]
+fn a_passphrase_is_asked_for_checked_and_told_of() -> Result<()> {
+    let agent = Agent::empty()?;
+    let init = ["init", "--no-mdns", "--listen", "127.0.0.1", "--passphrase-stdin"];
+    fails(&with_input(&agent, &init, "\n")?, 66, "no passphrase", "--passphrase-stdin");
+    with_input(&agent, &init, "correct horse\n")?.ok()?;
+    fails(&agent.hn(["up", "--no-mount"])?, 77, "sealed by a passphrase", "--passphrase-stdin");
+    let up = ["up", "--no-mount", "--passphrase-stdin"];
+    fails(&with_input(&agent, &up, "wrong\n")?, 77, "wrong passphrase", "again");
+    with_input(&agent, &up, "correct horse\n")?.ok()?;
+    assert_eq!(agent.status()?["keystore"]["sealed_by"], "passphrase");
+    assert!(agent.hn(["status"])?.ok()?.stdout.contains("sealed by a passphrase"));
+    Ok(())
+}
+
+#[test]
+fn an_agent_that_is_no_program_is_named() -> Result<()> {
+    let agent = Agent::empty()?;
+    let ran = hn::run(agent.command(["init"])?.env("HN_HND", "/does/not/exist"))?;
+    fails(&ran, 78, "/does/not/exist", "HN_HND");
+    // One that ends without saying why.
+    let ran = hn::run(agent.command(["init"])?.env("HN_HND", "/bin/false"))?;
+    assert_eq!(ran.code, Some(70), "{ran:?}");
+    Ok(())
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_failure_to_talk_about() -> Result<()> {
+    let mut child = hn::command(["completions", "bash"])?.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    drop(child.stdout.take());
+    let output = child.wait_with_output()?;
+    assert_eq!(String::from_utf8(output.stderr)?, "");
+    Ok(())
+}

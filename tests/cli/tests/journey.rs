@@ -1,0 +1,158 @@
+//! The main job, small: put files on a mesh, lose peers, lose the machine, have everything again.
+#![allow(clippy::unwrap_used)]
+
+use std::fs;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use hypernet_kit::tree::{Generator, differences};
+use hypernet_kit::{Agent, Mesh, marker};
+
+const PEERS: u32 = 10;
+
+/// A tree to keep, beside the agent's mount.
+fn plant(agent: &Agent, seed: u64, entries: u32) -> Result<(PathBuf, Vec<[u8; 16]>)> {
+    let original = agent.scratch().join("original");
+    fs::create_dir(&original)?;
+    let markers: Vec<[u8; 16]> = (0..3).map(|n| marker::marker(seed * 100 + n)).collect();
+    let name = std::str::from_utf8(&markers[0])?;
+    fs::write(original.join(name), "the name is the marker")?;
+    fs::write(original.join("small"), markers[1])?;
+    let mut large = vec![0; 2_000_000];
+    large[1_000_000..1_000_016].copy_from_slice(&markers[2]);
+    fs::write(original.join("large"), large)?;
+    let random = original.join("random");
+    fs::create_dir(&random)?;
+    Generator::new(seed).fill(&random, entries)?;
+    Ok((original, markers))
+}
+
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    let status = std::process::Command::new("cp").arg("-a").arg(from).arg(to).status()?;
+    anyhow::ensure!(status.success(), "cp -a failed");
+    Ok(())
+}
+
+#[track_caller]
+fn assert_same(original: &Path, copy: &Path) {
+    let found = differences(original, copy).unwrap();
+    assert!(found.is_empty(), "{} differences, the first: {:?}", found.len(), &found[..found.len().min(10)]);
+}
+
+#[test]
+fn files_survive_the_loss_of_peers_and_of_the_machine() -> Result<()> {
+    let mesh = Mesh::start(PEERS)?;
+    let agent = Agent::on(&mesh)?;
+    let kept = agent.scratch().join("kept");
+    fs::create_dir(&kept)?;
+    for name in ["keystore.age", "keystore.key"] {
+        fs::copy(agent.home().join(name), kept.join(name))?;
+    }
+    agent.up_with(&["--hold"])?;
+    agent.wait_for_peers(PEERS)?;
+    let (original, markers) = plant(&agent, 1, 200)?;
+    let there = agent.mount().join("tree");
+    copy(&original, &there)?;
+    assert_same(&original, &there);
+    let report = agent.sync()?;
+    let (k, n) = (report["k"].as_u64().unwrap(), report["n"].as_u64().unwrap());
+    assert_eq!((n, report["peers"].as_u64()), (u64::from(PEERS), Some(n)), "{report}");
+    assert!(k < n, "{report}");
+    assert_eq!(agent.status()?["volume"]["dirty_files"], 0);
+
+    // A peer's directory tells nothing.
+    let (found, looked_at) = marker::scan(mesh.dir(), &markers)?;
+    assert_eq!(found, Vec::<PathBuf>::new());
+    assert!(looked_at > 1_000_000, "there is nothing to look at: {looked_at} bytes");
+    assert_eq!(marker::scan(&original, &markers)?.0.len(), 3, "the scan does not find what is there");
+
+    // m peers are lost, and every local copy.
+    mesh.kill(u32::try_from(n - k)?)?;
+    let dropped = agent.json(["cache", "drop"])?;
+    assert!(dropped["files"].as_u64().unwrap() > 10, "{dropped}");
+    assert_same(&original, &there);
+
+    // The machine is lost.
+    agent.down()?;
+    agent.wipe()?;
+    let keystore = kept.join("keystore.age");
+    let done = agent.json([
+        "recover".as_ref(),
+        "--no-mdns".as_ref(),
+        "--listen".as_ref(),
+        "127.0.0.1".as_ref(),
+        "--keystore".as_ref(),
+        keystore.as_os_str(),
+    ])?;
+    assert_eq!((&done["event"], &done["devices"]), (&"done".into(), &1.into()), "{done}");
+    agent.json(["mount".as_ref(), agent.mount().as_os_str()])?;
+    assert_same(&original, &there);
+
+    // The new device can write, with fewer peers.
+    fs::write(agent.mount().join("new"), "written after the recovery")?;
+    agent.sync()?;
+    agent.json(["cache", "drop"])?;
+    assert_eq!(fs::read_to_string(agent.mount().join("new"))?, "written after the recovery");
+    Ok(())
+}
+
+#[test]
+fn damage_on_peers_is_routed_around_and_too_much_loss_is_an_error_in_time() -> Result<()> {
+    let mesh = Mesh::start(4)?;
+    let agent = Agent::on(&mesh)?;
+    agent.up()?;
+    agent.wait_for_peers(4)?;
+    let (original, _) = plant(&agent, 2, 40)?;
+    let there = agent.mount().join("tree");
+    copy(&original, &there)?;
+    let report = agent.sync()?;
+    let spare = report["n"].as_u64().unwrap() - report["k"].as_u64().unwrap();
+    assert!(spare >= 1, "{report}");
+
+    // Every byte that one peer keeps is changed, while it sleeps.
+    mesh.mesh(["kill", "--peer", "2"])?.ok()?;
+    let damaged = damage(&mesh.peer_home(2).join("donated"))?;
+    assert!(damaged > 100_000, "nothing to damage: {damaged} bytes");
+    mesh.revive()?;
+    agent.wait_for_peers(4)?;
+    agent.json(["cache", "drop"])?;
+    assert_same(&original, &there);
+
+    // More are gone than can be missed: reads fail, and nothing hangs.
+    agent.json(["cache", "drop"])?;
+    mesh.kill(4)?;
+    let error = fs::read(there.join("large")).unwrap_err();
+    assert_eq!(error.raw_os_error(), Some(5), "{error}");
+    assert!(fs::read_dir(&there)?.count() >= 4);
+    agent.status()?;
+
+    // They come back, and so does the data.
+    mesh.revive()?;
+    agent.wait_for_peers(4)?;
+    assert_same(&original, &there);
+    Ok(())
+}
+
+/// Flips bits in the packs below a directory. Returns how many bytes they hold.
+fn damage(dir: &Path) -> Result<u64> {
+    let mut total = 0;
+    for entry in fs::read_dir(dir)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            total += damage(&path)?;
+            continue;
+        }
+        // The database beside them is another matter: a peer whose database is damaged says so and does not start.
+        let name = path.to_string_lossy().into_owned();
+        if name.contains(".db") || name.contains("sqlite") || name.ends_with("lock") {
+            continue;
+        }
+        let file = fs::File::options().read(true).write(true).open(&path)?;
+        let mut bytes = fs::read(&path)?;
+        bytes.iter_mut().step_by(97).for_each(|byte| *byte ^= 0x55);
+        file.write_all_at(&bytes, 0)?;
+        total += bytes.len() as u64;
+    }
+    Ok(total)
+}

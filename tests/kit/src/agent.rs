@@ -1,0 +1,156 @@
+//! An agent of one's own, with a directory and a place to mount.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::Mesh;
+use crate::hn::{self, Ran};
+use crate::watcher::Watcher;
+
+/// What the watcher does: a polite stop, else the end of the process that the agent wrote down, then the mount.
+const CLEAN_UP: &str = r#"
+timeout 60 "$HN" down || { pid=$(cat "$DIR/pid" 2>/dev/null) && [ "$(readlink "/proc/$pid/exe")" = "$HND" ] && kill -9 "$pid"; }
+umount -l "$DIR/mnt" || fusermount3 -uz "$DIR/mnt"
+rm -rf --one-file-system "$DIR"
+"#;
+
+/// An agent. It stops, and everything of it goes away, when this is dropped.
+#[derive(Debug)]
+pub struct Agent {
+    _watcher: Watcher,
+    dir: TempDir,
+}
+
+impl Agent {
+    /// One that is not set up.
+    pub fn empty() -> Result<Self> {
+        let dir = tempfile::Builder::new().prefix("hn-agent").tempdir().context("cannot make a directory")?;
+        fs::create_dir(dir.path().join("mnt")).context("cannot make the directory to mount at")?;
+        let home = dir.path().join("home");
+        let watcher = Watcher::new(
+            CLEAN_UP,
+            &[
+                ("HN", hn::binary("hn")?.as_os_str()),
+                ("HND", hn::binary("hnd")?.as_os_str()),
+                ("HN_HOME", home.as_os_str()),
+                ("DIR", dir.path().as_os_str()),
+            ],
+        )?;
+        Ok(Self { _watcher: watcher, dir })
+    }
+
+    /// One with a new identity on a mesh of its own.
+    pub fn alone() -> Result<Self> {
+        let agent = Self::empty()?;
+        agent.hn(["init", "--no-mdns", "--listen", "127.0.0.1"])?.ok()?;
+        Ok(agent)
+    }
+
+    /// One with a new identity on this mesh.
+    pub fn on(mesh: &Mesh) -> Result<Self> {
+        let agent = Self::empty()?;
+        agent.hn(["init", "--no-mdns", "--listen", "127.0.0.1", "--join", mesh.link()])?.ok()?;
+        Ok(agent)
+    }
+
+    /// A command line of `hn` for this agent.
+    pub fn command<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Result<Command> {
+        let mut command = hn::command(args)?;
+        command.env("HN_HOME", self.home());
+        Ok(command)
+    }
+
+    /// Runs `hn` for this agent.
+    pub fn hn<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Result<Ran> {
+        hn::run(&mut self.command(args)?)
+    }
+
+    /// Runs `hn --json` for this agent and takes the (last) answer of a success.
+    pub fn json<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Result<Value> {
+        hn::run(self.command(["--json"])?.args(args))?.ok()?.json()
+    }
+
+    /// Starts it, with a mount.
+    pub fn up(&self) -> Result<Value> {
+        self.up_with(&[])
+    }
+
+    /// Starts it, with a mount and further arguments for `hn up`.
+    pub fn up_with(&self, args: &[&str]) -> Result<Value> {
+        let mount = self.mount();
+        let mount = mount.to_str().context("the directory's name is no text")?;
+        let up = self.json(["up", "--mount", mount].iter().chain(args))?;
+        self.remember(&up)?;
+        Ok(up)
+    }
+
+    /// Starts it without a mount.
+    pub fn up_unmounted(&self) -> Result<Value> {
+        let up = self.json(["up", "--no-mount"])?;
+        self.remember(&up)?;
+        Ok(up)
+    }
+
+    fn remember(&self, up: &Value) -> Result<()> {
+        let pid = up["pid"].as_u64().context("hn up names no process")?;
+        fs::write(self.dir.path().join("pid"), pid.to_string()).context("cannot write down the process")
+    }
+
+    /// Stops it.
+    pub fn down(&self) -> Result<()> {
+        self.hn(["down"])?.ok().map(drop)
+    }
+
+    /// Kills it as a power cut would, and returns when it is gone.
+    pub fn kill(&self) -> Result<()> {
+        let pid = self.status()?["pid"].as_i64().context("the status names no process")?;
+        let pid = Pid::from_raw(i32::try_from(pid)?).context("no process has this number")?;
+        let process = pidfd_open(pid, PidfdFlags::empty())?;
+        pidfd_send_signal(&process, Signal::KILL)?;
+        ensure!(poll(&mut [PollFd::new(&process, PollFlags::IN)], None)? == 1, "the process does not go away");
+        Ok(())
+    }
+
+    /// `hn status`.
+    pub fn status(&self) -> Result<Value> {
+        self.json(["status"])
+    }
+
+    /// `hn sync`: the report.
+    pub fn sync(&self) -> Result<Value> {
+        self.json(["sync"])
+    }
+
+    /// Returns when this many storage peers are connected.
+    pub fn wait_for_peers(&self, count: u32) -> Result<()> {
+        self.json(["peers", "--wait", &count.to_string()]).map(drop)
+    }
+
+    /// Deletes all that it has. It must be stopped.
+    pub fn wipe(&self) -> Result<()> {
+        fs::remove_dir_all(self.home()).context("cannot delete the agent's directory")
+    }
+
+    /// Its HN_HOME.
+    pub fn home(&self) -> PathBuf {
+        self.dir.path().join("home")
+    }
+
+    /// Where it mounts.
+    pub fn mount(&self) -> PathBuf {
+        self.dir.path().join("mnt")
+    }
+
+    /// A directory of the test's own that goes away with the agent.
+    pub fn scratch(&self) -> &Path {
+        self.dir.path()
+    }
+}
