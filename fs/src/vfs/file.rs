@@ -83,11 +83,15 @@ impl Vfs {
         // When it was last looked at, its times may have been younger than a tick: then equal times prove nothing.
         let ambiguous = std::mem::replace(&mut open.racy, is_racy(stat.ctime));
         let same = match open.seen.replace(stat) {
-            Some(seen) => (seen.size, seen.mtime) == (stat.size, stat.mtime) && !ambiguous,
+            Some(seen) => (seen.size, seen.mtime) == (stat.size, stat.mtime),
             None => stat.size == size,
         };
         if !same {
             self.take_over(state, ino, stat);
+        } else if ambiguous && size > 0 {
+            // Perhaps written to within the tick: it counts as changed, but its times are right to a tick, and must
+            // not move under a file that nobody wrote to.
+            self.mark_written(state, ino);
         }
         Ok(())
     }
@@ -99,6 +103,10 @@ impl Vfs {
             node.mtime = stat.mtime;
             node.ctime = node.ctime.max(stat.ctime);
         }
+        self.mark_written(state, ino);
+    }
+
+    fn mark_written(&self, state: &mut State, ino: u64) {
         // Not `queue_needed`: what an fsync of the backing file makes durable is enough to find this out again.
         state.queue(ino);
         state.unsynced.insert(ino);
