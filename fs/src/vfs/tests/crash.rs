@@ -1,0 +1,221 @@
+//! Commits, crashes and what is found afterwards.
+
+use super::*;
+
+#[test]
+fn an_fsynced_file_survives_the_loss_of_power_and_what_came_before_it_does_too() {
+    let bed = Bed::new();
+    bed.file(ROOT, "before", b"1");
+    let ino = bed.file(ROOT, "synced", b"content");
+    bed.vfs.fsync(ino, false).unwrap();
+    bed.file(ROOT, "after", b"2");
+    let meta = bed.meta.after_power_loss();
+    let bed = bed.reopen(meta);
+    assert_eq!(bed.names(ROOT), ["before", "synced"]);
+    assert_eq!(bed.read(bed.at("synced")), b"content");
+    bed.assert_sound();
+}
+
+#[test]
+fn an_inode_number_is_never_given_out_twice() {
+    let bed = Bed::new();
+    let lost = bed.file(ROOT, "lost", b"");
+    let meta = bed.meta.after_power_loss();
+    let bed = bed.reopen(meta);
+    assert!(bed.file(ROOT, "next", b"") > lost);
+}
+
+#[test]
+fn an_fsync_of_what_is_durable_commits_nothing() {
+    let bed = Bed::new();
+    let ino = bed.file(ROOT, "db", b"content");
+    bed.vfs.fsync(ino, false).unwrap();
+    let commits = bed.meta.commits();
+    bed.vfs.open_file(ME, ino, RW, false).unwrap();
+    for n in 0..3 {
+        bed.vfs.write(ino, n * 7, b"content", false).unwrap();
+        bed.vfs.fsync(ino, true).unwrap();
+    }
+    assert_eq!(bed.meta.commits(), commits, "the backing file is all there is to sync");
+    bed.vfs.release(ino, RW).unwrap();
+    bed.vfs.setattr(ME, ino, SetAttr { mode: Some(0o600), ..SetAttr::default() }).unwrap();
+    bed.vfs.fsync(ino, true).unwrap();
+    assert_eq!(bed.meta.commits(), commits + 1);
+}
+
+#[test]
+fn after_a_crash_the_backing_file_knows_the_size() {
+    let bed = Bed::new();
+    let ino = bed.file(ROOT, "log", b"start");
+    bed.vfs.fsync(ino, false).unwrap();
+    bed.overwrite(ino, 5, b" and more");
+    let mtime = bed.stat(ino).mtime;
+    let meta = bed.meta.after_power_loss();
+    assert_eq!(meta.inode(ino).unwrap().unwrap().size, 5);
+    let bed = bed.reopen(meta);
+    assert_eq!((bed.stat(ino).size, bed.stat(ino).mtime), (14, mtime));
+    assert_eq!(bed.read(ino), b"start and more");
+}
+
+#[test]
+fn an_explicit_time_is_not_taken_for_a_write_after_a_crash() {
+    let bed = Bed::new();
+    let ino = bed.file(ROOT, "a", b"x");
+    let past = Timespec { seconds: 1_000_000, nanos: 5 };
+    bed.vfs.setattr(ME, ino, SetAttr { mtime: Some(SetTime::At(past)), ..SetAttr::default() }).unwrap();
+    bed.vfs.fsync(ino, false).unwrap();
+    let meta = bed.meta.after_kill();
+    let bed = bed.reopen(meta);
+    assert_eq!(bed.stat(ino).mtime, past);
+}
+
+#[test]
+fn opening_a_clean_file_for_writing_marks_it_before_the_answer() {
+    let bed = Bed::new();
+    let ino = bed.file(ROOT, "a", b"clean");
+    bed.publish().unwrap();
+    assert!(!bed.meta.inode(ino).unwrap().unwrap().dirty);
+    bed.vfs.open_file(ME, ino, RW, false).unwrap();
+    let row = bed.meta.inode(ino).unwrap().unwrap();
+    assert!(row.dirty && row.local == Local::Complete);
+    bed.vfs.release(ino, RW).unwrap();
+    bed.publish();
+    // A file that was written to a moment ago is taken for dirty at its release, to be on the safe side.
+    while file::is_racy(bed.vfs.backing.stat(ino).unwrap().unwrap().ctime) {
+        std::thread::yield_now();
+    }
+    bed.vfs.open_file(ME, ino, RW, false).unwrap();
+    bed.vfs.release(ino, RW).unwrap();
+    bed.vfs.commit().unwrap();
+    let row = bed.meta.inode(ino).unwrap().unwrap();
+    assert!(!row.dirty && matches!(row.local, Local::Clean { .. }), "nothing was written: it is clean again");
+    assert_eq!(bed.publish(), None);
+}
+
+#[test]
+fn what_was_written_unseen_is_found_after_an_unclean_stop() {
+    let bed = Bed::new();
+    let ino = bed.file(ROOT, "a", b"published");
+    let untouched = bed.file(ROOT, "b", b"published too");
+    bed.publish().unwrap();
+    let file = bed.vfs.backing.get(ino).unwrap().unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&*file, b"scribbled", 0).unwrap();
+    drop(file);
+    let meta = bed.meta.after_kill();
+    let bed = bed.reopen(meta);
+    assert_eq!(bed.vfs.pending().files, 1);
+    let cut = bed.vfs.cut().unwrap();
+    bed.vfs.end_cut();
+    let entries = cut.directories[0].entries.as_ref().unwrap();
+    let dirty: Vec<u64> = entries.iter().filter(|entry| entry.dirty).map(|entry| entry.ino).collect();
+    assert_eq!(dirty, [ino]);
+    assert!(bed.vfs.drop_cache(None).unwrap().files == 1, "only the clean one may go");
+    assert_eq!(bed.read(ino), b"scribbled");
+    assert_eq!(bed.read(untouched), b"published too");
+}
+
+#[test]
+fn after_a_clean_stop_nothing_is_looked_for() {
+    let bed = Bed::new();
+    let ino = bed.file(ROOT, "a", b"published");
+    bed.publish().unwrap();
+    assert!(!bed.dir.path().join("clean-shutdown").exists());
+    bed.vfs.close().unwrap();
+    assert!(bed.dir.path().join("clean-shutdown").exists());
+    let meta = bed.meta.clone();
+    let bed = bed.reopen(meta);
+    assert!(!bed.dir.path().join("clean-shutdown").exists(), "from now on a stop is unclean");
+    assert_eq!(bed.vfs.pending().files, 0);
+    assert_eq!(bed.read(ino), b"published");
+}
+
+#[test]
+fn orphans_go_at_start() {
+    let bed = Bed::new();
+    let ino = bed.file(ROOT, "a", b"x");
+    bed.vfs.open_file(ME, ino, RW, false).unwrap();
+    bed.vfs.unlink(ROOT, b"a").unwrap();
+    bed.vfs.commit().unwrap();
+    assert_eq!(bed.meta.inode(ino).unwrap().unwrap().nlink, 0);
+    std::fs::write(bed.dir.path().join("data/00/fff"), b"belongs to nobody").unwrap();
+    let meta = bed.meta.after_kill();
+    let bed = bed.reopen(meta);
+    assert_eq!(bed.meta.inode(ino).unwrap(), None);
+    assert_eq!(bed.vfs.backing.all().unwrap(), Vec::<u64>::new());
+    bed.assert_sound();
+}
+
+#[test]
+fn content_outlives_a_removal_that_is_not_durable_yet() {
+    let bed = Bed::new();
+    let ino = bed.file(ROOT, "a", b"keep me");
+    bed.vfs.fsync(ino, false).unwrap();
+    bed.vfs.unlink(ROOT, b"a").unwrap();
+    let meta = bed.meta.after_power_loss();
+    let bed = bed.reopen(meta);
+    assert_eq!(bed.read(bed.at("a")), b"keep me");
+}
+
+#[test]
+fn a_replaced_file_is_the_old_or_the_new_one_whole() {
+    let bed = Bed::new();
+    let old = bed.file(ROOT, "config", b"old");
+    bed.vfs.fsync(old, false).unwrap();
+    bed.file(ROOT, "config.new", b"new and longer");
+    bed.vfs.rename(ROOT, b"config.new", ROOT, b"config", RenameFlags::Replace).unwrap();
+    let before = bed.meta.after_power_loss();
+    assert_eq!(before.children(ROOT).unwrap().len(), 1);
+    bed.vfs.fsyncdir(ROOT).unwrap();
+    let after = bed.meta.after_power_loss();
+    let bed = bed.reopen(after);
+    assert_eq!(bed.read(bed.at("config")), b"new and longer");
+    bed.assert_sound();
+}
+
+#[test]
+fn a_commit_that_fails_is_reported_kept_and_tried_again() {
+    let bed = Bed::new();
+    let ino = bed.file(ROOT, "a", b"x");
+    bed.meta.fail(Some(PortError::DiskFull("no room".into())));
+    assert_eq!(bed.vfs.fsync(ino, false), Err(VfsError::NoSpace));
+    bed.file(ROOT, "b", b"y");
+    assert_eq!(bed.vfs.fsync(ino, false), Err(VfsError::NoSpace));
+    assert_eq!(bed.read(ino), b"x");
+    bed.meta.fail(None);
+    bed.vfs.fsync(ino, false).unwrap();
+    let meta = bed.meta.after_power_loss();
+    let bed = bed.reopen(meta);
+    assert_eq!(bed.names(ROOT), ["a", "b"]);
+    bed.assert_sound();
+}
+
+#[test]
+fn the_background_commit_comes_by_itself() {
+    let (dir, meta) = (tempfile::tempdir().unwrap(), MemoryMeta::strict());
+    let config = Config { commit_interval: Duration::ZERO, ..Config::new(dir.path(), DeviceTag(1)) };
+    let vfs = Vfs::open(config, meta.clone(), Arc::new(MemoryRemote::default())).unwrap();
+    vfs.mkdir(ME, ROOT, b"d", 0o755).unwrap();
+    let mut state = vfs.state.lock();
+    let batch = state.batch.min(state.committed + 1);
+    while state.committed < batch {
+        vfs.committed.wait(&mut state);
+    }
+    drop(state);
+    assert_eq!(meta.after_power_loss().children(ROOT).unwrap().len(), 1);
+}
+
+#[test]
+fn fsck_finds_and_mends() {
+    let bed = Bed::new();
+    let (ino, lost) = (bed.file(ROOT, "a", b"x"), bed.file(ROOT, "b", b"published"));
+    bed.publish().unwrap();
+    bed.meta.damage(ino, |row| row.nlink = 7);
+    bed.vfs.backing.remove(lost).unwrap();
+    std::fs::write(bed.dir.path().join("data/00/ffe"), b"nobody's").unwrap();
+    let found = bed.vfs.fsck(false).unwrap();
+    assert_eq!(found.len(), 3, "{found:?}");
+    let mended = bed.vfs.fsck(true).unwrap();
+    assert!(mended.iter().all(|line| line.ends_with("mended")), "{mended:?}");
+    bed.assert_sound();
+    assert_eq!(bed.read(lost), b"published", "it came from the mesh");
+}

@@ -1,0 +1,185 @@
+//! Operations on names.
+
+use super::*;
+
+#[test]
+fn made_things_are_found_with_their_attributes() {
+    let bed = Bed::new();
+    let dir = bed.dir(ROOT, "dir");
+    let file = bed.vfs.mknod(ME, dir, b"file", libc::S_IFREG | 0o666, 0).unwrap();
+    assert_eq!((file.mode, file.uid, file.gid, file.nlink, file.size), (0o644, 1000, 100, 1, 0));
+    let link = bed.vfs.symlink(ME, dir, b"link", b"../elsewhere").unwrap();
+    assert_eq!((link.kind, link.size), (FileKind::Symlink, 12));
+    assert_eq!(bed.vfs.readlink(link.ino).unwrap(), b"../elsewhere");
+    assert_eq!(bed.vfs.readlink(file.ino), Err(VfsError::Invalid));
+    let fifo = bed.vfs.mknod(ME, dir, b"fifo", libc::S_IFIFO | 0o600, 7).unwrap();
+    assert_eq!((fifo.kind, fifo.rdev), (FileKind::Fifo, 0));
+    let device = bed.vfs.mknod(ADMIN, dir, b"null", libc::S_IFCHR | 0o666, 259).unwrap();
+    assert_eq!((device.kind, device.rdev, device.mode), (FileKind::CharDevice, 259, 0o666));
+    assert_eq!(bed.names(dir), ["fifo", "file", "link", "null"]);
+    assert_eq!(bed.at("/dir/file"), file.ino);
+    assert_eq!(bed.vfs.lookup(dir, b"..").unwrap().ino, ROOT);
+    assert_eq!(bed.vfs.lookup(dir, b"none"), Err(VfsError::NotFound));
+    assert_eq!(bed.vfs.lookup(file.ino, b"x"), Err(VfsError::NotDirectory));
+    bed.assert_sound();
+    let bed = bed.restart();
+    assert_eq!(bed.names(bed.at("dir")), ["fifo", "file", "link", "null"]);
+    assert_eq!(bed.stat(bed.at("dir/null")).rdev, 259);
+    assert_eq!(bed.at("dir/file"), file.ino, "inode numbers last");
+}
+
+#[test]
+fn names_are_checked() {
+    let bed = Bed::new();
+    let long = vec![b'x'; 255];
+    bed.vfs.mkdir(ME, ROOT, &long, 0o755).unwrap();
+    let too_long = vec![b'x'; 256];
+    assert_eq!(bed.vfs.mkdir(ME, ROOT, &too_long, 0o755).unwrap_err(), VfsError::NameTooLong);
+    assert_eq!(bed.vfs.lookup(ROOT, &too_long).unwrap_err(), VfsError::NameTooLong);
+    assert_eq!(bed.vfs.mkdir(ME, ROOT, b"a/b", 0o755).unwrap_err(), VfsError::Invalid);
+    assert_eq!(bed.vfs.mkdir(ME, ROOT, b"..", 0o755).unwrap_err(), VfsError::Invalid);
+    assert_eq!(bed.vfs.symlink(ME, ROOT, b"s", &[b'x'; 4096]).unwrap_err(), VfsError::NameTooLong);
+    bed.vfs.mkdir(ME, ROOT, b"\xff\xfe", 0o755).unwrap();
+    assert_eq!(bed.vfs.mkdir(ME, ROOT, b"\xff\xfe", 0o755).unwrap_err(), VfsError::Exists);
+}
+
+#[test]
+fn directories_count_their_subdirectories() {
+    let bed = Bed::new();
+    let a = bed.dir(ROOT, "a");
+    let b = bed.dir(a, "b");
+    assert_eq!((bed.stat(ROOT).nlink, bed.stat(a).nlink, bed.stat(b).nlink), (3, 3, 2));
+    assert_eq!(bed.vfs.rmdir(ROOT, b"a"), Err(VfsError::NotEmpty));
+    assert_eq!(bed.vfs.unlink(ROOT, b"a"), Err(VfsError::IsDirectory));
+    bed.vfs.rename(a, b"b", ROOT, b"b", RenameFlags::Replace).unwrap();
+    assert_eq!((bed.stat(ROOT).nlink, bed.stat(a).nlink), (4, 2));
+    bed.vfs.rmdir(ROOT, b"a").unwrap();
+    assert_eq!(bed.stat(ROOT).nlink, 3);
+    assert_eq!(bed.vfs.getattr(a), Err(VfsError::NotFound));
+    bed.file(ROOT, "f", b"");
+    assert_eq!(bed.vfs.rmdir(ROOT, b"f"), Err(VfsError::NotDirectory));
+    bed.assert_sound();
+}
+
+#[test]
+fn a_setgid_directory_hands_its_group_down() {
+    let bed = Bed::new();
+    let dir = bed.dir(ROOT, "shared");
+    bed.vfs.setattr(ADMIN, dir, SetAttr { mode: Some(0o2775), gid: Some(50), ..SetAttr::default() }).unwrap();
+    assert_eq!(bed.stat(dir).mode, 0o2775);
+    let sub = bed.vfs.mkdir(ME, dir, b"sub", 0o755).unwrap();
+    assert_eq!((sub.gid, sub.mode), (50, 0o2755));
+    let file = bed.vfs.mknod(ME, dir, b"file", 0o644, 0).unwrap();
+    assert_eq!((file.gid, file.mode), (50, 0o644));
+}
+
+#[test]
+fn hard_links_share_an_inode_until_the_last_goes() {
+    let bed = Bed::new();
+    let dir = bed.dir(ROOT, "d");
+    let ino = bed.file(ROOT, "a", b"content");
+    assert_eq!(bed.vfs.link(ino, dir, b"b").unwrap().nlink, 2);
+    assert_eq!(bed.at("d/b"), ino);
+    assert_eq!(bed.vfs.link(ino, dir, b"b").unwrap_err(), VfsError::Exists);
+    assert_eq!(bed.vfs.link(dir, ROOT, b"e").unwrap_err(), VfsError::NotPermitted);
+    // Renaming one name of a file over another name of it does nothing.
+    bed.vfs.rename(ROOT, b"a", dir, b"b", RenameFlags::Replace).unwrap();
+    assert_eq!(bed.stat(ino).nlink, 2);
+    bed.vfs.unlink(ROOT, b"a").unwrap();
+    let bed = bed.restart();
+    assert_eq!((bed.stat(ino).nlink, bed.read(ino)), (1, b"content".to_vec()));
+    bed.vfs.unlink(bed.at("d"), b"b").unwrap();
+    assert_eq!(bed.vfs.getattr(ino), Err(VfsError::NotFound));
+    bed.assert_sound();
+}
+
+#[test]
+fn an_unlinked_file_lives_until_it_is_closed() {
+    let bed = Bed::new();
+    let ino = bed.file(ROOT, "a", b"before");
+    bed.vfs.open_file(ME, ino, RW, false).unwrap();
+    bed.vfs.unlink(ROOT, b"a").unwrap();
+    assert_eq!(bed.stat(ino).nlink, 0);
+    bed.vfs.commit().unwrap();
+    bed.vfs.write(ino, 6, b" after", false).unwrap();
+    assert_eq!(bed.read(ino), b"before after");
+    assert_eq!(bed.vfs.link(ino, ROOT, b"again").unwrap_err(), VfsError::NotFound);
+    assert!(bed.vfs.backing.stat(ino).unwrap().is_some());
+    bed.vfs.release(ino, RW).unwrap();
+    assert_eq!(bed.vfs.getattr(ino), Err(VfsError::NotFound));
+    bed.vfs.commit().unwrap();
+    assert_eq!(bed.vfs.backing.stat(ino).unwrap(), None);
+    assert_eq!(bed.meta.inode(ino).unwrap(), None);
+}
+
+#[test]
+fn a_removed_directory_that_is_open_takes_nothing_in() {
+    let bed = Bed::new();
+    let dir = bed.dir(ROOT, "d");
+    let handle = bed.vfs.opendir(dir).unwrap();
+    bed.vfs.rmdir(ROOT, b"d").unwrap();
+    assert_eq!(bed.stat(dir).nlink, 0);
+    assert_eq!(bed.vfs.mkdir(ME, dir, b"x", 0o755).unwrap_err(), VfsError::NotFound);
+    assert_eq!(bed.vfs.readdir(handle, 0).unwrap().len(), 2);
+    bed.vfs.releasedir(handle).unwrap();
+    assert_eq!(bed.vfs.getattr(dir), Err(VfsError::NotFound));
+    assert_eq!(bed.vfs.releasedir(handle), Err(VfsError::BadHandle));
+}
+
+#[test]
+fn rename_replaces_moves_and_refuses() {
+    let bed = Bed::new();
+    let (a, b) = (bed.dir(ROOT, "a"), bed.dir(ROOT, "b"));
+    let (x, y) = (bed.file(a, "x", b"x"), bed.file(b, "y", b"y"));
+    assert_eq!(bed.vfs.rename(a, b"x", b, b"y", RenameFlags::NoReplace), Err(VfsError::Exists));
+    bed.vfs.rename(a, b"x", b, b"y", RenameFlags::Replace).unwrap();
+    assert_eq!((bed.at("b/y"), bed.names(a).len()), (x, 0));
+    assert_eq!(bed.vfs.getattr(y), Err(VfsError::NotFound));
+    assert_eq!(bed.vfs.rename(ROOT, b"b", b, b"self", RenameFlags::Replace), Err(VfsError::Invalid));
+    let deep = bed.dir(b, "deep");
+    assert_eq!(bed.vfs.rename(ROOT, b"b", deep, b"self", RenameFlags::Replace), Err(VfsError::Invalid));
+    assert_eq!(bed.vfs.rename(ROOT, b"a", b, b"y", RenameFlags::Replace), Err(VfsError::NotDirectory));
+    assert_eq!(bed.vfs.rename(b, b"y", ROOT, b"a", RenameFlags::Replace), Err(VfsError::IsDirectory));
+    assert_eq!(bed.vfs.rename(ROOT, b"a", ROOT, b"b", RenameFlags::Replace), Err(VfsError::NotEmpty));
+    bed.vfs.rename(b, b"deep", ROOT, b"a", RenameFlags::Replace).unwrap();
+    assert_eq!(bed.at("a"), deep);
+    assert_eq!(bed.vfs.rename(ROOT, b"none", ROOT, b"c", RenameFlags::Replace), Err(VfsError::NotFound));
+    assert_eq!(bed.stat(ROOT).nlink, 4);
+    bed.assert_sound();
+}
+
+#[test]
+fn rename_exchanges() {
+    let bed = Bed::new();
+    let (a, b) = (bed.dir(ROOT, "a"), bed.dir(ROOT, "b"));
+    let (file, sub) = (bed.file(a, "x", b"x"), bed.dir(b, "sub"));
+    bed.vfs.rename(a, b"x", b, b"sub", RenameFlags::Exchange).unwrap();
+    assert_eq!((bed.at("a/x"), bed.at("b/sub")), (sub, file));
+    assert_eq!((bed.stat(a).nlink, bed.stat(b).nlink), (3, 2));
+    assert_eq!(bed.vfs.rename(a, b"x", b, b"none", RenameFlags::Exchange), Err(VfsError::NotFound));
+    // Neither may end up inside itself.
+    assert_eq!(bed.vfs.rename(a, b"x", ROOT, b"a", RenameFlags::Exchange), Err(VfsError::Invalid));
+    assert_eq!(bed.vfs.rename(ROOT, b"a", a, b"x", RenameFlags::Exchange), Err(VfsError::Invalid));
+    bed.assert_sound();
+    let bed = bed.restart();
+    assert_eq!((bed.at("a/x"), bed.at("b/sub")), (sub, file));
+    assert_eq!(bed.vfs.lookup(sub, b"..").unwrap().ino, a);
+}
+
+#[test]
+fn a_snapshot_of_a_directory_stays_as_it_is_until_it_is_rewound() {
+    let bed = Bed::new();
+    for n in 0..5 {
+        bed.file(ROOT, &format!("f{n}"), b"");
+    }
+    let handle = bed.vfs.opendir(ROOT).unwrap();
+    let first = bed.vfs.readdir(handle, 0).unwrap();
+    assert_eq!(first.len(), 7);
+    bed.vfs.unlink(ROOT, b"f3").unwrap();
+    bed.file(ROOT, "f9", b"");
+    assert_eq!(bed.vfs.readdir(handle, 3).unwrap(), first);
+    assert_eq!(bed.vfs.item_attr(&first[5]), None, "f3 is gone");
+    let again: Vec<_> = bed.vfs.readdir(handle, 0).unwrap().iter().map(|item| item.name.clone()).collect();
+    assert_eq!(again[2..], [b"f0".as_slice(), b"f1", b"f2", b"f4", b"f9"].map(Box::from));
+    bed.vfs.releasedir(handle).unwrap();
+}

@@ -1,0 +1,396 @@
+//! Content that comes from the mesh, and what goes there.
+
+use super::*;
+
+fn big(len: usize) -> Vec<u8> {
+    (0..len).map(|i| (i / 251 % 255) as u8 + 1).collect()
+}
+
+#[test]
+fn a_recovered_tree_is_equal() {
+    let bed = Bed::new();
+    let dir = bed.dir(ROOT, "dir");
+    let a = bed.file(dir, "a", b"alpha");
+    bed.vfs.link(a, ROOT, b"hard").unwrap();
+    bed.file(dir, "empty", b"");
+    bed.vfs.symlink(ME, dir, b"sym", b"a").unwrap();
+    bed.vfs.setxattr(a, b"user.k", b"v", XattrFlags::Set).unwrap();
+    let past = Timespec { seconds: 77, nanos: 5 };
+    bed.vfs.setattr(ME, a, SetAttr { mtime: Some(SetTime::At(past)), ..SetAttr::default() }).unwrap();
+    let root = bed.publish().unwrap();
+    assert_eq!(bed.vfs.pending().files, 0);
+    assert_eq!(bed.publish(), None, "nothing is left to do");
+
+    let other = bed.recovered(root);
+    assert_eq!(other.remote.lists(), 0, "nothing is listed before it is looked at");
+    assert_eq!(other.names(ROOT), ["dir", "hard"]);
+    assert_eq!(other.names(other.at("dir")), ["a", "empty", "sym"]);
+    let a = other.at("dir/a");
+    assert_eq!((a, other.stat(a).nlink, other.stat(a).mtime), (other.at("hard"), 2, past));
+    assert_eq!(other.read(a), b"alpha");
+    assert_eq!(other.read(other.at("dir/empty")), b"");
+    assert_eq!(other.vfs.readlink(other.at("dir/sym")).unwrap(), b"a");
+    assert_eq!(other.vfs.getxattr(a, b"user.k").unwrap(), b"v");
+    assert_eq!(other.stat(ROOT).nlink, 3);
+    assert_eq!(other.publish(), None, "reading makes nothing dirty");
+    other.assert_sound();
+    let other = other.restart();
+    assert_eq!(other.read(other.at("hard")), b"alpha");
+    other.assert_sound();
+}
+
+#[test]
+fn dropped_content_comes_back_and_only_once() {
+    let bed = Bed::new();
+    let ino = bed.file(ROOT, "a", &big(100_000));
+    let dirty = bed.file(ROOT, "dirty", b"x");
+    bed.publish().unwrap();
+    bed.overwrite(dirty, 0, b"yy");
+    bed.vfs.open_file(ME, ino, RO, false).unwrap();
+    assert_eq!(bed.vfs.drop_cache(None).unwrap(), Dropped::default(), "what is open stays");
+    bed.vfs.release(ino, RO).unwrap();
+    assert_eq!(bed.vfs.drop_cache(None).unwrap(), Dropped { files: 1, bytes: 100_000 });
+    assert_eq!(bed.vfs.backing.stat(ino).unwrap(), None);
+    assert_eq!(bed.stat(ino).size, 100_000);
+    assert_eq!(bed.read(ino), big(100_000));
+    let reads = bed.remote.reads();
+    assert_eq!(bed.read(ino), big(100_000));
+    assert_eq!(bed.remote.reads(), reads);
+    bed.vfs.commit().unwrap();
+    assert!(matches!(bed.meta.inode(ino).unwrap().unwrap().local, Local::Clean { .. }));
+    assert_eq!(bed.read(dirty), b"yy");
+    bed.assert_sound();
+}
+
+#[test]
+fn only_a_subtree_is_dropped() {
+    let bed = Bed::new();
+    let dir = bed.dir(ROOT, "dir");
+    let (inside, outside) = (bed.file(dir, "in", b"in"), bed.file(ROOT, "out", b"out"));
+    bed.publish().unwrap();
+    assert_eq!(bed.vfs.drop_cache(Some(dir)).unwrap().files, 1);
+    assert!(bed.vfs.backing.stat(inside).unwrap().is_none());
+    assert!(bed.vfs.backing.stat(outside).unwrap().is_some());
+}
+
+#[test]
+fn the_kernel_is_told_what_is_void() {
+    #[derive(Default)]
+    struct Told(Mutex<Vec<u64>>);
+    impl Invalidate for Told {
+        fn inode(&self, ino: u64) {
+            self.0.lock().push(ino);
+        }
+    }
+    let (bed, told) = (Bed::new(), Arc::new(Told::default()));
+    let ino = bed.file(ROOT, "a", b"content");
+    bed.publish().unwrap();
+    bed.vfs.set_invalidate(Some(told.clone()));
+    bed.vfs.drop_cache(None).unwrap();
+    assert_eq!(*told.0.lock(), [ino]);
+}
+
+#[test]
+fn several_readers_of_what_is_missing_fetch_it_once() {
+    let bed = Bed::new();
+    let ino = bed.file(ROOT, "a", &big(3_000_000));
+    bed.publish().unwrap();
+    bed.vfs.drop_cache(None).unwrap();
+    let reads = bed.remote.reads();
+    bed.remote.hold(true);
+    std::thread::scope(|scope| {
+        let readers: Vec<_> = (0..8).map(|_| scope.spawn(|| bed.read(ino))).collect();
+        // Let one of them get as far as the mesh; the others find its claim whenever they come.
+        while bed.remote.waiting() == 0 {
+            std::thread::yield_now();
+        }
+        assert_eq!(patience::never(|| bed.try_read(ino)), Err(VfsError::WouldBlock));
+        assert!(bed.vfs.getattr(ino).is_ok(), "nobody else is held up");
+        bed.remote.hold(false);
+        for reader in readers {
+            assert_eq!(reader.join().unwrap(), big(3_000_000));
+        }
+    });
+    assert_eq!(bed.remote.reads(), reads + 1);
+}
+
+#[test]
+fn a_large_file_is_read_in_order_and_at_random() {
+    let bed = Bed::new();
+    let content = big(12_000_000);
+    let ino = bed.file(ROOT, "a", &content);
+    bed.publish().unwrap();
+    bed.vfs.drop_cache(None).unwrap();
+    bed.vfs.open_file(ME, ino, RO, false).unwrap();
+    let mut buf = vec![0; 100_000];
+    for at in [11_950_000, 5_000_000, 0] {
+        let read = bed.vfs.read(ino, at, &mut buf).unwrap();
+        assert_eq!(buf[..read], content[at as usize..][..read]);
+    }
+    let mut whole = Vec::new();
+    loop {
+        match bed.vfs.read(ino, whole.len() as u64, &mut buf).unwrap() {
+            0 => break,
+            read => whole.extend_from_slice(&buf[..read]),
+        }
+    }
+    assert!(whole == content);
+    bed.vfs.release(ino, RO).unwrap();
+    bed.vfs.hydrate(ino).unwrap();
+    assert!(bed.vfs.fetcher.partial().is_empty());
+    assert!(bed.try_read(ino).unwrap() == content);
+}
+
+#[test]
+fn a_failed_fetch_is_an_error_then_and_no_more_than_that() {
+    let bed = Bed::new();
+    let dir = bed.dir(ROOT, "dir");
+    bed.file(dir, "a", b"content");
+    let root = bed.publish().unwrap();
+    let other = bed.recovered(root);
+    other.remote.fail(Some(PortError::Unreachable("segment s lacks 3 shards".into())));
+    let error = other.vfs.lookup(ROOT, b"dir").unwrap_err();
+    assert_eq!((error.errno(), error.to_string().contains("lacks 3 shards")), (libc::EIO, true));
+    other.remote.fail(None);
+    let ino = other.at("dir/a");
+    other.remote.fail(Some(PortError::Deadline("10 s".into())));
+    assert_eq!(other.try_read(ino).unwrap_err().errno(), libc::EIO);
+    assert_eq!(other.stat(ino).size, 7);
+    other.remote.fail(None);
+    assert_eq!(other.read(ino), b"content");
+}
+
+#[test]
+fn writing_to_an_absent_file_fetches_it_first_but_truncation_does_not() {
+    let bed = Bed::new();
+    let (a, b, c) = (bed.file(ROOT, "a", b"0123456789"), bed.file(ROOT, "b", b"bbb"), bed.file(ROOT, "c", b"ccc"));
+    bed.publish().unwrap();
+    bed.vfs.drop_cache(None).unwrap();
+    bed.overwrite(a, 3, b"x");
+    assert_eq!(bed.read(a), b"012x456789");
+    let reads = bed.remote.reads();
+    bed.vfs.open_file(ME, b, OpenFlags(libc::O_WRONLY | libc::O_TRUNC), false).unwrap();
+    bed.vfs.write(b, 0, b"B", false).unwrap();
+    bed.vfs.release(b, OpenFlags(libc::O_WRONLY)).unwrap();
+    bed.vfs.truncate(ME, c, 0).unwrap();
+    assert_eq!(bed.remote.reads(), reads);
+    assert_eq!((bed.read(b), bed.read(c)), (b"B".to_vec(), Vec::new()));
+    bed.publish().unwrap();
+    bed.vfs.drop_cache(None).unwrap();
+    assert_eq!((bed.read(a), bed.read(b), bed.read(c)), (b"012x456789".to_vec(), b"B".to_vec(), Vec::new()));
+    bed.assert_sound();
+}
+
+#[test]
+fn a_partly_fetched_file_is_absent_after_a_crash() {
+    let bed = Bed::new();
+    let content = big(9_000_000);
+    let ino = bed.file(ROOT, "a", &content);
+    bed.publish().unwrap();
+    bed.vfs.drop_cache(None).unwrap();
+    bed.vfs.open_file(ME, ino, RO, false).unwrap();
+    bed.vfs.read(ino, 8_000_000, &mut [0; 10]).unwrap();
+    assert!(bed.vfs.backing.stat(ino).unwrap().is_some());
+    let meta = bed.meta.after_kill();
+    let bed = bed.reopen(meta);
+    assert!(bed.vfs.backing.stat(ino).unwrap().is_none());
+    assert!(bed.read(ino) == content);
+}
+
+#[test]
+fn attributes_of_absent_things_change_without_their_content() {
+    let bed = Bed::new();
+    let dir = bed.dir(ROOT, "dir");
+    bed.file(dir, "a", b"content");
+    let root = bed.publish().unwrap();
+    let other = bed.recovered(root);
+    let dir = other.at("dir");
+    let lists = other.remote.lists();
+    other.vfs.setattr(ME, dir, SetAttr { mode: Some(0o700), ..SetAttr::default() }).unwrap();
+    other.vfs.rename(ROOT, b"dir", ROOT, b"moved", RenameFlags::Replace).unwrap();
+    let root = other.publish().unwrap();
+    assert_eq!(other.remote.lists(), lists);
+    let third = other.recovered(root);
+    let dir = third.at("moved");
+    assert_eq!(third.stat(dir).mode, 0o700);
+    let a = third.at("moved/a");
+    let reads = third.remote.reads();
+    third.vfs.setattr(ME, a, SetAttr { mode: Some(0o600), ..SetAttr::default() }).unwrap();
+    third.publish().unwrap();
+    assert_eq!(third.remote.reads(), reads);
+    assert_eq!((third.read(a), third.stat(a).mode), (b"content".to_vec(), 0o600));
+    third.assert_sound();
+}
+
+#[test]
+fn what_changes_after_a_cut_stays_dirty() {
+    let bed = Bed::new();
+    let (a, b) = (bed.file(ROOT, "a", b"a"), bed.file(ROOT, "b", b"b"));
+    let cut = bed.vfs.cut().unwrap();
+    bed.overwrite(a, 0, b"A");
+    let synced: Vec<Synced> = [a, b]
+        .map(|ino| {
+            let file = bed.vfs.open_backing(ino).unwrap().unwrap();
+            Synced { ino, content: Content::Inline(b"x".to_vec()), stamp: Some(Stamp::of(&file).unwrap()) }
+        })
+        .into_iter()
+        .chain([Synced { ino: ROOT, content: Content::Empty, stamp: None }])
+        .collect();
+    bed.vfs.mark_synced(&cut, &synced).unwrap();
+    bed.vfs.end_cut();
+    assert_eq!(bed.vfs.pending().files, 1);
+    let next = bed.vfs.cut().unwrap();
+    bed.vfs.end_cut();
+    let root = next.directories.last().unwrap();
+    let dirty: Vec<u64> =
+        root.entries.as_ref().unwrap().iter().filter(|entry| entry.dirty).map(|entry| entry.ino).collect();
+    assert_eq!(dirty, [a]);
+}
+
+#[test]
+fn content_that_changes_while_it_is_read_stays_dirty() {
+    let bed = Bed::new();
+    let a = bed.file(ROOT, "a", b"a");
+    let cut = bed.vfs.cut().unwrap();
+    let file = bed.vfs.open_backing(a).unwrap().unwrap();
+    let stamp = Stamp { ctime: Timespec { seconds: 1, nanos: 0 }, ..Stamp::of(&file).unwrap() };
+    let synced = [
+        Synced { ino: a, content: Content::Inline(b"a".to_vec()), stamp: Some(stamp) },
+        Synced { ino: ROOT, content: Content::Empty, stamp: None },
+    ];
+    bed.vfs.mark_synced(&cut, &synced).unwrap();
+    bed.vfs.end_cut();
+    assert!(!bed.vfs.cut().unwrap().is_empty());
+    bed.vfs.end_cut();
+    assert_eq!(bed.vfs.drop_cache(None).unwrap().files, 0);
+}
+
+#[test]
+fn what_is_left_out_of_a_publication_is_in_the_next_cut() {
+    let bed = Bed::new();
+    let dir = bed.dir(ROOT, "dir");
+    bed.file(dir, "unreadable", b"a");
+    let cut = bed.vfs.cut().unwrap();
+    let synced = [dir, ROOT].map(|ino| Synced { ino, content: Content::Empty, stamp: None });
+    bed.vfs.mark_synced(&cut, &synced).unwrap();
+    bed.vfs.end_cut();
+    let next = bed.vfs.cut().unwrap();
+    bed.vfs.end_cut();
+    assert_eq!(next.directories.iter().map(|dir| dir.row.ino).collect::<Vec<_>>(), [dir, ROOT]);
+}
+
+#[test]
+fn content_of_a_cut_outlives_its_file() {
+    let bed = Bed::new();
+    let ino = bed.file(ROOT, "a", b"in the cut");
+    let _cut = bed.vfs.cut().unwrap();
+    bed.vfs.unlink(ROOT, b"a").unwrap();
+    bed.vfs.commit().unwrap();
+    assert!(bed.vfs.open_backing(ino).unwrap().is_some());
+    bed.vfs.end_cut();
+    bed.vfs.commit().unwrap();
+    assert!(bed.vfs.open_backing(ino).unwrap().is_none());
+}
+
+#[test]
+fn a_removed_hard_link_leaves_the_link_table_even_over_a_restart() {
+    let bed = Bed::new();
+    let a = bed.file(ROOT, "a", b"x");
+    bed.vfs.link(a, ROOT, b"b").unwrap();
+    bed.publish().unwrap();
+    let id = bed.meta.inode(a).unwrap().unwrap().id;
+    bed.vfs.unlink(ROOT, b"a").unwrap();
+    bed.vfs.unlink(ROOT, b"b").unwrap();
+    let bed = bed.restart();
+    let cut = bed.vfs.cut().unwrap();
+    bed.vfs.end_cut();
+    assert_eq!(cut.unlinked, [id]);
+    bed.publish().unwrap();
+    assert_eq!(bed.meta.inode(a).unwrap(), None);
+    assert_eq!(bed.publish(), None);
+    bed.assert_sound();
+}
+
+#[test]
+fn dirty_marks_last_over_a_restart() {
+    let bed = Bed::new();
+    let dir = bed.dir(ROOT, "dir");
+    let (a, b) = (bed.file(dir, "a", b"a"), bed.file(dir, "b", b"b"));
+    bed.publish().unwrap();
+    bed.overwrite(a, 0, b"A");
+    let bed = bed.restart();
+    let cut = bed.vfs.cut().unwrap();
+    bed.vfs.end_cut();
+    let list: Vec<_> = cut.directories.iter().map(|dir| dir.row.ino).collect();
+    assert_eq!(list, [dir, ROOT]);
+    let dirty: Vec<_> =
+        cut.directories[0].entries.as_ref().unwrap().iter().map(|entry| (entry.ino, entry.dirty)).collect();
+    assert_eq!(dirty, [(a, true), (b, false)]);
+}
+
+#[test]
+fn who_waits_for_a_change_is_woken() {
+    let bed = Bed::new();
+    let seq = bed.vfs.pending().seq;
+    std::thread::scope(|scope| {
+        let waiter = scope.spawn(|| bed.vfs.wait_change(seq, Duration::from_secs(3600)));
+        bed.file(ROOT, "a", b"x");
+        assert!(waiter.join().unwrap() > seq);
+    });
+    assert_eq!(bed.vfs.wait_change(u64::MAX - 1, Duration::ZERO), bed.vfs.pending().seq);
+}
+
+#[test]
+fn idle_inodes_leave_memory_and_come_back() {
+    let remote = Arc::new(MemoryRemote::default());
+    let (dir, meta) = (tempfile::tempdir().unwrap(), MemoryMeta::strict());
+    let config = Config { hot_inodes: 10, ..config(&dir) };
+    let vfs = Vfs::open(config, meta.clone(), remote.clone()).unwrap();
+    let bed = Bed { dir, meta, remote, vfs };
+    for d in 0..4 {
+        let dir = bed.dir(ROOT, &format!("d{d}"));
+        for f in 0..20 {
+            bed.file(dir, &format!("f{f}"), format!("{d}{f}").as_bytes());
+        }
+    }
+    bed.vfs.evict();
+    assert_eq!(bed.vfs.state.lock().nodes.len(), 85, "what is not published stays");
+    bed.publish().unwrap();
+    for _ in 0..3 {
+        bed.vfs.evict();
+    }
+    assert!(bed.vfs.state.lock().nodes.len() <= 10);
+    let ino = bed.at("d2/f7");
+    assert_eq!(bed.read(ino), b"27");
+    for _ in 0..3 {
+        bed.vfs.evict();
+    }
+    bed.overwrite(ino, 0, b"!");
+    let cut = bed.vfs.cut().unwrap();
+    bed.vfs.end_cut();
+    assert_eq!(cut.directories.len(), 2);
+    bed.assert_sound();
+}
+
+#[test]
+fn a_root_is_set_only_on_an_empty_tree() {
+    let bed = Bed::new();
+    bed.file(ROOT, "a", b"x");
+    let root = bed.publish().unwrap();
+    assert_eq!(bed.vfs.set_root(root.clone()), Err(VfsError::NotEmpty));
+    let other = bed.recovered(root.clone());
+    assert_eq!(other.vfs.set_root(root), Err(VfsError::NotEmpty));
+}
+
+#[test]
+fn a_damaged_listing_is_refused() {
+    let bed = Bed::new();
+    bed.file(ROOT, "a", b"x");
+    let root = bed.publish().unwrap();
+    let Content::Directory(tree) = &root.content else { panic!("a directory") };
+    let mut entries = hypernet_core::port::RemoteTree::list(&*bed.remote, tree).unwrap();
+    entries[0].name = b"../escape".to_vec();
+    let content = Content::Directory(bed.remote.put_directory(entries).unwrap());
+    let other = bed.recovered(Inode { content, ..root });
+    assert!(matches!(other.vfs.lookup(ROOT, b"a"), Err(VfsError::Damaged(_))));
+}

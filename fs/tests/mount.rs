@@ -1,0 +1,378 @@
+//! Real mounts, in both profiles. Where /dev/fuse cannot be used they say so and pass.
+#![allow(clippy::unwrap_used, clippy::print_stderr, missing_docs)]
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt, symlink};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use hypernet_core::id::DeviceTag;
+use hypernet_fs::fuse::{MountError, MountHandle, MountOptions, Passthrough, Profile, clear_stale, mount};
+use hypernet_fs::testing::{MemoryMeta, MemoryRemote, publish};
+use hypernet_fs::{Config, Vfs};
+use tempfile::TempDir;
+
+/// A mount that is taken down however the test ends.
+struct Bed {
+    mounted: Option<MountHandle>,
+    vfs: Arc<Vfs>,
+    remote: Arc<MemoryRemote>,
+    meta: Arc<MemoryMeta>,
+    state: TempDir,
+    point: TempDir,
+}
+
+impl Bed {
+    fn path(&self, name: &str) -> PathBuf {
+        self.point.path().join(name)
+    }
+
+    /// Publishes everything, and evicts this many files. The kernel reports a close when it likes, and what is open
+    /// stays.
+    fn evict(&self, files: u64) {
+        let mut dropped = 0;
+        while dropped < files {
+            publish(&self.vfs, &self.remote).unwrap();
+            dropped += self.vfs.drop_cache(None).unwrap().files;
+            std::thread::yield_now();
+        }
+        assert_eq!(dropped, files);
+    }
+
+    fn remount(mut self) -> Self {
+        let mounted = self.mounted.take().unwrap();
+        mounted.unmount().unwrap();
+        let profile = mounted.profile();
+        drop(mounted);
+        self.vfs.close().unwrap();
+        let config = Config::new(self.state.path(), DeviceTag(1));
+        self.vfs = Vfs::open(config, self.meta.clone(), self.remote.clone()).unwrap();
+        self.mounted = Some(mount(self.vfs.clone(), self.point.path(), options(profile)).unwrap());
+        self
+    }
+}
+
+impl Drop for Bed {
+    fn drop(&mut self) {
+        // The handle detaches on its own; the directories must outlive it.
+        drop(self.mounted.take());
+    }
+}
+
+fn options(profile: Profile) -> MountOptions {
+    let passthrough = match profile {
+        Profile::Passthrough => Passthrough::Auto,
+        Profile::Writeback => Passthrough::Off,
+    };
+    MountOptions { passthrough, ..MountOptions::default() }
+}
+
+/// A mount in this profile; `None` where that is not possible.
+fn bed(profile: Profile) -> Option<Bed> {
+    if OpenOptions::new().read(true).write(true).open("/dev/fuse").is_err() {
+        eprintln!("SKIPPED: /dev/fuse cannot be opened here, so nothing was mounted");
+        return None;
+    }
+    let (state, point) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (remote, meta) = (Arc::new(MemoryRemote::default()), MemoryMeta::strict());
+    let vfs = Vfs::open(Config::new(state.path(), DeviceTag(1)), meta.clone(), remote.clone()).unwrap();
+    let mounted = mount(vfs.clone(), point.path(), options(profile)).unwrap();
+    if mounted.profile() != profile {
+        eprintln!("SKIPPED: passthrough needs Linux 6.9 and CAP_SYS_ADMIN");
+        return None;
+    }
+    Some(Bed { mounted: Some(mounted), vfs, remote, meta, state, point })
+}
+
+fn both(test: impl Fn(&Bed)) {
+    for profile in [Profile::Passthrough, Profile::Writeback] {
+        if let Some(bed) = bed(profile) {
+            test(&bed);
+            assert_eq!(bed.vfs.fsck(false).unwrap(), Vec::<String>::new());
+        }
+    }
+}
+
+#[test]
+fn files_are_made_read_and_removed() {
+    both(|bed| {
+        let file = bed.path("a");
+        fs::write(&file, b"hello").unwrap();
+        assert_eq!(fs::read(&file).unwrap(), b"hello");
+        assert_eq!(fs::metadata(&file).unwrap().len(), 5);
+        fs::create_dir_all(bed.path("d/e/f")).unwrap();
+        fs::rename(&file, bed.path("d/e/b")).unwrap();
+        assert_eq!(fs::read(bed.path("d/e/b")).unwrap(), b"hello");
+        assert_eq!(fs::metadata(bed.path("d")).unwrap().nlink(), 3);
+        let names: Vec<_> = fs::read_dir(bed.path("d/e")).unwrap().map(|e| e.unwrap().file_name()).collect();
+        assert_eq!(names.len(), 2);
+        symlink("e/b", bed.path("d/link")).unwrap();
+        assert_eq!(fs::read(bed.path("d/link")).unwrap(), b"hello");
+        assert_eq!(fs::remove_dir(bed.path("d")).unwrap_err().raw_os_error(), Some(libc::ENOTEMPTY));
+        fs::remove_dir_all(bed.path("d")).unwrap();
+        assert!(!bed.path("d").exists());
+        fs::write(&file, b"again").unwrap();
+        assert_eq!(fs::read(&file).unwrap(), b"again");
+    });
+}
+
+#[test]
+fn the_size_is_right_at_once_and_between_writes() {
+    both(|bed| {
+        let path = bed.path("log");
+        let mut log = OpenOptions::new().append(true).create(true).open(&path).unwrap();
+        for n in 1..=50u64 {
+            log.write_all(b"0123456789").unwrap();
+            assert_eq!(fs::metadata(&path).unwrap().len(), 10 * n);
+        }
+        let other = OpenOptions::new().append(true).open(&path).unwrap();
+        (&other).write_all(b"x").unwrap();
+        log.write_all(b"y").unwrap();
+        assert_eq!(fs::read(&path).unwrap()[500..], *b"xy");
+        log.set_len(3).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"012");
+        log.set_len(5).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"012\0\0");
+        File::create(&path).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().len(), 0);
+    });
+}
+
+#[test]
+fn times_modes_and_owners_last_over_writes_and_remounts() {
+    for profile in [Profile::Passthrough, Profile::Writeback] {
+        let Some(bed) = bed(profile) else { continue };
+        let path = bed.path("a");
+        let mut file = File::create(&path).unwrap();
+        file.write_all(b"content").unwrap();
+        let past = std::time::UNIX_EPOCH + std::time::Duration::new(1_000_000_000, 123_456_789);
+        file.set_modified(past).unwrap();
+        file.set_permissions(fs::Permissions::from_mode(0o640)).unwrap();
+        drop(file);
+        let shown = fs::metadata(&path).unwrap();
+        assert_eq!((shown.modified().unwrap(), shown.mode() & 0o7777), (past, 0o640), "{profile:?}");
+        let ino = shown.ino();
+        let bed = bed.remount();
+        let shown = fs::metadata(&path).unwrap();
+        assert_eq!((shown.modified().unwrap(), shown.mode() & 0o7777, shown.len()), (past, 0o640, 7), "{profile:?}");
+        assert_eq!(shown.ino(), ino, "inode numbers last");
+        fs::write(&path, b"x").unwrap();
+        assert!(fs::metadata(&path).unwrap().modified().unwrap() > past);
+        drop(bed);
+    }
+}
+
+#[test]
+fn an_unlinked_file_lives_while_it_is_open() {
+    both(|bed| {
+        let path = bed.path("a");
+        fs::write(&path, b"before").unwrap();
+        let mut file = OpenOptions::new().read(true).write(true).open(&path).unwrap();
+        fs::remove_file(&path).unwrap();
+        file.seek(SeekFrom::End(0)).unwrap();
+        file.write_all(b" after").unwrap();
+        file.sync_all().unwrap();
+        let mut content = Vec::new();
+        file.seek(SeekFrom::Start(0)).unwrap();
+        file.read_to_end(&mut content).unwrap();
+        assert_eq!(content, b"before after");
+        assert_eq!(file.metadata().unwrap().nlink(), 0);
+    });
+}
+
+#[test]
+fn hard_links_are_one_file() {
+    both(|bed| {
+        fs::write(bed.path("a"), b"1").unwrap();
+        fs::hard_link(bed.path("a"), bed.path("b")).unwrap();
+        fs::write(bed.path("b"), b"22").unwrap();
+        let (a, b) = (fs::metadata(bed.path("a")).unwrap(), fs::metadata(bed.path("b")).unwrap());
+        assert_eq!((a.ino(), a.nlink(), a.len()), (b.ino(), 2, 2));
+        fs::remove_file(bed.path("a")).unwrap();
+        assert_eq!(fs::metadata(bed.path("b")).unwrap().nlink(), 1);
+    });
+}
+
+/// Maps the first page of a file, shared and writable, for as long as `work` runs.
+fn with_map(file: &File, work: impl FnOnce(&mut [u8])) {
+    use std::os::fd::AsRawFd;
+    let protection = libc::PROT_READ | libc::PROT_WRITE;
+    // SAFETY: a new mapping of 4096 bytes at an address that the kernel chooses, unmapped below.
+    let map = unsafe { libc::mmap(std::ptr::null_mut(), 4096, protection, libc::MAP_SHARED, file.as_raw_fd(), 0) };
+    assert_ne!(map, libc::MAP_FAILED, "{}", std::io::Error::last_os_error());
+    // SAFETY: the file is at least that long and nobody truncates it meanwhile.
+    work(unsafe { std::slice::from_raw_parts_mut(map.cast(), 4096) });
+    // SAFETY: the mapping from above; the slice is gone.
+    assert_eq!(unsafe { libc::munmap(map, 4096) }, 0);
+}
+
+#[test]
+fn a_mapping_reads_and_writes() {
+    both(|bed| {
+        let path = bed.path("a");
+        fs::write(&path, vec![b'.'; 4096]).unwrap();
+        let file = OpenOptions::new().read(true).write(true).open(&path).unwrap();
+        with_map(&file, |map| {
+            assert_eq!(map[4095], b'.');
+            map[..5].copy_from_slice(b"stamp");
+        });
+        drop(file);
+        assert_eq!(fs::read(&path).unwrap()[..6], *b"stamp.");
+        bed.evict(1);
+        assert_eq!(fs::read(&path).unwrap()[..6], *b"stamp.");
+    });
+}
+
+fn getxattr(path: &Path, name: &str) -> Result<String, i32> {
+    let mut buf = [0u8; 256];
+    match rustix::fs::getxattr(path, name, &mut buf) {
+        Ok(len) => Ok(String::from_utf8_lossy(&buf[..len]).into_owned()),
+        Err(errno) => Err(errno.raw_os_error()),
+    }
+}
+
+#[test]
+fn extended_attributes_pass_through_the_kernel() {
+    both(|bed| {
+        let path = bed.path("a");
+        fs::write(&path, b"1").unwrap();
+        rustix::fs::setxattr(&path, "user.k", b"value", rustix::fs::XattrFlags::CREATE).unwrap();
+        assert_eq!(getxattr(&path, "user.k").unwrap(), "value");
+        let again = rustix::fs::setxattr(&path, "user.k", b"", rustix::fs::XattrFlags::CREATE);
+        assert_eq!(again, Err(rustix::io::Errno::EXIST));
+        let mut names = [0u8; 64];
+        let len = rustix::fs::listxattr(&path, &mut names).unwrap();
+        assert_eq!(names[..len], *b"user.k\0");
+        rustix::fs::removexattr(&path, "user.k").unwrap();
+        assert_eq!(getxattr(&path, "user.k"), Err(libc::ENODATA));
+        assert_eq!(getxattr(&path, "user.hypernet.state").unwrap(), "local");
+        bed.evict(1);
+        assert_eq!(getxattr(&path, "user.hypernet.state").unwrap(), "durable");
+    });
+}
+
+#[test]
+fn a_file_that_is_open_twice_is_one_file() {
+    both(|bed| {
+        let path = bed.path("a");
+        let writer = File::create(&path).unwrap();
+        let reader = File::open(&path).unwrap();
+        writer.write_all_at(b"seen", 0).unwrap();
+        let mut buf = [0; 4];
+        reader.read_exact_at(&mut buf, 0).unwrap();
+        assert_eq!(buf, *b"seen");
+        drop(writer);
+        let writer = OpenOptions::new().write(true).open(&path).unwrap();
+        writer.write_all_at(b"SE", 0).unwrap();
+        reader.read_exact_at(&mut buf, 0).unwrap();
+        assert_eq!(buf, *b"SEen");
+    });
+}
+
+#[test]
+fn absent_content_comes_from_the_mesh_in_any_mode_of_access() {
+    both(|bed| {
+        let content: Vec<u8> = (0..6_000_000u32).map(|i| (i / 7) as u8).collect();
+        fs::write(bed.path("big"), &content).unwrap();
+        fs::write(bed.path("small"), b"small").unwrap();
+        bed.evict(2);
+        assert!(fs::read(bed.path("big")).unwrap() == content);
+        bed.evict(1);
+        // Open for reading while it is absent, then also for writing: both see one file.
+        let reader = File::open(bed.path("small")).unwrap();
+        let writer = OpenOptions::new().write(true).open(bed.path("small")).unwrap();
+        writer.write_all_at(b"S", 0).unwrap();
+        let mut buf = [0; 5];
+        reader.read_exact_at(&mut buf, 0).unwrap();
+        assert_eq!(buf, *b"Small");
+        drop((reader, writer));
+        bed.remote.fail(Some(hypernet_core::port::PortError::Unreachable("segment s lacks 2 shards".into())));
+        assert_eq!(fs::read(bed.path("big")).unwrap_err().raw_os_error(), Some(libc::EIO));
+        assert_eq!(fs::metadata(bed.path("big")).unwrap().len(), 6_000_000);
+        bed.remote.fail(None);
+        assert!(fs::read(bed.path("big")).unwrap() == content);
+    });
+}
+
+#[test]
+fn readers_that_wait_for_the_mesh_hold_up_nobody_else() {
+    both(|bed| {
+        for n in 0..6 {
+            fs::write(bed.path(&format!("f{n}")), b"content").unwrap();
+        }
+        bed.evict(6);
+        bed.remote.hold(true);
+        std::thread::scope(|scope| {
+            let readers: Vec<_> =
+                (0..6).map(|n| scope.spawn(move || fs::read(bed.path(&format!("f{n}"))).unwrap())).collect();
+            while bed.remote.waiting() < 6 {
+                std::thread::yield_now();
+            }
+            // More readers wait than there are threads that serve the kernel.
+            assert_eq!(fs::read_dir(bed.point.path()).unwrap().count(), 6);
+            fs::write(bed.path("new"), b"x").unwrap();
+            assert!(rustix::fs::statvfs(bed.point.path()).is_ok());
+            bed.remote.hold(false);
+            for reader in readers {
+                assert_eq!(reader.join().unwrap(), b"content");
+            }
+        });
+    });
+}
+
+#[test]
+fn other_calls_reach_the_right_operation() {
+    both(|bed| {
+        let path = bed.path("a");
+        fs::write(&path, vec![7; 16384]).unwrap();
+        let file = OpenOptions::new().read(true).write(true).open(&path).unwrap();
+        let punch = rustix::fs::FallocateFlags::PUNCH_HOLE | rustix::fs::FallocateFlags::KEEP_SIZE;
+        rustix::fs::fallocate(&file, punch, 4096, 4096).unwrap();
+        assert_eq!(fs::read(&path).unwrap()[4000..8200].iter().filter(|byte| **byte == 0).count(), 4096);
+        assert_eq!(rustix::fs::seek(&file, rustix::fs::SeekFrom::Hole(0)).unwrap(), 4096);
+        let copy = File::create(bed.path("copy")).unwrap();
+        let copied = rustix::fs::copy_file_range(&file, Some(&mut 0), &copy, None, 5000).unwrap();
+        assert!(copied > 0);
+        assert_eq!(fs::read(bed.path("copy")).unwrap().len(), copied);
+        let flags = rustix::fs::RenameFlags::EXCHANGE;
+        let (from, to) = (bed.path("a"), bed.path("copy"));
+        rustix::fs::renameat_with(rustix::fs::CWD, &from, rustix::fs::CWD, &to, flags).unwrap();
+        assert_eq!(fs::metadata(&to).unwrap().len(), 16384);
+        File::open(bed.point.path()).unwrap().sync_all().unwrap();
+        let long = bed.path(&"x".repeat(256));
+        assert_eq!(fs::create_dir(long).unwrap_err().raw_os_error(), Some(libc::ENAMETOOLONG));
+        let exclusive = OpenOptions::new().write(true).create_new(true).open(&to);
+        assert_eq!(exclusive.unwrap_err().raw_os_error(), Some(libc::EEXIST));
+        OpenOptions::new().write(true).custom_flags(libc::O_SYNC).open(&to).unwrap().write_all(b"s").unwrap();
+    });
+}
+
+#[test]
+fn a_busy_mount_stays_and_says_so_and_a_second_one_is_refused() {
+    let Some(bed) = bed(Profile::Writeback) else { return };
+    let file = File::create(bed.path("a")).unwrap();
+    let mounted = bed.mounted.as_ref().unwrap();
+    assert!(matches!(mounted.unmount(), Err(MountError::Busy(_))));
+    assert!(bed.path("a").exists());
+    let second = mount(bed.vfs.clone(), bed.point.path(), MountOptions::default());
+    assert!(matches!(second, Err(MountError::AlreadyMounted(_))));
+    assert!(!clear_stale(bed.point.path()).unwrap(), "a live mount is not stale");
+    drop(file);
+    mounted.unmount().unwrap();
+    assert!(!bed.path("a").exists());
+    mounted.wait().unwrap();
+}
+
+#[test]
+fn a_mount_ends_with_its_handle_even_when_a_test_fails() {
+    let Some(bed) = bed(Profile::Writeback) else { return };
+    let point = bed.point.path().to_owned();
+    let failed = catch_unwind(AssertUnwindSafe(move || {
+        let _bed = bed;
+        panic!("on purpose");
+    }));
+    assert!(failed.is_err());
+    assert!(!fs::read_to_string("/proc/self/mountinfo").unwrap().contains(point.to_str().unwrap()));
+}
