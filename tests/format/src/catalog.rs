@@ -1,0 +1,182 @@
+//! Goldens of what is persisted: trees, snapshots, heads, rosters, records, and the catalog.
+
+use hypernet_core::catalog::{IndexPage, IndexRow, Manifest, PageKind, PageRef, PlacementPage};
+use hypernet_core::codec;
+use hypernet_core::head::{Head, Snapshot};
+use hypernet_core::id::{SegmentId, SnapshotId};
+use hypernet_core::record::Record;
+use hypernet_core::roster::Roster;
+use hypernet_core::time::Hlc;
+use hypernet_core::tree::{self, Content, FileKind, Item, LinkEntry, Root, Run, TreeRef};
+
+use crate::values::{Nodes, device, dot, entries, extent, extent_id, identity, inode, placement, volume, volume_keys};
+use crate::{Golden, framed};
+
+const TIME: Hlc = Hlc { millis: 1_700_000_000_123, counter: 5 };
+
+/// A golden of the root node of the tree over `items`.
+fn node<T: Item + PartialEq + 'static>(name: &'static str, items: Vec<T>) -> Golden {
+    let mut nodes = Nodes::default();
+    let built = tree::build(items.clone(), &mut nodes);
+    let tree = built.ok();
+    let bytes = nodes.0.last().map(|(_, bytes)| bytes.to_vec()).unwrap_or_default();
+    Golden {
+        name,
+        tag: Some(0x30),
+        format: "tree node",
+        bytes,
+        check: Box::new(move |golden| {
+            // The last node made is the root: give the golden bytes in its place and read the whole tree.
+            let tree: &TreeRef = tree.as_ref().ok_or("the tree could not be built")?;
+            let mut kept = Nodes(nodes.0.clone());
+            kept.0.retain(|(reference, _)| *reference != tree.node);
+            kept.0.push((tree.node.clone(), golden.to_vec().into()));
+            let read = tree::list::<T, _>(tree, &kept).map_err(|error| error.to_string())?;
+            if read != items {
+                return Err(format!("it reads as {read:?}"));
+            }
+            // The first keys in a branch guide lookups only, so listing does not notice them: build it again.
+            let mut again = Nodes::default();
+            let _ = tree::build(read, &mut again);
+            match again.0.last().is_some_and(|(_, bytes)| bytes == golden) {
+                true => Ok(()),
+                false => Err("the same items make another node".into()),
+            }
+        }),
+    }
+}
+
+fn links() -> Vec<LinkEntry> {
+    vec![LinkEntry { inode: inode(FileKind::Regular, Content::Extent(extent(2))), links: 3 }]
+}
+
+fn root() -> Root {
+    let tree = TreeRef { node: extent(4), depth: 1, weight: 6 };
+    Root {
+        volume: volume(),
+        inode: inode(FileKind::Directory, Content::Directory(tree.clone())),
+        links: Some(TreeRef { depth: 0, weight: 1, ..tree }),
+        vector: vec![dot(12)],
+    }
+}
+
+fn snapshot() -> Snapshot {
+    let parents = vec![SnapshotId([0x61; 32]), SnapshotId([0x62; 32])];
+    Snapshot::sign(&device().signing_key(), extent(5), parents, TIME, "first light".into())
+}
+
+fn head() -> Head {
+    Head {
+        volume: volume(),
+        device: device().id(),
+        sequence: 9,
+        time: TIME,
+        seen: vec![dot(8)],
+        snapshot: SnapshotId([0x63; 32]),
+        snapshot_extent: extent(6),
+        manifest: extent(7),
+        manifest_placement: placement(),
+        signature: [0x77; 64],
+    }
+}
+
+fn roster() -> Roster {
+    let enrolled = Roster::default().enrol(&device(), "laptop", &[volume()], TIME);
+    enrolled.unwrap_or_default()
+}
+
+fn snapshot_signature() -> Golden {
+    let bytes = codec::encode(&snapshot());
+    let id = snapshot().id();
+    Golden {
+        name: "snapshot-id",
+        tag: None,
+        format: "snapshot",
+        bytes: id.0.to_vec(),
+        check: Box::new(move |golden| match Snapshot::verify(&bytes) {
+            Ok(snapshot) if snapshot.id().0[..] == *golden => Ok(()),
+            Ok(_) => Err("it has another id".into()),
+            Err(error) => Err(error.to_string()),
+        }),
+    }
+}
+
+/// A record as the mesh keeps it, which opens to what was published.
+fn published<T: PartialEq + 'static>(
+    name: &'static str,
+    record: Option<Record>,
+    expected: T,
+    open: impl Fn(&Record) -> Result<T, String> + 'static,
+) -> Golden {
+    Golden {
+        name,
+        tag: Some(0x10),
+        format: "record",
+        bytes: record.map(|record| codec::encode(&record)).unwrap_or_default(),
+        check: Box::new(move |golden| {
+            let record = Record::verify(golden).map_err(|error| error.to_string())?;
+            match open(&record)? == expected {
+                true => Ok(()),
+                false => Err("it opens to something else".into()),
+            }
+        }),
+    }
+}
+
+fn published_head() -> Golden {
+    let expected = (head().snapshot, head().manifest, head().manifest_placement);
+    published("record-of-a-head", head().publish(&device(), &volume_keys()).ok(), expected, |record| {
+        let head = Head::open(record, &device().id(), &volume_keys()).map_err(|error| error.to_string())?;
+        Ok((head.snapshot, head.manifest, head.manifest_placement))
+    })
+}
+
+fn published_roster() -> Golden {
+    published("record-of-a-roster", roster().publish(&identity()).ok(), roster(), |record| {
+        Roster::open(record, &identity()).map_err(|error| error.to_string())
+    })
+}
+
+pub(crate) fn all() -> Vec<Golden> {
+    let signed = Record::sign(&device().head_record_key(&volume()), 9, b"a sealed payload".to_vec());
+    let page = |kind, segment| PageRef { kind, extent: extent(8), segment, offset: 4096, from: 10, to: 20, rows: 10 };
+    let row = |byte, offset| IndexRow { id: extent_id(byte), segment: 1, offset, len: 65_552 };
+    let big: Vec<LinkEntry> = (0..400u64)
+        .map(|i| {
+            let mut inode = inode(FileKind::Regular, Content::Empty);
+            inode.id = hypernet_core::id::FileId::new(hypernet_core::id::DeviceTag(7), i);
+            LinkEntry { inode, links: 2 }
+        })
+        .collect();
+    let mut all: Vec<Golden> = signed.into_iter().map(|record| framed("record", record)).collect();
+    all.extend([
+        node("node-directory", entries()),
+        node("node-file", vec![Run::Data(extent(1)), Run::Hole(1 << 40), Run::Data(extent(2))]),
+        node("node-links", links()),
+        node("node-branch", big),
+        framed("root", root()),
+        framed("snapshot", snapshot()),
+        snapshot_signature(),
+        framed("head", head()),
+        published_head(),
+        framed("roster", roster()),
+        published_roster(),
+        framed("placement", placement()),
+        framed(
+            "index-page",
+            IndexPage {
+                segments: vec![SegmentId([1; 32]), SegmentId([2; 32])],
+                rows: vec![row(0x71, 0), row(0x72, 70_000)],
+            },
+        ),
+        framed("placement-page", PlacementPage { rows: vec![placement()] }),
+        framed(
+            "manifest",
+            Manifest {
+                segments: vec![placement()],
+                pages: vec![page(PageKind::Index, 0), page(PageKind::Placement, 0)],
+            },
+        ),
+    ]);
+    all
+}

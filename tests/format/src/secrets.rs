@@ -1,0 +1,108 @@
+//! Goldens of what has no frame: sealed extents, coded segments, and every key derivation. A change in any of these
+//! makes stored data unreadable without any decoder noticing.
+
+use data_encoding::HEXLOWER;
+use hypernet_core::id::{ExtentId, PeerId, ShardId};
+use hypernet_core::record::record_key;
+use hypernet_core::seal::{ExtentRef, Kind, Sealer, open_record, seal_record};
+use hypernet_core::segment::Packer;
+
+use crate::Golden;
+use crate::values::{device, identity, noise, volume, volume_keys};
+
+/// Bytes without a frame that must come out equal.
+fn equal(name: &'static str, format: &'static str, bytes: Vec<u8>) -> Golden {
+    let expected = bytes.clone();
+    Golden {
+        name,
+        tag: None,
+        format,
+        bytes,
+        check: Box::new(move |golden| match golden == expected {
+            true => Ok(()),
+            false => Err(format!("this code derives {}", HEXLOWER.encode(&expected))),
+        }),
+    }
+}
+
+/// Reference and ciphertext; the golden must open to what was sealed.
+fn sealed(name: &'static str, kind: Kind, plain: Vec<u8>) -> Golden {
+    let sealed = Sealer::new(&volume_keys()).seal(kind, &plain);
+    let bytes = sealed.map(|sealed| {
+        let mut bytes = minicbor::to_vec(&sealed.reference).unwrap_or_default();
+        bytes.extend_from_slice(&sealed.bytes);
+        bytes
+    });
+    Golden {
+        name,
+        tag: None,
+        format: "sealed extent",
+        bytes: bytes.unwrap_or_default(),
+        check: Box::new(move |golden| {
+            let mut decoder = minicbor::Decoder::new(golden);
+            let reference: ExtentRef = decoder.decode().map_err(|error| error.to_string())?;
+            match reference.open(&golden[decoder.position()..]) {
+                Ok(opened) if opened == plain => Ok(()),
+                Ok(_) => Err("it opens to something else".into()),
+                Err(error) => Err(error.to_string()),
+            }
+        }),
+    }
+}
+
+fn sealed_payload() -> Golden {
+    let key = volume_keys().head_key();
+    let sealed = seal_record(&key, b"golden", 7, b"a record's payload").unwrap_or_default();
+    Golden {
+        name: "sealed-payload",
+        tag: None,
+        format: "sealed payload",
+        bytes: sealed,
+        check: Box::new(move |golden| match open_record(&key, b"golden", 7, golden) {
+            Ok(opened) if opened == b"a record's payload" => Ok(()),
+            Ok(_) => Err("it opens to something else".into()),
+            Err(error) => Err(error.to_string()),
+        }),
+    }
+}
+
+/// The id and the rows of a segment of two extents: layout, padding, code and hashes in one.
+fn segment() -> Vec<u8> {
+    let keys = volume_keys();
+    let sealer = Sealer::new(&keys);
+    let mut packer = Packer::new(3);
+    for len in [100, 9_000] {
+        let sealed = sealer.seal(Kind::Content, &noise(len));
+        if sealed.map(|sealed| packer.add(sealed)).is_err() {
+            return Vec::new();
+        }
+    }
+    let coded = packer.finish().and_then(|packed| packed.code(5, 6, &keys.padding()).ok());
+    let Some(coded) = coded else { return Vec::new() };
+    let rows = coded.segment.rows.iter().flat_map(|ShardId(row)| *row);
+    coded.segment.id().0.into_iter().chain(coded.segment.shard_len.to_be_bytes()).chain(rows).collect()
+}
+
+pub(crate) fn all() -> Vec<Golden> {
+    let (keys, peer) = (volume_keys(), PeerId([0x91; 32]));
+    let reference = Sealer::new(&keys).prepare(Kind::Node, b"a node").map(|prepared| prepared.reference);
+    let ExtentId(id) = reference.map(|reference| reference.id()).unwrap_or(ExtentId([0; 32]));
+    let derived = |name, bytes: &[u8]| equal(name, "key derivations", bytes.to_vec());
+    vec![
+        sealed("sealed-extent", Kind::Content, noise(200)),
+        sealed("sealed-node", Kind::Node, noise(64)),
+        sealed_payload(),
+        equal("segment", "segment", segment()),
+        derived("derive-extent-id", &id),
+        derived("derive-convergence", keys.convergence().expose()),
+        derived("derive-head-key", keys.head_key().expose()),
+        derived("derive-padding", keys.padding().expose()),
+        derived("derive-cut-seed", &keys.cut_seed().to_be_bytes()),
+        derived("derive-lease-key", &keys.lease_key(&peer).to_bytes()),
+        derived("derive-device-signing-key", &device().signing_key().to_bytes()),
+        derived("derive-head-record-key", &device().head_record_key(&volume()).to_bytes()),
+        derived("derive-identity-signing-key", &identity().signing_key().to_bytes()),
+        derived("derive-roster-key", identity().roster_key().expose()),
+        derived("derive-record-key", record_key(&device().signing_key().verifying_key().to_bytes()).as_bytes()),
+    ]
+}

@@ -1,0 +1,122 @@
+//! The fixed keys and values that goldens are made of.
+
+use bytes::Bytes;
+use hypernet_core::id::{DeviceTag, ExtentId, FileId, PeerId, ShardId, VolumeId};
+use hypernet_core::key::{DeviceKeys, IdentityKeys, Secret, VolumeKeys};
+use hypernet_core::seal::{ExtentRef, Kind, SealError, Sealer};
+use hypernet_core::segment::{Holder, Placement, Segment};
+use hypernet_core::time::{Timespec, UnixSeconds};
+use hypernet_core::tree::{Content, Dot, Entry, FileKind, Inode, Sink, Source, Target, Xattr};
+
+/// A volume.
+pub fn volume() -> VolumeId {
+    VolumeId([0x11; 16])
+}
+
+/// Its keys.
+pub fn volume_keys() -> VolumeKeys {
+    VolumeKeys::new(volume(), 3, Secret::new([0x22; 32]))
+}
+
+/// A device.
+pub fn device() -> DeviceKeys {
+    DeviceKeys::new(Secret::new([0x33; 32]))
+}
+
+/// An identity.
+pub fn identity() -> IdentityKeys {
+    IdentityKeys::new(Secret::new([0x44; 32]))
+}
+
+/// So many bytes that do not compress.
+pub fn noise(len: usize) -> Vec<u8> {
+    let mut out = vec![0; len];
+    blake3::Hasher::new().finalize_xof().fill(&mut out);
+    out
+}
+
+/// A reference to a sealed extent.
+pub fn extent(seed: u8) -> ExtentRef {
+    let sealed = Sealer::new(&volume_keys()).prepare(Kind::Content, &[&[seed][..], &noise(99)].concat());
+    match sealed {
+        Ok(prepared) => prepared.reference,
+        Err(error) => unreachable!("100 bytes can be sealed: {error}"),
+    }
+}
+
+/// A segment on three peers.
+pub fn placement() -> Placement {
+    let rows = (1..=4).map(|i| ShardId([i; 32])).collect();
+    let holders = (0..3).map(|row| Holder { row, peer: PeerId([0x50 + row; 32]), until: UnixSeconds(1_800_000_000) });
+    Placement { segment: Segment { k: 2, shard_len: 4096, rows }, n: 3, holders: holders.collect() }
+}
+
+/// A dot.
+pub fn dot(sequence: u64) -> Dot {
+    Dot { device: DeviceTag(0x0102_0304_0506_0708), sequence }
+}
+
+/// An inode with everything in it.
+pub fn inode(kind: FileKind, content: Content) -> Inode {
+    Inode {
+        id: FileId::new(DeviceTag(7), 9),
+        kind,
+        mode: 0o4755,
+        uid: 1000,
+        gid: 100,
+        rdev: 0,
+        mtime: Timespec { seconds: -1, nanos: 999_999_999 },
+        ctime: Timespec { seconds: 1_700_000_000, nanos: 1 },
+        xattrs: vec![Xattr { name: b"user.note".to_vec(), value: vec![0, 0xff] }],
+        content,
+        meta_dot: dot(4),
+        content_dot: Some(dot(3)),
+    }
+}
+
+/// The entries of a directory, one of each kind.
+pub fn entries() -> Vec<Entry> {
+    let file = |name: &[u8], kind, content| Entry {
+        name: name.to_vec(),
+        dot: dot(2),
+        target: Target::Inode(Box::new(inode(kind, content))),
+    };
+    vec![
+        file(b"empty", FileKind::Regular, Content::Empty),
+        file(b"extent", FileKind::Regular, Content::Extent(extent(1))),
+        file(b"inline", FileKind::Regular, Content::Inline(b"hello\n".to_vec())),
+        Entry { name: b"linked".to_vec(), dot: dot(1), target: Target::Link(FileId::new(DeviceTag(7), 10)) },
+        file(b"symlink", FileKind::Symlink, Content::Symlink(b"../target".to_vec())),
+        file(&[0x80, 0xff], FileKind::Fifo, Content::Empty),
+    ]
+}
+
+/// An id of an extent.
+pub fn extent_id(byte: u8) -> ExtentId {
+    ExtentId([byte; 32])
+}
+
+/// Keeps the nodes of a tree as they were before sealing, newest last.
+#[derive(Default)]
+pub struct Nodes(pub Vec<(ExtentRef, Bytes)>);
+
+impl Sink for Nodes {
+    type Error = SealError;
+    fn put(&mut self, kind: Kind, plain: &[u8]) -> Result<ExtentRef, SealError> {
+        let reference = Sealer::new(&volume_keys()).prepare(kind, plain)?.reference;
+        self.0.push((reference.clone(), Bytes::copy_from_slice(plain)));
+        Ok(reference)
+    }
+}
+
+impl Source for Nodes {
+    type Error = SealError;
+    fn get(&self, refs: &[ExtentRef]) -> Result<Vec<Vec<u8>>, SealError> {
+        refs.iter()
+            .map(|wanted| {
+                let found = self.0.iter().find(|(reference, _)| reference == wanted);
+                found.map(|(_, bytes)| bytes.to_vec()).ok_or(SealError::Tag)
+            })
+            .collect()
+    }
+}

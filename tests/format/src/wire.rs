@@ -1,0 +1,73 @@
+//! Goldens of the shard protocol: the header of every request and response. Bodies are raw.
+
+use bytes::Bytes;
+use hypernet_core::id::{PeerId, ShardId};
+use hypernet_core::time::UnixSeconds;
+use hypernet_core::wire::{Hello, Lease, LeaseVerb, Refusal, Request, Response};
+
+use crate::Golden;
+use crate::values::volume_keys;
+
+const SHARD: ShardId = ShardId([0x81; 32]);
+const HOLDER: PeerId = PeerId([0x82; 32]);
+
+fn lease(verb: LeaseVerb) -> Lease {
+    Lease::sign(&volume_keys().lease_key(&HOLDER), verb, &HOLDER, &SHARD, UnixSeconds(1_800_000_000))
+}
+
+fn request(name: &'static str, request: Request) -> Golden {
+    let (bytes, body) = request.to_parts();
+    Golden {
+        name,
+        tag: Some(0x20),
+        format: "request",
+        bytes,
+        check: Box::new(move |golden| match Request::from_parts(golden, body.clone()) {
+            Ok(read) if read == request => Ok(()),
+            Ok(read) => Err(format!("it reads as {read:?}")),
+            Err(error) => Err(error.to_string()),
+        }),
+    }
+}
+
+fn response(name: &'static str, response: Response) -> Golden {
+    let (bytes, body) = response.to_parts();
+    Golden {
+        name,
+        tag: Some(0x21),
+        format: "response",
+        bytes,
+        check: Box::new(move |golden| match Response::from_parts(golden, body.clone()) {
+            Ok(read) if read == response => Ok(()),
+            Ok(read) => Err(format!("it reads as {read:?}")),
+            Err(error) => Err(error.to_string()),
+        }),
+    }
+}
+
+pub(crate) fn all() -> Vec<Golden> {
+    let hello = Hello { free: 1 << 34, donated: 1 << 35 };
+    let body = Bytes::from_static(b"a shard");
+    let mut all = vec![
+        request("request-hello", Request::Hello(hello.clone())),
+        request("request-put", Request::Put { shard: SHARD, lease: lease(LeaseVerb::Keep), body: body.clone() }),
+        request("request-get", Request::Get { shard: SHARD, offset: 8192, len: 4096 }),
+        request("request-have", Request::Have { shards: vec![SHARD, ShardId([0x83; 32])] }),
+        request("request-release", Request::Release { shard: SHARD, lease: lease(LeaseVerb::Release) }),
+        response("response-hello", Response::Hello(hello)),
+        response("response-ok", Response::Ok),
+        response("response-bytes", Response::Bytes(body)),
+        response("response-have", Response::Have(vec![0b10])),
+    ];
+    let refusals = [
+        ("response-refused-full", Refusal::Full),
+        ("response-refused-not-found", Refusal::NotFound),
+        ("response-refused-damaged", Refusal::Damaged),
+        ("response-refused-invalid", Refusal::Invalid),
+        ("response-refused-busy", Refusal::Busy),
+        ("response-refused-not-yours", Refusal::NotYours),
+        ("response-refused-disk", Refusal::Disk),
+    ];
+    all.extend(refusals.map(|(name, refusal)| response(name, Response::Refused(refusal))));
+    all
+}
