@@ -41,7 +41,11 @@ fn sealed(name: &'static str, kind: Kind, plain: Vec<u8>) -> Golden {
         check: Box::new(move |golden| {
             let mut decoder = minicbor::Decoder::new(golden);
             let reference: ExtentRef = decoder.decode().map_err(|error| error.to_string())?;
-            match reference.open(&golden[decoder.position()..]) {
+            let ciphertext = &golden[decoder.position()..];
+            if reference.sealed_len as usize != ciphertext.len() {
+                return Err("its sealed length is not its length".into());
+            }
+            match reference.open(ciphertext) {
                 Ok(opened) if opened == plain => Ok(()),
                 Ok(_) => Err("it opens to something else".into()),
                 Err(error) => Err(error.to_string()),
