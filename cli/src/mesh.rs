@@ -28,6 +28,8 @@ use crate::process::{Identity, Process};
 pub(crate) const DIRECTORY: &str = "hypernet-dev-mesh";
 /// Starts at once: more only fight for the processors.
 const STARTS_AT_ONCE: usize = 8;
+/// A link with more addresses is cut by whoever reads it.
+const LINK_ADDRESSES: usize = 16;
 /// A stopping peer ends the requests under way.
 const STOP_WITHIN: Duration = Duration::from_secs(30);
 /// The kernel needs a moment to take a process apart.
@@ -114,8 +116,8 @@ impl Mesh {
     }
 
     /// Makes peers 1 to `count` where they are missing and starts those that do not run. `done` is told of each that
-    /// runs. Returns the link by which others join.
-    pub(crate) async fn up(&self, count: u32, new: &NewPeers, mut done: impl FnMut(u32)) -> Result<String, Failure> {
+    /// runs.
+    pub(crate) async fn up(&self, count: u32, new: &NewPeers, mut done: impl FnMut(u32)) -> Result<(), Failure> {
         let first = self.peer(1);
         if !first.home.is_set_up() {
             first.make(new, None).await?;
@@ -124,21 +126,22 @@ impl Mesh {
         done(1);
         let link = Client::new(first.home.clone())?.invite().await?.link;
         let rest = (2..=count).map(|number| self.peer(number)).collect();
-        start_all(rest, Some((new.clone(), link.clone())), &mut |number| done(number)).await?;
-        Ok(link)
+        start_all(rest, Some((new.clone(), link)), &mut |number| done(number)).await
     }
 
-    /// The link by which others join, from the first peer that answers.
-    pub(crate) async fn invite(&self) -> Option<String> {
-        for peer in self.peers().ok()? {
-            if peer.process().is_some()
-                && let Ok(client) = Client::new(peer.home)
-                && let Ok(invite) = client.invite().await
-            {
-                return Some(invite.link);
-            }
+    /// The link by which others join. It names every peer that runs: whoever keeps it, as a keystore does, finds the
+    /// mesh when some of them are gone.
+    pub(crate) async fn invite(&self) -> Result<Option<String>, Failure> {
+        let mut asking = JoinSet::new();
+        for peer in self.peers()?.into_iter().filter(|peer| peer.process().is_some()) {
+            asking.spawn(async move {
+                let link = Client::new(peer.home).ok()?.invite().await.ok()?.link;
+                Some((peer.number, link))
+            });
         }
-        None
+        let mut links: Vec<(u32, String)> = asking.join_all().await.into_iter().flatten().collect();
+        links.sort_unstable();
+        Ok(merged(links.iter().map(|(_, link)| link.as_str())))
     }
 
     /// Every peer as it is now.
@@ -297,6 +300,22 @@ impl Peer {
             status,
         }
     }
+}
+
+/// One link out of the links of several peers of a mesh: an address of each, and of as many as a link may name.
+fn merged<'a>(links: impl Iterator<Item = &'a str>) -> Option<String> {
+    let mut mesh = None;
+    let mut addresses: Vec<&str> = Vec::new();
+    for link in links {
+        let (name, query) = link.split_once('?')?;
+        mesh = mesh.or(Some(name));
+        let all = query.split('&').filter(|part| part.starts_with("via="));
+        // QUIC first, as peers themselves do. What a peer says of others is left out: they are asked, too.
+        let own = all.clone().find(|part| part.contains("/quic-v1")).or_else(|| all.clone().next());
+        addresses.extend(own.filter(|address| !addresses.contains(address)));
+    }
+    addresses.truncate(LINK_ADDRESSES);
+    mesh.filter(|_| !addresses.is_empty()).map(|mesh| format!("{mesh}?{}", addresses.join("&")))
 }
 
 /// Written whole or not at all.

@@ -38,18 +38,20 @@ pub(crate) async fn mesh(args: args::Mesh, out: &mut Output) -> Result<(), Failu
 async fn up(mesh: &Mesh, count: u32, new: &NewPeers, out: &mut Output) -> Result<(), Failure> {
     let mut bar = Bar::new(out, "starting peers");
     let mut running = 0;
-    let link = mesh
-        .up(count, new, |_| {
-            running += 1;
-            bar.count(running, count.into());
-        })
-        .await?;
+    mesh.up(count, new, |_| {
+        running += 1;
+        bar.count(running, count.into());
+    })
+    .await?;
+    let link = mesh.invite().await?;
     bar.clear();
     let peers = mesh.state().await?;
     let running = peers.iter().filter(|peer| peer.running).count();
     out.line(format_args!("{} run in {}", words::plural(running as u64, "peer"), mesh.dir().display()))?;
-    out.line(&link)?;
-    out.json(&Shown { dir: mesh.dir().to_path_buf(), invite: Some(link), running, peers })
+    if let Some(link) = &link {
+        out.line(link)?;
+    }
+    out.json(&Shown { dir: mesh.dir().to_path_buf(), invite: link, running, peers })
 }
 
 async fn down(mesh: &Mesh, out: &mut Output) -> Result<(), Failure> {
@@ -128,7 +130,7 @@ async fn status(mesh: &Mesh, out: &mut Output) -> Result<(), Failure> {
     if !out.is_json() {
         return Ok(());
     }
-    out.json(&Shown { dir: mesh.dir().to_path_buf(), invite: mesh.invite().await, running, peers })
+    out.json(&Shown { dir: mesh.dir().to_path_buf(), invite: mesh.invite().await?, running, peers })
 }
 
 fn peer_table(peers: &[PeerState]) -> String {

@@ -104,3 +104,14 @@ fn a_damaged_record_means_nobody_runs() {
     fs::write(&peer.record, "{\"pid\":1").unwrap();
     assert!(peer.process().is_none());
 }
+
+#[test]
+fn a_merged_link_names_every_peer_once() {
+    let one = "hypernet:join/net?via=/ip4/127.0.0.1/tcp/1/p2p/A&via=/ip4/127.0.0.1/udp/2/quic-v1/p2p/A";
+    let two = "hypernet:join/net?via=/ip4/127.0.0.1/tcp/3/p2p/B";
+    let both = "hypernet:join/net?via=/ip4/127.0.0.1/udp/2/quic-v1/p2p/A&via=/ip4/127.0.0.1/tcp/3/p2p/B";
+    assert_eq!(merged([one, two, one].into_iter()).as_deref(), Some(both));
+    assert_eq!(merged(std::iter::empty()), None);
+    let many: Vec<String> = (0..40).map(|n| format!("hypernet:join/net?via=/ip4/127.0.0.1/tcp/{n}/p2p/P")).collect();
+    assert_eq!(merged(many.iter().map(String::as_str)).unwrap().matches("via=").count(), LINK_ADDRESSES);
+}
