@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hypernet_core::limits::DB_READERS_IDLE_MAX;
+use hypernet_core::port::Durability;
 use parking_lot::Mutex;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction, TransactionBehavior};
 use rustix::fs::{FlockOperation, flock};
@@ -47,18 +48,9 @@ const LOG_KEPT: u32 = 64 << 20;
 /// Connections of one process wait for one another only around checkpoints, and never this long.
 const BUSY: Duration = Duration::from_secs(10);
 
-/// What a commit must survive.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Sync {
-    /// The end of the process: the log is written, not flushed.
-    Process,
-    /// The loss of power: the log is flushed, and with it all earlier commits.
-    Power,
-}
-
 /// A file that this process alone has locked; the lock ends with the last owner of this.
-pub(crate) struct Lock {
-    _file: File,
+struct Lock {
+    file: File,
 }
 
 impl Lock {
@@ -66,9 +58,19 @@ impl Lock {
         let path = dir.join(name).with_extension("lock");
         let file = private_file().open(&path).map_err(|e| StoreError::io(&path, e))?;
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Self { _file: file }),
+            Ok(()) => Ok(Self { file }),
             Err(rustix::io::Errno::WOULDBLOCK) => Err(StoreError::Locked { dir: dir.into() }),
             Err(e) => Err(StoreError::io(&path, e.into())),
+        }
+    }
+}
+
+impl Drop for Lock {
+    /// Closing alone would not do: a process that another thread has just forked holds a copy of the descriptor until
+    /// it executes its program, and with it the lock.
+    fn drop(&mut self) {
+        if let Err(error) = flock(&self.file, FlockOperation::Unlock) {
+            tracing::warn!(%error, "a lock is only given up with its file");
         }
     }
 }
@@ -146,7 +148,7 @@ pub(crate) fn open(dir: &Path, schema: &Schema, packs: Option<&Path>) -> Result<
     sync_dir(dir)?;
     let spare = Spare { path: dir.join(schema.name).with_extension("spare"), len: schema.spare };
     spare.set_aside();
-    let writer = Writer { connection, level: Sync::Power, place: place.clone(), spare };
+    let writer = Writer { connection, level: Durability::Power, place: place.clone(), spare };
     let readers = Readers { idle: Mutex::new(Vec::new()), place };
     Ok(Database { writer, readers })
 }
@@ -217,7 +219,7 @@ impl Spare {
 /// The one connection that writes.
 pub(crate) struct Writer {
     connection: Connection,
-    level: Sync,
+    level: Durability,
     place: Place,
     spare: Spare,
 }
@@ -244,17 +246,17 @@ impl Writer {
     /// Runs `f` in a transaction and commits it; an error of `f` or of the commit leaves everything as it was.
     pub(crate) fn commit<T>(
         &mut self,
-        sync: Sync,
+        durability: Durability,
         f: impl FnOnce(&Transaction<'_>) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
         let place = &self.place;
-        if self.level != sync {
-            let level = match sync {
-                Sync::Process => "normal",
-                Sync::Power => "full",
+        if self.level != durability {
+            let level = match durability {
+                Durability::Process => "normal",
+                Durability::Power => "full",
             };
             self.connection.pragma_update(None, "synchronous", level).map_err(|e| place.error(&e))?;
-            self.level = sync;
+            self.level = durability;
         }
         let tx =
             self.connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(|e| place.error(&e))?;
@@ -322,13 +324,31 @@ mod tests {
     }
 
     #[test]
+    fn closing_unlocks_even_while_another_thread_starts_processes() {
+        let dir = tempfile::tempdir().unwrap();
+        let stop = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                    std::process::Command::new("true").env("made_to_fork", "1").current_dir("/").status().unwrap();
+                }
+            });
+            let opened: Vec<_> = (0..300).map(|_| open(dir.path(), &SCHEMA, None).map(drop)).collect();
+            stop.store(true, std::sync::atomic::Ordering::Relaxed);
+            for result in opened {
+                result.unwrap();
+            }
+        });
+    }
+
+    #[test]
     fn newer_formats_and_garbage_are_refused_and_left_alone() {
         let dir = tempfile::tempdir().unwrap();
         let newer = Schema { version: 3, ..SCHEMA };
         let mut database = open(dir.path(), &SCHEMA, None).unwrap();
         let place = database.writer.place().clone();
         let bump = |tx: &Transaction<'_>| tx.execute("UPDATE format SET version = 3", []).map_err(|e| place.error(&e));
-        database.writer.commit(Sync::Power, bump).unwrap();
+        database.writer.commit(Durability::Power, bump).unwrap();
         drop((database, place));
         let error = open(dir.path(), &SCHEMA, None).map(|_| ()).unwrap_err();
         assert!(matches!(error, StoreError::Newer { found: 3, known: 2, .. }), "{error}");
@@ -349,14 +369,14 @@ mod tests {
         let count = || readers.read(|c| c.query_row("SELECT count(*) FROM t", [], |row| row.get::<_, i64>(0))).unwrap();
         let place = writer.place().clone();
         let insert = |tx: &Transaction<'_>| tx.execute("INSERT INTO t VALUES (1)", []).map_err(|e| place.error(&e));
-        let failed: Result<(), _> = writer.commit(Sync::Process, |tx| {
+        let failed: Result<(), _> = writer.commit(Durability::Process, |tx| {
             insert(tx)?;
             assert_eq!(count(), 0);
             Err(place.corrupt("on purpose".into()))
         });
         assert!(failed.is_err());
         assert_eq!(count(), 0);
-        writer.commit(Sync::Process, insert).unwrap();
+        writer.commit(Durability::Process, insert).unwrap();
         assert_eq!(count(), 1);
         // Readers cannot write, whatever they are asked.
         assert!(readers.read(|c| c.execute("DELETE FROM t", [])).is_err());
@@ -369,7 +389,7 @@ mod tests {
         let mut database = open(&dir, &SCHEMA, None).unwrap();
         let place = database.writer.place().clone();
         let insert = |tx: &Transaction<'_>| tx.execute("INSERT INTO t VALUES (1)", []).map_err(|e| place.error(&e));
-        database.writer.commit(Sync::Power, insert).unwrap();
+        database.writer.commit(Durability::Power, insert).unwrap();
         assert_eq!(std::fs::metadata(&dir).unwrap().permissions().mode() & 0o777, 0o700);
         let mut seen = 0;
         for entry in std::fs::read_dir(&dir).unwrap() {

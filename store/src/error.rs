@@ -108,6 +108,8 @@ impl StoreError {
         let path = path.to_path_buf();
         let detail = error.to_string();
         match error.sqlite_error_code() {
+            // The shared index of the log cannot grow: SQLite does not call that a full disk, but that is what it is.
+            _ if extended_code(error) == Some(rusqlite::ffi::SQLITE_IOERR_SHMSIZE) => Self::DiskFull { path },
             Some(ErrorCode::DiskFull) => Self::DiskFull { path },
             Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Self::Corrupt { path, detail, remedy },
             Some(ErrorCode::ReadOnly) => Self::ReadOnly { path, source: io::Error::other(detail) },
@@ -123,6 +125,10 @@ impl StoreError {
     fn with_hint(&self) -> String {
         format!("{self}; {}", self.hint())
     }
+}
+
+fn extended_code(error: &rusqlite::Error) -> Option<i32> {
+    error.sqlite_error().map(|error| error.extended_code)
 }
 
 impl From<StoreError> for PortError {

@@ -13,11 +13,12 @@ mod tests;
 use std::path::Path;
 
 use hypernet_core::id::{ExtentId, SegmentId};
+use hypernet_core::port::Durability;
 use parking_lot::Mutex;
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
 use self::nodes::Nodes;
-use crate::database::{self, Place, Readers, Schema, Sync, Writer};
+use crate::database::{self, Place, Readers, Schema, Writer};
 use crate::error::StoreError;
 
 const SCHEMA: Schema = Schema {
@@ -141,18 +142,18 @@ impl VolumeDb {
 
     /// Adds segments, all or none, with one flush; returns their numbers.
     pub fn add_segments(&self, segments: &[NewSegment<'_>]) -> Result<Vec<u64>, StoreError> {
-        self.write(Sync::Power, |tx| segments.iter().map(|segment| add(tx, segment)).collect())
+        self.write(Durability::Power, |tx| segments.iter().map(|segment| add(tx, segment)).collect())
     }
 
     /// Takes over a changed descriptor, as when a shard has moved; `false` when the segment is not known.
     pub fn replace_descriptor(&self, id: &SegmentId, descriptor: &[u8]) -> Result<bool, StoreError> {
         let sql = "UPDATE segments SET descriptor = ?2 WHERE id = ?1";
-        self.write(Sync::Power, |tx| Ok(tx.prepare_cached(sql)?.execute(params![id.as_bytes(), descriptor])? > 0))
+        self.write(Durability::Power, |tx| Ok(tx.prepare_cached(sql)?.execute(params![id.as_bytes(), descriptor])? > 0))
     }
 
     /// Takes over changed descriptors, all or none, with one flush; those of unknown segments are left out.
     pub fn replace_descriptors(&self, changed: &[(SegmentId, Vec<u8>)]) -> Result<(), StoreError> {
-        self.write(Sync::Power, |tx| {
+        self.write(Durability::Power, |tx| {
             let mut statement = tx.prepare_cached("UPDATE segments SET descriptor = ?2 WHERE id = ?1")?;
             for (id, descriptor) in changed {
                 statement.execute(params![id.as_bytes(), descriptor])?;
@@ -225,7 +226,7 @@ impl VolumeDb {
 
     /// Sets (or, with `None`, removes) pieces of state, all or none.
     pub fn put_states(&self, changes: &[(&str, Option<&[u8]>)]) -> Result<(), StoreError> {
-        self.write(Sync::Power, |tx| {
+        self.write(Durability::Power, |tx| {
             for (key, value) in changes {
                 match value {
                     Some(value) => tx
@@ -254,18 +255,22 @@ impl VolumeDb {
         self.nodes.clear(&mut self.writer.lock())
     }
 
-    fn write<T>(&self, sync: Sync, f: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>) -> Result<T, StoreError> {
-        write(&mut self.writer.lock(), sync, f)
+    fn write<T>(
+        &self,
+        durability: Durability,
+        f: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>,
+    ) -> Result<T, StoreError> {
+        write(&mut self.writer.lock(), durability, f)
     }
 }
 
 fn write<T>(
     writer: &mut Writer,
-    sync: Sync,
+    durability: Durability,
     f: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>,
 ) -> Result<T, StoreError> {
     let place: Place = writer.place().clone();
-    writer.commit(sync, |tx| f(tx).map_err(|e| place.error(&e)))
+    writer.commit(durability, |tx| f(tx).map_err(|e| place.error(&e)))
 }
 
 fn locate(c: &Connection, id: &ExtentId) -> rusqlite::Result<Option<Location>> {

@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 
 use self::rows::{Columns, FIELDS, row};
-use crate::database::{self, Readers, Schema, Sync, Writer};
+use crate::database::{self, Readers, Schema, Writer};
 use crate::error::StoreError;
 
 const SCHEMA: Schema = Schema {
@@ -142,11 +142,9 @@ impl MetaStore for WorkTree {
     fn commit(&self, ops: &[MetaOp], durability: Durability) -> Result<(), PortError> {
         let mut writer = self.writer.lock();
         let place = writer.place().clone();
-        let sync = match durability {
-            Durability::Process => Sync::Process,
-            Durability::Power => Sync::Power,
+        let attempt = |writer: &mut Writer| {
+            writer.commit(durability, |tx| apply(tx, ops, durability).map_err(|e| place.error(&e)))
         };
-        let attempt = |writer: &mut Writer| writer.commit(sync, |tx| apply(tx, ops, sync).map_err(|e| place.error(&e)));
         match attempt(&mut writer) {
             // Changes of metadata are small, and removing files is among them.
             Err(StoreError::DiskFull { .. }) if writer.use_spare() => attempt(&mut writer)?,
@@ -157,7 +155,7 @@ impl MetaStore for WorkTree {
     }
 }
 
-fn apply(tx: &Transaction<'_>, ops: &[MetaOp], sync: Sync) -> rusqlite::Result<()> {
+fn apply(tx: &Transaction<'_>, ops: &[MetaOp], durability: Durability) -> rusqlite::Result<()> {
     let mut update = tx.prepare_cached(rows::UPDATE)?;
     let mut insert = tx.prepare_cached(rows::INSERT)?;
     let mut remove = tx.prepare_cached("DELETE FROM inodes WHERE ino = ?1")?;
@@ -190,7 +188,7 @@ fn apply(tx: &Transaction<'_>, ops: &[MetaOp], sync: Sync) -> rusqlite::Result<(
             }
         }
     }
-    if sync == Sync::Power {
+    if durability == Durability::Power {
         // A transaction that changes nothing is not flushed, and then neither are the commits before it.
         tx.prepare_cached("INSERT INTO state VALUES ('flushes', 1) ON CONFLICT (key) DO UPDATE SET value = value + 1")?
             .execute([])?;

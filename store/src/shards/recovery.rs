@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use hypernet_core::port::Durability;
+
 use super::packs::{Packs, Span, room};
-use crate::database::{Sync, Writer};
+use crate::database::Writer;
 use crate::error::StoreError;
 
 /// Where the next shard goes.
@@ -29,7 +31,7 @@ pub(super) struct Found {
 pub(super) fn recover(db: &mut Writer, packs: &Packs, pack_max: u64) -> Result<Found, StoreError> {
     let place = db.place().clone();
     // Before anything is written: a hole could lie where the next shard goes.
-    db.commit(Sync::Power, |tx| {
+    db.commit(Durability::Power, |tx| {
         let sql = |e: rusqlite::Error| place.error(&e);
         let mut statement = tx.prepare("SELECT pack, offset, len FROM holes").map_err(sql)?;
         let holes = statement
@@ -42,7 +44,7 @@ pub(super) fn recover(db: &mut Writer, packs: &Packs, pack_max: u64) -> Result<F
         }
         tx.execute("DELETE FROM holes", []).map_err(sql)
     })?;
-    let (ends, used, count, records) = db.commit(Sync::Power, |tx| {
+    let (ends, used, count, records) = db.commit(Durability::Power, |tx| {
         let sql = |e: rusqlite::Error| place.error(&e);
         let mut statement = tx
             .prepare(

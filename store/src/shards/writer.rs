@@ -13,14 +13,14 @@ use bytes::Bytes;
 use crossbeam_channel::Receiver;
 use hypernet_core::id::{RecordKey, ShardId};
 use hypernet_core::limits::{LEASES_PER_SHARD_MAX, RECORDS_STORED_MAX, SHARD_MAX, STORE_BATCH_BYTES, STORE_BATCH_OPS};
-use hypernet_core::port::{StoreFault, StoreReply};
+use hypernet_core::port::{Durability, StoreFault, StoreReply};
 use hypernet_core::time::UnixSeconds;
 use rusqlite::{OptionalExtension, Transaction, params};
 
 use super::packs::{Packs, Span, room, sums};
 use super::recovery::{Found, Tail};
 use super::{Done, Job, Shared, Write};
-use crate::database::{self, Place, Sync};
+use crate::database::{self, Place};
 use crate::error::StoreError;
 
 /// Leases that one step of an expiry ends.
@@ -136,7 +136,7 @@ impl Writer {
         let (pack_max, punched) = (self.pack_max, self.punched);
         // Outside of the transaction, so that a failed one can be cleared up after.
         let mut state = before.clone();
-        let committed = self.db.commit(Sync::Power, |tx| {
+        let committed = self.db.commit(Durability::Power, |tx| {
             let mut batch =
                 Batch { tx, place: &place, packs: &packs, quota, pack_max, state: std::mem::take(&mut state) };
             let outcome = batch.all(writes, punched);
@@ -176,7 +176,7 @@ impl Writer {
         }
         packs.retain(|pack| self.tail.is_none_or(|tail| tail.pack != *pack));
         for pack in packs {
-            let empty = self.db.commit(Sync::Process, |tx| {
+            let empty = self.db.commit(Durability::Process, |tx| {
                 let held = tx
                     .prepare_cached("SELECT 1 FROM shards WHERE pack = ?1 LIMIT 1")
                     .and_then(|mut statement| statement.exists([pack]));

@@ -6,11 +6,12 @@
 use std::collections::BTreeSet;
 
 use hypernet_core::id::ExtentId;
+use hypernet_core::port::Durability;
 use parking_lot::Mutex;
 use rusqlite::{OptionalExtension, Transaction, params};
 
 use super::write;
-use crate::database::{Readers, Sync, Writer};
+use crate::database::{Readers, Writer};
 use crate::error::StoreError;
 
 /// Uses that are noted between two puts; beyond it the oldest knowledge of use is good enough.
@@ -59,7 +60,7 @@ impl Nodes {
             state.round += 1;
             (std::mem::take(&mut state.used), state.round, state.bytes)
         };
-        write(writer, Sync::Process, |tx| {
+        write(writer, Durability::Process, |tx| {
             let mut touch = tx.prepare_cached("UPDATE nodes SET last_used = ?2 WHERE id = ?1")?;
             for id in &used {
                 touch.execute(params![id.as_bytes(), round])?;
@@ -81,7 +82,7 @@ impl Nodes {
     }
 
     pub(super) fn clear(&self, writer: &mut Writer) -> Result<(), StoreError> {
-        write(writer, Sync::Process, |tx| tx.execute("DELETE FROM nodes", []))?;
+        write(writer, Durability::Process, |tx| tx.execute("DELETE FROM nodes", []))?;
         let mut state = self.state.lock();
         state.bytes = 0;
         state.used.clear();

@@ -289,7 +289,7 @@ fn readers_do_not_wait_for_a_long_write() {
     let store = WorkTree::open(dir.path()).unwrap();
     store.commit(&[MetaOp::PutInode(file(2))], Durability::Process).unwrap();
     let mut writer = store.writer.lock();
-    let seen = writer.commit(Sync::Process, |tx| {
+    let seen = writer.commit(Durability::Process, |tx| {
         tx.execute_batch("DELETE FROM inodes").unwrap();
         // In the middle of a transaction, on this very thread: were it to wait, it would be for ever.
         Ok(store.inode(2).unwrap())
