@@ -180,6 +180,7 @@ pub enum Local {
 }
 
 /// One change of the working tree's metadata.
+#[expect(clippy::large_enum_variant, reason = "nearly all of a batch are inodes; a box each would only cost")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MetaOp {
     /// Insert or replace an inode.

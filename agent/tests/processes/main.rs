@@ -2,6 +2,7 @@
 //!
 //! Needs /dev/fuse and the right to mount; without them the tests say so and do nothing.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+#![allow(clippy::print_stderr, reason = "a test that is skipped says so")]
 
 use std::fs;
 use std::os::unix::fs::FileExt;

@@ -50,8 +50,22 @@ fn input(kind: Input, len: usize) -> Vec<u8> {
     blake3::Hasher::new().finalize_xof().fill(&mut bytes);
     if kind == Input::Text {
         const WORDS: [&[u8]; 16] = [
-            b"static ", b"int ", b"return ", b"struct ", b"device ", b"if (", b") {\n", b"}\n\n", b"\t", b"err = ",
-            b"unsigned ", b"long ", b"flags", b"->next", b" = 0;\n", b"/* lock */ ",
+            b"static ",
+            b"int ",
+            b"return ",
+            b"struct ",
+            b"device ",
+            b"if (",
+            b") {\n",
+            b"}\n\n",
+            b"\t",
+            b"err = ",
+            b"unsigned ",
+            b"long ",
+            b"flags",
+            b"->next",
+            b" = 0;\n",
+            b"/* lock */ ",
         ];
         let mut out = Vec::with_capacity(len + 16);
         for byte in &bytes {
@@ -127,9 +141,12 @@ fn pipeline(mib: usize, kind: Input) -> Result<Vec<(&'static str, f64)>> {
     let row = vec![7u8; 1 << 20];
     let rows: Vec<&[u8]> = (0..plan.k).map(|_| row.as_slice()).collect();
     let coded = usize::from(plan.k) << 20;
-    out.push(("  of which Reed-Solomon alone", rate(coded * 20, || {
-        (0..20).try_for_each(|_| erasure::parity(&rows, plan.committed.into()).map(drop)).map_err(Into::into)
-    })?));
+    out.push((
+        "  of which Reed-Solomon alone",
+        rate(coded * 20, || {
+            (0..20).try_for_each(|_| erasure::parity(&rows, plan.committed.into()).map(drop)).map_err(Into::into)
+        })?,
+    ));
     drop((sealed, packed));
     let whole = rate(bytes.len(), || {
         let mut packer = Packer::new(plan.k);
