@@ -376,3 +376,67 @@ fn a_mount_ends_with_its_handle_even_when_a_test_fails() {
     assert!(failed.is_err());
     assert!(!fs::read_to_string("/proc/self/mountinfo").unwrap().contains(point.to_str().unwrap()));
 }
+
+#[test]
+fn a_panic_is_an_error_for_one_call_and_the_mount_goes_on() {
+    struct Panics;
+    impl hypernet_fs::vfs::DurabilityInfo for Panics {
+        fn describe(&self, _: &hypernet_core::tree::Content) -> String {
+            panic!("on purpose")
+        }
+    }
+    let Some(bed) = bed(Profile::Writeback) else { return };
+    fs::write(bed.path("a"), b"1").unwrap();
+    bed.evict(1);
+    bed.vfs.set_durability_info(Some(Arc::new(Panics)));
+    // More often than there are threads that serve the kernel.
+    for _ in 0..4 {
+        assert_eq!(getxattr(&bed.path("a"), "user.hypernet.state"), Err(libc::EIO));
+    }
+    assert_eq!(fs::read(bed.path("a")).unwrap(), b"1");
+}
+
+/// Where the helper below mounts.
+const POINT: &str = "HYPERNET_TEST_MOUNT_POINT";
+
+/// Not a test: the process that [`a_dead_mount_is_named_and_cleared`] kills.
+#[test]
+#[ignore = "a helper process of another test"]
+fn helper_that_mounts_until_it_is_killed() {
+    let Some(point) = std::env::var_os(POINT) else { return };
+    let state = tempfile::tempdir().unwrap();
+    let config = Config::new(state.path(), DeviceTag(1));
+    let vfs = Vfs::open(config, MemoryMeta::quick(), Arc::new(MemoryRemote::default())).unwrap();
+    let _mounted = mount(vfs, Path::new(&point), options(Profile::Writeback)).unwrap();
+    fs::write(Path::new(&point).join("ready"), b"").unwrap();
+    eprintln!("READY");
+    let _ = std::io::stdin().read_to_end(&mut Vec::new());
+}
+
+#[test]
+fn a_dead_mount_is_named_and_cleared() {
+    use std::io::BufRead;
+    use std::process::{Command, Stdio};
+    let Some(mut bed) = bed(Profile::Writeback) else { return };
+    bed.mounted.take().unwrap().unmount().unwrap();
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "helper_that_mounts_until_it_is_killed", "--ignored", "--nocapture"])
+        .env(POINT, bed.point.path())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = std::io::BufReader::new(child.stderr.take().unwrap()).lines();
+    assert!(lines.any(|line| line.unwrap().contains("READY")), "the helper mounted");
+    child.kill().unwrap();
+    child.wait().unwrap();
+
+    let again = mount(bed.vfs.clone(), bed.point.path(), options(Profile::Writeback));
+    assert!(matches!(again, Err(MountError::Stale(_))), "{again:?}");
+    assert!(clear_stale(bed.point.path()).unwrap());
+    assert!(!clear_stale(bed.point.path()).unwrap());
+    bed.mounted = Some(mount(bed.vfs.clone(), bed.point.path(), options(Profile::Writeback)).unwrap());
+    fs::write(bed.path("a"), b"1").unwrap();
+    assert_eq!(fs::read(bed.path("a")).unwrap(), b"1");
+}

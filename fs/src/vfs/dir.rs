@@ -7,6 +7,7 @@ use std::sync::Arc;
 use hypernet_core::tree::FileKind;
 
 use super::node::ROOT;
+use super::state::Need;
 use super::{Attr, Result, Vfs, VfsError, patience};
 
 /// An entry of a snapshot.
@@ -63,19 +64,20 @@ impl Vfs {
         Ok(snapshot)
     }
 
-    fn snapshot(&self, ino: u64) -> Result<DirSnapshot> {
+    fn snapshot(&self, dir: u64) -> Result<DirSnapshot> {
         self.run(|state| {
-            let parent = match state.node(ino)?.parent {
+            let parent = match state.node(dir)?.parent {
                 0 => ROOT,
                 parent => parent,
             };
-            let entries = state.entries(ino)?;
+            let entries = state.entries(dir)?;
             let mut items = Vec::with_capacity(entries.len() + 2);
-            for (name, ino) in [(b".".as_slice(), ino), (b"..", parent)] {
+            for (name, ino) in [(b".".as_slice(), dir), (b"..", parent)] {
                 items.push(DirItem { name: name.into(), ino, kind: FileKind::Directory });
             }
             for (name, ino) in entries {
-                items.push(DirItem { name: name.clone(), ino: *ino, kind: state.node(*ino)?.kind });
+                let kind = state.nodes.get(ino).ok_or(Need::Dir(dir))?.kind;
+                items.push(DirItem { name: name.clone(), ino: *ino, kind });
             }
             Ok(items.into())
         })

@@ -99,7 +99,8 @@ impl Vfs {
         Ok(())
     }
 
-    /// Loads the entries of a directory.
+    /// Loads the entries of a directory, and the inodes behind them: all at once, because one by one takes too long
+    /// in a large one.
     pub(super) fn load_dir(&self, ino: u64) -> Result<()> {
         let (local, remote, epoch) = self.run(|state| {
             let node = state.node(ino)?;
@@ -113,18 +114,29 @@ impl Vfs {
         }
         let rows = self.meta.children(ino)?;
         let mut state = self.state.lock();
-        if state.epoch != epoch || state.entries(ino).is_ok() {
+        if state.epoch != epoch {
             return Ok(());
         }
+        let known = state.entries(ino).is_ok();
         let mut entries = Entries::new();
         for (name, row) in rows {
-            entries.insert(name.into(), row.ino);
+            if !known {
+                entries.insert(name.into(), row.ino);
+            }
             if !state.nodes.contains_key(&row.ino) && !state.gone.contains_key(&row.ino) {
                 state.insert(row.ino, Node::from_row(row));
             }
         }
-        set_entries(&mut state, ino, entries);
-        Ok(())
+        if !known {
+            set_entries(&mut state, ino, entries);
+            return Ok(());
+        }
+        // The names were here but some of their inodes were not; what is still missing is not in the store either.
+        let missing = state.entries(ino).ok().and_then(|all| all.values().find(|ino| !state.nodes.contains_key(ino)));
+        match missing {
+            Some(lost) => Err(VfsError::Local(format!("a name leads to inode {lost}, which is gone: run hn fsck"))),
+            None => Ok(()),
+        }
     }
 
     /// Lists a directory from the mesh; who comes while that is under way waits for the same listing.
@@ -167,7 +179,7 @@ impl Vfs {
             }
             last = Some(name.clone());
             let target = match target {
-                Target::Inode(inode) => Found::New(*inode, None),
+                Target::Inode(inode) => Found::New(inode, None),
                 Target::Link(id) => self.find_linked(id)?,
             };
             found.push((name, target));
@@ -188,7 +200,7 @@ impl Vfs {
         if link.inode.id != id || link.inode.kind == FileKind::Directory {
             return Err(VfsError::Damaged(format!("the link table has something else for {id}")));
         }
-        Ok(Found::New(link.inode, Some(link.links.max(1))))
+        Ok(Found::New(Box::new(link.inode), Some(link.links.max(1))))
     }
 
     /// Puts a listing into the working tree; the directory is complete from then on.
@@ -214,7 +226,7 @@ impl Vfs {
                         _ => {
                             let child = state.alloc_ino();
                             subdirectories += u32::from(inode.kind == FileKind::Directory);
-                            state.insert(child, Node::from_snapshot(inode.clone(), ino, *links));
+                            state.insert(child, Node::from_snapshot(Inode::clone(inode), ino, *links));
                             state.queue(child);
                             child
                         }
@@ -278,7 +290,7 @@ impl Vfs {
 
 enum Found {
     Known(u64),
-    New(Inode, Option<u32>),
+    New(Box<Inode>, Option<u32>),
 }
 
 fn set_entries(state: &mut State, ino: u64, entries: Entries) {

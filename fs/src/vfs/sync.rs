@@ -411,7 +411,7 @@ fn cut_directory(state: &State, root: u64, out: &mut Vec<CutDirectory>) -> Step<
             let entries = state.entries(ino)?;
             let mut list = Vec::with_capacity(entries.len());
             for (name, child) in entries {
-                let node = state.node(*child)?;
+                let node = state.nodes.get(child).ok_or(Need::Dir(ino))?;
                 let dirty = node.is_dirty_within();
                 if dirty && node.is_dir() {
                     stack.push(*child);

@@ -362,6 +362,13 @@ fn idle_inodes_leave_memory_and_come_back() {
     assert!(bed.vfs.state.lock().nodes.len() <= 10);
     let ino = bed.at("d2/f7");
     assert_eq!(bed.read(ino), b"27");
+    // Names whose inodes are only partly in memory.
+    let dir = bed.at("d2");
+    for n in 8..20 {
+        let gone = bed.at(&format!("d2/f{n}"));
+        bed.vfs.state.lock().forget(gone).unwrap();
+    }
+    assert_eq!(bed.names(dir).len(), 20);
     for _ in 0..3 {
         bed.vfs.evict();
     }
