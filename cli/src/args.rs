@@ -178,6 +178,9 @@ pub(crate) struct Recover {
     /// The keystore; its key file beside it, unless it has a passphrase.
     #[arg(long, value_name = "FILE")]
     pub(crate) keystore: PathBuf,
+    /// Seconds to go on asking a mesh of which too few peers answer.
+    #[arg(long, value_name = "SECONDS", default_value_t = 90)]
+    pub(crate) timeout: u64,
     #[command(flatten)]
     pub(crate) setup: Setup,
 }

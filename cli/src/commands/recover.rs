@@ -1,7 +1,9 @@
 //! `hn recover`: from a keystore to a running agent that knows the newest head. It goes on where it was broken off.
 
+use std::time::{Duration, Instant};
+
 use hypernet_sdk::api::{RecoverEvent, Recovered};
-use hypernet_sdk::{ErrorCode, Home};
+use hypernet_sdk::{Client, ErrorCode, Home};
 
 use crate::args::Recover;
 use crate::error::Failure;
@@ -10,6 +12,9 @@ use crate::{hnd, passphrase};
 
 use super::agent;
 use super::init;
+
+/// Between two questions to a mesh that has not answered yet: time for connections to be made.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
 
 pub(crate) async fn recover(home: &Home, args: Recover, out: &mut Output) -> Result<(), Failure> {
     let keystore = std::path::absolute(&args.keystore).map_err(|error| Failure::io(args.keystore.display(), &error))?;
@@ -36,28 +41,45 @@ pub(crate) async fn recover(home: &Home, args: Recover, out: &mut Output) -> Res
             let bar = Bar::new(out, "starting the agent");
             hnd::start(home, Vec::new(), secret.as_deref()).await?;
             bar.clear();
-            hypernet_sdk::Client::new(home.clone())?
+            Client::new(home.clone())?
         }
     };
-    let mut events = client.recover().await?;
     let bar = Bar::new(out, "asking the mesh");
-    while let Some(event) = events.next().await? {
-        if !matches!(event, RecoverEvent::Error(_)) {
-            out.json(&event)?;
-        }
-        match event {
-            RecoverEvent::Progress { text } => bar.message(text),
-            RecoverEvent::Error(error) => {
-                let mut failure = Failure::from(error);
+    let until = Instant::now() + Duration::from_secs(args.timeout);
+    loop {
+        match attempt(&client, &bar, out).await {
+            Ok(found) => {
+                bar.clear();
+                return tell(home, &found, out);
+            }
+            // An agent that has just started has met few peers yet, and the ones it needs may still be starting.
+            Err(failure) if failure.code == ErrorCode::TryAgain && Instant::now() + ASK_AGAIN < until => {
+                bar.message(format!("{}; asking again", failure.message));
+                tokio::time::sleep(ASK_AGAIN).await;
+            }
+            Err(mut failure) => {
+                bar.clear();
                 failure.hint.get_or_insert_with(|| {
                     "nothing is lost: bring more of the mesh's peers up, then run the same command again".to_owned()
                 });
                 return Err(failure);
             }
-            RecoverEvent::Done(found) => {
-                bar.clear();
-                return tell(home, &found, out);
-            }
+        }
+    }
+}
+
+/// Asks once. Answers for programs are written as they come.
+async fn attempt(client: &Client, bar: &Bar, out: &mut Output) -> Result<Recovered, Failure> {
+    let mut events = client.recover().await?;
+    while let Some(event) = events.next().await? {
+        // The failure at the end is written once, where every failure is.
+        if !matches!(event, RecoverEvent::Error(_)) {
+            out.json(&event)?;
+        }
+        match event {
+            RecoverEvent::Progress { text } => bar.message(text),
+            RecoverEvent::Error(error) => return Err(error.into()),
+            RecoverEvent::Done(found) => return Ok(found),
         }
     }
     Err(events.interrupted().into())
