@@ -181,7 +181,11 @@ impl Driver {
                         self.waiting.insert(id, done);
                         self.step(Input::Command { id, command });
                     }
-                    Some(Message::Query(query)) => query(&self.node),
+                    Some(Message::Query(query)) => {
+                        // What is asked may depend on the time.
+                        self.step(Input::Tick);
+                        query(&self.node);
+                    }
                     Some(Message::Stop) | None => break,
                 },
                 () = tokio::time::sleep(Duration::from_millis(wait)) => self.step(Input::Tick),

@@ -110,7 +110,7 @@ fn parse_size(text: &str) -> Result<u64, String> {
         _ => (text, 0),
     };
     let value: f64 = digits.trim().parse().map_err(|_| "a size looks like 50G, 512M or 1048576".to_string())?;
-    if !value.is_finite() || value < 0.0 || value > 1e15 {
+    if !(0.0..=1e15).contains(&value) {
         return Err("this size is out of range".into());
     }
     Ok((value * 2f64.powi(shift)) as u64)

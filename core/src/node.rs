@@ -535,6 +535,12 @@ impl Node {
         self.peers.plan(&self.context)
     }
 
+    /// Milliseconds, as of the last step, since a donor last came or went: a plan made while peers are still coming in
+    /// would use fewer of them than there are.
+    pub fn settled_for(&self) -> u64 {
+        self.peers.settled_for(&self.context)
+    }
+
     /// Bytes stored for others.
     pub fn used(&self) -> u64 {
         self.donor.used()
@@ -614,6 +620,7 @@ impl Node {
                     if probe.is_done()
                         && let Some(probe) = self.probes.remove(&command)
                     {
+                        self.context.disarm(Timer::Probe(command));
                         self.context.finish(command, probe.outcome());
                     }
                 }
@@ -648,6 +655,8 @@ impl Node {
         let Some(upload) = self.uploads.get_mut(&id) else { return };
         if let Some(outcome) = upload.drive(&mut self.context, &mut self.peers, id) {
             self.uploads.remove(&id);
+            // Rows that still wait for their turn would be kept by peers that nobody remembers.
+            self.peers.forget(|waiter| !matches!(waiter, Waiter::Upload(command, _) if *command == id));
             self.context.finish(id, outcome);
         }
     }

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use hypernet_core::id::{ExtentId, SegmentId};
 use hypernet_core::limits::UPLOAD_WINDOW;
@@ -22,6 +22,10 @@ use super::progress::{Meter, Phase};
 use super::read::store_error;
 use super::{LEASE_SECONDS, UPLOAD_PATIENCE, Volume};
 
+/// Donors count as settled when none has come or gone for this long,
+const SETTLED: Duration = Duration::from_millis(1500);
+/// or when this much time has been given to it.
+const SETTLE_MAX: Duration = Duration::from_secs(15);
 /// Times a segment is planned anew when too few peers take it, before the sync gives up for now.
 const REPLANS: u32 = 3;
 
@@ -46,6 +50,20 @@ impl Volume {
         self.node.ask_blocking(hypernet_core::node::Node::plan).flatten().ok_or_else(|| {
             PortError::Unreachable("fewer than two peers that donate space are connected; invite some".into())
         })
+    }
+
+    /// [`Self::plan`], once donors have stopped coming in: right after the start a plan would use the first few only.
+    fn settled_plan(&self) -> Result<Plan, PortError> {
+        let deadline = Instant::now() + SETTLE_MAX;
+        loop {
+            let settled = self.node.ask_blocking(hypernet_core::node::Node::settled_for).unwrap_or(u64::MAX);
+            let settled = Duration::from_millis(settled);
+            let left = deadline.saturating_duration_since(Instant::now());
+            if settled >= SETTLED || left.is_zero() {
+                return self.plan();
+            }
+            std::thread::sleep((SETTLED - settled).min(left));
+        }
     }
 
     /// Codes and places one segment; plans anew while peers come and go.
@@ -109,7 +127,7 @@ const NODE_BATCH: usize = 256;
 impl Writer {
     /// A pipeline under the plan for the peers of now.
     pub(crate) fn new(volume: Arc<Volume>, meter: Meter) -> Result<Self, PortError> {
-        let plan = volume.plan()?;
+        let plan = volume.settled_plan()?;
         let footprint = full_shard_len(plan.k) * usize::from(plan.committed);
         let window = (UPLOAD_WINDOW / footprint.max(1)).clamp(2, 8);
         let (work, jobs) = crossbeam_channel::bounded::<Packed>(1);

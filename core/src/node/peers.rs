@@ -104,6 +104,8 @@ impl Peer {
 #[derive(Default)]
 pub(super) struct Peers {
     known: BTreeMap<PeerId, Peer>,
+    /// When a donor last came or went.
+    donors_changed: Instant,
 }
 
 impl Peers {
@@ -140,6 +142,7 @@ impl Peers {
             peer.connected = false;
             peer.online += now.since(peer.changed);
             peer.changed = now;
+            self.donors_changed = now;
         }
     }
 
@@ -153,8 +156,18 @@ impl Peers {
 
     pub(super) fn hello(&mut self, context: &Context, id: PeerId, hello: Hello) {
         let peer = self.entry(context, id);
+        let was_donor = peer.hello.as_ref().is_some_and(|old| old.donated > 0);
+        let is_donor = hello.donated > 0;
         peer.free = hello.free;
         peer.hello = Some(hello);
+        if is_donor != was_donor {
+            self.donors_changed = context.now.mono;
+        }
+    }
+
+    /// Milliseconds since a donor last came or went.
+    pub(super) fn settled_for(&self, context: &Context) -> u64 {
+        context.now.mono.since(self.donors_changed)
     }
 
     /// Sends now, or as soon as fewer requests are under way to this peer. What a node holds itself it asks its own
