@@ -53,7 +53,10 @@ pub(super) fn guarded(work: impl FnOnce()) {
 pub(super) struct Handler {
     vfs: Arc<Vfs>,
     opens: Arc<Opens>,
+    /// For what waits for the mesh.
     pool: Pool,
+    /// For what waits for the disk: peers that do not answer must not hold up a database's fsync.
+    syncs: Pool,
     wanted: Passthrough,
     profile: Arc<OnceLock<Profile>>,
     ended: Arc<Ended>,
@@ -173,7 +176,16 @@ impl Handler {
         ended: Arc<Ended>,
     ) -> Result<Self, MountError> {
         let opens = Arc::new(Opens::default());
-        Ok(Self { vfs, opens, pool: Pool::new(), wanted: options.passthrough, profile, ended, buffer: Buffers })
+        Ok(Self {
+            vfs,
+            opens,
+            pool: Pool::new(),
+            syncs: Pool::new(),
+            wanted: options.passthrough,
+            profile,
+            ended,
+            buffer: Buffers,
+        })
     }
 
     fn passes_through(&self) -> bool {
@@ -455,7 +467,8 @@ impl Filesystem for Handler {
     }
 
     fn fsync(&self, _req: &Request, ino: INodeNo, _fh: FileHandle, datasync: bool, reply: ReplyEmpty) {
-        self.serve(reply, move |vfs| vfs.fsync(ino.0, datasync), answer_empty);
+        let vfs = self.vfs.clone();
+        self.syncs.run(Box::new(move || answer_empty(reply, vfs.fsync(ino.0, datasync))));
     }
 
     fn opendir(&self, _req: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
@@ -514,7 +527,8 @@ impl Filesystem for Handler {
     }
 
     fn fsyncdir(&self, _req: &Request, ino: INodeNo, _fh: FileHandle, _datasync: bool, reply: ReplyEmpty) {
-        self.serve(reply, move |vfs| vfs.fsyncdir(ino.0), answer_empty);
+        let vfs = self.vfs.clone();
+        self.syncs.run(Box::new(move || answer_empty(reply, vfs.fsyncdir(ino.0))));
     }
 
     fn statfs(&self, _req: &Request, _ino: INodeNo, reply: ReplyStatfs) {

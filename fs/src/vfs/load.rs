@@ -131,12 +131,24 @@ impl Vfs {
             set_entries(&mut state, ino, entries);
             return Ok(());
         }
-        // The names were here but some of their inodes were not; what is still missing is not in the store either.
-        let missing = state.entries(ino).ok().and_then(|all| all.values().find(|ino| !state.nodes.contains_key(ino)));
-        match missing {
-            Some(lost) => Err(VfsError::Local(format!("a name leads to inode {lost}, which is gone: run hn fsck"))),
-            None => Ok(()),
+        // The names were here but some of their inodes were not. The few that are missing even now have a name in
+        // this directory that is not committed yet: hard links that came with its listing.
+        let all = state.entries(ino).map(|all| all.values().copied().collect::<Vec<_>>()).unwrap_or_default();
+        let missing: Vec<u64> = all.into_iter().filter(|ino| !state.nodes.contains_key(ino)).collect();
+        drop(state);
+        for lost in missing {
+            match self.load_node(lost) {
+                Err(VfsError::NotFound) => {
+                    let state = self.state.lock();
+                    if state.entries(ino).is_ok_and(|all| all.values().any(|named| *named == lost)) {
+                        let text = format!("a name leads to inode {lost}, which is gone: run hn fsck");
+                        return Err(VfsError::Local(text));
+                    }
+                }
+                other => other?,
+            }
         }
+        Ok(())
     }
 
     /// Lists a directory from the mesh; who comes while that is under way waits for the same listing.

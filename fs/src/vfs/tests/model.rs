@@ -322,8 +322,13 @@ impl Run {
     }
 }
 
+/// `PROPTEST_CASES` asks for more than the usual number.
+fn cases() -> u32 {
+    std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(96)
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 96, max_shrink_iters: 2_000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: cases(), max_shrink_iters: 2_000, ..ProptestConfig::default() })]
 
     #[test]
     fn it_agrees_with_the_model(ops in prop::collection::vec(arb_op(), 1..60)) {
