@@ -77,7 +77,9 @@ mod tests {
                     scope.spawn(|| {
                         for _ in 0..FS_WORKERS_MAX / 4 {
                             let barrier = barrier.clone();
-                            pool.run(Box::new(move || drop(barrier.wait())));
+                            pool.run(Box::new(move || {
+                                barrier.wait();
+                            }));
                         }
                     });
                 }
