@@ -51,12 +51,18 @@ pub(crate) async fn init(home: &Home, args: Init, out: &mut Output) -> Result<()
     out.json(&made)?;
     out.line(table::list(rows(&made)))?;
     if let Some(keystore) = &made.keystore {
-        let copy = match made.sealed_by {
-            Some(SealedBy::KeyFile) => format!("{} and {}", keystore.display(), home.keystore_key().display()),
-            _ => keystore.display().to_string(),
-        };
         out.line("")?;
-        out.line(format_args!("Keep a copy of {copy} elsewhere: it alone brings everything back."))?;
+        out.line(match made.sealed_by {
+            Some(SealedBy::KeyFile) => format!(
+                "Keep copies of {} and {} elsewhere: together they bring everything back.",
+                keystore.display(),
+                home.keystore_key().display()
+            ),
+            _ => format!(
+                "Keep a copy of {} elsewhere: with its passphrase it brings everything back.",
+                keystore.display()
+            ),
+        })?;
     }
     out.line(format_args!("Next: {}hn up", prefix(home)))
 }
