@@ -94,27 +94,29 @@ fn rate(bytes: usize, mut run: impl FnMut() -> Result<()>) -> Result<f64> {
     Ok(best)
 }
 
+/// Cuts all of `bytes` into extents.
+fn cuts<'a>(cutter: &Cutter, bytes: &'a [u8], each: &mut dyn FnMut(&'a [u8]) -> Result<()>) -> Result<()> {
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        let (head, tail) = rest.split_at(cutter.first(rest));
+        each(head)?;
+        rest = tail;
+    }
+    Ok(())
+}
+
 fn pipeline(mib: usize, kind: Input) -> Result<Vec<(&'static str, f64)>> {
     let bytes = input(kind, mib << 20);
     let keys = VolumeKeys::new(VolumeId([1; 16]), 0, Secret::new([2; 32]));
     let (cutter, sealer, padding) = (Cutter::new(&keys), Sealer::new(&keys), keys.padding());
     let plan = placement::plan(10, 0.95).ok_or_else(|| anyhow::anyhow!("no plan for ten peers"))?;
-    let cuts = |each: &mut dyn FnMut(&[u8]) -> Result<()>| -> Result<()> {
-        let mut rest = &bytes[..];
-        while !rest.is_empty() {
-            let (head, tail) = rest.split_at(cutter.first(rest));
-            each(head)?;
-            rest = tail;
-        }
-        Ok(())
-    };
     let mut extents = Vec::new();
-    cuts(&mut |extent| {
+    cuts(&cutter, &bytes, &mut |extent| {
         extents.push(extent);
         Ok(())
     })?;
     let mut out = Vec::new();
-    out.push(("cut (FastCDC)", rate(bytes.len(), || cuts(&mut |_| Ok(())))?));
+    out.push(("cut (FastCDC)", rate(bytes.len(), || cuts(&cutter, &bytes, &mut |_| Ok(())))?));
     let prepare = rate(bytes.len(), || {
         extents.iter().try_for_each(|extent| sealer.prepare(Kind::Content, extent).map(drop)).map_err(Into::into)
     })?;
@@ -150,7 +152,7 @@ fn pipeline(mib: usize, kind: Input) -> Result<Vec<(&'static str, f64)>> {
     drop((sealed, packed));
     let whole = rate(bytes.len(), || {
         let mut packer = Packer::new(plan.k);
-        cuts(&mut |extent| {
+        cuts(&cutter, &bytes, &mut |extent| {
             if let Some(full) = packer.add(sealer.seal(Kind::Content, extent)?)? {
                 full.code(plan.n, plan.committed, &padding)?;
             }
