@@ -59,7 +59,7 @@ pub(crate) enum Command {
     #[command(after_help = examples::CACHE)]
     #[command(subcommand)]
     Cache(Cache),
-    /// Check that everything is where it should be.
+    /// Check the working tree, and that every shard is where it should be.
     #[command(after_help = examples::FSCK)]
     Fsck(Fsck),
     /// For those who work on Hypernet or try it out.
@@ -197,10 +197,10 @@ pub(crate) enum Cache {
 
 #[derive(Debug, Args)]
 pub(crate) struct Fsck {
-    /// Read everything back and check it, instead of asking the holders.
+    /// Also ask every holder whether it still has its shards.
     #[arg(long)]
     pub(crate) verify: bool,
-    /// Make missing shards anew and mend what can be mended.
+    /// Mend what can be mended on this device.
     #[arg(long)]
     pub(crate) repair: bool,
 }

@@ -71,9 +71,9 @@ examples! { CACHE_DROP:
     "hn cache drop /hypernet/photos     only what is below it"
 }
 examples! { FSCK:
-    "hn fsck                      ask the holders of every shard"
-    "hn fsck --verify             read everything back and check it"
-    "hn fsck --repair             make missing shards anew"
+    "hn fsck                      check the working tree on this device"
+    "hn fsck --verify             and ask every holder whether it still has its shards"
+    "hn fsck --repair             mend what can be mended on this device"
 }
 examples! { DEV:
     "hn dev mesh up --peers 10    ten storage peers on this machine, to try things out"

@@ -556,10 +556,10 @@ pub struct Invite {
 /// `POST /v1/fsck`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FsckRequest {
-    /// Make missing shards anew and mend what can be mended.
+    /// Mend what can be mended on this device.
     #[serde(default)]
     pub repair: bool,
-    /// Read every extent back instead of asking holders only.
+    /// Also ask every holder whether it still has its shards.
     #[serde(default)]
     pub verify: bool,
 }

@@ -84,7 +84,7 @@ fn tell(report: &FsckReport, repair: bool, out: &mut Output) -> Result<(), Failu
     if report.bytes_verified > 0 {
         looked.push(format!("{} read back", words::bytes(report.bytes_verified)));
     }
-    let looked = if looked.is_empty() { "nothing there".to_owned() } else { looked.join(", ") };
+    let looked = if looked.is_empty() { "the working tree".to_owned() } else { looked.join(", ") };
     let found = report.problems.len() as u64;
     let left = found.saturating_sub(report.repaired);
     if left == 0 {
@@ -93,8 +93,10 @@ fn tell(report: &FsckReport, repair: bool, out: &mut Output) -> Result<(), Failu
     }
     let failure = Failure::new(ErrorCode::Data, format!("{} found in {looked}", words::plural(left, "problem")));
     Err(match repair {
-        true => failure.hint("bring the peers back that hold the rest, then repair again"),
-        false => failure.hint("`hn fsck --repair` makes anew what can be made anew"),
+        true => failure.hint("shards that are away come back with their peers: `hn peers`, then check again"),
+        false => {
+            failure.hint("`hn fsck --repair` mends what is wrong on this device; shards come back with their peers")
+        }
     })
 }
 
