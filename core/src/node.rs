@@ -420,10 +420,11 @@ impl Context {
         id
     }
 
-    /// Sets a timer, in place of where it stood before.
+    /// Sets a timer, in place of where it stood before. It never fires in the step that sets it, or a machine that
+    /// sets it again each time would keep that step from ending.
     fn arm(&mut self, timer: Timer, after: u64) {
         self.disarm(timer);
-        let at = self.now.mono.after(after);
+        let at = self.now.mono.after(after.max(1));
         self.armed.insert(timer, at);
         self.timers.insert((at, timer));
     }

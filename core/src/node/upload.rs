@@ -1,6 +1,6 @@
 //! Placing a segment: every row on a peer of its own, acknowledged by that peer as durable.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::peers::{Fault, Peers};
@@ -16,6 +16,8 @@ use crate::wire::{Lease, LeaseVerb, Refusal, Request, Response};
 const RETRY: u64 = 1_000;
 /// A peer that failed is tried for the same segment again after this.
 const FORGIVE: u64 = 5_000;
+/// When nothing moved for so long, a peer that may hold one row is given another.
+const DESPERATE: u64 = 30_000;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Row {
@@ -33,6 +35,9 @@ pub(super) struct Upload {
     moved: Instant,
     rows: Vec<Row>,
     avoid: BTreeSet<(PeerId, Instant)>,
+    /// Peers that may hold a row without having said so, because an answer was lost or a failed disk has it after all:
+    /// each gets that row again or none, so that faults do not put two rows on one peer.
+    tried: BTreeMap<PeerId, usize>,
     why: String,
 }
 
@@ -58,6 +63,7 @@ impl Upload {
             patience,
             moved: context.now.mono,
             avoid: BTreeSet::new(),
+            tried: BTreeMap::new(),
             why: "no peer is there that would".into(),
         })
     }
@@ -99,12 +105,13 @@ impl Upload {
             .collect();
         let mut candidates = peers.candidates(context);
         candidates.retain(|candidate| !taken.contains(&candidate.peer));
-        let mut order = placement::order(&self.id, shard_len, &candidates).into_iter();
+        let mut order = placement::order(&self.id, shard_len, &candidates);
         for row in 0..self.rows.len() {
             if self.rows[row] != Row::Waiting {
                 continue;
             }
-            let Some(peer) = order.next() else { break };
+            let Some(at) = self.choose(&order, row, context.now.mono) else { continue };
+            let peer = order.remove(at);
             let shard = self.coded.segment.rows[row];
             let lease = Lease::sign(&self.keys.lease_key(&peer), LeaseVerb::Keep, &peer, &shard, self.until);
             let request = Request::Put { shard, lease, body: self.coded.shards[row].clone() };
@@ -112,6 +119,14 @@ impl Upload {
             self.rows[row] = Row::Sent(peer);
             peers.send(context, peer, request, Waiter::Upload(command, row as u8));
         }
+    }
+
+    /// Which of the peers in `order` gets `row`: one that may have it already, else one that has none; one that may
+    /// have another row only when the upload is about to be given up for want of anyone else.
+    fn choose(&self, order: &[PeerId], row: usize, now: Instant) -> Option<usize> {
+        let find = |wanted: Option<usize>| order.iter().position(|peer| self.tried.get(peer).copied() == wanted);
+        let desperate = now.since(self.moved) >= DESPERATE.min(self.patience / 2) && !order.is_empty();
+        find(Some(row)).or_else(|| find(None)).or(desperate.then_some(0))
     }
 
     pub(super) fn answered(
@@ -146,6 +161,7 @@ impl Upload {
             Err(fault) => fault.to_string(),
         };
         *slot = Row::Waiting;
+        self.tried.insert(peer, usize::from(row));
         self.why = format!("peer {}: {why}", peer.short());
         self.avoid.insert((peer, now));
     }

@@ -8,6 +8,7 @@ use std::num::NonZeroUsize;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use hypernet_core::limits::FS_OPEN_BACKING_MAX;
 use hypernet_core::time::Timespec;
@@ -70,11 +71,23 @@ fn raise_open_files() -> NonZeroUsize {
     NonZeroUsize::new(share).unwrap_or(NonZeroUsize::MIN)
 }
 
+/// Has ext4 put each subdirectory in a part of the disk of its own. Otherwise all files share one, and while many of
+/// its inodes have been freed a moment ago, making a file there takes milliseconds (ext4 does not give such inodes
+/// out again, and looks at all of them first). Other filesystems refuse the flag and do not need it.
+fn spread(dir: &OwnedFd) {
+    let set = rustix::fs::ioctl_getflags(dir)
+        .and_then(|flags| rustix::fs::ioctl_setflags(dir, flags | rustix::fs::IFlags::TOPDIR));
+    if let Err(error) = set {
+        tracing::debug!(%error, "backing files are not spread over the disk");
+    }
+}
+
 impl Backing {
     pub(super) fn open_dir(dir: &Path) -> io::Result<Self> {
         use std::os::unix::fs::DirBuilderExt;
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
         let root = rustix::fs::open(dir, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+        spread(&root);
         Ok(Self { root, made: Mutex::default(), open: Mutex::new(LruCache::new(raise_open_files())) })
     }
 
@@ -117,14 +130,40 @@ impl Backing {
     fn make(&self, ino: u64, flags: OFlags) -> io::Result<Arc<File>> {
         let sub = (ino >> PER_DIRECTORY_BITS) & 0xff;
         if !self.made.lock().contains(&sub) {
-            match rustix::fs::mkdirat(&self.root, format!("{sub:02x}"), Mode::RWXU) {
-                Ok(()) | Err(rustix::io::Errno::EXIST) => {}
-                Err(errno) => return Err(errno.into()),
-            }
+            self.make_directory(&format!("{sub:02x}"))?;
             self.made.lock().insert(sub);
         }
         let file = self.open_with(ino, flags)?;
         Ok(self.keep(ino, file))
+    }
+
+    /// Makes a subdirectory, under another name first: ext4 chooses its place by the name, and the places of an
+    /// earlier tree, removed a moment ago, are the ones to avoid.
+    fn make_directory(&self, name: &str) -> io::Result<()> {
+        if rustix::fs::statat(&self.root, name, AtFlags::SYMLINK_NOFOLLOW).is_ok() {
+            return Ok(());
+        }
+        static MADE: AtomicU64 = AtomicU64::new(0);
+        let now = super::state::now();
+        let count = MADE.fetch_add(1, Ordering::Relaxed);
+        let new = format!(".{name}-{}-{}-{}-{count}", std::process::id(), now.seconds, now.nanos);
+        rustix::fs::mkdirat(&self.root, &new, Mode::RWXU)?;
+        let flags = rustix::fs::RenameFlags::NOREPLACE;
+        match rustix::fs::renameat_with(&self.root, &new, &self.root, name, flags) {
+            Ok(()) => Ok(()),
+            Err(errno) => {
+                rustix::fs::unlinkat(&self.root, &new, AtFlags::REMOVEDIR)?;
+                match errno {
+                    // Another thread was first.
+                    rustix::io::Errno::EXIST => Ok(()),
+                    // Not every filesystem can do it without replacing.
+                    _ => match rustix::fs::mkdirat(&self.root, name, Mode::RWXU) {
+                        Ok(()) | Err(rustix::io::Errno::EXIST) => Ok(()),
+                        Err(errno) => Err(errno.into()),
+                    },
+                }
+            }
+        }
     }
 
     fn keep(&self, ino: u64, file: File) -> Arc<File> {

@@ -17,6 +17,9 @@ mod secrets;
 pub mod values;
 mod wire;
 
+/// Reads golden bytes and says what is wrong with them.
+pub type Check = Box<dyn Fn(&[u8]) -> Result<(), String>>;
+
 /// One golden value.
 pub struct Golden {
     /// Its file is `golden/<name>.hex`.
@@ -28,7 +31,7 @@ pub struct Golden {
     /// The value, encoded by this code.
     pub bytes: Vec<u8>,
     /// Decodes the golden bytes and compares.
-    pub check: Box<dyn Fn(&[u8]) -> Result<(), String>>,
+    pub check: Check,
 }
 
 /// A golden of a framed format.

@@ -5,6 +5,22 @@
 //! with lost and torn writes, restarts, frozen processes, bit rot, full and failing disks, wrong clocks, and liars
 //! that bend bytes, forget shards and forge records. Owners upload, fetch, probe, publish and look up meanwhile. Then
 //! the storm ends, and everything that was ever acknowledged must come back.
+//!
+//! # What it catches
+//! Tried by breaking the node on purpose, with 30 seeds (10 each of 14, 27 and 60 nodes):
+//!
+//! | broken | noticed by | seeds |
+//! |---|---|---|
+//! | a put is acknowledged before the store has it | a row was acknowledged and is gone | 30 |
+//! | a fetch does not check rows against their hashes | a fetch ends as damaged beyond repair | 20 |
+//! | two rows of a segment go to one peer | two rows are on one peer | 30 |
+//! | a read of an unknown shard is never answered | a node forgot to answer a request | 29 |
+//! | an older record replaces a newer one | an older record is served | 30 |
+//! | a donor does not check a shard against its address | a node stores bytes that are not their address | 30 |
+//! | a fetch outlives its deadline by 5 s | a command never ended | 17 |
+//!
+//! It found by itself: a node that asked itself over the network for the row it held, and a fetch that met a liar and
+//! never again asked the rows that had been slow.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 #![forbid(unsafe_code)]
 

@@ -202,7 +202,10 @@ impl World {
         let soon = UnixSeconds(EPOCH + self.now / 1000 + 86_400);
         let lease = Lease::sign(&key, LeaseVerb::Keep, &to, &shard, soon);
         let request = match self.random.below(7) {
-            0 => Request::Put { shard: ShardId([9; 32]), lease, body },
+            0 => {
+                let shard = ShardId([9; 32]);
+                Request::Put { shard, lease: Lease::sign(&key, LeaseVerb::Keep, &to, &shard, soon), body }
+            }
             1 => {
                 let lease = Lease { signature: [1; 64], ..lease };
                 Request::Put { shard, lease, body }

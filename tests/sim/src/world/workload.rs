@@ -1,5 +1,7 @@
 //! What people do meanwhile, and what must hold of every end of a command.
 
+use std::collections::BTreeSet;
+
 use hypernet_core::node::{Command, CommandError, CommandId, Input, Outcome};
 use hypernet_core::segment::Placement;
 use hypernet_core::time::UnixSeconds;
@@ -10,7 +12,9 @@ use crate::book::{Task, TaskKind};
 /// Leases end so many seconds from now: longer than any clock is off.
 const LEASE: u64 = 30 * 86_400;
 /// An upload in which nothing moves for so long is given up.
-const PATIENCE: u64 = 25_000;
+const PATIENCE: u64 = 60_000;
+/// An upload that took less time never had to give a peer that may hold a row another one.
+const WITHOUT_DESPAIR: u64 = 30_000;
 /// A fetch must have ended within this.
 const WITHIN: u64 = 30_000;
 /// A record counts as acknowledged from so many peers on: fewer may crash together before their disks have it.
@@ -176,7 +180,7 @@ impl World {
             self.violate(|| format!("node {at} ended {:?} {late} ms too late", task.kind));
         }
         match (task.kind.clone(), outcome) {
-            (TaskKind::Upload { lot }, Outcome::Uploaded(placement)) => self.uploaded(lot, placement),
+            (TaskKind::Upload { lot }, Outcome::Uploaded(placement)) => self.uploaded(lot, task.started, placement),
             (TaskKind::Upload { .. }, Outcome::Failed(CommandError::NotPlaced { .. })) if !task.must => {
                 self.counts.uploads_failed += 1;
             }
@@ -223,7 +227,7 @@ impl World {
         }
     }
 
-    fn uploaded(&mut self, lot: usize, placement: Placement) {
+    fn uploaded(&mut self, lot: usize, started: u64, placement: Placement) {
         self.counts.uploaded += 1;
         let Some(coded) = self.book.lots[lot].coded.take() else { return };
         let n = self.book.lots[lot].n;
@@ -237,6 +241,18 @@ impl World {
         peers.dedup();
         if peers.len() != placement.holders.len() {
             self.violate(|| format!("two rows of segment {lot} are on one peer"));
+        }
+        // Answers that were lost may leave a row behind that nobody counts, but not beside another one.
+        let twice = self.hosts.iter().position(|host| {
+            // With k = 1 all rows are equal, and one shard is all of them.
+            let rows: BTreeSet<_> = coded.segment.rows.iter().filter(|row| host.disk.has_good(row)).collect();
+            host.manner == Manner::Honest && rows.len() > 1
+        });
+        if let Some(twice) = twice
+            && self.now - started < WITHOUT_DESPAIR
+            && self.hosts.len() >= 4 * usize::from(n)
+        {
+            self.violate(|| format!("node {twice} has got two rows of segment {lot} of {n}, and others had none"));
         }
         self.book.lots[lot].placement = Some(placement.into());
         self.check_recoverable();

@@ -1,0 +1,188 @@
+//! One function per decoder of bytes from outside. `cargo fuzz` drives them with a sanitizer; `tests/fuzz` drives the
+//! same over seeded mutations in every test run.
+//!
+//! Each must return whatever the bytes are, and what it accepts must survive being written and read again.
+
+use std::fmt::Debug;
+
+use bytes::Bytes;
+use hypernet_core::catalog::{IndexPage, Manifest, PageKind, PlacementPage};
+use hypernet_core::codec::{self, Format};
+use hypernet_core::head::{Head, Snapshot};
+use hypernet_core::id::FileId;
+use hypernet_core::record::Record;
+use hypernet_core::roster::Roster;
+use hypernet_core::seal::{ExtentRef, Kind};
+use hypernet_core::segment::Placement;
+use hypernet_core::tree::{self, Entry, Item, LinkEntry, Name, Root, Run, Source, TreeRef};
+use hypernet_core::wire::{self, Request, Response};
+use minicbor::{Decode, Encode};
+
+/// A decoder under test.
+pub struct Target {
+    /// Its name; `fuzz_targets/<name>.rs` is its program.
+    pub name: &'static str,
+    /// The tag of its format, if it has a frame.
+    pub tag: Option<u8>,
+    /// Feeds it.
+    pub run: fn(&[u8]),
+}
+
+/// All of them.
+pub const TARGETS: [Target; 12] = [
+    Target { name: "request", tag: Some(0x20), run: request },
+    Target { name: "response", tag: Some(0x21), run: response },
+    Target { name: "record", tag: Some(0x10), run: record },
+    Target { name: "tree_node", tag: Some(0x30), run: tree_node },
+    Target { name: "root", tag: Some(0x31), run: round_trip::<Root> },
+    Target { name: "snapshot", tag: Some(0x32), run: snapshot },
+    Target { name: "head", tag: Some(0x33), run: head },
+    Target { name: "roster", tag: Some(0x34), run: round_trip::<Roster> },
+    Target { name: "placement", tag: Some(0x40), run: placement },
+    Target { name: "pages", tag: Some(0x41), run: pages },
+    Target { name: "manifest", tag: Some(0x43), run: manifest },
+    Target { name: "sealed", tag: None, run: sealed },
+];
+
+/// What is accepted reads the same after it was written again.
+fn round_trip<T>(data: &[u8])
+where
+    T: Format + Encode<()> + for<'b> Decode<'b, ()> + PartialEq + Debug,
+{
+    if let Ok(value) = codec::decode::<T>(data) {
+        let again = codec::encode(&value);
+        // A shorter encoding of the same value is accepted, so the bytes may differ, but never the value.
+        assert_eq!(codec::decode::<T>(&again).as_ref(), Ok(&value));
+    }
+}
+
+/// The header of a request, with and without a body; the lengths before it.
+pub fn request(data: &[u8]) {
+    for body in [Bytes::new(), Bytes::from_static(b"body")] {
+        if let Ok(request) = Request::from_parts(data, body) {
+            let (header, body) = request.to_parts();
+            assert_eq!(Request::from_parts(&header, body).as_ref(), Ok(&request));
+            assert!(request.weight() <= hypernet_core::limits::SHARD_MAX);
+        }
+    }
+    if let Some(prefix) = data.first_chunk()
+        && let Ok((header, body)) = wire::lengths(*prefix)
+    {
+        assert!(header <= hypernet_core::limits::WIRE_HEADER_MAX && body <= hypernet_core::limits::WIRE_BODY_MAX);
+    }
+}
+
+/// The header of a response.
+pub fn response(data: &[u8]) {
+    for body in [Bytes::new(), Bytes::from_static(b"body")] {
+        if let Ok(response) = Response::from_parts(data, body) {
+            let (header, body) = response.to_parts();
+            assert_eq!(Response::from_parts(&header, body), Ok(response));
+        }
+    }
+}
+
+/// A record from the DHT.
+pub fn record(data: &[u8]) {
+    round_trip::<Record>(data);
+    if let Ok(record) = Record::verify(data) {
+        assert!(Record::verify_under(&record.key(), data).is_ok());
+        let _ = Head::epoch_of(&record);
+    }
+}
+
+/// Gives one node for every reference.
+struct Same<'a>(&'a [u8]);
+
+impl Source for Same<'_> {
+    type Error = std::convert::Infallible;
+    fn get(&self, refs: &[ExtentRef]) -> Result<Vec<Vec<u8>>, Self::Error> {
+        Ok(vec![self.0.to_vec(); refs.len().min(64)])
+    }
+}
+
+fn walk<T: Item>(data: &[u8], node: &ExtentRef, key: &T::Key) {
+    for (depth, weight) in [(0, 3), (1, u64::MAX), (200, 0)] {
+        let tree = TreeRef { node: node.clone(), depth, weight };
+        let _ = tree::list::<T, _>(&tree, &Same(data));
+        let _ = tree::range::<T, _>(&tree, &Same(data), 1, 2);
+        let _ = tree::find::<T, _>(&tree, &Same(data), key);
+        let _ = tree::node_refs::<T, _>(&tree, &Same(data));
+    }
+}
+
+/// A node of a directory, a file or a link table.
+pub fn tree_node(data: &[u8]) {
+    if let Some(node) = reference() {
+        walk::<Entry>(data, &node, &Name(b"inline".to_vec()));
+        walk::<Run>(data, &node, &());
+        walk::<LinkEntry>(data, &node, &FileId::ROOT);
+    }
+}
+
+/// Any reference: what it leads to is the data.
+fn reference() -> Option<ExtentRef> {
+    use hypernet_core::id::VolumeId;
+    use hypernet_core::key::{Secret, VolumeKeys};
+    let keys = VolumeKeys::new(VolumeId([1; 16]), 0, Secret::new([2; 32]));
+    let prepared = hypernet_core::seal::Sealer::new(&keys).prepare(Kind::Node, b"any");
+    prepared.ok().map(|prepared| prepared.reference)
+}
+
+/// A signed snapshot.
+pub fn snapshot(data: &[u8]) {
+    round_trip::<Snapshot>(data);
+    let _ = Snapshot::verify(data);
+}
+
+/// What is inside a head's record.
+pub fn head(data: &[u8]) {
+    round_trip::<Head>(data);
+    if let Ok(head) = codec::decode::<Head>(data) {
+        let _ = head.manifest_placement.is_sound();
+        let _ = head.manifest_placement.segment.id();
+    }
+}
+
+/// A segment and its holders.
+pub fn placement(data: &[u8]) {
+    round_trip::<Placement>(data);
+    if let Ok(placement) = codec::decode::<Placement>(data) {
+        let _ = placement.is_sound();
+        let _ = placement.segment.payload_len();
+    }
+}
+
+/// Pages of the index and of the placement log.
+pub fn pages(data: &[u8]) {
+    round_trip::<IndexPage>(data);
+    let mut other = data.to_vec();
+    if let Some(tag) = other.first_mut() {
+        *tag = PlacementPage::TAG;
+    }
+    round_trip::<PlacementPage>(&other);
+    round_trip::<PlacementPage>(data);
+}
+
+/// All pages of a catalog.
+pub fn manifest(data: &[u8]) {
+    round_trip::<Manifest>(data);
+    if let Ok(mut manifest) = codec::decode::<Manifest>(data)
+        && manifest.is_sound()
+    {
+        manifest.prune();
+        let _ = manifest.reopen(PageKind::Index, 1);
+        assert!(manifest.is_sound());
+    }
+}
+
+/// A reference and the ciphertext it names, both from someone who wishes us ill.
+pub fn sealed(data: &[u8]) {
+    let mut decoder = minicbor::Decoder::new(data);
+    if let Ok(reference) = decoder.decode::<ExtentRef>() {
+        let rest = data.get(decoder.position()..).unwrap_or_default();
+        if let Ok(plain) = reference.open(rest) {
+            assert_eq!(plain.len(), reference.len as usize);
+        }
+    }
+}
