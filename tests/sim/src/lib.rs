@@ -17,6 +17,7 @@
 //! | a read of an unknown shard is never answered | a node forgot to answer a request | 29 |
 //! | an older record replaces a newer one | an older record is served | 30 |
 //! | a donor does not check a shard against its address | a node stores bytes that are not their address | 30 |
+//! | a peer whose answer was lost gets another row | two rows on a peer, and others had none | 2 |
 //! | a fetch outlives its deadline by 5 s | a command never ended | 17 |
 //!
 //! It found by itself: a node that asked itself over the network for the row it held, and a fetch that met a liar and
