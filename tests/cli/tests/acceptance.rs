@@ -8,7 +8,8 @@ use hypernet_kit::tree::Generator;
 
 // Ignored until it passes. In its last full run 16 of 19 claims held; one was the order of names that are no text, mended
 // since; two concern more than m lost peers: one read ended in ENOENT or a timeout where EIO was due. The suspect is a
-// lookup in a directory that was never listed. By hand:
+// lookup in a directory that was never listed; but that run may have linked a core broken on purpose by a mutation check,
+// so it must be repeated from a clean build before anything is concluded. By hand:
 // `cargo nextest run -p hypernet-cli-tests --run-ignored all acceptance`.
 #[ignore = "with more than m peers gone one read does not end in EIO yet"]
 #[test]
