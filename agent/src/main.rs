@@ -27,6 +27,10 @@ use failure::{Failure, Kind};
 use keystore::{Keystore, Unlock};
 use setup::Choices;
 
+/// Uploads and reads come in bursts on many threads; what they took is to be given back.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// The Hypernet agent. People use `hn`, which starts and asks it.
 #[derive(Parser)]
 #[command(name = "hnd", version, about)]

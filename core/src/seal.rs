@@ -5,12 +5,16 @@
 //! key ever meets two messages, which is why the nonce can be constant. Records are sealed under a long-lived key
 //! with a nonce derived from their sequence and content.
 
+use std::cell::RefCell;
+
 use bytes::Bytes;
-use chacha20poly1305::aead::{Aead, KeyInit, Payload};
+use chacha20poly1305::aead::{Aead, AeadInOut, KeyInit, Payload};
 use chacha20poly1305::{XChaCha20Poly1305, XNonce};
 use minicbor::{Decode, Encode};
+use rayon::prelude::*;
 use thiserror::Error;
 use zeroize::{Zeroize, ZeroizeOnDrop};
+use zstd::bulk::{Compressor, Decompressor};
 
 use crate::id::{ExtentId, VolumeId};
 use crate::key::{Secret, VolumeKeys};
@@ -21,6 +25,55 @@ const NONCE_CONTEXT: &str = "hypernet 2026 record nonce v1";
 const ZSTD_LEVEL: i32 = 1;
 /// Compression must save at least one byte in this many to be worth undoing.
 const MIN_SAVING: usize = 16;
+/// Units of this size and more are compressed only when that pays for a sample of them: what does not compress is
+/// what most large files hold, and trying takes as long as sealing it.
+const SAMPLED_FROM: usize = 16 * 1024;
+/// A sample is this much of the start, of the middle and of the end.
+const SAMPLE: usize = 1024;
+
+thread_local! {
+    /// Made once a thread: a context of its own for each small unit would cost more than compressing it.
+    static COMPRESSOR: RefCell<Option<(Compressor<'static>, Vec<u8>)>> = const { RefCell::new(None) };
+    static DECOMPRESSOR: RefCell<Option<Decompressor<'static>>> = const { RefCell::new(None) };
+}
+
+/// `plain` compressed, when that pays. What comes out depends on nothing but `plain`.
+fn compress(plain: &[u8]) -> Option<Vec<u8>> {
+    COMPRESSOR.with_borrow_mut(|slot| {
+        if slot.is_none() {
+            *slot = Some((Compressor::new(ZSTD_LEVEL).ok()?, Vec::new()));
+        }
+        let (compressor, out) = slot.as_mut()?;
+        let mut pays = |bytes: &[u8], out: &mut Vec<u8>| {
+            out.clear();
+            out.reserve(zstd::zstd_safe::compress_bound(bytes.len()));
+            let small = compressor.compress_to_buffer(bytes, out).ok()?;
+            (small + bytes.len() / MIN_SAVING < bytes.len()).then_some(())
+        };
+        if plain.len() >= SAMPLED_FROM {
+            let (middle, end) = (plain.len() / 2, plain.len() - SAMPLE);
+            let sample = [&plain[..SAMPLE], &plain[middle..middle + SAMPLE], &plain[end..]].concat();
+            pays(&sample, out)?;
+        }
+        pays(plain, out)?;
+        Some(with_room_for_tag(out))
+    })
+}
+
+fn decompress(message: &[u8], len: usize) -> Result<Vec<u8>, SealError> {
+    DECOMPRESSOR.with_borrow_mut(|slot| {
+        if slot.is_none() {
+            *slot = Decompressor::new().ok();
+        }
+        slot.as_mut().and_then(|decompressor| decompressor.decompress(message, len).ok()).ok_or(SealError::Length)
+    })
+}
+
+fn with_room_for_tag(bytes: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(bytes.len() + SEAL_OVERHEAD);
+    out.extend_from_slice(bytes);
+    out
+}
 
 /// What a sealed unit is: bound into its key and its tag, so that one can never be passed off as another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
@@ -173,9 +226,9 @@ impl Sealer {
         if plain.len() > SEALED_MAX {
             return Err(SealError::TooLong(plain.len()));
         }
-        let (compression, message) = match zstd::bulk::compress(plain, ZSTD_LEVEL) {
-            Ok(small) if small.len() + plain.len() / MIN_SAVING < plain.len() => (Compression::Zstd, small),
-            _ => (Compression::None, plain.to_vec()),
+        let (compression, message) = match compress(plain) {
+            Some(small) => (Compression::Zstd, small),
+            None => (Compression::None, with_room_for_tag(plain)),
         };
         let len = plain.len() as u32;
         let mut hasher = blake3::Hasher::new_keyed(self.convergence.expose());
@@ -187,6 +240,14 @@ impl Sealer {
         Ok(Prepared { reference, message })
     }
 
+    /// [`Self::prepare`] for many, on all cores; in the order of `plains`.
+    pub fn prepare_all(&self, kind: Kind, plains: &[&[u8]]) -> Result<Vec<Prepared>, SealError> {
+        match plains {
+            [plain] => Ok(vec![self.prepare(kind, plain)?]),
+            _ => plains.par_iter().map(|plain| self.prepare(kind, plain)).collect(),
+        }
+    }
+
     /// [`Self::prepare`] and [`Prepared::seal`] in one.
     pub fn seal(&self, kind: Kind, plain: &[u8]) -> Result<Sealed, SealError> {
         self.prepare(kind, plain)?.seal()
@@ -195,14 +256,20 @@ impl Sealer {
 
 impl Prepared {
     /// Encrypts.
-    pub fn seal(self) -> Result<Sealed, SealError> {
+    pub fn seal(mut self) -> Result<Sealed, SealError> {
         let r = &self.reference;
         let aad = aad(r.origin, r.epoch, r.kind, r.compression, r.len);
         let cipher = XChaCha20Poly1305::new(&r.key.0.into());
-        let bytes = cipher
-            .encrypt(&XNonce::default(), Payload { msg: &self.message, aad: &aad })
-            .map_err(|_| SealError::Cipher)?;
-        Ok(Sealed { reference: self.reference, bytes: bytes.into() })
+        cipher.encrypt_in_place(&XNonce::default(), &aad, &mut self.message).map_err(|_| SealError::Cipher)?;
+        Ok(Sealed { reference: self.reference, bytes: self.message.into() })
+    }
+
+    /// [`Self::seal`] for many, on all cores; in the order of `prepared`.
+    pub fn seal_all(prepared: Vec<Self>) -> Result<Vec<Sealed>, SealError> {
+        if prepared.len() < 2 {
+            return prepared.into_iter().map(Self::seal).collect();
+        }
+        prepared.into_par_iter().map(Self::seal).collect()
     }
 }
 
@@ -214,17 +281,21 @@ impl ExtentRef {
 
     /// Opens the ciphertext that this reference names.
     pub fn open(&self, sealed: &[u8]) -> Result<Vec<u8>, SealError> {
+        self.open_vec(sealed.to_vec())
+    }
+
+    /// As [`Self::open`], in place.
+    pub fn open_vec(&self, mut sealed: Vec<u8>) -> Result<Vec<u8>, SealError> {
         if self.len as usize > SEALED_MAX {
             return Err(SealError::TooLong(self.len as usize));
         }
         let aad = aad(self.origin, self.epoch, self.kind, self.compression, self.len);
         let cipher = XChaCha20Poly1305::new(&self.key.0.into());
-        let message =
-            cipher.decrypt(&XNonce::default(), Payload { msg: sealed, aad: &aad }).map_err(|_| SealError::Tag)?;
+        cipher.decrypt_in_place(&XNonce::default(), &aad, &mut sealed).map_err(|_| SealError::Tag)?;
         let plain = match self.compression {
-            Compression::None => message,
+            Compression::None => sealed,
             // The length is authenticated by the tag, so this allocates what the writer meant.
-            Compression::Zstd => zstd::bulk::decompress(&message, self.len as usize).map_err(|_| SealError::Length)?,
+            Compression::Zstd => decompress(&sealed, self.len as usize)?,
         };
         if plain.len() != self.len as usize {
             return Err(SealError::Length);

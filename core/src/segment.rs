@@ -214,6 +214,17 @@ pub struct Packed {
     extents: Vec<Sealed>,
 }
 
+/// The parts of `range` of the payload, each in its row.
+fn in_rows(rows: &mut [Vec<u8>], range: std::ops::Range<usize>, mut part: impl FnMut(&mut [u8])) {
+    let mut at = range.start;
+    while at < range.end {
+        let len = rows[0].len();
+        let stop = range.end.min((at / len + 1) * len);
+        part(&mut rows[at / len][at % len..][..stop - at]);
+        at = stop;
+    }
+}
+
 impl Packed {
     /// Bytes of its extents.
     pub fn len(&self) -> usize {
@@ -250,7 +261,8 @@ impl Packed {
                 None => shard_len = size_class(shard_len + 1),
             }
         };
-        let mut payload = vec![0; k * shard_len];
+        // A buffer a row, each freed when its row is placed.
+        let mut data = vec![vec![0; shard_len]; k];
         let mut contents = Vec::with_capacity(self.extents.len());
         let mut names = blake3::Hasher::new_derive_key(PADDING_CONTEXT);
         names.update(padding.expose());
@@ -258,22 +270,25 @@ impl Packed {
         let mut end = 0;
         for (sealed, start) in self.extents.iter().zip(starts) {
             let (id, len) = (sealed.reference.id(), sealed.bytes.len());
-            payload[start..start + len].copy_from_slice(&sealed.bytes);
+            let mut rest = &sealed.bytes[..];
+            in_rows(&mut data, start..start + len, |part| {
+                let (now, later) = rest.split_at(part.len());
+                part.copy_from_slice(now);
+                rest = later;
+            });
             names.update(id.as_bytes());
             gaps.push(end..start);
             end = start + len;
             contents.push(Located { id, offset: start as u32, len: len as u32 });
         }
-        gaps.push(end..payload.len());
+        gaps.push(end..k * shard_len);
         let mut stream = names.finalize_xof();
         for gap in gaps {
-            stream.fill(&mut payload[gap]);
+            in_rows(&mut data, gap, |part| stream.fill(part));
         }
-        let payload = Bytes::from(payload);
-        let mut shards: Vec<Bytes> = (0..k).map(|row| payload.slice(row * shard_len..(row + 1) * shard_len)).collect();
-        let data: Vec<&[u8]> = shards.iter().map(AsRef::as_ref).collect();
-        let parity = erasure::parity(&data, committed)?;
-        shards.extend(parity.into_iter().map(Bytes::from));
+        let slices: Vec<&[u8]> = data.iter().map(Vec::as_slice).collect();
+        let parity = erasure::parity(&slices, committed)?;
+        let mut shards: Vec<Bytes> = data.into_iter().chain(parity).map(Bytes::from).collect();
         let rows = shards.iter().map(|shard| ShardId(*blake3::hash(shard).as_bytes())).collect();
         shards.truncate(placed);
         let segment = Segment { k: self.k, shard_len: shard_len as u32, rows };

@@ -13,7 +13,7 @@ use hypernet_core::limits::UPLOAD_WINDOW;
 use hypernet_core::node::{Command, CommandError, Outcome};
 use hypernet_core::placement::Plan;
 use hypernet_core::port::PortError;
-use hypernet_core::seal::{ExtentRef, Kind, Sealer};
+use hypernet_core::seal::{ExtentRef, Kind, Prepared, Sealer};
 use hypernet_core::segment::{Located, Packed, Packer, Placement, full_shard_len};
 use hypernet_core::time::UnixSeconds;
 use hypernet_core::tree::Sink;
@@ -209,30 +209,38 @@ impl Writer {
     }
 }
 
+impl Writer {
+    /// [`Sink::put`] for many, which are sealed on all cores; the references are in the order of `plains`.
+    pub(crate) fn put_all(&mut self, kind: Kind, plains: &[&[u8]]) -> Result<Vec<ExtentRef>, PortError> {
+        let prepared = self.sealer.prepare_all(kind, plains).map_err(seal_error)?;
+        let references: Vec<ExtentRef> = prepared.iter().map(|prepared| prepared.reference.clone()).collect();
+        let ids: Vec<ExtentId> = references.iter().map(ExtentRef::id).collect();
+        let stored = self.volume.db.has_extents(&ids).map_err(store_error)?;
+        let mut new = Vec::new();
+        for ((prepared, id), stored) in prepared.into_iter().zip(ids).zip(stored) {
+            if !stored && self.on_the_way.insert(id) {
+                new.push(prepared);
+            }
+        }
+        for sealed in Prepared::seal_all(new).map_err(seal_error)? {
+            if let Some(packed) = self.packer.add(sealed).map_err(seal_error)? {
+                self.dispatch(packed)?;
+            }
+        }
+        Ok(references)
+    }
+}
+
 impl Sink for Writer {
     type Error = PortError;
 
     fn put(&mut self, kind: Kind, plain: &[u8]) -> Result<ExtentRef, PortError> {
-        let prepared = self.sealer.prepare(kind, plain).map_err(seal_error)?;
-        let reference = prepared.reference.clone();
-        let id = reference.id();
+        let reference = self.put_all(kind, &[plain])?.pop().ok_or_else(|| seal_error("nothing was sealed"))?;
         if kind == Kind::Node {
-            self.nodes.push((id, plain.to_vec()));
+            self.nodes.push((reference.id(), plain.to_vec()));
             if self.nodes.len() >= NODE_BATCH {
                 self.keep_nodes()?;
             }
-        }
-        if self.on_the_way.contains(&id) {
-            return Ok(reference);
-        }
-        let stored = self.volume.db.has_extents(&[id]).map_err(store_error)?;
-        if stored.first() == Some(&true) {
-            return Ok(reference);
-        }
-        let sealed = prepared.seal().map_err(seal_error)?;
-        self.on_the_way.insert(id);
-        if let Some(packed) = self.packer.add(sealed).map_err(seal_error)? {
-            self.dispatch(packed)?;
         }
         Ok(reference)
     }

@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 
 use super::peers::{Fault, Peers};
 use super::{CommandError, CommandId, Context, Outcome, SendFault, Timer, Waiter, short};
@@ -363,13 +363,13 @@ impl Fetch {
         self.wanted
             .iter()
             .map(|(extent, offset)| {
-                let mut sealed = BytesMut::with_capacity(extent.sealed_len as usize);
+                let mut sealed = Vec::with_capacity(extent.sealed_len as usize);
                 for (row, span) in rows_of(*offset, extent.sealed_len, self.placement.segment.shard_len) {
                     let piece = self.got.get(&row).filter(|piece| piece.span.covers(span)).ok_or(())?;
                     let start = (span.start - piece.span.start) as usize;
                     sealed.extend_from_slice(&piece.bytes[start..start + (span.end - span.start) as usize]);
                 }
-                extent.open(&sealed).map(Bytes::from).map_err(|_| ())
+                extent.open_vec(sealed).map(Bytes::from).map_err(|_| ())
             })
             .collect()
     }

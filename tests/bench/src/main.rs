@@ -1,4 +1,5 @@
-//! Benches of what needs no processes: the sealing pipeline against its own stages, in one run on one core.
+//! Benches of what needs no processes: the sealing pipeline against its own stages, in one run. A stage
+//! runs on one core, the pipeline on all of them, as in a sync.
 //!
 //! Figures, never tests: nothing here passes or fails.
 #![expect(clippy::print_stdout, reason = "a bench prints its figures")]
@@ -10,9 +11,19 @@ use clap::{Parser, Subcommand, ValueEnum};
 use hypernet_core::extent::Cutter;
 use hypernet_core::id::VolumeId;
 use hypernet_core::key::{Secret, VolumeKeys};
-use hypernet_core::seal::{Kind, Sealer};
-use hypernet_core::segment::Packer;
+use hypernet_core::placement::Plan;
+use hypernet_core::seal::{Kind, Prepared, Sealer};
+use hypernet_core::segment::{Packed, Packer};
 use hypernet_core::{erasure, placement};
+
+/// The allocator of `hnd`, whose pipeline this is.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+/// Threads that code, of those of a sync that code and place.
+const CODERS: usize = 2;
+/// Bytes that a sync reads at once.
+const BUFFER: usize = 4 << 20;
 
 /// Benches without processes.
 #[derive(Parser)]
@@ -105,6 +116,50 @@ fn cuts<'a>(cutter: &Cutter, bytes: &'a [u8], each: &mut dyn FnMut(&'a [u8]) -> 
     Ok(())
 }
 
+/// As a sync does it: extents are sealed on all cores a buffer at a time, and coded behind that.
+fn whole(cutter: &Cutter, sealer: &Sealer, padding: &Secret, plan: Plan, bytes: &[u8]) -> Result<()> {
+    let (full, coding) = crossbeam_channel::bounded::<Packed>(1);
+    std::thread::scope(|scope| {
+        let coders: Vec<_> = (0..CODERS)
+            .map(|_| {
+                let coding = coding.clone();
+                scope.spawn(move || {
+                    coding.into_iter().try_for_each(|packed| packed.code(plan.n, plan.committed, padding).map(drop))
+                })
+            })
+            .collect();
+        let mut packer = Packer::new(plan.k);
+        let mut seal = |extents: &mut Vec<&[u8]>| -> Result<()> {
+            for sealed in Prepared::seal_all(sealer.prepare_all(Kind::Content, extents)?)? {
+                if let Some(packed) = packer.add(sealed)? {
+                    full.send(packed)?;
+                }
+            }
+            extents.clear();
+            Ok(())
+        };
+        let (mut extents, mut waiting) = (Vec::new(), 0);
+        cuts(cutter, bytes, &mut |extent| {
+            waiting += extent.len();
+            extents.push(extent);
+            if waiting >= BUFFER {
+                waiting = 0;
+                seal(&mut extents)?;
+            }
+            Ok(())
+        })?;
+        seal(&mut extents)?;
+        if let Some(packed) = packer.finish() {
+            full.send(packed)?;
+        }
+        drop(full);
+        coders.into_iter().try_for_each(|coder| {
+            coder.join().map_err(|_| anyhow::anyhow!("a coding thread panicked"))??;
+            Ok(())
+        })
+    })
+}
+
 fn pipeline(mib: usize, kind: Input) -> Result<Vec<(&'static str, f64)>> {
     let bytes = input(kind, mib << 20);
     let keys = VolumeKeys::new(VolumeId([1; 16]), 0, Secret::new([2; 32]));
@@ -150,19 +205,7 @@ fn pipeline(mib: usize, kind: Input) -> Result<Vec<(&'static str, f64)>> {
         })?,
     ));
     drop((sealed, packed));
-    let whole = rate(bytes.len(), || {
-        let mut packer = Packer::new(plan.k);
-        cuts(&cutter, &bytes, &mut |extent| {
-            if let Some(full) = packer.add(sealer.seal(Kind::Content, extent)?)? {
-                full.code(plan.n, plan.committed, &padding)?;
-            }
-            Ok(())
-        })?;
-        if let Some(last) = packer.finish() {
-            last.code(plan.n, plan.committed, &padding)?;
-        }
-        Ok(())
-    })?;
+    let whole = rate(bytes.len(), || whole(&cutter, &sealer, &padding, plan, &bytes))?;
     out.push(("whole pipeline", whole));
     Ok(out)
 }
@@ -173,8 +216,9 @@ fn main() -> Result<()> {
     let whole = rows.last().map_or(0.0, |(_, rate)| *rate);
     let stages = || rows[..rows.len() - 1].iter().filter(|(name, _)| !name.starts_with(' ')).map(|(_, rate)| *rate);
     let slowest = stages().fold(f64::INFINITY, f64::min);
-    // What one core would reach if nothing but the stages cost anything: they share it.
-    let bound = 1.0 / stages().map(|rate| 1.0 / rate).sum::<f64>();
+    // What all cores would reach if nothing but the stages cost anything: they share them.
+    let cores = std::thread::available_parallelism()?.get();
+    let bound = cores as f64 / stages().map(|rate| 1.0 / rate).sum::<f64>();
     if json {
         let rows: serde_json::Map<String, serde_json::Value> =
             rows.iter().map(|(name, rate)| (name.trim().to_owned(), (*rate).into())).collect();
@@ -185,11 +229,11 @@ fn main() -> Result<()> {
         println!("{document}");
         return Ok(());
     }
-    println!("sealing pipeline, {mib} MiB of {input:?}, one core, MiB/s");
+    println!("sealing pipeline, {mib} MiB of {input:?}, MiB/s: stages on one core, the pipeline on {cores}");
     for (name, rate) in &rows {
         println!("  {name:<48} {rate:>8.0}");
     }
     println!("  pipeline / slowest stage                         {:>7.0}%", whole / slowest * 100.0);
-    println!("  pipeline / all stages one after another          {:>7.0}%", whole / bound * 100.0);
+    println!("  pipeline / all stages, shared by all cores       {:>7.0}%", whole / bound * 100.0);
     Ok(())
 }

@@ -23,6 +23,14 @@ pub struct Edge {
     pub dev: bool,
 }
 
+/// The platform that rustc builds for.
+fn host() -> io::Result<String> {
+    let output = Command::new(std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into())).arg("-vV").output()?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    let line = said.lines().find_map(|line| line.strip_prefix("host: "));
+    line.map(str::to_string).ok_or_else(|| io::Error::other(format!("rustc names no host: {said}")))
+}
+
 /// Which crate depends on which.
 #[derive(Clone, Debug, Default)]
 pub struct Graph {
@@ -36,8 +44,10 @@ pub struct Graph {
 impl Graph {
     /// Asks cargo.
     pub fn read() -> io::Result<Self> {
+        // Of other platforms cargo has downloaded nothing, and there is no need to: the build is for this one.
         let output = Command::new(env!("CARGO"))
-            .args(["metadata", "--format-version", "1", "--offline", "--manifest-path"])
+            .args(["metadata", "--format-version", "1", "--offline", "--locked", "--filter-platform", &host()?])
+            .arg("--manifest-path")
             .arg(root().join("Cargo.toml"))
             .output()?;
         if !output.status.success() {

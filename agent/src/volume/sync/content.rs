@@ -128,12 +128,14 @@ fn read_data(
         filled += got;
         let is_last = got < room || left == got as u64;
         let mut used = 0;
+        let mut extents = Vec::new();
         while used < filled && (is_last || filled - used >= EXTENT_MAX) {
             let len = cutter.first(&buffer[used..filled]);
-            runs.push(Run::Data(writer.put(Kind::Content, &buffer[used..used + len])?));
-            read(len as u64);
+            extents.push(&buffer[used..used + len]);
             used += len;
         }
+        runs.extend(writer.put_all(Kind::Content, &extents)?.into_iter().map(Run::Data));
+        read(used as u64);
         if used == 0 && !is_last {
             return Err(damaged("the read buffer is too small for an extent"));
         }
