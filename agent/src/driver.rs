@@ -3,7 +3,7 @@
 //! One task owns the node, so a step never waits for a lock, and no effect waits for another: sending goes through a
 //! bounded queue to a task of its own, because the loop must keep taking events in while the mesh is busy.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -140,7 +140,7 @@ async fn forward(mesh: Mesh, mut effects: mpsc::Receiver<Effect>) {
             Effect::Reply { inbound, response } => mesh.reply(inbound.0, response).await,
             Effect::KeepRecord { key, bytes } => mesh.keep_record(key, bytes).await,
             Effect::DropRecord { key } => mesh.forget_record(key).await,
-            Effect::PutRecord { id, key, bytes } => mesh.put_record(id.0, key, bytes).await,
+            Effect::FindClosest { id, key } => mesh.find_closest(id.0, key).await,
             Effect::FindRecord { id, key } => mesh.get_record(id.0, key).await,
             Effect::Block { peer, millis } => mesh.block(peer, Duration::from_millis(millis)).await,
             // The loop performs these itself.
@@ -214,7 +214,7 @@ impl Driver {
                 Input::Misbehaved { peer }
             }
             MeshEvent::RecordOffered { from, key, bytes } => Input::RecordOffered { from, key, bytes },
-            MeshEvent::RecordPut { id, stored } => Input::RecordPut { id: RequestId(id), stored },
+            MeshEvent::Closest { id, peers } => Input::Closest { id: RequestId(id), peers },
             MeshEvent::RecordFound { id, records } => Input::RecordFound { id: RequestId(id), records },
             MeshEvent::PeerAddr { peer, addr } => return (self.remember)(peer, addr.to_string()),
             MeshEvent::Listening { addr } => {
@@ -225,58 +225,61 @@ impl Driver {
         self.step(input);
     }
 
+    /// Steps the node and performs what it wants done. What cannot be handed to the mesh has its outcome at once,
+    /// which may want more done: hence the queue.
     fn step(&mut self, input: Input) {
         let now = self.now();
-        for effect in self.node.step(now, input) {
-            match effect {
-                Effect::Store { id, op } => {
-                    let completions = self.completions.clone();
-                    self.store.submit(
-                        op,
-                        Box::new(move |reply| {
-                            // Called on a thread of the store; when the loop has ended nobody waits for it.
-                            let _ = completions.blocking_send((id, reply));
-                        }),
-                    );
-                }
-                Effect::Finished { id, outcome } => {
-                    if let Some(done) = self.waiting.remove(&id) {
-                        // Whoever asked may have stopped waiting.
-                        let _ = done.send(outcome);
-                    }
-                }
-                Effect::DropRecord { key } => {
-                    // What is left on disk after a failure here expires again after the next start.
-                    self.store.forget_record(key, Box::new(|_| {}));
-                    self.send(Effect::DropRecord { key });
-                }
-                other => self.send(other),
+        let mut inputs = VecDeque::from([input]);
+        while let Some(input) = inputs.pop_front() {
+            for effect in self.node.step(now, input) {
+                inputs.extend(self.perform(effect));
             }
         }
     }
 
-    fn send(&mut self, effect: Effect) {
-        if let Err(error) = self.outbox.try_send(effect) {
-            let effect = match error {
-                mpsc::error::TrySendError::Full(effect) | mpsc::error::TrySendError::Closed(effect) => effect,
-            };
-            // Every request has an outcome, also one that found no place in the queue.
-            let now = self.now();
-            let input = match effect {
-                Effect::Send { id, .. } => Input::Response { id, result: Err(SendFault::Unreachable) },
-                Effect::PutRecord { id, .. } => Input::RecordPut { id, stored: 0 },
-                Effect::FindRecord { id, .. } => Input::RecordFound { id, records: Vec::new() },
-                _ => return,
-            };
-            tracing::warn!("too many requests at once; refusing one");
-            let more = self.node.step(now, input);
-            for effect in more {
-                if let Effect::Finished { id, outcome } = effect
-                    && let Some(done) = self.waiting.remove(&id)
-                {
+    /// Performs an effect; gives its outcome where it has failed already.
+    fn perform(&mut self, effect: Effect) -> Option<Input> {
+        match effect {
+            Effect::Store { id, op } => {
+                let completions = self.completions.clone();
+                self.store.submit(
+                    op,
+                    Box::new(move |reply| {
+                        // Called on a thread of the store; when the loop has ended nobody waits for it.
+                        let _ = completions.blocking_send((id, reply));
+                    }),
+                );
+                None
+            }
+            Effect::Finished { id, outcome } => {
+                if let Some(done) = self.waiting.remove(&id) {
+                    // Whoever asked may have stopped waiting.
                     let _ = done.send(outcome);
                 }
+                None
             }
+            Effect::DropRecord { key } => {
+                // What is left on disk after a failure here expires again after the next start.
+                self.store.forget_record(key, Box::new(|_| {}));
+                self.send(Effect::DropRecord { key })
+            }
+            other => self.send(other),
+        }
+    }
+
+    /// Hands an effect to the mesh. Every request has an outcome, also one that found no place in the queue; an
+    /// answer that found none is missed by its peer, which asks again or asks another.
+    fn send(&mut self, effect: Effect) -> Option<Input> {
+        let effect = match self.outbox.try_send(effect) {
+            Ok(()) => return None,
+            Err(mpsc::error::TrySendError::Full(effect) | mpsc::error::TrySendError::Closed(effect)) => effect,
+        };
+        tracing::warn!("too many requests at once; refusing one");
+        match effect {
+            Effect::Send { id, .. } => Some(Input::Response { id, result: Err(SendFault::Unreachable) }),
+            Effect::FindClosest { id, .. } => Some(Input::Closest { id, peers: Vec::new() }),
+            Effect::FindRecord { id, .. } => Some(Input::RecordFound { id, records: Vec::new() }),
+            _ => None,
         }
     }
 }

@@ -46,6 +46,11 @@ pub const RECORDS_HELD_MAX: usize = 4_096;
 /// New records one sender may add to a peer per hour.
 pub const RECORDS_PER_SENDER_HOUR: u32 = 1_024;
 
+/// Times one record may change in an hour, as one keeper sees it: its signer may sync every second.
+pub const RECORD_CHANGES_HOUR: u32 = 3_600;
+/// Records that are being handed to the peers closest to them.
+pub const PUBLISHING_MAX: usize = 256;
+
 /// Header of a wire message (everything but the raw body).
 pub const WIRE_HEADER_MAX: usize = 16 * KIB;
 /// Raw body of a wire message.
@@ -112,6 +117,7 @@ const _: () = {
     assert!(SHARD_MAX <= WIRE_BODY_MAX);
     assert!(SHARD_MAX.is_multiple_of(READ_BLOCK));
     assert!(XATTRS_TOTAL_MAX + SYMLINK_MAX + INLINE_MAX + 4 * KIB < NODE_MAX);
+    assert!(RECORD_MAX <= WIRE_BODY_MAX);
     assert!(WIRE_IDS_MAX * 40 < WIRE_HEADER_MAX);
     assert!(FS_PENDING_OPS_MAX as u64 * 2 < INO_RESERVE);
     assert!(READAHEAD_MIN <= PREFETCH_CHUNK && PREFETCH_CHUNK <= READAHEAD_MAX);

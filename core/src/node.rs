@@ -159,12 +159,12 @@ pub enum Input {
         /// The record.
         bytes: Vec<u8>,
     },
-    /// The one outcome of an [`Effect::PutRecord`].
-    RecordPut {
+    /// The one outcome of an [`Effect::FindClosest`].
+    Closest {
         /// Of which.
         id: RequestId,
-        /// Peers that took it.
-        stored: usize,
+        /// The closest first; not this node itself.
+        peers: Vec<PeerId>,
     },
     /// The one outcome of an [`Effect::FindRecord`].
     RecordFound {
@@ -216,8 +216,13 @@ pub enum Command {
         /// Milliseconds until it must have ended.
         within: u64,
     },
-    /// Hand a record to the mesh, and keep it here.
-    Publish(Record),
+    /// Hand a record to the peers closest to its key, and keep it here.
+    Publish {
+        /// The record.
+        record: Record,
+        /// As many peers must keep it; fewer in the mesh are all that can be had.
+        enough: usize,
+    },
     /// The newest record of this key.
     Lookup(RecordKey),
 }
@@ -240,7 +245,7 @@ pub enum Outcome {
     },
     /// [`Command::Publish`]: how many other peers keep it.
     Published {
-        /// That many.
+        /// That many have it on stable storage.
         stored: usize,
     },
     /// [`Command::Lookup`].
@@ -345,14 +350,12 @@ pub enum Effect {
         /// Where it lived.
         key: RecordKey,
     },
-    /// Hand a record to the peers closest to its key. Exactly one [`Input::RecordPut`] must follow.
-    PutRecord {
+    /// Find the peers closest to a key. Exactly one [`Input::Closest`] must follow.
+    FindClosest {
         /// To answer under.
         id: RequestId,
-        /// Where it lives.
+        /// Where a record lives.
         key: RecordKey,
-        /// The record.
-        bytes: Vec<u8>,
     },
     /// Ask over disjoint paths. Exactly one [`Input::RecordFound`] must follow.
     FindRecord {
@@ -385,8 +388,9 @@ enum Waiter {
     Fetch(CommandId, u32),
     Probe(CommandId, u8),
     Served(InboundId),
-    RecordKept,
-    Publish(Option<CommandId>, RecordKey),
+    RecordKept(RecordKey),
+    Closest(u64),
+    Handed(u64),
     Lookup(CommandId, RecordKey),
 }
 
@@ -397,6 +401,7 @@ enum Timer {
     Upload(CommandId),
     Fetch(CommandId),
     Probe(CommandId),
+    Published(u64),
     Republish(RecordKey),
     Expire(RecordKey),
 }
@@ -495,7 +500,8 @@ impl Node {
             Input::Disconnected(peer) => self.peers.disconnected(&self.context, peer),
             Input::Misbehaved { peer } => self.peers.fault(&mut self.context, peer, Fault::Nonsense),
             Input::Request { peer, inbound, request } => {
-                self.donor.request(&mut self.context, &mut self.peers, peer, inbound, request);
+                let (context, peers, records) = (&mut self.context, &mut self.peers, &mut self.records);
+                self.donor.request(context, peers, records, peer, inbound, request);
             }
             Input::Response { id, result } => self.response(id, result),
             Input::Stored { id, reply } => self.stored(id, reply),
@@ -503,9 +509,9 @@ impl Node {
                 self.records.offered(&mut self.context, &mut self.peers, from, key, &bytes);
             }
             Input::RecordHeld { bytes } => self.records.held(&mut self.context, &bytes),
-            Input::RecordPut { id, stored } => {
-                if let Some((_, Waiter::Publish(command, key))) = self.context.waiters.remove(&id) {
-                    self.records.put(&mut self.context, command, key, stored);
+            Input::Closest { id, peers } => {
+                if let Some((_, Waiter::Closest(handing))) = self.context.waiters.remove(&id) {
+                    self.records.closest(&mut self.context, &mut self.peers, handing, peers);
                 }
             }
             Input::RecordFound { id, records } => {
@@ -553,7 +559,8 @@ impl Node {
     }
 
     fn command(&mut self, id: CommandId, command: Command) {
-        let busy = self.uploads.len() + self.fetches.len() + self.probes.len() >= COMMANDS_MAX;
+        let records = self.records.under_way();
+        let busy = self.uploads.len() + self.fetches.len() + self.probes.len() + records >= COMMANDS_MAX;
         match command {
             _ if busy => self.context.finish(id, Outcome::Failed(CommandError::Busy)),
             Command::Upload { coded, keys, until, patience } => {
@@ -582,7 +589,7 @@ impl Node {
                     self.probes.insert(id, probe);
                 }
             }
-            Command::Publish(record) => self.records.publish(&mut self.context, id, record),
+            Command::Publish { record, enough } => self.records.publish(&mut self.context, id, record, enough),
             Command::Lookup(key) => self.records.lookup(&mut self.context, id, key),
         }
     }
@@ -626,14 +633,21 @@ impl Node {
                     }
                 }
             }
-            Waiter::Served(_) | Waiter::RecordKept | Waiter::Publish(..) | Waiter::Lookup(..) => {}
+            Waiter::Handed(handing) => self.records.handed(&mut self.context, &mut self.peers, handing, &result),
+            Waiter::Served(_) | Waiter::RecordKept(_) | Waiter::Closest(_) | Waiter::Lookup(..) => {}
         }
     }
 
     fn stored(&mut self, id: RequestId, reply: StoreReply) {
         match self.context.waiters.remove(&id) {
             Some((_, Waiter::Served(inbound))) => {
-                self.donor.stored(&mut self.context, &mut self.peers, inbound, reply);
+                let (context, peers, records) = (&mut self.context, &mut self.peers, &mut self.records);
+                self.donor.stored(context, peers, records, inbound, reply);
+            }
+            Some((_, Waiter::RecordKept(key))) => {
+                if let StoreReply::Done { .. } = reply {
+                    self.records.is_durable(&key);
+                }
             }
             Some((_, waiter @ (Waiter::Fetch(..) | Waiter::Probe(..)))) => {
                 let me = self.context.config.me;
@@ -685,6 +699,7 @@ impl Node {
                         self.context.finish(id, probe.outcome());
                     }
                 }
+                Timer::Published(handing) => self.records.enough(&mut self.context, &mut self.peers, handing),
                 Timer::Republish(key) => self.records.republish(&mut self.context, key),
                 Timer::Expire(key) => self.records.expire(&mut self.context, key),
             }

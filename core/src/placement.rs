@@ -73,7 +73,8 @@ pub fn plan(peers: usize, availability: f64) -> Option<Plan> {
         }
     }
     // Too few: a shard on every peer, and the largest k that meets the target, or the smallest that is affordable.
-    let smallest = (f64::from(peers) / OVERHEAD_MAX).ceil().max(1.0) as u8;
+    // With k = 1 all shards are equal, and holders that compare notes can link them: only two peers leave no choice.
+    let smallest = (f64::from(peers) / OVERHEAD_MAX).ceil().max(if peers > 2 { 2.0 } else { 1.0 }) as u8;
     let largest = (peers - 1).min(K_PREFERRED);
     (smallest..=largest)
         .rev()
@@ -132,6 +133,7 @@ mod tests {
                 let plan = plan(peers, availability).unwrap();
                 assert!(plan.k >= 1 && plan.k < plan.n && usize::from(plan.n) <= peers, "{peers} {plan:?}");
                 assert!(plan.committed >= plan.n);
+                assert!(plan.k > 1 || peers == 2, "equal shards: {peers} {plan:?}");
                 assert!(f64::from(plan.n) <= f64::from(plan.k) * OVERHEAD_MAX + 1.0, "{peers} {plan:?}");
             }
         }

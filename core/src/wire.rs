@@ -11,7 +11,7 @@ use thiserror::Error;
 
 use crate::codec::{self, CodecError};
 use crate::id::{PeerId, ShardId};
-use crate::limits::{SHARD_MAX, WIRE_BODY_MAX, WIRE_HEADER_MAX, WIRE_IDS_MAX};
+use crate::limits::{RECORD_MAX, SHARD_MAX, WIRE_BODY_MAX, WIRE_HEADER_MAX, WIRE_IDS_MAX};
 use crate::time::UnixSeconds;
 
 /// A lease: the right to have a shard kept until `expires`, and the key that may end it.
@@ -98,6 +98,12 @@ pub enum Request {
         /// Signed with [`LeaseVerb::Release`] by the key of the lease.
         lease: Lease,
     },
+    /// Keep this record for the mesh and serve it to whoever looks for it. Answered by [`Response::Ok`] once it, or
+    /// the same one from before, is on stable storage.
+    Record {
+        /// The encoded record.
+        bytes: Bytes,
+    },
 }
 
 /// What a peer says of itself.
@@ -158,6 +164,10 @@ pub enum Refusal {
     #[n(6)]
     #[error("its disk failed")]
     Disk,
+    /// A newer record is kept here.
+    #[n(7)]
+    #[error("it keeps a newer record")]
+    Newer,
 }
 
 #[derive(Encode, Decode)]
@@ -172,6 +182,8 @@ enum RequestHeader {
     Have(#[n(0)] Vec<ShardId>),
     #[n(4)]
     Release(#[n(0)] ShardId, #[n(1)] Lease),
+    #[n(5)]
+    Record,
 }
 crate::format!(RequestHeader, tag = 0x20, version = 1, max = WIRE_HEADER_MAX, name = "request");
 
@@ -247,6 +259,7 @@ impl Request {
             Self::Get { shard, offset, len } => (RequestHeader::Get(*shard, *offset, *len), Bytes::new()),
             Self::Have { shards } => (RequestHeader::Have(shards.clone()), Bytes::new()),
             Self::Release { shard, lease } => (RequestHeader::Release(*shard, lease.clone()), Bytes::new()),
+            Self::Record { bytes } => (RequestHeader::Record, bytes.clone()),
         };
         (codec::encode(&header), body)
     }
@@ -254,7 +267,7 @@ impl Request {
     /// Reads [`Self::to_parts`] from a stranger.
     pub fn from_parts(header: &[u8], body: Bytes) -> Result<Self, WireError> {
         let header: RequestHeader = codec::decode(header)?;
-        if !body.is_empty() && !matches!(header, RequestHeader::Put(..)) {
+        if !body.is_empty() && !matches!(header, RequestHeader::Put(..) | RequestHeader::Record) {
             return Err(WireError::UnexpectedBody);
         }
         match header {
@@ -272,6 +285,8 @@ impl Request {
             RequestHeader::Have(shards) if shards.len() <= WIRE_IDS_MAX => Ok(Self::Have { shards }),
             RequestHeader::Have(_) => Err(WireError::Bounds("number of shards")),
             RequestHeader::Release(shard, lease) => Ok(Self::Release { shard, lease }),
+            RequestHeader::Record if !body.is_empty() && body.len() <= RECORD_MAX => Ok(Self::Record { bytes: body }),
+            RequestHeader::Record => Err(WireError::Bounds("record length")),
         }
     }
 
@@ -280,7 +295,7 @@ impl Request {
         match self {
             Self::Put { body, .. } => body.len(),
             Self::Get { len, .. } => *len as usize,
-            Self::Hello(_) | Self::Have { .. } | Self::Release { .. } => 0,
+            Self::Hello(_) | Self::Have { .. } | Self::Release { .. } | Self::Record { .. } => 0,
         }
     }
 }
@@ -332,6 +347,7 @@ mod tests {
             Request::Get { shard: ShardId([3; 32]), offset: 4096, len: 4096 },
             Request::Have { shards: vec![ShardId([3; 32]); WIRE_IDS_MAX] },
             Request::Release { shard: ShardId([3; 32]), lease: lease(LeaseVerb::Release) },
+            Request::Record { bytes: Bytes::from_static(b"signed") },
         ];
         for request in requests {
             let (header, body) = request.to_parts();
@@ -357,6 +373,9 @@ mod tests {
         assert!(get(0, 0).is_err() && get(u32::MAX, 1).is_err() && get(0, u32::MAX).is_err());
         let (header, _) = Request::Have { shards: vec![ShardId([0; 32]); WIRE_IDS_MAX + 1] }.to_parts();
         assert!(Request::from_parts(&header, Bytes::new()).is_err());
+        let (header, _) = Request::Record { bytes: Bytes::new() }.to_parts();
+        assert!(Request::from_parts(&header, Bytes::new()).is_err());
+        assert!(Request::from_parts(&header, vec![0; RECORD_MAX + 1].into()).is_err());
         let (header, _) = Response::Ok.to_parts();
         assert_eq!(Response::from_parts(&header, Bytes::from_static(b"x")), Err(WireError::UnexpectedBody));
     }

@@ -54,7 +54,7 @@ const FOREIGN_MAX: usize = 1_024;
 pub(crate) enum Command {
     Send { peer: PeerId, id: u64, request: Request, deadline: Duration },
     Reply { inbound: u64, response: Response },
-    PutRecord { id: u64, key: RecordKey, bytes: Vec<u8> },
+    FindClosest { id: u64, key: RecordKey },
     GetRecord { id: u64, key: RecordKey },
     KeepRecord { key: RecordKey, bytes: Vec<u8> },
     ForgetRecord { key: RecordKey },
@@ -185,7 +185,7 @@ impl Driver {
         match command {
             Command::Send { peer, id, request, deadline } => self.send(peer, id, request, deadline),
             Command::Reply { inbound, response } => self.reply(inbound, response),
-            Command::PutRecord { id, key, bytes } => self.put_record(id, key, bytes),
+            Command::FindClosest { id, key } => self.find_closest(id, &key),
             Command::GetRecord { id, key } => self.get_record(id, key),
             Command::KeepRecord { key, bytes } => self.keep_record(key, bytes),
             Command::ForgetRecord { key } => self.forget_record(key),

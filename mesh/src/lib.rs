@@ -1,7 +1,7 @@
 //! Bytes in and out: a libp2p swarm behind a small handle. Nothing is decided here.
 //!
 //! Invariants: [`Mesh::start`] returns only once every listening socket is bound. Every [`Mesh::send`],
-//! [`Mesh::put_record`] and [`Mesh::get_record`] has exactly one outcome among the events, as long as the events are
+//! [`Mesh::find_closest`] and [`Mesh::get_record`] has exactly one outcome among the events, as long as the events are
 //! read and the mesh runs. Protocol names carry the network id, and a peer whose identify names another network is
 //! disconnected before the owner hears of it, so two meshes never mix. Everything that waits is bounded: what peers
 //! ask for beyond the bounds is refused as busy, what we are told to do beyond them waits in the command queue.
@@ -175,13 +175,12 @@ pub enum MeshEvent {
         /// The record, not verified.
         bytes: Vec<u8>,
     },
-    /// The outcome of [`Mesh::put_record`].
-    RecordPut {
+    /// The outcome of [`Mesh::find_closest`].
+    Closest {
         /// The id that was given to it.
         id: u64,
-        /// Peers that acknowledged to have received it. Kademlia acknowledges before the receiver's owner has
-        /// verified the record; who must know reads it back.
-        stored: usize,
+        /// The closest first, at most Kademlia's k.
+        peers: Vec<PeerId>,
     },
     /// The outcome of [`Mesh::get_record`].
     RecordFound {
@@ -241,10 +240,9 @@ impl Mesh {
         self.give(Command::Reply { inbound, response }).await;
     }
 
-    /// Offers a record to the peers closest to its key, not to this one. The outcome comes as
-    /// [`MeshEvent::RecordPut`].
-    pub async fn put_record(&self, id: u64, key: RecordKey, bytes: Vec<u8>) {
-        self.give(Command::PutRecord { id, key, bytes }).await;
+    /// Finds the peers closest to a key, this one left out. The outcome comes as [`MeshEvent::Closest`].
+    pub async fn find_closest(&self, id: u64, key: RecordKey) {
+        self.give(Command::FindClosest { id, key }).await;
     }
 
     /// Collects all answers for a key over disjoint paths, what is kept here among them. The outcome comes as

@@ -47,7 +47,7 @@ impl Agent {
             head_age_seconds: found.head_age_seconds,
             head_device: found.head_device,
             head_sequence: found.head_sequence,
-            warnings: found.rolled_back,
+            warnings: found.warnings,
             ..api::Recovered::default()
         })
     }

@@ -26,8 +26,8 @@ pub(crate) struct Recovered {
     pub(crate) head_device: String,
     pub(crate) head_sequence: u64,
     pub(crate) head_age_seconds: u64,
-    /// Heads that a device had seen and that cannot be found any more.
-    pub(crate) rolled_back: Vec<String>,
+    /// Heads that are missing, older than some device has seen, or not believed.
+    pub(crate) warnings: Vec<String>,
     pub(crate) root: Root,
 }
 
@@ -55,13 +55,23 @@ impl Volume {
             .transpose()
     }
 
-    /// Publishes a record and gives how many other peers keep it.
-    pub(crate) fn publish(&self, record: Record) -> Result<usize, PortError> {
-        match self.node.run_blocking(Command::Publish(record)) {
-            Outcome::Published { stored } => Ok(stored),
+    /// Publishes a record; an error unless `wanted` other peers have it on stable storage.
+    pub(crate) fn publish(&self, record: Record, wanted: usize, what: &str) -> Result<(), PortError> {
+        match self.node.run_blocking(Command::Publish { record, enough: wanted }) {
+            Outcome::Published { stored } if stored >= wanted => Ok(()),
+            Outcome::Published { stored } => Err(PortError::Unreachable(format!(
+                "{what} is kept by {stored} peers where {wanted} are needed to outlive the loss of {}",
+                wanted.saturating_sub(1)
+            ))),
             Outcome::Failed(error) => Err(PortError::Unreachable(error.to_string())),
             other => Err(damaged(format!("unexpected outcome {other:?}"))),
         }
+    }
+
+    /// Peers that must keep a record, so that it outlives as many losses as a segment does.
+    fn keepers(&self) -> usize {
+        // Without a plan nothing can be stored, but what is there can be recovered and read.
+        self.plan().map_or(1, |plan| usize::from(plan.n - plan.k) + 1)
     }
 
     /// Makes sure that the roster lists this device.
@@ -79,10 +89,8 @@ impl Volume {
                 .unwrap_or_default()
                 .enrol(&self.device, &self.device_name, &[self.keys.volume], clock(Hlc::default()))
                 .map_err(damaged)?;
-            let stored = self.publish(roster.publish(&self.identity).map_err(damaged)?)?;
-            if stored == 0 {
-                return Err(PortError::Unreachable("no peer keeps the list of devices".into()));
-            }
+            let record = roster.publish(&self.identity).map_err(damaged)?;
+            self.publish(record, self.keepers(), "the list of devices")?;
         }
         state::set_enrolled(&self.db)
     }
@@ -90,16 +98,20 @@ impl Volume {
     /// The newest head of all devices of the roster, and what is wrong with the others.
     fn newest_head(&self, roster: &Roster) -> Result<(Head, Vec<String>), PortError> {
         let mut heads: Vec<Head> = Vec::new();
+        let mut warnings = Vec::new();
         for device in &roster.devices {
             for place in device.heads.iter().filter(|place| place.volume == self.keys.volume) {
-                let Some(record) = self.lookup(record_key(&place.signer))? else { continue };
+                let Some(record) = self.lookup(record_key(&place.signer))? else {
+                    // A device that never synced has none; of one that did, another device's head is only the next best.
+                    warnings.push(format!("no head of {} is found; it may have synced nothing yet", device.name));
+                    continue;
+                };
                 match Head::open(&record, &device.id, &self.keys) {
                     Ok(head) => heads.push(head),
-                    Err(error) => tracing::warn!(device = device.name, %error, "a head is not believed"),
+                    Err(error) => warnings.push(format!("a head of {} is not believed: {error}", device.name)),
                 }
             }
         }
-        let mut rolled_back = Vec::new();
         for head in &heads {
             for seen in &head.seen {
                 let found =
@@ -107,12 +119,12 @@ impl Volume {
                 if found < seen.sequence {
                     let name = roster.devices.iter().find(|device| device.id.tag() == seen.device);
                     let name = name.map_or("a device", |device| device.name.as_str());
-                    rolled_back.push(format!("head {} of {name} was seen, and only {found} is found", seen.sequence));
+                    warnings.push(format!("head {} of {name} was seen, and only {found} is found", seen.sequence));
                 }
             }
         }
         let newest = heads.into_iter().max_by_key(|head| (head.time, head.device));
-        newest.map(|head| (head, rolled_back)).ok_or_else(|| {
+        newest.map(|head| (head, warnings)).ok_or_else(|| {
             PortError::NotFound("no device has published a head of this volume, or none can be reached yet".into())
         })
     }
@@ -126,7 +138,7 @@ impl Volume {
             )
         })?;
         say(format!("{} device(s); asking for their heads", roster.devices.len()));
-        let (head, rolled_back) = self.newest_head(&roster)?;
+        let (head, warnings) = self.newest_head(&roster)?;
         say(format!("head {} found; reading its catalog", head.sequence));
         expect_kind(&head.manifest, Kind::Manifest)?;
         let placement = Arc::new(head.manifest_placement.clone());
@@ -152,7 +164,7 @@ impl Volume {
             head_device: device.map_or_else(|| head.device.short(), |device| device.name.clone()),
             head_sequence: head.sequence,
             head_age_seconds: unix_now().saturating_sub(head.time.millis / 1000),
-            rolled_back,
+            warnings,
             root,
         })
     }

@@ -133,14 +133,7 @@ pub(crate) fn run(volume: &Arc<Volume>, vfs: &Arc<Vfs>, meter: &Meter) -> Result
         signature: [0; 64],
     };
     let record = head.clone().publish(&volume.device, &volume.keys).map_err(damaged)?;
-    let stored = volume.publish(record)?;
-    let wanted = usize::from(plan.n - plan.k) + 1;
-    if stored < wanted {
-        return Err(PortError::Unreachable(format!(
-            "the head is kept by {stored} peers where {wanted} are needed to outlive the loss of {}",
-            plan.n - plan.k
-        )));
-    }
+    volume.publish(record, usize::from(plan.n - plan.k) + 1, "the head")?;
     let links = root.links.clone();
     let latest = Latest { snapshot: head.snapshot, root, manifest: published.manifest, time, head };
     state::put_latest(&volume.db, &latest)?;

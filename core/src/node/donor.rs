@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::peers::{Fault, Peers};
+use super::records::Records;
 use super::{Context, Effect, InboundId, Waiter};
-use crate::id::PeerId;
+use crate::id::{PeerId, RecordKey};
 use crate::limits::SERVING_PER_PEER;
 use crate::port::{StoreFault, StoreOp, StoreReply};
 use crate::wire::{Hello, LeaseVerb, Refusal, Request, Response};
@@ -16,6 +17,7 @@ const LEASE_MAX: u64 = 400 * 24 * 3600;
 struct Promise {
     peer: PeerId,
     bytes: u64,
+    record: Option<RecordKey>,
 }
 
 pub(super) struct Donor {
@@ -46,6 +48,7 @@ impl Donor {
         &mut self,
         context: &mut Context,
         peers: &mut Peers,
+        records: &mut Records,
         peer: PeerId,
         inbound: InboundId,
         request: Request,
@@ -54,7 +57,7 @@ impl Donor {
             Request::Put { body, .. } => body.len() as u64,
             _ => 0,
         };
-        let op = match self.check(context, peers, peer, request) {
+        let op = match self.check(context, peers, records, peer, request) {
             Ok(op) => op,
             Err(response) => {
                 context.effects.push(Effect::Reply { inbound, response });
@@ -67,7 +70,8 @@ impl Donor {
             return;
         }
         self.promised += bytes;
-        self.serving.insert(inbound, Promise { peer, bytes });
+        let record = if let StoreOp::PutRecord { key, .. } = &op { Some(*key) } else { None };
+        self.serving.insert(inbound, Promise { peer, bytes, record });
         context.store(Waiter::Served(inbound), op);
     }
 
@@ -75,6 +79,7 @@ impl Donor {
         &self,
         context: &mut Context,
         peers: &mut Peers,
+        records: &mut Records,
         peer: PeerId,
         request: Request,
     ) -> Result<StoreOp, Response> {
@@ -108,12 +113,23 @@ impl Donor {
                 }
                 Ok(StoreOp::Release { shard, key: lease.key })
             }
+            Request::Record { bytes } => records.asked(context, peers, peer, &bytes),
         }
     }
 
     /// The store has answered: pass it on, and give back what was promised.
-    pub(super) fn stored(&mut self, context: &mut Context, peers: &mut Peers, inbound: InboundId, reply: StoreReply) {
+    pub(super) fn stored(
+        &mut self,
+        context: &mut Context,
+        peers: &mut Peers,
+        records: &mut Records,
+        inbound: InboundId,
+        reply: StoreReply,
+    ) {
         if let Some(promise) = self.serving.remove(&inbound) {
+            if let (Some(key), StoreReply::Done { .. }) = (promise.record, &reply) {
+                records.is_durable(&key);
+            }
             self.promised = self.promised.saturating_sub(promise.bytes);
             peers.served(&promise.peer);
         }

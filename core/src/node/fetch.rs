@@ -348,7 +348,13 @@ impl Fetch {
             return None;
         }
         let have = self.holders.keys().filter(|row| self.has(**row, column)).count();
-        let mut why: Vec<&str> = self.failed.values().map(String::as_str).collect();
+        let away = |row: &u8| !self.has(*row, column) && !self.failed.contains_key(row);
+        let away = self
+            .holders
+            .iter()
+            .filter(|(row, _)| away(row))
+            .map(|(_, peer)| format!("peer {} was not to be had a moment ago", peer.short()));
+        let mut why: Vec<String> = self.failed.values().cloned().chain(away).collect();
         why.truncate(3);
         let why = if why.is_empty() { "no other holder is known".to_string() } else { why.join("; ") };
         Some(Outcome::Failed(CommandError::TooFewShards {

@@ -15,8 +15,13 @@ use crate::wire::{Hello, Refusal, Request, Response};
 const HELLO_EVERY: u64 = 60_000;
 /// The prior of availability weighs as much as this much watching, per unit: 20 units make 20 hours.
 const PRIOR_UNIT: f64 = 3_600_000.0;
-/// A peer that did not answer in time is asked last for so long.
+/// A peer that did not answer in time is asked last for so long, and for twice as long each time in a row,
 const SLOW_FOR: u64 = 10_000;
+/// up to this.
+const SLOW_MAX: u64 = 300_000;
+/// A peer that could not be reached is not asked again for so long, unless it connects: whoever reads many files that
+/// cannot be had waits once, not for each of them.
+const ABSENT_FOR: u64 = 3_000;
 /// Standing from which a peer is cut off.
 const BLOCK_AT: u32 = 100;
 /// The first block; each further one doubles.
@@ -85,6 +90,9 @@ struct Peer {
     blocks: u32,
     blocked_until: Instant,
     slow_until: Instant,
+    absent_until: Instant,
+    /// Requests in a row that it did not answer.
+    silent: u32,
     answered: u64,
     unanswered: u64,
     watched_since: Instant,
@@ -130,6 +138,7 @@ impl Peers {
             peer.connected = true;
             peer.changed = context.now.mono;
             peer.slow_until = Instant(0);
+            peer.absent_until = Instant(0);
         }
         self.greet(context, id, hello);
     }
@@ -177,8 +186,8 @@ impl Peers {
             match request {
                 Request::Get { shard, offset, len } => context.store(waiter, StoreOp::Read { shard, offset, len }),
                 Request::Have { shards } => context.store(waiter, StoreOp::Have { shards }),
-                // Nobody greets itself, and `candidates` never names the node itself.
-                Request::Hello(_) | Request::Put { .. } | Request::Release { .. } => {}
+                // Nobody greets itself, and neither candidates nor the closest peers name the node itself.
+                Request::Hello(_) | Request::Put { .. } | Request::Release { .. } | Request::Record { .. } => {}
             }
             return;
         }
@@ -199,11 +208,16 @@ impl Peers {
         match result {
             Ok(_) => {
                 peer.answered += 1;
+                peer.silent = 0;
                 peer.slow_until = Instant(0);
             }
             Err(_) => {
                 peer.unanswered += 1;
-                peer.slow_until = now.after(SLOW_FOR);
+                peer.slow_until = now.after((SLOW_FOR << peer.silent.min(8)).min(SLOW_MAX));
+                peer.silent = peer.silent.saturating_add(1);
+                if !peer.connected {
+                    peer.absent_until = now.after(ABSENT_FOR);
+                }
             }
         }
         if let Some((request, waiter)) = peer.queue.pop_front() {
@@ -252,12 +266,12 @@ impl Peers {
         self.entry(context, id).slow_until = until;
     }
 
-    /// How gladly a peer is asked for something: 0 gladly, 1 because it must be, `None` never.
+    /// How gladly a peer is asked for something: 0 gladly, 1 because it must be, `None` not now.
     pub(super) fn reluctance(&self, context: &Context, id: &PeerId) -> Option<u8> {
         let now = context.now.mono;
         match self.known.get(id) {
             _ if *id == context.config.me => Some(0),
-            Some(peer) if peer.blocked_until > now => None,
+            Some(peer) if peer.blocked_until > now || peer.absent_until > now => None,
             Some(peer) if peer.connected && peer.slow_until <= now => Some(0),
             Some(_) | None => Some(1),
         }
@@ -330,7 +344,9 @@ fn emit(context: &mut Context, peer: PeerId, request: Request, waiter: Waiter) {
     let within = WITHIN_SMALL + request.weight() as u64 / SLOWEST;
     let payer = match waiter {
         Waiter::Upload(..) | Waiter::Fetch(..) | Waiter::Probe(..) | Waiter::Lookup(..) => Payer::Owner,
-        Waiter::Hello | Waiter::Served(_) | Waiter::RecordKept | Waiter::Publish(..) => Payer::Donor,
+        Waiter::Hello | Waiter::Served(_) | Waiter::RecordKept(_) | Waiter::Closest(_) | Waiter::Handed(_) => {
+            Payer::Donor
+        }
     };
     let id = context.request_id(Some(peer), waiter);
     context.effects.push(Effect::Send { to: Destination::Peer(peer), id, request, within, payer });

@@ -2,26 +2,61 @@
 //!
 //! Whoever keeps a record hands it on again a few times within its lifetime, verbatim: a record lives as long as any
 //! of its keepers does, however long its owner is away. A record that nobody hands on any more expires.
+//!
+//! Invariant: a record counts as kept by a peer only when that peer has said that it is on its stable storage.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
 
 use super::peers::{Fault, Peers};
-use super::{CommandError, CommandId, Context, Effect, Outcome, Timer, Waiter};
+use super::{CommandError, CommandId, Context, Effect, Outcome, SendFault, Timer, Waiter};
 use crate::codec;
 use crate::id::{PeerId, RecordKey};
-use crate::limits::{RECORDS_HELD_MAX, RECORDS_PER_SENDER_HOUR};
+use crate::limits::{PUBLISHING_MAX, RECORD_CHANGES_HOUR, RECORDS_HELD_MAX, RECORDS_PER_SENDER_HOUR};
 use crate::port::StoreOp;
 use crate::record::{Record, RecordError};
 use crate::time::Instant;
+use crate::wire::{Refusal, Request, Response};
 
+/// Peers that one record is handed to: Kademlia's k.
+const KEEPERS_MAX: usize = 20;
 /// Times a record is handed on within its lifetime.
 const REPUBLISH_PER_LIFETIME: u64 = 4;
 const HOUR: u64 = 3_600_000;
 
+/// After so many milliseconds whoever has not answered is no longer waited for, when enough of the others have.
+const HAND_ON: u64 = 4_000;
+/// After so many more, nobody is waited for.
+const HAND_ON_LAST: u64 = 8_000;
+
+struct Held {
+    record: Record,
+    /// It is on stable storage.
+    durable: bool,
+    /// Changes since then.
+    changes: (Instant, u32),
+}
+
+/// A record on its way to the peers closest to its key.
+struct Handing {
+    key: RecordKey,
+    bytes: Bytes,
+    /// Who wants to know, and how many peers are enough for it.
+    command: Option<(CommandId, usize)>,
+    waiting: usize,
+    stored: usize,
+    /// The one of the two times above that has passed.
+    late: u8,
+}
+
 #[derive(Default)]
 pub(super) struct Records {
-    held: BTreeMap<RecordKey, Record>,
+    held: BTreeMap<RecordKey, Held>,
     senders: BTreeMap<PeerId, (Instant, u32)>,
+    handing: BTreeMap<u64, Handing>,
+    handed: u64,
+    lookups: usize,
 }
 
 impl Records {
@@ -29,7 +64,16 @@ impl Records {
         self.held.len()
     }
 
-    /// A peer wants a record kept: checked, compared, counted.
+    /// Commands about records that have not ended.
+    pub(super) fn under_way(&self) -> usize {
+        self.handing.len() + self.lookups
+    }
+
+    fn record(&self, key: &RecordKey) -> Option<&Record> {
+        self.held.get(key).map(|held| &held.record)
+    }
+
+    /// A peer wants a record kept and hears nothing of it: checked, compared, counted.
     pub(super) fn offered(
         &mut self,
         context: &mut Context,
@@ -38,18 +82,67 @@ impl Records {
         key: RecordKey,
         bytes: &[u8],
     ) {
-        let record = match Record::verify_under(&key, bytes) {
-            Ok(record) => record,
-            Err(RecordError::Signature | RecordError::WrongKey) => return peers.fault(context, from, Fault::Lie),
-            Err(_) => return peers.fault(context, from, Fault::Nonsense),
-        };
-        let held = self.held.get(&key);
-        if held == Some(&record) {
-            self.refresh(context, key);
-        } else if held.is_some_and(|held| record.replaces(held))
-            || (held.is_none() && self.may_add(context, peers, from))
-        {
-            self.keep(context, record, true);
+        let Some(record) = checked(context, peers, from, Record::verify_under(&key, bytes)) else { return };
+        if let Ok(StoreOp::PutRecord { key, bytes }) = self.take(context, peers, from, record) {
+            context.store(Waiter::RecordKept(key), StoreOp::PutRecord { key, bytes });
+        }
+    }
+
+    /// A peer wants a record kept, and to hear when it is on stable storage.
+    pub(super) fn asked(
+        &mut self,
+        context: &mut Context,
+        peers: &mut Peers,
+        from: PeerId,
+        bytes: &[u8],
+    ) -> Result<StoreOp, Response> {
+        let record = checked(context, peers, from, Record::verify(bytes)).ok_or(Response::Refused(Refusal::Invalid))?;
+        self.take(context, peers, from, record)
+    }
+
+    /// What the store is to do before a record counts as kept; or the answer, when there is nothing to do.
+    fn take(
+        &mut self,
+        context: &mut Context,
+        peers: &mut Peers,
+        from: PeerId,
+        record: Record,
+    ) -> Result<StoreOp, Response> {
+        let (key, now) = (record.key(), context.now.mono);
+        match self.held.get_mut(&key) {
+            Some(held) if held.record == record => {
+                let durable = held.durable;
+                self.refresh(context, key);
+                if durable {
+                    return Err(Response::Ok);
+                }
+            }
+            Some(held) if record.replaces(&held.record) => {
+                if now.since(held.changes.0) >= HOUR {
+                    held.changes = (now, 0);
+                }
+                held.changes.1 += 1;
+                if held.changes.1 > RECORD_CHANGES_HOUR {
+                    peers.fault(context, from, Fault::Flood);
+                    return Err(Response::Refused(Refusal::Busy));
+                }
+                self.keep(context, record.clone());
+            }
+            Some(_) => return Err(Response::Refused(Refusal::Newer)),
+            None => {
+                if !self.may_add(context, peers, from) {
+                    return Err(Response::Refused(Refusal::Full));
+                }
+                self.keep(context, record.clone());
+            }
+        }
+        Ok(StoreOp::PutRecord { key, bytes: codec::encode(&record) })
+    }
+
+    /// The store has said that the record of this key is on stable storage.
+    pub(super) fn is_durable(&mut self, key: &RecordKey) {
+        if let Some(held) = self.held.get_mut(key) {
+            held.durable = true;
         }
     }
 
@@ -68,20 +161,27 @@ impl Records {
     /// Kept before the last stop: checked again, because the disk may have changed it.
     pub(super) fn held(&mut self, context: &mut Context, bytes: &[u8]) {
         if let Ok(record) = Record::verify(bytes)
-            && self.held.get(&record.key()).is_none_or(|held| record.replaces(held))
+            && self.record(&record.key()).is_none_or(|held| record.replaces(held))
         {
-            self.keep(context, record, false);
+            let key = record.key();
+            self.keep(context, record);
+            self.is_durable(&key);
         }
     }
 
-    fn keep(&mut self, context: &mut Context, record: Record, store: bool) {
+    /// Serves it from now on; whoever calls this has it stored.
+    fn keep(&mut self, context: &mut Context, record: Record) {
         let (key, bytes) = (record.key(), codec::encode(&record));
-        self.held.insert(key, record);
-        context.effects.push(Effect::KeepRecord { key, bytes: bytes.clone() });
-        if store {
-            context.store(Waiter::RecordKept, StoreOp::PutRecord { key, bytes });
-        }
+        let changes = self.held.get(&key).map_or((context.now.mono, 0), |held| held.changes);
+        self.held.insert(key, Held { record, durable: false, changes });
+        context.effects.push(Effect::KeepRecord { key, bytes });
         self.refresh(context, key);
+    }
+
+    fn keep_and_store(&mut self, context: &mut Context, record: Record) {
+        let (key, bytes) = (record.key(), codec::encode(&record));
+        self.keep(context, record);
+        context.store(Waiter::RecordKept(key), StoreOp::PutRecord { key, bytes });
     }
 
     fn refresh(&mut self, context: &mut Context, key: RecordKey) {
@@ -95,10 +195,8 @@ impl Records {
     }
 
     pub(super) fn republish(&mut self, context: &mut Context, key: RecordKey) {
-        if let Some(record) = self.held.get(&key) {
-            let bytes = codec::encode(record);
-            let id = context.request_id(None, Waiter::Publish(None, key));
-            context.effects.push(Effect::PutRecord { id, key, bytes });
+        if self.held.contains_key(&key) {
+            self.hand_on(context, key, None);
         }
     }
 
@@ -109,9 +207,9 @@ impl Records {
         }
     }
 
-    pub(super) fn publish(&mut self, context: &mut Context, command: CommandId, record: Record) {
+    pub(super) fn publish(&mut self, context: &mut Context, command: CommandId, record: Record, enough: usize) {
         let (key, bytes) = (record.key(), codec::encode(&record));
-        let error = match (Record::verify(&bytes), self.held.get(&key)) {
+        let error = match (Record::verify(&bytes), self.record(&key)) {
             (Err(error), _) => Some(error),
             (Ok(_), Some(held)) if *held != record && !record.replaces(held) => {
                 Some(RecordError::Stale { found: record.sequence, held: held.sequence })
@@ -121,41 +219,121 @@ impl Records {
         if let Some(error) = error {
             return context.finish(command, Outcome::Failed(CommandError::Record(error.to_string())));
         }
-        self.keep(context, record, true);
-        let id = context.request_id(None, Waiter::Publish(Some(command), key));
-        context.effects.push(Effect::PutRecord { id, key, bytes });
+        self.keep_and_store(context, record);
+        self.hand_on(context, key, Some((command, enough)));
     }
 
-    /// The mesh has taken a record, or has not.
-    pub(super) fn put(&mut self, context: &mut Context, command: Option<CommandId>, key: RecordKey, stored: usize) {
-        if let Some(command) = command {
-            context.finish(command, Outcome::Published { stored });
+    fn hand_on(&mut self, context: &mut Context, key: RecordKey, command: Option<(CommandId, usize)>) {
+        let Some(record) = self.record(&key) else { return };
+        let bytes = Bytes::from(codec::encode(record));
+        if self.handing.len() >= PUBLISHING_MAX {
+            match command {
+                Some((command, _)) => context.finish(command, Outcome::Failed(CommandError::Busy)),
+                // Its turn comes again within the lifetime.
+                None => self.refresh(context, key),
+            }
+            return;
+        }
+        self.handed += 1;
+        let handing = self.handed;
+        self.handing.insert(handing, Handing { key, bytes, command, waiting: 0, stored: 0, late: 0 });
+        let id = context.request_id(None, Waiter::Closest(handing));
+        context.effects.push(Effect::FindClosest { id, key });
+    }
+
+    /// The peers that are to keep it.
+    pub(super) fn closest(&mut self, context: &mut Context, peers: &mut Peers, handing: u64, closest: Vec<PeerId>) {
+        let Some(task) = self.handing.get_mut(&handing) else { return };
+        let me = context.config.me;
+        let closest: BTreeSet<PeerId> = closest.into_iter().filter(|peer| *peer != me).take(KEEPERS_MAX).collect();
+        task.waiting = closest.len();
+        let bytes = task.bytes.clone();
+        for peer in closest {
+            peers.send(context, peer, Request::Record { bytes: bytes.clone() }, Waiter::Handed(handing));
+        }
+        context.arm(Timer::Published(handing), HAND_ON);
+        self.settle(context, peers, handing);
+    }
+
+    /// One of them has answered, or will not.
+    pub(super) fn handed(
+        &mut self,
+        context: &mut Context,
+        peers: &mut Peers,
+        handing: u64,
+        result: &Result<Response, SendFault>,
+    ) {
+        let Some(task) = self.handing.get_mut(&handing) else { return };
+        task.waiting = task.waiting.saturating_sub(1);
+        task.stored += usize::from(*result == Ok(Response::Ok));
+        self.settle(context, peers, handing);
+    }
+
+    /// The time has passed after which fewer are waited for.
+    pub(super) fn enough(&mut self, context: &mut Context, peers: &mut Peers, handing: u64) {
+        if let Some(task) = self.handing.get_mut(&handing) {
+            task.late += 1;
+            if task.late == 1 {
+                context.arm(Timer::Published(handing), HAND_ON_LAST);
+            }
+        }
+        self.settle(context, peers, handing);
+    }
+
+    fn settle(&mut self, context: &mut Context, peers: &mut Peers, handing: u64) {
+        let Some(task) = self.handing.get(&handing) else { return };
+        let enough = task.command.is_none_or(|(_, enough)| task.stored >= enough);
+        if task.waiting > 0 && !(task.late == 1 && enough || task.late > 1) {
+            return;
+        }
+        let Some(task) = self.handing.remove(&handing) else { return };
+        context.disarm(Timer::Published(handing));
+        peers.forget(|waiter| *waiter != Waiter::Handed(handing));
+        if let Some((command, _)) = task.command {
+            context.finish(command, Outcome::Published { stored: task.stored });
         }
         // Others have it now, so it is worth keeping here as well; alone with it, this node keeps it too, because
         // being cut off must not lose what it holds.
-        if self.held.contains_key(&key) {
-            self.refresh(context, key);
+        if self.held.contains_key(&task.key) {
+            self.refresh(context, task.key);
         }
     }
 
     pub(super) fn lookup(&mut self, context: &mut Context, command: CommandId, key: RecordKey) {
+        self.lookups += 1;
         let id = context.request_id(None, Waiter::Lookup(command, key));
         context.effects.push(Effect::FindRecord { id, key });
     }
 
     /// The newest of what came back and what is held here.
     pub(super) fn found(&mut self, context: &mut Context, command: CommandId, key: RecordKey, found: &[Vec<u8>]) {
-        let mut best = self.held.get(&key).cloned();
+        self.lookups = self.lookups.saturating_sub(1);
+        let mut best = self.record(&key).cloned();
         for record in found.iter().filter_map(|bytes| Record::verify_under(&key, bytes).ok()) {
             if best.as_ref().is_none_or(|best| record.replaces(best)) {
                 best = Some(record);
             }
         }
         if let Some(record) = &best
-            && self.held.get(&key) != Some(record)
+            && self.record(&key) != Some(record)
         {
-            self.keep(context, record.clone(), true);
+            self.keep_and_store(context, record.clone());
         }
         context.finish(command, Outcome::Found(best));
     }
+}
+
+/// A record that is what it should be; else its sender is to blame.
+fn checked(
+    context: &mut Context,
+    peers: &mut Peers,
+    from: PeerId,
+    record: Result<Record, RecordError>,
+) -> Option<Record> {
+    match record {
+        Ok(record) => return Some(record),
+        Err(RecordError::Signature | RecordError::WrongKey) => peers.fault(context, from, Fault::Lie),
+        Err(_) => peers.fault(context, from, Fault::Nonsense),
+    }
+    None
 }

@@ -153,16 +153,9 @@ impl World {
             }
             Effect::KeepRecord { key, bytes } => drop(self.kept[at].insert(key, bytes)),
             Effect::DropRecord { key } => drop(self.kept[at].remove(&key)),
-            Effect::PutRecord { id, key, bytes } => {
-                let mut stored = 0;
-                for to in (0..self.nodes.len()).filter(|to| *to != at) {
-                    if self.manners[to] == Manner::Honest {
-                        stored += 1;
-                        let input = Input::RecordOffered { from: peer(at), key, bytes: bytes.clone() };
-                        self.queue.push_back((to, input));
-                    }
-                }
-                self.queue.push_back((at, Input::RecordPut { id, stored }));
+            Effect::FindClosest { id, .. } => {
+                let peers = (0..self.nodes.len()).filter(|to| *to != at).map(peer).collect();
+                self.queue.push_back((at, Input::Closest { id, peers }));
             }
             Effect::FindRecord { id, key } => {
                 let records = (0..self.nodes.len())
@@ -377,16 +370,22 @@ fn a_record_outlives_its_owner_by_being_handed_on() {
     let mut world = World::new(6);
     let key = ed25519_dalek::SigningKey::from_bytes(&[9; 32]);
     let record = Record::sign(&key, 1, b"one".to_vec()).unwrap();
-    assert_eq!(world.command(0, Command::Publish(record.clone())), Outcome::Published { stored: 5 });
+    assert_eq!(
+        world.command(0, Command::Publish { record: record.clone(), enough: 3 }),
+        Outcome::Published { stored: 5 }
+    );
     world.manners[0] = Manner::Silent;
     // the owner is away for three lifetimes; nobody hears from it
     world.nodes[0] = Node::new(NodeConfig::new(peer(0), 0, 0));
     world.run(35_000);
     assert_eq!(world.command(3, Command::Lookup(record.key())), Outcome::Found(Some(record.clone())));
     let newer = Record::sign(&key, 2, b"two".to_vec()).unwrap();
-    world.command(1, Command::Publish(newer.clone()));
+    world.command(1, Command::Publish { record: newer.clone(), enough: 3 });
     assert_eq!(world.command(3, Command::Lookup(record.key())), Outcome::Found(Some(newer)));
-    assert!(matches!(world.command(1, Command::Publish(record)), Outcome::Failed(CommandError::Record(_))));
+    assert!(matches!(
+        world.command(1, Command::Publish { record, enough: 3 }),
+        Outcome::Failed(CommandError::Record(_))
+    ));
 }
 
 #[test]

@@ -84,7 +84,7 @@ mod tests {
     use hypernet_core::id::PeerId;
 
     fn event(n: u64) -> MeshEvent {
-        MeshEvent::RecordPut { id: n, stored: 0 }
+        MeshEvent::Closest { id: n, peers: Vec::new() }
     }
 
     #[test]

@@ -3,26 +3,24 @@
 //! Invariant: nothing a stranger sends gets into the store. Kademlia hands over what it is offered, the owner
 //! verifies it, and [`Driver::keep_record`] is the only way in.
 
-use hypernet_core::limits::{MESH_RECORD_ANSWERS_MAX, RECORD_MAX};
+use hypernet_core::limits::{MESH_ADDRS_PER_PEER, MESH_RECORD_ANSWERS_MAX, RECORD_MAX};
 use libp2p::kad::store::RecordStore;
 use libp2p::kad::{
-    self, GetClosestPeersError, GetClosestPeersOk, GetRecordOk, InboundRequest, PutRecordError, QueryResult, Quorum,
-    Record, RecordKey as KadKey,
+    self, GetClosestPeersError, GetClosestPeersOk, GetRecordOk, InboundRequest, QueryResult, Record,
+    RecordKey as KadKey,
 };
 
 use super::*;
 
-/// One step of handing a record on or asking for one takes no longer, whoever is gone.
+/// Looking for a record, or for where it belongs, takes no longer, whoever is gone.
 const RECORD_STEP_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// What a query of ours is for.
 pub(super) enum Query {
     /// Looking up our own neighbourhood, which connects us to it.
     Refresh,
-    /// Finding the peers closest to a record.
-    Closest { id: u64, record: Record },
-    /// Offering a record to so many peers.
-    Put { id: u64, offered: usize },
+    /// Finding the peers closest to a key.
+    Closest { id: u64 },
     /// Asking for a record.
     Get { id: u64, key: RecordKey, records: Vec<Vec<u8>> },
 }
@@ -32,12 +30,11 @@ fn kad_key(key: &RecordKey) -> KadKey {
 }
 
 impl Driver {
-    /// Kademlia's own `put_record` would store here what the owner may not want here, and name us as the publisher to
-    /// whoever reads the record later. So: find the closest peers, then offer it to those.
-    pub(super) fn put_record(&mut self, id: u64, key: RecordKey, bytes: Vec<u8>) {
-        let record = Record::new(kad_key(&key), bytes);
+    /// Records are handed over by the shard protocol, whose answer means that they are on stable storage: Kademlia
+    /// acknowledges a put before its receiver has looked at it. So all that is asked of Kademlia is where.
+    pub(super) fn find_closest(&mut self, id: u64, key: &RecordKey) {
         let query = self.swarm.behaviour_mut().kad.get_closest_peers(key.as_bytes().to_vec());
-        self.expect(query, Query::Closest { id, record });
+        self.expect(query, Query::Closest { id });
     }
 
     /// Remembers what a query is for. Peers that are gone keep a query waiting for the timeout of a handshake each, so
@@ -111,35 +108,26 @@ impl Driver {
             return;
         }
         match (self.queries.remove(&query), result) {
-            (Some(Query::Closest { id, record }), QueryResult::GetClosestPeers(found)) => {
+            (Some(Query::Closest { id }), QueryResult::GetClosestPeers(found)) => {
                 let (Ok(GetClosestPeersOk { peers, .. }) | Err(GetClosestPeersError::Timeout { peers, .. })) = found;
-                let peers: Vec<P2p> = peers.into_iter().map(|peer| peer.peer_id).filter(|p| *p != self.me).collect();
-                let offered = peers.len();
-                if offered == 0 {
-                    return self.outbox.tell(MeshEvent::RecordPut { id, stored: 0 });
-                }
-                // A quorum of all makes the query go on to the last peer and count them.
-                let kad = &mut self.swarm.behaviour_mut().kad;
-                let query = kad.put_record_to(record, peers.into_iter(), Quorum::All);
-                self.expect(query, Query::Put { id, offered });
-            }
-            (Some(Query::Put { id, offered }), QueryResult::PutRecord(result)) => {
-                let stored = match result {
-                    Ok(_) => offered,
-                    Err(PutRecordError::QuorumFailed { success, .. } | PutRecordError::Timeout { success, .. }) => {
-                        success.len()
+                let mut closest = Vec::new();
+                for info in peers.into_iter().filter(|info| info.peer_id != self.me) {
+                    let Some(id) = peer_id::from_libp2p(&info.peer_id) else { continue };
+                    for addr in info.addrs.iter().take(MESH_ADDRS_PER_PEER).map(|addr| address::split(addr).0) {
+                        if address::transport(&addr).is_some() && !self.swarm.is_connected(&info.peer_id) {
+                            self.book.add(info.peer_id, addr);
+                        }
                     }
-                };
-                self.outbox.tell(MeshEvent::RecordPut { id, stored });
+                    closest.push(id);
+                }
+                self.outbox.tell(MeshEvent::Closest { id, peers: closest });
             }
             (Some(Query::Get { id, records, .. }), _) => {
                 self.outbox.tell(MeshEvent::RecordFound { id, records });
             }
             (Some(Query::Refresh), _) => self.refresh.running = false,
             // Not a query of ours, or a result of another kind, which libp2p does not send.
-            (Some(Query::Closest { id, .. } | Query::Put { id, .. }), _) => {
-                self.outbox.tell(MeshEvent::RecordPut { id, stored: 0 });
-            }
+            (Some(Query::Closest { id }), _) => self.outbox.tell(MeshEvent::Closest { id, peers: Vec::new() }),
             (None, _) => {}
         }
     }

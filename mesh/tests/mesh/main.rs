@@ -194,10 +194,10 @@ async fn different_networks_never_talk() {
     newcomer.connected_to(our_id).await;
     newcomer.ask(their_id, hello()).await.unwrap_err();
     let key = RecordKey([9; 32]);
-    newcomer.mesh.put_record(1, key, vec![1]).await;
-    let stored =
-        newcomer.until(|event| if let MeshEvent::RecordPut { stored, .. } = event { Some(stored) } else { None }).await;
-    assert_eq!(stored, 1, "only the peer of the same network is in the routing table");
+    newcomer.mesh.find_closest(1, key).await;
+    let closest =
+        newcomer.until(|event| if let MeshEvent::Closest { peers, .. } = event { Some(peers) } else { None }).await;
+    assert_eq!(closest, [our_id], "only the peer of the same network is in the routing table");
 
     for (peer, stranger) in [(ours, their_id), (theirs, our_id), (newcomer, their_id)] {
         assert!(peer.mesh.peers().await.iter().all(|info| info.peer != stranger));
@@ -248,35 +248,18 @@ async fn eleven_meshes_that_know_one_address_all_meet() {
 async fn a_record_is_found_where_it_was_kept_and_only_then() {
     let mut peers = full_mesh(5).await;
     let (kept, refused) = (RecordKey([7; 32]), RecordKey([8; 32]));
-    let first = peers[0].id();
-    peers[0].mesh.put_record(1, kept, b"good".to_vec()).await;
-    peers[0].mesh.put_record(2, refused, b"bad".to_vec()).await;
-    for peer in &mut peers[1..] {
-        let mut offered = Vec::new();
-        peer.until(|event| {
-            if let MeshEvent::RecordOffered { from, key, bytes } = event {
-                assert_eq!(from, first);
-                offered.push((key, bytes));
-            }
-            (offered.len() == 2).then_some(())
-        })
-        .await;
-        offered.sort();
-        assert_eq!(offered, [(kept, b"good".to_vec()), (refused, b"bad".to_vec())]);
+    peers[0].mesh.find_closest(1, kept).await;
+    let mut closest =
+        peers[0].until(|event| if let MeshEvent::Closest { id: 1, peers } = event { Some(peers) } else { None }).await;
+    closest.sort();
+    let mut others: Vec<PeerId> = peers[1..].iter().map(Peer::id).collect();
+    others.sort();
+    assert_eq!(closest, others);
+    for peer in &peers[1..] {
         peer.mesh.keep_record(kept, b"good".to_vec()).await;
         // Commands are done in order, so an answer to this one means that the record is kept.
         peer.mesh.peers().await;
     }
-    let mut stored = HashMap::new();
-    peers[0]
-        .until(|event| {
-            if let MeshEvent::RecordPut { id, stored: n } = event {
-                stored.insert(id, n);
-            }
-            (stored.len() == 2).then_some(())
-        })
-        .await;
-    assert_eq!(stored, HashMap::from([(1, 4), (2, 4)]));
 
     // The publisher itself did not keep it, so it has to ask the others, as they may ask one another.
     for peer in [0, 4] {
@@ -313,7 +296,7 @@ async fn alone_nothing_is_stored_and_only_what_is_kept_here_is_found() {
     let mut peer = Peer::start(1, NETWORK, QUIC, &[]).await;
     let (kept, put) = (RecordKey([7; 32]), RecordKey([8; 32]));
     peer.mesh.keep_record(kept, b"mine".to_vec()).await;
-    peer.mesh.put_record(1, put, b"nobody's".to_vec()).await;
+    peer.mesh.find_closest(1, put).await;
     peer.mesh.get_record(2, kept).await;
     peer.mesh.get_record(3, put).await;
     peer.mesh.forget_record(kept).await;
@@ -321,7 +304,7 @@ async fn alone_nothing_is_stored_and_only_what_is_kept_here_is_found() {
     let mut outcomes = HashMap::new();
     peer.until(|event| {
         match event {
-            MeshEvent::RecordPut { id, stored } => outcomes.insert(id, vec![stored.to_string().into_bytes()]),
+            MeshEvent::Closest { id, peers } => outcomes.insert(id, vec![peers.len().to_string().into_bytes()]),
             MeshEvent::RecordFound { id, records } => outcomes.insert(id, records),
             _ => None,
         };

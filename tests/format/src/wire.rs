@@ -53,6 +53,7 @@ pub(crate) fn all() -> Vec<Golden> {
         request("request-put", Request::Put { shard: SHARD, lease: lease(LeaseVerb::Keep), body: body.clone() }),
         request("request-get", Request::Get { shard: SHARD, offset: 8192, len: 4096 }),
         request("request-have", Request::Have { shards: vec![SHARD, ShardId([0x83; 32])] }),
+        request("request-record", Request::Record { bytes: Bytes::from_static(b"a signed record") }),
         request("request-release", Request::Release { shard: SHARD, lease: lease(LeaseVerb::Release) }),
         response("response-hello", Response::Hello(hello)),
         response("response-ok", Response::Ok),

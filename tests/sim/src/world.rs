@@ -48,10 +48,10 @@ enum Event {
     Connect { a: usize, life: u32, b: usize },
     /// `a` notices that its connection to `b` is gone.
     Lost { a: usize, life: u32, b: usize, generation: u64 },
-    /// A record arrives at one of the peers closest to its key.
-    Offer { to: usize, from: usize, key: RecordKey, bytes: Vec<u8>, put: u64 },
-    /// A put of a record has ended.
-    Put { node: usize, life: u32, id: RequestId, put: u64 },
+    /// A record is pushed at a node.
+    Offer { to: usize, from: usize, key: RecordKey, bytes: Vec<u8> },
+    /// The peers closest to a key have been found.
+    Closest { node: usize, life: u32, id: RequestId, key: RecordKey },
     /// A lookup asks the peers closest to the key.
     Find { node: usize, life: u32, id: RequestId, key: RecordKey },
     /// Something breaks.
@@ -146,7 +146,6 @@ pub struct World {
     /// Requests that peers have not answered yet.
     inbound: BTreeMap<u64, Inbound>,
     next_inbound: u64,
-    puts: BTreeMap<u64, usize>,
     book: Book,
     quiet: bool,
     trace: blake3::Hasher,
@@ -174,7 +173,6 @@ impl World {
             network: Network::default(),
             inbound: BTreeMap::new(),
             next_inbound: 0,
-            puts: BTreeMap::new(),
             book,
             quiet: false,
             trace: blake3::Hasher::new(),
@@ -262,7 +260,7 @@ impl World {
         let frozen = match &event {
             Event::Input { to: at, .. } | Event::Arrive { to: at, .. } | Event::Answer { to: at, .. } => Some(*at),
             Event::Wake { node: at, .. } | Event::Commit { node: at, .. } | Event::Lost { a: at, .. } => Some(*at),
-            Event::Offer { to: at, .. } | Event::Put { node: at, .. } | Event::Find { node: at, .. } => Some(*at),
+            Event::Offer { to: at, .. } | Event::Closest { node: at, .. } | Event::Find { node: at, .. } => Some(*at),
             _ => None,
         };
         if let Some(waiting) = frozen.and_then(|at| self.hosts[at].frozen.as_mut()) {
@@ -290,8 +288,8 @@ impl World {
             Event::Commit { node, life, id } => self.commit(node, life, id),
             Event::Connect { a, life, b } => self.connect(a, life, b),
             Event::Lost { a, life, b, generation } => self.lost(a, life, b, generation),
-            Event::Offer { to, from, key, bytes, put } => self.offer(to, from, key, bytes, put),
-            Event::Put { node, life, id, put } => self.put_ended(node, life, id, put),
+            Event::Offer { to, from, key, bytes } => self.offer(to, from, key, bytes),
+            Event::Closest { node, life, id, key } => self.tell_closest(node, life, id, key),
             Event::Find { node, life, id, key } => self.find(node, life, id, key),
             Event::Fault => self.fault(),
             Event::Restart { node } => self.restart(node),
@@ -351,7 +349,10 @@ impl World {
             Effect::Store { id, op } => self.write(at, id, op),
             Effect::KeepRecord { key, bytes } => self.keep_record(at, key, bytes),
             Effect::DropRecord { key } => self.drop_record(at, key),
-            Effect::PutRecord { id, key, bytes } => self.put_record(at, id, key, bytes),
+            Effect::FindClosest { id, key } => {
+                let (life, after) = (self.hosts[at].life, self.random.between(20, 400));
+                self.push(after, Event::Closest { node: at, life, id, key });
+            }
             Effect::FindRecord { id, key } => {
                 let (life, after) = (self.hosts[at].life, self.random.between(20, 400));
                 self.push(after, Event::Find { node: at, life, id, key });

@@ -7,7 +7,7 @@ use hypernet_core::extent::Cutter;
 use hypernet_core::limits::{EXTENT_MAX, INLINE_MAX, MIB};
 use hypernet_core::port::PortError;
 use hypernet_core::seal::Kind;
-use hypernet_core::tree::{self, Content, Run, Sink};
+use hypernet_core::tree::{self, Content, Run};
 use rustix::fs::{SeekFrom, seek};
 use rustix::io::Errno;
 

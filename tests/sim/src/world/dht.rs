@@ -1,12 +1,12 @@
-//! The delivery contract of the DHT and nothing of its insides: a record that is put reaches the peers closest to its
-//! key, as far as the network lets it; a lookup gives what those serve, stale and forged records of liars among it.
+//! The delivery contract of the DHT and nothing of its insides: the peers closest to a key are found as far as
+//! the network lets them; a lookup gives what those serve, stale and forged records of liars among it.
 
 use hypernet_core::codec;
 use hypernet_core::id::RecordKey;
 use hypernet_core::node::{Effect, Input, Outcome, RequestId};
 use hypernet_core::record::Record;
 
-use super::{Event, Manner, World};
+use super::{Manner, World};
 
 /// Peers that keep a record.
 const CLOSEST: usize = 20;
@@ -35,41 +35,30 @@ impl World {
         all.into_iter().map(|(_, i)| i).collect()
     }
 
-    pub(super) fn put_record(&mut self, at: usize, id: RequestId, key: RecordKey, bytes: Vec<u8>) {
-        self.check_sealed(at, "a record", &bytes);
-        let put = self.sequence;
-        self.puts.insert(put, 0);
-        let mut wait = 0;
-        for to in self.closest(&key, at) {
-            if !self.reachable(at, to) || self.random.chance(self.config.loss) {
-                self.counts.lost += 1;
-                wait = 10_000;
-                continue;
-            }
-            let after = self.random.between(5, 800);
-            wait = wait.max(after + 100);
-            self.push(after, Event::Offer { to, from: at, key, bytes: bytes.clone(), put });
+    pub(super) fn tell_closest(&mut self, node: usize, life: u32, id: RequestId, key: RecordKey) {
+        if !self.lives(node, life) {
+            return;
         }
-        let life = self.hosts[at].life;
-        self.push(wait + 1, Event::Put { node: at, life, id, put });
+        let mut found = self.closest(&key, node);
+        // Whom the search did not reach is not found; whom it reached may be gone by now.
+        found.retain(|to| self.reachable(node, *to));
+        let peers = found.into_iter().map(|to| self.hosts[to].id).collect();
+        self.step(node, Input::Closest { id, peers });
     }
 
-    pub(super) fn offer(&mut self, to: usize, from: usize, key: RecordKey, bytes: Vec<u8>, put: u64) {
+    /// A record that is pushed at a node without a question.
+    pub(super) fn offer(&mut self, to: usize, from: usize, key: RecordKey, bytes: Vec<u8>) {
         if self.hosts[to].node.is_none() || !self.reachable(from, to) {
             return;
         }
-        if let Some(stored) = self.puts.get_mut(&put) {
-            *stored += 1;
-        }
-        self.hosts[to].yesterday.entry(key).or_insert_with(|| bytes.clone());
         let from = self.hosts[from].id;
         self.step(to, Input::RecordOffered { from, key, bytes });
     }
 
-    pub(super) fn put_ended(&mut self, node: usize, life: u32, id: RequestId, put: u64) {
-        let stored = self.puts.remove(&put).unwrap_or(0);
-        if self.lives(node, life) {
-            self.step(node, Input::RecordPut { id, stored });
+    /// What a node was asked to keep, for those that hand out yesterday's.
+    pub(super) fn remember_record(&mut self, to: usize, bytes: &[u8]) {
+        if let Ok(record) = Record::verify(bytes) {
+            self.hosts[to].yesterday.entry(record.key()).or_insert_with(|| bytes.to_vec());
         }
     }
 

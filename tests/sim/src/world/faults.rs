@@ -241,7 +241,7 @@ impl World {
             1 => (hypernet_core::id::RecordKey([3; 32]), bytes),
             _ => (key, self.hosts[liar].yesterday.get(&key).cloned().unwrap_or(bytes)),
         };
-        self.push(20, Event::Offer { to: victim, from: liar, key, bytes, put: u64::MAX });
+        self.push(20, Event::Offer { to: victim, from: liar, key, bytes });
     }
 
     /// The storm is over: everything comes back, and nothing is lost any more. Liars stay liars.

@@ -234,6 +234,9 @@ impl World {
                 let inbound = self.next_inbound;
                 self.next_inbound += 1;
                 self.inbound.insert(inbound, Inbound { at: to, from, life, id, since: self.now });
+                if let Request::Record { bytes } = &request {
+                    self.remember_record(to, bytes);
+                }
                 self.step(to, Input::Request { peer, inbound: InboundId(inbound), request });
             }
             Err(error) if self.hosts[from].manner == Manner::Honest => {

@@ -120,7 +120,8 @@ impl World {
         match self.book.make_record(&mut self.random, owner) {
             Ok(record) => {
                 let kind = TaskKind::Publish { owner, record: record.clone() };
-                self.start(owner, kind, Command::Publish(record), 15_000, must);
+                let command = Command::Publish { record, enough: ACKNOWLEDGED_FROM };
+                self.start(owner, kind, command, 15_000, must);
             }
             Err(error) => self.violate(|| format!("owner {owner} could not sign: {error}")),
         }
@@ -132,7 +133,8 @@ impl World {
         if let Some(record) = self.book.owners[owner].acknowledged.clone()
             && self.hosts[someone].node.is_some()
         {
-            self.start(someone, TaskKind::Republish, Command::Publish(record), 15_000, false);
+            let command = Command::Publish { record, enough: 1 };
+            self.start(someone, TaskKind::Republish, command, 15_000, false);
         }
     }
 
