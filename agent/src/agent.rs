@@ -353,8 +353,8 @@ impl Agent {
             if let Some(engine) = engine {
                 engine.stop();
             }
-            agent.unmount_at_exit();
-            if let Err(error) = own.vfs.close() {
+            let quiet = agent.unmount_at_exit();
+            if let Err(error) = own.vfs.close(quiet) {
                 tracing::error!(%error, "the working tree could not be closed cleanly");
             }
         })

@@ -388,7 +388,8 @@ enum Waiter {
     Fetch(CommandId, u32),
     Probe(CommandId, u8),
     Served(InboundId),
-    RecordKept(RecordKey),
+    /// Key and sequence number of the record.
+    RecordKept(RecordKey, u64),
     Closest(u64),
     Handed(u64),
     Lookup(CommandId, RecordKey),
@@ -634,7 +635,7 @@ impl Node {
                 }
             }
             Waiter::Handed(handing) => self.records.handed(&mut self.context, &mut self.peers, handing, &result),
-            Waiter::Served(_) | Waiter::RecordKept(_) | Waiter::Closest(_) | Waiter::Lookup(..) => {}
+            Waiter::Served(_) | Waiter::RecordKept(..) | Waiter::Closest(_) | Waiter::Lookup(..) => {}
         }
     }
 
@@ -644,9 +645,9 @@ impl Node {
                 let (context, peers, records) = (&mut self.context, &mut self.peers, &mut self.records);
                 self.donor.stored(context, peers, records, inbound, reply);
             }
-            Some((_, Waiter::RecordKept(key))) => {
+            Some((_, Waiter::RecordKept(key, sequence))) => {
                 if let StoreReply::Done { .. } = reply {
-                    self.records.is_durable(&key);
+                    self.records.is_durable(&key, sequence);
                 }
             }
             Some((_, waiter @ (Waiter::Fetch(..) | Waiter::Probe(..)))) => {

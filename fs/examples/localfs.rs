@@ -27,6 +27,6 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let detach = mounted.clone();
     unmount_at_signal(move || detach.detach().is_ok())?;
     mounted.wait()?;
-    vfs.close()?;
+    vfs.close(true)?;
     Ok(())
 }

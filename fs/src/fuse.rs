@@ -105,6 +105,7 @@ pub struct MountHandle {
     profile: Profile,
     session: Mutex<Option<BackgroundSession>>,
     ended: Arc<Ended>,
+    inside: Arc<Mutex<()>>,
 }
 
 impl std::fmt::Debug for MountHandle {
@@ -115,12 +116,30 @@ impl std::fmt::Debug for MountHandle {
 
 /// Tells the kernel to let go of what it caches. A notification waits for pages under writeback, so it must not
 /// come from a thread that serves the kernel.
-struct KernelCache(Notifier);
+struct KernelCache {
+    notifier: Notifier,
+    dir: PathBuf,
+    profile: Profile,
+    /// Held while the mount is looked at from outside, which would keep it from being unmounted.
+    inside: Arc<Mutex<()>>,
+}
 
 impl Invalidate for KernelCache {
     fn inode(&self, ino: u64) {
-        if let Err(error) = self.0.inval_inode(fuser::INodeNo(ino), 0, 0) {
+        if let Err(error) = self.notifier.inval_inode(fuser::INodeNo(ino), 0, 0) {
             tracing::debug!(ino, %error, "the kernel could not be told to drop its cache");
+        }
+    }
+
+    fn flush(&self) {
+        if self.profile == Profile::Passthrough {
+            // What is written is in the backing files, whose cache everyone sees.
+            return;
+        }
+        let _inside = self.inside.lock();
+        let flushed = std::fs::File::open(&self.dir).and_then(|dir| Ok(rustix::fs::syncfs(dir)?));
+        if let Err(error) = flushed {
+            tracing::warn!(%error, "the kernel could not be asked for what it has not written yet");
         }
     }
 }
@@ -148,10 +167,12 @@ pub fn mount(vfs: Arc<Vfs>, dir: &Path, options: MountOptions) -> Result<MountHa
     config.n_threads = Some(options.threads.max(1));
     let session = Session::new(handler, &dir, &config).map_err(|error| MountError::from_mount(&dir, error))?;
     let profile = profile.get().copied().ok_or(MountError::Handshake)?;
-    vfs.set_invalidate(Some(Arc::new(KernelCache(session.notifier()))));
+    let inside = Arc::new(Mutex::new(()));
+    let kernel = KernelCache { notifier: session.notifier(), dir: dir.clone(), profile, inside: inside.clone() };
     let session = session.spawn().map_err(|error| MountError::from_mount(&dir, error))?;
+    vfs.set_invalidate(Some(Arc::new(kernel)));
     mounts::raise_read_ahead(&dir);
-    Ok(MountHandle { vfs, dir, profile, session: Mutex::new(Some(session)), ended })
+    Ok(MountHandle { vfs, dir, profile, session: Mutex::new(Some(session)), ended, inside })
 }
 
 impl MountHandle {
@@ -168,6 +189,7 @@ impl MountHandle {
     /// Unmounts; an error while somebody uses the mount, which then stays.
     pub fn unmount(&self) -> Result<(), MountError> {
         if !self.ended.wait(Some(Duration::ZERO)) {
+            let _inside = self.inside.lock();
             mounts::unmount(&self.dir, false)?;
         }
         self.finish()

@@ -15,7 +15,7 @@ use hypernet_core::seal::{Kind, Sealer};
 use hypernet_core::tree::{Content, Dot, Entry, FileKind, Inode, LinkEntry, Target, TreeRef};
 use parking_lot::{Condvar, Mutex};
 
-use crate::vfs::{Result, Stamp, Synced, Vfs, VfsError};
+use crate::vfs::{Result, Synced, Vfs, VfsError};
 
 /// Tables of a working tree.
 #[derive(Clone, Debug, Default)]
@@ -378,10 +378,9 @@ fn publish_row(vfs: &Vfs, row: &InodeRow) -> Result<Synced> {
     if let (Some(content), Local::Absent | Local::Clean { .. }) = (&row.remote, row.local) {
         return Ok(Synced { ino, content: content.clone(), stamp: None });
     }
-    let Some(file) = vfs.open_backing(ino)? else {
+    let Some((file, stamp)) = vfs.open_backing(ino)? else {
         return Ok(Synced { ino, content: Content::Empty, stamp: None });
     };
-    let stamp = Stamp::of(&file)?;
     let mut bytes = vec![0; stamp.size as usize];
     file.read_exact_at(&mut bytes, 0)?;
     let content = if bytes.is_empty() { Content::Empty } else { Content::Inline(bytes) };

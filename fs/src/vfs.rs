@@ -68,6 +68,9 @@ pub struct Config {
     pub hot_inodes: usize,
     /// Changes that may wait for a commit.
     pub pending_ops: usize,
+    /// For so long after a fetch failed, whoever reads there again is told so at once: the kernel asks twice, for its
+    /// read-ahead and for the reader, and each would wait for the deadline.
+    pub failed_for: Duration,
 }
 
 impl Config {
@@ -81,6 +84,7 @@ impl Config {
             commit_interval: Duration::from_secs(1),
             hot_inodes: FS_HOT_INODES_MAX,
             pending_ops: FS_PENDING_OPS_MAX,
+            failed_for: Duration::from_millis(100),
         }
     }
 }
@@ -132,6 +136,8 @@ pub struct Attr {
 pub trait Invalidate: Send + Sync {
     /// What is cached of this inode is void.
     fn inode(&self, ino: u64);
+    /// Returns when what was written and is only cached so far has been handed over.
+    fn flush(&self);
 }
 
 /// Knows how durable a piece of published content is.

@@ -7,12 +7,18 @@ use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt, sy
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use hypernet_core::id::DeviceTag;
 use hypernet_fs::fuse::{MountError, MountHandle, MountOptions, Passthrough, Profile, clear_stale, mount};
 use hypernet_fs::testing::{MemoryMeta, MemoryRemote, publish};
 use hypernet_fs::{Config, Vfs};
 use tempfile::TempDir;
+
+/// Failures are not remembered: what is back is back at once.
+fn config(state: &TempDir) -> Config {
+    Config { failed_for: Duration::ZERO, ..Config::new(state.path(), DeviceTag(1)) }
+}
 
 /// A mount that is taken down however the test ends.
 struct Bed {
@@ -46,8 +52,8 @@ impl Bed {
         mounted.unmount().unwrap();
         let profile = mounted.profile();
         drop(mounted);
-        self.vfs.close().unwrap();
-        let config = Config::new(self.state.path(), DeviceTag(1));
+        self.vfs.close(true).unwrap();
+        let config = config(&self.state);
         self.vfs = Vfs::open(config, self.meta.clone(), self.remote.clone()).unwrap();
         self.mounted = Some(mount(self.vfs.clone(), self.point.path(), options(profile)).unwrap());
         self
@@ -77,7 +83,7 @@ fn bed(profile: Profile) -> Option<Bed> {
     }
     let (state, point) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let (remote, meta) = (Arc::new(MemoryRemote::default()), MemoryMeta::strict());
-    let vfs = Vfs::open(Config::new(state.path(), DeviceTag(1)), meta.clone(), remote.clone()).unwrap();
+    let vfs = Vfs::open(config(&state), meta.clone(), remote.clone()).unwrap();
     let mounted = mount(vfs.clone(), point.path(), options(profile)).unwrap();
     if mounted.profile() != profile {
         eprintln!("SKIPPED: passthrough needs Linux 6.9 and CAP_SYS_ADMIN");
@@ -405,7 +411,7 @@ const POINT: &str = "HYPERNET_TEST_MOUNT_POINT";
 fn helper_that_mounts_until_it_is_killed() {
     let Some(point) = std::env::var_os(POINT) else { return };
     let state = tempfile::tempdir().unwrap();
-    let config = Config::new(state.path(), DeviceTag(1));
+    let config = config(&state);
     let vfs = Vfs::open(config, MemoryMeta::quick(), Arc::new(MemoryRemote::default())).unwrap();
     let _mounted = mount(vfs, Path::new(&point), options(Profile::Writeback)).unwrap();
     fs::write(Path::new(&point).join("ready"), b"").unwrap();

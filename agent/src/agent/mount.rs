@@ -100,15 +100,20 @@ impl Agent {
         Ok(())
     }
 
-    /// Unmounts whatever the users of the mount do: they get ENOTCONN, their data is safe.
-    pub(super) fn unmount_at_exit(&self) {
-        if self.unmount().is_err()
-            && let Some(own) = &self.own
-            && let Some(there) = own.mount.lock().take()
-            && let Err(error) = there.handle.detach()
-        {
-            tracing::warn!(%error, "the mount stays until its users let go of it");
+    /// Unmounts whatever the users of the mount do; true when none is left. Those that are left get ENOTCONN, but what
+    /// they have open in passthrough they can still write to.
+    pub(super) fn unmount_at_exit(&self) -> bool {
+        let Err(failure) = self.unmount() else { return true };
+        tracing::warn!(%failure, "the mount is in use: it is detached, and the next start looks for what was written");
+        if let Some(own) = &self.own {
+            own.vfs.flush_kernel();
+            if let Some(there) = own.mount.lock().take()
+                && let Err(error) = there.handle.detach()
+            {
+                tracing::warn!(%error, "the mount stays until its users let go of it");
+            }
         }
+        false
     }
 
     /// What is mounted now.

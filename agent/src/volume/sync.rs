@@ -230,10 +230,19 @@ impl Build<'_> {
 
     fn read_file(&mut self, row: &InodeRow) -> Result<(Content, Option<Stamp>), PortError> {
         let io = |error: std::io::Error| PortError::Disk(format!("reading inode {}: {error}", row.ino));
-        let Some(file) = self.vfs.open_backing(row.ino).map_err(io)? else {
-            return Ok((Content::Empty, None));
+        let Some((file, stamp)) = self.vfs.open_backing(row.ino).map_err(io)? else {
+            return match &row.remote {
+                _ if row.size == 0 => Ok((Content::Empty, None)),
+                Some(remote) => {
+                    tracing::error!(ino = row.ino, "what a file held is gone from this disk; the mesh's version stays");
+                    Ok((remote.clone(), None))
+                }
+                None => Err(PortError::Disk(format!(
+                    "the content of inode {} ({} bytes) is gone from this disk: see hn fsck",
+                    row.ino, row.size
+                ))),
+            };
         };
-        let stamp = Stamp::of(&file).map_err(io)?;
         let meter = self.meter;
         let mut bytes = 0;
         let content = content::read(&file, &self.cutter, self.writer, &mut |len| {

@@ -5,9 +5,11 @@ use std::collections::BTreeMap;
 use super::peers::{Fault, Peers};
 use super::records::Records;
 use super::{Context, Effect, InboundId, Waiter};
+use crate::codec;
 use crate::id::{PeerId, RecordKey};
 use crate::limits::SERVING_PER_PEER;
 use crate::port::{StoreFault, StoreOp, StoreReply};
+use crate::record::Record;
 use crate::wire::{Hello, LeaseVerb, Refusal, Request, Response};
 
 /// Longest lease that is granted: a little over a year.
@@ -17,7 +19,8 @@ const LEASE_MAX: u64 = 400 * 24 * 3600;
 struct Promise {
     peer: PeerId,
     bytes: u64,
-    record: Option<RecordKey>,
+    /// Key and sequence number of a record.
+    record: Option<(RecordKey, u64)>,
 }
 
 pub(super) struct Donor {
@@ -70,7 +73,12 @@ impl Donor {
             return;
         }
         self.promised += bytes;
-        let record = if let StoreOp::PutRecord { key, .. } = &op { Some(*key) } else { None };
+        let record = match &op {
+            StoreOp::PutRecord { key, bytes } => {
+                codec::decode::<Record>(bytes).ok().map(|record| (*key, record.sequence))
+            }
+            _ => None,
+        };
         self.serving.insert(inbound, Promise { peer, bytes, record });
         context.store(Waiter::Served(inbound), op);
     }
@@ -127,8 +135,8 @@ impl Donor {
         reply: StoreReply,
     ) {
         if let Some(promise) = self.serving.remove(&inbound) {
-            if let (Some(key), StoreReply::Done { .. }) = (promise.record, &reply) {
-                records.is_durable(&key);
+            if let (Some((key, sequence)), StoreReply::Done { .. }) = (promise.record, &reply) {
+                records.is_durable(&key, sequence);
             }
             self.promised = self.promised.saturating_sub(promise.bytes);
             peers.served(&promise.peer);

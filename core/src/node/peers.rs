@@ -344,7 +344,7 @@ fn emit(context: &mut Context, peer: PeerId, request: Request, waiter: Waiter) {
     let within = WITHIN_SMALL + request.weight() as u64 / SLOWEST;
     let payer = match waiter {
         Waiter::Upload(..) | Waiter::Fetch(..) | Waiter::Probe(..) | Waiter::Lookup(..) => Payer::Owner,
-        Waiter::Hello | Waiter::Served(_) | Waiter::RecordKept(_) | Waiter::Closest(_) | Waiter::Handed(_) => {
+        Waiter::Hello | Waiter::Served(_) | Waiter::RecordKept(..) | Waiter::Closest(_) | Waiter::Handed(_) => {
             Payer::Donor
         }
     };

@@ -83,8 +83,9 @@ impl Records {
         bytes: &[u8],
     ) {
         let Some(record) = checked(context, peers, from, Record::verify_under(&key, bytes)) else { return };
+        let sequence = record.sequence;
         if let Ok(StoreOp::PutRecord { key, bytes }) = self.take(context, peers, from, record) {
-            context.store(Waiter::RecordKept(key), StoreOp::PutRecord { key, bytes });
+            context.store(Waiter::RecordKept(key, sequence), StoreOp::PutRecord { key, bytes });
         }
     }
 
@@ -139,9 +140,11 @@ impl Records {
         Ok(StoreOp::PutRecord { key, bytes: codec::encode(&record) })
     }
 
-    /// The store has said that the record of this key is on stable storage.
-    pub(super) fn is_durable(&mut self, key: &RecordKey) {
-        if let Some(held) = self.held.get_mut(key) {
+    /// The store has said that a record is on stable storage; a newer one may have taken its place here meanwhile.
+    pub(super) fn is_durable(&mut self, key: &RecordKey, sequence: u64) {
+        if let Some(held) = self.held.get_mut(key)
+            && held.record.sequence == sequence
+        {
             held.durable = true;
         }
     }
@@ -163,9 +166,9 @@ impl Records {
         if let Ok(record) = Record::verify(bytes)
             && self.record(&record.key()).is_none_or(|held| record.replaces(held))
         {
-            let key = record.key();
+            let (key, sequence) = (record.key(), record.sequence);
             self.keep(context, record);
-            self.is_durable(&key);
+            self.is_durable(&key, sequence);
         }
     }
 
@@ -179,9 +182,9 @@ impl Records {
     }
 
     fn keep_and_store(&mut self, context: &mut Context, record: Record) {
-        let (key, bytes) = (record.key(), codec::encode(&record));
+        let (key, sequence, bytes) = (record.key(), record.sequence, codec::encode(&record));
         self.keep(context, record);
-        context.store(Waiter::RecordKept(key), StoreOp::PutRecord { key, bytes });
+        context.store(Waiter::RecordKept(key, sequence), StoreOp::PutRecord { key, bytes });
     }
 
     fn refresh(&mut self, context: &mut Context, key: RecordKey) {

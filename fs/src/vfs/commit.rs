@@ -205,6 +205,12 @@ impl Vfs {
         let _writing = self.meta_write.lock();
         // A row that is not there yet comes with the mark in it.
         let Some(mut row) = self.meta.inode(ino)? else { return Ok(()) };
+        if row.local == Local::Absent
+            && let Some(file) = self.backing.get(ino)?
+        {
+            // It has just come from the mesh. The mark says that all of it is here: so it must be.
+            file.sync_data()?;
+        }
         row.dirty = true;
         row.local = Local::Complete;
         Ok(self.meta.commit(&[MetaOp::PutInode(row)], Durability::Process)?)

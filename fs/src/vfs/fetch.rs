@@ -40,6 +40,7 @@ struct Inner {
     discarded: bool,
     present: Ranges,
     claims: Vec<Arc<Claim>>,
+    failed: Option<(Instant, Range<u64>, VfsError)>,
     last_end: u64,
     window: u64,
     ahead: u64,
@@ -172,6 +173,12 @@ impl Vfs {
                 drop(inner);
                 return if whole { self.arrived(ino, &fetch) } else { Ok(()) };
             };
+            if let Some((when, range, error)) = &inner.failed
+                && range.contains(&gap.start)
+                && when.elapsed() < self.config.failed_for
+            {
+                return Err(error.clone());
+            }
             patience::check()?;
             if let Some(claim) = inner.claims.iter().find(|claim| claim.range.contains(&gap.start)).cloned() {
                 while claim.result.get().is_none() && !inner.discarded {
@@ -191,6 +198,7 @@ impl Vfs {
             }
             let mut inner = fetch.inner.lock();
             inner.claims.retain(|other| !Arc::ptr_eq(other, &claim));
+            inner.failed = result.clone().err().map(|error| (Instant::now(), claim.range.clone(), error));
             let _ = claim.result.set(result.clone());
             fetch.arrived.notify_all();
             drop(inner);
@@ -201,6 +209,9 @@ impl Vfs {
     /// Fetches a range and writes it to the backing file.
     fn fetch(&self, ino: u64, fetch: &Fetch, range: Range<u64>) -> Result<()> {
         let extents = self.remote.read(&fetch.content, range.clone())?;
+        // Until it is on stable storage that nothing of the file is here, what is in its backing file may be needed.
+        let absent = self.run(|state| state.node(ino).map(|node| node.needs))?;
+        self.commit_through(absent)?;
         let mut inner = fetch.inner.lock();
         if inner.discarded {
             return Ok(());

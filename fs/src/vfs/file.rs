@@ -39,6 +39,11 @@ impl OpenFlags {
     fn truncates(self) -> bool {
         self.0 & libc::O_TRUNC != 0
     }
+
+    /// Whether each write is to be on stable storage when it returns.
+    fn syncs(self) -> bool {
+        self.writes() && self.0 & (libc::O_SYNC | libc::O_DSYNC) != 0
+    }
 }
 
 /// An open file.
@@ -139,6 +144,9 @@ impl Vfs {
 
     /// Opens a file. With `passthrough`, the backing file comes with it where the kernel may use it directly.
     pub fn open_file(&self, caller: Caller, ino: u64, flags: OpenFlags, passthrough: bool) -> Result<Opened> {
+        if flags.syncs() {
+            patience::check()?;
+        }
         if flags.writes() {
             self.open_writer(ino, flags.truncates())?;
         } else {
@@ -150,8 +158,16 @@ impl Vfs {
             })?;
         }
         let rest = || {
-            if flags.truncates() {
-                self.resize(caller, ino, 0)?;
+            match (flags.truncates(), flags.writes()) {
+                (true, true) => self.resize(caller, ino, 0)?,
+                // Allowed to whoever may write: the content changes, though this handle cannot.
+                (true, false) => self.truncate(caller, ino, 0)?,
+                (false, _) => {}
+            }
+            if flags.syncs() {
+                // The kernel syncs what it writes to the backing file; name and dirty mark are up to us.
+                let needs = self.run(|state| state.node(ino).map(|node| node.needs))?;
+                self.commit_through(needs)?;
             }
             if passthrough { self.passthrough(ino, flags.writes()) } else { Ok(None) }
         };
@@ -190,6 +206,8 @@ impl Vfs {
                 }
                 let mut clean = None;
                 if let Local::Clean { .. } = local {
+                    // The dirty mark waits for the disk.
+                    patience::check()?;
                     // From here on the mtimes agree, so that after a crash a difference is a write.
                     let stat = self.backing.stat(ino).map_err(VfsError::from)?;
                     clean = Some(local);

@@ -165,11 +165,12 @@ impl Vfs {
                 Ok(true)
             }),
             Fix::Fetch(ino) => self.run(|state| match state.node_mut(ino) {
-                Ok(node) => {
+                Ok(node) if node.remote.is_some() && node.handles() == 0 && node.changed == 0 => {
                     node.local = Local::Absent;
                     state.queue_needed(ino);
                     Ok(true)
                 }
+                Ok(_) => Ok(false),
                 Err(Need::Fail(VfsError::NotFound)) => Ok(false),
                 Err(other) => Err(other),
             }),

@@ -160,8 +160,10 @@ impl Vfs {
         }
     }
 
-    /// Commits everything and notes that the tree was left in order. Nothing may be done with it afterwards.
-    pub fn close(&self) -> Result<()> {
+    /// Commits everything. With `quiet`, which says that nobody can have a file open any more, it is noted that the
+    /// tree was left in order; else the next start looks at all backing files, as after a crash. Nothing may be done
+    /// with it afterwards.
+    pub fn close(&self, quiet: bool) -> Result<()> {
         self.signal.stop();
         for ino in self.fetcher.partial() {
             // Nothing says after a restart which parts of it are here.
@@ -177,6 +179,9 @@ impl Vfs {
         })?;
         self.commit()?;
         self.backing.sync_all()?;
+        if !quiet {
+            return Ok(());
+        }
         let file = File::create(marker(&self.config.dir))?;
         file.sync_all()?;
         sync_dir(&self.config.dir)?;

@@ -137,8 +137,11 @@ impl Vfs {
         Ok(())
     }
 
-    /// Everything that is dirty now. Backing files stay until [`Self::end_cut`], which must follow.
+    /// Everything that is dirty now. Backing files stay until [`Self::end_cut`], which must follow. What is in the
+    /// cut is committed when this returns: a snapshot that knew more than this device after a crash would take names
+    /// for clean whose inodes it lacks.
     pub fn cut(&self) -> Result<Cut> {
+        self.flush_kernel();
         self.load_dirty_dirs()?;
         let cut = self.run(|state| {
             self.poll_writers(state)?;
@@ -157,7 +160,19 @@ impl Vfs {
             state.cuts += 1;
             Ok(cut)
         })?;
+        if let Err(error) = self.commit() {
+            self.end_cut();
+            return Err(error);
+        }
         Ok(cut)
+    }
+
+    /// Returns when what the kernel has only cached has been written. Not from a thread that serves it.
+    pub fn flush_kernel(&self) {
+        let kernel = self.invalidate.read().clone();
+        if let Some(kernel) = kernel {
+            kernel.flush();
+        }
     }
 
     /// After a restart the dirty inodes are in memory, but not the entries beside them.
@@ -180,17 +195,20 @@ impl Vfs {
         })
     }
 
-    /// The content of a file of a cut; `None` when there is none (an empty file, or one that is not here).
-    pub fn open_backing(&self, ino: u64) -> io::Result<Option<File>> {
+    /// The content of a file of a cut, and how its backing file was before it is read; `None` when there is none (an
+    /// empty file, or one that is not here).
+    pub fn open_backing(&self, ino: u64) -> io::Result<Option<(File, Stamp)>> {
         let written = self.state.lock().watch.contains(&ino);
         let Some(file) = self.backing.get(ino)? else { return Ok(None) };
+        // Before the pages are protected: a store between the two moves the time, or is read.
+        let stamp = Stamp::of(&file)?;
         if written {
             // Pages of a mapping are protected again by this, so that a later store to them changes the times.
             file.sync_data()?;
         }
         // A descriptor of its own: the shared one may be closed, and its position moved, at any time.
         let own = File::open(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&*file)))?;
-        Ok(Some(own))
+        Ok(Some((own, stamp)))
     }
 
     /// The cut is not needed any more; what was unlinked since goes now.
@@ -266,7 +284,9 @@ impl Vfs {
             (Some(stamp), Some(stat)) if (stamp.size, stamp.ctime) == (stat.size, stat.ctime) => {
                 (!(writing && stamp.racy)).then_some(Local::Clean { size: stat.size, ctime: stat.ctime })
             }
-            (None, None) => Some(Local::Clean { size: 0, ctime: Timespec::default() }),
+            (None, None) if one.content.size() == 0 => Some(Local::Clean { size: 0, ctime: Timespec::default() }),
+            // What it held here is gone from the disk; what the mesh has was published again.
+            (None, None) => Some(Local::Absent),
             // Written and then emptied or truncated, but with no content to read: nothing to compare.
             (None, Some(stat)) if stat.size == 0 && one.content.size() == 0 => {
                 Some(Local::Clean { size: 0, ctime: stat.ctime })
@@ -285,6 +305,8 @@ impl Vfs {
                     }
                 } else {
                     node.local = clean;
+                    // The backing file, whose content was published, knows the size better than the row.
+                    node.size = one.content.size();
                     state.unsynced.insert(one.ino);
                 }
                 state.clean(one.ino);
@@ -334,10 +356,7 @@ impl Vfs {
         let mut dropped = Dropped::default();
         for ino in self.fetcher.partial() {
             // What has arrived in part is clean by nature; what is open is being read.
-            let idle = self.state.lock().nodes.get(&ino).is_some_and(|node| node.handles() == 0);
-            if idle && below.is_none() {
-                self.fetcher.discard(ino);
-                self.backing.remove(ino)?;
+            if below.is_none() && self.remove_absent(ino, true)? {
                 self.void(ino);
             }
         }
@@ -357,15 +376,24 @@ impl Vfs {
             // Only when it is known that the content must come from the mesh may it go.
             self.commit()?;
             for ino in freed {
-                let absent = self
-                    .run(|state| Ok(state.node(ino)?.local == Local::Absent && !self.fetcher.is_partial(ino)))
-                    .or_else(not_found)?;
-                if absent {
-                    self.backing.remove(ino)?;
+                if self.remove_absent(ino, false)? {
                     self.void(ino);
                 }
             }
         }
+    }
+
+    /// Removes the backing file of an inode of which nothing need be here. Looking and removing are one step: whoever
+    /// opens it in between might write to it.
+    fn remove_absent(&self, ino: u64, partial: bool) -> Result<bool> {
+        let state = self.state.lock();
+        let absent = state.nodes.get(&ino).is_some_and(|node| node.local == Local::Absent && node.handles() == 0);
+        if !absent || (!partial && self.fetcher.is_partial(ino)) {
+            return Ok(false);
+        }
+        self.fetcher.discard(ino);
+        self.backing.remove(ino)?;
+        Ok(true)
     }
 
     fn void(&self, ino: u64) {
@@ -377,8 +405,8 @@ impl Vfs {
 
     fn evict_content(&self, state: &mut State, ino: u64, below: Option<u64>) -> Step<bool> {
         let node = state.node(ino)?;
-        let is_clean = matches!(node.local, Local::Clean { .. }) && node.remote.is_some() && node.size > 0;
-        if !is_clean || !node.is_file() || node.changed != 0 || node.handles() > 0 {
+        let Local::Clean { size, ctime } = node.local else { return Ok(false) };
+        if node.remote.is_none() || node.size == 0 || !node.is_file() || node.changed != 0 || node.handles() > 0 {
             return Ok(false);
         }
         if let Some(below) = below {
@@ -387,8 +415,18 @@ impl Vfs {
                 return Ok(false);
             }
         }
+        if let Some(stat) = self.backing.stat(ino).map_err(VfsError::from)?
+            && (stat.size, stat.ctime) != (size, ctime)
+        {
+            // Somebody who had it open before the last start of the agent wrote to it past us.
+            tracing::warn!(ino, "a file was changed behind the agent's back; it stays, and is uploaded");
+            state.node_mut(ino)?.local = Local::Complete;
+            self.take_over(state, ino, stat);
+            return Ok(false);
+        }
         state.node_mut(ino)?.local = Local::Absent;
-        state.queue(ino);
+        // A fetch must not touch the backing file before this is on stable storage.
+        state.queue_needed(ino);
         Ok(true)
     }
 }

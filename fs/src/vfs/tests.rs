@@ -33,7 +33,11 @@ pub(super) struct Bed {
 
 fn config(dir: &TempDir) -> Config {
     // Nothing happens by itself in a test: no commit comes before it is asked for.
-    Config { commit_interval: Duration::from_secs(3600), ..Config::new(dir.path(), DeviceTag(1)) }
+    Config {
+        commit_interval: Duration::from_secs(3600),
+        failed_for: Duration::ZERO,
+        ..Config::new(dir.path(), DeviceTag(1))
+    }
 }
 
 impl Bed {
@@ -56,7 +60,7 @@ impl Bed {
     }
 
     pub(super) fn restart(self) -> Self {
-        self.vfs.close().unwrap();
+        self.vfs.close(true).unwrap();
         let meta = self.meta.clone();
         self.reopen(meta)
     }

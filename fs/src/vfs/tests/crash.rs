@@ -120,7 +120,7 @@ fn after_a_clean_stop_nothing_is_looked_for() {
     let ino = bed.file(ROOT, "a", b"published");
     bed.publish().unwrap();
     assert!(!bed.dir.path().join("clean-shutdown").exists());
-    bed.vfs.close().unwrap();
+    bed.vfs.close(true).unwrap();
     assert!(bed.dir.path().join("clean-shutdown").exists());
     let meta = bed.meta.clone();
     let bed = bed.reopen(meta);

@@ -1,5 +1,7 @@
 //! Content that comes from the mesh, and what goes there.
 
+use std::os::unix::fs::FileExt;
+
 use super::*;
 
 fn big(len: usize) -> Vec<u8> {
@@ -81,6 +83,7 @@ fn the_kernel_is_told_what_is_void() {
         fn inode(&self, ino: u64) {
             self.0.lock().push(ino);
         }
+        fn flush(&self) {}
     }
     let (bed, told) = (Bed::new(), Arc::new(Told::default()));
     let ino = bed.file(ROOT, "a", b"content");
@@ -88,6 +91,37 @@ fn the_kernel_is_told_what_is_void() {
     bed.vfs.set_invalidate(Some(told.clone()));
     bed.vfs.drop_cache(None).unwrap();
     assert_eq!(*told.0.lock(), [ino]);
+}
+
+#[test]
+fn what_was_changed_behind_our_back_is_not_dropped() {
+    let bed = Bed::new();
+    let ino = bed.file(ROOT, "a", b"published");
+    bed.publish().unwrap();
+    // As a process does that had it open in passthrough when the agent was killed.
+    bed.vfs.backing.get(ino).unwrap().unwrap().write_all_at(b"scribbled over", 0).unwrap();
+    assert_eq!(bed.vfs.drop_cache(None).unwrap().files, 0);
+    assert_eq!(bed.vfs.pending().files, 1);
+    bed.publish().unwrap();
+    assert_eq!(bed.vfs.drop_cache(None).unwrap().files, 1);
+    assert_eq!(bed.read(ino), b"scribbled over");
+}
+
+#[test]
+fn opening_for_reading_can_truncate() {
+    let bed = Bed::new();
+    let ino = bed.file(ROOT, "a", b"published");
+    bed.publish().unwrap();
+    bed.vfs.drop_cache(None).unwrap();
+    let flags = OpenFlags(libc::O_RDONLY | libc::O_TRUNC);
+    bed.vfs.open_file(Caller::default(), ino, flags, true).unwrap();
+    // The kernel leaves the flag out when it closes.
+    bed.vfs.release(ino, OpenFlags(libc::O_RDONLY)).unwrap();
+    assert_eq!(bed.vfs.getattr(ino).unwrap().size, 0);
+    assert_eq!(bed.vfs.pending().files, 1);
+    bed.publish().unwrap();
+    assert_eq!(bed.vfs.pending().files, 0);
+    assert_eq!(bed.read(ino), b"");
 }
 
 #[test]
@@ -230,8 +264,8 @@ fn what_changes_after_a_cut_stays_dirty() {
     bed.overwrite(a, 0, b"A");
     let synced: Vec<Synced> = [a, b]
         .map(|ino| {
-            let file = bed.vfs.open_backing(ino).unwrap().unwrap();
-            Synced { ino, content: Content::Inline(b"x".to_vec()), stamp: Some(Stamp::of(&file).unwrap()) }
+            let (_, stamp) = bed.vfs.open_backing(ino).unwrap().unwrap();
+            Synced { ino, content: Content::Inline(b"x".to_vec()), stamp: Some(stamp) }
         })
         .into_iter()
         .chain([Synced { ino: ROOT, content: Content::Empty, stamp: None }])
@@ -252,8 +286,8 @@ fn content_that_changes_while_it_is_read_stays_dirty() {
     let bed = Bed::new();
     let a = bed.file(ROOT, "a", b"a");
     let cut = bed.vfs.cut().unwrap();
-    let file = bed.vfs.open_backing(a).unwrap().unwrap();
-    let stamp = Stamp { ctime: Timespec { seconds: 1, nanos: 0 }, ..Stamp::of(&file).unwrap() };
+    let (_, stamp) = bed.vfs.open_backing(a).unwrap().unwrap();
+    let stamp = Stamp { ctime: Timespec { seconds: 1, nanos: 0 }, ..stamp };
     let synced = [
         Synced { ino: a, content: Content::Inline(b"a".to_vec()), stamp: Some(stamp) },
         Synced { ino: ROOT, content: Content::Empty, stamp: None },
