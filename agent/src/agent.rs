@@ -8,10 +8,11 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use hypernet_core::id::PeerId;
 use hypernet_core::node::{Node, NodeConfig};
-use hypernet_core::port::{MetaStore, RemoteTree};
+use hypernet_core::port::{MetaStore, PortError, RemoteTree};
 use hypernet_fs::vfs::{Config as VfsConfig, Vfs};
 use hypernet_mesh::{Mesh, MeshConfig, MeshError};
 use hypernet_sdk::api::{self, SealedBy};
+use hypernet_store::error::StoreError;
 use hypernet_store::shards::ShardStore;
 use hypernet_store::volume::VolumeDb;
 use hypernet_store::worktree::WorkTree;
@@ -108,17 +109,50 @@ impl Memory {
     }
 }
 
-fn mesh_failure(error: MeshError) -> Failure {
-    let kind = match &error {
-        MeshError::PortInUse(_) | MeshError::Listen { .. } => Kind::Unavailable,
-        MeshError::Bootstrap(_) => Kind::Config,
-        MeshError::Setup(_) => Kind::System,
+/// The mesh did not start. Its addresses are in the configuration, so that is where to change them.
+fn mesh_failure(home: &Home, error: &MeshError) -> Failure {
+    let config = home.config();
+    let config = config.display();
+    let (kind, hint) = match error {
+        MeshError::PortInUse(_) => (
+            Kind::Unavailable,
+            format!("stop the other program, or set another port under `listen` in {config}; 0 takes a free one"),
+        ),
+        MeshError::Listen { .. } => {
+            (Kind::Unavailable, format!("set an address of this machine and a free port under `listen` in {config}"))
+        }
+        MeshError::Bootstrap(_) => (Kind::Config, format!("correct or remove it under `bootstrap` in {config}")),
+        MeshError::Setup(_) => {
+            (Kind::System, "the system gave no socket: look at `ulimit -n` and the system log (`dmesg`)".to_owned())
+        }
     };
-    Failure::new(kind, error.to_string())
+    Failure::new(kind, error.to_string()).hint(hint)
 }
 
-pub(crate) fn store_failure(error: impl std::fmt::Display) -> Failure {
-    Failure::new(Kind::Io, error.to_string())
+/// Local storage failed: what it was decides the kind, and the store knows what to do about it.
+pub(crate) fn store_failure(error: StoreError) -> Failure {
+    let kind = match &error {
+        StoreError::Locked { .. } => Kind::TryAgain,
+        StoreError::ReadOnly { .. } => Kind::Permission,
+        StoreError::Corrupt { .. } | StoreError::Newer { .. } | StoreError::Orphaned { .. } => Kind::Data,
+        StoreError::DiskFull { .. } | StoreError::Io { .. } | StoreError::Database { .. } => Kind::Io,
+    };
+    Failure::new(kind, error.to_string()).hint(error.hint())
+}
+
+/// Something behind a port failed. Where the disk did, the text carries what to do already.
+pub(crate) fn port_failure(error: PortError) -> Failure {
+    let failure = |kind| Failure::new(kind, error.to_string());
+    match &error {
+        PortError::Unreachable(_) => failure(Kind::Unavailable).hint("`hn peers` shows who is there; try again later"),
+        PortError::Deadline(_) => failure(Kind::TryAgain).hint("try again; `hn peers` shows who is there"),
+        PortError::Damaged(_) => {
+            failure(Kind::Data).hint("keep this directory, and recover what was synced into an empty HN_HOME")
+        }
+        PortError::DiskFull(_) => failure(Kind::Io).hint("free some space on this disk; nothing is lost"),
+        PortError::Disk(_) => failure(Kind::Io).hint("check the disk and the system log (`dmesg`)"),
+        PortError::NotFound(_) => failure(Kind::NoInput),
+    }
 }
 
 /// Runs an agent until it is told to stop.
@@ -176,7 +210,7 @@ async fn start_mesh(
         }
         other => other,
     };
-    let (mesh, events) = started.map_err(mesh_failure)?;
+    let (mesh, events) = started.map_err(|error| mesh_failure(home, &error))?;
     let listen: Vec<String> = mount::keep_ports(&config.listen, &mesh.listen_addrs());
     if listen != config.listen {
         config.listen = listen;
@@ -200,7 +234,7 @@ fn open_own(
     let tag = device.id().tag();
     let db = VolumeDb::open(&home.volume(), NODE_CACHE_BYTES).map_err(store_failure)?;
     let tree = WorkTree::open(&home.tree()).map_err(store_failure)?;
-    let latest = state::latest(&db).map_err(store_failure)?;
+    let latest = state::latest(&db).map_err(port_failure)?;
     let volume = Arc::new(Volume {
         keys: Arc::new(keys),
         device,
@@ -367,5 +401,30 @@ impl Agent {
         self.mesh.clone().shutdown().await;
         let store = self.store.clone();
         let _ = blocking(move || store.close()).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failures_of_the_store_keep_their_kind_and_what_to_do() {
+        let path = PathBuf::from("/x/volume.db");
+        let locked = store_failure(StoreError::Locked { dir: "/x".into() });
+        assert_eq!(locked.kind, Kind::TryAgain);
+        assert!(locked.hint.unwrap().contains("hn down"));
+        let full = store_failure(StoreError::DiskFull { path: path.clone() });
+        assert_eq!(full.kind, Kind::Io);
+        assert!(full.hint.unwrap().contains("free some space"));
+        let corrupt = store_failure(StoreError::Corrupt { path, detail: "x".into(), remedy: "restore it" });
+        assert_eq!((corrupt.kind, corrupt.hint.as_deref()), (Kind::Data, Some("restore it")));
+    }
+
+    #[test]
+    fn a_port_that_is_taken_names_the_file_that_sets_another() {
+        let home = Home::new("/x".into());
+        let failure = mesh_failure(&home, &MeshError::PortInUse("/ip4/127.0.0.1/tcp/1".parse().unwrap()));
+        assert!(failure.hint.unwrap().contains("/x/config.json"));
     }
 }

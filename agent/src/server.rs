@@ -16,7 +16,7 @@ use serde::Serialize;
 use tokio::net::UnixListener;
 use tokio::sync::mpsc;
 
-use crate::agent::{Agent, blocking};
+use crate::agent::{Agent, blocking, store_failure};
 use crate::config::Home;
 use crate::failure::{Failure, Kind};
 use crate::invite::Invite;
@@ -161,7 +161,7 @@ async fn post_cache_drop(
         };
         let dropped = own.vfs.drop_cache(below).map_err(io)?;
         if below.is_none() {
-            own.volume.db.clear_nodes().map_err(|error| Failure::new(Kind::Io, error.to_string()))?;
+            own.volume.db.clear_nodes().map_err(store_failure)?;
         }
         Ok::<_, Failure>(dropped)
     })

@@ -14,7 +14,7 @@ use hypernet_sdk::api;
 use libp2p::identity::ed25519;
 
 use crate::agent::mount::MountView;
-use crate::agent::{Agent, Own, blocking, store_failure};
+use crate::agent::{Agent, Own, blocking, port_failure, store_failure};
 use crate::failure::Failure;
 use crate::volume::progress::{Phase, Progress};
 use crate::volume::write::unix_now;
@@ -255,7 +255,7 @@ fn volume(
         *health.entry((missing, up >= usize::from(placement.segment.k))).or_default() += 1;
     })?;
     let pending = own.vfs.pending();
-    let latest = state::latest(&own.volume.db).map_err(store_failure)?;
+    let latest = state::latest(&own.volume.db).map_err(port_failure)?;
     Ok(api::VolumeStatus {
         id: own.volume.keys.volume.to_string(),
         files: None,
