@@ -667,6 +667,9 @@ pub struct SetUp {
     /// What opens it.
     #[serde(default)]
     pub sealed_by: Option<SealedBy>,
+    /// The keystore was written anew: copies made before name another mesh or fewer ways into it.
+    #[serde(default)]
+    pub keystore_changed: bool,
 }
 
 /// The one line that `hnd run` prints, when it serves or when it gave up. Any other verb of `hnd` that fails prints it

@@ -258,6 +258,12 @@ pub(crate) async fn join(home: &Home, args: Join, out: &mut Output) -> Result<()
     let joined = joined?;
     out.json(&joined)?;
     out.line(format_args!("joined the mesh {}", joined.network))?;
+    if let Some(keystore) = joined.keystore.as_ref().filter(|_| joined.keystore_changed) {
+        out.line(format_args!(
+            "Copies of the keystore made before do not lead to this mesh: copy {} anew.",
+            keystore.display()
+        ))?;
+    }
     match was {
         Some(_) => out.line("the agent is up again"),
         None => out.line(format_args!("Next: {}hn up", init::prefix(home))),
