@@ -160,7 +160,7 @@ pub(crate) struct Peers {
 
 #[derive(Debug, Args)]
 pub(crate) struct Sync {
-    /// Only this file or directory.
+    /// Say how durable this file or directory is in the end; everything written before is synced all the same.
     pub(crate) path: Option<PathBuf>,
 }
 

@@ -413,7 +413,8 @@ pub struct PeerInfo {
 /// `POST /v1/sync`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SyncRequest {
-    /// Only this; all when left out.
+    /// A file or directory of which the state is wanted. It must exist; everything is synced whether it is named or
+    /// not.
     #[serde(default)]
     pub path: Option<PathBuf>,
 }
@@ -489,6 +490,9 @@ pub struct SyncReport {
     /// How long it took.
     #[serde(default)]
     pub millis: u64,
+    /// How durable the path that was named is, in the words of `user.hypernet.state`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<String>,
 }
 
 /// `POST /v1/hold`.

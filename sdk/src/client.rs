@@ -139,7 +139,7 @@ impl Client {
         self.call(Method::GET, path::PEERS, None::<&api::Empty>, SHORT).await
     }
 
-    /// Makes everything durable, or one path.
+    /// Makes everything durable, and tells how durable one path is.
     pub async fn sync(&self, path: Option<&Path>) -> Result<Events<api::SyncEvent>, Error> {
         self.stream(path::SYNC, &api::SyncRequest { path: path.map(Path::to_path_buf) }).await
     }

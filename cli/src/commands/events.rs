@@ -10,7 +10,7 @@ use crate::volume_path;
 
 pub(crate) async fn sync(home: Home, args: Sync, out: &mut Output) -> Result<(), Failure> {
     let (client, status) = Client::connect(home).await?;
-    let path = args.path.map(|path| volume_path::inside(&status, &path)).transpose()?;
+    let path = args.path.as_deref().map(|path| volume_path::inside(&status, path)).transpose()?;
     let mut events = client.sync(path.as_deref()).await?;
     let mut bar = Bar::new(out, "looking for what is not durable yet");
     while let Some(event) = events.next().await? {
@@ -23,7 +23,11 @@ pub(crate) async fn sync(home: Home, args: Sync, out: &mut Output) -> Result<(),
             SyncEvent::Error(error) => return Err(error.into()),
             SyncEvent::Done(report) => {
                 bar.clear();
-                return out.line(sync_line(&report));
+                out.line(sync_line(&report))?;
+                return match (&args.path, &report.state) {
+                    (Some(path), Some(state)) => out.line(format_args!("{}: {state}", path.display())),
+                    _ => Ok(()),
+                };
             }
         }
     }
