@@ -59,7 +59,7 @@ pub(crate) enum Command {
     #[command(after_help = examples::CACHE)]
     #[command(subcommand)]
     Cache(Cache),
-    /// Check the working tree, and that every shard is where it should be.
+    /// Check the working tree on this device; with --verify also that every shard is where it should be.
     #[command(after_help = examples::FSCK)]
     Fsck(Fsck),
     /// For those who work on Hypernet or try it out.

@@ -588,18 +588,12 @@ pub struct FsckReport {
     /// Problems that were mended.
     #[serde(default)]
     pub repaired: u64,
-    /// Files looked at.
-    #[serde(default)]
-    pub files: u64,
     /// Segments looked at.
     #[serde(default)]
     pub segments: u64,
-    /// Shards whose holder was asked.
+    /// Shards that their holders have.
     #[serde(default)]
     pub shards: u64,
-    /// Bytes read back.
-    #[serde(default)]
-    pub bytes_verified: u64,
     /// Segments by how many of their shards are missing.
     #[serde(default)]
     pub health: Vec<HealthBucket>,

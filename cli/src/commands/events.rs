@@ -79,16 +79,14 @@ fn tell(report: &FsckReport, repair: bool, out: &mut Output) -> Result<(), Failu
     for problem in &report.problems {
         out.line(problem)?;
     }
-    let mut looked = Vec::new();
-    for (n, what) in [(report.files, "file"), (report.segments, "segment"), (report.shards, "shard")] {
-        if n > 0 {
-            looked.push(words::plural(n, what));
-        }
-    }
-    if report.bytes_verified > 0 {
-        looked.push(format!("{} read back", words::bytes(report.bytes_verified)));
-    }
-    let looked = if looked.is_empty() { "the working tree".to_owned() } else { looked.join(", ") };
+    let looked = match report.segments {
+        0 => "the working tree".to_owned(),
+        segments => format!(
+            "the working tree and {}, of which {} are there",
+            words::plural(segments, "segment"),
+            words::plural(report.shards, "shard")
+        ),
+    };
     let found = report.problems.len() as u64;
     let left = found.saturating_sub(report.repaired);
     if left == 0 {
@@ -97,7 +95,7 @@ fn tell(report: &FsckReport, repair: bool, out: &mut Output) -> Result<(), Failu
     }
     let failure = Failure::new(ErrorCode::Data, format!("{} found in {looked}", words::plural(left, "problem")));
     Err(match repair {
-        true => failure.hint("shards that are away come back with their peers: `hn peers`, then check again"),
+        true => failure.hint("shards come back with their peers (`hn peers`); one that is gone is not placed anew yet"),
         false => {
             failure.hint("`hn fsck --repair` mends what is wrong on this device; shards come back with their peers")
         }
