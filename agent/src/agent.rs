@@ -82,30 +82,74 @@ pub(crate) struct Agent {
     pub(crate) stop: Notify,
 }
 
-/// Addresses of peers, to be met again after a restart.
+/// A peer that was met.
+#[derive(Default)]
+struct Met {
+    /// Newest first.
+    addrs: Vec<String>,
+    /// Which meeting was the newest, counted over all peers.
+    last: u64,
+}
+
+/// Addresses of peers, to be met again after a restart. It begins with what the last run knew: a start while the mesh
+/// is not to be reached forgets nobody.
 #[derive(Default)]
 pub(crate) struct Memory {
-    peers: BTreeMap<PeerId, Vec<String>>,
+    peers: BTreeMap<PeerId, Met>,
+    meetings: u64,
     changed: bool,
 }
 
 impl Memory {
-    fn note(&mut self, peer: PeerId, addr: String) {
-        if self.peers.len() >= REMEMBERED_MAX && !self.peers.contains_key(&peer) {
-            return;
+    /// From a list as [`Self::list`] gives it. What names no peer is left out.
+    fn load(list: &[String]) -> Self {
+        let mut memory = Self::default();
+        for addr in list.iter().rev() {
+            if let Some(peer) = addr.parse().ok().as_ref().and_then(mount::peer_named) {
+                memory.note(peer, addr.clone());
+            }
         }
-        let addrs = self.peers.entry(peer).or_default();
-        if !addrs.contains(&addr) {
-            addrs.insert(0, addr);
-            addrs.truncate(ADDRS_PER_PEER);
-            self.changed = true;
-        }
+        memory.changed = false;
+        memory
     }
 
-    /// One address of each of some peers, QUIC where there is one.
+    /// A peer was met at an address. The one that was met longest ago makes room.
+    fn note(&mut self, peer: PeerId, addr: String) {
+        if self.peers.len() >= REMEMBERED_MAX
+            && !self.peers.contains_key(&peer)
+            && let Some(oldest) = self.peers.iter().min_by_key(|(_, met)| met.last).map(|(peer, _)| *peer)
+        {
+            self.peers.remove(&oldest);
+        }
+        let newest = self.meetings;
+        let met = self.peers.entry(peer).or_default();
+        if met.last == newest && met.addrs.first() == Some(&addr) {
+            return;
+        }
+        met.addrs.retain(|known| *known != addr);
+        met.addrs.insert(0, addr);
+        met.addrs.truncate(ADDRS_PER_PEER);
+        self.meetings += 1;
+        met.last = self.meetings;
+        self.changed = true;
+    }
+
+    /// The peers, the one met last first.
+    fn newest_first(&self) -> Vec<&Met> {
+        let mut met: Vec<&Met> = self.peers.values().collect();
+        met.sort_by_key(|met| std::cmp::Reverse(met.last));
+        met
+    }
+
+    /// All addresses, newest first.
+    fn list(&self) -> Vec<String> {
+        self.newest_first().into_iter().flat_map(|met| &met.addrs).cloned().collect()
+    }
+
+    /// One address of each of some peers, those met last, QUIC where there is one.
     pub(crate) fn others(&self, count: usize) -> impl Iterator<Item = &String> {
-        let best = |addrs: &'_ Vec<String>| addrs.iter().position(|addr| addr.contains("/quic")).unwrap_or(0);
-        self.peers.values().filter_map(move |addrs| addrs.get(best(addrs))).take(count)
+        let best = |met: &Met| met.addrs.iter().position(|addr| addr.contains("/quic")).unwrap_or(0);
+        self.newest_first().into_iter().filter_map(move |met| met.addrs.get(best(met))).take(count)
     }
 }
 
@@ -280,7 +324,7 @@ async fn serve(
     let (mesh, events) = start_mesh(&home, &mut config).await?;
     let mut node_config = NodeConfig::new(mesh.peer_id(), config.donate, store.used());
     node_config.record_lifetime = config.record_lifetime * 1000;
-    let memory = Arc::new(Mutex::new(Memory::default()));
+    let memory = Arc::new(Mutex::new(Memory::load(&config::known_peers(&home))));
     let noted = memory.clone();
     let remember: Remember = Box::new(move |peer, addr| noted.lock().note(peer, addr));
     let (node, driver) = driver::start(Node::new(node_config), mesh.clone(), events, store.clone(), remember);
@@ -335,6 +379,7 @@ async fn serve(
     wait_for_stop(&agent).await;
     tracing::info!("stopping");
     keeper.abort();
+    save_peers(&home, &agent.memory);
     agent.close(driver).await;
     server.abort();
     let _ = std::fs::remove_file(home.socket());
@@ -351,15 +396,20 @@ pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send 
 async fn remember_peers(home: Home, memory: Arc<Mutex<Memory>>) {
     loop {
         tokio::time::sleep(REMEMBER_EVERY).await;
-        let addrs: Option<Vec<String>> = {
-            let mut memory = memory.lock();
-            std::mem::take(&mut memory.changed).then(|| memory.peers.values().flatten().cloned().collect())
-        };
-        if let Some(addrs) = addrs
-            && let Err(failure) = config::remember_peers(&home, &addrs)
-        {
-            tracing::warn!(%failure, "cannot remember the peers met");
-        }
+        save_peers(&home, &memory);
+    }
+}
+
+/// Writes the list of peers if it has changed.
+fn save_peers(home: &Home, memory: &Mutex<Memory>) {
+    let addrs = {
+        let mut memory = memory.lock();
+        std::mem::take(&mut memory.changed).then(|| memory.list())
+    };
+    if let Some(addrs) = addrs
+        && let Err(failure) = config::remember_peers(home, &addrs)
+    {
+        tracing::warn!(%failure, "cannot remember the peers met");
     }
 }
 
@@ -419,6 +469,49 @@ mod tests {
         assert!(full.hint.unwrap().contains("free some space"));
         let corrupt = store_failure(StoreError::Corrupt { path, detail: "x".into(), remedy: "restore it" });
         assert_eq!((corrupt.kind, corrupt.hint.as_deref()), (Kind::Data, Some("restore it")));
+    }
+
+    /// An address of one of many peers.
+    fn addr(peer: u8, port: u16) -> String {
+        let name = crate::status::peer_name(&peer_id(peer));
+        format!("/ip4/127.0.0.1/udp/{port}/quic-v1/p2p/{name}")
+    }
+
+    fn peer_id(peer: u8) -> PeerId {
+        let keys = libp2p::identity::Keypair::ed25519_from_bytes([peer; 32]).unwrap();
+        PeerId(keys.public().try_into_ed25519().unwrap().to_bytes())
+    }
+
+    #[test]
+    fn memory_outlives_a_start_without_a_mesh_and_forgets_the_oldest() {
+        let mut memory = Memory::default();
+        for peer in 0..3 {
+            memory.note(peer_id(peer), addr(peer, 1));
+        }
+        memory.note(peer_id(0), addr(0, 2));
+        let list = memory.list();
+        assert_eq!(list, [addr(0, 2), addr(0, 1), addr(2, 1), addr(1, 1)]);
+        // Nobody is met in this run.
+        let mut again = Memory::load(&list);
+        assert!(!again.changed);
+        assert_eq!(again.list(), list);
+        assert_eq!(again.others(2).collect::<Vec<_>>(), [&addr(0, 2), &addr(2, 1)]);
+        // The newest meeting once more changes nothing; an older one comes first.
+        again.note(peer_id(0), addr(0, 2));
+        assert!(!again.changed);
+        again.note(peer_id(1), addr(1, 1));
+        assert!(again.changed);
+        assert_eq!(again.list()[0], addr(1, 1));
+        // Strangers push out the one that was met longest ago, and only that.
+        for i in 0..REMEMBERED_MAX - 2 {
+            let mut stranger = [0xff; 32];
+            stranger[..8].copy_from_slice(&i.to_be_bytes());
+            again.note(PeerId(stranger), format!("/ip4/127.0.0.1/tcp/{i}"));
+        }
+        assert_eq!(again.peers.len(), REMEMBERED_MAX);
+        assert!(!again.peers.contains_key(&peer_id(2)));
+        assert!(again.peers.contains_key(&peer_id(0)) && again.peers.contains_key(&peer_id(1)));
+        assert!(Memory::load(&["nonsense".into(), "/ip4/127.0.0.1/tcp/1".into()]).peers.is_empty());
     }
 
     #[test]
