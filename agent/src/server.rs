@@ -160,19 +160,36 @@ fn find(agent: &Agent, path: &Path) -> Result<u64, Failure> {
 async fn post_cache_drop(
     State(agent): Agents,
     Json(request): Json<api::CacheDropRequest>,
-) -> Answer<api::CacheDropped> {
-    let dropped = blocking(move || {
-        let own = agent.own()?;
-        let io = |error| Failure::new(Kind::Io, format!("cannot drop the cache: {error}"));
-        let below = request.path.as_deref().map(|path| find(&agent, path)).transpose()?;
-        let dropped = own.vfs.drop_cache(below).map_err(io)?;
-        if below.is_none() {
-            own.volume.db.clear_nodes().map_err(store_failure)?;
-        }
-        Ok::<_, Failure>(dropped)
-    })
-    .await??;
-    Ok(Json(api::CacheDropped { files: dropped.files, bytes: dropped.bytes }))
+) -> Result<Response, Refused> {
+    agent.own()?;
+    let finder = agent.clone();
+    let below = blocking(move || request.path.as_deref().map(|path| find(&finder, path)).transpose()).await??;
+    let (tell, events) = mpsc::channel(EVENTS);
+    tokio::task::spawn_blocking(move || {
+        let mut say = |files_done, files_total| {
+            let phase = "dropping local copies".to_owned();
+            let progress = api::Progress { phase, files_done, files_total, ..Default::default() };
+            let _ = tell.try_send(line(&api::CacheDropEvent::Progress(progress)));
+        };
+        let event = match drop_cache(&agent, below, &mut say) {
+            Ok(dropped) => api::CacheDropEvent::Done(dropped),
+            Err(failure) => api::CacheDropEvent::Error(api_error(&failure)),
+        };
+        let _ = tell.blocking_send(line(&event));
+    });
+    Ok(lines(events))
+}
+
+fn drop_cache(agent: &Agent, below: Option<u64>, say: &mut dyn FnMut(u64, u64)) -> Result<api::CacheDropped, Failure> {
+    let own = agent.own()?;
+    let dropped = own
+        .vfs
+        .drop_cache_telling(below, say)
+        .map_err(|error| Failure::new(Kind::Io, format!("cannot drop the cache: {error}")))?;
+    if below.is_none() {
+        own.volume.db.clear_nodes().map_err(store_failure)?;
+    }
+    Ok(api::CacheDropped { files: dropped.files, bytes: dropped.bytes })
 }
 
 /// Addresses of other peers in an invite: whoever uses it later may find this agent gone.

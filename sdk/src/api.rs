@@ -8,7 +8,7 @@
 //! | `POST /v1/hold` | [`HoldRequest`] | [`Empty`] |
 //! | `POST /v1/mount` | [`MountRequest`] | [`Mounted`] |
 //! | `POST /v1/umount` | [`Empty`] | [`Empty`] |
-//! | `POST /v1/cache/drop` | [`CacheDropRequest`] | [`CacheDropped`] |
+//! | `POST /v1/cache/drop` | [`CacheDropRequest`] | stream of [`CacheDropEvent`] |
 //! | `POST /v1/fsck` | [`FsckRequest`] | stream of [`FsckEvent`] |
 //! | `POST /v1/invite` | [`Empty`] | [`Invite`] |
 //! | `POST /v1/recover` | [`Empty`] | stream of [`RecoverEvent`] |
@@ -40,7 +40,7 @@ pub mod path {
     pub const MOUNT: &str = "/v1/mount";
     /// `POST`: unmounts.
     pub const UMOUNT: &str = "/v1/umount";
-    /// `POST`: [`CacheDropped`](super::CacheDropped).
+    /// `POST`: stream of [`CacheDropEvent`](super::CacheDropEvent).
     pub const CACHE_DROP: &str = "/v1/cache/drop";
     /// `POST`: stream of [`FsckEvent`](super::FsckEvent).
     pub const FSCK: &str = "/v1/fsck";
@@ -537,6 +537,18 @@ pub struct CacheDropRequest {
     /// Only this; all when left out.
     #[serde(default)]
     pub path: Option<PathBuf>,
+}
+
+/// One line of an eviction.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "lowercase")]
+pub enum CacheDropEvent {
+    /// On the way.
+    Progress(Progress),
+    /// It ended.
+    Done(CacheDropped),
+    /// It failed; what was evicted until then comes back from the mesh.
+    Error(ApiError),
 }
 
 /// What was evicted.

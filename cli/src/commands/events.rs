@@ -1,6 +1,8 @@
-//! Operations that take long: `hn sync` and `hn fsck`.
+//! Operations that take long: `hn sync`, `hn fsck` and `hn cache drop`.
 
-use hypernet_sdk::api::{FsckEvent, FsckReport, FsckRequest, SyncEvent, SyncReport};
+use std::path::PathBuf;
+
+use hypernet_sdk::api::{CacheDropEvent, FsckEvent, FsckReport, FsckRequest, SyncEvent, SyncReport};
 use hypernet_sdk::{Client, ErrorCode, Home};
 
 use crate::args::{Fsck, Sync};
@@ -53,6 +55,31 @@ fn sync_line(report: &SyncReport) -> String {
         report.k,
         report.head
     )
+}
+
+pub(crate) async fn cache_drop(home: Home, path: Option<PathBuf>, out: &mut Output) -> Result<(), Failure> {
+    let (client, status) = Client::connect(home).await?;
+    let path = path.map(|path| volume_path::inside(&status, &path)).transpose()?;
+    let mut events = client.cache_drop(path.as_deref()).await?;
+    let mut bar = Bar::new(out, "looking for local copies");
+    while let Some(event) = events.next().await? {
+        if !matches!(event, CacheDropEvent::Error(_)) {
+            out.json(&event)?;
+        }
+        match event {
+            CacheDropEvent::Progress(progress) => bar.progress(&progress),
+            CacheDropEvent::Error(error) => return Err(error.into()),
+            CacheDropEvent::Done(dropped) => {
+                bar.clear();
+                return out.line(format_args!(
+                    "dropped the local copies of {} ({}); they are fetched when they are read",
+                    words::plural(dropped.files, "file"),
+                    words::bytes(dropped.bytes)
+                ));
+            }
+        }
+    }
+    Err(events.interrupted().into())
 }
 
 pub(crate) async fn fsck(home: Home, args: Fsck, out: &mut Output) -> Result<(), Failure> {
