@@ -145,7 +145,6 @@ pub(crate) async fn peers(agent: &Arc<Agent>) -> Result<Vec<api::PeerInfo>, Fail
                 shards: held.get(&view.peer).copied().unwrap_or(0),
                 availability: Some(view.availability),
                 rtt_micros: link.and_then(|link| link.rtt).map(|rtt| rtt.as_micros() as u64),
-                seen_seconds_ago: view.connected.then_some(0),
                 note,
             }
         })
@@ -258,7 +257,6 @@ fn volume(
     let latest = state::latest(&own.volume.db).map_err(port_failure)?;
     Ok(api::VolumeStatus {
         id: own.volume.keys.volume.to_string(),
-        files: None,
         segments,
         bytes_logical: logical,
         bytes_stored: stored,

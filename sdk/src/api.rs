@@ -283,9 +283,6 @@ pub struct MountStatus {
 pub struct VolumeStatus {
     /// Its id.
     pub id: String,
-    /// Files, where counted.
-    #[serde(default)]
-    pub files: Option<u64>,
     /// Segments on the mesh.
     pub segments: u64,
     /// Bytes of payload in them.
@@ -400,9 +397,6 @@ pub struct PeerInfo {
     /// Round trip.
     #[serde(default)]
     pub rtt_micros: Option<u64>,
-    /// Since it was last heard of; 0 when connected.
-    #[serde(default)]
-    pub seen_seconds_ago: Option<u64>,
     /// What speaks against it: backed off, lied, full.
     #[serde(default)]
     pub note: Option<String>,
@@ -640,12 +634,6 @@ pub struct Recovered {
     /// The head's number.
     #[serde(default)]
     pub head_sequence: u64,
-    /// Files in it, where counted.
-    #[serde(default)]
-    pub files: u64,
-    /// Bytes in it.
-    #[serde(default)]
-    pub bytes: u64,
     /// Heads that others have seen and that were not found.
     #[serde(default)]
     pub warnings: Vec<String>,

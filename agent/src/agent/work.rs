@@ -48,7 +48,6 @@ impl Agent {
             head_device: found.head_device,
             head_sequence: found.head_sequence,
             warnings: found.rolled_back,
-            ..api::Recovered::default()
         })
     }
 
