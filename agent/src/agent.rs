@@ -8,10 +8,11 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use hypernet_core::id::PeerId;
 use hypernet_core::node::{Node, NodeConfig};
-use hypernet_core::port::{MetaStore, RemoteTree};
+use hypernet_core::port::{MetaStore, PortError, RemoteTree};
 use hypernet_fs::vfs::{Config as VfsConfig, Vfs};
 use hypernet_mesh::{Mesh, MeshConfig, MeshError};
 use hypernet_sdk::api::{self, SealedBy};
+use hypernet_store::error::StoreError;
 use hypernet_store::shards::ShardStore;
 use hypernet_store::volume::VolumeDb;
 use hypernet_store::worktree::WorkTree;
@@ -81,44 +82,121 @@ pub(crate) struct Agent {
     pub(crate) stop: Notify,
 }
 
-/// Addresses of peers, to be met again after a restart.
+/// A peer that was met.
+#[derive(Default)]
+struct Met {
+    /// Newest first.
+    addrs: Vec<String>,
+    /// Which meeting was the newest, counted over all peers.
+    last: u64,
+}
+
+/// Addresses of peers, to be met again after a restart. It begins with what the last run knew: a start while the mesh
+/// is not to be reached forgets nobody.
 #[derive(Default)]
 pub(crate) struct Memory {
-    peers: BTreeMap<PeerId, Vec<String>>,
+    peers: BTreeMap<PeerId, Met>,
+    meetings: u64,
     changed: bool,
 }
 
 impl Memory {
+    /// From a list as [`Self::list`] gives it. What names no peer is left out.
+    fn load(list: &[String]) -> Self {
+        let mut memory = Self::default();
+        for addr in list.iter().rev() {
+            if let Some(peer) = addr.parse().ok().as_ref().and_then(mount::peer_named) {
+                memory.note(peer, addr.clone());
+            }
+        }
+        memory.changed = false;
+        memory
+    }
+
+    /// A peer was met at an address. The one that was met longest ago makes room.
     fn note(&mut self, peer: PeerId, addr: String) {
-        if self.peers.len() >= REMEMBERED_MAX && !self.peers.contains_key(&peer) {
+        if self.peers.len() >= REMEMBERED_MAX
+            && !self.peers.contains_key(&peer)
+            && let Some(oldest) = self.peers.iter().min_by_key(|(_, met)| met.last).map(|(peer, _)| *peer)
+        {
+            self.peers.remove(&oldest);
+        }
+        let newest = self.meetings;
+        let met = self.peers.entry(peer).or_default();
+        if met.last == newest && met.addrs.first() == Some(&addr) {
             return;
         }
-        let addrs = self.peers.entry(peer).or_default();
-        if !addrs.contains(&addr) {
-            addrs.insert(0, addr);
-            addrs.truncate(ADDRS_PER_PEER);
-            self.changed = true;
-        }
+        met.addrs.retain(|known| *known != addr);
+        met.addrs.insert(0, addr);
+        met.addrs.truncate(ADDRS_PER_PEER);
+        self.meetings += 1;
+        met.last = self.meetings;
+        self.changed = true;
     }
 
-    /// One address of each of some peers, QUIC where there is one.
+    /// The peers, the one met last first.
+    fn newest_first(&self) -> Vec<&Met> {
+        let mut met: Vec<&Met> = self.peers.values().collect();
+        met.sort_by_key(|met| std::cmp::Reverse(met.last));
+        met
+    }
+
+    /// All addresses, newest first.
+    fn list(&self) -> Vec<String> {
+        self.newest_first().into_iter().flat_map(|met| &met.addrs).cloned().collect()
+    }
+
+    /// One address of each of some peers, those met last, QUIC where there is one.
     pub(crate) fn others(&self, count: usize) -> impl Iterator<Item = &String> {
-        let best = |addrs: &'_ Vec<String>| addrs.iter().position(|addr| addr.contains("/quic")).unwrap_or(0);
-        self.peers.values().filter_map(move |addrs| addrs.get(best(addrs))).take(count)
+        let best = |met: &Met| met.addrs.iter().position(|addr| addr.contains("/quic")).unwrap_or(0);
+        self.newest_first().into_iter().filter_map(move |met| met.addrs.get(best(met))).take(count)
     }
 }
 
-fn mesh_failure(error: MeshError) -> Failure {
-    let kind = match &error {
-        MeshError::PortInUse(_) | MeshError::Listen { .. } => Kind::Unavailable,
-        MeshError::Bootstrap(_) => Kind::Config,
-        MeshError::Setup(_) => Kind::System,
+/// The mesh did not start. Its addresses are in the configuration, so that is where to change them.
+fn mesh_failure(home: &Home, error: &MeshError) -> Failure {
+    let config = home.config();
+    let config = config.display();
+    let (kind, hint) = match error {
+        MeshError::PortInUse(_) => (
+            Kind::Unavailable,
+            format!("stop the other program, or set another port under `listen` in {config}; 0 takes a free one"),
+        ),
+        MeshError::Listen { .. } => {
+            (Kind::Unavailable, format!("set an address of this machine and a free port under `listen` in {config}"))
+        }
+        MeshError::Bootstrap(_) => (Kind::Config, format!("correct or remove it under `bootstrap` in {config}")),
+        MeshError::Setup(_) => {
+            (Kind::System, "the system gave no socket: look at `ulimit -n` and the system log (`dmesg`)".to_owned())
+        }
     };
-    Failure::new(kind, error.to_string())
+    Failure::new(kind, error.to_string()).hint(hint)
 }
 
-pub(crate) fn store_failure(error: impl std::fmt::Display) -> Failure {
-    Failure::new(Kind::Io, error.to_string())
+/// Local storage failed: what it was decides the kind, and the store knows what to do about it.
+pub(crate) fn store_failure(error: StoreError) -> Failure {
+    let kind = match &error {
+        StoreError::Locked { .. } => Kind::TryAgain,
+        StoreError::ReadOnly { .. } => Kind::Permission,
+        StoreError::Corrupt { .. } | StoreError::Newer { .. } | StoreError::Orphaned { .. } => Kind::Data,
+        StoreError::DiskFull { .. } | StoreError::Io { .. } | StoreError::Database { .. } => Kind::Io,
+    };
+    Failure::new(kind, error.to_string()).hint(error.hint())
+}
+
+/// Something behind a port failed. Where the disk did, the text carries what to do already.
+pub(crate) fn port_failure(error: PortError) -> Failure {
+    let failure = |kind| Failure::new(kind, error.to_string());
+    match &error {
+        PortError::Unreachable(_) => failure(Kind::Unavailable).hint("`hn peers` shows who is there; try again later"),
+        PortError::Deadline(_) => failure(Kind::TryAgain).hint("try again; `hn peers` shows who is there"),
+        PortError::Damaged(_) => {
+            failure(Kind::Data).hint("keep this directory, and recover what was synced into an empty HN_HOME")
+        }
+        PortError::DiskFull(_) => failure(Kind::Io).hint("free some space on this disk; nothing is lost"),
+        PortError::Disk(_) => failure(Kind::Io).hint("check the disk and the system log (`dmesg`)"),
+        PortError::NotFound(_) => failure(Kind::NoInput),
+    }
 }
 
 /// Runs an agent until it is told to stop.
@@ -176,7 +254,7 @@ async fn start_mesh(
         }
         other => other,
     };
-    let (mesh, events) = started.map_err(mesh_failure)?;
+    let (mesh, events) = started.map_err(|error| mesh_failure(home, &error))?;
     let listen: Vec<String> = mount::keep_ports(&config.listen, &mesh.listen_addrs());
     if listen != config.listen {
         config.listen = listen;
@@ -200,7 +278,7 @@ fn open_own(
     let tag = device.id().tag();
     let db = VolumeDb::open(&home.volume(), NODE_CACHE_BYTES).map_err(store_failure)?;
     let tree = WorkTree::open(&home.tree()).map_err(store_failure)?;
-    let latest = state::latest(&db).map_err(store_failure)?;
+    let latest = state::latest(&db).map_err(port_failure)?;
     let volume = Arc::new(Volume {
         keys: Arc::new(keys),
         device,
@@ -246,7 +324,7 @@ async fn serve(
     let (mesh, events) = start_mesh(&home, &mut config).await?;
     let mut node_config = NodeConfig::new(mesh.peer_id(), config.donate, store.used());
     node_config.record_lifetime = config.record_lifetime * 1000;
-    let memory = Arc::new(Mutex::new(Memory::default()));
+    let memory = Arc::new(Mutex::new(Memory::load(&config::known_peers(&home))));
     let noted = memory.clone();
     let remember: Remember = Box::new(move |peer, addr| noted.lock().note(peer, addr));
     let (node, driver) = driver::start(Node::new(node_config), mesh.clone(), events, store.clone(), remember);
@@ -301,6 +379,7 @@ async fn serve(
     wait_for_stop(&agent).await;
     tracing::info!("stopping");
     keeper.abort();
+    save_peers(&home, &agent.memory);
     agent.close(driver).await;
     server.abort();
     let _ = std::fs::remove_file(home.socket());
@@ -317,15 +396,20 @@ pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send 
 async fn remember_peers(home: Home, memory: Arc<Mutex<Memory>>) {
     loop {
         tokio::time::sleep(REMEMBER_EVERY).await;
-        let addrs: Option<Vec<String>> = {
-            let mut memory = memory.lock();
-            std::mem::take(&mut memory.changed).then(|| memory.peers.values().flatten().cloned().collect())
-        };
-        if let Some(addrs) = addrs
-            && let Err(failure) = config::remember_peers(&home, &addrs)
-        {
-            tracing::warn!(%failure, "cannot remember the peers met");
-        }
+        save_peers(&home, &memory);
+    }
+}
+
+/// Writes the list of peers if it has changed.
+fn save_peers(home: &Home, memory: &Mutex<Memory>) {
+    let addrs = {
+        let mut memory = memory.lock();
+        std::mem::take(&mut memory.changed).then(|| memory.list())
+    };
+    if let Some(addrs) = addrs
+        && let Err(failure) = config::remember_peers(home, &addrs)
+    {
+        tracing::warn!(%failure, "cannot remember the peers met");
     }
 }
 
@@ -367,5 +451,73 @@ impl Agent {
         self.mesh.clone().shutdown().await;
         let store = self.store.clone();
         let _ = blocking(move || store.close()).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failures_of_the_store_keep_their_kind_and_what_to_do() {
+        let path = PathBuf::from("/x/volume.db");
+        let locked = store_failure(StoreError::Locked { dir: "/x".into() });
+        assert_eq!(locked.kind, Kind::TryAgain);
+        assert!(locked.hint.unwrap().contains("hn down"));
+        let full = store_failure(StoreError::DiskFull { path: path.clone() });
+        assert_eq!(full.kind, Kind::Io);
+        assert!(full.hint.unwrap().contains("free some space"));
+        let corrupt = store_failure(StoreError::Corrupt { path, detail: "x".into(), remedy: "restore it" });
+        assert_eq!((corrupt.kind, corrupt.hint.as_deref()), (Kind::Data, Some("restore it")));
+    }
+
+    /// An address of one of many peers.
+    fn addr(peer: u8, port: u16) -> String {
+        let name = crate::status::peer_name(&peer_id(peer));
+        format!("/ip4/127.0.0.1/udp/{port}/quic-v1/p2p/{name}")
+    }
+
+    fn peer_id(peer: u8) -> PeerId {
+        let keys = libp2p::identity::Keypair::ed25519_from_bytes([peer; 32]).unwrap();
+        PeerId(keys.public().try_into_ed25519().unwrap().to_bytes())
+    }
+
+    #[test]
+    fn memory_outlives_a_start_without_a_mesh_and_forgets_the_oldest() {
+        let mut memory = Memory::default();
+        for peer in 0..3 {
+            memory.note(peer_id(peer), addr(peer, 1));
+        }
+        memory.note(peer_id(0), addr(0, 2));
+        let list = memory.list();
+        assert_eq!(list, [addr(0, 2), addr(0, 1), addr(2, 1), addr(1, 1)]);
+        // Nobody is met in this run.
+        let mut again = Memory::load(&list);
+        assert!(!again.changed);
+        assert_eq!(again.list(), list);
+        assert_eq!(again.others(2).collect::<Vec<_>>(), [&addr(0, 2), &addr(2, 1)]);
+        // The newest meeting once more changes nothing; an older one comes first.
+        again.note(peer_id(0), addr(0, 2));
+        assert!(!again.changed);
+        again.note(peer_id(1), addr(1, 1));
+        assert!(again.changed);
+        assert_eq!(again.list()[0], addr(1, 1));
+        // Strangers push out the one that was met longest ago, and only that.
+        for i in 0..REMEMBERED_MAX - 2 {
+            let mut stranger = [0xff; 32];
+            stranger[..8].copy_from_slice(&i.to_be_bytes());
+            again.note(PeerId(stranger), format!("/ip4/127.0.0.1/tcp/{i}"));
+        }
+        assert_eq!(again.peers.len(), REMEMBERED_MAX);
+        assert!(!again.peers.contains_key(&peer_id(2)));
+        assert!(again.peers.contains_key(&peer_id(0)) && again.peers.contains_key(&peer_id(1)));
+        assert!(Memory::load(&["nonsense".into(), "/ip4/127.0.0.1/tcp/1".into()]).peers.is_empty());
+    }
+
+    #[test]
+    fn a_port_that_is_taken_names_the_file_that_sets_another() {
+        let home = Home::new("/x".into());
+        let failure = mesh_failure(&home, &MeshError::PortInUse("/ip4/127.0.0.1/tcp/1".parse().unwrap()));
+        assert!(failure.hint.unwrap().contains("/x/config.json"));
     }
 }

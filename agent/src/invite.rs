@@ -65,4 +65,15 @@ mod tests {
             assert!(Invite::parse(bad).is_err(), "{bad}");
         }
     }
+
+    #[test]
+    fn a_damaged_link_is_refused_and_never_a_panic() {
+        let via = "/ip4/127.0.0.1/udp/4001/quic-v1/p2p/12D3KooWPjceQrSwdWXPyLLeABRXmuqt69Rg3sBYbU1Nft9HyQ6X";
+        let invite = Invite { network: NetworkId([3; 16]), via: vec![via.parse().unwrap(), via.parse().unwrap()] };
+        crate::golden::mutations(invite.to_link().as_bytes(), |bytes| {
+            if let Ok(parsed) = Invite::parse(&String::from_utf8_lossy(bytes)) {
+                assert_eq!(Invite::parse(&parsed.to_link()), Ok(parsed), "what is taken in can be handed on");
+            }
+        });
+    }
 }

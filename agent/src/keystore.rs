@@ -248,4 +248,34 @@ mod tests {
         assert_eq!(mine.load_device(&path).unwrap().id(), device.id());
         assert!(other.load_device(&path).is_err());
     }
+
+    /// What `agent/golden/keystore.hex` stands for. Its bytes are in files that people keep for years.
+    fn golden() -> Keystore {
+        let epochs = vec![(0, Secret::new([3; 32])), (1, Secret::new([5; 32]))];
+        Keystore {
+            identity: Secret::new([1; 32]),
+            volumes: vec![VolumeEntry { id: VolumeId([2; 16]), epochs }],
+            network: NetworkId([4; 16]),
+            bootstrap: vec!["/ip4/127.0.0.1/udp/1/quic-v1".into()],
+            device_seal: "AGE-SECRET-KEY-1TEST".into(),
+        }
+    }
+
+    #[test]
+    fn it_is_written_and_read_as_ever() {
+        let bytes = crate::golden::bytes(include_str!("../golden/keystore.hex"));
+        assert_eq!(crate::golden::hex(&codec::encode(&golden())), crate::golden::hex(&bytes));
+        let back: Keystore = codec::decode(&bytes).unwrap();
+        assert_eq!(codec::encode(&back), bytes);
+        assert_eq!(back.identity().id(), golden().identity().id());
+        assert_eq!(back.volumes[0].epochs.last(), Some(&(1, Secret::new([5; 32]))));
+        assert_eq!(back.bootstrap, golden().bootstrap);
+    }
+
+    #[test]
+    fn damaged_bytes_are_refused_and_never_a_panic() {
+        crate::golden::mutations(&codec::encode(&golden()), |bytes| {
+            let _ = codec::decode::<Keystore>(bytes);
+        });
+    }
 }

@@ -14,6 +14,8 @@ mod config;
 mod driver;
 mod failure;
 mod files;
+#[cfg(test)]
+mod golden;
 mod invite;
 mod keystore;
 mod log;

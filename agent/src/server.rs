@@ -11,12 +11,14 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use hypernet_core::port::PortError;
+use hypernet_fs::vfs::VfsError;
 use hypernet_sdk::api::{self, Empty, path};
 use serde::Serialize;
 use tokio::net::UnixListener;
 use tokio::sync::mpsc;
 
-use crate::agent::{Agent, blocking};
+use crate::agent::{Agent, blocking, store_failure};
 use crate::config::Home;
 use crate::failure::{Failure, Kind};
 use crate::invite::Invite;
@@ -141,32 +143,53 @@ fn inside(agent: &Agent, path: &Path) -> PathBuf {
     Path::new("/").join(below.unwrap_or_else(|| path.strip_prefix("/").unwrap_or(path).to_owned()))
 }
 
+/// The inode at a path of the volume. Blocks: a directory on the way may have to come from the mesh.
+fn find(agent: &Agent, path: &Path) -> Result<u64, Failure> {
+    let path = inside(agent, path);
+    agent.own()?.vfs.resolve(&path).map_err(|error| {
+        let message = format!("{} in the volume: {error}", path.display());
+        match error {
+            VfsError::NotFound | VfsError::NotDirectory => {
+                Failure::new(Kind::NoInput, message).hint("name a file or directory that is there, or leave it out")
+            }
+            _ => Failure::new(Kind::Io, message),
+        }
+    })
+}
+
 async fn post_cache_drop(
     State(agent): Agents,
     Json(request): Json<api::CacheDropRequest>,
-) -> Answer<api::CacheDropped> {
-    let dropped = blocking(move || {
-        let own = agent.own()?;
-        let io = |error| Failure::new(Kind::Io, format!("cannot drop the cache: {error}"));
-        let below = match &request.path {
-            Some(path) => {
-                let path = inside(&agent, path);
-                let ino = own
-                    .vfs
-                    .resolve(&path)
-                    .map_err(|error| Failure::new(Kind::NoInput, format!("{}: {error}", path.display())))?;
-                Some(ino)
-            }
-            None => None,
+) -> Result<Response, Refused> {
+    agent.own()?;
+    let finder = agent.clone();
+    let below = blocking(move || request.path.as_deref().map(|path| find(&finder, path)).transpose()).await??;
+    let (tell, events) = mpsc::channel(EVENTS);
+    tokio::task::spawn_blocking(move || {
+        let mut say = |files_done, files_total| {
+            let phase = "dropping local copies".to_owned();
+            let progress = api::Progress { phase, files_done, files_total, ..Default::default() };
+            let _ = tell.try_send(line(&api::CacheDropEvent::Progress(progress)));
         };
-        let dropped = own.vfs.drop_cache(below).map_err(io)?;
-        if below.is_none() {
-            own.volume.db.clear_nodes().map_err(|error| Failure::new(Kind::Io, error.to_string()))?;
-        }
-        Ok::<_, Failure>(dropped)
-    })
-    .await??;
-    Ok(Json(api::CacheDropped { files: dropped.files, bytes: dropped.bytes }))
+        let event = match drop_cache(&agent, below, &mut say) {
+            Ok(dropped) => api::CacheDropEvent::Done(dropped),
+            Err(failure) => api::CacheDropEvent::Error(api_error(&failure)),
+        };
+        let _ = tell.blocking_send(line(&event));
+    });
+    Ok(lines(events))
+}
+
+fn drop_cache(agent: &Agent, below: Option<u64>, say: &mut dyn FnMut(u64, u64)) -> Result<api::CacheDropped, Failure> {
+    let own = agent.own()?;
+    let dropped = own
+        .vfs
+        .drop_cache_telling(below, say)
+        .map_err(|error| Failure::new(Kind::Io, format!("cannot drop the cache: {error}")))?;
+    if below.is_none() {
+        own.volume.db.clear_nodes().map_err(store_failure)?;
+    }
+    Ok(api::CacheDropped { files: dropped.files, bytes: dropped.bytes })
 }
 
 /// Addresses of other peers in an invite: whoever uses it later may find this agent gone.
@@ -205,14 +228,23 @@ fn lines(events: mpsc::Receiver<Bytes>) -> Response {
     ([(header::CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(stream)).into_response()
 }
 
-async fn post_sync(State(agent): Agents, Json(_request): Json<api::SyncRequest>) -> Result<Response, Refused> {
+/// Everything is synced whether a path is named or not: a head reaches the whole tree. A path must exist, and how
+/// durable it is comes with the report.
+async fn post_sync(State(agent): Agents, Json(request): Json<api::SyncRequest>) -> Result<Response, Refused> {
     let engine = agent.own()?.engine.lock().clone().ok_or_else(|| {
         Failure::new(Kind::TryAgain, "the head of this volume has not been found yet").hint("`hn recover` looks again")
     })?;
+    let finder = agent.clone();
+    let named = blocking(move || request.path.as_deref().map(|path| find(&finder, path)).transpose()).await??;
     let (tell, events) = mpsc::channel(EVENTS);
     let mut progress = engine.meter.watch();
     let began = Instant::now();
-    let mut sync = tokio::task::spawn_blocking(move || engine.sync());
+    let mut sync = tokio::task::spawn_blocking(move || {
+        let report = engine.sync()?;
+        // One that was removed or changed in the meantime is no failure of the sync.
+        let state = named.and_then(|ino| agent.own().ok()?.vfs.state_xattr(ino).ok());
+        Ok::<_, PortError>((report, state))
+    });
     tokio::spawn(async move {
         let outcome = loop {
             tokio::select! {
@@ -228,7 +260,7 @@ async fn post_sync(State(agent): Agents, Json(_request): Json<api::SyncRequest>)
             }
         };
         let event = match outcome {
-            Ok(Ok(report)) => api::SyncEvent::Done(api::SyncReport {
+            Ok(Ok((report, state))) => api::SyncEvent::Done(api::SyncReport {
                 files: report.inodes,
                 bytes: report.bytes,
                 segments: report.segments,
@@ -239,6 +271,7 @@ async fn post_sync(State(agent): Agents, Json(_request): Json<api::SyncRequest>)
                 n: report.n.into(),
                 peers: report.n.into(),
                 millis: began.elapsed().as_millis() as u64,
+                state,
             }),
             Ok(Err(error)) => api::SyncEvent::Error(api_error(
                 &Failure::new(Kind::Unavailable, format!("not durable yet: {error}"))

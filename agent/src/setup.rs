@@ -5,12 +5,15 @@ use std::path::Path;
 use hypernet_core::id::NetworkId;
 use hypernet_core::key::DeviceKeys;
 use hypernet_sdk::api::{SealedBy, SetUp};
+use hypernet_store::volume::VolumeDb;
 
+use crate::agent::{port_failure, store_failure};
 use crate::config::{Config, Home};
 use crate::failure::{Failure, Kind};
 use crate::files;
 use crate::invite::Invite;
 use crate::keystore::{Keystore, Unlock, random_secret};
+use crate::volume::state;
 
 /// What an agent offers to others when nothing is said.
 pub(crate) const DONATE_DEFAULT: u64 = 10 << 30;
@@ -115,14 +118,30 @@ pub(crate) fn recover(home: &Home, from: &Path, choices: &Choices, unlock: &Unlo
     describe(home, unlock)
 }
 
+/// Whether this agent's volume is on its mesh, if only in part. The head, the list of devices and the segments that
+/// new data is compared with are on that mesh only: an agent that moved away from it would count as durable what its
+/// new mesh has never seen.
+fn is_on_a_mesh(home: &Home) -> Result<bool, Failure> {
+    if !home.volume().join("volume.db").exists() {
+        return Ok(false); // it has never run
+    }
+    let db = VolumeDb::open(&home.volume(), 0).map_err(store_failure)?;
+    Ok(state::is_enrolled(&db).map_err(port_failure)?
+        || state::latest(&db).map_err(port_failure)?.is_some()
+        || !db.segments_iter(0, 1).map_err(store_failure)?.is_empty())
+}
+
 /// Joins a mesh by a link. An agent that has data on one mesh does not silently move to another.
 pub(crate) fn join(home: &Home, link: &str, unlock: &Unlock) -> Result<SetUp, Failure> {
     let invite = Invite::parse(link)?;
     let mut config = Config::load(home)?;
     let moves = config.network()? != invite.network;
-    if moves && home.volume().join("synced").exists() {
-        return Err(Failure::new(Kind::Config, "this agent has data on another mesh")
-            .hint("set HN_HOME to another directory and `hn init --join LINK` there"));
+    if moves && is_on_a_mesh(home)? {
+        return Err(Failure::new(
+            Kind::Config,
+            format!("the volume of {} is on another mesh, {}, and stays there", home.path().display(), config.network),
+        )
+        .hint("`HN_HOME=NEW hn init --join LINK` makes a second agent on that mesh; then copy the files over"));
     }
     config.network = invite.network.to_base32();
     for addr in invite.via.iter().map(ToString::to_string) {
@@ -130,14 +149,18 @@ pub(crate) fn join(home: &Home, link: &str, unlock: &Unlock) -> Result<SetUp, Fa
             config.bootstrap.push(addr);
         }
     }
+    let mut keystore_changed = false;
     if !config.storage_only {
         let mut keystore = Keystore::load(&home.keystore(), unlock)?;
-        keystore.network = invite.network;
-        keystore.bootstrap.clone_from(&config.bootstrap);
-        keystore.save(&home.keystore(), unlock)?;
+        keystore_changed = keystore.network != invite.network || keystore.bootstrap != config.bootstrap;
+        if keystore_changed {
+            keystore.network = invite.network;
+            keystore.bootstrap.clone_from(&config.bootstrap);
+            keystore.save(&home.keystore(), unlock)?;
+        }
     }
     config.save(home)?;
-    describe(home, unlock)
+    Ok(SetUp { keystore_changed, ..describe(home, unlock)? })
 }
 
 fn describe(home: &Home, unlock: &Unlock) -> Result<SetUp, Failure> {
@@ -154,6 +177,7 @@ fn describe(home: &Home, unlock: &Unlock) -> Result<SetUp, Failure> {
         volume: None,
         keystore: None,
         sealed_by: None,
+        keystore_changed: false,
     };
     if !config.storage_only {
         let keystore = Keystore::load(&home.keystore(), unlock)?;
@@ -207,10 +231,35 @@ mod tests {
         init(&home, &choices(), &Unlock::KeyFile).unwrap();
         let via = "/ip4/127.0.0.1/udp/1/quic-v1".parse().unwrap();
         let link = Invite { network: NetworkId([5; 16]), via: vec![via] }.to_link();
-        join(&home, &link, &Unlock::KeyFile).unwrap();
+        assert!(join(&home, &link, &Unlock::KeyFile).unwrap().keystore_changed);
+        assert!(!join(&home, &link, &Unlock::KeyFile).unwrap().keystore_changed, "the second time nothing changes");
         let keystore = Keystore::load(&home.keystore(), &Unlock::KeyFile).unwrap();
         assert_eq!(keystore.network, NetworkId([5; 16]));
         assert_eq!(keystore.bootstrap, Config::load(&home).unwrap().bootstrap);
         assert!(join(&home, "hypernet:join/x", &Unlock::KeyFile).is_err());
+    }
+
+    #[test]
+    fn an_agent_whose_volume_is_on_a_mesh_does_not_move_to_another() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::new(dir.path().join("a"));
+        init(&home, &choices(), &Unlock::KeyFile).unwrap();
+        let link = |network| {
+            let via = vec!["/ip4/127.0.0.1/udp/1/quic-v1".parse().unwrap()];
+            Invite { network: NetworkId([network; 16]), via }.to_link()
+        };
+        // One that has run and has synced nothing is free to go.
+        drop(VolumeDb::open(&home.volume(), 0).unwrap());
+        join(&home, &link(5), &Unlock::KeyFile).unwrap();
+        let db = VolumeDb::open(&home.volume(), 0).unwrap();
+        db.add_segment(hypernet_core::id::SegmentId([1; 32]), b"", &[]).unwrap();
+        drop(db);
+        let before = Config::load(&home).unwrap();
+        let failure = join(&home, &link(6), &Unlock::KeyFile).unwrap_err();
+        assert_eq!(failure.kind, Kind::Config);
+        assert!(failure.message.contains(&before.network), "{failure}");
+        assert_eq!(Config::load(&home).unwrap(), before);
+        // Another way into the mesh it is on is welcome.
+        join(&home, &link(5), &Unlock::KeyFile).unwrap();
     }
 }

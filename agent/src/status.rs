@@ -14,7 +14,7 @@ use hypernet_sdk::api;
 use libp2p::identity::ed25519;
 
 use crate::agent::mount::MountView;
-use crate::agent::{Agent, Own, blocking, store_failure};
+use crate::agent::{Agent, Own, blocking, port_failure, store_failure};
 use crate::failure::Failure;
 use crate::volume::progress::{Phase, Progress};
 use crate::volume::write::unix_now;
@@ -145,7 +145,6 @@ pub(crate) async fn peers(agent: &Arc<Agent>) -> Result<Vec<api::PeerInfo>, Fail
                 shards: held.get(&view.peer).copied().unwrap_or(0),
                 availability: Some(view.availability),
                 rtt_micros: link.and_then(|link| link.rtt).map(|rtt| rtt.as_micros() as u64),
-                seen_seconds_ago: view.connected.then_some(0),
                 note,
             }
         })
@@ -255,10 +254,9 @@ fn volume(
         *health.entry((missing, up >= usize::from(placement.segment.k))).or_default() += 1;
     })?;
     let pending = own.vfs.pending();
-    let latest = state::latest(&own.volume.db).map_err(store_failure)?;
+    let latest = state::latest(&own.volume.db).map_err(port_failure)?;
     Ok(api::VolumeStatus {
         id: own.volume.keys.volume.to_string(),
-        files: None,
         segments,
         bytes_logical: logical,
         bytes_stored: stored,

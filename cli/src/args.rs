@@ -59,7 +59,7 @@ pub(crate) enum Command {
     #[command(after_help = examples::CACHE)]
     #[command(subcommand)]
     Cache(Cache),
-    /// Check the working tree, and that every shard is where it should be.
+    /// Check the working tree on this device; with --verify also that every shard is where it should be.
     #[command(after_help = examples::FSCK)]
     Fsck(Fsck),
     /// For those who work on Hypernet or try it out.
@@ -160,7 +160,7 @@ pub(crate) struct Peers {
 
 #[derive(Debug, Args)]
 pub(crate) struct Sync {
-    /// Only this file or directory.
+    /// Say how durable this file or directory is in the end; everything written before is synced all the same.
     pub(crate) path: Option<PathBuf>,
 }
 

@@ -8,7 +8,6 @@ use hypernet_sdk::{Client, Home};
 use crate::args::{self, Cache, Cli, Command, Dev};
 use crate::error::Failure;
 use crate::output::Output;
-use crate::volume_path;
 
 mod agent;
 mod dev;
@@ -31,7 +30,7 @@ pub(crate) async fn run(command: Command, out: &mut Output) -> Result<(), Failur
         Command::Mount(args) => agent::mount(home, args, out).await,
         Command::Umount => umount(home, out).await,
         Command::Recover(args) => recover::recover(&home, args, out).await,
-        Command::Cache(Cache::Drop { path }) => cache_drop(home, path, out).await,
+        Command::Cache(Cache::Drop { path }) => events::cache_drop(home, path, out).await,
         Command::Fsck(args) => events::fsck(home, args, out).await,
         Command::Dev(Dev::Mesh(args)) => dev::mesh(args, out).await,
         Command::Completions(args) => completions(&args, out),
@@ -54,19 +53,6 @@ async fn umount(home: Home, out: &mut Output) -> Result<(), Failure> {
         Some(dir) => out.line(format_args!("unmounted {}", dir.display())),
         None => out.line("nothing was mounted"),
     }
-}
-
-async fn cache_drop(home: Home, path: Option<std::path::PathBuf>, out: &mut Output) -> Result<(), Failure> {
-    let (client, status) = Client::connect(home).await?;
-    let path = path.map(|path| volume_path::inside(&status, &path)).transpose()?;
-    let dropped = client.cache_drop(path.as_deref()).await?;
-    out.json(&dropped)?;
-    use crate::output::words;
-    out.line(format_args!(
-        "dropped the local copies of {} ({}); they are fetched when they are read",
-        words::plural(dropped.files, "file"),
-        words::bytes(dropped.bytes)
-    ))
 }
 
 fn completions(args: &args::Completions, out: &mut Output) -> Result<(), Failure> {

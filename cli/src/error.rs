@@ -6,9 +6,6 @@ use std::io;
 
 use hypernet_sdk::{ApiError, Error, ErrorCode};
 
-/// Wrong use, for errors that clap finds.
-pub(crate) const EX_USAGE: u8 = 64;
-
 /// One failure.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Failure {
@@ -29,10 +26,28 @@ impl Failure {
         self
     }
 
+    /// A command line that clap refuses. Its text is a paragraph for what is wrong, then tips, then the usage.
+    pub(crate) fn usage(error: &clap::Error) -> Self {
+        use clap::error::ErrorKind;
+        let text = error.render().to_string();
+        if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+            return Self::new(ErrorCode::Usage, "no command was given").hint("`hn --help` shows what there is");
+        }
+        let mut parts = text.split("\n\n").map(|part| {
+            let words: Vec<&str> = part.split_whitespace().collect();
+            words.join(" ")
+        });
+        let what = parts.next().unwrap_or_default();
+        let what = what.strip_prefix("error: ").unwrap_or(&what);
+        let tip = parts.find_map(|part| part.strip_prefix("tip: ").map(str::to_owned));
+        Self::new(ErrorCode::Usage, what)
+            .hint(tip.unwrap_or_else(|| "`--help` shows what the command takes".to_owned()))
+    }
+
     /// The number that scripts see, of sysexits(3).
     pub(crate) fn exit_code(&self) -> u8 {
         match self.code {
-            ErrorCode::Usage => EX_USAGE,
+            ErrorCode::Usage => 64,
             ErrorCode::Data => 65,
             ErrorCode::NoInput => 66,
             ErrorCode::Unavailable => 69,
@@ -112,6 +127,23 @@ mod tests {
         seen.dedup();
         assert_eq!(seen.len(), ErrorCode::ALL.len());
         assert!(seen.iter().all(|code| (64..=78).contains(code)));
+    }
+
+    #[test]
+    fn a_wrong_command_line_is_told_in_one_line() {
+        use clap::Parser;
+        let failure = |line: &str| {
+            let error = crate::args::Cli::try_parse_from(line.split(' ')).unwrap_err();
+            Failure::usage(&error)
+        };
+        let unknown = failure("hn stats");
+        assert_eq!(unknown.exit_code(), 64);
+        assert!(unknown.message.starts_with("unrecognized subcommand 'stats'"), "{unknown:?}");
+        assert!(unknown.hint.unwrap().contains("'status'"));
+        let lacking = failure("hn recover");
+        assert!(lacking.message.contains("--keystore") && !lacking.message.contains('\n'), "{lacking:?}");
+        assert!(failure("hn up --donate lots").message.contains("a size looks like"));
+        assert_eq!(failure("hn").message, "no command was given");
     }
 
     #[test]

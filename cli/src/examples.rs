@@ -47,7 +47,7 @@ examples! { PEERS:
 }
 examples! { SYNC:
     "hn sync                      make everything durable, then return"
-    "hn sync /hypernet/photos     return when what is below it is durable"
+    "hn sync /hypernet/photos     the same, and say how durable this is"
     "hn sync --json | tail -n 1   the report, for a script"
 }
 examples! { MOUNT:

@@ -6,6 +6,7 @@
 //! sysexits(3), one line that says what happened, and where possible one that says what to do.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -26,14 +27,28 @@ use args::Cli;
 use error::Failure;
 use output::Output;
 
+/// Whether a program reads, of a command line that does not parse.
+fn wants_json(args: impl Iterator<Item = OsString>) -> bool {
+    args.skip(1).take_while(|word| word != "--").any(|word| word == "--json")
+}
+
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
             // Help and version are answers, everything else is a wrong use.
-            let code = if error.use_stderr() { error::EX_USAGE } else { 0 };
-            let _ = error.print();
-            return ExitCode::from(code);
+            if !error.use_stderr() {
+                let _ = error.print();
+                return ExitCode::SUCCESS;
+            }
+            let failure = Failure::usage(&error);
+            if wants_json(std::env::args_os()) {
+                Output::new(true).failure(&failure);
+            } else {
+                // In clap's own form, with colours and usage.
+                let _ = error.print();
+            }
+            return ExitCode::from(failure.exit_code());
         }
     };
     let mut output = Output::new(cli.json);
@@ -54,5 +69,17 @@ fn main() -> ExitCode {
             output.failure(&failure);
             ExitCode::from(failure.exit_code())
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_is_wanted_wherever_it_is_said() {
+        let said = |line: &str| wants_json(line.split(' ').map(OsString::from));
+        assert!(said("hn --json frobnicate") && said("hn up --donate lots --json"));
+        assert!(!said("hn frobnicate") && !said("hn join -- --json") && !said("--json"));
     }
 }

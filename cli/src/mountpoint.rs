@@ -21,23 +21,50 @@ pub(crate) async fn default_dir() -> Result<PathBuf, Failure> {
     let mut tried = Vec::new();
     let in_home = std::env::home_dir().map(|home| home.join("hypernet"));
     for dir in std::iter::once(PathBuf::from(PREFERRED)).chain(in_home) {
-        let look = dir.clone();
-        let found = tokio::time::timeout(LOOK_WITHIN, tokio::task::spawn_blocking(move || usable(&look))).await;
-        match found {
-            Ok(Ok(Ok(()))) => return Ok(dir),
-            Ok(Ok(Err(why))) => tried.push(format!("{} {why}", dir.display())),
-            _ => tried.push(format!("{} does not answer", dir.display())),
+        match look(&dir, usable).await {
+            Ok(()) => return Ok(dir),
+            Err(why) => tried.push(format!("{} {why}", dir.display())),
         }
     }
     Err(Failure::new(ErrorCode::CantCreate, format!("there is no place to mount at: {}", tried.join(", ")))
         .hint("name an empty directory of yours: --mount DIR, or --no-mount"))
 }
 
-/// Whether a volume can be mounted here; if not, why. Makes the directory if it is missing.
+/// Whether a volume can be mounted again where a person once wanted it; if not, why.
+pub(crate) async fn can_mount_again(dir: &Path) -> Result<(), String> {
+    look(dir, mountable).await
+}
+
+async fn look(dir: &Path, check: fn(&Path) -> Result<(), String>) -> Result<(), String> {
+    let dir = dir.to_owned();
+    match tokio::time::timeout(LOOK_WITHIN, tokio::task::spawn_blocking(move || check(&dir))).await {
+        Ok(Ok(answer)) => answer,
+        _ => Err("does not answer".into()),
+    }
+}
+
+/// Whether a volume can be mounted here and hides nothing; if not, why. Makes the directory if it is missing.
 fn usable(dir: &Path) -> Result<(), String> {
+    mountable(dir)?;
+    match fs::read_dir(dir).map(|mut entries| entries.next().is_none()) {
+        Ok(true) => Ok(()),
+        Ok(false) => Err("is not empty, and a mount would hide what is in it".into()),
+        // A mount whose agent died: the next agent clears it away.
+        Err(error) if is_dead(&error) => Ok(()),
+        Err(error) => Err(format!("cannot be read ({error})")),
+    }
+}
+
+/// What a mount says whose agent has died.
+fn is_dead(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(rustix::io::Errno::NOTCONN.raw_os_error())
+}
+
+/// Whether a volume can be mounted here; if not, why. Makes the directory if it is missing.
+fn mountable(dir: &Path) -> Result<(), String> {
     let meta = match fs::symlink_metadata(dir) {
         // A mount whose agent died: the next agent clears it away.
-        Err(error) if error.raw_os_error() == Some(rustix::io::Errno::NOTCONN.raw_os_error()) => return Ok(()),
+        Err(error) if is_dead(&error) => return Ok(()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             return fs::create_dir(dir).map_err(|error| format!("cannot be created ({error})"));
         }
@@ -54,11 +81,7 @@ fn usable(dir: &Path) -> Result<(), String> {
     if rustix::fs::access(dir, Access::WRITE_OK | Access::READ_OK | Access::EXEC_OK).is_err() {
         return Err("is not writable".into());
     }
-    match fs::read_dir(dir).map(|mut entries| entries.next().is_none()) {
-        Ok(true) => Ok(()),
-        Ok(false) => Err("is not empty, and a mount would hide what is in it".into()),
-        Err(error) => Err(format!("cannot be read ({error})")),
-    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -74,6 +97,7 @@ mod tests {
         assert_eq!(usable(&new), Ok(()));
         fs::write(new.join("file"), "").unwrap();
         assert!(usable(&new).unwrap_err().contains("not empty"));
+        assert_eq!(mountable(&new), Ok(()), "who wanted it there once may have it there again");
         assert!(usable(&new.join("file")).unwrap_err().contains("no directory"));
         assert!(usable(&dir.path().join("a/b")).is_err());
         assert!(usable(Path::new("/proc")).is_err());

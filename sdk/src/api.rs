@@ -8,7 +8,7 @@
 //! | `POST /v1/hold` | [`HoldRequest`] | [`Empty`] |
 //! | `POST /v1/mount` | [`MountRequest`] | [`Mounted`] |
 //! | `POST /v1/umount` | [`Empty`] | [`Empty`] |
-//! | `POST /v1/cache/drop` | [`CacheDropRequest`] | [`CacheDropped`] |
+//! | `POST /v1/cache/drop` | [`CacheDropRequest`] | stream of [`CacheDropEvent`] |
 //! | `POST /v1/fsck` | [`FsckRequest`] | stream of [`FsckEvent`] |
 //! | `POST /v1/invite` | [`Empty`] | [`Invite`] |
 //! | `POST /v1/recover` | [`Empty`] | stream of [`RecoverEvent`] |
@@ -40,7 +40,7 @@ pub mod path {
     pub const MOUNT: &str = "/v1/mount";
     /// `POST`: unmounts.
     pub const UMOUNT: &str = "/v1/umount";
-    /// `POST`: [`CacheDropped`](super::CacheDropped).
+    /// `POST`: stream of [`CacheDropEvent`](super::CacheDropEvent).
     pub const CACHE_DROP: &str = "/v1/cache/drop";
     /// `POST`: stream of [`FsckEvent`](super::FsckEvent).
     pub const FSCK: &str = "/v1/fsck";
@@ -283,9 +283,6 @@ pub struct MountStatus {
 pub struct VolumeStatus {
     /// Its id.
     pub id: String,
-    /// Files, where counted.
-    #[serde(default)]
-    pub files: Option<u64>,
     /// Segments on the mesh.
     pub segments: u64,
     /// Bytes of payload in them.
@@ -400,9 +397,6 @@ pub struct PeerInfo {
     /// Round trip.
     #[serde(default)]
     pub rtt_micros: Option<u64>,
-    /// Since it was last heard of; 0 when connected.
-    #[serde(default)]
-    pub seen_seconds_ago: Option<u64>,
     /// What speaks against it: backed off, lied, full.
     #[serde(default)]
     pub note: Option<String>,
@@ -413,7 +407,8 @@ pub struct PeerInfo {
 /// `POST /v1/sync`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SyncRequest {
-    /// Only this; all when left out.
+    /// A file or directory of which the state is wanted. It must exist; everything is synced whether it is named or
+    /// not.
     #[serde(default)]
     pub path: Option<PathBuf>,
 }
@@ -489,6 +484,9 @@ pub struct SyncReport {
     /// How long it took.
     #[serde(default)]
     pub millis: u64,
+    /// How durable the path that was named is, in the words of `user.hypernet.state`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<String>,
 }
 
 /// `POST /v1/hold`.
@@ -533,6 +531,18 @@ pub struct CacheDropRequest {
     /// Only this; all when left out.
     #[serde(default)]
     pub path: Option<PathBuf>,
+}
+
+/// One line of an eviction.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "lowercase")]
+pub enum CacheDropEvent {
+    /// On the way.
+    Progress(Progress),
+    /// It ended.
+    Done(CacheDropped),
+    /// It failed; what was evicted until then comes back from the mesh.
+    Error(ApiError),
 }
 
 /// What was evicted.
@@ -584,18 +594,12 @@ pub struct FsckReport {
     /// Problems that were mended.
     #[serde(default)]
     pub repaired: u64,
-    /// Files looked at.
-    #[serde(default)]
-    pub files: u64,
     /// Segments looked at.
     #[serde(default)]
     pub segments: u64,
-    /// Shards whose holder was asked.
+    /// Shards that their holders have.
     #[serde(default)]
     pub shards: u64,
-    /// Bytes read back.
-    #[serde(default)]
-    pub bytes_verified: u64,
     /// Segments by how many of their shards are missing.
     #[serde(default)]
     pub health: Vec<HealthBucket>,
@@ -630,12 +634,6 @@ pub struct Recovered {
     /// The head's number.
     #[serde(default)]
     pub head_sequence: u64,
-    /// Files in it, where counted.
-    #[serde(default)]
-    pub files: u64,
-    /// Bytes in it.
-    #[serde(default)]
-    pub bytes: u64,
     /// Heads that others have seen and that were not found.
     #[serde(default)]
     pub warnings: Vec<String>,
@@ -667,6 +665,9 @@ pub struct SetUp {
     /// What opens it.
     #[serde(default)]
     pub sealed_by: Option<SealedBy>,
+    /// The keystore was written anew: copies made before name another mesh or fewer ways into it.
+    #[serde(default)]
+    pub keystore_changed: bool,
 }
 
 /// The one line that `hnd run` prints, when it serves or when it gave up. Any other verb of `hnd` that fails prints it

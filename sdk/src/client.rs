@@ -18,7 +18,7 @@ use crate::home::{Home, SOCKET_PATH_MAX};
 
 /// A status or a list is answered from memory.
 const SHORT: Duration = Duration::from_secs(15);
-/// Mounting, unmounting and evicting touch the disk and the kernel.
+/// Mounting and unmounting touch the disk and the kernel.
 const LONG: Duration = Duration::from_secs(180);
 /// A stream that is silent for this long makes the client ask whether the agent is there.
 const SILENCE: Duration = Duration::from_secs(20);
@@ -139,7 +139,7 @@ impl Client {
         self.call(Method::GET, path::PEERS, None::<&api::Empty>, SHORT).await
     }
 
-    /// Makes everything durable, or one path.
+    /// Makes everything durable, and tells how durable one path is.
     pub async fn sync(&self, path: Option<&Path>) -> Result<Events<api::SyncEvent>, Error> {
         self.stream(path::SYNC, &api::SyncRequest { path: path.map(Path::to_path_buf) }).await
     }
@@ -160,8 +160,8 @@ impl Client {
     }
 
     /// Evicts clean data.
-    pub async fn cache_drop(&self, path: Option<&Path>) -> Result<api::CacheDropped, Error> {
-        self.post(path::CACHE_DROP, &api::CacheDropRequest { path: path.map(Path::to_path_buf) }, LONG).await
+    pub async fn cache_drop(&self, path: Option<&Path>) -> Result<Events<api::CacheDropEvent>, Error> {
+        self.stream(path::CACHE_DROP, &api::CacheDropRequest { path: path.map(Path::to_path_buf) }).await
     }
 
     /// Checks the volume.

@@ -61,7 +61,8 @@ const SCHEMA: Schema = Schema {
         CREATE TABLE holes (pack INTEGER NOT NULL, offset INTEGER NOT NULL, len INTEGER NOT NULL);
         CREATE TABLE records (seq INTEGER PRIMARY KEY, key BLOB NOT NULL UNIQUE, bytes BLOB NOT NULL);
     ",
-    remedy: "move its directory away and start again: the owners' devices place the lost shards elsewhere",
+    remedy: "stop hnd, move this directory away and start again with an empty one: its shards are lost, and their owners \
+             read from their other peers; nothing places the lost ones anew yet",
     spare: 1 << 20,
 };
 

@@ -46,7 +46,8 @@ const SCHEMA: Schema = Schema {
         );
         CREATE INDEX nodes_by_use ON nodes (last_used, size);
     ",
-    remedy: "stop hnd, move this file away and start again: `hn recover` reads the catalog back from the mesh",
+    remedy: "keep this agent's directory, here OLD, and recover beside it: `HN_HOME=NEW hn recover --keystore \
+             OLD/keystore.age`; files that were not synced yet are in OLD/tree/files, named by inode",
     spare: 0,
 };
 

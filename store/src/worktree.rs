@@ -56,7 +56,8 @@ const SCHEMA: Schema = Schema {
         ) WITHOUT ROWID;
         CREATE TABLE state (key TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
     ",
-    remedy: "stop hnd and keep a copy of its directory; `hn recover` brings back what was synced, `sqlite3 FILE .recover` names the rest",
+    remedy: "keep this agent's directory, here OLD, and recover what was synced beside it: `HN_HOME=NEW hn recover \
+             --keystore OLD/keystore.age`; the rest is in OLD/tree/files by inode, `sqlite3 FILE .recover` names it",
     spare: 4 << 20,
 };
 

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use hypernet_core::id::PeerId;
 use hypernet_fs::fuse::{self, MountHandle, MountOptions, Passthrough, Profile};
 use libp2p::Multiaddr;
 use libp2p::multiaddr::Protocol;
@@ -127,6 +128,15 @@ impl Agent {
 /// Whether a multiaddress ends in a peer's name.
 pub(crate) fn names_a_peer(addr: &Multiaddr) -> bool {
     addr.iter().any(|part| matches!(part, Protocol::P2p(_)))
+}
+
+/// The peer that a multiaddress ends in.
+pub(crate) fn peer_named(addr: &Multiaddr) -> Option<PeerId> {
+    // Over a relay there are two, and the last one is the one that is meant.
+    let peer = addr.iter().filter_map(|part| if let Protocol::P2p(peer) = part { Some(peer) } else { None }).last()?;
+    // Ids of Ed25519 keys are the key itself.
+    let key = libp2p::identity::PublicKey::try_decode_protobuf(peer.as_ref().digest()).ok()?;
+    Some(PeerId(key.try_into_ed25519().ok()?.to_bytes()))
 }
 
 /// The address with the port left to the kernel.

@@ -48,7 +48,6 @@ impl Agent {
             head_device: found.head_device,
             head_sequence: found.head_sequence,
             warnings: found.warnings,
-            ..api::Recovered::default()
         })
     }
 
@@ -69,6 +68,8 @@ impl Agent {
                 .map_err(|error| Failure::new(Kind::Io, format!("cannot check: {error}")))
         })
         .await??;
+        // The check says of each line what became of it.
+        report.repaired = report.problems.iter().filter(|line| line.ends_with(": mended")).count() as u64;
         if !request.verify {
             return Ok(report);
         }
@@ -101,25 +102,62 @@ impl Agent {
 
 fn note(report: &mut api::FsckReport, placement: &Placement, outcome: Outcome) {
     report.segments += 1;
-    report.shards += placement.holders.len() as u64;
     let name = placement.segment.id().short();
     let Outcome::Probed { held, missing, unreachable } = outcome else {
         report.problems.push(format!("segment {name}: its holders could not be asked"));
         return;
     };
-    let k = usize::from(placement.segment.k);
+    report.shards += held.len() as u64;
+    let (k, n) = (usize::from(placement.segment.k), usize::from(placement.n));
     let readable = held.len() >= k;
-    if !readable {
-        report.problems.push(format!("segment {name} lacks {} of the {k} shards it takes to read it", k - held.len()));
+    let homeless = n.saturating_sub(held.len() + missing.len() + unreachable.len());
+    let mut why = Vec::new();
+    for (shards, what) in [
+        (missing.len(), "gone from their holders"),
+        (unreachable.len(), "with holders that do not answer"),
+        (homeless, "without a holder"),
+    ] {
+        if shards > 0 {
+            why.push(format!("{shards} {what}"));
+        }
     }
-    if !missing.is_empty() {
-        let n = placement.n;
-        report.problems.push(format!("segment {name}: {} of {n} shards are gone from their holders", missing.len()));
+    if !why.is_empty() {
+        let mut problem = format!("segment {name}: {} of {n} shards are there, {}", held.len(), why.join(", "));
+        if !readable {
+            problem += &format!("; it takes {k} to read it");
+        }
+        report.problems.push(problem);
     }
-    let lacking = (missing.len() + unreachable.len()) as u32;
-    match report.health.iter_mut().find(|bucket| bucket.missing == lacking) {
+    let lacking = n.saturating_sub(held.len()) as u32;
+    match report.health.iter_mut().find(|bucket| (bucket.missing, bucket.readable) == (lacking, readable)) {
         Some(bucket) => bucket.segments += 1,
         None => report.health.push(api::HealthBucket { missing: lacking, segments: 1, readable }),
     }
     report.health.sort_by_key(|bucket| bucket.missing);
+}
+
+#[cfg(test)]
+mod tests {
+    use hypernet_core::id::ShardId;
+    use hypernet_core::segment::Segment;
+
+    use super::*;
+
+    #[test]
+    fn every_shard_that_is_not_there_is_accounted_for() {
+        let mut report = api::FsckReport::default();
+        let rows = (1..=3).map(|i| ShardId([i; 32])).collect();
+        let placement = Placement { segment: Segment { k: 2, shard_len: 4096, rows }, n: 3, holders: vec![] };
+        note(&mut report, &placement, Outcome::Probed { held: vec![0, 1, 2], missing: vec![], unreachable: vec![] });
+        assert_eq!((report.segments, report.shards, report.problems.len()), (1, 3, 0));
+        note(&mut report, &placement, Outcome::Probed { held: vec![0, 1], missing: vec![], unreachable: vec![2] });
+        assert_eq!((report.segments, report.shards), (2, 5));
+        assert!(report.problems[0].ends_with("2 of 3 shards are there, 1 with holders that do not answer"));
+        note(&mut report, &placement, Outcome::Probed { held: vec![0], missing: vec![1], unreachable: vec![] });
+        assert!(report.problems[1].ends_with(
+            "1 of 3 shards are there, 1 gone from their holders, 1 without a holder; it takes 2 to read it"
+        ));
+        let health: Vec<_> = report.health.iter().map(|b| (b.missing, b.segments, b.readable)).collect();
+        assert_eq!(health, [(0, 1, true), (1, 1, true), (2, 1, false)]);
+    }
 }

@@ -70,3 +70,38 @@ pub(crate) fn advance(vector: &[Dot], dot: Dot) -> Vec<Dot> {
     out.sort();
     out
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What `agent/golden/latest.hex` stands for: the golden root, manifest and head of `tests/format`, in one.
+    fn golden() -> Latest {
+        let formats = hypernet_format::all();
+        let of = |name: &str| formats[name].bytes.clone();
+        Latest {
+            snapshot: SnapshotId([0x44; 32]),
+            root: codec::decode(&of("root")).unwrap(),
+            manifest: codec::decode(&of("manifest")).unwrap(),
+            time: Hlc { millis: 1_700_000_000_000, counter: 7 },
+            head: codec::decode(&of("head")).unwrap(),
+        }
+    }
+
+    #[test]
+    fn it_is_written_and_read_as_ever() {
+        let bytes = crate::golden::bytes(include_str!("../../golden/latest.hex"));
+        assert_eq!(crate::golden::hex(&codec::encode(&golden())), crate::golden::hex(&bytes));
+        let back: Latest = codec::decode(&bytes).unwrap();
+        assert_eq!(codec::encode(&back), bytes);
+        assert_eq!((back.snapshot, back.time), (golden().snapshot, golden().time));
+        assert_eq!((back.root, back.manifest, back.head), (golden().root, golden().manifest, golden().head));
+    }
+
+    #[test]
+    fn damaged_bytes_are_refused_and_never_a_panic() {
+        crate::golden::mutations(&codec::encode(&golden()), |bytes| {
+            let _ = codec::decode::<Latest>(bytes);
+        });
+    }
+}

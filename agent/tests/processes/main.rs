@@ -247,5 +247,6 @@ fn mistakes_are_named_with_what_to_do() {
         let _ = fs::remove_file(other.join("volume").join(log));
     }
     let failure = Agent::at(other).try_start(&[]).unwrap_err();
-    assert_eq!(failure.code, ErrorCode::Io, "{failure:?}");
+    assert_eq!(failure.code, ErrorCode::Data, "{failure:?}");
+    assert!(failure.hint.is_some_and(|hint| hint.contains("hn recover --keystore")));
 }

@@ -155,7 +155,18 @@ impl Agent {
     }
 
     pub(crate) fn drop_cache(&self) -> api::CacheDropped {
-        self.call(async |client| client.cache_drop(None).await).unwrap()
+        self.call(async |client| {
+            let mut events = client.cache_drop(None).await?;
+            while let Some(event) = events.next().await? {
+                match event {
+                    api::CacheDropEvent::Progress(_) => {}
+                    api::CacheDropEvent::Done(dropped) => return Ok(dropped),
+                    api::CacheDropEvent::Error(error) => return Err(error.into()),
+                }
+            }
+            Err(events.interrupted())
+        })
+        .unwrap()
     }
 
     /// Waits until so many donors are connected.

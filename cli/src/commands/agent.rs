@@ -98,7 +98,7 @@ pub(crate) async fn up(home: &Home, args: Up, out: &mut Output) -> Result<(), Fa
             let mount = match &args.mount {
                 Some(dir) => Some(absolute(dir)?),
                 None if args.no_mount || settings.storage_only => None,
-                None => Some(place(settings.mount).await?),
+                None => Some(place(settings.mount, out).await?),
             };
             let wanted = Start {
                 mount,
@@ -115,11 +115,20 @@ pub(crate) async fn up(home: &Home, args: Up, out: &mut Output) -> Result<(), Fa
     tell_running(started, &status, out)
 }
 
-/// Where it was mounted last, if it may be mounted there again; else the default.
-async fn place(last: Option<PathBuf>) -> Result<PathBuf, Failure> {
-    match last {
-        Some(dir) => Ok(dir),
-        None => mountpoint::default_dir().await,
+/// Where it was mounted last, if it can be mounted there again; else the default, and a word about it.
+async fn place(last: Option<PathBuf>, out: &Output) -> Result<PathBuf, Failure> {
+    let Some(last) = last else { return mountpoint::default_dir().await };
+    match mountpoint::can_mount_again(&last).await {
+        Ok(()) => Ok(last),
+        Err(why) => {
+            let dir = mountpoint::default_dir().await?;
+            out.note(format_args!(
+                "note: {}, where it was mounted last, {why}; {} is used instead",
+                last.display(),
+                dir.display()
+            ));
+            Ok(dir)
+        }
     }
 }
 
@@ -183,7 +192,7 @@ pub(crate) async fn mount(home: Home, args: Mount, out: &mut Output) -> Result<(
     let dir = match (args.dir, &status.mount) {
         (Some(dir), _) => absolute(&dir)?,
         (None, Some(mount)) => mount.dir.clone(),
-        (None, None) => place(home.settings().and_then(|settings| settings.mount)).await?,
+        (None, None) => place(home.settings().and_then(|settings| settings.mount), out).await?,
     };
     let mounted = mount_at(&client, Some(dir), !args.no_passthrough, out).await?;
     out.json(&mounted)?;
@@ -258,6 +267,12 @@ pub(crate) async fn join(home: &Home, args: Join, out: &mut Output) -> Result<()
     let joined = joined?;
     out.json(&joined)?;
     out.line(format_args!("joined the mesh {}", joined.network))?;
+    if let Some(keystore) = joined.keystore.as_ref().filter(|_| joined.keystore_changed) {
+        out.line(format_args!(
+            "Copies of the keystore made before do not lead to this mesh: copy {} anew.",
+            keystore.display()
+        ))?;
+    }
     match was {
         Some(_) => out.line("the agent is up again"),
         None => out.line(format_args!("Next: {}hn up", init::prefix(home))),

@@ -1,6 +1,8 @@
-//! Operations that take long: `hn sync` and `hn fsck`.
+//! Operations that take long: `hn sync`, `hn fsck` and `hn cache drop`.
 
-use hypernet_sdk::api::{FsckEvent, FsckReport, FsckRequest, SyncEvent, SyncReport};
+use std::path::PathBuf;
+
+use hypernet_sdk::api::{CacheDropEvent, FsckEvent, FsckReport, FsckRequest, SyncEvent, SyncReport};
 use hypernet_sdk::{Client, ErrorCode, Home};
 
 use crate::args::{Fsck, Sync};
@@ -10,7 +12,7 @@ use crate::volume_path;
 
 pub(crate) async fn sync(home: Home, args: Sync, out: &mut Output) -> Result<(), Failure> {
     let (client, status) = Client::connect(home).await?;
-    let path = args.path.map(|path| volume_path::inside(&status, &path)).transpose()?;
+    let path = args.path.as_deref().map(|path| volume_path::inside(&status, path)).transpose()?;
     let mut events = client.sync(path.as_deref()).await?;
     let mut bar = Bar::new(out, "looking for what is not durable yet");
     while let Some(event) = events.next().await? {
@@ -23,7 +25,11 @@ pub(crate) async fn sync(home: Home, args: Sync, out: &mut Output) -> Result<(),
             SyncEvent::Error(error) => return Err(error.into()),
             SyncEvent::Done(report) => {
                 bar.clear();
-                return out.line(sync_line(&report));
+                out.line(sync_line(&report))?;
+                return match (&args.path, &report.state) {
+                    (Some(path), Some(state)) => out.line(format_args!("{}: {state}", path.display())),
+                    _ => Ok(()),
+                };
             }
         }
     }
@@ -51,6 +57,31 @@ fn sync_line(report: &SyncReport) -> String {
     )
 }
 
+pub(crate) async fn cache_drop(home: Home, path: Option<PathBuf>, out: &mut Output) -> Result<(), Failure> {
+    let (client, status) = Client::connect(home).await?;
+    let path = path.map(|path| volume_path::inside(&status, &path)).transpose()?;
+    let mut events = client.cache_drop(path.as_deref()).await?;
+    let mut bar = Bar::new(out, "looking for local copies");
+    while let Some(event) = events.next().await? {
+        if !matches!(event, CacheDropEvent::Error(_)) {
+            out.json(&event)?;
+        }
+        match event {
+            CacheDropEvent::Progress(progress) => bar.progress(&progress),
+            CacheDropEvent::Error(error) => return Err(error.into()),
+            CacheDropEvent::Done(dropped) => {
+                bar.clear();
+                return out.line(format_args!(
+                    "dropped the local copies of {} ({}); they are fetched when they are read",
+                    words::plural(dropped.files, "file"),
+                    words::bytes(dropped.bytes)
+                ));
+            }
+        }
+    }
+    Err(events.interrupted().into())
+}
+
 pub(crate) async fn fsck(home: Home, args: Fsck, out: &mut Output) -> Result<(), Failure> {
     let request = FsckRequest { repair: args.repair, verify: args.verify };
     let mut events = Client::new(home)?.fsck(request).await?;
@@ -75,16 +106,14 @@ fn tell(report: &FsckReport, repair: bool, out: &mut Output) -> Result<(), Failu
     for problem in &report.problems {
         out.line(problem)?;
     }
-    let mut looked = Vec::new();
-    for (n, what) in [(report.files, "file"), (report.segments, "segment"), (report.shards, "shard")] {
-        if n > 0 {
-            looked.push(words::plural(n, what));
-        }
-    }
-    if report.bytes_verified > 0 {
-        looked.push(format!("{} read back", words::bytes(report.bytes_verified)));
-    }
-    let looked = if looked.is_empty() { "the working tree".to_owned() } else { looked.join(", ") };
+    let looked = match report.segments {
+        0 => "the working tree".to_owned(),
+        segments => format!(
+            "the working tree and {}, of which {} are there",
+            words::plural(segments, "segment"),
+            words::plural(report.shards, "shard")
+        ),
+    };
     let found = report.problems.len() as u64;
     let left = found.saturating_sub(report.repaired);
     if left == 0 {
@@ -93,7 +122,7 @@ fn tell(report: &FsckReport, repair: bool, out: &mut Output) -> Result<(), Failu
     }
     let failure = Failure::new(ErrorCode::Data, format!("{} found in {looked}", words::plural(left, "problem")));
     Err(match repair {
-        true => failure.hint("shards that are away come back with their peers: `hn peers`, then check again"),
+        true => failure.hint("shards come back with their peers (`hn peers`); one that is gone is not placed anew yet"),
         false => {
             failure.hint("`hn fsck --repair` mends what is wrong on this device; shards come back with their peers")
         }

@@ -93,9 +93,6 @@ fn tell(home: &Home, found: &Recovered, out: &mut Output) -> Result<(), Failure>
         words::seconds(found.head_age_seconds),
         words::plural(found.devices, "device")
     ))?;
-    if found.files > 0 {
-        out.line(format_args!("it holds {}, {}", words::plural(found.files, "file"), words::bytes(found.bytes)))?;
-    }
     for warning in &found.warnings {
         out.warning(warning);
     }

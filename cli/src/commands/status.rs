@@ -92,11 +92,10 @@ fn volume_rows(volume: &VolumeStatus) -> Vec<(String, String)> {
         0 => String::new(),
         logical => format!(" ({:.2} x)", volume.bytes_stored as f64 / logical as f64),
     };
-    let files = volume.files.map(|files| format!("{}, ", words::plural(files, "file"))).unwrap_or_default();
     add(
         "on the mesh",
         format!(
-            "{files}{}, {} stored as {}{overhead}",
+            "{}, {} stored as {}{overhead}",
             words::plural(volume.segments, "segment"),
             words::bytes(volume.bytes_logical),
             words::bytes(volume.bytes_stored)
@@ -200,14 +199,10 @@ async fn wait(client: &Client, wanted: u64, within: Duration, out: &Output) -> R
 fn peer_table(peers: &[PeerInfo]) -> String {
     let unknown = || "-".to_owned();
     let rows = peers.iter().map(|peer| {
-        let state = match (peer.connected, peer.seen_seconds_ago) {
-            (true, _) => "connected".to_owned(),
-            (false, Some(seconds)) => format!("seen {} ago", words::seconds(seconds)),
-            (false, None) => "away".to_owned(),
-        };
+        let state = if peer.connected { "connected" } else { "away" };
         vec![
             words::short(&peer.peer),
-            state,
+            state.to_owned(),
             peer.free.map_or_else(unknown, words::bytes),
             words::count(peer.shards),
             peer.availability.map_or_else(unknown, words::percent),
@@ -232,7 +227,6 @@ mod tests {
             shards: 12,
             availability: Some(0.985),
             rtt_micros: None,
-            seen_seconds_ago: None,
             note: (!connected).then(|| "faults: 3".to_owned()),
         }
     }

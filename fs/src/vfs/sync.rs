@@ -352,7 +352,15 @@ impl Vfs {
 
     /// Removes local content that the mesh has, in all of the volume or below one inode. Dirty and open files stay.
     pub fn drop_cache(&self, below: Option<u64>) -> Result<Dropped> {
+        self.drop_cache_telling(below, &mut |_, _| {})
+    }
+
+    /// As [`Self::drop_cache`]; `tell` hears now and then how many files of how many have been looked at.
+    pub fn drop_cache_telling(&self, below: Option<u64>, tell: &mut dyn FnMut(u64, u64)) -> Result<Dropped> {
         self.commit()?;
+        // Reading the rows once more is cheap beside removing files.
+        let total = self.count_clean()?;
+        let mut done = 0;
         let mut dropped = Dropped::default();
         for ino in self.fetcher.partial() {
             // What has arrived in part is clean by nature; what is open is being read.
@@ -365,6 +373,8 @@ impl Vfs {
             let page = self.meta.clean(after, PAGE)?;
             let Some(last) = page.last() else { return Ok(dropped) };
             after = last.ino;
+            tell(done, total);
+            done += page.iter().filter(|row| has_bytes(row)).count() as u64;
             let mut freed = Vec::new();
             for row in &page {
                 if self.run(|state| self.evict_content(state, row.ino, below)).or_else(not_found)? {
@@ -394,6 +404,17 @@ impl Vfs {
         self.fetcher.discard(ino);
         self.backing.remove(ino)?;
         Ok(true)
+    }
+
+    /// Files whose local content may be evicted, open ones included.
+    fn count_clean(&self) -> Result<u64> {
+        let (mut after, mut count) = (0, 0);
+        loop {
+            let page = self.meta.clean(after, PAGE)?;
+            let Some(last) = page.last() else { return Ok(count) };
+            after = last.ino;
+            count += page.iter().filter(|row| has_bytes(row)).count() as u64;
+        }
     }
 
     fn void(&self, ino: u64) {
@@ -429,6 +450,10 @@ impl Vfs {
         state.queue_needed(ino);
         Ok(true)
     }
+}
+
+fn has_bytes(row: &InodeRow) -> bool {
+    row.kind == FileKind::Regular && row.size > 0
 }
 
 fn not_found(error: VfsError) -> Result<bool> {

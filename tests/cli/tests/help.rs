@@ -100,6 +100,8 @@ fn help_and_version_are_answers_and_wrong_use_is_not() -> Result<()> {
         let ran = hn::hn(wrong)?;
         assert_eq!((ran.code, ran.stdout.as_str()), (Some(64), ""), "{wrong:?}: {ran:?}");
         assert!(!ran.stderr.is_empty(), "{wrong:?}");
+        let ran = hn::hn(wrong.iter().copied().chain(["--json"]))?;
+        assert_eq!((ran.code, &ran.json()?["error"]["code"]), (Some(64), &"usage".into()), "{wrong:?}: {ran:?}");
     }
     Ok(())
 }

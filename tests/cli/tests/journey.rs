@@ -60,6 +60,10 @@ fn files_survive_the_loss_of_peers_and_of_the_machine() -> Result<()> {
     assert_eq!((n, report["peers"].as_u64()), (u64::from(PEERS), Some(n)), "{report}");
     assert!(k < n, "{report}");
     assert_eq!(agent.status()?["volume"]["dirty_files"], 0);
+    // With a path the report says how durable that is; one that is not there is no input.
+    let named = agent.json(["sync".as_ref(), there.as_os_str()])?;
+    assert_eq!(named["state"], format!("durable {n}/{n}"), "{named}");
+    assert_eq!(agent.hn(["sync".as_ref(), agent.mount().join("missing").as_os_str()])?.code, Some(66));
 
     // A peer's directory tells nothing.
     let (found, looked_at) = marker::scan(mesh.dir(), &markers)?;
