@@ -14,7 +14,7 @@ fn the_acceptance_run_passes_on_a_small_tree() -> Result<()> {
     let hn = hn::binary("hn")?;
     let ran = Command::new(script)
         // With this seed the peer by which all others joined is among those that are lost.
-        .args(["--peers", "7", "--lifetime", "3", "--seed", "1", "--tree"])
+        .args(["--peers", "7", "--lifetime", "15", "--seed", "1", "--tree"])
         .arg(tree.path())
         .env("HN_BIN", hn.parent().context("hn is nowhere")?)
         .stdin(Stdio::null())
