@@ -179,9 +179,7 @@ impl Model {
         if is_put {
             let held = self.shards.entry(shard).or_default();
             held.keys.insert(key);
-            if held.known {
-                (held.known, held.flipped) = (false, None);
-            }
+            (held.known, held.flipped) = (false, None);
             return None;
         }
         let Some(held) = self.shards.get_mut(&shard) else { return Some(StoreFault::NotFound) };
@@ -367,6 +365,38 @@ fn damage_is_never_served_and_a_put_heals_it() {
     assert_eq!(bench.put(&shard, 1), done(1 << 20));
     assert_eq!(bench.read(id(&shard), 0, len), StoreReply::Bytes(shard.clone()));
     assert_eq!(bench.store.count(), 1);
+}
+
+#[test]
+fn a_put_is_answered_for_bytes_that_are_there_even_when_nobody_has_read_them_since() {
+    let bench = Bench::new(QUOTA, QUOTA);
+    let (rotten, cut, good) = (body(1, 300_000), body(2, 300_000), body(3, 300_000));
+    let room = packs::room(300_000);
+    bench.put(&good, 1);
+    bench.put(&rotten, 1);
+    bench.put(&cut, 1);
+    // What is right stays where it is.
+    let place = bench.at(id(&good));
+    assert_eq!(bench.put(&good, 2), done(3 * room));
+    assert_eq!(bench.at(id(&good)), place);
+
+    bench.flip(id(&rotten), 299_999);
+    let (pack, offset) = bench.at(id(&cut));
+    std::fs::File::options().write(true).open(pack).unwrap().set_len(offset + 1).unwrap();
+    // The one that ends too early first: what is written behind it fills the gap with zeros.
+    for shard in [&cut, &rotten] {
+        let place = bench.at(id(shard));
+        assert_eq!(bench.put(shard, 2), done(3 * room));
+        assert_ne!(bench.at(id(shard)), place);
+    }
+    for shard in [&rotten, &cut, &good] {
+        assert_eq!(bench.read(id(shard), 0, 300_000), StoreReply::Bytes(shard.clone()));
+        assert_eq!(bench.read(id(shard), 200_000, 10), StoreReply::Bytes(shard.slice(200_000..200_010)));
+        // The lease that was there before is there still.
+        assert_eq!(bench.release(id(shard), 2), done(3 * room));
+        assert!(bench.have(id(shard)));
+    }
+    assert_eq!(bench.store.count(), 3);
 }
 
 #[test]
