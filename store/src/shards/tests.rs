@@ -409,6 +409,8 @@ fn short_and_missing_packs_are_damage() {
     let pack = bench.packs().remove(0);
     std::fs::File::options().write(true).open(&pack).unwrap().set_len(150_000).unwrap();
     bench.store = ShardStore::open(bench.dir.path(), QUOTA).unwrap();
+    // Nobody has to read a lost shard for it to be known.
+    assert!(bench.have(id(&first)) && !bench.have(id(&second)));
     assert_eq!(bench.read(id(&first), 0, 100_000), StoreReply::Bytes(first.clone()));
     assert_eq!(bench.read(id(&second), 0, 100_000), failed_with(StoreFault::Damaged));
     // Nothing is written where a lost shard should be.
@@ -417,10 +419,45 @@ fn short_and_missing_packs_are_damage() {
     bench.store.close();
     std::fs::remove_file(&pack).unwrap();
     bench.store = ShardStore::open(bench.dir.path(), QUOTA).unwrap();
+    assert!(!bench.have(id(&first)) && bench.have(id(&third)));
     assert_eq!(bench.read(id(&first), 0, 10), failed_with(StoreFault::Damaged));
     assert_eq!(bench.read(id(&third), 0, 10), StoreReply::Bytes(third));
     assert!(matches!(bench.put(&first, 1), StoreReply::Done { .. }));
     assert_eq!(bench.read(id(&first), 0, 100_000), StoreReply::Bytes(first));
+}
+
+#[test]
+fn a_pack_that_was_away_for_a_start_costs_nothing_but_what_is_known_to_be_wrong() {
+    let mut bench = Bench::new(QUOTA, QUOTA);
+    let (rotten, good, anew) = (body(1, 100_000), body(2, 100_000), body(3, 100_000));
+    for shard in [&rotten, &good, &anew] {
+        bench.put(shard, 1);
+    }
+    bench.flip(id(&rotten), 0);
+    assert_eq!(bench.read(id(&rotten), 0, 10), failed_with(StoreFault::Damaged));
+    bench.store.close();
+    let (pack, aside) = (bench.packs().remove(0), bench.dir.path().join("aside"));
+    std::fs::rename(&pack, &aside).unwrap();
+    bench.store = ShardStore::open(bench.dir.path(), QUOTA).unwrap();
+    for shard in [&rotten, &good, &anew] {
+        assert!(!bench.have(id(shard)));
+    }
+    assert!(matches!(bench.put(&anew, 1), StoreReply::Done { .. }));
+    assert!(bench.have(id(&anew)));
+    for _ in 0..2 {
+        bench.store.close();
+        std::fs::rename(&aside, &pack).unwrap();
+        bench.store = ShardStore::open(bench.dir.path(), QUOTA).unwrap();
+        assert_eq!([&rotten, &good, &anew].map(|shard| bench.have(id(shard))), [false, true, true]);
+        for shard in [&good, &anew] {
+            assert_eq!(bench.read(id(shard), 0, 100_000), StoreReply::Bytes(shard.clone()));
+        }
+        bench.store.close();
+        std::fs::rename(&pack, &aside).unwrap();
+        bench.store = ShardStore::open(bench.dir.path(), QUOTA).unwrap();
+        assert_eq!([&rotten, &good, &anew].map(|shard| bench.have(id(shard))), [false, false, true]);
+    }
+    assert_eq!((bench.store.count(), bench.store.used()), (3, 3 * packs::room(100_000)));
 }
 
 #[test]

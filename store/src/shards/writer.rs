@@ -399,7 +399,7 @@ impl Batch<'_> {
     /// From here on nobody is told that this shard can be had, unless it was put anew since `at` was looked up.
     fn damaged(&mut self, shard: &ShardId, at: Span) -> Result<(), StoreError> {
         self.execute(
-            "UPDATE shards SET damaged = 1 WHERE id = ?1 AND pack = ?2 AND offset = ?3",
+            "UPDATE shards SET damaged = 1 WHERE id = ?1 AND pack = ?2 AND offset = ?3 AND damaged = 0",
             params![shard.as_bytes(), at.pack, at.offset as i64],
         )?;
         Ok(())
