@@ -5,6 +5,7 @@
 //!   that make them shards are committed and flushed, many operations at a time.
 //! - Bytes are served only when they are those that were put: each read is checked against the shard's address or
 //!   the hashes of its blocks.
+//! - Nobody is told that a shard is here whose bytes are known to be wrong, or were missing at the start.
 //! - Bytes in a pack that no row speaks of are dead space and never served; opening reclaims them.
 //! - [`ShardStore::submit`] never blocks: what may not wait is turned away with [`StoreFault::Busy`].
 

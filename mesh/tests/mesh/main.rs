@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hypernet_core::id::{NetworkId, PeerId, RecordKey, ShardId};
-use hypernet_core::limits::{MIB, SERVING_PER_PEER};
+use hypernet_core::limits::{MESH_RESPONSES_PER_PEER, MIB, SERVING_PER_PEER, WIRE_BODY_MAX};
 use hypernet_core::time::UnixSeconds;
 use hypernet_core::wire::{Hello, Lease, Refusal, Request, Response};
 use hypernet_mesh::{Mesh, MeshConfig, MeshError, MeshEvent, Multiaddr, SendError, Transport};
@@ -414,6 +414,62 @@ async fn what_is_asked_beyond_the_bound_is_refused_as_busy() {
     }
     client.stop().await;
     serving.abort();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bodies_that_are_asked_for_beyond_the_bound_are_refused_as_busy() {
+    let mut server = Peer::start(1, NETWORK, QUIC, &[]).await;
+    let mut client = Peer::start(2, NETWORK, QUIC, &server.mesh.listen_addrs()).await;
+    let server_id = server.id();
+    client.connected_to(server_id).await;
+    let get = || Request::Get { shard: ShardId([5; 32]), offset: 0, len: WIRE_BODY_MAX as u32 };
+    let fits = MESH_RESPONSES_PER_PEER / WIRE_BODY_MAX;
+    for id in 0..fits as u64 + 2 {
+        client.mesh.send(server_id, id, get(), DEADLINE).await;
+    }
+    let response = |event| if let MeshEvent::Response { result, .. } = event { Some(result) } else { None };
+    for _ in 0..2 {
+        assert_eq!(client.until(response).await, Ok(Response::Refused(Refusal::Busy)));
+    }
+    let asked = |event| match event {
+        MeshEvent::Request { inbound, request, .. } => Some((inbound, request)),
+        _ => None,
+    };
+    let mut open = Vec::new();
+    for _ in 0..fits {
+        open.push(server.until(asked).await.0);
+    }
+    // What has no body is served all the same.
+    client.mesh.send(server_id, 100, hello(), DEADLINE).await;
+    let (inbound, request) = server.until(asked).await;
+    assert_eq!(request, hello());
+    server.mesh.reply(inbound, Response::Ok).await;
+    assert_eq!(client.outcome(100).await, Ok(Response::Ok));
+    // A response gives back what it does not need at once, and the rest when it is sent.
+    for answer in [Response::Refused(Refusal::NotFound), Response::Bytes(vec![7; WIRE_BODY_MAX].into())] {
+        server.mesh.reply(open.remove(0), answer.clone()).await;
+        assert_eq!(client.until(response).await, Ok(answer));
+        // The last byte may be here before the server has heard of it.
+        loop {
+            client.mesh.send(server_id, 200, get(), DEADLINE).await;
+            let taken = tokio::select! {
+                (inbound, request) = server.until(asked) => {
+                    assert_eq!(request, get());
+                    open.push(inbound);
+                    true
+                }
+                refused = client.until(response) => {
+                    assert_eq!(refused, Ok(Response::Refused(Refusal::Busy)));
+                    false
+                }
+            };
+            if taken {
+                break;
+            }
+        }
+        assert_eq!(open.len(), fits);
+    }
+    client.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -26,8 +26,13 @@ pub(super) struct Found {
     pub(super) newest: u32,
 }
 
-/// Finishes releases that were cut short, removes packs without shards, and cuts off what lies behind the last shard
-/// of each pack. No row is touched: a shard whose bytes are missing is reported when it is read.
+/// What stands in a row as `damaged` when the bytes of a shard were not there at the last start; 1 is what was found
+/// wrong. It counts as damage like any other, but ends by itself when the pack is back: a disk that was not mounted
+/// once must not cost what is on it. That is safe, because every read is checked.
+const LOST: u32 = 2;
+
+/// Finishes releases that were cut short, removes packs without shards, cuts off what lies behind the last shard of
+/// each pack, and marks shards whose bytes are not there. No row goes away.
 pub(super) fn recover(db: &mut Writer, packs: &Packs, pack_max: u64) -> Result<Found, StoreError> {
     let place = db.place().clone();
     // Before anything is written: a hole could lie where the next shard goes.
@@ -77,14 +82,55 @@ pub(super) fn recover(db: &mut Writer, packs: &Packs, pack_max: u64) -> Result<F
             Some(_) => {}
         }
     }
-    for (pack, end) in &ends {
-        if files.get(pack).is_none_or(|len| len < end) {
-            tracing::error!(pack = %packs.path(*pack).display(), "a pack is missing or too short: shards in it are lost");
+    let short: Vec<(u32, u64)> = ends
+        .iter()
+        .map(|(pack, end)| (*pack, *end, files.get(pack).copied().unwrap_or(0)))
+        .filter(|(_, end, len)| len < end)
+        .map(|(pack, _, len)| (pack, len))
+        .collect();
+    for (pack, _) in &short {
+        let pack = packs.path(*pack);
+        tracing::error!(pack = %pack.display(), "a pack is missing or too short: shards in it are lost");
+    }
+    match mark_lost(db, &short) {
+        Ok(lost) => {
+            for ((pack, _), shards) in short.iter().zip(lost) {
+                tracing::error!(pack = %packs.path(*pack).display(), shards, "so many shards of it are lost");
+            }
         }
+        // What is there can be read all the same; what is not is found by whoever reads it.
+        Err(error @ StoreError::DiskFull { .. }) => tracing::warn!(%error, "lost shards are not marked"),
+        Err(error) => return Err(error),
     }
     let tail = ends
         .last_key_value()
         .filter(|(pack, end)| files.get(pack).is_some_and(|len| len >= end) && room(**end) < pack_max)
         .map(|(pack, end)| Tail { pack: *pack, len: room(*end) });
     Ok(Found { used, count, records, tail, newest })
+}
+
+/// Marks the shards that do not lie in what is there of the packs in `short`, given by number and length, and takes
+/// back the marks of those that were missing before and are not any more. How many there are for each pack.
+fn mark_lost(db: &mut Writer, short: &[(u32, u64)]) -> Result<Vec<usize>, StoreError> {
+    let place = db.place().clone();
+    db.commit(Durability::Power, |tx| {
+        let sql = |e: rusqlite::Error| place.error(&e);
+        // A number that SQLite keeps for us in the head of the file. It says whether there may be marks at all, so
+        // that an ordinary start need not look at every row.
+        let marked: u32 = tx.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(sql)?;
+        if marked == 0 && short.is_empty() {
+            return Ok(Vec::new());
+        }
+        tx.execute("UPDATE shards SET damaged = 0 WHERE damaged = ?1", [LOST]).map_err(sql)?;
+        let mut mark = tx
+            .prepare("UPDATE shards SET damaged = ?3 WHERE pack = ?1 AND offset + len > ?2 AND damaged = 0")
+            .map_err(sql)?;
+        let lost: Vec<usize> = short
+            .iter()
+            .map(|(pack, len)| mark.execute((pack, *len as i64, LOST)))
+            .collect::<rusqlite::Result<_>>()
+            .map_err(sql)?;
+        tx.pragma_update(None, "user_version", u32::from(!short.is_empty())).map_err(sql)?;
+        Ok(lost)
+    })
 }

@@ -179,9 +179,7 @@ impl Model {
         if is_put {
             let held = self.shards.entry(shard).or_default();
             held.keys.insert(key);
-            if held.known {
-                (held.known, held.flipped) = (false, None);
-            }
+            (held.known, held.flipped) = (false, None);
             return None;
         }
         let Some(held) = self.shards.get_mut(&shard) else { return Some(StoreFault::NotFound) };
@@ -370,6 +368,38 @@ fn damage_is_never_served_and_a_put_heals_it() {
 }
 
 #[test]
+fn a_put_is_answered_for_bytes_that_are_there_even_when_nobody_has_read_them_since() {
+    let bench = Bench::new(QUOTA, QUOTA);
+    let (rotten, cut, good) = (body(1, 300_000), body(2, 300_000), body(3, 300_000));
+    let room = packs::room(300_000);
+    bench.put(&good, 1);
+    bench.put(&rotten, 1);
+    bench.put(&cut, 1);
+    // What is right stays where it is.
+    let place = bench.at(id(&good));
+    assert_eq!(bench.put(&good, 2), done(3 * room));
+    assert_eq!(bench.at(id(&good)), place);
+
+    bench.flip(id(&rotten), 299_999);
+    let (pack, offset) = bench.at(id(&cut));
+    std::fs::File::options().write(true).open(pack).unwrap().set_len(offset + 1).unwrap();
+    // The one that ends too early first: what is written behind it fills the gap with zeros.
+    for shard in [&cut, &rotten] {
+        let place = bench.at(id(shard));
+        assert_eq!(bench.put(shard, 2), done(3 * room));
+        assert_ne!(bench.at(id(shard)), place);
+    }
+    for shard in [&rotten, &cut, &good] {
+        assert_eq!(bench.read(id(shard), 0, 300_000), StoreReply::Bytes(shard.clone()));
+        assert_eq!(bench.read(id(shard), 200_000, 10), StoreReply::Bytes(shard.slice(200_000..200_010)));
+        // The lease that was there before is there still.
+        assert_eq!(bench.release(id(shard), 2), done(3 * room));
+        assert!(bench.have(id(shard)));
+    }
+    assert_eq!(bench.store.count(), 3);
+}
+
+#[test]
 fn short_and_missing_packs_are_damage() {
     let mut bench = Bench::new(QUOTA, QUOTA);
     let (first, second, third) = (body(1, 100_000), body(2, 100_000), body(3, 10));
@@ -379,6 +409,8 @@ fn short_and_missing_packs_are_damage() {
     let pack = bench.packs().remove(0);
     std::fs::File::options().write(true).open(&pack).unwrap().set_len(150_000).unwrap();
     bench.store = ShardStore::open(bench.dir.path(), QUOTA).unwrap();
+    // Nobody has to read a lost shard for it to be known.
+    assert!(bench.have(id(&first)) && !bench.have(id(&second)));
     assert_eq!(bench.read(id(&first), 0, 100_000), StoreReply::Bytes(first.clone()));
     assert_eq!(bench.read(id(&second), 0, 100_000), failed_with(StoreFault::Damaged));
     // Nothing is written where a lost shard should be.
@@ -387,10 +419,45 @@ fn short_and_missing_packs_are_damage() {
     bench.store.close();
     std::fs::remove_file(&pack).unwrap();
     bench.store = ShardStore::open(bench.dir.path(), QUOTA).unwrap();
+    assert!(!bench.have(id(&first)) && bench.have(id(&third)));
     assert_eq!(bench.read(id(&first), 0, 10), failed_with(StoreFault::Damaged));
     assert_eq!(bench.read(id(&third), 0, 10), StoreReply::Bytes(third));
     assert!(matches!(bench.put(&first, 1), StoreReply::Done { .. }));
     assert_eq!(bench.read(id(&first), 0, 100_000), StoreReply::Bytes(first));
+}
+
+#[test]
+fn a_pack_that_was_away_for_a_start_costs_nothing_but_what_is_known_to_be_wrong() {
+    let mut bench = Bench::new(QUOTA, QUOTA);
+    let (rotten, good, anew) = (body(1, 100_000), body(2, 100_000), body(3, 100_000));
+    for shard in [&rotten, &good, &anew] {
+        bench.put(shard, 1);
+    }
+    bench.flip(id(&rotten), 0);
+    assert_eq!(bench.read(id(&rotten), 0, 10), failed_with(StoreFault::Damaged));
+    bench.store.close();
+    let (pack, aside) = (bench.packs().remove(0), bench.dir.path().join("aside"));
+    std::fs::rename(&pack, &aside).unwrap();
+    bench.store = ShardStore::open(bench.dir.path(), QUOTA).unwrap();
+    for shard in [&rotten, &good, &anew] {
+        assert!(!bench.have(id(shard)));
+    }
+    assert!(matches!(bench.put(&anew, 1), StoreReply::Done { .. }));
+    assert!(bench.have(id(&anew)));
+    for _ in 0..2 {
+        bench.store.close();
+        std::fs::rename(&aside, &pack).unwrap();
+        bench.store = ShardStore::open(bench.dir.path(), QUOTA).unwrap();
+        assert_eq!([&rotten, &good, &anew].map(|shard| bench.have(id(shard))), [false, true, true]);
+        for shard in [&good, &anew] {
+            assert_eq!(bench.read(id(shard), 0, 100_000), StoreReply::Bytes(shard.clone()));
+        }
+        bench.store.close();
+        std::fs::rename(&pack, &aside).unwrap();
+        bench.store = ShardStore::open(bench.dir.path(), QUOTA).unwrap();
+        assert_eq!([&rotten, &good, &anew].map(|shard| bench.have(id(shard))), [false, false, true]);
+    }
+    assert_eq!((bench.store.count(), bench.store.used()), (3, 3 * packs::room(100_000)));
 }
 
 #[test]

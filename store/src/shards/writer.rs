@@ -224,7 +224,10 @@ impl Batch<'_> {
                 Write::Release { shard, key } => self.release(shard, key)?,
                 Write::PutRecord { key, bytes } => self.put_record(key, bytes)?,
                 Write::ForgetRecord { key } => self.forget_record(key)?,
-                Write::Damaged { shard, at } => self.damaged(shard, *at)?,
+                Write::Damaged { shard, at } => {
+                    self.damaged(shard, *at)?;
+                    Err(StoreFault::Damaged)
+                }
                 Write::Expire { before } => self.expire(*before)?,
             });
         }
@@ -253,9 +256,17 @@ impl Batch<'_> {
             return Ok(Err(StoreFault::Full));
         }
         match held {
-            Some((_, false)) => {}
-            Some((old, true)) => {
-                let Some(at) = self.append(body)? else { return Ok(Err(StoreFault::Full)) };
+            // What is listed as good may have rotted, or been cut off, since anybody read it last; to answer for it now
+            // is to say that the bytes are here.
+            Some((at, false)) if self.is_stored(at, body) => {}
+            Some((old, known)) => {
+                if !known {
+                    tracing::warn!(shard = %shard.short(), pack = old.pack, "a shard that is put again was damaged");
+                }
+                let Some(at) = self.append(body)? else {
+                    self.damaged(shard, old)?;
+                    return Ok(Err(StoreFault::Full));
+                };
                 self.execute(
                     "UPDATE shards SET pack = ?2, offset = ?3, len = ?4, damaged = 0, sums = ?5 WHERE id = ?1",
                     params![shard.as_bytes(), at.pack, at.offset as i64, at.len as i64, sums(body)],
@@ -282,6 +293,12 @@ impl Batch<'_> {
             params![shard.as_bytes(), key, seconds(expires)],
         )?;
         Ok(Ok(()))
+    }
+
+    /// Whether the bytes at `at` are those of `body`. Bytes that cannot be read at all are as good as wrong.
+    fn is_stored(&self, at: Span, body: &[u8]) -> bool {
+        at.len == body.len() as u64
+            && self.packs.read(at.pack, at.offset, body.len()).is_ok_and(|stored| stored == body)
     }
 
     /// Whether `key` has a lease of this shard, or may have one more.
@@ -379,12 +396,13 @@ impl Batch<'_> {
         Ok(Ok(()))
     }
 
-    fn damaged(&mut self, shard: &ShardId, at: Span) -> Result<Outcome, StoreError> {
+    /// From here on nobody is told that this shard can be had, unless it was put anew since `at` was looked up.
+    fn damaged(&mut self, shard: &ShardId, at: Span) -> Result<(), StoreError> {
         self.execute(
-            "UPDATE shards SET damaged = 1 WHERE id = ?1 AND pack = ?2 AND offset = ?3",
+            "UPDATE shards SET damaged = 1 WHERE id = ?1 AND pack = ?2 AND offset = ?3 AND damaged = 0",
             params![shard.as_bytes(), at.pack, at.offset as i64],
         )?;
-        Ok(Err(StoreFault::Damaged))
+        Ok(())
     }
 
     fn expire(&mut self, before: UnixSeconds) -> Result<Outcome, StoreError> {
