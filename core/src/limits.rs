@@ -133,6 +133,11 @@ pub const MESH_SENDS_MAX: usize = 4_096;
 pub const MESH_QUERIES_MAX: usize = 256;
 /// Requests of all peers together that are being served.
 pub const MESH_SERVING_MAX: usize = 512;
+/// Bodies of responses to one peer, from its request to their last byte: what a node has open that keeps to
+/// [`IN_FLIGHT_PER_PEER`], so that only others are ever refused for it.
+pub const MESH_RESPONSES_PER_PEER: usize = IN_FLIGHT_PER_PEER * WIRE_BODY_MAX;
+/// Bodies of responses to all peers together.
+pub const MESH_RESPONSES: usize = 128 * MIB;
 /// Streams of the shard protocol on one connection, both directions together.
 pub const MESH_STREAMS_PER_CONNECTION: usize = 2 * (IN_FLIGHT_PER_PEER + SERVING_PER_PEER);
 /// Bodies that peers sent us and that nobody has finished with, in bytes; more are left in the peers' hands.
@@ -157,6 +162,7 @@ pub const MESH_RECORD_ANSWERS_MAX: usize = 64;
 const _: () = {
     assert!(MESH_INBOUND_BODIES >= 2 * WIRE_BODY_MAX);
     assert!(MESH_BODY_STEP <= WIRE_BODY_MAX);
+    assert!(MESH_RESPONSES_PER_PEER * 2 <= MESH_RESPONSES);
     assert!(MESH_SMALL < MESH_PEERS_KEPT && MESH_PEERS_KEPT < MESH_CONNECTIONS_MAX);
 };
 

@@ -171,8 +171,14 @@ async fn read_response<T: AsyncRead + Unpin>(
     Response::from_parts(&header, body).map_err(|error| Failure::Peer(error.to_string()))
 }
 
-/// Writes a frame. Nothing is flushed here: closing the stream's writing side, which libp2p does next, flushes once.
-async fn write_frame<T: AsyncWrite + Unpin>(io: &mut T, header: &[u8], body: &Bytes) -> io::Result<()> {
+/// Writes a frame to a peer that takes some of it every `stall`. Nothing is flushed here: closing the stream's writing
+/// side, which libp2p does next, flushes once.
+async fn write_frame<T: AsyncWrite + Unpin>(
+    io: &mut T,
+    header: &[u8],
+    body: &Bytes,
+    stall: Duration,
+) -> io::Result<()> {
     let prefix = wire::prefix(header, body);
     let small = body.len() <= SMALL_BODY;
     let mut head = Vec::with_capacity(PREFIX_LEN + header.len() + if small { body.len() } else { 0 });
@@ -180,10 +186,20 @@ async fn write_frame<T: AsyncWrite + Unpin>(io: &mut T, header: &[u8], body: &By
     head.extend_from_slice(header);
     if small {
         head.extend_from_slice(body);
-        return io.write_all(&head).await;
+        return write_steadily(io, &head, stall).await;
     }
-    io.write_all(&head).await?;
-    io.write_all(body).await
+    write_steadily(io, &head, stall).await?;
+    write_steadily(io, body, stall).await
+}
+
+async fn write_steadily<T: AsyncWrite + Unpin>(io: &mut T, mut bytes: &[u8], stall: Duration) -> io::Result<()> {
+    while !bytes.is_empty() {
+        match timeout(stall, io.write(bytes)).await.map_err(|_| timed_out("the peer takes nothing"))?? {
+            0 => return Err(io::ErrorKind::WriteZero.into()),
+            written => bytes = &bytes[written..],
+        }
+    }
+    Ok(())
 }
 
 impl request_response::Codec for ShardCodec {
@@ -218,7 +234,8 @@ impl request_response::Codec for ShardCodec {
         self.expected = if let Request::Get { len, .. } = &request { *len as usize } else { 0 };
         let (header, body) = request.to_parts();
         drop(request);
-        timeout_at(deadline, write_frame(io, &header, &body))
+        // A peer may have reasons to let us wait, such as no room for our body; our patience is the deadline.
+        timeout_at(deadline, write_frame(io, &header, &body, Duration::MAX))
             .await
             .map_err(|_| timed_out("not sent by the deadline"))?
     }
@@ -228,7 +245,8 @@ impl request_response::Codec for ShardCodec {
         T: AsyncWrite + Unpin + Send,
     {
         let (header, body) = answer.map_err(io::Error::other)?.to_parts();
-        timeout(patience(self.stall, body.len()), write_frame(io, &header, &body))
+        // It has asked for this, so one that takes none of it is not worth the memory.
+        timeout(patience(self.stall, body.len()), write_frame(io, &header, &body, self.stall))
             .await
             .map_err(|_| timed_out("the peer does not take its response"))?
     }

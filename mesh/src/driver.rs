@@ -33,6 +33,8 @@ mod peers;
 mod records;
 mod sends;
 mod serving;
+#[cfg(test)]
+mod tests;
 mod timers;
 
 use outbox::Outbox;

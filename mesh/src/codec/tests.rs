@@ -62,6 +62,27 @@ impl AsyncRead for Stingy {
     }
 }
 
+/// Takes so many bytes, then no more for now.
+struct Reluctant {
+    room: usize,
+}
+
+impl AsyncWrite for Reluctant {
+    fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let n = buf.len().min(self.room);
+        self.room -= n;
+        if n == 0 { Poll::Pending } else { Poll::Ready(Ok(n)) }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
 #[tokio::test]
 async fn frames_of_all_sizes_round_trip() {
     for len in [1, SMALL_BODY, SMALL_BODY + 1, MESH_BODY_STEP, MESH_BODY_STEP + 1, MIB + 7, WIRE_BODY_MAX] {
@@ -148,6 +169,18 @@ async fn nonsense_is_the_peers_fault_and_never_a_panic() {
     }
     let frame = [&3u32.to_be_bytes()[..], &0u32.to_be_bytes(), &[0x20, 1, 0xff]].concat();
     assert!(heard(&mut codec, &frame).await.unwrap().is_err());
+}
+
+#[tokio::test]
+async fn a_peer_that_takes_nothing_of_its_response_is_given_up_on_before_a_slow_one() {
+    let mut codec = ShardCodec::new();
+    codec.stall = Duration::ZERO;
+    let body: Bytes = vec![7; WIRE_BODY_MAX].into();
+    let mut io = Reluctant { room: 1000 };
+    // A slow peer would have two minutes for so much; no clock decides this test.
+    let error = codec.write_response(&PROTOCOL, &mut io, Ok(Response::Bytes(body.clone()))).await.unwrap_err();
+    assert!(error.to_string().contains("takes nothing"), "{error}");
+    assert!(body.is_unique(), "nobody holds the body any more");
 }
 
 async fn answered(asked: Request, answer: Response) -> Answer {
