@@ -1,9 +1,11 @@
 //! Bounds on what peers may ask of us, over real sockets. Whatever is waited for is an event; the time limit only turns
 //! a hang into a failure.
 
+use bytes::Bytes;
 use hypernet_core::id::{NetworkId, ShardId};
-use hypernet_core::limits::{MESH_RESPONSES_PER_PEER, WIRE_BODY_MAX};
-use hypernet_core::wire::{Hello, Refusal};
+use hypernet_core::limits::{MESH_INBOUND_PER_PEER, MESH_RESPONSES_PER_PEER, WIRE_BODY_MAX};
+use hypernet_core::time::UnixSeconds;
+use hypernet_core::wire::{Hello, Lease, Refusal};
 
 use super::*;
 
@@ -100,4 +102,34 @@ async fn bodies_that_are_asked_for_beyond_the_bound_are_refused_as_busy() {
             }
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bodies_of_one_peer_do_not_take_the_room_of_others() {
+    let mut server = Peer::start(1, &[]).await;
+    let greedy = Peer::of(2, &server).await;
+    let mut modest = Peer::of(3, &server).await;
+    let (id, greedy_id) = (server.mesh.peer_id(), greedy.mesh.peer_id());
+    let lease = Lease { key: [1; 32], expires: UnixSeconds(9), signature: [2; 64] };
+    let put = |body: &Bytes| Request::Put { shard: SHARD, lease: lease.clone(), body: body.clone() };
+    let (large, small) = (Bytes::from(vec![7; WIRE_BODY_MAX]), Bytes::from_static(b"x"));
+    let fits = MESH_INBOUND_PER_PEER / WIRE_BODY_MAX;
+    // Two more than there is room for, and the server holds on to what it has.
+    for _ in 0..fits + 2 {
+        greedy.mesh.send(id, 1, put(&large), DEADLINE).await;
+    }
+    let mut held = Vec::new();
+    while held.len() < fits {
+        held.push(server.asked().await);
+    }
+    assert!(held.iter().all(|(peer, ..)| *peer == greedy_id));
+    modest.mesh.send(id, 1, put(&large), DEADLINE).await;
+    let (peer, inbound, _) = server.asked().await;
+    assert_eq!(peer, modest.mesh.peer_id());
+    server.mesh.reply(inbound, Response::Ok).await;
+    assert_eq!(modest.outcome().await, Response::Ok);
+    // What is given back is there again for the one that had it: for what waits, or has been told that we are busy.
+    held.clear();
+    greedy.mesh.send(id, 2, put(&small), DEADLINE).await;
+    assert_eq!(server.asked().await.0, greedy_id);
 }
