@@ -1,9 +1,13 @@
 //! The libp2p behaviours and how they are configured.
 //!
 //! Invariant: the two behaviours that may refuse a connection come first in the struct. libp2p asks them in that
-//! order, and one that was asked before the refusal would go on believing in a connection that never was.
+//! order, and one that was asked before the refusal would go on believing in a connection that never was. And `whose`
+//! comes just before `shards`, which it tells whose connection it is asked about.
 
+use std::convert::Infallible;
 use std::io;
+use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use hypernet_core::id::NetworkId;
@@ -13,14 +17,19 @@ use hypernet_core::limits::{
 };
 use libp2p::allow_block_list::{self, BlockedPeers};
 use libp2p::connection_limits::{self, ConnectionLimits};
+use libp2p::core::Endpoint;
+use libp2p::core::transport::PortUse;
 use libp2p::identity::Keypair;
 use libp2p::kad::store::{MemoryStore, MemoryStoreConfig};
 use libp2p::request_response::{self, ProtocolSupport};
-use libp2p::swarm::NetworkBehaviour;
 use libp2p::swarm::behaviour::toggle::Toggle;
-use libp2p::{StreamProtocol, Swarm, SwarmBuilder, identify, kad, mdns, noise, ping, tcp, yamux};
+use libp2p::swarm::{
+    ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, THandler, THandlerInEvent, THandlerOutEvent, ToSwarm,
+    dummy,
+};
+use libp2p::{Multiaddr, PeerId, StreamProtocol, Swarm, SwarmBuilder, identify, kad, mdns, noise, ping, tcp, yamux};
 
-use crate::codec::ShardCodec;
+use crate::codec::{Budget, ShardCodec};
 
 /// No request may take longer than this, in or out.
 pub(crate) const LONGEST_REQUEST: Duration = Duration::from_secs(120);
@@ -65,7 +74,49 @@ pub(crate) struct Behaviour {
     pub(crate) ping: ping::Behaviour,
     pub(crate) kad: kad::Behaviour<MemoryStore>,
     pub(crate) mdns: Toggle<mdns::tokio::Behaviour>,
+    pub(crate) whose: Whose,
     pub(crate) shards: request_response::Behaviour<ShardCodec>,
+}
+
+/// Does nothing on the network; see [`Budget::expect`].
+pub(crate) struct Whose(Arc<Budget>);
+
+impl NetworkBehaviour for Whose {
+    type ConnectionHandler = dummy::ConnectionHandler;
+    type ToSwarm = Infallible;
+
+    fn handle_established_inbound_connection(
+        &mut self,
+        _: ConnectionId,
+        peer: PeerId,
+        _: &Multiaddr,
+        _: &Multiaddr,
+    ) -> Result<THandler<Self>, ConnectionDenied> {
+        self.0.expect(peer);
+        Ok(dummy::ConnectionHandler)
+    }
+
+    fn handle_established_outbound_connection(
+        &mut self,
+        _: ConnectionId,
+        peer: PeerId,
+        _: &Multiaddr,
+        _: Endpoint,
+        _: PortUse,
+    ) -> Result<THandler<Self>, ConnectionDenied> {
+        self.0.expect(peer);
+        Ok(dummy::ConnectionHandler)
+    }
+
+    fn on_swarm_event(&mut self, _: FromSwarm<'_>) {}
+
+    fn on_connection_handler_event(&mut self, _: PeerId, _: ConnectionId, never: THandlerOutEvent<Self>) {
+        match never {}
+    }
+
+    fn poll(&mut self, _: &mut Context<'_>) -> Poll<ToSwarm<Self::ToSwarm, THandlerInEvent<Self>>> {
+        Poll::Pending
+    }
 }
 
 fn limits() -> ConnectionLimits {
@@ -116,6 +167,7 @@ fn behaviour(key: &Keypair, names: &Names, with_mdns: bool) -> Behaviour {
     let shards = request_response::Config::default()
         .with_request_timeout(LONGEST_REQUEST)
         .with_max_concurrent_streams(MESH_STREAMS_PER_CONNECTION);
+    let codec = ShardCodec::new();
     Behaviour {
         limits: connection_limits::Behaviour::new(limits()),
         blocks: allow_block_list::Behaviour::default(),
@@ -129,11 +181,8 @@ fn behaviour(key: &Keypair, names: &Names, with_mdns: bool) -> Behaviour {
         ping: ping::Behaviour::new(ping::Config::new()),
         kad: kademlia(key, names),
         mdns: mdns.into(),
-        shards: request_response::Behaviour::with_codec(
-            ShardCodec::new(),
-            [(names.shard.clone(), ProtocolSupport::Full)],
-            shards,
-        ),
+        whose: Whose(codec.budget()),
+        shards: request_response::Behaviour::with_codec(codec, [(names.shard.clone(), ProtocolSupport::Full)], shards),
     }
 }
 

@@ -2,26 +2,49 @@
 //!
 //! Invariants: a stranger's claim never decides how much is allocated (a body's buffer at most doubles what has
 //! arrived); all bodies of strangers together stay under [`MESH_INBOUND_BODIES`], however long the layers above hold
-//! them; every read and write of a stranger's stream has a deadline. What a peer gets wrong is a value, not an I/O
-//! error, because libp2p keeps the I/O errors of inbound streams to itself and the owner has to hear of them.
+//! them, and those of one peer under [`MESH_INBOUND_PER_PEER`]; every read and write of a stranger's stream, and every
+//! wait for room, has a deadline. What a peer gets wrong is a value, not an I/O error, because libp2p keeps the I/O
+//! errors of inbound streams to itself and the owner has to hear of them.
+//!
+//! A share is taken for the whole of a body before its first byte is read: bodies that grew into the budget step by
+//! step could all stop half way, each waiting for the others. So a claim alone holds memory that is not used yet, and
+//! what keeps a few peers from holding all of it is threefold. First, a peer has a budget of its own, in front of the
+//! common one and over all its connections ([`Budget::expect`] says how the codec learns whose they are). But there may
+//! be any number of peers, so, second, a body has about the time in which an honest sender gives up on it
+//! ([`patience`]), and much less ([`HURRIED`]) once somebody waits for the memory. Third, whoever waits in vain is told
+//! that we are busy while it still has the time to go elsewhere.
 
+use std::collections::HashMap;
 use std::io;
-use std::sync::Arc;
+use std::pin::pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use hypernet_core::limits::{KIB, MESH_BODY_STEP, MESH_INBOUND_BODIES};
+use hypernet_core::limits::{KIB, MESH_BODY_STEP, MESH_INBOUND_BODIES, MESH_INBOUND_PER_PEER};
 use hypernet_core::wire::{self, PREFIX_LEN, Request, Response};
-use libp2p::StreamProtocol;
 use libp2p::request_response;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use libp2p::{PeerId, StreamProtocol};
+use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout, timeout_at};
 
 /// A peer that sends nothing for this long in the middle of a message has stalled.
 const STALL: Duration = Duration::from_secs(15);
-/// A peer may not be slower than this on top of [`STALL`], or it holds our memory for nothing.
-const SLOWEST_KIB_PER_SECOND: usize = 32;
+/// A peer may not be slower than this on top of [`STALL`], or it holds our memory for nothing: a node waits no longer
+/// for its own request either.
+const SLOWEST_KIB_PER_SECOND: usize = 128;
+/// While others wait for memory a body has so long,
+const HURRIED: Duration = Duration::from_secs(5);
+/// and on top of that the time it takes at this speed.
+const HURRIED_KIB_PER_SECOND: usize = 512;
+/// How often a body that takes longer is asked whether others wait.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// How long a body waits for room. A sender waits a little longer than that for the smallest request, so it hears of
+/// it. And it is less than [`STALL`]: bodies that wait unread use up the flow control of their connection, and those
+/// that are being read must not stall for them.
+const ROOM_WAIT: Duration = Duration::from_secs(8);
 /// Bodies up to this size are copied behind their header, which saves a write.
 const SMALL_BODY: usize = 8 * KIB;
 
@@ -37,35 +60,184 @@ pub(crate) enum Asked {
     },
     /// A peer asks, or tried to.
     Theirs(Result<Request, String>),
+    /// A peer asks, and there was no room for the body in time.
+    NoRoom,
 }
 
 /// A response; an error says what the peer got wrong.
 pub(crate) type Answer = Result<Response, String>;
 
-/// One per stream: libp2p clones the first.
-#[derive(Clone)]
+/// One per stream: libp2p clones the first for each connection, and that clone for each stream.
 pub(crate) struct ShardCodec {
-    /// KiB of strangers' bodies that may still be taken in.
-    budget: Arc<Semaphore>,
+    /// Of all peers.
+    budget: Arc<Budget>,
+    /// KiB that may still be taken in from this peer; the first of all codecs has none.
+    own: Option<Arc<Semaphore>>,
     /// Of our own request on this stream: how long a body may come back.
     expected: usize,
     /// Of our own request on this stream.
     deadline: Option<Instant>,
     /// See [`STALL`].
     stall: Duration,
+    /// See [`HURRIED`].
+    hurried: Duration,
+    /// See [`ROOM_WAIT`].
+    room_wait: Duration,
+}
+
+/// What may be taken in from all peers together.
+pub(crate) struct Budget {
+    /// KiB of their bodies.
+    free: Arc<Semaphore>,
+    /// Streams that wait for some of it.
+    waiting: AtomicUsize,
+    peers: Mutex<Peers>,
+}
+
+#[derive(Default)]
+struct Peers {
+    /// Whose connection the next clone of the first codec is for.
+    next: Option<PeerId>,
+    /// KiB that may still be taken in from each, for as long as there are codecs or bodies of it.
+    own: HashMap<PeerId, Weak<Semaphore>>,
+}
+
+impl Budget {
+    fn new() -> Self {
+        let free = Arc::new(Semaphore::new(MESH_INBOUND_BODIES / KIB));
+        Self { free, waiting: AtomicUsize::new(0), peers: Mutex::default() }
+    }
+
+    /// Says whose connection is about to be given a codec. libp2p makes that with a clone and does not say for whom, so
+    /// a behaviour that is asked about each connection just before the one with the codec tells us.
+    pub(crate) fn expect(&self, peer: PeerId) {
+        self.peers.lock().unwrap_or_else(PoisonError::into_inner).next = Some(peer);
+    }
+
+    /// The own budget of the peer that is expected; one that belongs to nobody else when there is none.
+    fn own(&self) -> Arc<Semaphore> {
+        let new = || Arc::new(Semaphore::new(MESH_INBOUND_PER_PEER / KIB));
+        let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(peer) = peers.next.take() else { return new() };
+        if let Some(own) = peers.own.get(&peer).and_then(Weak::upgrade) {
+            return own;
+        }
+        let own = new();
+        peers.own.retain(|_, own| own.strong_count() > 0);
+        peers.own.insert(peer, Arc::downgrade(&own));
+        own
+    }
+}
+
+/// Somebody waits, until this is dropped.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl<'a> Waiting<'a> {
+    fn new(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::AcqRel);
+        Self(count)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
 }
 
 impl ShardCodec {
     /// A codec whose clones share one budget.
     pub(crate) fn new() -> Self {
-        Self { budget: Arc::new(Semaphore::new(MESH_INBOUND_BODIES / KIB)), expected: 0, deadline: None, stall: STALL }
+        Self {
+            budget: Arc::new(Budget::new()),
+            own: None,
+            expected: 0,
+            deadline: None,
+            stall: STALL,
+            hurried: HURRIED,
+            room_wait: ROOM_WAIT,
+        }
+    }
+
+    /// What all clones share.
+    pub(crate) fn budget(&self) -> Arc<Budget> {
+        Arc::clone(&self.budget)
+    }
+
+    /// Waits for room for a body; until it is there the stream is not read, and flow control tells the peer to wait.
+    async fn share(&self, len: usize) -> Result<Share, Failure> {
+        let kib = len.div_ceil(KIB) as u32;
+        let wait = async {
+            // Behind its own bodies a peer is in nobody's way: only what comes after counts as waiting.
+            let own = match &self.own {
+                Some(own) => Some(Arc::clone(own).acquire_many_owned(kib).await?),
+                None => None,
+            };
+            let free = || Arc::clone(&self.budget.free);
+            let all = match free().try_acquire_many_owned(kib) {
+                Ok(all) => all,
+                Err(_) => {
+                    let _waiting = Waiting::new(&self.budget.waiting);
+                    free().acquire_many_owned(kib).await?
+                }
+            };
+            Ok::<_, AcquireError>(Share { _all: all, _own: own })
+        };
+        let share = timeout(self.room_wait, wait).await.map_err(|_| Failure::NoRoom)?;
+        share.map_err(|_| Failure::Io(io::ErrorKind::BrokenPipe.into()))
+    }
+
+    /// Reads a body that has its share, for as long as it may hold that.
+    async fn body<T: AsyncRead + Unpin>(&self, io: &mut T, len: usize) -> Result<Vec<u8>, Failure> {
+        let start = Instant::now();
+        let end = start + patience(self.stall, len);
+        let mut look = start + self.hurried + transfer(len, HURRIED_KIB_PER_SECOND);
+        let mut reading = pin!(read_exactly(io, len, self.stall));
+        loop {
+            if let Ok(read) = timeout_at(look.min(end), &mut reading).await {
+                return read;
+            }
+            if look >= end {
+                return Err(Failure::Peer(format!("sent a body of {len} bytes too slowly")));
+            }
+            if self.budget.waiting.load(Ordering::Acquire) > 0 {
+                return Err(Failure::NoRoom);
+            }
+            look += LOOK_AGAIN;
+        }
+    }
+
+    async fn request<T: AsyncRead + Unpin>(&self, io: &mut T) -> Result<Request, Failure> {
+        let (header_len, body_len) = read_lengths(io, self.stall).await?;
+        let header = read_exactly(io, header_len, self.stall).await?;
+        let body = if body_len == 0 {
+            Bytes::new()
+        } else {
+            let share = self.share(body_len).await?;
+            Bytes::from_owner(Held { bytes: self.body(io, body_len).await?, _share: share })
+        };
+        Request::from_parts(&header, body).map_err(|error| Failure::Peer(error.to_string()))
     }
 }
 
-/// A body that gives its share of the budget back when the last reference to it goes.
+impl Clone for ShardCodec {
+    /// A clone of the first codec is a new connection's, and clones of that share what its peer may have.
+    fn clone(&self) -> Self {
+        let own = self.own.clone().unwrap_or_else(|| self.budget.own());
+        Self { budget: Arc::clone(&self.budget), own: Some(own), ..*self }
+    }
+}
+
+/// Room for a body.
+struct Share {
+    _all: OwnedSemaphorePermit,
+    _own: Option<OwnedSemaphorePermit>,
+}
+
+/// A body that gives its room back when the last reference to it goes.
 struct Held {
     bytes: Vec<u8>,
-    _share: OwnedSemaphorePermit,
+    _share: Share,
 }
 
 impl AsRef<[u8]> for Held {
@@ -74,8 +246,12 @@ impl AsRef<[u8]> for Held {
     }
 }
 
+fn transfer(len: usize, kib_per_second: usize) -> Duration {
+    Duration::from_secs((len / KIB / kib_per_second) as u64)
+}
+
 fn patience(stall: Duration, len: usize) -> Duration {
-    stall + Duration::from_secs((len / KIB / SLOWEST_KIB_PER_SECOND) as u64)
+    stall + transfer(len, SLOWEST_KIB_PER_SECOND)
 }
 
 fn timed_out(what: &'static str) -> io::Error {
@@ -88,6 +264,8 @@ enum Failure {
     Io(io::Error),
     /// The peer broke the protocol.
     Peer(String),
+    /// Its body had to give way to others.
+    NoRoom,
 }
 
 impl From<io::Error> for Failure {
@@ -102,6 +280,7 @@ fn peer_fault<T>(read: Result<T, Failure>) -> io::Result<Result<T, String>> {
         Ok(value) => Ok(Ok(value)),
         Err(Failure::Peer(reason)) => Ok(Err(reason)),
         Err(Failure::Io(error)) => Err(error),
+        Err(Failure::NoRoom) => Err(timed_out("no room for a body")),
     }
 }
 
@@ -131,29 +310,6 @@ async fn read_lengths<T: AsyncRead + Unpin>(io: &mut T, stall: Duration) -> Resu
     // Before the first byte of a message nothing is owed, so silence here costs the stream and not the reputation.
     timeout(stall, io.read_exact(&mut prefix)).await.map_err(|_| timed_out("no message on the stream"))??;
     wire::lengths(prefix).map_err(|error| Failure::Peer(error.to_string()))
-}
-
-async fn read_request<T: AsyncRead + Unpin>(
-    io: &mut T,
-    budget: &Arc<Semaphore>,
-    stall: Duration,
-) -> Result<Request, Failure> {
-    let (header_len, body_len) = read_lengths(io, stall).await?;
-    let header = read_exactly(io, header_len, stall).await?;
-    let body = if body_len == 0 {
-        Bytes::new()
-    } else {
-        // Until the share is there the stream is not read, and flow control tells the peer to wait.
-        let share = Arc::clone(budget)
-            .acquire_many_owned(body_len.div_ceil(KIB) as u32)
-            .await
-            .map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))?;
-        let bytes = timeout(patience(stall, body_len), read_exactly(io, body_len, stall))
-            .await
-            .map_err(|_| Failure::Peer(format!("sent a body of {body_len} bytes too slowly")))??;
-        Bytes::from_owner(Held { bytes, _share: share })
-    };
-    Request::from_parts(&header, body).map_err(|error| Failure::Peer(error.to_string()))
 }
 
 async fn read_response<T: AsyncRead + Unpin>(
@@ -211,7 +367,10 @@ impl request_response::Codec for ShardCodec {
     where
         T: AsyncRead + Unpin + Send,
     {
-        Ok(Asked::Theirs(peer_fault(read_request(io, &self.budget, self.stall).await)?))
+        match self.request(io).await {
+            Err(Failure::NoRoom) => Ok(Asked::NoRoom),
+            read => Ok(Asked::Theirs(peer_fault(read)?)),
+        }
     }
 
     async fn read_response<T>(&mut self, _: &StreamProtocol, io: &mut T) -> io::Result<Answer>

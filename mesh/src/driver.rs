@@ -33,6 +33,8 @@ mod peers;
 mod records;
 mod sends;
 mod serving;
+#[cfg(test)]
+mod tests;
 mod timers;
 
 use outbox::Outbox;
@@ -247,7 +249,9 @@ impl Driver {
             BehaviourEvent::Identify(event) => self.on_identify(event),
             BehaviourEvent::Ping(event) => self.on_ping(event),
             BehaviourEvent::Mdns(event) => self.on_mdns(event),
-            BehaviourEvent::Limits(never) | BehaviourEvent::Blocks(never) => match never {},
+            BehaviourEvent::Limits(never) | BehaviourEvent::Blocks(never) | BehaviourEvent::Whose(never) => {
+                match never {}
+            }
         }
     }
 

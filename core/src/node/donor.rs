@@ -96,6 +96,9 @@ impl Donor {
             peers.fault(context, peer, fault);
             Response::Refused(Refusal::Invalid)
         };
+        // A lease whose time does not fit ours says that one of the two clocks is wrong, and not whose. The asker would
+        // take Invalid for a fault of ours; to be busy is none on either side, and it goes elsewhere for a while.
+        let ill_timed = Response::Refused(Refusal::Busy);
         match request {
             Request::Hello(hello) => {
                 peers.hello(context, peer, hello);
@@ -105,8 +108,8 @@ impl Donor {
                 if blake3::hash(&body).as_bytes() != shard.as_bytes() || !lease.verify(LeaseVerb::Keep, &me, &shard) {
                     return Err(invalid(Fault::Lie));
                 }
-                if lease.expires.0 <= now || lease.expires.0 > now + LEASE_MAX {
-                    return Err(invalid(Fault::Nonsense));
+                if lease.expires.0 <= now || lease.expires.0 > now.saturating_add(LEASE_MAX) {
+                    return Err(ill_timed);
                 }
                 if self.hello().free < body.len() as u64 {
                     return Err(Response::Refused(Refusal::Full));
@@ -116,8 +119,11 @@ impl Donor {
             Request::Get { shard, offset, len } => Ok(StoreOp::Read { shard, offset, len }),
             Request::Have { shards } => Ok(StoreOp::Have { shards }),
             Request::Release { shard, lease } => {
-                if !lease.verify(LeaseVerb::Release, &me, &shard) || lease.expires.0 <= now {
+                if !lease.verify(LeaseVerb::Release, &me, &shard) {
                     return Err(invalid(Fault::Lie));
+                }
+                if lease.expires.0 <= now {
+                    return Err(ill_timed);
                 }
                 Ok(StoreOp::Release { shard, key: lease.key })
             }
@@ -168,5 +174,52 @@ pub(super) fn response(reply: StoreReply) -> Response {
             StoreFault::Disk(_) => Refusal::Disk,
             StoreFault::Busy => Refusal::Busy,
         }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ed25519_dalek::SigningKey;
+
+    use super::super::{Input, Node, NodeConfig, Now};
+    use super::*;
+    use crate::id::ShardId;
+    use crate::time::{Instant, UnixSeconds};
+    use crate::wire::Lease;
+
+    #[test]
+    fn a_clock_that_is_wrong_blocks_nobody_and_a_wrong_signature_does() {
+        let (me, other, time) = (PeerId([1; 32]), PeerId([2; 32]), 1_000_000);
+        let now = Now { mono: Instant(1), unix: UnixSeconds(time) };
+        let mut node = Node::new(NodeConfig::new(me, 1 << 20, 0));
+        let body = bytes::Bytes::from_static(b"a shard");
+        let shard = ShardId(*blake3::hash(&body).as_bytes());
+        let lease = |verb, until| Lease::sign(&SigningKey::from_bytes(&[3; 32]), verb, &me, &shard, UnixSeconds(until));
+        let put = |lease| Request::Put { shard, lease, body: body.clone() };
+        let release = |lease| Request::Release { shard, lease };
+        let mut step = |request| node.step(now, Input::Request { peer: other, inbound: InboundId(7), request });
+        let answers = |effects: &[Effect], refusal| {
+            let refused = Response::Refused(refusal);
+            effects.iter().any(|effect| matches!(effect, Effect::Reply { response, .. } if *response == refused))
+        };
+        let blocks = |effects: &[Effect]| effects.iter().any(|effect| matches!(effect, Effect::Block { .. }));
+
+        for _ in 0..10 {
+            for request in [
+                put(lease(LeaseVerb::Keep, time)),
+                put(lease(LeaseVerb::Keep, time + LEASE_MAX + 1)),
+                put(lease(LeaseVerb::Keep, u64::MAX)),
+                release(lease(LeaseVerb::Release, time)),
+            ] {
+                let effects = step(request);
+                assert!(answers(&effects, Refusal::Busy) && !blocks(&effects), "{effects:?}");
+            }
+        }
+        let effects = step(put(lease(LeaseVerb::Keep, time + LEASE_MAX)));
+        assert!(effects.iter().any(|effect| matches!(effect, Effect::Store { .. })), "{effects:?}");
+        // The signature is looked at first: a time that is wrong as well excuses nothing.
+        let forged = || put(lease(LeaseVerb::Release, time));
+        let effects: Vec<Effect> = (0..3).flat_map(|_| step(forged())).collect();
+        assert!(answers(&effects, Refusal::Invalid) && blocks(&effects), "{effects:?}");
     }
 }

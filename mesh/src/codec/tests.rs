@@ -37,6 +37,7 @@ async fn written(codec: &mut ShardCodec, request: Request) -> Vec<u8> {
 async fn heard(codec: &mut ShardCodec, bytes: &[u8]) -> io::Result<Result<Request, String>> {
     match codec.read_request(&PROTOCOL, &mut Cursor::new(bytes)).await? {
         Asked::Theirs(heard) => Ok(heard),
+        Asked::NoRoom => panic!("there is room"),
         Asked::Ours { .. } => panic!("a request that was read is theirs"),
     }
 }
@@ -95,29 +96,94 @@ async fn frames_of_all_sizes_round_trip() {
 #[tokio::test]
 async fn a_body_gives_its_share_back_when_it_is_dropped() {
     let mut codec = ShardCodec::new();
-    let all = codec.budget.available_permits();
+    let all = codec.budget.free.available_permits();
     let bytes = written(&mut codec, put(MIB)).await;
     let held = heard(&mut codec, &bytes).await.unwrap().unwrap();
-    assert_eq!(all - codec.budget.available_permits(), MIB / KIB);
+    assert_eq!(all - codec.budget.free.available_permits(), MIB / KIB);
     let Request::Put { body, .. } = held else { panic!("a put was sent") };
     let slice = body.slice(10..20);
     drop(body);
-    assert!(codec.budget.available_permits() < all, "a slice still holds the buffer");
+    assert!(codec.budget.free.available_permits() < all, "a slice still holds the buffer");
     drop(slice);
-    assert_eq!(codec.budget.available_permits(), all);
+    assert_eq!(codec.budget.free.available_permits(), all);
 }
 
 #[tokio::test]
 async fn without_budget_no_body_is_read() {
     let mut codec = ShardCodec::new();
     let bytes = written(&mut codec, put(MIB)).await;
-    let all = Arc::clone(&codec.budget).acquire_many_owned((MESH_INBOUND_BODIES / KIB) as u32).await.unwrap();
+    let all = Arc::clone(&codec.budget.free).acquire_many_owned((MESH_INBOUND_BODIES / KIB) as u32).await.unwrap();
     let mut io = Stingy { given: 0, offered: 0, bytes };
     let protocol = PROTOCOL;
     let mut reading = Box::pin(codec.read_request(&protocol, &mut io));
     assert!(futures::poll!(&mut reading).is_pending());
     drop(all);
     assert!(matches!(reading.await.unwrap(), Asked::Theirs(Ok(request)) if request == put(MIB)));
+}
+
+#[tokio::test]
+async fn who_waits_for_room_in_vain_is_told_so() {
+    let mut codec = ShardCodec::new();
+    let bytes = written(&mut codec, put(MIB)).await;
+    let all = Arc::clone(&codec.budget.free).acquire_many_owned((MESH_INBOUND_BODIES / KIB) as u32).await.unwrap();
+    codec.room_wait = Duration::ZERO;
+    let asked = codec.read_request(&PROTOCOL, &mut Cursor::new(&bytes)).await.unwrap();
+    assert!(matches!(asked, Asked::NoRoom));
+    assert_eq!(codec.budget.waiting.load(Ordering::Acquire), 0);
+    drop(all);
+    assert_eq!(heard(&mut codec, &bytes).await.unwrap(), Ok(put(MIB)));
+}
+
+#[tokio::test]
+async fn one_peer_holds_its_share_and_no_more_over_all_its_connections() {
+    let behaviour = ShardCodec::new();
+    let connection = |peer| {
+        behaviour.budget.expect(peer);
+        behaviour.clone()
+    };
+    let (greedy, modest) = (PeerId::random(), PeerId::random());
+    let (first, other, second) = (connection(greedy), connection(modest), connection(greedy));
+    let large = written(&mut first.clone(), put(WIRE_BODY_MAX)).await;
+    let mut held = Vec::new();
+    while held.len() < MESH_INBOUND_PER_PEER / WIRE_BODY_MAX {
+        let codec = if held.len() % 2 == 0 { &first } else { &second };
+        held.push(heard(&mut codec.clone(), &large).await.unwrap().unwrap());
+    }
+    let (protocol, mut io, mut stream) = (PROTOCOL, Cursor::new(&large), second.clone());
+    let mut waiting = Box::pin(stream.read_request(&protocol, &mut io));
+    assert!(futures::poll!(&mut waiting).is_pending());
+    // That is its own affair: nobody is hurried for it, and others have room.
+    assert_eq!(behaviour.budget.waiting.load(Ordering::Acquire), 0);
+    held.push(heard(&mut other.clone(), &large).await.unwrap().unwrap());
+    held.remove(0);
+    assert!(matches!(waiting.await.unwrap(), Asked::Theirs(Ok(request)) if request == put(WIRE_BODY_MAX)));
+    // Connections that end take nothing with them: what is held counts when the peer is back.
+    drop((first, second, stream));
+    let mut again = connection(greedy);
+    let share = MESH_INBOUND_PER_PEER / KIB;
+    assert_eq!(again.own.as_ref().unwrap().available_permits(), WIRE_BODY_MAX / KIB);
+    drop(held);
+    assert_eq!(again.own.as_ref().unwrap().available_permits(), share);
+    assert_eq!(heard(&mut again, &large).await.unwrap(), Ok(put(WIRE_BODY_MAX)));
+    assert_eq!(behaviour.budget.free.available_permits(), MESH_INBOUND_BODIES / KIB);
+}
+
+#[tokio::test]
+async fn a_slow_body_gives_way_when_others_wait_and_that_is_no_fault() {
+    let mut slow = ShardCodec::new();
+    // Small enough to have no time but what is set here, which is none.
+    let len = HURRIED_KIB_PER_SECOND * KIB / 2;
+    slow.hurried = Duration::ZERO;
+    let mut bytes = written(&mut slow, put(len)).await;
+    bytes.truncate(len / 2);
+    let budget = Arc::clone(&slow.budget);
+    let (protocol, mut io) = (PROTOCOL, Stingy { bytes, given: 0, offered: 0 });
+    let mut reading = Box::pin(slow.read_request(&protocol, &mut io));
+    assert!(futures::poll!(&mut reading).is_pending(), "nobody waits");
+    let waiting = Waiting::new(&budget.waiting);
+    assert!(matches!(reading.await.unwrap(), Asked::NoRoom));
+    drop(waiting);
+    assert_eq!(budget.free.available_permits(), MESH_INBOUND_BODIES / KIB);
 }
 
 #[tokio::test]
@@ -146,7 +212,7 @@ async fn a_claim_within_the_limit_costs_memory_only_as_bytes_arrive_and_a_stall_
     let heard = codec.read_request(&PROTOCOL, &mut io).await.unwrap();
     assert!(matches!(heard, Asked::Theirs(Err(reason)) if reason.contains("stalled")));
     assert!(io.offered <= MESH_BODY_STEP, "{} bytes were set aside for 1,000", io.offered);
-    assert_eq!(codec.budget.available_permits(), MESH_INBOUND_BODIES / KIB);
+    assert_eq!(codec.budget.free.available_permits(), MESH_INBOUND_BODIES / KIB);
 }
 
 #[tokio::test]

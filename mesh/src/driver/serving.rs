@@ -71,6 +71,7 @@ impl Driver {
                     self.misbehaved(&peer, reason);
                     self.answer(channel, Response::Refused(Refusal::Invalid));
                 }
+                Asked::NoRoom => self.answer(channel, Response::Refused(Refusal::Busy)),
                 // The codec reads only theirs.
                 Asked::Ours { .. } => {}
             },
