@@ -1,6 +1,6 @@
 //! Writing and reading the catalog: pages of index and placement log, and the manifest that lists them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use hypernet_core::catalog::{
@@ -145,15 +145,15 @@ impl Volume {
     }
 
     /// Reads a whole catalog from the mesh into the local index, and gives the manifest with its pages renumbered to
-    /// this device's numbers of the segments.
+    /// this device's numbers of the segments. A segment that several pages tell of was placed again: the last counts.
     pub(crate) fn load_catalog(
         &self,
         mut manifest: Manifest,
         seen: &mut dyn FnMut(usize, usize),
     ) -> Result<Manifest, PortError> {
         let mut extents: BTreeMap<SegmentId, Vec<(ExtentId, u32, u32)>> = BTreeMap::new();
-        let mut first_of_page: Vec<Option<SegmentId>> = Vec::new();
-        let mut placements: Vec<(usize, Placement)> = Vec::new();
+        let mut listed: Vec<Vec<SegmentId>> = Vec::new();
+        let mut placements: Vec<(SegmentId, Placement)> = Vec::new();
         for (at, page) in manifest.pages.iter().enumerate() {
             seen(at, manifest.pages.len());
             expect_kind(&page.extent, Kind::Page)?;
@@ -161,7 +161,7 @@ impl Volume {
                 manifest.segments.get(page.segment as usize).ok_or_else(|| damaged("a page without place"))?;
             let plain = self.fetch_at(Arc::new(placement.clone()), vec![(page.extent.clone(), page.offset)])?;
             let bytes = plain.first().ok_or_else(|| damaged("a page came back empty"))?;
-            first_of_page.push(match page.kind {
+            listed.push(match page.kind {
                 PageKind::Index => {
                     let page: IndexPage = codec::decode(bytes).map_err(damaged)?;
                     for row in page.rows {
@@ -171,25 +171,35 @@ impl Volume {
                             .ok_or_else(|| damaged("an index row names no segment"))?;
                         extents.entry(*segment).or_default().push((row.id, row.offset, row.len));
                     }
-                    page.segments.first().copied()
+                    page.segments
                 }
                 PageKind::Placement => {
                     let page: PlacementPage = codec::decode(bytes).map_err(damaged)?;
-                    let first = page.rows.first().map(|row| row.segment.id());
-                    placements.extend(page.rows.into_iter().map(|row| (at, row)));
-                    first
+                    if !page.rows.iter().all(Placement::is_sound) {
+                        return Err(damaged("a placement in the catalog cannot be"));
+                    }
+                    let first = placements.len();
+                    placements.extend(page.rows.into_iter().map(|row| (row.segment.id(), row)));
+                    placements[first..].iter().map(|(id, _)| *id).collect()
                 }
             });
         }
+        let last: BTreeMap<SegmentId, usize> = placements.iter().enumerate().map(|(at, (id, _))| (*id, at)).collect();
         let mut numbers: BTreeMap<SegmentId, u64> = BTreeMap::new();
-        for chunk in placements.chunks(PLACEMENT_PAGE_ROWS) {
+        let counting: Vec<&(SegmentId, Placement)> = placements
+            .iter()
+            .enumerate()
+            .filter(|(at, (id, _))| last.get(id) == Some(at))
+            .map(|(_, row)| row)
+            .collect();
+        for chunk in counting.chunks(PLACEMENT_PAGE_ROWS) {
             let mut rows = Vec::with_capacity(chunk.len());
-            for (_, placement) in chunk {
-                if !placement.is_sound() {
-                    return Err(damaged("a placement in the catalog cannot be"));
-                }
-                let id = placement.segment.id();
-                rows.push((id, codec::encode(placement), extents.remove(&id).unwrap_or_default()));
+            for (id, placement) in chunk {
+                let mut extents = extents.remove(id).unwrap_or_default();
+                // Two pages may both tell of what lies in it.
+                extents.sort_unstable_by_key(|(_, offset, _)| *offset);
+                extents.dedup();
+                rows.push((*id, codec::encode(placement), extents));
             }
             let new: Vec<NewSegment<'_>> =
                 rows.iter().map(|(id, descriptor, extents)| NewSegment { id: *id, descriptor, extents }).collect();
@@ -199,12 +209,14 @@ impl Volume {
         let next = self.db.next_segment().map_err(store_error)?;
         for kind in [PageKind::Index, PageKind::Placement] {
             let mut to = next;
-            for (page, first) in
-                manifest.pages.iter_mut().zip(&first_of_page).rev().filter(|(page, _)| page.kind == kind)
-            {
+            // Which numbers an earlier page covers is what the later ones leave of them.
+            let mut later: BTreeSet<SegmentId> = BTreeSet::new();
+            for (page, ids) in manifest.pages.iter_mut().zip(&listed).rev().filter(|(page, _)| page.kind == kind) {
                 page.to = to;
-                page.from = first.and_then(|first| numbers.get(&first).copied()).unwrap_or(to);
+                let covered = ids.iter().filter(|id| !later.contains(id)).filter_map(|id| numbers.get(id));
+                page.from = covered.copied().min().unwrap_or(to).min(to);
                 to = page.from;
+                later.extend(ids);
             }
         }
         Ok(manifest)

@@ -56,7 +56,8 @@ struct Batch {
 }
 
 impl Volume {
-    fn placement(&self, segment: SegmentId, descriptor: &[u8]) -> Result<Arc<Placement>, PortError> {
+    /// A placement, decoded once for as long as it is in use.
+    pub(super) fn placement(&self, segment: SegmentId, descriptor: &[u8]) -> Result<Arc<Placement>, PortError> {
         let mut cache = self.placements.lock();
         if let Some(placement) = cache.get(&segment) {
             return Ok(placement.clone());

@@ -2,13 +2,14 @@
 //!
 //! Sealing runs on the caller's thread; coding and placing run behind it, a bounded number of segments at a time, so
 //! memory stays flat however large the tree is. An extent counts as stored only when every row of its segment is
-//! acknowledged; until then it is remembered here, so that it is not sealed twice.
+//! acknowledged; until then it is remembered here, so that it is not sealed twice. And it counts as stored only as long
+//! as enough holders of its segment are there to read it: having been placed once is no claim that it still exists.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use hypernet_core::id::{ExtentId, SegmentId};
+use hypernet_core::id::{ExtentId, PeerId, SegmentId};
 use hypernet_core::limits::UPLOAD_WINDOW;
 use hypernet_core::node::{Command, CommandError, Outcome};
 use hypernet_core::placement::Plan;
@@ -44,7 +45,32 @@ pub(crate) fn unix_now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
+/// Whether k rows of a segment are with peers in `connected`.
+fn is_readable(placement: &Placement, connected: &BTreeSet<PeerId>) -> bool {
+    let there = placement.holders.iter().filter(|holder| connected.contains(&holder.peer));
+    let rows: BTreeSet<u8> = there.map(|holder| holder.row).collect();
+    rows.len() >= usize::from(placement.segment.k)
+}
+
 impl Volume {
+    /// Peers that a connection is up to.
+    fn connected(&self) -> Result<BTreeSet<PeerId>, PortError> {
+        let peers = self.node.ask_blocking(hypernet_core::node::Node::peers);
+        let peers = peers.ok_or_else(|| PortError::Unreachable("the agent is stopping".into()))?;
+        Ok(peers.into_iter().filter(|view| view.connected).map(|view| view.peer).collect())
+    }
+
+    /// Which of these are in a segment that can be read from the peers in `connected`. A segment whose row in the index
+    /// is damaged cannot.
+    fn stored(&self, ids: &[ExtentId], connected: &BTreeSet<PeerId>) -> Result<Vec<bool>, PortError> {
+        let located = self.db.locate_many(ids).map_err(store_error)?;
+        let is_stored = |location: hypernet_store::volume::Location| {
+            let placement = self.placement(location.segment, &location.descriptor);
+            placement.is_ok_and(|placement| is_readable(&placement, connected))
+        };
+        Ok(located.into_iter().map(|location| location.is_some_and(is_stored)).collect())
+    }
+
     /// The plan for the donors that are there, or why there is none.
     pub(crate) fn plan(&self) -> Result<Plan, PortError> {
         self.node.ask_blocking(hypernet_core::node::Node::plan).flatten().ok_or_else(|| {
@@ -115,6 +141,9 @@ pub(crate) struct Writer {
     packer: Packer,
     plan: Plan,
     meter: Meter,
+    /// Peers that were there when the sync began: who comes or goes while it runs changes nothing for it.
+    connected: BTreeSet<PeerId>,
+    /// Extents that were put by this sync; they are placed when it ends well.
     on_the_way: BTreeSet<ExtentId>,
     work: Option<crossbeam_channel::Sender<Packed>>,
     workers: Vec<std::thread::JoinHandle<Result<(u64, u64), PortError>>>,
@@ -128,6 +157,7 @@ impl Writer {
     /// A pipeline under the plan for the peers of now.
     pub(crate) fn new(volume: Arc<Volume>, meter: Meter) -> Result<Self, PortError> {
         let plan = volume.settled_plan()?;
+        let connected = volume.connected()?;
         let footprint = full_shard_len(plan.k) * usize::from(plan.committed);
         let window = (UPLOAD_WINDOW / footprint.max(1)).clamp(2, 8);
         let (work, jobs) = crossbeam_channel::bounded::<Packed>(1);
@@ -158,6 +188,7 @@ impl Writer {
             packer: Packer::new(plan.k),
             plan,
             meter,
+            connected,
             on_the_way: BTreeSet::new(),
             work: Some(work),
             workers,
@@ -215,7 +246,7 @@ impl Writer {
         let prepared = self.sealer.prepare_all(kind, plains).map_err(seal_error)?;
         let references: Vec<ExtentRef> = prepared.iter().map(|prepared| prepared.reference.clone()).collect();
         let ids: Vec<ExtentId> = references.iter().map(ExtentRef::id).collect();
-        let stored = self.volume.db.has_extents(&ids).map_err(store_error)?;
+        let stored = self.volume.stored(&ids, &self.connected)?;
         let mut new = Vec::new();
         for ((prepared, id), stored) in prepared.into_iter().zip(ids).zip(stored) {
             if !stored && self.on_the_way.insert(id) {
@@ -252,6 +283,8 @@ impl Volume {
         for Placed { id, placement, contents } in placed {
             let extents: Vec<(ExtentId, u32, u32)> = contents.iter().map(|at| (at.id, at.offset, at.len)).collect();
             self.db.add_segment(*id, &hypernet_core::codec::encode(placement), &extents).map_err(store_error)?;
+            // A segment that was placed before, and again now, is with other peers than the cache says.
+            self.placements.lock().put(*id, Arc::new(placement.clone()));
         }
         Ok(())
     }
