@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use hypernet_core::codec;
@@ -46,6 +47,26 @@ fn tree_error(error: TreeError<PortError>) -> PortError {
 
 pub(crate) fn store_error(error: impl std::fmt::Display) -> PortError {
     PortError::Disk(error.to_string())
+}
+
+/// When a read must have ended, however many fetches it takes: several levels of a tree have no more time than one.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Deadline(Instant);
+
+impl Deadline {
+    /// [`READ_WITHIN`] from now.
+    pub(crate) fn of_read() -> Self {
+        Self(Instant::now() + Duration::from_millis(READ_WITHIN))
+    }
+
+    /// Milliseconds that are left; an error when none is.
+    fn left(self) -> Result<u64, PortError> {
+        let left = self.0.saturating_duration_since(Instant::now()).as_millis() as u64;
+        if left > 0 {
+            return Ok(left);
+        }
+        Err(PortError::Deadline(format!("{} s were over before all that leads there was read", READ_WITHIN / 1000)))
+    }
 }
 
 /// Some extents of one segment, to be fetched together.
@@ -109,13 +130,13 @@ impl Volume {
     }
 
     /// Plaintexts of `refs`, in order, from the mesh. Blocks until the deadline at the latest.
-    pub(crate) fn fetch(&self, refs: &[ExtentRef]) -> Result<Vec<Bytes>, PortError> {
+    pub(crate) fn fetch(&self, refs: &[ExtentRef], deadline: Deadline) -> Result<Vec<Bytes>, PortError> {
         let mut plain: Vec<Bytes> = vec![Bytes::new(); refs.len()];
         let mut waiting = Vec::new();
         for Batch { placement, extents } in self.batches(refs)? {
             let (positions, wanted): (Vec<usize>, Vec<(ExtentRef, u32)>) =
                 extents.into_iter().map(|(at, reference, offset)| (at, (reference, offset))).unzip();
-            let command = Command::Fetch { placement, wanted, within: READ_WITHIN };
+            let command = Command::Fetch { placement, wanted, within: deadline.left()? };
             waiting.push((positions, self.node.start(command)));
         }
         for (positions, outcome) in waiting {
@@ -147,23 +168,28 @@ impl Volume {
     }
 
     /// All entries of a directory.
-    pub(crate) fn entries(&self, directory: &TreeRef) -> Result<Vec<Entry>, PortError> {
-        tree::list(directory, &Nodes(self)).map_err(tree_error)
+    pub(crate) fn entries(&self, directory: &TreeRef, deadline: Deadline) -> Result<Vec<Entry>, PortError> {
+        tree::list(directory, &Nodes(self, deadline)).map_err(tree_error)
     }
 
     /// All rows of a link table.
-    pub(crate) fn link_entries(&self, links: &TreeRef) -> Result<Vec<LinkEntry>, PortError> {
-        tree::list(links, &Nodes(self)).map_err(tree_error)
+    pub(crate) fn link_entries(&self, links: &TreeRef, deadline: Deadline) -> Result<Vec<LinkEntry>, PortError> {
+        tree::list(links, &Nodes(self, deadline)).map_err(tree_error)
     }
 
     /// The runs of a file that overlap a range, each with its offset.
-    pub(crate) fn runs(&self, runs: &TreeRef, range: Range<u64>) -> Result<Vec<(u64, Run)>, PortError> {
-        tree::range(runs, &Nodes(self), range.start, range.end).map_err(tree_error)
+    pub(crate) fn runs(
+        &self,
+        runs: &TreeRef,
+        range: Range<u64>,
+        deadline: Deadline,
+    ) -> Result<Vec<(u64, Run)>, PortError> {
+        tree::range(runs, &Nodes(self, deadline), range.start, range.end).map_err(tree_error)
     }
 }
 
 /// Tree nodes, from the local cache first.
-pub(crate) struct Nodes<'a>(pub(crate) &'a Volume);
+pub(crate) struct Nodes<'a>(pub(crate) &'a Volume, pub(crate) Deadline);
 
 impl Source for Nodes<'_> {
     type Error = PortError;
@@ -176,7 +202,7 @@ impl Source for Nodes<'_> {
         let missing: Vec<usize> = (0..refs.len()).filter(|at| out[*at].is_none()).collect();
         if !missing.is_empty() {
             let wanted: Vec<ExtentRef> = missing.iter().map(|at| refs[*at].clone()).collect();
-            let fetched = self.0.fetch(&wanted)?;
+            let fetched = self.0.fetch(&wanted, self.1)?;
             let nodes: Vec<(ExtentId, &[u8])> =
                 wanted.iter().zip(&fetched).map(|(reference, bytes)| (reference.id(), bytes.as_ref())).collect();
             self.0.db.put_nodes(&nodes).map_err(store_error)?;
@@ -190,29 +216,32 @@ impl Source for Nodes<'_> {
 
 impl RemoteTree for Volume {
     fn list(&self, directory: &TreeRef) -> Result<Vec<Entry>, PortError> {
-        self.entries(directory)
+        self.entries(directory, Deadline::of_read())
     }
 
     fn link(&self, id: FileId) -> Result<LinkEntry, PortError> {
         let links = self.links.lock().clone();
         let found = match links {
-            Some(links) => tree::find::<LinkEntry, _>(&links, &Nodes(self), &id).map_err(tree_error)?,
+            Some(links) => {
+                tree::find::<LinkEntry, _>(&links, &Nodes(self, Deadline::of_read()), &id).map_err(tree_error)?
+            }
             None => None,
         };
         found.ok_or_else(|| PortError::NotFound(format!("inode {id} is not in the link table")))
     }
 
     fn read(&self, content: &Content, range: Range<u64>) -> Result<Vec<(u64, Bytes)>, PortError> {
+        let deadline = Deadline::of_read();
         match content {
             Content::Empty | Content::Directory(_) => Ok(Vec::new()),
             Content::Inline(bytes) | Content::Symlink(bytes) => Ok(vec![(0, Bytes::copy_from_slice(bytes))]),
             Content::Extent(extent) => {
-                let bytes = self.fetch(std::slice::from_ref(extent))?;
+                let bytes = self.fetch(std::slice::from_ref(extent), deadline)?;
                 Ok(bytes.into_iter().map(|bytes| (0, bytes)).collect())
             }
             Content::Runs(runs) => {
                 let data: Vec<(u64, ExtentRef)> = self
-                    .runs(runs, range)?
+                    .runs(runs, range, deadline)?
                     .into_iter()
                     .filter_map(|(at, run)| match run {
                         Run::Data(extent) => Some((at, extent)),
@@ -220,7 +249,7 @@ impl RemoteTree for Volume {
                     })
                     .collect();
                 let refs: Vec<ExtentRef> = data.iter().map(|(_, extent)| extent.clone()).collect();
-                let bytes = self.fetch(&refs)?;
+                let bytes = self.fetch(&refs, deadline)?;
                 Ok(data.into_iter().map(|(at, _)| at).zip(bytes).collect())
             }
         }

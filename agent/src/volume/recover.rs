@@ -16,7 +16,7 @@ use hypernet_core::time::Hlc;
 use hypernet_core::tree::Root;
 
 use super::Volume;
-use super::read::expect_kind;
+use super::read::{Deadline, expect_kind};
 use super::state::{self, Latest};
 use super::write::unix_now;
 
@@ -172,7 +172,9 @@ impl Volume {
     fn read_root(&self, head: &Head, roster: &Roster) -> Result<Root, PortError> {
         expect_kind(&head.snapshot_extent, Kind::Snapshot)?;
         let one = |reference| -> Result<bytes::Bytes, PortError> {
-            self.fetch(std::slice::from_ref(reference))?.pop().ok_or_else(|| damaged("it came back empty"))
+            self.fetch(std::slice::from_ref(reference), Deadline::of_read())?
+                .pop()
+                .ok_or_else(|| damaged("it came back empty"))
         };
         let snapshot = Snapshot::verify(&one(&head.snapshot_extent)?).map_err(damaged)?;
         if snapshot.id() != head.snapshot {

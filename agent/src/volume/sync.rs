@@ -19,6 +19,7 @@ use hypernet_fs::vfs::{Cut, CutDirectory, CutEntry, ROOT, Stamp, Synced, Vfs};
 
 use super::Volume;
 use super::progress::{Meter, Phase};
+use super::read::Deadline;
 use super::recover::clock;
 use super::state::{self, Latest};
 use super::write::Writer;
@@ -251,9 +252,12 @@ impl Build<'_> {
             (None, None) => return Err(damaged("a directory without entries was never published")),
             (Some(entries), remote) => {
                 let mut old: BTreeMap<Vec<u8>, Entry> = match remote {
-                    Some(Content::Directory(tree)) => {
-                        self.volume.entries(tree)?.into_iter().map(|entry| (entry.name.clone(), entry)).collect()
-                    }
+                    Some(Content::Directory(tree)) => self
+                        .volume
+                        .entries(tree, Deadline::of_read())?
+                        .into_iter()
+                        .map(|entry| (entry.name.clone(), entry))
+                        .collect(),
                     _ => BTreeMap::new(),
                 };
                 let mut made = Vec::with_capacity(entries.len());
@@ -300,7 +304,9 @@ impl Build<'_> {
             return Ok(old.cloned());
         }
         let mut rows: BTreeMap<FileId, LinkEntry> = match old {
-            Some(old) => self.volume.link_entries(old)?.into_iter().map(|row| (row.inode.id, row)).collect(),
+            Some(old) => {
+                self.volume.link_entries(old, Deadline::of_read())?.into_iter().map(|row| (row.inode.id, row)).collect()
+            }
             None => BTreeMap::new(),
         };
         for id in &cut.unlinked {
