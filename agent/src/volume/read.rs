@@ -15,6 +15,7 @@ use hypernet_core::seal::{ExtentRef, Kind};
 use hypernet_core::segment::Placement;
 use hypernet_core::tree::{self, Content, Entry, LinkEntry, Run, Source, TreeError, TreeRef};
 use lru::LruCache;
+use tokio::sync::oneshot;
 
 use super::{READ_WITHIN, Volume};
 
@@ -76,6 +77,25 @@ struct Batch {
     extents: Vec<(usize, ExtentRef, u32)>,
 }
 
+/// A batch that was asked for.
+struct Asked {
+    /// Positions among the asked.
+    positions: Vec<usize>,
+    outcome: oneshot::Receiver<Outcome>,
+}
+
+impl Asked {
+    /// What came, each with its position. Blocks until the deadline at the latest.
+    fn wait(self) -> Result<Vec<(usize, Bytes)>, PortError> {
+        match self.outcome.blocking_recv() {
+            Ok(Outcome::Fetched(bytes)) => Ok(self.positions.into_iter().zip(bytes).collect()),
+            Ok(Outcome::Failed(error)) => Err(failed(error)),
+            Ok(other) => Err(PortError::Damaged(format!("unexpected outcome {other:?}"))),
+            Err(_) => Err(PortError::Unreachable("the agent is stopping".into())),
+        }
+    }
+}
+
 impl Volume {
     /// A placement, decoded once for as long as it is in use.
     pub(super) fn placement(&self, segment: SegmentId, descriptor: &[u8]) -> Result<Arc<Placement>, PortError> {
@@ -129,26 +149,24 @@ impl Volume {
         Ok(out)
     }
 
-    /// Plaintexts of `refs`, in order, from the mesh. Blocks until the deadline at the latest.
-    pub(crate) fn fetch(&self, refs: &[ExtentRef], deadline: Deadline) -> Result<Vec<Bytes>, PortError> {
-        let mut plain: Vec<Bytes> = vec![Bytes::new(); refs.len()];
-        let mut waiting = Vec::new();
+    /// Asks for `refs`, a batch for each stretch of a segment; their positions in `refs` and what will come of them.
+    fn ask(&self, refs: &[ExtentRef], deadline: Deadline) -> Result<Vec<Asked>, PortError> {
+        let mut asked = Vec::new();
         for Batch { placement, extents } in self.batches(refs)? {
             let (positions, wanted): (Vec<usize>, Vec<(ExtentRef, u32)>) =
                 extents.into_iter().map(|(at, reference, offset)| (at, (reference, offset))).unzip();
             let command = Command::Fetch { placement, wanted, within: deadline.left()? };
-            waiting.push((positions, self.node.start(command)));
+            asked.push(Asked { positions, outcome: self.node.start(command) });
         }
-        for (positions, outcome) in waiting {
-            match outcome.blocking_recv() {
-                Ok(Outcome::Fetched(bytes)) => {
-                    for (at, bytes) in positions.into_iter().zip(bytes) {
-                        plain[at] = bytes;
-                    }
-                }
-                Ok(Outcome::Failed(error)) => return Err(failed(error)),
-                Ok(other) => return Err(PortError::Damaged(format!("unexpected outcome {other:?}"))),
-                Err(_) => return Err(PortError::Unreachable("the agent is stopping".into())),
+        Ok(asked)
+    }
+
+    /// Plaintexts of `refs`, in order, from the mesh. Blocks until the deadline at the latest.
+    pub(crate) fn fetch(&self, refs: &[ExtentRef], deadline: Deadline) -> Result<Vec<Bytes>, PortError> {
+        let mut plain: Vec<Bytes> = vec![Bytes::new(); refs.len()];
+        for asked in self.ask(refs, deadline)? {
+            for (at, bytes) in asked.wait()? {
+                plain[at] = bytes;
             }
         }
         Ok(plain)
@@ -188,29 +206,53 @@ impl Volume {
     }
 }
 
-/// Tree nodes, from the local cache first.
+/// Tree nodes, from the local cache first. The cache only spares work, so that nothing fails for its sake.
 pub(crate) struct Nodes<'a>(pub(crate) &'a Volume, pub(crate) Deadline);
+
+impl Nodes<'_> {
+    fn cached(&self, id: &ExtentId) -> Option<Vec<u8>> {
+        self.0.db.node(id).unwrap_or_else(|error| {
+            tracing::warn!(%error, "cannot read the cache of tree nodes; asking the mesh");
+            None
+        })
+    }
+
+    fn keep(&self, nodes: &[(ExtentId, &[u8])]) {
+        if let Err(error) = self.0.db.put_nodes(nodes) {
+            tracing::warn!(%error, "cannot keep tree nodes; they will be fetched again");
+        }
+    }
+}
 
 impl Source for Nodes<'_> {
     type Error = PortError;
 
     fn get(&self, refs: &[ExtentRef]) -> Result<Vec<Vec<u8>>, PortError> {
-        let mut out: Vec<Option<Vec<u8>>> = Vec::with_capacity(refs.len());
-        for reference in refs {
-            out.push(self.0.db.node(&reference.id()).map_err(store_error)?);
-        }
+        let mut out: Vec<Option<Vec<u8>>> = refs.iter().map(|reference| self.cached(&reference.id())).collect();
         let missing: Vec<usize> = (0..refs.len()).filter(|at| out[*at].is_none()).collect();
-        if !missing.is_empty() {
-            let wanted: Vec<ExtentRef> = missing.iter().map(|at| refs[*at].clone()).collect();
-            let fetched = self.0.fetch(&wanted, self.1)?;
-            let nodes: Vec<(ExtentId, &[u8])> =
-                wanted.iter().zip(&fetched).map(|(reference, bytes)| (reference.id(), bytes.as_ref())).collect();
-            self.0.db.put_nodes(&nodes).map_err(store_error)?;
-            for (at, bytes) in missing.into_iter().zip(fetched) {
-                out[at] = Some(bytes.into());
+        if missing.is_empty() {
+            return Ok(out.into_iter().flatten().collect());
+        }
+        let wanted: Vec<ExtentRef> = missing.iter().map(|at| refs[*at].clone()).collect();
+        let mut failure = None;
+        for asked in self.0.ask(&wanted, self.1)? {
+            // What came is kept even where the rest did not: the next try has less to ask for.
+            match asked.wait() {
+                Ok(came) => {
+                    let nodes: Vec<(ExtentId, &[u8])> =
+                        came.iter().map(|(at, bytes)| (wanted[*at].id(), bytes.as_ref())).collect();
+                    self.keep(&nodes);
+                    for (at, bytes) in came {
+                        out[missing[at]] = Some(bytes.into());
+                    }
+                }
+                Err(error) => failure = failure.or(Some(error)),
             }
         }
-        Ok(out.into_iter().flatten().collect())
+        match failure {
+            Some(error) => Err(error),
+            None => Ok(out.into_iter().flatten().collect()),
+        }
     }
 }
 
