@@ -58,6 +58,18 @@ fn tree_error(error: TreeError<PortError>) -> PortError {
     }
 }
 
+/// An error with what could not be done because of it.
+fn explained(what: &str, error: PortError) -> PortError {
+    match error {
+        PortError::Unreachable(why) => PortError::Unreachable(format!("{what}: {why}")),
+        PortError::Deadline(why) => PortError::Deadline(format!("{what}: {why}")),
+        PortError::Damaged(why) => PortError::Damaged(format!("{what}: {why}")),
+        PortError::DiskFull(why) => PortError::DiskFull(format!("{what}: {why}")),
+        PortError::Disk(why) => PortError::Disk(format!("{what}: {why}")),
+        PortError::NotFound(why) => PortError::NotFound(format!("{what}: {why}")),
+    }
+}
+
 /// Ends the cut however the sync ends.
 struct CutGuard<'a>(&'a Vfs);
 
@@ -245,19 +257,32 @@ impl Build<'_> {
         Ok((content, Some(stamp)))
     }
 
+    /// What was published of a directory, by name. It tells only which dots hold on, and everything else is in the cut:
+    /// a listing that nobody has any more costs its entries new dots, and does not keep what is new from being stored.
+    fn old_entries(&self, ino: u64, tree: &tree::TreeRef) -> Result<BTreeMap<Vec<u8>, Entry>, PortError> {
+        match self.volume.entries(tree, Deadline::of_read()) {
+            Ok(entries) => Ok(entries.into_iter().map(|entry| (entry.name.clone(), entry)).collect()),
+            Err(
+                error @ (PortError::Unreachable(_)
+                | PortError::Deadline(_)
+                | PortError::Damaged(_)
+                | PortError::NotFound(_)),
+            ) => {
+                tracing::warn!(ino, %error, "the last listing of a directory cannot be read; its entries count as new");
+                Ok(BTreeMap::new())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
     fn directory(&mut self, directory: &CutDirectory, old_root: Option<&Inode>) -> Result<Inode, PortError> {
         let row = &directory.row;
         let content = match (&directory.entries, &row.remote) {
             (None, Some(remote)) => remote.clone(),
             (None, None) => return Err(damaged("a directory without entries was never published")),
             (Some(entries), remote) => {
-                let mut old: BTreeMap<Vec<u8>, Entry> = match remote {
-                    Some(Content::Directory(tree)) => self
-                        .volume
-                        .entries(tree, Deadline::of_read())?
-                        .into_iter()
-                        .map(|entry| (entry.name.clone(), entry))
-                        .collect(),
+                let mut old = match remote {
+                    Some(Content::Directory(tree)) => self.old_entries(row.ino, tree)?,
                     _ => BTreeMap::new(),
                 };
                 let mut made = Vec::with_capacity(entries.len());
@@ -303,12 +328,13 @@ impl Build<'_> {
         if cut.linked.is_empty() && cut.unlinked.is_empty() {
             return Ok(old.cloned());
         }
-        let mut rows: BTreeMap<FileId, LinkEntry> = match old {
-            Some(old) => {
-                self.volume.link_entries(old, Deadline::of_read())?.into_iter().map(|row| (row.inode.id, row)).collect()
-            }
-            None => BTreeMap::new(),
-        };
+        // Unlike a directory, the cut has only the rows that changed: without the others their inodes would be gone.
+        let rows = old.map_or(Ok(Vec::new()), |old| self.volume.link_entries(old, Deadline::of_read()));
+        let rows = rows.map_err(|error| {
+            let what = "the last list of files with several names cannot be read, and it is needed to write the next";
+            explained(what, error)
+        })?;
+        let mut rows: BTreeMap<FileId, LinkEntry> = rows.into_iter().map(|row| (row.inode.id, row)).collect();
         for id in &cut.unlinked {
             rows.remove(id);
         }
