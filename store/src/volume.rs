@@ -4,8 +4,9 @@
 //! Invariants: segments are numbered upwards from 1 in the order they came, and no number is ever given out twice,
 //! so that a page of the catalog can name a range of them; one that comes again is numbered anew, because no page is
 //! written again for a number that a full one covers; an extent leads to the segment that was added last with it;
-//! what [`VolumeDb::add_segments`], [`VolumeDb::replace_descriptor`] and [`VolumeDb::put_state`] have taken outlives a
-//! power failure. Descriptors are opaque here: core encodes and versions them.
+//! what [`VolumeDb::add_segments`], [`VolumeDb::replace_all`], [`VolumeDb::replace_descriptor`] and
+//! [`VolumeDb::put_state`] have taken outlives a power failure. Descriptors are opaque here: core encodes and versions
+//! them.
 
 mod nodes;
 #[cfg(test)]
@@ -145,6 +146,15 @@ impl VolumeDb {
     /// Adds segments, all or none, with one flush; returns their numbers.
     pub fn add_segments(&self, segments: &[NewSegment<'_>]) -> Result<Vec<u64>, StoreError> {
         self.write(Durability::Power, |tx| segments.iter().map(|segment| add(tx, segment)).collect())
+    }
+
+    /// Puts segments, with what lies in them, in the place of all that are there, all or none; returns their numbers.
+    pub fn replace_all(&self, segments: &[NewSegment<'_>]) -> Result<Vec<u64>, StoreError> {
+        self.write(Durability::Power, |tx| {
+            tx.execute("DELETE FROM extents", [])?;
+            tx.execute("DELETE FROM segments", [])?;
+            segments.iter().map(|segment| add(tx, segment)).collect()
+        })
     }
 
     /// Takes over a changed descriptor, as when a shard has moved; `false` when the segment is not known.

@@ -144,8 +144,9 @@ impl Volume {
         Ok(drafts)
     }
 
-    /// Reads a whole catalog from the mesh into the local index, and gives the manifest with its pages renumbered to
-    /// this device's numbers of the segments. A segment that several pages tell of was placed again: the last counts.
+    /// Reads a whole catalog from the mesh, puts it in the place of the local index, and gives the manifest with its
+    /// pages renumbered to this device's numbers of the segments. A segment that several pages tell of was placed
+    /// again: the last counts. When this fails the index is as it was; when not, it has nothing of another catalog.
     pub(crate) fn load_catalog(
         &self,
         mut manifest: Manifest,
@@ -185,27 +186,23 @@ impl Volume {
             });
         }
         let last: BTreeMap<SegmentId, usize> = placements.iter().enumerate().map(|(at, (id, _))| (*id, at)).collect();
-        let mut numbers: BTreeMap<SegmentId, u64> = BTreeMap::new();
-        let counting: Vec<&(SegmentId, Placement)> = placements
-            .iter()
-            .enumerate()
-            .filter(|(at, (id, _))| last.get(id) == Some(at))
-            .map(|(_, row)| row)
-            .collect();
-        for chunk in counting.chunks(PLACEMENT_PAGE_ROWS) {
-            let mut rows = Vec::with_capacity(chunk.len());
-            for (id, placement) in chunk {
-                let mut extents = extents.remove(id).unwrap_or_default();
-                // Two pages may both tell of what lies in it.
-                extents.sort_unstable_by_key(|(_, offset, _)| *offset);
-                extents.dedup();
-                rows.push((*id, codec::encode(placement), extents));
+        let mut rows = Vec::with_capacity(last.len());
+        for (at, (id, placement)) in placements.iter().enumerate() {
+            if last.get(id) != Some(&at) {
+                continue;
             }
-            let new: Vec<NewSegment<'_>> =
-                rows.iter().map(|(id, descriptor, extents)| NewSegment { id: *id, descriptor, extents }).collect();
-            let given = self.db.add_segments(&new).map_err(store_error)?;
-            numbers.extend(rows.iter().map(|(id, _, _)| *id).zip(given));
+            let mut extents = extents.remove(id).unwrap_or_default();
+            // Two pages may both tell of what lies in it.
+            extents.sort_unstable_by_key(|(_, offset, _)| *offset);
+            extents.dedup();
+            rows.push((*id, codec::encode(placement), extents));
         }
+        let new: Vec<NewSegment<'_>> =
+            rows.iter().map(|(id, descriptor, extents)| NewSegment { id: *id, descriptor, extents }).collect();
+        let given = self.db.replace_all(&new).map_err(store_error)?;
+        // What was read under another catalog may name other holders.
+        self.placements.lock().clear();
+        let numbers: BTreeMap<SegmentId, u64> = rows.iter().map(|(id, _, _)| *id).zip(given).collect();
         let next = self.db.next_segment().map_err(store_error)?;
         for kind in [PageKind::Index, PageKind::Placement] {
             let mut to = next;

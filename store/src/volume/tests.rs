@@ -187,6 +187,28 @@ fn a_segment_that_comes_again_is_told_of_again() {
 }
 
 #[test]
+fn all_is_replaced_and_no_number_comes_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = VolumeDb::open(dir.path(), CACHE).unwrap();
+    db.add_segment(segment(1), b"one", &[(extent(1), 0, 9)]).unwrap();
+    db.add_segment(segment(2), b"two", &[(extent(2), 0, 9)]).unwrap();
+    db.put_state("kept", b"state").unwrap();
+    let (two, three) = ([(extent(2), 9, 9)], [(extent(3), 0, 9)]);
+    let new = [
+        NewSegment { id: segment(2), descriptor: b"2", extents: &two },
+        NewSegment { id: segment(3), descriptor: b"3", extents: &three },
+    ];
+    assert_eq!(db.replace_all(&new).unwrap(), [3, 4]);
+    assert_eq!(db.has_extents(&[extent(1), extent(2), extent(3)]).unwrap(), [false, true, true]);
+    assert_eq!(db.segment(&segment(1)).unwrap(), None);
+    assert_eq!(db.locate(&extent(2)).unwrap().unwrap().descriptor, b"2");
+    assert_eq!(db.counts().unwrap(), Counts { segments: 2, extents: 2, bytes: 18 });
+    assert_eq!(db.get_state("kept").unwrap().unwrap(), b"state");
+    assert!(db.replace_all(&[]).unwrap().is_empty());
+    assert_eq!((db.counts().unwrap(), db.next_segment().unwrap()), (Counts::default(), 5));
+}
+
+#[test]
 fn the_node_cache_is_bounded_and_drops_what_is_unused() {
     let dir = tempfile::tempdir().unwrap();
     let mut db = VolumeDb::open(dir.path(), CACHE).unwrap();
