@@ -158,15 +158,30 @@ impl Volume {
         (*self.links.lock()).clone_from(&root.links);
         say("enrolling this device".into());
         self.enrol()?;
+        Ok(self.recovered(&roster, &head, warnings, root))
+    }
+
+    fn recovered(&self, roster: &Roster, head: &Head, warnings: Vec<String>, root: Root) -> Recovered {
         let device = roster.devices.iter().find(|device| device.id == head.device);
-        Ok(Recovered {
-            devices: roster.devices.len(),
+        Recovered {
+            devices: roster.devices.iter().filter(|device| device.id != self.device.id()).count(),
             head_device: device.map_or_else(|| head.device.short(), |device| device.name.clone()),
             head_sequence: head.sequence,
             head_age_seconds: unix_now().saturating_sub(head.time.millis / 1000),
             warnings,
             root,
-        })
+        }
+    }
+
+    /// What [`Self::recover`] found before, if it ended well: the head that the index is of. No other is looked for.
+    pub(crate) fn recovered_before(&self) -> Result<Option<Recovered>, PortError> {
+        let Some(latest) = state::latest(&self.db)? else { return Ok(None) };
+        let roster = self.roster().unwrap_or_else(|error| {
+            tracing::warn!(%error, "cannot look up the devices of this identity");
+            None
+        });
+        let warning = "an earlier attempt had set up the tree; no newer head was looked for".to_owned();
+        Ok(Some(self.recovered(&roster.unwrap_or_default(), &latest.head, vec![warning], latest.root)))
     }
 
     fn read_root(&self, head: &Head, roster: &Roster) -> Result<Root, PortError> {
