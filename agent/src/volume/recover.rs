@@ -2,6 +2,7 @@
 //! leads to its catalog and its root, and this device enrols itself.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use hypernet_core::catalog::Manifest;
 use hypernet_core::codec;
@@ -20,6 +21,9 @@ use super::read::{Deadline, expect_kind};
 use super::state::{self, Latest};
 use super::write::unix_now;
 
+/// How often the roster is asked for while this device publishes heads.
+const CONFIRM_EVERY: Duration = Duration::from_secs(600);
+
 /// What was found.
 pub(crate) struct Recovered {
     pub(crate) devices: usize,
@@ -37,6 +41,24 @@ fn damaged(error: impl std::fmt::Display) -> PortError {
 
 pub(crate) fn clock(after: Hlc) -> Hlc {
     after.next(unix_now().saturating_mul(1000))
+}
+
+/// When the roster was last seen to list this device. Of two devices that enrol at once only one is in the roster that
+/// stays: the other must look again, because no head is found of a device that no roster lists.
+#[derive(Debug, Default)]
+pub(crate) struct Enrolment {
+    seen: Option<Instant>,
+}
+
+impl Enrolment {
+    /// Looks, unless it has lately, and enrols this device again where it must.
+    pub(crate) fn confirm(&mut self, volume: &Volume) -> Result<(), PortError> {
+        if self.seen.is_none_or(|seen| seen.elapsed() >= CONFIRM_EVERY) {
+            volume.enrol()?;
+            self.seen = Some(Instant::now());
+        }
+        Ok(())
+    }
 }
 
 impl Volume {
@@ -85,6 +107,9 @@ impl Volume {
                 .any(|device| device.id == me && device.heads.iter().any(|head| head.volume == self.keys.volume))
         });
         if !listed {
+            if state::is_enrolled(&self.db)? {
+                tracing::warn!("the list of devices does not name this one any more; enrolling again");
+            }
             let roster = known
                 .unwrap_or_default()
                 .enrol(&self.device, &self.device_name, &[self.keys.volume], clock(Hlc::default()))

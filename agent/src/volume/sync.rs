@@ -20,7 +20,7 @@ use hypernet_fs::vfs::{Cut, CutDirectory, CutEntry, ROOT, Stamp, Synced, Vfs};
 use super::Volume;
 use super::progress::{Meter, Phase};
 use super::read::Deadline;
-use super::recover::clock;
+use super::recover::{Enrolment, clock};
 use super::state::{self, Latest};
 use super::write::Writer;
 
@@ -80,7 +80,12 @@ impl Drop for CutGuard<'_> {
 }
 
 /// Makes everything durable that is in the working tree now.
-pub(crate) fn run(volume: &Arc<Volume>, vfs: &Arc<Vfs>, meter: &Meter) -> Result<Report, PortError> {
+pub(crate) fn run(
+    volume: &Arc<Volume>,
+    vfs: &Arc<Vfs>,
+    meter: &Meter,
+    enrolment: &mut Enrolment,
+) -> Result<Report, PortError> {
     if !state::is_enrolled(&volume.db)? {
         meter.update(|progress| progress.phase = Phase::Publishing);
         volume.enrol()?;
@@ -131,6 +136,7 @@ pub(crate) fn run(volume: &Arc<Volume>, vfs: &Arc<Vfs>, meter: &Meter) -> Result
     let published = volume.publish_catalog(manifest, plan, meter)?;
 
     meter.update(|progress| progress.phase = Phase::Publishing);
+    enrolment.confirm(volume)?;
     let mine = volume.device.id();
     let seen = root.vector.iter().copied().filter(|other| other.device != mine.tag()).collect();
     let head = Head {

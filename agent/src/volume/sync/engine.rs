@@ -8,6 +8,7 @@ use hypernet_fs::vfs::Vfs;
 use parking_lot::{Condvar, Mutex};
 
 use super::super::progress::{Meter, Phase};
+use super::super::recover::Enrolment;
 use super::{Report, Volume, run};
 
 /// A change is uploaded when nothing more has changed for this long,
@@ -113,9 +114,10 @@ impl Engine {
     fn work(&self) {
         let mut backoff = RETRY_FIRST;
         let mut retry_at = None;
+        let mut enrolment = Enrolment::default();
         while self.wait(retry_at) {
             let began = self.control.lock().asked;
-            let outcome = run(&self.volume, &self.vfs, &self.meter);
+            let outcome = run(&self.volume, &self.vfs, &self.meter, &mut enrolment);
             match &outcome {
                 Ok(report) => {
                     if report.sequence > 0 {
