@@ -1,5 +1,6 @@
 //! When to sync: soon after something changed, at once when someone asks, and again after a failure.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -31,6 +32,20 @@ struct Control {
     outcome: Option<Result<Report, PortError>>,
     held: bool,
     stopping: bool,
+}
+
+/// Runs a sync; a panic in it is its failure and not the end of the thread that everybody waits for. What a sync leaves
+/// behind at any point is what a crash may leave behind, and its cut ends as it unwinds.
+fn guarded(work: impl FnOnce() -> Result<Report, PortError>) -> Result<Report, PortError> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+        let text = panic
+            .downcast_ref::<&str>()
+            .map(|text| (*text).to_owned())
+            .or_else(|| panic.downcast_ref::<String>().cloned())
+            .unwrap_or_default();
+        tracing::error!(text, "a sync panicked");
+        Err(PortError::Unreachable(format!("the sync failed where it should not have, please report it: {text}")))
+    })
 }
 
 /// Runs syncs on a thread of its own.
@@ -117,7 +132,7 @@ impl Engine {
         let mut enrolment = Enrolment::default();
         while self.wait(retry_at) {
             let began = self.control.lock().asked;
-            let outcome = run(&self.volume, &self.vfs, &self.meter, &mut enrolment);
+            let outcome = guarded(|| run(&self.volume, &self.vfs, &self.meter, &mut enrolment));
             match &outcome {
                 Ok(report) => {
                     if report.sequence > 0 {
