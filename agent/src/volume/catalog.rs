@@ -18,6 +18,7 @@ use hypernet_store::volume::NewSegment;
 use super::Volume;
 use super::progress::Meter;
 use super::read::{expect_kind, store_error};
+use super::write::{Tally, tally};
 
 /// Segments read from the local index at once while pages are made.
 const SEGMENTS_AT_ONCE: u32 = 64;
@@ -40,6 +41,8 @@ pub(crate) struct Published {
     pub(crate) manifest: Manifest,
     pub(crate) extent: ExtentRef,
     pub(crate) placement: Placement,
+    /// What was placed for it.
+    pub(crate) tally: Tally,
 }
 
 impl Volume {
@@ -56,7 +59,9 @@ impl Volume {
         drafts.extend(self.placement_pages(&mut manifest, &sealer, next)?);
         let extents = drafts.iter().map(|draft| draft.sealed.clone()).collect();
         let mut places: BTreeMap<ExtentId, (u32, u32)> = BTreeMap::new();
-        for placed in self.place_alone(extents, plan, meter)? {
+        let pages = self.place_alone(extents, plan, meter)?;
+        let of_pages = tally(pages.iter().map(|placed| &placed.placement));
+        for placed in pages {
             let segment = manifest.segments.len() as u32;
             places.extend(placed.contents.iter().map(|at| (at.id, (segment, at.offset))));
             manifest.segments.push(placed.placement);
@@ -72,7 +77,8 @@ impl Volume {
         let extent = sealed.reference.clone();
         let placed = self.place_alone(vec![sealed], plan, meter)?;
         let placement = placed.into_iter().next().ok_or_else(|| damaged("the manifest was placed nowhere"))?.placement;
-        Ok(Published { manifest, extent, placement })
+        let tally = of_pages.and(tally([&placement]));
+        Ok(Published { manifest, extent, placement, tally })
     }
 
     fn index_pages(&self, manifest: &mut Manifest, sealer: &Sealer, next: u64) -> Result<Vec<Draft>, PortError> {

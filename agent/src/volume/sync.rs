@@ -42,9 +42,11 @@ pub(crate) struct Report {
     pub(crate) segments: u64,
     /// Bytes of their shards.
     pub(crate) bytes_stored: u64,
-    /// Shards of each segment, and how many of them suffice.
+    /// Shards of the segment that has the fewest, of content, tree and catalog alike, and how many of them suffice.
     pub(crate) n: u8,
     pub(crate) k: u8,
+    /// Peers that hold the segment that the fewest hold.
+    pub(crate) peers: u8,
 }
 
 pub(super) fn damaged(error: impl std::fmt::Display) -> PortError {
@@ -129,7 +131,7 @@ pub(crate) fn run(
     let parents = latest.iter().map(|latest| latest.snapshot).collect();
     let snapshot = Snapshot::sign(&volume.device.signing_key(), root_extent, parents, time, String::new());
     let snapshot_extent = writer.put(Kind::Snapshot, &codec::encode(&snapshot))?;
-    let (segments, bytes_stored) = writer.finish()?;
+    let tally = writer.finish()?;
 
     meter.update(|progress| progress.phase = Phase::Catalog);
     let manifest = latest.as_ref().map(|latest| latest.manifest.clone()).unwrap_or_default();
@@ -152,13 +154,24 @@ pub(crate) fn run(
         signature: [0; 64],
     };
     let record = head.clone().publish(&volume.device, &volume.keys).map_err(damaged)?;
-    volume.publish(record, usize::from(plan.n - plan.k) + 1, "the head")?;
+    // It is to outlive as many losses as the weakest segment that it reaches.
+    let least = tally.and(published.tally);
+    volume.publish(record, usize::from(least.n().saturating_sub(plan.k)) + 1, "the head")?;
     let links = root.links.clone();
     let latest = Latest { snapshot: head.snapshot, root, manifest: published.manifest, time, head };
     state::put_latest(&volume.db, &latest)?;
     *volume.links.lock() = links;
     vfs.mark_synced(&cut, &synced).map_err(damaged)?;
-    Ok(Report { inodes: synced.len() as u64, bytes, sequence, segments, bytes_stored, n: plan.n, k: plan.k })
+    Ok(Report {
+        inodes: synced.len() as u64,
+        bytes,
+        sequence,
+        segments: tally.segments,
+        bytes_stored: tally.bytes,
+        n: least.n(),
+        k: plan.k,
+        peers: least.peers(),
+    })
 }
 
 fn start_meter(cut: &Cut, meter: &Meter) {

@@ -136,7 +136,8 @@ impl Engine {
             match &outcome {
                 Ok(report) => {
                     if report.sequence > 0 {
-                        tracing::info!(head = report.sequence, inodes = report.inodes, bytes = report.bytes, "durable");
+                        let Report { sequence: head, inodes, bytes, n, peers, .. } = *report;
+                        tracing::info!(head, inodes, bytes, n, peers, "durable");
                     }
                     (backoff, retry_at) = (RETRY_FIRST, None);
                     self.meter.update(|progress| {
