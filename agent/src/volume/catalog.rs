@@ -7,7 +7,7 @@ use hypernet_core::catalog::{
     INDEX_PAGE_ROWS, IndexPage, IndexRow, Manifest, PLACEMENT_PAGE_ROWS, PageKind, PageRef, PlacementPage,
 };
 use hypernet_core::codec;
-use hypernet_core::id::{ExtentId, SegmentId};
+use hypernet_core::id::{ExtentId, PeerId, SegmentId};
 use hypernet_core::placement::Plan;
 use hypernet_core::port::PortError;
 use hypernet_core::seal::{ExtentRef, Kind, Sealed, Sealer};
@@ -18,7 +18,7 @@ use hypernet_store::volume::NewSegment;
 use super::Volume;
 use super::progress::Meter;
 use super::read::{expect_kind, store_error};
-use super::write::{Tally, tally};
+use super::write::{Tally, is_readable, tally};
 
 /// Segments read from the local index at once while pages are made.
 const SEGMENTS_AT_ONCE: u32 = 64;
@@ -54,6 +54,7 @@ impl Volume {
         meter: &Meter,
     ) -> Result<Published, PortError> {
         let sealer = Sealer::new(&self.keys);
+        drop_unreadable(&mut manifest, &self.connected()?);
         let next = self.db.next_segment().map_err(store_error)?;
         let mut drafts = self.index_pages(&mut manifest, &sealer, next)?;
         drafts.extend(self.placement_pages(&mut manifest, &sealer, next)?);
@@ -223,6 +224,22 @@ impl Volume {
             }
         }
         Ok(manifest)
+    }
+}
+
+/// Drops the pages that cannot be read from the peers in `connected`, and all that are younger: they are made anew from
+/// the local index. Without them nothing could be recovered, whatever else is stored.
+fn drop_unreadable(manifest: &mut Manifest, connected: &BTreeSet<PeerId>) {
+    let readable: Vec<bool> = manifest.segments.iter().map(|placement| is_readable(placement, connected)).collect();
+    for kind in [PageKind::Index, PageKind::Placement] {
+        let mut gone = false;
+        manifest.pages.retain(|page| {
+            gone |= page.kind == kind && !readable.get(page.segment as usize).copied().unwrap_or(false);
+            page.kind != kind || !gone
+        });
+        if gone {
+            tracing::warn!(?kind, "pages of the catalog have too few holders; writing them anew");
+        }
     }
 }
 

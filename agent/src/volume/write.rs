@@ -91,7 +91,7 @@ pub(crate) fn unix_now() -> u64 {
 }
 
 /// Whether k rows of a segment are with peers in `connected`.
-fn is_readable(placement: &Placement, connected: &BTreeSet<PeerId>) -> bool {
+pub(super) fn is_readable(placement: &Placement, connected: &BTreeSet<PeerId>) -> bool {
     let there = placement.holders.iter().filter(|holder| connected.contains(&holder.peer));
     let rows: BTreeSet<u8> = there.map(|holder| holder.row).collect();
     rows.len() >= usize::from(placement.segment.k)
@@ -99,7 +99,7 @@ fn is_readable(placement: &Placement, connected: &BTreeSet<PeerId>) -> bool {
 
 impl Volume {
     /// Peers that a connection is up to.
-    fn connected(&self) -> Result<BTreeSet<PeerId>, PortError> {
+    pub(super) fn connected(&self) -> Result<BTreeSet<PeerId>, PortError> {
         let peers = self.node.ask_blocking(hypernet_core::node::Node::peers);
         let peers = peers.ok_or_else(|| PortError::Unreachable("the agent is stopping".into()))?;
         Ok(peers.into_iter().filter(|view| view.connected).map(|view| view.peer).collect())
