@@ -2,9 +2,11 @@
 //! small state, and a bounded cache of opened tree nodes.
 //!
 //! Invariants: segments are numbered upwards from 1 in the order they came, and no number is ever given out twice,
-//! so that a page of the catalog can name a range of them; an extent leads to the segment that was added last with
-//! it; what [`VolumeDb::add_segments`], [`VolumeDb::replace_descriptor`] and [`VolumeDb::put_state`] have taken
-//! outlives a power failure. Descriptors are opaque here: core encodes and versions them.
+//! so that a page of the catalog can name a range of them; one that comes again is numbered anew, because no page is
+//! written again for a number that a full one covers; an extent leads to the segment that was added last with it;
+//! what [`VolumeDb::add_segments`], [`VolumeDb::replace_all`], [`VolumeDb::replace_descriptor`] and
+//! [`VolumeDb::put_state`] have taken outlives a power failure. Descriptors are opaque here: core encodes and versions
+//! them.
 
 mod nodes;
 #[cfg(test)]
@@ -134,7 +136,8 @@ impl VolumeDb {
         self.readers.read(|c| ids.iter().map(|id| locate(c, id)).collect())
     }
 
-    /// Adds a segment with what lies in it; returns its number. One that is known already keeps its number.
+    /// Adds a segment with what lies in it; returns its number. One that is known already gets a new number, and what
+    /// is told of it now holds.
     pub fn add_segment(&self, id: SegmentId, descriptor: &[u8], extents: &[ExtentAt]) -> Result<u64, StoreError> {
         let added = self.add_segments(&[NewSegment { id, descriptor, extents }])?;
         // One in, one out.
@@ -144,6 +147,15 @@ impl VolumeDb {
     /// Adds segments, all or none, with one flush; returns their numbers.
     pub fn add_segments(&self, segments: &[NewSegment<'_>]) -> Result<Vec<u64>, StoreError> {
         self.write(Durability::Power, |tx| segments.iter().map(|segment| add(tx, segment)).collect())
+    }
+
+    /// Puts segments, with what lies in them, in the place of all that are there, all or none; returns their numbers.
+    pub fn replace_all(&self, segments: &[NewSegment<'_>]) -> Result<Vec<u64>, StoreError> {
+        self.write(Durability::Power, |tx| {
+            tx.execute("DELETE FROM extents", [])?;
+            tx.execute("DELETE FROM segments", [])?;
+            segments.iter().map(|segment| add(tx, segment)).collect()
+        })
     }
 
     /// Takes over a changed descriptor, as when a shard has moved; `false` when the segment is not known.
@@ -290,17 +302,20 @@ fn segment_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<SegmentRow> {
 fn add(tx: &Transaction<'_>, segment: &NewSegment<'_>) -> rusqlite::Result<u64> {
     let contents = pack(segment.extents);
     let row = params![segment.id.as_bytes(), segment.descriptor, contents];
-    // Not an upsert: that would use up a number also for a segment that has one.
-    let known = tx
-        .prepare_cached("UPDATE segments SET descriptor = ?2, contents = ?3 WHERE id = ?1 RETURNING num")?
-        .query_row(row, |row| row.get(0))
+    // One that comes again was placed again, on other peers: under its old number no page would ever tell of them.
+    let known: Option<(i64, Vec<u8>)> = tx
+        .prepare_cached("DELETE FROM segments WHERE id = ?1 RETURNING num, contents")?
+        .query_row([segment.id.as_bytes()], |row| Ok((row.get(0)?, row.get(1)?)))
         .optional()?;
-    let num: i64 = match known {
-        Some(num) => num,
-        None => tx
-            .prepare_cached("INSERT INTO segments (id, descriptor, contents) VALUES (?1, ?2, ?3) RETURNING num")?
-            .query_row(row, |row| row.get(0))?,
-    };
+    let num: i64 = tx
+        .prepare_cached("INSERT INTO segments (id, descriptor, contents) VALUES (?1, ?2, ?3) RETURNING num")?
+        .query_row(row, |row| row.get(0))?;
+    if let Some((old, contents)) = known {
+        let mut remove = tx.prepare_cached("DELETE FROM extents WHERE id = ?1 AND segment = ?2")?;
+        for (id, _, _) in unpack(&contents).unwrap_or_default() {
+            remove.execute(params![id.as_bytes(), old])?;
+        }
+    }
     let mut insert =
         tx.prepare_cached("INSERT OR REPLACE INTO extents (id, segment, offset, len) VALUES (?1, ?2, ?3, ?4)")?;
     for (id, offset, len) in segment.extents {

@@ -5,10 +5,13 @@ use std::sync::Arc;
 use hypernet_core::codec;
 use hypernet_core::node::{Command, Outcome};
 use hypernet_core::segment::Placement;
+use hypernet_fs::vfs::ROOT;
 use hypernet_sdk::api;
 
 use super::{Agent, Own, blocking, store_failure};
+use crate::config::Config;
 use crate::failure::{Failure, Kind};
+use crate::volume::recover::Recovered;
 
 /// Segments asked for at the same time.
 const PROBES: u32 = 16;
@@ -29,17 +32,25 @@ impl Agent {
             return Err(Failure::new(Kind::Config, "this agent has its state and needs no recovery")
                 .hint("recovering begins in an empty HN_HOME: `hn recover --keystore FILE`"));
         }
-        let found = own.volume.recover(say).map_err(|error| {
-            Failure::new(Kind::TryAgain, format!("cannot recover yet: {error}"))
-                .hint("nothing is lost: `hn recover` tries again when more peers are there")
-        })?;
-        own.vfs
-            .set_root(found.root.inode.clone())
-            .map_err(|error| Failure::new(Kind::Io, format!("cannot set up the working tree: {error}")))?;
+        let found = match rooted(own)? {
+            Some(found) => found,
+            None => {
+                let found = own.volume.recover(say).map_err(|error| {
+                    Failure::new(Kind::TryAgain, format!("cannot recover yet: {error}"))
+                        .hint("nothing is lost: `hn recover` tries again when more peers are there")
+                })?;
+                own.vfs
+                    .set_root(found.root.inode.clone())
+                    .map_err(|error| Failure::new(Kind::Io, format!("cannot set up the working tree: {error}")))?;
+                found
+            }
+        };
         {
             let mut config = self.config.lock();
-            config.recovering = false;
-            config.save(&self.home)?;
+            let done = Config { recovering: false, ..config.clone() };
+            // Also here: what is not on disk must not count as done, or the next attempt would be refused.
+            done.save(&self.home)?;
+            *config = done;
         }
         own.start_engine()?;
         Ok(api::Recovered {
@@ -98,6 +109,19 @@ impl Agent {
         let command = Command::Probe { placement: placement.clone(), within: PROBE_WITHIN };
         (placement, self.node.run(command).await)
     }
+}
+
+/// What an earlier attempt found, if it came as far as the working tree and not as far as the configuration. The tree
+/// and the index are of that head; another one would take the index away from under the tree. Nobody else can have
+/// written to the tree: it is not mounted before the recovery has ended.
+fn rooted(own: &Own) -> Result<Option<Recovered>, Failure> {
+    let failed = |error: &dyn std::fmt::Display| Failure::new(Kind::Io, format!("cannot read what is here: {error}"));
+    // A tree that was never published has a root that is only local.
+    let state = own.vfs.state_xattr(ROOT).map_err(|error| failed(&error))?;
+    if state == "local" {
+        return Ok(None);
+    }
+    own.volume.recovered_before().map_err(|error| failed(&error))
 }
 
 fn note(report: &mut api::FsckReport, placement: &Placement, outcome: Outcome) {

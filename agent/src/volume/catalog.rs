@@ -1,13 +1,13 @@
 //! Writing and reading the catalog: pages of index and placement log, and the manifest that lists them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use hypernet_core::catalog::{
     INDEX_PAGE_ROWS, IndexPage, IndexRow, Manifest, PLACEMENT_PAGE_ROWS, PageKind, PageRef, PlacementPage,
 };
 use hypernet_core::codec;
-use hypernet_core::id::{ExtentId, SegmentId};
+use hypernet_core::id::{ExtentId, PeerId, SegmentId};
 use hypernet_core::placement::Plan;
 use hypernet_core::port::PortError;
 use hypernet_core::seal::{ExtentRef, Kind, Sealed, Sealer};
@@ -18,6 +18,7 @@ use hypernet_store::volume::NewSegment;
 use super::Volume;
 use super::progress::Meter;
 use super::read::{expect_kind, store_error};
+use super::write::{Tally, is_readable, tally};
 
 /// Segments read from the local index at once while pages are made.
 const SEGMENTS_AT_ONCE: u32 = 64;
@@ -40,6 +41,8 @@ pub(crate) struct Published {
     pub(crate) manifest: Manifest,
     pub(crate) extent: ExtentRef,
     pub(crate) placement: Placement,
+    /// What was placed for it.
+    pub(crate) tally: Tally,
 }
 
 impl Volume {
@@ -51,12 +54,15 @@ impl Volume {
         meter: &Meter,
     ) -> Result<Published, PortError> {
         let sealer = Sealer::new(&self.keys);
+        drop_unreadable(&mut manifest, &self.connected()?);
         let next = self.db.next_segment().map_err(store_error)?;
         let mut drafts = self.index_pages(&mut manifest, &sealer, next)?;
         drafts.extend(self.placement_pages(&mut manifest, &sealer, next)?);
         let extents = drafts.iter().map(|draft| draft.sealed.clone()).collect();
         let mut places: BTreeMap<ExtentId, (u32, u32)> = BTreeMap::new();
-        for placed in self.place_alone(extents, plan, meter)? {
+        let pages = self.place_alone(extents, plan, meter)?;
+        let of_pages = tally(pages.iter().map(|placed| &placed.placement));
+        for placed in pages {
             let segment = manifest.segments.len() as u32;
             places.extend(placed.contents.iter().map(|at| (at.id, (segment, at.offset))));
             manifest.segments.push(placed.placement);
@@ -72,7 +78,8 @@ impl Volume {
         let extent = sealed.reference.clone();
         let placed = self.place_alone(vec![sealed], plan, meter)?;
         let placement = placed.into_iter().next().ok_or_else(|| damaged("the manifest was placed nowhere"))?.placement;
-        Ok(Published { manifest, extent, placement })
+        let tally = of_pages.and(tally([&placement]));
+        Ok(Published { manifest, extent, placement, tally })
     }
 
     fn index_pages(&self, manifest: &mut Manifest, sealer: &Sealer, next: u64) -> Result<Vec<Draft>, PortError> {
@@ -144,16 +151,17 @@ impl Volume {
         Ok(drafts)
     }
 
-    /// Reads a whole catalog from the mesh into the local index, and gives the manifest with its pages renumbered to
-    /// this device's numbers of the segments.
+    /// Reads a whole catalog from the mesh, puts it in the place of the local index, and gives the manifest with its
+    /// pages renumbered to this device's numbers of the segments. A segment that several pages tell of was placed
+    /// again: the last counts. When this fails the index is as it was; when not, it has nothing of another catalog.
     pub(crate) fn load_catalog(
         &self,
         mut manifest: Manifest,
         seen: &mut dyn FnMut(usize, usize),
     ) -> Result<Manifest, PortError> {
         let mut extents: BTreeMap<SegmentId, Vec<(ExtentId, u32, u32)>> = BTreeMap::new();
-        let mut first_of_page: Vec<Option<SegmentId>> = Vec::new();
-        let mut placements: Vec<(usize, Placement)> = Vec::new();
+        let mut listed: Vec<Vec<SegmentId>> = Vec::new();
+        let mut placements: Vec<(SegmentId, Placement)> = Vec::new();
         for (at, page) in manifest.pages.iter().enumerate() {
             seen(at, manifest.pages.len());
             expect_kind(&page.extent, Kind::Page)?;
@@ -161,7 +169,7 @@ impl Volume {
                 manifest.segments.get(page.segment as usize).ok_or_else(|| damaged("a page without place"))?;
             let plain = self.fetch_at(Arc::new(placement.clone()), vec![(page.extent.clone(), page.offset)])?;
             let bytes = plain.first().ok_or_else(|| damaged("a page came back empty"))?;
-            first_of_page.push(match page.kind {
+            listed.push(match page.kind {
                 PageKind::Index => {
                     let page: IndexPage = codec::decode(bytes).map_err(damaged)?;
                     for row in page.rows {
@@ -171,43 +179,67 @@ impl Volume {
                             .ok_or_else(|| damaged("an index row names no segment"))?;
                         extents.entry(*segment).or_default().push((row.id, row.offset, row.len));
                     }
-                    page.segments.first().copied()
+                    page.segments
                 }
                 PageKind::Placement => {
                     let page: PlacementPage = codec::decode(bytes).map_err(damaged)?;
-                    let first = page.rows.first().map(|row| row.segment.id());
-                    placements.extend(page.rows.into_iter().map(|row| (at, row)));
-                    first
+                    if !page.rows.iter().all(Placement::is_sound) {
+                        return Err(damaged("a placement in the catalog cannot be"));
+                    }
+                    let first = placements.len();
+                    placements.extend(page.rows.into_iter().map(|row| (row.segment.id(), row)));
+                    placements[first..].iter().map(|(id, _)| *id).collect()
                 }
             });
         }
-        let mut numbers: BTreeMap<SegmentId, u64> = BTreeMap::new();
-        for chunk in placements.chunks(PLACEMENT_PAGE_ROWS) {
-            let mut rows = Vec::with_capacity(chunk.len());
-            for (_, placement) in chunk {
-                if !placement.is_sound() {
-                    return Err(damaged("a placement in the catalog cannot be"));
-                }
-                let id = placement.segment.id();
-                rows.push((id, codec::encode(placement), extents.remove(&id).unwrap_or_default()));
+        let last: BTreeMap<SegmentId, usize> = placements.iter().enumerate().map(|(at, (id, _))| (*id, at)).collect();
+        let mut rows = Vec::with_capacity(last.len());
+        for (at, (id, placement)) in placements.iter().enumerate() {
+            if last.get(id) != Some(&at) {
+                continue;
             }
-            let new: Vec<NewSegment<'_>> =
-                rows.iter().map(|(id, descriptor, extents)| NewSegment { id: *id, descriptor, extents }).collect();
-            let given = self.db.add_segments(&new).map_err(store_error)?;
-            numbers.extend(rows.iter().map(|(id, _, _)| *id).zip(given));
+            let mut extents = extents.remove(id).unwrap_or_default();
+            // Two pages may both tell of what lies in it.
+            extents.sort_unstable_by_key(|(_, offset, _)| *offset);
+            extents.dedup();
+            rows.push((*id, codec::encode(placement), extents));
         }
+        let new: Vec<NewSegment<'_>> =
+            rows.iter().map(|(id, descriptor, extents)| NewSegment { id: *id, descriptor, extents }).collect();
+        let given = self.db.replace_all(&new).map_err(store_error)?;
+        // What was read under another catalog may name other holders.
+        self.placements.lock().clear();
+        let numbers: BTreeMap<SegmentId, u64> = rows.iter().map(|(id, _, _)| *id).zip(given).collect();
         let next = self.db.next_segment().map_err(store_error)?;
         for kind in [PageKind::Index, PageKind::Placement] {
             let mut to = next;
-            for (page, first) in
-                manifest.pages.iter_mut().zip(&first_of_page).rev().filter(|(page, _)| page.kind == kind)
-            {
+            // Which numbers an earlier page covers is what the later ones leave of them.
+            let mut later: BTreeSet<SegmentId> = BTreeSet::new();
+            for (page, ids) in manifest.pages.iter_mut().zip(&listed).rev().filter(|(page, _)| page.kind == kind) {
                 page.to = to;
-                page.from = first.and_then(|first| numbers.get(&first).copied()).unwrap_or(to);
+                let covered = ids.iter().filter(|id| !later.contains(id)).filter_map(|id| numbers.get(id));
+                page.from = covered.copied().min().unwrap_or(to).min(to);
                 to = page.from;
+                later.extend(ids);
             }
         }
         Ok(manifest)
+    }
+}
+
+/// Drops the pages that cannot be read from the peers in `connected`, and all that are younger: they are made anew from
+/// the local index. Without them nothing could be recovered, whatever else is stored.
+fn drop_unreadable(manifest: &mut Manifest, connected: &BTreeSet<PeerId>) {
+    let readable: Vec<bool> = manifest.segments.iter().map(|placement| is_readable(placement, connected)).collect();
+    for kind in [PageKind::Index, PageKind::Placement] {
+        let mut gone = false;
+        manifest.pages.retain(|page| {
+            gone |= page.kind == kind && !readable.get(page.segment as usize).copied().unwrap_or(false);
+            page.kind != kind || !gone
+        });
+        if gone {
+            tracing::warn!(?kind, "pages of the catalog have too few holders; writing them anew");
+        }
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use hypernet_core::codec;
@@ -14,6 +15,7 @@ use hypernet_core::seal::{ExtentRef, Kind};
 use hypernet_core::segment::Placement;
 use hypernet_core::tree::{self, Content, Entry, LinkEntry, Run, Source, TreeError, TreeRef};
 use lru::LruCache;
+use tokio::sync::oneshot;
 
 use super::{READ_WITHIN, Volume};
 
@@ -48,6 +50,26 @@ pub(crate) fn store_error(error: impl std::fmt::Display) -> PortError {
     PortError::Disk(error.to_string())
 }
 
+/// When a read must have ended, however many fetches it takes: several levels of a tree have no more time than one.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Deadline(Instant);
+
+impl Deadline {
+    /// [`READ_WITHIN`] from now.
+    pub(crate) fn of_read() -> Self {
+        Self(Instant::now() + Duration::from_millis(READ_WITHIN))
+    }
+
+    /// Milliseconds that are left; an error when none is.
+    fn left(self) -> Result<u64, PortError> {
+        let left = self.0.saturating_duration_since(Instant::now()).as_millis() as u64;
+        if left > 0 {
+            return Ok(left);
+        }
+        Err(PortError::Deadline(format!("{} s were over before all that leads there was read", READ_WITHIN / 1000)))
+    }
+}
+
 /// Some extents of one segment, to be fetched together.
 struct Batch {
     placement: Arc<Placement>,
@@ -55,8 +77,28 @@ struct Batch {
     extents: Vec<(usize, ExtentRef, u32)>,
 }
 
+/// A batch that was asked for.
+struct Asked {
+    /// Positions among the asked.
+    positions: Vec<usize>,
+    outcome: oneshot::Receiver<Outcome>,
+}
+
+impl Asked {
+    /// What came, each with its position. Blocks until the deadline at the latest.
+    fn wait(self) -> Result<Vec<(usize, Bytes)>, PortError> {
+        match self.outcome.blocking_recv() {
+            Ok(Outcome::Fetched(bytes)) => Ok(self.positions.into_iter().zip(bytes).collect()),
+            Ok(Outcome::Failed(error)) => Err(failed(error)),
+            Ok(other) => Err(PortError::Damaged(format!("unexpected outcome {other:?}"))),
+            Err(_) => Err(PortError::Unreachable("the agent is stopping".into())),
+        }
+    }
+}
+
 impl Volume {
-    fn placement(&self, segment: SegmentId, descriptor: &[u8]) -> Result<Arc<Placement>, PortError> {
+    /// A placement, decoded once for as long as it is in use.
+    pub(super) fn placement(&self, segment: SegmentId, descriptor: &[u8]) -> Result<Arc<Placement>, PortError> {
         let mut cache = self.placements.lock();
         if let Some(placement) = cache.get(&segment) {
             return Ok(placement.clone());
@@ -107,26 +149,24 @@ impl Volume {
         Ok(out)
     }
 
-    /// Plaintexts of `refs`, in order, from the mesh. Blocks until the deadline at the latest.
-    pub(crate) fn fetch(&self, refs: &[ExtentRef]) -> Result<Vec<Bytes>, PortError> {
-        let mut plain: Vec<Bytes> = vec![Bytes::new(); refs.len()];
-        let mut waiting = Vec::new();
+    /// Asks for `refs`, a batch for each stretch of a segment; their positions in `refs` and what will come of them.
+    fn ask(&self, refs: &[ExtentRef], deadline: Deadline) -> Result<Vec<Asked>, PortError> {
+        let mut asked = Vec::new();
         for Batch { placement, extents } in self.batches(refs)? {
             let (positions, wanted): (Vec<usize>, Vec<(ExtentRef, u32)>) =
                 extents.into_iter().map(|(at, reference, offset)| (at, (reference, offset))).unzip();
-            let command = Command::Fetch { placement, wanted, within: READ_WITHIN };
-            waiting.push((positions, self.node.start(command)));
+            let command = Command::Fetch { placement, wanted, within: deadline.left()? };
+            asked.push(Asked { positions, outcome: self.node.start(command) });
         }
-        for (positions, outcome) in waiting {
-            match outcome.blocking_recv() {
-                Ok(Outcome::Fetched(bytes)) => {
-                    for (at, bytes) in positions.into_iter().zip(bytes) {
-                        plain[at] = bytes;
-                    }
-                }
-                Ok(Outcome::Failed(error)) => return Err(failed(error)),
-                Ok(other) => return Err(PortError::Damaged(format!("unexpected outcome {other:?}"))),
-                Err(_) => return Err(PortError::Unreachable("the agent is stopping".into())),
+        Ok(asked)
+    }
+
+    /// Plaintexts of `refs`, in order, from the mesh. Blocks until the deadline at the latest.
+    pub(crate) fn fetch(&self, refs: &[ExtentRef], deadline: Deadline) -> Result<Vec<Bytes>, PortError> {
+        let mut plain: Vec<Bytes> = vec![Bytes::new(); refs.len()];
+        for asked in self.ask(refs, deadline)? {
+            for (at, bytes) in asked.wait()? {
+                plain[at] = bytes;
             }
         }
         Ok(plain)
@@ -146,72 +186,104 @@ impl Volume {
     }
 
     /// All entries of a directory.
-    pub(crate) fn entries(&self, directory: &TreeRef) -> Result<Vec<Entry>, PortError> {
-        tree::list(directory, &Nodes(self)).map_err(tree_error)
+    pub(crate) fn entries(&self, directory: &TreeRef, deadline: Deadline) -> Result<Vec<Entry>, PortError> {
+        tree::list(directory, &Nodes(self, deadline)).map_err(tree_error)
     }
 
     /// All rows of a link table.
-    pub(crate) fn link_entries(&self, links: &TreeRef) -> Result<Vec<LinkEntry>, PortError> {
-        tree::list(links, &Nodes(self)).map_err(tree_error)
+    pub(crate) fn link_entries(&self, links: &TreeRef, deadline: Deadline) -> Result<Vec<LinkEntry>, PortError> {
+        tree::list(links, &Nodes(self, deadline)).map_err(tree_error)
     }
 
     /// The runs of a file that overlap a range, each with its offset.
-    pub(crate) fn runs(&self, runs: &TreeRef, range: Range<u64>) -> Result<Vec<(u64, Run)>, PortError> {
-        tree::range(runs, &Nodes(self), range.start, range.end).map_err(tree_error)
+    pub(crate) fn runs(
+        &self,
+        runs: &TreeRef,
+        range: Range<u64>,
+        deadline: Deadline,
+    ) -> Result<Vec<(u64, Run)>, PortError> {
+        tree::range(runs, &Nodes(self, deadline), range.start, range.end).map_err(tree_error)
     }
 }
 
-/// Tree nodes, from the local cache first.
-pub(crate) struct Nodes<'a>(pub(crate) &'a Volume);
+/// Tree nodes, from the local cache first. The cache only spares work, so that nothing fails for its sake.
+pub(crate) struct Nodes<'a>(pub(crate) &'a Volume, pub(crate) Deadline);
+
+impl Nodes<'_> {
+    fn cached(&self, id: &ExtentId) -> Option<Vec<u8>> {
+        self.0.db.node(id).unwrap_or_else(|error| {
+            tracing::warn!(%error, "cannot read the cache of tree nodes; asking the mesh");
+            None
+        })
+    }
+
+    fn keep(&self, nodes: &[(ExtentId, &[u8])]) {
+        if let Err(error) = self.0.db.put_nodes(nodes) {
+            tracing::warn!(%error, "cannot keep tree nodes; they will be fetched again");
+        }
+    }
+}
 
 impl Source for Nodes<'_> {
     type Error = PortError;
 
     fn get(&self, refs: &[ExtentRef]) -> Result<Vec<Vec<u8>>, PortError> {
-        let mut out: Vec<Option<Vec<u8>>> = Vec::with_capacity(refs.len());
-        for reference in refs {
-            out.push(self.0.db.node(&reference.id()).map_err(store_error)?);
-        }
+        let mut out: Vec<Option<Vec<u8>>> = refs.iter().map(|reference| self.cached(&reference.id())).collect();
         let missing: Vec<usize> = (0..refs.len()).filter(|at| out[*at].is_none()).collect();
-        if !missing.is_empty() {
-            let wanted: Vec<ExtentRef> = missing.iter().map(|at| refs[*at].clone()).collect();
-            let fetched = self.0.fetch(&wanted)?;
-            let nodes: Vec<(ExtentId, &[u8])> =
-                wanted.iter().zip(&fetched).map(|(reference, bytes)| (reference.id(), bytes.as_ref())).collect();
-            self.0.db.put_nodes(&nodes).map_err(store_error)?;
-            for (at, bytes) in missing.into_iter().zip(fetched) {
-                out[at] = Some(bytes.into());
+        if missing.is_empty() {
+            return Ok(out.into_iter().flatten().collect());
+        }
+        let wanted: Vec<ExtentRef> = missing.iter().map(|at| refs[*at].clone()).collect();
+        let mut failure = None;
+        for asked in self.0.ask(&wanted, self.1)? {
+            // What came is kept even where the rest did not: the next try has less to ask for.
+            match asked.wait() {
+                Ok(came) => {
+                    let nodes: Vec<(ExtentId, &[u8])> =
+                        came.iter().map(|(at, bytes)| (wanted[*at].id(), bytes.as_ref())).collect();
+                    self.keep(&nodes);
+                    for (at, bytes) in came {
+                        out[missing[at]] = Some(bytes.into());
+                    }
+                }
+                Err(error) => failure = failure.or(Some(error)),
             }
         }
-        Ok(out.into_iter().flatten().collect())
+        match failure {
+            Some(error) => Err(error),
+            None => Ok(out.into_iter().flatten().collect()),
+        }
     }
 }
 
 impl RemoteTree for Volume {
     fn list(&self, directory: &TreeRef) -> Result<Vec<Entry>, PortError> {
-        self.entries(directory)
+        self.entries(directory, Deadline::of_read())
     }
 
     fn link(&self, id: FileId) -> Result<LinkEntry, PortError> {
         let links = self.links.lock().clone();
         let found = match links {
-            Some(links) => tree::find::<LinkEntry, _>(&links, &Nodes(self), &id).map_err(tree_error)?,
+            Some(links) => {
+                tree::find::<LinkEntry, _>(&links, &Nodes(self, Deadline::of_read()), &id).map_err(tree_error)?
+            }
             None => None,
         };
         found.ok_or_else(|| PortError::NotFound(format!("inode {id} is not in the link table")))
     }
 
     fn read(&self, content: &Content, range: Range<u64>) -> Result<Vec<(u64, Bytes)>, PortError> {
+        let deadline = Deadline::of_read();
         match content {
             Content::Empty | Content::Directory(_) => Ok(Vec::new()),
             Content::Inline(bytes) | Content::Symlink(bytes) => Ok(vec![(0, Bytes::copy_from_slice(bytes))]),
             Content::Extent(extent) => {
-                let bytes = self.fetch(std::slice::from_ref(extent))?;
+                let bytes = self.fetch(std::slice::from_ref(extent), deadline)?;
                 Ok(bytes.into_iter().map(|bytes| (0, bytes)).collect())
             }
             Content::Runs(runs) => {
                 let data: Vec<(u64, ExtentRef)> = self
-                    .runs(runs, range)?
+                    .runs(runs, range, deadline)?
                     .into_iter()
                     .filter_map(|(at, run)| match run {
                         Run::Data(extent) => Some((at, extent)),
@@ -219,7 +291,7 @@ impl RemoteTree for Volume {
                     })
                     .collect();
                 let refs: Vec<ExtentRef> = data.iter().map(|(_, extent)| extent.clone()).collect();
-                let bytes = self.fetch(&refs)?;
+                let bytes = self.fetch(&refs, deadline)?;
                 Ok(data.into_iter().map(|(at, _)| at).zip(bytes).collect())
             }
         }

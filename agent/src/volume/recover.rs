@@ -2,6 +2,7 @@
 //! leads to its catalog and its root, and this device enrols itself.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use hypernet_core::catalog::Manifest;
 use hypernet_core::codec;
@@ -16,9 +17,12 @@ use hypernet_core::time::Hlc;
 use hypernet_core::tree::Root;
 
 use super::Volume;
-use super::read::expect_kind;
+use super::read::{Deadline, expect_kind};
 use super::state::{self, Latest};
 use super::write::unix_now;
+
+/// How often the roster is asked for while this device publishes heads.
+const CONFIRM_EVERY: Duration = Duration::from_secs(600);
 
 /// What was found.
 pub(crate) struct Recovered {
@@ -37,6 +41,24 @@ fn damaged(error: impl std::fmt::Display) -> PortError {
 
 pub(crate) fn clock(after: Hlc) -> Hlc {
     after.next(unix_now().saturating_mul(1000))
+}
+
+/// When the roster was last seen to list this device. Of two devices that enrol at once only one is in the roster that
+/// stays: the other must look again, because no head is found of a device that no roster lists.
+#[derive(Debug, Default)]
+pub(crate) struct Enrolment {
+    seen: Option<Instant>,
+}
+
+impl Enrolment {
+    /// Looks, unless it has lately, and enrols this device again where it must.
+    pub(crate) fn confirm(&mut self, volume: &Volume) -> Result<(), PortError> {
+        if self.seen.is_none_or(|seen| seen.elapsed() >= CONFIRM_EVERY) {
+            volume.enrol()?;
+            self.seen = Some(Instant::now());
+        }
+        Ok(())
+    }
 }
 
 impl Volume {
@@ -85,6 +107,9 @@ impl Volume {
                 .any(|device| device.id == me && device.heads.iter().any(|head| head.volume == self.keys.volume))
         });
         if !listed {
+            if state::is_enrolled(&self.db)? {
+                tracing::warn!("the list of devices does not name this one any more; enrolling again");
+            }
             let roster = known
                 .unwrap_or_default()
                 .enrol(&self.device, &self.device_name, &[self.keys.volume], clock(Hlc::default()))
@@ -158,21 +183,38 @@ impl Volume {
         (*self.links.lock()).clone_from(&root.links);
         say("enrolling this device".into());
         self.enrol()?;
+        Ok(self.recovered(&roster, &head, warnings, root))
+    }
+
+    fn recovered(&self, roster: &Roster, head: &Head, warnings: Vec<String>, root: Root) -> Recovered {
         let device = roster.devices.iter().find(|device| device.id == head.device);
-        Ok(Recovered {
-            devices: roster.devices.len(),
+        Recovered {
+            devices: roster.devices.iter().filter(|device| device.id != self.device.id()).count(),
             head_device: device.map_or_else(|| head.device.short(), |device| device.name.clone()),
             head_sequence: head.sequence,
             head_age_seconds: unix_now().saturating_sub(head.time.millis / 1000),
             warnings,
             root,
-        })
+        }
+    }
+
+    /// What [`Self::recover`] found before, if it ended well: the head that the index is of. No other is looked for.
+    pub(crate) fn recovered_before(&self) -> Result<Option<Recovered>, PortError> {
+        let Some(latest) = state::latest(&self.db)? else { return Ok(None) };
+        let roster = self.roster().unwrap_or_else(|error| {
+            tracing::warn!(%error, "cannot look up the devices of this identity");
+            None
+        });
+        let warning = "an earlier attempt had set up the tree; no newer head was looked for".to_owned();
+        Ok(Some(self.recovered(&roster.unwrap_or_default(), &latest.head, vec![warning], latest.root)))
     }
 
     fn read_root(&self, head: &Head, roster: &Roster) -> Result<Root, PortError> {
         expect_kind(&head.snapshot_extent, Kind::Snapshot)?;
         let one = |reference| -> Result<bytes::Bytes, PortError> {
-            self.fetch(std::slice::from_ref(reference))?.pop().ok_or_else(|| damaged("it came back empty"))
+            self.fetch(std::slice::from_ref(reference), Deadline::of_read())?
+                .pop()
+                .ok_or_else(|| damaged("it came back empty"))
         };
         let snapshot = Snapshot::verify(&one(&head.snapshot_extent)?).map_err(damaged)?;
         if snapshot.id() != head.snapshot {

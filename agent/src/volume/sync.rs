@@ -19,7 +19,8 @@ use hypernet_fs::vfs::{Cut, CutDirectory, CutEntry, ROOT, Stamp, Synced, Vfs};
 
 use super::Volume;
 use super::progress::{Meter, Phase};
-use super::recover::clock;
+use super::read::Deadline;
+use super::recover::{Enrolment, clock};
 use super::state::{self, Latest};
 use super::write::Writer;
 
@@ -41,9 +42,11 @@ pub(crate) struct Report {
     pub(crate) segments: u64,
     /// Bytes of their shards.
     pub(crate) bytes_stored: u64,
-    /// Shards of each segment, and how many of them suffice.
+    /// Shards of the segment that has the fewest, of content, tree and catalog alike, and how many of them suffice.
     pub(crate) n: u8,
     pub(crate) k: u8,
+    /// Peers that hold the segment that the fewest hold.
+    pub(crate) peers: u8,
 }
 
 pub(super) fn damaged(error: impl std::fmt::Display) -> PortError {
@@ -57,6 +60,18 @@ fn tree_error(error: TreeError<PortError>) -> PortError {
     }
 }
 
+/// An error with what could not be done because of it.
+fn explained(what: &str, error: PortError) -> PortError {
+    match error {
+        PortError::Unreachable(why) => PortError::Unreachable(format!("{what}: {why}")),
+        PortError::Deadline(why) => PortError::Deadline(format!("{what}: {why}")),
+        PortError::Damaged(why) => PortError::Damaged(format!("{what}: {why}")),
+        PortError::DiskFull(why) => PortError::DiskFull(format!("{what}: {why}")),
+        PortError::Disk(why) => PortError::Disk(format!("{what}: {why}")),
+        PortError::NotFound(why) => PortError::NotFound(format!("{what}: {why}")),
+    }
+}
+
 /// Ends the cut however the sync ends.
 struct CutGuard<'a>(&'a Vfs);
 
@@ -67,7 +82,12 @@ impl Drop for CutGuard<'_> {
 }
 
 /// Makes everything durable that is in the working tree now.
-pub(crate) fn run(volume: &Arc<Volume>, vfs: &Arc<Vfs>, meter: &Meter) -> Result<Report, PortError> {
+pub(crate) fn run(
+    volume: &Arc<Volume>,
+    vfs: &Arc<Vfs>,
+    meter: &Meter,
+    enrolment: &mut Enrolment,
+) -> Result<Report, PortError> {
     if !state::is_enrolled(&volume.db)? {
         meter.update(|progress| progress.phase = Phase::Publishing);
         volume.enrol()?;
@@ -111,13 +131,14 @@ pub(crate) fn run(volume: &Arc<Volume>, vfs: &Arc<Vfs>, meter: &Meter) -> Result
     let parents = latest.iter().map(|latest| latest.snapshot).collect();
     let snapshot = Snapshot::sign(&volume.device.signing_key(), root_extent, parents, time, String::new());
     let snapshot_extent = writer.put(Kind::Snapshot, &codec::encode(&snapshot))?;
-    let (segments, bytes_stored) = writer.finish()?;
+    let tally = writer.finish()?;
 
     meter.update(|progress| progress.phase = Phase::Catalog);
     let manifest = latest.as_ref().map(|latest| latest.manifest.clone()).unwrap_or_default();
     let published = volume.publish_catalog(manifest, plan, meter)?;
 
     meter.update(|progress| progress.phase = Phase::Publishing);
+    enrolment.confirm(volume)?;
     let mine = volume.device.id();
     let seen = root.vector.iter().copied().filter(|other| other.device != mine.tag()).collect();
     let head = Head {
@@ -133,13 +154,24 @@ pub(crate) fn run(volume: &Arc<Volume>, vfs: &Arc<Vfs>, meter: &Meter) -> Result
         signature: [0; 64],
     };
     let record = head.clone().publish(&volume.device, &volume.keys).map_err(damaged)?;
-    volume.publish(record, usize::from(plan.n - plan.k) + 1, "the head")?;
+    // It is to outlive as many losses as the weakest segment that it reaches.
+    let least = tally.and(published.tally);
+    volume.publish(record, usize::from(least.n().saturating_sub(plan.k)) + 1, "the head")?;
     let links = root.links.clone();
     let latest = Latest { snapshot: head.snapshot, root, manifest: published.manifest, time, head };
     state::put_latest(&volume.db, &latest)?;
     *volume.links.lock() = links;
     vfs.mark_synced(&cut, &synced).map_err(damaged)?;
-    Ok(Report { inodes: synced.len() as u64, bytes, sequence, segments, bytes_stored, n: plan.n, k: plan.k })
+    Ok(Report {
+        inodes: synced.len() as u64,
+        bytes,
+        sequence,
+        segments: tally.segments,
+        bytes_stored: tally.bytes,
+        n: least.n(),
+        k: plan.k,
+        peers: least.peers(),
+    })
 }
 
 fn start_meter(cut: &Cut, meter: &Meter) {
@@ -253,16 +285,32 @@ impl Build<'_> {
         Ok((content, Some(stamp)))
     }
 
+    /// What was published of a directory, by name. It tells only which dots hold on, and everything else is in the cut:
+    /// a listing that nobody has any more costs its entries new dots, and does not keep what is new from being stored.
+    fn old_entries(&self, ino: u64, tree: &tree::TreeRef) -> Result<BTreeMap<Vec<u8>, Entry>, PortError> {
+        match self.volume.entries(tree, Deadline::of_read()) {
+            Ok(entries) => Ok(entries.into_iter().map(|entry| (entry.name.clone(), entry)).collect()),
+            Err(
+                error @ (PortError::Unreachable(_)
+                | PortError::Deadline(_)
+                | PortError::Damaged(_)
+                | PortError::NotFound(_)),
+            ) => {
+                tracing::warn!(ino, %error, "the last listing of a directory cannot be read; its entries count as new");
+                Ok(BTreeMap::new())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
     fn directory(&mut self, directory: &CutDirectory, old_root: Option<&Inode>) -> Result<Inode, PortError> {
         let row = &directory.row;
         let content = match (&directory.entries, &row.remote) {
             (None, Some(remote)) => remote.clone(),
             (None, None) => return Err(damaged("a directory without entries was never published")),
             (Some(entries), remote) => {
-                let mut old: BTreeMap<Vec<u8>, Entry> = match remote {
-                    Some(Content::Directory(tree)) => {
-                        self.volume.entries(tree)?.into_iter().map(|entry| (entry.name.clone(), entry)).collect()
-                    }
+                let mut old = match remote {
+                    Some(Content::Directory(tree)) => self.old_entries(row.ino, tree)?,
                     _ => BTreeMap::new(),
                 };
                 let mut made = Vec::with_capacity(entries.len());
@@ -308,10 +356,13 @@ impl Build<'_> {
         if cut.linked.is_empty() && cut.unlinked.is_empty() {
             return Ok(old.cloned());
         }
-        let mut rows: BTreeMap<FileId, LinkEntry> = match old {
-            Some(old) => self.volume.link_entries(old)?.into_iter().map(|row| (row.inode.id, row)).collect(),
-            None => BTreeMap::new(),
-        };
+        // Unlike a directory, the cut has only the rows that changed: without the others their inodes would be gone.
+        let rows = old.map_or(Ok(Vec::new()), |old| self.volume.link_entries(old, Deadline::of_read()));
+        let rows = rows.map_err(|error| {
+            let what = "the last list of files with several names cannot be read, and it is needed to write the next";
+            explained(what, error)
+        })?;
+        let mut rows: BTreeMap<FileId, LinkEntry> = rows.into_iter().map(|row| (row.inode.id, row)).collect();
         for id in &cut.unlinked {
             rows.remove(id);
         }

@@ -2,13 +2,14 @@
 //!
 //! Sealing runs on the caller's thread; coding and placing run behind it, a bounded number of segments at a time, so
 //! memory stays flat however large the tree is. An extent counts as stored only when every row of its segment is
-//! acknowledged; until then it is remembered here, so that it is not sealed twice.
+//! acknowledged; until then it is remembered here, so that it is not sealed twice. And it counts as stored only as long
+//! as enough holders of its segment are there to read it: having been placed once is no claim that it still exists.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use hypernet_core::id::{ExtentId, SegmentId};
+use hypernet_core::id::{ExtentId, PeerId, SegmentId};
 use hypernet_core::limits::UPLOAD_WINDOW;
 use hypernet_core::node::{Command, CommandError, Outcome};
 use hypernet_core::placement::Plan;
@@ -36,6 +37,51 @@ pub(crate) struct Placed {
     pub(crate) contents: Vec<Located>,
 }
 
+/// What was placed: how much, and the least of what a segment of it has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Tally {
+    pub(crate) segments: u64,
+    /// Bytes of their shards.
+    pub(crate) bytes: u64,
+    /// The fewest rows, and the fewest peers that hold them; `None` without a segment.
+    least: Option<(u8, u8)>,
+}
+
+impl Tally {
+    fn of(placement: &Placement) -> Self {
+        let peers: BTreeSet<PeerId> = placement.holders.iter().map(|holder| holder.peer).collect();
+        Self {
+            segments: 1,
+            bytes: u64::from(placement.n) * u64::from(placement.segment.shard_len),
+            least: Some((placement.n, peers.len() as u8)),
+        }
+    }
+
+    /// Both together.
+    pub(crate) fn and(self, other: Self) -> Self {
+        let least = match (self.least, other.least) {
+            (Some((n, peers)), Some((other_n, other_peers))) => Some((n.min(other_n), peers.min(other_peers))),
+            (one, other) => one.or(other),
+        };
+        Self { segments: self.segments + other.segments, bytes: self.bytes + other.bytes, least }
+    }
+
+    /// The fewest rows that a segment has: the plan's only where peers did not go while it was placed.
+    pub(crate) fn n(&self) -> u8 {
+        self.least.map_or(0, |(n, _)| n)
+    }
+
+    /// The fewest peers that hold a segment.
+    pub(crate) fn peers(&self) -> u8 {
+        self.least.map_or(0, |(_, peers)| peers)
+    }
+}
+
+/// The tally of these.
+pub(crate) fn tally<'a>(placements: impl IntoIterator<Item = &'a Placement>) -> Tally {
+    placements.into_iter().map(Tally::of).fold(Tally::default(), Tally::and)
+}
+
 fn seal_error(error: impl std::fmt::Display) -> PortError {
     PortError::Damaged(error.to_string())
 }
@@ -44,7 +90,32 @@ pub(crate) fn unix_now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
+/// Whether k rows of a segment are with peers in `connected`.
+pub(super) fn is_readable(placement: &Placement, connected: &BTreeSet<PeerId>) -> bool {
+    let there = placement.holders.iter().filter(|holder| connected.contains(&holder.peer));
+    let rows: BTreeSet<u8> = there.map(|holder| holder.row).collect();
+    rows.len() >= usize::from(placement.segment.k)
+}
+
 impl Volume {
+    /// Peers that a connection is up to.
+    pub(super) fn connected(&self) -> Result<BTreeSet<PeerId>, PortError> {
+        let peers = self.node.ask_blocking(hypernet_core::node::Node::peers);
+        let peers = peers.ok_or_else(|| PortError::Unreachable("the agent is stopping".into()))?;
+        Ok(peers.into_iter().filter(|view| view.connected).map(|view| view.peer).collect())
+    }
+
+    /// Which of these are in a segment that can be read from the peers in `connected`. A segment whose row in the index
+    /// is damaged cannot.
+    fn stored(&self, ids: &[ExtentId], connected: &BTreeSet<PeerId>) -> Result<Vec<bool>, PortError> {
+        let located = self.db.locate_many(ids).map_err(store_error)?;
+        let is_stored = |location: hypernet_store::volume::Location| {
+            let placement = self.placement(location.segment, &location.descriptor);
+            placement.is_ok_and(|placement| is_readable(&placement, connected))
+        };
+        Ok(located.into_iter().map(|location| location.is_some_and(is_stored)).collect())
+    }
+
     /// The plan for the donors that are there, or why there is none.
     pub(crate) fn plan(&self) -> Result<Plan, PortError> {
         self.node.ask_blocking(hypernet_core::node::Node::plan).flatten().ok_or_else(|| {
@@ -86,7 +157,16 @@ impl Volume {
             }
             // The rows of data are fixed by the packing; the number of rows follows the peers that are there now.
             let now = self.plan()?;
-            plan = Plan { k: plan.k, n: now.n.max(plan.k + 1), committed: now.committed.max(plan.k + 1), ..now };
+            let n = now.n.max(plan.k + 1);
+            if n < plan.n {
+                tracing::warn!(
+                    n,
+                    planned = plan.n,
+                    k = plan.k,
+                    "peers have gone: a segment gets fewer shards than planned"
+                );
+            }
+            plan = Plan { k: plan.k, n, committed: now.committed.max(n), ..now };
         }
         Err(PortError::Unreachable(last.map_or_else(|| "no peer takes shards".into(), |error| error.to_string())))
     }
@@ -115,9 +195,12 @@ pub(crate) struct Writer {
     packer: Packer,
     plan: Plan,
     meter: Meter,
+    /// Peers that were there when the sync began: who comes or goes while it runs changes nothing for it.
+    connected: BTreeSet<PeerId>,
+    /// Extents that were put by this sync; they are placed when it ends well.
     on_the_way: BTreeSet<ExtentId>,
     work: Option<crossbeam_channel::Sender<Packed>>,
-    workers: Vec<std::thread::JoinHandle<Result<(u64, u64), PortError>>>,
+    workers: Vec<std::thread::JoinHandle<Result<Tally, PortError>>>,
     nodes: Vec<(ExtentId, Vec<u8>)>,
 }
 
@@ -128,6 +211,7 @@ impl Writer {
     /// A pipeline under the plan for the peers of now.
     pub(crate) fn new(volume: Arc<Volume>, meter: Meter) -> Result<Self, PortError> {
         let plan = volume.settled_plan()?;
+        let connected = volume.connected()?;
         let footprint = full_shard_len(plan.k) * usize::from(plan.committed);
         let window = (UPLOAD_WINDOW / footprint.max(1)).clamp(2, 8);
         let (work, jobs) = crossbeam_channel::bounded::<Packed>(1);
@@ -135,20 +219,19 @@ impl Writer {
             .map(|_| {
                 let (volume, jobs, meter) = (volume.clone(), jobs.clone(), meter.clone());
                 std::thread::Builder::new().name("hn-place".into()).spawn(move || {
-                    let (mut segments, mut stored) = (0, 0);
+                    let mut tally = Tally::default();
                     for packed in jobs {
                         let placed = volume.place(&packed, plan, &meter)?;
                         volume.remember(std::slice::from_ref(&placed))?;
                         let len = packed.len() as u64;
-                        segments += 1;
-                        stored += u64::from(placed.placement.n) * u64::from(placed.placement.segment.shard_len);
+                        tally = tally.and(Tally::of(&placed.placement));
                         meter.update(|progress| {
                             progress.bytes_placing = progress.bytes_placing.saturating_sub(len);
                             progress.segments_placed += 1;
                             progress.phase = Phase::Uploading;
                         });
                     }
-                    Ok((segments, stored))
+                    Ok(tally)
                 })
             })
             .collect::<Result<Vec<_>, _>>()
@@ -158,6 +241,7 @@ impl Writer {
             packer: Packer::new(plan.k),
             plan,
             meter,
+            connected,
             on_the_way: BTreeSet::new(),
             work: Some(work),
             workers,
@@ -186,26 +270,25 @@ impl Writer {
         if sent { Ok(()) } else { Err(PortError::Unreachable("placing has stopped".into())) }
     }
 
-    /// Waits until everything that was put is acknowledged by its holders; gives the segments and the bytes of their
-    /// shards.
-    pub(crate) fn finish(mut self) -> Result<(u64, u64), PortError> {
+    /// Waits until everything that was put is acknowledged by its holders.
+    pub(crate) fn finish(mut self) -> Result<Tally, PortError> {
         let flushed = match self.packer.finish() {
             Some(packed) => self.dispatch(packed),
             None => Ok(()),
         };
         self.work = None;
-        let mut result = Ok((0, 0));
+        let mut result = Ok(Tally::default());
         for worker in self.workers.drain(..) {
             let ended = worker.join().unwrap_or_else(|_| Err(PortError::Disk("a placing thread panicked".into())));
             result = match (result, ended) {
-                (Ok((segments, stored)), Ok((more, bytes))) => Ok((segments + more, stored + bytes)),
+                (Ok(tally), Ok(more)) => Ok(tally.and(more)),
                 (Err(error), _) | (Ok(_), Err(error)) => Err(error),
             };
         }
-        let totals = result?;
+        let tally = result?;
         flushed?;
         self.keep_nodes()?;
-        Ok(totals)
+        Ok(tally)
     }
 }
 
@@ -215,7 +298,7 @@ impl Writer {
         let prepared = self.sealer.prepare_all(kind, plains).map_err(seal_error)?;
         let references: Vec<ExtentRef> = prepared.iter().map(|prepared| prepared.reference.clone()).collect();
         let ids: Vec<ExtentId> = references.iter().map(ExtentRef::id).collect();
-        let stored = self.volume.db.has_extents(&ids).map_err(store_error)?;
+        let stored = self.volume.stored(&ids, &self.connected)?;
         let mut new = Vec::new();
         for ((prepared, id), stored) in prepared.into_iter().zip(ids).zip(stored) {
             if !stored && self.on_the_way.insert(id) {
@@ -252,7 +335,41 @@ impl Volume {
         for Placed { id, placement, contents } in placed {
             let extents: Vec<(ExtentId, u32, u32)> = contents.iter().map(|at| (at.id, at.offset, at.len)).collect();
             self.db.add_segment(*id, &hypernet_core::codec::encode(placement), &extents).map_err(store_error)?;
+            // A segment that was placed before, and again now, is with other peers than the cache says.
+            self.placements.lock().put(*id, Arc::new(placement.clone()));
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hypernet_core::id::ShardId;
+    use hypernet_core::segment::{Holder, Segment};
+
+    use super::*;
+
+    fn placement(k: u8, n: u8, peers: &[u8]) -> Placement {
+        let segment = Segment { k, shard_len: 4096, rows: vec![ShardId([0; 32]); usize::from(n)] };
+        let holders =
+            peers.iter().zip(0..).map(|(peer, row)| Holder { row, peer: PeerId([*peer; 32]), until: UnixSeconds(0) });
+        Placement { segment, n, holders: holders.collect() }
+    }
+
+    #[test]
+    fn the_weakest_segment_is_what_counts() {
+        assert_eq!((Tally::default().n(), Tally::default().peers()), (0, 0));
+        let all =
+            tally([&placement(2, 5, &[1, 2, 3, 4, 5]), &placement(2, 4, &[1, 2, 3, 3]), &placement(2, 6, &[1; 6])]);
+        assert_eq!((all.segments, all.bytes, all.n(), all.peers()), (3, 15 * 4096, 4, 1));
+        assert_eq!(all.and(Tally::default()), all);
+    }
+
+    #[test]
+    fn a_segment_is_there_while_k_of_its_holders_are() {
+        let connected = [1, 2, 9].map(|peer| PeerId([peer; 32])).into();
+        assert!(is_readable(&placement(2, 4, &[1, 2, 3, 4]), &connected));
+        assert!(!is_readable(&placement(3, 4, &[1, 2, 3, 4]), &connected));
+        assert!(!is_readable(&placement(1, 2, &[3, 4]), &connected));
     }
 }

@@ -38,6 +38,8 @@ fn step() -> impl Strategy<Value = Step> {
 
 #[derive(Default)]
 struct Model {
+    /// The newest number.
+    last: u64,
     /// By number.
     segments: BTreeMap<u64, (SegmentId, Vec<u8>, Vec<ExtentAt>)>,
     extents: BTreeMap<ExtentId, (SegmentId, u32, u32)>,
@@ -46,13 +48,14 @@ struct Model {
 
 impl Model {
     fn add(&mut self, id: SegmentId, descriptor: Vec<u8>, extents: Vec<ExtentAt>) -> u64 {
-        let known = self.segments.iter().find(|(_, row)| row.0 == id).map(|(num, _)| *num);
-        let num = known.unwrap_or(self.segments.len() as u64 + 1);
+        self.segments.retain(|_, row| row.0 != id);
+        self.extents.retain(|_, at| at.0 != id);
+        self.last += 1;
         for (extent, offset, len) in &extents {
             self.extents.insert(*extent, (id, *offset, *len));
         }
-        self.segments.insert(num, (id, descriptor, extents));
-        num
+        self.segments.insert(self.last, (id, descriptor, extents));
+        self.last
     }
 
     fn row(&self, num: u64) -> SegmentRow {
@@ -88,7 +91,7 @@ impl Model {
                 self.segments.range(from..).map(|(num, row)| (self.row(*num), row.2.clone())).take(5).collect();
             assert_eq!(db.segments_since(from, 5).unwrap(), since);
         }
-        assert_eq!(db.next_segment().unwrap(), self.segments.len() as u64 + 1);
+        assert_eq!(db.next_segment().unwrap(), self.last + 1);
         for i in 0..12 {
             assert_eq!(db.segment(&segment(i)).unwrap(), all.iter().find(|row| row.id == segment(i)).cloned());
         }
@@ -165,6 +168,44 @@ fn many_descriptors_are_replaced_at_once() {
     assert_eq!(db.locate(&extent(1)).unwrap().unwrap().descriptor, b"1");
     assert_eq!(db.segment(&segment(2)).unwrap().unwrap().descriptor, b"2");
     assert_eq!(db.segment(&segment(7)).unwrap(), None);
+}
+
+#[test]
+fn a_segment_that_comes_again_is_told_of_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = VolumeDb::open(dir.path(), CACHE).unwrap();
+    let contents = [(extent(1), 0, 9), (extent(2), 9, 9)];
+    assert_eq!(db.add_segment(segment(1), b"gone", &contents).unwrap(), 1);
+    assert_eq!(db.add_segment(segment(2), b"two", &[(extent(2), 0, 9)]).unwrap(), 2);
+    assert_eq!(db.add_segment(segment(1), b"new", &contents).unwrap(), 3);
+    let nums: Vec<(u64, SegmentId)> = db.segments_iter(0, 9).unwrap().iter().map(|row| (row.num, row.id)).collect();
+    assert_eq!(nums, [(2, segment(2)), (3, segment(1))]);
+    assert_eq!(db.segments_since(3, 9).unwrap()[0].1, contents);
+    for i in [1, 2] {
+        assert_eq!(db.locate(&extent(i)).unwrap().unwrap().descriptor, b"new");
+    }
+}
+
+#[test]
+fn all_is_replaced_and_no_number_comes_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = VolumeDb::open(dir.path(), CACHE).unwrap();
+    db.add_segment(segment(1), b"one", &[(extent(1), 0, 9)]).unwrap();
+    db.add_segment(segment(2), b"two", &[(extent(2), 0, 9)]).unwrap();
+    db.put_state("kept", b"state").unwrap();
+    let (two, three) = ([(extent(2), 9, 9)], [(extent(3), 0, 9)]);
+    let new = [
+        NewSegment { id: segment(2), descriptor: b"2", extents: &two },
+        NewSegment { id: segment(3), descriptor: b"3", extents: &three },
+    ];
+    assert_eq!(db.replace_all(&new).unwrap(), [3, 4]);
+    assert_eq!(db.has_extents(&[extent(1), extent(2), extent(3)]).unwrap(), [false, true, true]);
+    assert_eq!(db.segment(&segment(1)).unwrap(), None);
+    assert_eq!(db.locate(&extent(2)).unwrap().unwrap().descriptor, b"2");
+    assert_eq!(db.counts().unwrap(), Counts { segments: 2, extents: 2, bytes: 18 });
+    assert_eq!(db.get_state("kept").unwrap().unwrap(), b"state");
+    assert!(db.replace_all(&[]).unwrap().is_empty());
+    assert_eq!((db.counts().unwrap(), db.next_segment().unwrap()), (Counts::default(), 5));
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! When to sync: soon after something changed, at once when someone asks, and again after a failure.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -8,6 +9,7 @@ use hypernet_fs::vfs::Vfs;
 use parking_lot::{Condvar, Mutex};
 
 use super::super::progress::{Meter, Phase};
+use super::super::recover::Enrolment;
 use super::{Report, Volume, run};
 
 /// A change is uploaded when nothing more has changed for this long,
@@ -30,6 +32,20 @@ struct Control {
     outcome: Option<Result<Report, PortError>>,
     held: bool,
     stopping: bool,
+}
+
+/// Runs a sync; a panic in it is its failure and not the end of the thread that everybody waits for. What a sync leaves
+/// behind at any point is what a crash may leave behind, and its cut ends as it unwinds.
+fn guarded(work: impl FnOnce() -> Result<Report, PortError>) -> Result<Report, PortError> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+        let text = panic
+            .downcast_ref::<&str>()
+            .map(|text| (*text).to_owned())
+            .or_else(|| panic.downcast_ref::<String>().cloned())
+            .unwrap_or_default();
+        tracing::error!(text, "a sync panicked");
+        Err(PortError::Unreachable(format!("the sync failed where it should not have, please report it: {text}")))
+    })
 }
 
 /// Runs syncs on a thread of its own.
@@ -113,13 +129,15 @@ impl Engine {
     fn work(&self) {
         let mut backoff = RETRY_FIRST;
         let mut retry_at = None;
+        let mut enrolment = Enrolment::default();
         while self.wait(retry_at) {
             let began = self.control.lock().asked;
-            let outcome = run(&self.volume, &self.vfs, &self.meter);
+            let outcome = guarded(|| run(&self.volume, &self.vfs, &self.meter, &mut enrolment));
             match &outcome {
                 Ok(report) => {
                     if report.sequence > 0 {
-                        tracing::info!(head = report.sequence, inodes = report.inodes, bytes = report.bytes, "durable");
+                        let Report { sequence: head, inodes, bytes, n, peers, .. } = *report;
+                        tracing::info!(head, inodes, bytes, n, peers, "durable");
                     }
                     (backoff, retry_at) = (RETRY_FIRST, None);
                     self.meter.update(|progress| {
