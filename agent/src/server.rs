@@ -269,7 +269,7 @@ async fn post_sync(State(agent): Agents, Json(request): Json<api::SyncRequest>) 
                 head: report.sequence,
                 k: report.k.into(),
                 n: report.n.into(),
-                peers: report.n.into(),
+                peers: report.peers.into(),
                 millis: began.elapsed().as_millis() as u64,
                 state,
             }),

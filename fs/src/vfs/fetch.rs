@@ -236,17 +236,17 @@ impl Vfs {
 
     /// All of it is here: from now on the backing file is all there is to it.
     fn arrived(&self, ino: u64, fetch: &Arc<Fetch>) -> Result<()> {
-        let times = self.run(|state| state.node(ino).map(|node| (node.atime, node.mtime)))?;
-        self.backing.set_times(ino, times.0, times.1)?;
-        let stat = self.backing.stat(ino)?;
         self.run(|state| {
+            state.node(ino)?;
             let mut files = self.fetcher.files.lock();
             if !files.get(&ino).is_some_and(|current| Arc::ptr_eq(current, fetch)) {
                 return Ok(());
             }
+            // Only by whoever is first: what it sees of the backing file is what it is compared with later.
             let node = state.node_mut(ino)?;
+            self.backing.set_times(ino, node.atime, node.mtime).map_err(VfsError::from)?;
             if node.local == Local::Absent
-                && let Some(stat) = stat
+                && let Some(stat) = self.backing.stat(ino).map_err(VfsError::from)?
             {
                 node.local = Local::Clean { size: stat.size, ctime: stat.ctime };
                 if let Some(open) = node.open.as_mut() {
