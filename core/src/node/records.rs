@@ -204,6 +204,10 @@ impl Records {
     }
 
     pub(super) fn expire(&mut self, context: &mut Context, key: RecordKey) {
+        if self.handing.values().any(|handing| handing.key == key) {
+            // It is being handed on at this moment; whether that was in time shows when it has ended.
+            return context.arm(Timer::Expire(key), HAND_ON);
+        }
         if self.held.remove(&key).is_some() {
             context.disarm(Timer::Republish(key));
             context.effects.push(Effect::DropRecord { key });

@@ -33,6 +33,8 @@ struct World {
     inbound: BTreeMap<u64, (usize, RequestId)>,
     sent: Vec<(usize, Request)>,
     kept: Vec<BTreeMap<RecordKey, Vec<u8>>>,
+    /// Nodes whose disk takes no records.
+    broken: Vec<usize>,
 }
 
 fn peer(i: usize) -> PeerId {
@@ -57,6 +59,7 @@ impl World {
             inbound: BTreeMap::new(),
             sent: vec![],
             kept: vec![BTreeMap::new(); count],
+            broken: vec![],
         };
         for a in 0..count {
             for b in (0..count).filter(|b| *b != a) {
@@ -146,6 +149,9 @@ impl World {
                     StoreOp::Release { shard, .. } => {
                         disk.remove(&shard);
                         StoreReply::Done { used: 0 }
+                    }
+                    StoreOp::PutRecord { .. } if self.broken.contains(&at) => {
+                        StoreReply::Failed(StoreFault::Disk("broken".into()))
                     }
                     StoreOp::PutRecord { .. } => StoreReply::Done { used: 0 },
                 };
@@ -386,6 +392,73 @@ fn a_record_outlives_its_owner_by_being_handed_on() {
         world.command(1, Command::Publish { record, enough: 3 }),
         Outcome::Failed(CommandError::Record(_))
     ));
+}
+
+#[test]
+fn a_record_counts_only_where_the_disk_has_it() {
+    let mut world = World::new(6);
+    world.broken = vec![2, 3];
+    let key = ed25519_dalek::SigningKey::from_bytes(&[9; 32]);
+    let record = Record::sign(&key, 1, b"one".to_vec()).unwrap();
+    let publish = |record: &Record| Command::Publish { record: record.clone(), enough: 5 };
+    assert_eq!(world.command(0, publish(&record)), Outcome::Published { stored: 3 });
+    // The same again: what is served from memory only is still not kept, and what is kept need not be written again.
+    assert_eq!(world.command(0, publish(&record)), Outcome::Published { stored: 3 });
+    world.broken = vec![];
+    assert_eq!(world.command(0, publish(&record)), Outcome::Published { stored: 5 });
+    let newer = Record::sign(&key, 2, b"two".to_vec()).unwrap();
+    world.command(1, publish(&newer));
+    let asked = |record: &Record| Request::Record { bytes: crate::codec::encode(record).into() };
+    world.inbound.insert(77, (0, RequestId(u64::MAX)));
+    let input = Input::Request { peer: peer(0), inbound: InboundId(77), request: asked(&record) };
+    let effects = world.nodes[4].step(world.now, input);
+    let newer_here = Response::Refused(Refusal::Newer);
+    assert!(effects.iter().any(|e| matches!(e, Effect::Reply { response, .. } if *response == newer_here)));
+}
+
+#[test]
+fn one_signer_cannot_keep_a_disk_busy() {
+    let mut world = World::new(2);
+    let key = ed25519_dalek::SigningKey::from_bytes(&[9; 32]);
+    let mut stores = 0;
+    for sequence in 1..=crate::limits::RECORD_CHANGES_HOUR + 50 {
+        let record = Record::sign(&key, u64::from(sequence), b"x".to_vec()).unwrap();
+        let bytes = crate::codec::encode(&record);
+        let input = Input::RecordOffered { from: peer(0), key: record.key(), bytes };
+        let effects = world.nodes[1].step(world.now, input);
+        stores += effects.iter().filter(|e| matches!(e, Effect::Store { .. })).count();
+    }
+    // The first one is new and no change.
+    assert_eq!(stores as u32, crate::limits::RECORD_CHANGES_HOUR + 1);
+    let view = world.nodes[1].peers().into_iter().find(|view| view.peer == peer(0)).unwrap();
+    assert!(view.faults > 0 || view.blocked);
+}
+
+#[test]
+fn who_could_not_be_reached_is_not_waited_for_again_at_once() {
+    let mut world = World::new(11);
+    let (coded, plain) = coded(6, 10);
+    let placement = placed(upload(&mut world, &coded));
+    for i in 1..=5 {
+        world.manners[i] = Manner::Silent;
+        world.queue.push_back((0, Input::Disconnected(peer(i))));
+    }
+    let failed = |outcome| match outcome {
+        Outcome::Failed(CommandError::TooFewShards { why, .. }) => why,
+        other => panic!("{other:?}"),
+    };
+    let began = world.now.mono;
+    failed(fetch(&mut world, &placement, &coded, &plain));
+    assert!(world.now.mono.since(began) > 5_000, "they were not asked");
+    let began = world.now.mono;
+    let why = failed(fetch(&mut world, &placement, &coded, &plain));
+    assert!(world.now.mono.since(began) < 1_000, "it waited again");
+    assert!(why.contains("a moment ago"), "{why}");
+    for i in 1..=5 {
+        world.manners[i] = Manner::Honest;
+        world.queue.push_back((0, Input::Connected(peer(i))));
+    }
+    assert_eq!(fetch(&mut world, &placement, &coded, &plain), expect(&plain));
 }
 
 #[test]

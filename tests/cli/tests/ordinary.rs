@@ -1,0 +1,167 @@
+//! Mounts of an ordinary user, by fusermount3 and without passthrough; and what is said when there can be none.
+//!
+//! Root runs this, as an ordinary user; where the tests themselves run as one, the other tests of mounts show it.
+#![allow(clippy::unwrap_used)]
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, ensure};
+use hypernet_kit::hn::{self, Ran};
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// `nobody`, which every Debian has.
+const USER: u32 = 65_534;
+const DEVICE: &str = "/dev/fuse";
+
+/// Puts the device's mode back.
+struct Mode(u32);
+
+impl Mode {
+    fn set(mode: u32) -> Result<Self> {
+        let before = fs::metadata(DEVICE)?.permissions().mode();
+        fs::set_permissions(DEVICE, Permissions::from_mode(mode))?;
+        Ok(Self(before))
+    }
+}
+
+impl Drop for Mode {
+    fn drop(&mut self) {
+        let _ = fs::set_permissions(DEVICE, Permissions::from_mode(self.0));
+    }
+}
+
+/// An ordinary user with programs and directories of its own.
+struct Ordinary {
+    dir: TempDir,
+}
+
+impl Ordinary {
+    fn new() -> Result<Self> {
+        let dir = tempfile::Builder::new().prefix("hn-ordinary").tempdir()?;
+        fs::set_permissions(dir.path(), Permissions::from_mode(0o755))?;
+        for name in ["hn", "hnd"] {
+            // Where the build is, others may not look.
+            fs::copy(hn::binary(name)?, dir.path().join(name))?;
+        }
+        for name in ["home", "mnt"] {
+            fs::create_dir(dir.path().join(name))?;
+            chown(dir.path().join(name), Some(USER), Some(USER))?;
+        }
+        let it = Self { dir };
+        it.hn(&["init", "--no-mdns", "--listen", "127.0.0.1"])?.ok()?;
+        Ok(it)
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn command(&self, program: &Path) -> Command {
+        let mut command = Command::new("setpriv");
+        command
+            .args(["--reuid=65534", "--regid=65534", "--clear-groups", "--"])
+            .arg(program)
+            .env("HN_HOME", self.path("home/hn"))
+            .env("HN_HND", self.path("hnd"))
+            .env("HOME", self.path("home"))
+            .env("NO_COLOR", "1")
+            .current_dir("/")
+            .stdin(Stdio::null());
+        command
+    }
+
+    fn hn(&self, args: &[&str]) -> Result<Ran> {
+        hn::run(self.command(&self.path("hn")).args(args))
+    }
+
+    fn up(&self) -> Result<Ran> {
+        let mount = self.path("mnt");
+        self.hn(&["--json", "up", "--mount", mount.to_str().context("no text")?])
+    }
+
+    /// Runs a script in the mount: nobody else may look into it, root included.
+    fn sh(&self, script: &str) -> Result<String> {
+        let said =
+            hn::run(self.command(Path::new("/bin/sh")).args(["-euc", script]).env("M", self.path("mnt")))?.ok()?;
+        Ok(said.stdout)
+    }
+
+    fn status(&self) -> Result<Value> {
+        self.hn(&["--json", "status"])?.ok()?.json()
+    }
+}
+
+impl Drop for Ordinary {
+    fn drop(&mut self) {
+        let _ = self.hn(&["down"]);
+        let _ = Command::new("umount").arg("-l").arg(self.path("mnt")).stderr(Stdio::null()).status();
+    }
+}
+
+fn is_root_with_fuse() -> bool {
+    let root = fs::metadata("/proc/self").is_ok_and(|me| std::os::unix::fs::MetadataExt::uid(&me) == 0);
+    root && Path::new(DEVICE).exists()
+}
+
+#[test]
+fn an_ordinary_user_mounts_writes_and_comes_back() -> Result<()> {
+    if !is_root_with_fuse() {
+        return Ok(());
+    }
+    let user = Ordinary::new()?;
+    {
+        let _closed = Mode::set(0o600)?;
+        let refused = user.up()?;
+        ensure!(refused.code != Some(0), "mounted without access to the device");
+        assert!(refused.stderr.contains("chmod 0666 /dev/fuse"), "{}", refused.stderr);
+    }
+    let _open = Mode::set(0o666)?;
+    user.up()?.ok()?;
+    let status = user.status()?;
+    assert_eq!(status["mount"]["dir"].as_str(), user.path("mnt").to_str(), "{status}");
+    assert!(status["mount"].to_string().contains("writeback"), "{status}");
+    user.sh(r#"
+        cd "$M"; mkdir d; printf 'by hand' >d/file; ln d/file d/hard; ln -s file d/soft; chmod 0640 d/file
+        mkfifo d/pipe; seq 100000 >numbers; mv numbers d/; touch -d '2001-02-03 04:05:06 UTC' d/file
+        sync -f d/file; sync d/file d/numbers d
+    "#)?;
+    let look = r#"cd "$M/d"; cat soft; sha256sum numbers; stat -c '%a %h %Y' file; test -p pipe; ls"#;
+    let before = user.sh(look)?;
+    assert!(before.starts_with("by hand") && before.contains("640 2 981173106"), "{before}");
+
+    // Killed, it leaves a dead mount; the next start clears it, by the helper.
+    let pid = status["pid"].as_u64().context("no process")?.to_string();
+    ensure!(Command::new("kill").args(["-9", &pid]).status()?.success(), "cannot kill {pid}");
+    user.up()?.ok()?;
+    assert_eq!(user.sh(look)?, before);
+    user.hn(&["umount"])?.ok()?;
+    assert_eq!(user.sh(r#"ls "$M""#)?, "");
+    user.hn(&["down"])?.ok()?;
+    Ok(())
+}
+
+#[test]
+fn a_kernel_without_fuse_is_named() -> Result<()> {
+    if !is_root_with_fuse() {
+        return Ok(());
+    }
+    let agent = hypernet_kit::Agent::alone()?;
+    // A /dev of its own, in a namespace of its own, with the least that programs need.
+    let script = r#"
+        mount -t tmpfs none /dev; mknod -m 666 /dev/null c 1 3; mknod -m 666 /dev/urandom c 1 9
+        exec "$@" up --mount "$M"
+    "#;
+    let command = agent.command(["up"])?;
+    let mut inside = Command::new("unshare");
+    inside.args(["--mount", "sh", "-euc", script, "sh"]).arg(command.get_program()).env("M", agent.mount());
+    inside.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?)))).stdin(Stdio::null());
+    let refused = hn::run(&mut inside)?;
+    ensure!(refused.code != Some(0), "mounted without a device");
+    assert!(refused.stderr.contains("/dev/fuse does not exist"), "{}", refused.stderr);
+    assert!(refused.stderr.contains("modprobe fuse"), "{}", refused.stderr);
+    Ok(())
+}
