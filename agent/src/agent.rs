@@ -23,6 +23,7 @@ use crate::config::{self, Config, Home};
 use crate::driver::{self, NodeHandle, Remember};
 use crate::failure::{Failure, Kind};
 use crate::keystore::{Keystore, Unlock};
+use crate::volume::nearby::Nearby;
 use crate::volume::sync::Engine;
 use crate::volume::{Volume, read, state};
 use crate::{log, server};
@@ -288,6 +289,7 @@ fn open_own(
         node: node.clone(),
         links: Mutex::new(latest.and_then(|latest| latest.root.links)),
         placements: Mutex::new(read::placement_cache()),
+        nearby: Mutex::new(Nearby::new()),
     });
     let mut vfs_config = VfsConfig::new(home.tree().join("files"), tag);
     vfs_config.uid = rustix::process::getuid().as_raw();

@@ -19,6 +19,7 @@ use parking_lot::Mutex;
 use crate::driver::NodeHandle;
 
 pub(crate) mod catalog;
+pub(crate) mod nearby;
 pub(crate) mod progress;
 pub(crate) mod read;
 pub(crate) mod recover;
@@ -45,4 +46,6 @@ pub(crate) struct Volume {
     pub(crate) links: Mutex<Option<TreeRef>>,
     /// Placements that were read lately, decoded.
     pub(crate) placements: Mutex<read::PlacementCache>,
+    /// Sealed bytes that came along with what was read lately.
+    pub(crate) nearby: Mutex<nearby::Nearby>,
 }

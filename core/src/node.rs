@@ -206,6 +206,8 @@ pub enum Command {
         placement: Arc<Placement>,
         /// Which extents, each with its offset in the payload.
         wanted: Vec<(ExtentRef, u32)>,
+        /// Ask for whole blocks of so many bytes, and give those back, too; 0 for the smallest there are.
+        around: u32,
         /// Milliseconds until it must have ended.
         within: u64,
     },
@@ -227,13 +229,29 @@ pub enum Command {
     Lookup(RecordKey),
 }
 
+/// Sealed bytes of a row, as its holder sent them: nothing says that they are right before an extent in them opens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stretch {
+    /// Which row.
+    pub row: u8,
+    /// Where in the row they begin.
+    pub start: u32,
+    /// The bytes.
+    pub bytes: Bytes,
+}
+
 /// How a command ended.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Outcome {
     /// [`Command::Upload`]: every row is durable on a peer of its own.
     Uploaded(Placement),
-    /// [`Command::Fetch`]: the plaintexts, in the order of the request.
-    Fetched(Vec<Bytes>),
+    /// [`Command::Fetch`].
+    Fetched {
+        /// The plaintexts, in the order of the request.
+        plain: Vec<Bytes>,
+        /// What was asked for around them, if that was wanted.
+        around: Vec<Stretch>,
+    },
     /// [`Command::Probe`].
     Probed {
         /// Rows their holder has.
@@ -575,8 +593,8 @@ impl Node {
                     }
                 }
             }
-            Command::Fetch { placement, wanted, within } => {
-                match fetch::Fetch::new(&mut self.context, id, placement, wanted, within) {
+            Command::Fetch { placement, wanted, around, within } => {
+                match fetch::Fetch::new(&mut self.context, id, placement, wanted, around, within) {
                     Ok(fetch) => {
                         self.fetches.insert(id, fetch);
                         self.drive_fetch(id);

@@ -17,6 +17,7 @@ use hypernet_core::tree::{self, Content, Entry, LinkEntry, Run, Source, TreeErro
 use lru::LruCache;
 use tokio::sync::oneshot;
 
+use super::nearby;
 use super::{READ_WITHIN, Volume};
 
 /// Placements kept decoded.
@@ -72,23 +73,46 @@ impl Deadline {
 
 /// Some extents of one segment, to be fetched together.
 struct Batch {
+    segment: SegmentId,
     placement: Arc<Placement>,
     /// Position among the asked, reference, offset in the payload.
     extents: Vec<(usize, ExtentRef, u32)>,
 }
 
-/// A batch that was asked for.
-struct Asked {
-    /// Positions among the asked.
-    positions: Vec<usize>,
-    outcome: oneshot::Receiver<Outcome>,
+impl Batch {
+    fn is_small(&self) -> bool {
+        self.extents.iter().map(|(_, extent, _)| u64::from(extent.sealed_len)).sum::<u64>() <= nearby::SMALL
+    }
+}
+
+/// A batch that was asked for, or that was here.
+enum Asked {
+    /// What came along with something else, each with its position among the asked.
+    Here(Vec<(usize, Bytes)>),
+    /// What is on its way.
+    Waiting {
+        /// Positions among the asked.
+        positions: Vec<usize>,
+        segment: SegmentId,
+        shard_len: u32,
+        outcome: oneshot::Receiver<Outcome>,
+    },
 }
 
 impl Asked {
     /// What came, each with its position. Blocks until the deadline at the latest.
-    fn wait(self) -> Result<Vec<(usize, Bytes)>, PortError> {
-        match self.outcome.blocking_recv() {
-            Ok(Outcome::Fetched(bytes)) => Ok(self.positions.into_iter().zip(bytes).collect()),
+    fn wait(self, volume: &Volume) -> Result<Vec<(usize, Bytes)>, PortError> {
+        let (positions, segment, shard_len, outcome) = match self {
+            Self::Here(came) => return Ok(came),
+            Self::Waiting { positions, segment, shard_len, outcome } => (positions, segment, shard_len, outcome),
+        };
+        match outcome.blocking_recv() {
+            Ok(Outcome::Fetched { plain, around }) => {
+                let mut nearby = volume.nearby.lock();
+                around.iter().for_each(|stretch| nearby.keep(segment, shard_len, stretch));
+                drop(nearby);
+                Ok(positions.into_iter().zip(plain).collect())
+            }
             Ok(Outcome::Failed(error)) => Err(failed(error)),
             Ok(other) => Err(PortError::Damaged(format!("unexpected outcome {other:?}"))),
             Err(_) => Err(PortError::Unreachable("the agent is stopping".into())),
@@ -124,12 +148,12 @@ impl Volume {
             let placement = self.placement(location.segment, &location.descriptor)?;
             by_segment
                 .entry(location.segment)
-                .or_insert_with(|| Batch { placement, extents: Vec::new() })
+                .or_insert_with(|| Batch { segment: location.segment, placement, extents: Vec::new() })
                 .extents
                 .push((at, reference.clone(), location.offset));
         }
         let mut out = Vec::new();
-        for (_, mut batch) in by_segment {
+        for (segment, mut batch) in by_segment {
             batch.extents.sort_by_key(|(_, _, offset)| *offset);
             // Neighbours go into one command, so that a range of a row is asked for once.
             let mut run: Vec<(usize, ExtentRef, u32)> = Vec::new();
@@ -137,14 +161,15 @@ impl Volume {
             for extent in batch.extents {
                 let (offset, len) = (u64::from(extent.2), u64::from(extent.1.sealed_len));
                 if !run.is_empty() && offset + len - start > FETCH_BYTES {
-                    out.push(Batch { placement: batch.placement.clone(), extents: std::mem::take(&mut run) });
+                    let extents = std::mem::take(&mut run);
+                    out.push(Batch { segment, placement: batch.placement.clone(), extents });
                 }
                 if run.is_empty() {
                     start = offset;
                 }
                 run.push(extent);
             }
-            out.push(Batch { placement: batch.placement, extents: run });
+            out.push(Batch { segment, placement: batch.placement, extents: run });
         }
         Ok(out)
     }
@@ -152,20 +177,49 @@ impl Volume {
     /// Asks for `refs`, a batch for each stretch of a segment; their positions in `refs` and what will come of them.
     fn ask(&self, refs: &[ExtentRef], deadline: Deadline) -> Result<Vec<Asked>, PortError> {
         let mut asked = Vec::new();
-        for Batch { placement, extents } in self.batches(refs)? {
+        for mut batch in self.batches(refs)? {
+            let mut around = 0;
+            if batch.is_small() {
+                asked.push(Asked::Here(self.take_nearby(&mut batch)));
+                let Some((_, extent, offset)) = batch.extents.first() else { continue };
+                let shard_len = batch.placement.segment.shard_len;
+                around = self.nearby.lock().width(batch.segment, shard_len, extent, *offset);
+            }
+            let Batch { segment, placement, extents } = batch;
             let (positions, wanted): (Vec<usize>, Vec<(ExtentRef, u32)>) =
                 extents.into_iter().map(|(at, reference, offset)| (at, (reference, offset))).unzip();
-            let command = Command::Fetch { placement, wanted, within: deadline.left()? };
-            asked.push(Asked { positions, outcome: self.node.start(command) });
+            let shard_len = placement.segment.shard_len;
+            let command = Command::Fetch { placement, wanted, around, within: deadline.left()? };
+            asked.push(Asked::Waiting { positions, segment, shard_len, outcome: self.node.start(command) });
         }
         Ok(asked)
+    }
+
+    /// Takes out of a batch what came along with something else before.
+    fn take_nearby(&self, batch: &mut Batch) -> Vec<(usize, Bytes)> {
+        let (segment, shard_len) = (batch.segment, batch.placement.segment.shard_len);
+        let mut here = Vec::new();
+        batch.extents.retain(|(at, extent, offset)| {
+            let Some(sealed) = self.nearby.lock().sealed(segment, shard_len, extent, *offset) else { return true };
+            match extent.open(&sealed) {
+                Ok(plain) => {
+                    here.push((*at, plain.into()));
+                    false
+                }
+                Err(_) => {
+                    self.nearby.lock().forget(segment, shard_len, extent, *offset);
+                    true
+                }
+            }
+        });
+        here
     }
 
     /// Plaintexts of `refs`, in order, from the mesh. Blocks until the deadline at the latest.
     pub(crate) fn fetch(&self, refs: &[ExtentRef], deadline: Deadline) -> Result<Vec<Bytes>, PortError> {
         let mut plain: Vec<Bytes> = vec![Bytes::new(); refs.len()];
         for asked in self.ask(refs, deadline)? {
-            for (at, bytes) in asked.wait()? {
+            for (at, bytes) in asked.wait(self)? {
                 plain[at] = bytes;
             }
         }
@@ -178,8 +232,8 @@ impl Volume {
         placement: Arc<Placement>,
         wanted: Vec<(ExtentRef, u32)>,
     ) -> Result<Vec<Bytes>, PortError> {
-        match self.node.run_blocking(Command::Fetch { placement, wanted, within: READ_WITHIN }) {
-            Outcome::Fetched(bytes) => Ok(bytes),
+        match self.node.run_blocking(Command::Fetch { placement, wanted, around: 0, within: READ_WITHIN }) {
+            Outcome::Fetched { plain, .. } => Ok(plain),
             Outcome::Failed(error) => Err(failed(error)),
             other => Err(PortError::Damaged(format!("unexpected outcome {other:?}"))),
         }
@@ -237,7 +291,7 @@ impl Source for Nodes<'_> {
         let mut failure = None;
         for asked in self.0.ask(&wanted, self.1)? {
             // What came is kept even where the rest did not: the next try has less to ask for.
-            match asked.wait() {
+            match asked.wait(self.0) {
                 Ok(came) => {
                     let nodes: Vec<(ExtentId, &[u8])> =
                         came.iter().map(|(at, bytes)| (wanted[*at].id(), bytes.as_ref())).collect();

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::peers::{Fault, Peers};
-use super::{CommandError, CommandId, Context, Outcome, SendFault, Timer, Waiter, short};
+use super::{CommandError, CommandId, Context, Outcome, SendFault, Stretch, Timer, Waiter, short};
 use crate::erasure;
 use crate::id::PeerId;
 use crate::limits::READ_BLOCK;
@@ -63,6 +63,7 @@ pub(super) struct Fetch {
     placement: Arc<Placement>,
     wanted: Vec<(ExtentRef, u32)>,
     need: BTreeMap<u8, Span>,
+    around: u32,
     got: BTreeMap<u8, Piece>,
     asked: BTreeMap<u32, Ask>,
     asks: u32,
@@ -80,6 +81,7 @@ impl Fetch {
         command: CommandId,
         placement: Arc<Placement>,
         wanted: Vec<(ExtentRef, u32)>,
+        around: u32,
         within: u64,
     ) -> Result<Self, CommandError> {
         if !placement.is_sound() {
@@ -94,9 +96,11 @@ impl Fetch {
                 return Err(CommandError::Invalid("an extent beyond its segment"));
             }
             for (row, span) in rows_of(*offset, extent.sealed_len, shard_len) {
-                let block = READ_BLOCK as u32;
-                let padded =
-                    Span { start: span.start / block * block, end: span.end.next_multiple_of(block).min(shard_len) };
+                let block = around.max(READ_BLOCK as u32);
+                let padded = Span {
+                    start: span.start / block * block,
+                    end: span.end.div_ceil(block).saturating_mul(block).min(shard_len),
+                };
                 need.entry(row).and_modify(|all| *all = all.hull(padded)).or_insert(padded);
             }
         }
@@ -106,6 +110,7 @@ impl Fetch {
             placement,
             wanted,
             need,
+            around,
             got: BTreeMap::new(),
             asked: BTreeMap::new(),
             asks: 0,
@@ -196,7 +201,7 @@ impl Fetch {
             let now = context.now.mono;
             if self.need.iter().all(|(row, span)| self.has(*row, *span)) {
                 match self.open() {
-                    Ok(plain) => return Some(Outcome::Fetched(plain)),
+                    Ok(plain) => return Some(Outcome::Fetched { plain, around: self.stretches() }),
                     Err(()) if self.stage != Stage::Verified => {
                         // Someone sent wrong bytes. Begin again with whole shards, which can be checked one by one.
                         self.stage = Stage::Verified;
@@ -363,6 +368,13 @@ impl Fetch {
             need: self.placement.segment.k,
             why,
         }))
+    }
+
+    fn stretches(&self) -> Vec<Stretch> {
+        let rows = self.need.keys().filter(|_| self.around > 0);
+        rows.filter_map(|row| self.got.get(row).map(|piece| (*row, piece)))
+            .map(|(row, piece)| Stretch { row, start: piece.span.start, bytes: piece.bytes.clone() })
+            .collect()
     }
 
     fn open(&self) -> Result<Vec<Bytes>, ()> {

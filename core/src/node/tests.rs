@@ -230,11 +230,11 @@ fn fetch(world: &mut World, placement: &Arc<Placement>, coded: &Coded, plain: &[
             (extent.clone(), at.offset)
         })
         .collect();
-    world.command(0, Command::Fetch { placement: placement.clone(), wanted, within: 30_000 })
+    world.command(0, Command::Fetch { placement: placement.clone(), wanted, around: 0, within: 30_000 })
 }
 
 fn expect(plain: &[(ExtentRef, Bytes)]) -> Outcome {
-    Outcome::Fetched(plain.iter().map(|(_, bytes)| bytes.clone()).collect())
+    Outcome::Fetched { plain: plain.iter().map(|(_, bytes)| bytes.clone()).collect(), around: vec![] }
 }
 
 #[test]
@@ -251,6 +251,27 @@ fn every_row_goes_to_a_peer_of_its_own_and_one_small_read_is_one_request() {
     let gets: Vec<_> = world.sent.iter().filter(|(_, r)| matches!(r, Request::Get { .. })).collect();
     assert_eq!(gets.len(), 1);
     assert_eq!(fetch(&mut world, &placement, &coded, &plain), expect(&plain));
+}
+
+#[test]
+fn what_lies_around_comes_along_when_it_is_wanted() {
+    let mut world = World::new(11);
+    let (coded, plain) = coded(6, 10);
+    let placement = placed(upload(&mut world, &coded));
+    let (extent, _) = &plain[1];
+    let at = coded.contents.iter().find(|at| at.id == extent.id()).unwrap();
+    let block = 256 << 10;
+    let wanted = vec![(extent.clone(), at.offset)];
+    let command = Command::Fetch { placement, wanted, around: block, within: 30_000 };
+    let Outcome::Fetched { plain: found, around } = world.command(0, command) else { panic!() };
+    assert_eq!(found, [plain[1].1.clone()]);
+    let shard_len = coded.segment.shard_len;
+    for Stretch { row, start, bytes } in around {
+        assert!(start.is_multiple_of(block), "{start}");
+        let end = start + bytes.len() as u32;
+        assert!(end.is_multiple_of(block) || end == shard_len, "{end}");
+        assert_eq!(bytes, coded.shards[usize::from(row)].slice(start as usize..end as usize));
+    }
 }
 
 #[test]
@@ -360,7 +381,7 @@ fn a_node_reads_the_row_it_holds_from_its_own_store() {
             (extent.clone(), at.offset)
         })
         .collect();
-    let outcome = world.command(1, Command::Fetch { placement: placement.clone(), wanted, within: 30_000 });
+    let outcome = world.command(1, Command::Fetch { placement: placement.clone(), wanted, around: 0, within: 30_000 });
     assert_eq!(outcome, expect(&plain));
     match world.command(1, Command::Probe { placement, within: 20_000 }) {
         Outcome::Probed { held, missing, unreachable } => {

@@ -99,7 +99,7 @@ impl World {
         self.start(
             reader,
             TaskKind::Fetch { lot, extents },
-            Command::Fetch { placement, wanted, within },
+            Command::Fetch { placement, wanted, around: 0, within },
             within,
             must,
         );
@@ -186,7 +186,7 @@ impl World {
             (TaskKind::Upload { .. }, Outcome::Failed(CommandError::NotPlaced { .. })) if !task.must => {
                 self.counts.uploads_failed += 1;
             }
-            (TaskKind::Fetch { lot, extents }, Outcome::Fetched(bytes)) => {
+            (TaskKind::Fetch { lot, extents }, Outcome::Fetched { plain: bytes, .. }) => {
                 self.counts.fetched += 1;
                 let expected = extents.iter().map(|i| &self.book.lots[lot].plain[*i]);
                 if !expected.eq(bytes.iter()) {
