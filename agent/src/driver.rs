@@ -162,7 +162,11 @@ impl Driver {
         mut events: mpsc::Receiver<MeshEvent>,
         mut completed: mpsc::Receiver<(RequestId, StoreReply)>,
     ) {
-        for (_, bytes) in self.store.records().unwrap_or_default() {
+        let kept = self.store.records().unwrap_or_else(|error| {
+            tracing::error!(%error, "the records that were kept for the mesh cannot be read");
+            Vec::new()
+        });
+        for (_, bytes) in kept {
             self.step(Input::RecordHeld { bytes });
         }
         loop {

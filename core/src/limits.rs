@@ -48,6 +48,8 @@ pub const RECORDS_PER_SENDER_HOUR: u32 = 1_024;
 
 /// Times one record may change in an hour, as one keeper sees it: its signer may sync every second.
 pub const RECORD_CHANGES_HOUR: u32 = 3_600;
+/// Peers that one record is handed to: Kademlia's k.
+pub const RECORD_KEEPERS_MAX: usize = 20;
 /// Records that are being handed to the peers closest to them.
 pub const PUBLISHING_MAX: usize = 256;
 

@@ -32,6 +32,9 @@ const NAME: &str = "hypernet";
 /// is announced to it.
 const TTL: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// How long the kernel may take to end a session after unmounting.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+
 /// Whether the kernel may use backing files directly.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Passthrough {
@@ -131,16 +134,13 @@ impl Invalidate for KernelCache {
         }
     }
 
-    fn flush(&self) {
+    fn flush(&self) -> std::io::Result<()> {
         if self.profile == Profile::Passthrough {
             // What is written is in the backing files, whose cache everyone sees.
-            return;
+            return Ok(());
         }
         let _inside = self.inside.lock();
-        let flushed = std::fs::File::open(&self.dir).and_then(|dir| Ok(rustix::fs::syncfs(dir)?));
-        if let Err(error) = flushed {
-            tracing::warn!(%error, "the kernel could not be asked for what it has not written yet");
-        }
+        Ok(rustix::fs::syncfs(std::fs::File::open(&self.dir)?)?)
     }
 }
 
@@ -191,6 +191,10 @@ impl MountHandle {
         if !self.ended.wait(Some(Duration::ZERO)) {
             let _inside = self.inside.lock();
             mounts::unmount(&self.dir, false)?;
+        }
+        // One that was taken out of sight before lives on until its last user lets go of it.
+        if !self.ended.wait(Some(LAST_WORDS)) {
+            return Err(MountError::Busy(self.dir.clone()));
         }
         self.finish()
     }

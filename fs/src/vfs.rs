@@ -136,8 +136,8 @@ pub struct Attr {
 pub trait Invalidate: Send + Sync {
     /// What is cached of this inode is void.
     fn inode(&self, ino: u64);
-    /// Returns when what was written and is only cached so far has been handed over.
-    fn flush(&self);
+    /// Returns when what was written and is only cached so far has been handed over; an error when some was not.
+    fn flush(&self) -> std::io::Result<()>;
 }
 
 /// Knows how durable a piece of published content is.

@@ -107,7 +107,9 @@ impl Agent {
         let Err(failure) = self.unmount() else { return true };
         tracing::warn!(%failure, "the mount is in use: it is detached, and the next start looks for what was written");
         if let Some(own) = &self.own {
-            own.vfs.flush_kernel();
+            if let Err(error) = own.vfs.flush_kernel() {
+                tracing::error!(%error, "the kernel could not write all that programs have written");
+            }
             if let Some(there) = own.mount.lock().take()
                 && let Err(error) = there.handle.detach()
             {

@@ -8,6 +8,7 @@ use hypernet_core::catalog::Manifest;
 use hypernet_core::codec;
 use hypernet_core::head::{Head, Snapshot};
 use hypernet_core::id::RecordKey;
+use hypernet_core::limits::RECORD_KEEPERS_MAX;
 use hypernet_core::node::{Command, Outcome};
 use hypernet_core::port::PortError;
 use hypernet_core::record::{Record, record_key};
@@ -70,6 +71,14 @@ impl Volume {
         }
     }
 
+    /// As [`Self::lookup`], twice, and once peers have stopped coming in: the first answer after a start may be that of
+    /// the few who are there already, and they may have missed the newest record. The node keeps the newer of both.
+    fn look_well(&self, key: RecordKey) -> Result<Option<Record>, PortError> {
+        self.settle();
+        self.lookup(key)?;
+        self.lookup(key)
+    }
+
     /// The roster as the mesh has it.
     pub(crate) fn roster(&self) -> Result<Option<Roster>, PortError> {
         self.lookup(Roster::locator(&self.identity))?
@@ -79,6 +88,8 @@ impl Volume {
 
     /// Publishes a record; an error unless `wanted` other peers have it on stable storage.
     pub(crate) fn publish(&self, record: Record, wanted: usize, what: &str) -> Result<(), PortError> {
+        // It is handed to no more; where segments survive more losses than that, so must one of these.
+        let wanted = wanted.min(RECORD_KEEPERS_MAX);
         match self.node.run_blocking(Command::Publish { record, enough: wanted }) {
             Outcome::Published { stored } if stored >= wanted => Ok(()),
             Outcome::Published { stored } => Err(PortError::Unreachable(format!(
@@ -96,9 +107,11 @@ impl Volume {
         self.plan().map_or(1, |plan| usize::from(plan.n - plan.k) + 1)
     }
 
-    /// Makes sure that the roster lists this device.
+    /// Makes sure that the roster lists this device, and that enough peers keep it: what this node found may be its own
+    /// copy, and the mesh may have grown.
     pub(crate) fn enrol(&self) -> Result<(), PortError> {
-        let known = self.roster()?;
+        let found = self.lookup(Roster::locator(&self.identity))?;
+        let known = found.as_ref().map(|record| Roster::open(record, &self.identity).map_err(damaged)).transpose()?;
         let me = self.device.id();
         let listed = known.as_ref().is_some_and(|roster| {
             roster
@@ -106,7 +119,9 @@ impl Volume {
                 .iter()
                 .any(|device| device.id == me && device.heads.iter().any(|head| head.volume == self.keys.volume))
         });
-        if !listed {
+        let record = if let Some(record) = found.filter(|_| listed) {
+            record
+        } else {
             if state::is_enrolled(&self.db)? {
                 tracing::warn!("the list of devices does not name this one any more; enrolling again");
             }
@@ -114,9 +129,9 @@ impl Volume {
                 .unwrap_or_default()
                 .enrol(&self.device, &self.device_name, &[self.keys.volume], clock(Hlc::default()))
                 .map_err(damaged)?;
-            let record = roster.publish(&self.identity).map_err(damaged)?;
-            self.publish(record, self.keepers(), "the list of devices")?;
-        }
+            roster.publish(&self.identity).map_err(damaged)?
+        };
+        self.publish(record, self.keepers(), "the list of devices")?;
         state::set_enrolled(&self.db)
     }
 
@@ -126,7 +141,7 @@ impl Volume {
         let mut warnings = Vec::new();
         for device in &roster.devices {
             for place in device.heads.iter().filter(|place| place.volume == self.keys.volume) {
-                let Some(record) = self.lookup(record_key(&place.signer))? else {
+                let Some(record) = self.look_well(record_key(&place.signer))? else {
                     // A device that never synced has none; of one that did, another device's head is only the next best.
                     warnings.push(format!("no head of {} is found; it may have synced nothing yet", device.name));
                     continue;
@@ -157,6 +172,7 @@ impl Volume {
     /// Everything that leads from the identity to the newest root. `say` is told what happens.
     pub(crate) fn recover(&self, say: &mut dyn FnMut(String)) -> Result<Recovered, PortError> {
         say("asking the mesh for the list of devices".into());
+        self.look_well(Roster::locator(&self.identity))?;
         let roster = self.roster()?.ok_or_else(|| {
             PortError::NotFound(
                 "the mesh has no list of devices for this identity, or no peer that has it is there".into(),

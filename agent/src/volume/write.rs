@@ -125,13 +125,19 @@ impl Volume {
 
     /// [`Self::plan`], once donors have stopped coming in: right after the start a plan would use the first few only.
     fn settled_plan(&self) -> Result<Plan, PortError> {
+        self.settle();
+        self.plan()
+    }
+
+    /// Returns when donors have stopped coming in, or after [`SETTLE_MAX`].
+    pub(super) fn settle(&self) {
         let deadline = Instant::now() + SETTLE_MAX;
         loop {
             let settled = self.node.ask_blocking(hypernet_core::node::Node::settled_for).unwrap_or(u64::MAX);
             let settled = Duration::from_millis(settled);
             let left = deadline.saturating_duration_since(Instant::now());
             if settled >= SETTLED || left.is_zero() {
-                return self.plan();
+                return;
             }
             std::thread::sleep((SETTLED - settled).min(left));
         }

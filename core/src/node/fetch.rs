@@ -20,6 +20,9 @@ use crate::segment::Placement;
 use crate::time::Instant;
 use crate::wire::{Refusal, Request, Response};
 
+/// A holder that has too much to do is asked again after so many milliseconds, until the deadline.
+const BUSY_RETRY: u64 = 200;
+
 /// A range of a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Span {
@@ -69,6 +72,8 @@ pub(super) struct Fetch {
     asks: u32,
     holders: BTreeMap<u8, PeerId>,
     slow: BTreeSet<u8>,
+    /// Rows whose holder has too much to do, and when it is asked again.
+    busy: BTreeMap<u8, Instant>,
     failed: BTreeMap<u8, String>,
     stage: Stage,
     deadline: Instant,
@@ -116,6 +121,7 @@ impl Fetch {
             asks: 0,
             holders,
             slow: BTreeSet::new(),
+            busy: BTreeMap::new(),
             failed: BTreeMap::new(),
             stage: Stage::Direct,
             deadline: context.now.mono.after(within),
@@ -149,6 +155,10 @@ impl Fetch {
             Ok(Response::Bytes(_)) => {
                 peers.fault(context, peer, Fault::Lie);
                 "sent another length".to_string()
+            }
+            Ok(Response::Refused(Refusal::Busy)) => {
+                self.busy.insert(row, context.now.mono.after(BUSY_RETRY));
+                return;
             }
             Ok(Response::Refused(refusal)) => {
                 if matches!(refusal, Refusal::NotFound | Refusal::Damaged) {
@@ -191,7 +201,11 @@ impl Fetch {
             peers.forget(|waiter| !mine(waiter));
         } else {
             let left = self.deadline.since(context.now.mono);
-            context.arm_once(Timer::Fetch(command), context.config.patience.min(left));
+            if self.busy.is_empty() {
+                context.arm_once(Timer::Fetch(command), context.config.patience.min(left));
+            } else {
+                context.arm(Timer::Fetch(command), BUSY_RETRY.min(left));
+            }
         }
         outcome
     }
@@ -199,6 +213,7 @@ impl Fetch {
     fn advance(&mut self, context: &mut Context, peers: &mut Peers, command: CommandId) -> Option<Outcome> {
         loop {
             let now = context.now.mono;
+            self.busy.retain(|_, until| *until > now);
             if self.need.iter().all(|(row, span)| self.has(*row, *span)) {
                 match self.open() {
                     Ok(plain) => return Some(Outcome::Fetched { plain, around: self.stretches() }),
@@ -276,7 +291,7 @@ impl Fetch {
             .need
             .iter()
             .filter(|(row, span)| !self.has(**row, **span) && !self.failed.contains_key(*row))
-            .filter(|(row, _)| !self.under_way(**row))
+            .filter(|(row, _)| !self.under_way(**row) && !self.busy.contains_key(*row))
             .map(|(row, span)| (*row, *span))
             .collect();
         for (row, span) in missing {
@@ -343,13 +358,14 @@ impl Fetch {
             .holders
             .iter()
             .filter(|(row, _)| !counts(row) && !self.slow.contains(*row) && !self.failed.contains_key(*row))
+            .filter(|(row, _)| !self.busy.contains_key(*row))
             .filter_map(|(row, peer)| peers.reluctance(context, peer).map(|reluctance| (reluctance, *row)))
             .collect();
         others.sort_unstable();
         for (_, row) in others.into_iter().take(self.k().saturating_sub(expected)) {
             self.ask(context, peers, command, row, column);
         }
-        if !self.asked.is_empty() {
+        if !self.asked.is_empty() || !self.busy.is_empty() {
             return None;
         }
         let have = self.holders.keys().filter(|row| self.has(**row, column)).count();

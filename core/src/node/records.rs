@@ -13,14 +13,14 @@ use super::peers::{Fault, Peers};
 use super::{CommandError, CommandId, Context, Effect, Outcome, SendFault, Timer, Waiter};
 use crate::codec;
 use crate::id::{PeerId, RecordKey};
-use crate::limits::{PUBLISHING_MAX, RECORD_CHANGES_HOUR, RECORDS_HELD_MAX, RECORDS_PER_SENDER_HOUR};
+use crate::limits::{
+    PUBLISHING_MAX, RECORD_CHANGES_HOUR, RECORD_KEEPERS_MAX, RECORDS_HELD_MAX, RECORDS_PER_SENDER_HOUR,
+};
 use crate::port::StoreOp;
 use crate::record::{Record, RecordError};
 use crate::time::Instant;
 use crate::wire::{Refusal, Request, Response};
 
-/// Peers that one record is handed to: Kademlia's k.
-const KEEPERS_MAX: usize = 20;
 /// Times a record is handed on within its lifetime.
 const REPUBLISH_PER_LIFETIME: u64 = 4;
 const HOUR: u64 = 3_600_000;
@@ -252,7 +252,8 @@ impl Records {
     pub(super) fn closest(&mut self, context: &mut Context, peers: &mut Peers, handing: u64, closest: Vec<PeerId>) {
         let Some(task) = self.handing.get_mut(&handing) else { return };
         let me = context.config.me;
-        let closest: BTreeSet<PeerId> = closest.into_iter().filter(|peer| *peer != me).take(KEEPERS_MAX).collect();
+        let closest: BTreeSet<PeerId> =
+            closest.into_iter().filter(|peer| *peer != me).take(RECORD_KEEPERS_MAX).collect();
         task.waiting = closest.len();
         let bytes = task.bytes.clone();
         for peer in closest {

@@ -20,6 +20,8 @@ enum Manner {
     Liar,
     /// It takes nothing.
     Full,
+    /// It refuses so many more reads.
+    Busy(u32),
 }
 
 struct World {
@@ -120,6 +122,10 @@ impl World {
             }
             Effect::Reply { inbound, mut response } => {
                 let (to, id) = self.inbound[&inbound.0];
+                if let (Response::Bytes(_), Manner::Busy(times @ 1..)) = (&response, self.manners[at]) {
+                    self.manners[at] = Manner::Busy(times - 1);
+                    response = Response::Refused(Refusal::Busy);
+                }
                 match (&mut response, self.manners[at]) {
                     (Response::Bytes(bytes), Manner::Liar) => {
                         *bytes = bytes.iter().map(|byte| byte ^ 1).collect();
@@ -337,6 +343,22 @@ fn a_peer_that_refuses_is_passed_over_while_there_is_another() {
     let placement = placed(upload(&mut world, &coded));
     assert!(placement.holders.iter().all(|holder| holder.peer != peer(3) && holder.peer != peer(4)));
     assert_eq!(fetch(&mut world, &placement, &coded, &plain), expect(&plain));
+}
+
+#[test]
+fn who_is_busy_is_asked_again() {
+    let mut world = World::new(11);
+    let (coded, plain) = coded(6, 10);
+    let placement = placed(upload(&mut world, &coded));
+    // Just k are left, and all of them refuse the first time.
+    for i in 1..=4 {
+        world.manners[i] = Manner::Silent;
+    }
+    for i in 5..=10 {
+        world.manners[i] = Manner::Busy(1);
+    }
+    assert_eq!(fetch(&mut world, &placement, &coded, &plain), expect(&plain));
+    assert!(world.manners[5..].iter().all(|manner| *manner == Manner::Busy(0)), "nobody was busy");
 }
 
 #[test]

@@ -127,7 +127,11 @@ impl Vfs {
             }
             stuck.close(&mut state);
         }
-        let done = self.flush(&stuck.unsynced).and_then(|()| self.write_batch(&mut stuck));
+        let flushed = self.flush(&stuck.unsynced);
+        if flushed.is_err() {
+            self.state.lock().unflushed.extend(stuck.unsynced.iter().copied());
+        }
+        let done = flushed.and_then(|()| self.write_batch(&mut stuck));
         let mut state = self.state.lock();
         match done {
             Ok(()) => {

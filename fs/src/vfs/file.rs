@@ -521,6 +521,9 @@ impl Vfs {
             let node = state.node(ino)?;
             Ok((node.needs, node.is_file() && node.local != Local::Absent))
         })?;
+        if self.state.lock().unflushed.remove(&ino) {
+            return Err(VfsError::Local("an earlier write of this file did not reach the disk".into()));
+        }
         if is_file && let Some(file) = self.backing.get(ino)? {
             if data_only {
                 file.sync_data()?

@@ -167,8 +167,7 @@ impl Vfs {
         self.signal.stop();
         for ino in self.fetcher.partial() {
             // Nothing says after a restart which parts of it are here.
-            self.fetcher.discard(ino);
-            self.backing.remove(ino)?;
+            self.remove_absent(ino, true)?;
         }
         self.run(|state| {
             let watched: Vec<u64> = state.watch.iter().copied().collect();
@@ -179,7 +178,12 @@ impl Vfs {
         })?;
         self.commit()?;
         self.backing.sync_all()?;
-        if !quiet {
+        // A cut that is still read holds on to files that are gone; the next start removes them.
+        let cut = {
+            let state = self.state.lock();
+            state.cuts > 0 || !state.held.is_empty()
+        };
+        if !quiet || cut {
             return Ok(());
         }
         let file = File::create(marker(&self.config.dir))?;

@@ -101,6 +101,8 @@ pub(super) struct State {
     pub(super) epoch: u64,
     /// Files written to since the last flush.
     pub(super) unsynced: InoSet,
+    /// Files whose flush failed: the kernel tells that once, and the next fsync must hear of it.
+    pub(super) unflushed: InoSet,
     /// Files whose dirty mark was committed on its own since the last batch was closed.
     pub(super) marked: InoSet,
     /// Files open for writing: nobody reports what is written to them in passthrough.
@@ -151,6 +153,7 @@ impl State {
             tick: 1,
             epoch: 0,
             unsynced: InoSet::default(),
+            unflushed: InoSet::default(),
             marked: InoSet::default(),
             watch: BTreeSet::new(),
             doomed: Vec::new(),

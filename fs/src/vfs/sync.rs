@@ -141,7 +141,7 @@ impl Vfs {
     /// cut is committed when this returns: a snapshot that knew more than this device after a crash would take names
     /// for clean whose inodes it lacks.
     pub fn cut(&self) -> Result<Cut> {
-        self.flush_kernel();
+        self.flush_kernel()?;
         self.load_dirty_dirs()?;
         let cut = self.run(|state| {
             self.poll_writers(state)?;
@@ -168,10 +168,11 @@ impl Vfs {
     }
 
     /// Returns when what the kernel has only cached has been written. Not from a thread that serves it.
-    pub fn flush_kernel(&self) {
+    pub fn flush_kernel(&self) -> Result<()> {
         let kernel = self.invalidate.read().clone();
-        if let Some(kernel) = kernel {
-            kernel.flush();
+        match kernel {
+            Some(kernel) => Ok(kernel.flush()?),
+            None => Ok(()),
         }
     }
 
@@ -395,7 +396,7 @@ impl Vfs {
 
     /// Removes the backing file of an inode of which nothing need be here. Looking and removing are one step: whoever
     /// opens it in between might write to it.
-    fn remove_absent(&self, ino: u64, partial: bool) -> Result<bool> {
+    pub(super) fn remove_absent(&self, ino: u64, partial: bool) -> Result<bool> {
         let state = self.state.lock();
         let absent = state.nodes.get(&ino).is_some_and(|node| node.local == Local::Absent && node.handles() == 0);
         if !absent || (!partial && self.fetcher.is_partial(ino)) {

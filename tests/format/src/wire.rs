@@ -68,6 +68,7 @@ pub(crate) fn all() -> Vec<Golden> {
         ("response-refused-busy", Refusal::Busy),
         ("response-refused-not-yours", Refusal::NotYours),
         ("response-refused-disk", Refusal::Disk),
+        ("response-refused-newer", Refusal::Newer),
     ];
     all.extend(refusals.map(|(name, refusal)| response(name, Response::Refused(refusal))));
     all

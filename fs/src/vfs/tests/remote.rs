@@ -83,7 +83,9 @@ fn the_kernel_is_told_what_is_void() {
         fn inode(&self, ino: u64) {
             self.0.lock().push(ino);
         }
-        fn flush(&self) {}
+        fn flush(&self) -> std::io::Result<()> {
+            Err(std::io::Error::from_raw_os_error(libc::ENOSPC))
+        }
     }
     let (bed, told) = (Bed::new(), Arc::new(Told::default()));
     let ino = bed.file(ROOT, "a", b"content");
@@ -91,6 +93,8 @@ fn the_kernel_is_told_what_is_void() {
     bed.vfs.set_invalidate(Some(told.clone()));
     bed.vfs.drop_cache(None).unwrap();
     assert_eq!(*told.0.lock(), [ino]);
+    // What it could not write is in no cut: none is taken.
+    assert_eq!(bed.vfs.cut().unwrap_err(), VfsError::NoSpace);
 }
 
 #[test]
