@@ -186,6 +186,8 @@ fn drop_cache(agent: &Agent, below: Option<u64>, say: &mut dyn FnMut(u64, u64)) 
         .vfs
         .drop_cache_telling(below, say)
         .map_err(|error| Failure::new(Kind::Io, format!("cannot drop the cache: {error}")))?;
+    // What came along with other reads is a copy, too.
+    own.volume.nearby.lock().clear();
     if below.is_none() {
         own.volume.db.clear_nodes().map_err(store_failure)?;
     }

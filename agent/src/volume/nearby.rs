@@ -76,6 +76,12 @@ impl Nearby {
         }
     }
 
+    /// Forgets everything.
+    pub(crate) fn clear(&mut self) {
+        self.rows.clear();
+        self.windows.clear();
+    }
+
     /// Forgets a window: an extent in it did not open.
     pub(super) fn forget(&mut self, segment: SegmentId, shard_len: u32, extent: &ExtentRef, offset: u32) {
         if let Some((row, first, _)) = place(extent, offset, shard_len) {
