@@ -132,7 +132,8 @@ impl Records {
             Some(_) => return Err(Response::Refused(Refusal::Newer)),
             None => {
                 if !self.may_add(context, peers, from) {
-                    return Err(Response::Refused(Refusal::Full));
+                    // Not "full": that is about space for shards, of which there may be plenty.
+                    return Err(Response::Refused(Refusal::Busy));
                 }
                 self.keep(context, record.clone());
             }
