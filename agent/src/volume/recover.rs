@@ -81,9 +81,11 @@ impl Volume {
 
     /// The roster as the mesh has it.
     pub(crate) fn roster(&self) -> Result<Option<Roster>, PortError> {
-        self.lookup(Roster::locator(&self.identity))?
-            .map(|record| Roster::open(&record, &self.identity).map_err(damaged))
-            .transpose()
+        self.open_roster(self.lookup(Roster::locator(&self.identity))?.as_ref())
+    }
+
+    fn open_roster(&self, record: Option<&Record>) -> Result<Option<Roster>, PortError> {
+        record.map(|record| Roster::open(record, &self.identity).map_err(damaged)).transpose()
     }
 
     /// Publishes a record; an error unless `wanted` other peers have it on stable storage.
@@ -111,7 +113,7 @@ impl Volume {
     /// copy, and the mesh may have grown.
     pub(crate) fn enrol(&self) -> Result<(), PortError> {
         let found = self.lookup(Roster::locator(&self.identity))?;
-        let known = found.as_ref().map(|record| Roster::open(record, &self.identity).map_err(damaged)).transpose()?;
+        let known = self.open_roster(found.as_ref())?;
         let me = self.device.id();
         let listed = known.as_ref().is_some_and(|roster| {
             roster
@@ -172,8 +174,8 @@ impl Volume {
     /// Everything that leads from the identity to the newest root. `say` is told what happens.
     pub(crate) fn recover(&self, say: &mut dyn FnMut(String)) -> Result<Recovered, PortError> {
         say("asking the mesh for the list of devices".into());
-        self.look_well(Roster::locator(&self.identity))?;
-        let roster = self.roster()?.ok_or_else(|| {
+        let found = self.look_well(Roster::locator(&self.identity))?;
+        let roster = self.open_roster(found.as_ref())?.ok_or_else(|| {
             PortError::NotFound(
                 "the mesh has no list of devices for this identity, or no peer that has it is there".into(),
             )

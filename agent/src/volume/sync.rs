@@ -90,7 +90,7 @@ pub(crate) fn run(
 ) -> Result<Report, PortError> {
     if !state::is_enrolled(&volume.db)? {
         meter.update(|progress| progress.phase = Phase::Publishing);
-        volume.enrol()?;
+        enrolment.confirm(volume)?;
     }
     let cut = vfs.cut().map_err(damaged)?;
     let _guard = CutGuard(vfs);
