@@ -33,8 +33,6 @@ mod peers;
 mod records;
 mod sends;
 mod serving;
-#[cfg(test)]
-mod tests;
 mod timers;
 
 use outbox::Outbox;
