@@ -78,6 +78,17 @@ impl Book {
         if known.len() > MESH_ADDRS_PER_PEER { known.pop_back() } else { None }
     }
 
+    /// Forgets an address; whether others of that peer are left.
+    pub(crate) fn remove(&mut self, peer: &PeerId, addr: &Multiaddr) -> bool {
+        let Some(known) = self.peers.get_mut(peer) else { return false };
+        known.retain(|other| other != addr);
+        if known.is_empty() {
+            self.peers.remove(peer);
+            return false;
+        }
+        true
+    }
+
     /// What is known of a peer.
     pub(crate) fn of(&self, peer: &PeerId) -> Vec<Multiaddr> {
         self.peers.get(peer).map(|known| known.iter().cloned().collect()).unwrap_or_default()
@@ -136,6 +147,14 @@ mod tests {
         let kept = book.of(&peer);
         assert_eq!(kept.len(), MESH_ADDRS_PER_PEER);
         assert_eq!(kept[0], at(MESH_ADDRS_PER_PEER + 3));
+        for addr in &kept[1..] {
+            assert!(book.remove(&peer, addr));
+        }
+        assert_eq!(book.of(&peer), kept[..1]);
+        assert!(!book.remove(&peer, &kept[0]) && !book.remove(&peer, &kept[0]));
+        for addr in kept.into_iter().rev() {
+            book.add(peer, addr);
+        }
         while book.peers.len() < PEERS_MAX {
             book.add(PeerId::random(), at(1));
         }

@@ -17,7 +17,7 @@ use hypernet_core::limits::{
 use hypernet_core::wire::{Request, Response};
 use libp2p::identity::Keypair;
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
-use libp2p::swarm::{ConnectionId, SwarmEvent};
+use libp2p::swarm::{ConnectionId, DialError, SwarmEvent};
 use libp2p::{Multiaddr, Swarm};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
@@ -225,7 +225,7 @@ impl Driver {
             }
             SwarmEvent::OutgoingConnectionError { connection_id, peer_id: Some(peer), error } => {
                 debug!(%peer, %error, "dial failed");
-                self.on_dial_failed(peer, connection_id);
+                self.on_dial_failed(peer, connection_id, &error);
             }
             SwarmEvent::NewListenAddr { address, .. } => self.on_listening(address),
             SwarmEvent::ExpiredListenAddr { address, .. } => self.on_not_listening(&address),
@@ -270,7 +270,7 @@ impl Driver {
                 true
             }
             // Kademlia dials it already.
-            Err(libp2p::swarm::DialError::DialPeerConditionFalse(_)) => true,
+            Err(DialError::DialPeerConditionFalse(_)) => true,
             Err(error) => {
                 debug!(%peer, %error, "cannot dial");
                 false

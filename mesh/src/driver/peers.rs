@@ -5,6 +5,7 @@
 //! lost bootstrap peer is dialed again for ever, ever less often. In a small mesh everybody finds everybody: a
 //! look-up of one's own id visits all of its peers, and is repeated, ever less often, until nothing changes.
 
+use std::collections::BTreeSet;
 use std::hash::{BuildHasher, RandomState};
 
 use hypernet_core::limits::{MESH_ADDRS_PER_PEER, MESH_PEERS_KEPT, MESH_SMALL};
@@ -194,7 +195,7 @@ impl Driver {
         self.redial_later(&p2p);
     }
 
-    pub(super) fn on_dial_failed(&mut self, p2p: P2p, connection: ConnectionId) {
+    pub(super) fn on_dial_failed(&mut self, p2p: P2p, connection: ConnectionId, error: &DialError) {
         let ours = self.dialing.get(&p2p) == Some(&connection);
         if ours {
             self.dialing.remove(&p2p);
@@ -202,6 +203,15 @@ impl Driver {
         if self.swarm.is_connected(&p2p) {
             self.give_waiting(p2p);
             return;
+        }
+        // Somebody else lives there by now. libp2p takes the first who answers and then gives up on the others, so
+        // those get their turn without it.
+        if let DialError::WrongPeerId { address, .. } = error {
+            let gone = address::split(address).0;
+            self.swarm.behaviour_mut().kad.remove_address(&p2p, &gone);
+            if self.book.remove(&p2p, &gone) && self.dial_peer(p2p) {
+                return;
+            }
         }
         // Another part of libp2p dialed with what it knew; we may know better.
         if self.is_waited_for(&p2p) && (ours || !self.dial_peer(p2p)) {
@@ -277,14 +287,19 @@ impl Driver {
 
     pub(super) fn on_mdns(&mut self, event: mdns::Event) {
         let mdns::Event::Discovered(found) = event else { return };
+        // All addresses of a peer before the first dial, which tries those that are known.
+        let mut wanted = BTreeSet::new();
         for (p2p, addr) in found {
             let addr = address::split(&addr).0;
-            let wanted = p2p != self.me && !self.foreign.contains(&p2p) && self.peers.len() < MESH_SMALL;
-            if wanted && !self.swarm.is_connected(&p2p) && address::transport(&addr).is_some() {
+            let stranger = p2p != self.me && !self.foreign.contains(&p2p) && !self.swarm.is_connected(&p2p);
+            if stranger && self.peers.len() < MESH_SMALL && address::transport(&addr).is_some() {
                 // Whether it is one of ours, identify will tell; until then it is only dialed.
                 self.book.add(p2p, addr);
-                self.dial_peer(p2p);
+                wanted.insert(p2p);
             }
+        }
+        for p2p in wanted {
+            self.dial_peer(p2p);
         }
     }
 

@@ -1,12 +1,26 @@
 //! Who meets whom, and by what.
 
 use std::collections::BTreeSet;
+use std::net::UdpSocket;
 use std::time::Duration;
 
 use hypernet_core::id::{NetworkId, RecordKey};
+use hypernet_core::wire::Response;
 use hypernet_mesh::{Mesh, MeshError, MeshEvent, Multiaddr, SendError, Transport};
 
-use crate::peer::{LIMIT, NETWORK, Peer, QUIC, TCP, config, full_mesh, hello};
+use crate::peer::{LIMIT, NETWORK, Peer, QUIC, TCP, config, full_mesh, hello, serve};
+
+/// What a node gives its smallest request.
+const SMALLEST_DEADLINE: Duration = Duration::from_secs(10);
+
+/// Where, and who.
+fn address_of(addr: &Multiaddr) -> (Multiaddr, libp2p::PeerId) {
+    let mut bare = addr.clone();
+    match bare.pop() {
+        Some(libp2p::multiaddr::Protocol::P2p(peer)) => (bare, peer),
+        _ => panic!("{addr} names no peer"),
+    }
+}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn peers_that_listen_on_both_meet_over_quic() {
@@ -27,6 +41,35 @@ async fn peers_that_listen_on_both_meet_over_quic() {
             expected.is_empty().then_some(())
         })
         .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_peer_whose_quic_leads_nowhere_is_reached_over_tcp_in_time() {
+    let server = Peer::start(1, NETWORK, TCP, &[]).await;
+    let (server_id, tcp) = (server.id(), server.mesh.listen_addrs());
+    let serving = tokio::spawn(serve(server));
+    let p2p = address_of(&tcp[0]).1;
+    // A firewall that drops, a port where nobody is, and somebody else's.
+    let silent = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let closed = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let stranger = Peer::start(3, NETWORK, QUIC, &[]).await;
+    let quic = |port: u16| -> Multiaddr { format!("/ip4/127.0.0.1/udp/{port}/quic-v1/p2p/{p2p}").parse().unwrap() };
+    let taken = address_of(&stranger.mesh.listen_addrs()[0]).0.with_p2p(p2p).unwrap();
+    let wrong = [quic(silent.local_addr().unwrap().port()), quic(closed.port()), taken];
+    let mut cases: Vec<Vec<Multiaddr>> = wrong.iter().map(|addr| vec![addr.clone()]).collect();
+    cases.extend([wrong.to_vec(), Vec::new()]);
+    for wrong in cases {
+        for addrs in [[wrong.clone(), tcp.clone()].concat(), [tcp.clone(), wrong.clone()].concat()] {
+            let mut client = Peer::start(2, NETWORK, QUIC, &addrs).await;
+            // Asked before there is a connection: the time it takes to get one is part of the deadline.
+            client.mesh.send(server_id, 1, hello(), SMALLEST_DEADLINE).await;
+            let outcome = client.outcome(1).await;
+            assert!(matches!(outcome, Ok(Response::Hello(_))), "{outcome:?} with {addrs:?}");
+            assert_eq!(client.mesh.peers().await[0].transport, Transport::Tcp);
+            client.stop().await;
+        }
+    }
+    serving.abort();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -65,7 +108,7 @@ async fn different_networks_never_talk() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn eleven_meshes_that_know_one_address_all_meet() {
-    let peers = full_mesh(11).await;
+    let peers = full_mesh(&Vec::from_iter(1..=11)).await;
     for peer in &peers {
         assert_eq!(peer.mesh.peers().await.len(), 10);
     }

@@ -165,12 +165,12 @@ pub(crate) async fn serve(mut peer: Peer) {
     }
 }
 
-/// `count` meshes that start from the first one's address, each connected to all others.
-pub(crate) async fn full_mesh(count: u8) -> Vec<Peer> {
-    let mut peers = vec![Peer::start(1, NETWORK, QUIC, &[]).await];
+/// Meshes with these seeds that start from the first one's address, each connected to all others.
+pub(crate) async fn full_mesh(seeds: &[u8]) -> Vec<Peer> {
+    let mut peers = vec![Peer::start(seeds[0], NETWORK, QUIC, &[]).await];
     let bootstrap = peers[0].mesh.listen_addrs();
-    for seed in 2..=count {
-        peers.push(Peer::start(seed, NETWORK, QUIC, &bootstrap).await);
+    for seed in &seeds[1..] {
+        peers.push(Peer::start(*seed, NETWORK, QUIC, &bootstrap).await);
     }
     let all: BTreeSet<PeerId> = peers.iter().map(Peer::id).collect();
     for peer in &mut peers {

@@ -9,7 +9,7 @@ use crate::peer::{NETWORK, Peer, QUIC, full_mesh};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_record_is_found_where_it_was_kept_and_only_then() {
-    let mut peers = full_mesh(5).await;
+    let mut peers = full_mesh(&[1, 2, 3, 4, 5]).await;
     let (kept, refused) = (RecordKey([7; 32]), RecordKey([8; 32]));
     let mut closest = peers[0].closest(kept).await;
     closest.sort();
