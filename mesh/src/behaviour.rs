@@ -151,6 +151,7 @@ fn kademlia(key: &Keypair, names: &Names) -> kad::Behaviour<MemoryStore> {
         .set_publication_interval(None)
         .set_provider_record_ttl(None)
         .set_provider_publication_interval(None)
+        // Nothing that is put is stored, and nobody provides anything: whoever does either is reported.
         .set_record_filtering(kad::StoreInserts::FilterBoth)
         .set_caching(kad::Caching::Disabled);
     let mut kad = kad::Behaviour::with_config(me, MemoryStore::with_config(me, store), config);

@@ -166,15 +166,6 @@ pub enum MeshEvent {
         /// How, for a log.
         reason: String,
     },
-    /// A peer wants a record kept. It is kept only by [`Mesh::keep_record`].
-    RecordOffered {
-        /// Who offers it; not necessarily who signed it.
-        from: PeerId,
-        /// Where it belongs.
-        key: RecordKey,
-        /// The record, not verified.
-        bytes: Vec<u8>,
-    },
     /// The outcome of [`Mesh::find_closest`].
     Closest {
         /// The id that was given to it.

@@ -1,7 +1,11 @@
 //! Records in the DHT.
 //!
-//! Invariant: nothing a stranger sends gets into the store. Kademlia hands over what it is offered, the owner
-//! verifies it, and [`Driver::keep_record`] is the only way in.
+//! Kademlia only says where a record belongs, and looks it up. Records are handed over by the shard protocol, whose
+//! answer means that they are verified and on stable storage; Kademlia acknowledges a put before its receiver has looked
+//! at it.
+//!
+//! Invariant: nothing a stranger sends gets into the store: [`Driver::keep_record`] is the only way in, and a peer that
+//! puts or provides something by Kademlia breaks the protocol.
 
 use hypernet_core::limits::{MESH_ADDRS_PER_PEER, MESH_RECORD_ANSWERS_MAX, RECORD_MAX};
 use libp2p::kad::store::RecordStore;
@@ -30,8 +34,6 @@ fn kad_key(key: &RecordKey) -> KadKey {
 }
 
 impl Driver {
-    /// Records are handed over by the shard protocol, whose answer means that they are on stable storage: Kademlia
-    /// acknowledges a put before its receiver has looked at it. So all that is asked of Kademlia is where.
     pub(super) fn find_closest(&mut self, id: u64, key: &RecordKey) {
         let query = self.swarm.behaviour_mut().kad.get_closest_peers(key.as_bytes().to_vec());
         self.expect(query, Query::Closest { id });
@@ -71,23 +73,15 @@ impl Driver {
 
     pub(super) fn on_kad(&mut self, event: kad::Event) {
         match event {
-            kad::Event::InboundRequest { request: InboundRequest::PutRecord { source, record: Some(record), .. } } => {
-                self.on_offered(source, record)
+            kad::Event::InboundRequest { request: InboundRequest::PutRecord { source, .. } } => {
+                self.misbehaved(&source, "put a record by Kademlia".to_owned());
+            }
+            // Kademlia takes it only from the provider itself.
+            kad::Event::InboundRequest { request: InboundRequest::AddProvider { record: Some(record) } } => {
+                self.misbehaved(&record.provider, "announced itself as a provider by Kademlia".to_owned());
             }
             kad::Event::OutboundQueryProgressed { id, result, step, .. } => self.on_query(id, result, step.last),
             _ => {}
-        }
-    }
-
-    fn on_offered(&mut self, source: P2p, record: Record) {
-        self.confirm(&source);
-        let Some(from) = peer_id::from_libp2p(&source) else { return };
-        match RecordKey::from_slice(record.key.as_ref()) {
-            Some(key) if record.value.len() <= RECORD_MAX => {
-                self.outbox.tell_if_room(MeshEvent::RecordOffered { from, key, bytes: record.value });
-            }
-            Some(_) => self.misbehaved(&source, format!("offered a record of {} bytes", record.value.len())),
-            None => self.misbehaved(&source, "offered a record under a key of the wrong length".to_owned()),
         }
     }
 

@@ -10,3 +10,6 @@ mod peer;
 mod records;
 mod rogue;
 mod sends;
+
+#[global_allocator]
+static ALLOCATOR: hypernet_fuzz_smoke::memory::Counting = hypernet_fuzz_smoke::memory::Counting;

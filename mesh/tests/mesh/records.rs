@@ -2,10 +2,20 @@
 
 use std::collections::HashMap;
 
+use ed25519_dalek::SigningKey;
+use hypernet_core::codec::encode;
 use hypernet_core::id::{PeerId, RecordKey};
+use hypernet_core::limits::RECORD_MAX;
+use hypernet_core::record::Record;
 use hypernet_mesh::MeshEvent;
 
 use crate::peer::{NETWORK, Peer, QUIC, full_mesh};
+use crate::rogue::{Raw, Rogue};
+
+/// Of one signer, always.
+pub(crate) fn record(sequence: u64, payload: &[u8]) -> Record {
+    Record::sign(&SigningKey::from_bytes(&[3; 32]), sequence, payload.to_vec()).unwrap()
+}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_record_is_found_where_it_was_kept_and_only_then() {
@@ -55,4 +65,57 @@ async fn alone_nothing_is_stored_and_only_what_is_kept_here_is_found() {
     .await;
     let expected = [(1, vec![b"0".to_vec()]), (2, vec![b"mine".to_vec()]), (3, vec![]), (4, vec![])];
     assert_eq!(outcomes, HashMap::from(expected));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_that_is_put_by_kademlia_is_kept() {
+    let mut server = Peer::start(1, NETWORK, QUIC, &[]).await;
+    let kept = record(5, b"kept");
+    let key = kept.key();
+    server.keep(key, &encode(&kept)).await;
+    let mut rogue = Rogue::start(9, NETWORK, Raw::bytes(Vec::new()));
+    let (rogue_id, addr) = (rogue.id(), server.mesh.listen_addrs()[0].clone());
+    let to = rogue.join(&addr).await;
+    let other = Record::sign(&SigningKey::from_bytes(&[4; 32]), 1, b"other".to_vec()).unwrap();
+    let puts = [
+        ("unsigned", key, b"unsigned".to_vec()),
+        ("forged", key, encode(&Record { sequence: 9, ..kept.clone() })),
+        ("older", key, encode(&record(4, b"older"))),
+        ("too long", key, vec![7; RECORD_MAX + 1]),
+        ("another's", key, encode(&other)),
+        // Whoever has something to keep asks for it, and is told when it is kept.
+        ("newer", key, encode(&record(6, b"newer"))),
+        ("new", other.key(), encode(&other)),
+    ];
+    for (what, under, bytes) in puts {
+        let (_, reason) = tokio::join!(rogue.put(to, under.as_bytes(), bytes), server.fault_of(rogue_id));
+        assert!(reason.contains("Kademlia"), "{what}: {reason}");
+        let expected = if under == key { vec![encode(&kept)] } else { Vec::new() };
+        assert_eq!(server.find(under).await, expected, "{what}");
+    }
+    let (_, reason) = tokio::join!(rogue.put(to, b"short", b"x".to_vec()), server.fault_of(rogue_id));
+    assert!(reason.contains("Kademlia"), "{reason}");
+    // More than a message may have is not even read.
+    assert!(!rogue.put(to, key.as_bytes(), vec![7; 64 << 10]).await);
+    assert_eq!(server.find(key).await, [encode(&kept)]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_provides_anything() {
+    let mut server = Peer::start(1, NETWORK, QUIC, &[]).await;
+    let addr = server.mesh.listen_addrs()[0].clone();
+    let mut rogue = Rogue::start(9, NETWORK, Raw::bytes(Vec::new()));
+    let mut asks = Rogue::start(10, NETWORK, Raw::bytes(Vec::new()));
+    rogue.join(&addr).await;
+    asks.join(&addr).await;
+    let rogue_id = rogue.id();
+    for n in 0..50 {
+        let key = RecordKey([n; 32]);
+        let reason = tokio::select! {
+            reason = server.fault_of(rogue_id) => reason,
+            () = rogue.provide(&addr, key) => unreachable!("it goes on"),
+        };
+        assert!(reason.contains("Kademlia"), "{reason}");
+        assert_eq!(asks.providers(&addr, key).await, 0);
+    }
 }
