@@ -6,6 +6,7 @@
 
 use std::convert::Infallible;
 use std::io;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -43,6 +44,9 @@ const QUIC_IDLE_MS: u32 = 10_000;
 const QUIC_STREAM_WINDOW: u32 = 8 << 20;
 const QUIC_CONNECTION_WINDOW: u32 = 16 << 20;
 const RECORD_QUERY_TIMEOUT: Duration = Duration::from_secs(20);
+/// Disjoint paths of a look-up, each with a peer of its own to start from, the closest ones. A liar can lead its path
+/// to peers that do not exist and never answer, so more than so many must lie, or an honest one is heard in time.
+const PATHS: NonZeroUsize = NonZeroUsize::new(8).unwrap();
 
 /// The names under which peers of one network know each other.
 #[derive(Clone)]
@@ -144,6 +148,7 @@ fn kademlia(key: &Keypair, names: &Names) -> kad::Behaviour<MemoryStore> {
         // Kademlia's k, which is 20.
         .set_replication_factor(kad::K_VALUE)
         .disjoint_query_paths(true)
+        .set_parallelism(PATHS)
         .set_query_timeout(RECORD_QUERY_TIMEOUT)
         // Records have no end here and are never republished by libp2p: the node does that with verified ones.
         .set_record_ttl(None)

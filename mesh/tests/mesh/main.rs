@@ -5,6 +5,7 @@
 mod bounds;
 mod hostile;
 mod lan;
+mod lookup;
 mod meeting;
 mod peer;
 mod records;

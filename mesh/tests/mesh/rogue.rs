@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, StreamExt};
 use hypernet_core::id::{NetworkId, PeerId, RecordKey};
 use libp2p::identity::Keypair;
-use libp2p::kad::store::MemoryStore;
+use libp2p::kad::store::{MemoryStore, RecordStore};
 use libp2p::kad::{self, GetProvidersOk, QueryResult, Quorum, Record};
 use libp2p::request_response::{self, Codec, Event, Message, OutboundFailure, ProtocolSupport};
 use libp2p::swarm::{NetworkBehaviour, SwarmEvent};
@@ -112,8 +112,7 @@ impl Rogue {
     /// One that answers every request with `answer`.
     pub(crate) fn start(seed: u8, network: NetworkId, answer: Raw) -> Self {
         let key = Keypair::ed25519_from_bytes([seed; 32]).unwrap();
-        let id = PeerId(key.public().try_into_ed25519().unwrap().to_bytes());
-        let me = key.public().to_peer_id();
+        let (id, me) = (id_of(seed), key.public().to_peer_id());
         let network = network.to_base32();
         let name = |what| StreamProtocol::try_from_owned(format!("/hypernet/{network}/{what}/1")).unwrap();
         let raw = |what, support| {
@@ -230,6 +229,11 @@ impl Rogue {
         self.swarm.behaviour_mut().kad.add_address(&peer, addr);
     }
 
+    /// Answers with this record.
+    pub(crate) fn serve(&mut self, key: RecordKey, bytes: Vec<u8>) {
+        self.swarm.behaviour_mut().kad.store_mut().put(Record::new(key.as_bytes().to_vec(), bytes)).unwrap();
+    }
+
     /// Goes on, until it is dropped.
     pub(crate) async fn run(mut self) {
         self.until(|_| None::<()>).await;
@@ -262,6 +266,11 @@ impl Rogue {
             }
         }
     }
+}
+
+/// Who has this seed.
+pub(crate) fn id_of(seed: u8) -> PeerId {
+    PeerId(Keypair::ed25519_from_bytes([seed; 32]).unwrap().public().try_into_ed25519().unwrap().to_bytes())
 }
 
 fn outcome(

@@ -1,0 +1,96 @@
+//! Look-ups among liars.
+
+use std::net::UdpSocket;
+
+use hypernet_core::codec::encode;
+use hypernet_core::id::RecordKey;
+use hypernet_core::record::Record;
+use hypernet_mesh::Multiaddr;
+use libp2p::identity::Keypair;
+use libp2p::kad::KBucketKey;
+use libp2p::multihash::Multihash;
+
+use crate::peer::{NETWORK, full_mesh};
+use crate::records::record;
+use crate::rogue::{Raw, Rogue, id_of};
+
+type P2p = libp2p::PeerId;
+
+/// Peers of the mesh beside the one that asks; so many of them, the closest to the record, lie.
+const OTHERS: u8 = 15;
+const LIARS: usize = 7;
+/// Peers that each liar invents: as many as Kademlia takes from one answer.
+const INVENTED: usize = 20;
+
+/// The newest of what was found, as a node takes it.
+fn newest(key: &RecordKey, found: &[Vec<u8>]) -> Option<Record> {
+    let verified = found.iter().filter_map(|bytes| Record::verify_under(key, bytes).ok());
+    verified.reduce(|best, record| if record.replaces(&best) { record } else { best })
+}
+
+fn p2p(seed: u8) -> P2p {
+    Keypair::ed25519_from_bytes([seed; 32]).unwrap().public().to_peer_id()
+}
+
+fn distance(key: &RecordKey, peer: P2p) -> impl Ord + use<> {
+    KBucketKey::new(key.as_bytes().to_vec()).distance(&KBucketKey::from(peer))
+}
+
+/// Peers that do not exist and are closer to the key than this one.
+fn invented(key: RecordKey, than: P2p) -> impl Iterator<Item = P2p> {
+    let all = (0u64..).map(|n| {
+        let public = [&[0x08, 0x01, 0x12, 0x20][..], blake3::hash(&n.to_be_bytes()).as_bytes()].concat();
+        P2p::from_multihash(Multihash::wrap(0, &public).unwrap()).unwrap()
+    });
+    all.filter(move |peer| distance(&key, *peer) < distance(&key, than))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_newest_record_is_found_although_the_closest_peers_lie() {
+    let (stale, older, latest) = (record(1, b"stale"), record(2, b"older"), record(3, b"latest"));
+    let forged = Record { sequence: 9, ..stale.clone() };
+    let key = latest.key();
+    let mut by_distance: Vec<u8> = (2..2 + OTHERS).collect();
+    by_distance.sort_by_key(|seed| distance(&key, p2p(*seed)));
+    let (lying, honest) = by_distance.split_at(LIARS);
+    let mut peers = full_mesh(&[&[1], honest].concat()).await;
+
+    // Of the honest ones only the last to be asked has heard of the newest.
+    for peer in &peers[1..honest.len()] {
+        peer.keep(key, &encode(&older)).await;
+    }
+    peers[honest.len()].keep(key, &encode(&latest)).await;
+
+    // What liars invent is closer than anybody real, and at an address that never answers.
+    let hole = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let hole: Multiaddr = format!("/ip4/127.0.0.1/udp/{}/quic-v1", hole.local_addr().unwrap().port()).parse().unwrap();
+    let mut invented = invented(key, p2p(lying[0]));
+    let mut running = tokio::task::JoinSet::new();
+    for (at, seed) in lying.iter().enumerate() {
+        let mut liar = Rogue::start(*seed, NETWORK, Raw::bytes(Vec::new()));
+        for _ in 0..INVENTED {
+            liar.know(hole.clone().with_p2p(invented.next().unwrap()).unwrap());
+        }
+        match at % 3 {
+            0 => liar.serve(key, encode(&stale)),
+            1 => liar.serve(key, encode(&forged)),
+            _ => {}
+        }
+        liar.listen().await;
+        for peer in &peers {
+            liar.join(&peer.mesh.listen_addrs()[0]).await;
+        }
+        running.spawn(liar.run());
+        for peer in &mut peers {
+            peer.connected_to(id_of(*seed)).await;
+        }
+    }
+
+    let closest = peers[0].closest(key).await;
+    for seed in honest {
+        assert!(closest.contains(&id_of(*seed)), "{seed} would not be given the record");
+    }
+    let found = peers[0].find(key).await;
+    assert!(found.contains(&encode(&stale)) && found.contains(&encode(&forged)), "nobody lied");
+    assert_eq!(newest(&key, &found), Some(latest));
+}
