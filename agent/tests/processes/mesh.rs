@@ -204,11 +204,25 @@ impl Mesh {
 
     /// With further arguments for `hnd init` of every agent.
     pub(crate) fn start_with(count: usize, extra: &[&str]) -> Self {
+        let mesh = Self::empty(extra);
+        let place = mesh.dir.path().to_owned();
+        mesh.with_peers(&place, count)
+    }
+
+    /// With the directories of its peers in `place`.
+    pub(crate) fn start_on(place: &Path, count: usize) -> Self {
+        Self::empty(&[]).with_peers(place, count)
+    }
+
+    fn empty(extra: &[&str]) -> Self {
         let dir = tempfile::Builder::new().prefix("hn").tempdir().unwrap();
-        let mut mesh =
-            Self { peers: vec![], link: String::new(), extra: extra.iter().map(ToString::to_string).collect(), dir };
+        Self { peers: vec![], link: String::new(), extra: extra.iter().map(ToString::to_string).collect(), dir }
+    }
+
+    fn with_peers(self, place: &Path, count: usize) -> Self {
+        let mut mesh = self;
         for i in 0..count {
-            let home = mesh.dir.path().join(format!("p{i}"));
+            let home = place.join(format!("p{i}"));
             mesh.init(&home, &["--storage-only", "--donate", "1G"]);
             let mut agent = Agent::at(home);
             agent.start(&[]);
@@ -269,6 +283,16 @@ impl Mesh {
     pub(crate) fn kill(&mut self, peers: impl IntoIterator<Item = usize>) {
         for peer in peers {
             self.peers[peer].kill();
+        }
+    }
+
+    /// kill -9 of every peer and of another agent: all are told before one is waited for.
+    pub(crate) fn kill_all(&mut self, other: &mut Agent) {
+        for child in self.peers.iter_mut().chain([&mut *other]).filter_map(|agent| agent.child.as_mut()) {
+            let _ = child.kill();
+        }
+        for agent in self.peers.iter_mut().chain([other]) {
+            agent.kill();
         }
     }
 

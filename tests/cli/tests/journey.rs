@@ -6,6 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
+use hypernet_kit::machine::{Need, has};
 use hypernet_kit::tree::{Generator, differences};
 use hypernet_kit::{Agent, Mesh, marker};
 
@@ -42,6 +43,9 @@ fn assert_same(original: &Path, copy: &Path) {
 
 #[test]
 fn files_survive_the_loss_of_peers_and_of_the_machine() -> Result<()> {
+    if !has(&[Need::Fuse]) {
+        return Ok(());
+    }
     let mesh = Mesh::start(PEERS)?;
     let agent = Agent::on(&mesh)?;
     let kept = agent.scratch().join("kept");
@@ -103,6 +107,9 @@ fn files_survive_the_loss_of_peers_and_of_the_machine() -> Result<()> {
 
 #[test]
 fn damage_on_peers_is_routed_around_and_too_much_loss_is_an_error_in_time() -> Result<()> {
+    if !has(&[Need::Fuse]) {
+        return Ok(());
+    }
     let mesh = Mesh::start(4)?;
     let agent = Agent::on(&mesh)?;
     agent.up()?;

@@ -1,6 +1,6 @@
 //! Mounts of an ordinary user, by fusermount3 and without passthrough; and what is said when there can be none.
 //!
-//! Root runs this, as an ordinary user; where the tests themselves run as one, the other tests of mounts show it.
+//! Root runs this, as an ordinary user.
 #![allow(clippy::unwrap_used)]
 
 use std::fs::{self, Permissions};
@@ -10,6 +10,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 use hypernet_kit::hn::{self, Ran};
+use hypernet_kit::machine::{Need, has};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -102,14 +103,9 @@ impl Drop for Ordinary {
     }
 }
 
-fn is_root_with_fuse() -> bool {
-    let root = fs::metadata("/proc/self").is_ok_and(|me| std::os::unix::fs::MetadataExt::uid(&me) == 0);
-    root && Path::new(DEVICE).exists()
-}
-
 #[test]
 fn an_ordinary_user_mounts_writes_and_comes_back() -> Result<()> {
-    if !is_root_with_fuse() {
+    if !has(&[Need::Fuse, Need::Root]) {
         return Ok(());
     }
     let user = Ordinary::new()?;
@@ -146,7 +142,7 @@ fn an_ordinary_user_mounts_writes_and_comes_back() -> Result<()> {
 
 #[test]
 fn a_kernel_without_fuse_is_named() -> Result<()> {
-    if !is_root_with_fuse() {
+    if !has(&[Need::Fuse, Need::Root]) {
         return Ok(());
     }
     let agent = hypernet_kit::Agent::alone()?;
