@@ -5,6 +5,7 @@
 //! It is stricter than most disks: it writes nothing by itself for an hour.
 
 use std::fs::{self, File};
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -63,6 +64,29 @@ impl Disk {
         let root = File::open(self.path()).context("cannot open the disk")?;
         // SAFETY: the kernel reads one u32 for this request, which is what the setter points at.
         unsafe { ioctl(&root, Setter::<SHUTDOWN, u32>::new(WITHOUT_FLUSH)) }.context("cannot cut the power")
+    }
+
+    /// Nothing can be written any more, or again.
+    pub fn set_read_only(&self, read_only: bool) -> Result<()> {
+        let options = if read_only { "remount,ro" } else { "remount,rw" };
+        hn::run(Command::new("mount").args(["-o", options]).arg(self.path()))?.ok().map(drop)
+    }
+
+    /// Takes all the room that is left, also what was given back since. The file that is returned is all of it.
+    pub fn fill(&self) -> Result<PathBuf> {
+        let path = self.path().join("filler");
+        let mut file = File::options()
+            .create(true)
+            .append(true)
+            .open(&path)
+            .context("cannot make the file that fills the disk")?;
+        // The last bytes go in small pieces: the disk is full when not even one of them fits.
+        for size in [1 << 20, 4 << 10, 1] {
+            let piece = vec![0; size];
+            while file.write_all(&piece).is_ok() {}
+        }
+        file.sync_all().ok();
+        Ok(path)
     }
 
     /// The power is back. Nobody may have anything open there any more.
