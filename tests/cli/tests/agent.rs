@@ -4,8 +4,8 @@
 use std::fs;
 
 use anyhow::Result;
-use hypernet_kit::Agent;
 use hypernet_kit::machine::{Need, has};
+use hypernet_kit::{Agent, Mesh};
 
 #[test]
 fn comes_up_once_mounts_and_goes_down_clean() -> Result<()> {
@@ -86,5 +86,16 @@ fn says_what_is_wrong_with_a_mount() -> Result<()> {
     agent.up_unmounted()?;
     let ran = agent.hn(["sync".as_ref(), at.as_os_str()])?;
     assert_eq!(ran.code, Some(64), "{ran:?}");
+    Ok(())
+}
+
+#[test]
+fn a_volume_that_was_never_touched_has_nothing_to_sync() -> Result<()> {
+    let mesh = Mesh::start(2)?;
+    let agent = Agent::on(&mesh)?;
+    agent.up_unmounted()?;
+    agent.wait_for_peers(2)?;
+    let report = agent.sync()?;
+    assert_eq!((&report["files"], &report["bytes"]), (&0.into(), &0.into()), "{report}");
     Ok(())
 }
