@@ -23,7 +23,7 @@ fn data_survives_the_loss_of_peers_and_of_the_machine() {
     }
     let mut mesh = Mesh::start(8);
     let mut mine = mesh.agent("mine");
-    let keystore = mesh.copy_keystore(&mine);
+    let keystore = mesh.copy_keystore(&mine, "safe");
     let mount = mine.mount.clone().unwrap();
     plant(&mount);
     let before = look(&mount);
@@ -72,7 +72,7 @@ fn data_survives_the_loss_of_peers_and_of_the_machine() {
 /// Writes, syncs, and at once loses every process and all of this device but its keystore; again and again.
 fn everything_is_lost_right_after_a_sync(mut mesh: Mesh, lose: impl Fn(&mut Mesh, &mut Agent)) {
     let mut mine = mesh.agent("mine");
-    let keystore = mesh.copy_keystore(&mine);
+    let keystore = mesh.copy_keystore(&mine, "safe");
     for round in 0..3 {
         let mount = mine.mount.clone().unwrap();
         let dir = mount.join(format!("round {round}"));
@@ -109,6 +109,34 @@ fn what_sync_acknowledged_survives_a_power_cut_of_all_peers() {
         mesh.kill_all(mine);
         disk.restore().unwrap();
     });
+}
+
+#[test]
+fn a_founders_keystore_leads_back_once_others_have_joined() {
+    if !has(&[Need::Fuse]) {
+        return;
+    }
+    let (mesh, mut mine) = Mesh::founded_by("mine", 3);
+    let early = mesh.copy_keystore(&mine, "early");
+    mine.wait_for_donors(3);
+    mine.stop();
+    let late = mesh.copy_keystore(&mine, "late");
+    mesh.run(&mut mine);
+    plant(&mine.mount.clone().unwrap());
+    let before = look(&mine.mount.clone().unwrap());
+    mine.sync().unwrap();
+    mine.kill();
+    fs::remove_dir_all(&mine.home).unwrap();
+    // Named by nobody, the peers are not found: and it is said what would help.
+    let recover = |name: &str, more: &[&str]| {
+        let args = ["recover", "--keystore", early.to_str().unwrap(), "--listen", "127.0.0.1", "--no-mdns"];
+        hnd(&mesh.dir.path().join(name), &[&args, more].concat())
+    };
+    let refused = recover("lost", &[]).unwrap_err();
+    assert!(refused["error"]["hint"].as_str().unwrap().contains("--join LINK"), "{refused}");
+    recover("led", &["--join", &mesh.link]).unwrap();
+    let (again, _) = mesh.recovered("again", &late);
+    assert_same(&before, &look(&again.mount.clone().unwrap()));
 }
 
 #[test]
@@ -175,7 +203,7 @@ fn what_was_fsynced_survives_kill_9_and_is_uploaded_later() {
     }
     let mesh = Mesh::start(4);
     let mut mine = mesh.agent("mine");
-    let keystore = mesh.copy_keystore(&mine);
+    let keystore = mesh.copy_keystore(&mine, "safe");
     for round in 0..4 {
         let mount = mine.mount.clone().unwrap();
         for i in 0..10 {
@@ -212,7 +240,7 @@ fn records_outlive_their_lifetime_while_the_owner_is_away() {
     let lifetime = 4;
     let mesh = Mesh::start_with(4, &["--record-lifetime", "4"]);
     let mut mine = mesh.agent("mine");
-    let keystore = mesh.copy_keystore(&mine);
+    let keystore = mesh.copy_keystore(&mine, "safe");
     let mount = mine.mount.clone().unwrap();
     plant(&mount);
     let before = look(&mount);

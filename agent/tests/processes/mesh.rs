@@ -214,6 +214,15 @@ impl Mesh {
         Self::empty(&[]).with_peers(place, count)
     }
 
+    /// With peers that join an agent which begins the mesh all alone.
+    pub(crate) fn founded_by(name: &str, count: usize) -> (Self, Agent) {
+        let mut mesh = Self::empty(&[]);
+        let founder = mesh.agent(name);
+        mesh.link = founder.call(async |client| client.invite().await).unwrap().link;
+        let place = mesh.dir.path().to_owned();
+        (mesh.with_peers(&place, count), founder)
+    }
+
     fn empty(extra: &[&str]) -> Self {
         let dir = tempfile::Builder::new().prefix("hn").tempdir().unwrap();
         Self { peers: vec![], link: String::new(), extra: extra.iter().map(ToString::to_string).collect(), dir }
@@ -226,7 +235,7 @@ impl Mesh {
             mesh.init(&home, &["--storage-only", "--donate", "1G"]);
             let mut agent = Agent::at(home);
             agent.start(&[]);
-            if i == 0 {
+            if mesh.link.is_empty() {
                 mesh.link = agent.call(async |client| client.invite().await).unwrap().link;
             }
             mesh.peers.push(agent);
@@ -304,9 +313,9 @@ impl Mesh {
         }
     }
 
-    /// A copy of an agent's keystore, with what opens it.
-    pub(crate) fn copy_keystore(&self, agent: &Agent) -> PathBuf {
-        let dir = self.dir.path().join("safe");
+    /// A copy of an agent's keystore, with what opens it, in a directory of this name.
+    pub(crate) fn copy_keystore(&self, agent: &Agent, name: &str) -> PathBuf {
+        let dir = self.dir.path().join(name);
         fs::create_dir_all(&dir).unwrap();
         for name in ["keystore.age", "keystore.key"] {
             fs::copy(agent.home.join(name), dir.join(name)).unwrap();
