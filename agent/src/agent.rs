@@ -9,7 +9,7 @@ use clap::Args;
 use hypernet_core::id::PeerId;
 use hypernet_core::node::{Node, NodeConfig};
 use hypernet_core::port::{MetaStore, PortError, RemoteTree};
-use hypernet_fs::vfs::{Config as VfsConfig, Vfs};
+use hypernet_fs::vfs::{Config as VfsConfig, Vfs, VfsError};
 use hypernet_mesh::{Mesh, MeshConfig, MeshError};
 use hypernet_sdk::api::{self, SealedBy};
 use hypernet_store::error::StoreError;
@@ -28,6 +28,7 @@ use crate::volume::sync::Engine;
 use crate::volume::{Volume, read, state};
 use crate::{log, server};
 
+mod keeper;
 pub(crate) mod mount;
 pub(crate) mod work;
 
@@ -35,8 +36,6 @@ pub(crate) mod work;
 const REMEMBERED_MAX: usize = 256;
 /// Addresses remembered of each.
 const ADDRS_PER_PEER: usize = 4;
-/// How often the list is written, when it changed.
-const REMEMBER_EVERY: Duration = Duration::from_secs(5);
 /// Attributes that the kernel may keep are few; so are the bytes of tree nodes kept decoded on disk.
 const NODE_CACHE_BYTES: u64 = 256 << 20;
 
@@ -135,6 +134,10 @@ impl Memory {
         self.changed = true;
     }
 
+    fn is_empty(&self) -> bool {
+        self.peers.is_empty()
+    }
+
     /// The peers, the one met last first.
     fn newest_first(&self) -> Vec<&Met> {
         let mut met: Vec<&Met> = self.peers.values().collect();
@@ -200,6 +203,16 @@ pub(crate) fn port_failure(error: PortError) -> Failure {
     }
 }
 
+/// The working tree did not open. Where a database is damaged, the text carries what to do already.
+fn tree_failure(error: &VfsError) -> Failure {
+    let failure = |kind| Failure::new(kind, format!("cannot open the working tree: {error}"));
+    match error {
+        VfsError::Damaged(_) => failure(Kind::Data),
+        VfsError::NoSpace => failure(Kind::Io).hint("free some space on this disk; nothing is lost"),
+        _ => failure(Kind::Io),
+    }
+}
+
 /// Runs an agent until it is told to stop.
 pub(crate) fn run(home: Home, args: RunArgs) -> Result<(), Failure> {
     let mut config = Config::load(&home)?;
@@ -216,7 +229,7 @@ pub(crate) fn run(home: Home, args: RunArgs) -> Result<(), Failure> {
             Unlock::Passphrase(_) => SealedBy::Passphrase,
             Unlock::KeyFile => SealedBy::KeyFile,
         };
-        Some((Keystore::load(&home.keystore(), &unlock)?, sealed_by))
+        Some((Keystore::load(&home.keystore(), &unlock)?, unlock, sealed_by))
     };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -296,8 +309,7 @@ fn open_own(
     vfs_config.gid = rustix::process::getgid().as_raw();
     let meta: Arc<dyn MetaStore> = Arc::new(tree);
     let remote: Arc<dyn RemoteTree> = volume.clone();
-    let vfs = Vfs::open(vfs_config, meta, remote)
-        .map_err(|error| Failure::new(Kind::Io, format!("cannot open the working tree: {error}")))?;
+    let vfs = Vfs::open(vfs_config, meta, remote).map_err(|error| tree_failure(&error))?;
     vfs.set_durability_info(Some(Arc::new(crate::status::Describe(volume.clone()))));
     Ok(Own { volume, vfs, engine: Mutex::new(None), sealed_by, mount: Mutex::new(None), hold })
 }
@@ -319,7 +331,7 @@ async fn serve(
     home: Home,
     mut config: Config,
     args: RunArgs,
-    unlocked: Option<(Keystore, SealedBy)>,
+    unlocked: Option<(Keystore, Unlock, SealedBy)>,
 ) -> Result<(), Failure> {
     let began = Instant::now();
     let store = Arc::new(ShardStore::open(&home.donated(), config.donate).map_err(store_failure)?);
@@ -331,7 +343,7 @@ async fn serve(
     let remember: Remember = Box::new(move |peer, addr| noted.lock().note(peer, addr));
     let (node, driver) = driver::start(Node::new(node_config), mesh.clone(), events, store.clone(), remember);
     let own = match &unlocked {
-        Some((keystore, sealed_by)) => {
+        Some((keystore, _, sealed_by)) => {
             let (home, config, keystore, sealed_by) = (home.clone(), config.clone(), keystore.clone(), *sealed_by);
             let (node, hold) = (node.clone(), args.hold);
             Some(blocking(move || open_own(&home, &config, &keystore, sealed_by, &node, hold)).await??)
@@ -368,7 +380,9 @@ async fn serve(
         None => None,
     };
     let server = tokio::spawn(server::serve(agent.clone(), socket));
-    let keeper = tokio::spawn(remember_peers(home.clone(), memory));
+    let keystore = unlocked.map(|(keystore, unlock, _)| (keystore, unlock));
+    let keeper = Arc::new(Mutex::new(keeper::Keeper { home: home.clone(), memory, keystore }));
+    let keeping = tokio::spawn(keeper::run(keeper.clone()));
     crate::print_ready(&api::Ready {
         ready: true,
         pid: std::process::id(),
@@ -380,8 +394,8 @@ async fn serve(
     tracing::info!(peer = %mesh.peer_id().short(), "ready");
     wait_for_stop(&agent).await;
     tracing::info!("stopping");
-    keeper.abort();
-    save_peers(&home, &agent.memory);
+    keeping.abort();
+    keeper::save(&keeper).await;
     agent.close(driver).await;
     server.abort();
     let _ = std::fs::remove_file(home.socket());
@@ -393,26 +407,6 @@ pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send 
     tokio::task::spawn_blocking(work)
         .await
         .map_err(|error| Failure::new(Kind::System, format!("an internal task failed: {error}")))
-}
-
-async fn remember_peers(home: Home, memory: Arc<Mutex<Memory>>) {
-    loop {
-        tokio::time::sleep(REMEMBER_EVERY).await;
-        save_peers(&home, &memory);
-    }
-}
-
-/// Writes the list of peers if it has changed.
-fn save_peers(home: &Home, memory: &Mutex<Memory>) {
-    let addrs = {
-        let mut memory = memory.lock();
-        std::mem::take(&mut memory.changed).then(|| memory.list())
-    };
-    if let Some(addrs) = addrs
-        && let Err(failure) = config::remember_peers(home, &addrs)
-    {
-        tracing::warn!(%failure, "cannot remember the peers met");
-    }
 }
 
 async fn wait_for_stop(agent: &Agent) {
@@ -471,15 +465,19 @@ mod tests {
         assert!(full.hint.unwrap().contains("free some space"));
         let corrupt = store_failure(StoreError::Corrupt { path, detail: "x".into(), remedy: "restore it" });
         assert_eq!((corrupt.kind, corrupt.hint.as_deref()), (Kind::Data, Some("restore it")));
+        let damaged = tree_failure(&VfsError::Damaged("worktree.db is corrupted; restore it".into()));
+        assert_eq!(damaged.kind, Kind::Data);
+        assert!(damaged.message.contains("restore it"));
+        assert!(tree_failure(&VfsError::NoSpace).hint.unwrap().contains("free some space"));
     }
 
     /// An address of one of many peers.
-    fn addr(peer: u8, port: u16) -> String {
+    pub(super) fn addr(peer: u8, port: u16) -> String {
         let name = crate::status::peer_name(&peer_id(peer));
         format!("/ip4/127.0.0.1/udp/{port}/quic-v1/p2p/{name}")
     }
 
-    fn peer_id(peer: u8) -> PeerId {
+    pub(super) fn peer_id(peer: u8) -> PeerId {
         let keys = libp2p::identity::Keypair::ed25519_from_bytes([peer; 32]).unwrap();
         PeerId(keys.public().try_into_ed25519().unwrap().to_bytes())
     }

@@ -110,6 +110,10 @@ pub(crate) fn recover(home: &Home, from: &Path, choices: &Choices, unlock: &Unlo
         keystore.network = invite.network;
         keystore.bootstrap = invite.via.iter().map(ToString::to_string).collect();
     }
+    if keystore.bootstrap.is_empty() && !choices.mdns {
+        return Err(Failure::new(Kind::Usage, format!("{} names no peer of its mesh", from.display()))
+            .hint("add --join LINK, a link that `hn invite` prints on any machine of that mesh"));
+    }
     let mut config = start(home, choices, keystore.network, keystore.bootstrap.clone())?;
     config.recovering = true;
     keystore.save(&home.keystore(), unlock)?;
@@ -152,10 +156,19 @@ pub(crate) fn join(home: &Home, link: &str, unlock: &Unlock) -> Result<SetUp, Fa
     let mut keystore_changed = false;
     if !config.storage_only {
         let mut keystore = Keystore::load(&home.keystore(), unlock)?;
-        keystore_changed = keystore.network != invite.network || keystore.bootstrap != config.bootstrap;
-        if keystore_changed {
+        if keystore.network != invite.network {
             keystore.network = invite.network;
-            keystore.bootstrap.clone_from(&config.bootstrap);
+            keystore.bootstrap.clear();
+            keystore_changed = true;
+        }
+        // It may name peers beside these that were met.
+        for addr in &config.bootstrap {
+            if !keystore.bootstrap.contains(addr) {
+                keystore.bootstrap.push(addr.clone());
+                keystore_changed = true;
+            }
+        }
+        if keystore_changed {
             keystore.save(&home.keystore(), unlock)?;
         }
     }
@@ -217,7 +230,13 @@ mod tests {
         let made = init(&home, &choices(), &Unlock::KeyFile).unwrap();
         assert!(init(&home, &choices(), &Unlock::KeyFile).is_err());
         let other = Home::new(dir.path().join("b"));
-        let back = recover(&other, &home.keystore(), &choices(), &Unlock::KeyFile).unwrap();
+        // It names no peer, so that there must be another way to find one.
+        let alone = recover(&other, &home.keystore(), &choices(), &Unlock::KeyFile).unwrap_err();
+        assert_eq!(alone.kind, Kind::Usage);
+        assert!(alone.hint.unwrap().contains("--join LINK"));
+        assert!(!other.path().exists(), "it was begun all the same");
+        let there = Choices { mdns: true, ..choices() };
+        let back = recover(&other, &home.keystore(), &there, &Unlock::KeyFile).unwrap();
         assert_eq!((back.identity, back.volume, back.network), (made.identity, made.volume, made.network));
         assert_ne!(back.device, made.device);
         assert_ne!(back.peer, made.peer);

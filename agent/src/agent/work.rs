@@ -25,6 +25,17 @@ impl Agent {
             .ok_or_else(|| Failure::new(Kind::Config, "this agent only stores for others: it has no volume"))
     }
 
+    /// What helps a recovery that found too little.
+    fn how_to_recover(&self) -> &'static str {
+        if self.config.lock().bootstrap.is_empty() && self.memory.lock().is_empty() {
+            "this keystore names no peer: run the command again with --join LINK, a link that `hn invite` prints on any \
+             machine of that mesh"
+        } else {
+            "nothing is lost: `hn recover` tries again when more peers are there; --join LINK, of `hn invite` on another \
+             machine, names some that are"
+        }
+    }
+
     /// Looks for the newest head, and makes it this device's tree. Blocks.
     pub(crate) fn recover(&self, say: &mut dyn FnMut(String)) -> Result<api::Recovered, Failure> {
         let own = self.own()?;
@@ -36,8 +47,7 @@ impl Agent {
             Some(found) => found,
             None => {
                 let found = own.volume.recover(say).map_err(|error| {
-                    Failure::new(Kind::TryAgain, format!("cannot recover yet: {error}"))
-                        .hint("nothing is lost: `hn recover` tries again when more peers are there")
+                    Failure::new(Kind::TryAgain, format!("cannot recover yet: {error}")).hint(self.how_to_recover())
                 })?;
                 own.vfs
                     .set_root(found.root.inode.clone())

@@ -95,7 +95,7 @@ pub(crate) fn run(
     let cut = vfs.cut().map_err(damaged)?;
     let _guard = CutGuard(vfs);
     let latest = state::latest(&volume.db)?;
-    if cut.is_empty() && latest.is_some() {
+    if cut.is_empty() {
         return Ok(Report::default());
     }
     start_meter(&cut, meter);

@@ -1,8 +1,7 @@
 //! The main job with real processes: agents over loopback sockets, real disks, a real mount, kill -9.
 //!
-//! Needs /dev/fuse and the right to mount; without them the tests say so and do nothing.
+//! Needs the right to mount.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
-#![allow(clippy::print_stderr, reason = "a test that is skipped says so")]
 
 use std::fs;
 use std::os::unix::fs::FileExt;
@@ -11,27 +10,20 @@ use std::time::{Duration, Instant};
 mod mesh;
 mod tree;
 
+use hypernet_kit::Disk;
+use hypernet_kit::machine::{Need, has};
 use hypernet_sdk::api::ErrorCode;
 use mesh::{Agent, Mesh, hnd};
 use tree::{MARKERS, assert_same, find_marker, look, noise, plant, write_synced};
 
-/// Whether filesystems can be mounted here.
-fn can_mount() -> bool {
-    let can = fs::OpenOptions::new().read(true).write(true).open("/dev/fuse").is_ok();
-    if !can {
-        eprintln!("skipped: /dev/fuse cannot be opened");
-    }
-    can
-}
-
 #[test]
 fn data_survives_the_loss_of_peers_and_of_the_machine() {
-    if !can_mount() {
+    if !has(&[Need::Fuse]) {
         return;
     }
     let mut mesh = Mesh::start(8);
     let mut mine = mesh.agent("mine");
-    let keystore = mesh.copy_keystore(&mine);
+    let keystore = mesh.copy_keystore(&mine, "safe");
     let mount = mine.mount.clone().unwrap();
     plant(&mount);
     let before = look(&mount);
@@ -77,9 +69,79 @@ fn data_survives_the_loss_of_peers_and_of_the_machine() {
     assert_same(&now, &look(&third.mount.clone().unwrap()));
 }
 
+/// Writes, syncs, and at once loses every process and all of this device but its keystore; again and again.
+fn everything_is_lost_right_after_a_sync(mut mesh: Mesh, lose: impl Fn(&mut Mesh, &mut Agent)) {
+    let mut mine = mesh.agent("mine");
+    let keystore = mesh.copy_keystore(&mine, "safe");
+    for round in 0..3 {
+        let mount = mine.mount.clone().unwrap();
+        let dir = mount.join(format!("round {round}"));
+        fs::create_dir(&dir).unwrap();
+        plant(&dir);
+        fs::write(dir.join("of this round"), noise(&format!("round {round}"), 3 << 20)).unwrap();
+        let before = look(&mount);
+        mine.sync().unwrap();
+        lose(&mut mesh, &mut mine);
+        fs::remove_dir_all(&mine.home).unwrap();
+        mesh.revive();
+        (mine, _) = mesh.recovered(&format!("after {round}"), &keystore);
+        assert_same(&before, &look(&mine.mount.clone().unwrap()));
+    }
+}
+
+#[test]
+fn what_sync_acknowledged_survives_kill_9_of_all() {
+    if !has(&[Need::Fuse]) {
+        return;
+    }
+    everything_is_lost_right_after_a_sync(Mesh::start(5), Mesh::kill_all);
+}
+
+/// The same, and of the peers' disks only what was brought to them is left: they answer when it is on stable storage.
+#[test]
+fn what_sync_acknowledged_survives_a_power_cut_of_all_peers() {
+    if !has(&[Need::Fuse, Need::Root]) {
+        return;
+    }
+    let disk = Disk::new(2 << 30).unwrap();
+    everything_is_lost_right_after_a_sync(Mesh::start_on(&disk.path(), 5), |mesh, mine| {
+        disk.cut().unwrap();
+        mesh.kill_all(mine);
+        disk.restore().unwrap();
+    });
+}
+
+#[test]
+fn a_founders_keystore_leads_back_once_others_have_joined() {
+    if !has(&[Need::Fuse]) {
+        return;
+    }
+    let (mesh, mut mine) = Mesh::founded_by("mine", 3);
+    let early = mesh.copy_keystore(&mine, "early");
+    mine.wait_for_donors(3);
+    mine.stop();
+    let late = mesh.copy_keystore(&mine, "late");
+    mesh.run(&mut mine);
+    plant(&mine.mount.clone().unwrap());
+    let before = look(&mine.mount.clone().unwrap());
+    mine.sync().unwrap();
+    mine.kill();
+    fs::remove_dir_all(&mine.home).unwrap();
+    // Named by nobody, the peers are not found: and it is said what would help.
+    let recover = |name: &str, more: &[&str]| {
+        let args = ["recover", "--keystore", early.to_str().unwrap(), "--listen", "127.0.0.1", "--no-mdns"];
+        hnd(&mesh.dir.path().join(name), &[&args, more].concat())
+    };
+    let refused = recover("lost", &[]).unwrap_err();
+    assert!(refused["error"]["hint"].as_str().unwrap().contains("--join LINK"), "{refused}");
+    recover("led", &["--join", &mesh.link]).unwrap();
+    let (again, _) = mesh.recovered("again", &late);
+    assert_same(&before, &look(&again.mount.clone().unwrap()));
+}
+
 #[test]
 fn what_is_gone_fails_in_time_and_comes_back_with_the_peers() {
-    if !can_mount() {
+    if !has(&[Need::Fuse]) {
         return;
     }
     let mut mesh = Mesh::start(5);
@@ -107,7 +169,7 @@ fn what_is_gone_fails_in_time_and_comes_back_with_the_peers() {
 
 #[test]
 fn damage_on_a_peer_is_noticed_and_routed_around() {
-    if !can_mount() {
+    if !has(&[Need::Fuse]) {
         return;
     }
     let mesh = Mesh::start(5);
@@ -136,12 +198,12 @@ fn damage_on_a_peer_is_noticed_and_routed_around() {
 
 #[test]
 fn what_was_fsynced_survives_kill_9_and_is_uploaded_later() {
-    if !can_mount() {
+    if !has(&[Need::Fuse]) {
         return;
     }
     let mesh = Mesh::start(4);
     let mut mine = mesh.agent("mine");
-    let keystore = mesh.copy_keystore(&mine);
+    let keystore = mesh.copy_keystore(&mine, "safe");
     for round in 0..4 {
         let mount = mine.mount.clone().unwrap();
         for i in 0..10 {
@@ -172,13 +234,13 @@ fn what_was_fsynced_survives_kill_9_and_is_uploaded_later() {
 
 #[test]
 fn records_outlive_their_lifetime_while_the_owner_is_away() {
-    if !can_mount() {
+    if !has(&[Need::Fuse]) {
         return;
     }
     let lifetime = 4;
     let mesh = Mesh::start_with(4, &["--record-lifetime", "4"]);
     let mut mine = mesh.agent("mine");
-    let keystore = mesh.copy_keystore(&mine);
+    let keystore = mesh.copy_keystore(&mine, "safe");
     let mount = mine.mount.clone().unwrap();
     plant(&mount);
     let before = look(&mount);
@@ -194,7 +256,7 @@ fn records_outlive_their_lifetime_while_the_owner_is_away() {
 
 #[test]
 fn a_graceful_stop_loses_nothing_and_a_stale_mount_is_cleared() {
-    if !can_mount() {
+    if !has(&[Need::Fuse]) {
         return;
     }
     let mesh = Mesh::start(3);

@@ -204,15 +204,38 @@ impl Mesh {
 
     /// With further arguments for `hnd init` of every agent.
     pub(crate) fn start_with(count: usize, extra: &[&str]) -> Self {
+        let mesh = Self::empty(extra);
+        let place = mesh.dir.path().to_owned();
+        mesh.with_peers(&place, count)
+    }
+
+    /// With the directories of its peers in `place`.
+    pub(crate) fn start_on(place: &Path, count: usize) -> Self {
+        Self::empty(&[]).with_peers(place, count)
+    }
+
+    /// With peers that join an agent which begins the mesh all alone.
+    pub(crate) fn founded_by(name: &str, count: usize) -> (Self, Agent) {
+        let mut mesh = Self::empty(&[]);
+        let founder = mesh.agent(name);
+        mesh.link = founder.call(async |client| client.invite().await).unwrap().link;
+        let place = mesh.dir.path().to_owned();
+        (mesh.with_peers(&place, count), founder)
+    }
+
+    fn empty(extra: &[&str]) -> Self {
         let dir = tempfile::Builder::new().prefix("hn").tempdir().unwrap();
-        let mut mesh =
-            Self { peers: vec![], link: String::new(), extra: extra.iter().map(ToString::to_string).collect(), dir };
+        Self { peers: vec![], link: String::new(), extra: extra.iter().map(ToString::to_string).collect(), dir }
+    }
+
+    fn with_peers(self, place: &Path, count: usize) -> Self {
+        let mut mesh = self;
         for i in 0..count {
-            let home = mesh.dir.path().join(format!("p{i}"));
+            let home = place.join(format!("p{i}"));
             mesh.init(&home, &["--storage-only", "--donate", "1G"]);
             let mut agent = Agent::at(home);
             agent.start(&[]);
-            if i == 0 {
+            if mesh.link.is_empty() {
                 mesh.link = agent.call(async |client| client.invite().await).unwrap().link;
             }
             mesh.peers.push(agent);
@@ -272,6 +295,16 @@ impl Mesh {
         }
     }
 
+    /// kill -9 of every peer and of another agent: all are told before one is waited for.
+    pub(crate) fn kill_all(&mut self, other: &mut Agent) {
+        for child in self.peers.iter_mut().chain([&mut *other]).filter_map(|agent| agent.child.as_mut()) {
+            let _ = child.kill();
+        }
+        for agent in self.peers.iter_mut().chain([other]) {
+            agent.kill();
+        }
+    }
+
     pub(crate) fn revive(&mut self) {
         for peer in &mut self.peers {
             if peer.child.is_none() {
@@ -280,9 +313,9 @@ impl Mesh {
         }
     }
 
-    /// A copy of an agent's keystore, with what opens it.
-    pub(crate) fn copy_keystore(&self, agent: &Agent) -> PathBuf {
-        let dir = self.dir.path().join("safe");
+    /// A copy of an agent's keystore, with what opens it, in a directory of this name.
+    pub(crate) fn copy_keystore(&self, agent: &Agent, name: &str) -> PathBuf {
+        let dir = self.dir.path().join(name);
         fs::create_dir_all(&dir).unwrap();
         for name in ["keystore.age", "keystore.key"] {
             fs::copy(agent.home.join(name), dir.join(name)).unwrap();

@@ -63,6 +63,11 @@ pub(crate) async fn init(home: &Home, args: Init, out: &mut Output) -> Result<()
                 keystore.display()
             ),
         })?;
+        if args.setup.join.is_none() {
+            out.line(
+                "It names no other peer yet: copy it again once others have joined, or keep a link of `hn invite` with it.",
+            )?;
+        }
     }
     out.line(format_args!("Next: {}hn up", prefix(home)))
 }

@@ -26,7 +26,16 @@ pub(crate) async fn recover(home: &Home, args: Recover, out: &mut Output) -> Res
             arguments.extend(["--keystore".into(), keystore.into()]);
             hnd::set_up(home, arguments, secret.as_deref()).await?;
         }
-        Some(settings) if settings.recovering => out.note("going on with the recovery that was begun here"),
+        Some(settings) if settings.recovering => {
+            out.note("going on with the recovery that was begun here");
+            if let Some(link) = &args.setup.join {
+                // A way into the mesh that was not known before: the agent looks at them at its start.
+                if let Some((client, status)) = agent::running(home).await? {
+                    agent::stop(&client, &status, out).await?;
+                }
+                hnd::set_up(home, vec!["join".into(), link.into()], secret.as_deref()).await?;
+            }
+        }
         _ => {
             return Err(Failure::new(
                 ErrorCode::CantCreate,

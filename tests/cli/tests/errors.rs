@@ -10,17 +10,6 @@ use std::process::Stdio;
 use anyhow::Result;
 use hypernet_kit::{Agent, Ran, hn};
 
-/// Checks the form of a failure.
-#[track_caller]
-fn fails(ran: &Ran, code: i32, says: &str, hints: &str) {
-    assert_eq!(ran.code, Some(code), "{ran:?}");
-    let lines: Vec<&str> = ran.stderr.lines().collect();
-    assert_eq!(lines.len(), 2, "not an error and a hint: {ran:?}");
-    assert!(lines[0].starts_with("error: ") && lines[0].contains(says), "{ran:?}");
-    assert!(lines[1].starts_with("hint: ") && lines[1].contains(hints), "{ran:?}");
-    assert_eq!(ran.stdout, "", "{ran:?}");
-}
-
 fn hn_in<S: AsRef<OsStr>>(home: impl AsRef<OsStr>, args: impl IntoIterator<Item = S>) -> Result<Ran> {
     hn::run(hn::command(args)?.env("HN_HOME", home))
 }
@@ -39,12 +28,12 @@ fn without_an_agent_every_command_says_what_to_do() -> Result<()> {
         &["invite"],
         &["up"],
     ] {
-        fails(&agent.hn(command)?, 78, "not running", "hn init");
+        agent.hn(command)?.fails(78, "not running", "hn init");
     }
     assert!(!agent.home().exists(), "asking made {}", agent.home().display());
     agent.hn(["init", "--no-mdns", "--listen", "127.0.0.1"])?.ok()?;
     for command in [&["status"][..], &["sync"], &["fsck"], &["invite"]] {
-        fails(&agent.hn(command)?, 69, "not running", "hn up");
+        agent.hn(command)?.fails(69, "not running", "hn up");
     }
     // To stop what does not run is no failure.
     assert!(agent.hn(["down"])?.ok()?.stdout.contains("was not running"));
@@ -67,9 +56,8 @@ fn json_tells_a_failure_to_programs_too() -> Result<()> {
 fn nothing_is_set_up_twice() -> Result<()> {
     let agent = Agent::alone()?;
     let keystore = fs::read(agent.home().join("keystore.age"))?;
-    fails(&agent.hn(["init"])?, 73, "in use by an agent already", "HN_HOME");
-    fails(
-        &agent.hn(["recover".as_ref(), "--keystore".as_ref(), agent.home().join("keystore.age").as_os_str()])?,
+    agent.hn(["init"])?.fails(73, "in use by an agent already", "HN_HOME");
+    agent.hn(["recover".as_ref(), "--keystore".as_ref(), agent.home().join("keystore.age").as_os_str()])?.fails(
         73,
         "in use by an agent already",
         "HN_HOME",
@@ -92,7 +80,7 @@ fn a_directory_that_cannot_be_made_is_named() -> Result<()> {
 #[test]
 fn links_and_keystores_that_are_none_are_refused_in_words() -> Result<()> {
     let agent = Agent::empty()?;
-    fails(&agent.hn(["init", "--join", "http://example.org"])?, 64, "not an invite link", "hn invite");
+    agent.hn(["init", "--join", "http://example.org"])?.fails(64, "not an invite link", "hn invite");
     let missing = agent.scratch().join("keystore.age");
     let recover = |path: &std::path::Path| agent.hn(["recover".as_ref(), "--keystore".as_ref(), path.as_os_str()]);
     let ran = recover(&missing)?;
@@ -102,7 +90,7 @@ fn links_and_keystores_that_are_none_are_refused_in_words() -> Result<()> {
     assert_eq!(ran.code, Some(65), "{ran:?}");
     assert!(ran.stderr.contains("keystore.age"), "{ran:?}");
     agent.hn(["init", "--no-mdns", "--listen", "127.0.0.1"])?.ok()?;
-    fails(&agent.hn(["join", "hypernet:join/x"])?, 64, "not an invite link", "hn invite");
+    agent.hn(["join", "hypernet:join/x"])?.fails(64, "not an invite link", "hn invite");
     Ok(())
 }
 
@@ -123,11 +111,11 @@ fn with_input(agent: &Agent, args: &[&str], input: &str) -> Result<Ran> {
 fn a_passphrase_is_asked_for_checked_and_told_of() -> Result<()> {
     let agent = Agent::empty()?;
     let init = ["init", "--no-mdns", "--listen", "127.0.0.1", "--passphrase-stdin"];
-    fails(&with_input(&agent, &init, "\n")?, 66, "no passphrase", "--passphrase-stdin");
+    with_input(&agent, &init, "\n")?.fails(66, "no passphrase", "--passphrase-stdin");
     with_input(&agent, &init, "correct horse\n")?.ok()?;
-    fails(&agent.hn(["up", "--no-mount"])?, 77, "sealed by a passphrase", "--passphrase-stdin");
+    agent.hn(["up", "--no-mount"])?.fails(77, "sealed by a passphrase", "--passphrase-stdin");
     let up = ["up", "--no-mount", "--passphrase-stdin"];
-    fails(&with_input(&agent, &up, "wrong\n")?, 77, "wrong passphrase", "again");
+    with_input(&agent, &up, "wrong\n")?.fails(77, "wrong passphrase", "again");
     with_input(&agent, &up, "correct horse\n")?.ok()?;
     assert_eq!(agent.status()?["keystore"]["sealed_by"], "passphrase");
     assert!(agent.hn(["status"])?.ok()?.stdout.contains("sealed by a passphrase"));
@@ -138,7 +126,7 @@ fn a_passphrase_is_asked_for_checked_and_told_of() -> Result<()> {
 fn an_agent_that_is_no_program_is_named() -> Result<()> {
     let agent = Agent::empty()?;
     let ran = hn::run(agent.command(["init"])?.env("HN_HND", "/does/not/exist"))?;
-    fails(&ran, 78, "/does/not/exist", "HN_HND");
+    ran.fails(78, "/does/not/exist", "HN_HND");
     // One that ends without saying why.
     let ran = hn::run(agent.command(["init"])?.env("HN_HND", "/bin/false"))?;
     assert_eq!(ran.code, Some(70), "{ran:?}");

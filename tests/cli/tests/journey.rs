@@ -6,6 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
+use hypernet_kit::machine::{Need, has};
 use hypernet_kit::tree::{Generator, differences};
 use hypernet_kit::{Agent, Mesh, marker};
 
@@ -42,6 +43,9 @@ fn assert_same(original: &Path, copy: &Path) {
 
 #[test]
 fn files_survive_the_loss_of_peers_and_of_the_machine() -> Result<()> {
+    if !has(&[Need::Fuse]) {
+        return Ok(());
+    }
     let mesh = Mesh::start(PEERS)?;
     let agent = Agent::on(&mesh)?;
     let kept = agent.scratch().join("kept");
@@ -103,6 +107,9 @@ fn files_survive_the_loss_of_peers_and_of_the_machine() -> Result<()> {
 
 #[test]
 fn damage_on_peers_is_routed_around_and_too_much_loss_is_an_error_in_time() -> Result<()> {
+    if !has(&[Need::Fuse]) {
+        return Ok(());
+    }
     let mesh = Mesh::start(4)?;
     let agent = Agent::on(&mesh)?;
     agent.up()?;
@@ -159,4 +166,47 @@ fn damage(dir: &Path) -> Result<u64> {
         total += bytes.len() as u64;
     }
     Ok(total)
+}
+
+/// A link to a peer of a mesh at a port where nobody is.
+fn dead_link(mesh: &Mesh) -> Result<String> {
+    let peer = mesh.status()?["peers"][0]["status"]["peer"].as_str().unwrap().to_owned();
+    let (network, _) = mesh.link().split_once('?').unwrap();
+    Ok(format!("{network}?via=/ip4/127.0.0.1/udp/9/quic-v1/p2p/{peer}"))
+}
+
+#[test]
+fn a_recovery_that_found_nobody_goes_on_by_a_link() -> Result<()> {
+    if !has(&[Need::Fuse]) {
+        return Ok(());
+    }
+    let mesh = Mesh::start(3)?;
+    let agent = Agent::alone()?;
+    let copy = agent.scratch().join("copy");
+    fs::create_dir(&copy)?;
+    for name in ["keystore.age", "keystore.key"] {
+        fs::copy(agent.home().join(name), copy.join(name))?;
+    }
+    agent.hn(["join", mesh.link()])?.ok()?;
+    agent.up()?;
+    agent.wait_for_peers(3)?;
+    let file = agent.mount().join("file");
+    fs::write(&file, "content")?;
+    agent.sync()?;
+    agent.down()?;
+    agent.wipe()?;
+    let keystore = copy.join("keystore.age");
+    let recover = |more: &[&str]| {
+        let keystore = ["recover", "--no-mdns", "--listen", "127.0.0.1", "--keystore", keystore.to_str().unwrap()];
+        agent.hn(keystore.iter().chain(more))
+    };
+    // The copy is older than the mesh, so it names no peer.
+    recover(&[])?.fails(64, "names no peer", "--join LINK");
+    assert!(!agent.home().exists(), "it was begun all the same");
+    let nobody = recover(&["--timeout", "1", "--join", &dead_link(&mesh)?])?;
+    nobody.fails(75, "cannot recover yet", "--join LINK");
+    assert!(recover(&["--join", mesh.link()])?.ok()?.stdout.contains("found head"));
+    agent.json(["mount".as_ref(), agent.mount().as_os_str()])?;
+    assert_eq!(fs::read_to_string(&file)?, "content");
+    Ok(())
 }

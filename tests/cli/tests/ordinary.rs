@@ -1,6 +1,6 @@
 //! Mounts of an ordinary user, by fusermount3 and without passthrough; and what is said when there can be none.
 //!
-//! Root runs this, as an ordinary user; where the tests themselves run as one, the other tests of mounts show it.
+//! Root runs this, as an ordinary user.
 #![allow(clippy::unwrap_used)]
 
 use std::fs::{self, Permissions};
@@ -10,6 +10,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 use hypernet_kit::hn::{self, Ran};
+use hypernet_kit::machine::{Need, has};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -102,22 +103,24 @@ impl Drop for Ordinary {
     }
 }
 
-fn is_root_with_fuse() -> bool {
-    let root = fs::metadata("/proc/self").is_ok_and(|me| std::os::unix::fs::MetadataExt::uid(&me) == 0);
-    root && Path::new(DEVICE).exists()
+/// A mount that did not come about: one line, which says what to do.
+#[track_caller]
+fn one_line(refused: &Ran, says: &str) {
+    assert_eq!(refused.code, Some(73), "{refused:?}");
+    assert!(refused.stderr.starts_with("error: ") && refused.stderr.contains(says), "{refused:?}");
+    assert_eq!(refused.stderr.lines().count(), 1, "{refused:?}");
 }
 
 #[test]
 fn an_ordinary_user_mounts_writes_and_comes_back() -> Result<()> {
-    if !is_root_with_fuse() {
+    if !has(&[Need::Fuse, Need::Root]) {
         return Ok(());
     }
     let user = Ordinary::new()?;
     {
         let _closed = Mode::set(0o600)?;
         let refused = user.up()?;
-        ensure!(refused.code != Some(0), "mounted without access to the device");
-        assert!(refused.stderr.contains("chmod 0666 /dev/fuse"), "{}", refused.stderr);
+        one_line(&refused, "chmod 0666 /dev/fuse");
     }
     let _open = Mode::set(0o666)?;
     user.up()?.ok()?;
@@ -145,8 +148,34 @@ fn an_ordinary_user_mounts_writes_and_comes_back() -> Result<()> {
 }
 
 #[test]
+fn a_missing_helper_is_named() -> Result<()> {
+    if !has(&[Need::Fuse, Need::Root]) {
+        return Ok(());
+    }
+    let user = Ordinary::new()?;
+    let _open = Mode::set(0o666)?;
+    // All programs but this one, in a namespace of its own.
+    let script = r#"
+        mount -t tmpfs none "$M"; mkdir "$M/up" "$M/work"
+        mount -t overlay -o "lowerdir=/usr/bin,upperdir=$M/up,workdir=$M/work" none /usr/bin; umount -l "$M"
+        rm -f /usr/bin/fusermount3 /usr/bin/fusermount
+        exec "$@"
+    "#;
+    let mount = user.path("mnt");
+    let mut command = user.command(&user.path("hn"));
+    command.args(["up", "--mount"]).arg(&mount);
+    let mut inside = Command::new("unshare");
+    inside.args(["--mount", "sh", "-euc", script, "sh"]).arg(command.get_program()).args(command.get_args());
+    inside.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?)))).env("M", &mount);
+    // Where this user may look: a place that is closed would hide whether it is there.
+    inside.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
+    one_line(&hn::run(inside.stdin(Stdio::null()))?, "fusermount3 is missing: install the package fuse3");
+    Ok(())
+}
+
+#[test]
 fn a_kernel_without_fuse_is_named() -> Result<()> {
-    if !is_root_with_fuse() {
+    if !has(&[Need::Fuse, Need::Root]) {
         return Ok(());
     }
     let agent = hypernet_kit::Agent::alone()?;
@@ -160,8 +189,6 @@ fn a_kernel_without_fuse_is_named() -> Result<()> {
     inside.args(["--mount", "sh", "-euc", script, "sh"]).arg(command.get_program()).env("M", agent.mount());
     inside.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?)))).stdin(Stdio::null());
     let refused = hn::run(&mut inside)?;
-    ensure!(refused.code != Some(0), "mounted without a device");
-    assert!(refused.stderr.contains("/dev/fuse does not exist"), "{}", refused.stderr);
-    assert!(refused.stderr.contains("modprobe fuse"), "{}", refused.stderr);
+    one_line(&refused, "/dev/fuse does not exist: load it with `modprobe fuse`");
     Ok(())
 }

@@ -60,6 +60,17 @@ impl Ran {
         }
     }
 
+    /// Checks the form of a failure: its exit code, one line that says what happened, one that says what to do.
+    #[track_caller]
+    pub fn fails(&self, code: i32, says: &str, hints: &str) {
+        assert_eq!(self.code, Some(code), "{self:?}");
+        let lines: Vec<&str> = self.stderr.lines().collect();
+        assert_eq!(lines.len(), 2, "not an error and a hint: {self:?}");
+        assert!(lines[0].starts_with("error: ") && lines[0].contains(says), "{self:?}");
+        assert!(lines[1].starts_with("hint: ") && lines[1].contains(hints), "{self:?}");
+        assert_eq!(self.stdout, "", "{self:?}");
+    }
+
     /// Standard output as one JSON document, or the last of several.
     pub fn json(&self) -> Result<Value> {
         let line = self.stdout.lines().last().with_context(|| format!("`{}` said nothing", self.what))?;

@@ -2,6 +2,8 @@
 //!
 //! - [`hn`]: the built binaries, run and read;
 //! - [`Agent`] and [`Mesh`]: an agent of one's own and a mesh of storage peers, with directories that go away;
+//! - [`machine`]: what a test needs of the machine, and fails without;
+//! - [`Disk`]: a disk whose power can be cut;
 //! - [`tree`]: random trees, and what two trees differ in;
 //! - [`marker`]: bytes that must be found nowhere.
 //!
@@ -10,12 +12,15 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod agent;
+mod disk;
 pub mod hn;
+pub mod machine;
 pub mod marker;
 mod mesh;
 pub mod tree;
 mod watcher;
 
 pub use agent::Agent;
+pub use disk::Disk;
 pub use hn::Ran;
 pub use mesh::Mesh;
