@@ -27,14 +27,24 @@ rm -rf --one-file-system "$DIR"
 pub struct Agent {
     _watcher: Watcher,
     dir: TempDir,
+    home: PathBuf,
 }
 
 impl Agent {
     /// One that is not set up.
     pub fn empty() -> Result<Self> {
+        Self::empty_with(None)
+    }
+
+    /// One that is not set up, and is to live in this directory instead of its own.
+    pub fn empty_at(home: PathBuf) -> Result<Self> {
+        Self::empty_with(Some(home))
+    }
+
+    fn empty_with(home: Option<PathBuf>) -> Result<Self> {
         let dir = tempfile::Builder::new().prefix("hn-agent").tempdir().context("cannot make a directory")?;
         fs::create_dir(dir.path().join("mnt")).context("cannot make the directory to mount at")?;
-        let home = dir.path().join("home");
+        let home = home.unwrap_or_else(|| dir.path().join("home"));
         let watcher = Watcher::new(
             CLEAN_UP,
             &[
@@ -44,7 +54,7 @@ impl Agent {
                 ("DIR", dir.path().as_os_str()),
             ],
         )?;
-        Ok(Self { _watcher: watcher, dir })
+        Ok(Self { _watcher: watcher, dir, home })
     }
 
     /// One with a new identity on a mesh of its own.
@@ -111,7 +121,12 @@ impl Agent {
 
     /// Kills it as a power cut would, and returns when it is gone.
     pub fn kill(&self) -> Result<()> {
-        let pid = self.status()?["pid"].as_i64().context("the status names no process")?;
+        let pid = self.status()?["pid"].as_u64().context("the status names no process")?;
+        self.kill_process(pid)
+    }
+
+    /// The same for one that may not answer any more: this is its process.
+    pub fn kill_process(&self, pid: u64) -> Result<()> {
         let pid = Pid::from_raw(i32::try_from(pid)?).context("no process has this number")?;
         let process = pidfd_open(pid, PidfdFlags::empty())?;
         pidfd_send_signal(&process, Signal::KILL)?;
@@ -141,7 +156,7 @@ impl Agent {
 
     /// Its HN_HOME.
     pub fn home(&self) -> PathBuf {
-        self.dir.path().join("home")
+        self.home.clone()
     }
 
     /// Where it mounts.

@@ -1,0 +1,14 @@
+//! The mount as programs meet it: conformance suites, real programs, and crashes, against real agents.
+//!
+//! - [`Mounted`]: an agent with a mount in one of the two profiles, and scripts run in it;
+//! - [`suite`]: pjdfstest and fsx;
+//! - [`crash`]: random writers, an agent killed under them (or the power of its disk cut), and what may be there then.
+//!
+//! Short runs are in `tests/`; the long ones are this package's binary, which `scripts/posix` calls.
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+pub mod crash;
+mod mounted;
+pub mod suite;
+
+pub use mounted::{Mounted, Profile};

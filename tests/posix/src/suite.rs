@@ -1,0 +1,119 @@
+//! Suites of others: `pjdfstest` and `fsx`, both installed by `scripts/deps test`.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use hypernet_kit::hn;
+
+use crate::Mounted;
+
+/// Every optional feature that Linux has, and the users that Debian has.
+const PJDFSTEST: &str = r#"
+[features]
+posix_fallocate = {}
+rename_ctime = {}
+utime_now = {}
+utimensat = {}
+[settings]
+naptime = 0.01
+allow_remount = true
+[dummy_auth]
+entries = [["nobody", "nogroup"], ["daemon", "daemon"]]
+"#;
+
+/// The only ones that cannot pass on any FUSE filesystem; `docs/semantics.md` has the reason of each.
+pub const SKIPPED: [&str; 1] = ["link::link_count_max"];
+
+/// mount(8) hands a remount of a FUSE filesystem to this helper, which would start a program named like its source.
+/// For the time of the suite, in a namespace of its own, it does what mount(8) does for all other filesystems.
+const REMOUNT: &str = r#"#!/bin/sh
+exec mount -i -o "$4" "$2"
+"#;
+
+/// Runs pjdfstest in a mount, as root; the error has the lines of what failed.
+pub fn pjdfstest(mounted: &Mounted) -> Result<()> {
+    // Those that remount run by themselves: others of the suite leave removed files open, and then nothing can be made
+    // read-only, on a local disk neither.
+    let (all, read_only) = (pjdfstest_of(mounted, "false", "")?, pjdfstest_of(mounted, "true", "erofs")?);
+    let skipped: Vec<&str> = all.skipped.iter().map(String::as_str).filter(|name| !name.contains("erofs")).collect();
+    ensure!(skipped == SKIPPED, "skipped: {skipped:?}");
+    ensure!(read_only.skipped.is_empty(), "skipped: {:?}", read_only.skipped);
+    ensure!(all.passed > 350 && read_only.passed > 10, "only {} and {} ran", all.passed, read_only.passed);
+    Ok(())
+}
+
+struct Outcome {
+    passed: usize,
+    skipped: Vec<String>,
+}
+
+fn pjdfstest_of(mounted: &Mounted, remount: &str, pattern: &str) -> Result<Outcome> {
+    let dir = tempfile::Builder::new().prefix("hn-pjdfstest").tempdir().context("cannot make a directory")?;
+    let config = dir.path().join("config.toml");
+    fs::write(&config, PJDFSTEST.replace("allow_remount = true", &format!("allow_remount = {remount}")))?;
+    let helper = dir.path().join("remount");
+    fs::write(&helper, REMOUNT)?;
+    let there = mounted.path().join(format!("pjdfstest-{pattern}"));
+    fs::create_dir(&there)?;
+    let script = r#"
+        helper=$(readlink -f /sbin/mount.fuse || true)
+        [ -z "$helper" ] || { chmod 755 "$HELPER"; chmod 777 "$THERE"; mount --bind "$HELPER" "$helper"; }
+        mkdir "$DIR/other"; mount -t tmpfs none "$DIR/other"
+        exec pjdfstest -c "$DIR/config.toml" -p "$THERE" -s "$DIR/other" $PATTERN
+    "#;
+    let ran = hn::run(
+        Command::new("unshare")
+            .args(["--mount", "bash", "-euc", script])
+            .env("DIR", dir.path())
+            .env("HELPER", &helper)
+            .env("THERE", &there)
+            .env("PATTERN", pattern),
+    )?;
+    let named = |mark: &str| -> Vec<String> {
+        let line = |line: &str| line.strip_suffix(mark).map(|name| name.trim().to_owned());
+        ran.stdout.lines().filter_map(line).collect()
+    };
+    let failed = named("FAILED");
+    ensure!(failed.is_empty(), "failed: {failed:?}\n{}", ran.stdout);
+    let outcome = Outcome { passed: named("ok").len(), skipped: named("skipped") };
+    ran.ok()?;
+    Ok(outcome)
+}
+
+/// All that fsx can do, in a file of a MiB.
+const FSX: &str = "
+flen = 1048576
+[opsize]
+max = 65536
+[weights]
+close_open = 1
+invalidate = 1
+mapread = 10
+mapwrite = 10
+read = 10
+write = 10
+truncate = 3
+fsync = 0.5
+fdatasync = 0.5
+posix_fallocate = 2
+punch_hole = 4
+sendfile = 3
+posix_fadvise = 1
+copy_file_range = 4
+";
+
+/// Runs fsx on a file of a mount; artifacts of a failure stay in `artifacts`.
+pub fn fsx(mounted: &Mounted, seed: u64, operations: u64, artifacts: &Path) -> Result<()> {
+    fs::create_dir_all(artifacts).context("cannot make the directory of artifacts")?;
+    let config = artifacts.join("fsx.toml");
+    fs::write(&config, FSX)?;
+    let file = mounted.path().join(format!("fsx-{seed}"));
+    let mut command = Command::new("fsx");
+    command.arg("-q").arg("-f").arg(&config).arg("-P").arg(artifacts);
+    command.args(["-N", &operations.to_string(), "-S", &seed.to_string()]).arg(&file);
+    let ran = hn::run(&mut command)?.ok()?;
+    ensure!(ran.stdout.contains("A-OK") || ran.stderr.contains("A-OK"), "it did not finish: {ran:?}");
+    fs::remove_file(&file).context("cannot remove the file of fsx")
+}

@@ -1,0 +1,27 @@
+//! pjdfstest, whole; fsx, short.
+#![allow(clippy::unwrap_used)]
+
+use anyhow::Result;
+use hypernet_kit::machine::{Need, has};
+use hypernet_posix::{Mounted, Profile, suite};
+
+#[test]
+fn pjdfstest_passes() -> Result<()> {
+    if has(&[Need::Fuse, Need::Root]) {
+        for profile in Profile::all() {
+            suite::pjdfstest(&Mounted::new(profile)?)?;
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn fsx_finds_nothing() -> Result<()> {
+    if has(&[Need::Fuse]) {
+        for (seed, profile) in (1..).zip(Profile::all()) {
+            let mounted = Mounted::new(profile)?;
+            suite::fsx(&mounted, seed, 10_000, &mounted.agent.scratch().join("artifacts"))?;
+        }
+    }
+    Ok(())
+}
