@@ -45,6 +45,8 @@ pub const RECORD_MAX: usize = RECORD_PAYLOAD_MAX + 256;
 pub const RECORDS_HELD_MAX: usize = 4_096;
 /// New records one sender may add to a peer per hour.
 pub const RECORDS_PER_SENDER_HOUR: u32 = 1_024;
+/// When there is not room for all, what one sender brought beyond so many goes before anybody else's.
+pub const RECORDS_PER_SENDER_HELD: usize = 256;
 
 /// Times one record may change in an hour, as one keeper sees it: its signer may sync every second.
 pub const RECORD_CHANGES_HOUR: u32 = 3_600;
@@ -120,6 +122,7 @@ const _: () = {
     assert!(SHARD_MAX.is_multiple_of(READ_BLOCK));
     assert!(XATTRS_TOTAL_MAX + SYMLINK_MAX + INLINE_MAX + 4 * KIB < NODE_MAX);
     assert!(RECORD_MAX <= WIRE_BODY_MAX);
+    assert!(RECORDS_PER_SENDER_HELD * RECORD_KEEPERS_MAX > RECORDS_HELD_MAX);
     assert!(WIRE_IDS_MAX * 40 < WIRE_HEADER_MAX);
     assert!(FS_PENDING_OPS_MAX as u64 * 2 < INO_RESERVE);
     assert!(READAHEAD_MIN <= PREFETCH_CHUNK && PREFETCH_CHUNK <= READAHEAD_MAX);

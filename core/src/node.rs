@@ -46,11 +46,16 @@ pub struct Now {
     pub unix: UnixSeconds,
 }
 
+/// How far a record is from a peer, as the DHT sees it that finds the closest peers: smaller bytes are nearer.
+pub type Metric = fn(&PeerId, &RecordKey) -> [u8; 32];
+
 /// What a node is told once.
 #[derive(Clone, Debug)]
 pub struct NodeConfig {
     /// Who it is.
     pub me: PeerId,
+    /// Which records are its own to keep, when it cannot keep all.
+    pub metric: Metric,
     /// Bytes it stores for others.
     pub donated: u64,
     /// Bytes it already stores.
@@ -62,9 +67,9 @@ pub struct NodeConfig {
 }
 
 impl NodeConfig {
-    /// With everything but name and offer at its default.
-    pub fn new(me: PeerId, donated: u64, used: u64) -> Self {
-        Self { me, donated, used, record_lifetime: 48 * 3600 * 1000, patience: 700 }
+    /// With everything but name, place and offer at its default.
+    pub fn new(me: PeerId, metric: Metric, donated: u64, used: u64) -> Self {
+        Self { me, metric, donated, used, record_lifetime: 48 * 3600 * 1000, patience: 700 }
     }
 }
 

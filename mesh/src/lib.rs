@@ -29,6 +29,7 @@ mod driver;
 mod peer_id;
 
 use driver::{Command, Driver};
+pub use peer_id::distance;
 
 /// What a mesh needs to start.
 pub struct MeshConfig {

@@ -39,6 +39,10 @@ struct World {
     broken: Vec<usize>,
 }
 
+fn metric(peer: &PeerId, key: &RecordKey) -> [u8; 32] {
+    std::array::from_fn(|i| peer.0[i] ^ key.0[i])
+}
+
 fn peer(i: usize) -> PeerId {
     PeerId([i as u8 + 1; 32])
 }
@@ -46,7 +50,7 @@ fn peer(i: usize) -> PeerId {
 impl World {
     fn new(count: usize) -> Self {
         let nodes = (0..count).map(|i| {
-            let mut config = NodeConfig::new(peer(i), if i == 0 { 0 } else { 1 << 30 }, 0);
+            let mut config = NodeConfig::new(peer(i), metric, if i == 0 { 0 } else { 1 << 30 }, 0);
             config.record_lifetime = 10_000;
             Node::new(config)
         });
@@ -372,6 +376,18 @@ fn too_few_peers_end_an_upload_with_a_reason() {
 }
 
 #[test]
+fn an_upload_that_all_clocks_refuse_says_that_it_is_the_clock() {
+    let mut world = World::new(11);
+    let (coded, _) = coded(6, 10);
+    // This device's clock is years ahead, and with it the end of its leases.
+    let until = UnixSeconds(world.now.unix.0 + 10 * 365 * 86_400);
+    let outcome = world.command(0, Command::Upload { coded, keys: keys(), until, patience: 20_000 });
+    let Outcome::Failed(CommandError::NotPlaced { stored: 0, why, .. }) = outcome else { panic!("{outcome:?}") };
+    assert!(why.contains("clock"), "{why}");
+    assert!(world.nodes.iter().all(|node| node.peers().iter().all(|view| view.faults == 0)), "nobody is to blame");
+}
+
+#[test]
 fn a_probe_tells_held_missing_and_unreachable_apart() {
     let mut world = World::new(11);
     let (coded, _) = coded(6, 10);
@@ -425,7 +441,7 @@ fn a_record_outlives_its_owner_by_being_handed_on() {
     );
     world.manners[0] = Manner::Silent;
     // the owner is away for three lifetimes; nobody hears from it
-    world.nodes[0] = Node::new(NodeConfig::new(peer(0), 0, 0));
+    world.nodes[0] = Node::new(NodeConfig::new(peer(0), metric, 0, 0));
     world.run(35_000);
     assert_eq!(world.command(3, Command::Lookup(record.key())), Outcome::Found(Some(record.clone())));
     let newer = Record::sign(&key, 2, b"two".to_vec()).unwrap();
@@ -548,8 +564,38 @@ fn a_donor_refuses_what_is_not_right_and_keeps_its_quota() {
     let put = |shard, lease| Request::Put { shard, lease, body: body.clone() };
     let invalid = Response::Refused(Refusal::Invalid);
     assert_eq!(ask(put(ShardId([0; 32]), sign(1_000_100))), invalid);
-    assert_eq!(ask(put(shard, sign(10))), Response::Refused(Refusal::Busy));
-    assert_eq!(ask(put(shard, sign(u64::MAX))), Response::Refused(Refusal::Busy));
+    assert_eq!(ask(put(shard, sign(10))), Response::Refused(Refusal::Clock));
+    assert_eq!(ask(put(shard, sign(u64::MAX))), Response::Refused(Refusal::Clock));
     assert_eq!(ask(put(shard, sign(1_000_100))), Response::Ok);
     assert_eq!(ask(put(shard, sign(1_000_100))), Response::Refused(Refusal::Full));
+}
+
+#[test]
+fn a_keeper_that_came_later_serves_records_when_the_first_ones_are_gone() {
+    let mut world = World::new(9);
+    let late = 6..9;
+    for i in late.clone() {
+        world.manners[i] = Manner::Silent;
+    }
+    let key = ed25519_dalek::SigningKey::from_bytes(&[9; 32]);
+    let record = Record::sign(&key, 1, b"one".to_vec()).unwrap();
+    let publish = Command::Publish { record: record.clone(), enough: 5 };
+    assert_eq!(world.command(0, publish), Outcome::Published { stored: 5 });
+    assert!(late.clone().all(|i| world.kept[i].is_empty()));
+    for i in late.clone() {
+        world.manners[i] = Manner::Honest;
+    }
+    world.run(10_000);
+    // All that ever heard from the owner go, for good.
+    for i in 0..6 {
+        world.manners[i] = Manner::Silent;
+        world.kept[i].clear();
+        world.nodes[i] = Node::new(NodeConfig::new(peer(i), metric, 0, 0));
+    }
+    // Three lifetimes on, with nobody but the late ones.
+    world.run(35_000);
+    for i in late.clone() {
+        assert_eq!(world.nodes[i].records_held(), 1);
+        assert_eq!(world.command(i, Command::Lookup(record.key())), Outcome::Found(Some(record.clone())));
+    }
 }
