@@ -66,6 +66,8 @@ pub const WIRE_IDS_MAX: usize = 256;
 pub const IN_FLIGHT_PER_PEER: usize = 8;
 /// Requests from one peer that are being served.
 pub const SERVING_PER_PEER: usize = 32;
+/// Times in ten seconds that a peer may be told that this node is busy, before that counts against it.
+pub const BUSY_ANSWERS_MAX: u32 = 1_024;
 /// Bytes of shards waiting for peers in a node, beyond which no further segment is taken in.
 pub const UPLOAD_WINDOW: usize = 64 * MIB;
 /// Commands a node holds at once.

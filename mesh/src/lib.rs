@@ -167,6 +167,12 @@ pub enum MeshEvent {
         /// How, for a log.
         reason: String,
     },
+    /// A peer asked for more than is served at once, and was told that we are busy. Not every time is told when events
+    /// pile up.
+    TurnedAway {
+        /// Who.
+        peer: PeerId,
+    },
     /// A peer wants a record kept. It is kept only by [`Mesh::keep_record`].
     RecordOffered {
         /// Who offers it; not necessarily who signed it.

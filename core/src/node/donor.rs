@@ -63,6 +63,9 @@ impl Donor {
         let op = match self.check(context, peers, records, peer, request) {
             Ok(op) => op,
             Err(response) => {
+                if response == Response::Refused(Refusal::Busy) {
+                    peers.turned_away(context, peer);
+                }
                 context.effects.push(Effect::Reply { inbound, response });
                 return;
             }
@@ -146,6 +149,9 @@ impl Donor {
             }
             self.promised = self.promised.saturating_sub(promise.bytes);
             peers.served(&promise.peer);
+            if reply == StoreReply::Failed(StoreFault::Busy) {
+                peers.turned_away(context, promise.peer);
+            }
         }
         if let StoreReply::Done { used } = &reply {
             self.used = *used;

@@ -11,6 +11,8 @@ use crate::seal::{Kind, Sealer};
 use crate::segment::Packer;
 use crate::wire::Refusal;
 
+mod pace;
+
 #[derive(Clone, Copy, PartialEq, Debug)]
 enum Manner {
     Honest,
@@ -22,6 +24,8 @@ enum Manner {
     Full,
     /// It refuses so many more reads.
     Busy(u32),
+    /// It sends so many bytes in a millisecond.
+    Slow(u64),
 }
 
 struct World {
@@ -32,7 +36,10 @@ struct World {
     queue: VecDeque<(usize, Input)>,
     late: Vec<(Instant, usize, Input)>,
     finished: Vec<(CommandId, Outcome)>,
-    inbound: BTreeMap<u64, (usize, RequestId)>,
+    /// Who waits for the answer, and until when.
+    inbound: BTreeMap<u64, (usize, RequestId, Instant)>,
+    /// When a node has sent what it is sending.
+    lines: Vec<Instant>,
     sent: Vec<(usize, Request)>,
     kept: Vec<BTreeMap<RecordKey, Vec<u8>>>,
     /// Nodes whose disk takes no records.
@@ -63,6 +70,7 @@ impl World {
             late: vec![],
             finished: vec![],
             inbound: BTreeMap::new(),
+            lines: vec![Instant(0); count],
             sent: vec![],
             kept: vec![BTreeMap::new(); count],
             broken: vec![],
@@ -120,12 +128,12 @@ impl World {
                     return self.late.push((self.now.mono.after(within), at, input));
                 }
                 let inbound = self.inbound.len() as u64;
-                self.inbound.insert(inbound, (at, id));
+                self.inbound.insert(inbound, (at, id, self.now.mono.after(within)));
                 let input = Input::Request { peer: peer(at), inbound: InboundId(inbound), request };
                 self.queue.push_back((to, input));
             }
             Effect::Reply { inbound, mut response } => {
-                let (to, id) = self.inbound[&inbound.0];
+                let (to, id, deadline) = self.inbound[&inbound.0];
                 if let (Response::Bytes(_), Manner::Busy(times @ 1..)) = (&response, self.manners[at]) {
                     self.manners[at] = Manner::Busy(times - 1);
                     response = Response::Refused(Refusal::Busy);
@@ -136,6 +144,12 @@ impl World {
                     }
                     (Response::Ok, Manner::Full) => response = Response::Refused(Refusal::Full),
                     _ => {}
+                }
+                if let (Manner::Slow(rate), Response::Bytes(bytes)) = (self.manners[at], &response) {
+                    let sent = self.lines[at].max(self.now.mono).after(bytes.len() as u64 / rate);
+                    self.lines[at] = sent;
+                    let result = if sent <= deadline { Ok(response) } else { Err(SendFault::Deadline) };
+                    return self.late.push((sent.min(deadline), to, Input::Response { id, result }));
                 }
                 self.queue.push_back((to, Input::Response { id, result: Ok(response) }));
             }
@@ -468,7 +482,7 @@ fn a_record_counts_only_where_the_disk_has_it() {
     let newer = Record::sign(&key, 2, b"two".to_vec()).unwrap();
     world.command(1, publish(&newer));
     let asked = |record: &Record| Request::Record { bytes: crate::codec::encode(record).into() };
-    world.inbound.insert(77, (0, RequestId(u64::MAX)));
+    world.inbound.insert(77, (0, RequestId(u64::MAX), Instant(u64::MAX)));
     let input = Input::Request { peer: peer(0), inbound: InboundId(77), request: asked(&record) };
     let effects = world.nodes[4].step(world.now, input);
     let newer_here = Response::Refused(Refusal::Newer);
@@ -546,7 +560,7 @@ fn a_donor_refuses_what_is_not_right_and_keeps_its_quota() {
         crate::wire::Lease::sign(&key, crate::wire::LeaseVerb::Keep, &peer(1), &shard, UnixSeconds(until))
     };
     let mut ask = |request| {
-        world.inbound.insert(77, (0, RequestId(u64::MAX)));
+        world.inbound.insert(77, (0, RequestId(u64::MAX), Instant(u64::MAX)));
         let input = Input::Request { peer: peer(0), inbound: InboundId(77), request };
         let mut effects = VecDeque::from(world.nodes[1].step(world.now, input));
         while let Some(effect) = effects.pop_front() {
