@@ -336,7 +336,7 @@ async fn serve(
     let began = Instant::now();
     let store = Arc::new(ShardStore::open(&home.donated(), config.donate).map_err(store_failure)?);
     let (mesh, events) = start_mesh(&home, &mut config).await?;
-    let mut node_config = NodeConfig::new(mesh.peer_id(), config.donate, store.used());
+    let mut node_config = NodeConfig::new(mesh.peer_id(), hypernet_mesh::distance, config.donate, store.used());
     node_config.record_lifetime = config.record_lifetime * 1000;
     let memory = Arc::new(Mutex::new(Memory::load(&config::known_peers(&home))));
     let noted = memory.clone();

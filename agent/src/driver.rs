@@ -217,6 +217,7 @@ impl Driver {
                 tracing::warn!(peer = %peer.short(), reason, "a peer broke the protocol");
                 Input::Misbehaved { peer }
             }
+            MeshEvent::TurnedAway { peer } => Input::TurnedAway { peer },
             MeshEvent::Closest { id, peers } => Input::Closest { id: RequestId(id), peers },
             MeshEvent::RecordFound { id, records } => Input::RecordFound { id: RequestId(id), records },
             MeshEvent::PeerAddr { peer, addr } => return (self.remember)(peer, addr.to_string()),

@@ -45,6 +45,8 @@ pub const RECORD_MAX: usize = RECORD_PAYLOAD_MAX + 256;
 pub const RECORDS_HELD_MAX: usize = 4_096;
 /// New records one sender may add to a peer per hour.
 pub const RECORDS_PER_SENDER_HOUR: u32 = 1_024;
+/// When there is not room for all, what one sender brought beyond so many goes before anybody else's.
+pub const RECORDS_PER_SENDER_HELD: usize = 256;
 
 /// Times one record may change in an hour, as one keeper sees it: its signer may sync every second.
 pub const RECORD_CHANGES_HOUR: u32 = 3_600;
@@ -64,6 +66,8 @@ pub const WIRE_IDS_MAX: usize = 256;
 pub const IN_FLIGHT_PER_PEER: usize = 8;
 /// Requests from one peer that are being served.
 pub const SERVING_PER_PEER: usize = 32;
+/// Times in ten seconds that a peer may be told that this node is busy, before that counts against it.
+pub const BUSY_ANSWERS_MAX: u32 = 1_024;
 /// Bytes of shards waiting for peers in a node, beyond which no further segment is taken in.
 pub const UPLOAD_WINDOW: usize = 64 * MIB;
 /// Commands a node holds at once.
@@ -120,6 +124,7 @@ const _: () = {
     assert!(SHARD_MAX.is_multiple_of(READ_BLOCK));
     assert!(XATTRS_TOTAL_MAX + SYMLINK_MAX + INLINE_MAX + 4 * KIB < NODE_MAX);
     assert!(RECORD_MAX <= WIRE_BODY_MAX);
+    assert!(RECORDS_PER_SENDER_HELD * RECORD_KEEPERS_MAX > RECORDS_HELD_MAX);
     assert!(WIRE_IDS_MAX * 40 < WIRE_HEADER_MAX);
     assert!(FS_PENDING_OPS_MAX as u64 * 2 < INO_RESERVE);
     assert!(READAHEAD_MIN <= PREFETCH_CHUNK && PREFETCH_CHUNK <= READAHEAD_MAX);

@@ -46,25 +46,31 @@ pub struct Now {
     pub unix: UnixSeconds,
 }
 
+/// How far a record is from a peer, as the DHT sees it that finds the closest peers: smaller bytes are nearer.
+pub type Metric = fn(&PeerId, &RecordKey) -> [u8; 32];
+
 /// What a node is told once.
 #[derive(Clone, Debug)]
 pub struct NodeConfig {
     /// Who it is.
     pub me: PeerId,
+    /// Which records are its own to keep, when it cannot keep all.
+    pub metric: Metric,
     /// Bytes it stores for others.
     pub donated: u64,
     /// Bytes it already stores.
     pub used: u64,
     /// How long a record is kept that nobody publishes again, in milliseconds.
     pub record_lifetime: u64,
-    /// How long a request may take before another peer is asked as well, in milliseconds.
+    /// How long a small request may take before another peer is asked as well, in milliseconds; a large one longer, by
+    /// the rate at which its peer sends.
     pub patience: u64,
 }
 
 impl NodeConfig {
-    /// With everything but name and offer at its default.
-    pub fn new(me: PeerId, donated: u64, used: u64) -> Self {
-        Self { me, donated, used, record_lifetime: 48 * 3600 * 1000, patience: 700 }
+    /// With everything but name, place and offer at its default.
+    pub fn new(me: PeerId, metric: Metric, donated: u64, used: u64) -> Self {
+        Self { me, metric, donated, used, record_lifetime: 48 * 3600 * 1000, patience: 700 }
     }
 }
 
@@ -135,6 +141,11 @@ pub enum Input {
     },
     /// A peer broke the protocol below the messages.
     Misbehaved {
+        /// Who.
+        peer: PeerId,
+    },
+    /// A peer asked for more than is served at once, and was told so without the node.
+    TurnedAway {
         /// Who.
         peer: PeerId,
     },
@@ -417,6 +428,7 @@ enum Waiter {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Timer {
     Hello(PeerId),
+    Resume(PeerId),
     Upload(CommandId),
     Fetch(CommandId),
     Probe(CommandId),
@@ -518,6 +530,7 @@ impl Node {
             }
             Input::Disconnected(peer) => self.peers.disconnected(&self.context, peer),
             Input::Misbehaved { peer } => self.peers.fault(&mut self.context, peer, Fault::Nonsense),
+            Input::TurnedAway { peer } => self.peers.turned_away(&mut self.context, peer),
             Input::Request { peer, inbound, request } => {
                 let (context, peers, records) = (&mut self.context, &mut self.peers, &mut self.records);
                 self.donor.request(context, peers, records, peer, inbound, request);
@@ -594,7 +607,7 @@ impl Node {
                 }
             }
             Command::Fetch { placement, wanted, around, within } => {
-                match fetch::Fetch::new(&mut self.context, id, placement, wanted, around, within) {
+                match fetch::Fetch::new(&self.context, placement, wanted, around, within) {
                     Ok(fetch) => {
                         self.fetches.insert(id, fetch);
                         self.drive_fetch(id);
@@ -616,7 +629,7 @@ impl Node {
     fn response(&mut self, id: RequestId, result: Result<Response, SendFault>) {
         let Some((peer, waiter)) = self.context.waiters.remove(&id) else { return };
         let Some(peer) = peer else { return };
-        self.peers.answered(&mut self.context, peer, &result);
+        self.peers.answered(&mut self.context, peer, id, &result);
         self.answered(waiter, peer, result);
     }
 
@@ -711,6 +724,7 @@ impl Node {
             self.context.disarm(timer);
             match timer {
                 Timer::Hello(peer) => self.peers.greet(&mut self.context, peer, self.donor.hello()),
+                Timer::Resume(peer) => self.peers.resume(&mut self.context, peer),
                 Timer::Upload(id) => self.drive_upload(id),
                 Timer::Fetch(id) => self.drive_fetch(id),
                 Timer::Probe(id) => {

@@ -168,6 +168,14 @@ pub enum Refusal {
     #[n(7)]
     #[error("it keeps a newer record")]
     Newer,
+    /// There are as many records here as can be kept, all of them nearer or of somebody who brought fewer.
+    #[n(8)]
+    #[error("it has no room for this record beside nearer ones")]
+    Crowded,
+    /// The time of the lease does not fit the clock here: one of the two clocks is wrong.
+    #[n(9)]
+    #[error("its clock and this device's do not agree, so one of them is wrong: set it right")]
+    Clock,
 }
 
 #[derive(Encode, Decode)]

@@ -14,7 +14,7 @@ use std::time::Duration;
 use hypernet_core::id::NetworkId;
 use hypernet_core::limits::{
     MESH_CONNECTIONS_MAX, MESH_CONNECTIONS_PENDING, MESH_CONNECTIONS_PER_PEER, MESH_STREAMS_PER_CONNECTION, RECORD_MAX,
-    RECORDS_HELD_MAX,
+    RECORDS_STORED_MAX,
 };
 use libp2p::allow_block_list::{self, BlockedPeers};
 use libp2p::connection_limits::{self, ConnectionLimits};
@@ -137,7 +137,8 @@ fn limits() -> ConnectionLimits {
 fn kademlia(key: &Keypair, names: &Names) -> kad::Behaviour<MemoryStore> {
     let me = key.public().to_peer_id();
     let store = MemoryStoreConfig {
-        max_records: RECORDS_HELD_MAX,
+        // As on disk: what the node no longer holds may leave here later.
+        max_records: RECORDS_STORED_MAX,
         // The store refuses values of this length and above.
         max_value_bytes: RECORD_MAX + 1,
         max_providers_per_key: 0,

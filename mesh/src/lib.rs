@@ -29,6 +29,7 @@ mod driver;
 mod peer_id;
 
 use driver::{Command, Driver};
+pub use peer_id::distance;
 
 /// What a mesh needs to start.
 pub struct MeshConfig {
@@ -165,6 +166,12 @@ pub enum MeshEvent {
         peer: PeerId,
         /// How, for a log.
         reason: String,
+    },
+    /// A peer asked for more than is served at once, and was told that we are busy. Not every time is told when events
+    /// pile up.
+    TurnedAway {
+        /// Who.
+        peer: PeerId,
     },
     /// The outcome of [`Mesh::find_closest`].
     Closest {

@@ -1,7 +1,8 @@
 //! Between our peer ids and libp2p's. Ours is the raw Ed25519 public key of the transport; libp2p wraps the same
 //! key in a protobuf and an identity multihash, so that both name the same peer and neither has to be looked up.
 
-use hypernet_core::id::PeerId;
+use hypernet_core::id::{PeerId, RecordKey};
+use libp2p::kad::KBucketKey;
 use libp2p::multihash::Multihash;
 
 /// Protobuf of a libp2p public key: field 1 (key type) = Ed25519, field 2 (bytes) of length 32.
@@ -26,6 +27,14 @@ pub(crate) fn to_libp2p(peer: &PeerId) -> Option<libp2p::PeerId> {
     libp2p::PeerId::from_multihash(Multihash::wrap(IDENTITY_MULTIHASH, &encoded).ok()?).ok()
 }
 
+/// How far a record is from a peer where Kademlia looks for it: smaller bytes are nearer. What is no peer of libp2p's
+/// is as far away as can be.
+pub fn distance(peer: &PeerId, key: &RecordKey) -> [u8; 32] {
+    let Some(peer) = to_libp2p(peer).map(KBucketKey::from) else { return [0xff; 32] };
+    let key = KBucketKey::new(key.as_bytes().to_vec());
+    std::array::from_fn(|i| peer.hashed_bytes()[i] ^ key.hashed_bytes()[i])
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -38,6 +47,18 @@ mod tests {
         let ours = from_libp2p(&theirs).unwrap();
         assert_eq!(ours.0, pair.public().try_into_ed25519().unwrap().to_bytes());
         assert_eq!(to_libp2p(&ours), Some(theirs));
+    }
+
+    #[test]
+    fn what_is_nearer_here_is_nearer_to_kademlia() {
+        let key = RecordKey([9; 32]);
+        let peers: Vec<libp2p::PeerId> =
+            (0..64).map(|i| Keypair::ed25519_from_bytes([i; 32]).unwrap().public().to_peer_id()).collect();
+        let (mut ours, mut theirs) = (peers.clone(), peers);
+        ours.sort_by_key(|peer| distance(&from_libp2p(peer).unwrap(), &key));
+        let target = KBucketKey::new(key.as_bytes().to_vec());
+        theirs.sort_by_key(|peer| KBucketKey::from(*peer).distance(&target));
+        assert_eq!(ours, theirs);
     }
 
     #[test]

@@ -63,6 +63,9 @@ impl Donor {
         let op = match self.check(context, peers, records, peer, request) {
             Ok(op) => op,
             Err(response) => {
+                if response == Response::Refused(Refusal::Busy) {
+                    peers.turned_away(context, peer);
+                }
                 context.effects.push(Effect::Reply { inbound, response });
                 return;
             }
@@ -96,9 +99,9 @@ impl Donor {
             peers.fault(context, peer, fault);
             Response::Refused(Refusal::Invalid)
         };
-        // A lease whose time does not fit ours says that one of the two clocks is wrong, and not whose. The asker would
-        // take Invalid for a fault of ours; to be busy is none on either side, and it goes elsewhere for a while.
-        let ill_timed = Response::Refused(Refusal::Busy);
+        // A lease whose time does not fit ours says that one of the two clocks is wrong, and not whose: no fault of
+        // either side. The asker is told, so that somebody can look at a clock, and goes elsewhere for a while.
+        let ill_timed = Response::Refused(Refusal::Clock);
         match request {
             Request::Hello(hello) => {
                 peers.hello(context, peer, hello);
@@ -146,6 +149,9 @@ impl Donor {
             }
             self.promised = self.promised.saturating_sub(promise.bytes);
             peers.served(&promise.peer);
+            if reply == StoreReply::Failed(StoreFault::Busy) {
+                peers.turned_away(context, promise.peer);
+            }
         }
         if let StoreReply::Done { used } = &reply {
             self.used = *used;
@@ -191,7 +197,7 @@ mod tests {
     fn a_clock_that_is_wrong_blocks_nobody_and_a_wrong_signature_does() {
         let (me, other, time) = (PeerId([1; 32]), PeerId([2; 32]), 1_000_000);
         let now = Now { mono: Instant(1), unix: UnixSeconds(time) };
-        let mut node = Node::new(NodeConfig::new(me, 1 << 20, 0));
+        let mut node = Node::new(NodeConfig::new(me, |_, key| key.0, 1 << 20, 0));
         let body = bytes::Bytes::from_static(b"a shard");
         let shard = ShardId(*blake3::hash(&body).as_bytes());
         let lease = |verb, until| Lease::sign(&SigningKey::from_bytes(&[3; 32]), verb, &me, &shard, UnixSeconds(until));
@@ -212,7 +218,7 @@ mod tests {
                 release(lease(LeaseVerb::Release, time)),
             ] {
                 let effects = step(request);
-                assert!(answers(&effects, Refusal::Busy) && !blocks(&effects), "{effects:?}");
+                assert!(answers(&effects, Refusal::Clock) && !blocks(&effects), "{effects:?}");
             }
         }
         let effects = step(put(lease(LeaseVerb::Keep, time + LEASE_MAX)));

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::peers::{Fault, Peers};
+use super::peers::{BUSY_PAUSE, Fault, Peers};
 use super::{CommandError, CommandId, Context, Outcome, SendFault, Stretch, Timer, Waiter, short};
 use crate::erasure;
 use crate::id::PeerId;
@@ -19,9 +19,6 @@ use crate::seal::ExtentRef;
 use crate::segment::Placement;
 use crate::time::Instant;
 use crate::wire::{Refusal, Request, Response};
-
-/// A holder that has too much to do is asked again after so many milliseconds, until the deadline.
-const BUSY_RETRY: u64 = 200;
 
 /// A range of a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +42,8 @@ struct Ask {
     row: u8,
     span: Span,
     since: Instant,
+    /// It is late after so many milliseconds.
+    patience: u64,
 }
 
 struct Piece {
@@ -82,8 +81,7 @@ pub(super) struct Fetch {
 
 impl Fetch {
     pub(super) fn new(
-        context: &mut Context,
-        command: CommandId,
+        context: &Context,
         placement: Arc<Placement>,
         wanted: Vec<(ExtentRef, u32)>,
         around: u32,
@@ -110,7 +108,6 @@ impl Fetch {
             }
         }
         let holders = placement.holders.iter().map(|holder| (holder.row, holder.peer)).collect();
-        context.arm(Timer::Fetch(command), context.config.patience.min(within));
         Ok(Self {
             placement,
             wanted,
@@ -157,7 +154,8 @@ impl Fetch {
                 "sent another length".to_string()
             }
             Ok(Response::Refused(Refusal::Busy)) => {
-                self.busy.insert(row, context.now.mono.after(BUSY_RETRY));
+                // It is asked again after this, until the deadline.
+                self.busy.insert(row, context.now.mono.after(BUSY_PAUSE));
                 return;
             }
             Ok(Response::Refused(refusal)) => {
@@ -200,14 +198,20 @@ impl Fetch {
             let mine = |waiter: &Waiter| matches!(waiter, Waiter::Fetch(id, _) if *id == command);
             peers.forget(|waiter| !mine(waiter));
         } else {
-            let left = self.deadline.since(context.now.mono);
-            if self.busy.is_empty() {
-                context.arm_once(Timer::Fetch(command), context.config.patience.min(left));
-            } else {
-                context.arm(Timer::Fetch(command), BUSY_RETRY.min(left));
-            }
+            context.arm(Timer::Fetch(command), self.idle(context));
         }
         outcome
+    }
+
+    /// Milliseconds until there is something to do though nobody has answered.
+    fn idle(&self, context: &Context) -> u64 {
+        let due = |at: Instant| at.since(context.now.mono);
+        let late = self.asked.values().filter(|ask| !self.slow.contains(&ask.row));
+        let late = late.map(|ask| due(ask.since.after(ask.patience)));
+        let busy = self.busy.values().map(|until| due(*until));
+        let soonest = late.chain(busy).chain([due(self.deadline)]).min();
+        // Whom nobody would have asked may be there by then.
+        soonest.unwrap_or(0).min(context.config.patience)
     }
 
     fn advance(&mut self, context: &mut Context, peers: &mut Peers, command: CommandId) -> Option<Outcome> {
@@ -242,8 +246,8 @@ impl Fetch {
                     need: self.placement.segment.k,
                 }));
             }
-            for Ask { row, since, .. } in self.asked.values() {
-                if now.since(*since) >= context.config.patience
+            for Ask { row, since, patience, .. } in self.asked.values() {
+                if now.since(*since) >= *patience
                     && self.slow.insert(*row)
                     && let Some(peer) = self.holders.get(row)
                 {
@@ -306,9 +310,11 @@ impl Fetch {
         let Some(peer) = self.holders.get(&row).copied() else { return };
         let shard = self.placement.segment.rows[usize::from(row)];
         self.asks += 1;
-        self.asked.insert(self.asks, Ask { row, span, since: context.now.mono });
         let request = Request::Get { shard, offset: span.start, len: span.end - span.start };
         peers.send(context, peer, request, Waiter::Fetch(command, self.asks));
+        // However slow its peer, there must be time left for others.
+        let patience = peers.patience(context, &peer).min((self.within / 2).max(context.config.patience));
+        self.asked.insert(self.asks, Ask { row, span, since: context.now.mono, patience });
     }
 
     /// Computes the lost rows in `column` when k rows have it.

@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use super::{Context, Destination, Effect, Payer, SendFault, Timer, Waiter};
+use super::{Context, Destination, Effect, Payer, RequestId, SendFault, Timer, Waiter};
 use crate::id::PeerId;
-use crate::limits::{IN_FLIGHT_PER_PEER, PEERS_MAX};
+use crate::limits::{BUSY_ANSWERS_MAX, IN_FLIGHT_PER_PEER, KIB, PEERS_MAX};
 use crate::placement::{self, Candidate, PRIOR_OFFLINE, PRIOR_ONLINE, Plan};
 use crate::port::StoreOp;
 use crate::segment::full_shard_len;
@@ -32,6 +32,19 @@ const BLOCK_MAX: u64 = 24 * 3_600_000;
 const WITHIN_SMALL: u64 = 10_000;
 /// Slowest transfer that is waited for, bytes per millisecond.
 const SLOWEST: u64 = 128;
+/// Shorter answers say more of the way there and back than of the rate.
+const RATE_SAMPLE: usize = 128 * KIB;
+/// A rate that was measured longer ago is not known any more.
+const RATE_AGE: u64 = 300_000;
+/// The longest that an answer is waited for before others are asked as well, however slow its peer is known to be.
+const PATIENCE_MAX: u64 = 8_000;
+/// Whoever says that it is busy is sent nothing for so long.
+pub(super) const BUSY_PAUSE: u64 = 200;
+/// In so many milliseconds
+const BUSY_WINDOW: u64 = 10_000;
+
+/// whoever keeps to that pause is told so at most half as often as would be a fault.
+const _: () = assert!(IN_FLIGHT_PER_PEER as u64 * (BUSY_WINDOW / BUSY_PAUSE + 1) * 2 < BUSY_ANSWERS_MAX as u64);
 
 /// What a peer did wrong, by weight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,13 +91,30 @@ pub struct PeerView {
     pub blocked: bool,
 }
 
+/// A request that is under way to a peer.
+struct Flight {
+    since: Instant,
+    /// Bytes that travel with or because of it.
+    weight: u64,
+    /// What the peer had sent in all until then.
+    delivered: u64,
+}
+
 #[derive(Default)]
 struct Peer {
     connected: bool,
     hello: Option<Hello>,
     free: u64,
-    in_flight: usize,
+    flights: BTreeMap<RequestId, Flight>,
     queue: VecDeque<(Request, Waiter)>,
+    /// It is busy: nothing is sent until then.
+    hold_until: Instant,
+    /// Bytes it has sent in answers.
+    delivered: u64,
+    /// Bytes per second that it sends, and when that was measured.
+    rate: Option<(u64, Instant)>,
+    /// How often it was told that this node is busy, since when.
+    turned_away: (Instant, u32),
     serving: usize,
     faults: u32,
     blocks: u32,
@@ -106,6 +136,41 @@ impl Peer {
         let watched = now.since(self.watched_since) as f64;
         (PRIOR_ONLINE * PRIOR_UNIT + online as f64) / ((PRIOR_ONLINE + PRIOR_OFFLINE) * PRIOR_UNIT + watched)
     }
+
+    /// Bytes that are under way or wait for their turn.
+    fn load(&self) -> u64 {
+        let waiting = self.queue.iter().map(|(request, _)| request.weight() as u64);
+        self.flights.values().map(|flight| flight.weight).chain(waiting).sum()
+    }
+
+    fn rate(&self, now: Instant) -> Option<u64> {
+        self.rate.filter(|(_, at)| now.since(*at) < RATE_AGE).map(|(rate, _)| rate)
+    }
+
+    /// An answer has come. Several share the line, so what came with it since it was asked for counts, too.
+    fn measure(&mut self, flight: &Flight, bytes: usize, now: Instant) {
+        self.delivered += bytes as u64;
+        if bytes >= RATE_SAMPLE {
+            let sample = (self.delivered - flight.delivered).saturating_mul(1000) / now.since(flight.since).max(1);
+            let rate = self.rate(now).map_or(sample, |rate| (3 * rate + sample) / 4);
+            self.rate = Some((rate, now));
+        }
+    }
+
+    /// Sends what waits, as far as it may.
+    fn release(&mut self, context: &mut Context, id: PeerId) {
+        while self.flights.len() < IN_FLIGHT_PER_PEER
+            && self.hold_until <= context.now.mono
+            && let Some((request, waiter)) = self.queue.pop_front()
+        {
+            let weight = request.weight() as u64;
+            // Those before it share the line.
+            let load: u64 = self.flights.values().map(|flight| flight.weight).sum();
+            let request_id = emit(context, id, request, waiter, load + weight);
+            let flight = Flight { since: context.now.mono, weight, delivered: self.delivered };
+            self.flights.insert(request_id, flight);
+        }
+    }
 }
 
 /// All peers.
@@ -120,7 +185,7 @@ impl Peers {
     fn entry(&mut self, context: &Context, peer: PeerId) -> &mut Peer {
         if self.known.len() >= PEERS_MAX && !self.known.contains_key(&peer) {
             // Forget someone who is gone and has nothing under way; with all of them busy the map grows by those.
-            let idle = self.known.iter().find(|(_, p)| !p.connected && p.in_flight == 0 && p.queue.is_empty());
+            let idle = self.known.iter().find(|(_, p)| !p.connected && p.flights.is_empty() && p.queue.is_empty());
             if let Some(idle) = idle.map(|(id, _)| *id) {
                 self.known.remove(&idle);
             }
@@ -179,7 +244,7 @@ impl Peers {
         context.now.mono.since(self.donors_changed)
     }
 
-    /// Sends now, or as soon as fewer requests are under way to this peer. What a node holds itself it asks its own
+    /// Sends now, or as soon as fewer requests are under way to this peer and it is not busy. What a node holds itself it asks its own
     /// store for: it may hold a row of what it reads.
     pub(super) fn send(&mut self, context: &mut Context, id: PeerId, request: Request, waiter: Waiter) {
         if id == context.config.me {
@@ -192,19 +257,35 @@ impl Peers {
             return;
         }
         let peer = self.entry(context, id);
-        if peer.in_flight >= IN_FLIGHT_PER_PEER {
-            peer.queue.push_back((request, waiter));
-        } else {
-            peer.in_flight += 1;
-            emit(context, id, request, waiter);
+        peer.queue.push_back((request, waiter));
+        peer.release(context, id);
+    }
+
+    /// It is not busy any more, as far as one knows.
+    pub(super) fn resume(&mut self, context: &mut Context, id: PeerId) {
+        if let Some(peer) = self.known.get_mut(&id) {
+            peer.release(context, id);
         }
     }
 
     /// Books the outcome of a request, and sends what waited for it.
-    pub(super) fn answered(&mut self, context: &mut Context, id: PeerId, result: &Result<Response, SendFault>) {
+    pub(super) fn answered(
+        &mut self,
+        context: &mut Context,
+        id: PeerId,
+        request: RequestId,
+        result: &Result<Response, SendFault>,
+    ) {
         let now = context.now.mono;
         let peer = self.entry(context, id);
-        peer.in_flight = peer.in_flight.saturating_sub(1);
+        let flight = peer.flights.remove(&request);
+        if let (Some(flight), Ok(Response::Bytes(bytes))) = (flight, result) {
+            peer.measure(&flight, bytes.len(), now);
+        }
+        if *result == Ok(Response::Refused(Refusal::Busy)) {
+            peer.hold_until = now.after(BUSY_PAUSE);
+            context.arm(Timer::Resume(id), BUSY_PAUSE);
+        }
         match result {
             Ok(_) => {
                 peer.answered += 1;
@@ -220,10 +301,7 @@ impl Peers {
                 }
             }
         }
-        if let Some((request, waiter)) = peer.queue.pop_front() {
-            peer.in_flight += 1;
-            emit(context, id, request, waiter);
-        }
+        peer.release(context, id);
         match result {
             Err(SendFault::Malformed(_)) => self.fault(context, id, Fault::Nonsense),
             Ok(Response::Refused(Refusal::Full)) => self.entry(context, id).free = 0,
@@ -257,6 +335,29 @@ impl Peers {
         }
     }
 
+    /// A peer was told that this node is busy. Whoever hears that waits; whoever does not is a burden on all others.
+    pub(super) fn turned_away(&mut self, context: &mut Context, id: PeerId) {
+        let now = context.now.mono;
+        let (since, count) = &mut self.entry(context, id).turned_away;
+        if now.since(*since) >= BUSY_WINDOW {
+            (*since, *count) = (now, 0);
+        }
+        *count = count.saturating_add(1);
+        if *count > BUSY_ANSWERS_MAX {
+            self.fault(context, id, Fault::Flood);
+        }
+    }
+
+    /// How long the last request sent to a peer may take before others are asked as well: the longer the more is under
+    /// way, by the rate at which this peer is known to send.
+    pub(super) fn patience(&self, context: &Context, id: &PeerId) -> u64 {
+        let base = context.config.patience;
+        let Some(peer) = self.known.get(id) else { return base };
+        let Some(rate) = peer.rate(context.now.mono) else { return base };
+        let expected = peer.load().saturating_mul(1000) / rate.max(1);
+        base.saturating_add(expected + expected / 2).min(base.max(PATIENCE_MAX))
+    }
+
     /// Marks a peer that keeps someone waiting: it is asked last for a while.
     pub(super) fn slow(&mut self, context: &Context, id: PeerId) {
         if id == context.config.me {
@@ -272,6 +373,8 @@ impl Peers {
         match self.known.get(id) {
             _ if *id == context.config.me => Some(0),
             Some(peer) if peer.blocked_until > now || peer.absent_until > now => None,
+            // One that crawls would use up the patience that it is due.
+            Some(peer) if peer.rate(now).is_some_and(|rate| rate < SLOWEST * 1000) => Some(1),
             Some(peer) if peer.connected && peer.slow_until <= now => Some(0),
             Some(_) | None => Some(1),
         }
@@ -340,8 +443,9 @@ impl Peers {
     }
 }
 
-fn emit(context: &mut Context, peer: PeerId, request: Request, waiter: Waiter) {
-    let within = WITHIN_SMALL + request.weight() as u64 / SLOWEST;
+/// Sends a request that has come when `load` bytes have, its own among them.
+fn emit(context: &mut Context, peer: PeerId, request: Request, waiter: Waiter, load: u64) -> RequestId {
+    let within = WITHIN_SMALL + load / SLOWEST;
     let payer = match waiter {
         Waiter::Upload(..) | Waiter::Fetch(..) | Waiter::Probe(..) | Waiter::Lookup(..) => Payer::Owner,
         Waiter::Hello | Waiter::Served(_) | Waiter::RecordKept(..) | Waiter::Closest(_) | Waiter::Handed(_) => {
@@ -350,4 +454,5 @@ fn emit(context: &mut Context, peer: PeerId, request: Request, waiter: Waiter) {
     };
     let id = context.request_id(Some(peer), waiter);
     context.effects.push(Effect::Send { to: Destination::Peer(peer), id, request, within, payer });
+    id
 }

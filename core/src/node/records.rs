@@ -3,8 +3,16 @@
 //! Whoever keeps a record hands it on again a few times within its lifetime, verbatim: a record lives as long as any
 //! of its keepers does, however long its owner is away. A record that nobody hands on any more expires.
 //!
-//! Invariant: a record counts as kept by a peer only when that peer has said that it is on its stable storage.
+//! So time alone never clears a keeper of junk. What does is want of room: then the records go that this keeper has
+//! the least reason to keep ([`Reason`]). A signer has one record, so there is no signer with many; what can be made
+//! in any number are signers. They are cheap, but not near this keeper, and not by many senders.
+//!
+//! Invariants:
+//! - a record counts as kept by a peer only when that peer has said that it is on its stable storage;
+//! - no stranger's record takes the place of one that this node published or looked for, nor of a nearer one, unless
+//!   that is one of the many that a single sender brought.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
@@ -14,7 +22,8 @@ use super::{CommandError, CommandId, Context, Effect, Outcome, SendFault, Timer,
 use crate::codec;
 use crate::id::{PeerId, RecordKey};
 use crate::limits::{
-    PUBLISHING_MAX, RECORD_CHANGES_HOUR, RECORD_KEEPERS_MAX, RECORDS_HELD_MAX, RECORDS_PER_SENDER_HOUR,
+    PUBLISHING_MAX, RECORD_CHANGES_HOUR, RECORD_KEEPERS_MAX, RECORDS_HELD_MAX, RECORDS_PER_SENDER_HELD,
+    RECORDS_PER_SENDER_HOUR,
 };
 use crate::port::StoreOp;
 use crate::record::{Record, RecordError};
@@ -30,8 +39,33 @@ const HAND_ON: u64 = 4_000;
 /// After so many more, nobody is waited for.
 const HAND_ON_LAST: u64 = 8_000;
 
+/// On whose account a record is here.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Origin {
+    /// This node published it or looked for it.
+    Own,
+    /// A peer was the first to bring it.
+    Brought(PeerId),
+    /// It was here before the last start; who brought it is not known any more.
+    Before,
+}
+
+/// Why a record is kept rather than others: the larger the better.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Reason {
+    /// Its sender brought more than its share.
+    Surplus(Reverse<[u8; 32]>),
+    /// This node is as near to its key as that.
+    Near(Reverse<[u8; 32]>),
+    /// This node wants it.
+    Own,
+}
+
 struct Held {
     record: Record,
+    origin: Origin,
+    /// From its key to this node.
+    distance: [u8; 32],
     /// It is on stable storage.
     durable: bool,
     /// Changes since then.
@@ -127,7 +161,7 @@ impl Records {
                     peers.fault(context, from, Fault::Flood);
                     return Err(Response::Refused(Refusal::Busy));
                 }
-                self.keep(context, record.clone());
+                self.keep(context, record.clone(), Origin::Brought(from));
             }
             Some(_) => return Err(Response::Refused(Refusal::Newer)),
             None => {
@@ -135,7 +169,10 @@ impl Records {
                     // Not "full": that is about space for shards, of which there may be plenty.
                     return Err(Response::Refused(Refusal::Busy));
                 }
-                self.keep(context, record.clone());
+                if !self.make_room(context, &key, Origin::Brought(from)) {
+                    return Err(Response::Refused(Refusal::Crowded));
+                }
+                self.keep(context, record.clone(), Origin::Brought(from));
             }
         }
         Ok(StoreOp::PutRecord { key, bytes: codec::encode(&record) })
@@ -154,12 +191,52 @@ impl Records {
         let now = context.now.mono;
         self.senders.retain(|_, (since, _)| now.since(*since) < HOUR);
         let (_, count) = self.senders.entry(from).or_insert((now, 0));
-        *count += 1;
+        *count = count.saturating_add(1);
         if *count > RECORDS_PER_SENDER_HOUR {
             peers.fault(context, from, Fault::Flood);
             return false;
         }
-        self.held.len() < RECORDS_HELD_MAX
+        true
+    }
+
+    fn reason(senders: &BTreeMap<PeerId, usize>, origin: Origin, distance: [u8; 32]) -> Reason {
+        match origin {
+            Origin::Own => Reason::Own,
+            Origin::Brought(peer) if senders.get(&peer).is_some_and(|count| *count > RECORDS_PER_SENDER_HELD) => {
+                Reason::Surplus(Reverse(distance))
+            }
+            Origin::Brought(_) | Origin::Before => Reason::Near(Reverse(distance)),
+        }
+    }
+
+    /// Makes room for one record more, which is not held yet; false when it is the one that there is the least reason
+    /// to keep.
+    fn make_room(&mut self, context: &mut Context, key: &RecordKey, origin: Origin) -> bool {
+        if self.held.len() < RECORDS_HELD_MAX {
+            return true;
+        }
+        let mut senders = BTreeMap::new();
+        for origin in self.held.values().map(|held| held.origin).chain([origin]) {
+            if let Origin::Brought(peer) = origin {
+                *senders.entry(peer).or_default() += 1;
+            }
+        }
+        let reasons = self.held.iter().map(|(key, held)| (Self::reason(&senders, held.origin, held.distance), *key));
+        let Some((least, victim)) = reasons.min() else { return true };
+        let distance = (context.config.metric)(&context.config.me, key);
+        if Self::reason(&senders, origin, distance) < least {
+            return false;
+        }
+        self.forget(context, victim);
+        true
+    }
+
+    fn forget(&mut self, context: &mut Context, key: RecordKey) {
+        if self.held.remove(&key).is_some() {
+            context.disarm(Timer::Republish(key));
+            context.disarm(Timer::Expire(key));
+            context.effects.push(Effect::DropRecord { key });
+        }
     }
 
     /// Kept before the last stop: checked again, because the disk may have changed it.
@@ -168,23 +245,35 @@ impl Records {
             && self.record(&record.key()).is_none_or(|held| record.replaces(held))
         {
             let (key, sequence) = (record.key(), record.sequence);
-            self.keep(context, record);
+            if !self.held.contains_key(&key) && !self.make_room(context, &key, Origin::Before) {
+                return context.effects.push(Effect::DropRecord { key });
+            }
+            self.keep(context, record, Origin::Before);
             self.is_durable(&key, sequence);
         }
     }
 
     /// Serves it from now on; whoever calls this has it stored.
-    fn keep(&mut self, context: &mut Context, record: Record) {
+    fn keep(&mut self, context: &mut Context, record: Record, origin: Origin) {
         let (key, bytes) = (record.key(), codec::encode(&record));
-        let changes = self.held.get(&key).map_or((context.now.mono, 0), |held| held.changes);
-        self.held.insert(key, Held { record, durable: false, changes });
+        let (origin, changes) = match self.held.get(&key) {
+            Some(held) if origin != Origin::Own => (held.origin, held.changes),
+            Some(held) => (origin, held.changes),
+            None => (origin, (context.now.mono, 0)),
+        };
+        let distance = (context.config.metric)(&context.config.me, &key);
+        self.held.insert(key, Held { record, origin, distance, durable: false, changes });
         context.effects.push(Effect::KeepRecord { key, bytes });
         self.refresh(context, key);
     }
 
-    fn keep_and_store(&mut self, context: &mut Context, record: Record) {
+    /// Keeps what this node itself wants kept: there is always room for that.
+    fn keep_own(&mut self, context: &mut Context, record: Record) {
         let (key, sequence, bytes) = (record.key(), record.sequence, codec::encode(&record));
-        self.keep(context, record);
+        if !self.held.contains_key(&key) {
+            self.make_room(context, &key, Origin::Own);
+        }
+        self.keep(context, record, Origin::Own);
         context.store(Waiter::RecordKept(key, sequence), StoreOp::PutRecord { key, bytes });
     }
 
@@ -209,10 +298,7 @@ impl Records {
             // It is being handed on at this moment; whether that was in time shows when it has ended.
             return context.arm(Timer::Expire(key), HAND_ON);
         }
-        if self.held.remove(&key).is_some() {
-            context.disarm(Timer::Republish(key));
-            context.effects.push(Effect::DropRecord { key });
-        }
+        self.forget(context, key);
     }
 
     pub(super) fn publish(&mut self, context: &mut Context, command: CommandId, record: Record, enough: usize) {
@@ -227,7 +313,7 @@ impl Records {
         if let Some(error) = error {
             return context.finish(command, Outcome::Failed(CommandError::Record(error.to_string())));
         }
-        self.keep_and_store(context, record);
+        self.keep_own(context, record);
         self.hand_on(context, key, Some((command, enough)));
     }
 
@@ -323,10 +409,10 @@ impl Records {
                 best = Some(record);
             }
         }
-        if let Some(record) = &best
-            && self.record(&key) != Some(record)
-        {
-            self.keep_and_store(context, record.clone());
+        match (&best, self.held.get_mut(&key)) {
+            (Some(best), Some(held)) if held.record == *best => held.origin = Origin::Own,
+            (Some(best), _) => self.keep_own(context, best.clone()),
+            (None, _) => {}
         }
         context.finish(command, Outcome::Found(best));
     }
@@ -346,3 +432,6 @@ fn checked(
     }
     None
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,6 +11,8 @@ use crate::seal::{Kind, Sealer};
 use crate::segment::Packer;
 use crate::wire::Refusal;
 
+mod pace;
+
 #[derive(Clone, Copy, PartialEq, Debug)]
 enum Manner {
     Honest,
@@ -22,6 +24,8 @@ enum Manner {
     Full,
     /// It refuses so many more reads.
     Busy(u32),
+    /// It sends so many bytes in a millisecond.
+    Slow(u64),
 }
 
 struct World {
@@ -32,11 +36,18 @@ struct World {
     queue: VecDeque<(usize, Input)>,
     late: Vec<(Instant, usize, Input)>,
     finished: Vec<(CommandId, Outcome)>,
-    inbound: BTreeMap<u64, (usize, RequestId)>,
+    /// Who waits for the answer, and until when.
+    inbound: BTreeMap<u64, (usize, RequestId, Instant)>,
+    /// When a node has sent what it is sending.
+    lines: Vec<Instant>,
     sent: Vec<(usize, Request)>,
     kept: Vec<BTreeMap<RecordKey, Vec<u8>>>,
     /// Nodes whose disk takes no records.
     broken: Vec<usize>,
+}
+
+fn metric(peer: &PeerId, key: &RecordKey) -> [u8; 32] {
+    std::array::from_fn(|i| peer.0[i] ^ key.0[i])
 }
 
 fn peer(i: usize) -> PeerId {
@@ -46,7 +57,7 @@ fn peer(i: usize) -> PeerId {
 impl World {
     fn new(count: usize) -> Self {
         let nodes = (0..count).map(|i| {
-            let mut config = NodeConfig::new(peer(i), if i == 0 { 0 } else { 1 << 30 }, 0);
+            let mut config = NodeConfig::new(peer(i), metric, if i == 0 { 0 } else { 1 << 30 }, 0);
             config.record_lifetime = 10_000;
             Node::new(config)
         });
@@ -59,6 +70,7 @@ impl World {
             late: vec![],
             finished: vec![],
             inbound: BTreeMap::new(),
+            lines: vec![Instant(0); count],
             sent: vec![],
             kept: vec![BTreeMap::new(); count],
             broken: vec![],
@@ -116,12 +128,12 @@ impl World {
                     return self.late.push((self.now.mono.after(within), at, input));
                 }
                 let inbound = self.inbound.len() as u64;
-                self.inbound.insert(inbound, (at, id));
+                self.inbound.insert(inbound, (at, id, self.now.mono.after(within)));
                 let input = Input::Request { peer: peer(at), inbound: InboundId(inbound), request };
                 self.queue.push_back((to, input));
             }
             Effect::Reply { inbound, mut response } => {
-                let (to, id) = self.inbound[&inbound.0];
+                let (to, id, deadline) = self.inbound[&inbound.0];
                 if let (Response::Bytes(_), Manner::Busy(times @ 1..)) = (&response, self.manners[at]) {
                     self.manners[at] = Manner::Busy(times - 1);
                     response = Response::Refused(Refusal::Busy);
@@ -132,6 +144,12 @@ impl World {
                     }
                     (Response::Ok, Manner::Full) => response = Response::Refused(Refusal::Full),
                     _ => {}
+                }
+                if let (Manner::Slow(rate), Response::Bytes(bytes)) = (self.manners[at], &response) {
+                    let sent = self.lines[at].max(self.now.mono).after(bytes.len() as u64 / rate);
+                    self.lines[at] = sent;
+                    let result = if sent <= deadline { Ok(response) } else { Err(SendFault::Deadline) };
+                    return self.late.push((sent.min(deadline), to, Input::Response { id, result }));
                 }
                 self.queue.push_back((to, Input::Response { id, result: Ok(response) }));
             }
@@ -372,6 +390,18 @@ fn too_few_peers_end_an_upload_with_a_reason() {
 }
 
 #[test]
+fn an_upload_that_all_clocks_refuse_says_that_it_is_the_clock() {
+    let mut world = World::new(11);
+    let (coded, _) = coded(6, 10);
+    // This device's clock is years ahead, and with it the end of its leases.
+    let until = UnixSeconds(world.now.unix.0 + 10 * 365 * 86_400);
+    let outcome = world.command(0, Command::Upload { coded, keys: keys(), until, patience: 20_000 });
+    let Outcome::Failed(CommandError::NotPlaced { stored: 0, why, .. }) = outcome else { panic!("{outcome:?}") };
+    assert!(why.contains("clock"), "{why}");
+    assert!(world.nodes.iter().all(|node| node.peers().iter().all(|view| view.faults == 0)), "nobody is to blame");
+}
+
+#[test]
 fn a_probe_tells_held_missing_and_unreachable_apart() {
     let mut world = World::new(11);
     let (coded, _) = coded(6, 10);
@@ -425,7 +455,7 @@ fn a_record_outlives_its_owner_by_being_handed_on() {
     );
     world.manners[0] = Manner::Silent;
     // the owner is away for three lifetimes; nobody hears from it
-    world.nodes[0] = Node::new(NodeConfig::new(peer(0), 0, 0));
+    world.nodes[0] = Node::new(NodeConfig::new(peer(0), metric, 0, 0));
     world.run(35_000);
     assert_eq!(world.command(3, Command::Lookup(record.key())), Outcome::Found(Some(record.clone())));
     let newer = Record::sign(&key, 2, b"two".to_vec()).unwrap();
@@ -452,7 +482,7 @@ fn a_record_counts_only_where_the_disk_has_it() {
     let newer = Record::sign(&key, 2, b"two".to_vec()).unwrap();
     world.command(1, publish(&newer));
     let asked = |record: &Record| Request::Record { bytes: crate::codec::encode(record).into() };
-    world.inbound.insert(77, (0, RequestId(u64::MAX)));
+    world.inbound.insert(77, (0, RequestId(u64::MAX), Instant(u64::MAX)));
     let input = Input::Request { peer: peer(0), inbound: InboundId(77), request: asked(&record) };
     let effects = world.nodes[4].step(world.now, input);
     let newer_here = Response::Refused(Refusal::Newer);
@@ -530,7 +560,7 @@ fn a_donor_refuses_what_is_not_right_and_keeps_its_quota() {
         crate::wire::Lease::sign(&key, crate::wire::LeaseVerb::Keep, &peer(1), &shard, UnixSeconds(until))
     };
     let mut ask = |request| {
-        world.inbound.insert(77, (0, RequestId(u64::MAX)));
+        world.inbound.insert(77, (0, RequestId(u64::MAX), Instant(u64::MAX)));
         let input = Input::Request { peer: peer(0), inbound: InboundId(77), request };
         let mut effects = VecDeque::from(world.nodes[1].step(world.now, input));
         while let Some(effect) = effects.pop_front() {
@@ -548,8 +578,38 @@ fn a_donor_refuses_what_is_not_right_and_keeps_its_quota() {
     let put = |shard, lease| Request::Put { shard, lease, body: body.clone() };
     let invalid = Response::Refused(Refusal::Invalid);
     assert_eq!(ask(put(ShardId([0; 32]), sign(1_000_100))), invalid);
-    assert_eq!(ask(put(shard, sign(10))), Response::Refused(Refusal::Busy));
-    assert_eq!(ask(put(shard, sign(u64::MAX))), Response::Refused(Refusal::Busy));
+    assert_eq!(ask(put(shard, sign(10))), Response::Refused(Refusal::Clock));
+    assert_eq!(ask(put(shard, sign(u64::MAX))), Response::Refused(Refusal::Clock));
     assert_eq!(ask(put(shard, sign(1_000_100))), Response::Ok);
     assert_eq!(ask(put(shard, sign(1_000_100))), Response::Refused(Refusal::Full));
+}
+
+#[test]
+fn a_keeper_that_came_later_serves_records_when_the_first_ones_are_gone() {
+    let mut world = World::new(9);
+    let late = 6..9;
+    for i in late.clone() {
+        world.manners[i] = Manner::Silent;
+    }
+    let key = ed25519_dalek::SigningKey::from_bytes(&[9; 32]);
+    let record = Record::sign(&key, 1, b"one".to_vec()).unwrap();
+    let publish = Command::Publish { record: record.clone(), enough: 5 };
+    assert_eq!(world.command(0, publish), Outcome::Published { stored: 5 });
+    assert!(late.clone().all(|i| world.kept[i].is_empty()));
+    for i in late.clone() {
+        world.manners[i] = Manner::Honest;
+    }
+    world.run(10_000);
+    // All that ever heard from the owner go, for good.
+    for i in 0..6 {
+        world.manners[i] = Manner::Silent;
+        world.kept[i].clear();
+        world.nodes[i] = Node::new(NodeConfig::new(peer(i), metric, 0, 0));
+    }
+    // Three lifetimes on, with nobody but the late ones.
+    world.run(35_000);
+    for i in late.clone() {
+        assert_eq!(world.nodes[i].records_held(), 1);
+        assert_eq!(world.command(i, Command::Lookup(record.key())), Outcome::Found(Some(record.clone())));
+    }
 }

@@ -149,7 +149,7 @@ impl Upload {
                 return;
             }
             Ok(Response::Refused(refusal)) => {
-                if refusal == Refusal::Busy {
+                if matches!(refusal, Refusal::Busy | Refusal::Clock) {
                     peers.slow(context, peer);
                 }
                 refusal.to_string()

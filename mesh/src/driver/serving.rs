@@ -71,7 +71,7 @@ impl Driver {
                     self.misbehaved(&peer, reason);
                     self.answer(channel, Response::Refused(Refusal::Invalid));
                 }
-                Asked::NoRoom => self.answer(channel, Response::Refused(Refusal::Busy)),
+                Asked::NoRoom => self.turn_away(&peer, channel),
                 // The codec reads only theirs.
                 Asked::Ours { .. } => {}
             },
@@ -105,7 +105,7 @@ impl Driver {
             || !load.takes(serving.bytes, bytes)
             || self.outbox.is_full()
         {
-            return self.answer(channel, Response::Refused(Refusal::Busy));
+            return self.turn_away(&p2p, channel);
         }
         let load = serving.per_peer.entry(p2p).or_default();
         load.requests += 1;
@@ -116,6 +116,14 @@ impl Driver {
         self.serving.open.insert(inbound, Served { p2p, bytes, channel: Some(channel) });
         self.serving.by_request.insert(id, inbound);
         self.outbox.tell(MeshEvent::Request { peer, inbound, request });
+    }
+
+    /// Whether somebody comes back too often is for the owner to say.
+    fn turn_away(&mut self, p2p: &P2p, channel: ResponseChannel<Answer>) {
+        if let Some(peer) = peer_id::from_libp2p(p2p) {
+            self.outbox.tell_if_room(MeshEvent::TurnedAway { peer });
+        }
+        self.answer(channel, Response::Refused(Refusal::Busy));
     }
 
     pub(super) fn reply(&mut self, inbound: u64, response: Response) {

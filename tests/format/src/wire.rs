@@ -69,6 +69,8 @@ pub(crate) fn all() -> Vec<Golden> {
         ("response-refused-not-yours", Refusal::NotYours),
         ("response-refused-disk", Refusal::Disk),
         ("response-refused-newer", Refusal::Newer),
+        ("response-refused-crowded", Refusal::Crowded),
+        ("response-refused-clock", Refusal::Clock),
     ];
     all.extend(refusals.map(|(name, refusal)| response(name, Response::Refused(refusal))));
     all

@@ -305,7 +305,7 @@ impl World {
 
     fn node_config(&self, at: usize) -> NodeConfig {
         let host = &self.hosts[at];
-        let mut config = NodeConfig::new(host.id, host.donated, host.disk.used());
+        let mut config = NodeConfig::new(host.id, dht::distance, host.donated, host.disk.used());
         config.record_lifetime = self.config.record_lifetime;
         config
     }

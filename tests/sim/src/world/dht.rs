@@ -2,7 +2,7 @@
 //! the network lets them; a lookup gives what those serve, stale and forged records of liars among it.
 
 use hypernet_core::codec;
-use hypernet_core::id::RecordKey;
+use hypernet_core::id::{PeerId, RecordKey};
 use hypernet_core::node::{Effect, Input, Outcome, RequestId};
 use hypernet_core::record::Record;
 
@@ -17,6 +17,13 @@ pub(super) struct Floor {
     newest: Option<Record>,
 }
 
+/// How far a record is from a peer.
+pub(super) fn distance(peer: &PeerId, key: &RecordKey) -> [u8; 32] {
+    let mut distance = *blake3::hash(peer.as_bytes()).as_bytes();
+    distance.iter_mut().zip(key.as_bytes()).for_each(|(d, k)| *d ^= k);
+    distance
+}
+
 impl World {
     fn closest(&self, key: &RecordKey, except: usize) -> Vec<usize> {
         let mut all: Vec<([u8; 32], usize)> = self
@@ -24,11 +31,7 @@ impl World {
             .iter()
             .enumerate()
             .filter(|(i, host)| *i != except && host.up())
-            .map(|(i, host)| {
-                let mut distance = *blake3::hash(host.id.as_bytes()).as_bytes();
-                distance.iter_mut().zip(key.as_bytes()).for_each(|(d, k)| *d ^= k);
-                (distance, i)
-            })
+            .map(|(i, host)| (distance(&host.id, key), i))
             .collect();
         all.sort_unstable();
         all.truncate(CLOSEST);

@@ -1,0 +1,138 @@
+//! How long a peer is waited for, and how often one is asked that has too much to do.
+
+use super::*;
+use crate::limits::{BUSY_ANSWERS_MAX, IN_FLIGHT_PER_PEER};
+
+/// An upload from a home, in bytes per millisecond.
+const HOME: u64 = 200;
+
+fn gets(world: &World) -> Vec<usize> {
+    world.sent.iter().filter(|(_, request)| matches!(request, Request::Get { .. })).map(|(to, _)| *to).collect()
+}
+
+type Homes = (World, Arc<Placement>, Arc<Coded>, Vec<(ExtentRef, Bytes)>);
+
+/// A mesh of peers on slow lines, each of which has sent something once.
+fn homes() -> Homes {
+    let mut world = World::new(11);
+    let (coded, plain) = coded(6, 10);
+    let placement = placed(upload(&mut world, &coded));
+    world.manners[1..].fill(Manner::Slow(HOME));
+    assert_eq!(fetch(&mut world, &placement, &coded, &plain), expect(&plain));
+    assert!(gets(&world).len() > 6, "a line that nobody knows yet is waited for as ever");
+    world.run(20_000);
+    world.sent.clear();
+    (world, placement, coded, plain)
+}
+
+#[test]
+fn a_slow_line_is_given_the_time_it_takes() {
+    let (mut world, placement, coded, plain) = homes();
+    let began = world.now.mono;
+    assert_eq!(fetch(&mut world, &placement, &coded, &plain), expect(&plain));
+    assert!(world.now.mono.since(began) > 1_500, "the lines are not slow");
+    // One request for each of the k rows, and nobody else.
+    assert_eq!(gets(&world).len(), 6);
+    // Two at once share the line and take twice as long: that is no reason to ask others either.
+    world.sent.clear();
+    let at = |extent: &ExtentRef| coded.contents.iter().find(|at| at.id == extent.id()).unwrap().offset;
+    let wanted: Vec<_> = plain[..6].iter().map(|(extent, _)| (extent.clone(), at(extent))).collect();
+    for id in 0..2 {
+        let (placement, wanted) = (placement.clone(), wanted.clone());
+        let command = Command::Fetch { placement, wanted, around: 0, within: 30_000 };
+        world.queue.push_back((0, Input::Command { id: CommandId(id), command }));
+    }
+    world.run(10_000);
+    assert!(world.finished.iter().filter(|(id, _)| id.0 < 2).all(|(_, end)| *end == expect(&plain[..6])));
+    let asked = gets(&world);
+    assert!(asked.len() == 2 && asked[0] == asked[1], "{asked:?}");
+}
+
+#[test]
+fn a_slow_line_that_ends_is_not_waited_for_much_longer() {
+    let (mut world, placement, coded, plain) = homes();
+    for i in [2, 5, 7, 9] {
+        world.manners[i] = Manner::Silent;
+    }
+    let began = world.now.mono;
+    assert_eq!(fetch(&mut world, &placement, &coded, &plain), expect(&plain));
+    // Those that are asked instead may have gone as well, and then there is a third round.
+    assert!(world.now.mono.since(began) < 11_000, "it took {} ms", world.now.mono.since(began));
+}
+
+#[test]
+fn who_crawls_is_passed_over_while_there_are_others() {
+    let mut world = World::new(11);
+    let (coded, plain) = coded(6, 10);
+    let placement = placed(upload(&mut world, &coded));
+    let crawler = world.at(placement.holders.iter().find(|holder| holder.row == 0).unwrap().peer);
+    world.manners[crawler] = Manner::Slow(40);
+    assert_eq!(fetch(&mut world, &placement, &coded, &plain), expect(&plain));
+    world.run(30_000);
+    world.sent.clear();
+    let began = world.now.mono;
+    assert_eq!(fetch(&mut world, &placement, &coded, &plain), expect(&plain));
+    assert!(world.now.mono.since(began) < 1_000 && !gets(&world).contains(&crawler));
+    // Where nobody else has enough of it, it is asked all the same.
+    for i in (1..=10).filter(|i| *i != crawler).take(4) {
+        world.manners[i] = Manner::Silent;
+    }
+    assert_eq!(fetch(&mut world, &placement, &coded, &plain), expect(&plain));
+}
+
+#[test]
+fn who_is_busy_is_left_alone_for_a_while() {
+    let mut world = World::new(11);
+    let (coded, plain) = coded(6, 10);
+    let placement = placed(upload(&mut world, &coded));
+    world.manners[1..].fill(Manner::Busy(u32::MAX));
+    world.sent.clear();
+    let (extent, _) = &plain[0];
+    let at = coded.contents.iter().find(|at| at.id == extent.id()).unwrap();
+    for id in 0..200 {
+        let wanted = vec![(extent.clone(), at.offset)];
+        let command = Command::Fetch { placement: placement.clone(), wanted, around: 0, within: 30_000 };
+        world.queue.push_back((0, Input::Command { id: CommandId(id), command }));
+    }
+    world.run(10_000);
+    let asked = (1..=10).map(|i| gets(&world).iter().filter(|to| **to == i).count());
+    let most = asked.max().unwrap();
+    assert!(most > 100, "nobody was asked again");
+    assert!(most <= IN_FLIGHT_PER_PEER * 51, "one peer was asked {most} times in ten seconds");
+    world.manners[1..].fill(Manner::Honest);
+    world.run(2_000);
+    assert!((0..200).all(|id| world.finished.contains(&(CommandId(id), expect(&plain[..1])))));
+}
+
+#[test]
+fn who_does_not_hear_that_one_is_busy_is_blocked() {
+    let mut world = World::new(3);
+    let turn_away = |world: &mut World, times: u32| {
+        for _ in 0..times {
+            world.queue.push_back((1, Input::TurnedAway { peer: peer(2) }));
+        }
+        world.settle();
+        world.nodes[1].peers().into_iter().find(|view| view.peer == peer(2)).unwrap()
+    };
+    for _ in 0..3 {
+        let view = turn_away(&mut world, BUSY_ANSWERS_MAX);
+        assert!(view.faults == 0 && !view.blocked, "so often happens to everybody");
+        world.run(10_000);
+    }
+    assert!(turn_away(&mut world, BUSY_ANSWERS_MAX + 10).blocked);
+}
+
+#[test]
+fn a_store_without_time_turns_away_too() {
+    let mut node = Node::new(NodeConfig::new(peer(0), metric, 1 << 30, 0));
+    let now = Now { mono: Instant(1), unix: UnixSeconds(1) };
+    let mut blocked = false;
+    for i in 0..u64::from(BUSY_ANSWERS_MAX) + 10 {
+        let request = Request::Get { shard: ShardId([1; 32]), offset: 0, len: 1 };
+        let effects = node.step(now, Input::Request { peer: peer(1), inbound: InboundId(i), request });
+        let [Effect::Store { id, .. }] = effects[..] else { panic!("{effects:?}") };
+        let effects = node.step(now, Input::Stored { id, reply: StoreReply::Failed(StoreFault::Busy) });
+        blocked |= effects.iter().any(|effect| matches!(effect, Effect::Block { .. }));
+        assert_eq!(blocked, i == u64::from(BUSY_ANSWERS_MAX) + 9);
+    }
+}
