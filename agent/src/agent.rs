@@ -302,6 +302,7 @@ fn open_own(
         node: node.clone(),
         links: Mutex::new(latest.and_then(|latest| latest.root.links)),
         placements: Mutex::new(read::placement_cache()),
+        surveyed: Mutex::new(None),
         nearby: Mutex::new(Nearby::new()),
     });
     let mut vfs_config = VfsConfig::new(home.tree().join("files"), tag);

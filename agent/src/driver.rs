@@ -90,6 +90,28 @@ impl NodeHandle {
     }
 }
 
+#[cfg(test)]
+impl NodeHandle {
+    /// A handle without a driver: `answer` hears commands in its place, one after the other, and questions are asked of
+    /// the node that `node` holds.
+    pub(crate) fn double(
+        node: Arc<parking_lot::Mutex<Node>>,
+        mut answer: impl FnMut(Command, oneshot::Sender<Outcome>) + Send + 'static,
+    ) -> Self {
+        let (inbox, mut messages) = mpsc::channel(INBOX);
+        std::thread::spawn(move || {
+            while let Some(message) = messages.blocking_recv() {
+                match message {
+                    Message::Command(command, done) => answer(command, done),
+                    Message::Query(query) => query(&node.lock()),
+                    Message::Stop => return,
+                }
+            }
+        });
+        Self { inbox }
+    }
+}
+
 /// Told of addresses that are worth remembering.
 pub(crate) type Remember = Box<dyn Fn(PeerId, String) + Send>;
 

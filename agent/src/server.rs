@@ -189,7 +189,7 @@ fn drop_cache(agent: &Agent, below: Option<u64>, say: &mut dyn FnMut(u64, u64)) 
     // What came along with other reads is a copy, too.
     own.volume.nearby.lock().clear();
     if below.is_none() {
-        own.volume.db.clear_nodes().map_err(store_failure)?;
+        own.volume.db.drop_nodes(|ids| Ok(vec![true; ids.len()])).map_err(store_failure)?;
     }
     Ok(api::CacheDropped { files: dropped.files, bytes: dropped.bytes })
 }

@@ -9,8 +9,10 @@
 //! Invariant: a head is published only when everything that it reaches is acknowledged by its holders, and inodes
 //! count as synced only when the head is.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use hypernet_core::id::PeerId;
 use hypernet_core::key::{DeviceKeys, IdentityKeys, VolumeKeys};
 use hypernet_core::tree::TreeRef;
 use hypernet_store::volume::VolumeDb;
@@ -19,6 +21,8 @@ use parking_lot::Mutex;
 use crate::driver::NodeHandle;
 
 pub(crate) mod catalog;
+#[cfg(test)]
+mod double;
 pub(crate) mod nearby;
 pub(crate) mod progress;
 pub(crate) mod read;
@@ -46,6 +50,8 @@ pub(crate) struct Volume {
     pub(crate) links: Mutex<Option<TreeRef>>,
     /// Placements that were read lately, decoded.
     pub(crate) placements: Mutex<read::PlacementCache>,
+    /// Peers from which all of the catalog could be read when it was last looked at.
+    pub(crate) surveyed: Mutex<Option<BTreeSet<PeerId>>>,
     /// Sealed bytes that came along with what was read lately.
     pub(crate) nearby: Mutex<nearby::Nearby>,
 }

@@ -21,6 +21,10 @@ const HEAD_CONTEXT: &[u8] = b"hypernet head v1\0";
 const SNAPSHOT_CONTEXT: &[u8] = b"hypernet snapshot v1\0";
 const SNAPSHOT_ID_CONTEXT: &str = "hypernet 2026 snapshot id v1";
 
+/// Rows that the segment of a manifest may have, so that a head with it fits into a record, however many devices it has
+/// seen: see [`crate::placement::Plan::within`].
+pub const MANIFEST_ROWS_MAX: u8 = 30;
+
 /// A signed root with parents: what history is made of.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 #[cbor(array)]
@@ -187,28 +191,32 @@ impl Head {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::id::{PeerId, ShardId};
+    use crate::id::{DeviceTag, PeerId, ShardId};
     use crate::key::Secret;
+    use crate::limits::DEVICES_MAX;
+    use crate::placement::{self, Plan};
     use crate::seal::{Kind, Sealer};
     use crate::segment::{Holder, Segment};
     use crate::time::UnixSeconds;
 
-    fn head(n: u8) -> (Head, DeviceKeys, VolumeKeys) {
+    fn head(plan: Plan) -> (Head, DeviceKeys, VolumeKeys) {
         let device = DeviceKeys::new(Secret::new([4; 32]));
-        let keys = VolumeKeys::new(VolumeId([1; 16]), 0, Secret::new([2; 32]));
+        let keys = VolumeKeys::new(VolumeId([1; 16]), u32::MAX, Secret::new([2; 32]));
         let extent = Sealer::new(&keys).seal(Kind::Manifest, b"manifest").unwrap().reference;
-        let segment = Segment { k: 10, shard_len: 4096, rows: vec![ShardId([9; 32]); usize::from(n)] };
-        let holders = (0..n).map(|row| Holder { row, peer: PeerId([row; 32]), until: UnixSeconds(2_000_000_000) });
+        let extent = ExtentRef { len: 1 << 20, sealed_len: (1 << 20) + 16, ..extent };
+        let segment =
+            Segment { k: plan.k, shard_len: 1 << 22, rows: vec![ShardId([9; 32]); usize::from(plan.committed)] };
+        let holders = (0..plan.n).map(|row| Holder { row, peer: PeerId([row; 32]), until: UnixSeconds(u64::MAX) });
         let head = Head {
             volume: keys.volume,
             device: device.id(),
-            sequence: 5,
-            time: Hlc { millis: 1, counter: 0 },
+            sequence: u64::MAX,
+            time: Hlc { millis: u64::MAX, counter: u32::MAX },
             seen: vec![],
             snapshot: SnapshotId([7; 32]),
             snapshot_extent: extent.clone(),
             manifest: extent,
-            manifest_placement: Placement { segment, n, holders: holders.collect() },
+            manifest_placement: Placement { segment, n: plan.n, holders: holders.collect() },
             signature: [0; 64],
         };
         (head, device, keys)
@@ -216,7 +224,7 @@ pub(crate) mod tests {
 
     #[test]
     fn a_head_is_believed_only_as_its_device_published_it() {
-        let (head, device, keys) = head(16);
+        let (head, device, keys) = head(placement::plan(16, 0.9).unwrap());
         let record = head.clone().publish(&device, &keys).unwrap();
         let opened = Head::open(&record, &device.id(), &keys).unwrap();
         assert_eq!(opened.snapshot, head.snapshot);
@@ -229,15 +237,30 @@ pub(crate) mod tests {
         assert_eq!(Head::open(&forged, &device.id(), &keys), Err(HeadError::Signature));
     }
 
+    /// Every number as long as it gets, and as many other devices as there may be.
     #[test]
-    fn a_head_of_the_widest_plan_fits_a_record() {
-        let (head, device, keys) = head(45);
-        assert!(head.publish(&device, &keys).is_ok());
+    fn a_head_fits_a_record_whatever_the_plan() {
+        let dot = |i| Dot { device: DeviceTag(u64::MAX - i), sequence: u64::MAX };
+        let seen: Vec<Dot> = (1..DEVICES_MAX as u64).map(dot).collect();
+        let publish = |plan: Plan| {
+            let (head, device, keys) = head(plan);
+            Head { seen: seen.clone(), ..head }.publish(&device, &keys)
+        };
+        for peers in 2..120 {
+            for availability in (0..=20).map(|i| f64::from(i) / 20.0) {
+                let plan = placement::plan(peers, availability).unwrap();
+                let published = publish(plan.within(MANIFEST_ROWS_MAX));
+                assert!(published.is_ok(), "{peers} {availability}: {published:?}");
+            }
+        }
+        // Without the bound it would not fit.
+        let widest = placement::plan(100, 0.5).unwrap();
+        assert!(matches!(publish(widest), Err(HeadError::TooLong(_))), "{widest:?}");
     }
 
     #[test]
     fn a_snapshot_is_what_its_author_signed() {
-        let (head, device, _) = head(11);
+        let (head, device, _) = head(placement::plan(11, 0.9).unwrap());
         let snapshot = Snapshot::sign(&device.signing_key(), head.manifest, vec![], head.time, "first".into());
         let bytes = codec::encode(&snapshot);
         assert_eq!(Snapshot::verify(&bytes).unwrap().id(), snapshot.id());

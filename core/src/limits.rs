@@ -28,6 +28,8 @@ pub const TREE_DEPTH_MAX: usize = 16;
 
 /// Payload of a full segment.
 pub const SEGMENT_TARGET: usize = 10 * MIB;
+/// Most extents in one segment: all of them stand in one page of the index.
+pub const SEGMENT_EXTENTS_MAX: usize = 8_192;
 /// Most rows a segment can have: the field is GF(2^8).
 pub const ROWS_MAX: usize = 255;
 /// Largest shard a peer accepts.

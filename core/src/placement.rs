@@ -31,6 +31,28 @@ pub struct Plan {
     pub readable: f64,
     /// Whether that meets the target.
     pub meets_target: bool,
+    /// The availability of a peer that it was made for.
+    pub availability: f64,
+}
+
+impl Plan {
+    fn of(k: u8, n: u8, committed: u8, availability: f64) -> Self {
+        let readable = readable(k, n, availability);
+        Self { k, n, committed, readable, meets_target: readable >= TARGET, availability }
+    }
+
+    /// The plan for something that is as readable and has no more than `most` rows in all: rows that are dearer than
+    /// bytes, because something small lists them. Fewer rows take fewer of data, so it costs more than a byte for each.
+    /// None are committed beyond the placed ones.
+    pub fn within(self, most: u8) -> Self {
+        if self.n <= most {
+            return Self { committed: self.n, ..self };
+        }
+        let goal = self.readable.min(TARGET);
+        let mut all = (2..=self.k).rev().map(|k| Self::of(k, most, most, self.availability));
+        let smallest = Self::of(self.k.min(2), most, most, self.availability);
+        all.find(|plan| plan.readable >= goal).unwrap_or(smallest)
+    }
 }
 
 /// P(X >= k) for X ~ B(n, p), by summing the tail that is shorter.
@@ -61,9 +83,8 @@ pub fn plan(peers: usize, availability: f64) -> Option<Plan> {
     let most = (f64::from(K_PREFERRED) * OVERHEAD_MAX) as usize;
     let peers = peers.min(most) as u8;
     let make = |k: u8, n: u8| {
-        let readable = readable(k, n, availability);
         let committed = (usize::from(n) + usize::from(n - k).div_ceil(2)).min(ROWS_MAX) as u8;
-        Plan { k, n, committed, readable, meets_target: readable >= TARGET }
+        Plan::of(k, n, committed, availability)
     };
     // Enough peers: the preferred k, and the smallest n that meets the target.
     for n in K_PREFERRED + 1..=peers {
@@ -143,6 +164,23 @@ mod tests {
         let many = plan(100, 0.9).unwrap();
         assert_eq!((many.k, many.n), (10, 18));
         assert!(!plan(3, 0.9).unwrap().meets_target);
+    }
+
+    #[test]
+    fn fewer_rows_are_as_readable() {
+        for peers in 2..80 {
+            for availability in (0..=100).map(|percent| f64::from(percent) / 100.0) {
+                let plan = plan(peers, availability).unwrap();
+                for most in [20, 25, 30, 45] {
+                    let within = plan.within(most);
+                    assert!(within.k >= 1 && within.k < within.n && within.n <= plan.n.min(most), "{within:?}");
+                    assert_eq!(within.committed, within.n);
+                    assert!(most < 25 || within.readable >= plan.readable.min(TARGET), "{plan:?} {within:?}");
+                    assert!(within.k > 1 || peers == 2, "equal shards: {peers} {within:?}");
+                    assert_eq!(within.n, plan.n.min(most));
+                }
+            }
+        }
     }
 
     #[test]

@@ -279,6 +279,12 @@ impl ExtentRef {
         ExtentId(blake3::derive_key(ID_CONTEXT, &self.key.0))
     }
 
+    /// Whether it may name a sealed unit at all: checked before room is made for what one from elsewhere names.
+    pub fn is_sound(&self) -> bool {
+        self.len as usize <= SEALED_MAX
+            && (SEAL_OVERHEAD..=SEALED_MAX + SEAL_OVERHEAD).contains(&(self.sealed_len as usize))
+    }
+
     /// Opens the ciphertext that this reference names.
     pub fn open(&self, sealed: &[u8]) -> Result<Vec<u8>, SealError> {
         self.open_vec(sealed.to_vec())
@@ -388,6 +394,15 @@ mod tests {
             bend(&mut bent);
             assert!(bent.open(&sealed.bytes).is_err());
         }
+    }
+
+    #[test]
+    fn a_reference_says_whether_it_can_be_before_room_is_made_for_it() {
+        let good = Sealer::new(&keys(0)).seal(Kind::Content, &[7; SEALED_MAX]).unwrap().reference;
+        assert!(good.is_sound());
+        assert!(!ExtentRef { len: SEALED_MAX as u32 + 1, ..good.clone() }.is_sound());
+        assert!(!ExtentRef { sealed_len: u32::MAX, ..good.clone() }.is_sound());
+        assert!(!ExtentRef { sealed_len: 15, ..good }.is_sound());
     }
 
     #[test]

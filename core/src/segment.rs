@@ -11,7 +11,7 @@ use thiserror::Error;
 use crate::erasure::{self, ErasureError};
 use crate::id::{ExtentId, PeerId, SegmentId, ShardId};
 use crate::key::Secret;
-use crate::limits::{KIB, NO_STRADDLE_MAX, ROWS_MAX, SEALED_MAX, SEGMENT_TARGET, SHARD_MAX};
+use crate::limits::{KIB, NO_STRADDLE_MAX, ROWS_MAX, SEALED_MAX, SEGMENT_EXTENTS_MAX, SEGMENT_TARGET, SHARD_MAX};
 use crate::seal::Sealed;
 use crate::time::UnixSeconds;
 
@@ -190,7 +190,7 @@ impl Packer {
             return Err(SegmentError::TooLong(len));
         }
         let shard_len = full_shard_len(self.k);
-        let full = lay(self.end, len, shard_len) + len > self.capacity();
+        let full = self.waiting.len() >= SEGMENT_EXTENTS_MAX || lay(self.end, len, shard_len) + len > self.capacity();
         let packed = if full { self.finish() } else { None };
         self.end = lay(self.end, len, shard_len) + len;
         self.waiting.push(sealed);
@@ -362,6 +362,13 @@ mod tests {
             let waste = coded.segment.payload_len() as f64 / packed.len() as f64;
             assert!(waste < 1.02, "{waste}");
         }
+    }
+
+    #[test]
+    fn tiny_extents_fill_a_segment_by_their_number() {
+        let counts: Vec<usize> =
+            pack(6, sealed(2 * SEGMENT_EXTENTS_MAX + 5, 3)).iter().map(|p| p.extents.len()).collect();
+        assert_eq!(counts, [SEGMENT_EXTENTS_MAX, SEGMENT_EXTENTS_MAX, 5]);
     }
 
     #[test]

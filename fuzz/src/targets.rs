@@ -171,7 +171,10 @@ pub fn manifest(data: &[u8]) {
         && manifest.is_sound()
     {
         manifest.prune();
-        let _ = manifest.reopen(PageKind::Index, 1);
+        let _ = manifest.reopen(PageKind::Index, 100, 1);
+        for listing in manifest.fold(0) {
+            assert!(listing.manifest.is_sound());
+        }
         assert!(manifest.is_sound());
     }
 }

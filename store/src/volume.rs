@@ -3,10 +3,9 @@
 //!
 //! Invariants: segments are numbered upwards from 1 in the order they came, and no number is ever given out twice,
 //! so that a page of the catalog can name a range of them; one that comes again is numbered anew, because no page is
-//! written again for a number that a full one covers; an extent leads to the segment that was added last with it;
-//! what [`VolumeDb::add_segments`], [`VolumeDb::replace_all`], [`VolumeDb::replace_descriptor`] and
-//! [`VolumeDb::put_state`] have taken outlives a power failure. Descriptors are opaque here: core encodes and versions
-//! them.
+//! written again for a number that a full one covers; whoever takes over another device's catalog keeps its numbers
+//! and goes on above them; an extent leads to the segment that was added last with it; whatever is taken outlives a
+//! power failure, except for the cache. Descriptors are opaque here: core encodes and versions them.
 
 mod nodes;
 #[cfg(test)]
@@ -149,12 +148,53 @@ impl VolumeDb {
         self.write(Durability::Power, |tx| segments.iter().map(|segment| add(tx, segment)).collect())
     }
 
-    /// Puts segments, with what lies in them, in the place of all that are there, all or none; returns their numbers.
-    pub fn replace_all(&self, segments: &[NewSegment<'_>]) -> Result<Vec<u64>, StoreError> {
+    /// Forgets all segments: what [`Self::take_segments`] begins with when another catalog is taken over.
+    pub fn clear_segments(&self) -> Result<(), StoreError> {
         self.write(Durability::Power, |tx| {
             tx.execute("DELETE FROM extents", [])?;
             tx.execute("DELETE FROM segments", [])?;
-            segments.iter().map(|segment| add(tx, segment)).collect()
+            Ok(())
+        })
+    }
+
+    /// Takes over segments under the numbers that the catalog gives them, all or none; what lies in them comes later.
+    /// One that is there under another number was placed again, and goes; so does another under this number. Numbers
+    /// are given out above them from now on.
+    pub fn take_segments(&self, segments: &[SegmentRow]) -> Result<(), StoreError> {
+        self.write(Durability::Power, |tx| {
+            for row in segments {
+                remove(tx, &row.id)?;
+                tx.prepare_cached(
+                    "INSERT OR REPLACE INTO segments (num, id, descriptor, contents) VALUES (?1, ?2, ?3, x'')",
+                )?
+                .execute(params![row.num as i64, row.id.as_bytes(), row.descriptor])?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Takes over what lies in segments, by their numbers, all or none. Numbers that no segment has are left out.
+    pub fn take_contents(&self, contents: &[(u64, Vec<ExtentAt>)]) -> Result<(), StoreError> {
+        self.write(Durability::Power, |tx| {
+            let mut update = tx.prepare_cached("UPDATE segments SET contents = ?2 WHERE num = ?1")?;
+            for (num, extents) in contents {
+                if update.execute(params![*num as i64, pack(extents)])? > 0 {
+                    insert_extents(tx, *num as i64, extents)?;
+                }
+            }
+            Ok(())
+        })
+    }
+
+    /// Gives out no number below `next` from now on: pages of the catalog that is used cover them.
+    pub fn number_from(&self, next: u64) -> Result<(), StoreError> {
+        let last = next.saturating_sub(1) as i64;
+        self.write(Durability::Power, |tx| {
+            let raised = tx.execute("UPDATE sqlite_sequence SET seq = max(seq, ?1) WHERE name = 'segments'", [last])?;
+            if raised == 0 {
+                tx.execute("INSERT INTO sqlite_sequence (name, seq) VALUES ('segments', ?1)", [last])?;
+            }
+            Ok(())
         })
     }
 
@@ -263,9 +303,19 @@ impl VolumeDb {
         self.nodes.put(&mut self.writer.lock(), nodes)
     }
 
-    /// Empties the cache of tree nodes.
-    pub fn clear_nodes(&self) -> Result<(), StoreError> {
-        self.nodes.clear(&mut self.writer.lock())
+    /// Removes nodes from the cache that `may_go` says may go; it is asked of some at a time, with an answer for each.
+    pub fn drop_nodes<E: From<StoreError>>(
+        &self,
+        mut may_go: impl FnMut(&[ExtentId]) -> Result<Vec<bool>, E>,
+    ) -> Result<(), E> {
+        let mut after = 0;
+        while let Some((last, ids)) = self.nodes.page(&self.readers, after)? {
+            after = last;
+            let gone: Vec<ExtentId> =
+                may_go(&ids)?.into_iter().zip(ids).filter_map(|(may, id)| may.then_some(id)).collect();
+            self.nodes.remove(&mut self.writer.lock(), &gone)?;
+        }
+        Ok(())
     }
 
     fn write<T>(
@@ -299,28 +349,36 @@ fn segment_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<SegmentRow> {
     Ok(SegmentRow { num: row.get::<_, i64>(0)? as u64, id: SegmentId(row.get(1)?), descriptor: row.get(2)? })
 }
 
-fn add(tx: &Transaction<'_>, segment: &NewSegment<'_>) -> rusqlite::Result<u64> {
-    let contents = pack(segment.extents);
-    let row = params![segment.id.as_bytes(), segment.descriptor, contents];
-    // One that comes again was placed again, on other peers: under its old number no page would ever tell of them.
+/// Removes a segment and its extents, if it is there.
+fn remove(tx: &Transaction<'_>, id: &SegmentId) -> rusqlite::Result<()> {
     let known: Option<(i64, Vec<u8>)> = tx
         .prepare_cached("DELETE FROM segments WHERE id = ?1 RETURNING num, contents")?
-        .query_row([segment.id.as_bytes()], |row| Ok((row.get(0)?, row.get(1)?)))
+        .query_row([id.as_bytes()], |row| Ok((row.get(0)?, row.get(1)?)))
         .optional()?;
-    let num: i64 = tx
-        .prepare_cached("INSERT INTO segments (id, descriptor, contents) VALUES (?1, ?2, ?3) RETURNING num")?
-        .query_row(row, |row| row.get(0))?;
-    if let Some((old, contents)) = known {
-        let mut remove = tx.prepare_cached("DELETE FROM extents WHERE id = ?1 AND segment = ?2")?;
-        for (id, _, _) in unpack(&contents).unwrap_or_default() {
-            remove.execute(params![id.as_bytes(), old])?;
-        }
+    let Some((num, contents)) = known else { return Ok(()) };
+    let mut remove = tx.prepare_cached("DELETE FROM extents WHERE id = ?1 AND segment = ?2")?;
+    for (id, _, _) in unpack(&contents).unwrap_or_default() {
+        remove.execute(params![id.as_bytes(), num])?;
     }
+    Ok(())
+}
+
+fn insert_extents(tx: &Transaction<'_>, num: i64, extents: &[ExtentAt]) -> rusqlite::Result<()> {
     let mut insert =
         tx.prepare_cached("INSERT OR REPLACE INTO extents (id, segment, offset, len) VALUES (?1, ?2, ?3, ?4)")?;
-    for (id, offset, len) in segment.extents {
+    for (id, offset, len) in extents {
         insert.execute(params![id.as_bytes(), num, offset, len])?;
     }
+    Ok(())
+}
+
+fn add(tx: &Transaction<'_>, segment: &NewSegment<'_>) -> rusqlite::Result<u64> {
+    // One that comes again was placed again, on other peers: under its old number no page would ever tell of them.
+    remove(tx, &segment.id)?;
+    let num: i64 = tx
+        .prepare_cached("INSERT INTO segments (id, descriptor, contents) VALUES (?1, ?2, ?3) RETURNING num")?
+        .query_row(params![segment.id.as_bytes(), segment.descriptor, pack(segment.extents)], |row| row.get(0))?;
+    insert_extents(tx, num, segment.extents)?;
     Ok(num as u64)
 }
 

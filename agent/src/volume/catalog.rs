@@ -1,39 +1,62 @@
-//! Writing and reading the catalog: pages of index and placement log, and the manifest that lists them.
+//! Writing and reading the catalog: pages of index and placement log, and the manifest that leads to them.
+//!
+//! Pages are made from the local index, as segments of it are: a few at a time, however many there are. What the mesh
+//! no longer serves of a catalog is made anew, and nothing else of it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use hypernet_core::catalog::{
-    INDEX_PAGE_ROWS, IndexPage, IndexRow, Manifest, PLACEMENT_PAGE_ROWS, PageKind, PageRef, PlacementPage,
+    Contents, INDEX_PAGE_ROWS, IndexPage, IndexRow, Listing, MANIFEST_TARGET, Manifest, PLACEMENT_PAGE_ROWS, PageKind,
+    PageRef, PlacementPage, PlacementRow,
 };
 use hypernet_core::codec;
-use hypernet_core::id::{ExtentId, PeerId, SegmentId};
+use hypernet_core::head::MANIFEST_ROWS_MAX;
+use hypernet_core::id::{ExtentId, PeerId};
 use hypernet_core::placement::Plan;
 use hypernet_core::port::PortError;
-use hypernet_core::seal::{ExtentRef, Kind, Sealed, Sealer};
-use hypernet_core::segment::Placement;
-
-use hypernet_store::volume::NewSegment;
+use hypernet_core::seal::{ExtentRef, Kind, Sealer};
+use hypernet_core::segment::{Packed, Packer, Placement};
+use hypernet_store::volume::{ExtentAt, SegmentRow};
 
 use super::Volume;
 use super::progress::Meter;
-use super::read::{expect_kind, store_error};
-use super::write::{Tally, is_readable, tally};
+use super::write::{Tally, is_readable};
+
+#[cfg(test)]
+mod tests;
 
 /// Segments read from the local index at once while pages are made.
 const SEGMENTS_AT_ONCE: u32 = 64;
+
+/// Rows that are taken into the local index at once, and a page more.
+const ROWS_AT_ONCE: usize = 4_000;
 
 fn damaged(error: impl std::fmt::Display) -> PortError {
     PortError::Damaged(error.to_string())
 }
 
-/// A page that is sealed and not yet placed.
-struct Draft {
-    kind: PageKind,
-    sealed: Sealed,
-    from: u64,
-    to: u64,
-    rows: u32,
+/// How large the parts of a catalog become before the next is begun.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sizes {
+    index_rows: usize,
+    placement_rows: usize,
+    manifest: usize,
+}
+
+impl Sizes {
+    /// Those that are used.
+    pub(crate) const FULL: Self =
+        Self { index_rows: INDEX_PAGE_ROWS, placement_rows: PLACEMENT_PAGE_ROWS, manifest: MANIFEST_TARGET };
+
+    fn rows(self, kind: PageKind) -> usize {
+        match kind {
+            PageKind::Index => self.index_rows,
+            PageKind::Placement => self.placement_rows,
+        }
+    }
 }
 
 /// A manifest that is placed.
@@ -45,216 +68,424 @@ pub(crate) struct Published {
     pub(crate) tally: Tally,
 }
 
+/// Pages on their way into segments, and from there into the manifest. As few wait as fill a segment.
+struct Placing<'a> {
+    volume: &'a Volume,
+    sealer: Sealer,
+    plan: Plan,
+    meter: &'a Meter,
+    packer: Packer,
+    /// Sealed and not yet placed; where they lie is filled in then.
+    waiting: BTreeMap<ExtentId, PageRef>,
+    manifest: Manifest,
+    tally: Tally,
+}
+
+impl Placing<'_> {
+    /// Seals a page or a listing of `rows` rows that covers these numbers.
+    fn add(&mut self, kind: PageKind, level: u8, covers: Range<u64>, rows: u64, plain: &[u8]) -> Result<(), PortError> {
+        let unit = if level == 0 { Kind::Page } else { Kind::Manifest };
+        let sealed = self.sealer.seal(unit, plain).map_err(damaged)?;
+        let extent = sealed.reference.clone();
+        if level > 0 {
+            // Looked at again whenever a peer goes.
+            self.volume.db.put_nodes(&[(extent.id(), plain)])?;
+        }
+        if let Some(packed) = self.packer.add(sealed).map_err(damaged)? {
+            self.place(&packed)?;
+        }
+        let (from, to) = (covers.start, covers.end);
+        self.waiting.insert(extent.id(), PageRef { kind, level, extent, segment: 0, offset: 0, from, to, rows });
+        Ok(())
+    }
+
+    fn place(&mut self, packed: &Packed) -> Result<(), PortError> {
+        let placed = self.volume.place(packed, self.plan, self.meter)?;
+        let segment = self.manifest.segments.len() as u32;
+        for at in &placed.contents {
+            let page = self.waiting.remove(&at.id).ok_or_else(|| damaged("a page was placed that nobody wrote"))?;
+            self.manifest.pages.push(PageRef { segment, offset: at.offset, ..page });
+        }
+        self.tally = self.tally.and(Tally::of(&placed.placement));
+        self.manifest.segments.push(placed.placement);
+        Ok(())
+    }
+
+    /// Places what waits.
+    fn flush(&mut self) -> Result<(), PortError> {
+        if let Some(packed) = self.packer.finish() {
+            self.place(&packed)?;
+        }
+        self.manifest.put_in_order();
+        Ok(())
+    }
+
+    /// Pages of the index for segments with these numbers, from the local index.
+    fn index(&mut self, numbers: Range<u64>, full: usize) -> Result<(), PortError> {
+        let mut page = IndexPage { segments: Vec::new() };
+        let (mut begin, mut rows) = (numbers.start, 0);
+        self.volume.each_segment(numbers.clone(), |row, extents| {
+            rows += extents.len();
+            let extents = extents.into_iter().map(|(id, offset, len)| IndexRow { id, offset, len }).collect();
+            page.segments.push(Contents { number: row.num, rows: extents });
+            if rows >= full {
+                let end = row.num + 1;
+                self.add(PageKind::Index, 0, begin..end, rows as u64, &codec::encode(&page))?;
+                page.segments.clear();
+                (begin, rows) = (end, 0);
+            }
+            Ok(())
+        })?;
+        if page.segments.is_empty() {
+            return Ok(());
+        }
+        self.add(PageKind::Index, 0, begin..numbers.end, rows as u64, &codec::encode(&page))
+    }
+
+    /// Pages of the placement log for segments with these numbers, from the local index.
+    fn placements(&mut self, numbers: Range<u64>, full: usize) -> Result<(), PortError> {
+        let mut page = PlacementPage { rows: Vec::new() };
+        let mut begin = numbers.start;
+        self.volume.each_segment(numbers.clone(), |row, _| {
+            let placement = codec::decode(&row.descriptor).map_err(damaged)?;
+            page.rows.push(PlacementRow { number: row.num, placement });
+            if page.rows.len() >= full {
+                let end = row.num + 1;
+                self.add(PageKind::Placement, 0, begin..end, page.rows.len() as u64, &codec::encode(&page))?;
+                page.rows.clear();
+                begin = end;
+            }
+            Ok(())
+        })?;
+        if page.rows.is_empty() {
+            return Ok(());
+        }
+        self.add(PageKind::Placement, 0, begin..numbers.end, page.rows.len() as u64, &codec::encode(&page))
+    }
+}
+
 impl Volume {
     /// Brings the catalog up to date with the local index, and places what is new of it.
     pub(crate) fn publish_catalog(
         &self,
-        mut manifest: Manifest,
+        manifest: &Manifest,
+        sizes: Sizes,
         plan: Plan,
         meter: &Meter,
     ) -> Result<Published, PortError> {
-        let sealer = Sealer::new(&self.keys);
-        drop_unreadable(&mut manifest, &self.connected()?);
-        let next = self.db.next_segment().map_err(store_error)?;
-        let mut drafts = self.index_pages(&mut manifest, &sealer, next)?;
-        drafts.extend(self.placement_pages(&mut manifest, &sealer, next)?);
-        let extents = drafts.iter().map(|draft| draft.sealed.clone()).collect();
-        let mut places: BTreeMap<ExtentId, (u32, u32)> = BTreeMap::new();
-        let pages = self.place_alone(extents, plan, meter)?;
-        let of_pages = tally(pages.iter().map(|placed| &placed.placement));
-        for placed in pages {
-            let segment = manifest.segments.len() as u32;
-            places.extend(placed.contents.iter().map(|at| (at.id, (segment, at.offset))));
-            manifest.segments.push(placed.placement);
+        let connected = self.connected()?;
+        let next = self.db.next_segment()?;
+        let (manifest, lost) = self.survey(manifest, &connected)?;
+        let mut placing = Placing {
+            volume: self,
+            sealer: Sealer::new(&self.keys),
+            plan,
+            meter,
+            packer: Packer::new(plan.k),
+            waiting: BTreeMap::new(),
+            manifest,
+            tally: Tally::default(),
+        };
+        for kind in PageKind::ALL {
+            let full = sizes.rows(kind);
+            let new_rows = self.new_rows(kind, placing.manifest.covered(kind)..next)?;
+            let tail = placing.manifest.reopen(kind, full, new_rows);
+            let lost = lost.iter().filter(|(of, numbers)| *of == kind && numbers.start < tail);
+            for numbers in lost.map(|(_, numbers)| numbers.clone()).chain([tail..next]) {
+                match kind {
+                    PageKind::Index => placing.index(numbers, full)?,
+                    PageKind::Placement => placing.placements(numbers, full)?,
+                }
+            }
         }
-        for Draft { kind, sealed, from, to, rows } in drafts {
-            let (segment, offset) = *places
-                .get(&sealed.reference.id())
-                .ok_or_else(|| damaged("a page of the catalog was placed nowhere"))?;
-            manifest.pages.push(PageRef { kind, extent: sealed.reference, segment, offset, from, to, rows });
+        let mut folded = false;
+        loop {
+            placing.flush()?;
+            let listings = placing.manifest.fold(sizes.manifest);
+            if listings.is_empty() {
+                break;
+            }
+            folded = true;
+            for Listing { kind, level, from, to, rows, manifest } in listings {
+                placing.add(kind, level, from..to, rows, &codec::encode(&manifest))?;
+            }
         }
-        manifest.prune();
-        let sealed = sealer.seal(Kind::Manifest, &codec::encode(&manifest)).map_err(damaged)?;
-        let extent = sealed.reference.clone();
-        let placed = self.place_alone(vec![sealed], plan, meter)?;
-        let placement = placed.into_iter().next().ok_or_else(|| damaged("the manifest was placed nowhere"))?.placement;
-        let tally = of_pages.and(tally([&placement]));
+        let Placing { sealer, manifest, tally, .. } = placing;
+        let (extent, placement) = self.place_manifest(&sealer, &manifest, plan, meter)?;
+        if folded {
+            // What is in the new listings was looked at together with peers that nobody had looked at before.
+            *self.surveyed.lock() = None;
+        }
+        let tally = tally.and(Tally::of(&placement));
         Ok(Published { manifest, extent, placement, tally })
     }
 
-    fn index_pages(&self, manifest: &mut Manifest, sealer: &Sealer, next: u64) -> Result<Vec<Draft>, PortError> {
-        let covered = covered(manifest, PageKind::Index);
-        let mut new_rows = 0;
-        let mut counted = covered;
-        loop {
-            let rows = self.db.segments_since(counted, SEGMENTS_AT_ONCE).map_err(store_error)?;
-            let Some((last, _)) = rows.last() else { break };
-            counted = last.num + 1;
-            new_rows += rows.iter().map(|(_, extents)| extents.len()).sum::<usize>();
-        }
-        let from = manifest.reopen(PageKind::Index, new_rows);
-        let mut drafts = Vec::new();
-        let mut page = IndexPage { segments: Vec::new(), rows: Vec::new() };
-        let mut page_from = from;
-        let mut at = from;
-        while at < next {
-            let rows = self.db.segments_since(at, SEGMENTS_AT_ONCE).map_err(store_error)?;
-            if rows.is_empty() {
-                at = next; // numbers at the end that no segment has
-            }
-            for (row, extents) in rows {
-                let mut position = page.segments.len() as u32;
-                page.segments.push(row.id);
-                for (id, offset, len) in extents {
-                    if page.rows.len() >= INDEX_PAGE_ROWS {
-                        // A segment may be spread over pages: those before its last end below its number.
-                        drafts.push(draft(sealer, PageKind::Index, &page, page.rows.len(), page_from, row.num)?);
-                        page = IndexPage { segments: vec![row.id], rows: Vec::new() };
-                        position = 0;
-                        page_from = row.num;
-                    }
-                    page.rows.push(IndexRow { id, segment: position, offset, len });
-                }
-                at = row.num + 1;
-            }
-        }
-        if !page.segments.is_empty() {
-            drafts.push(draft(sealer, PageKind::Index, &page, page.rows.len(), page_from, at)?);
-        }
-        Ok(drafts)
-    }
-
-    fn placement_pages(&self, manifest: &mut Manifest, sealer: &Sealer, next: u64) -> Result<Vec<Draft>, PortError> {
-        let covered = covered(manifest, PageKind::Placement);
-        let from = manifest.reopen(PageKind::Placement, next.saturating_sub(covered) as usize);
-        let mut drafts = Vec::new();
-        let mut page = PlacementPage { rows: Vec::new() };
-        let (mut page_from, mut at) = (from, from);
-        while at < next {
-            let rows = self.db.segments_iter(at.saturating_sub(1), SEGMENTS_AT_ONCE).map_err(store_error)?;
-            if rows.is_empty() {
-                at = next;
-            }
-            for row in rows {
-                page.rows.push(codec::decode(&row.descriptor).map_err(damaged)?);
-                at = row.num + 1;
-                if page.rows.len() >= PLACEMENT_PAGE_ROWS {
-                    drafts.push(draft(sealer, PageKind::Placement, &page, page.rows.len(), page_from, at)?);
-                    page.rows.clear();
-                    page_from = at;
-                }
-            }
-        }
-        if !page.rows.is_empty() {
-            drafts.push(draft(sealer, PageKind::Placement, &page, page.rows.len(), page_from, at)?);
-        }
-        Ok(drafts)
-    }
-
-    /// Reads a whole catalog from the mesh, puts it in the place of the local index, and gives the manifest with its
-    /// pages renumbered to this device's numbers of the segments. A segment that several pages tell of was placed
-    /// again: the last counts. When this fails the index is as it was; when not, it has nothing of another catalog.
-    pub(crate) fn load_catalog(
+    /// Places a manifest by itself, in no more rows than a head has room for.
+    fn place_manifest(
         &self,
-        mut manifest: Manifest,
-        seen: &mut dyn FnMut(usize, usize),
-    ) -> Result<Manifest, PortError> {
-        let mut extents: BTreeMap<SegmentId, Vec<(ExtentId, u32, u32)>> = BTreeMap::new();
-        let mut listed: Vec<Vec<SegmentId>> = Vec::new();
-        let mut placements: Vec<(SegmentId, Placement)> = Vec::new();
-        for (at, page) in manifest.pages.iter().enumerate() {
-            seen(at, manifest.pages.len());
-            expect_kind(&page.extent, Kind::Page)?;
-            let placement =
-                manifest.segments.get(page.segment as usize).ok_or_else(|| damaged("a page without place"))?;
-            let plain = self.fetch_at(Arc::new(placement.clone()), vec![(page.extent.clone(), page.offset)])?;
-            let bytes = plain.first().ok_or_else(|| damaged("a page came back empty"))?;
-            listed.push(match page.kind {
-                PageKind::Index => {
-                    let page: IndexPage = codec::decode(bytes).map_err(damaged)?;
-                    for row in page.rows {
-                        let segment = page
-                            .segments
-                            .get(row.segment as usize)
-                            .ok_or_else(|| damaged("an index row names no segment"))?;
-                        extents.entry(*segment).or_default().push((row.id, row.offset, row.len));
-                    }
-                    page.segments
+        sealer: &Sealer,
+        manifest: &Manifest,
+        plan: Plan,
+        meter: &Meter,
+    ) -> Result<(ExtentRef, Placement), PortError> {
+        let sealed = sealer.seal(Kind::Manifest, &codec::encode(manifest)).map_err(damaged)?;
+        let extent = sealed.reference.clone();
+        let plan = plan.within(MANIFEST_ROWS_MAX);
+        let mut packer = Packer::new(plan.k);
+        packer.add(sealed).map_err(damaged)?;
+        let packed = packer.finish().ok_or_else(|| damaged("the manifest was packed nowhere"))?;
+        Ok((extent, self.place(&packed, plan, meter)?.placement))
+    }
+
+    /// Segments of the local index with these numbers, in order.
+    fn each_segment(
+        &self,
+        numbers: Range<u64>,
+        mut see: impl FnMut(SegmentRow, Vec<ExtentAt>) -> Result<(), PortError>,
+    ) -> Result<(), PortError> {
+        let mut at = numbers.start;
+        while at < numbers.end {
+            let rows = self.db.segments_since(at, SEGMENTS_AT_ONCE)?;
+            let Some((last, _)) = rows.last() else { return Ok(()) };
+            at = last.num + 1;
+            for (row, extents) in rows {
+                if row.num >= numbers.end {
+                    return Ok(());
                 }
-                PageKind::Placement => {
-                    let page: PlacementPage = codec::decode(bytes).map_err(damaged)?;
-                    if !page.rows.iter().all(Placement::is_sound) {
-                        return Err(damaged("a placement in the catalog cannot be"));
-                    }
-                    let first = placements.len();
-                    placements.extend(page.rows.into_iter().map(|row| (row.segment.id(), row)));
-                    placements[first..].iter().map(|(id, _)| *id).collect()
-                }
-            });
-        }
-        let last: BTreeMap<SegmentId, usize> = placements.iter().enumerate().map(|(at, (id, _))| (*id, at)).collect();
-        let mut rows = Vec::with_capacity(last.len());
-        for (at, (id, placement)) in placements.iter().enumerate() {
-            if last.get(id) != Some(&at) {
-                continue;
+                see(row, extents)?;
             }
-            let mut extents = extents.remove(id).unwrap_or_default();
-            // Two pages may both tell of what lies in it.
-            extents.sort_unstable_by_key(|(_, offset, _)| *offset);
-            extents.dedup();
-            rows.push((*id, codec::encode(placement), extents));
         }
-        let new: Vec<NewSegment<'_>> =
-            rows.iter().map(|(id, descriptor, extents)| NewSegment { id: *id, descriptor, extents }).collect();
-        let given = self.db.replace_all(&new).map_err(store_error)?;
+        Ok(())
+    }
+
+    /// How many rows of a kind segments with these numbers have.
+    fn new_rows(&self, kind: PageKind, numbers: Range<u64>) -> Result<usize, PortError> {
+        let mut rows = 0;
+        self.each_segment(numbers, |_, extents| {
+            rows += if kind == PageKind::Index { extents.len() } else { 1 };
+            Ok(())
+        })?;
+        Ok(rows)
+    }
+
+    /// What of a catalog can be read from the peers in `connected`, and the numbers that the rest covers, in order.
+    /// Without what it was nothing could be recovered, whatever else is stored.
+    ///
+    /// Whatever could be read from fewer peers still can, and listings never change: so they are looked into only when
+    /// one of the peers that were there the last time is gone.
+    fn survey(
+        &self,
+        manifest: &Manifest,
+        connected: &BTreeSet<PeerId>,
+    ) -> Result<(Manifest, Vec<(PageKind, Range<u64>)>), PortError> {
+        let deep = self.surveyed.lock().as_ref().is_none_or(|before| !before.is_subset(connected));
+        let mut survey = Survey { volume: self, connected, deep, intact: true, lost: Vec::new() };
+        let mut kept = Manifest::default();
+        survey.look(manifest, &mut kept)?;
+        let Survey { intact, mut lost, .. } = survey;
+        lost.dedup_by(|next, last| {
+            let goes_on = next.0 == last.0 && next.1.start == last.1.end;
+            if goes_on {
+                last.1.end = next.1.end;
+            }
+            goes_on
+        });
+        for (kind, numbers) in &lost {
+            tracing::warn!(?kind, ?numbers, "pages of the catalog have too few holders; writing them anew");
+        }
+        if deep && intact {
+            *self.surveyed.lock() = Some(connected.clone());
+        }
+        kept.put_in_order();
+        Ok((kept, lost))
+    }
+
+    /// A unit of the catalog, from the mesh.
+    fn fetch_listed(&self, listed_in: &Manifest, page: &PageRef) -> Result<Bytes, PortError> {
+        let placement = listed_in
+            .segments
+            .get(page.segment as usize)
+            .ok_or_else(|| damaged("a page of the catalog without place"))?;
+        let plain = self.fetch_at(Arc::new(placement.clone()), vec![(page.extent.clone(), page.offset)])?;
+        plain.into_iter().next().ok_or_else(|| damaged("a page of the catalog came back empty"))
+    }
+
+    /// The listing that `page` names: as it was kept here, or, if `ask`, from the mesh.
+    pub(crate) fn listing(&self, listed_in: &Manifest, page: &PageRef, ask: bool) -> Result<Manifest, PortError> {
+        let id = page.extent.id();
+        let bytes = match self.db.node(&id)? {
+            Some(bytes) => Bytes::from(bytes),
+            None if ask => {
+                let bytes = self.fetch_listed(listed_in, page)?;
+                self.db.put_nodes(&[(id, &bytes)])?;
+                bytes
+            }
+            None => return Err(PortError::NotFound("a listing of the catalog is not on this device".into())),
+        };
+        let listing: Manifest = codec::decode(&bytes).map_err(damaged)?;
+        if !listing.is_listed_as(page) {
+            return Err(damaged("a listing of the catalog is not what it is listed as"));
+        }
+        Ok(listing)
+    }
+
+    /// All segments that a catalog lies in. Listings that are not here are asked for if `ask`; `see` hears of those that
+    /// cannot be had, too. No more than one listing is held for each level.
+    pub(crate) fn each_catalog_segment(
+        &self,
+        manifest: &Manifest,
+        ask: bool,
+        see: &mut dyn FnMut(Result<&Placement, PortError>),
+    ) {
+        manifest.segments.iter().for_each(|placement| see(Ok(placement)));
+        for page in manifest.pages.iter().filter(|page| page.level > 0) {
+            match self.listing(manifest, page, ask) {
+                Ok(listing) => self.each_catalog_segment(&listing, ask, see),
+                Err(error) => see(Err(error)),
+            }
+        }
+    }
+
+    /// Reads a whole catalog from the mesh, and puts it in the place of the local index, a page at a time. Numbers stay
+    /// as they are, so the manifest is good for this device, too. When this fails the index is incomplete, and nobody
+    /// may use it until this was done again to its end.
+    pub(crate) fn load_catalog(&self, manifest: &Manifest, seen: &mut dyn FnMut(u64, u64)) -> Result<(), PortError> {
+        let all = manifest.pages.iter().fold(0u64, |sum, page| sum.saturating_add(page.rows));
+        self.db.clear_segments()?;
         // What was read under another catalog may name other holders.
         self.placements.lock().clear();
-        let numbers: BTreeMap<SegmentId, u64> = rows.iter().map(|(id, _, _)| *id).zip(given).collect();
-        let next = self.db.next_segment().map_err(store_error)?;
-        for kind in [PageKind::Index, PageKind::Placement] {
-            let mut to = next;
-            // Which numbers an earlier page covers is what the later ones leave of them.
-            let mut later: BTreeSet<SegmentId> = BTreeSet::new();
-            for (page, ids) in manifest.pages.iter_mut().zip(&listed).rev().filter(|(page, _)| page.kind == kind) {
-                page.to = to;
-                let covered = ids.iter().filter(|id| !later.contains(id)).filter_map(|id| numbers.get(id));
-                page.from = covered.copied().min().unwrap_or(to).min(to);
-                to = page.from;
-                later.extend(ids);
+        let mut done = 0;
+        let mut seen = |rows| {
+            done = u64::saturating_add(done, rows);
+            seen(done, all);
+        };
+        // An extent can be taken in only when its segment is known.
+        for kind in [PageKind::Placement, PageKind::Index] {
+            let mut loading = Loading { volume: self, segments: Vec::new(), contents: Vec::new(), rows: 0 };
+            loading.load(manifest, kind, &mut seen)?;
+            loading.flush()?;
+        }
+        let next = PageKind::ALL.map(|kind| manifest.covered(kind)).into_iter().max().unwrap_or(0);
+        self.db.number_from(next)?;
+        Ok(())
+    }
+}
+
+/// Rows on their way into the local index.
+struct Loading<'a> {
+    volume: &'a Volume,
+    segments: Vec<SegmentRow>,
+    contents: Vec<(u64, Vec<ExtentAt>)>,
+    rows: usize,
+}
+
+impl Loading<'_> {
+    /// Reads all pages of a kind below `listing`, in order.
+    fn load(&mut self, listing: &Manifest, kind: PageKind, seen: &mut dyn FnMut(u64)) -> Result<(), PortError> {
+        for page in listing.pages.iter().filter(|page| page.kind == kind) {
+            if page.level > 0 {
+                self.load(&self.volume.listing(listing, page, true)?, kind, seen)?;
+                continue;
+            }
+            let bytes = self.volume.fetch_listed(listing, page)?;
+            let unsound = || damaged("a page of the catalog is not what it is listed as");
+            match kind {
+                PageKind::Placement => {
+                    let plain: PlacementPage = codec::decode(&bytes).map_err(damaged)?;
+                    if !plain.is_sound(page) {
+                        return Err(unsound());
+                    }
+                    self.rows += plain.rows.len();
+                    self.segments.extend(plain.rows.iter().map(|row| SegmentRow {
+                        num: row.number,
+                        id: row.placement.segment.id(),
+                        descriptor: codec::encode(&row.placement),
+                    }));
+                }
+                PageKind::Index => {
+                    let plain: IndexPage = codec::decode(&bytes).map_err(damaged)?;
+                    if !plain.is_sound(page) {
+                        return Err(unsound());
+                    }
+                    for Contents { number, rows } in plain.segments {
+                        self.rows += rows.len();
+                        self.contents.push((number, rows.iter().map(|row| (row.id, row.offset, row.len)).collect()));
+                    }
+                }
+            }
+            if self.rows >= ROWS_AT_ONCE {
+                self.flush()?;
+            }
+            seen(page.rows);
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<(), PortError> {
+        self.volume.db.take_segments(&self.segments)?;
+        self.volume.db.take_contents(&self.contents)?;
+        self.segments.clear();
+        self.contents.clear();
+        self.rows = 0;
+        Ok(())
+    }
+}
+
+/// A look at what can be read of a catalog.
+struct Survey<'a> {
+    volume: &'a Volume,
+    connected: &'a BTreeSet<PeerId>,
+    /// Also into listings that can be read.
+    deep: bool,
+    /// Whether everything was taken over as it was.
+    intact: bool,
+    lost: Vec<(PageKind, Range<u64>)>,
+}
+
+impl Survey<'_> {
+    /// Takes over what can be read, and notes what cannot. Of a listing that is lost, or that something is lost of, what
+    /// is left is taken over in its place.
+    fn look(&mut self, listing: &Manifest, kept: &mut Manifest) -> Result<(), PortError> {
+        let readable: Vec<bool> = listing.segments.iter().map(|at| is_readable(at, self.connected)).collect();
+        for page in &listing.pages {
+            let readable = readable.get(page.segment as usize).copied().unwrap_or(false);
+            if readable && (page.level == 0 || !self.deep) {
+                kept.adopt(listing, page);
+                continue;
+            }
+            let below = match page.level {
+                0 => None,
+                _ => self.below(listing, page, readable)?,
+            };
+            let Some(below) = below else {
+                self.intact = false;
+                self.lost.push((page.kind, page.from..page.to));
+                continue;
+            };
+            let lost_before = self.lost.len();
+            let mut left = Manifest::default();
+            let deep = std::mem::replace(&mut self.deep, true);
+            self.look(&below, &mut left)?;
+            self.deep = deep;
+            if readable && self.lost.len() == lost_before {
+                kept.adopt(listing, page);
+            } else {
+                self.intact = false;
+                left.pages.iter().for_each(|page| kept.adopt(&left, page));
             }
         }
-        Ok(manifest)
+        Ok(())
     }
-}
 
-/// Drops the pages that cannot be read from the peers in `connected`, and all that are younger: they are made anew from
-/// the local index. Without them nothing could be recovered, whatever else is stored.
-fn drop_unreadable(manifest: &mut Manifest, connected: &BTreeSet<PeerId>) {
-    let readable: Vec<bool> = manifest.segments.iter().map(|placement| is_readable(placement, connected)).collect();
-    for kind in [PageKind::Index, PageKind::Placement] {
-        let mut gone = false;
-        manifest.pages.retain(|page| {
-            gone |= page.kind == kind && !readable.get(page.segment as usize).copied().unwrap_or(false);
-            page.kind != kind || !gone
-        });
-        if gone {
-            tracing::warn!(?kind, "pages of the catalog have too few holders; writing them anew");
+    /// A listing, unless it cannot be had.
+    fn below(&self, listing: &Manifest, page: &PageRef, ask: bool) -> Result<Option<Manifest>, PortError> {
+        match self.volume.listing(listing, page, ask) {
+            Ok(below) => Ok(Some(below)),
+            Err(error @ (PortError::Disk(_) | PortError::DiskFull(_))) => Err(error),
+            Err(error) => {
+                tracing::warn!(%error, "a listing of the catalog cannot be read");
+                Ok(None)
+            }
         }
     }
-}
-
-fn covered(manifest: &Manifest, kind: PageKind) -> u64 {
-    manifest.pages.iter().filter(|page| page.kind == kind).map(|page| page.to).max().unwrap_or(0)
-}
-
-fn draft<P: codec::Format + minicbor::Encode<()>>(
-    sealer: &Sealer,
-    kind: PageKind,
-    page: &P,
-    rows: usize,
-    from: u64,
-    to: u64,
-) -> Result<Draft, PortError> {
-    let sealed = sealer.seal(Kind::Page, &codec::encode(page)).map_err(damaged)?;
-    Ok(Draft { kind, sealed, from, to, rows: rows as u32 })
 }

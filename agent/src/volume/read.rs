@@ -47,10 +47,6 @@ fn tree_error(error: TreeError<PortError>) -> PortError {
     }
 }
 
-pub(crate) fn store_error(error: impl std::fmt::Display) -> PortError {
-    PortError::Disk(error.to_string())
-}
-
 /// When a read must have ended, however many fetches it takes: several levels of a tree have no more time than one.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Deadline(Instant);
@@ -136,7 +132,7 @@ impl Volume {
 
     fn batches(&self, refs: &[ExtentRef]) -> Result<Vec<Batch>, PortError> {
         let ids: Vec<ExtentId> = refs.iter().map(ExtentRef::id).collect();
-        let located = self.db.locate_many(&ids).map_err(store_error)?;
+        let located = self.db.locate_many(&ids)?;
         let mut by_segment: BTreeMap<SegmentId, Batch> = BTreeMap::new();
         for (at, (reference, location)) in refs.iter().zip(located).enumerate() {
             let Some(location) = location else {
@@ -352,11 +348,14 @@ impl RemoteTree for Volume {
     }
 }
 
-/// Whether a reference may stand for a unit of this kind; a guard against a tree that points at the wrong thing.
+/// Whether a reference may stand for a unit of this kind; a guard against a head or a snapshot that points at the wrong
+/// thing, or at one that cannot be.
 pub(crate) fn expect_kind(reference: &ExtentRef, kind: Kind) -> Result<(), PortError> {
-    if reference.kind == kind {
-        Ok(())
-    } else {
+    if reference.kind != kind {
         Err(PortError::Damaged(format!("a {kind:?} was expected and a {:?} is named", reference.kind)))
+    } else if !reference.is_sound() {
+        Err(PortError::Damaged(format!("a {kind:?} of {} bytes is named", reference.sealed_len)))
+    } else {
+        Ok(())
     }
 }

@@ -191,8 +191,7 @@ impl Volume {
         if !manifest.is_sound() {
             return Err(damaged("the manifest refers to what it does not list"));
         }
-        let manifest =
-            self.load_catalog(manifest, &mut |done, all| say(format!("catalog page {} of {all}", done + 1)))?;
+        self.load_catalog(&manifest, &mut |done, all| say(format!("{done} of {all} rows of the catalog")))?;
         say("reading the snapshot".into());
         let root = self.read_root(&head, &roster)?;
         let latest =

@@ -10,8 +10,6 @@ use hypernet_core::tree::{Dot, Root};
 use hypernet_store::volume::VolumeDb;
 use minicbor::{Decode, Encode};
 
-use super::read::store_error;
-
 const LATEST: &str = "latest";
 const SEQUENCE: &str = "sequence";
 const ENROLLED: &str = "enrolled";
@@ -35,32 +33,31 @@ pub(crate) struct Latest {
 hypernet_core::format!(Latest, tag = 0x51, version = 1, max = 4 << 20, name = "latest state");
 
 pub(crate) fn latest(db: &VolumeDb) -> Result<Option<Latest>, PortError> {
-    db.get_state(LATEST)
-        .map_err(store_error)?
+    db.get_state(LATEST)?
         .map(|bytes| codec::decode(&bytes).map_err(|error| PortError::Damaged(error.to_string())))
         .transpose()
 }
 
 pub(crate) fn put_latest(db: &VolumeDb, latest: &Latest) -> Result<(), PortError> {
-    db.put_state(LATEST, &codec::encode(latest)).map_err(store_error)
+    Ok(db.put_state(LATEST, &codec::encode(latest))?)
 }
 
 /// Takes the next sequence number, durably: a number is never used for two heads, whatever happens in between.
 pub(crate) fn next_sequence(db: &VolumeDb) -> Result<u64, PortError> {
-    let bytes = db.get_state(SEQUENCE).map_err(store_error)?;
+    let bytes = db.get_state(SEQUENCE)?;
     let last = bytes.and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_be_bytes);
     let next = last + 1;
-    db.put_state(SEQUENCE, &next.to_be_bytes()).map_err(store_error)?;
+    db.put_state(SEQUENCE, &next.to_be_bytes())?;
     Ok(next)
 }
 
 /// Whether the roster on the mesh is known to list this device.
 pub(crate) fn is_enrolled(db: &VolumeDb) -> Result<bool, PortError> {
-    Ok(db.get_state(ENROLLED).map_err(store_error)?.is_some())
+    Ok(db.get_state(ENROLLED)?.is_some())
 }
 
 pub(crate) fn set_enrolled(db: &VolumeDb) -> Result<(), PortError> {
-    db.put_state(ENROLLED, &[1]).map_err(store_error)
+    Ok(db.put_state(ENROLLED, &[1])?)
 }
 
 /// The version vector with `dot` brought up to date.

@@ -18,6 +18,7 @@ use hypernet_core::tree::{self, Content, Dot, Entry, FileKind, Inode, LinkEntry,
 use hypernet_fs::vfs::{Cut, CutDirectory, CutEntry, ROOT, Stamp, Synced, Vfs};
 
 use super::Volume;
+use super::catalog::Sizes;
 use super::progress::{Meter, Phase};
 use super::read::Deadline;
 use super::recover::{Enrolment, clock};
@@ -38,11 +39,11 @@ pub(crate) struct Report {
     pub(crate) bytes: u64,
     /// Sequence number of the head; 0 when there was nothing to do.
     pub(crate) sequence: u64,
-    /// Segments of content and tree that were placed.
+    /// Segments of content, tree and catalog that were placed.
     pub(crate) segments: u64,
     /// Bytes of their shards.
     pub(crate) bytes_stored: u64,
-    /// Shards of the segment that has the fewest, of content, tree and catalog alike, and how many of them suffice.
+    /// Shards of the segment that survives the loss of the fewest, and how many of them suffice.
     pub(crate) n: u8,
     pub(crate) k: u8,
     /// Peers that hold the segment that the fewest hold.
@@ -135,7 +136,7 @@ pub(crate) fn run(
 
     meter.update(|progress| progress.phase = Phase::Catalog);
     let manifest = latest.as_ref().map(|latest| latest.manifest.clone()).unwrap_or_default();
-    let published = volume.publish_catalog(manifest, plan, meter)?;
+    let published = volume.publish_catalog(&manifest, Sizes::FULL, plan, meter)?;
 
     meter.update(|progress| progress.phase = Phase::Publishing);
     enrolment.confirm(volume)?;
@@ -155,8 +156,8 @@ pub(crate) fn run(
     };
     let record = head.clone().publish(&volume.device, &volume.keys).map_err(damaged)?;
     // It is to outlive as many losses as the weakest segment that it reaches.
-    let least = tally.and(published.tally);
-    volume.publish(record, usize::from(least.n().saturating_sub(plan.k)) + 1, "the head")?;
+    let all = tally.and(published.tally);
+    volume.publish(record, usize::from(all.spare()) + 1, "the head")?;
     let links = root.links.clone();
     let latest = Latest { snapshot: head.snapshot, root, manifest: published.manifest, time, head };
     state::put_latest(&volume.db, &latest)?;
@@ -166,11 +167,11 @@ pub(crate) fn run(
         inodes: synced.len() as u64,
         bytes,
         sequence,
-        segments: tally.segments,
-        bytes_stored: tally.bytes,
-        n: least.n(),
-        k: plan.k,
-        peers: least.peers(),
+        segments: all.segments,
+        bytes_stored: all.bytes,
+        n: all.n(),
+        k: all.k(),
+        peers: all.peers(),
     })
 }
 

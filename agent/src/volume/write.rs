@@ -7,6 +7,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use hypernet_core::id::{ExtentId, PeerId, SegmentId};
@@ -20,7 +21,6 @@ use hypernet_core::time::UnixSeconds;
 use hypernet_core::tree::Sink;
 
 use super::progress::{Meter, Phase};
-use super::read::store_error;
 use super::{LEASE_SECONDS, UPLOAD_PATIENCE, Volume};
 
 /// Donors count as settled when none has come or gone for this long,
@@ -43,43 +43,60 @@ pub(crate) struct Tally {
     pub(crate) segments: u64,
     /// Bytes of their shards.
     pub(crate) bytes: u64,
-    /// The fewest rows, and the fewest peers that hold them; `None` without a segment.
-    least: Option<(u8, u8)>,
+    /// `None` without a segment.
+    least: Option<Least>,
+}
+
+/// The least of what some segments have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Least {
+    /// Rows of the weakest that may be lost, those it has, and those that suffice.
+    spare: u8,
+    n: u8,
+    k: u8,
+    /// Peers that hold the one that the fewest hold.
+    peers: u8,
 }
 
 impl Tally {
-    fn of(placement: &Placement) -> Self {
+    pub(crate) fn of(placement: &Placement) -> Self {
+        let (n, k) = (placement.n, placement.segment.k);
         let peers: BTreeSet<PeerId> = placement.holders.iter().map(|holder| holder.peer).collect();
         Self {
             segments: 1,
             bytes: u64::from(placement.n) * u64::from(placement.segment.shard_len),
-            least: Some((placement.n, peers.len() as u8)),
+            least: Some(Least { spare: n.saturating_sub(k), n, k, peers: peers.len() as u8 }),
         }
     }
 
     /// Both together.
     pub(crate) fn and(self, other: Self) -> Self {
         let least = match (self.least, other.least) {
-            (Some((n, peers)), Some((other_n, other_peers))) => Some((n.min(other_n), peers.min(other_peers))),
+            (Some(one), Some(other)) => Some(Least { peers: one.peers.min(other.peers), ..one.min(other) }),
             (one, other) => one.or(other),
         };
         Self { segments: self.segments + other.segments, bytes: self.bytes + other.bytes, least }
     }
 
-    /// The fewest rows that a segment has: the plan's only where peers did not go while it was placed.
+    /// Rows that the weakest segment may lose.
+    pub(crate) fn spare(&self) -> u8 {
+        self.least.map_or(0, |least| least.spare)
+    }
+
+    /// Rows of the weakest segment: the plan's only where peers did not go while it was placed.
     pub(crate) fn n(&self) -> u8 {
-        self.least.map_or(0, |(n, _)| n)
+        self.least.map_or(0, |least| least.n)
+    }
+
+    /// Rows of the weakest segment that suffice.
+    pub(crate) fn k(&self) -> u8 {
+        self.least.map_or(0, |least| least.k)
     }
 
     /// The fewest peers that hold a segment.
     pub(crate) fn peers(&self) -> u8 {
-        self.least.map_or(0, |(_, peers)| peers)
+        self.least.map_or(0, |least| least.peers)
     }
-}
-
-/// The tally of these.
-pub(crate) fn tally<'a>(placements: impl IntoIterator<Item = &'a Placement>) -> Tally {
-    placements.into_iter().map(Tally::of).fold(Tally::default(), Tally::and)
 }
 
 fn seal_error(error: impl std::fmt::Display) -> PortError {
@@ -107,8 +124,8 @@ impl Volume {
 
     /// Which of these are in a segment that can be read from the peers in `connected`. A segment whose row in the index
     /// is damaged cannot.
-    fn stored(&self, ids: &[ExtentId], connected: &BTreeSet<PeerId>) -> Result<Vec<bool>, PortError> {
-        let located = self.db.locate_many(ids).map_err(store_error)?;
+    pub(super) fn stored(&self, ids: &[ExtentId], connected: &BTreeSet<PeerId>) -> Result<Vec<bool>, PortError> {
+        let located = self.db.locate_many(ids)?;
         let is_stored = |location: hypernet_store::volume::Location| {
             let placement = self.placement(location.segment, &location.descriptor);
             placement.is_ok_and(|placement| is_readable(&placement, connected))
@@ -143,11 +160,26 @@ impl Volume {
         }
     }
 
-    /// Codes and places one segment; plans anew while peers come and go.
-    fn place(&self, packed: &Packed, mut plan: Plan, meter: &Meter) -> Result<Placed, PortError> {
+    /// Codes and places one segment; plans anew while peers come and go, never for more rows than it was meant to have.
+    pub(super) fn place(&self, packed: &Packed, plan: Plan, meter: &Meter) -> Result<Placed, PortError> {
+        self.place_unless(packed, plan, meter, &AtomicBool::new(false))
+    }
+
+    /// As [`Self::place`], until `cancelled` says that nobody wants it any more. What is on its way then ends by itself.
+    fn place_unless(
+        &self,
+        packed: &Packed,
+        meant: Plan,
+        meter: &Meter,
+        cancelled: &AtomicBool,
+    ) -> Result<Placed, PortError> {
         let padding = self.keys.padding();
+        let mut plan = meant;
         let mut last = None;
         for _ in 0..=REPLANS {
+            if cancelled.load(Ordering::Relaxed) {
+                return Err(PortError::Unreachable("the sync that this was for has failed".into()));
+            }
             let coded = Arc::new(packed.code(plan.n, plan.committed, &padding).map_err(seal_error)?);
             let (id, contents) = (coded.segment.id(), coded.contents.clone());
             let until = UnixSeconds(unix_now() + LEASE_SECONDS);
@@ -163,7 +195,7 @@ impl Volume {
             }
             // The rows of data are fixed by the packing; the number of rows follows the peers that are there now.
             let now = self.plan()?;
-            let n = now.n.max(plan.k + 1);
+            let n = now.n.min(meant.n).max(meant.k + 1);
             if n < plan.n {
                 tracing::warn!(
                     n,
@@ -172,25 +204,9 @@ impl Volume {
                     "peers have gone: a segment gets fewer shards than planned"
                 );
             }
-            plan = Plan { k: plan.k, n, committed: now.committed.max(n), ..now };
+            plan = Plan { k: meant.k, n, committed: now.committed.min(meant.committed).max(n), ..now };
         }
         Err(PortError::Unreachable(last.map_or_else(|| "no peer takes shards".into(), |error| error.to_string())))
-    }
-
-    /// Places extents in segments of their own, outside any pipeline, and gives where they are.
-    pub(crate) fn place_alone(
-        &self,
-        extents: Vec<hypernet_core::seal::Sealed>,
-        plan: Plan,
-        meter: &Meter,
-    ) -> Result<Vec<Placed>, PortError> {
-        let mut packer = Packer::new(plan.k);
-        let mut packed = Vec::new();
-        for sealed in extents {
-            packed.extend(packer.add(sealed).map_err(seal_error)?);
-        }
-        packed.extend(packer.finish());
-        packed.iter().map(|packed| self.place(packed, plan, meter)).collect()
     }
 }
 
@@ -206,6 +222,8 @@ pub(crate) struct Writer {
     /// Extents that were put by this sync; they are placed when it ends well.
     on_the_way: BTreeSet<ExtentId>,
     work: Option<crossbeam_channel::Sender<Packed>>,
+    /// Set when the sync has failed: what was not begun is not placed any more.
+    cancelled: Arc<AtomicBool>,
     workers: Vec<std::thread::JoinHandle<Result<Tally, PortError>>>,
     nodes: Vec<(ExtentId, Vec<u8>)>,
 }
@@ -221,13 +239,15 @@ impl Writer {
         let footprint = full_shard_len(plan.k) * usize::from(plan.committed);
         let window = (UPLOAD_WINDOW / footprint.max(1)).clamp(2, 8);
         let (work, jobs) = crossbeam_channel::bounded::<Packed>(1);
+        let cancelled = Arc::new(AtomicBool::new(false));
         let workers = (0..window)
             .map(|_| {
                 let (volume, jobs, meter) = (volume.clone(), jobs.clone(), meter.clone());
+                let cancelled = cancelled.clone();
                 std::thread::Builder::new().name("hn-place".into()).spawn(move || {
                     let mut tally = Tally::default();
                     for packed in jobs {
-                        let placed = volume.place(&packed, plan, &meter)?;
+                        let placed = volume.place_unless(&packed, plan, &meter, &cancelled)?;
                         volume.remember(std::slice::from_ref(&placed))?;
                         let len = packed.len() as u64;
                         tally = tally.and(Tally::of(&placed.placement));
@@ -241,7 +261,7 @@ impl Writer {
                 })
             })
             .collect::<Result<Vec<_>, _>>()
-            .map_err(store_error)?;
+            .map_err(|error| PortError::Disk(format!("cannot start a thread that places segments: {error}")))?;
         Ok(Self {
             sealer: Sealer::new(&volume.keys),
             packer: Packer::new(plan.k),
@@ -250,6 +270,7 @@ impl Writer {
             connected,
             on_the_way: BTreeSet::new(),
             work: Some(work),
+            cancelled,
             workers,
             nodes: Vec::new(),
             volume,
@@ -263,7 +284,7 @@ impl Writer {
     /// Puts the nodes written so far into the local cache: the next sync compares with them.
     fn keep_nodes(&mut self) -> Result<(), PortError> {
         let nodes: Vec<(ExtentId, &[u8])> = self.nodes.iter().map(|(id, plain)| (*id, plain.as_slice())).collect();
-        self.volume.db.put_nodes(&nodes).map_err(store_error)?;
+        self.volume.db.put_nodes(&nodes)?;
         self.nodes.clear();
         Ok(())
     }
@@ -295,6 +316,18 @@ impl Writer {
         flushed?;
         self.keep_nodes()?;
         Ok(tally)
+    }
+}
+
+/// A sync that failed leaves nothing running behind: the next one has other segments to place.
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.cancelled.store(true, Ordering::Relaxed);
+        self.work = None;
+        for worker in self.workers.drain(..) {
+            // Why it failed is known already.
+            let _ = worker.join();
+        }
     }
 }
 
@@ -340,7 +373,7 @@ impl Volume {
     pub(crate) fn remember(&self, placed: &[Placed]) -> Result<(), PortError> {
         for Placed { id, placement, contents } in placed {
             let extents: Vec<(ExtentId, u32, u32)> = contents.iter().map(|at| (at.id, at.offset, at.len)).collect();
-            self.db.add_segment(*id, &hypernet_core::codec::encode(placement), &extents).map_err(store_error)?;
+            self.db.add_segment(*id, &hypernet_core::codec::encode(placement), &extents)?;
             // A segment that was placed before, and again now, is with other peers than the cache says.
             self.placements.lock().put(*id, Arc::new(placement.clone()));
         }
@@ -365,10 +398,14 @@ mod tests {
     #[test]
     fn the_weakest_segment_is_what_counts() {
         assert_eq!((Tally::default().n(), Tally::default().peers()), (0, 0));
-        let all =
-            tally([&placement(2, 5, &[1, 2, 3, 4, 5]), &placement(2, 4, &[1, 2, 3, 3]), &placement(2, 6, &[1; 6])]);
-        assert_eq!((all.segments, all.bytes, all.n(), all.peers()), (3, 15 * 4096, 4, 1));
+        let some = [placement(2, 5, &[1, 2, 3, 4, 5]), placement(2, 4, &[1, 2, 3, 3]), placement(2, 6, &[1; 6])];
+        let all = some.iter().map(Tally::of).fold(Tally::default(), Tally::and);
+        assert_eq!((all.segments, all.bytes, all.peers()), (3, 15 * 4096, 1));
+        assert_eq!((all.n(), all.k(), all.spare()), (4, 2, 2));
         assert_eq!(all.and(Tally::default()), all);
+        // More rows are weaker where it takes more of them.
+        let all = all.and(Tally::of(&placement(5, 6, &[1, 2, 3, 4, 5, 6])));
+        assert_eq!((all.n(), all.k(), all.spare()), (6, 5, 1));
     }
 
     #[test]

@@ -19,6 +19,9 @@ const NOTED_MAX: usize = 4_096;
 /// Entries that one statement looks at to make room.
 const EVICT_STEP: i64 = 256;
 
+/// Nodes listed at once.
+const LISTED: i64 = 1_000;
+
 pub(super) struct Nodes {
     cap: u64,
     state: Mutex<State>,
@@ -81,11 +84,30 @@ impl Nodes {
         Ok(())
     }
 
-    pub(super) fn clear(&self, writer: &mut Writer) -> Result<(), StoreError> {
-        write(writer, Durability::Process, |tx| tx.execute("DELETE FROM nodes", []))?;
+    /// The ids of some nodes after a row, and the last of their rows.
+    pub(super) fn page(&self, readers: &Readers, after: i64) -> Result<Option<(i64, Vec<ExtentId>)>, StoreError> {
+        let sql = "SELECT rowid, id FROM nodes WHERE rowid > ?1 ORDER BY rowid LIMIT ?2";
+        let rows: Vec<(i64, [u8; ExtentId::LEN])> = readers.read(|c| {
+            c.prepare_cached(sql)?.query_map([after, LISTED], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
+        })?;
+        Ok(rows.last().map(|(last, _)| (*last, rows.iter().map(|(_, id)| ExtentId(*id)).collect())))
+    }
+
+    pub(super) fn remove(&self, writer: &mut Writer, ids: &[ExtentId]) -> Result<(), StoreError> {
+        let freed = write(writer, Durability::Process, |tx| {
+            let mut remove = tx.prepare_cached("DELETE FROM nodes WHERE id = ?1 RETURNING size")?;
+            let mut freed = 0;
+            for id in ids {
+                let size: Option<i64> = remove.query_row([id.as_bytes()], |row| row.get(0)).optional()?;
+                freed += size.unwrap_or(0) as u64;
+            }
+            Ok(freed)
+        })?;
         let mut state = self.state.lock();
-        state.bytes = 0;
-        state.used.clear();
+        state.bytes = state.bytes.saturating_sub(freed);
+        ids.iter().for_each(|id| {
+            state.used.remove(id);
+        });
         Ok(())
     }
 }

@@ -186,26 +186,44 @@ fn a_segment_that_comes_again_is_told_of_again() {
     }
 }
 
+fn numbered(num: u64, i: u8, descriptor: &[u8]) -> SegmentRow {
+    SegmentRow { num, id: segment(i), descriptor: descriptor.to_vec() }
+}
+
 #[test]
-fn all_is_replaced_and_no_number_comes_again() {
+fn another_catalog_is_taken_over_with_its_numbers() {
     let dir = tempfile::tempdir().unwrap();
     let db = VolumeDb::open(dir.path(), CACHE).unwrap();
     db.add_segment(segment(1), b"one", &[(extent(1), 0, 9)]).unwrap();
-    db.add_segment(segment(2), b"two", &[(extent(2), 0, 9)]).unwrap();
     db.put_state("kept", b"state").unwrap();
-    let (two, three) = ([(extent(2), 9, 9)], [(extent(3), 0, 9)]);
-    let new = [
-        NewSegment { id: segment(2), descriptor: b"2", extents: &two },
-        NewSegment { id: segment(3), descriptor: b"3", extents: &three },
-    ];
-    assert_eq!(db.replace_all(&new).unwrap(), [3, 4]);
-    assert_eq!(db.has_extents(&[extent(1), extent(2), extent(3)]).unwrap(), [false, true, true]);
-    assert_eq!(db.segment(&segment(1)).unwrap(), None);
-    assert_eq!(db.locate(&extent(2)).unwrap().unwrap().descriptor, b"2");
+    db.clear_segments().unwrap();
+    assert_eq!(db.counts().unwrap(), Counts::default());
+    // Segment 2 was placed again under a higher number, which some page of the index still tells of as the lower.
+    db.take_segments(&[numbered(5, 2, b"old"), numbered(6, 3, b"3")]).unwrap();
+    db.take_segments(&[numbered(9, 2, b"2")]).unwrap();
+    let contents = |num| (num, vec![(extent(2), num as u32, 9)]);
+    db.take_contents(&[contents(5), (6, vec![(extent(3), 0, 9)])]).unwrap();
+    db.take_contents(&[contents(9), contents(7)]).unwrap();
+    assert_eq!(db.segments_iter(0, 9).unwrap(), [numbered(6, 3, b"3"), numbered(9, 2, b"2")]);
+    assert_eq!(db.locate(&extent(2)).unwrap().unwrap().offset, 9);
+    assert_eq!(db.locate(&extent(3)).unwrap().unwrap().descriptor, b"3");
+    assert_eq!(db.segments_since(9, 9).unwrap()[0].1, contents(9).1);
     assert_eq!(db.counts().unwrap(), Counts { segments: 2, extents: 2, bytes: 18 });
     assert_eq!(db.get_state("kept").unwrap().unwrap(), b"state");
-    assert!(db.replace_all(&[]).unwrap().is_empty());
-    assert_eq!((db.counts().unwrap(), db.next_segment().unwrap()), (Counts::default(), 5));
+    // Whoever took it over goes on above it.
+    assert_eq!(db.next_segment().unwrap(), 10);
+    db.number_from(20).unwrap();
+    db.number_from(15).unwrap();
+    assert_eq!(db.next_segment().unwrap(), 20);
+    assert_eq!(db.add_segment(segment(7), b"7", &[]).unwrap(), 20);
+}
+
+#[test]
+fn numbers_begin_where_an_empty_catalog_ends() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = VolumeDb::open(dir.path(), CACHE).unwrap();
+    db.number_from(20).unwrap();
+    assert_eq!(db.add_segment(segment(1), b"1", &[]).unwrap(), 20);
 }
 
 #[test]
@@ -235,8 +253,18 @@ fn the_node_cache_is_bounded_and_drops_what_is_unused() {
     assert_eq!(held(), 0);
     db.put_nodes(&[(extent(1), b"one")]).unwrap();
     assert_eq!(held(), 1);
-    db.clear_nodes().unwrap();
+    for i in 2..9 {
+        db.put_nodes(&[(extent(i), &plain(i))]).unwrap();
+    }
+    db.drop_nodes(|ids| Ok::<_, StoreError>(ids.iter().map(|id| *id != extent(5)).collect())).unwrap();
+    assert_eq!((held(), db.node(&extent(5)).unwrap()), (1, Some(plain(5))));
+    db.drop_nodes(|ids| Ok::<_, StoreError>(vec![true; ids.len()])).unwrap();
     assert_eq!(held(), 0);
+    // What went makes room.
+    for i in 0..10 {
+        db.put_nodes(&[(extent(i), &plain(i))]).unwrap();
+    }
+    assert_eq!(held(), 10);
 }
 
 #[test]

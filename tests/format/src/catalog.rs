@@ -1,11 +1,12 @@
 //! Goldens of what is persisted: trees, snapshots, heads, rosters, records, and the catalog.
 
-use hypernet_core::catalog::{IndexPage, IndexRow, Manifest, PageKind, PageRef, PlacementPage};
+use hypernet_core::catalog::{Contents, IndexPage, IndexRow, Manifest, PageKind, PageRef, PlacementPage, PlacementRow};
 use hypernet_core::codec;
 use hypernet_core::head::{Head, Snapshot};
-use hypernet_core::id::{SegmentId, SnapshotId};
+use hypernet_core::id::SnapshotId;
 use hypernet_core::record::Record;
 use hypernet_core::roster::Roster;
+use hypernet_core::seal::{ExtentRef, Kind};
 use hypernet_core::time::Hlc;
 use hypernet_core::tree::{self, Content, FileKind, Item, LinkEntry, Root, Run, TreeRef};
 
@@ -139,8 +140,11 @@ fn published_roster() -> Golden {
 
 pub(crate) fn all() -> Vec<Golden> {
     let signed = Record::sign(&device().head_record_key(&volume()), 9, b"a sealed payload".to_vec());
-    let page = |kind, segment| PageRef { kind, extent: extent(8), segment, offset: 4096, from: 10, to: 20, rows: 10 };
-    let row = |byte, offset| IndexRow { id: extent_id(byte), segment: 1, offset, len: 65_552 };
+    let page = |kind, level, from, to| {
+        let extent = ExtentRef { kind: if level == 0 { Kind::Page } else { Kind::Manifest }, ..extent(8) };
+        PageRef { kind, level, extent, segment: 0, offset: 4096, from, to, rows: 10 }
+    };
+    let row = |byte, offset| IndexRow { id: extent_id(byte), offset, len: 65_552 };
     let big: Vec<LinkEntry> = (0..400u64)
         .map(|i| {
             let mut inode = inode(FileKind::Regular, Content::Empty);
@@ -165,16 +169,22 @@ pub(crate) fn all() -> Vec<Golden> {
         framed(
             "index-page",
             IndexPage {
-                segments: vec![SegmentId([1; 32]), SegmentId([2; 32])],
-                rows: vec![row(0x71, 0), row(0x72, 70_000)],
+                segments: vec![
+                    Contents { number: 17, rows: vec![row(0x71, 0), row(0x72, 70_000)] },
+                    Contents { number: 300, rows: vec![row(0x73, 4096)] },
+                ],
             },
         ),
-        framed("placement-page", PlacementPage { rows: vec![placement()] }),
+        framed("placement-page", PlacementPage { rows: vec![PlacementRow { number: 300, placement: placement() }] }),
         framed(
             "manifest",
             Manifest {
                 segments: vec![placement()],
-                pages: vec![page(PageKind::Index, 0), page(PageKind::Placement, 0)],
+                pages: vec![
+                    page(PageKind::Index, 1, 0, 200),
+                    page(PageKind::Index, 0, 200, 301),
+                    page(PageKind::Placement, 0, 0, 301),
+                ],
             },
         ),
     ]);
