@@ -7,8 +7,9 @@ use hypernet_core::limits::FS_FLUSH_EACH_MAX;
 use hypernet_core::port::{Durability, Local, MetaOp};
 use parking_lot::{Condvar, Mutex};
 
+use super::patience::{self, Wait};
 use super::state::{Op, State};
-use super::{Result, Vfs, patience};
+use super::{Result, Vfs};
 
 /// A background commit takes at most this part of the time: a slow disk is not kept busy with flushing.
 const REST: u32 = 4;
@@ -118,7 +119,7 @@ impl Vfs {
         if self.state.lock().committed >= seq {
             return Ok(());
         }
-        patience::check()?;
+        patience::check(Wait::Disk)?;
         let mut stuck = self.commit.lock();
         {
             let mut state = self.state.lock();

@@ -7,8 +7,9 @@ use std::sync::Arc;
 use hypernet_core::tree::FileKind;
 
 use super::node::ROOT;
+use super::patience::{self, Wait};
 use super::state::Need;
-use super::{Attr, Result, Vfs, VfsError, patience};
+use super::{Attr, Result, Vfs, VfsError};
 
 /// An entry of a snapshot.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -107,7 +108,7 @@ impl Vfs {
 
     /// Returns when the entries and attributes of a directory are on stable storage.
     pub fn fsyncdir(&self, ino: u64) -> Result<()> {
-        patience::check()?;
+        patience::check(Wait::Disk)?;
         let needs = self.run(|state| Ok(state.node(ino)?.needs))?;
         self.commit_through(needs)
     }

@@ -18,9 +18,10 @@ use hypernet_core::port::Local;
 use hypernet_core::tree::Content;
 use parking_lot::{Condvar, Mutex};
 
+use super::patience::{self, Wait};
 use super::ranges::Ranges;
 use super::state::InoMap;
-use super::{Result, Vfs, VfsError, patience};
+use super::{Result, Vfs, VfsError};
 
 /// Reads this far from the end of the last one still count as sequential: the kernel reorders its read-ahead.
 const NEAR: u64 = 2 * 1024 * 1024;
@@ -179,7 +180,7 @@ impl Vfs {
             {
                 return Err(error.clone());
             }
-            patience::check()?;
+            patience::check(Wait::Mesh)?;
             if let Some(claim) = inner.claims.iter().find(|claim| claim.range.contains(&gap.start)).cloned() {
                 while claim.result.get().is_none() && !inner.discarded {
                     fetch.arrived.wait(&mut inner);

@@ -8,8 +8,9 @@ use hypernet_core::tree::{Content, Entry, FileKind, Inode, Target, TreeRef};
 use parking_lot::{Condvar, Mutex};
 
 use super::node::{Entries, Node, ROOT};
+use super::patience::{self, Wait};
 use super::state::{Need, Op, State, Step, check_name};
-use super::{Result, Vfs, VfsError, patience};
+use super::{Result, Vfs, VfsError};
 
 /// A listing that several callers wait for.
 #[derive(Debug, Default)]
@@ -153,7 +154,7 @@ impl Vfs {
 
     /// Lists a directory from the mesh; who comes while that is under way waits for the same listing.
     fn list_remote(&self, ino: u64, content: Option<&Content>) -> Result<()> {
-        patience::check()?;
+        patience::check(Wait::Mesh)?;
         let (listing, mine) = {
             let mut under_way = self.listing.lock();
             match under_way.get(&ino) {

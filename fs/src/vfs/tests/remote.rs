@@ -139,10 +139,8 @@ fn several_readers_of_what_is_missing_fetch_it_once() {
     std::thread::scope(|scope| {
         let readers: Vec<_> = (0..8).map(|_| scope.spawn(|| bed.read(ino))).collect();
         // Let one of them get as far as the mesh; the others find its claim whenever they come.
-        while bed.remote.waiting() == 0 {
-            std::thread::yield_now();
-        }
-        assert_eq!(patience::never(|| bed.try_read(ino)), Err(VfsError::WouldBlock));
+        bed.remote.await_waiting(1);
+        assert_eq!(patience::for_disk(|| bed.try_read(ino)), Err(VfsError::WouldBlock(patience::Wait::Mesh)));
         assert!(bed.vfs.getattr(ino).is_ok(), "nobody else is held up");
         bed.remote.hold(false);
         for reader in readers {
