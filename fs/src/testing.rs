@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use hypernet_core::id::{DeviceTag, ExtentId, FileId, VolumeId};
@@ -218,6 +218,7 @@ pub struct MemoryRemote {
     links: Mutex<HashMap<FileId, LinkEntry>>,
     next: AtomicU64,
     failure: Mutex<Option<PortError>>,
+    panics: AtomicBool,
     held: Mutex<Held>,
     /// A read came to wait, or may go on.
     changed: Condvar,
@@ -232,6 +233,21 @@ impl MemoryRemote {
     /// Everything asked fails with this from now on; `None` ends it.
     pub fn fail(&self, failure: Option<PortError>) {
         *self.failure.lock() = failure;
+    }
+
+    /// Everything asked panics from now on, or no more.
+    pub fn panic(&self, panics: bool) {
+        self.panics.store(panics, Ordering::SeqCst);
+    }
+
+    /// Takes a row out of the link table.
+    pub fn take_link(&self, id: FileId) -> Option<LinkEntry> {
+        self.links.lock().remove(&id)
+    }
+
+    /// Puts a row into the link table.
+    pub fn put_link(&self, row: LinkEntry) {
+        self.links.lock().insert(row.inode.id, row);
     }
 
     /// Reads of content so far.
@@ -262,6 +278,7 @@ impl MemoryRemote {
         if patience::check(patience::Wait::Mesh).is_err() {
             return Err(PortError::Disk("the mesh was asked on a thread that must not wait for it".into()));
         }
+        assert!(!self.panics.load(Ordering::SeqCst), "on purpose");
         self.failure.lock().clone().map_or(Ok(()), Err)
     }
 

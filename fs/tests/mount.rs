@@ -380,6 +380,34 @@ fn local_work_never_stands_behind_fetches_that_hang() {
 }
 
 #[test]
+fn a_hard_link_whose_record_is_missing_is_listed_and_fails_alone() {
+    let Some(bed) = bed(Profile::Writeback) else { return };
+    fs::create_dir(bed.path("d")).unwrap();
+    fs::write(bed.path("d/a"), b"1").unwrap();
+    fs::hard_link(bed.path("d/a"), bed.path("d/b")).unwrap();
+    fs::write(bed.path("d/c"), b"2").unwrap();
+    let root = publish(&bed.vfs, &bed.remote).unwrap().unwrap();
+    let ino = fs::metadata(bed.path("d/a")).unwrap().ino();
+    bed.remote.take_link(bed.meta.inode(ino).unwrap().unwrap().id).unwrap();
+
+    let (state, point) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let vfs = Vfs::open(config(&state), MemoryMeta::strict(), bed.remote.clone()).unwrap();
+    vfs.set_root(root).unwrap();
+    let mounted = mount(vfs, point.path(), options(Profile::Writeback)).unwrap();
+    let dir = point.path().join("d");
+    for _ in 0..2 {
+        let mut names: Vec<_> = fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        assert_eq!(names, ["a", "b", "c"]);
+        for name in ["a", "b"] {
+            assert_eq!(fs::metadata(dir.join(name)).unwrap_err().raw_os_error(), Some(libc::EIO), "{name}");
+        }
+        assert_eq!(fs::read(dir.join("c")).unwrap(), b"2");
+    }
+    mounted.unmount().unwrap();
+}
+
+#[test]
 fn other_calls_reach_the_right_operation() {
     both(|bed| {
         let path = bed.path("a");
@@ -450,6 +478,12 @@ fn a_panic_is_an_error_for_one_call_and_the_mount_goes_on() {
     for _ in 0..4 {
         assert_eq!(getxattr(&bed.path("a"), "user.hypernet.state"), Err(libc::EIO));
     }
+    // On a thread that waits for the mesh.
+    bed.remote.panic(true);
+    for _ in 0..4 {
+        assert_eq!(fs::read(bed.path("a")).unwrap_err().raw_os_error(), Some(libc::EIO));
+    }
+    bed.remote.panic(false);
     assert_eq!(fs::read(bed.path("a")).unwrap(), b"1");
 }
 

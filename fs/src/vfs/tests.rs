@@ -10,6 +10,7 @@ use hypernet_core::tree::{Content, FileKind, Inode};
 use tempfile::TempDir;
 
 use super::*;
+use crate::panics;
 use crate::testing::{MemoryMeta, MemoryRemote, publish};
 
 mod crash;
