@@ -6,6 +6,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod fuse;
+pub mod panics;
 #[doc(hidden)]
 pub mod testing;
 pub mod vfs;

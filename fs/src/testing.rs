@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use hypernet_core::id::{DeviceTag, ExtentId, FileId, VolumeId};
@@ -15,7 +15,7 @@ use hypernet_core::seal::{Kind, Sealer};
 use hypernet_core::tree::{Content, Dot, Entry, FileKind, Inode, LinkEntry, Target, TreeRef};
 use parking_lot::{Condvar, Mutex};
 
-use crate::vfs::{Result, Synced, Vfs, VfsError};
+use crate::vfs::{Result, Synced, Vfs, VfsError, patience};
 
 /// Tables of a working tree.
 #[derive(Clone, Debug, Default)]
@@ -205,6 +205,12 @@ impl RemoteTree for NoRemote {
     }
 }
 
+#[derive(Debug, Default)]
+struct Held {
+    hold: bool,
+    waiting: usize,
+}
+
 /// A mesh in memory: content is kept inline whatever its size, in extents of [`Self::EXTENT`] bytes.
 #[derive(Debug, Default)]
 pub struct MemoryRemote {
@@ -212,9 +218,10 @@ pub struct MemoryRemote {
     links: Mutex<HashMap<FileId, LinkEntry>>,
     next: AtomicU64,
     failure: Mutex<Option<PortError>>,
-    held: Mutex<bool>,
-    released: Condvar,
-    waiting: AtomicUsize,
+    panics: AtomicBool,
+    held: Mutex<Held>,
+    /// A read came to wait, or may go on.
+    changed: Condvar,
     reads: AtomicUsize,
     lists: AtomicUsize,
 }
@@ -226,6 +233,21 @@ impl MemoryRemote {
     /// Everything asked fails with this from now on; `None` ends it.
     pub fn fail(&self, failure: Option<PortError>) {
         *self.failure.lock() = failure;
+    }
+
+    /// Everything asked panics from now on, or no more.
+    pub fn panic(&self, panics: bool) {
+        self.panics.store(panics, Ordering::SeqCst);
+    }
+
+    /// Takes a row out of the link table.
+    pub fn take_link(&self, id: FileId) -> Option<LinkEntry> {
+        self.links.lock().remove(&id)
+    }
+
+    /// Puts a row into the link table.
+    pub fn put_link(&self, row: LinkEntry) {
+        self.links.lock().insert(row.inode.id, row);
     }
 
     /// Reads of content so far.
@@ -240,16 +262,23 @@ impl MemoryRemote {
 
     /// Reads wait from now on until they are let go.
     pub fn hold(&self, hold: bool) {
-        *self.held.lock() = hold;
-        self.released.notify_all();
+        self.held.lock().hold = hold;
+        self.changed.notify_all();
     }
 
-    /// Reads that wait now.
-    pub fn waiting(&self) -> usize {
-        self.waiting.load(Ordering::SeqCst)
+    /// Returns when this many reads wait.
+    pub fn await_waiting(&self, reads: usize) {
+        let mut held = self.held.lock();
+        while held.waiting < reads {
+            self.changed.wait(&mut held);
+        }
     }
 
     fn check(&self) -> std::result::Result<(), PortError> {
+        if patience::check(patience::Wait::Mesh).is_err() {
+            return Err(PortError::Disk("the mesh was asked on a thread that must not wait for it".into()));
+        }
+        assert!(!self.panics.load(Ordering::SeqCst), "on purpose");
         self.failure.lock().clone().map_or(Ok(()), Err)
     }
 
@@ -280,13 +309,14 @@ impl RemoteTree for MemoryRemote {
 
     fn read(&self, content: &Content, range: Range<u64>) -> std::result::Result<Vec<(u64, Bytes)>, PortError> {
         self.reads.fetch_add(1, Ordering::SeqCst);
-        self.waiting.fetch_add(1, Ordering::SeqCst);
         let mut held = self.held.lock();
-        while *held {
-            self.released.wait(&mut held);
+        held.waiting += 1;
+        self.changed.notify_all();
+        while held.hold {
+            self.changed.wait(&mut held);
         }
+        held.waiting -= 1;
         drop(held);
-        self.waiting.fetch_sub(1, Ordering::SeqCst);
         self.check()?;
         let Content::Inline(bytes) = content else {
             return Err(PortError::NotFound("content of another kind".into()));

@@ -10,6 +10,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hypernet_core::id::DeviceTag;
+use hypernet_core::limits::FS_WORKERS_MAX;
+use hypernet_core::port::{Local, MetaStore, PortError};
 use hypernet_fs::fuse::{MountError, MountHandle, MountOptions, Passthrough, Profile, clear_stale, mount};
 use hypernet_fs::testing::{MemoryMeta, MemoryRemote, publish};
 use hypernet_fs::{Config, Vfs};
@@ -291,7 +293,7 @@ fn absent_content_comes_from_the_mesh_in_any_mode_of_access() {
         reader.read_exact_at(&mut buf, 0).unwrap();
         assert_eq!(buf, *b"Small");
         drop((reader, writer));
-        bed.remote.fail(Some(hypernet_core::port::PortError::Unreachable("segment s lacks 2 shards".into())));
+        bed.remote.fail(Some(PortError::Unreachable("segment s lacks 2 shards".into())));
         assert_eq!(fs::read(bed.path("big")).unwrap_err().raw_os_error(), Some(libc::EIO));
         assert_eq!(fs::metadata(bed.path("big")).unwrap().len(), 6_000_000);
         bed.remote.fail(None);
@@ -310,9 +312,7 @@ fn readers_that_wait_for_the_mesh_hold_up_nobody_else() {
         std::thread::scope(|scope| {
             let readers: Vec<_> =
                 (0..6).map(|n| scope.spawn(move || fs::read(bed.path(&format!("f{n}"))).unwrap())).collect();
-            while bed.remote.waiting() < 6 {
-                std::thread::yield_now();
-            }
+            bed.remote.await_waiting(6);
             // More readers wait than there are threads that serve the kernel.
             assert_eq!(fs::read_dir(bed.point.path()).unwrap().count(), 6);
             fs::write(bed.path("new"), b"x").unwrap();
@@ -323,6 +323,85 @@ fn readers_that_wait_for_the_mesh_hold_up_nobody_else() {
             }
         });
     });
+}
+
+#[test]
+fn local_work_never_stands_behind_fetches_that_hang() {
+    /// More than threads that wait for the mesh, and more than the kernel reads ahead by itself at once.
+    const READERS: usize = 3 * FS_WORKERS_MAX;
+    both(|bed| {
+        let cold: Vec<PathBuf> = (0..READERS).map(|n| bed.path(&format!("cold{n}"))).collect();
+        cold.iter().for_each(|path| fs::write(path, b"content").unwrap());
+        bed.evict(READERS as u64);
+        let clean = bed.path("clean");
+        fs::write(&clean, b"content").unwrap();
+        let ino = fs::metadata(&clean).unwrap().ino();
+        // The kernel reports a close when it likes.
+        while !matches!(bed.meta.inode(ino).unwrap().map(|row| row.local), Some(Local::Clean { .. })) {
+            publish(&bed.vfs, &bed.remote).unwrap();
+            std::thread::yield_now();
+        }
+        bed.remote.hold(true);
+        std::thread::scope(|scope| {
+            let readers: Vec<_> = cold.iter().map(|path| scope.spawn(move || fs::read(path))).collect();
+            bed.remote.await_waiting(FS_WORKERS_MAX);
+            let (done, local) = crossbeam_channel::bounded(1);
+            scope.spawn(move || {
+                // Each of these waits for the disk: a dirty mark, a commit, a flush.
+                let open = OpenOptions::new().write(true).open(&clean).unwrap();
+                open.write_all_at(b"C", 0).unwrap();
+                open.sync_all().unwrap();
+                let synced = bed.path("synced");
+                let sync = libc::O_SYNC;
+                let new = OpenOptions::new().write(true).create_new(true).custom_flags(sync).open(&synced).unwrap();
+                new.write_all_at(b"new", 0).unwrap();
+                new.sync_data().unwrap();
+                fs::rename(&synced, bed.path("renamed")).unwrap();
+                File::open(bed.point.path()).unwrap().sync_all().unwrap();
+                done.send(()).unwrap();
+            });
+            // The time only ends a test that has failed.
+            let finished = local.recv_timeout(Duration::from_secs(120));
+            bed.remote.fail(Some(PortError::Deadline("no peer answers".into())));
+            bed.remote.hold(false);
+            for reader in readers {
+                assert_eq!(reader.join().unwrap().unwrap_err().raw_os_error(), Some(libc::EIO));
+            }
+            assert_eq!(finished, Ok(()), "local work waited for the mesh");
+        });
+        bed.remote.fail(None);
+        assert_eq!(fs::read(bed.path("clean")).unwrap(), b"Content");
+        assert_eq!(fs::read(bed.path("renamed")).unwrap(), b"new");
+        assert_eq!(fs::read(bed.path("cold0")).unwrap(), b"content");
+    });
+}
+
+#[test]
+fn a_hard_link_whose_record_is_missing_is_listed_and_fails_alone() {
+    let Some(bed) = bed(Profile::Writeback) else { return };
+    fs::create_dir(bed.path("d")).unwrap();
+    fs::write(bed.path("d/a"), b"1").unwrap();
+    fs::hard_link(bed.path("d/a"), bed.path("d/b")).unwrap();
+    fs::write(bed.path("d/c"), b"2").unwrap();
+    let root = publish(&bed.vfs, &bed.remote).unwrap().unwrap();
+    let ino = fs::metadata(bed.path("d/a")).unwrap().ino();
+    bed.remote.take_link(bed.meta.inode(ino).unwrap().unwrap().id).unwrap();
+
+    let (state, point) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let vfs = Vfs::open(config(&state), MemoryMeta::strict(), bed.remote.clone()).unwrap();
+    vfs.set_root(root).unwrap();
+    let mounted = mount(vfs, point.path(), options(Profile::Writeback)).unwrap();
+    let dir = point.path().join("d");
+    for _ in 0..2 {
+        let mut names: Vec<_> = fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        assert_eq!(names, ["a", "b", "c"]);
+        for name in ["a", "b"] {
+            assert_eq!(fs::metadata(dir.join(name)).unwrap_err().raw_os_error(), Some(libc::EIO), "{name}");
+        }
+        assert_eq!(fs::read(dir.join("c")).unwrap(), b"2");
+    }
+    mounted.unmount().unwrap();
 }
 
 #[test]
@@ -396,6 +475,12 @@ fn a_panic_is_an_error_for_one_call_and_the_mount_goes_on() {
     for _ in 0..4 {
         assert_eq!(getxattr(&bed.path("a"), "user.hypernet.state"), Err(libc::EIO));
     }
+    // On a thread that waits for the mesh.
+    bed.remote.panic(true);
+    for _ in 0..4 {
+        assert_eq!(fs::read(bed.path("a")).unwrap_err().raw_os_error(), Some(libc::EIO));
+    }
+    bed.remote.panic(false);
     assert_eq!(fs::read(bed.path("a")).unwrap(), b"1");
 }
 

@@ -1,16 +1,16 @@
 //! One method per request: arguments in, an operation of [`Vfs`], the answer out.
 //!
 //! A request is first tried on the thread that serves the kernel, which must not wait; what would have to is repeated
-//! on a thread that may. A panic answers that one request with EIO: the dropped reply does that by itself.
+//! on a thread that may wait for the disk, or on one that may wait for the mesh. So local work never stands behind
+//! peers that do not answer. A panic answers that one request with EIO: the dropped reply does that by itself.
 
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use fuser::{
     BackingId, BsdFileFlags, CopyFileRangeFlags, Errno, FileAttr, FileHandle, Filesystem, FopenFlags, Generation,
@@ -24,13 +24,18 @@ use super::convert::{attr, errno, kind, nothing, set_time, timespec};
 use super::opens::{Opens, Reply};
 use super::pool::Pool;
 use super::{Ended, MountError, MountOptions, Passthrough, Profile, TTL};
-use crate::vfs::{self, Caller, SetAttr, Vfs, VfsError, Whence, XattrFlags, patience};
+use crate::panics;
+use crate::vfs::patience::{self, Wait};
+use crate::vfs::{self, Caller, SetAttr, Vfs, VfsError, Whence, XattrFlags};
 
 /// Largest write of the kernel.
 const MAX_WRITE: u32 = MIB as u32;
 
 /// Requests of the kernel's own (read-ahead, writeback, release) that it has under way at once.
 const MAX_BACKGROUND: u16 = 64;
+
+/// How long after its arrival a request may have to wait for its turn at the mesh: as long as a fetch may take then.
+const TURN_WITHIN: Duration = Duration::from_secs(20);
 
 /// File systems below the backing files: an overlay over a disk is as far as the kernel goes.
 const STACK_DEPTH: u32 = 2;
@@ -40,12 +45,7 @@ const GENERATION: Generation = Generation(0);
 
 /// Runs a handler; a panic in it is an error line and not the end of a thread.
 pub(super) fn guarded(work: impl FnOnce()) {
-    if let Err(panic) = catch_unwind(AssertUnwindSafe(work)) {
-        let text = panic
-            .downcast_ref::<&str>()
-            .map(|text| (*text).to_owned())
-            .or_else(|| panic.downcast_ref::<String>().cloned())
-            .unwrap_or_default();
+    if let Err(text) = panics::caught(work) {
         tracing::error!(text, "a filesystem request panicked and was answered with EIO");
     }
 }
@@ -53,36 +53,16 @@ pub(super) fn guarded(work: impl FnOnce()) {
 pub(super) struct Handler {
     vfs: Arc<Vfs>,
     opens: Arc<Opens>,
-    /// For what waits for the mesh.
-    pool: Pool,
-    /// For what waits for the disk: peers that do not answer must not hold up a database's fsync.
-    syncs: Pool,
+    disk: Pool,
+    mesh: Arc<Pool>,
     wanted: Passthrough,
     profile: Arc<OnceLock<Profile>>,
     ended: Arc<Ended>,
-    buffer: Buffers,
 }
-
-/// Read buffers, one per serving thread.
-struct Buffers;
 
 thread_local! {
+    /// What was read last on this thread.
     static BUFFER: std::cell::RefCell<Vec<u8>> = const { std::cell::RefCell::new(Vec::new()) };
-}
-
-impl Buffers {
-    /// Reads into this thread's buffer and answers from it.
-    fn read(&self, vfs: &Vfs, ino: u64, offset: u64, size: usize, reply: ReplyData) -> Option<ReplyData> {
-        BUFFER.with_borrow_mut(|buffer| {
-            buffer.resize(size.max(buffer.len()), 0);
-            match vfs.read(ino, offset, &mut buffer[..size]) {
-                Ok(read) => reply.data(&buffer[..read]),
-                Err(VfsError::WouldBlock) => return Some(reply),
-                Err(error) => reply.error(errno(&error)),
-            }
-            None
-        })
-    }
 }
 
 struct Opening {
@@ -179,12 +159,11 @@ impl Handler {
         Ok(Self {
             vfs,
             opens,
-            pool: Pool::new(),
-            syncs: Pool::new(),
+            disk: Pool::new("disk", None),
+            mesh: Arc::new(Pool::new("mesh", Some(TURN_WITHIN))),
             wanted: options.passthrough,
             profile,
             ended,
-            buffer: Buffers,
         })
     }
 
@@ -198,17 +177,26 @@ impl Handler {
         if self.passes_through() { FopenFlags::empty() } else { FopenFlags::FOPEN_KEEP_CACHE }
     }
 
-    /// Runs `op` here if it need not wait, else on another thread, and answers.
+    /// Runs `op` here if it need not wait, else on a thread that may wait for as much as it needs, and answers.
     fn serve<R: Send + 'static, T>(
         &self,
         reply: R,
         op: impl Fn(&Vfs) -> vfs::Result<T> + Send + 'static,
         answer: impl FnOnce(R, vfs::Result<T>) + Send + 'static,
     ) {
+        let arrived = Instant::now();
         guarded(|| match patience::never(|| op(&self.vfs)) {
-            Err(VfsError::WouldBlock) => {
+            Err(VfsError::WouldBlock(Wait::Disk)) => {
+                let (vfs, mesh) = (self.vfs.clone(), self.mesh.clone());
+                let job = move || match patience::for_disk(|| op(&vfs)) {
+                    Err(VfsError::WouldBlock(_)) => mesh.run(arrived, Box::new(move || answer(reply, op(&vfs)))),
+                    result => answer(reply, result),
+                };
+                self.disk.run(arrived, Box::new(job));
+            }
+            Err(VfsError::WouldBlock(Wait::Mesh)) => {
                 let vfs = self.vfs.clone();
-                self.pool.run(Box::new(move || answer(reply, op(&vfs))));
+                self.mesh.run(arrived, Box::new(move || answer(reply, op(&vfs))));
             }
             result => answer(reply, result),
         });
@@ -412,16 +400,21 @@ impl Filesystem for Handler {
         _lock_owner: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        guarded(|| {
-            let size = size as usize;
-            let waiting = patience::never(|| self.buffer.read(&self.vfs, ino.0, offset, size, reply));
-            if let Some(reply) = waiting {
-                let vfs = self.vfs.clone();
-                self.pool.run(Box::new(move || {
-                    Buffers.read(&vfs, ino.0, offset, size, reply);
-                }));
-            }
-        });
+        let size = size as usize;
+        self.serve(
+            reply,
+            move |vfs| {
+                BUFFER.with_borrow_mut(|buffer| {
+                    buffer.resize(size.max(buffer.len()), 0);
+                    vfs.read(ino.0, offset, &mut buffer[..size])
+                })
+            },
+            // On the thread that has just read.
+            |reply, result| match result {
+                Ok(read) => BUFFER.with_borrow(|buffer| reply.data(&buffer[..read])),
+                Err(error) => reply.error(errno(&error)),
+            },
+        );
     }
 
     fn write(
@@ -467,8 +460,7 @@ impl Filesystem for Handler {
     }
 
     fn fsync(&self, _req: &Request, ino: INodeNo, _fh: FileHandle, datasync: bool, reply: ReplyEmpty) {
-        let vfs = self.vfs.clone();
-        self.syncs.run(Box::new(move || answer_empty(reply, vfs.fsync(ino.0, datasync))));
+        self.serve(reply, move |vfs| vfs.fsync(ino.0, datasync), answer_empty);
     }
 
     fn opendir(&self, _req: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
@@ -527,8 +519,7 @@ impl Filesystem for Handler {
     }
 
     fn fsyncdir(&self, _req: &Request, ino: INodeNo, _fh: FileHandle, _datasync: bool, reply: ReplyEmpty) {
-        let vfs = self.vfs.clone();
-        self.syncs.run(Box::new(move || answer_empty(reply, vfs.fsyncdir(ino.0))));
+        self.serve(reply, move |vfs| vfs.fsyncdir(ino.0), answer_empty);
     }
 
     fn statfs(&self, _req: &Request, _ino: INodeNo, reply: ReplyStatfs) {

@@ -93,6 +93,9 @@ impl Vfs {
     pub(super) fn attr_of(&self, state: &mut State, ino: u64) -> Step<Attr> {
         self.refresh(state, ino)?;
         let node = state.node_mut(ino)?;
+        if node.is_lost() {
+            return Err(VfsError::Damaged(format!("inode {ino} is missing from the link table")).into());
+        }
         let blocks = node.open.as_ref().and_then(|open| open.seen).map_or(node.size.div_ceil(512), |seen| seen.blocks);
         let is_dir = node.is_dir();
         Ok(Attr {

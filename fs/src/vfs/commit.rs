@@ -1,14 +1,17 @@
 //! Group commit: the content written so far, then the queued changes, then what only they make safe to remove.
 
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hypernet_core::limits::FS_FLUSH_EACH_MAX;
-use hypernet_core::port::{Durability, Local, MetaOp};
+use hypernet_core::port::{Durability, InodeRow, Local, MetaOp};
 use parking_lot::{Condvar, Mutex};
 
-use super::state::{Op, State};
-use super::{Result, Vfs, patience};
+use super::patience::{self, Wait};
+use super::state::{InoMap, InoSet, Op, State};
+use super::{Result, Vfs};
+use crate::panics;
 
 /// A background commit takes at most this part of the time: a slow disk is not kept busy with flushing.
 const REST: u32 = 4;
@@ -61,9 +64,12 @@ impl Signal {
 #[derive(Debug, Default)]
 pub(super) struct Batch {
     ops: Vec<MetaOp>,
+    /// Where in `ops` an inode is. However often a batch fails, and a file is written to meanwhile, its row is in it
+    /// once.
+    rows: InoMap<usize>,
     seq: u64,
     doomed: Vec<u64>,
-    unsynced: Vec<u64>,
+    unsynced: InoSet,
 }
 
 /// The batch whose commit failed; the next commit brings it first.
@@ -78,11 +84,16 @@ impl Batch {
         state.marked.clear();
         for op in std::mem::take(&mut state.ops) {
             let op = match op {
-                Op::Put(ino) => match state.nodes.get(&ino) {
-                    Some(node) => MetaOp::PutInode(node.row(ino)),
-                    None => continue,
-                },
-                Op::PutRow(row) => MetaOp::PutInode(*row),
+                Op::Put(ino) => {
+                    if let Some(node) = state.nodes.get(&ino) {
+                        self.put(node.row(ino));
+                    }
+                    continue;
+                }
+                Op::PutRow(row) => {
+                    self.put(*row);
+                    continue;
+                }
                 Op::Remove(ino) => MetaOp::RemoveInode(ino),
                 Op::Link { parent, name, ino } => MetaOp::Link { parent, name: name.into(), ino },
                 Op::Unlink { parent, name } => MetaOp::Unlink { parent, name: name.into() },
@@ -98,6 +109,17 @@ impl Batch {
             state.held.extend(doomed);
         } else {
             self.doomed.extend(doomed);
+        }
+    }
+
+    /// All of a batch is committed or nothing, so a row may stand where an older one did.
+    fn put(&mut self, row: InodeRow) {
+        match self.rows.entry(row.ino) {
+            Entry::Occupied(at) => self.ops[*at.get()] = MetaOp::PutInode(row),
+            Entry::Vacant(new) => {
+                new.insert(self.ops.len());
+                self.ops.push(MetaOp::PutInode(row));
+            }
         }
     }
 }
@@ -118,7 +140,7 @@ impl Vfs {
         if self.state.lock().committed >= seq {
             return Ok(());
         }
-        patience::check()?;
+        patience::check(Wait::Disk)?;
         let mut stuck = self.commit.lock();
         {
             let mut state = self.state.lock();
@@ -137,7 +159,7 @@ impl Vfs {
             Ok(()) => {
                 let Batch { seq, doomed, .. } = std::mem::take(&mut *stuck);
                 state.committed = seq;
-                state.failure = None;
+                state.stuck = 0;
                 let before = state.gone.len();
                 state.gone.retain(|_, batch| *batch > seq);
                 if state.gone.len() != before {
@@ -150,7 +172,7 @@ impl Vfs {
             }
             Err(error) => {
                 // What was not flushed is flushed the next time; the changes stay in `stuck`.
-                state.failures += 1;
+                state.stuck = stuck.ops.len();
                 drop(state);
                 tracing::error!(%error, "changes could not be committed; they stay in memory and are tried again");
                 self.signal.arm();
@@ -179,7 +201,7 @@ impl Vfs {
     }
 
     /// Brings the content of these files to stable storage.
-    fn flush(&self, unsynced: &[u64]) -> Result<()> {
+    fn flush(&self, unsynced: &InoSet) -> Result<()> {
         if unsynced.len() > FS_FLUSH_EACH_MAX {
             return Ok(self.backing.sync_all()?);
         }
@@ -228,9 +250,15 @@ impl Vfs {
             while signal.wait(rest) {
                 let Some(vfs) = weak.upgrade() else { return };
                 let start = Instant::now();
-                // An error is logged, kept for whoever waits, and the work tried again.
-                let _ = vfs.commit();
-                vfs.evict();
+                // An error is logged, told to whoever waits, and the work tried again.
+                let round = panics::caught(|| {
+                    let _ = vfs.commit();
+                    vfs.evict();
+                });
+                if let Err(text) = round {
+                    tracing::error!(text, "a background commit panicked; it is tried again");
+                    signal.arm();
+                }
                 rest = interval.max((start.elapsed() * REST).min(REST_MAX));
             }
         })?;

@@ -4,11 +4,13 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use hypernet_core::time::Timespec;
 use hypernet_core::tree::FileKind;
 
 use super::node::ROOT;
+use super::patience::{self, Wait};
 use super::state::Need;
-use super::{Attr, Result, Vfs, VfsError, patience};
+use super::{Attr, Result, Vfs, VfsError};
 
 /// An entry of a snapshot.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,9 +85,28 @@ impl Vfs {
         })
     }
 
-    /// Attributes for an entry of a snapshot; `None` when it has gone since.
+    /// Attributes for an entry of a snapshot; `None` when it has gone since. Where they are not to be had, ones that
+    /// nobody may keep: the entry is listed, and who wants to know more of it asks, and is told.
     pub fn item_attr(&self, item: &DirItem) -> Option<Attr> {
-        patience::never(|| self.getattr(item.ino)).ok()
+        match patience::never(|| self.getattr(item.ino)) {
+            Ok(attr) => Some(attr),
+            Err(VfsError::NotFound) => None,
+            Err(_) => Some(Attr {
+                ino: item.ino,
+                kind: item.kind,
+                mode: 0,
+                nlink: 1,
+                uid: 0,
+                gid: 0,
+                rdev: 0,
+                size: 0,
+                blocks: 0,
+                atime: Timespec::default(),
+                mtime: Timespec::default(),
+                ctime: Timespec::default(),
+                volatile: true,
+            }),
+        }
     }
 
     /// Closes a directory.
@@ -107,7 +128,7 @@ impl Vfs {
 
     /// Returns when the entries and attributes of a directory are on stable storage.
     pub fn fsyncdir(&self, ino: u64) -> Result<()> {
-        patience::check()?;
+        patience::check(Wait::Disk)?;
         let needs = self.run(|state| Ok(state.node(ino)?.needs))?;
         self.commit_through(needs)
     }

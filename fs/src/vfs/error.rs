@@ -5,6 +5,8 @@ use std::io;
 use hypernet_core::port::PortError;
 use thiserror::Error;
 
+use super::patience::Wait;
+
 /// An operation was refused or failed.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum VfsError {
@@ -59,9 +61,9 @@ pub enum VfsError {
     /// A handle that is not open.
     #[error("bad handle")]
     BadHandle,
-    /// The answer needs the network or a slow disk, and this thread must not wait for it.
-    #[error("this would have to wait")]
-    WouldBlock,
+    /// The answer needs this, and the thread must not wait for it.
+    #[error("this would have to wait ({0:?})")]
+    WouldBlock(Wait),
     /// More requests wait than there is room for.
     #[error("too many requests are waiting")]
     Overloaded,
@@ -100,7 +102,7 @@ impl VfsError {
             Self::AttributeSpace => libc::ENOSPC,
             Self::NoSuchOffset => libc::ENXIO,
             Self::BadHandle => libc::EBADF,
-            Self::WouldBlock => libc::EAGAIN,
+            Self::WouldBlock(_) => libc::EAGAIN,
             Self::Overloaded => libc::EBUSY,
             Self::Unreachable(_) | Self::Damaged(_) => libc::EIO,
             Self::NoSpace => libc::ENOSPC,

@@ -18,9 +18,11 @@ use hypernet_core::port::Local;
 use hypernet_core::tree::Content;
 use parking_lot::{Condvar, Mutex};
 
+use super::patience::{self, Wait};
 use super::ranges::Ranges;
 use super::state::InoMap;
-use super::{Result, Vfs, VfsError, patience};
+use super::{Result, Vfs, VfsError};
+use crate::panics;
 
 /// Reads this far from the end of the last one still count as sequential: the kernel reorders its read-ahead.
 const NEAR: u64 = 2 * 1024 * 1024;
@@ -32,6 +34,30 @@ const WARN_MILLIS: u64 = 2_000;
 struct Claim {
     range: Range<u64>,
     result: OnceLock<Result<()>>,
+}
+
+/// A claim of this thread. Whoever waits for it is told how it ended, even when the thread panics.
+struct Claimed<'a> {
+    fetch: &'a Fetch,
+    claim: Arc<Claim>,
+}
+
+impl Claimed<'_> {
+    fn end(&self, result: Result<()>) {
+        let mut inner = self.fetch.inner.lock();
+        inner.claims.retain(|other| !Arc::ptr_eq(other, &self.claim));
+        inner.failed = result.clone().err().map(|error| (Instant::now(), self.claim.range.clone(), error));
+        let _ = self.claim.result.set(result);
+        self.fetch.arrived.notify_all();
+    }
+}
+
+impl Drop for Claimed<'_> {
+    fn drop(&mut self) {
+        if self.claim.result.get().is_none() {
+            self.end(Err(VfsError::Local("the thread that fetched it panicked".into())));
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -124,7 +150,10 @@ fn start_prefetcher(number: usize, tasks: Receiver<Task>) -> bool {
         for Task { vfs, ino, range } in tasks {
             if let Some(vfs) = vfs.upgrade() {
                 // Whoever reads there gets the error.
-                let _ = vfs.ensure(ino, range);
+                let ended = panics::caught(|| vfs.ensure(ino, range).is_ok());
+                if let Err(text) = ended {
+                    tracing::error!(ino, text, "fetching ahead of a reader panicked");
+                }
             }
         }
     };
@@ -179,7 +208,7 @@ impl Vfs {
             {
                 return Err(error.clone());
             }
-            patience::check()?;
+            patience::check(Wait::Mesh)?;
             if let Some(claim) = inner.claims.iter().find(|claim| claim.range.contains(&gap.start)).cloned() {
                 while claim.result.get().is_none() && !inner.discarded {
                     fetch.arrived.wait(&mut inner);
@@ -192,16 +221,12 @@ impl Vfs {
             let claim = Arc::new(Claim { range: fetch.claim(&inner, &gap), result: OnceLock::new() });
             inner.claims.push(claim.clone());
             drop(inner);
-            let result = self.fetch(ino, &fetch, claim.range.clone());
+            let claimed = Claimed { fetch: &fetch, claim };
+            let result = self.fetch(ino, &fetch, claimed.claim.range.clone());
             if let Err(error) = &result {
                 self.fetcher.warn(ino, error);
             }
-            let mut inner = fetch.inner.lock();
-            inner.claims.retain(|other| !Arc::ptr_eq(other, &claim));
-            inner.failed = result.clone().err().map(|error| (Instant::now(), claim.range.clone(), error));
-            let _ = claim.result.set(result.clone());
-            fetch.arrived.notify_all();
-            drop(inner);
+            claimed.end(result.clone());
             result?;
         }
     }

@@ -13,8 +13,9 @@ use rustix::fs::{FallocateFlags, SeekFrom};
 
 use super::attr::{drop_capability, drop_privileges, has_privileges};
 use super::backing::Stat;
+use super::patience::{self, Wait};
 use super::state::{State, Step, now};
-use super::{Attr, Caller, Result, Vfs, VfsError, patience};
+use super::{Attr, Caller, Result, Vfs, VfsError};
 
 /// Times of a backing file that are younger than this may still be those of a later write: filesystems take them
 /// from a clock with coarse ticks.
@@ -137,6 +138,10 @@ impl Vfs {
         flags: OpenFlags,
         passthrough: bool,
     ) -> Result<(Attr, Opened)> {
+        if flags.syncs() {
+            // Opening it will wait. By then the name would be there, and a repetition would find it taken.
+            patience::check(Wait::Disk)?;
+        }
         let attr = self.mknod(caller, parent, name, (mode & 0o7777) | libc::S_IFREG, 0)?;
         let opened = self.open_file(caller, attr.ino, OpenFlags(flags.0 & !libc::O_TRUNC), passthrough)?;
         Ok((attr, opened))
@@ -145,7 +150,7 @@ impl Vfs {
     /// Opens a file. With `passthrough`, the backing file comes with it where the kernel may use it directly.
     pub fn open_file(&self, caller: Caller, ino: u64, flags: OpenFlags, passthrough: bool) -> Result<Opened> {
         if flags.syncs() {
-            patience::check()?;
+            patience::check(Wait::Disk)?;
         }
         if flags.writes() {
             self.open_writer(ino, flags.truncates())?;
@@ -207,7 +212,7 @@ impl Vfs {
                 let mut clean = None;
                 if let Local::Clean { .. } = local {
                     // The dirty mark waits for the disk.
-                    patience::check()?;
+                    patience::check(Wait::Disk)?;
                     // From here on the mtimes agree, so that after a crash a difference is a write.
                     let stat = self.backing.stat(ino).map_err(VfsError::from)?;
                     clean = Some(local);
@@ -515,7 +520,7 @@ impl Vfs {
 
     /// Returns when content (and, unless only that matters, name and attributes) are on stable storage.
     pub fn fsync(&self, ino: u64, data_only: bool) -> Result<()> {
-        patience::check()?;
+        patience::check(Wait::Disk)?;
         let (needs, is_file) = self.run(|state| {
             self.refresh(state, ino)?;
             let node = state.node(ino)?;

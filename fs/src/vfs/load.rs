@@ -3,13 +3,14 @@
 use std::sync::{Arc, OnceLock};
 
 use hypernet_core::id::FileId;
-use hypernet_core::port::{InodeRow, Local};
+use hypernet_core::port::{InodeRow, Local, PortError};
 use hypernet_core::tree::{Content, Entry, FileKind, Inode, Target, TreeRef};
 use parking_lot::{Condvar, Mutex};
 
 use super::node::{Entries, Node, ROOT};
+use super::patience::{self, Wait};
 use super::state::{Need, Op, State, Step, check_name};
-use super::{Result, Vfs, VfsError, patience};
+use super::{Result, Vfs, VfsError};
 
 /// A listing that several callers wait for.
 #[derive(Debug, Default)]
@@ -33,6 +34,29 @@ impl Listing {
                 return done.clone();
             }
             self.arrived.wait(&mut lock);
+        }
+    }
+}
+
+/// A listing of this thread. Whoever waits for it is told how it ended, even when the thread panics; who comes later
+/// begins another.
+struct Listed<'a> {
+    vfs: &'a Vfs,
+    ino: u64,
+    listing: Arc<Listing>,
+}
+
+impl Listed<'_> {
+    fn end(&self, result: Result<()>) {
+        self.vfs.listing.lock().remove(&self.ino);
+        self.listing.finish(result);
+    }
+}
+
+impl Drop for Listed<'_> {
+    fn drop(&mut self) {
+        if self.listing.done.get().is_none() {
+            self.end(Err(VfsError::Local("the thread that listed it panicked".into())));
         }
     }
 }
@@ -65,9 +89,10 @@ impl Vfs {
         }
     }
 
-    /// As [`Self::run`], for what adds changes: whoever finds too many waiting commits them first.
+    /// As [`Self::run`], for what adds changes: whoever finds too many waiting commits them first, and is refused with
+    /// the error when that fails, as it does while the disk is full.
     pub(super) fn run_mut<T>(&self, op: impl FnMut(&mut State) -> Step<T>) -> Result<T> {
-        if self.state.lock().ops.len() >= self.config.pending_ops {
+        if self.state.lock().waiting() >= self.config.pending_ops {
             self.commit()?;
         }
         self.run(op)
@@ -153,7 +178,7 @@ impl Vfs {
 
     /// Lists a directory from the mesh; who comes while that is under way waits for the same listing.
     fn list_remote(&self, ino: u64, content: Option<&Content>) -> Result<()> {
-        patience::check()?;
+        patience::check(Wait::Mesh)?;
         let (listing, mine) = {
             let mut under_way = self.listing.lock();
             match under_way.get(&ino) {
@@ -168,6 +193,7 @@ impl Vfs {
         if !mine {
             return listing.wait();
         }
+        let listed = Listed { vfs: self, ino, listing };
         let result = match content {
             Some(Content::Directory(tree)) => self.list_and_adopt(ino, tree),
             _ => self.adopt(ino, Vec::new(), None),
@@ -175,8 +201,7 @@ impl Vfs {
         if let Err(error) = &result {
             tracing::warn!(ino, %error, "a directory could not be listed from the mesh");
         }
-        self.listing.lock().remove(&ino);
-        listing.finish(result.clone());
+        listed.end(result.clone());
         result
     }
 
@@ -208,11 +233,17 @@ impl Vfs {
         if let Some(row) = self.meta.by_id(id)?.filter(|row| row.nlink > 0) {
             return Ok(Found::Known(row.ino));
         }
-        let link = self.remote.link(id)?;
-        if link.inode.id != id || link.inode.kind == FileKind::Directory {
-            return Err(VfsError::Damaged(format!("the link table has something else for {id}")));
-        }
-        Ok(Found::New(Box::new(link.inode), Some(link.links.max(1))))
+        let why = match self.remote.link(id) {
+            Ok(link) if link.inode.id == id && link.inode.kind != FileKind::Directory => {
+                return Ok(Found::New(Box::new(link.inode), Some(link.links.max(1))));
+            }
+            Ok(_) => "its row is about something else".to_owned(),
+            // The snapshot itself lacks it: asking again would not help.
+            Err(PortError::NotFound(text)) => text,
+            Err(other) => return Err(other.into()),
+        };
+        tracing::error!(%id, why, "a hard link of the mesh leads nowhere: it is listed, and reading it fails");
+        Ok(Found::Lost(id))
     }
 
     /// Puts a listing into the working tree; the directory is complete from then on.
@@ -233,6 +264,16 @@ impl Vfs {
             for (name, target) in &found {
                 let child = match target {
                     Found::Known(child) => *child,
+                    // The same one may have come meanwhile, with the listing of another directory.
+                    Found::Lost(id) => match state.linked.get(id).copied() {
+                        Some(child) => child,
+                        None => {
+                            let child = state.alloc_ino();
+                            state.insert(child, Node::lost(*id));
+                            state.queue(child);
+                            child
+                        }
+                    },
                     Found::New(inode, links) => match state.linked.get(&inode.id).copied() {
                         Some(child) if links.is_some() => child,
                         _ => {
@@ -303,6 +344,8 @@ impl Vfs {
 enum Found {
     Known(u64),
     New(Box<Inode>, Option<u32>),
+    /// A name for what the link table does not have.
+    Lost(FileId),
 }
 
 fn set_entries(state: &mut State, ino: u64, entries: Entries) {

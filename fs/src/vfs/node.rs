@@ -141,6 +141,37 @@ impl Node {
         })
     }
 
+    /// What a name leads to whose record is missing from the link table. It is kept so that the name is, here and in
+    /// the next snapshot.
+    pub(super) fn lost(id: FileId) -> Self {
+        Self::from_row(InodeRow {
+            ino: 0,
+            id,
+            kind: FileKind::Regular,
+            mode: 0,
+            uid: 0,
+            gid: 0,
+            rdev: 0,
+            nlink: 1,
+            size: 0,
+            atime: Timespec::default(),
+            mtime: Timespec::default(),
+            ctime: Timespec::default(),
+            xattrs: Vec::new(),
+            symlink: Vec::new(),
+            parent: 0,
+            linked: true,
+            dirty: false,
+            remote: None,
+            local: Local::Absent,
+        })
+    }
+
+    /// Neither here nor on the mesh: only its name is known.
+    pub(super) fn is_lost(&self) -> bool {
+        self.is_file() && self.local == Local::Absent && self.remote.is_none()
+    }
+
     pub(super) fn row(&self, ino: u64) -> InodeRow {
         let rare = self.rare.as_deref();
         InodeRow {

@@ -10,7 +10,7 @@ use std::hash::{BuildHasherDefault, Hasher};
 
 use hypernet_core::id::FileId;
 use hypernet_core::limits::{INO_RESERVE, NAME_MAX};
-use hypernet_core::port::{InodeRow, PortError};
+use hypernet_core::port::InodeRow;
 use hypernet_core::time::Timespec;
 use rustix::time::{ClockId, clock_gettime};
 
@@ -83,9 +83,8 @@ pub(super) struct State {
     pub(super) batch: u64,
     /// All batches up to this one survive the loss of power.
     pub(super) committed: u64,
-    /// Failed commits so far, and why the last one did.
-    pub(super) failures: u64,
-    pub(super) failure: Option<PortError>,
+    /// Changes of the batch whose commit failed; they wait beside `ops`.
+    pub(super) stuck: usize,
     /// Whether the commit thread knows that there is work.
     pub(super) armed: bool,
     /// Inodes that are gone but whose rows are still in the store, with the batch that removes them.
@@ -142,8 +141,7 @@ impl State {
             ops: Vec::new(),
             batch: 1,
             committed: 0,
-            failures: 0,
-            failure: None,
+            stuck: 0,
             armed: false,
             gone: InoMap::default(),
             linked: HashMap::new(),
@@ -235,6 +233,11 @@ impl State {
         }
     }
 
+    /// Changes that wait for a commit.
+    pub(super) fn waiting(&self) -> usize {
+        self.ops.len() + self.stuck
+    }
+
     // ---- changing ----
 
     /// The row of `ino` goes into the current batch.
@@ -262,7 +265,8 @@ impl State {
         self.clock += 1;
         let clock = self.clock;
         let Some(node) = self.nodes.get_mut(&ino) else { return };
-        if node.nlink == 0 {
+        if node.nlink == 0 || node.is_lost() {
+            // A record that is made up must not reach a snapshot.
             return;
         }
         node.changed = clock;

@@ -10,6 +10,7 @@ use hypernet_core::tree::{Content, FileKind, Inode};
 use tempfile::TempDir;
 
 use super::*;
+use crate::panics;
 use crate::testing::{MemoryMeta, MemoryRemote, publish};
 
 mod crash;
@@ -153,6 +154,11 @@ fn errors_have_their_errno() {
 fn an_impatient_thread_is_refused_before_it_waits() {
     let bed = Bed::new();
     let ino = bed.file(ROOT, "a", b"x");
-    assert_eq!(patience::never(|| bed.vfs.fsync(ino, false)), Err(VfsError::WouldBlock));
-    bed.vfs.fsync(ino, false).unwrap();
+    let refused = VfsError::WouldBlock(patience::Wait::Disk);
+    assert_eq!(patience::never(|| bed.vfs.fsync(ino, false)), Err(refused.clone()));
+    patience::for_disk(|| bed.vfs.fsync(ino, false)).unwrap();
+    let synced = OpenFlags(libc::O_RDWR | libc::O_SYNC);
+    let create = || bed.vfs.create(ME, ROOT, b"synced", 0o600, synced, false);
+    assert_eq!(patience::never(create).map(drop), Err(refused));
+    patience::for_disk(create).unwrap();
 }

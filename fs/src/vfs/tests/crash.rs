@@ -190,6 +190,45 @@ fn a_commit_that_fails_is_reported_kept_and_tried_again() {
 }
 
 #[test]
+fn while_nothing_can_be_committed_no_more_is_taken_in_than_may_wait() {
+    const WAITING: usize = 50;
+    let remote = Arc::new(MemoryRemote::default());
+    let (dir, meta) = (tempfile::tempdir().unwrap(), MemoryMeta::strict());
+    let config = Config { pending_ops: WAITING, ..config(&dir) };
+    let vfs = Vfs::open(config, meta.clone(), remote.clone()).unwrap();
+    let bed = Bed { dir, meta, remote, vfs };
+    let log = bed.file(ROOT, "log", b"");
+    bed.vfs.open_file(ME, log, RW, false).unwrap();
+    bed.meta.fail(Some(PortError::DiskFull("no room".into())));
+    let mut made = Vec::new();
+    for n in 0..10 * WAITING {
+        let name = format!("d{n:04}");
+        match bed.vfs.mkdir(ME, ROOT, name.as_bytes(), 0o755) {
+            Ok(_) => made.push(name),
+            Err(error) => assert_eq!(error, VfsError::NoSpace),
+        }
+        // As the background does.
+        assert_eq!(bed.vfs.commit(), Err(VfsError::NoSpace));
+        // A write changes an inode that waits already, and nothing more.
+        bed.vfs.write(log, n as u64, b"x", false).unwrap();
+    }
+    assert!((1..WAITING).contains(&made.len()), "{} were made", made.len());
+    // One change may bring a few.
+    assert!(bed.vfs.state.lock().waiting() < WAITING + 10, "{}", bed.vfs.state.lock().waiting());
+    assert_eq!(bed.vfs.unlink(ROOT, b"log"), Err(VfsError::NoSpace));
+    bed.meta.fail(None);
+    bed.dir(ROOT, "more");
+    made.extend(["log".to_owned(), "more".to_owned()]);
+    bed.vfs.release(log, RW).unwrap();
+    bed.vfs.fsyncdir(ROOT).unwrap();
+    let meta = bed.meta.after_power_loss();
+    let bed = bed.reopen(meta);
+    assert_eq!(bed.names(ROOT), made);
+    assert_eq!(bed.stat(log).size, 10 * WAITING as u64);
+    bed.assert_sound();
+}
+
+#[test]
 fn the_background_commit_comes_by_itself() {
     let (dir, meta) = (tempfile::tempdir().unwrap(), MemoryMeta::strict());
     let config = Config { commit_interval: Duration::ZERO, ..Config::new(dir.path(), DeviceTag(1)) };

@@ -139,10 +139,8 @@ fn several_readers_of_what_is_missing_fetch_it_once() {
     std::thread::scope(|scope| {
         let readers: Vec<_> = (0..8).map(|_| scope.spawn(|| bed.read(ino))).collect();
         // Let one of them get as far as the mesh; the others find its claim whenever they come.
-        while bed.remote.waiting() == 0 {
-            std::thread::yield_now();
-        }
-        assert_eq!(patience::never(|| bed.try_read(ino)), Err(VfsError::WouldBlock));
+        bed.remote.await_waiting(1);
+        assert_eq!(patience::for_disk(|| bed.try_read(ino)), Err(VfsError::WouldBlock(patience::Wait::Mesh)));
         assert!(bed.vfs.getattr(ino).is_ok(), "nobody else is held up");
         bed.remote.hold(false);
         for reader in readers {
@@ -196,6 +194,91 @@ fn a_failed_fetch_is_an_error_then_and_no_more_than_that() {
     assert_eq!(other.stat(ino).size, 7);
     other.remote.fail(None);
     assert_eq!(other.read(ino), b"content");
+}
+
+#[test]
+fn a_hard_link_whose_record_is_missing_takes_nothing_else_with_it() {
+    let bed = Bed::new();
+    let dir = bed.dir(ROOT, "dir");
+    let lost = bed.file(dir, "lost", b"x");
+    bed.vfs.link(lost, ROOT, b"lost too").unwrap();
+    bed.file(dir, "other", b"other");
+    let root = bed.publish().unwrap();
+    let id = bed.meta.inode(lost).unwrap().unwrap().id;
+    let row = bed.remote.take_link(id).unwrap();
+
+    let there = bed.recovered(root);
+    let dir = there.at("dir");
+    assert_eq!(there.names(dir), ["lost", "other"]);
+    assert_eq!(there.names(ROOT), ["dir", "lost too"]);
+    assert_eq!(there.read(there.at("dir/other")), b"other");
+    for (parent, name) in [(dir, "lost"), (ROOT, "lost too")] {
+        let error = there.vfs.lookup(parent, name.as_bytes()).unwrap_err();
+        assert_eq!((error.errno(), error.to_string().contains("link table")), (libc::EIO, true));
+    }
+    // With attributes too it is listed; nobody keeps them.
+    let handle = there.vfs.opendir(dir).unwrap();
+    let items = there.vfs.readdir(handle, 0).unwrap();
+    let item = items.iter().find(|item| *item.name == *b"lost").unwrap();
+    assert!(there.vfs.item_attr(item).unwrap().volatile);
+    there.vfs.releasedir(handle).unwrap();
+    let set = SetAttr { mode: Some(0o777), ..SetAttr::default() };
+    assert_eq!(there.vfs.setattr(ME, item.ino, set).unwrap_err().errno(), libc::EIO);
+    // Once it is known nobody asks for it again, not even after a restart.
+    let lists = there.remote.lists();
+    let there = there.restart();
+    assert_eq!(there.names(there.at("dir")).len(), 2);
+    assert_eq!(there.remote.lists(), lists);
+    let found = there.vfs.fsck(false).unwrap();
+    assert!(found.iter().any(|line| line.contains("neither here nor on the mesh")), "{found:?}");
+
+    // The next snapshot has the name, and nothing made up behind it: whoever has the record has the file.
+    let dir = there.at("dir");
+    there.file(dir, "new", b"new");
+    there.vfs.rename(dir, b"lost", dir, b"found", RenameFlags::Replace).unwrap();
+    let root = there.publish().unwrap();
+    assert!(there.remote.take_link(id).is_none());
+    there.remote.put_link(row);
+    let third = there.recovered(root);
+    assert_eq!(third.names(third.at("dir")), ["found", "new", "other"]);
+    assert_eq!(third.read(third.at("dir/found")), b"x");
+    third.assert_sound();
+}
+
+#[test]
+fn a_panic_while_fetching_is_an_error_for_those_who_wait_and_nothing_stays_behind() {
+    let bed = Bed::new();
+    let dir = bed.dir(ROOT, "dir");
+    bed.file(dir, "a", &big(3_000_000));
+    let root = bed.publish().unwrap();
+    let other = bed.recovered(root);
+    other.names(ROOT);
+    let dir = other.at("dir");
+    // A listing first.
+    other.remote.panic(true);
+    assert_eq!(panics::caught(|| other.vfs.lookup(dir, b"a")), Err("on purpose".to_owned()));
+    other.remote.panic(false);
+    let ino = other.at("dir/a");
+    // Then content, with others who wait for the same piece.
+    other.vfs.open_file(ME, ino, RO, false).unwrap();
+    other.remote.hold(true);
+    std::thread::scope(|scope| {
+        let read = || panics::caught(|| other.vfs.read(ino, 0, &mut [0; 10]));
+        let readers: Vec<_> = (0..8).map(|_| scope.spawn(read)).collect();
+        other.remote.await_waiting(1);
+        other.remote.panic(true);
+        other.remote.hold(false);
+        for reader in readers {
+            match reader.join().unwrap() {
+                Err(text) => assert_eq!(text, "on purpose"),
+                Ok(told) => assert_eq!(told.unwrap_err().errno(), libc::EIO),
+            }
+        }
+    });
+    other.remote.panic(false);
+    other.vfs.release(ino, RO).unwrap();
+    assert!(other.read(ino) == big(3_000_000));
+    other.assert_sound();
 }
 
 #[test]
