@@ -44,7 +44,7 @@ pub(super) struct Mesh {
 
 impl Mesh {
     pub(super) fn new(donors: u8) -> Self {
-        let node = Node::new(NodeConfig::new(PeerId([0; 32]), 0, 0));
+        let node = Node::new(NodeConfig::new(PeerId([0; 32]), hypernet_mesh::distance, 0, 0));
         let mesh = Self {
             node: Arc::new(Mutex::new(node)),
             kept: Arc::default(),

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use hypernet_core::id::ShardId;
 use hypernet_core::limits::{MESH_INBOUND_PER_PEER, MESH_RESPONSES_PER_PEER, SERVING_PER_PEER, WIRE_BODY_MAX};
 use hypernet_core::wire::{Hello, Refusal, Request, Response};
+use hypernet_mesh::MeshEvent;
 
 use crate::peer::{DEADLINE, NETWORK, Peer, QUIC, hello, put, serve};
 
