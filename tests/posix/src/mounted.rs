@@ -4,8 +4,11 @@ use std::ffi::OsStr;
 use std::path::PathBuf;
 use std::process::Command;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, bail, ensure};
 use hypernet_kit::{Agent, hn, machine};
+
+/// Lines of a failed script's trace that are shown.
+const TRACE: usize = 20;
 
 /// How the kernel treats file content: see `docs/semantics.md`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,8 +96,14 @@ impl Mounted {
     /// Runs a script in the mount, which fails at its first failing command, and gives its standard output.
     pub fn sh(&self, script: &str) -> Result<String> {
         let mut command = self.command("timeout");
-        command.args(["-k", "5", "280", "bash", "-euo", "pipefail", "-c", script]);
-        let ran = hn::run(&mut command)?.ok().with_context(|| format!("in a {} mount", self.profile.name()))?;
+        command.args(["-k", "5", "280", "bash", "-euxo", "pipefail", "-c", script]);
+        let ran = hn::run(&mut command)?;
+        if ran.code != Some(0) {
+            // The trace ends with what failed.
+            let lines: Vec<&str> = ran.stderr.lines().collect();
+            let last = lines[lines.len().saturating_sub(TRACE)..].join("\n");
+            bail!("a script failed in a {} mount ({:?}), after\n{last}", self.profile.name(), ran.code);
+        }
         Ok(ran.stdout)
     }
 }
