@@ -28,6 +28,7 @@ mod file;
 mod fsck;
 mod life;
 mod load;
+mod mapped;
 mod names;
 mod node;
 pub mod patience;

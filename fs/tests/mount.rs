@@ -200,13 +200,14 @@ fn hard_links_are_one_file() {
     });
 }
 
-/// Maps the first page of a file, shared and writable, for as long as `work` runs.
-fn with_map(file: &File, work: impl FnOnce(&mut [u8])) {
+/// Maps the first page of a file, shared and writable, for as long as `work` runs. The file can be closed before.
+fn with_map(file: File, stays_open: bool, work: impl FnOnce(&mut [u8])) {
     use std::os::fd::AsRawFd;
     let protection = libc::PROT_READ | libc::PROT_WRITE;
     // SAFETY: a new mapping of 4096 bytes at an address that the kernel chooses, unmapped below.
     let map = unsafe { libc::mmap(std::ptr::null_mut(), 4096, protection, libc::MAP_SHARED, file.as_raw_fd(), 0) };
     assert_ne!(map, libc::MAP_FAILED, "{}", std::io::Error::last_os_error());
+    let _open = stays_open.then_some(file);
     // SAFETY: the file is at least that long and nobody truncates it meanwhile.
     work(unsafe { std::slice::from_raw_parts_mut(map.cast(), 4096) });
     // SAFETY: the mapping from above; the slice is gone.
@@ -219,12 +220,30 @@ fn a_mapping_reads_and_writes() {
         let path = bed.path("a");
         fs::write(&path, vec![b'.'; 4096]).unwrap();
         let file = OpenOptions::new().read(true).write(true).open(&path).unwrap();
-        with_map(&file, |map| {
+        with_map(file, true, |map| {
             assert_eq!(map[4095], b'.');
             map[..5].copy_from_slice(b"stamp");
         });
-        drop(file);
         assert_eq!(fs::read(&path).unwrap()[..6], *b"stamp.");
+        bed.evict(1);
+        assert_eq!(fs::read(&path).unwrap()[..6], *b"stamp.");
+    });
+}
+
+/// What is stored through a mapping whose file was closed is published, and is not dropped with the cache.
+#[test]
+fn a_mapping_outlives_its_file() {
+    both(|bed| {
+        let path = bed.path("a");
+        let open = || OpenOptions::new().read(true).write(true).open(&path).unwrap();
+        fs::write(&path, vec![b'.'; 4096]).unwrap();
+        with_map(open(), false, |map| {
+            map[..5].copy_from_slice(b"first");
+            publish(&bed.vfs, &bed.remote).unwrap();
+            map[..5].copy_from_slice(b"stamp");
+        });
+        // Opening it once more does not make it look as if nobody had written.
+        drop(open());
         bed.evict(1);
         assert_eq!(fs::read(&path).unwrap()[..6], *b"stamp.");
     });

@@ -215,7 +215,11 @@ impl Filesystem for Handler {
             | InitFlags::FUSE_EXPLICIT_INVAL_DATA
             | InitFlags::FUSE_ASYNC_DIO;
         let passthrough = InitFlags::FUSE_PASSTHROUGH;
-        let profile = if self.wanted == Passthrough::Auto && offered.contains(passthrough) && may_pass_through() {
+        let profile = if self.wanted == Passthrough::Auto
+            && offered.contains(passthrough)
+            && may_pass_through()
+            && self.vfs.tells_holders()
+        {
             Profile::Passthrough
         } else {
             Profile::Writeback
@@ -455,7 +459,13 @@ impl Filesystem for Handler {
     ) {
         guarded(|| {
             self.opens.release(ino.0);
-            answer_empty(reply, self.vfs.release(ino.0, vfs::OpenFlags(flags.0)));
+            let flags = vfs::OpenFlags(flags.0);
+            let released = if self.passes_through() {
+                self.vfs.release_passed_through(ino.0, flags)
+            } else {
+                self.vfs.release(ino.0, flags)
+            };
+            answer_empty(reply, released);
         });
     }
 

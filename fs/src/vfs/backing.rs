@@ -5,7 +5,7 @@
 use std::fs::File;
 use std::io;
 use std::num::NonZeroUsize;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,6 +19,9 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// Inode numbers that share a directory.
 const PER_DIRECTORY_BITS: u32 = 12;
+
+/// Of fcntl(2) on Linux: which signal tells of a lease that is to be given back.
+const F_SETSIG: libc::c_int = 10;
 
 /// What of a backing file's `stat` says whether it was written to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,6 +82,25 @@ fn spread(dir: &OwnedFd) {
         .and_then(|flags| rustix::fs::ioctl_setflags(dir, flags | rustix::fs::IFlags::TOPDIR));
     if let Err(error) = set {
         tracing::debug!(%error, "backing files are not spread over the disk");
+    }
+}
+
+/// Takes a read lease and gives it back; false when somebody has the file open for writing.
+fn lease(file: &OwnedFd) -> io::Result<bool> {
+    let set = |command: libc::c_int, value: libc::c_int| {
+        // SAFETY: these commands take a number, and the descriptor is open.
+        match unsafe { libc::fcntl(file.as_raw_fd(), command, value) } {
+            -1 => Err(io::Error::last_os_error()),
+            _ => Ok(()),
+        }
+    };
+    // Who opens it for writing meanwhile waits until it is given back. We would be told by SIGIO, which ends a process
+    // that does not expect it; this one is ignored.
+    set(F_SETSIG, libc::SIGURG)?;
+    match set(libc::F_SETLEASE, libc::F_RDLCK) {
+        Ok(()) => set(libc::F_SETLEASE, libc::F_UNLCK).map(|()| true),
+        Err(error) if error.raw_os_error() == Some(libc::EAGAIN) => Ok(false),
+        Err(error) => Err(error),
     }
 }
 
@@ -177,6 +199,32 @@ impl Backing {
     pub(super) fn close(&self, ino: u64) {
         let closed = self.open.lock().pop(&ino);
         drop(closed);
+    }
+
+    /// Whether somebody has this file open for writing, or mapped. Not while it is closed here.
+    pub(super) fn is_held(&self, ino: u64) -> io::Result<bool> {
+        self.close(ino);
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NOATIME;
+        match rustix::fs::openat(&self.root, path(ino), flags, Mode::empty()) {
+            Ok(file) => Ok(!lease(&file)?),
+            Err(rustix::io::Errno::NOENT) => Ok(false),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    /// Whether [`Self::is_held`] has an answer on this filesystem.
+    pub(super) fn tells_holders(&self) -> bool {
+        let probe = || -> io::Result<bool> {
+            let name = format!(".probe-{}", std::process::id());
+            let flags = OFlags::CREATE | OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+            let held = rustix::fs::openat(&self.root, &name, flags, Mode::RUSR | Mode::WUSR)?;
+            let file = rustix::fs::openat(&self.root, &name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+            rustix::fs::unlinkat(&self.root, &name, AtFlags::empty())?;
+            let while_held = lease(&file)?;
+            drop(held);
+            Ok(!while_held && lease(&file)?)
+        };
+        probe().unwrap_or(false)
     }
 
     pub(super) fn stat(&self, ino: u64) -> io::Result<Option<Stat>> {

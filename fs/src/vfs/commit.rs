@@ -252,6 +252,9 @@ impl Vfs {
                 let start = Instant::now();
                 // An error is logged, told to whoever waits, and the work tried again.
                 let round = panics::caught(|| {
+                    if let Err(error) = vfs.let_go() {
+                        tracing::warn!(%error, "files that were closed stay open: it cannot be told who has them mapped");
+                    }
                     let _ = vfs.commit();
                     vfs.evict();
                 });

@@ -37,6 +37,11 @@ impl OpenFlags {
         self.0 & libc::O_ACCMODE != libc::O_RDONLY
     }
 
+    /// Whether a shared mapping of it can be written to: that takes a handle that can read, too.
+    pub(super) fn can_map_for_writing(self) -> bool {
+        self.0 & libc::O_ACCMODE == libc::O_RDWR
+    }
+
     fn truncates(self) -> bool {
         self.0 & libc::O_TRUNC != 0
     }
@@ -210,15 +215,22 @@ impl Vfs {
                     state.changed(ino);
                 }
                 let mut clean = None;
-                if let Local::Clean { .. } = local {
+                let mark = matches!(local, Local::Clean { .. });
+                if let Local::Clean { size, ctime } = local {
                     // The dirty mark waits for the disk.
                     patience::check(Wait::Disk)?;
-                    // From here on the mtimes agree, so that after a crash a difference is a write.
                     let stat = self.backing.stat(ino).map_err(VfsError::from)?;
                     clean = Some(local);
                     if let Some(stat) = stat
+                        && (stat.size, stat.ctime) != (size, ctime)
+                    {
+                        // Written to past us: its times and its new stamp must not hide that.
+                        clean = None;
+                        self.take_over(state, ino, stat);
+                    } else if let Some(stat) = stat
                         && stat.mtime != node_times.1
                     {
+                        // From here on the mtimes agree, so that after a crash a difference is a write.
                         self.backing.set_times(ino, node_times.0, node_times.1).map_err(VfsError::from)?;
                         let stat = self.backing.stat(ino).map_err(VfsError::from)?.unwrap_or(stat);
                         clean = Some(Local::Clean { size: stat.size, ctime: stat.ctime });
@@ -238,7 +250,7 @@ impl Vfs {
                 }
                 state.watch.insert(ino);
                 state.unsynced.insert(ino);
-                Ok(if clean.is_some() { Next::Mark } else { Next::Ready })
+                Ok(if mark { Next::Mark } else { Next::Ready })
             })?;
             match next {
                 Next::Ready => return Ok(()),

@@ -169,6 +169,7 @@ impl Vfs {
             // Nothing says after a restart which parts of it are here.
             self.remove_absent(ino, true)?;
         }
+        self.let_go()?;
         self.run(|state| {
             let watched: Vec<u64> = state.watch.iter().copied().collect();
             for ino in watched {
@@ -179,11 +180,12 @@ impl Vfs {
         self.commit()?;
         self.backing.sync_all()?;
         // A cut that is still read holds on to files that are gone; the next start removes them.
-        let cut = {
+        // And what is still mapped will be written to.
+        let busy = {
             let state = self.state.lock();
-            state.cuts > 0 || !state.held.is_empty()
+            state.cuts > 0 || !state.held.is_empty() || !state.lingering.is_empty()
         };
-        if !quiet || cut {
+        if !quiet || busy {
             return Ok(());
         }
         let file = File::create(marker(&self.config.dir))?;

@@ -106,6 +106,8 @@ pub(super) struct State {
     pub(super) marked: InoSet,
     /// Files open for writing: nobody reports what is written to them in passthrough.
     pub(super) watch: BTreeSet<u64>,
+    /// Handles that were closed while their file may be mapped for writing, by inode; they count as open.
+    pub(super) lingering: BTreeMap<u64, u32>,
     /// Backing files to remove once the removal of their inode is on stable storage.
     pub(super) doomed: Vec<u64>,
     /// Of those, the ones that a cut may still read.
@@ -154,6 +156,7 @@ impl State {
             unflushed: InoSet::default(),
             marked: InoSet::default(),
             watch: BTreeSet::new(),
+            lingering: BTreeMap::new(),
             doomed: Vec::new(),
             held: Vec::new(),
             cuts: 0,

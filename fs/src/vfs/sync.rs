@@ -142,6 +142,7 @@ impl Vfs {
     /// for clean whose inodes it lacks.
     pub fn cut(&self) -> Result<Cut> {
         self.flush_kernel()?;
+        self.let_go()?;
         self.load_dirty_dirs()?;
         let cut = self.run(|state| {
             self.poll_writers(state)?;
@@ -358,6 +359,7 @@ impl Vfs {
 
     /// As [`Self::drop_cache`]; `tell` hears now and then how many files of how many have been looked at.
     pub fn drop_cache_telling(&self, below: Option<u64>, tell: &mut dyn FnMut(u64, u64)) -> Result<Dropped> {
+        self.let_go()?;
         self.commit()?;
         // Reading the rows once more is cheap beside removing files.
         let total = self.count_clean()?;

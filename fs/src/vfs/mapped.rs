@@ -1,0 +1,64 @@
+//! Mappings that outlive their handles.
+//!
+//! In passthrough a shared mapping is one of the backing file: it stays when the handle is closed, the mount hears of
+//! the close only, and what is stored into it later changes the file without a word. So a handle through which a file
+//! can have been mapped for writing counts as open until nobody holds the backing file for writing any more, which the
+//! kernel tells by granting a read lease on it.
+
+use super::file::OpenFlags;
+use super::{Result, Vfs, VfsError};
+
+impl Vfs {
+    /// Closes a handle of which the kernel had the backing file.
+    pub fn release_passed_through(&self, ino: u64, flags: OpenFlags) -> Result<()> {
+        if !flags.can_map_for_writing() {
+            return self.release(ino, flags);
+        }
+        self.run(|state| {
+            if state.node(ino)?.writers() == 0 {
+                return Err(VfsError::BadHandle.into());
+            }
+            *state.lingering.entry(ino).or_default() += 1;
+            Ok(())
+        })?;
+        self.signal.arm();
+        Ok(())
+    }
+
+    /// Closes those of them whose files nobody holds any more.
+    pub(super) fn let_go(&self) -> Result<()> {
+        let lingering: Vec<(u64, u32)> = {
+            let state = self.state.lock();
+            // While a handle is really open the file is held.
+            let alone = |ino: &u64, count: u32| state.nodes.get(ino).is_some_and(|node| node.handles() == count);
+            state
+                .lingering
+                .iter()
+                .map(|(ino, count)| (*ino, *count))
+                .filter(|(ino, count)| alone(ino, *count))
+                .collect()
+        };
+        for (ino, count) in lingering {
+            if self.backing.is_held(ino)? {
+                continue;
+            }
+            {
+                // Others may have come since; theirs is another look.
+                let mut state = self.state.lock();
+                match state.lingering.get_mut(&ino) {
+                    Some(left) if *left > count => *left -= count,
+                    _ => _ = state.lingering.remove(&ino),
+                }
+            }
+            for _ in 0..count {
+                self.release(ino, OpenFlags(libc::O_RDWR))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the disk's filesystem can tell that nobody holds a file. Without that there can be no passthrough.
+    pub fn tells_holders(&self) -> bool {
+        self.backing.tells_holders()
+    }
+}
