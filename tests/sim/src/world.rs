@@ -121,6 +121,8 @@ struct Host {
     pending: BTreeMap<RequestId, Pending>,
     /// Records it serves, and since when.
     kept: BTreeMap<RecordKey, (Vec<u8>, u64)>,
+    /// Records that it was to serve and could not yet, and since when.
+    unserved: BTreeMap<RecordKey, u64>,
     /// The first version of each record it saw: what a forgetter serves.
     yesterday: BTreeMap<RecordKey, Vec<u8>>,
     wake: Option<u64>,
@@ -391,6 +393,7 @@ fn host(random: &mut Random, seed: u64, config: &Config, i: usize) -> Host {
         blocked: BTreeMap::new(),
         pending: BTreeMap::new(),
         kept: BTreeMap::new(),
+        unserved: BTreeMap::new(),
         yesterday: BTreeMap::new(),
         wake: None,
     }
