@@ -109,6 +109,8 @@ struct Host {
     disk: Disk,
     donated: u64,
     manner: Manner,
+    /// It serves old records, or none.
+    stale: bool,
     /// Seconds its wall clock is ahead.
     skew: i64,
     /// What happened to it while it was frozen.
@@ -385,6 +387,7 @@ fn host(random: &mut Random, seed: u64, config: &Config, i: usize) -> Host {
         disk: Disk::default(),
         donated,
         manner,
+        stale: i >= config.nodes - config.stale,
         skew: random.below(2 * config.skew + 1) as i64 - config.skew as i64,
         frozen: None,
         trouble: 0,

@@ -77,6 +77,9 @@ impl World {
             let host = &self.hosts[from];
             let served = host.kept.get(&key).map(|(bytes, _)| bytes.clone());
             match (host.manner, served) {
+                (Manner::Honest, Some(_)) if host.stale => {
+                    records.extend(host.yesterday.get(&key).filter(|_| from % 2 == 0).cloned());
+                }
                 (Manner::Honest, Some(bytes)) => records.push(bytes),
                 (Manner::Honest, None) => {}
                 (Manner::Forgetter, _) => records.extend(host.yesterday.get(&key).cloned()),
