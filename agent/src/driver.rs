@@ -305,7 +305,48 @@ impl Driver {
             Effect::Send { id, .. } => Some(Input::Response { id, result: Err(SendFault::Unreachable) }),
             Effect::FindClosest { id, .. } => Some(Input::Closest { id, peers: Vec::new() }),
             Effect::FindRecord { id, .. } => Some(Input::RecordFound { id, records: Vec::new() }),
-            _ => None,
+            Effect::KeepRecord { key, .. } | Effect::DropRecord { key } => Some(Input::NotServed { key }),
+            Effect::Reply { .. } | Effect::Block { .. } | Effect::Store { .. } | Effect::Finished { .. } => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hypernet_core::node::NodeConfig;
+    use hypernet_core::record::Record;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_record_that_found_no_place_in_the_queue_is_served_later() {
+        let dir = tempfile::tempdir().unwrap();
+        let (completions, _completed) = mpsc::channel(COMPLETIONS);
+        let (outbox, mut effects) = mpsc::channel(1);
+        let mut driver = Driver {
+            node: Node::new(NodeConfig::new(PeerId([1; 32]), hypernet_mesh::distance, 0, 0)),
+            began: std::time::Instant::now(),
+            store: Arc::new(ShardStore::open(dir.path(), 0).unwrap()),
+            completions,
+            outbox,
+            waiting: BTreeMap::new(),
+            next_command: 1,
+            remember: Box::new(|_, _| {}),
+        };
+        driver.send(Effect::Block { peer: PeerId([2; 32]), millis: 1 });
+        let record = Record::sign(&hypernet_format::values::device().signing_key(), 1, b"sealed".to_vec()).unwrap();
+        let (done, outcome) = oneshot::channel();
+        driver.waiting.insert(CommandId(1), done);
+        let command = Command::Publish { record: record.clone(), enough: 0 };
+        driver.step(Input::Command { id: CommandId(1), command });
+        assert_eq!(outcome.await, Ok(Outcome::Published { stored: 0 }));
+        assert!(matches!(effects.try_recv(), Ok(Effect::Block { .. })));
+        assert!(effects.try_recv().is_err(), "the queue was full");
+        // A little later, without waiting for it.
+        driver.began -= Duration::from_secs(5);
+        driver.step(Input::Tick);
+        let kept = effects.try_recv();
+        assert!(matches!(&kept, Ok(Effect::KeepRecord { key, .. }) if *key == record.key()), "{kept:?}");
+        assert!(effects.try_recv().is_err());
     }
 }

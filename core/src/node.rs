@@ -165,6 +165,11 @@ pub enum Input {
         /// The record.
         bytes: Vec<u8>,
     },
+    /// An [`Effect::KeepRecord`] or an [`Effect::DropRecord`] could not be performed.
+    NotServed {
+        /// Of which record.
+        key: RecordKey,
+    },
     /// A record that was kept before the last stop.
     RecordHeld {
         /// The record.
@@ -367,14 +372,15 @@ pub enum Effect {
         /// What.
         op: StoreOp,
     },
-    /// Serve this record to whoever asks, in place of an older one.
+    /// Serve this record to whoever asks, in place of an older one. Where that is not done, [`Input::NotServed`] must
+    /// follow, or the record would be on disk here and nobody would ever find it.
     KeepRecord {
         /// Where it lives.
         key: RecordKey,
         /// The record.
         bytes: Vec<u8>,
     },
-    /// Serve the record of this key no more, and forget it.
+    /// Serve the record of this key no more, and forget it; else [`Input::NotServed`] must follow.
     DropRecord {
         /// Where it lived.
         key: RecordKey,
@@ -435,6 +441,7 @@ enum Timer {
     Published(u64),
     Republish(RecordKey),
     Expire(RecordKey),
+    Serve(RecordKey),
 }
 
 /// The shared parts that every machine of a node works with.
@@ -540,6 +547,7 @@ impl Node {
             Input::RecordOffered { from, key, bytes } => {
                 self.records.offered(&mut self.context, &mut self.peers, from, key, &bytes);
             }
+            Input::NotServed { key } => self.records.not_served(&mut self.context, key),
             Input::RecordHeld { bytes } => self.records.held(&mut self.context, &bytes),
             Input::Closest { id, peers } => {
                 if let Some((_, Waiter::Closest(handing))) = self.context.waiters.remove(&id) {
@@ -735,6 +743,7 @@ impl Node {
                 Timer::Published(handing) => self.records.enough(&mut self.context, &mut self.peers, handing),
                 Timer::Republish(key) => self.records.republish(&mut self.context, key),
                 Timer::Expire(key) => self.records.expire(&mut self.context, key),
+                Timer::Serve(key) => self.records.serve(&mut self.context, key),
             }
         }
     }

@@ -34,6 +34,8 @@ use crate::wire::{Refusal, Request, Response};
 const REPUBLISH_PER_LIFETIME: u64 = 4;
 const HOUR: u64 = 3_600_000;
 
+/// What could not be served, or no longer be served, is tried again after so many milliseconds.
+const SERVE_AGAIN: u64 = 1_000;
 /// After so many milliseconds whoever has not answered is no longer waited for, when enough of the others have.
 const HAND_ON: u64 = 4_000;
 /// After so many more, nobody is waited for.
@@ -229,6 +231,20 @@ impl Records {
         }
         self.forget(context, victim);
         true
+    }
+
+    /// The driver could not pass on what is to be served.
+    pub(super) fn not_served(&mut self, context: &mut Context, key: RecordKey) {
+        context.arm_once(Timer::Serve(key), SERVE_AGAIN);
+    }
+
+    /// Says again what is to be served under a key, which may be something else by now.
+    pub(super) fn serve(&self, context: &mut Context, key: RecordKey) {
+        let bytes = self.record(&key).map(codec::encode);
+        context.effects.push(match bytes {
+            Some(bytes) => Effect::KeepRecord { key, bytes },
+            None => Effect::DropRecord { key },
+        });
     }
 
     fn forget(&mut self, context: &mut Context, key: RecordKey) {

@@ -17,6 +17,8 @@ pub struct Config {
     pub down_max: usize,
     /// Nodes that lie.
     pub liars: usize,
+    /// Nodes that are honest but for records: they serve the first one they ever saw of a key, or none.
+    pub stale: usize,
     /// Requests and answers that are lost.
     pub loss: u64,
     /// Requests that arrive twice.
@@ -52,6 +54,7 @@ impl Config {
             fault_every: 700,
             down_max: (nodes / 6).max(1),
             liars: 2.min(nodes / 12),
+            stale: 0,
             loss: 150,
             duplicates: 200,
             latency: 60,

@@ -109,6 +109,8 @@ struct Host {
     disk: Disk,
     donated: u64,
     manner: Manner,
+    /// It serves old records, or none.
+    stale: bool,
     /// Seconds its wall clock is ahead.
     skew: i64,
     /// What happened to it while it was frozen.
@@ -121,6 +123,8 @@ struct Host {
     pending: BTreeMap<RequestId, Pending>,
     /// Records it serves, and since when.
     kept: BTreeMap<RecordKey, (Vec<u8>, u64)>,
+    /// Records that it was to serve and could not yet, and since when.
+    unserved: BTreeMap<RecordKey, u64>,
     /// The first version of each record it saw: what a forgetter serves.
     yesterday: BTreeMap<RecordKey, Vec<u8>>,
     wake: Option<u64>,
@@ -383,6 +387,7 @@ fn host(random: &mut Random, seed: u64, config: &Config, i: usize) -> Host {
         disk: Disk::default(),
         donated,
         manner,
+        stale: i >= config.nodes - config.stale,
         skew: random.below(2 * config.skew + 1) as i64 - config.skew as i64,
         frozen: None,
         trouble: 0,
@@ -391,6 +396,7 @@ fn host(random: &mut Random, seed: u64, config: &Config, i: usize) -> Host {
         blocked: BTreeMap::new(),
         pending: BTreeMap::new(),
         kept: BTreeMap::new(),
+        unserved: BTreeMap::new(),
         yesterday: BTreeMap::new(),
         wake: None,
     }

@@ -39,6 +39,21 @@ fn seeds_of_small_meshes() {
     }
 }
 
+/// Two of three peers serve an old head, or none: the few among the closest that do not are enough. How the closest are
+/// asked is libp2p's; what is made of their answers is the node's.
+#[test]
+fn the_newest_record_is_found_among_peers_that_serve_old_ones() {
+    let mut lookups = 0;
+    for seed in 2_000..2_005 {
+        let config = Config { stale: NODES * 2 / 3, ..Config::stormy(NODES) };
+        match World::new(seed, config).run() {
+            Ok(report) => lookups += report.counts.lookups,
+            Err(failure) => panic!("{failure}"),
+        }
+    }
+    assert!(lookups > 50, "{lookups} lookups");
+}
+
 #[test]
 fn determinism() {
     for seed in [1, 7, 4_711] {

@@ -155,3 +155,23 @@ fn what_this_node_looked_for_stays_whatever_comes_later() {
     }
     assert!(keeper.served.contains(&brought.key()) && keeper.served.contains(&sought.key()));
 }
+
+#[test]
+fn what_could_not_be_served_or_dropped_is_said_again_as_it_is_by_then() {
+    let mut keeper = Keeper::new();
+    let (held, dropped) = (keeper.record(|_| true), keeper.record(|_| true).key());
+    keeper.bring(1, &held);
+    let later = |keeper: &mut Keeper, key| {
+        // Twice refused, said again once, in its time.
+        for _ in 0..2 {
+            assert!(keeper.node.step(keeper.now, Input::NotServed { key }).is_empty());
+        }
+        keeper.now.mono = keeper.now.mono.after(SERVE_AGAIN);
+        keeper.node.step(keeper.now, Input::Tick)
+    };
+    let effects = later(&mut keeper, held.key());
+    let kept = codec::encode(&held);
+    assert!(matches!(&effects[..], [Effect::KeepRecord { key, bytes }] if *key == held.key() && *bytes == kept));
+    let effects = later(&mut keeper, dropped);
+    assert!(matches!(&effects[..], [Effect::DropRecord { key }] if *key == dropped));
+}

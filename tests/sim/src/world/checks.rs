@@ -68,6 +68,12 @@ impl World {
         if let Some(at) = forgotten.map(|inbound| inbound.at) {
             self.violate(|| format!("node {at} forgot to answer a request"));
         }
+        let silent = self.hosts.iter().position(|host| {
+            host.node.as_ref().is_some_and(|node| node.records_held() != host.kept.len()) || !host.unserved.is_empty()
+        });
+        if let Some(at) = silent {
+            self.violate(|| format!("at the end node {at} serves other records than it holds"));
+        }
         let held = self.hosts.iter().filter_map(|host| host.node.as_ref()).map(|node| node.records_held()).max();
         if held.is_some_and(|held| held > hypernet_core::limits::RECORDS_HELD_MAX) {
             self.violate(|| "a node holds more records than it may".into());

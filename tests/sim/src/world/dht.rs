@@ -6,7 +6,7 @@ use hypernet_core::id::{PeerId, RecordKey};
 use hypernet_core::node::{Effect, Input, Outcome, RequestId};
 use hypernet_core::record::Record;
 
-use super::{Manner, World};
+use super::{Event, Manner, World};
 
 /// Peers that keep a record.
 const CLOSEST: usize = 20;
@@ -77,6 +77,9 @@ impl World {
             let host = &self.hosts[from];
             let served = host.kept.get(&key).map(|(bytes, _)| bytes.clone());
             match (host.manner, served) {
+                (Manner::Honest, Some(_)) if host.stale => {
+                    records.extend(host.yesterday.get(&key).filter(|_| from % 2 == 0).cloned());
+                }
                 (Manner::Honest, Some(bytes)) => records.push(bytes),
                 (Manner::Honest, None) => {}
                 (Manner::Forgetter, _) => records.extend(host.yesterday.get(&key).cloned()),
@@ -131,14 +134,23 @@ impl World {
         if held.is_some_and(|held| held.replaces(&record)) {
             self.violate(|| format!("node {at} serves an older record in place of a newer one"));
         }
-        self.note(5, [at as u64, record.sequence, 0]);
+        let refused = self.random.chance(self.config.disk_faults);
+        self.note(5, [at as u64, record.sequence, u64::from(refused)]);
         let now = self.now;
-        self.hosts[at].kept.insert(key, (bytes, now));
+        let host = &mut self.hosts[at];
+        let since = *host.unserved.entry(key).or_insert(now);
+        if refused {
+            let (life, input) = (host.life, Input::NotServed { key });
+            return self.push(0, Event::Input { to: at, life, input });
+        }
+        host.unserved.remove(&key);
+        host.kept.insert(key, (bytes, since));
     }
 
     pub(super) fn drop_record(&mut self, at: usize, key: RecordKey) {
         self.hosts[at].disk.records.remove(&key);
-        let since = self.hosts[at].kept.remove(&key).map(|(_, since)| since);
+        let unserved = self.hosts[at].unserved.remove(&key);
+        let since = self.hosts[at].kept.remove(&key).map(|(_, since)| since).or(unserved);
         if since.is_none_or(|since| self.now - since < self.config.record_lifetime) {
             self.violate(|| format!("node {at} drops a record within its lifetime"));
         }

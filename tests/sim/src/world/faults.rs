@@ -83,6 +83,7 @@ impl World {
         host.pending.clear();
         host.blocked.clear();
         host.kept.clear();
+        host.unserved.clear();
         host.yesterday.clear();
         host.wake = None;
         host.disk.synced_at = 0;
@@ -113,7 +114,7 @@ impl World {
         let held: Vec<_> = self.hosts[at].disk.records.iter().map(|(key, bytes)| (*key, bytes.clone())).collect();
         for (key, bytes) in held {
             self.step(at, Input::RecordHeld { bytes });
-            if !self.hosts[at].kept.contains_key(&key) {
+            if !self.hosts[at].kept.contains_key(&key) && !self.hosts[at].unserved.contains_key(&key) {
                 self.violate(|| format!("node {at} does not serve a record that it had on its disk"));
             }
         }
