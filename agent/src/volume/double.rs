@@ -99,7 +99,7 @@ impl Mesh {
 
     /// A handle whose commands wait until the test answers them.
     pub(super) fn held(&self) -> (NodeHandle, mpsc::Receiver<oneshot::Sender<Outcome>>) {
-        let (begun, waiting) = mpsc::channel();
+        let (begun, waiting) = mpsc::sync_channel(64);
         (NodeHandle::double(self.node.clone(), move |_, done| drop(begun.send(done))), waiting)
     }
 
