@@ -12,13 +12,14 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use hypernet_core::port::PortError;
+use hypernet_core::tree::Content;
 use hypernet_fs::vfs::VfsError;
 use hypernet_sdk::api::{self, Empty, path};
 use serde::Serialize;
 use tokio::net::UnixListener;
 use tokio::sync::mpsc;
 
-use crate::agent::{Agent, blocking, store_failure};
+use crate::agent::{Agent, blocking, port_failure};
 use crate::config::Home;
 use crate::failure::{Failure, Kind};
 use crate::invite::Invite;
@@ -171,7 +172,7 @@ async fn post_cache_drop(
             let progress = api::Progress { phase, files_done, files_total, ..Default::default() };
             let _ = tell.try_send(line(&api::CacheDropEvent::Progress(progress)));
         };
-        let event = match drop_cache(&agent, below, &mut say) {
+        let event = match drop_cache(&agent, below, request.force, &mut say) {
             Ok(dropped) => api::CacheDropEvent::Done(dropped),
             Err(failure) => api::CacheDropEvent::Error(api_error(&failure)),
         };
@@ -180,18 +181,32 @@ async fn post_cache_drop(
     Ok(lines(events))
 }
 
-fn drop_cache(agent: &Agent, below: Option<u64>, say: &mut dyn FnMut(u64, u64)) -> Result<api::CacheDropped, Failure> {
+fn drop_cache(
+    agent: &Agent,
+    below: Option<u64>,
+    force: bool,
+    say: &mut dyn FnMut(u64, u64),
+) -> Result<api::CacheDropped, Failure> {
     let own = agent.own()?;
+    let mut served =
+        |contents: &[&Content]| if force { vec![true; contents.len()] } else { own.volume.served(contents) };
     let dropped = own
         .vfs
-        .drop_cache_telling(below, say)
+        .drop_cache(below, &mut served, say)
         .map_err(|error| Failure::new(Kind::Io, format!("cannot drop the cache: {error}")))?;
     // What came along with other reads is a copy, too.
     own.volume.nearby.lock().clear();
     if below.is_none() {
-        own.volume.db.drop_nodes(|ids| Ok(vec![true; ids.len()])).map_err(store_failure)?;
+        own.volume.drop_nodes(force).map_err(port_failure)?;
     }
-    Ok(api::CacheDropped { files: dropped.files, bytes: dropped.bytes })
+    let why = "fewer of the peers that hold them are connected than it takes to read them";
+    Ok(api::CacheDropped {
+        files: dropped.files,
+        bytes: dropped.bytes,
+        kept_files: dropped.kept_files,
+        kept_bytes: dropped.kept_bytes,
+        kept_because: (dropped.kept_files > 0).then(|| why.to_owned()),
+    })
 }
 
 /// Addresses of other peers in an invite: whoever uses it later may find this agent gone.

@@ -158,7 +158,7 @@ fn each_placement(own: &Own, mut see: impl FnMut(&Placement)) -> Result<(), Fail
     let mut at = 0;
     loop {
         let rows = own.volume.db.segments_iter(at, SEGMENTS_AT_ONCE).map_err(store_failure)?;
-        let Some(last) = rows.last() else { return Ok(()) };
+        let Some(last) = rows.last() else { break };
         at = last.num;
         for row in &rows {
             match codec::decode::<Placement>(&row.descriptor) {
@@ -167,6 +167,15 @@ fn each_placement(own: &Own, mut see: impl FnMut(&Placement)) -> Result<(), Fail
             }
         }
     }
+    let Some(latest) = state::latest(&own.volume.db).map_err(port_failure)? else { return Ok(()) };
+    see(&latest.head.manifest_placement);
+    // A listing that is not here is left out: whoever asks for the status waits for no peer.
+    own.volume.each_catalog_segment(&latest.manifest, false, &mut |found| {
+        if let Ok(placement) = found {
+            see(placement);
+        }
+    });
+    Ok(())
 }
 
 /// Everything at once.

@@ -1,6 +1,7 @@
 //! One volume on this device: reading what is on the mesh, and writing snapshots to it.
 //!
 //! - `read`: extents and tree nodes by reference, from the local caches or the mesh;
+//! - `served`: what the peers of now can give back;
 //! - `write`: sealing, packing, coding and placing, as a pipeline;
 //! - `sync`: a cut of the working tree becomes a snapshot, then a catalog, then a head;
 //! - `catalog`: the pages of index and placement log, and the manifest;
@@ -27,6 +28,7 @@ pub(crate) mod nearby;
 pub(crate) mod progress;
 pub(crate) mod read;
 pub(crate) mod recover;
+pub(crate) mod served;
 pub(crate) mod state;
 pub(crate) mod sync;
 pub(crate) mod write;

@@ -192,6 +192,9 @@ pub(crate) enum Cache {
     Drop {
         /// Only below this.
         path: Option<PathBuf>,
+        /// Also what cannot be read from the peers that are connected now.
+        #[arg(long)]
+        force: bool,
     },
 }
 

@@ -30,7 +30,7 @@ pub(crate) async fn run(command: Command, out: &mut Output) -> Result<(), Failur
         Command::Mount(args) => agent::mount(home, args, out).await,
         Command::Umount => umount(home, out).await,
         Command::Recover(args) => recover::recover(&home, args, out).await,
-        Command::Cache(Cache::Drop { path }) => events::cache_drop(home, path, out).await,
+        Command::Cache(Cache::Drop { path, force }) => events::cache_drop(home, path, force, out).await,
         Command::Fsck(args) => events::fsck(home, args, out).await,
         Command::Dev(Dev::Mesh(args)) => dev::mesh(args, out).await,
         Command::Completions(args) => completions(&args, out),

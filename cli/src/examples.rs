@@ -69,6 +69,7 @@ examples! { CACHE:
 examples! { CACHE_DROP:
     "hn cache drop                      forget all local copies of what is on the mesh"
     "hn cache drop /hypernet/photos     only what is below it"
+    "hn cache drop --force              also what too few peers are here to give back now"
 }
 examples! { FSCK:
     "hn fsck                      check the working tree on this device"

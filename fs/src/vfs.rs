@@ -40,6 +40,7 @@ pub use attr::{SetAttr, SetTime, XattrFlags};
 pub use dir::{DirItem, DirSnapshot};
 pub use error::VfsError;
 pub use file::{OpenFlags, Opened, Whence};
+pub use fsck::Checked;
 pub use names::RenameFlags;
 pub use node::ROOT;
 pub use sync::{Cut, CutDirectory, CutEntry, Dropped, Pending, Stamp, Synced};

@@ -531,6 +531,9 @@ pub struct CacheDropRequest {
     /// Only this; all when left out.
     #[serde(default)]
     pub path: Option<PathBuf>,
+    /// Also what cannot be read from the peers that are connected now.
+    #[serde(default)]
+    pub force: bool,
 }
 
 /// One line of an eviction.
@@ -545,13 +548,22 @@ pub enum CacheDropEvent {
     Error(ApiError),
 }
 
-/// What was evicted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// What was evicted, and what was not.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CacheDropped {
     /// Files whose local bytes are gone.
     pub files: u64,
     /// Their bytes.
     pub bytes: u64,
+    /// Files that stay, although they are durable and nobody has them open.
+    #[serde(default)]
+    pub kept_files: u64,
+    /// Their bytes.
+    #[serde(default)]
+    pub kept_bytes: u64,
+    /// Why they stay.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept_because: Option<String>,
 }
 
 /// An invite link.

@@ -160,8 +160,8 @@ impl Client {
     }
 
     /// Evicts clean data.
-    pub async fn cache_drop(&self, path: Option<&Path>) -> Result<Events<api::CacheDropEvent>, Error> {
-        self.stream(path::CACHE_DROP, &api::CacheDropRequest { path: path.map(Path::to_path_buf) }).await
+    pub async fn cache_drop(&self, request: &api::CacheDropRequest) -> Result<Events<api::CacheDropEvent>, Error> {
+        self.stream(path::CACHE_DROP, request).await
     }
 
     /// Checks the volume.

@@ -8,10 +8,11 @@ use hypernet_core::segment::Placement;
 use hypernet_fs::vfs::ROOT;
 use hypernet_sdk::api;
 
-use super::{Agent, Own, blocking, store_failure};
+use super::{Agent, Own, blocking, port_failure, store_failure};
 use crate::config::Config;
 use crate::failure::{Failure, Kind};
 use crate::volume::recover::Recovered;
+use crate::volume::state;
 
 /// Segments asked for at the same time.
 const PROBES: u32 = 16;
@@ -81,7 +82,7 @@ impl Agent {
         let own = self.own()?;
         let mut report = api::FsckReport::default();
         let agent = self.clone();
-        report.problems = blocking(move || {
+        let checked = blocking(move || {
             agent
                 .own()?
                 .vfs
@@ -89,8 +90,7 @@ impl Agent {
                 .map_err(|error| Failure::new(Kind::Io, format!("cannot check: {error}")))
         })
         .await??;
-        // The check says of each line what became of it.
-        report.repaired = report.problems.iter().filter(|line| line.ends_with(": mended")).count() as u64;
+        (report.problems, report.repaired) = (checked.problems, checked.mended);
         if !request.verify {
             return Ok(report);
         }
@@ -108,11 +108,43 @@ impl Agent {
                 }
             }
             for (placement, outcome) in futures::future::join_all(probes).await {
-                note(&mut report, &placement, outcome);
+                note(&mut report, "segment", &placement, outcome);
             }
             say("segments", report.segments, total);
         }
+        self.verify_catalog(&mut report, |done| say("segments", done, done.max(total))).await?;
         Ok(report)
+    }
+
+    /// Asks the holders of all that the catalog lies in, the manifest first: without it nothing can be recovered.
+    async fn verify_catalog(self: &Arc<Self>, report: &mut api::FsckReport, say: impl Fn(u64)) -> Result<(), Failure> {
+        let (give, mut take) = tokio::sync::mpsc::channel(PROBES as usize);
+        let agent = self.clone();
+        let walk = tokio::task::spawn_blocking(move || {
+            let volume = &agent.own()?.volume;
+            let Some(latest) = state::latest(&volume.db).map_err(port_failure)? else { return Ok(()) };
+            // When nobody takes them any more the check has ended.
+            let _ = give.blocking_send(Ok(Arc::new(latest.head.manifest_placement)));
+            volume.each_catalog_segment(&latest.manifest, true, &mut |found| {
+                let _ = give.blocking_send(found.map(|placement| Arc::new(placement.clone())));
+            });
+            Ok::<_, Failure>(())
+        });
+        let mut found = Vec::new();
+        while take.recv_many(&mut found, PROBES as usize).await > 0 {
+            let mut probes = Vec::new();
+            for found in found.drain(..) {
+                match found {
+                    Ok(placement) => probes.push(self.probe(placement)),
+                    Err(error) => report.problems.push(format!("a listing of the catalog cannot be read: {error}")),
+                }
+            }
+            for (placement, outcome) in futures::future::join_all(probes).await {
+                note(report, "catalog segment", &placement, outcome);
+            }
+            say(report.segments);
+        }
+        walk.await.map_err(|error| Failure::new(Kind::System, error.to_string()))?
     }
 
     async fn probe(&self, placement: Arc<Placement>) -> (Arc<Placement>, Outcome) {
@@ -134,11 +166,11 @@ fn rooted(own: &Own) -> Result<Option<Recovered>, Failure> {
     own.volume.recovered_before().map_err(|error| failed(&error))
 }
 
-fn note(report: &mut api::FsckReport, placement: &Placement, outcome: Outcome) {
+fn note(report: &mut api::FsckReport, what: &str, placement: &Placement, outcome: Outcome) {
     report.segments += 1;
     let name = placement.segment.id().short();
     let Outcome::Probed { held, missing, unreachable } = outcome else {
-        report.problems.push(format!("segment {name}: its holders could not be asked"));
+        report.problems.push(format!("{what} {name}: its holders could not be asked"));
         return;
     };
     report.shards += held.len() as u64;
@@ -156,7 +188,7 @@ fn note(report: &mut api::FsckReport, placement: &Placement, outcome: Outcome) {
         }
     }
     if !why.is_empty() {
-        let mut problem = format!("segment {name}: {} of {n} shards are there, {}", held.len(), why.join(", "));
+        let mut problem = format!("{what} {name}: {} of {n} shards are there, {}", held.len(), why.join(", "));
         if !readable {
             problem += &format!("; it takes {k} to read it");
         }
@@ -182,12 +214,30 @@ mod tests {
         let mut report = api::FsckReport::default();
         let rows = (1..=3).map(|i| ShardId([i; 32])).collect();
         let placement = Placement { segment: Segment { k: 2, shard_len: 4096, rows }, n: 3, holders: vec![] };
-        note(&mut report, &placement, Outcome::Probed { held: vec![0, 1, 2], missing: vec![], unreachable: vec![] });
+        note(
+            &mut report,
+            "segment",
+            &placement,
+            Outcome::Probed { held: vec![0, 1, 2], missing: vec![], unreachable: vec![] },
+        );
         assert_eq!((report.segments, report.shards, report.problems.len()), (1, 3, 0));
-        note(&mut report, &placement, Outcome::Probed { held: vec![0, 1], missing: vec![], unreachable: vec![2] });
+        note(
+            &mut report,
+            "segment",
+            &placement,
+            Outcome::Probed { held: vec![0, 1], missing: vec![], unreachable: vec![2] },
+        );
         assert_eq!((report.segments, report.shards), (2, 5));
-        assert!(report.problems[0].ends_with("2 of 3 shards are there, 1 with holders that do not answer"));
-        note(&mut report, &placement, Outcome::Probed { held: vec![0], missing: vec![1], unreachable: vec![] });
+        assert!(
+            report.problems[0].starts_with("segment ")
+                && report.problems[0].ends_with("2 of 3 shards are there, 1 with holders that do not answer")
+        );
+        note(
+            &mut report,
+            "segment",
+            &placement,
+            Outcome::Probed { held: vec![0], missing: vec![1], unreachable: vec![] },
+        );
         assert!(report.problems[1].ends_with(
             "1 of 3 shards are there, 1 gone from their holders, 1 without a holder; it takes 2 to read it"
         ));

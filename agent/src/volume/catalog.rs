@@ -190,8 +190,9 @@ impl Volume {
             let full = sizes.rows(kind);
             let new_rows = self.new_rows(kind, placing.manifest.covered(kind)..next)?;
             let tail = placing.manifest.reopen(kind, full, new_rows);
-            let lost = lost.iter().filter(|(of, numbers)| *of == kind && numbers.start < tail);
-            for numbers in lost.map(|(_, numbers)| numbers.clone()).chain([tail..next]) {
+            // What was lost of the tail is written along with it.
+            let lost = lost.iter().filter(|lost| lost.kind == kind && lost.numbers.start < tail);
+            for numbers in lost.map(|lost| lost.numbers.clone()).chain(std::iter::once(tail..next)) {
                 match kind {
                     PageKind::Index => placing.index(numbers, full)?,
                     PageKind::Placement => placing.placements(numbers, full)?,
@@ -273,24 +274,20 @@ impl Volume {
     ///
     /// Whatever could be read from fewer peers still can, and listings never change: so they are looked into only when
     /// one of the peers that were there the last time is gone.
-    fn survey(
-        &self,
-        manifest: &Manifest,
-        connected: &BTreeSet<PeerId>,
-    ) -> Result<(Manifest, Vec<(PageKind, Range<u64>)>), PortError> {
+    fn survey(&self, manifest: &Manifest, connected: &BTreeSet<PeerId>) -> Result<(Manifest, Vec<Lost>), PortError> {
         let deep = self.surveyed.lock().as_ref().is_none_or(|before| !before.is_subset(connected));
         let mut survey = Survey { volume: self, connected, deep, intact: true, lost: Vec::new() };
         let mut kept = Manifest::default();
         survey.look(manifest, &mut kept)?;
         let Survey { intact, mut lost, .. } = survey;
         lost.dedup_by(|next, last| {
-            let goes_on = next.0 == last.0 && next.1.start == last.1.end;
+            let goes_on = next.kind == last.kind && next.numbers.start == last.numbers.end;
             if goes_on {
-                last.1.end = next.1.end;
+                last.numbers.end = next.numbers.end;
             }
             goes_on
         });
-        for (kind, numbers) in &lost {
+        for Lost { kind, numbers } in &lost {
             tracing::warn!(?kind, ?numbers, "pages of the catalog have too few holders; writing them anew");
         }
         if deep && intact {
@@ -431,6 +428,12 @@ impl Loading<'_> {
     }
 }
 
+/// Numbers that no page covers which can be read.
+struct Lost {
+    kind: PageKind,
+    numbers: Range<u64>,
+}
+
 /// A look at what can be read of a catalog.
 struct Survey<'a> {
     volume: &'a Volume,
@@ -439,7 +442,7 @@ struct Survey<'a> {
     deep: bool,
     /// Whether everything was taken over as it was.
     intact: bool,
-    lost: Vec<(PageKind, Range<u64>)>,
+    lost: Vec<Lost>,
 }
 
 impl Survey<'_> {
@@ -459,7 +462,7 @@ impl Survey<'_> {
             };
             let Some(below) = below else {
                 self.intact = false;
-                self.lost.push((page.kind, page.from..page.to));
+                self.lost.push(Lost { kind: page.kind, numbers: page.from..page.to });
                 continue;
             };
             let lost_before = self.lost.len();

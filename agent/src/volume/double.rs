@@ -1,8 +1,8 @@
 //! Volumes over a mesh that is a map: what peers hold can be read while k of its holders are connected, and no longer.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, mpsc};
 
 use bytes::Bytes;
 use hypernet_core::id::{PeerId, RecordKey, SegmentId, VolumeId};
@@ -15,6 +15,7 @@ use hypernet_core::time::{Instant, UnixSeconds};
 use hypernet_core::wire::{Hello, Request, Response};
 use hypernet_store::volume::VolumeDb;
 use parking_lot::Mutex;
+use tokio::sync::oneshot;
 
 use super::nearby::Nearby;
 use super::{Volume, read};
@@ -94,6 +95,12 @@ impl Mesh {
 
     pub(super) fn fetches(&self) -> u64 {
         self.fetches.load(Ordering::SeqCst)
+    }
+
+    /// A handle whose commands wait until the test answers them.
+    pub(super) fn held(&self) -> (NodeHandle, mpsc::Receiver<oneshot::Sender<Outcome>>) {
+        let (begun, waiting) = mpsc::sync_channel(64);
+        (NodeHandle::double(self.node.clone(), move |_, done| drop(begun.send(done))), waiting)
     }
 
     fn handle(&self) -> NodeHandle {

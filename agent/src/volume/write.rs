@@ -384,8 +384,10 @@ impl Volume {
 #[cfg(test)]
 mod tests {
     use hypernet_core::id::ShardId;
+    use hypernet_core::limits::EXTENT_MAX;
     use hypernet_core::segment::{Holder, Segment};
 
+    use super::super::double::{self, Mesh};
     use super::*;
 
     fn placement(k: u8, n: u8, peers: &[u8]) -> Placement {
@@ -406,6 +408,37 @@ mod tests {
         // More rows are weaker where it takes more of them.
         let all = all.and(Tally::of(&placement(5, 6, &[1, 2, 3, 4, 5, 6])));
         assert_eq!((all.n(), all.k(), all.spare()), (6, 5, 1));
+    }
+
+    #[test]
+    fn a_sync_that_fails_leaves_nothing_running_and_begins_nothing_more() {
+        let mesh = Mesh::new(10);
+        let dir = tempfile::tempdir().unwrap();
+        let (node, waiting) = mesh.held();
+        let volume = double::volume(node, dir.path(), 7);
+        let mut writer = Writer::new(volume.clone(), Meter::new()).unwrap();
+        let threads = writer.workers.len();
+        // A segment for each thread, and one that waits for a thread.
+        let mut noise = blake3::Hasher::new().finalize_xof();
+        let full = full_shard_len(writer.plan().k) * usize::from(writer.plan().k);
+        for _ in 0..(threads + 1) * full / EXTENT_MAX + 2 {
+            let mut plain = vec![0; EXTENT_MAX];
+            noise.fill(&mut plain);
+            writer.put(Kind::Content, &plain).unwrap();
+        }
+        let begun: Vec<_> = (0..threads).map(|_| waiting.recv().unwrap()).collect();
+        let cancelled = writer.cancelled.clone();
+        let dropping = std::thread::spawn(move || drop(writer));
+        while !cancelled.load(Ordering::Relaxed) {
+            std::thread::yield_now();
+        }
+        // Each would be planned anew.
+        for done in begun {
+            let _ = done.send(Outcome::Failed(CommandError::Busy));
+        }
+        dropping.join().unwrap();
+        assert!(waiting.try_recv().is_err(), "more was begun");
+        assert_eq!(Arc::strong_count(&volume), 1, "a thread goes on");
     }
 
     #[test]

@@ -12,7 +12,7 @@ mod tree;
 
 use hypernet_kit::Disk;
 use hypernet_kit::machine::{Need, has};
-use hypernet_sdk::api::ErrorCode;
+use hypernet_sdk::api::{self, ErrorCode};
 use mesh::{Agent, Mesh, hnd};
 use tree::{MARKERS, assert_same, find_marker, look, noise, plant, write_synced};
 
@@ -34,6 +34,8 @@ fn data_survives_the_loss_of_peers_and_of_the_machine() {
     let checked = mine.fsck();
     assert_eq!(checked.problems, Vec::<String>::new());
     assert_eq!(checked.shards, checked.segments * 8, "every segment has its full n");
+    assert_eq!(checked.segments, report.segments, "the catalog and the manifest were looked at, too");
+    assert_eq!(mine.status().volume.unwrap().segments, report.segments);
     assert_eq!(mine.sync().unwrap().files, 0, "nothing to do the second time");
 
     // one seized peer yields nothing
@@ -165,6 +167,20 @@ fn what_is_gone_fails_in_time_and_comes_back_with_the_peers() {
     mesh.revive();
     mine.wait_for_donors(5);
     assert_eq!(fs::read(mount.join("far")).unwrap(), noise("far", 3 << 20));
+
+    // What is here is not dropped while the mesh could not give it back, unless someone insists.
+    let report = mine.sync().unwrap();
+    mesh.kill(0..=(report.n - report.k) as usize);
+    mine.wait_for_donors(u64::from(report.k) - 1);
+    let dropped = mine.drop_cache();
+    assert_eq!((dropped.files, dropped.kept_files, dropped.kept_bytes), (0, 2, 4 << 20));
+    assert!(dropped.kept_because.is_some());
+    assert_eq!(fs::read(mount.join("far")).unwrap(), noise("far", 3 << 20));
+    let problems = mine.fsck().problems;
+    assert!(problems.iter().any(|line| line.starts_with("catalog segment")), "{problems:?}");
+    let forced = api::CacheDropRequest { force: true, ..api::CacheDropRequest::default() };
+    assert!(mine.drop_cache_as(&forced).files > 0);
+    assert_eq!(fs::read(mount.join("far")).unwrap_err().raw_os_error(), Some(5));
 }
 
 #[test]

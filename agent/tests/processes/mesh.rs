@@ -155,8 +155,12 @@ impl Agent {
     }
 
     pub(crate) fn drop_cache(&self) -> api::CacheDropped {
+        self.drop_cache_as(&api::CacheDropRequest::default())
+    }
+
+    pub(crate) fn drop_cache_as(&self, request: &api::CacheDropRequest) -> api::CacheDropped {
         self.call(async |client| {
-            let mut events = client.cache_drop(None).await?;
+            let mut events = client.cache_drop(request).await?;
             while let Some(event) = events.next().await? {
                 match event {
                     api::CacheDropEvent::Progress(_) => {}

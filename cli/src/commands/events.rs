@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
-use hypernet_sdk::api::{CacheDropEvent, FsckEvent, FsckReport, FsckRequest, SyncEvent, SyncReport};
+use hypernet_sdk::api::{
+    CacheDropEvent, CacheDropRequest, CacheDropped, FsckEvent, FsckReport, FsckRequest, SyncEvent, SyncReport,
+};
 use hypernet_sdk::{Client, ErrorCode, Home};
 
 use crate::args::{Fsck, Sync};
@@ -57,10 +59,15 @@ fn sync_line(report: &SyncReport) -> String {
     )
 }
 
-pub(crate) async fn cache_drop(home: Home, path: Option<PathBuf>, out: &mut Output) -> Result<(), Failure> {
+pub(crate) async fn cache_drop(
+    home: Home,
+    path: Option<PathBuf>,
+    force: bool,
+    out: &mut Output,
+) -> Result<(), Failure> {
     let (client, status) = Client::connect(home).await?;
     let path = path.map(|path| volume_path::inside(&status, &path)).transpose()?;
-    let mut events = client.cache_drop(path.as_deref()).await?;
+    let mut events = client.cache_drop(&CacheDropRequest { path, force }).await?;
     let mut bar = Bar::new(out, "looking for local copies");
     while let Some(event) = events.next().await? {
         if !matches!(event, CacheDropEvent::Error(_)) {
@@ -71,15 +78,28 @@ pub(crate) async fn cache_drop(home: Home, path: Option<PathBuf>, out: &mut Outp
             CacheDropEvent::Error(error) => return Err(error.into()),
             CacheDropEvent::Done(dropped) => {
                 bar.clear();
-                return out.line(format_args!(
-                    "dropped the local copies of {} ({}); they are fetched when they are read",
-                    words::plural(dropped.files, "file"),
-                    words::bytes(dropped.bytes)
-                ));
+                return out.line(dropped_lines(&dropped));
             }
         }
     }
     Err(events.interrupted().into())
+}
+
+fn dropped_lines(dropped: &CacheDropped) -> String {
+    let mut text = format!(
+        "dropped the local copies of {} ({}); they are fetched when they are read",
+        words::plural(dropped.files, "file"),
+        words::bytes(dropped.bytes)
+    );
+    if let Some(why) = &dropped.kept_because {
+        text += &format!(
+            "\nkept {} ({}): {why}\ntry again when they are back (`hn peers` lists them), or drop them all the same with \
+             `--force`",
+            words::plural(dropped.kept_files, "file"),
+            words::bytes(dropped.kept_bytes)
+        );
+    }
+    text
 }
 
 pub(crate) async fn fsck(home: Home, args: Fsck, out: &mut Output) -> Result<(), Failure> {
@@ -152,6 +172,16 @@ mod tests {
             "{line}"
         );
         assert_eq!(sync_line(&SyncReport { head: 3, ..SyncReport::default() }), "everything is durable already");
+    }
+
+    #[test]
+    fn what_stays_is_named_with_the_reason() {
+        let mut dropped = CacheDropped { files: 2, bytes: 4 << 20, ..CacheDropped::default() };
+        assert_eq!(dropped_lines(&dropped).lines().count(), 1);
+        dropped.kept_files = 1;
+        dropped.kept_because = Some("too few peers".into());
+        let text = dropped_lines(&dropped);
+        assert!(text.contains("\nkept 1 file (0 B): too few peers\n") && text.contains("--force"), "{text}");
     }
 
     #[test]

@@ -23,9 +23,18 @@ enum Fix {
     Remove(u64),
 }
 
+/// What a check found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Checked {
+    /// What is wrong, one line for each finding.
+    pub problems: Vec<String>,
+    /// How many of them were mended.
+    pub mended: u64,
+}
+
 impl Vfs {
-    /// Says what is wrong, one line for each finding; with `fix` also mends what can be.
-    pub fn fsck(&self, fix: bool) -> Result<Vec<String>> {
+    /// Says what is wrong; with `fix` also mends what can be, and says of each finding what became of it.
+    pub fn fsck(&self, fix: bool) -> Result<Checked> {
         let mut tries = 0;
         let findings = loop {
             self.commit()?;
@@ -37,17 +46,19 @@ impl Vfs {
                 break findings;
             }
         };
-        let mut lines = Vec::new();
+        let mut checked = Checked::default();
         for (mut line, repair) in findings {
             if fix {
-                line.push_str(if self.mend(&repair)? { ": mended" } else { ": left as it is" });
+                let mended = self.mend(&repair)?;
+                checked.mended += u64::from(mended);
+                line.push_str(if mended { ": mended" } else { ": left as it is" });
             }
-            lines.push(line);
+            checked.problems.push(line);
         }
         if fix {
             self.commit()?;
         }
-        Ok(lines)
+        Ok(checked)
     }
 
     fn check(&self) -> Result<Vec<(String, Fix)>> {

@@ -120,8 +120,12 @@ pub struct Pending {
 pub struct Dropped {
     /// Files.
     pub files: u64,
-    /// Bytes.
+    /// Their bytes.
     pub bytes: u64,
+    /// Files that would have gone, were they to be had from the mesh.
+    pub kept_files: u64,
+    /// Their bytes.
+    pub kept_bytes: u64,
 }
 
 /// Clean inodes looked through at a time.
@@ -352,22 +356,26 @@ impl Vfs {
         state.clock
     }
 
-    /// Removes local content that the mesh has, in all of the volume or below one inode. Dirty and open files stay.
-    pub fn drop_cache(&self, below: Option<u64>) -> Result<Dropped> {
-        self.drop_cache_telling(below, &mut |_, _| {})
-    }
-
-    /// As [`Self::drop_cache`]; `tell` hears now and then how many files of how many have been looked at.
-    pub fn drop_cache_telling(&self, below: Option<u64>, tell: &mut dyn FnMut(u64, u64)) -> Result<Dropped> {
+    /// Removes local content that the mesh has, in all of the volume or below one inode. Dirty and open files stay, and
+    /// so does what `served` says cannot be had from the mesh now: it is asked of some at a time, under no lock, with an
+    /// answer for each. `tell` hears now and then how many files of how many have been looked at.
+    pub fn drop_cache(
+        &self,
+        below: Option<u64>,
+        served: &mut dyn FnMut(&[&Content]) -> Vec<bool>,
+        tell: &mut dyn FnMut(u64, u64),
+    ) -> Result<Dropped> {
         self.let_go()?;
         self.commit()?;
         // Reading the rows once more is cheap beside removing files.
         let total = self.count_clean()?;
         let mut done = 0;
         let mut dropped = Dropped::default();
-        for ino in self.fetcher.partial() {
+        for ino in if below.is_none() { self.fetcher.partial() } else { Vec::new() } {
             // What has arrived in part is clean by nature; what is open is being read.
-            if below.is_none() && self.remove_absent(ino, true)? {
+            let content = self.meta.inode(ino)?.and_then(|row| row.remote);
+            let may_go = content.is_none_or(|content| served(&[&content]) == [true]);
+            if may_go && self.remove_absent(ino, true)? {
                 self.void(ino);
             }
         }
@@ -378,9 +386,22 @@ impl Vfs {
             after = last.ino;
             tell(done, total);
             done += page.iter().filter(|row| has_bytes(row)).count() as u64;
-            let mut freed = Vec::new();
+            let mut wanted = Vec::new();
             for row in &page {
-                if self.run(|state| self.evict_content(state, row.ino, below)).or_else(not_found)? {
+                if let Some(content) = &row.remote
+                    && self.run(|state| self.may_evict(state, row.ino, content, below)).or_else(not_found)?
+                {
+                    wanted.push((row, content));
+                }
+            }
+            let contents: Vec<&Content> = wanted.iter().map(|(_, content)| *content).collect();
+            let served = if contents.is_empty() { Vec::new() } else { served(&contents) };
+            let mut freed = Vec::new();
+            for (at, (row, content)) in wanted.into_iter().enumerate() {
+                if !served.get(at).copied().unwrap_or(false) {
+                    dropped.kept_files += 1;
+                    dropped.kept_bytes += row.size;
+                } else if self.run(|state| self.evict_content(state, row.ino, content, below)).or_else(not_found)? {
                     freed.push(row.ino);
                     dropped.files += 1;
                     dropped.bytes += row.size;
@@ -427,18 +448,27 @@ impl Vfs {
         }
     }
 
-    fn evict_content(&self, state: &mut State, ino: u64, below: Option<u64>) -> Step<bool> {
+    /// Whether local content may go if the mesh serves `content`. Whoever changes it meanwhile changes the answer.
+    fn may_evict(&self, state: &mut State, ino: u64, content: &Content, below: Option<u64>) -> Step<bool> {
         let node = state.node(ino)?;
-        let Local::Clean { size, ctime } = node.local else { return Ok(false) };
-        if node.remote.is_none() || node.size == 0 || !node.is_file() || node.changed != 0 || node.handles() > 0 {
+        if !matches!(node.local, Local::Clean { .. }) || node.remote.as_deref() != Some(content) {
             return Ok(false);
         }
-        if let Some(below) = below {
-            let inside = if node.linked { below == ino || below == ROOT } else { state.is_ancestor(below, ino)? };
-            if !inside {
-                return Ok(false);
-            }
+        if node.size == 0 || !node.is_file() || node.changed != 0 || node.handles() > 0 {
+            return Ok(false);
         }
+        match below {
+            None => Ok(true),
+            Some(below) if node.linked => Ok(below == ino || below == ROOT),
+            Some(below) => state.is_ancestor(below, ino),
+        }
+    }
+
+    fn evict_content(&self, state: &mut State, ino: u64, content: &Content, below: Option<u64>) -> Step<bool> {
+        if !self.may_evict(state, ino, content, below)? {
+            return Ok(false);
+        }
+        let Local::Clean { size, ctime } = state.node(ino)?.local else { return Ok(false) };
         if let Some(stat) = self.backing.stat(ino).map_err(VfsError::from)?
             && (stat.size, stat.ctime) != (size, ctime)
         {

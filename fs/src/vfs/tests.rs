@@ -52,6 +52,11 @@ impl Bed {
         Self { dir, meta, remote, vfs }
     }
 
+    /// Drops what a mesh serves that serves everything.
+    pub(super) fn drop_cache(&self, below: Option<u64>) -> Result<Dropped> {
+        self.vfs.drop_cache(below, &mut |contents| vec![true; contents.len()], &mut |_, _| {})
+    }
+
     /// Opens the same tree again over what `meta` has left.
     pub(super) fn reopen(self, meta: Arc<MemoryMeta>) -> Self {
         let Self { dir, remote, vfs, .. } = self;
@@ -127,7 +132,7 @@ impl Bed {
 
     #[track_caller]
     pub(super) fn assert_sound(&self) {
-        assert_eq!(self.vfs.fsck(false).unwrap(), Vec::<String>::new());
+        assert_eq!(self.vfs.fsck(false).unwrap(), Checked::default());
     }
 }
 

@@ -280,7 +280,7 @@ impl Run {
                 assert_eq!(self.bed().publish(), None, "nothing changed since");
             }
             Op::Drop => {
-                self.bed().vfs.drop_cache(None).unwrap();
+                self.bed().drop_cache(None).unwrap();
             }
             Op::Evict => {
                 self.bed().vfs.commit().unwrap();

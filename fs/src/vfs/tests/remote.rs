@@ -49,9 +49,9 @@ fn dropped_content_comes_back_and_only_once() {
     bed.publish().unwrap();
     bed.overwrite(dirty, 0, b"yy");
     bed.vfs.open_file(ME, ino, RO, false).unwrap();
-    assert_eq!(bed.vfs.drop_cache(None).unwrap(), Dropped::default(), "what is open stays");
+    assert_eq!(bed.drop_cache(None).unwrap(), Dropped::default(), "what is open stays");
     bed.vfs.release(ino, RO).unwrap();
-    assert_eq!(bed.vfs.drop_cache(None).unwrap(), Dropped { files: 1, bytes: 100_000 });
+    assert_eq!(bed.drop_cache(None).unwrap(), Dropped { files: 1, bytes: 100_000, ..Dropped::default() });
     assert_eq!(bed.vfs.backing.stat(ino).unwrap(), None);
     assert_eq!(bed.stat(ino).size, 100_000);
     assert_eq!(bed.read(ino), big(100_000));
@@ -65,12 +65,49 @@ fn dropped_content_comes_back_and_only_once() {
 }
 
 #[test]
+fn what_the_mesh_does_not_serve_stays() {
+    let bed = Bed::new();
+    let (a, b) = (bed.file(ROOT, "a", &big(100_000)), bed.file(ROOT, "b", &big(50_000)));
+    bed.file(ROOT, "dirty", b"x");
+    bed.publish().unwrap();
+    bed.file(ROOT, "new", b"x");
+    let content = |ino| bed.meta.inode(ino).unwrap().unwrap().remote.unwrap();
+    let unserved = content(b);
+    let mut asked = Vec::new();
+    let mut served = |contents: &[&Content]| {
+        asked.extend(contents.iter().map(|content| (*content).clone()));
+        contents.iter().map(|content| **content != unserved).collect()
+    };
+    let dropped = bed.vfs.drop_cache(None, &mut served, &mut |_, _| {}).unwrap();
+    assert_eq!(dropped, Dropped { files: 2, bytes: 100_001, kept_files: 1, kept_bytes: 50_000 });
+    assert!(bed.vfs.backing.stat(a).unwrap().is_none());
+    assert!(bed.vfs.backing.stat(b).unwrap().is_some());
+    assert_eq!(asked.len(), 3, "what must stay is not asked about");
+    // An answer about what a file had before it changed is none about what it has now.
+    let changed = bed.vfs.drop_cache(
+        None,
+        &mut |contents| {
+            bed.overwrite(b, 0, b"changed");
+            vec![true; contents.len()]
+        },
+        &mut |_, _| {},
+    );
+    assert_eq!(changed.unwrap(), Dropped::default());
+    assert_eq!(bed.read(b)[..7], *b"changed");
+    // Neither is one that is missing.
+    bed.publish().unwrap();
+    let dropped = bed.vfs.drop_cache(None, &mut |_| Vec::new(), &mut |_, _| {}).unwrap();
+    assert_eq!((dropped.files, dropped.kept_files), (0, 2));
+    bed.assert_sound();
+}
+
+#[test]
 fn only_a_subtree_is_dropped() {
     let bed = Bed::new();
     let dir = bed.dir(ROOT, "dir");
     let (inside, outside) = (bed.file(dir, "in", b"in"), bed.file(ROOT, "out", b"out"));
     bed.publish().unwrap();
-    assert_eq!(bed.vfs.drop_cache(Some(dir)).unwrap().files, 1);
+    assert_eq!(bed.drop_cache(Some(dir)).unwrap().files, 1);
     assert!(bed.vfs.backing.stat(inside).unwrap().is_none());
     assert!(bed.vfs.backing.stat(outside).unwrap().is_some());
 }
@@ -91,7 +128,7 @@ fn the_kernel_is_told_what_is_void() {
     let ino = bed.file(ROOT, "a", b"content");
     bed.publish().unwrap();
     bed.vfs.set_invalidate(Some(told.clone()));
-    bed.vfs.drop_cache(None).unwrap();
+    bed.drop_cache(None).unwrap();
     assert_eq!(*told.0.lock(), [ino]);
     // What it could not write is in no cut: none is taken.
     assert_eq!(bed.vfs.cut().unwrap_err(), VfsError::NoSpace);
@@ -104,10 +141,10 @@ fn what_was_changed_behind_our_back_is_not_dropped() {
     bed.publish().unwrap();
     // As a process does that had it open in passthrough when the agent was killed.
     bed.vfs.backing.get(ino).unwrap().unwrap().write_all_at(b"scribbled over", 0).unwrap();
-    assert_eq!(bed.vfs.drop_cache(None).unwrap().files, 0);
+    assert_eq!(bed.drop_cache(None).unwrap().files, 0);
     assert_eq!(bed.vfs.pending().files, 1);
     bed.publish().unwrap();
-    assert_eq!(bed.vfs.drop_cache(None).unwrap().files, 1);
+    assert_eq!(bed.drop_cache(None).unwrap().files, 1);
     assert_eq!(bed.read(ino), b"scribbled over");
 }
 
@@ -116,7 +153,7 @@ fn opening_for_reading_can_truncate() {
     let bed = Bed::new();
     let ino = bed.file(ROOT, "a", b"published");
     bed.publish().unwrap();
-    bed.vfs.drop_cache(None).unwrap();
+    bed.drop_cache(None).unwrap();
     let flags = OpenFlags(libc::O_RDONLY | libc::O_TRUNC);
     bed.vfs.open_file(Caller::default(), ino, flags, true).unwrap();
     // The kernel leaves the flag out when it closes.
@@ -133,7 +170,7 @@ fn several_readers_of_what_is_missing_fetch_it_once() {
     let bed = Bed::new();
     let ino = bed.file(ROOT, "a", &big(3_000_000));
     bed.publish().unwrap();
-    bed.vfs.drop_cache(None).unwrap();
+    bed.drop_cache(None).unwrap();
     let reads = bed.remote.reads();
     bed.remote.hold(true);
     std::thread::scope(|scope| {
@@ -156,7 +193,7 @@ fn a_large_file_is_read_in_order_and_at_random() {
     let content = big(12_000_000);
     let ino = bed.file(ROOT, "a", &content);
     bed.publish().unwrap();
-    bed.vfs.drop_cache(None).unwrap();
+    bed.drop_cache(None).unwrap();
     bed.vfs.open_file(ME, ino, RO, false).unwrap();
     let mut buf = vec![0; 100_000];
     for at in [11_950_000, 5_000_000, 0] {
@@ -286,7 +323,7 @@ fn writing_to_an_absent_file_fetches_it_first_but_truncation_does_not() {
     let bed = Bed::new();
     let (a, b, c) = (bed.file(ROOT, "a", b"0123456789"), bed.file(ROOT, "b", b"bbb"), bed.file(ROOT, "c", b"ccc"));
     bed.publish().unwrap();
-    bed.vfs.drop_cache(None).unwrap();
+    bed.drop_cache(None).unwrap();
     bed.overwrite(a, 3, b"x");
     assert_eq!(bed.read(a), b"012x456789");
     let reads = bed.remote.reads();
@@ -297,7 +334,7 @@ fn writing_to_an_absent_file_fetches_it_first_but_truncation_does_not() {
     assert_eq!(bed.remote.reads(), reads);
     assert_eq!((bed.read(b), bed.read(c)), (b"B".to_vec(), Vec::new()));
     bed.publish().unwrap();
-    bed.vfs.drop_cache(None).unwrap();
+    bed.drop_cache(None).unwrap();
     assert_eq!((bed.read(a), bed.read(b), bed.read(c)), (b"012x456789".to_vec(), b"B".to_vec(), Vec::new()));
     bed.assert_sound();
 }
@@ -308,7 +345,7 @@ fn a_partly_fetched_file_is_absent_after_a_crash() {
     let content = big(9_000_000);
     let ino = bed.file(ROOT, "a", &content);
     bed.publish().unwrap();
-    bed.vfs.drop_cache(None).unwrap();
+    bed.drop_cache(None).unwrap();
     bed.vfs.open_file(ME, ino, RO, false).unwrap();
     bed.vfs.read(ino, 8_000_000, &mut [0; 10]).unwrap();
     assert!(bed.vfs.backing.stat(ino).unwrap().is_some());
@@ -383,7 +420,7 @@ fn content_that_changes_while_it_is_read_stays_dirty() {
     bed.vfs.end_cut();
     assert!(!bed.vfs.cut().unwrap().is_empty());
     bed.vfs.end_cut();
-    assert_eq!(bed.vfs.drop_cache(None).unwrap().files, 0);
+    assert_eq!(bed.drop_cache(None).unwrap().files, 0);
 }
 
 #[test]
