@@ -173,6 +173,52 @@ fn times_modes_and_owners_last_over_writes_and_remounts() {
 }
 
 #[test]
+fn times_before_1970_and_out_of_range_are_what_a_local_disk_makes_of_them() {
+    use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, utimensat};
+    let time = |tv_sec, tv_nsec| Timespec { tv_sec, tv_nsec };
+    let (first, last) = (-0x8000_0000, 0x3_7fff_ffff);
+    let cases = [
+        (time(-1, 0), time(-1, 0)),
+        (time(-1, 1), time(-1, 1)),
+        (time(-2, 500_000_000), time(-2, 500_000_000)),
+        (time(-1, 999_999_999), time(-1, 999_999_999)),
+        (time(first, 0), time(first, 0)),
+        (time(first - 1, 7), time(first, 0)),
+        (time(last - 1, 7), time(last - 1, 7)),
+        (time(last + 1, 7), time(last, 0)),
+        (time(i64::MAX, 999_999_999), time(last, 0)),
+        (time(i64::MIN + 1, 7), time(first, 0)),
+        (time(i64::MIN, 0), time(first, 0)),
+        (time(i64::MIN, 7), time(first, 0)),
+    ];
+    for profile in [Profile::Passthrough, Profile::Writeback] {
+        let Some(bed) = bed(profile) else { continue };
+        let all = [("file", false), ("dir", true)];
+        for (n, (set, _)) in cases.iter().enumerate() {
+            for (kind, is_dir) in all {
+                let path = bed.path(&format!("{kind}{n}"));
+                if is_dir {
+                    fs::create_dir(&path).unwrap()
+                } else {
+                    fs::write(&path, b"content").unwrap()
+                };
+                let times = Timestamps { last_access: *set, last_modification: *set };
+                utimensat(CWD, &path, &times, AtFlags::empty()).unwrap();
+            }
+        }
+        // In writeback the kernel shows what was asked for until it forgets the inode.
+        let bed = bed.remount();
+        for (n, (set, want)) in cases.iter().enumerate() {
+            for (kind, _) in all {
+                let shown = fs::metadata(bed.path(&format!("{kind}{n}"))).unwrap();
+                let shown = (shown.mtime(), shown.mtime_nsec());
+                assert_eq!(shown, (want.tv_sec, want.tv_nsec), "{kind} {set:?} {profile:?}");
+            }
+        }
+    }
+}
+
+#[test]
 fn an_unlinked_file_lives_while_it_is_open() {
     both(|bed| {
         let path = bed.path("a");

@@ -6,7 +6,7 @@ use hypernet_core::time::Timespec;
 use hypernet_core::tree::Xattr;
 
 use super::node::Node;
-use super::state::{State, Step, now};
+use super::state::{State, Step, fit, now};
 use super::{Attr, Caller, Result, Vfs, VfsError};
 
 const SETUID: u32 = 0o4000;
@@ -145,7 +145,7 @@ impl Vfs {
             }
             let pick = |set: SetTime| match set {
                 SetTime::Now => time,
-                SetTime::At(time) => time,
+                SetTime::At(time) => fit(time),
             };
             let times = set.atime.is_some() || set.mtime.is_some();
             node.atime = set.atime.map_or(node.atime, pick);
@@ -160,7 +160,7 @@ impl Vfs {
                 }
                 state.changed(ino);
                 if let Some(ctime) = set.ctime {
-                    state.node_mut(ino)?.ctime = ctime;
+                    state.node_mut(ino)?.ctime = fit(ctime);
                 }
             }
             self.attr_of(state, ino)

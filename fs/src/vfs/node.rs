@@ -8,6 +8,7 @@ use hypernet_core::time::Timespec;
 use hypernet_core::tree::{Content, FileKind, Inode, Xattr};
 
 use super::backing::Stat;
+use super::state::fit;
 
 /// The root directory's inode number on every device.
 pub const ROOT: u64 = 1;
@@ -128,9 +129,9 @@ impl Node {
             rdev: inode.rdev,
             nlink: links.unwrap_or(if is_dir { 2 } else { 1 }),
             size: inode.content.size(),
-            atime: inode.mtime,
-            mtime: inode.mtime,
-            ctime: inode.ctime,
+            atime: fit(inode.mtime),
+            mtime: fit(inode.mtime),
+            ctime: fit(inode.ctime),
             xattrs: inode.xattrs,
             symlink,
             parent: if links.is_some() { 0 } else { parent },
