@@ -220,6 +220,17 @@ impl Node {
         self.rare.as_ref().map_or(&[], |r| &r.xattrs)
     }
 
+    /// Sets an extended attribute, or removes it.
+    pub(super) fn put_xattr(&mut self, name: &[u8], value: Option<Vec<u8>>) {
+        let at = self.xattrs().binary_search_by(|xattr| xattr.name.as_slice().cmp(name));
+        match (value, at) {
+            (Some(value), Ok(at)) => self.rare_mut().xattrs[at].value = value,
+            (Some(value), Err(at)) => self.rare_mut().xattrs.insert(at, Xattr { name: name.to_vec(), value }),
+            (None, Ok(at)) => drop(self.rare_mut().xattrs.remove(at)),
+            (None, Err(_)) => {}
+        }
+    }
+
     pub(super) fn rare_mut(&mut self) -> &mut Rare {
         self.rare.get_or_insert_default()
     }

@@ -13,6 +13,7 @@ use super::*;
 use crate::panics;
 use crate::testing::{MemoryMeta, MemoryRemote, publish};
 
+mod acl;
 mod crash;
 mod files;
 mod model;

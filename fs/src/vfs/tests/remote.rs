@@ -16,7 +16,7 @@ fn a_recovered_tree_is_equal() {
     bed.vfs.link(a, ROOT, b"hard").unwrap();
     bed.file(dir, "empty", b"");
     bed.vfs.symlink(ME, dir, b"sym", b"a").unwrap();
-    bed.vfs.setxattr(a, b"user.k", b"v", XattrFlags::Set).unwrap();
+    bed.vfs.setxattr(ME, a, b"user.k", b"v", XattrFlags::Set).unwrap();
     let past = Timespec { seconds: 77, nanos: 5 };
     bed.vfs.setattr(ME, a, SetAttr { mtime: Some(SetTime::At(past)), ..SetAttr::default() }).unwrap();
     let root = bed.publish().unwrap();
