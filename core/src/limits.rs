@@ -85,6 +85,8 @@ pub const SYMLINK_MAX: usize = 4_095;
 pub const XATTR_NAME_MAX: usize = 255;
 /// Longest extended attribute value.
 pub const XATTR_VALUE_MAX: usize = 64 * KIB;
+/// Longest access control list, as an extended attribute: more is not asked for by the kernel.
+pub const ACL_MAX: usize = 4 * KIB;
 /// All extended attributes of one inode.
 pub const XATTRS_TOTAL_MAX: usize = 64 * KIB;
 

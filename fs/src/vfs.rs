@@ -18,6 +18,7 @@ use hypernet_core::time::Timespec;
 use hypernet_core::tree::{Content, FileKind};
 use parking_lot::{Condvar, Mutex, RwLock};
 
+mod acl;
 mod attr;
 mod backing;
 mod commit;

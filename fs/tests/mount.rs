@@ -170,6 +170,52 @@ fn times_modes_and_owners_last_over_writes_and_remounts() {
 }
 
 #[test]
+fn times_before_1970_and_out_of_range_are_what_a_local_disk_makes_of_them() {
+    use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, utimensat};
+    let time = |tv_sec, tv_nsec| Timespec { tv_sec, tv_nsec };
+    let (first, last) = (-0x8000_0000, 0x3_7fff_ffff);
+    let cases = [
+        (time(-1, 0), time(-1, 0)),
+        (time(-1, 1), time(-1, 1)),
+        (time(-2, 500_000_000), time(-2, 500_000_000)),
+        (time(-1, 999_999_999), time(-1, 999_999_999)),
+        (time(first, 0), time(first, 0)),
+        (time(first - 1, 7), time(first, 0)),
+        (time(last - 1, 7), time(last - 1, 7)),
+        (time(last + 1, 7), time(last, 0)),
+        (time(i64::MAX, 999_999_999), time(last, 0)),
+        (time(i64::MIN + 1, 7), time(first, 0)),
+        (time(i64::MIN, 0), time(first, 0)),
+        (time(i64::MIN, 7), time(first, 0)),
+    ];
+    for profile in [Profile::Passthrough, Profile::Writeback] {
+        let Some(bed) = bed(profile) else { continue };
+        let all = [("file", false), ("dir", true)];
+        for (n, (set, _)) in cases.iter().enumerate() {
+            for (kind, is_dir) in all {
+                let path = bed.path(&format!("{kind}{n}"));
+                if is_dir {
+                    fs::create_dir(&path).unwrap()
+                } else {
+                    fs::write(&path, b"content").unwrap()
+                };
+                let times = Timestamps { last_access: *set, last_modification: *set };
+                utimensat(CWD, &path, &times, AtFlags::empty()).unwrap();
+            }
+        }
+        // In writeback the kernel shows what was asked for until it forgets the inode.
+        let bed = bed.remount();
+        for (n, (set, want)) in cases.iter().enumerate() {
+            for (kind, _) in all {
+                let shown = fs::metadata(bed.path(&format!("{kind}{n}"))).unwrap();
+                let shown = (shown.mtime(), shown.mtime_nsec());
+                assert_eq!(shown, (want.tv_sec, want.tv_nsec), "{kind} {set:?} {profile:?}");
+            }
+        }
+    }
+}
+
+#[test]
 fn an_unlinked_file_lives_while_it_is_open() {
     both(|bed| {
         let path = bed.path("a");
@@ -275,6 +321,80 @@ fn extended_attributes_pass_through_the_kernel() {
         bed.evict(1);
         assert_eq!(getxattr(&path, "user.hypernet.state").unwrap(), "durable");
     });
+}
+
+/// Runs a shell command in the mount as this user; what it printed, or `None` when it failed.
+fn shell(bed: &Bed, uid: u32, script: &str) -> Option<String> {
+    use std::os::unix::process::CommandExt;
+    let mut command = std::process::Command::new("sh");
+    let output = command.args(["-c", script]).current_dir(bed.point.path()).uid(uid).gid(uid).output().unwrap();
+    let missing = output.status.code() == Some(127);
+    assert!(!missing, "a program is missing: {}", String::from_utf8_lossy(&output.stderr));
+    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+const ROOT_USER: u32 = 0;
+const NOBODY: u32 = 65534;
+
+#[test]
+fn access_control_lists_are_enforced_inherited_and_kept() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("SKIPPED: only root can act as several users");
+        return;
+    }
+    for profile in [Profile::Passthrough, Profile::Writeback] {
+        let Some(bed) = bed(profile) else { continue };
+        let root = |script: &str| shell(&bed, ROOT_USER, script).unwrap_or_else(|| panic!("failed: {script}"));
+        let may = |script: &str| shell(&bed, NOBODY, script).is_some();
+        root("umask 077; echo secret > a");
+        assert!(!may("cat a"));
+        root("setfacl -m u:65534:r a");
+        assert!(may("cat a") && !may("echo x >> a"));
+        assert_eq!(root("stat -c %a a"), "640\n", "the mask shows as the group's bits");
+        root("setfacl -m u:65534:rw a");
+        assert!(may("echo more >> a"));
+        assert_eq!(root("getfacl -cn a"), "user::rw-\nuser:65534:rw-\ngroup::---\nmask::rw-\nother::---\n\n");
+        // A mode is a mask for those who are named.
+        root("chmod 600 a");
+        assert!(!may("cat a"));
+        let list = root("getfacl -cn a");
+        assert!(list.contains("user:65534:rw-") && list.contains("mask::---"), "{list}");
+        root("chmod 640 a");
+        assert!(may("cat a") && !may("echo x >> a"));
+        // Not theirs to change.
+        assert!(!may("setfacl -m u:65534:rw a") && !may("chmod 666 a"));
+
+        root("mkdir d; chmod 755 d; setfacl -d -m u:65534:rwx d");
+        assert!(!may("touch d/new"), "the default list is about what is made in it");
+        root("umask 077; mkdir d/below; echo 1 > d/file; echo 2 > d/below/file; umask 027; echo 3 > plain");
+        assert!(may("cat d/file && echo x >> d/below/file && touch d/below/new && rm d/below/new"));
+        assert!(root("getfacl -cn d/below").contains("default:user:65534:rwx"));
+        assert_eq!(root("stat -c %a plain"), "640\n", "elsewhere the umask counts");
+        root("setfacl -b d/file");
+        assert!(may("cat d/file") && !may("echo x >> d/file"), "as for any other user");
+        assert_eq!(root("getfacl -cn d/file | grep -c user:65534 || true"), "0\n");
+
+        // Whoever owns a file without being of its group gets no setgid bit this way.
+        root("touch s; chown 65534:0 s; chmod 2755 s");
+        assert!(may("setfacl -m u:1:r s"));
+        assert_eq!(root("stat -c %a s"), "755\n");
+        // The copy of a tree has the lists too.
+        root(
+            "cp -a d e && cd d && getfacl -Rn . > ../want && cd ../e && getfacl -Rn . > ../have && cmp ../want ../have",
+        );
+
+        // What is no list is refused, and so is a default list of what is no directory.
+        for name in ["system.posix_acl_access", "system.posix_acl_default"] {
+            let set = rustix::fs::setxattr(bed.path("a"), name, b"garbage", rustix::fs::XattrFlags::empty());
+            assert!(set.is_err(), "{name}");
+        }
+        let bed = bed.remount();
+        let text = shell(&bed, ROOT_USER, "getfacl -cn a d/below").unwrap();
+        assert!(text.contains("user:65534:rw-") && text.contains("default:user:65534:rwx"), "{text}");
+        assert!(shell(&bed, NOBODY, "cat a d/below/file").is_some());
+        assert!(shell(&bed, NOBODY, "echo x >> a").is_none());
+        assert_eq!(bed.vfs.fsck(false).unwrap(), Vec::<String>::new());
+    }
 }
 
 #[test]

@@ -213,7 +213,10 @@ impl Filesystem for Handler {
             | InitFlags::FUSE_CACHE_SYMLINKS
             | InitFlags::FUSE_HANDLE_KILLPRIV_V2
             | InitFlags::FUSE_EXPLICIT_INVAL_DATA
-            | InitFlags::FUSE_ASYNC_DIO;
+            | InitFlags::FUSE_ASYNC_DIO
+            | InitFlags::FUSE_POSIX_ACL
+            // A directory's default list takes the place of the umask.
+            | InitFlags::FUSE_DONT_MASK;
         let passthrough = InitFlags::FUSE_PASSTHROUGH;
         let profile = if self.wanted == Passthrough::Auto
             && offered.contains(passthrough)
@@ -550,7 +553,7 @@ impl Filesystem for Handler {
 
     fn setxattr(
         &self,
-        _req: &Request,
+        req: &Request,
         ino: INodeNo,
         name: &OsStr,
         value: &[u8],
@@ -564,8 +567,8 @@ impl Filesystem for Handler {
             0 => XattrFlags::Set,
             _ => return reply.error(Errno::EINVAL),
         };
-        let (name, value) = (name.as_bytes().to_vec(), value.to_vec());
-        self.serve(reply, move |vfs| vfs.setxattr(ino.0, &name, &value, flags), answer_empty);
+        let (caller, name, value) = (caller(req, 0), name.as_bytes().to_vec(), value.to_vec());
+        self.serve(reply, move |vfs| vfs.setxattr(caller, ino.0, &name, &value, flags), answer_empty);
     }
 
     fn getxattr(&self, _req: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {

@@ -3,10 +3,10 @@
 use hypernet_core::limits::{XATTR_NAME_MAX, XATTR_VALUE_MAX, XATTRS_TOTAL_MAX};
 use hypernet_core::port::Local;
 use hypernet_core::time::Timespec;
-use hypernet_core::tree::Xattr;
 
+use super::acl::{self, Which};
 use super::node::Node;
-use super::state::{State, Step, now};
+use super::state::{State, Step, fit, now};
 use super::{Attr, Caller, Result, Vfs, VfsError};
 
 const SETUID: u32 = 0o4000;
@@ -132,6 +132,9 @@ impl Vfs {
             let node = state.node_mut(ino)?;
             let mut changed = false;
             if let Some(mode) = set.mode {
+                if let Some(list) = acl::chmod(node, mode)? {
+                    node.put_xattr(Which::Access.name(), Some(list));
+                }
                 node.mode = mode & 0o7777;
                 changed = true;
             }
@@ -145,7 +148,7 @@ impl Vfs {
             }
             let pick = |set: SetTime| match set {
                 SetTime::Now => time,
-                SetTime::At(time) => time,
+                SetTime::At(time) => fit(time),
             };
             let times = set.atime.is_some() || set.mtime.is_some();
             node.atime = set.atime.map_or(node.atime, pick);
@@ -160,7 +163,7 @@ impl Vfs {
                 }
                 state.changed(ino);
                 if let Some(ctime) = set.ctime {
-                    state.node_mut(ino)?.ctime = ctime;
+                    state.node_mut(ino)?.ctime = fit(ctime);
                 }
             }
             self.attr_of(state, ino)
@@ -173,9 +176,6 @@ impl Vfs {
     pub fn getxattr(&self, ino: u64, name: &[u8]) -> Result<Vec<u8>> {
         if name == STATE_XATTR {
             return self.state_xattr(ino).map(String::into_bytes);
-        }
-        if name.starts_with(b"system.posix_acl_") {
-            return Err(VfsError::NotSupported);
         }
         self.run(|state| {
             let found = state.node(ino)?.xattrs().iter().find(|xattr| xattr.name == name);
@@ -195,18 +195,17 @@ impl Vfs {
         })
     }
 
-    /// Sets an extended attribute.
-    pub fn setxattr(&self, ino: u64, name: &[u8], value: &[u8], flags: XattrFlags) -> Result<()> {
+    /// Sets an extended attribute. An access control list also changes the mode.
+    pub fn setxattr(&self, caller: Caller, ino: u64, name: &[u8], value: &[u8], flags: XattrFlags) -> Result<()> {
         check_xattr_name(name)?;
         if value.len() > XATTR_VALUE_MAX {
             return Err(VfsError::AttributeTooLarge);
         }
         self.run_mut(|state| {
             let node = state.node_mut(ino)?;
-            let at = node.xattrs().binary_search_by(|xattr| xattr.name.as_slice().cmp(name));
-            match (flags, at) {
-                (XattrFlags::Create, Ok(_)) => return Err(VfsError::Exists.into()),
-                (XattrFlags::Replace, Err(_)) => return Err(VfsError::NoAttribute.into()),
+            match (flags, node.xattrs().iter().any(|xattr| xattr.name == name)) {
+                (XattrFlags::Create, true) => return Err(VfsError::Exists.into()),
+                (XattrFlags::Replace, false) => return Err(VfsError::NoAttribute.into()),
                 _ => {}
             }
             let others = node.xattrs().iter().filter(|xattr| xattr.name != name);
@@ -214,11 +213,11 @@ impl Vfs {
             if total + name.len() + value.len() > XATTRS_TOTAL_MAX {
                 return Err(VfsError::AttributeSpace.into());
             }
-            let xattrs = &mut node.rare_mut().xattrs;
-            match at {
-                Ok(at) => xattrs[at].value = value.to_vec(),
-                Err(at) => xattrs.insert(at, Xattr { name: name.to_vec(), value: value.to_vec() }),
-            }
+            let kept = match Which::of_name(name) {
+                Some(which) => acl::set(caller, node, which, value)?,
+                None => Some(value.to_vec()),
+            };
+            node.put_xattr(name, kept);
             state.changed(ino);
             Ok(())
         })
@@ -229,9 +228,10 @@ impl Vfs {
         check_xattr_name(name)?;
         self.run_mut(|state| {
             let node = state.node_mut(ino)?;
-            let at = node.xattrs().binary_search_by(|xattr| xattr.name.as_slice().cmp(name));
-            let at = at.map_err(|_| VfsError::NoAttribute)?;
-            node.rare_mut().xattrs.remove(at);
+            if !node.xattrs().iter().any(|xattr| xattr.name == name) {
+                return Err(VfsError::NoAttribute.into());
+            }
+            node.put_xattr(name, None);
             state.changed(ino);
             Ok(())
         })
@@ -259,12 +259,11 @@ impl Vfs {
 }
 
 fn check_xattr_name(name: &[u8]) -> Result<()> {
-    let known = [b"user.".as_slice(), b"trusted.", b"security.", b"system."];
+    let known = [b"user.".as_slice(), b"trusted.", b"security."];
     match name {
         _ if name.starts_with(OUR_XATTRS) => Err(VfsError::NotPermitted),
-        _ if name.starts_with(b"system.posix_acl_") => Err(VfsError::NotSupported),
         _ if name.is_empty() || name.len() > XATTR_NAME_MAX => Err(VfsError::BufferTooSmall),
-        _ if known.iter().any(|prefix| name.starts_with(prefix)) => Ok(()),
+        _ if known.iter().any(|prefix| name.starts_with(prefix)) || Which::of_name(name).is_some() => Ok(()),
         _ => Err(VfsError::NotSupported),
     }
 }

@@ -37,6 +37,9 @@ pub enum VfsError {
     /// The inode has as many names as it can have.
     #[error("too many links")]
     TooManyLinks,
+    /// Not for a thing of this kind.
+    #[error("access denied")]
+    Denied,
     /// Never allowed, whoever asks.
     #[error("operation not permitted")]
     NotPermitted,
@@ -94,6 +97,7 @@ impl VfsError {
             Self::Invalid => libc::EINVAL,
             Self::FileTooLarge => libc::EFBIG,
             Self::TooManyLinks => libc::EMLINK,
+            Self::Denied => libc::EACCES,
             Self::NotPermitted => libc::EPERM,
             Self::NotSupported => libc::EOPNOTSUPP,
             Self::NoAttribute => libc::ENODATA,

@@ -7,7 +7,7 @@ use hypernet_core::tree::FileKind;
 
 use super::node::{Node, ROOT};
 use super::state::{State, Step, check_name, now};
-use super::{Attr, Caller, Result, Vfs, VfsError};
+use super::{Attr, Caller, Result, Vfs, VfsError, acl};
 
 const SETGID: u32 = 0o2000;
 
@@ -75,10 +75,7 @@ impl Vfs {
             return Err(VfsError::Exists.into());
         }
         let is_dir = new.kind == FileKind::Directory;
-        let mut mode = new.mode & 0o7777;
-        if new.kind != FileKind::Symlink {
-            mode &= !(caller.umask & 0o777);
-        }
+        let (mut mode, xattrs) = acl::inherit(state.node(parent)?, new.kind, new.mode & 0o7777, caller.umask)?;
         let inherits = dir_mode & SETGID != 0;
         if inherits && is_dir {
             mode |= SETGID;
@@ -98,7 +95,7 @@ impl Vfs {
             atime: time,
             mtime: time,
             ctime: time,
-            xattrs: Vec::new(),
+            xattrs,
             symlink: new.symlink.to_vec(),
             parent,
             linked: false,

@@ -8,6 +8,7 @@ use hypernet_core::time::Timespec;
 use hypernet_core::tree::{Content, FileKind, Inode, Xattr};
 
 use super::backing::Stat;
+use super::state::fit;
 
 /// The root directory's inode number on every device.
 pub const ROOT: u64 = 1;
@@ -128,9 +129,9 @@ impl Node {
             rdev: inode.rdev,
             nlink: links.unwrap_or(if is_dir { 2 } else { 1 }),
             size: inode.content.size(),
-            atime: inode.mtime,
-            mtime: inode.mtime,
-            ctime: inode.ctime,
+            atime: fit(inode.mtime),
+            mtime: fit(inode.mtime),
+            ctime: fit(inode.ctime),
             xattrs: inode.xattrs,
             symlink,
             parent: if links.is_some() { 0 } else { parent },
@@ -217,6 +218,17 @@ impl Node {
 
     pub(super) fn xattrs(&self) -> &[Xattr] {
         self.rare.as_ref().map_or(&[], |r| &r.xattrs)
+    }
+
+    /// Sets an extended attribute, or removes it.
+    pub(super) fn put_xattr(&mut self, name: &[u8], value: Option<Vec<u8>>) {
+        let at = self.xattrs().binary_search_by(|xattr| xattr.name.as_slice().cmp(name));
+        match (value, at) {
+            (Some(value), Ok(at)) => self.rare_mut().xattrs[at].value = value,
+            (Some(value), Err(at)) => self.rare_mut().xattrs.insert(at, Xattr { name: name.to_vec(), value }),
+            (None, Ok(at)) => drop(self.rare_mut().xattrs.remove(at)),
+            (None, Err(_)) => {}
+        }
     }
 
     pub(super) fn rare_mut(&mut self) -> &mut Rare {

@@ -126,6 +126,18 @@ pub(super) fn now() -> Timespec {
     Timespec { seconds: now.tv_sec, nanos: now.tv_nsec as u32 }
 }
 
+/// The times that a file can have: those of ext4, which backing files are mostly kept on.
+const EARLIEST: i64 = i32::MIN as i64;
+const LATEST: i64 = EARLIEST + (1 << 34) - 1;
+
+/// The nearest time that a file can have, as the kernel chooses it: at either end without nanoseconds.
+pub(super) fn fit(time: Timespec) -> Timespec {
+    match time.seconds.clamp(EARLIEST, LATEST) {
+        seconds @ (EARLIEST | LATEST) => Timespec { seconds, nanos: 0 },
+        seconds => Timespec { seconds, nanos: time.nanos.min(999_999_999) },
+    }
+}
+
 pub(super) fn check_name(name: &[u8]) -> Result<(), VfsError> {
     match name {
         [] => Err(VfsError::NotFound),

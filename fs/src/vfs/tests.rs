@@ -6,13 +6,14 @@ use std::time::Duration;
 use hypernet_core::id::DeviceTag;
 use hypernet_core::port::{Local, MetaStore, PortError};
 use hypernet_core::time::Timespec;
-use hypernet_core::tree::{Content, FileKind, Inode};
+use hypernet_core::tree::{Content, FileKind, Inode, Target};
 use tempfile::TempDir;
 
 use super::*;
 use crate::panics;
 use crate::testing::{MemoryMeta, MemoryRemote, publish};
 
+mod acl;
 mod crash;
 mod files;
 mod model;

@@ -158,19 +158,19 @@ fn extended_attributes_are_kept_within_limits() {
     let bed = Bed::new();
     let ino = bed.file(ROOT, "a", b"x");
     let vfs = &bed.vfs;
-    vfs.setxattr(ino, b"user.b", b"2", XattrFlags::Set).unwrap();
-    vfs.setxattr(ino, b"user.a", b"1", XattrFlags::Create).unwrap();
-    assert_eq!(vfs.setxattr(ino, b"user.a", b"", XattrFlags::Create), Err(VfsError::Exists));
-    assert_eq!(vfs.setxattr(ino, b"user.c", b"", XattrFlags::Replace), Err(VfsError::NoAttribute));
-    vfs.setxattr(ino, b"user.a", b"3", XattrFlags::Replace).unwrap();
+    vfs.setxattr(ME, ino, b"user.b", b"2", XattrFlags::Set).unwrap();
+    vfs.setxattr(ME, ino, b"user.a", b"1", XattrFlags::Create).unwrap();
+    assert_eq!(vfs.setxattr(ME, ino, b"user.a", b"", XattrFlags::Create), Err(VfsError::Exists));
+    assert_eq!(vfs.setxattr(ME, ino, b"user.c", b"", XattrFlags::Replace), Err(VfsError::NoAttribute));
+    vfs.setxattr(ME, ino, b"user.a", b"3", XattrFlags::Replace).unwrap();
     assert_eq!(vfs.listxattr(ino).unwrap(), b"user.a\0user.b\0");
     assert_eq!(vfs.getxattr(ino, b"user.a").unwrap(), b"3");
     assert_eq!(vfs.getxattr(ino, b"user.none"), Err(VfsError::NoAttribute));
-    assert_eq!(vfs.setxattr(ino, b"odd.name", b"", XattrFlags::Set), Err(VfsError::NotSupported));
-    assert_eq!(vfs.setxattr(ino, &[b'u'; 256], b"", XattrFlags::Set), Err(VfsError::BufferTooSmall));
-    assert_eq!(vfs.setxattr(ino, b"user.big", &[0; 65_537], XattrFlags::Set), Err(VfsError::AttributeTooLarge));
-    vfs.setxattr(ino, b"user.big", &[0; 60_000], XattrFlags::Set).unwrap();
-    assert_eq!(vfs.setxattr(ino, b"user.more", &[0; 6_000], XattrFlags::Set), Err(VfsError::AttributeSpace));
+    assert_eq!(vfs.setxattr(ME, ino, b"odd.name", b"", XattrFlags::Set), Err(VfsError::NotSupported));
+    assert_eq!(vfs.setxattr(ME, ino, &[b'u'; 256], b"", XattrFlags::Set), Err(VfsError::BufferTooSmall));
+    assert_eq!(vfs.setxattr(ME, ino, b"user.big", &[0; 65_537], XattrFlags::Set), Err(VfsError::AttributeTooLarge));
+    vfs.setxattr(ME, ino, b"user.big", &[0; 60_000], XattrFlags::Set).unwrap();
+    assert_eq!(vfs.setxattr(ME, ino, b"user.more", &[0; 6_000], XattrFlags::Set), Err(VfsError::AttributeSpace));
     vfs.removexattr(ino, b"user.big").unwrap();
     assert_eq!(vfs.removexattr(ino, b"user.big"), Err(VfsError::NoAttribute));
     let bed = bed.restart();
@@ -196,6 +196,6 @@ fn the_state_of_a_file_can_be_read_but_not_set() {
     bed.publish().unwrap();
     assert_eq!(state(&bed), "durable 3");
     assert_eq!(bed.vfs.listxattr(ino).unwrap(), b"");
-    let set = bed.vfs.setxattr(ino, b"user.hypernet.state", b"durable", XattrFlags::Set);
+    let set = bed.vfs.setxattr(ME, ino, b"user.hypernet.state", b"durable", XattrFlags::Set);
     assert_eq!(set, Err(VfsError::NotPermitted));
 }

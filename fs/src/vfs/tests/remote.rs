@@ -16,7 +16,7 @@ fn a_recovered_tree_is_equal() {
     bed.vfs.link(a, ROOT, b"hard").unwrap();
     bed.file(dir, "empty", b"");
     bed.vfs.symlink(ME, dir, b"sym", b"a").unwrap();
-    bed.vfs.setxattr(a, b"user.k", b"v", XattrFlags::Set).unwrap();
+    bed.vfs.setxattr(ME, a, b"user.k", b"v", XattrFlags::Set).unwrap();
     let past = Timespec { seconds: 77, nanos: 5 };
     bed.vfs.setattr(ME, a, SetAttr { mtime: Some(SetTime::At(past)), ..SetAttr::default() }).unwrap();
     let root = bed.publish().unwrap();
@@ -535,6 +535,32 @@ fn idle_inodes_leave_memory_and_come_back() {
     bed.vfs.end_cut();
     assert_eq!(cut.directories.len(), 2);
     bed.assert_sound();
+}
+
+#[test]
+fn times_from_elsewhere_that_no_file_can_have_are_brought_into_range() {
+    let bed = Bed::new();
+    bed.file(ROOT, "a", b"content");
+    let root = bed.publish().unwrap();
+    let Content::Directory(tree) = &root.content else { panic!("a directory") };
+    let wild = [
+        (Timespec { seconds: i64::MIN, nanos: 0 }, Timespec { seconds: -0x8000_0000, nanos: 0 }),
+        (Timespec { seconds: i64::MAX, nanos: u32::MAX }, Timespec { seconds: 0x3_7fff_ffff, nanos: 0 }),
+        (Timespec { seconds: -2, nanos: u32::MAX }, Timespec { seconds: -2, nanos: 999_999_999 }),
+    ];
+    for (from, to) in wild {
+        let mut entries = hypernet_core::port::RemoteTree::list(&*bed.remote, tree).unwrap();
+        let Target::Inode(inode) = &mut entries[0].target else { panic!("an inode") };
+        (inode.mtime, inode.ctime) = (from, from);
+        let content = Content::Directory(bed.remote.put_directory(entries).unwrap());
+        let other = bed.recovered(Inode { content, ..root.clone() });
+        let ino = other.at("a");
+        assert_eq!((other.stat(ino).mtime, other.stat(ino).ctime), (to, to));
+        // Its backing file takes that time.
+        assert_eq!(other.read(ino), b"content");
+        assert_eq!(other.vfs.backing.stat(ino).unwrap().unwrap().mtime, to);
+        other.assert_sound();
+    }
 }
 
 #[test]
