@@ -28,6 +28,8 @@ const LATER: u64 = 10_000;
 #[derive(Default)]
 struct Kept {
     connected: BTreeSet<PeerId>,
+    /// Those that have lost what they held so far.
+    lost: BTreeMap<PeerId, BTreeSet<SegmentId>>,
     /// The payload of each segment.
     segments: BTreeMap<SegmentId, Vec<u8>>,
     records: BTreeMap<RecordKey, Record>,
@@ -78,6 +80,13 @@ impl Mesh {
         self.settle();
     }
 
+    /// The peer stays, and has nothing any more of what it holds now.
+    pub(super) fn lose_disk(&self, peer: PeerId) {
+        let mut kept = self.kept.lock();
+        let all = kept.segments.keys().copied().collect();
+        kept.lost.insert(peer, all);
+    }
+
     fn settle(&self) {
         self.kept.lock().now += LATER;
         // So that `Node::settled_for` sees the time.
@@ -116,7 +125,7 @@ impl Mesh {
                     fetches.fetch_add(wanted.len() as u64, Ordering::SeqCst);
                     kept.fetch(&placement, &wanted)
                 }
-                Command::Probe { .. } => Outcome::Failed(CommandError::Invalid("nobody probes here")),
+                Command::Probe { placement, .. } => kept.probe(&placement),
                 Command::Publish { record, enough } => {
                     kept.records.insert(record_key(&record.signer), record);
                     Outcome::Published { stored: enough }
@@ -159,15 +168,34 @@ impl Kept {
             let (stored, n, why) = (peers.len() as u8, coded.shards.len() as u8, "too few are here".to_owned());
             return Outcome::Failed(CommandError::NotPlaced { stored, n, why });
         }
+        for lost in self.lost.values_mut() {
+            lost.remove(&id);
+        }
         self.segments.insert(id, coded.shards[..usize::from(coded.segment.k)].concat());
         let holders = (0..coded.shards.len() as u8).zip(peers).map(|(row, peer)| Holder { row, peer, until });
         let n = coded.shards.len() as u8;
         Outcome::Uploaded(Placement { segment: coded.segment.clone(), n, holders: holders.collect() })
     }
 
+    fn has(&self, peer: PeerId, segment: SegmentId) -> bool {
+        self.connected.contains(&peer) && !self.lost.get(&peer).is_some_and(|lost| lost.contains(&segment))
+    }
+
+    fn probe(&self, placement: &Placement) -> Outcome {
+        let id = placement.segment.id();
+        let rows = |wanted: &dyn Fn(PeerId) -> bool| {
+            placement.holders.iter().filter(|holder| wanted(holder.peer)).map(|holder| holder.row).collect()
+        };
+        Outcome::Probed {
+            held: rows(&|peer| self.has(peer, id)),
+            missing: rows(&|peer| self.connected.contains(&peer) && !self.has(peer, id)),
+            unreachable: rows(&|peer| !self.connected.contains(&peer)),
+        }
+    }
+
     fn fetch(&self, placement: &Placement, wanted: &[(hypernet_core::seal::ExtentRef, u32)]) -> Outcome {
         let id = placement.segment.id();
-        let have = placement.holders.iter().filter(|holder| self.connected.contains(&holder.peer)).count() as u8;
+        let have = placement.holders.iter().filter(|holder| self.has(holder.peer, id)).count() as u8;
         let need = placement.segment.k;
         let Some(payload) = self.segments.get(&id).filter(|_| have >= need) else {
             let why = "they are gone".to_owned();

@@ -1,15 +1,14 @@
 //! What the mesh can give back now: asked before a local copy is dropped, because having been durable once is no claim
 //! that it can be read today.
 
-use std::collections::BTreeSet;
-
-use hypernet_core::id::{ExtentId, PeerId};
+use hypernet_core::id::ExtentId;
 use hypernet_core::limits::MIB;
 use hypernet_core::port::PortError;
 use hypernet_core::seal::ExtentRef;
 use hypernet_core::tree::{self, Content, Run, Source, TreeError, TreeRef};
 
 use super::Volume;
+use super::census::{Census, Enough};
 use super::read::{Deadline, Nodes};
 
 /// Bytes of a file whose runs are looked at together.
@@ -18,14 +17,14 @@ const WINDOW: u64 = 1024 * MIB as u64;
 /// Tree nodes that the peers of now serve, and an error for any other: nobody is waited for who is not there.
 struct ServedNodes<'a> {
     nodes: Nodes<'a>,
-    connected: &'a BTreeSet<PeerId>,
+    census: &'a Census,
 }
 
 impl Source for ServedNodes<'_> {
     type Error = PortError;
 
     fn get(&self, refs: &[ExtentRef]) -> Result<Vec<Vec<u8>>, PortError> {
-        if !self.nodes.0.all_stored(refs.iter().map(ExtentRef::id), self.connected)? {
+        if !self.nodes.0.all_stored(refs.iter().map(ExtentRef::id), self.census)? {
             return Err(PortError::Unreachable("too few of a tree node's holders are connected".into()));
         }
         self.nodes.get(refs)
@@ -35,15 +34,15 @@ impl Source for ServedNodes<'_> {
 impl Volume {
     /// Which of these can be read from the peers that are connected now. What cannot be told counts as what cannot.
     pub(crate) fn served(&self, contents: &[&Content]) -> Vec<bool> {
-        let connected = match self.connected() {
-            Ok(connected) => connected,
+        let census = match Census::new(self) {
+            Ok(census) => census,
             Err(error) => {
                 tracing::warn!(%error, "cannot tell what the mesh serves");
                 return vec![false; contents.len()];
             }
         };
         let served = |content: &&Content| {
-            self.is_served(content, &connected).unwrap_or_else(|error| {
+            self.is_served(content, &census).unwrap_or_else(|error| {
                 tracing::debug!(%error, "a file is not served by the peers of now");
                 false
             })
@@ -53,29 +52,29 @@ impl Volume {
 
     /// Empties the cache of tree nodes, but for those that the peers of now do not serve; with `force` of all.
     pub(crate) fn drop_nodes(&self, force: bool) -> Result<(), PortError> {
-        let connected = self.connected()?;
-        self.db.drop_nodes(|ids| if force { Ok(vec![true; ids.len()]) } else { self.stored(ids, &connected) })
+        let census = Census::new(self)?;
+        self.db.drop_nodes(|ids| if force { Ok(vec![true; ids.len()]) } else { census.stored(self, ids, Enough::Read) })
     }
 
-    fn all_stored(&self, ids: impl Iterator<Item = ExtentId>, connected: &BTreeSet<PeerId>) -> Result<bool, PortError> {
-        Ok(self.stored(&ids.collect::<Vec<_>>(), connected)?.into_iter().all(|stored| stored))
+    fn all_stored(&self, ids: impl Iterator<Item = ExtentId>, census: &Census) -> Result<bool, PortError> {
+        Ok(census.stored(self, &ids.collect::<Vec<_>>(), Enough::Read)?.into_iter().all(|stored| stored))
     }
 
-    fn is_served(&self, content: &Content, connected: &BTreeSet<PeerId>) -> Result<bool, PortError> {
+    fn is_served(&self, content: &Content, census: &Census) -> Result<bool, PortError> {
         match content {
             // Those lie in the directory's entry.
             Content::Empty | Content::Inline(_) | Content::Symlink(_) => Ok(true),
-            Content::Extent(extent) => self.all_stored(std::iter::once(extent.id()), connected),
-            Content::Runs(runs) => self.are_runs_served(runs, connected),
-            Content::Directory(directory) => self.all_stored(std::iter::once(directory.node.id()), connected),
+            Content::Extent(extent) => self.all_stored(std::iter::once(extent.id()), census),
+            Content::Runs(runs) => self.are_runs_served(runs, census),
+            Content::Directory(directory) => self.all_stored(std::iter::once(directory.node.id()), census),
         }
     }
 
     /// Whether all of a file's tree and content is, a stretch of it at a time.
-    fn are_runs_served(&self, runs: &TreeRef, connected: &BTreeSet<PeerId>) -> Result<bool, PortError> {
+    fn are_runs_served(&self, runs: &TreeRef, census: &Census) -> Result<bool, PortError> {
         let mut at = 0;
         while at < runs.weight {
-            let nodes = ServedNodes { nodes: Nodes(self, Deadline::of_read()), connected };
+            let nodes = ServedNodes { nodes: Nodes(self, Deadline::of_read()), census };
             let end = at.saturating_add(WINDOW);
             let found = tree::range::<Run, _>(runs, &nodes, at, end).map_err(|error| match error {
                 TreeError::Port(error) => error,
@@ -85,7 +84,7 @@ impl Volume {
                 Run::Data(extent) => Some(extent.id()),
                 Run::Hole(_) => None,
             });
-            if !self.all_stored(data, connected)? {
+            if !self.all_stored(data, census)? {
                 return Ok(false);
             }
             // The last may reach far beyond: a hole can be as long as it likes.
@@ -99,6 +98,7 @@ impl Volume {
 #[cfg(test)]
 mod tests {
     use hypernet_core::codec;
+    use hypernet_core::id::PeerId;
     use hypernet_core::seal::Kind;
     use hypernet_core::segment::Placement;
     use hypernet_core::tree::Sink;

@@ -3,7 +3,7 @@
 //! Sealing runs on the caller's thread; coding and placing run behind it, a bounded number of segments at a time, so
 //! memory stays flat however large the tree is. An extent counts as stored only when every row of its segment is
 //! acknowledged; until then it is remembered here, so that it is not sealed twice. And it counts as stored only as long
-//! as enough holders of its segment are there to read it: having been placed once is no claim that it still exists.
+//! as enough holders of its segment say that they have it: see [`super::census`].
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -20,6 +20,7 @@ use hypernet_core::segment::{Located, Packed, Packer, Placement, full_shard_len}
 use hypernet_core::time::UnixSeconds;
 use hypernet_core::tree::Sink;
 
+use super::census::{Census, Enough};
 use super::progress::{Meter, Phase};
 use super::{LEASE_SECONDS, UPLOAD_PATIENCE, Volume};
 
@@ -67,6 +68,13 @@ impl Tally {
             bytes: u64::from(placement.n) * u64::from(placement.segment.shard_len),
             least: Some(Least { spare: n.saturating_sub(k), n, k, peers: peers.len() as u8 }),
         }
+    }
+
+    /// Of a segment that was there before, of which this many rows are left.
+    pub(super) fn relied(placement: &Placement, held: u8) -> Self {
+        let k = placement.segment.k;
+        let least = Least { spare: held.saturating_sub(k), n: held, k, peers: held };
+        Self { segments: 0, bytes: 0, least: Some(least) }
     }
 
     /// Both together.
@@ -120,17 +128,6 @@ impl Volume {
         let peers = self.node.ask_blocking(hypernet_core::node::Node::peers);
         let peers = peers.ok_or_else(|| PortError::Unreachable("the agent is stopping".into()))?;
         Ok(peers.into_iter().filter(|view| view.connected).map(|view| view.peer).collect())
-    }
-
-    /// Which of these are in a segment that can be read from the peers in `connected`. A segment whose row in the index
-    /// is damaged cannot.
-    pub(super) fn stored(&self, ids: &[ExtentId], connected: &BTreeSet<PeerId>) -> Result<Vec<bool>, PortError> {
-        let located = self.db.locate_many(ids)?;
-        let is_stored = |location: hypernet_store::volume::Location| {
-            let placement = self.placement(location.segment, &location.descriptor);
-            placement.is_ok_and(|placement| is_readable(&placement, connected))
-        };
-        Ok(located.into_iter().map(|location| location.is_some_and(is_stored)).collect())
     }
 
     /// The plan for the donors that are there, or why there is none.
@@ -217,8 +214,8 @@ pub(crate) struct Writer {
     packer: Packer,
     plan: Plan,
     meter: Meter,
-    /// Peers that were there when the sync began: who comes or goes while it runs changes nothing for it.
-    connected: BTreeSet<PeerId>,
+    /// What the peers that were there when the sync began have of older segments.
+    census: Census,
     /// Extents that were put by this sync; they are placed when it ends well.
     on_the_way: BTreeSet<ExtentId>,
     work: Option<crossbeam_channel::Sender<Packed>>,
@@ -235,7 +232,7 @@ impl Writer {
     /// A pipeline under the plan for the peers of now.
     pub(crate) fn new(volume: Arc<Volume>, meter: Meter) -> Result<Self, PortError> {
         let plan = volume.settled_plan()?;
-        let connected = volume.connected()?;
+        let census = Census::new(&volume)?;
         let footprint = full_shard_len(plan.k) * usize::from(plan.committed);
         let window = (UPLOAD_WINDOW / footprint.max(1)).clamp(2, 8);
         let (work, jobs) = crossbeam_channel::bounded::<Packed>(1);
@@ -267,7 +264,7 @@ impl Writer {
             packer: Packer::new(plan.k),
             plan,
             meter,
-            connected,
+            census,
             on_the_way: BTreeSet::new(),
             work: Some(work),
             cancelled,
@@ -297,7 +294,8 @@ impl Writer {
         if sent { Ok(()) } else { Err(PortError::Unreachable("placing has stopped".into())) }
     }
 
-    /// Waits until everything that was put is acknowledged by its holders.
+    /// Waits until everything that was put is acknowledged by its holders. The least of what the tally has counts the
+    /// older segments, too, that some of it was found in.
     pub(crate) fn finish(mut self) -> Result<Tally, PortError> {
         let flushed = match self.packer.finish() {
             Some(packed) => self.dispatch(packed),
@@ -315,7 +313,7 @@ impl Writer {
         let tally = result?;
         flushed?;
         self.keep_nodes()?;
-        Ok(tally)
+        Ok(tally.and(self.census.relied()))
     }
 }
 
@@ -337,7 +335,7 @@ impl Writer {
         let prepared = self.sealer.prepare_all(kind, plains).map_err(seal_error)?;
         let references: Vec<ExtentRef> = prepared.iter().map(|prepared| prepared.reference.clone()).collect();
         let ids: Vec<ExtentId> = references.iter().map(ExtentRef::id).collect();
-        let stored = self.volume.stored(&ids, &self.connected)?;
+        let stored = self.census.stored(&self.volume, &ids, Enough::Last)?;
         let mut new = Vec::new();
         for ((prepared, id), stored) in prepared.into_iter().zip(ids).zip(stored) {
             if !stored && self.on_the_way.insert(id) {

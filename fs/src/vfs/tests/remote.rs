@@ -267,7 +267,7 @@ fn a_hard_link_whose_record_is_missing_takes_nothing_else_with_it() {
     assert_eq!(there.names(there.at("dir")).len(), 2);
     assert_eq!(there.remote.lists(), lists);
     let found = there.vfs.fsck(false).unwrap();
-    assert!(found.iter().any(|line| line.contains("neither here nor on the mesh")), "{found:?}");
+    assert!(found.problems.iter().any(|line| line.contains("neither here nor on the mesh")), "{found:?}");
 
     // The next snapshot has the name, and nothing made up behind it: whoever has the record has the file.
     let dir = there.at("dir");

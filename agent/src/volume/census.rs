@@ -1,0 +1,167 @@
+//! What the holders of segments say they have, asked when something new is about to rely on it: having been placed once
+//! is no claim that a segment still exists, and a holder that is connected may have lost its disk.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use hypernet_core::id::{ExtentId, PeerId, SegmentId};
+use hypernet_core::node::{Command, Outcome};
+use hypernet_core::port::PortError;
+use hypernet_core::segment::Placement;
+use parking_lot::Mutex;
+
+use super::Volume;
+use super::write::{Tally, is_readable};
+
+/// How long the holders of a segment have to answer, in milliseconds. Who does not counts as gone from then on.
+const ASK_WITHIN: u64 = 3_000;
+
+/// How much of a segment must be there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Enough {
+    /// It can be read.
+    Read,
+    /// It can be read after further losses: new data may lie in it.
+    Last,
+}
+
+impl Enough {
+    fn rows(self, placement: &Placement) -> u8 {
+        let (k, n) = (placement.segment.k, placement.n);
+        match self {
+            Self::Read => k,
+            Self::Last => k + n.saturating_sub(k).div_ceil(2),
+        }
+    }
+}
+
+/// The answers of the holders, each segment asked for once.
+#[derive(Debug)]
+pub(crate) struct Census {
+    seen: Mutex<Seen>,
+}
+
+#[derive(Debug)]
+struct Seen {
+    /// Peers that were there when it began, without those that do not answer.
+    connected: BTreeSet<PeerId>,
+    held: BTreeMap<SegmentId, u8>,
+    relied: Tally,
+}
+
+impl Census {
+    /// Of the peers that are connected now: who comes while it goes on changes nothing for it.
+    pub(crate) fn new(volume: &Volume) -> Result<Self, PortError> {
+        let connected = volume.connected()?;
+        Ok(Self { seen: Mutex::new(Seen { connected, held: BTreeMap::new(), relied: Tally::default() }) })
+    }
+
+    /// Which of these are in segments of which enough is there. A segment whose row in the index is damaged is not.
+    pub(crate) fn stored(&self, volume: &Volume, ids: &[ExtentId], enough: Enough) -> Result<Vec<bool>, PortError> {
+        let located = volume.db.locate_many(ids)?;
+        let is_stored = |location: hypernet_store::volume::Location| {
+            let placement = volume.placement(location.segment, &location.descriptor);
+            placement.is_ok_and(|placement| self.is_there(volume, location.segment, &placement, enough))
+        };
+        Ok(located.into_iter().map(|location| location.is_some_and(is_stored)).collect())
+    }
+
+    /// The least of the segments that new data was found to be in.
+    pub(crate) fn relied(&self) -> Tally {
+        self.seen.lock().relied
+    }
+
+    fn is_there(&self, volume: &Volume, id: SegmentId, placement: &std::sync::Arc<Placement>, enough: Enough) -> bool {
+        let known = {
+            let seen = self.seen.lock();
+            match seen.held.get(&id) {
+                Some(held) => Some(*held),
+                // Nobody is asked where too few are there to ask.
+                None => (!is_readable(placement, &seen.connected)).then_some(0),
+            }
+        };
+        // Not under the lock: it takes a round trip.
+        let held = known.unwrap_or_else(|| self.ask(volume, id, placement));
+        let is_there = held >= enough.rows(placement);
+        if is_there && enough == Enough::Last {
+            let mut seen = self.seen.lock();
+            seen.relied = seen.relied.and(Tally::relied(placement, held));
+        }
+        is_there
+    }
+
+    fn ask(&self, volume: &Volume, id: SegmentId, placement: &std::sync::Arc<Placement>) -> u8 {
+        let connected = self.seen.lock().connected.clone();
+        let mut asked = Placement::clone(placement);
+        asked.holders.retain(|holder| connected.contains(&holder.peer));
+        let outcome = volume.node.run_blocking(Command::Probe { placement: asked.into(), within: ASK_WITHIN });
+        let mut seen = self.seen.lock();
+        let held = match outcome {
+            Outcome::Probed { held, missing, unreachable } => {
+                if !missing.is_empty() {
+                    tracing::warn!(
+                        segment = %id.short(),
+                        shards = missing.len(),
+                        "peers do not have the shards any more that they acknowledged"
+                    );
+                }
+                for holder in &placement.holders {
+                    if unreachable.contains(&holder.row) {
+                        seen.connected.remove(&holder.peer);
+                    }
+                }
+                held.len() as u8
+            }
+            // It was not placed as far as anybody can tell.
+            _ => 0,
+        };
+        seen.held.insert(id, held);
+        held
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hypernet_core::codec;
+    use hypernet_core::seal::Kind;
+    use hypernet_core::tree::Sink;
+
+    use super::super::double::Mesh;
+    use super::super::progress::Meter;
+    use super::super::write::Writer;
+    use super::*;
+
+    /// One that is connected, and without its disk, holds nothing.
+    #[test]
+    fn who_lost_its_disk_is_not_relied_upon() {
+        let mesh = Mesh::new(10);
+        let dir = tempfile::tempdir().unwrap();
+        let volume = mesh.volume(dir.path(), 7);
+        let put = || {
+            let mut writer = Writer::new(volume.clone(), Meter::new()).unwrap();
+            let extent = writer.put(Kind::Content, &[1; 5_000]).unwrap();
+            let tally = writer.finish().unwrap();
+            let at = volume.db.locate(&extent.id()).unwrap().unwrap();
+            (extent.id(), tally, codec::decode::<Placement>(&at.descriptor).unwrap())
+        };
+        let (id, first, placement) = put();
+        let (k, n) = (placement.segment.k, placement.n);
+        assert_eq!((first.segments, first.n(), mesh.uploads()), (1, n, 1));
+        let holders: Vec<PeerId> = placement.holders.iter().map(|holder| holder.peer).collect();
+        let stored = |enough| Census::new(&volume).unwrap().stored(&volume, &[id], enough).unwrap()[0];
+
+        // With one loss it still serves as it is, and what is said of it is what is there.
+        mesh.lose_disk(holders[0]);
+        let (_, again, _) = put();
+        assert_eq!((again.segments, again.n(), again.k(), mesh.uploads()), (0, n - 1, k, 1));
+        // With more it can be read, but nothing new is put on it.
+        for holder in &holders[1..usize::from(n - k)] {
+            mesh.lose_disk(*holder);
+        }
+        assert!(stored(Enough::Read) && !stored(Enough::Last));
+        mesh.lose_disk(holders[usize::from(n - k)]);
+        assert!(!stored(Enough::Read));
+        let (_, anew, _) = put();
+        assert_eq!((anew.segments, anew.n(), mesh.uploads()), (1, n, 2));
+        assert!(stored(Enough::Last));
+    }
+}
