@@ -140,7 +140,7 @@ fn postgresql_recovers_from_kill_9() -> Result<()> {
         for pid in $all; do kill -9 "$pid" || true; done
         for pid in $all; do while kill -0 "$pid" 2>/dev/null && ! grep -q '^State:.Z' "/proc/$pid/status"; do :; done; done
         wait $load || true
-        rm -f data/postmaster.pid; start
+        rm -f data/postmaster.pid sock/.s.PGSQL*; start
         as psql -qAt bench -c "
             SELECT (SELECT count(*) FROM pgbench_history) >= $before, count(DISTINCT sum) = 1 FROM (
             SELECT sum(abalance) FROM pgbench_accounts UNION ALL SELECT sum(tbalance) FROM pgbench_tellers
