@@ -206,7 +206,7 @@ pub enum Command {
         coded: Arc<Coded>,
         /// Signs the leases.
         keys: Arc<VolumeKeys>,
-        /// When the leases end.
+        /// When the leases end, at the earliest: they run to the end of that day.
         until: UnixSeconds,
         /// Give up when nothing moved for this long, in milliseconds.
         patience: u64,

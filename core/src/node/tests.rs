@@ -281,6 +281,24 @@ fn every_row_goes_to_a_peer_of_its_own_and_one_small_read_is_one_request() {
 fn what_lies_around_comes_along_when_it_is_wanted() {
     let mut world = World::new(11);
     let (coded, plain) = coded(6, 10);
+#[test]
+fn nothing_that_holders_keep_of_two_shards_is_equal_but_the_day_on_which_their_leases_end() {
+    let mut world = World::new(11);
+    for k in [5, 6] {
+        let (coded, _) = coded(k, 10);
+        let placement = placed(upload(&mut world, &coded));
+        let whole = |until: UnixSeconds| until.0.is_multiple_of(UnixSeconds::DAY) && until > world.now.unix;
+        assert!(placement.holders.iter().all(|holder| whole(holder.until)), "the owner knows what was agreed");
+    }
+    let leases = world.sent.iter().filter_map(|(_, request)| match request {
+        Request::Put { lease, .. } => Some(lease),
+        _ => None,
+    });
+    assert!(leases.clone().all(|lease| lease.expires.0.is_multiple_of(UnixSeconds::DAY)));
+    let keys: BTreeSet<_> = leases.clone().map(|lease| lease.key).collect();
+    assert_eq!((keys.len(), leases.count()), (20, 20));
+}
+
     let placement = placed(upload(&mut world, &coded));
     let (extent, _) = &plain[1];
     let at = coded.contents.iter().find(|at| at.id == extent.id()).unwrap();
@@ -556,7 +574,7 @@ fn a_donor_refuses_what_is_not_right_and_keeps_its_quota() {
     let body = Bytes::from(vec![7; 600]);
     let shard = ShardId(*blake3::hash(&body).as_bytes());
     let sign = |until| {
-        let key = keys().lease_key(&peer(1));
+        let key = keys().lease_key(&peer(1), &shard);
         crate::wire::Lease::sign(&key, crate::wire::LeaseVerb::Keep, &peer(1), &shard, UnixSeconds(until))
     };
     let mut ask = |request| {
