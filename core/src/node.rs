@@ -616,7 +616,7 @@ impl Node {
                 }
             }
             Command::Probe { placement, within } => {
-                let probe = probe::Probe::start(&mut self.context, &mut self.peers, id, &placement, within);
+                let probe = probe::Probe::start(&mut self.context, &mut self.peers, id, placement, within);
                 if let Some(probe) = probe {
                     self.probes.insert(id, probe);
                 }
@@ -656,7 +656,7 @@ impl Node {
             }
             Waiter::Probe(command, row) => {
                 if let Some(probe) = self.probes.get_mut(&command) {
-                    probe.answered(row, result);
+                    probe.answered(&mut self.context, &mut self.peers, row, peer, result);
                     if probe.is_done()
                         && let Some(probe) = self.probes.remove(&command)
                     {

@@ -12,6 +12,7 @@ use crate::segment::Packer;
 use crate::wire::Refusal;
 
 mod pace;
+mod trust;
 
 #[derive(Clone, Copy, PartialEq, Debug)]
 enum Manner {
@@ -20,6 +21,8 @@ enum Manner {
     Silent,
     /// Every byte it serves is flipped.
     Liar,
+    /// All it holds is spoiled, and it knows.
+    Spoiled,
     /// It takes nothing.
     Full,
     /// It refuses so many more reads.
@@ -142,6 +145,7 @@ impl World {
                     (Response::Bytes(bytes), Manner::Liar) => {
                         *bytes = bytes.iter().map(|byte| byte ^ 1).collect();
                     }
+                    (Response::Bytes(_), Manner::Spoiled) => response = Response::Refused(Refusal::Damaged),
                     (Response::Ok, Manner::Full) => response = Response::Refused(Refusal::Full),
                     _ => {}
                 }
