@@ -191,8 +191,6 @@ pub enum Input {
         /// What.
         command: Command,
     },
-    /// The donor's offer changed.
-    Donate(u64),
     /// Time passed: the driver calls at [`Node::wake_at`].
     Tick,
 }
@@ -552,7 +550,6 @@ impl Node {
                 }
             }
             Input::Command { id, command } => self.command(id, command),
-            Input::Donate(donated) => self.donor.set_donated(donated),
             Input::Tick => {}
         }
         self.fire_timers();

@@ -282,10 +282,6 @@ fn every_row_goes_to_a_peer_of_its_own_and_one_small_read_is_one_request() {
 }
 
 #[test]
-fn what_lies_around_comes_along_when_it_is_wanted() {
-    let mut world = World::new(11);
-    let (coded, plain) = coded(6, 10);
-#[test]
 fn nothing_that_holders_keep_of_two_shards_is_equal_but_the_day_on_which_their_leases_end() {
     let mut world = World::new(11);
     for k in [5, 6] {
@@ -303,6 +299,10 @@ fn nothing_that_holders_keep_of_two_shards_is_equal_but_the_day_on_which_their_l
     assert_eq!((keys.len(), leases.count()), (20, 20));
 }
 
+#[test]
+fn what_lies_around_comes_along_when_it_is_wanted() {
+    let mut world = World::new(11);
+    let (coded, plain) = coded(6, 10);
     let placement = placed(upload(&mut world, &coded));
     let (extent, _) = &plain[1];
     let at = coded.contents.iter().find(|at| at.id == extent.id()).unwrap();
@@ -574,7 +574,7 @@ fn forged_and_misfiled_records_cost_their_sender() {
 #[test]
 fn a_donor_refuses_what_is_not_right_and_keeps_its_quota() {
     let mut world = World::new(2);
-    world.nodes[1].step(world.now, Input::Donate(1000));
+    world.nodes[1] = Node::new(NodeConfig::new(peer(1), metric, 1000, 0));
     let body = Bytes::from(vec![7; 600]);
     let shard = ShardId(*blake3::hash(&body).as_bytes());
     let sign = |until| {
