@@ -6,7 +6,7 @@ use std::fmt;
 use ed25519_dalek::SigningKey;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
-use crate::id::{DeviceId, IdentityId, PeerId, VolumeId};
+use crate::id::{DeviceId, IdentityId, PeerId, ShardId, VolumeId};
 
 /// 32 secret bytes that never show in logs and are wiped when dropped.
 #[derive(Clone, PartialEq, Eq, Zeroize, ZeroizeOnDrop)]
@@ -177,10 +177,11 @@ impl VolumeKeys {
         self.derive("hypernet 2026 volume padding v1", &[])
     }
 
-    /// Signs leases at one holder. Two holders see unrelated keys.
-    pub fn lease_key(&self, holder: &PeerId) -> SigningKey {
+    /// Signs the lease of one shard at one holder, and nothing else. Holders keep the public key, so a key of its own
+    /// for each shard is what makes no two of them tell that they have an owner in common.
+    pub fn lease_key(&self, holder: &PeerId, shard: &ShardId) -> SigningKey {
         // Leases outlive epochs, but whoever rotates an epoch keeps the old secrets, so the epoch may stand in here.
-        self.derive("hypernet 2026 volume lease key v1", &[holder.as_bytes()]).signing_key()
+        self.derive("hypernet 2026 volume lease key v1", &[holder.as_bytes(), shard.as_bytes()]).signing_key()
     }
 }
 
@@ -199,8 +200,9 @@ mod tests {
             *v.convergence().expose(),
             *v.head_key().expose(),
             *v.padding().expose(),
-            v.lease_key(&PeerId([0; 32])).to_bytes(),
-            v.lease_key(&PeerId([1; 32])).to_bytes(),
+            v.lease_key(&PeerId([0; 32]), &ShardId([0; 32])).to_bytes(),
+            v.lease_key(&PeerId([1; 32]), &ShardId([0; 32])).to_bytes(),
+            v.lease_key(&PeerId([0; 32]), &ShardId([1; 32])).to_bytes(),
             *next.convergence().expose(),
             device.signing_key().to_bytes(),
             device.head_record_key(&v.volume).to_bytes(),

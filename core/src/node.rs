@@ -196,8 +196,6 @@ pub enum Input {
         /// What.
         command: Command,
     },
-    /// The donor's offer changed.
-    Donate(u64),
     /// Time passed: the driver calls at [`Node::wake_at`].
     Tick,
 }
@@ -211,7 +209,7 @@ pub enum Command {
         coded: Arc<Coded>,
         /// Signs the leases.
         keys: Arc<VolumeKeys>,
-        /// When the leases end.
+        /// When the leases end, at the earliest: they run to the end of that day.
         until: UnixSeconds,
         /// Give up when nothing moved for this long, in milliseconds.
         patience: u64,
@@ -560,7 +558,6 @@ impl Node {
                 }
             }
             Input::Command { id, command } => self.command(id, command),
-            Input::Donate(donated) => self.donor.set_donated(donated),
             Input::Tick => {}
         }
         self.fire_timers();
@@ -624,7 +621,7 @@ impl Node {
                 }
             }
             Command::Probe { placement, within } => {
-                let probe = probe::Probe::start(&mut self.context, &mut self.peers, id, &placement, within);
+                let probe = probe::Probe::start(&mut self.context, &mut self.peers, id, placement, within);
                 if let Some(probe) = probe {
                     self.probes.insert(id, probe);
                 }
@@ -664,7 +661,7 @@ impl Node {
             }
             Waiter::Probe(command, row) => {
                 if let Some(probe) = self.probes.get_mut(&command) {
-                    probe.answered(row, result);
+                    probe.answered(&mut self.context, &mut self.peers, row, peer, result);
                     if probe.is_done()
                         && let Some(probe) = self.probes.remove(&command)
                     {

@@ -99,6 +99,11 @@ impl Placement {
             && self.holders.len() <= ROWS_MAX
             && self.holders.iter().all(|holder| usize::from(holder.row) < self.segment.rows.len())
     }
+
+    /// Whether whoever holds `row` still owes it at `now`.
+    pub fn is_leased(&self, row: u8, now: UnixSeconds) -> bool {
+        self.holders.iter().any(|holder| holder.row == row && holder.until > now)
+    }
 }
 
 /// Where an extent lies in its segment.

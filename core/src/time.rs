@@ -23,6 +23,16 @@ impl Instant {
 #[cbor(transparent)]
 pub struct UnixSeconds(#[n(0)] pub u64);
 
+impl UnixSeconds {
+    /// Seconds of a day, which has no leap seconds here.
+    pub const DAY: u64 = 86_400;
+
+    /// The first midnight (UTC) that is not before this; the last one that there is when there is none.
+    pub fn end_of_day(self) -> Self {
+        Self(self.0.checked_next_multiple_of(Self::DAY).unwrap_or(self.0 / Self::DAY * Self::DAY))
+    }
+}
+
 /// A file time: seconds (before 1970 negative) and nanoseconds.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default, Hash, Encode, Decode)]
 #[cbor(array)]
@@ -68,6 +78,13 @@ impl Hlc {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_day_ends_at_midnight_and_at_the_end_of_time() {
+        let end = |seconds| UnixSeconds(seconds).end_of_day().0;
+        assert_eq!([end(0), end(1), end(86_400), end(86_401)], [0, 86_400, 86_400, 172_800]);
+        assert_eq!((end(u64::MAX) % UnixSeconds::DAY, u64::MAX - end(u64::MAX) < UnixSeconds::DAY), (0, true));
+    }
 
     #[test]
     fn the_clock_never_goes_back() {

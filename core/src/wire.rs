@@ -16,7 +16,8 @@ use crate::time::UnixSeconds;
 
 /// A lease: the right to have a shard kept until `expires`, and the key that may end it.
 ///
-/// The key is derived per volume and holder, so that two holders cannot see that they store for the same owner.
+/// The key is derived per volume, holder and shard, so that neither two holders nor one that looks at two shards can see
+/// that they are kept for the same owner.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 #[cbor(array)]
 pub struct Lease {

@@ -71,7 +71,6 @@ const SCHEMA: Schema = Schema {
 struct Shared {
     used: AtomicU64,
     count: AtomicU64,
-    quota: AtomicU64,
     /// Bytes of shards that wait to be written.
     waiting: AtomicUsize,
 }
@@ -152,7 +151,6 @@ impl ShardStore {
         let shared = Arc::new(Shared {
             used: AtomicU64::new(found.used),
             count: AtomicU64::new(found.count),
-            quota: AtomicU64::new(quota_bytes),
             waiting: AtomicUsize::new(0),
         });
         let (packs, readers) = (Arc::new(packs), Arc::new(database.readers));
@@ -165,7 +163,7 @@ impl ShardStore {
             let jobs: Receiver<Read> = read_jobs.clone();
             threads.push(spawn(dir, format!("store-read-{i}"), move || reader.run(&jobs))?);
         }
-        let writer = Writer::new(db, packs, Arc::clone(&shared), found, pack_max);
+        let writer = Writer::new(db, packs, Arc::clone(&shared), found, quota_bytes, pack_max);
         threads.push(spawn(dir, "store-write".into(), move || writer.run(&write_jobs))?);
         let refuse = move || refused.iter().for_each(|done| done(StoreReply::Failed(StoreFault::Busy)));
         threads.push(spawn(dir, "store-refuse".into(), refuse)?);
@@ -205,16 +203,6 @@ impl ShardStore {
     /// How many shards are held.
     pub fn count(&self) -> u64 {
         self.shared.count.load(Ordering::Acquire)
-    }
-
-    /// What shards may take up.
-    pub fn quota(&self) -> u64 {
-        self.shared.quota.load(Ordering::Acquire)
-    }
-
-    /// Changes what shards may take up; what is there already stays.
-    pub fn set_quota(&self, bytes: u64) {
-        self.shared.quota.store(bytes, Ordering::Release);
     }
 
     /// All records, oldest first. Blocks on the local disk.

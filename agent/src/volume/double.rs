@@ -90,7 +90,7 @@ impl Mesh {
     fn settle(&self) {
         self.kept.lock().now += LATER;
         // So that `Node::settled_for` sees the time.
-        self.step(Input::Donate(0));
+        self.step(Input::Tick);
     }
 
     fn step(&self, input: Input) -> Vec<Effect> {

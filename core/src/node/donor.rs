@@ -35,10 +35,6 @@ impl Donor {
         Self { donated, used, promised: 0, serving: BTreeMap::new() }
     }
 
-    pub(super) fn set_donated(&mut self, donated: u64) {
-        self.donated = donated;
-    }
-
     pub(super) fn used(&self) -> u64 {
         self.used
     }

@@ -159,8 +159,11 @@ impl Fetch {
                 return;
             }
             Ok(Response::Refused(refusal)) => {
-                if matches!(refusal, Refusal::NotFound | Refusal::Damaged) {
-                    peers.fault(context, peer, Fault::Absent);
+                let owed = self.placement.is_leased(row, context.now.unix);
+                match refusal {
+                    Refusal::NotFound if owed => peers.fault(context, peer, Fault::Lost),
+                    Refusal::Damaged if owed => peers.fault(context, peer, Fault::Damaged),
+                    _ => {}
                 }
                 refusal.to_string()
             }

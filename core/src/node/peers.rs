@@ -22,6 +22,14 @@ const SLOW_MAX: u64 = 300_000;
 /// A peer that could not be reached is not asked again for so long, unless it connects: whoever reads many files that
 /// cannot be had waits once, not for each of them.
 const ABSENT_FOR: u64 = 3_000;
+/// A peer that says that it has not what it acknowledged is trusted with nothing new for so long. It is not cut off: it
+/// owned up to it, and may well hold what others need.
+const DISTRUST_LOST: u64 = 300_000;
+/// What is there and spoiled is what disks do.
+const DISTRUST_DAMAGED: u64 = 30_000;
+/// A peer that does it again soon after is distrusted for twice as long, up to this: whoever has lost a disk must be able
+/// to come back with a new one.
+const DISTRUST_MAX: u64 = 3_600_000;
 /// Standing from which a peer is cut off.
 const BLOCK_AT: u32 = 100;
 /// The first block; each further one doubles.
@@ -49,23 +57,35 @@ const _: () = assert!(IN_FLIGHT_PER_PEER as u64 * (BUSY_WINDOW / BUSY_PAUSE + 1)
 /// What a peer did wrong, by weight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// Did not answer in time, or was not there: nobody's fault at first.
-    Absent,
     /// Sent what breaks the protocol.
     Nonsense,
-    /// Sent bytes that do not verify, or lost what it had acknowledged.
+    /// Sent bytes that do not verify.
     Lie,
+    /// Says itself that it has not what it acknowledged, though the lease runs.
+    Lost,
+    /// Says itself that what it acknowledged is spoiled, or does not say whether it is spoiled or lost.
+    Damaged,
     /// Sent more than it may.
     Flood,
 }
 
 impl Fault {
+    /// How much of it is too much to go on talking.
     fn weight(self) -> u32 {
         match self {
-            Self::Absent => 0,
+            Self::Lost | Self::Damaged => 0,
             Self::Flood => 10,
             Self::Nonsense => 25,
             Self::Lie => 34,
+        }
+    }
+
+    /// How long it shows that shards are badly kept there.
+    fn distrust(self) -> u64 {
+        match self {
+            Self::Lost => DISTRUST_LOST,
+            Self::Damaged => DISTRUST_DAMAGED,
+            Self::Flood | Self::Nonsense | Self::Lie => 0,
         }
     }
 }
@@ -89,6 +109,8 @@ pub struct PeerView {
     pub unanswered: u64,
     /// Whether nothing is asked of it for now.
     pub blocked: bool,
+    /// Whether it gets no new shards for now, because it lost some.
+    pub distrusted: bool,
 }
 
 /// A request that is under way to a peer.
@@ -119,6 +141,8 @@ struct Peer {
     faults: u32,
     blocks: u32,
     blocked_until: Instant,
+    /// No new shards go there until then, and for how long that was.
+    distrusted: (Instant, u64),
     slow_until: Instant,
     absent_until: Instant,
     /// Requests in a row that it did not answer.
@@ -141,6 +165,22 @@ impl Peer {
     fn load(&self) -> u64 {
         let waiting = self.queue.iter().map(|(request, _)| request.weight() as u64);
         self.flights.values().map(|flight| flight.weight).chain(waiting).sum()
+    }
+
+    fn is_distrusted(&self, now: Instant) -> bool {
+        self.distrusted.0 > now
+    }
+
+    /// It has lost something: it starts afresh when it did not for as long as it was distrusted before. What comes to
+    /// light while it is distrusted is most likely the same misfortune, and only makes it last.
+    fn distrust(&mut self, millis: u64, now: Instant) {
+        let (until, before) = self.distrusted;
+        let millis = match now.since(until) {
+            _ if until > now => millis.max(before),
+            since if since < before => millis.max(2 * before).min(DISTRUST_MAX),
+            _ => millis,
+        };
+        self.distrusted = (until.max(now.after(millis)), millis);
     }
 
     fn rate(&self, now: Instant) -> Option<u64> {
@@ -324,6 +364,9 @@ impl Peers {
         }
         let now = context.now.mono;
         let peer = self.entry(context, id);
+        if fault.distrust() > 0 {
+            peer.distrust(fault.distrust(), now);
+        }
         peer.faults = peer.faults.saturating_add(fault.weight());
         if peer.faults >= BLOCK_AT && peer.blocked_until <= now {
             let millis = (BLOCK_FIRST << peer.blocks.min(16)).min(BLOCK_MAX);
@@ -375,7 +418,7 @@ impl Peers {
             Some(peer) if peer.blocked_until > now || peer.absent_until > now => None,
             // One that crawls would use up the patience that it is due.
             Some(peer) if peer.rate(now).is_some_and(|rate| rate < SLOWEST * 1000) => Some(1),
-            Some(peer) if peer.connected && peer.slow_until <= now => Some(0),
+            Some(peer) if peer.connected && peer.slow_until <= now && !peer.is_distrusted(now) => Some(0),
             Some(_) | None => Some(1),
         }
     }
@@ -400,6 +443,7 @@ impl Peers {
         self.known
             .iter()
             .filter(|(_, peer)| peer.connected && peer.blocked_until <= now && peer.slow_until <= now)
+            .filter(|(_, peer)| !peer.is_distrusted(now))
             .map(|(id, peer)| Candidate { peer: *id, free: peer.free })
             .collect()
     }
@@ -418,7 +462,7 @@ impl Peers {
         let donors: Vec<f64> = self
             .known
             .values()
-            .filter(|peer| peer.connected && peer.blocked_until <= now && peer.free >= room)
+            .filter(|peer| peer.connected && peer.blocked_until <= now && peer.free >= room && !peer.is_distrusted(now))
             .map(|peer| peer.availability(now))
             .collect();
         let mean = donors.iter().sum::<f64>() / donors.len().max(1) as f64;
@@ -438,6 +482,7 @@ impl Peers {
                 answered: peer.answered,
                 unanswered: peer.unanswered,
                 blocked: peer.blocked_until > now,
+                distrusted: peer.is_distrusted(now),
             })
             .collect()
     }

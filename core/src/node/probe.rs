@@ -1,13 +1,16 @@
 //! Asking the holders of a segment what they have.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use super::peers::Peers;
+use super::peers::{Fault, Peers};
 use super::{CommandId, Context, Outcome, SendFault, Timer, Waiter};
+use crate::id::PeerId;
 use crate::segment::Placement;
 use crate::wire::{Request, Response};
 
 pub(super) struct Probe {
+    placement: Arc<Placement>,
     rows: BTreeMap<u8, Option<bool>>,
     waiting: usize,
 }
@@ -18,7 +21,7 @@ impl Probe {
         context: &mut Context,
         peers: &mut Peers,
         command: CommandId,
-        placement: &Placement,
+        placement: Arc<Placement>,
         within: u64,
     ) -> Option<Self> {
         if placement.holders.is_empty() || !placement.is_sound() {
@@ -32,13 +35,24 @@ impl Probe {
             rows.insert(holder.row, None);
             peers.send(context, holder.peer, Request::Have { shards }, Waiter::Probe(command, holder.row));
         }
-        Some(Self { waiting: placement.holders.len(), rows })
+        Some(Self { waiting: placement.holders.len(), rows, placement })
     }
 
-    pub(super) fn answered(&mut self, row: u8, result: Result<Response, SendFault>) {
+    pub(super) fn answered(
+        &mut self,
+        context: &mut Context,
+        peers: &mut Peers,
+        row: u8,
+        peer: PeerId,
+        result: Result<Response, SendFault>,
+    ) {
         self.waiting = self.waiting.saturating_sub(1);
         if let Ok(Response::Have(bits)) = result {
-            self.rows.insert(row, Some(bits.first().is_some_and(|bits| bits & 1 == 1)));
+            let have = bits.first().is_some_and(|bits| bits & 1 == 1);
+            if !have && self.placement.is_leased(row, context.now.unix) {
+                peers.fault(context, peer, Fault::Damaged);
+            }
+            self.rows.insert(row, Some(have));
         }
     }
 

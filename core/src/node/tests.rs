@@ -12,6 +12,7 @@ use crate::segment::Packer;
 use crate::wire::Refusal;
 
 mod pace;
+mod trust;
 
 #[derive(Clone, Copy, PartialEq, Debug)]
 enum Manner {
@@ -20,6 +21,8 @@ enum Manner {
     Silent,
     /// Every byte it serves is flipped.
     Liar,
+    /// All it holds is spoiled, and it knows.
+    Spoiled,
     /// It takes nothing.
     Full,
     /// It refuses so many more reads.
@@ -142,6 +145,7 @@ impl World {
                     (Response::Bytes(bytes), Manner::Liar) => {
                         *bytes = bytes.iter().map(|byte| byte ^ 1).collect();
                     }
+                    (Response::Bytes(_), Manner::Spoiled) => response = Response::Refused(Refusal::Damaged),
                     (Response::Ok, Manner::Full) => response = Response::Refused(Refusal::Full),
                     _ => {}
                 }
@@ -275,6 +279,24 @@ fn every_row_goes_to_a_peer_of_its_own_and_one_small_read_is_one_request() {
     let gets: Vec<_> = world.sent.iter().filter(|(_, r)| matches!(r, Request::Get { .. })).collect();
     assert_eq!(gets.len(), 1);
     assert_eq!(fetch(&mut world, &placement, &coded, &plain), expect(&plain));
+}
+
+#[test]
+fn nothing_that_holders_keep_of_two_shards_is_equal_but_the_day_on_which_their_leases_end() {
+    let mut world = World::new(11);
+    for k in [5, 6] {
+        let (coded, _) = coded(k, 10);
+        let placement = placed(upload(&mut world, &coded));
+        let whole = |until: UnixSeconds| until.0.is_multiple_of(UnixSeconds::DAY) && until > world.now.unix;
+        assert!(placement.holders.iter().all(|holder| whole(holder.until)), "the owner knows what was agreed");
+    }
+    let leases = world.sent.iter().filter_map(|(_, request)| match request {
+        Request::Put { lease, .. } => Some(lease),
+        _ => None,
+    });
+    assert!(leases.clone().all(|lease| lease.expires.0.is_multiple_of(UnixSeconds::DAY)));
+    let keys: BTreeSet<_> = leases.clone().map(|lease| lease.key).collect();
+    assert_eq!((keys.len(), leases.count()), (20, 20));
 }
 
 #[test]
@@ -552,11 +574,11 @@ fn forged_and_misfiled_records_cost_their_sender() {
 #[test]
 fn a_donor_refuses_what_is_not_right_and_keeps_its_quota() {
     let mut world = World::new(2);
-    world.nodes[1].step(world.now, Input::Donate(1000));
+    world.nodes[1] = Node::new(NodeConfig::new(peer(1), metric, 1000, 0));
     let body = Bytes::from(vec![7; 600]);
     let shard = ShardId(*blake3::hash(&body).as_bytes());
     let sign = |until| {
-        let key = keys().lease_key(&peer(1));
+        let key = keys().lease_key(&peer(1), &shard);
         crate::wire::Lease::sign(&key, crate::wire::LeaseVerb::Keep, &peer(1), &shard, UnixSeconds(until))
     };
     let mut ask = |request| {

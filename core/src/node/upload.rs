@@ -59,7 +59,8 @@ impl Upload {
             rows: vec![Row::Waiting; coded.shards.len()],
             coded,
             keys,
-            until,
+            // Holders keep it, and to the second it would tell them what was uploaded together.
+            until: until.end_of_day(),
             patience,
             moved: context.now.mono,
             avoid: BTreeSet::new(),
@@ -113,7 +114,7 @@ impl Upload {
             let Some(at) = self.choose(&order, row, context.now.mono) else { continue };
             let peer = order.remove(at);
             let shard = self.coded.segment.rows[row];
-            let lease = Lease::sign(&self.keys.lease_key(&peer), LeaseVerb::Keep, &peer, &shard, self.until);
+            let lease = Lease::sign(&self.keys.lease_key(&peer, &shard), LeaseVerb::Keep, &peer, &shard, self.until);
             let request = Request::Put { shard, lease, body: self.coded.shards[row].clone() };
             peers.reserve(&peer, shard_len);
             self.rows[row] = Row::Sent(peer);

@@ -283,7 +283,7 @@ proptest! {
 
 #[test]
 fn the_quota_counts_each_shard_once() {
-    let bench = Bench::new(3 * 4096, QUOTA);
+    let mut bench = Bench::new(3 * 4096, QUOTA);
     let bodies: Vec<Bytes> = (0..4).map(|i| body(i, 4096)).collect();
     assert_eq!(bench.put(&bodies[0], 1), done(4096));
     assert_eq!(bench.put(&bodies[0], 1), done(4096));
@@ -295,10 +295,12 @@ fn the_quota_counts_each_shard_once() {
     assert_eq!(bench.put(&bodies[2], 2), done(3 * 4096));
     assert_eq!(bench.release(id(&bodies[1]), 1), done(2 * 4096));
     assert_eq!(bench.put(&bodies[3], 1), done(3 * 4096));
-    bench.store.set_quota(0);
+    // The next start may offer less: what is there stays.
+    bench.quota = 0;
+    bench.reopen();
     assert_eq!(bench.put(&bodies[1], 1), failed_with(StoreFault::Full));
     assert_eq!(bench.store.count(), 3);
-    assert_eq!((bench.store.quota(), bench.store.used()), (0, 3 * 4096));
+    assert_eq!(bench.store.used(), 3 * 4096);
 }
 
 #[test]

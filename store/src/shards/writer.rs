@@ -32,6 +32,8 @@ pub(super) struct Writer {
     shared: Arc<Shared>,
     tail: Option<Tail>,
     newest: u32,
+    /// What shards may take up.
+    quota: u64,
     pack_max: u64,
     records: u64,
     /// Holes that are punched but still stand in the database.
@@ -70,10 +72,11 @@ impl Writer {
         packs: Arc<Packs>,
         shared: Arc<Shared>,
         found: Found,
+        quota: u64,
         pack_max: u64,
     ) -> Self {
         let Found { tail, newest, records, .. } = found;
-        Self { db, packs, shared, tail, newest, pack_max, records, punched: false, expiring: None }
+        Self { db, packs, shared, tail, newest, quota, pack_max, records, punched: false, expiring: None }
     }
 
     pub(super) fn run(mut self, jobs: &Receiver<Job>) {
@@ -131,9 +134,8 @@ impl Writer {
             newest: self.newest,
             ..State::default()
         };
-        let quota = self.shared.quota.load(Ordering::Acquire);
         let (packs, place) = (Arc::clone(&self.packs), self.db.place().clone());
-        let (pack_max, punched) = (self.pack_max, self.punched);
+        let (quota, pack_max, punched) = (self.quota, self.pack_max, self.punched);
         // Outside of the transaction, so that a failed one can be cleared up after.
         let mut state = before.clone();
         let committed = self.db.commit(Durability::Power, |tx| {

@@ -102,7 +102,7 @@ pub(crate) fn all() -> Vec<Golden> {
         derived("derive-head-key", keys.head_key().expose()),
         derived("derive-padding", keys.padding().expose()),
         derived("derive-cut-seed", &keys.cut_seed().to_be_bytes()),
-        derived("derive-lease-key", &keys.lease_key(&peer).to_bytes()),
+        derived("derive-lease-key", &keys.lease_key(&peer, &ShardId([0x92; 32])).to_bytes()),
         derived("derive-device-signing-key", &device().signing_key().to_bytes()),
         derived("derive-head-record-key", &device().head_record_key(&volume()).to_bytes()),
         derived("derive-identity-signing-key", &identity().signing_key().to_bytes()),

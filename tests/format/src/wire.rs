@@ -12,7 +12,7 @@ const SHARD: ShardId = ShardId([0x81; 32]);
 const HOLDER: PeerId = PeerId([0x82; 32]);
 
 fn lease(verb: LeaseVerb) -> Lease {
-    Lease::sign(&volume_keys().lease_key(&HOLDER), verb, &HOLDER, &SHARD, UnixSeconds(1_800_000_000))
+    Lease::sign(&volume_keys().lease_key(&HOLDER, &SHARD), verb, &HOLDER, &SHARD, UnixSeconds(1_800_000_000))
 }
 
 fn request(name: &'static str, request: Request) -> Golden {
