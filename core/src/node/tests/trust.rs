@@ -14,8 +14,10 @@ fn distrusted(world: &mut World) -> Vec<usize> {
     views.iter().filter(|view| view.distrusted).map(|view| world.at(view.peer)).collect()
 }
 
+type Stored = (World, Arc<Placement>, Arc<Coded>, Vec<(ExtentRef, Bytes)>, usize);
+
 /// Ten donors, a segment on all of them, and who holds its first row.
-fn stored() -> (World, Arc<Placement>, Arc<Coded>, Vec<(ExtentRef, Bytes)>, usize) {
+fn stored() -> Stored {
     let mut world = World::new(11);
     let (coded, plain) = coded(6, 10);
     let placement = placed(upload(&mut world, &coded));
