@@ -134,13 +134,18 @@ impl Invalidate for KernelCache {
         }
     }
 
-    fn flush(&self) -> std::io::Result<()> {
+    fn flush(&self, open: &[u64]) -> std::io::Result<()> {
         if self.profile == Profile::Passthrough {
             // What is written is in the backing files, whose cache everyone sees.
             return Ok(());
         }
-        let _inside = self.inside.lock();
-        Ok(rustix::fs::syncfs(std::fs::File::open(&self.dir)?)?)
+        {
+            let _inside = self.inside.lock();
+            rustix::fs::syncfs(std::fs::File::open(&self.dir)?)?;
+        }
+        // Of a FUSE filesystem that starts the writing and waits for none of it; what is let go of is written first.
+        open.iter().for_each(|ino| self.inode(*ino));
+        Ok(())
     }
 }
 

@@ -276,6 +276,23 @@ fn a_mapping_reads_and_writes() {
     });
 }
 
+#[test]
+fn holes_are_told_while_a_file_is_written_and_counted_when_it_is_closed() {
+    use rustix::fs::{SeekFrom, seek};
+    for bed in [Profile::Passthrough, Profile::Writeback].into_iter().filter_map(bed) {
+        let path = bed.path("a");
+        let open = || OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).unwrap();
+        let file = open();
+        file.write_all_at(&[b'x'; 4096], 1 << 20).unwrap();
+        assert_eq!(seek(&file, SeekFrom::Data(0)).unwrap(), 1 << 20);
+        assert_eq!(seek(&file, SeekFrom::Hole(1 << 20)).unwrap(), (1 << 20) + 4096);
+        file.set_len(5 << 20).unwrap();
+        drop(file);
+        let bed = bed.remount();
+        assert_eq!(fs::metadata(bed.path("a")).unwrap().blocks(), 8);
+    }
+}
+
 /// What is stored through a mapping whose file was closed is published, and is not dropped with the cache.
 #[test]
 fn a_mapping_outlives_its_file() {

@@ -642,9 +642,10 @@ impl Filesystem for Handler {
         ) else {
             return reply.error(Errno::EINVAL);
         };
+        let cached = !self.passes_through();
         self.serve(
             reply,
-            move |vfs| vfs.lseek(ino.0, offset, whence),
+            move |vfs| vfs.lseek(ino.0, offset, whence, cached),
             |reply, result| match result {
                 Ok(at) => reply.offset(at as i64),
                 Err(error) => reply.error(errno(&error)),

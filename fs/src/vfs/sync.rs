@@ -176,7 +176,10 @@ impl Vfs {
     pub fn flush_kernel(&self) -> Result<()> {
         let kernel = self.invalidate.read().clone();
         match kernel {
-            Some(kernel) => Ok(kernel.flush()?),
+            Some(kernel) => {
+                let open: Vec<u64> = self.state.lock().watch.iter().copied().collect();
+                Ok(kernel.flush(&open)?)
+            }
             None => Ok(()),
         }
     }
@@ -441,7 +444,7 @@ impl Vfs {
         }
     }
 
-    fn void(&self, ino: u64) {
+    pub(super) fn void(&self, ino: u64) {
         let invalidate = self.invalidate.read().clone();
         if let Some(invalidate) = invalidate {
             invalidate.inode(ino);

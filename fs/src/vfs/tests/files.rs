@@ -28,7 +28,7 @@ fn an_empty_file_has_no_backing_file() {
     let ino = bed.file(ROOT, "a", b"");
     assert_eq!(bed.read(ino), b"");
     assert_eq!(bed.vfs.backing.stat(ino).unwrap(), None);
-    assert_eq!(bed.vfs.lseek(ino, 0, Whence::Data), Err(VfsError::NoSuchOffset));
+    assert_eq!(bed.vfs.lseek(ino, 0, Whence::Data, false), Err(VfsError::NoSuchOffset));
 }
 
 #[test]
@@ -97,9 +97,9 @@ fn data_and_holes_are_told_apart() {
     let ino = bed.file(ROOT, "a", b"");
     bed.overwrite(ino, 1 << 20, &[1; 4096]);
     bed.vfs.fsync(ino, true).unwrap();
-    assert_eq!(bed.vfs.lseek(ino, 0, Whence::Data).unwrap(), 1 << 20);
-    assert_eq!(bed.vfs.lseek(ino, 1 << 20, Whence::Hole).unwrap(), (1 << 20) + 4096);
-    assert_eq!(bed.vfs.lseek(ino, (1 << 20) + 4096, Whence::Data), Err(VfsError::NoSuchOffset));
+    assert_eq!(bed.vfs.lseek(ino, 0, Whence::Data, false).unwrap(), 1 << 20);
+    assert_eq!(bed.vfs.lseek(ino, 1 << 20, Whence::Hole, false).unwrap(), (1 << 20) + 4096);
+    assert_eq!(bed.vfs.lseek(ino, (1 << 20) + 4096, Whence::Data, false), Err(VfsError::NoSuchOffset));
 }
 
 #[test]
