@@ -24,6 +24,7 @@ use crate::config::Home;
 use crate::failure::{Failure, Kind};
 use crate::invite::Invite;
 use crate::status;
+use crate::volume::census::Census;
 
 /// Events of a long operation that wait for a slow reader; the operation waits with them.
 const EVENTS: usize = 64;
@@ -188,8 +189,11 @@ fn drop_cache(
     say: &mut dyn FnMut(u64, u64),
 ) -> Result<api::CacheDropped, Failure> {
     let own = agent.own()?;
-    let mut served =
-        |contents: &[&Content]| if force { vec![true; contents.len()] } else { own.volume.served(contents) };
+    let census = (!force).then(|| Census::new(&own.volume)).transpose().map_err(port_failure)?;
+    let mut served = |contents: &[&Content]| match &census {
+        Some(census) => own.volume.served(contents, census),
+        None => vec![true; contents.len()],
+    };
     let dropped = own
         .vfs
         .drop_cache(below, &mut served, say)
@@ -197,7 +201,7 @@ fn drop_cache(
     // What came along with other reads is a copy, too.
     own.volume.nearby.lock().clear();
     if below.is_none() {
-        own.volume.drop_nodes(force).map_err(port_failure)?;
+        own.volume.drop_nodes(census.as_ref()).map_err(port_failure)?;
     }
     let why = "fewer of the peers that hold them are connected than it takes to read them";
     Ok(api::CacheDropped {

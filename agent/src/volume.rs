@@ -22,7 +22,7 @@ use parking_lot::Mutex;
 use crate::driver::NodeHandle;
 
 pub(crate) mod catalog;
-mod census;
+pub(crate) mod census;
 #[cfg(test)]
 mod double;
 pub(crate) mod nearby;

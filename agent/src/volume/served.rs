@@ -32,17 +32,10 @@ impl Source for ServedNodes<'_> {
 }
 
 impl Volume {
-    /// Which of these can be read from the peers that are connected now. What cannot be told counts as what cannot.
-    pub(crate) fn served(&self, contents: &[&Content]) -> Vec<bool> {
-        let census = match Census::new(self) {
-            Ok(census) => census,
-            Err(error) => {
-                tracing::warn!(%error, "cannot tell what the mesh serves");
-                return vec![false; contents.len()];
-            }
-        };
+    /// Which of these can be read from the peers of the census. What cannot be told counts as what cannot.
+    pub(crate) fn served(&self, contents: &[&Content], census: &Census) -> Vec<bool> {
         let served = |content: &&Content| {
-            self.is_served(content, &census).unwrap_or_else(|error| {
+            self.is_served(content, census).unwrap_or_else(|error| {
                 tracing::debug!(%error, "a file is not served by the peers of now");
                 false
             })
@@ -50,10 +43,12 @@ impl Volume {
         contents.iter().map(served).collect()
     }
 
-    /// Empties the cache of tree nodes, but for those that the peers of now do not serve; with `force` of all.
-    pub(crate) fn drop_nodes(&self, force: bool) -> Result<(), PortError> {
-        let census = Census::new(self)?;
-        self.db.drop_nodes(|ids| if force { Ok(vec![true; ids.len()]) } else { census.stored(self, ids, Enough::Read) })
+    /// Empties the cache of tree nodes, but for those that the peers of the census do not serve; without one, of all.
+    pub(crate) fn drop_nodes(&self, census: Option<&Census>) -> Result<(), PortError> {
+        self.db.drop_nodes(|ids| match census {
+            Some(census) => census.stored(self, ids, Enough::Read),
+            None => Ok(vec![true; ids.len()]),
+        })
     }
 
     fn all_stored(&self, ids: impl Iterator<Item = ExtentId>, census: &Census) -> Result<bool, PortError> {
@@ -113,6 +108,8 @@ mod tests {
         let mesh = Mesh::new(20);
         let dir = tempfile::tempdir().unwrap();
         let volume = mesh.volume(dir.path(), 7);
+        let census = || Census::new(&volume).unwrap();
+        let served = |contents: &[&Content]| volume.served(contents, &census());
         // Two syncs, and so two segments: of the second file a part is in each.
         let mut writer = Writer::new(volume.clone(), Meter::new()).unwrap();
         let first = writer.put(Kind::Content, &[1; 5_000]).unwrap();
@@ -127,7 +124,7 @@ mod tests {
         let (one, two) = (Content::Extent(first.clone()), Content::Extent(second));
         let inline = Content::Inline(vec![1]);
         let all = [&one, &two, &runs, &inline, &unknown];
-        assert_eq!(volume.served(&all), [true, true, true, true, false]);
+        assert_eq!(served(&all), [true, true, true, true, false]);
 
         // So many holders of the first segment go that it cannot be read; the second one can.
         let holders = |extent: &ExtentRef| -> Placement {
@@ -137,26 +134,26 @@ mod tests {
         let spare = usize::from(placement.n - placement.segment.k);
         let gone: Vec<PeerId> = placement.holders.iter().map(|holder| holder.peer).take(spare + 1).collect();
         mesh.disconnect(gone[1..].to_vec());
-        assert_eq!(volume.served(&all), [true, true, true, true, false], "k of them are there");
+        assert_eq!(served(&all), [true, true, true, true, false], "k of them are there");
         mesh.disconnect([gone[0]]);
-        assert_eq!(volume.served(&all)[..4], [false, volume.served(&[&two])[0], false, true]);
+        assert_eq!(served(&all)[..4], [false, served(&[&two])[0], false, true]);
 
         // With all of them gone nobody is waited for, and tree nodes stay, too.
         mesh.disconnect((1..=20).map(|i| PeerId([i; 32])));
         let fetches = mesh.fetches();
-        assert_eq!(volume.served(&all), [false, false, false, true, false]);
+        assert_eq!(served(&all), [false, false, false, true, false]);
         let Content::Runs(tree) = &runs else { unreachable!() };
-        volume.drop_nodes(false).unwrap();
+        volume.drop_nodes(Some(&census())).unwrap();
         assert!(volume.db.node(&tree.node.id()).unwrap().is_some());
-        volume.drop_nodes(true).unwrap();
+        volume.drop_nodes(None).unwrap();
         assert!(volume.db.node(&tree.node.id()).unwrap().is_none());
-        assert_eq!(volume.served(&[&runs]), [false]);
+        assert_eq!(served(&[&runs]), [false]);
         assert_eq!(mesh.fetches(), fetches);
 
         mesh.connect((1..=20).map(|i| PeerId([i; 32])));
-        assert_eq!(volume.served(&all), [true, true, true, true, false]);
+        assert_eq!(served(&all), [true, true, true, true, false]);
         assert_eq!(mesh.fetches(), fetches + 1, "the node of the tree");
-        volume.drop_nodes(false).unwrap();
+        volume.drop_nodes(Some(&census())).unwrap();
         assert!(volume.db.node(&tree.node.id()).unwrap().is_none());
     }
 
