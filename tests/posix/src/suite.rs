@@ -26,6 +26,13 @@ entries = [["nobody", "nogroup"], ["daemon", "daemon"]]
 /// The only ones that cannot pass on any FUSE filesystem; `docs/semantics.md` has the reason of each.
 pub const SKIPPED: [&str; 1] = ["link::link_count_max"];
 
+/// It opens a program that is just starting with O_RDONLY | O_TRUNC. The kernel has the filesystem truncate first, as was
+/// agreed with it, and finds afterwards that the program is busy: now and then that has ended by then, for want of its
+/// text. So this one may be tried again.
+const RACY: &str = "open::etxtbsy";
+/// Tries of it.
+const TRIES: u32 = 5;
+
 /// mount(8) hands a remount of a FUSE filesystem to this helper, which would start a program named like its source.
 /// For the time of the suite, in a namespace of its own, it does what mount(8) does for all other filesystems.
 const REMOUNT: &str = r#"#!/bin/sh
@@ -37,6 +44,13 @@ pub fn pjdfstest(mounted: &Mounted) -> Result<()> {
     // Those that remount run by themselves: others of the suite leave removed files open, and then nothing can be made
     // read-only, on a local disk neither.
     let (all, read_only) = (pjdfstest_of(mounted, "false", "")?, pjdfstest_of(mounted, "true", "erofs")?);
+    let mut failed: Vec<String> = all.failed.iter().chain(&read_only.failed).cloned().collect();
+    let mut tries = 1;
+    while failed == [RACY] && tries < TRIES {
+        failed = pjdfstest_of(mounted, "false", RACY)?.failed;
+        tries += 1;
+    }
+    ensure!(failed.is_empty(), "failed: {failed:?}\n{}", all.said);
     let skipped: Vec<&str> = all.skipped.iter().map(String::as_str).filter(|name| !name.contains("erofs")).collect();
     ensure!(skipped == SKIPPED, "skipped: {skipped:?}");
     ensure!(read_only.skipped.is_empty(), "skipped: {:?}", read_only.skipped);
@@ -46,7 +60,9 @@ pub fn pjdfstest(mounted: &Mounted) -> Result<()> {
 
 struct Outcome {
     passed: usize,
+    failed: Vec<String>,
     skipped: Vec<String>,
+    said: String,
 }
 
 fn pjdfstest_of(mounted: &Mounted, remount: &str, pattern: &str) -> Result<Outcome> {
@@ -56,7 +72,7 @@ fn pjdfstest_of(mounted: &Mounted, remount: &str, pattern: &str) -> Result<Outco
     let helper = dir.path().join("remount");
     fs::write(&helper, REMOUNT)?;
     let there = mounted.path().join(format!("pjdfstest-{pattern}"));
-    fs::create_dir(&there)?;
+    fs::create_dir_all(&there)?;
     let script = r#"
         helper=$(readlink -f /sbin/mount.fuse || true)
         [ -z "$helper" ] || { chmod 755 "$HELPER"; chmod 777 "$THERE"; mount --bind "$HELPER" "$helper"; }
@@ -76,10 +92,9 @@ fn pjdfstest_of(mounted: &Mounted, remount: &str, pattern: &str) -> Result<Outco
         ran.stdout.lines().filter_map(line).collect()
     };
     let failed = named("FAILED");
-    ensure!(failed.is_empty(), "failed: {failed:?}\n{}", ran.stdout);
-    let outcome = Outcome { passed: named("ok").len(), skipped: named("skipped") };
-    ran.ok()?;
-    Ok(outcome)
+    // It fails where a test does; any other failure is one of running it.
+    ensure!(ran.code == Some(0) || !failed.is_empty(), "it did not run: {ran:?}");
+    Ok(Outcome { passed: named("ok").len(), failed, skipped: named("skipped"), said: ran.stdout })
 }
 
 /// All that fsx can do, in a file of a MiB.
