@@ -4,7 +4,7 @@ use super::*;
 
 const MINUTE: u64 = 60_000;
 
-/// Donors that the first node gives nothing new.
+/// Donors after which the first node puts all others.
 fn distrusted(world: &mut World) -> Vec<usize> {
     // A node knows the time of its last step.
     world.queue.push_back((0, Input::Tick));
@@ -45,6 +45,31 @@ fn who_lost_what_it_acknowledged_is_backed_off_and_given_nothing_new_for_a_while
     world.run(5 * MINUTE);
     assert_eq!(distrusted(&mut world), [0; 0]);
     assert_eq!(world.nodes[0].plan().unwrap().n, 10, "it can come back with a new disk");
+}
+
+#[test]
+fn what_is_stored_is_spread_no_thinner_because_somebody_lost_something() {
+    // Ten peers of a plan that was made before, of which one is trusted no more.
+    let (mut world, placement, coded, plain, at) = stored();
+    world.disks[at].clear();
+    assert_eq!(fetch(&mut world, &placement, &coded, &plain), expect(&plain));
+    let (other, _) = super::coded(5, 10);
+    let began = world.now.mono;
+    assert_eq!(placed(upload(&mut world, &other)).holders.len(), 10);
+    assert!(world.now.mono.since(began) < 1_000, "nobody else came meanwhile, so nobody was waited for");
+
+    // Three peers are too few as it is, and two of them would be fewer.
+    let mut world = World::new(4);
+    let plan = world.nodes[0].plan().unwrap();
+    let (coded, plain) = super::coded(plan.k, plan.n);
+    let placement = placed(upload(&mut world, &coded));
+    world.disks[1].clear();
+    let probe = Command::Probe { placement: placement.clone(), within: 5_000 };
+    world.command(0, probe);
+    assert_eq!(distrusted(&mut world), [1]);
+    let now = world.nodes[0].plan().unwrap();
+    assert_eq!((now.k, now.n), (plan.k, plan.n));
+    assert_eq!(fetch(&mut world, &placement, &coded, &plain), expect(&plain));
 }
 
 #[test]
