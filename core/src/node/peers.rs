@@ -410,16 +410,17 @@ impl Peers {
         self.entry(context, id).slow_until = until;
     }
 
-    /// How gladly a peer is asked for something: 0 gladly, 1 because it must be, `None` not now.
+    /// How gladly a peer is asked for something: 0 gladly, 1 though it may not have it, 2 because it must be, `None` not
+    /// now. An answer that says no is soon there; one that does not come is waited for.
     pub(super) fn reluctance(&self, context: &Context, id: &PeerId) -> Option<u8> {
         let now = context.now.mono;
         match self.known.get(id) {
             _ if *id == context.config.me => Some(0),
             Some(peer) if peer.blocked_until > now || peer.absent_until > now => None,
             // One that crawls would use up the patience that it is due.
-            Some(peer) if peer.rate(now).is_some_and(|rate| rate < SLOWEST * 1000) => Some(1),
-            Some(peer) if peer.connected && peer.slow_until <= now && !peer.is_distrusted(now) => Some(0),
-            Some(_) | None => Some(1),
+            Some(peer) if peer.rate(now).is_some_and(|rate| rate < SLOWEST * 1000) => Some(2),
+            Some(peer) if peer.connected && peer.slow_until <= now => Some(u8::from(peer.is_distrusted(now))),
+            Some(_) | None => Some(2),
         }
     }
 

@@ -84,6 +84,13 @@ fn who_lost_something_is_still_asked_for_what_only_it_has() {
         world.manners[i] = Manner::Silent;
     }
     assert_eq!(fetch(&mut world, &second, &other, &others), expect(&others));
+    // It may say no, but those that are silent say nothing for ten seconds: it is asked before them.
+    world.sent.clear();
+    assert_eq!(fetch(&mut world, &second, &other, &others), expect(&others));
+    let silent = |to: &usize| world.manners[*to] == Manner::Silent;
+    let gets = world.sent.iter().filter(|(_, request)| matches!(request, Request::Get { .. }));
+    assert!(!gets.map(|(to, _)| to).any(silent));
+    assert_eq!(distrusted(&mut world), [at]);
 }
 
 #[test]
