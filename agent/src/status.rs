@@ -132,7 +132,9 @@ pub(crate) async fn peers(agent: &Arc<Agent>) -> Result<Vec<api::PeerInfo>, Fail
             let link = links.get(&view.peer);
             let note = match (view.blocked, view.faults) {
                 (true, _) => Some("cut off for a while, for what it did".to_owned()),
-                _ if view.distrusted => Some("lost shards that it held: gets no new ones for a while".to_owned()),
+                _ if view.distrusted => {
+                    Some("lost shards that it held: others get new ones before it for a while".to_owned())
+                }
                 (false, 0) if view.unanswered > 0 => Some(format!("{} requests unanswered", view.unanswered)),
                 (false, 0) => None,
                 (false, faults) => Some(format!("faults: {faults}")),

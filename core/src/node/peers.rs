@@ -22,8 +22,8 @@ const SLOW_MAX: u64 = 300_000;
 /// A peer that could not be reached is not asked again for so long, unless it connects: whoever reads many files that
 /// cannot be had waits once, not for each of them.
 const ABSENT_FOR: u64 = 3_000;
-/// A peer that says that it has not what it acknowledged is trusted with nothing new for so long. It is not cut off: it
-/// owned up to it, and may well hold what others need.
+/// A peer that says that it has not what it acknowledged is trusted with nothing new for so long, while others suffice. It
+/// is not cut off: it owned up to it, and may well hold what others need.
 const DISTRUST_LOST: u64 = 300_000;
 /// What is there and spoiled is what disks do.
 const DISTRUST_DAMAGED: u64 = 30_000;
@@ -109,7 +109,7 @@ pub struct PeerView {
     pub unanswered: u64,
     /// Whether nothing is asked of it for now.
     pub blocked: bool,
-    /// Whether it gets no new shards for now, because it lost some.
+    /// Whether others get new shards before it for now, because it lost some.
     pub distrusted: bool,
 }
 
@@ -141,7 +141,7 @@ struct Peer {
     faults: u32,
     blocks: u32,
     blocked_until: Instant,
-    /// No new shards go there until then, and for how long that was.
+    /// New shards go to others until then, and for how long that was.
     distrusted: (Instant, u64),
     slow_until: Instant,
     absent_until: Instant,
@@ -410,16 +410,17 @@ impl Peers {
         self.entry(context, id).slow_until = until;
     }
 
-    /// How gladly a peer is asked for something: 0 gladly, 1 because it must be, `None` not now.
+    /// How gladly a peer is asked for something: 0 gladly, 1 though it may not have it, 2 because it must be, `None` not
+    /// now. An answer that says no is soon there; one that does not come is waited for.
     pub(super) fn reluctance(&self, context: &Context, id: &PeerId) -> Option<u8> {
         let now = context.now.mono;
         match self.known.get(id) {
             _ if *id == context.config.me => Some(0),
             Some(peer) if peer.blocked_until > now || peer.absent_until > now => None,
             // One that crawls would use up the patience that it is due.
-            Some(peer) if peer.rate(now).is_some_and(|rate| rate < SLOWEST * 1000) => Some(1),
-            Some(peer) if peer.connected && peer.slow_until <= now && !peer.is_distrusted(now) => Some(0),
-            Some(_) | None => Some(1),
+            Some(peer) if peer.rate(now).is_some_and(|rate| rate < SLOWEST * 1000) => Some(2),
+            Some(peer) if peer.connected && peer.slow_until <= now => Some(u8::from(peer.is_distrusted(now))),
+            Some(_) | None => Some(2),
         }
     }
 
@@ -443,8 +444,7 @@ impl Peers {
         self.known
             .iter()
             .filter(|(_, peer)| peer.connected && peer.blocked_until <= now && peer.slow_until <= now)
-            .filter(|(_, peer)| !peer.is_distrusted(now))
-            .map(|(id, peer)| Candidate { peer: *id, free: peer.free })
+            .map(|(id, peer)| Candidate { peer: *id, free: peer.free, trusted: !peer.is_distrusted(now) })
             .collect()
     }
 
@@ -455,18 +455,22 @@ impl Peers {
         }
     }
 
-    /// The plan for the donors that are there.
+    /// The plan for the donors that are there: for those that are trusted, unless they are too few for what is aimed at.
+    /// A shard on somebody who lost some is better than none.
     pub(super) fn plan(&self, context: &Context) -> Option<Plan> {
         let now = context.now.mono;
         let room = full_shard_len(placement::K_PREFERRED) as u64;
-        let donors: Vec<f64> = self
+        let donors: Vec<&Peer> = self
             .known
             .values()
-            .filter(|peer| peer.connected && peer.blocked_until <= now && peer.free >= room && !peer.is_distrusted(now))
-            .map(|peer| peer.availability(now))
+            .filter(|peer| peer.connected && peer.blocked_until <= now && peer.free >= room)
             .collect();
-        let mean = donors.iter().sum::<f64>() / donors.len().max(1) as f64;
-        placement::plan(donors.len(), mean)
+        let plan = |donors: &[&Peer]| {
+            let mean = donors.iter().map(|peer| peer.availability(now)).sum::<f64>() / donors.len().max(1) as f64;
+            placement::plan(donors.len(), mean)
+        };
+        let trusted: Vec<&Peer> = donors.iter().copied().filter(|peer| !peer.is_distrusted(now)).collect();
+        plan(&trusted).filter(|plan| plan.meets_target).or_else(|| plan(&donors))
     }
 
     pub(super) fn views(&self, context: &Context) -> Vec<PeerView> {

@@ -4,7 +4,7 @@ use super::*;
 
 const MINUTE: u64 = 60_000;
 
-/// Donors that the first node gives nothing new.
+/// Donors after which the first node puts all others.
 fn distrusted(world: &mut World) -> Vec<usize> {
     // A node knows the time of its last step.
     world.queue.push_back((0, Input::Tick));
@@ -48,6 +48,31 @@ fn who_lost_what_it_acknowledged_is_backed_off_and_given_nothing_new_for_a_while
 }
 
 #[test]
+fn what_is_stored_is_spread_no_thinner_because_somebody_lost_something() {
+    // Ten peers of a plan that was made before, of which one is trusted no more.
+    let (mut world, placement, coded, plain, at) = stored();
+    world.disks[at].clear();
+    assert_eq!(fetch(&mut world, &placement, &coded, &plain), expect(&plain));
+    let (other, _) = super::coded(5, 10);
+    let began = world.now.mono;
+    assert_eq!(placed(upload(&mut world, &other)).holders.len(), 10);
+    assert!(world.now.mono.since(began) < 1_000, "nobody else came meanwhile, so nobody was waited for");
+
+    // Three peers are too few as it is, and two of them would be fewer.
+    let mut world = World::new(4);
+    let plan = world.nodes[0].plan().unwrap();
+    let (coded, plain) = super::coded(plan.k, plan.n);
+    let placement = placed(upload(&mut world, &coded));
+    world.disks[1].clear();
+    let probe = Command::Probe { placement: placement.clone(), within: 5_000 };
+    world.command(0, probe);
+    assert_eq!(distrusted(&mut world), [1]);
+    let now = world.nodes[0].plan().unwrap();
+    assert_eq!((now.k, now.n), (plan.k, plan.n));
+    assert_eq!(fetch(&mut world, &placement, &coded, &plain), expect(&plain));
+}
+
+#[test]
 fn who_lost_something_is_still_asked_for_what_only_it_has() {
     let (mut world, placement, coded, plain, at) = stored();
     let (other, others) = super::coded(5, 10);
@@ -59,6 +84,13 @@ fn who_lost_something_is_still_asked_for_what_only_it_has() {
         world.manners[i] = Manner::Silent;
     }
     assert_eq!(fetch(&mut world, &second, &other, &others), expect(&others));
+    // It may say no, but those that are silent say nothing for ten seconds: it is asked before them.
+    world.sent.clear();
+    assert_eq!(fetch(&mut world, &second, &other, &others), expect(&others));
+    let silent = |to: &usize| world.manners[*to] == Manner::Silent;
+    let gets = world.sent.iter().filter(|(_, request)| matches!(request, Request::Get { .. }));
+    assert!(!gets.map(|(to, _)| to).any(silent));
+    assert_eq!(distrusted(&mut world), [at]);
 }
 
 #[test]
