@@ -156,15 +156,6 @@ pub enum Input {
         /// The answer.
         reply: StoreReply,
     },
-    /// A peer wants a record kept here.
-    RecordOffered {
-        /// Who.
-        from: PeerId,
-        /// Under which key.
-        key: RecordKey,
-        /// The record.
-        bytes: Vec<u8>,
-    },
     /// An [`Effect::KeepRecord`] or an [`Effect::DropRecord`] could not be performed.
     NotServed {
         /// Of which record.
@@ -542,9 +533,6 @@ impl Node {
             }
             Input::Response { id, result } => self.response(id, result),
             Input::Stored { id, reply } => self.stored(id, reply),
-            Input::RecordOffered { from, key, bytes } => {
-                self.records.offered(&mut self.context, &mut self.peers, from, key, &bytes);
-            }
             Input::NotServed { key } => self.records.not_served(&mut self.context, key),
             Input::RecordHeld { bytes } => self.records.held(&mut self.context, &bytes),
             Input::Closest { id, peers } => {

@@ -116,7 +116,8 @@ pub struct Candidate {
 }
 
 /// The order in which the peers are asked to hold rows of a segment: rendezvous hashing (Thaler and Ravishankar,
-/// 1998), so that it depends on the segment and the peers and on nothing else; peers short of room come last, and after them those that are not trusted.
+/// 1998), so that it depends on the segment and the peers and on nothing else; peers short of room come last, and after
+/// them those that are not trusted.
 pub fn order(segment: &SegmentId, shard_len: u64, candidates: &[Candidate]) -> Vec<PeerId> {
     const ROOMY: u64 = 64;
     let mut scored: Vec<(bool, bool, [u8; 32], PeerId)> = candidates

@@ -284,8 +284,8 @@ impl Peers {
         context.now.mono.since(self.donors_changed)
     }
 
-    /// Sends now, or as soon as fewer requests are under way to this peer and it is not busy. What a node holds itself it asks its own
-    /// store for: it may hold a row of what it reads.
+    /// Sends now, or as soon as fewer requests are under way to this peer and it is not busy. What a node holds itself it
+    /// asks its own store for: it may hold a row of what it reads.
     pub(super) fn send(&mut self, context: &mut Context, id: PeerId, request: Request, waiter: Waiter) {
         if id == context.config.me {
             match request {

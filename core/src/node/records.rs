@@ -109,22 +109,6 @@ impl Records {
         self.held.get(key).map(|held| &held.record)
     }
 
-    /// A peer wants a record kept and hears nothing of it: checked, compared, counted.
-    pub(super) fn offered(
-        &mut self,
-        context: &mut Context,
-        peers: &mut Peers,
-        from: PeerId,
-        key: RecordKey,
-        bytes: &[u8],
-    ) {
-        let Some(record) = checked(context, peers, from, Record::verify_under(&key, bytes)) else { return };
-        let sequence = record.sequence;
-        if let Ok(StoreOp::PutRecord { key, bytes }) = self.take(context, peers, from, record) {
-            context.store(Waiter::RecordKept(key, sequence), StoreOp::PutRecord { key, bytes });
-        }
-    }
-
     /// A peer wants a record kept, and to hear when it is on stable storage.
     pub(super) fn asked(
         &mut self,

@@ -519,12 +519,17 @@ fn one_signer_cannot_keep_a_disk_busy() {
     for sequence in 1..=crate::limits::RECORD_CHANGES_HOUR + 50 {
         let record = Record::sign(&key, u64::from(sequence), b"x".to_vec()).unwrap();
         let bytes = crate::codec::encode(&record);
-        let input = Input::RecordOffered { from: peer(0), key: record.key(), bytes };
-        let effects = world.nodes[1].step(world.now, input);
-        stores += effects.iter().filter(|e| matches!(e, Effect::Store { .. })).count();
+        let request = Request::Record { bytes: bytes.into() };
+        let input = Input::Request { peer: peer(0), inbound: InboundId(u64::from(sequence)), request };
+        for effect in world.nodes[1].step(world.now, input) {
+            if let Effect::Store { id, .. } = effect {
+                stores += 1;
+                world.nodes[1].step(world.now, Input::Stored { id, reply: StoreReply::Done { used: 0 } });
+            }
+        }
     }
     // The first one is new and no change.
-    assert_eq!(stores as u32, crate::limits::RECORD_CHANGES_HOUR + 1);
+    assert_eq!(stores, crate::limits::RECORD_CHANGES_HOUR + 1);
     let view = world.nodes[1].peers().into_iter().find(|view| view.peer == peer(0)).unwrap();
     assert!(view.faults > 0 || view.blocked);
 }
@@ -557,14 +562,18 @@ fn who_could_not_be_reached_is_not_waited_for_again_at_once() {
 }
 
 #[test]
-fn forged_and_misfiled_records_cost_their_sender() {
+fn forged_and_broken_records_cost_their_sender() {
     let mut world = World::new(3);
     let key = ed25519_dalek::SigningKey::from_bytes(&[9; 32]);
     let good = Record::sign(&key, 1, b"one".to_vec()).unwrap();
     let mut bytes = crate::codec::encode(&good);
-    world.queue.push_back((1, Input::RecordOffered { from: peer(2), key: RecordKey([0; 32]), bytes: bytes.clone() }));
+    let broken = bytes[..bytes.len() / 2].to_vec();
     bytes[60] ^= 1;
-    world.queue.push_back((1, Input::RecordOffered { from: peer(2), key: good.key(), bytes }));
+    for (id, bytes) in [(70, broken), (71, bytes)] {
+        world.inbound.insert(id, (2, RequestId(u64::MAX), Instant(u64::MAX)));
+        let request = Request::Record { bytes: bytes.into() };
+        world.queue.push_back((1, Input::Request { peer: peer(2), inbound: InboundId(id), request }));
+    }
     world.settle();
     assert_eq!(world.nodes[1].records_held(), 0);
     let view = world.nodes[1].peers().into_iter().find(|view| view.peer == peer(2)).unwrap();

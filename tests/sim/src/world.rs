@@ -49,7 +49,6 @@ enum Event {
     /// `a` notices that its connection to `b` is gone.
     Lost { a: usize, life: u32, b: usize, generation: u64 },
     /// A record is pushed at a node.
-    Offer { to: usize, from: usize, key: RecordKey, bytes: Vec<u8> },
     /// The peers closest to a key have been found.
     Closest { node: usize, life: u32, id: RequestId, key: RecordKey },
     /// A lookup asks the peers closest to the key.
@@ -264,7 +263,7 @@ impl World {
         let frozen = match &event {
             Event::Input { to: at, .. } | Event::Arrive { to: at, .. } | Event::Answer { to: at, .. } => Some(*at),
             Event::Wake { node: at, .. } | Event::Commit { node: at, .. } | Event::Lost { a: at, .. } => Some(*at),
-            Event::Offer { to: at, .. } | Event::Closest { node: at, .. } | Event::Find { node: at, .. } => Some(*at),
+            Event::Closest { node: at, .. } | Event::Find { node: at, .. } => Some(*at),
             _ => None,
         };
         if let Some(waiting) = frozen.and_then(|at| self.hosts[at].frozen.as_mut()) {
@@ -292,7 +291,6 @@ impl World {
             Event::Commit { node, life, id } => self.commit(node, life, id),
             Event::Connect { a, life, b } => self.connect(a, life, b),
             Event::Lost { a, life, b, generation } => self.lost(a, life, b, generation),
-            Event::Offer { to, from, key, bytes } => self.offer(to, from, key, bytes),
             Event::Closest { node, life, id, key } => self.tell_closest(node, life, id, key),
             Event::Find { node, life, id, key } => self.find(node, life, id, key),
             Event::Fault => self.fault(),

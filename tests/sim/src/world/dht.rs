@@ -49,15 +49,6 @@ impl World {
         self.step(node, Input::Closest { id, peers });
     }
 
-    /// A record that is pushed at a node without a question.
-    pub(super) fn offer(&mut self, to: usize, from: usize, key: RecordKey, bytes: Vec<u8>) {
-        if self.hosts[to].node.is_none() || !self.reachable(from, to) {
-            return;
-        }
-        let from = self.hosts[from].id;
-        self.step(to, Input::RecordOffered { from, key, bytes });
-    }
-
     /// What a node was asked to keep, for those that hand out yesterday's.
     pub(super) fn remember_record(&mut self, to: usize, bytes: &[u8]) {
         if let Ok(record) = Record::verify(bytes) {

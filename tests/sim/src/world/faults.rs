@@ -218,7 +218,10 @@ impl World {
                 let held = self.hosts[victim].disk.shards.keys().next().copied().unwrap_or(shard);
                 Request::Release { shard: held, lease: Lease::sign(&key, LeaseVerb::Release, &to, &held, soon) }
             }
-            5 => return self.offer_forged(liar, victim),
+            5 => match self.forged_record(liar) {
+                Some(bytes) => Request::Record { bytes: bytes.into() },
+                None => return,
+            },
             _ => {
                 let (life, id) = (self.hosts[liar].life, RequestId(u64::MAX));
                 let message = (self.random.bytes(40), Bytes::new());
@@ -230,19 +233,18 @@ impl World {
         self.push(30, Event::Arrive { to: victim, from: liar, life, id, message: request.to_parts() });
     }
 
-    /// A record of an owner, bent, misfiled or of yesterday.
-    fn offer_forged(&mut self, liar: usize, victim: usize) {
+    /// A record of an owner, bent, broken off or of yesterday.
+    fn forged_record(&mut self, liar: usize) -> Option<Vec<u8>> {
         let key = self.book.record_key(self.random.index(self.config.owners));
-        let Some((bytes, _)) = self.hosts[liar].kept.get(&key).cloned() else { return };
-        let (key, bytes) = match self.random.below(3) {
-            0 => match codec::decode::<Record>(&bytes) {
-                Ok(record) => (key, codec::encode(&Record { sequence: record.sequence + 1_000, ..record })),
-                Err(_) => return,
-            },
-            1 => (hypernet_core::id::RecordKey([3; 32]), bytes),
-            _ => (key, self.hosts[liar].yesterday.get(&key).cloned().unwrap_or(bytes)),
-        };
-        self.push(20, Event::Offer { to: victim, from: liar, key, bytes });
+        let (bytes, _) = self.hosts[liar].kept.get(&key).cloned()?;
+        Some(match self.random.below(3) {
+            0 => {
+                let record = codec::decode::<Record>(&bytes).ok()?;
+                codec::encode(&Record { sequence: record.sequence + 1_000, ..record })
+            }
+            1 => bytes[..bytes.len() / 2].to_vec(),
+            _ => self.hosts[liar].yesterday.get(&key).cloned().unwrap_or(bytes),
+        })
     }
 
     /// The storm is over: everything comes back, and nothing is lost any more. Liars stay liars.
