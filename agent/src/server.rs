@@ -203,7 +203,7 @@ fn drop_cache(
     if below.is_none() {
         own.volume.drop_nodes(census.as_ref()).map_err(port_failure)?;
     }
-    let why = "fewer of the peers that hold them are connected than it takes to read them";
+    let why = "fewer of their shards are with peers that are here now than it takes to read them";
     Ok(api::CacheDropped {
         files: dropped.files,
         bytes: dropped.bytes,

@@ -1,6 +1,7 @@
 //! One volume on this device: reading what is on the mesh, and writing snapshots to it.
 //!
 //! - `read`: extents and tree nodes by reference, from the local caches or the mesh;
+//! - `census`: what the holders of segments say they have;
 //! - `served`: what the peers of now can give back;
 //! - `write`: sealing, packing, coding and placing, as a pipeline;
 //! - `sync`: a cut of the working tree becomes a snapshot, then a catalog, then a head;

@@ -9,8 +9,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use hypernet_core::catalog::{
-    Contents, INDEX_PAGE_ROWS, IndexPage, IndexRow, Listing, MANIFEST_TARGET, Manifest, PLACEMENT_PAGE_ROWS, PageKind,
-    PageRef, PlacementPage, PlacementRow,
+    Contents, IndexPage, IndexRow, Listing, MANIFEST_TARGET, Manifest, PageKind, PageRef, PlacementPage, PlacementRow,
 };
 use hypernet_core::codec;
 use hypernet_core::head::MANIFEST_ROWS_MAX;
@@ -41,22 +40,13 @@ fn damaged(error: impl std::fmt::Display) -> PortError {
 /// How large the parts of a catalog become before the next is begun.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sizes {
-    index_rows: usize,
-    placement_rows: usize,
+    page_rows: fn(PageKind) -> usize,
     manifest: usize,
 }
 
 impl Sizes {
     /// Those that are used.
-    pub(crate) const FULL: Self =
-        Self { index_rows: INDEX_PAGE_ROWS, placement_rows: PLACEMENT_PAGE_ROWS, manifest: MANIFEST_TARGET };
-
-    fn rows(self, kind: PageKind) -> usize {
-        match kind {
-            PageKind::Index => self.index_rows,
-            PageKind::Placement => self.placement_rows,
-        }
-    }
+    pub(crate) const FULL: Self = Self { page_rows: PageKind::page_rows, manifest: MANIFEST_TARGET };
 }
 
 /// A manifest that is placed.
@@ -187,7 +177,7 @@ impl Volume {
             tally: Tally::default(),
         };
         for kind in PageKind::ALL {
-            let full = sizes.rows(kind);
+            let full = (sizes.page_rows)(kind);
             let new_rows = self.new_rows(kind, placing.manifest.covered(kind)..next)?;
             let tail = placing.manifest.reopen(kind, full, new_rows);
             // What was lost of the tail is written along with it.

@@ -2,6 +2,7 @@
 //! is no claim that a segment still exists, and a holder that is connected may have lost its disk.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use hypernet_core::id::{ExtentId, PeerId, SegmentId};
 use hypernet_core::node::{Command, Outcome};
@@ -70,7 +71,7 @@ impl Census {
         self.seen.lock().relied
     }
 
-    fn is_there(&self, volume: &Volume, id: SegmentId, placement: &std::sync::Arc<Placement>, enough: Enough) -> bool {
+    fn is_there(&self, volume: &Volume, id: SegmentId, placement: &Arc<Placement>, enough: Enough) -> bool {
         let known = {
             let seen = self.seen.lock();
             match seen.held.get(&id) {
@@ -89,7 +90,7 @@ impl Census {
         is_there
     }
 
-    fn ask(&self, volume: &Volume, id: SegmentId, placement: &std::sync::Arc<Placement>) -> u8 {
+    fn ask(&self, volume: &Volume, id: SegmentId, placement: &Arc<Placement>) -> u8 {
         let connected = self.seen.lock().connected.clone();
         let mut asked = Placement::clone(placement);
         asked.holders.retain(|holder| connected.contains(&holder.peer));

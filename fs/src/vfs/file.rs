@@ -464,8 +464,8 @@ impl Vfs {
         Ok(result?)
     }
 
-    /// The next data or hole at or after `offset`. What the kernel has `cached` of the writes to a file would be taken for a hole, or
-    /// for what is beyond the end: it is brought here first.
+    /// The next data or hole at or after `offset`. What the kernel has `cached` of the writes to a file would be taken
+    /// for a hole, or for what is beyond the end: it is brought here first.
     pub fn lseek(&self, ino: u64, offset: u64, whence: Whence, cached: bool) -> Result<u64> {
         if cached && self.run(|state| state.node(ino).map(|node| node.writers() > 0))? {
             patience::check(Wait::Disk)?;

@@ -13,7 +13,14 @@ use super::super::write::Writer;
 use super::*;
 
 /// Small pages, so that a catalog has many of them without a file for each; manifests have the size that is used.
-const SMALL: Sizes = Sizes { index_rows: 4, placement_rows: 2, manifest: MANIFEST_TARGET };
+const SMALL: Sizes = Sizes { page_rows: small_rows, manifest: MANIFEST_TARGET };
+
+fn small_rows(kind: PageKind) -> usize {
+    match kind {
+        PageKind::Index => 4,
+        PageKind::Placement => 2,
+    }
+}
 
 /// One device of the volume.
 struct Device {

@@ -1,10 +1,10 @@
 //! When to sync: soon after something changed, at once when someone asks, and again after a failure.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hypernet_core::port::PortError;
+use hypernet_fs::panics;
 use hypernet_fs::vfs::Vfs;
 use parking_lot::{Condvar, Mutex};
 
@@ -37,12 +37,7 @@ struct Control {
 /// Runs a sync; a panic in it is its failure and not the end of the thread that everybody waits for. What a sync leaves
 /// behind at any point is what a crash may leave behind, and its cut ends as it unwinds.
 fn guarded(work: impl FnOnce() -> Result<Report, PortError>) -> Result<Report, PortError> {
-    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
-        let text = panic
-            .downcast_ref::<&str>()
-            .map(|text| (*text).to_owned())
-            .or_else(|| panic.downcast_ref::<String>().cloned())
-            .unwrap_or_default();
+    panics::caught(work).unwrap_or_else(|text| {
         tracing::error!(text, "a sync panicked");
         Err(PortError::Unreachable(format!("the sync failed where it should not have, please report it: {text}")))
     })
