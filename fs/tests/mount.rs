@@ -304,6 +304,9 @@ fn a_mapping_outlives_its_file() {
             map[..5].copy_from_slice(b"first");
             publish(&bed.vfs, &bed.remote).unwrap();
             map[..5].copy_from_slice(b"stamp");
+            let cut = bed.vfs.cut().unwrap();
+            bed.vfs.end_cut();
+            assert!(!cut.is_empty(), "what was stored is not seen");
         });
         // Opening it once more does not make it look as if nobody had written.
         drop(open());

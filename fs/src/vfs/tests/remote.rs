@@ -149,6 +149,46 @@ fn what_was_changed_behind_our_back_is_not_dropped() {
 }
 
 #[test]
+fn opening_does_not_hide_what_was_written_past_us() {
+    let bed = Bed::new();
+    let ino = bed.file(ROOT, "a", b"published");
+    bed.publish().unwrap();
+    bed.vfs.backing.get(ino).unwrap().unwrap().write_all_at(b"scribbled over", 0).unwrap();
+    bed.vfs.open_file(ME, ino, RW, false).unwrap();
+    bed.vfs.release(ino, RW).unwrap();
+    assert_eq!(bed.vfs.pending().files, 1);
+    assert_eq!(bed.drop_cache(None).unwrap().files, 0);
+    bed.publish().unwrap();
+    assert_eq!(bed.drop_cache(None).unwrap().files, 1);
+    assert_eq!(bed.read(ino), b"scribbled over");
+}
+
+/// A descriptor of its own stands for the mapping: the kernel counts both alike.
+#[test]
+fn a_file_counts_as_open_while_somebody_holds_what_passed_through() {
+    use std::os::fd::AsRawFd;
+    let bed = Bed::new();
+    let ino = bed.file(ROOT, "a", b"published");
+    bed.publish().unwrap();
+    let passed = bed.vfs.open_file(ME, ino, RW, true).unwrap().passthrough.unwrap();
+    let path = format!("/proc/self/fd/{}", passed.as_raw_fd());
+    let mapped = std::fs::File::options().read(true).write(true).open(path).unwrap();
+    drop(passed);
+    bed.vfs.release_passed_through(ino, RW).unwrap();
+    for text in [b"scribbled", b"once more"] {
+        mapped.write_all_at(text, 0).unwrap();
+        assert_eq!(bed.vfs.pending().files, 1, "what is stored is not seen");
+        bed.publish().unwrap();
+        assert_eq!(bed.drop_cache(None).unwrap().files, 0, "it is held");
+    }
+    drop(mapped);
+    bed.publish().unwrap();
+    assert_eq!(bed.drop_cache(None).unwrap().files, 1);
+    assert_eq!(bed.read(ino), b"once more");
+    assert_eq!(bed.vfs.release(ino, RW), Err(VfsError::BadHandle), "it was closed once");
+}
+
+#[test]
 fn opening_for_reading_can_truncate() {
     let bed = Bed::new();
     let ino = bed.file(ROOT, "a", b"published");
