@@ -293,6 +293,23 @@ fn holes_are_told_while_a_file_is_written_and_counted_when_it_is_closed() {
     }
 }
 
+#[test]
+fn a_cut_has_what_was_written_to_a_file_that_stays_open() {
+    both(|bed| {
+        let content: Vec<u8> = (0..16u32 << 20).map(|at| (at >> 12) as u8 ^ at as u8).collect();
+        let file = File::create(bed.path("a")).unwrap();
+        file.write_all_at(&content, 0).unwrap();
+        let ino = file.metadata().unwrap().ino();
+        bed.vfs.cut().unwrap();
+        let (mut backing, _) = bed.vfs.open_backing(ino).unwrap().unwrap();
+        let mut found = Vec::new();
+        backing.read_to_end(&mut found).unwrap();
+        bed.vfs.end_cut();
+        assert_eq!(found.len(), content.len());
+        assert!(found == content);
+    });
+}
+
 /// What is stored through a mapping whose file was closed is published, and is not dropped with the cache.
 #[test]
 fn a_mapping_outlives_its_file() {
