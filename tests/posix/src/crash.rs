@@ -26,7 +26,7 @@ const LIFE_MAX: Duration = Duration::from_millis(600);
 const DISK: u64 = 2 << 30;
 
 /// What happens to the agent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Crash {
     /// kill -9: what the agent handed to the kernel stays.
     Kill,

@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{Parser, Subcommand};
 use hypernet_posix::crash::{self, Crash};
 use hypernet_posix::{Mounted, Profile, suite};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -22,10 +22,10 @@ enum Run {
     Crash {
         /// What happens to the agent.
         #[arg(value_enum)]
-        crash: How,
+        crash: Crash,
         /// How it is mounted.
         #[arg(value_enum)]
-        profile: Kind,
+        profile: Profile,
         /// Crashes.
         #[arg(long, default_value_t = 1000)]
         rounds: u64,
@@ -37,7 +37,7 @@ enum Run {
     Fsx {
         /// How it is mounted.
         #[arg(value_enum)]
-        profile: Kind,
+        profile: Profile,
         /// Operations of each seed.
         #[arg(long, default_value_t = 1_000_000)]
         operations: u64,
@@ -52,31 +52,8 @@ enum Run {
     Pjdfstest {
         /// How it is mounted.
         #[arg(value_enum)]
-        profile: Kind,
+        profile: Profile,
     },
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-enum How {
-    /// kill -9.
-    Kill,
-    /// Everything is gone that is not synced.
-    Power,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-enum Kind {
-    Passthrough,
-    Writeback,
-}
-
-impl From<Kind> for Profile {
-    fn from(kind: Kind) -> Self {
-        match kind {
-            Kind::Passthrough => Self::Passthrough,
-            Kind::Writeback => Self::Writeback,
-        }
-    }
 }
 
 fn bar(length: u64, what: &str) -> ProgressBar {
@@ -89,11 +66,7 @@ fn bar(length: u64, what: &str) -> ProgressBar {
 fn main() -> Result<()> {
     match Cli::parse().run {
         Run::Crash { crash, profile, rounds, seed } => {
-            let crash = match crash {
-                How::Kill => Crash::Kill,
-                How::Power => Crash::Power,
-            };
-            let (profile, bar) = (Profile::from(profile), bar(rounds, "crashes"));
+            let bar = bar(rounds, "crashes");
             let summary = crash::run(crash, profile, rounds, seed, |summary| bar.set_position(summary.rounds))?;
             bar.finish_and_clear();
             println!(
@@ -104,7 +77,7 @@ fn main() -> Result<()> {
             );
         }
         Run::Fsx { profile, operations, seed, seeds } => {
-            let mounted = Mounted::new(profile.into())?;
+            let mounted = Mounted::new(profile)?;
             let bar = bar(seeds, "seeds");
             let artifacts = PathBuf::from("fsx-artifacts");
             for seed in seed..seed + seeds {
@@ -117,7 +90,7 @@ fn main() -> Result<()> {
             }
         }
         Run::Pjdfstest { profile } => {
-            let mounted = Mounted::new(profile.into())?;
+            let mounted = Mounted::new(profile)?;
             suite::pjdfstest(&mounted)?;
             println!("pjdfstest, {}: all pass but {:?}", mounted.profile().name(), suite::SKIPPED);
         }

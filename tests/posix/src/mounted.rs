@@ -11,7 +11,7 @@ use hypernet_kit::{Agent, hn, machine};
 const TRACE: usize = 20;
 
 /// How the kernel treats file content: see `docs/semantics.md`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Profile {
     /// The kernel reads and writes backing files itself.
     Passthrough,

@@ -10,18 +10,22 @@ use hypernet_kit::hn;
 use crate::Mounted;
 
 /// Every optional feature that Linux has, and the users that Debian has.
-const PJDFSTEST: &str = r#"
+fn pjdfstest_config(remounts: bool) -> String {
+    format!(
+        r#"
 [features]
-posix_fallocate = {}
-rename_ctime = {}
-utime_now = {}
-utimensat = {}
+posix_fallocate = {{}}
+rename_ctime = {{}}
+utime_now = {{}}
+utimensat = {{}}
 [settings]
 naptime = 0.01
-allow_remount = true
+allow_remount = {remounts}
 [dummy_auth]
 entries = [["nobody", "nogroup"], ["daemon", "daemon"]]
-"#;
+"#
+    )
+}
 
 /// The only ones that cannot pass on any FUSE filesystem; `docs/semantics.md` has the reason of each.
 pub const SKIPPED: [&str; 1] = ["link::link_count_max"];
@@ -43,11 +47,11 @@ exec mount -i -o "$4" "$2"
 pub fn pjdfstest(mounted: &Mounted) -> Result<()> {
     // Those that remount run by themselves: others of the suite leave removed files open, and then nothing can be made
     // read-only, on a local disk neither.
-    let (all, read_only) = (pjdfstest_of(mounted, "false", "")?, pjdfstest_of(mounted, "true", "erofs")?);
+    let (all, read_only) = (pjdfstest_of(mounted, false, "")?, pjdfstest_of(mounted, true, "erofs")?);
     let mut failed: Vec<String> = all.failed.iter().chain(&read_only.failed).cloned().collect();
     let mut tries = 1;
     while failed == [RACY] && tries < TRIES {
-        failed = pjdfstest_of(mounted, "false", RACY)?.failed;
+        failed = pjdfstest_of(mounted, false, RACY)?.failed;
         tries += 1;
     }
     ensure!(failed.is_empty(), "failed: {failed:?}\n{}", all.said);
@@ -65,10 +69,10 @@ struct Outcome {
     said: String,
 }
 
-fn pjdfstest_of(mounted: &Mounted, remount: &str, pattern: &str) -> Result<Outcome> {
+fn pjdfstest_of(mounted: &Mounted, remounts: bool, pattern: &str) -> Result<Outcome> {
     let dir = tempfile::Builder::new().prefix("hn-pjdfstest").tempdir().context("cannot make a directory")?;
     let config = dir.path().join("config.toml");
-    fs::write(&config, PJDFSTEST.replace("allow_remount = true", &format!("allow_remount = {remount}")))?;
+    fs::write(&config, pjdfstest_config(remounts))?;
     let helper = dir.path().join("remount");
     fs::write(&helper, REMOUNT)?;
     let there = mounted.path().join(format!("pjdfstest-{pattern}"));
