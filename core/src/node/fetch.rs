@@ -20,6 +20,9 @@ use crate::segment::Placement;
 use crate::time::Instant;
 use crate::wire::{Refusal, Request, Response};
 
+/// A peer that has a connection and did not answer is asked again after this.
+const UNANSWERED_PAUSE: u64 = 1_000;
+
 /// A range of a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Span {
@@ -51,6 +54,13 @@ struct Piece {
     bytes: Bytes,
 }
 
+/// A row that is not asked for any more.
+struct Failed {
+    why: String,
+    /// Its holder could not be reached: it is asked again if it connects before the end.
+    gone: bool,
+}
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Stage {
     /// Each row is asked for its own bytes.
@@ -71,9 +81,9 @@ pub(super) struct Fetch {
     asks: u32,
     holders: BTreeMap<u8, PeerId>,
     slow: BTreeSet<u8>,
-    /// Rows whose holder has too much to do, and when it is asked again.
-    busy: BTreeMap<u8, Instant>,
-    failed: BTreeMap<u8, String>,
+    /// Rows whose holder has too much to do or did not answer, and when it is asked again.
+    later: BTreeMap<u8, Instant>,
+    failed: BTreeMap<u8, Failed>,
     stage: Stage,
     deadline: Instant,
     within: u64,
@@ -118,7 +128,7 @@ impl Fetch {
             asks: 0,
             holders,
             slow: BTreeSet::new(),
-            busy: BTreeMap::new(),
+            later: BTreeMap::new(),
             failed: BTreeMap::new(),
             stage: Stage::Direct,
             deadline: context.now.mono.after(within),
@@ -154,8 +164,7 @@ impl Fetch {
                 "sent another length".to_string()
             }
             Ok(Response::Refused(Refusal::Busy)) => {
-                // It is asked again after this, until the deadline.
-                self.busy.insert(row, context.now.mono.after(BUSY_PAUSE));
+                self.later.insert(row, context.now.mono.after(BUSY_PAUSE));
                 return;
             }
             Ok(Response::Refused(refusal)) => {
@@ -171,9 +180,23 @@ impl Fetch {
                 peers.fault(context, peer, Fault::Nonsense);
                 "answered something else".to_string()
             }
-            Err(fault) => fault.to_string(),
+            // One lost message is no reason to give a row up while there is time.
+            Err(SendFault::Deadline | SendFault::Unreachable) if peers.is_connected(&peer) => {
+                self.later.insert(row, context.now.mono.after(UNANSWERED_PAUSE));
+                return;
+            }
+            Err(fault) => {
+                let why = format!("peer {} {fault}", peer.short());
+                let gone = !matches!(fault, SendFault::Malformed(_));
+                self.failed.insert(row, Failed { why, gone });
+                return;
+            }
         };
-        self.failed.insert(row, format!("peer {} {why}", peer.short()));
+        self.fail(row, format!("peer {} {why}", peer.short()));
+    }
+
+    fn fail(&mut self, row: u8, why: String) {
+        self.failed.insert(row, Failed { why, gone: false });
     }
 
     fn accept(&mut self, context: &mut Context, peers: &mut Peers, row: u8, peer: PeerId, span: Span, bytes: Bytes) {
@@ -183,7 +206,7 @@ impl Fetch {
             }
             if blake3::hash(&bytes).as_bytes() != self.placement.segment.rows[usize::from(row)].as_bytes() {
                 peers.fault(context, peer, Fault::Lie);
-                self.failed.insert(row, format!("peer {} sent wrong bytes", peer.short()));
+                self.fail(row, format!("peer {} sent wrong bytes", peer.short()));
                 return;
             }
         }
@@ -211,8 +234,8 @@ impl Fetch {
         let due = |at: Instant| at.since(context.now.mono);
         let late = self.asked.values().filter(|ask| !self.slow.contains(&ask.row));
         let late = late.map(|ask| due(ask.since.after(ask.patience)));
-        let busy = self.busy.values().map(|until| due(*until));
-        let soonest = late.chain(busy).chain([due(self.deadline)]).min();
+        let later = self.later.values().map(|at| due(*at));
+        let soonest = late.chain(later).chain([due(self.deadline)]).min();
         // Whom nobody would have asked may be there by then.
         soonest.unwrap_or(0).min(context.config.patience)
     }
@@ -220,7 +243,9 @@ impl Fetch {
     fn advance(&mut self, context: &mut Context, peers: &mut Peers, command: CommandId) -> Option<Outcome> {
         loop {
             let now = context.now.mono;
-            self.busy.retain(|_, until| *until > now);
+            self.later.retain(|_, at| *at > now);
+            let back = |row: &u8| self.holders.get(row).is_some_and(|peer| peers.is_connected(peer));
+            self.failed.retain(|row, failed| !(failed.gone && back(row)));
             if self.need.iter().all(|(row, span)| self.has(*row, *span)) {
                 match self.open() {
                     Ok(plain) => return Some(Outcome::Fetched { plain, around: self.stretches() }),
@@ -298,7 +323,7 @@ impl Fetch {
             .need
             .iter()
             .filter(|(row, span)| !self.has(**row, **span) && !self.failed.contains_key(*row))
-            .filter(|(row, _)| !self.under_way(**row) && !self.busy.contains_key(*row))
+            .filter(|(row, _)| !self.under_way(**row) && !self.later.contains_key(*row))
             .map(|(row, span)| (*row, *span))
             .collect();
         for (row, span) in missing {
@@ -367,14 +392,14 @@ impl Fetch {
             .holders
             .iter()
             .filter(|(row, _)| !counts(row) && !self.slow.contains(*row) && !self.failed.contains_key(*row))
-            .filter(|(row, _)| !self.busy.contains_key(*row))
+            .filter(|(row, _)| !self.later.contains_key(*row))
             .filter_map(|(row, peer)| peers.reluctance(context, peer).map(|reluctance| (reluctance, *row)))
             .collect();
         others.sort_unstable();
         for (_, row) in others.into_iter().take(self.k().saturating_sub(expected)) {
             self.ask(context, peers, command, row, column);
         }
-        if !self.asked.is_empty() || !self.busy.is_empty() {
+        if !self.asked.is_empty() || !self.later.is_empty() {
             return None;
         }
         let have = self.holders.keys().filter(|row| self.has(**row, column)).count();
@@ -384,7 +409,8 @@ impl Fetch {
             .iter()
             .filter(|(row, _)| away(row))
             .map(|(_, peer)| format!("peer {} was not to be had a moment ago", peer.short()));
-        let mut why: Vec<String> = self.failed.values().cloned().chain(away).collect();
+        let failed = self.failed.values().map(|failed| failed.why.clone());
+        let mut why: Vec<String> = failed.chain(away).collect();
         why.truncate(3);
         let why = if why.is_empty() { "no other holder is known".to_string() } else { why.join("; ") };
         Some(Outcome::Failed(CommandError::TooFewShards {

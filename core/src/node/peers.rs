@@ -260,9 +260,13 @@ impl Peers {
         }
     }
 
+    pub(super) fn is_connected(&self, id: &PeerId) -> bool {
+        self.known.get(id).is_some_and(|peer| peer.connected)
+    }
+
     /// Asks what it offers, now and again later while it stays.
     pub(super) fn greet(&mut self, context: &mut Context, id: PeerId, hello: Hello) {
-        if self.known.get(&id).is_some_and(|peer| peer.connected) {
+        if self.is_connected(&id) {
             context.arm(Timer::Hello(id), HELLO_EVERY);
             self.send(context, id, Request::Hello(hello), Waiter::Hello);
         }

@@ -19,6 +19,10 @@ enum Manner {
     Honest,
     /// Requests vanish until the deadline.
     Silent,
+    /// So many more requests vanish.
+    Deaf(u32),
+    /// No connection can be had.
+    Gone,
     /// Every byte it serves is flipped.
     Liar,
     /// All it holds is spoiled, and it knows.
@@ -126,7 +130,19 @@ impl World {
             Effect::Send { to: Destination::Peer(to), id, request, within, .. } => {
                 let to = self.at(to);
                 self.sent.push((to, request.clone()));
-                if self.manners[to] == Manner::Silent {
+                if self.manners[to] == Manner::Gone {
+                    let input = Input::Response { id, result: Err(SendFault::Unreachable) };
+                    return self.queue.push_back((at, input));
+                }
+                let lost = match &mut self.manners[to] {
+                    Manner::Silent => true,
+                    Manner::Deaf(times @ 1..) => {
+                        *times -= 1;
+                        true
+                    }
+                    _ => false,
+                };
+                if lost {
                     let input = Input::Response { id, result: Err(SendFault::Deadline) };
                     return self.late.push((self.now.mono.after(within), at, input));
                 }
@@ -250,7 +266,7 @@ fn placed(outcome: Outcome) -> Arc<Placement> {
     }
 }
 
-fn fetch(world: &mut World, placement: &Arc<Placement>, coded: &Coded, plain: &[(ExtentRef, Bytes)]) -> Outcome {
+fn get(placement: &Arc<Placement>, coded: &Coded, plain: &[(ExtentRef, Bytes)]) -> Command {
     let wanted = plain
         .iter()
         .map(|(extent, _)| {
@@ -258,7 +274,11 @@ fn fetch(world: &mut World, placement: &Arc<Placement>, coded: &Coded, plain: &[
             (extent.clone(), at.offset)
         })
         .collect();
-    world.command(0, Command::Fetch { placement: placement.clone(), wanted, around: 0, within: 30_000 })
+    Command::Fetch { placement: placement.clone(), wanted, around: 0, within: 30_000 }
+}
+
+fn fetch(world: &mut World, placement: &Arc<Placement>, coded: &Coded, plain: &[(ExtentRef, Bytes)]) -> Outcome {
+    world.command(0, get(placement, coded, plain))
 }
 
 fn expect(plain: &[(ExtentRef, Bytes)]) -> Outcome {
@@ -399,6 +419,54 @@ fn who_is_busy_is_asked_again() {
     }
     assert_eq!(fetch(&mut world, &placement, &coded, &plain), expect(&plain));
     assert!(world.manners[5..].iter().all(|manner| *manner == Manner::Busy(0)), "nobody was busy");
+}
+
+/// A segment of which `dead` have no connection any more.
+fn stored_without(dead: &[usize]) -> (World, Arc<Placement>, Arc<Coded>, Vec<(ExtentRef, Bytes)>) {
+    let mut world = World::new(11);
+    let (coded, plain) = coded(6, 10);
+    let placement = placed(upload(&mut world, &coded));
+    for i in dead {
+        world.manners[*i] = Manner::Gone;
+        world.queue.push_back((0, Input::Disconnected(peer(*i))));
+    }
+    world.settle();
+    (world, placement, coded, plain)
+}
+
+#[test]
+fn a_lost_message_is_no_reason_to_give_a_row_up() {
+    let (mut world, placement, coded, plain) = stored_without(&[1, 2, 3, 4]);
+    for i in 5..=10 {
+        world.manners[i] = Manner::Deaf(1);
+    }
+    assert_eq!(fetch(&mut world, &placement, &coded, &plain), expect(&plain));
+    assert!(world.manners[5..].iter().all(|manner| *manner == Manner::Deaf(0)), "nobody was deaf");
+}
+
+#[test]
+fn who_comes_back_while_others_are_waited_for_is_asked_again() {
+    let (mut world, placement, coded, plain) = stored_without(&[1, 2, 3, 4, 5]);
+    world.manners[6] = Manner::Deaf(1);
+    let id = CommandId(7);
+    world.queue.push_back((0, Input::Command { id, command: get(&placement, &coded, &plain) }));
+    world.run(2_000);
+    world.manners[5] = Manner::Honest;
+    world.queue.push_back((0, Input::Connected(peer(5))));
+    world.run(15_000);
+    let ended = world.finished.iter().find(|(ended, _)| *ended == id);
+    assert_eq!(ended.map(|(_, outcome)| outcome), Some(&expect(&plain)));
+}
+
+#[test]
+fn what_nobody_is_there_to_give_is_an_error_at_once() {
+    let (mut world, placement, coded, plain) = stored_without(&[1, 2, 3, 4, 5]);
+    let began = world.now.mono;
+    match fetch(&mut world, &placement, &coded, &plain) {
+        Outcome::Failed(CommandError::TooFewShards { have, need, .. }) => assert_eq!((have, need), (5, 6)),
+        other => panic!("{other:?}"),
+    }
+    assert!(world.now.mono.since(began) < 1_000, "it waited for the dead");
 }
 
 #[test]
