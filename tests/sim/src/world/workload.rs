@@ -153,9 +153,10 @@ impl World {
                 let (owner, reader) = (self.book.lots[lot].owner, honest[self.random.index(honest.len())]);
                 self.fetch(owner, lot, true);
                 self.fetch(reader, lot, true);
-                // A holder reads what it holds a row of.
-                let holder = self.book.lots[lot].placement.as_ref().map(|placement| placement.holders[0].peer);
-                if let Some(holder) = holder.and_then(|holder| self.by_id.get(&holder).copied()) {
+                // A holder reads what it holds a row of. One that lied may have been cut off by those it needs.
+                let holders = self.book.lots[lot].placement.iter().flat_map(|placement| &placement.holders);
+                let mut holders = holders.filter_map(|holder| self.by_id.get(&holder.peer).copied());
+                if let Some(holder) = holders.find(|holder| honest.contains(holder)) {
                     self.fetch(holder, lot, true);
                 }
             }
