@@ -123,6 +123,49 @@ fn files_are_made_read_and_removed() {
     });
 }
 
+fn names(dir: &Path) -> Vec<String> {
+    let mut names: Vec<_> =
+        fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort_unstable();
+    names
+}
+
+#[test]
+fn a_listing_that_the_kernel_keeps_is_never_an_old_one() {
+    both(|bed| {
+        let (dir, other) = (bed.path("dir"), bed.path("other"));
+        fs::create_dir(&dir).unwrap();
+        fs::create_dir(&other).unwrap();
+        let many: Vec<String> = (0..500).map(|n| format!("{n:03}")).collect();
+        many.iter().for_each(|name| fs::write(dir.join(name), name).unwrap());
+        for _ in 0..2 {
+            assert_eq!(names(&dir), many);
+        }
+        fs::remove_file(dir.join("250")).unwrap();
+        assert_eq!(names(&dir), [&many[..250], &many[251..]].concat());
+        fs::rename(dir.join("251"), other.join("moved")).unwrap();
+        assert_eq!((names(&dir).len(), names(&other)), (498, vec!["moved".to_owned()]));
+        fs::hard_link(other.join("moved"), dir.join("linked")).unwrap();
+        symlink("linked", dir.join("symlink")).unwrap();
+        fs::create_dir(dir.join("sub")).unwrap();
+        assert_eq!(names(&dir)[498..], ["linked", "sub", "symlink"]);
+        // While it is listed, entries come and go: those that stay are listed once.
+        let mut listing = fs::read_dir(&dir).unwrap();
+        let first = listing.next().unwrap().unwrap().file_name();
+        fs::remove_file(dir.join("300")).unwrap();
+        fs::write(dir.join("new"), "").unwrap();
+        let mut rest: Vec<_> = listing.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        rest.push(first.into_string().unwrap());
+        rest.retain(|name| name != "300" && name != "new");
+        rest.sort_unstable();
+        let stay: Vec<String> = names(&dir).into_iter().filter(|name| name != "new").collect();
+        assert_eq!(rest, stay);
+        assert_eq!(stay.len(), 500);
+        fs::remove_dir_all(&dir).unwrap();
+        assert_eq!(names(&bed.path("")), ["other"]);
+    });
+}
+
 #[test]
 fn the_size_is_right_at_once_and_between_writes() {
     both(|bed| {

@@ -481,7 +481,10 @@ impl Filesystem for Handler {
             reply,
             move |vfs| vfs.opendir(ino.0),
             |reply, result| match result {
-                Ok(handle) => reply.opened(FileHandle(handle), FopenFlags::empty()),
+                // The kernel keeps the entries until one of them comes or goes, which it sees or is told.
+                Ok(handle) => {
+                    reply.opened(FileHandle(handle), FopenFlags::FOPEN_CACHE_DIR | FopenFlags::FOPEN_KEEP_CACHE);
+                }
                 Err(error) => reply.error(errno(&error)),
             },
         );

@@ -164,13 +164,21 @@ impl Vfs {
             node.mtime = set.mtime.map_or(node.mtime, pick);
             if times || changed || set.ctime.is_some() {
                 let is_whole_file = node.is_file() && node.local == Local::Complete;
+                // The times of its last write, which the kernel that collects writes tells of before each fsync.
+                let written = set.ctime.is_some() && set.atime.is_none() && !changed && node.is_dirty();
                 let (atime, mtime) = (node.atime, node.mtime);
                 if set.mtime.is_some() && is_whole_file {
                     // The backing file is what tells a later write by its mtime, here and after a crash.
                     self.backing.set_times(ino, atime, mtime).map_err(VfsError::from)?;
                     self.see(state, ino)?;
                 }
-                state.changed(ino);
+                if written && set.mtime.is_some() && is_whole_file {
+                    // As after a write: the backing file is enough to find this out again.
+                    state.queue(ino);
+                    state.touch(ino);
+                } else {
+                    state.changed(ino);
+                }
                 if let Some(ctime) = set.ctime {
                     state.node_mut(ino)?.ctime = fit(ctime);
                 }

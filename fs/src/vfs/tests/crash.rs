@@ -43,6 +43,43 @@ fn an_fsync_of_what_is_durable_commits_nothing() {
     assert_eq!(bed.meta.commits(), commits + 1);
 }
 
+/// What the kernel that collects writes tells before each fsync.
+fn times_of_a_write(seconds: i64) -> SetAttr {
+    let time = Timespec { seconds, nanos: 7 };
+    SetAttr { mtime: Some(SetTime::At(time)), ctime: Some(time), ..SetAttr::default() }
+}
+
+#[test]
+fn the_times_of_a_write_cost_no_commit_and_survive_the_loss_of_power() {
+    let bed = Bed::new();
+    let ino = bed.file(ROOT, "db", b"content");
+    bed.vfs.fsync(ino, false).unwrap();
+    let commits = bed.meta.commits();
+    bed.vfs.open_file(ME, ino, RW, false).unwrap();
+    for n in 0..3 {
+        bed.vfs.write(ino, n * 7, b"content", false).unwrap();
+        bed.vfs.setattr(ME, ino, times_of_a_write(2_000_000_000 + n as i64)).unwrap();
+        bed.vfs.fsync(ino, false).unwrap();
+    }
+    assert_eq!(bed.meta.commits(), commits, "the backing file is all there is to sync");
+    let meta = bed.meta.after_power_loss();
+    let bed = bed.reopen(meta);
+    let attr = bed.stat(ino);
+    assert_eq!((attr.size, attr.mtime), (21, Timespec { seconds: 2_000_000_002, nanos: 7 }));
+    assert!(bed.meta.inode(ino).unwrap().unwrap().dirty);
+}
+
+#[test]
+fn times_that_nobody_wrote_are_committed_by_an_fsync() {
+    let bed = Bed::new();
+    let ino = bed.file(ROOT, "a", b"content");
+    bed.publish().unwrap();
+    bed.vfs.setattr(ME, ino, times_of_a_write(1_000_000)).unwrap();
+    bed.vfs.fsync(ino, false).unwrap();
+    let row = bed.meta.after_power_loss().inode(ino).unwrap().unwrap();
+    assert_eq!((row.dirty, row.mtime.seconds), (true, 1_000_000));
+}
+
 #[test]
 fn after_a_crash_the_backing_file_knows_the_size() {
     let bed = Bed::new();
