@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | `GET /v1/status` | | [`Status`] |
 //! | `GET /v1/peers` | | list of [`PeerInfo`] |
+//! | `POST /v1/donors` | [`DonorsRequest`] | stream of [`DonorsEvent`] |
 //! | `POST /v1/sync` | [`SyncRequest`] | stream of [`SyncEvent`] |
 //! | `POST /v1/hold` | [`HoldRequest`] | [`Empty`] |
 //! | `POST /v1/mount` | [`MountRequest`] | [`Mounted`] |
@@ -32,6 +33,8 @@ pub mod path {
     pub const STATUS: &str = "/v1/status";
     /// `GET`: list of [`PeerInfo`](super::PeerInfo).
     pub const PEERS: &str = "/v1/peers";
+    /// `POST`: stream of [`DonorsEvent`](super::DonorsEvent).
+    pub const DONORS: &str = "/v1/donors";
     /// `POST`: stream of [`SyncEvent`](super::SyncEvent).
     pub const SYNC: &str = "/v1/sync";
     /// `POST`: holds the background upload back, or lets it go.
@@ -400,6 +403,30 @@ pub struct PeerInfo {
     /// What speaks against it: backed off, lied, full.
     #[serde(default)]
     pub note: Option<String>,
+}
+
+/// `POST /v1/donors`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DonorsRequest {
+    /// The stream ends when so many are connected; without it only with its reader.
+    #[serde(default)]
+    pub wanted: Option<u64>,
+}
+
+/// One line of the count of connected peers that store for others: one at once, and one at each change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "lowercase")]
+pub enum DonorsEvent {
+    /// Fewer than wanted.
+    Progress {
+        /// So many.
+        donors: u64,
+    },
+    /// As many as wanted, or more.
+    Done {
+        /// So many.
+        donors: u64,
+    },
 }
 
 // ---- sync -----------------------------------------------------------------------------------------------------------

@@ -1,16 +1,13 @@
 //! `hn status` and `hn peers`.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use hypernet_sdk::api::{HealthBucket, PeerInfo, Status, Upload, VolumeStatus};
+use hypernet_sdk::api::{DonorsEvent, HealthBucket, PeerInfo, Status, Upload, VolumeStatus};
 use hypernet_sdk::{Client, ErrorCode, Home};
 
 use crate::args::Peers;
 use crate::error::Failure;
 use crate::output::{Output, bar::Bar, table, words};
-
-/// Between two looks at the number of peers: the agent has no call that waits for them.
-const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
 pub(crate) async fn status(home: Home, out: &mut Output) -> Result<(), Failure> {
     let status = Client::new(home)?.status().await?;
@@ -175,24 +172,26 @@ pub(crate) async fn peers(home: Home, args: Peers, out: &mut Output) -> Result<(
 }
 
 async fn wait(client: &Client, wanted: u64, within: Duration, out: &Output) -> Result<(), Failure> {
+    let began = Instant::now();
     let mut bar = Bar::new(out, "peers that store");
-    let mut donors = client.status().await?.peers.donors;
-    let look = async {
-        let mut beat = tokio::time::interval(LOOK_AGAIN);
-        while donors < wanted {
-            bar.count(donors, wanted);
-            beat.tick().await;
-            donors = client.status().await?.peers.donors;
-        }
-        Ok::<_, Failure>(())
-    };
-    match tokio::time::timeout(within, look).await {
-        Ok(done) => done,
-        Err(_) => Err(Failure::new(
-            ErrorCode::TryAgain,
-            format!("{donors} of {wanted} peers that store are connected after {} s", within.as_secs()),
-        )
-        .hint("`hn peers` shows who is there")),
+    let mut events = client.donors(Some(wanted)).await?;
+    // How many are there now is told at once, and heard also by who does not want to wait.
+    let mut event = events.next().await?;
+    while let Some(DonorsEvent::Progress { donors }) = event {
+        bar.count(donors, wanted);
+        let next = tokio::time::timeout(within.saturating_sub(began.elapsed()), events.next()).await;
+        event = next.map_err(|_| {
+            let seconds = within.as_secs();
+            Failure::new(
+                ErrorCode::TryAgain,
+                format!("{donors} of {wanted} peers that store are connected after {seconds} s"),
+            )
+            .hint("`hn peers` shows who is there")
+        })??;
+    }
+    match event {
+        Some(_) => Ok(()),
+        None => Err(events.interrupted().into()),
     }
 }
 
