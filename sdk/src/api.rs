@@ -292,6 +292,9 @@ pub struct VolumeStatus {
     pub bytes_logical: u64,
     /// Bytes on peers, coding included.
     pub bytes_stored: u64,
+    /// Of when the three above and `health` are.
+    #[serde(default)]
+    pub counted: Counted,
     /// Files that are not durable yet.
     pub dirty_files: u64,
     /// Their bytes.
@@ -310,6 +313,22 @@ pub struct VolumeStatus {
     /// The state was brought back from a keystore and its head is not found yet.
     #[serde(default)]
     pub recovering: bool,
+}
+
+/// Of when a count of a volume's segments is. In a large volume it takes a while, and is made in the background.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "lowercase")]
+pub enum Counted {
+    /// Of now.
+    #[default]
+    Now,
+    /// Segments or peers may have changed since: what it says may be better than it is. A new one is being made.
+    Before {
+        /// How long ago.
+        seconds: u64,
+    },
+    /// The first one is being made: its numbers are 0, and say nothing.
+    Never,
 }
 
 /// The background upload.
@@ -391,9 +410,9 @@ pub struct PeerInfo {
     /// Bytes of it that are free.
     #[serde(default)]
     pub free: Option<u64>,
-    /// Shards of ours that it holds.
+    /// Shards of ours that it holds, as they were counted last; none when they have not been counted yet.
     #[serde(default)]
-    pub shards: u64,
+    pub shards: Option<u64>,
     /// Measured availability, 0..=1; none when not yet measured.
     #[serde(default)]
     pub availability: Option<f64>,

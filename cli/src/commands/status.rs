@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use hypernet_sdk::api::{DonorsEvent, HealthBucket, PeerInfo, Status, Upload, VolumeStatus};
+use hypernet_sdk::api::{Counted, DonorsEvent, HealthBucket, PeerInfo, Status, Upload, VolumeStatus};
 use hypernet_sdk::{Client, ErrorCode, Home};
 
 use crate::args::Peers;
@@ -91,12 +91,15 @@ fn volume_rows(volume: &VolumeStatus) -> Vec<(String, String)> {
     };
     add(
         "on the mesh",
-        format!(
-            "{}, {} stored as {}{overhead}",
-            words::plural(volume.segments, "segment"),
-            words::bytes(volume.bytes_logical),
-            words::bytes(volume.bytes_stored)
-        ),
+        match volume.counted {
+            Counted::Never => "being counted".to_owned(),
+            Counted::Now | Counted::Before { .. } => format!(
+                "{}, {} stored as {}{overhead}",
+                words::plural(volume.segments, "segment"),
+                words::bytes(volume.bytes_logical),
+                words::bytes(volume.bytes_stored)
+            ),
+        },
     );
     add(
         "not yet there",
@@ -116,8 +119,10 @@ fn volume_rows(volume: &VolumeStatus) -> Vec<(String, String)> {
     if let Some(plan) = &volume.plan {
         add("coding", format!("any {} of {} shards restore a segment: {}", plan.k, plan.n, plan.words));
     }
-    if !volume.health.is_empty() {
-        add("health", health(&volume.health));
+    match volume.counted {
+        Counted::Never => add("health", "being counted".to_owned()),
+        Counted::Now if volume.health.is_empty() => {}
+        counted => add("health", health(&volume.health, counted)),
     }
     if volume.recovering {
         add("recovery", "not ended; `hn recover` goes on with it".to_owned());
@@ -141,7 +146,7 @@ fn upload(upload: &Upload) -> String {
     }
 }
 
-fn health(buckets: &[HealthBucket]) -> String {
+fn health(buckets: &[HealthBucket], counted: Counted) -> String {
     let parts = buckets.iter().map(|bucket| match (bucket.missing, bucket.readable) {
         (0, _) => format!("{} whole", words::plural(bucket.segments, "segment")),
         (missing, true) => {
@@ -155,7 +160,16 @@ fn health(buckets: &[HealthBucket]) -> String {
             )
         }
     });
-    parts.collect::<Vec<_>>().join(", ")
+    let mut health = parts.collect::<Vec<_>>().join(", ");
+    if health.is_empty() {
+        health = "no segments".to_owned();
+    }
+    match counted {
+        Counted::Now | Counted::Never => health,
+        Counted::Before { seconds } => {
+            format!("{health}; counted {} ago, and being counted anew: it may be worse now", words::seconds(seconds))
+        }
+    }
 }
 
 pub(crate) async fn peers(home: Home, args: Peers, out: &mut Output) -> Result<(), Failure> {
@@ -203,7 +217,7 @@ fn peer_table(peers: &[PeerInfo]) -> String {
             words::short(&peer.peer),
             state.to_owned(),
             peer.free.map_or_else(unknown, words::bytes),
-            words::count(peer.shards),
+            peer.shards.map_or_else(unknown, words::count),
             peer.availability.map_or_else(unknown, words::percent),
             peer.rtt_micros.map_or_else(unknown, |micros| format!("{:.1} ms", micros as f64 / 1e3)),
             peer.note.clone().or_else(|| peer.address.clone()).unwrap_or_default(),
@@ -223,7 +237,7 @@ mod tests {
             connected,
             quota: Some(1 << 30),
             free: connected.then_some(1 << 29),
-            shards: 12,
+            shards: Some(12),
             availability: Some(0.985),
             rtt_micros: None,
             note: (!connected).then(|| "faults: 3".to_owned()),
@@ -249,7 +263,10 @@ mod tests {
             HealthBucket { missing: 1, segments: 2, readable: true },
             HealthBucket { missing: 4, segments: 1, readable: false },
         ];
-        let text = health(&buckets);
-        assert_eq!(text, "5 segments whole, 2 missing 1 shard, 1 missing 4 shards: NOT READABLE now");
+        let text = "5 segments whole, 2 missing 1 shard, 1 missing 4 shards: NOT READABLE now";
+        assert_eq!(health(&buckets, Counted::Now), text);
+        assert!(health(&[], Counted::Before { seconds: 0 }).starts_with("no segments; counted "));
+        let before = health(&buckets, Counted::Before { seconds: 7 });
+        assert_eq!(before, format!("{text}; counted 7s ago, and being counted anew: it may be worse now"));
     }
 }
