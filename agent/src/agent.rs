@@ -23,6 +23,7 @@ use crate::config::{self, Config, Home};
 use crate::driver::{self, NodeHandle, Remember};
 use crate::failure::{Failure, Kind};
 use crate::keystore::{Keystore, Unlock};
+use crate::volume::health::Counter;
 use crate::volume::nearby::Nearby;
 use crate::volume::sync::Engine;
 use crate::volume::{Volume, read, state};
@@ -64,6 +65,7 @@ pub(crate) struct Own {
     pub(crate) volume: Arc<Volume>,
     pub(crate) vfs: Arc<Vfs>,
     pub(crate) engine: Mutex<Option<Arc<Engine>>>,
+    pub(crate) counter: Arc<Counter>,
     pub(crate) sealed_by: SealedBy,
     pub(crate) mount: Mutex<Option<mount::Mounted>>,
     hold: bool,
@@ -312,7 +314,8 @@ fn open_own(
     let remote: Arc<dyn RemoteTree> = volume.clone();
     let vfs = Vfs::open(vfs_config, meta, remote).map_err(|error| tree_failure(&error))?;
     vfs.set_durability_info(Some(Arc::new(crate::status::Describe(volume.clone()))));
-    Ok(Own { volume, vfs, engine: Mutex::new(None), sealed_by, mount: Mutex::new(None), hold })
+    let counter = Arc::new(Counter::new());
+    Ok(Own { volume, vfs, engine: Mutex::new(None), counter, sealed_by, mount: Mutex::new(None), hold })
 }
 
 impl Own {
@@ -384,6 +387,7 @@ async fn serve(
     let keystore = unlocked.map(|(keystore, unlock, _)| (keystore, unlock));
     let keeper = Arc::new(Mutex::new(keeper::Keeper { home: home.clone(), memory, keystore }));
     let keeping = tokio::spawn(keeper::run(keeper.clone()));
+    let counting = agent.own.as_ref().map(|own| tokio::spawn(own.counter.clone().run(own.volume.clone())));
     crate::print_ready(&api::Ready {
         ready: true,
         pid: std::process::id(),
@@ -396,6 +400,9 @@ async fn serve(
     wait_for_stop(&agent).await;
     tracing::info!("stopping");
     keeping.abort();
+    if let Some(counting) = counting {
+        counting.abort();
+    }
     keeper::save(&keeper).await;
     agent.close(driver).await;
     server.abort();

@@ -15,7 +15,7 @@ use hypernet_core::port::StoreReply;
 use hypernet_core::time::{Instant, UnixSeconds};
 use hypernet_mesh::{Mesh, MeshEvent, SendError};
 use hypernet_store::shards::ShardStore;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 /// Messages waiting for the loop.
 const INBOX: usize = 1024;
@@ -36,6 +36,7 @@ enum Message {
 #[derive(Clone)]
 pub(crate) struct NodeHandle {
     inbox: mpsc::Sender<Message>,
+    donors: watch::Receiver<usize>,
 }
 
 fn stopped() -> Outcome {
@@ -84,6 +85,11 @@ impl NodeHandle {
         answer.blocking_recv().ok()
     }
 
+    /// How many donors are connected, and each change of that. It ends with the loop.
+    pub(crate) fn donors(&self) -> watch::Receiver<usize> {
+        self.donors.clone()
+    }
+
     /// Ends the loop.
     pub(crate) async fn stop(&self) {
         let _ = self.inbox.send(Message::Stop).await;
@@ -93,12 +99,13 @@ impl NodeHandle {
 #[cfg(test)]
 impl NodeHandle {
     /// A handle without a driver: `answer` hears commands in its place, one after the other, and questions are asked of
-    /// the node that `node` holds.
+    /// the node that `node` holds. The donors are those of now: who waits for others hears that there will be none.
     pub(crate) fn double(
         node: Arc<parking_lot::Mutex<Node>>,
         mut answer: impl FnMut(Command, oneshot::Sender<Outcome>) + Send + 'static,
     ) -> Self {
         let (inbox, mut messages) = mpsc::channel(INBOX);
+        let (_, donors) = watch::channel(node.lock().donors());
         std::thread::spawn(move || {
             while let Some(message) = messages.blocking_recv() {
                 match message {
@@ -108,7 +115,7 @@ impl NodeHandle {
                 }
             }
         });
-        Self { inbox }
+        Self { inbox, donors }
     }
 }
 
@@ -123,6 +130,7 @@ struct Driver {
     outbox: mpsc::Sender<Effect>,
     waiting: BTreeMap<CommandId, oneshot::Sender<Outcome>>,
     next_command: u64,
+    donors: watch::Sender<usize>,
     remember: Remember,
 }
 
@@ -137,6 +145,7 @@ pub(crate) fn start(
     let (inbox, messages) = mpsc::channel(INBOX);
     let (completions, completed) = mpsc::channel(COMPLETIONS);
     let (outbox, effects) = mpsc::channel(OUTBOX);
+    let (tell_donors, donors) = watch::channel(node.donors());
     tokio::spawn(forward(mesh, effects));
     let driver = Driver {
         node,
@@ -146,10 +155,11 @@ pub(crate) fn start(
         outbox,
         waiting: BTreeMap::new(),
         next_command: 1,
+        donors: tell_donors,
         remember,
     };
     let task = tokio::spawn(driver.run(messages, events, completed));
-    (NodeHandle { inbox }, task)
+    (NodeHandle { inbox, donors }, task)
 }
 
 /// Hands effects to the mesh, in order.
@@ -261,6 +271,8 @@ impl Driver {
                 inputs.extend(self.perform(effect));
             }
         }
+        let donors = self.node.donors();
+        self.donors.send_if_modified(|told| std::mem::replace(told, donors) != donors);
     }
 
     /// Performs an effect; gives its outcome where it has failed already.
@@ -315,24 +327,32 @@ impl Driver {
 mod tests {
     use hypernet_core::node::NodeConfig;
     use hypernet_core::record::Record;
+    use hypernet_core::wire::{Hello, Response};
 
     use super::*;
 
-    #[tokio::test]
-    async fn a_record_that_found_no_place_in_the_queue_is_served_later() {
-        let dir = tempfile::tempdir().unwrap();
-        let (completions, _completed) = mpsc::channel(COMPLETIONS);
-        let (outbox, mut effects) = mpsc::channel(1);
-        let mut driver = Driver {
+    /// One whose effects are taken from the receiver, and no more than `room` wait there.
+    fn driver(dir: &std::path::Path, room: usize) -> (Driver, mpsc::Receiver<Effect>) {
+        let (completions, _) = mpsc::channel(COMPLETIONS);
+        let (outbox, effects) = mpsc::channel(room);
+        let driver = Driver {
             node: Node::new(NodeConfig::new(PeerId([1; 32]), hypernet_mesh::distance, 0, 0)),
             began: std::time::Instant::now(),
-            store: Arc::new(ShardStore::open(dir.path(), 0).unwrap()),
+            store: Arc::new(ShardStore::open(dir, 0).unwrap()),
             completions,
             outbox,
             waiting: BTreeMap::new(),
             next_command: 1,
+            donors: watch::channel(0).0,
             remember: Box::new(|_, _| {}),
         };
+        (driver, effects)
+    }
+
+    #[tokio::test]
+    async fn a_record_that_found_no_place_in_the_queue_is_served_later() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut driver, mut effects) = driver(dir.path(), 1);
         driver.send(Effect::Block { peer: PeerId([2; 32]), millis: 1 });
         let record = Record::sign(&hypernet_format::values::device().signing_key(), 1, b"sealed".to_vec()).unwrap();
         let (done, outcome) = oneshot::channel();
@@ -348,5 +368,30 @@ mod tests {
         let kept = effects.try_recv();
         assert!(matches!(&kept, Ok(Effect::KeepRecord { key, .. }) if *key == record.key()), "{kept:?}");
         assert!(effects.try_recv().is_err());
+    }
+    #[tokio::test]
+    async fn the_donors_are_told_when_one_comes_or_goes_and_not_in_between() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut driver, mut effects) = driver(dir.path(), 8);
+        let mut donors = driver.donors.subscribe();
+        let mut step = |input| {
+            driver.step(input);
+            donors.has_changed().unwrap().then(|| *donors.borrow_and_update())
+        };
+        let mut greet = |step: &mut dyn FnMut(Input) -> Option<usize>, peer: u8, donated| {
+            assert_eq!(step(Input::Connected(PeerId([peer; 32]))), None, "it has not said yet what it offers");
+            let Ok(Effect::Send { id, .. }) = effects.try_recv() else { panic!("it was not asked what it offers") };
+            step(Input::Response { id, result: Ok(Response::Hello(Hello { free: donated, donated })) })
+        };
+        assert_eq!(greet(&mut step, 2, 1 << 30), Some(1));
+        assert_eq!(greet(&mut step, 3, 0), None);
+        assert_eq!(greet(&mut step, 4, 1 << 30), Some(2));
+        assert_eq!(step(Input::Tick), None);
+        assert_eq!(step(Input::Disconnected(PeerId([3; 32]))), None);
+        assert_eq!(step(Input::Disconnected(PeerId([2; 32]))), Some(1));
+        // What it offered is remembered.
+        assert_eq!(step(Input::Connected(PeerId([2; 32]))), Some(2));
+        drop(driver);
+        assert!(donors.changed().await.is_err(), "nobody is left to tell");
     }
 }

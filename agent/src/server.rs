@@ -17,7 +17,7 @@ use hypernet_fs::vfs::VfsError;
 use hypernet_sdk::api::{self, Empty, path};
 use serde::Serialize;
 use tokio::net::UnixListener;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use crate::agent::{Agent, blocking, port_failure};
 use crate::config::Home;
@@ -96,6 +96,7 @@ pub(crate) async fn serve(agent: Arc<Agent>, listener: UnixListener) {
     let router = Router::new()
         .route(path::STATUS, get(get_status))
         .route(path::PEERS, get(get_peers))
+        .route(path::DONORS, post(post_donors))
         .route(path::SYNC, post(post_sync))
         .route(path::HOLD, post(post_hold))
         .route(path::MOUNT, post(post_mount))
@@ -117,6 +118,36 @@ async fn get_status(State(agent): Agents) -> Answer<api::Status> {
 
 async fn get_peers(State(agent): Agents) -> Answer<Vec<api::PeerInfo>> {
     Ok(Json(status::peers(&agent).await?))
+}
+
+async fn post_donors(State(agent): Agents, Json(request): Json<api::DonorsRequest>) -> Response {
+    lines(tell_donors(agent.node.donors(), request.wanted))
+}
+
+/// How many donors there are, now and whenever that changes, until there are as many as wanted, nobody reads it any more
+/// or the agent stops.
+fn tell_donors(mut donors: watch::Receiver<usize>, wanted: Option<u64>) -> mpsc::Receiver<Bytes> {
+    // A slow reader is told the newest number next, and no old ones.
+    let (tell, events) = mpsc::channel(1);
+    tokio::spawn(async move {
+        loop {
+            let there = *donors.borrow_and_update() as u64;
+            let is_enough = wanted.is_some_and(|wanted| there >= wanted);
+            let event = if is_enough {
+                api::DonorsEvent::Done { donors: there }
+            } else {
+                api::DonorsEvent::Progress { donors: there }
+            };
+            if tell.send(line(&event)).await.is_err() || is_enough {
+                return;
+            }
+            tokio::select! {
+                changed = donors.changed() => if changed.is_err() { return },
+                () = tell.closed() => return,
+            }
+        }
+    });
+    events
 }
 
 async fn post_hold(State(agent): Agents, Json(hold): Json<api::HoldRequest>) -> Answer<Empty> {
@@ -336,4 +367,53 @@ async fn post_recover(State(agent): Agents) -> Result<Response, Refused> {
         let _ = tell.blocking_send(line(&event));
     });
     Ok(lines(events))
+}
+
+#[cfg(test)]
+mod tests {
+    use hypernet_sdk::Client;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn donors_are_told_until_they_are_there_or_nobody_listens() {
+        use api::DonorsEvent::{Done, Progress};
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::new(dir.path().into());
+        let count = Arc::new(watch::Sender::new(1));
+        let counted = count.clone();
+        let tell = async move |Json(request): Json<api::DonorsRequest>| {
+            lines(tell_donors(counted.subscribe(), request.wanted))
+        };
+        let router = Router::new().route(path::DONORS, post(tell));
+        let listener = bind(&home).unwrap();
+        let server = tokio::spawn(async move { axum::serve(listener, router).await });
+        let client = Client::new(hypernet_sdk::Home::new(dir.path())).unwrap();
+
+        let mut events = client.donors(Some(3)).await.unwrap();
+        assert_eq!(events.next().await.unwrap(), Some(Progress { donors: 1 }));
+        count.send_replace(2);
+        assert_eq!(events.next().await.unwrap(), Some(Progress { donors: 2 }));
+        count.send_replace(4);
+        assert_eq!(events.next().await.unwrap(), Some(Done { donors: 4 }));
+        assert_eq!(events.next().await.unwrap(), None);
+        let mut events = client.donors(Some(4)).await.unwrap();
+        assert_eq!(events.next().await.unwrap(), Some(Done { donors: 4 }));
+        // Whoever names no number goes on, until it goes away; then nothing watches for it any more.
+        let mut events = client.donors(None).await.unwrap();
+        assert_eq!(events.next().await.unwrap(), Some(Progress { donors: 4 }));
+        assert_eq!(count.receiver_count(), 1);
+        drop(events);
+        count.closed().await;
+        server.abort();
+    }
+
+    #[tokio::test]
+    async fn the_donors_of_an_agent_that_stops_are_told_to_nobody() {
+        let (count, donors) = watch::channel(1);
+        let mut events = tell_donors(donors, None);
+        assert!(events.recv().await.is_some());
+        drop(count);
+        assert_eq!(events.recv().await, None);
+    }
 }

@@ -14,14 +14,12 @@ use hypernet_sdk::api;
 use libp2p::identity::ed25519;
 
 use crate::agent::mount::MountView;
-use crate::agent::{Agent, Own, blocking, port_failure, store_failure};
+use crate::agent::{Agent, Own, blocking, port_failure};
 use crate::failure::Failure;
+use crate::volume::health::{SOON, Tally};
 use crate::volume::progress::{Phase, Progress};
 use crate::volume::write::unix_now;
 use crate::volume::{Volume, state};
-
-/// Segments looked at to tell how healthy a volume is, at once.
-const SEGMENTS_AT_ONCE: u32 = 512;
 
 /// The name under which libp2p and people know a peer.
 pub(crate) fn peer_name(peer: &PeerId) -> String {
@@ -102,6 +100,12 @@ struct NodeView {
     plan: Option<Plan>,
 }
 
+impl NodeView {
+    fn online(&self) -> BTreeSet<PeerId> {
+        self.peers.iter().filter(|peer| peer.connected).map(|peer| peer.peer).collect()
+    }
+}
+
 async fn look(agent: &Agent) -> NodeView {
     let view = agent.node.ask(|node: &Node| NodeView { peers: node.peers(), plan: node.plan() }).await;
     view.unwrap_or(NodeView { peers: Vec::new(), plan: None })
@@ -109,23 +113,14 @@ async fn look(agent: &Agent) -> NodeView {
 
 /// The peers, the connected ones first.
 pub(crate) async fn peers(agent: &Arc<Agent>) -> Result<Vec<api::PeerInfo>, Failure> {
-    let counting = agent.clone();
-    let held = blocking(move || {
-        let mut held: BTreeMap<PeerId, u64> = BTreeMap::new();
-        if let Some(own) = &counting.own {
-            each_placement(own, |placement| {
-                for holder in &placement.holders {
-                    *held.entry(holder.peer).or_default() += 1;
-                }
-            })?;
-        }
-        Ok::<_, Failure>(held)
-    })
-    .await??;
+    let view = look(agent).await;
+    let counted = match &agent.own {
+        Some(own) => count(own, &view).await?,
+        None => Counted { tally: Some(Tally::default()), when: api::Counted::Now },
+    };
     let links: BTreeMap<PeerId, hypernet_mesh::PeerInfo> =
         agent.mesh.peers().await.into_iter().map(|info| (info.peer, info)).collect();
-    let mut out: Vec<api::PeerInfo> = look(agent)
-        .await
+    let mut out: Vec<api::PeerInfo> = view
         .peers
         .into_iter()
         .map(|view| {
@@ -145,7 +140,7 @@ pub(crate) async fn peers(agent: &Arc<Agent>) -> Result<Vec<api::PeerInfo>, Fail
                 connected: view.connected,
                 quota: view.hello.as_ref().map(|hello| hello.donated),
                 free: view.hello.as_ref().map(|hello| hello.free),
-                shards: held.get(&view.peer).copied().unwrap_or(0),
+                shards: counted.tally.as_ref().map(|tally| tally.held.get(&view.peer).copied().unwrap_or(0)),
                 availability: Some(view.availability),
                 rtt_micros: link.and_then(|link| link.rtt).map(|rtt| rtt.as_micros() as u64),
                 note,
@@ -156,35 +151,24 @@ pub(crate) async fn peers(agent: &Arc<Agent>) -> Result<Vec<api::PeerInfo>, Fail
     Ok(out)
 }
 
-/// Every segment that this device knows, with its holders.
-fn each_placement(own: &Own, mut see: impl FnMut(&Placement)) -> Result<(), Failure> {
-    let mut at = 0;
-    loop {
-        let rows = own.volume.db.segments_iter(at, SEGMENTS_AT_ONCE).map_err(store_failure)?;
-        let Some(last) = rows.last() else { break };
-        at = last.num;
-        for row in &rows {
-            match codec::decode::<Placement>(&row.descriptor) {
-                Ok(placement) => see(&placement),
-                Err(error) => tracing::error!(%error, "a row of the local index is damaged"),
-            }
-        }
-    }
-    let Some(latest) = state::latest(&own.volume.db).map_err(port_failure)? else { return Ok(()) };
-    see(&latest.head.manifest_placement);
-    // A listing that is not here is left out: whoever asks for the status waits for no peer.
-    own.volume.each_catalog_segment(&latest.manifest, false, &mut |found| {
-        if let Ok(placement) = found {
-            see(placement);
-        }
-    });
-    Ok(())
+/// The segments of a volume, as they are told.
+struct Counted {
+    /// None before the first count.
+    tally: Option<Tally>,
+    when: api::Counted,
+}
+
+async fn count(own: &Own, view: &NodeView) -> Result<Counted, Failure> {
+    let Some(told) = own.counter.count(&own.volume, &view.online(), SOON).await else {
+        return Ok(Counted { tally: None, when: api::Counted::Never });
+    };
+    let when = told.ago.map_or(api::Counted::Now, |ago| api::Counted::Before { seconds: ago.as_secs() });
+    Ok(Counted { tally: Some(told.count.tally.clone().map_err(port_failure)?), when })
 }
 
 /// Everything at once.
 pub(crate) async fn status(agent: &Arc<Agent>) -> Result<api::Status, Failure> {
     let view = look(agent).await;
-    let online: BTreeSet<PeerId> = view.peers.iter().filter(|peer| peer.connected).map(|peer| peer.peer).collect();
     let donors: Vec<&PeerView> = view
         .peers
         .iter()
@@ -194,9 +178,10 @@ pub(crate) async fn status(agent: &Arc<Agent>) -> Result<api::Status, Failure> {
     let donors = donors.len();
     let plan = view.plan.map(|plan| plan_status(plan, donors, mean));
     let volume = match &agent.own {
-        Some(_) => {
+        Some(own) => {
+            let counted = count(own, &view).await?;
             let agent = agent.clone();
-            blocking(move || agent.own.as_ref().map(|own| volume(&agent, own, &online, plan)).transpose()).await??
+            blocking(move || agent.own.as_ref().map(|own| volume(&agent, own, counted, plan)).transpose()).await??
         }
         None => None,
     };
@@ -252,26 +237,18 @@ pub(crate) async fn status(agent: &Arc<Agent>) -> Result<api::Status, Failure> {
 fn volume(
     agent: &Agent,
     own: &Own,
-    online: &BTreeSet<PeerId>,
+    counted: Counted,
     plan: Option<api::PlanStatus>,
 ) -> Result<api::VolumeStatus, Failure> {
-    let (mut segments, mut logical, mut stored) = (0, 0, 0);
-    let mut health: BTreeMap<(u32, bool), u64> = BTreeMap::new();
-    each_placement(own, |placement| {
-        segments += 1;
-        logical += placement.segment.payload_len();
-        stored += placement.holders.len() as u64 * u64::from(placement.segment.shard_len);
-        let up = placement.holders.iter().filter(|holder| online.contains(&holder.peer)).count();
-        let missing = usize::from(placement.n).saturating_sub(up) as u32;
-        *health.entry((missing, up >= usize::from(placement.segment.k))).or_default() += 1;
-    })?;
+    let tally = counted.tally.unwrap_or_default();
     let pending = own.vfs.pending();
     let latest = state::latest(&own.volume.db).map_err(port_failure)?;
     Ok(api::VolumeStatus {
         id: own.volume.keys.volume.to_string(),
-        segments,
-        bytes_logical: logical,
-        bytes_stored: stored,
+        segments: tally.segments,
+        bytes_logical: tally.logical,
+        bytes_stored: tally.stored,
+        counted: counted.when,
         dirty_files: pending.files,
         dirty_bytes: pending.bytes,
         upload: upload(own),
@@ -280,7 +257,8 @@ fn volume(
             age_seconds: unix_now().saturating_sub(latest.time.millis / 1000),
         }),
         plan,
-        health: health
+        health: tally
+            .health
             .into_iter()
             .map(|((missing, readable), segments)| api::HealthBucket { missing, segments, readable })
             .collect(),

@@ -2,6 +2,7 @@
 //!
 //! - `read`: extents and tree nodes by reference, from the local caches or the mesh;
 //! - `census`: what the holders of segments say they have;
+//! - `health`: how healthy all its segments are;
 //! - `served`: what the peers of now can give back;
 //! - `write`: sealing, packing, coding and placing, as a pipeline;
 //! - `sync`: a cut of the working tree becomes a snapshot, then a catalog, then a head;
@@ -26,6 +27,7 @@ pub(crate) mod catalog;
 pub(crate) mod census;
 #[cfg(test)]
 mod double;
+pub(crate) mod health;
 pub(crate) mod nearby;
 pub(crate) mod progress;
 pub(crate) mod read;

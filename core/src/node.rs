@@ -567,6 +567,11 @@ impl Node {
         self.peers.plan(&self.context)
     }
 
+    /// Peers that are connected and store for others; counted, not gone through. One step changes it by one at most.
+    pub fn donors(&self) -> usize {
+        self.peers.donors()
+    }
+
     /// Milliseconds, as of the last step, since a donor last came or went: a plan made while peers are still coming in
     /// would use fewer of them than there are.
     pub fn settled_for(&self) -> u64 {

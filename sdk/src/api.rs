@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | `GET /v1/status` | | [`Status`] |
 //! | `GET /v1/peers` | | list of [`PeerInfo`] |
+//! | `POST /v1/donors` | [`DonorsRequest`] | stream of [`DonorsEvent`] |
 //! | `POST /v1/sync` | [`SyncRequest`] | stream of [`SyncEvent`] |
 //! | `POST /v1/hold` | [`HoldRequest`] | [`Empty`] |
 //! | `POST /v1/mount` | [`MountRequest`] | [`Mounted`] |
@@ -32,6 +33,8 @@ pub mod path {
     pub const STATUS: &str = "/v1/status";
     /// `GET`: list of [`PeerInfo`](super::PeerInfo).
     pub const PEERS: &str = "/v1/peers";
+    /// `POST`: stream of [`DonorsEvent`](super::DonorsEvent).
+    pub const DONORS: &str = "/v1/donors";
     /// `POST`: stream of [`SyncEvent`](super::SyncEvent).
     pub const SYNC: &str = "/v1/sync";
     /// `POST`: holds the background upload back, or lets it go.
@@ -289,6 +292,9 @@ pub struct VolumeStatus {
     pub bytes_logical: u64,
     /// Bytes on peers, coding included.
     pub bytes_stored: u64,
+    /// Of when the three above and `health` are.
+    #[serde(default)]
+    pub counted: Counted,
     /// Files that are not durable yet.
     pub dirty_files: u64,
     /// Their bytes.
@@ -307,6 +313,22 @@ pub struct VolumeStatus {
     /// The state was brought back from a keystore and its head is not found yet.
     #[serde(default)]
     pub recovering: bool,
+}
+
+/// Of when a count of a volume's segments is. In a large volume it takes a while, and is made in the background.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "lowercase")]
+pub enum Counted {
+    /// Of now.
+    #[default]
+    Now,
+    /// Segments or peers may have changed since: what it says may be better than it is. A new one is being made.
+    Before {
+        /// How long ago.
+        seconds: u64,
+    },
+    /// The first one is being made: its numbers are 0, and say nothing.
+    Never,
 }
 
 /// The background upload.
@@ -388,9 +410,9 @@ pub struct PeerInfo {
     /// Bytes of it that are free.
     #[serde(default)]
     pub free: Option<u64>,
-    /// Shards of ours that it holds.
+    /// Shards of ours that it holds, as they were counted last; none when they have not been counted yet.
     #[serde(default)]
-    pub shards: u64,
+    pub shards: Option<u64>,
     /// Measured availability, 0..=1; none when not yet measured.
     #[serde(default)]
     pub availability: Option<f64>,
@@ -400,6 +422,30 @@ pub struct PeerInfo {
     /// What speaks against it: backed off, lied, full.
     #[serde(default)]
     pub note: Option<String>,
+}
+
+/// `POST /v1/donors`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DonorsRequest {
+    /// The stream ends when so many are connected; without it only with its reader.
+    #[serde(default)]
+    pub wanted: Option<u64>,
+}
+
+/// One line of the count of connected peers that store for others: one at once, and one at each change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "lowercase")]
+pub enum DonorsEvent {
+    /// Fewer than wanted.
+    Progress {
+        /// So many.
+        donors: u64,
+    },
+    /// As many as wanted, or more.
+    Done {
+        /// So many.
+        donors: u64,
+    },
 }
 
 // ---- sync -----------------------------------------------------------------------------------------------------------

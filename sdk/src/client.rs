@@ -139,6 +139,11 @@ impl Client {
         self.call(Method::GET, path::PEERS, None::<&api::Empty>, SHORT).await
     }
 
+    /// Tells how many peers that store are connected, at once and at each change, until there are as many as wanted.
+    pub async fn donors(&self, wanted: Option<u64>) -> Result<Events<api::DonorsEvent>, Error> {
+        self.stream(path::DONORS, &api::DonorsRequest { wanted }).await
+    }
+
     /// Makes everything durable, and tells how durable one path is.
     pub async fn sync(&self, path: Option<&Path>) -> Result<Events<api::SyncEvent>, Error> {
         self.stream(path::SYNC, &api::SyncRequest { path: path.map(Path::to_path_buf) }).await

@@ -12,6 +12,7 @@ mod nodes;
 mod tests;
 
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use hypernet_core::id::{ExtentId, SegmentId};
 use hypernet_core::port::Durability;
@@ -104,6 +105,7 @@ pub struct NewSegment<'a> {
 /// The catalog of one volume on this device.
 pub struct VolumeDb {
     writer: Mutex<Writer>,
+    changes: AtomicU64,
     readers: Readers,
     nodes: Nodes,
 }
@@ -114,7 +116,13 @@ impl VolumeDb {
     pub fn open(dir: &Path, node_cache_bytes: u64) -> Result<Self, StoreError> {
         let database = database::open(dir, &SCHEMA, None)?;
         let nodes = Nodes::open(&database.readers, node_cache_bytes)?;
-        Ok(Self { writer: Mutex::new(database.writer), readers: database.readers, nodes })
+        Ok(Self { writer: Mutex::new(database.writer), changes: AtomicU64::new(0), readers: database.readers, nodes })
+    }
+
+    /// How often segments or state may have changed since it was opened: who reads them after this, and finds the same
+    /// number later, would read the same again. The cache does not count.
+    pub fn changes(&self) -> u64 {
+        self.changes.load(Ordering::SeqCst)
     }
 
     /// Which of these are in some segment.
@@ -323,7 +331,10 @@ impl VolumeDb {
         durability: Durability,
         f: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>,
     ) -> Result<T, StoreError> {
-        write(&mut self.writer.lock(), durability, f)
+        let written = write(&mut self.writer.lock(), durability, f);
+        // After it, or who looked in between would take what was there before for what is there now.
+        self.changes.fetch_add(1, Ordering::SeqCst);
+        written
     }
 }
 

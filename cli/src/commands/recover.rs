@@ -13,8 +13,9 @@ use crate::{hnd, passphrase};
 use super::agent;
 use super::init;
 
-/// Between two questions to a mesh that has not answered yet: time for connections to be made.
-const ASK_AGAIN: Duration = Duration::from_secs(1);
+/// A mesh that has not answered is asked again when a donor has come or gone, and after this time at the latest: peers
+/// that store nothing keep records, too, and one that is there already may have found the others only now.
+const ASK_AGAIN: Duration = Duration::from_secs(5);
 
 pub(crate) async fn recover(home: &Home, args: Recover, out: &mut Output) -> Result<(), Failure> {
     let keystore = std::path::absolute(&args.keystore).map_err(|error| Failure::io(args.keystore.display(), &error))?;
@@ -54,17 +55,22 @@ pub(crate) async fn recover(home: &Home, args: Recover, out: &mut Output) -> Res
         }
     };
     let bar = Bar::new(out, "asking the mesh");
-    let until = Instant::now() + Duration::from_secs(args.timeout);
+    let (began, within) = (Instant::now(), Duration::from_secs(args.timeout));
     loop {
+        // Listened to from before the question on: who comes while it is asked is a reason to ask again.
+        let mut donors = client.donors(None).await?;
+        donors.next().await?;
         match attempt(&client, &bar, out).await {
             Ok(found) => {
                 bar.clear();
                 return tell(home, &found, out);
             }
             // An agent that has just started has met few peers yet, and the ones it needs may still be starting.
-            Err(failure) if failure.code == ErrorCode::TryAgain && Instant::now() + ASK_AGAIN < until => {
+            Err(failure) if failure.code == ErrorCode::TryAgain && began.elapsed() < within => {
                 bar.message(format!("{}; asking again", failure.message));
-                tokio::time::sleep(ASK_AGAIN).await;
+                let wait = ASK_AGAIN.min(within.saturating_sub(began.elapsed()));
+                // An agent that has stopped in the meantime is told of by the next question.
+                let _ = tokio::time::timeout(wait, donors.next()).await;
             }
             Err(mut failure) => {
                 bar.clear();

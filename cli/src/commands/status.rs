@@ -1,16 +1,13 @@
 //! `hn status` and `hn peers`.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use hypernet_sdk::api::{HealthBucket, PeerInfo, Status, Upload, VolumeStatus};
+use hypernet_sdk::api::{Counted, DonorsEvent, HealthBucket, PeerInfo, Status, Upload, VolumeStatus};
 use hypernet_sdk::{Client, ErrorCode, Home};
 
 use crate::args::Peers;
 use crate::error::Failure;
 use crate::output::{Output, bar::Bar, table, words};
-
-/// Between two looks at the number of peers: the agent has no call that waits for them.
-const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
 pub(crate) async fn status(home: Home, out: &mut Output) -> Result<(), Failure> {
     let status = Client::new(home)?.status().await?;
@@ -94,12 +91,15 @@ fn volume_rows(volume: &VolumeStatus) -> Vec<(String, String)> {
     };
     add(
         "on the mesh",
-        format!(
-            "{}, {} stored as {}{overhead}",
-            words::plural(volume.segments, "segment"),
-            words::bytes(volume.bytes_logical),
-            words::bytes(volume.bytes_stored)
-        ),
+        match volume.counted {
+            Counted::Never => "being counted".to_owned(),
+            Counted::Now | Counted::Before { .. } => format!(
+                "{}, {} stored as {}{overhead}",
+                words::plural(volume.segments, "segment"),
+                words::bytes(volume.bytes_logical),
+                words::bytes(volume.bytes_stored)
+            ),
+        },
     );
     add(
         "not yet there",
@@ -119,8 +119,10 @@ fn volume_rows(volume: &VolumeStatus) -> Vec<(String, String)> {
     if let Some(plan) = &volume.plan {
         add("coding", format!("any {} of {} shards restore a segment: {}", plan.k, plan.n, plan.words));
     }
-    if !volume.health.is_empty() {
-        add("health", health(&volume.health));
+    match volume.counted {
+        Counted::Never => add("health", "being counted".to_owned()),
+        Counted::Now if volume.health.is_empty() => {}
+        counted => add("health", health(&volume.health, counted)),
     }
     if volume.recovering {
         add("recovery", "not ended; `hn recover` goes on with it".to_owned());
@@ -144,7 +146,7 @@ fn upload(upload: &Upload) -> String {
     }
 }
 
-fn health(buckets: &[HealthBucket]) -> String {
+fn health(buckets: &[HealthBucket], counted: Counted) -> String {
     let parts = buckets.iter().map(|bucket| match (bucket.missing, bucket.readable) {
         (0, _) => format!("{} whole", words::plural(bucket.segments, "segment")),
         (missing, true) => {
@@ -158,7 +160,16 @@ fn health(buckets: &[HealthBucket]) -> String {
             )
         }
     });
-    parts.collect::<Vec<_>>().join(", ")
+    let mut health = parts.collect::<Vec<_>>().join(", ");
+    if health.is_empty() {
+        health = "no segments".to_owned();
+    }
+    match counted {
+        Counted::Now | Counted::Never => health,
+        Counted::Before { seconds } => {
+            format!("{health}; counted {} ago, and being counted anew: it may be worse now", words::seconds(seconds))
+        }
+    }
 }
 
 pub(crate) async fn peers(home: Home, args: Peers, out: &mut Output) -> Result<(), Failure> {
@@ -175,24 +186,26 @@ pub(crate) async fn peers(home: Home, args: Peers, out: &mut Output) -> Result<(
 }
 
 async fn wait(client: &Client, wanted: u64, within: Duration, out: &Output) -> Result<(), Failure> {
+    let began = Instant::now();
     let mut bar = Bar::new(out, "peers that store");
-    let mut donors = client.status().await?.peers.donors;
-    let look = async {
-        let mut beat = tokio::time::interval(LOOK_AGAIN);
-        while donors < wanted {
-            bar.count(donors, wanted);
-            beat.tick().await;
-            donors = client.status().await?.peers.donors;
-        }
-        Ok::<_, Failure>(())
-    };
-    match tokio::time::timeout(within, look).await {
-        Ok(done) => done,
-        Err(_) => Err(Failure::new(
-            ErrorCode::TryAgain,
-            format!("{donors} of {wanted} peers that store are connected after {} s", within.as_secs()),
-        )
-        .hint("`hn peers` shows who is there")),
+    let mut events = client.donors(Some(wanted)).await?;
+    // How many are there now is told at once, and heard also by who does not want to wait.
+    let mut event = events.next().await?;
+    while let Some(DonorsEvent::Progress { donors }) = event {
+        bar.count(donors, wanted);
+        let next = tokio::time::timeout(within.saturating_sub(began.elapsed()), events.next()).await;
+        event = next.map_err(|_| {
+            let seconds = within.as_secs();
+            Failure::new(
+                ErrorCode::TryAgain,
+                format!("{donors} of {wanted} peers that store are connected after {seconds} s"),
+            )
+            .hint("`hn peers` shows who is there")
+        })??;
+    }
+    match event {
+        Some(_) => Ok(()),
+        None => Err(events.interrupted().into()),
     }
 }
 
@@ -204,7 +217,7 @@ fn peer_table(peers: &[PeerInfo]) -> String {
             words::short(&peer.peer),
             state.to_owned(),
             peer.free.map_or_else(unknown, words::bytes),
-            words::count(peer.shards),
+            peer.shards.map_or_else(unknown, words::count),
             peer.availability.map_or_else(unknown, words::percent),
             peer.rtt_micros.map_or_else(unknown, |micros| format!("{:.1} ms", micros as f64 / 1e3)),
             peer.note.clone().or_else(|| peer.address.clone()).unwrap_or_default(),
@@ -224,7 +237,7 @@ mod tests {
             connected,
             quota: Some(1 << 30),
             free: connected.then_some(1 << 29),
-            shards: 12,
+            shards: Some(12),
             availability: Some(0.985),
             rtt_micros: None,
             note: (!connected).then(|| "faults: 3".to_owned()),
@@ -250,7 +263,10 @@ mod tests {
             HealthBucket { missing: 1, segments: 2, readable: true },
             HealthBucket { missing: 4, segments: 1, readable: false },
         ];
-        let text = health(&buckets);
-        assert_eq!(text, "5 segments whole, 2 missing 1 shard, 1 missing 4 shards: NOT READABLE now");
+        let text = "5 segments whole, 2 missing 1 shard, 1 missing 4 shards: NOT READABLE now";
+        assert_eq!(health(&buckets, Counted::Now), text);
+        assert!(health(&[], Counted::Before { seconds: 0 }).starts_with("no segments; counted "));
+        let before = health(&buckets, Counted::Before { seconds: 7 });
+        assert_eq!(before, format!("{text}; counted 7s ago, and being counted anew: it may be worse now"));
     }
 }

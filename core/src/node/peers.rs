@@ -155,6 +155,11 @@ struct Peer {
 }
 
 impl Peer {
+    /// Whether it is there and stores for others.
+    fn is_donor(&self) -> bool {
+        self.connected && self.hello.as_ref().is_some_and(|hello| hello.donated > 0)
+    }
+
     fn availability(&self, now: Instant) -> f64 {
         let online = self.online + if self.connected { now.since(self.changed) } else { 0 };
         let watched = now.since(self.watched_since) as f64;
@@ -216,8 +221,11 @@ impl Peer {
 /// All peers.
 #[derive(Default)]
 pub(super) struct Peers {
+    /// Who is connected is never forgotten, so what is counted in `donors` stays here.
     known: BTreeMap<PeerId, Peer>,
-    /// When a donor last came or went.
+    /// Those of them that are donors,
+    donors: usize,
+    /// and when one last came or went.
     donors_changed: Instant,
 }
 
@@ -234,29 +242,42 @@ impl Peers {
         self.known.entry(peer).or_insert_with(|| Peer { watched_since: now, changed: now, ..Peer::default() })
     }
 
+    /// Changes what is known of a peer, and keeps count of the donors.
+    fn change(&mut self, context: &Context, id: PeerId, change: impl FnOnce(&mut Peer)) {
+        let peer = self.entry(context, id);
+        let was_donor = peer.is_donor();
+        change(peer);
+        let is_donor = peer.is_donor();
+        if is_donor != was_donor {
+            self.donors = if is_donor { self.donors + 1 } else { self.donors.saturating_sub(1) };
+            self.donors_changed = context.now.mono;
+        }
+    }
+
     pub(super) fn connected(&mut self, context: &mut Context, id: PeerId, hello: Hello) {
         if id == context.config.me {
             return;
         }
-        let peer = self.entry(context, id);
-        if !peer.connected {
-            peer.connected = true;
-            peer.changed = context.now.mono;
-            peer.slow_until = Instant(0);
-            peer.absent_until = Instant(0);
-        }
+        let now = context.now.mono;
+        self.change(context, id, |peer| {
+            if !peer.connected {
+                peer.connected = true;
+                peer.changed = now;
+                peer.slow_until = Instant(0);
+                peer.absent_until = Instant(0);
+            }
+        });
         self.greet(context, id, hello);
     }
 
-    pub(super) fn disconnected(&mut self, context: &Context, peer: PeerId) {
+    pub(super) fn disconnected(&mut self, context: &Context, id: PeerId) {
         let now = context.now.mono;
-        if let Some(peer) = self.known.get_mut(&peer)
-            && peer.connected
-        {
-            peer.connected = false;
-            peer.online += now.since(peer.changed);
-            peer.changed = now;
-            self.donors_changed = now;
+        if self.is_connected(&id) {
+            self.change(context, id, |peer| {
+                peer.connected = false;
+                peer.online += now.since(peer.changed);
+                peer.changed = now;
+            });
         }
     }
 
@@ -273,14 +294,15 @@ impl Peers {
     }
 
     pub(super) fn hello(&mut self, context: &Context, id: PeerId, hello: Hello) {
-        let peer = self.entry(context, id);
-        let was_donor = peer.hello.as_ref().is_some_and(|old| old.donated > 0);
-        let is_donor = hello.donated > 0;
-        peer.free = hello.free;
-        peer.hello = Some(hello);
-        if is_donor != was_donor {
-            self.donors_changed = context.now.mono;
-        }
+        self.change(context, id, |peer| {
+            peer.free = hello.free;
+            peer.hello = Some(hello);
+        });
+    }
+
+    /// Donors that are connected.
+    pub(super) fn donors(&self) -> usize {
+        self.donors
     }
 
     /// Milliseconds since a donor last came or went.

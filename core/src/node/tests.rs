@@ -9,7 +9,7 @@ use crate::key::Secret;
 use crate::port::StoreFault;
 use crate::seal::{Kind, Sealer};
 use crate::segment::Packer;
-use crate::wire::Refusal;
+use crate::wire::{Hello, Refusal};
 
 mod pace;
 mod trust;
@@ -711,4 +711,36 @@ fn a_keeper_that_came_later_serves_records_when_the_first_ones_are_gone() {
         assert_eq!(world.nodes[i].records_held(), 1);
         assert_eq!(world.command(i, Command::Lookup(record.key())), Outcome::Found(Some(record.clone())));
     }
+}
+
+#[test]
+fn donors_are_counted_as_they_come_and_go() {
+    let mut world = World::new(4);
+    let settled = |world: &mut World| {
+        world.run(5_000);
+        world.nodes[1].step(world.now, Input::Tick);
+        world.nodes[1].settled_for()
+    };
+    // What the count says is what going through the peers says.
+    let step = |world: &mut World, input: Input| {
+        let node = &mut world.nodes[1];
+        node.step(world.now, input);
+        let views = node.peers();
+        let there = views.iter().filter(|view| view.connected && view.hello.as_ref().is_some_and(|h| h.donated > 0));
+        assert_eq!(node.donors(), there.count());
+        (node.donors(), node.settled_for() == 0)
+    };
+    assert_eq!((world.nodes[0].donors(), world.nodes[1].donors()), (3, 2));
+    assert!(settled(&mut world) >= 5_000);
+    // One that stores nothing is none, and unsettles nobody.
+    assert_eq!(step(&mut world, Input::Disconnected(peer(0))), (2, false));
+    assert_eq!(step(&mut world, Input::Disconnected(peer(2))), (1, true));
+    assert!(settled(&mut world) >= 5_000);
+    assert_eq!(step(&mut world, Input::Disconnected(peer(2))), (1, false));
+    // One that comes back is known to store; one that says that it does so no more is none.
+    assert_eq!(step(&mut world, Input::Connected(peer(2))), (2, true));
+    assert!(settled(&mut world) >= 5_000);
+    assert_eq!(step(&mut world, Input::Connected(peer(2))), (2, false));
+    let request = Request::Hello(Hello { free: 0, donated: 0 });
+    assert_eq!(step(&mut world, Input::Request { peer: peer(2), inbound: InboundId(1 << 40), request }), (1, true));
 }

@@ -281,3 +281,24 @@ fn a_cut_row_is_corruption_not_a_panic() {
     assert!(matches!(error, StoreError::Corrupt { .. }), "{error}");
     assert!(error.to_string().contains("volume.db"));
 }
+
+#[test]
+fn changes_are_counted_and_the_cache_is_none() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = VolumeDb::open(dir.path(), CACHE).unwrap();
+    let mut last = db.changes();
+    let mut has_changed = || std::mem::replace(&mut last, db.changes()) != db.changes();
+    db.add_segment(segment(1), b"one", &[(extent(1), 0, 9)]).unwrap();
+    assert!(has_changed());
+    db.replace_descriptor(&segment(1), b"1").unwrap();
+    assert!(has_changed());
+    db.take_segments(&[SegmentRow { num: 7, id: segment(2), descriptor: b"two".to_vec() }]).unwrap();
+    assert!(has_changed());
+    db.put_state("latest", b"head").unwrap();
+    assert!(has_changed());
+    db.clear_segments().unwrap();
+    assert!(has_changed());
+    db.put_nodes(&[(extent(1), b"node")]).unwrap();
+    db.locate(&extent(1)).unwrap();
+    assert!(!has_changed());
+}

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use std::fs;
+use std::process::Stdio;
 
 use anyhow::Result;
 use hypernet_kit::machine::{Need, has};
@@ -70,6 +71,30 @@ fn an_invite_leads_from_one_agent_to_another() -> Result<()> {
     two.wait_for_peers(1)?;
     let peers = two.json(["peers"])?;
     assert_eq!(peers[0]["peer"], one.status()?["peer"]);
+    Ok(())
+}
+
+#[test]
+fn waiting_for_peers_ends_when_they_are_there_or_the_time_is_over() -> Result<()> {
+    let (one, two) = (Agent::alone()?, Agent::alone()?);
+    one.up_unmounted()?;
+    let too_few = one.hn(["peers", "--wait", "1", "--timeout", "0"])?;
+    too_few.fails(75, "0 of 1 peers that store are connected after 0 s", "hn peers");
+    one.hn(["peers", "--wait", "0", "--timeout", "0"])?.ok()?;
+
+    let wait = |count| {
+        one.command(["--json", "peers", "--wait", count])?.stdout(Stdio::piped()).spawn().map_err(anyhow::Error::from)
+    };
+    let (waiting, in_vain) = (wait("1")?, wait("2")?);
+    two.json(["join", one.hn(["invite"])?.ok()?.stdout.trim()])?;
+    two.up_unmounted()?;
+    let heard = waiting.wait_with_output()?;
+    let peers: serde_json::Value = serde_json::from_slice(&heard.stdout)?;
+    assert_eq!(peers[0]["peer"], two.status()?["peer"]);
+    one.hn(["peers", "--wait", "1", "--timeout", "0"])?.ok()?;
+    // An agent that stops keeps nobody waiting.
+    one.down()?;
+    assert_eq!(in_vain.wait_with_output()?.status.code(), Some(69));
     Ok(())
 }
 
