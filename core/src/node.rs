@@ -293,7 +293,7 @@ pub enum CommandError {
         why: String,
     },
     /// No end within the deadline.
-    #[error("segment {segment}: no answer within {seconds} s ({have} of {need} shards came)")]
+    #[error("segment {segment} lacks {} of the {need} shards it takes to read it (the others did not answer within {seconds} s)", need - have)]
     Deadline {
         /// Which.
         segment: String,

@@ -38,7 +38,7 @@ mod state;
 mod sync;
 
 pub use attr::{SetAttr, SetTime, XattrFlags};
-pub use dir::{DirItem, DirSnapshot};
+pub use dir::{DirItem, DirSnapshot, after};
 pub use error::VfsError;
 pub use file::{OpenFlags, Opened, Whence};
 pub use fsck::Checked;

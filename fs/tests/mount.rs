@@ -166,6 +166,47 @@ fn a_listing_that_the_kernel_keeps_is_never_an_old_one() {
     });
 }
 
+/// The next names of an open directory, at most `bytes` of them as the kernel gives them.
+fn some_names(dir: &File, bytes: usize) -> Vec<String> {
+    let mut room = vec![std::mem::MaybeUninit::uninit(); bytes];
+    let mut some = rustix::fs::RawDir::new(dir, &mut room);
+    let mut names = Vec::new();
+    while let Some(entry) = some.next() {
+        names.push(entry.unwrap().file_name().to_str().unwrap().to_owned());
+        if some.is_buffer_empty() {
+            break;
+        }
+    }
+    names.retain(|name| name != "." && name != "..");
+    names
+}
+
+#[test]
+fn a_listing_goes_on_where_it_was_though_the_kernel_let_go_of_what_it_kept() {
+    both(|bed| {
+        let dir = bed.path("dir");
+        fs::create_dir(&dir).unwrap();
+        let many: Vec<String> = (0..3_000).map(|n| format!("a name of some length, number {n:04}")).collect();
+        many.iter().for_each(|name| fs::write(dir.join(name), "").unwrap());
+        assert_eq!(names(&dir), many);
+        // As `rm -r` does: some entries are read, and removed before the next are read.
+        let open = File::open(&dir).unwrap();
+        let mut left = many.len();
+        loop {
+            let some = some_names(&open, 16 << 10);
+            if some.is_empty() {
+                break;
+            }
+            some.iter().for_each(|name| fs::remove_file(dir.join(name)).unwrap());
+            left -= some.len();
+            // Someone else begins to list it, which makes the kernel drop what it has.
+            assert_eq!(names(&dir).len(), left);
+        }
+        assert_eq!(left, 0);
+        fs::remove_dir(&dir).unwrap();
+    });
+}
+
 #[test]
 fn the_size_is_right_at_once_and_between_writes() {
     both(|bed| {

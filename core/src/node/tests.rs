@@ -421,8 +421,10 @@ fn who_is_busy_is_asked_again() {
     assert!(world.manners[5..].iter().all(|manner| *manner == Manner::Busy(0)), "nobody was busy");
 }
 
+type Stored = (World, Arc<Placement>, Arc<Coded>, Vec<(ExtentRef, Bytes)>);
+
 /// A segment of which `dead` have no connection any more.
-fn stored_without(dead: &[usize]) -> (World, Arc<Placement>, Arc<Coded>, Vec<(ExtentRef, Bytes)>) {
+fn stored_without(dead: &[usize]) -> Stored {
     let mut world = World::new(11);
     let (coded, plain) = coded(6, 10);
     let placement = placed(upload(&mut world, &coded));

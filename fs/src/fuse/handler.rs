@@ -496,9 +496,9 @@ impl Filesystem for Handler {
             move |vfs| vfs.readdir(fh.0, offset),
             move |mut reply, result| match result {
                 Ok(snapshot) => {
-                    for (at, item) in snapshot.iter().enumerate().skip(offset as usize) {
+                    for item in vfs::after(&snapshot, offset) {
                         let name = OsStr::from_bytes(&item.name);
-                        if reply.add(INodeNo(item.ino), at as u64 + 1, kind(item.kind), name) {
+                        if reply.add(INodeNo(item.ino), item.offset, kind(item.kind), name) {
                             break;
                         }
                     }
@@ -516,10 +516,10 @@ impl Filesystem for Handler {
             move |vfs| vfs.readdir(fh.0, offset),
             move |mut reply, result| match result {
                 Ok(snapshot) => {
-                    for (at, item) in snapshot.iter().enumerate().skip(offset as usize) {
+                    for item in vfs::after(&snapshot, offset) {
                         let Some(found) = vfs.item_attr(item) else { continue };
                         let (name, ttl) = (OsStr::from_bytes(&item.name), ttl(&found));
-                        if reply.add(INodeNo(item.ino), at as u64 + 1, name, &ttl, &attr(&found), GENERATION) {
+                        if reply.add(INodeNo(item.ino), item.offset, name, &ttl, &attr(&found), GENERATION) {
                             break;
                         }
                     }

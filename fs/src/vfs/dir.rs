@@ -1,7 +1,12 @@
 //! Reading directories, from a snapshot that is taken when one is opened or rewound: what others add or remove
 //! meanwhile never makes an entry come twice or be left out.
+//!
+//! The kernel keeps listings too, and may go on with us where a listing that it kept has ended, on a handle that has
+//! read nothing here yet. So an entry's offset must not depend on the other entries: it is a hash of the name, as in
+//! ext4, and entries are listed in that order.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
 use hypernet_core::time::Timespec;
@@ -21,16 +26,44 @@ pub struct DirItem {
     pub ino: u64,
     /// What it is.
     pub kind: FileKind,
+    /// Where it stands in a listing, from 1. A name has the same one as long as the filesystem is open.
+    pub offset: u64,
 }
 
-/// All entries of a directory at one moment, `.` and `..` first.
+/// All entries of a directory at one moment, by offset, `.` and `..` first.
 pub type DirSnapshot = Arc<[DirItem]>;
+
+/// What comes after `offset` in a listing.
+pub fn after(snapshot: &[DirItem], offset: u64) -> &[DirItem] {
+    &snapshot[snapshot.partition_point(|item| item.offset <= offset)..]
+}
+
+/// The offset of `..`; all names come after it.
+const PARENT: u64 = 2;
+
+/// Puts entries in order.
+fn order(items: &mut [DirItem], hasher: &RandomState) {
+    for item in items.iter_mut() {
+        item.offset = match &*item.name {
+            b"." => 1,
+            b".." => PARENT,
+            // Programs take offsets for signed numbers, and room is left for what follows.
+            name => (hasher.hash_one(name) >> 2).max(PARENT + 1),
+        };
+    }
+    items.sort_unstable_by(|a, b| (a.offset, &a.name).cmp(&(b.offset, &b.name)));
+    for at in 1..items.len() {
+        // Of 63 bits two are equal in one of a million directories with a million entries.
+        items[at].offset = items[at].offset.max(items[at - 1].offset + 1);
+    }
+}
 
 /// Open directories.
 #[derive(Debug, Default)]
 pub(super) struct Handles {
     next: u64,
     open: HashMap<u64, (u64, Option<DirSnapshot>)>,
+    hasher: RandomState,
 }
 
 impl Vfs {
@@ -51,22 +84,29 @@ impl Vfs {
         Ok(handle)
     }
 
-    /// The entries as they were when the directory was opened or rewound. Offset 0 takes a new snapshot.
+    /// The entries as they were when the directory was opened or rewound. Offset 0 takes a new snapshot; see [`after`]
+    /// for any other.
     pub fn readdir(&self, handle: u64, offset: u64) -> Result<DirSnapshot> {
-        let (ino, held) = self.dirs.lock().open.get(&handle).cloned().ok_or(VfsError::BadHandle)?;
+        let (ino, held, hasher) = {
+            let dirs = self.dirs.lock();
+            let (ino, held) = dirs.open.get(&handle).cloned().ok_or(VfsError::BadHandle)?;
+            (ino, held, dirs.hasher.clone())
+        };
         if offset > 0
             && let Some(snapshot) = held
         {
             return Ok(snapshot);
         }
-        let snapshot = self.snapshot(ino)?;
+        let mut items = self.items(ino)?;
+        order(&mut items, &hasher);
+        let snapshot = DirSnapshot::from(items);
         if let Some(open) = self.dirs.lock().open.get_mut(&handle) {
             open.1 = Some(snapshot.clone());
         }
         Ok(snapshot)
     }
 
-    fn snapshot(&self, dir: u64) -> Result<DirSnapshot> {
+    fn items(&self, dir: u64) -> Result<Vec<DirItem>> {
         self.run(|state| {
             let parent = match state.node(dir)?.parent {
                 0 => ROOT,
@@ -75,13 +115,13 @@ impl Vfs {
             let entries = state.entries(dir)?;
             let mut items = Vec::with_capacity(entries.len() + 2);
             for (name, ino) in [(b".".as_slice(), dir), (b"..", parent)] {
-                items.push(DirItem { name: name.into(), ino, kind: FileKind::Directory });
+                items.push(DirItem { name: name.into(), ino, kind: FileKind::Directory, offset: 0 });
             }
             for (name, ino) in entries {
                 let kind = state.nodes.get(ino).ok_or(Need::Dir(dir))?.kind;
-                items.push(DirItem { name: name.clone(), ino: *ino, kind });
+                items.push(DirItem { name: name.clone(), ino: *ino, kind, offset: 0 });
             }
-            Ok(items.into())
+            Ok(items)
         })
     }
 
@@ -131,5 +171,41 @@ impl Vfs {
         patience::check(Wait::Disk)?;
         let needs = self.run(|state| Ok(state.node(ino)?.needs))?;
         self.commit_through(needs)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn listed(names: impl Iterator<Item = String>, hasher: &RandomState) -> Vec<DirItem> {
+        let item = |name: &str| DirItem { name: name.as_bytes().into(), ino: 1, kind: FileKind::Regular, offset: 0 };
+        let mut items: Vec<_> = [item("."), item("..")].into_iter().chain(names.map(|name| item(&name))).collect();
+        order(&mut items, hasher);
+        items
+    }
+
+    #[test]
+    fn an_offset_belongs_to_a_name_and_not_to_a_listing() {
+        let hasher = RandomState::new();
+        let all = listed((0..5_000).map(|n| n.to_string()), &hasher);
+        assert_eq!((&*all[0].name, &*all[1].name), (b".".as_slice(), b"..".as_slice()));
+        assert!(all.is_sorted_by(|a, b| a.offset < b.offset) && i64::try_from(all[all.len() - 1].offset).is_ok());
+        let odd = listed((0..5_000).filter(|n| n % 2 == 1).map(|n| n.to_string()), &hasher);
+        let offsets: HashMap<_, _> = all.iter().map(|item| (item.name.clone(), item.offset)).collect();
+        assert!(odd.iter().all(|item| offsets[&item.name] == item.offset));
+        for at in [0, 1, 2, 1_000, all.len() - 1] {
+            assert_eq!(after(&all, all[at].offset), &all[at + 1..]);
+        }
+        assert_eq!(after(&all, 0), &all[..]);
+    }
+
+    #[test]
+    fn names_with_the_same_hash_are_all_listed() {
+        let item = |name: &str| DirItem { name: name.as_bytes().into(), ino: 1, kind: FileKind::Regular, offset: 0 };
+        // The same name stands for two with the same hash.
+        let mut items = [item("same"), item("."), item("same"), item(".."), item("same")];
+        order(&mut items, &RandomState::new());
+        assert!(items.is_sorted_by(|a, b| a.offset < b.offset));
     }
 }

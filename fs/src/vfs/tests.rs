@@ -124,7 +124,10 @@ impl Bed {
         let handle = self.vfs.opendir(dir).unwrap();
         let all = self.vfs.readdir(handle, 0).unwrap();
         self.vfs.releasedir(handle).unwrap();
-        all.iter().skip(2).map(|item| String::from_utf8_lossy(&item.name).into_owned()).collect()
+        let mut names: Vec<_> =
+            all.iter().skip(2).map(|item| String::from_utf8_lossy(&item.name).into_owned()).collect();
+        names.sort_unstable();
+        names
     }
 
     pub(super) fn stat(&self, ino: u64) -> Attr {
