@@ -478,6 +478,26 @@ fn what_is_left_out_of_a_publication_is_in_the_next_cut() {
 }
 
 #[test]
+fn what_goes_while_it_is_published_does_not_keep_the_rest_from_it() {
+    let bed = Bed::new();
+    let (gone, stays) = (bed.file(ROOT, "gone", b"1"), bed.file(ROOT, "stays", b"2"));
+    let cut = bed.vfs.cut().unwrap();
+    bed.vfs.unlink(ROOT, b"gone").unwrap();
+    bed.vfs.commit().unwrap();
+    let one = |ino| {
+        let (mut file, stamp) = bed.vfs.open_backing(ino).unwrap().unwrap();
+        let mut bytes = Vec::new();
+        std::io::Read::read_to_end(&mut file, &mut bytes).unwrap();
+        Synced { ino, content: Content::Inline(bytes), stamp: Some(stamp) }
+    };
+    let synced = [one(gone), one(stays)];
+    bed.vfs.mark_synced(&cut, &synced).unwrap();
+    bed.vfs.end_cut();
+    assert_eq!(bed.vfs.state_xattr(stays).unwrap(), "durable");
+    bed.assert_sound();
+}
+
+#[test]
 fn content_of_a_cut_outlives_its_file() {
     let bed = Bed::new();
     let ino = bed.file(ROOT, "a", b"in the cut");
