@@ -434,11 +434,11 @@ impl Vfs {
         }
         self.written(caller.uid == 0, ino)?;
         self.run(|state| {
-            let time = now();
-            let node = state.node_mut(ino)?;
-            node.size = size;
-            if file.is_none() {
-                node.mtime = time;
+            // Where there is a backing file its size has been taken over: somebody may have written to it since.
+            if file.is_none() && self.backing.stat(ino).map_err(VfsError::from)?.is_none() {
+                let node = state.node_mut(ino)?;
+                node.size = 0;
+                node.mtime = now();
             }
             state.changed(ino);
             Ok(())
