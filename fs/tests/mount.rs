@@ -18,6 +18,9 @@ use hypernet_fs::{Config, Vfs};
 use hypernet_kit::machine::{Need, has, has_passthrough};
 use tempfile::TempDir;
 
+#[path = "mount/limits.rs"]
+mod limits;
+
 /// Failures are not remembered: what is back is back at once.
 fn config(state: &TempDir) -> Config {
     Config { failed_for: Duration::ZERO, ..Config::new(state.path(), DeviceTag(1)) }
