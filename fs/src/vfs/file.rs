@@ -354,10 +354,11 @@ impl Vfs {
         })?;
         if local == Local::Absent {
             let end = offset.saturating_add(buf.len() as u64).min(size);
-            if offset < end {
-                self.ensure(ino, offset..end)?;
-                self.read_ahead(ino, offset..end);
+            if offset >= end {
+                return Ok(0);
             }
+            self.ensure(ino, offset..end)?;
+            self.read_ahead(ino, offset..end);
         }
         let Some(file) = self.backing.get(ino)? else {
             return match size {

@@ -255,6 +255,21 @@ fn a_large_file_is_read_in_order_and_at_random() {
 }
 
 #[test]
+fn at_the_end_of_what_is_not_here_there_is_nothing_to_fetch() {
+    let bed = Bed::new();
+    let ino = bed.file(ROOT, "a", b"content");
+    bed.publish().unwrap();
+    bed.drop_cache(None).unwrap();
+    bed.vfs.open_file(ME, ino, RO, false).unwrap();
+    assert_eq!(bed.vfs.read(ino, 7, &mut [0; 8]), Ok(0));
+    assert_eq!(bed.vfs.read(ino, 100, &mut [0; 8]), Ok(0));
+    assert_eq!(bed.vfs.read(ino, 1, &mut []), Ok(0));
+    assert_eq!(bed.remote.reads(), 0);
+    bed.vfs.release(ino, RO).unwrap();
+    assert_eq!(bed.read(ino), b"content");
+}
+
+#[test]
 fn a_failed_fetch_is_an_error_then_and_no_more_than_that() {
     let bed = Bed::new();
     let dir = bed.dir(ROOT, "dir");
