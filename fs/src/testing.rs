@@ -2,8 +2,8 @@
 //! production might not notice.
 
 use std::collections::{BTreeMap, HashMap};
+use std::io::Read;
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
@@ -77,6 +77,15 @@ impl Tables {
     }
 }
 
+/// Something to do in the middle of something else.
+struct Hook(Box<dyn FnOnce() + Send>);
+
+impl std::fmt::Debug for Hook {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Hook")
+    }
+}
+
 /// The metadata store in memory.
 #[derive(Debug, Default)]
 pub struct MemoryMeta {
@@ -85,6 +94,8 @@ pub struct MemoryMeta {
     durable: Mutex<Tables>,
     failure: Mutex<Option<PortError>>,
     commits: AtomicUsize,
+    /// Called once, when an inode is looked for.
+    before_look: Mutex<Option<Hook>>,
     /// Every commit checks all names: for small trees.
     strict: bool,
 }
@@ -119,6 +130,11 @@ impl MemoryMeta {
         *self.failure.lock() = failure;
     }
 
+    /// Does this when an inode is looked for the next time, before it is.
+    pub fn before_look(&self, hook: impl FnOnce() + Send + 'static) {
+        *self.before_look.lock() = Some(Hook(Box::new(hook)));
+    }
+
     /// Commits so far.
     pub fn commits(&self) -> usize {
         self.commits.load(Ordering::Relaxed)
@@ -134,6 +150,10 @@ impl MemoryMeta {
 
 impl MetaStore for MemoryMeta {
     fn inode(&self, ino: u64) -> std::result::Result<Option<InodeRow>, PortError> {
+        let hook = self.before_look.lock().take();
+        if let Some(Hook(hook)) = hook {
+            hook();
+        }
         Ok(self.now.lock().inodes.get(&ino).cloned())
     }
 
@@ -411,8 +431,9 @@ fn publish_row(vfs: &Vfs, row: &InodeRow) -> Result<Synced> {
     let Some((file, stamp)) = vfs.open_backing(ino)? else {
         return Ok(Synced { ino, content: Content::Empty, stamp: None });
     };
-    let mut bytes = vec![0; stamp.size as usize];
-    file.read_exact_at(&mut bytes, 0)?;
+    // It may be truncated meanwhile; then it stays dirty, because its stamp is another.
+    let mut bytes = Vec::new();
+    file.take(stamp.size).read_to_end(&mut bytes)?;
     let content = if bytes.is_empty() { Content::Empty } else { Content::Inline(bytes) };
     Ok(Synced { ino, content, stamp: Some(stamp) })
 }
@@ -465,7 +486,7 @@ pub fn unmount_at_signal(unmount: impl Fn() -> bool + Send + 'static) -> std::io
     std::thread::Builder::new().name("signals".into()).spawn(move || {
         let mut read = read;
         let mut byte = [0; 1];
-        while std::io::Read::read(&mut read, &mut byte).is_ok_and(|read| read == 1) {
+        while read.read(&mut byte).is_ok_and(|read| read == 1) {
             if unmount() {
                 return;
             }

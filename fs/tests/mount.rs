@@ -18,6 +18,9 @@ use hypernet_fs::{Config, Vfs};
 use hypernet_kit::machine::{Need, has, has_passthrough};
 use tempfile::TempDir;
 
+#[path = "mount/limits.rs"]
+mod limits;
+
 /// Failures are not remembered: what is back is back at once.
 fn config(state: &TempDir) -> Config {
     Config { failed_for: Duration::ZERO, ..Config::new(state.path(), DeviceTag(1)) }
@@ -391,6 +394,31 @@ fn a_cut_has_what_was_written_to_a_file_that_stays_open() {
         bed.vfs.end_cut();
         assert_eq!(found.len(), content.len());
         assert!(found == content);
+    });
+}
+
+#[test]
+fn what_is_removed_fails_no_sync() {
+    both(|bed| {
+        let root = File::open(bed.point.path()).unwrap();
+        let (one, other) = (bed.path("one"), bed.path("other"));
+        let remove = || fs::remove_file(&one).unwrap();
+        let replace = || {
+            fs::write(&other, b"2").unwrap();
+            fs::rename(&other, &one).unwrap();
+        };
+        for end in [&remove as &dyn Fn(), &replace] {
+            fs::write(&one, b"1").unwrap();
+            end();
+            rustix::fs::syncfs(&root).unwrap();
+            // Looks at the mount once more, as every cut does.
+            bed.vfs.flush_kernel().unwrap();
+            publish(&bed.vfs, &bed.remote).unwrap();
+        }
+        let open = File::create(&other).unwrap();
+        fs::remove_file(&other).unwrap();
+        open.write_all_at(b"3", 0).unwrap();
+        rustix::fs::syncfs(&root).unwrap();
     });
 }
 

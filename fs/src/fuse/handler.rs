@@ -293,7 +293,17 @@ impl Filesystem for Handler {
             ctime: ctime.map(timespec),
         };
         let caller = caller(req, 0);
-        self.serve(reply, move |vfs| vfs.setattr(caller, ino.0, set), answer_attr);
+        // In writeback the kernel sets the times of what it has just unlinked. An error would be one of writing to it,
+        // for the next syncfs to tell.
+        let flushes_times = ctime.is_some() && mode.is_none() && uid.is_none() && gid.is_none() && size.is_none();
+        self.serve(
+            reply,
+            move |vfs| vfs.setattr(caller, ino.0, set),
+            move |reply, result| match result {
+                Err(VfsError::NotFound) if flushes_times => reply.attr(&Duration::ZERO, &nothing()),
+                result => answer_attr(reply, result),
+            },
+        );
     }
 
     fn readlink(&self, _req: &Request, ino: INodeNo, reply: ReplyData) {

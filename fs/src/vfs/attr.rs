@@ -74,7 +74,8 @@ pub(super) fn drop_privileges(node: &mut Node) -> bool {
             node.mode &= !SETGID;
         }
     }
-    node.mode != before || drop_capability(node)
+    let had_capability = drop_capability(node);
+    had_capability || node.mode != before
 }
 
 /// As [`drop_privileges`], for callers that may keep the bits.

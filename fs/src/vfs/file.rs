@@ -354,10 +354,11 @@ impl Vfs {
         })?;
         if local == Local::Absent {
             let end = offset.saturating_add(buf.len() as u64).min(size);
-            if offset < end {
-                self.ensure(ino, offset..end)?;
-                self.read_ahead(ino, offset..end);
+            if offset >= end {
+                return Ok(0);
             }
+            self.ensure(ino, offset..end)?;
+            self.read_ahead(ino, offset..end);
         }
         let Some(file) = self.backing.get(ino)? else {
             return match size {
@@ -434,11 +435,11 @@ impl Vfs {
         }
         self.written(caller.uid == 0, ino)?;
         self.run(|state| {
-            let time = now();
-            let node = state.node_mut(ino)?;
-            node.size = size;
-            if file.is_none() {
-                node.mtime = time;
+            // Where there is a backing file its size has been taken over: somebody may have written to it since.
+            if file.is_none() && self.backing.stat(ino).map_err(VfsError::from)?.is_none() {
+                let node = state.node_mut(ino)?;
+                node.size = 0;
+                node.mtime = now();
             }
             state.changed(ino);
             Ok(())

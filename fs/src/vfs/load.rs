@@ -64,6 +64,7 @@ impl Drop for Listed<'_> {
 impl Vfs {
     /// Runs `op` under the lock until nothing is missing any more.
     pub(super) fn run<T>(&self, mut op: impl FnMut(&mut State) -> Step<T>) -> Result<T> {
+        let mut not_there = None;
         loop {
             let need = {
                 let mut state = self.state.lock();
@@ -81,10 +82,15 @@ impl Vfs {
                     Err(need) => need,
                 }
             };
-            match need {
+            let (ino, loaded) = match need {
                 Need::Fail(error) => return Err(error),
-                Need::Node(ino) => self.load_node(ino)?,
-                Need::Dir(ino) => self.load_dir(ino)?,
+                Need::Node(ino) => (ino, self.load_node(ino)),
+                Need::Dir(ino) => (ino, self.load_dir(ino)),
+            };
+            match loaded {
+                // It may have gone since `op` came upon it: a name that led to it may lead to something else now.
+                Err(VfsError::NotFound) if not_there != Some(ino) => not_there = Some(ino),
+                loaded => loaded?,
             }
         }
     }

@@ -240,7 +240,8 @@ impl Vfs {
             self.run_mut(|state| {
                 for one in some {
                     match self.mark_one(state, cut.seq, one) {
-                        Ok(()) | Err(Need::Fail(VfsError::NotFound)) => {}
+                        // What is in a cut is dirty and so in memory, unless it has gone since.
+                        Ok(()) | Err(Need::Node(_) | Need::Fail(VfsError::NotFound)) => {}
                         Err(other) => return Err(other),
                     }
                 }

@@ -37,6 +37,8 @@ fn config(dir: &TempDir) -> Config {
     // Nothing happens by itself in a test: no commit comes before it is asked for.
     Config {
         commit_interval: Duration::from_secs(3600),
+        // Nor does anything stay in memory that need not.
+        hot_inodes: 4,
         failed_for: Duration::ZERO,
         ..Config::new(dir.path(), DeviceTag(1))
     }

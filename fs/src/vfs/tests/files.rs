@@ -137,6 +137,10 @@ fn times_modes_and_owners_are_set() {
     bed.vfs.write(ino, 0, b"y", true).unwrap();
     bed.vfs.release(ino, RW).unwrap();
     assert_eq!(bed.stat(ino).mode, 0o755, "a write voids it too");
+    bed.vfs.setattr(ADMIN, ino, SetAttr { mode: Some(0o4755), ..SetAttr::default() }).unwrap();
+    bed.vfs.setxattr(ADMIN, ino, b"security.capability", b"all", XattrFlags::Set).unwrap();
+    bed.vfs.setattr(ADMIN, ino, SetAttr { uid: Some(7), ..SetAttr::default() }).unwrap();
+    assert_eq!((bed.stat(ino).mode, bed.vfs.listxattr(ino).unwrap()), (0o755, Vec::new()), "and so are capabilities");
     bed.vfs.setattr(ME, ino, set).unwrap();
     let bed = bed.restart();
     assert_eq!((bed.stat(ino).mtime, bed.stat(ino).mode), (past, 0o4755));

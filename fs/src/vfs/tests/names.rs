@@ -191,3 +191,24 @@ fn a_snapshot_of_a_directory_stays_as_it_is_until_it_is_rewound() {
     bed.vfs.releasedir(late).unwrap();
     bed.vfs.releasedir(handle).unwrap();
 }
+
+#[test]
+fn a_name_that_is_replaced_while_it_is_looked_up_is_never_missing() {
+    let bed = Bed::new();
+    let files: Vec<_> = (0..10).map(|n| (format!("f{n}"), bed.file(ROOT, &format!("f{n}"), b""))).collect();
+    let new = bed.file(ROOT, "new", b"");
+    bed.publish().unwrap();
+    // An open file keeps the names of its directory in memory, though not the inodes behind them.
+    bed.vfs.open_file(ME, new, RO, false).unwrap();
+    bed.vfs.evict();
+    let (name, _) =
+        files.into_iter().find(|(_, ino)| !bed.vfs.state.lock().nodes.contains_key(ino)).expect("one that is evicted");
+    let (vfs, replaced) = (bed.vfs.clone(), name.clone());
+    bed.meta.before_look(move || {
+        vfs.rename(ROOT, b"new", ROOT, replaced.as_bytes(), RenameFlags::Replace).unwrap();
+        vfs.commit().unwrap();
+    });
+    assert_eq!(bed.vfs.lookup(ROOT, name.as_bytes()).map(|attr| attr.ino), Ok(new));
+    bed.vfs.release(new, RO).unwrap();
+    bed.assert_sound();
+}

@@ -255,6 +255,21 @@ fn a_large_file_is_read_in_order_and_at_random() {
 }
 
 #[test]
+fn at_the_end_of_what_is_not_here_there_is_nothing_to_fetch() {
+    let bed = Bed::new();
+    let ino = bed.file(ROOT, "a", b"content");
+    bed.publish().unwrap();
+    bed.drop_cache(None).unwrap();
+    bed.vfs.open_file(ME, ino, RO, false).unwrap();
+    assert_eq!(bed.vfs.read(ino, 7, &mut [0; 8]), Ok(0));
+    assert_eq!(bed.vfs.read(ino, 100, &mut [0; 8]), Ok(0));
+    assert_eq!(bed.vfs.read(ino, 1, &mut []), Ok(0));
+    assert_eq!(bed.remote.reads(), 0);
+    bed.vfs.release(ino, RO).unwrap();
+    assert_eq!(bed.read(ino), b"content");
+}
+
+#[test]
 fn a_failed_fetch_is_an_error_then_and_no_more_than_that() {
     let bed = Bed::new();
     let dir = bed.dir(ROOT, "dir");
@@ -475,6 +490,26 @@ fn what_is_left_out_of_a_publication_is_in_the_next_cut() {
     let next = bed.vfs.cut().unwrap();
     bed.vfs.end_cut();
     assert_eq!(next.directories.iter().map(|dir| dir.row.ino).collect::<Vec<_>>(), [dir, ROOT]);
+}
+
+#[test]
+fn what_goes_while_it_is_published_does_not_keep_the_rest_from_it() {
+    let bed = Bed::new();
+    let (gone, stays) = (bed.file(ROOT, "gone", b"1"), bed.file(ROOT, "stays", b"2"));
+    let cut = bed.vfs.cut().unwrap();
+    bed.vfs.unlink(ROOT, b"gone").unwrap();
+    bed.vfs.commit().unwrap();
+    let one = |ino| {
+        let (mut file, stamp) = bed.vfs.open_backing(ino).unwrap().unwrap();
+        let mut bytes = Vec::new();
+        std::io::Read::read_to_end(&mut file, &mut bytes).unwrap();
+        Synced { ino, content: Content::Inline(bytes), stamp: Some(stamp) }
+    };
+    let synced = [one(gone), one(stays)];
+    bed.vfs.mark_synced(&cut, &synced).unwrap();
+    bed.vfs.end_cut();
+    assert_eq!(bed.vfs.state_xattr(stays).unwrap(), "durable");
+    bed.assert_sound();
 }
 
 #[test]

@@ -1,0 +1,617 @@
+//! Several clients, one order.
+
+use super::*;
+
+/// The first may do everything.
+const CLIENTS: usize = 3;
+/// Open files, and open directories, of each client.
+const SLOTS: usize = 2;
+
+/// A directory and a name in it.
+type Place = (usize, usize);
+
+#[derive(Clone, Debug)]
+struct Call {
+    client: usize,
+    op: Op,
+}
+
+#[derive(Clone, Debug)]
+enum Op {
+    Open { place: Place, slot: usize, flags: i32 },
+    Close(usize),
+    Mkdir(Place, u32),
+    Symlink(Place),
+    Mkfifo(Place),
+    Link(Place, Place),
+    Unlink(Place),
+    Rmdir(Place),
+    Rename(Place, Place, RenameFlags),
+    Write(usize, u32, u8, u8),
+    Append(usize, u8, u8),
+    Read(usize, u32, u16),
+    Copy((usize, usize, u32), (usize, u32), u16),
+    Seek(usize, u32, Whence),
+    Fallocate(usize, u32, u16, i32),
+    Fsync(usize, bool),
+    Truncate(Place, u32),
+    Chmod(Place, u32),
+    Chown(Place, u32, u32),
+    Utimes(Place, SetTime),
+    SetXattr(Place, &'static str, u8, XattrFlags),
+    RemoveXattr(Place, &'static str),
+    OpenDir(usize, usize),
+    ReadDir(usize, bool),
+    CloseDir(usize),
+    SyncDir(usize),
+    Restart,
+    Kill,
+    Power,
+    Publish,
+    Drop,
+    Evict,
+    Recover,
+}
+
+fn any_op() -> impl Strategy<Value = Op> {
+    let place = || (0..6usize, 0..NAMES.len());
+    let slot = || 0..SLOTS;
+    // Here and there past the extent that the mesh reads at once.
+    let at = || prop_oneof![4 => 0..5_000u32, 1 => 60_000..70_000u32];
+    let flags = (
+        prop::sample::select(vec![libc::O_RDONLY, libc::O_WRONLY, libc::O_RDWR, libc::O_RDWR]),
+        prop::sample::select(vec![0, libc::O_CREAT, libc::O_CREAT, libc::O_CREAT | libc::O_EXCL]),
+        prop::sample::select(vec![0, 0, 0, libc::O_TRUNC]),
+    );
+    let (keep, punch, zero) = (libc::FALLOC_FL_KEEP_SIZE, libc::FALLOC_FL_PUNCH_HOLE, libc::FALLOC_FL_ZERO_RANGE);
+    let modes = move || prop::sample::select(vec![0, keep, punch | keep, zero, zero | keep, punch]);
+    let xattr = || prop::sample::select(vec!["user.a", "user.b", "trusted.t", "security.capability"]);
+    let xattr_flags = prop::sample::select(vec![XattrFlags::Set, XattrFlags::Create, XattrFlags::Replace]);
+    let time = prop_oneof![
+        Just(SetTime::Now),
+        Just(SetTime::At(Timespec { seconds: 1_000_000_000, nanos: 123_456_789 })),
+        Just(SetTime::At(Timespec { seconds: -5, nanos: 7 })),
+    ];
+    let bits = || prop::sample::select(vec![0o600, 0o644, 0o4755, 0o2755, 0o2644, 0o6777, 0o1777]);
+    let files = prop_oneof![
+        14 => (place(), slot(), flags).prop_map(|(place, slot, (access, make, cut))| {
+            Op::Open { place, slot, flags: access | make | cut }
+        }),
+        4 => slot().prop_map(Op::Close),
+        10 => (slot(), at(), any::<u8>(), any::<u8>()).prop_map(|(s, at, len, byte)| Op::Write(s, at, len, byte)),
+        4 => (slot(), any::<u8>(), any::<u8>()).prop_map(|(s, len, byte)| Op::Append(s, len, byte)),
+        6 => (slot(), at(), 0..9_000u16).prop_map(|(s, at, len)| Op::Read(s, at, len)),
+        2 => ((0..CLIENTS, slot(), at()), (slot(), at()), 0..9_000u16).prop_map(|(a, b, len)| Op::Copy(a, b, len)),
+        2 => (slot(), at(), prop::sample::select(vec![Whence::Data, Whence::Hole]))
+            .prop_map(|(s, at, whence)| Op::Seek(s, at, whence)),
+        3 => (slot(), at(), 0..9_000u16, modes()).prop_map(|(s, at, len, mode)| Op::Fallocate(s, at, len, mode)),
+        2 => (slot(), any::<bool>()).prop_map(|(s, data_only)| Op::Fsync(s, data_only)),
+        4 => (place(), at()).prop_map(|(place, size)| Op::Truncate(place, size)),
+    ];
+    let names = prop_oneof![
+        5 => (place(), prop::sample::select(vec![0o755, 0o2755])).prop_map(|(place, mode)| Op::Mkdir(place, mode)),
+        1 => place().prop_map(Op::Symlink),
+        1 => place().prop_map(Op::Mkfifo),
+        3 => (place(), place()).prop_map(|(a, b)| Op::Link(a, b)),
+        4 => place().prop_map(Op::Unlink),
+        2 => place().prop_map(Op::Rmdir),
+        7 => (place(), place(), any_flags()).prop_map(|(a, b, flags)| Op::Rename(a, b, flags)),
+        2 => (0..6usize, slot()).prop_map(|(dir, slot)| Op::OpenDir(dir, slot)),
+        3 => (slot(), any::<bool>()).prop_map(|(slot, rewind)| Op::ReadDir(slot, rewind)),
+        1 => slot().prop_map(Op::CloseDir),
+        1 => (0..6usize).prop_map(Op::SyncDir),
+    ];
+    let attributes = prop_oneof![
+        3 => (place(), bits()).prop_map(|(place, mode)| Op::Chmod(place, mode)),
+        1 => (place(), 1..4u32, 1..4u32).prop_map(|(place, uid, gid)| Op::Chown(place, uid, gid)),
+        2 => (place(), time).prop_map(|(place, time)| Op::Utimes(place, time)),
+        4 => (place(), xattr(), any::<u8>(), xattr_flags).prop_map(|(p, name, len, flags)| {
+            Op::SetXattr(p, name, len, flags)
+        }),
+        1 => (place(), xattr()).prop_map(|(place, name)| Op::RemoveXattr(place, name)),
+    ];
+    let events = prop_oneof![
+        1 => Just(Op::Restart),
+        1 => Just(Op::Kill),
+        1 => Just(Op::Power),
+        3 => Just(Op::Publish),
+        3 => Just(Op::Drop),
+        2 => Just(Op::Evict),
+        1 => Just(Op::Recover),
+    ];
+    prop_oneof![10 => files, 7 => names, 3 => attributes, 4 => events]
+}
+
+fn any_call() -> impl Strategy<Value = Call> {
+    (0..CLIENTS, any_op()).prop_map(|(client, op)| Call { client, op })
+}
+
+/// An open file of a client.
+#[derive(Clone, Copy, Debug)]
+struct Handle {
+    id: usize,
+    ino: u64,
+    flags: OpenFlags,
+}
+
+impl Handle {
+    fn reads(self) -> bool {
+        self.flags.0 & libc::O_ACCMODE != libc::O_WRONLY
+    }
+}
+
+/// An open directory of a client, and what it was shown of it.
+#[derive(Debug)]
+struct Listing {
+    id: usize,
+    handle: u64,
+    shown: Option<Vec<(String, FileKind)>>,
+}
+
+struct Client {
+    who: Caller,
+    files: [Option<Handle>; SLOTS],
+    dirs: [Option<Listing>; SLOTS],
+}
+
+impl Client {
+    fn all() -> [Self; CLIENTS] {
+        std::array::from_fn(|n| {
+            let who = match n {
+                0 => ADMIN,
+                n => Caller { uid: 1_000 + n as u32, gid: 100, umask: 0o022 },
+            };
+            Self { who, files: [None; SLOTS], dirs: [const { None }; SLOTS] }
+        })
+    }
+
+    fn keeps_bits(&self) -> bool {
+        self.who.uid == 0
+    }
+}
+
+struct Run {
+    bed: Option<Bed>,
+    model: Model,
+    clients: [Client; CLIENTS],
+}
+
+impl Run {
+    fn new() -> Self {
+        Self { bed: Some(Bed::new()), model: Model::new(), clients: Client::all() }
+    }
+
+    fn bed(&self) -> &Bed {
+        self.bed.as_ref().unwrap()
+    }
+
+    fn vfs(&self) -> &Vfs {
+        &self.bed().vfs
+    }
+
+    fn dir(&self, n: usize) -> (usize, u64) {
+        let dirs = self.model.dirs();
+        let (id, path) = &dirs[n % dirs.len()];
+        (*id, self.bed().at(path))
+    }
+
+    /// What a place has in it, if anything: its number here, and there.
+    fn found(&self, (dir, name): Place) -> Option<(usize, u64)> {
+        let (dir, ino) = self.dir(dir);
+        let expected = self.model.child(dir, NAMES[name]);
+        let found = self.vfs().lookup(ino, NAMES[name].as_bytes());
+        assert_eq!(found.clone().map(|attr| attr.kind), expected.clone().map(|id| self.model.things[id].kind()));
+        Some((expected.ok()?, found.ok()?.ino))
+    }
+
+    fn writer(&self, client: usize, slot: usize) -> Option<Handle> {
+        self.clients[client].files[slot].filter(|handle| handle.flags.writes())
+    }
+
+    fn close(&mut self, client: usize, slot: usize) {
+        if let Some(handle) = self.clients[client].files[slot].take() {
+            self.vfs().release(handle.ino, handle.flags).unwrap();
+        }
+    }
+
+    fn close_dir(&mut self, client: usize, slot: usize) {
+        if let Some(listing) = self.clients[client].dirs[slot].take() {
+            self.vfs().releasedir(listing.handle).unwrap();
+        }
+    }
+
+    fn close_all(&mut self) {
+        for client in 0..CLIENTS {
+            for slot in 0..SLOTS {
+                self.close(client, slot);
+                self.close_dir(client, slot);
+            }
+        }
+    }
+
+    fn step(&mut self, Call { client, op }: &Call) {
+        let (client, who) = (*client, self.clients[*client].who);
+        match op.clone() {
+            Op::Open { .. }
+            | Op::Close(_)
+            | Op::Write(..)
+            | Op::Append(..)
+            | Op::Read(..)
+            | Op::Copy(..)
+            | Op::Seek(..)
+            | Op::Fallocate(..)
+            | Op::Fsync(..) => self.file_step(client, op),
+            Op::Restart | Op::Kill | Op::Power | Op::Publish | Op::Drop | Op::Evict | Op::Recover => self.event(op),
+            Op::Mkdir(place, mode) => {
+                self.make(who, place, What::Dir(BTreeMap::new()), mode, |vfs, dir, name| {
+                    vfs.mkdir(who, dir, name, mode)
+                });
+            }
+            Op::Symlink(place) => {
+                let target = format!("target of {client}").into_bytes();
+                self.make(who, place, What::Symlink(target.clone()), 0o777, |vfs, dir, name| {
+                    vfs.symlink(who, dir, name, &target)
+                });
+            }
+            Op::Mkfifo(place) => {
+                self.make(who, place, What::Fifo, 0o644, |vfs, dir, name| {
+                    vfs.mknod(who, dir, name, libc::S_IFIFO | 0o644, 0)
+                });
+            }
+            Op::Link(from, (dir, name)) => {
+                let Some((id, ino)) = self.found(from) else { return };
+                let (dir, at) = self.dir(dir);
+                let done = self.vfs().link(ino, at, NAMES[name].as_bytes()).map(drop);
+                assert_eq!(done, self.model.link(id, dir, NAMES[name]));
+            }
+            Op::Unlink((dir, name)) => {
+                let (dir, at) = self.dir(dir);
+                let done = self.vfs().unlink(at, NAMES[name].as_bytes());
+                assert_eq!(done, self.model.unlink(dir, NAMES[name]));
+            }
+            Op::Rmdir((dir, name)) => {
+                let (dir, at) = self.dir(dir);
+                let done = self.vfs().rmdir(at, NAMES[name].as_bytes());
+                assert_eq!(done, self.model.rmdir(dir, NAMES[name]));
+            }
+            Op::Rename((from, old), (to, new), flags) => {
+                let ((from, from_at), (to, to_at)) = (self.dir(from), self.dir(to));
+                let (old, new) = (NAMES[old], NAMES[new]);
+                let done = self.vfs().rename(from_at, old.as_bytes(), to_at, new.as_bytes(), flags);
+                assert_eq!(done, self.model.rename((from, old), (to, new), flags));
+            }
+            Op::Truncate(place, size) => {
+                let Some((id, ino)) = self.found(place) else { return };
+                let set = SetAttr { size: Some(size.into()), ..SetAttr::default() };
+                let done = self.vfs().setattr(who, ino, set).map(drop);
+                let expected = match self.model.things[id].kind() {
+                    FileKind::Regular => {
+                        self.model.truncate(id, size as usize, who.uid == 0);
+                        Ok(())
+                    }
+                    FileKind::Directory => Err(VfsError::IsDirectory),
+                    _ => Err(VfsError::Invalid),
+                };
+                assert_eq!(done, expected);
+            }
+            Op::Chmod(place, mode) => {
+                let Some((id, ino)) = self.found(place) else { return };
+                self.vfs().setattr(who, ino, SetAttr { mode: Some(mode), ..SetAttr::default() }).unwrap();
+                self.model.thing(id).mode = mode;
+            }
+            Op::Chown(place, uid, gid) => {
+                let Some((id, ino)) = self.found(place) else { return };
+                let set = SetAttr { uid: Some(uid), gid: Some(gid), ..SetAttr::default() };
+                self.vfs().setattr(who, ino, set).unwrap();
+                self.model.chown(id, uid, gid);
+            }
+            Op::Utimes(place, time) => {
+                let Some((id, ino)) = self.found(place) else { return };
+                self.vfs().setattr(who, ino, SetAttr { mtime: Some(time), ..SetAttr::default() }).unwrap();
+                self.model.thing(id).mtime = match time {
+                    SetTime::At(time) => Some(time),
+                    SetTime::Now => None,
+                };
+            }
+            Op::SetXattr(place, name, len, flags) => {
+                let Some((id, ino)) = self.found(place) else { return };
+                let value = vec![len; len.into()];
+                let done = self.vfs().setxattr(who, ino, name.as_bytes(), &value, flags);
+                assert_eq!(done, self.model.set_xattr(id, name, value, flags));
+            }
+            Op::RemoveXattr(place, name) => {
+                let Some((id, ino)) = self.found(place) else { return };
+                let removed = self.model.thing(id).xattrs.remove(name).map(drop).ok_or(VfsError::NoAttribute);
+                assert_eq!(self.vfs().removexattr(ino, name.as_bytes()), removed);
+            }
+            Op::OpenDir(dir, slot) => {
+                self.close_dir(client, slot);
+                let (id, ino) = self.dir(dir);
+                let handle = self.vfs().opendir(ino).unwrap();
+                self.clients[client].dirs[slot] = Some(Listing { id, handle, shown: None });
+            }
+            Op::ReadDir(slot, rewind) => self.read_dir(client, slot, rewind),
+            Op::CloseDir(slot) => self.close_dir(client, slot),
+            Op::SyncDir(dir) => self.vfs().fsyncdir(self.dir(dir).1).unwrap(),
+        }
+    }
+
+    fn make(
+        &mut self,
+        who: Caller,
+        (dir, name): Place,
+        what: What,
+        mode: u32,
+        make: impl FnOnce(&Vfs, u64, &[u8]) -> Result<Attr>,
+    ) {
+        let (dir, ino) = self.dir(dir);
+        let made = make(self.vfs(), ino, NAMES[name].as_bytes());
+        assert_eq!(made.map(drop), self.model.make(who, dir, NAMES[name], what, mode).map(drop));
+    }
+
+    /// A listing stays as it is until it is rewound, whatever comes and goes.
+    fn read_dir(&mut self, client: usize, slot: usize, rewind: bool) {
+        let Some(listing) = &self.clients[client].dirs[slot] else { return };
+        let fresh = || {
+            let entries = self.model.entries(listing.id).iter();
+            entries.map(|(name, id)| (name.clone(), self.model.things[*id].kind())).collect::<Vec<_>>()
+        };
+        let expected = match &listing.shown {
+            Some(shown) if !rewind => shown.clone(),
+            _ => fresh(),
+        };
+        let items = self.vfs().readdir(listing.handle, u64::from(!rewind)).unwrap();
+        assert_eq!([&*items[0].name, &*items[1].name], [b".".as_slice(), b".."]);
+        let shown = |item: &DirItem| (String::from_utf8(item.name.to_vec()).unwrap(), item.kind);
+        assert_eq!(items[2..].iter().map(shown).collect::<Vec<_>>(), expected);
+        if let Some(listing) = &mut self.clients[client].dirs[slot] {
+            listing.shown = Some(expected);
+        }
+    }
+
+    fn file_step(&mut self, client: usize, op: &Op) {
+        let (who, keeps) = (self.clients[client].who, self.clients[client].keeps_bits());
+        match op.clone() {
+            Op::Open { place, slot, flags } => self.open(client, place, slot, flags),
+            Op::Close(slot) => self.close(client, slot),
+            Op::Write(slot, at, len, byte) => {
+                let Some(handle) = self.writer(client, slot) else { return };
+                let data = vec![byte; len.into()];
+                self.vfs().write(handle.ino, at.into(), &data, !keeps).unwrap();
+                self.model.write(handle.id, at as usize, &data, keeps);
+            }
+            Op::Append(slot, len, byte) => {
+                let Some(handle) = self.writer(client, slot) else { return };
+                let (data, end) = (vec![byte; len.into()], self.model.content(handle.id).len());
+                // What the kernel goes by when it appends.
+                assert_eq!(self.bed().stat(handle.ino).size, end as u64);
+                self.vfs().write(handle.ino, end as u64, &data, !keeps).unwrap();
+                self.model.write(handle.id, end, &data, keeps);
+            }
+            Op::Read(slot, at, len) => {
+                let Some(handle) = self.clients[client].files[slot].filter(|handle| handle.reads()) else { return };
+                let mut buf = vec![0xee; len.into()];
+                let read = self.vfs().read(handle.ino, at.into(), &mut buf).unwrap();
+                let content = self.model.content(handle.id);
+                let from = content.len().min(at as usize);
+                let expected = &content[from..content.len().min(from + usize::from(len))];
+                assert!(buf[..read] == *expected, "read {read} bytes at {at}");
+            }
+            Op::Copy((other, from, from_at), (to, to_at), len) => {
+                let Some(from) = self.clients[other].files[from].filter(|handle| handle.reads()) else { return };
+                let Some(to) = self.writer(client, to) else { return };
+                let (from_at, to_at) = (from_at as usize, to_at as usize);
+                let len = self.model.content(from.id).len().saturating_sub(from_at).min(len.into());
+                let done = self.vfs().copy_range(from.ino, from_at as u64, to.ino, to_at as u64, len as u64);
+                let overlap = from.id == to.id && from_at < to_at + len && to_at < from_at + len;
+                if len > 0 && overlap {
+                    assert_eq!(done, Err(VfsError::Invalid));
+                    return;
+                }
+                assert_eq!(done, Ok(len as u64));
+                if len > 0 {
+                    let data = self.model.content(from.id)[from_at..from_at + len].to_vec();
+                    self.model.write(to.id, to_at, &data, false);
+                }
+            }
+            Op::Seek(slot, at, whence) => {
+                let Some(handle) = self.clients[client].files[slot] else { return };
+                self.seek(handle, at as usize, whence);
+            }
+            Op::Fallocate(slot, at, len, mode) => {
+                let Some(handle) = self.writer(client, slot) else { return };
+                let done = self.vfs().fallocate(who, handle.ino, at.into(), len.into(), mode);
+                if mode == libc::FALLOC_FL_PUNCH_HOLE {
+                    assert_eq!(done, Err(VfsError::NotSupported));
+                } else if len == 0 {
+                    assert_eq!(done, Err(VfsError::Invalid));
+                } else {
+                    assert_eq!(done, Ok(()));
+                    let range = at as usize..at as usize + usize::from(len);
+                    self.model.fallocate(handle.id, range, mode, keeps);
+                }
+            }
+            Op::Fsync(slot, data_only) => {
+                let Some(handle) = self.clients[client].files[slot] else { return };
+                self.vfs().fsync(handle.ino, data_only).unwrap();
+            }
+            other => panic!("not about an open file: {other:?}"),
+        }
+    }
+
+    fn open(&mut self, client: usize, (dir, name): Place, slot: usize, flags: i32) {
+        self.close(client, slot);
+        let who = self.clients[client].who;
+        let (dir, at) = self.dir(dir);
+        let name = NAMES[name];
+        let opens = OpenFlags(flags & (libc::O_ACCMODE | libc::O_TRUNC));
+        let there = self.model.child(dir, name);
+        let must_make = flags & libc::O_CREAT != 0 && (there.is_err() || flags & libc::O_EXCL != 0);
+        let handle = if must_make {
+            let made = self.vfs().create(who, at, name.as_bytes(), 0o4775, opens, false);
+            let expected = self.model.make(who, dir, name, What::File(Vec::new()), 0o4775);
+            assert_eq!(made.as_ref().map(drop), expected.as_ref().map(drop));
+            made.ok().zip(expected.ok()).map(|((attr, _), id)| (id, attr.ino))
+        } else {
+            let found = self.vfs().lookup(at, name.as_bytes());
+            assert_eq!(found.as_ref().map(drop), there.as_ref().map(drop));
+            let Some((attr, id)) = found.ok().zip(there.ok()) else { return };
+            let opened = self.vfs().open_file(who, attr.ino, opens, false).map(drop);
+            let expected = match self.model.things[id].kind() {
+                FileKind::Regular => Ok(()),
+                FileKind::Directory => Err(VfsError::IsDirectory),
+                _ => Err(VfsError::Invalid),
+            };
+            assert_eq!(opened, expected);
+            if opened.is_ok() && flags & libc::O_TRUNC != 0 {
+                self.model.truncate(id, 0, who.uid == 0);
+            }
+            opened.ok().map(|()| (id, attr.ino))
+        };
+        self.clients[client].files[slot] = handle.map(|(id, ino)| Handle { id, ino, flags: opens });
+    }
+
+    /// Where holes are is up to the disk below, in blocks of its own; what is no zero is never in one.
+    fn seek(&self, handle: Handle, at: usize, whence: Whence) {
+        let content = self.model.content(handle.id);
+        let found = self.vfs().lseek(handle.ino, at as u64, whence, false);
+        let zeros = |range: Range<usize>| content[range].iter().all(|byte| *byte == 0);
+        match (found, whence) {
+            (Err(error), _) => {
+                assert_eq!(error, VfsError::NoSuchOffset);
+                assert!(at >= content.len() || whence == Whence::Data && zeros(at..content.len()));
+            }
+            (Ok(found), Whence::Data) => assert!(zeros(at..found as usize), "data before {found}"),
+            (Ok(found), Whence::Hole) => {
+                let found = found as usize;
+                assert!((at..=content.len()).contains(&found) && (found == content.len() || content[found] == 0));
+            }
+        }
+    }
+
+    fn event(&mut self, op: &Op) {
+        match op {
+            Op::Restart => {
+                self.close_all();
+                self.bed = self.bed.take().map(Bed::restart);
+            }
+            Op::Kill | Op::Power => {
+                // Nobody closes anything.
+                self.clients = Client::all();
+                let bed = self.bed.take().unwrap();
+                bed.vfs.commit().unwrap();
+                let meta = if matches!(op, Op::Kill) { bed.meta.after_kill() } else { bed.meta.after_power_loss() };
+                self.bed = Some(bed.reopen(meta));
+            }
+            Op::Publish => {
+                self.bed().publish();
+                let writers = self.clients.iter().flat_map(|client| &client.files).flatten();
+                if writers.filter(|handle| handle.flags.writes()).count() == 0 {
+                    assert_eq!(self.bed().publish(), None, "nothing changed since");
+                }
+            }
+            Op::Drop => {
+                self.bed().drop_cache(None).unwrap();
+            }
+            Op::Evict => {
+                self.vfs().commit().unwrap();
+                for _ in 0..3 {
+                    self.vfs().evict();
+                }
+            }
+            Op::Recover => {
+                self.close_all();
+                self.vfs().setattr(ADMIN, ROOT, SetAttr { mode: Some(0o755), ..SetAttr::default() }).unwrap();
+                self.model.thing(TOP).mode = 0o755;
+                let root = self.bed().publish().unwrap();
+                self.bed = Some(self.bed().recovered(root));
+            }
+            other => panic!("not an event: {other:?}"),
+        }
+    }
+
+    #[track_caller]
+    fn compare_thing(&self, id: usize, ino: u64, path: &str) {
+        let (attr, thing) = (self.bed().stat(ino), &self.model.things[id]);
+        let shown = (attr.kind, attr.nlink, attr.mode, attr.uid, attr.gid);
+        let expected = (thing.kind(), thing.nlink, thing.mode, thing.uid, thing.gid);
+        assert_eq!(shown, expected, "kind, links, mode, owner and group of {path:?}");
+        if let Some(mtime) = thing.mtime {
+            assert_eq!(attr.mtime, mtime, "mtime of {path:?}");
+        }
+        let names: String = thing.xattrs.keys().map(|name| format!("{name}\0")).collect();
+        assert_eq!(String::from_utf8(self.vfs().listxattr(ino).unwrap()).unwrap(), names, "xattrs of {path:?}");
+        for (name, value) in &thing.xattrs {
+            assert!(self.vfs().getxattr(ino, name.as_bytes()).unwrap() == *value, "{name} of {path:?}");
+        }
+        match &thing.what {
+            What::File(content) => {
+                assert_eq!(attr.size, content.len() as u64, "size of {path:?}");
+                assert!(self.bed().read(ino) == *content, "content of {path:?}");
+            }
+            What::Symlink(target) => assert_eq!(self.vfs().readlink(ino).unwrap(), *target, "target of {path:?}"),
+            What::Dir(_) | What::Fifo => {}
+        }
+    }
+
+    fn compare(&self) {
+        let bed = self.bed();
+        let mut inos = BTreeMap::new();
+        for (id, path) in self.model.dirs() {
+            let ino = bed.at(&path);
+            let entries = self.model.entries(id);
+            assert_eq!(bed.names(ino), entries.keys().cloned().collect::<Vec<_>>(), "in {path:?}");
+            self.compare_thing(id, ino, &path);
+            for (name, child) in entries {
+                let at = bed.vfs.lookup(ino, name.as_bytes()).unwrap().ino;
+                assert_eq!(*inos.entry(*child).or_insert(at), at, "hard links are one inode");
+                // Of a directory the links are right once it has been listed.
+                if !self.model.is_dir(*child) {
+                    self.compare_thing(*child, at, &format!("{path}/{name}"));
+                }
+            }
+        }
+        for handle in self.clients.iter().flat_map(|client| &client.files).flatten() {
+            self.compare_thing(handle.id, handle.ino, "an open file");
+        }
+        bed.assert_sound();
+    }
+}
+
+fn check(calls: &[Call]) {
+    let mut run = Run::new();
+    for call in calls {
+        run.step(call);
+    }
+    run.compare();
+    // Nor does anything depend on what is in memory, or open.
+    run.event(&Op::Restart);
+    run.compare();
+}
+
+proptest! {
+    #![proptest_config(cases(256))]
+
+    #[test]
+    fn it_agrees_with_the_model(calls in prop::collection::vec(any_call(), 1..100)) {
+        check(&calls);
+    }
+}
+
+#[test]
+fn a_hard_link_in_a_recovered_directory_is_counted_when_the_other_is_listed() {
+    let create = |place| Op::Open { place, slot: 0, flags: libc::O_CREAT | libc::O_EXCL | libc::O_RDWR };
+    let ops = [
+        Op::Mkdir((0, 0), 0o755),
+        create((1, 2)),
+        Op::Mkdir((0, 1), 0o755),
+        Op::Link((1, 2), (2, 0)),
+        Op::Recover,
+        create((1, 0)),
+        Op::Publish,
+        Op::Restart,
+        create((2, 1)),
+        Op::Publish,
+    ];
+    check(&ops.map(|op| Call { client: 0, op }));
+}
