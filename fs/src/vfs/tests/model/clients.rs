@@ -363,7 +363,9 @@ impl Run {
         let items = self.vfs().readdir(listing.handle, u64::from(!rewind)).unwrap();
         assert_eq!([&*items[0].name, &*items[1].name], [b".".as_slice(), b".."]);
         let shown = |item: &DirItem| (String::from_utf8(item.name.to_vec()).unwrap(), item.kind);
-        assert_eq!(items[2..].iter().map(shown).collect::<Vec<_>>(), expected);
+        let mut listed: Vec<_> = items[2..].iter().map(shown).collect();
+        listed.sort_unstable();
+        assert_eq!(listed, expected);
         if let Some(listing) = &mut self.clients[client].dirs[slot] {
             listing.shown = Some(expected);
         }

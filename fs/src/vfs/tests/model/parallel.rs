@@ -150,7 +150,9 @@ impl Stage {
                 let all = vfs.readdir(handle, 0).unwrap();
                 vfs.releasedir(handle).unwrap();
                 let named = |item: &DirItem| (String::from_utf8(item.name.to_vec()).unwrap(), item.ino);
-                Seen::Listed(all[2..].iter().map(named).collect())
+                let mut listed: Vec<_> = all[2..].iter().map(named).collect();
+                listed.sort_unstable();
+                Seen::Listed(listed)
             }
             Act::Stat(file) => {
                 let attr = self.bed.stat(self.files[*file]);
