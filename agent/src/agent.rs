@@ -248,7 +248,7 @@ async fn start_mesh(
     home: &Home,
     config: &mut Config,
 ) -> Result<(Mesh, tokio::sync::mpsc::Receiver<hypernet_mesh::MeshEvent>), Failure> {
-    let seed = config::peer_seed(home)?;
+    let seed = config::peer_seed(home, config)?;
     let mut bootstrap = config.bootstrap.clone();
     bootstrap.extend(config::known_peers(home));
     bootstrap.sort();

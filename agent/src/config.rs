@@ -45,7 +45,14 @@ impl Home {
     }
 
     pub(crate) fn socket(&self) -> PathBuf {
-        self.0.join("hnd.sock")
+        hypernet_sdk::Home::new(&self.0).socket()
+    }
+
+    /// The same; a failure when no socket can be there.
+    pub(crate) fn usable_socket(&self) -> Result<PathBuf, Failure> {
+        hypernet_sdk::Home::new(&self.0)
+            .usable_socket()
+            .map_err(|error| Failure::new(Kind::Config, error.to_string()).hint("set HN_HOME to a shorter path"))
     }
 
     /// What is stored for others.
@@ -64,7 +71,7 @@ impl Home {
     }
 
     pub(crate) fn is_set_up(&self) -> bool {
-        self.config().exists()
+        hypernet_sdk::Home::new(&self.0).is_set_up()
     }
 }
 
@@ -91,7 +98,7 @@ pub(crate) struct Config {
     #[serde(default)]
     pub(crate) recovering: bool,
     /// Where the volume was mounted last.
-    #[serde(default)]
+    #[serde(default, with = "hypernet_sdk::exact_path::option")]
     pub(crate) mount: Option<PathBuf>,
 }
 
@@ -116,9 +123,10 @@ impl Config {
 
     pub(crate) fn load(home: &Home) -> Result<Self, Failure> {
         let path = home.config();
-        let text = fs::read_to_string(&path).map_err(|error| {
-            Failure::new(Kind::Config, format!("no agent is set up in {}: {error}", home.path().display()))
-                .hint("begin with `hn init`, or `hn recover --keystore FILE`")
+        let text = fs::read_to_string(&path).map_err(|error| match home.is_set_up() {
+            true => Failure::new(Kind::Config, format!("cannot read {}: {error}", path.display())).hint(PUT_BACK),
+            false => Failure::new(Kind::Config, format!("no agent is set up in {}", home.path().display()))
+                .hint("begin with `hn init`, or `hn recover --keystore FILE`"),
         })?;
         let config: Self = serde_json::from_str(&text).map_err(|error| {
             Failure::new(Kind::Config, format!("{} is damaged: {error}", path.display()))
@@ -152,14 +160,23 @@ impl Config {
     }
 }
 
+/// What to do when a file is gone without which an agent that was set up cannot start. Its directory may have the only
+/// copy of something, so it is never to be begun anew.
+pub(crate) const PUT_BACK: &str = "put it back from a copy, and keep this directory: it has what was not synced; all else \
+                                   comes back by `hn recover --keystore FILE` in a new HN_HOME";
+
 /// Reads the seed of the transport key.
-pub(crate) fn peer_seed(home: &Home) -> Result<Secret, Failure> {
+pub(crate) fn peer_seed(home: &Home, config: &Config) -> Result<Secret, Failure> {
     let path = home.peer_key();
+    let hint = match config.storage_only {
+        true => "put it back from a copy; without one, `hn init --storage-only` makes a new peer in a new HN_HOME",
+        false => PUT_BACK,
+    };
     let bytes = fs::read(&path)
-        .map_err(|error| Failure::new(Kind::Config, format!("cannot read {}: {error}", path.display())))?;
-    let seed = bytes
-        .try_into()
-        .map_err(|_| Failure::new(Kind::Data, format!("{} is damaged: it must be 32 bytes", path.display())))?;
+        .map_err(|error| Failure::new(Kind::Config, format!("cannot read {}: {error}", path.display())).hint(hint))?;
+    let seed = bytes.try_into().map_err(|_| {
+        Failure::new(Kind::Data, format!("{} is damaged: it must be 32 bytes", path.display())).hint(hint)
+    })?;
     Ok(Secret::new(seed))
 }
 

@@ -32,6 +32,10 @@ fn cannot(verb: &str, path: &Path, error: &std::io::Error) -> Failure {
         std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::ReadOnlyFilesystem => {
             failure.hint("set HN_HOME to a directory that you can write to")
         }
+        // No directory can be made in /proc, or below a file.
+        std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory => {
+            failure.hint("set HN_HOME to a path where a directory can be made")
+        }
         _ => failure,
     }
 }

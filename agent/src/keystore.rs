@@ -17,6 +17,7 @@ use minicbor::{Decode, Encode};
 
 use hypernet_sdk::api::SealedBy;
 
+use crate::config::PUT_BACK;
 use crate::failure::{Failure, Kind};
 use crate::files;
 
@@ -182,8 +183,7 @@ fn load_key(path: &Path) -> Result<age::x25519::Identity, Failure> {
 
 fn read(path: &Path) -> Result<Vec<u8>, Failure> {
     let failed = |error: std::io::Error| {
-        Failure::new(Kind::NoInput, format!("cannot read {}: {error}", path.display()))
-            .hint("`hn init` makes a new identity, `hn recover --keystore FILE` brings one back")
+        Failure::new(Kind::NoInput, format!("cannot read {}: {error}", path.display())).hint(PUT_BACK)
     };
     let len = fs::metadata(path).map_err(failed)?.len();
     if len > KEYSTORE_MAX as u64 {

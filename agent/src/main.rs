@@ -175,8 +175,14 @@ fn set_up(command: Verb, home: &Home) -> Result<api::SetUp, Failure> {
             setup::init(home, &choices(args.setup, args.storage_only), &unlock)
         }
         Verb::Recover(args) => {
-            let unlock = unlock_existing(&args.keystore, args.setup.passphrase_stdin)?;
-            setup::recover(home, &args.keystore, &choices(args.setup, false), &unlock)
+            let named = |failure: Failure| match failure.kind {
+                Kind::NoInput => {
+                    failure.hint("name the keystore.age of an agent, or a copy of it; its key is beside it")
+                }
+                _ => failure,
+            };
+            let unlock = unlock_existing(&args.keystore, args.setup.passphrase_stdin).map_err(named)?;
+            setup::recover(home, &args.keystore, &choices(args.setup, false), &unlock).map_err(named)
         }
         Verb::Join(args) => {
             let unlock = match config::Config::load(home)?.storage_only {

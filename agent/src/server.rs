@@ -30,8 +30,6 @@ use crate::volume::census::Census;
 const EVENTS: usize = 64;
 /// Progress is told at most this often.
 const TELL_EVERY: Duration = Duration::from_millis(100);
-/// Longest path of a Unix socket.
-const SOCKET_PATH_MAX: usize = 107;
 
 type Agents = State<Arc<Agent>>;
 type Answer<T> = Result<Json<T>, Refused>;
@@ -78,11 +76,7 @@ impl IntoResponse for Refused {
 /// Binds the socket; one that a dead agent left behind is replaced. The store's lock has made sure that no other agent
 /// runs here.
 pub(crate) fn bind(home: &Home) -> Result<UnixListener, Failure> {
-    let path = home.socket();
-    if path.as_os_str().len() > SOCKET_PATH_MAX {
-        return Err(Failure::new(Kind::Config, format!("{} is too long for the name of a socket", path.display()))
-            .hint("set HN_HOME to a shorter path"));
-    }
+    let path = home.usable_socket()?;
     let _ = std::fs::remove_file(&path);
     let cannot =
         |error: std::io::Error| Failure::new(Kind::CantCreate, format!("cannot listen on {}: {error}", path.display()));

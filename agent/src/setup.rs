@@ -64,8 +64,10 @@ fn start(home: &Home, choices: &Choices, network: NetworkId, bootstrap: Vec<Stri
     Ok(config)
 }
 
-fn refuse_twice(home: &Home) -> Result<(), Failure> {
-    if home.is_set_up() || home.keystore().exists() {
+/// Nothing is begun where an agent is, nor where none could be reached.
+fn refuse_unfit(home: &Home) -> Result<(), Failure> {
+    home.usable_socket()?;
+    if home.is_set_up() {
         return Err(Failure::new(Kind::CantCreate, format!("{} is in use by an agent already", home.path().display()))
             .hint("set HN_HOME to another directory for a second agent"));
     }
@@ -88,7 +90,7 @@ fn network_of(choices: &Choices) -> Result<(NetworkId, Vec<String>), Failure> {
 
 /// A new agent: with an identity, a device and a volume, unless it only stores.
 pub(crate) fn init(home: &Home, choices: &Choices, unlock: &Unlock) -> Result<SetUp, Failure> {
-    refuse_twice(home)?;
+    refuse_unfit(home)?;
     let (network, bootstrap) = network_of(choices)?;
     let config = start(home, choices, network, bootstrap.clone())?;
     if !choices.storage_only {
@@ -103,7 +105,7 @@ pub(crate) fn init(home: &Home, choices: &Choices, unlock: &Unlock) -> Result<Se
 
 /// An empty directory from a keystore: the same identity and volumes on a new device.
 pub(crate) fn recover(home: &Home, from: &Path, choices: &Choices, unlock: &Unlock) -> Result<SetUp, Failure> {
-    refuse_twice(home)?;
+    refuse_unfit(home)?;
     let mut keystore = Keystore::load(from, unlock)?;
     if let Some(link) = &choices.join {
         let invite = Invite::parse(link)?;
@@ -178,7 +180,7 @@ pub(crate) fn join(home: &Home, link: &str, unlock: &Unlock) -> Result<SetUp, Fa
 
 fn describe(home: &Home, unlock: &Unlock) -> Result<SetUp, Failure> {
     let config = Config::load(home)?;
-    let seed = crate::config::peer_seed(home)?;
+    let seed = crate::config::peer_seed(home, &config)?;
     let key = libp2p::identity::Keypair::ed25519_from_bytes(*seed.expose())
         .map_err(|error| Failure::new(Kind::Data, format!("the peer key is damaged: {error}")))?;
     let mut set_up = SetUp {

@@ -91,10 +91,10 @@ pub(crate) struct Setup {
     /// What this device is called [default: the host's name].
     #[arg(long, value_name = "NAME")]
     pub(crate) device_name: Option<String>,
-    /// Space to give to others.
+    /// Space to give to others [default: 10G].
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     pub(crate) donate: Option<u64>,
-    /// Addresses to listen on [default: all].
+    /// Address to listen on; may be given several times [default: all].
     #[arg(long, value_name = "IP")]
     pub(crate) listen: Vec<std::net::IpAddr>,
     /// Do not look for peers on the local network.
@@ -190,7 +190,7 @@ pub(crate) enum Cache {
     /// Forget local copies of what is safe on the mesh.
     #[command(after_help = examples::CACHE_DROP)]
     Drop {
-        /// Only below this.
+        /// Only this file, or what is below this directory.
         path: Option<PathBuf>,
         /// Also what cannot be read from the peers that are connected now.
         #[arg(long)]
@@ -243,25 +243,26 @@ pub(crate) enum MeshCommand {
     #[command(after_help = examples::MESH_DOWN)]
     Down,
     /// Kill some with SIGKILL.
-    #[command(after_help = examples::MESH_KILL)]
+    // Said here: what clap makes of it leaves out one of the two and names --dir as if it were needed.
+    #[command(after_help = examples::MESH_KILL, override_usage = "hn dev mesh kill [OPTIONS] <COUNT|--peer <NUMBER>>")]
     Kill {
-        /// How many, the lowest-numbered first.
+        /// How many of those that run, the lowest-numbered first.
         #[arg(required_unless_present = "peer", conflicts_with = "peer")]
         count: Option<u32>,
-        /// This one; may be given several times.
+        /// The one of this number; may be given several times.
         #[arg(long, value_name = "NUMBER")]
         peer: Vec<u32>,
     },
     /// Start dead ones again.
     #[command(after_help = examples::MESH_REVIVE)]
     Revive {
-        /// How many, the lowest-numbered first [default: all].
+        /// How many of the dead ones, the lowest-numbered first [default: all].
         #[arg(conflicts_with_all = ["all", "peer"])]
         count: Option<u32>,
         /// All of them.
         #[arg(long)]
         all: bool,
-        /// This one; may be given several times.
+        /// The one of this number; may be given several times.
         #[arg(long, value_name = "NUMBER", conflicts_with = "all")]
         peer: Vec<u32>,
     },
@@ -278,7 +279,7 @@ pub(crate) struct Completions {
 
 #[derive(Debug, Args)]
 pub(crate) struct Man {
-    /// Where to.
+    /// Directory to write them into; it is made if it is missing.
     pub(crate) dir: PathBuf,
 }
 

@@ -102,7 +102,7 @@ impl From<Error> for Failure {
                 Some("begin with `hn init`, or `hn recover --keystore FILE`; HN_HOME chooses the directory".to_owned())
             }
             Error::NotAllowed { .. } => Some("it belongs to another user: set HN_HOME, or become that user".to_owned()),
-            Error::SocketPathTooLong { .. } => Some("set HN_HOME to a shorter path".to_owned()),
+            Error::SocketPathTooLong(_) => Some("set HN_HOME to a shorter path".to_owned()),
             Error::Timeout { .. } => {
                 Some("try again; `hnd.log` in the agent's directory says what it is doing".to_owned())
             }
@@ -110,6 +110,9 @@ impl From<Error> for Failure {
                 "nothing is lost: start it again with `hn up`; hnd.log in its directory says why it stopped".to_owned(),
             ),
             Error::Protocol { .. } => Some("update `hn` and `hnd` together, then `hn down` and `hn up`".to_owned()),
+            Error::Request { .. } => {
+                Some("this is a defect of `hn`: nothing was asked for, and nothing changed".to_owned())
+            }
             Error::Setup(_) => None,
         };
         Self { code: error.code(), message: error.to_string(), hint, silent: false }

@@ -26,6 +26,8 @@ use crate::process::{Identity, Process};
 
 /// Name of the directory when nobody names one.
 pub(crate) const DIRECTORY: &str = "hypernet-dev-mesh";
+/// Whoever works on a mesh holds it.
+const LOCK: &str = "lock";
 /// Starts at once: more only fight for the processors.
 const STARTS_AT_ONCE: usize = 8;
 /// A link with more addresses is cut by whoever reads it.
@@ -54,6 +56,7 @@ pub(crate) struct Peer {
 #[derive(Debug, Serialize)]
 pub(crate) struct PeerState {
     pub(crate) number: u32,
+    #[serde(with = "hypernet_sdk::exact_path")]
     pub(crate) home: PathBuf,
     pub(crate) running: bool,
     pub(crate) pid: Option<u32>,
@@ -68,6 +71,13 @@ pub(crate) struct NewPeers {
     pub(crate) record_lifetime: Option<u64>,
 }
 
+fn cannot_use(dir: &Path, error: &std::io::Error) -> Failure {
+    Failure {
+        code: ErrorCode::CantCreate,
+        ..Failure::io(format!("cannot use {}", dir.display()), error).hint("name another directory with --dir")
+    }
+}
+
 impl Mesh {
     /// Where it is when nobody says where.
     pub(crate) fn default_dir() -> PathBuf {
@@ -75,21 +85,31 @@ impl Mesh {
     }
 
     /// Opens or begins a mesh.
-    pub(crate) fn open(dir: &Path) -> Result<Self, Failure> {
-        let dir = std::path::absolute(dir).map_err(|error| Failure::io(dir.display(), &error))?;
-        let cannot = |error: std::io::Error| Failure {
-            code: ErrorCode::CantCreate,
-            ..Failure::io(format!("cannot use {}", dir.display()), &error).hint("name another directory with --dir")
+    pub(crate) fn begin(dir: &Path) -> Result<Self, Failure> {
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|error| cannot_use(dir, &error))?;
+        let lock = File::options().create(true).truncate(false).write(true).open(dir.join(LOCK));
+        Self::locked(dir, lock.map_err(|error| cannot_use(dir, &error))?)
+    }
+
+    /// Opens a mesh that has a peer, and leaves no trace where there is none.
+    pub(crate) fn find(dir: &Path) -> Result<Option<Self>, Failure> {
+        let lock = match File::options().write(true).open(dir.join(LOCK)) {
+            Ok(lock) => lock,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(cannot_use(dir, &error)),
         };
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir).map_err(cannot)?;
-        let lock = File::options().create(true).truncate(false).write(true).open(dir.join("lock")).map_err(cannot)?;
+        let mesh = Self::locked(dir, lock)?;
+        Ok(if mesh.peers()?.is_empty() { None } else { Some(mesh) })
+    }
+
+    fn locked(dir: &Path, lock: File) -> Result<Self, Failure> {
         match lock.try_lock() {
-            Ok(()) => Ok(Self { dir, _lock: lock }),
+            Ok(()) => Ok(Self { dir: dir.to_owned(), _lock: lock }),
             Err(fs::TryLockError::WouldBlock) => {
                 Err(Failure::new(ErrorCode::TryAgain, format!("another `hn dev mesh` is at work in {}", dir.display()))
                     .hint("wait until it has ended"))
             }
-            Err(fs::TryLockError::Error(error)) => Err(cannot(error)),
+            Err(fs::TryLockError::Error(error)) => Err(cannot_use(dir, &error)),
         }
     }
 

@@ -4,12 +4,15 @@
 //! it was written down, so a process is opened as a descriptor first, then compared by boot, start time and program, and
 //! signals go through the descriptor. Waiting is a wake-up by the kernel, not a look every now and then.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use hypernet_sdk::exact_path;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde::{Deserialize, Serialize};
@@ -21,6 +24,7 @@ pub(crate) struct Identity {
     /// In clock ticks since the boot.
     start: u64,
     boot: String,
+    #[serde(with = "exact_path")]
     program: PathBuf,
 }
 
@@ -42,8 +46,8 @@ fn start_ticks(stat: &str) -> Option<u64> {
 /// The program, without the mark of one that was replaced on disk while it runs.
 fn program(pid: u32) -> io::Result<PathBuf> {
     let path = fs::read_link(format!("/proc/{pid}/exe"))?;
-    Ok(match path.to_str().and_then(|text| text.strip_suffix(" (deleted)")) {
-        Some(text) => PathBuf::from(text),
+    Ok(match path.as_os_str().as_bytes().strip_suffix(b" (deleted)") {
+        Some(bytes) => PathBuf::from(OsStr::from_bytes(bytes)),
         None => path,
     })
 }

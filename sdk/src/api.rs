@@ -17,12 +17,15 @@
 //!
 //! Streams are NDJSON: one event per line, the last being `done` or `error`. A request that fails before its stream
 //! begins answers with a status ≥ 400 and an [`ApiError`]. Fields are only ever added, and added ones have defaults,
-//! so that `hn` and `hnd` of neighbouring versions understand each other.
+//! so that `hn` and `hnd` of neighbouring versions understand each other. A path is a string, or bytes in hex where it
+//! is not UTF-8: see [`exact_path`](crate::exact_path).
 
 use std::fmt;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+
+use crate::exact_path;
 
 /// Version of the paths and of these types.
 pub const API_VERSION: u32 = 1;
@@ -184,6 +187,7 @@ pub struct Status {
     /// Since it started.
     pub uptime_seconds: u64,
     /// Its directory.
+    #[serde(with = "exact_path")]
     pub home: PathBuf,
     /// Addresses it listens on.
     #[serde(default)]
@@ -214,6 +218,7 @@ pub struct KeystoreStatus {
     /// What opens it.
     pub sealed_by: SealedBy,
     /// Where it lies.
+    #[serde(with = "exact_path")]
     pub path: PathBuf,
 }
 
@@ -273,6 +278,7 @@ impl MountProfile {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MountStatus {
     /// Where.
+    #[serde(with = "exact_path")]
     pub dir: PathBuf,
     /// How.
     pub profile: MountProfile,
@@ -455,7 +461,7 @@ pub enum DonorsEvent {
 pub struct SyncRequest {
     /// A file or directory of which the state is wanted. It must exist; everything is synced whether it is named or
     /// not.
-    #[serde(default)]
+    #[serde(default, with = "exact_path::option")]
     pub path: Option<PathBuf>,
 }
 
@@ -552,7 +558,7 @@ fn yes() -> bool {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MountRequest {
     /// Where; the place of the last mount when left out.
-    #[serde(default)]
+    #[serde(default, with = "exact_path::option")]
     pub dir: Option<PathBuf>,
     /// Use passthrough where possible.
     #[serde(default = "yes")]
@@ -563,6 +569,7 @@ pub struct MountRequest {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mounted {
     /// Where.
+    #[serde(with = "exact_path")]
     pub dir: PathBuf,
     /// How.
     pub profile: MountProfile,
@@ -575,7 +582,7 @@ pub struct Mounted {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CacheDropRequest {
     /// Only this; all when left out.
-    #[serde(default)]
+    #[serde(default, with = "exact_path::option")]
     pub path: Option<PathBuf>,
     /// Also what cannot be read from the peers that are connected now.
     #[serde(default)]
@@ -703,6 +710,7 @@ pub struct Recovered {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SetUp {
     /// The agent's directory.
+    #[serde(with = "exact_path")]
     pub home: PathBuf,
     /// How the mesh calls it.
     pub peer: String,
@@ -718,7 +726,7 @@ pub struct SetUp {
     #[serde(default)]
     pub volume: Option<String>,
     /// The keystore; none on a storage peer.
-    #[serde(default)]
+    #[serde(default, with = "exact_path::option")]
     pub keystore: Option<PathBuf>,
     /// What opens it.
     #[serde(default)]
@@ -738,10 +746,10 @@ pub struct Ready {
     #[serde(default)]
     pub pid: u32,
     /// The socket.
-    #[serde(default)]
+    #[serde(default, with = "exact_path")]
     pub socket: PathBuf,
     /// Where it is mounted.
-    #[serde(default)]
+    #[serde(default, with = "exact_path::option")]
     pub mount: Option<PathBuf>,
     /// Addresses it listens on.
     #[serde(default)]

@@ -14,7 +14,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::api::{self, ApiError, ErrorCode, path};
-use crate::home::{Home, SOCKET_PATH_MAX};
+use crate::home::{Home, SocketPathTooLong};
 
 /// A status or a list is answered from memory.
 const SHORT: Duration = Duration::from_secs(15);
@@ -45,14 +45,19 @@ pub enum Error {
         socket: PathBuf,
     },
     /// The directory's name is too long for a socket in it.
-    #[error("the path {} is too long for a Unix socket ({SOCKET_PATH_MAX} bytes at most)", socket.display())]
-    SocketPathTooLong {
-        /// The socket.
-        socket: PathBuf,
-    },
+    #[error(transparent)]
+    SocketPathTooLong(#[from] SocketPathTooLong),
     /// The agent answered with a failure.
     #[error(transparent)]
     Api(#[from] ApiError),
+    /// The request could not be made, so the agent was not asked.
+    #[error("the request `{request}` cannot be made: {why}")]
+    Request {
+        /// Which call.
+        request: &'static str,
+        /// Why not.
+        why: String,
+    },
     /// It did not answer in time.
     #[error("the agent did not answer `{request}` within {} s", after.as_secs())]
     Timeout {
@@ -84,13 +89,14 @@ impl Error {
     /// Its kind.
     pub fn code(&self) -> ErrorCode {
         match self {
-            Self::NotRunning { set_up: false, .. } | Self::SocketPathTooLong { .. } => ErrorCode::Config,
+            Self::NotRunning { set_up: false, .. } | Self::SocketPathTooLong(_) => ErrorCode::Config,
             Self::NotRunning { set_up: true, .. } | Self::Interrupted { .. } => ErrorCode::Unavailable,
             Self::NotAllowed { .. } => ErrorCode::Permission,
             Self::Api(error) => error.code,
             Self::Timeout { .. } => ErrorCode::TryAgain,
             Self::Protocol { .. } => ErrorCode::Data,
             Self::Setup(_) => ErrorCode::System,
+            Self::Request { .. } => ErrorCode::Internal,
         }
     }
 }
@@ -105,12 +111,8 @@ pub struct Client {
 impl Client {
     /// Of the agent in this directory. Makes no request yet.
     pub fn new(home: Home) -> Result<Self, Error> {
-        let socket = home.socket();
-        if socket.as_os_str().len() > SOCKET_PATH_MAX {
-            return Err(Error::SocketPathTooLong { socket });
-        }
         let http = reqwest::Client::builder()
-            .unix_socket(socket)
+            .unix_socket(home.usable_socket()?)
             .connect_timeout(SHORT)
             .build()
             .map_err(|error| Error::Setup(error.to_string()))?;
@@ -264,7 +266,9 @@ impl Client {
     fn transport(&self, request: &'static str, error: &reqwest::Error) -> Error {
         let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
         let mut kind = None;
+        let mut innermost = String::new();
         while let Some(error) = cause {
+            innermost = error.to_string();
             kind = error.downcast_ref::<std::io::Error>().map(std::io::Error::kind).or(kind);
             cause = error.source();
         }
@@ -273,6 +277,7 @@ impl Client {
             _ if error.is_connect() => {
                 Error::NotRunning { home: self.home.path().to_path_buf(), set_up: self.home.is_set_up() }
             }
+            _ if error.is_builder() => Error::Request { request, why: innermost },
             _ => Error::Interrupted { request },
         }
     }

@@ -11,7 +11,7 @@ use serde::Deserialize;
 pub const ENV: &str = "HN_HOME";
 
 /// Longest path of a Unix socket that Linux accepts, without its final zero.
-pub const SOCKET_PATH_MAX: usize = 107;
+const SOCKET_PATH_MAX: usize = 107;
 
 /// The agent's directory from the environment.
 pub fn resolve() -> PathBuf {
@@ -34,6 +34,11 @@ fn from_env(value: Option<OsString>, default: impl FnOnce() -> PathBuf) -> PathB
         None => default(),
     }
 }
+
+/// A directory in which no socket can be, because its name is too long for one.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the path {} is too long for a Unix socket ({SOCKET_PATH_MAX} bytes at most)", .0.display())]
+pub struct SocketPathTooLong(pub PathBuf);
 
 /// An agent's directory and the paths in it that others than the agent need.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,6 +63,15 @@ impl Home {
     /// The agent's socket.
     pub fn socket(&self) -> PathBuf {
         self.0.join("hnd.sock")
+    }
+
+    /// The agent's socket, if there can be one: an agent that nobody can talk to is better not begun.
+    pub fn usable_socket(&self) -> Result<PathBuf, SocketPathTooLong> {
+        let socket = self.socket();
+        match socket.as_os_str().len() {
+            0..=SOCKET_PATH_MAX => Ok(socket),
+            _ => Err(SocketPathTooLong(socket)),
+        }
     }
 
     /// The agent's log.
@@ -86,9 +100,10 @@ impl Home {
         serde_json::from_slice(&std::fs::read(self.config()).ok()?).ok()
     }
 
-    /// Whether `hn init` or `hn recover` ran here.
+    /// Whether `hn init` or `hn recover` ran here. Where the settings are lost and the keystore is not, there is an agent,
+    /// too: a damaged one.
     pub fn is_set_up(&self) -> bool {
-        self.config().exists()
+        self.config().exists() || self.keystore().exists()
     }
 }
 
@@ -102,7 +117,7 @@ pub struct Settings {
     #[serde(default)]
     pub recovering: bool,
     /// Where it was mounted last.
-    #[serde(default)]
+    #[serde(default, with = "crate::exact_path::option")]
     pub mount: Option<PathBuf>,
 }
 
@@ -120,11 +135,23 @@ mod tests {
     }
 
     #[test]
+    fn a_socket_may_have_the_longest_name_and_none_longer() {
+        let room = SOCKET_PATH_MAX - "/hnd.sock".len();
+        let longest = Home::new(format!("/{}", "x".repeat(room - 1)));
+        assert_eq!(longest.usable_socket(), Ok(longest.socket()));
+        let longer = Home::new(format!("/{}", "x".repeat(room)));
+        assert_eq!(longer.usable_socket(), Err(SocketPathTooLong(longer.socket())));
+    }
+
+    #[test]
     fn settings_are_read_loosely() {
         let dir = tempfile::tempdir().unwrap();
         let home = Home::new(dir.path());
-        assert_eq!(home.settings(), None);
+        assert_eq!((home.settings(), home.is_set_up()), (None, false));
         std::fs::write(home.config(), r#"{"version":9,"recovering":true,"of_tomorrow":[1]}"#).unwrap();
         assert_eq!(home.settings(), Some(Settings { recovering: true, ..Settings::default() }));
+        assert!(home.is_set_up());
+        std::fs::rename(home.config(), home.keystore()).unwrap();
+        assert!(home.is_set_up(), "there is a keystore");
     }
 }

@@ -36,6 +36,19 @@ impl Mounted {
     }
 }
 
+/// Makes the directory itself and none above it: a path that was mistyped should not become a row of directories.
+fn make_mount_point(dir: &Path) -> Result<(), Failure> {
+    std::fs::create_dir(dir).map_err(|error| match (error.kind(), dir.parent()) {
+        (std::io::ErrorKind::NotFound, Some(parent)) => Failure::new(
+            Kind::CantCreate,
+            format!("cannot create {}: there is no directory {}", dir.display(), parent.display()),
+        )
+        .hint("make it first (`mkdir -p`), or mount where there is one: hn up --mount ~/hypernet"),
+        _ => Failure::new(Kind::CantCreate, format!("cannot create {}: {error}", dir.display()))
+            .hint("name a directory of your own: hn up --mount ~/hypernet"),
+    })
+}
+
 impl Agent {
     /// Mounts the volume; a mount that died with an earlier agent is cleared away first. Blocks.
     pub(crate) fn mount(&self, dir: &Path, passthrough: bool) -> Result<MountView, Failure> {
@@ -60,10 +73,7 @@ impl Agent {
         let failed = |error: fuse::MountError| Failure::new(Kind::CantCreate, error.to_string());
         fuse::clear_stale(dir).map_err(failed)?;
         if !dir.exists() {
-            std::fs::create_dir_all(dir).map_err(|error| {
-                Failure::new(Kind::CantCreate, format!("cannot create {}: {error}", dir.display()))
-                    .hint("name a directory of your own: hn up --mount ~/hypernet")
-            })?;
+            make_mount_point(dir)?;
         }
         let wanted = if passthrough { Passthrough::Auto } else { Passthrough::Off };
         let options = MountOptions { passthrough: wanted, ..MountOptions::default() };

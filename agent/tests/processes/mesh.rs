@@ -5,7 +5,7 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use hypernet_sdk::api;
 use hypernet_sdk::client::Client;
@@ -175,15 +175,22 @@ impl Agent {
 
     /// Waits until so many donors are connected.
     pub(crate) fn wait_for_donors(&self, count: u64) {
-        let began = Instant::now();
-        loop {
-            let donors = self.status().peers.donors;
-            if donors == count {
-                return;
-            }
-            assert!(began.elapsed() < PATIENCE, "{donors} of {count} donors came\n{}", self.log());
-            std::thread::sleep(Duration::from_millis(50));
-        }
+        let mut there = None;
+        let heard = self.call(async |client| {
+            let listening = async {
+                let mut events = client.donors(None).await?;
+                while let Some(event) = events.next().await? {
+                    let (api::DonorsEvent::Progress { donors } | api::DonorsEvent::Done { donors }) = event;
+                    there = Some(donors);
+                    if donors == count {
+                        return Ok(());
+                    }
+                }
+                Err(events.interrupted())
+            };
+            Ok(tokio::time::timeout(PATIENCE, listening).await)
+        });
+        assert!(matches!(heard, Ok(Ok(Ok(())))), "{there:?} of {count} donors came: {heard:?}\n{}", self.log());
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use hypernet_sdk::api::{MountProfile, Status};
-use hypernet_sdk::{Client, Error, ErrorCode, Home};
+use hypernet_sdk::{Client, Error, ErrorCode, Home, exact_path};
 use serde::Serialize;
 
 use crate::args::{Join, Mount, PassphraseFrom, Up};
@@ -37,7 +37,9 @@ struct Running {
     /// False when it ran already.
     started: bool,
     pid: u32,
+    #[serde(with = "exact_path")]
     home: PathBuf,
+    #[serde(with = "exact_path::option")]
     mount: Option<PathBuf>,
     profile: Option<MountProfile>,
     reason: Option<String>,

@@ -14,6 +14,7 @@ use crate::output::{Output, bar::Bar, table, words};
 /// The answer of `hn dev mesh up` and `status`.
 #[derive(Debug, Serialize)]
 struct Shown {
+    #[serde(with = "hypernet_sdk::exact_path")]
     dir: PathBuf,
     /// None while no peer runs.
     invite: Option<String>,
@@ -23,7 +24,12 @@ struct Shown {
 
 pub(crate) async fn mesh(args: args::Mesh, out: &mut Output) -> Result<(), Failure> {
     let dir = args.dir.unwrap_or_else(Mesh::default_dir);
-    let mesh = Mesh::open(&dir)?;
+    let dir = std::path::absolute(&dir).map_err(|error| Failure::io(dir.display(), &error))?;
+    let mesh = match args.command {
+        MeshCommand::Up { .. } => Some(Mesh::begin(&dir)?),
+        _ => Mesh::find(&dir)?,
+    };
+    let Some(mesh) = mesh else { return none(&args.command, dir, out) };
     match args.command {
         MeshCommand::Up { peers, donate, record_lifetime } => {
             up(&mesh, peers, &NewPeers { donate, record_lifetime }, out).await
@@ -33,6 +39,17 @@ pub(crate) async fn mesh(args: args::Mesh, out: &mut Output) -> Result<(), Failu
         MeshCommand::Revive { count, all: _, peer } => revive(&mesh, count, &peer, out).await,
         MeshCommand::Status => status(&mesh, out).await,
     }
+}
+
+/// Where there is no mesh there is nothing to stop and nothing to show, which are answers; and nothing to kill.
+fn none(asked: &MeshCommand, dir: PathBuf, out: &mut Output) -> Result<(), Failure> {
+    let (what, next) = (format!("no mesh in {}", dir.display()), "`hn dev mesh up` begins one");
+    match asked {
+        MeshCommand::Down => out.json(&serde_json::json!({ "stopped": 0 }))?,
+        MeshCommand::Status => out.json(&Shown { dir, invite: None, running: 0, peers: Vec::new() })?,
+        _ => return Err(Failure::new(ErrorCode::Usage, what).hint(next)),
+    }
+    out.line(format_args!("{what}; {next}"))
 }
 
 async fn up(mesh: &Mesh, count: u32, new: &NewPeers, out: &mut Output) -> Result<(), Failure> {
@@ -123,10 +140,7 @@ fn tell(peers: &[Peer], what: &str, out: &mut Output) -> Result<(), Failure> {
 async fn status(mesh: &Mesh, out: &mut Output) -> Result<(), Failure> {
     let peers = mesh.state().await?;
     let running = peers.iter().filter(|peer| peer.running).count();
-    match peers.is_empty() {
-        true => out.line(format_args!("no mesh in {}; `hn dev mesh up` begins one", mesh.dir().display()))?,
-        false => out.line(peer_table(&peers))?,
-    }
+    out.line(peer_table(&peers))?;
     if !out.is_json() {
         return Ok(());
     }

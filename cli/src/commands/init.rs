@@ -1,9 +1,11 @@
 //! `hn init`, and the arguments of setting up that `hn recover` and the development mesh share.
 
 use std::ffi::OsString;
+use std::path::Path;
 
 use hypernet_sdk::api::{SealedBy, SetUp};
 use hypernet_sdk::{Home, home};
+use os_display::Quotable;
 
 use crate::args::{Init, Setup};
 use crate::error::Failure;
@@ -75,9 +77,14 @@ pub(crate) async fn init(home: &Home, args: Init, out: &mut Output) -> Result<()
 /// What to put before a command, so that it means this agent.
 pub(crate) fn prefix(home: &Home) -> String {
     match std::env::var_os(home::ENV) {
-        Some(_) => format!("{}={} ", home::ENV, home.path().display()),
+        Some(_) => assignment(home.path()),
         None => String::new(),
     }
+}
+
+/// As a shell reads it.
+fn assignment(home: &Path) -> String {
+    format!("{}={} ", home::ENV, home.maybe_quote())
 }
 
 /// What was made, in words.
@@ -101,7 +108,23 @@ pub(crate) fn rows(made: &SetUp) -> Vec<(String, String)> {
 
 #[cfg(test)]
 mod tests {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+
     use super::*;
+
+    #[test]
+    fn a_shell_reads_the_directory_as_it_is() {
+        assert_eq!(assignment(Path::new("/home/me/.local/share/hn-2")), "HN_HOME=/home/me/.local/share/hn-2 ");
+        for odd in
+            [&b"/sp ace/\xc3\xbc"[..], b"/it's", b"/$HOME `id` \\ \"x\"", b"/a;b&c|d#*?", b"/new\nline", b"/\xff"]
+        {
+            let path = Path::new(OsStr::from_bytes(odd));
+            let script = format!("{}printenv HN_HOME", assignment(path));
+            let read = std::process::Command::new("bash").args(["-c", &script]).output().unwrap();
+            assert_eq!(read.stdout.strip_suffix(b"\n"), Some(odd), "{script}");
+        }
+    }
 
     #[test]
     fn every_choice_reaches_hnd() {

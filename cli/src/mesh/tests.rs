@@ -34,25 +34,25 @@ fn set_up(mesh: &Mesh, number: u32) -> Peer {
 #[test]
 fn one_command_at_a_time() {
     let dir = tempfile::tempdir().unwrap();
-    let mesh = Mesh::open(dir.path()).unwrap();
-    let failure = Mesh::open(dir.path()).unwrap_err();
+    let mesh = Mesh::begin(dir.path()).unwrap();
+    let failure = Mesh::begin(dir.path()).unwrap_err();
     assert_eq!(failure.exit_code(), 75);
     drop(mesh);
-    Mesh::open(dir.path()).unwrap();
+    Mesh::begin(dir.path()).unwrap();
 }
 
 #[test]
 fn a_mesh_cannot_be_begun_where_nothing_can() {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("file"), "").unwrap();
-    let failure = Mesh::open(&dir.path().join("file/mesh")).unwrap_err();
+    let failure = Mesh::begin(&dir.path().join("file/mesh")).unwrap_err();
     assert_eq!(failure.exit_code(), 73);
 }
 
 #[test]
 fn peers_are_listed_in_order_and_only_when_set_up() {
     let dir = tempfile::tempdir().unwrap();
-    let mesh = Mesh::open(dir.path()).unwrap();
+    let mesh = Mesh::begin(dir.path()).unwrap();
     for number in [10, 2, 1] {
         set_up(&mesh, number);
     }
@@ -65,7 +65,7 @@ fn peers_are_listed_in_order_and_only_when_set_up() {
 #[tokio::test]
 async fn kills_whom_it_started_and_no_stranger() {
     let dir = tempfile::tempdir().unwrap();
-    let mesh = Mesh::open(dir.path()).unwrap();
+    let mesh = Mesh::begin(dir.path()).unwrap();
     let (mine, stranger) = (Sleeper::new(), Sleeper::new());
     let (one, two) = (set_up(&mesh, 1), set_up(&mesh, 2));
     write_whole(&one.record, &mine.identity()).unwrap();
@@ -86,7 +86,7 @@ async fn kills_whom_it_started_and_no_stranger() {
 #[tokio::test]
 async fn stopping_one_that_does_not_listen_ends_it() {
     let dir = tempfile::tempdir().unwrap();
-    let mesh = Mesh::open(dir.path()).unwrap();
+    let mesh = Mesh::begin(dir.path()).unwrap();
     let deaf = Sleeper::new();
     let peer = set_up(&mesh, 1);
     write_whole(&peer.record, &deaf.identity()).unwrap();
@@ -99,7 +99,7 @@ async fn stopping_one_that_does_not_listen_ends_it() {
 #[test]
 fn a_damaged_record_means_nobody_runs() {
     let dir = tempfile::tempdir().unwrap();
-    let mesh = Mesh::open(dir.path()).unwrap();
+    let mesh = Mesh::begin(dir.path()).unwrap();
     let peer = set_up(&mesh, 1);
     fs::write(&peer.record, "{\"pid\":1").unwrap();
     assert!(peer.process().is_none());

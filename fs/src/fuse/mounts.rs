@@ -21,19 +21,18 @@ struct Mounted {
     source: String,
 }
 
-fn parse(line: &str) -> Option<Mounted> {
-    let (left, right) = line.split_once(" - ")?;
-    let mut left = left.split(' ').skip(2);
-    let device = left.next()?.to_owned();
-    let dir = left.nth(1)?;
-    let mut right = right.split(' ');
-    let (kind, source) = (right.next()?.to_owned(), right.next()?.to_owned());
-    Some(Mounted { device, dir: unescape(dir).into(), kind, source })
+/// Names of files are in it as they are, whatever bytes they are of.
+fn parse(line: &[u8]) -> Option<Mounted> {
+    let mut fields = line.split(|byte| *byte == b' ');
+    let text = |field: &[u8]| String::from_utf8_lossy(field).into_owned();
+    let device = text(fields.nth(2)?);
+    let dir = unescape(fields.nth(1)?).into();
+    fields.find(|field| *field == b"-")?;
+    Some(Mounted { device, dir, kind: text(fields.next()?), source: text(fields.next()?) })
 }
 
 /// Undoes the octal escapes of the mount table.
-fn unescape(text: &str) -> OsString {
-    let bytes = text.as_bytes();
+fn unescape(bytes: &[u8]) -> OsString {
     let mut out = Vec::with_capacity(bytes.len());
     let mut at = 0;
     while at < bytes.len() {
@@ -55,9 +54,8 @@ fn unescape(text: &str) -> OsString {
 /// What is mounted on `dir`, on top of anything else there.
 fn mounted_on(dir: &Path) -> Option<Mounted> {
     let table = std::fs::read(Path::new("/proc/self/mountinfo")).ok()?;
-    let table = String::from_utf8_lossy(&table);
     table
-        .lines()
+        .split(|byte| *byte == b'\n')
         .rev()
         .filter_map(parse)
         .find(|mounted| mounted.dir.as_os_str().as_bytes() == dir.as_os_str().as_bytes())
@@ -164,16 +162,17 @@ mod tests {
 
     #[test]
     fn a_line_of_the_mount_table_is_understood() {
-        let line = "36 35 0:52 / /mnt/a\\040b rw,noatime shared:1 - fuse.hypernet hypernet rw,user_id=0";
+        let line = b"36 35 0:52 / /mnt/a\\040b\xff rw,noatime shared:1 - fuse.hypernet hypernet rw,user_id=0";
         let mounted = parse(line).unwrap();
-        assert_eq!((mounted.device.as_str(), mounted.dir.as_path()), ("0:52", Path::new("/mnt/a b")));
+        assert_eq!(mounted.device, "0:52");
+        assert_eq!(mounted.dir.as_os_str().as_bytes(), b"/mnt/a b\xff");
         assert!(is_ours(&mounted));
-        let root = "36 35 0:52 / /mnt/a rw,noatime shared:1 - fuse hypernet rw,user_id=0";
+        let root = b"36 35 0:52 / /mnt/a rw,noatime shared:1 - fuse hypernet rw,user_id=0";
         assert!(is_ours(&parse(root).unwrap()));
-        let other = "36 35 0:52 / /mnt/a rw,noatime shared:1 - fuse sshfs rw,user_id=0";
+        let other = b"36 35 0:52 / /mnt/a rw,noatime shared:1 - fuse sshfs rw,user_id=0";
         assert!(!is_ours(&parse(other).unwrap()));
-        assert_eq!(parse("nonsense"), None);
-        assert_eq!(unescape("a\\"), OsString::from("a\\"));
+        assert_eq!(parse(b"nonsense"), None);
+        assert_eq!(unescape(b"a\\"), OsString::from("a\\"));
     }
 
     #[test]

@@ -120,3 +120,19 @@ fn a_home_too_deep_for_a_socket_is_refused_in_words() {
     let home = Home::new(format!("/{}", "d".repeat(120)));
     assert!(matches!(Client::new(home), Err(Error::SocketPathTooLong { .. })));
 }
+
+#[tokio::test]
+async fn a_request_that_cannot_be_made_does_not_blame_the_agent() {
+    struct Unspeakable;
+    impl Serialize for Unspeakable {
+        fn serialize<S: serde::Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
+            Err(serde::ser::Error::custom("no words for it"))
+        }
+    }
+    let (_dir, home) = home();
+    let _listener = UnixListener::bind(home.socket()).unwrap();
+    let client = Client::new(home).unwrap();
+    let error = client.stream::<api::SyncEvent>(path::SYNC, &Unspeakable).await.unwrap_err();
+    assert!(matches!(&error, Error::Request { request: path::SYNC, .. }), "{error:?}");
+    assert!(error.to_string().contains("no words for it"), "{error}");
+}

@@ -106,11 +106,22 @@ fn says_what_is_wrong_with_a_mount() -> Result<()> {
     let ran = agent.hn(["up".as_ref(), "--mount".as_ref(), at.as_os_str()])?;
     assert_eq!(ran.code, Some(73), "{ran:?}");
     assert!(ran.stderr.starts_with("error: ") && ran.stderr.contains("file"), "{ran:?}");
+    // A path that was mistyped is not made; a directory where there is room for one is.
+    let typo = agent.scratch().join("no/such");
+    let ran = agent.hn(["up".as_ref(), "--mount".as_ref(), typo.as_os_str()])?;
+    ran.fails(73, "there is no directory", "mkdir -p");
+    assert!(!typo.parent().unwrap().exists());
     // One that could not mount does not run half.
     assert_eq!(agent.hn(["status"])?.code, Some(69));
     agent.up_unmounted()?;
     let ran = agent.hn(["sync".as_ref(), at.as_os_str()])?;
     assert_eq!(ran.code, Some(64), "{ran:?}");
+    if has(&[Need::Fuse]) {
+        let new = agent.scratch().join("new");
+        agent.hn(["mount".as_ref(), new.as_os_str()])?.ok()?;
+        agent.hn(["umount"])?.ok()?;
+        assert!(new.is_dir());
+    }
     Ok(())
 }
 

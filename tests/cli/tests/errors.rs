@@ -72,8 +72,55 @@ fn a_directory_that_cannot_be_made_is_named() -> Result<()> {
     let file = agent.scratch().join("file");
     fs::write(&file, "")?;
     let ran = hn_in(file.join("home"), ["init"])?;
-    assert_eq!(ran.code, Some(73), "{ran:?}");
-    assert!(ran.stderr.starts_with("error: ") && ran.stderr.contains("file/home"), "{ran:?}");
+    ran.fails(73, "file/home", "set HN_HOME");
+    hn_in("/proc/foo", ["init"])?.fails(73, "/proc/foo", "set HN_HOME");
+    Ok(())
+}
+
+#[test]
+fn a_directory_in_which_no_socket_can_be_is_refused_before_anything_is_made() -> Result<()> {
+    let from = Agent::alone()?;
+    let keystore = from.home().join("keystore.age");
+    let agent = Agent::empty()?;
+    let home = agent.scratch().join("x".repeat(107));
+    let recover = [OsStr::new("recover"), OsStr::new("--keystore"), keystore.as_os_str()];
+    for ran in [hn_in(&home, ["init"])?, hn_in(&home, recover)?, hn_in(&home, ["up"])?] {
+        ran.fails(78, "hnd.sock is too long for a Unix socket (107 bytes at most)", "set HN_HOME to a shorter path");
+    }
+    assert!(!home.exists(), "it was begun all the same");
+    Ok(())
+}
+
+#[test]
+fn what_is_printed_to_type_next_can_be_typed() -> Result<()> {
+    let agent = Agent::empty()?;
+    let home = agent.scratch().join("sp ace/ü $x");
+    let made = hn_in(&home, ["init", "--no-mdns", "--listen", "127.0.0.1", "--storage-only"])?.ok()?.stdout;
+    let next = made.lines().find_map(|line| line.strip_prefix("Next: ")).unwrap();
+    let typed = next.replace("hn up", "printenv HN_HOME");
+    let read = std::process::Command::new("sh").args(["-c", &typed]).output()?;
+    assert_eq!(String::from_utf8(read.stdout)?.trim_end(), home.to_str().unwrap(), "{next}");
+    Ok(())
+}
+
+/// An agent that was set up may have the only copy of something: nobody is told to begin it anew.
+#[test]
+fn a_file_that_is_gone_is_to_be_put_back() -> Result<()> {
+    let agent = Agent::alone()?;
+    for name in ["peer.key", "keystore.age", "device.age", "config.json"] {
+        let (file, away) = (agent.home().join(name), agent.scratch().join("away"));
+        fs::rename(&file, &away)?;
+        let ran = agent.hn(["up", "--no-mount"])?;
+        ran.fails(ran.code.unwrap(), name, "put it back from a copy");
+        assert!(!ran.stderr.contains("hn init") && ran.stderr.contains("hn recover"), "{ran:?}");
+        fs::rename(away, file)?;
+    }
+    let file = agent.home().join("peer.key");
+    let whole = fs::read(&file)?;
+    fs::write(&file, "short")?;
+    agent.hn(["up", "--no-mount"])?.fails(65, "peer.key is damaged", "put it back from a copy");
+    fs::write(&file, whole)?;
+    agent.up_unmounted()?;
     Ok(())
 }
 
@@ -84,7 +131,7 @@ fn links_and_keystores_that_are_none_are_refused_in_words() -> Result<()> {
     let missing = agent.scratch().join("keystore.age");
     let recover = |path: &std::path::Path| agent.hn(["recover".as_ref(), "--keystore".as_ref(), path.as_os_str()]);
     let ran = recover(&missing)?;
-    assert_eq!(ran.code, Some(66), "{ran:?}");
+    ran.fails(66, "cannot read", "name the keystore.age");
     fs::write(&missing, "not an age file")?;
     let ran = recover(&missing)?;
     assert_eq!(ran.code, Some(65), "{ran:?}");

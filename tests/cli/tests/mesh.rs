@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use anyhow::Result;
-use hypernet_kit::Mesh;
+use hypernet_kit::{Mesh, hn};
 use serde_json::{Value, json};
 
 fn running(status: &Value) -> Vec<u64> {
@@ -50,8 +50,25 @@ fn kill_revive_and_up_do_what_they_say() -> Result<()> {
 #[test]
 fn a_mesh_that_was_never_begun_says_so() -> Result<()> {
     let dir = tempfile::tempdir()?;
-    let ran =
-        hypernet_kit::hn::run(hypernet_kit::hn::command(["dev", "mesh", "status"])?.env("HN_DEV_MESH", dir.path()))?;
-    assert!(ran.ok()?.stdout.contains("hn dev mesh up"));
+    for at in [dir.path().to_owned(), dir.path().join("never")] {
+        let mesh = |args: &[&str]| hn::run(hn::command(["dev", "mesh"])?.args(args).env("HN_DEV_MESH", &at));
+        for verb in ["status", "down"] {
+            let said = mesh(&[verb])?.ok()?.stdout;
+            assert!(said.starts_with("no mesh in ") && said.contains("hn dev mesh up"), "{said}");
+        }
+        assert_eq!(mesh(&["down", "--json"])?.ok()?.json()?, json!({ "stopped": 0 }));
+        assert_eq!(mesh(&["status", "--json"])?.ok()?.json()?["peers"], json!([]));
+        mesh(&["kill", "1"])?.fails(64, "no mesh in ", "hn dev mesh up");
+        mesh(&["revive"])?.fails(64, "no mesh in ", "hn dev mesh up");
+    }
+    assert_eq!(std::fs::read_dir(dir.path())?.count(), 0, "asking left something behind");
+    Ok(())
+}
+
+#[test]
+fn what_kill_needs_is_named_and_nothing_else() -> Result<()> {
+    let ran = hn::run(hn::command(["dev", "mesh", "kill"])?.env("HN_DEV_MESH", "/does/not/matter"))?;
+    assert!(ran.stderr.contains("Usage: hn dev mesh kill [OPTIONS] <COUNT|--peer <NUMBER>>"), "{ran:?}");
+    assert!(!ran.stderr.contains("--dir"), "{ran:?}");
     Ok(())
 }
