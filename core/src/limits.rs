@@ -168,6 +168,8 @@ pub const MESH_CONNECTIONS_MAX: usize = 1_024;
 pub const MESH_CONNECTIONS_PER_PEER: usize = 4;
 /// Connections that are being made, per direction.
 pub const MESH_CONNECTIONS_PENDING: usize = 128;
+/// Peers remembered that could not be reached.
+pub const MESH_ABSENT_MAX: usize = 1_024;
 /// Addresses remembered of one peer.
 pub const MESH_ADDRS_PER_PEER: usize = 8;
 /// Distinct answers collected for one record.

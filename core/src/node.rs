@@ -663,7 +663,9 @@ impl Node {
                     }
                 }
             }
-            Waiter::Handed(handing) => self.records.handed(&mut self.context, &mut self.peers, handing, &result),
+            Waiter::Handed(handing) => {
+                self.records.handed(&mut self.context, &mut self.peers, handing, peer, &result);
+            }
             Waiter::Served(_) | Waiter::RecordKept(..) | Waiter::Closest(_) | Waiter::Lookup(..) => {}
         }
     }

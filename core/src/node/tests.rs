@@ -630,6 +630,36 @@ fn who_could_not_be_reached_is_not_waited_for_again_at_once() {
 }
 
 #[test]
+fn a_publisher_waits_for_who_is_there_and_for_others_only_while_too_few_are() {
+    let mut world = World::new(10);
+    for i in 6..10 {
+        world.manners[i] = Manner::Silent;
+        world.queue.push_back((0, Input::Disconnected(peer(i))));
+    }
+    let key = ed25519_dalek::SigningKey::from_bytes(&[9; 32]);
+    let publish = |world: &mut World, sequence, enough| {
+        let record = Record::sign(&key, sequence, b"one".to_vec()).unwrap();
+        let (began, sent) = (world.now.mono, world.sent.len());
+        let outcome = world.command(0, Command::Publish { record, enough });
+        let handed = world.sent[sent..].iter().filter(|(_, request)| matches!(request, Request::Record { .. })).count();
+        (outcome, handed, world.now.mono.since(began))
+    };
+    // All are handed it.
+    let (outcome, handed, took) = publish(&mut world, 1, 3);
+    assert_eq!((outcome, handed), (Outcome::Published { stored: 5 }, 9));
+    assert!(took < 1_000, "{took} ms for those that have left");
+    // Five are too few, and any of the others may be one that only has no connection yet.
+    let (outcome, _, took) = publish(&mut world, 2, 6);
+    assert_eq!(outcome, Outcome::Published { stored: 5 });
+    assert!(took >= 4_000, "given up after {took} ms");
+    // One that is there and slow is waited for, but not for ever.
+    world.manners[5] = Manner::Silent;
+    let (outcome, _, took) = publish(&mut world, 3, 3);
+    assert_eq!(outcome, Outcome::Published { stored: 4 });
+    assert!((4_000..6_000).contains(&took), "{took} ms for one that is slow");
+}
+
+#[test]
 fn forged_and_broken_records_cost_their_sender() {
     let mut world = World::new(3);
     let key = ed25519_dalek::SigningKey::from_bytes(&[9; 32]);
