@@ -41,6 +41,8 @@ pub const NO_STRADDLE_MAX: usize = 32 * KIB;
 
 /// Sealed payload of a DHT record.
 pub const RECORD_PAYLOAD_MAX: usize = 4 * KIB;
+/// Sizes that sealed payloads of records are padded to: most heads and most rosters have the smallest.
+pub const RECORD_SIZES: [usize; 2] = [2 * KIB, RECORD_PAYLOAD_MAX];
 /// A whole encoded record.
 pub const RECORD_MAX: usize = RECORD_PAYLOAD_MAX + 256;
 /// Records one peer keeps for the mesh.
@@ -129,6 +131,7 @@ const _: () = {
     assert!(XATTRS_TOTAL_MAX + SYMLINK_MAX + INLINE_MAX + 4 * KIB < NODE_MAX);
     assert!(RECORD_MAX <= WIRE_BODY_MAX);
     assert!(RECORDS_PER_SENDER_HELD * RECORD_KEEPERS_MAX > RECORDS_HELD_MAX);
+    assert!(RECORD_SIZES[0] < RECORD_SIZES[1] && RECORD_SIZES[1] <= u16::MAX as usize);
     assert!(WIRE_IDS_MAX * 40 < WIRE_HEADER_MAX);
     assert!(FS_PENDING_OPS_MAX as u64 * 2 < INO_RESERVE);
     assert!(READAHEAD_MIN <= PREFETCH_CHUNK && PREFETCH_CHUNK <= READAHEAD_MAX);
