@@ -52,8 +52,16 @@ pub const RECORDS_PER_SENDER_HOUR: u32 = 1_024;
 /// When there is not room for all, what one sender brought beyond so many goes before anybody else's.
 pub const RECORDS_PER_SENDER_HELD: usize = 256;
 
-/// Times one record may change in an hour, as one keeper sees it: its signer may sync every second.
+/// Times one record may change in an hour, as one keeper sees it; more changes are refused.
 pub const RECORD_CHANGES_HOUR: u32 = 3_600;
+/// Whoever goes on bringing changes up to here floods.
+pub const RECORD_CHANGES_FLOOD: u32 = 2 * RECORD_CHANGES_HOUR;
+/// Heads that a device publishes in an hour: it paces itself, so that no keeper ever has a reason to refuse one.
+pub const HEADS_HOUR: u32 = 1_800;
+/// Heads that it may publish at once, beside those.
+pub const HEADS_BURST: u32 = 600;
+/// Times within one hour that it may have that burst whole: once, and again when its agent starts, which counts anew.
+pub const HEADS_BURSTS: u32 = 3;
 /// Peers that one record is handed to: Kademlia's k.
 pub const RECORD_KEEPERS_MAX: usize = 20;
 /// Records that are being handed to the peers closest to them.
@@ -129,6 +137,8 @@ const _: () = {
     assert!(SHARD_MAX <= WIRE_BODY_MAX);
     assert!(SHARD_MAX.is_multiple_of(READ_BLOCK));
     assert!(XATTRS_TOTAL_MAX + SYMLINK_MAX + INLINE_MAX + 4 * KIB < NODE_MAX);
+    assert!(HEADS_HOUR + HEADS_BURSTS * HEADS_BURST <= RECORD_CHANGES_HOUR);
+    assert!(RECORD_CHANGES_HOUR < RECORD_CHANGES_FLOOD);
     assert!(RECORD_MAX <= WIRE_BODY_MAX);
     assert!(RECORDS_PER_SENDER_HELD * RECORD_KEEPERS_MAX > RECORDS_HELD_MAX);
     assert!(RECORD_SIZES[0] < RECORD_SIZES[1] && RECORD_SIZES[1] <= u16::MAX as usize);

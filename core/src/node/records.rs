@@ -22,8 +22,8 @@ use super::{CommandError, CommandId, Context, Effect, Outcome, SendFault, Timer,
 use crate::codec;
 use crate::id::{PeerId, RecordKey};
 use crate::limits::{
-    PUBLISHING_MAX, RECORD_CHANGES_HOUR, RECORD_KEEPERS_MAX, RECORDS_HELD_MAX, RECORDS_PER_SENDER_HELD,
-    RECORDS_PER_SENDER_HOUR,
+    PUBLISHING_MAX, RECORD_CHANGES_FLOOD, RECORD_CHANGES_HOUR, RECORD_KEEPERS_MAX, RECORDS_HELD_MAX,
+    RECORDS_PER_SENDER_HELD, RECORDS_PER_SENDER_HOUR,
 };
 use crate::port::StoreOp;
 use crate::record::{Record, RecordError};
@@ -143,10 +143,13 @@ impl Records {
                 if now.since(held.changes.0) >= HOUR {
                     held.changes = (now, 0);
                 }
-                held.changes.1 += 1;
+                held.changes.1 = held.changes.1.saturating_add(1);
                 if held.changes.1 > RECORD_CHANGES_HOUR {
-                    peers.fault(context, from, Fault::Flood);
-                    return Err(Response::Refused(Refusal::Busy));
+                    // Whoever brings somewhat more may not have counted as this node does.
+                    if held.changes.1 > RECORD_CHANGES_FLOOD {
+                        peers.fault(context, from, Fault::Flood);
+                    }
+                    return Err(Response::Refused(Refusal::TooOften));
                 }
                 self.keep(context, record.clone(), Origin::Brought(from));
             }

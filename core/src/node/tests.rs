@@ -580,26 +580,44 @@ fn a_record_counts_only_where_the_disk_has_it() {
 }
 
 #[test]
-fn one_signer_cannot_keep_a_disk_busy() {
+fn one_signer_cannot_keep_a_disk_busy_and_is_a_flooder_only_when_it_goes_on() {
+    use crate::limits::{RECORD_CHANGES_FLOOD, RECORD_CHANGES_HOUR};
     let mut world = World::new(2);
     let key = ed25519_dalek::SigningKey::from_bytes(&[9; 32]);
     let mut stores = 0;
-    for sequence in 1..=crate::limits::RECORD_CHANGES_HOUR + 50 {
+    let mut bring = |sequence: u32| {
         let record = Record::sign(&key, u64::from(sequence), b"x".to_vec()).unwrap();
         let bytes = crate::codec::encode(&record);
         let request = Request::Record { bytes: bytes.into() };
         let input = Input::Request { peer: peer(0), inbound: InboundId(u64::from(sequence)), request };
+        let mut refused = None;
         for effect in world.nodes[1].step(world.now, input) {
-            if let Effect::Store { id, .. } = effect {
-                stores += 1;
-                world.nodes[1].step(world.now, Input::Stored { id, reply: StoreReply::Done { used: 0 } });
+            match effect {
+                Effect::Store { id, .. } => {
+                    stores += 1;
+                    world.nodes[1].step(world.now, Input::Stored { id, reply: StoreReply::Done { used: 0 } });
+                }
+                Effect::Reply { response: Response::Refused(refusal), .. } => refused = Some(refusal),
+                _ => {}
             }
         }
-    }
+        let view = world.nodes[1].peers().into_iter().find(|view| view.peer == peer(0)).unwrap();
+        (refused, view.faults, view.blocked)
+    };
     // The first one is new and no change.
-    assert_eq!(stores, crate::limits::RECORD_CHANGES_HOUR + 1);
-    let view = world.nodes[1].peers().into_iter().find(|view| view.peer == peer(0)).unwrap();
-    assert!(view.faults > 0 || view.blocked);
+    let last = RECORD_CHANGES_HOUR + 1;
+    for sequence in 1..=last {
+        assert_eq!(bring(sequence), (None, 0, false));
+    }
+    for sequence in last + 1..=RECORD_CHANGES_FLOOD + 1 {
+        assert_eq!(bring(sequence), (Some(Refusal::TooOften), 0, false));
+    }
+    let mut sequence = RECORD_CHANGES_FLOOD + 2;
+    while !bring(sequence).2 {
+        assert!(sequence < RECORD_CHANGES_FLOOD + 50, "it may go on and on");
+        sequence += 1;
+    }
+    assert_eq!(stores, RECORD_CHANGES_HOUR + 1);
 }
 
 #[test]
