@@ -782,6 +782,9 @@ fn donors_are_counted_as_they_come_and_go() {
     assert!(settled(&mut world) >= 5_000);
     // One that stores nothing is none, and unsettles nobody.
     assert_eq!(step(&mut world, Input::Disconnected(peer(0))), (2, false));
+    assert_eq!(step(&mut world, Input::Connected(peer(0))), (2, false));
+    let request = Request::Hello(Hello { free: 0, donated: 0 });
+    assert_eq!(step(&mut world, Input::Request { peer: peer(0), inbound: InboundId(1 << 41), request }), (2, false));
     assert_eq!(step(&mut world, Input::Disconnected(peer(2))), (1, true));
     assert!(settled(&mut world) >= 5_000);
     assert_eq!(step(&mut world, Input::Disconnected(peer(2))), (1, false));
@@ -791,4 +794,54 @@ fn donors_are_counted_as_they_come_and_go() {
     assert_eq!(step(&mut world, Input::Connected(peer(2))), (2, false));
     let request = Request::Hello(Hello { free: 0, donated: 0 });
     assert_eq!(step(&mut world, Input::Request { peer: peer(2), inbound: InboundId(1 << 40), request }), (1, true));
+}
+
+/// All donors of the world are full, and say so to node 0.
+fn all_full(world: &mut World) {
+    for i in 1..world.nodes.len() {
+        let request = Request::Hello(Hello { free: 2048, donated: 1 << 30 });
+        world.inbound.insert(500 + i as u64, (i, RequestId(u64::MAX), Instant(u64::MAX)));
+        world.queue.push_back((0, Input::Request { peer: peer(i), inbound: InboundId(500 + i as u64), request }));
+    }
+    world.settle();
+}
+
+#[test]
+fn donors_without_room_are_told_apart_from_none_and_asked_again_but_not_all_the_time() {
+    let mut world = World::new(4);
+    all_full(&mut world);
+    assert_eq!(world.nodes[0].plan(), None);
+    assert_eq!(world.nodes[0].no_plan(), NoPlan::Full { donors: 3, roomy: 0, free: 6144 });
+    let why = world.nodes[0].no_plan().to_string();
+    assert!(why.contains("the 3 connected peers that donate space are full") && why.contains("6 KiB"), "{why}");
+    // They have room again, and are asked for it.
+    let hellos = |world: &World| world.sent.iter().filter(|(_, sent)| matches!(sent, Request::Hello(_))).count();
+    let before = hellos(&world);
+    assert_eq!(world.command(0, Command::AskRoom), Outcome::Asked);
+    assert_eq!(hellos(&world), before + 3);
+    assert!(world.nodes[0].plan().is_some());
+    all_full(&mut world);
+    assert_eq!(world.command(0, Command::AskRoom), Outcome::Asked);
+    assert_eq!((hellos(&world), world.nodes[0].plan()), (before + 3, None), "they were asked a moment ago");
+    // One that does not answer keeps nobody waiting for long.
+    world.run(5_000);
+    world.manners[1] = Manner::Silent;
+    let began = world.now.mono;
+    assert_eq!(world.command(0, Command::AskRoom), Outcome::Asked);
+    assert!(world.now.mono.since(began) < 4_000 && world.nodes[0].plan().is_some());
+    let mut alone = World::new(2);
+    all_full(&mut alone);
+    assert_eq!(alone.nodes[0].no_plan(), NoPlan::Few);
+}
+
+#[test]
+fn an_upload_that_waits_for_room_goes_on_soon_after_there_is_some() {
+    let mut world = World::new(11);
+    all_full(&mut world);
+    let (coded, _) = coded(6, 10);
+    // It gives up in 20 s; of itself each donor says what it has once a minute.
+    let began = world.now.mono;
+    let placement = placed(upload(&mut world, &coded));
+    assert_eq!(placement.holders.len(), 10);
+    assert!(world.now.mono.since(began) < 6_000);
 }
