@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use hypernet_core::codec;
 use hypernet_core::id::{ExtentId, PeerId};
-use hypernet_core::node::{Node, PeerView};
+use hypernet_core::node::{NoPlan, Node, PeerView};
 use hypernet_core::placement::Plan;
 use hypernet_core::segment::Placement;
 use hypernet_core::tree::Content;
@@ -97,7 +97,7 @@ fn plan_status(plan: Plan, peers: usize, availability: f64) -> api::PlanStatus {
 /// What one look at the node gives.
 struct NodeView {
     peers: Vec<PeerView>,
-    plan: Option<Plan>,
+    plan: Result<Plan, NoPlan>,
 }
 
 impl NodeView {
@@ -107,8 +107,11 @@ impl NodeView {
 }
 
 async fn look(agent: &Agent) -> NodeView {
-    let view = agent.node.ask(|node: &Node| NodeView { peers: node.peers(), plan: node.plan() }).await;
-    view.unwrap_or(NodeView { peers: Vec::new(), plan: None })
+    let view = agent
+        .node
+        .ask(|node: &Node| NodeView { peers: node.peers(), plan: node.plan().ok_or_else(|| node.no_plan()) })
+        .await;
+    view.unwrap_or(NodeView { peers: Vec::new(), plan: Err(NoPlan::Few) })
 }
 
 /// The peers, the connected ones first.
@@ -176,7 +179,7 @@ pub(crate) async fn status(agent: &Arc<Agent>) -> Result<api::Status, Failure> {
         .collect();
     let mean = donors.iter().map(|peer| peer.availability).sum::<f64>() / donors.len().max(1) as f64;
     let donors = donors.len();
-    let plan = view.plan.map(|plan| plan_status(plan, donors, mean));
+    let plan = view.plan.ok().map(|plan| plan_status(plan, donors, mean));
     let volume = match &agent.own {
         Some(own) => {
             let counted = count(own, &view).await?;
@@ -197,8 +200,8 @@ pub(crate) async fn status(agent: &Arc<Agent>) -> Result<api::Status, Failure> {
         if let api::Upload::Waiting { reason } = &volume.upload {
             warnings.push(format!("the upload waits: {reason}"));
         }
-        if volume.plan.is_none() {
-            warnings.push("fewer than two donors are connected: nothing new can be made durable".to_owned());
+        if let Err(why) = &view.plan {
+            warnings.push(format!("nothing new can be made durable: {why}"));
         }
     }
     let mount =

@@ -41,6 +41,8 @@ pub const NO_STRADDLE_MAX: usize = 32 * KIB;
 
 /// Sealed payload of a DHT record.
 pub const RECORD_PAYLOAD_MAX: usize = 4 * KIB;
+/// Sizes that sealed payloads of records are padded to: most heads and most rosters have the smallest.
+pub const RECORD_SIZES: [usize; 2] = [2 * KIB, RECORD_PAYLOAD_MAX];
 /// A whole encoded record.
 pub const RECORD_MAX: usize = RECORD_PAYLOAD_MAX + 256;
 /// Records one peer keeps for the mesh.
@@ -50,8 +52,16 @@ pub const RECORDS_PER_SENDER_HOUR: u32 = 1_024;
 /// When there is not room for all, what one sender brought beyond so many goes before anybody else's.
 pub const RECORDS_PER_SENDER_HELD: usize = 256;
 
-/// Times one record may change in an hour, as one keeper sees it: its signer may sync every second.
+/// Times one record may change in an hour, as one keeper sees it; more changes are refused.
 pub const RECORD_CHANGES_HOUR: u32 = 3_600;
+/// Whoever goes on bringing changes up to here floods.
+pub const RECORD_CHANGES_FLOOD: u32 = 2 * RECORD_CHANGES_HOUR;
+/// Heads that a device publishes in an hour: it paces itself, so that no keeper ever has a reason to refuse one.
+pub const HEADS_HOUR: u32 = 1_800;
+/// Heads that it may publish at once, beside those.
+pub const HEADS_BURST: u32 = 600;
+/// Times within one hour that it may have that burst whole: once, and again when its agent starts, which counts anew.
+pub const HEADS_BURSTS: u32 = 3;
 /// Peers that one record is handed to: Kademlia's k.
 pub const RECORD_KEEPERS_MAX: usize = 20;
 /// Records that are being handed to the peers closest to them.
@@ -127,8 +137,11 @@ const _: () = {
     assert!(SHARD_MAX <= WIRE_BODY_MAX);
     assert!(SHARD_MAX.is_multiple_of(READ_BLOCK));
     assert!(XATTRS_TOTAL_MAX + SYMLINK_MAX + INLINE_MAX + 4 * KIB < NODE_MAX);
+    assert!(HEADS_HOUR + HEADS_BURSTS * HEADS_BURST <= RECORD_CHANGES_HOUR);
+    assert!(RECORD_CHANGES_HOUR < RECORD_CHANGES_FLOOD);
     assert!(RECORD_MAX <= WIRE_BODY_MAX);
     assert!(RECORDS_PER_SENDER_HELD * RECORD_KEEPERS_MAX > RECORDS_HELD_MAX);
+    assert!(RECORD_SIZES[0] < RECORD_SIZES[1] && RECORD_SIZES[1] <= u16::MAX as usize);
     assert!(WIRE_IDS_MAX * 40 < WIRE_HEADER_MAX);
     assert!(FS_PENDING_OPS_MAX as u64 * 2 < INO_RESERVE);
     assert!(READAHEAD_MIN <= PREFETCH_CHUNK && PREFETCH_CHUNK <= READAHEAD_MAX);
@@ -168,6 +181,8 @@ pub const MESH_CONNECTIONS_MAX: usize = 1_024;
 pub const MESH_CONNECTIONS_PER_PEER: usize = 4;
 /// Connections that are being made, per direction.
 pub const MESH_CONNECTIONS_PENDING: usize = 128;
+/// Peers remembered that could not be reached.
+pub const MESH_ABSENT_MAX: usize = 1_024;
 /// Addresses remembered of one peer.
 pub const MESH_ADDRS_PER_PEER: usize = 8;
 /// Distinct answers collected for one record.

@@ -35,7 +35,7 @@ mod probe;
 mod records;
 mod upload;
 
-pub use peers::{Fault, PeerView};
+pub use peers::{Fault, NoPlan, PeerView};
 
 /// The two clocks, read by whoever drives the node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -232,6 +232,8 @@ pub enum Command {
     },
     /// The newest record of this key.
     Lookup(RecordKey),
+    /// Ask the donors that are full whether they have room by now; a moment after the last time, none.
+    AskRoom,
 }
 
 /// Sealed bytes of a row, as its holder sent them: nothing says that they are right before an extent in them opens.
@@ -273,6 +275,8 @@ pub enum Outcome {
     },
     /// [`Command::Lookup`].
     Found(Option<Record>),
+    /// [`Command::AskRoom`]: what answered in time counts from now on.
+    Asked,
     /// It could not be done.
     Failed(CommandError),
 }
@@ -404,10 +408,14 @@ pub enum Effect {
     },
 }
 
+/// Donors that do not say in so many milliseconds that they have room have none.
+const ROOM_PATIENCE: u64 = 3_000;
+
 /// What waits for the outcome of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Waiter {
     Hello,
+    Room(CommandId),
     Upload(CommandId, u8),
     Fetch(CommandId, u32),
     Probe(CommandId, u8),
@@ -427,6 +435,7 @@ enum Timer {
     Upload(CommandId),
     Fetch(CommandId),
     Probe(CommandId),
+    Room(CommandId),
     Published(u64),
     Republish(RecordKey),
     Expire(RecordKey),
@@ -492,6 +501,8 @@ pub struct Node {
     uploads: BTreeMap<CommandId, upload::Upload>,
     fetches: BTreeMap<CommandId, fetch::Fetch>,
     probes: BTreeMap<CommandId, probe::Probe>,
+    /// Commands that ask for room, and how many donors have not answered yet.
+    rooms: BTreeMap<CommandId, usize>,
     records: records::Records,
 }
 
@@ -504,6 +515,7 @@ impl Node {
             uploads: BTreeMap::new(),
             fetches: BTreeMap::new(),
             probes: BTreeMap::new(),
+            rooms: BTreeMap::new(),
             records: records::Records::default(),
             context: Context {
                 config,
@@ -567,6 +579,11 @@ impl Node {
         self.peers.plan(&self.context)
     }
 
+    /// Why [`Self::plan`] has none.
+    pub fn no_plan(&self) -> NoPlan {
+        self.peers.no_plan(&self.context)
+    }
+
     /// Peers that are connected and store for others; counted, not gone through. One step changes it by one at most.
     pub fn donors(&self) -> usize {
         self.peers.donors()
@@ -590,7 +607,8 @@ impl Node {
 
     fn command(&mut self, id: CommandId, command: Command) {
         let records = self.records.under_way();
-        let busy = self.uploads.len() + self.fetches.len() + self.probes.len() + records >= COMMANDS_MAX;
+        let busy =
+            self.uploads.len() + self.fetches.len() + self.probes.len() + self.rooms.len() + records >= COMMANDS_MAX;
         match command {
             _ if busy => self.context.finish(id, Outcome::Failed(CommandError::Busy)),
             Command::Upload { coded, keys, until, patience } => {
@@ -621,6 +639,13 @@ impl Node {
             }
             Command::Publish { record, enough } => self.records.publish(&mut self.context, id, record, enough),
             Command::Lookup(key) => self.records.lookup(&mut self.context, id, key),
+            Command::AskRoom => {
+                let hello = self.donor.hello();
+                let asked = self.peers.ask_room_to_plan(&mut self.context, &hello, Waiter::Room(id));
+                self.rooms.insert(id, asked);
+                self.context.arm(Timer::Room(id), ROOM_PATIENCE);
+                self.drive_room(id, 0);
+            }
         }
     }
 
@@ -634,10 +659,13 @@ impl Node {
     /// A peer, or the own store in its place, has answered.
     fn answered(&mut self, waiter: Waiter, peer: PeerId, result: Result<Response, SendFault>) {
         match waiter {
-            Waiter::Hello => {
+            Waiter::Hello | Waiter::Room(_) => {
                 if let Ok(Response::Hello(hello)) = result {
                     self.peers.hello(&self.context, peer, hello);
                     self.drive_uploads();
+                }
+                if let Waiter::Room(command) = waiter {
+                    self.drive_room(command, 1);
                 }
             }
             Waiter::Upload(command, row) => {
@@ -663,7 +691,9 @@ impl Node {
                     }
                 }
             }
-            Waiter::Handed(handing) => self.records.handed(&mut self.context, &mut self.peers, handing, &result),
+            Waiter::Handed(handing) => {
+                self.records.handed(&mut self.context, &mut self.peers, handing, peer, &result);
+            }
             Waiter::Served(_) | Waiter::RecordKept(..) | Waiter::Closest(_) | Waiter::Lookup(..) => {}
         }
     }
@@ -703,6 +733,25 @@ impl Node {
             // Rows that still wait for their turn would be kept by peers that nobody remembers.
             self.peers.forget(|waiter| !matches!(waiter, Waiter::Upload(command, _) if *command == id));
             self.context.finish(id, outcome);
+        } else if let Some(shard_len) = upload.waits_for_room() {
+            let hello = self.donor.hello();
+            self.peers.ask_room(&mut self.context, &hello, shard_len, Waiter::Hello);
+        }
+    }
+
+    /// So many more donors have answered.
+    fn drive_room(&mut self, id: CommandId, answers: usize) {
+        let Some(missing) = self.rooms.get_mut(&id) else { return };
+        *missing = missing.saturating_sub(answers);
+        if *missing == 0 {
+            self.end_room(id);
+        }
+    }
+
+    fn end_room(&mut self, id: CommandId) {
+        self.context.disarm(Timer::Room(id));
+        if self.rooms.remove(&id).is_some() {
+            self.context.finish(id, Outcome::Asked);
         }
     }
 
@@ -730,6 +779,7 @@ impl Node {
                         self.context.finish(id, probe.outcome());
                     }
                 }
+                Timer::Room(id) => self.end_room(id),
                 Timer::Published(handing) => self.records.enough(&mut self.context, &mut self.peers, handing),
                 Timer::Republish(key) => self.records.republish(&mut self.context, key),
                 Timer::Expire(key) => self.records.expire(&mut self.context, key),

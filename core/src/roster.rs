@@ -117,10 +117,14 @@ impl Roster {
 
     /// Seals and signs it into the record that the mesh keeps.
     pub fn publish(&self, identity: &IdentityKeys) -> Result<Record, RosterError> {
-        let payload = seal_record(&identity.roster_key(), CONTEXT, self.sequence, &codec::encode(self))?;
-        if payload.len() > RECORD_PAYLOAD_MAX {
-            return Err(RosterError::Full);
-        }
+        // The identity has one such key: it is of epoch 0, as the keys of most volumes are.
+        let payload =
+            seal_record(&identity.roster_key(), 0, CONTEXT, self.sequence, &codec::encode(self)).map_err(|error| {
+                match error {
+                    SealError::TooLong(_) => RosterError::Full,
+                    other => other.into(),
+                }
+            })?;
         Ok(Record::sign(&identity.signing_key(), self.sequence, payload)?)
     }
 

@@ -177,6 +177,10 @@ pub enum Refusal {
     #[n(9)]
     #[error("its clock and this device's do not agree, so one of them is wrong: set it right")]
     Clock,
+    /// The record has changed as often within the hour as it may.
+    #[n(10)]
+    #[error("this record has changed too often within the hour: wait before the next change")]
+    TooOften,
 }
 
 #[derive(Encode, Decode)]

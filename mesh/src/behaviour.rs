@@ -30,6 +30,7 @@ use libp2p::swarm::{
 };
 use libp2p::{Multiaddr, PeerId, StreamProtocol, Swarm, SwarmBuilder, identify, kad, mdns, noise, ping, tcp, yamux};
 
+use crate::absent::Kademlia;
 use crate::codec::{Budget, ShardCodec};
 
 /// No request may take longer than this, in or out.
@@ -76,7 +77,7 @@ pub(crate) struct Behaviour {
     pub(crate) blocks: allow_block_list::Behaviour<BlockedPeers>,
     pub(crate) identify: identify::Behaviour,
     pub(crate) ping: ping::Behaviour,
-    pub(crate) kad: kad::Behaviour<MemoryStore>,
+    pub(crate) kad: Kademlia,
     pub(crate) mdns: Toggle<mdns::tokio::Behaviour>,
     pub(crate) whose: Whose,
     pub(crate) shards: request_response::Behaviour<ShardCodec>,
@@ -186,7 +187,7 @@ fn behaviour(key: &Keypair, names: &Names, with_mdns: bool) -> Behaviour {
                 .with_cache_size(0),
         ),
         ping: ping::Behaviour::new(ping::Config::new()),
-        kad: kademlia(key, names),
+        kad: Kademlia::new(kademlia(key, names)),
         mdns: mdns.into(),
         whose: Whose(codec.budget()),
         shards: request_response::Behaviour::with_codec(codec, [(names.shard.clone(), ProtocolSupport::Full)], shards),

@@ -23,6 +23,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
+use crate::absent::Told;
 use crate::address::{self, Book};
 use crate::behaviour::{Behaviour, BehaviourEvent, Names};
 use crate::{Mesh, MeshConfig, MeshError, MeshEvent, PeerInfo, peer_id};
@@ -243,7 +244,10 @@ impl Driver {
     fn on_behaviour(&mut self, event: BehaviourEvent) {
         match event {
             BehaviourEvent::Shards(event) => self.on_shards(event),
-            BehaviourEvent::Kad(event) => self.on_kad(event),
+            BehaviourEvent::Kad(Told::Kad(event)) => self.on_kad(event),
+            BehaviourEvent::Kad(Told::Wanted(peer)) => {
+                self.dial_peer(peer);
+            }
             BehaviourEvent::Identify(event) => self.on_identify(event),
             BehaviourEvent::Ping(event) => self.on_ping(event),
             BehaviourEvent::Mdns(event) => self.on_mdns(event),

@@ -22,6 +22,7 @@ pub use libp2p::Multiaddr;
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
 
+mod absent;
 mod address;
 mod behaviour;
 mod codec;

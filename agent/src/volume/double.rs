@@ -7,7 +7,7 @@ use std::sync::{Arc, mpsc};
 use bytes::Bytes;
 use hypernet_core::id::{PeerId, RecordKey, SegmentId, VolumeId};
 use hypernet_core::key::{DeviceKeys, IdentityKeys, Secret, VolumeKeys};
-use hypernet_core::node::{Command, CommandError, Effect, Input, Node, NodeConfig, Now, Outcome};
+use hypernet_core::node::{Command, CommandError, Effect, InboundId, Input, Node, NodeConfig, Now, Outcome};
 use hypernet_core::placement::{Candidate, order};
 use hypernet_core::record::{Record, record_key};
 use hypernet_core::segment::{Coded, Holder, Placement};
@@ -27,6 +27,8 @@ const LATER: u64 = 10_000;
 /// What the peers hold together.
 #[derive(Default)]
 struct Kept {
+    /// Bytes that each has left.
+    free: u64,
     connected: BTreeSet<PeerId>,
     /// Those that have lost what they held so far.
     lost: BTreeMap<PeerId, BTreeSet<SegmentId>>,
@@ -50,7 +52,7 @@ impl Mesh {
         let node = Node::new(NodeConfig::new(PeerId([0; 32]), hypernet_mesh::distance, 0, 0));
         let mesh = Self {
             node: Arc::new(Mutex::new(node)),
-            kept: Arc::default(),
+            kept: Arc::new(Mutex::new(Kept { free: 1 << 40, ..Kept::default() })),
             uploads: Arc::default(),
             fetches: Arc::default(),
         };
@@ -60,11 +62,15 @@ impl Mesh {
 
     pub(super) fn connect(&self, peers: impl IntoIterator<Item = PeerId>) {
         for peer in peers {
-            self.kept.lock().connected.insert(peer);
+            let free = {
+                let mut kept = self.kept.lock();
+                kept.connected.insert(peer);
+                kept.free
+            };
             let greetings = self.step(Input::Connected(peer));
             for effect in greetings {
                 if let Effect::Send { id, request: Request::Hello(_), .. } = effect {
-                    let hello = Hello { free: 1 << 40, donated: 1 << 40 };
+                    let hello = Hello { free, donated: 1 << 40 };
                     self.step(Input::Response { id, result: Ok(Response::Hello(hello)) });
                 }
             }
@@ -85,6 +91,11 @@ impl Mesh {
         let mut kept = self.kept.lock();
         let all = kept.segments.keys().copied().collect();
         kept.lost.insert(peer, all);
+    }
+
+    /// Each peer has so much left, and says so when it is asked.
+    pub(super) fn set_free(&self, free: u64) {
+        self.kept.lock().free = free;
     }
 
     fn settle(&self) {
@@ -114,6 +125,7 @@ impl Mesh {
 
     fn handle(&self) -> NodeHandle {
         let (kept, uploads, fetches) = (self.kept.clone(), self.uploads.clone(), self.fetches.clone());
+        let node = self.node.clone();
         NodeHandle::double(self.node.clone(), move |command, done| {
             let mut kept = kept.lock();
             let outcome = match command {
@@ -129,6 +141,14 @@ impl Mesh {
                 Command::Publish { record, enough } => {
                     kept.records.insert(record_key(&record.signer), record);
                     Outcome::Published { stored: enough }
+                }
+                Command::AskRoom => {
+                    let now = Now { mono: Instant(kept.now + 1), unix: UnixSeconds(1_800_000_000) };
+                    for peer in &kept.connected {
+                        let request = Request::Hello(Hello { free: kept.free, donated: 1 << 40 });
+                        node.lock().step(now, Input::Request { peer: *peer, inbound: InboundId(1), request });
+                    }
+                    Outcome::Asked
                 }
                 Command::Lookup(key) => Outcome::Found(kept.records.get(&key).cloned()),
             };

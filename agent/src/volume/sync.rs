@@ -27,6 +27,7 @@ use super::write::Writer;
 
 mod content;
 mod engine;
+mod pace;
 
 pub(crate) use engine::Engine;
 

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use hypernet_core::id::{ExtentId, PeerId, SegmentId};
 use hypernet_core::limits::UPLOAD_WINDOW;
-use hypernet_core::node::{Command, CommandError, Outcome};
+use hypernet_core::node::{Command, CommandError, NoPlan, Node, Outcome};
 use hypernet_core::placement::Plan;
 use hypernet_core::port::PortError;
 use hypernet_core::seal::{ExtentRef, Kind, Prepared, Sealer};
@@ -125,16 +125,26 @@ pub(super) fn is_readable(placement: &Placement, connected: &BTreeSet<PeerId>) -
 impl Volume {
     /// Peers that a connection is up to.
     pub(super) fn connected(&self) -> Result<BTreeSet<PeerId>, PortError> {
-        let peers = self.node.ask_blocking(hypernet_core::node::Node::peers);
+        let peers = self.node.ask_blocking(Node::peers);
         let peers = peers.ok_or_else(|| PortError::Unreachable("the agent is stopping".into()))?;
         Ok(peers.into_iter().filter(|view| view.connected).map(|view| view.peer).collect())
     }
 
     /// The plan for the donors that are there, or why there is none.
     pub(crate) fn plan(&self) -> Result<Plan, PortError> {
-        self.node.ask_blocking(hypernet_core::node::Node::plan).flatten().ok_or_else(|| {
-            PortError::Unreachable("fewer than two peers that donate space are connected; invite some".into())
-        })
+        let plan = || {
+            let plan = self.node.ask_blocking(|node: &Node| node.plan().ok_or_else(|| node.no_plan()));
+            plan.ok_or_else(|| PortError::Unreachable("the agent is stopping".into()))
+        };
+        let plan = match plan()? {
+            Err(NoPlan::Full { .. }) => {
+                // Space may have been freed since they last said what they have.
+                self.node.run_blocking(Command::AskRoom);
+                plan()?
+            }
+            plan => plan,
+        };
+        plan.map_err(|why| PortError::Unreachable(why.to_string()))
     }
 
     /// [`Self::plan`], once donors have stopped coming in: right after the start a plan would use the first few only.
@@ -147,7 +157,7 @@ impl Volume {
     pub(super) fn settle(&self) {
         let deadline = Instant::now() + SETTLE_MAX;
         loop {
-            let settled = self.node.ask_blocking(hypernet_core::node::Node::settled_for).unwrap_or(u64::MAX);
+            let settled = self.node.ask_blocking(Node::settled_for).unwrap_or(u64::MAX);
             let settled = Duration::from_millis(settled);
             let left = deadline.saturating_duration_since(Instant::now());
             if settled >= SETTLED || left.is_zero() {
@@ -406,6 +416,22 @@ mod tests {
         // More rows are weaker where it takes more of them.
         let all = all.and(Tally::of(&placement(5, 6, &[1, 2, 3, 4, 5, 6])));
         assert_eq!((all.n(), all.k(), all.spare()), (6, 5, 1));
+    }
+
+    #[test]
+    fn without_room_it_is_said_that_donors_are_full_and_space_that_was_freed_is_found_at_once() {
+        let mesh = Mesh::new(0);
+        let dir = tempfile::tempdir().unwrap();
+        let volume = mesh.volume(dir.path(), 7);
+        let why = |volume: &Volume| volume.plan().unwrap_err().to_string();
+        assert!(why(&volume).contains("fewer than two peers that donate space are connected"), "{}", why(&volume));
+        mesh.set_free(3 << 10);
+        mesh.connect([1, 2, 3].map(|peer| PeerId([peer; 32])));
+        let full = why(&volume);
+        assert!(full.contains("the 3 connected peers that donate space are full"), "{full}");
+        assert!(full.contains("0 of them") && full.contains("all of them together have 9 KiB left"), "{full}");
+        mesh.set_free(1 << 40);
+        assert!(volume.plan().is_ok(), "{}", why(&volume));
     }
 
     #[test]

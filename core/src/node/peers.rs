@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use thiserror::Error;
+
 use super::{Context, Destination, Effect, Payer, RequestId, SendFault, Timer, Waiter};
 use crate::id::PeerId;
 use crate::limits::{BUSY_ANSWERS_MAX, IN_FLIGHT_PER_PEER, KIB, PEERS_MAX};
@@ -53,6 +55,37 @@ const BUSY_WINDOW: u64 = 10_000;
 
 /// whoever keeps to that pause is told so at most half as often as would be a fault.
 const _: () = assert!(IN_FLIGHT_PER_PEER as u64 * (BUSY_WINDOW / BUSY_PAUSE + 1) * 2 < BUSY_ANSWERS_MAX as u64);
+
+/// A donor without room is asked at most this often whether it has some by now, while something waits for it.
+const ROOM_EVERY: u64 = 5_000;
+
+/// Room for a shard, without which a donor counts for no plan.
+fn room() -> u64 {
+    full_shard_len(placement::K_PREFERRED) as u64
+}
+
+/// Why there is no plan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum NoPlan {
+    /// Donors are missing.
+    #[error("fewer than two peers that donate space are connected; invite some")]
+    Few,
+    /// They are there, and have no room.
+    #[error(
+        "the {donors} connected peers that donate space are full: {roomy} of them have room for a shard of {} KiB, where \
+         two are needed, and all of them together have {} KiB left; free some space there, or invite more",
+        room() / KIB as u64,
+        .free / KIB as u64
+    )]
+    Full {
+        /// How many there are,
+        donors: usize,
+        /// those with room among them,
+        roomy: usize,
+        /// and bytes that all of them together have left.
+        free: u64,
+    },
+}
 
 /// What a peer did wrong, by weight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,6 +160,8 @@ struct Peer {
     connected: bool,
     hello: Option<Hello>,
     free: u64,
+    /// When it was last asked for more than that.
+    asked_room: Option<Instant>,
     flights: BTreeMap<RequestId, Flight>,
     queue: VecDeque<(Request, Waiter)>,
     /// It is busy: nothing is sent until then.
@@ -298,6 +333,26 @@ impl Peers {
             peer.free = hello.free;
             peer.hello = Some(hello);
         });
+    }
+
+    /// Asks the donors without `room` what they have by now, unless that was done a moment ago; says how many were asked.
+    pub(super) fn ask_room(&mut self, context: &mut Context, hello: &Hello, room: u64, waiter: Waiter) -> usize {
+        let now = context.now.mono;
+        let full = |peer: &Peer| {
+            let lately = peer.asked_room.is_some_and(|asked| now.since(asked) < ROOM_EVERY);
+            peer.is_donor() && peer.blocked_until <= now && peer.free < room && !lately
+        };
+        let full: Vec<PeerId> = self.known.iter().filter(|(_, peer)| full(peer)).map(|(id, _)| *id).collect();
+        for id in &full {
+            self.entry(context, *id).asked_room = Some(now);
+            self.send(context, *id, Request::Hello(hello.clone()), waiter);
+        }
+        full.len()
+    }
+
+    /// As [`Self::ask_room`], for what a plan needs.
+    pub(super) fn ask_room_to_plan(&mut self, context: &mut Context, hello: &Hello, waiter: Waiter) -> usize {
+        self.ask_room(context, hello, room(), waiter)
     }
 
     /// Donors that are connected.
@@ -485,11 +540,10 @@ impl Peers {
     /// A shard on somebody who lost some is better than none.
     pub(super) fn plan(&self, context: &Context) -> Option<Plan> {
         let now = context.now.mono;
-        let room = full_shard_len(placement::K_PREFERRED) as u64;
         let donors: Vec<&Peer> = self
             .known
             .values()
-            .filter(|peer| peer.connected && peer.blocked_until <= now && peer.free >= room)
+            .filter(|peer| peer.connected && peer.blocked_until <= now && peer.free >= room())
             .collect();
         let plan = |donors: &[&Peer]| {
             let mean = donors.iter().map(|peer| peer.availability(now)).sum::<f64>() / donors.len().max(1) as f64;
@@ -497,6 +551,20 @@ impl Peers {
         };
         let trusted: Vec<&Peer> = donors.iter().copied().filter(|peer| !peer.is_distrusted(now)).collect();
         plan(&trusted).filter(|plan| plan.meets_target).or_else(|| plan(&donors))
+    }
+
+    /// Why there is none.
+    pub(super) fn no_plan(&self, context: &Context) -> NoPlan {
+        let now = context.now.mono;
+        let donors: Vec<&Peer> =
+            self.known.values().filter(|peer| peer.is_donor() && peer.blocked_until <= now).collect();
+        if donors.len() < 2 {
+            return NoPlan::Few;
+        }
+        let roomy = donors.iter().filter(|peer| peer.free >= room()).count();
+        // They say what they like.
+        let free = donors.iter().fold(0, |free: u64, peer| free.saturating_add(peer.free));
+        NoPlan::Full { donors: donors.len(), roomy, free }
     }
 
     pub(super) fn views(&self, context: &Context) -> Vec<PeerView> {
@@ -522,7 +590,9 @@ impl Peers {
 fn emit(context: &mut Context, peer: PeerId, request: Request, waiter: Waiter, load: u64) -> RequestId {
     let within = WITHIN_SMALL + load / SLOWEST;
     let payer = match waiter {
-        Waiter::Upload(..) | Waiter::Fetch(..) | Waiter::Probe(..) | Waiter::Lookup(..) => Payer::Owner,
+        Waiter::Upload(..) | Waiter::Fetch(..) | Waiter::Probe(..) | Waiter::Lookup(..) | Waiter::Room(_) => {
+            Payer::Owner
+        }
         Waiter::Hello | Waiter::Served(_) | Waiter::RecordKept(..) | Waiter::Closest(_) | Waiter::Handed(_) => {
             Payer::Donor
         }

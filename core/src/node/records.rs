@@ -22,8 +22,8 @@ use super::{CommandError, CommandId, Context, Effect, Outcome, SendFault, Timer,
 use crate::codec;
 use crate::id::{PeerId, RecordKey};
 use crate::limits::{
-    PUBLISHING_MAX, RECORD_CHANGES_HOUR, RECORD_KEEPERS_MAX, RECORDS_HELD_MAX, RECORDS_PER_SENDER_HELD,
-    RECORDS_PER_SENDER_HOUR,
+    PUBLISHING_MAX, RECORD_CHANGES_FLOOD, RECORD_CHANGES_HOUR, RECORD_KEEPERS_MAX, RECORDS_HELD_MAX,
+    RECORDS_PER_SENDER_HELD, RECORDS_PER_SENDER_HOUR,
 };
 use crate::port::StoreOp;
 use crate::record::{Record, RecordError};
@@ -36,7 +36,8 @@ const HOUR: u64 = 3_600_000;
 
 /// What could not be served, or no longer be served, is tried again after so many milliseconds.
 const SERVE_AGAIN: u64 = 1_000;
-/// After so many milliseconds whoever has not answered is no longer waited for, when enough of the others have.
+/// After so many milliseconds whoever has not answered is no longer waited for, when enough of the others have. Whoever
+/// no connection is up to is not waited for even that long: any mesh has peers that have left it.
 const HAND_ON: u64 = 4_000;
 /// After so many more, nobody is waited for.
 const HAND_ON_LAST: u64 = 8_000;
@@ -80,7 +81,7 @@ struct Handing {
     bytes: Bytes,
     /// Who wants to know, and how many peers are enough for it.
     command: Option<(CommandId, usize)>,
-    waiting: usize,
+    waiting: BTreeSet<PeerId>,
     stored: usize,
     /// The one of the two times above that has passed.
     late: u8,
@@ -142,10 +143,13 @@ impl Records {
                 if now.since(held.changes.0) >= HOUR {
                     held.changes = (now, 0);
                 }
-                held.changes.1 += 1;
+                held.changes.1 = held.changes.1.saturating_add(1);
                 if held.changes.1 > RECORD_CHANGES_HOUR {
-                    peers.fault(context, from, Fault::Flood);
-                    return Err(Response::Refused(Refusal::Busy));
+                    // Whoever brings somewhat more may not have counted as this node does.
+                    if held.changes.1 > RECORD_CHANGES_FLOOD {
+                        peers.fault(context, from, Fault::Flood);
+                    }
+                    return Err(Response::Refused(Refusal::TooOften));
                 }
                 self.keep(context, record.clone(), Origin::Brought(from));
             }
@@ -330,7 +334,7 @@ impl Records {
         }
         self.handed += 1;
         let handing = self.handed;
-        self.handing.insert(handing, Handing { key, bytes, command, waiting: 0, stored: 0, late: 0 });
+        self.handing.insert(handing, Handing { key, bytes, command, waiting: BTreeSet::new(), stored: 0, late: 0 });
         let id = context.request_id(None, Waiter::Closest(handing));
         context.effects.push(Effect::FindClosest { id, key });
     }
@@ -341,7 +345,7 @@ impl Records {
         let me = context.config.me;
         let closest: BTreeSet<PeerId> =
             closest.into_iter().filter(|peer| *peer != me).take(RECORD_KEEPERS_MAX).collect();
-        task.waiting = closest.len();
+        task.waiting.clone_from(&closest);
         let bytes = task.bytes.clone();
         for peer in closest {
             peers.send(context, peer, Request::Record { bytes: bytes.clone() }, Waiter::Handed(handing));
@@ -356,10 +360,11 @@ impl Records {
         context: &mut Context,
         peers: &mut Peers,
         handing: u64,
+        peer: PeerId,
         result: &Result<Response, SendFault>,
     ) {
         let Some(task) = self.handing.get_mut(&handing) else { return };
-        task.waiting = task.waiting.saturating_sub(1);
+        task.waiting.remove(&peer);
         task.stored += usize::from(*result == Ok(Response::Ok));
         self.settle(context, peers, handing);
     }
@@ -378,7 +383,13 @@ impl Records {
     fn settle(&mut self, context: &mut Context, peers: &mut Peers, handing: u64) {
         let Some(task) = self.handing.get(&handing) else { return };
         let enough = task.command.is_none_or(|(_, enough)| task.stored >= enough);
-        if task.waiting > 0 && !(task.late == 1 && enough || task.late > 1) {
+        let waits = match task.late {
+            0 if enough => task.waiting.iter().any(|peer| peers.is_connected(peer)),
+            0 => !task.waiting.is_empty(),
+            1 => !enough && !task.waiting.is_empty(),
+            _ => false,
+        };
+        if waits {
             return;
         }
         let Some(task) = self.handing.remove(&handing) else { return };

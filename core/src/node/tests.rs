@@ -582,26 +582,44 @@ fn a_record_counts_only_where_the_disk_has_it() {
 }
 
 #[test]
-fn one_signer_cannot_keep_a_disk_busy() {
+fn one_signer_cannot_keep_a_disk_busy_and_is_a_flooder_only_when_it_goes_on() {
+    use crate::limits::{RECORD_CHANGES_FLOOD, RECORD_CHANGES_HOUR};
     let mut world = World::new(2);
     let key = ed25519_dalek::SigningKey::from_bytes(&[9; 32]);
     let mut stores = 0;
-    for sequence in 1..=crate::limits::RECORD_CHANGES_HOUR + 50 {
+    let mut bring = |sequence: u32| {
         let record = Record::sign(&key, u64::from(sequence), b"x".to_vec()).unwrap();
         let bytes = crate::codec::encode(&record);
         let request = Request::Record { bytes: bytes.into() };
         let input = Input::Request { peer: peer(0), inbound: InboundId(u64::from(sequence)), request };
+        let mut refused = None;
         for effect in world.nodes[1].step(world.now, input) {
-            if let Effect::Store { id, .. } = effect {
-                stores += 1;
-                world.nodes[1].step(world.now, Input::Stored { id, reply: StoreReply::Done { used: 0 } });
+            match effect {
+                Effect::Store { id, .. } => {
+                    stores += 1;
+                    world.nodes[1].step(world.now, Input::Stored { id, reply: StoreReply::Done { used: 0 } });
+                }
+                Effect::Reply { response: Response::Refused(refusal), .. } => refused = Some(refusal),
+                _ => {}
             }
         }
-    }
+        let view = world.nodes[1].peers().into_iter().find(|view| view.peer == peer(0)).unwrap();
+        (refused, view.faults, view.blocked)
+    };
     // The first one is new and no change.
-    assert_eq!(stores, crate::limits::RECORD_CHANGES_HOUR + 1);
-    let view = world.nodes[1].peers().into_iter().find(|view| view.peer == peer(0)).unwrap();
-    assert!(view.faults > 0 || view.blocked);
+    let last = RECORD_CHANGES_HOUR + 1;
+    for sequence in 1..=last {
+        assert_eq!(bring(sequence), (None, 0, false));
+    }
+    for sequence in last + 1..=RECORD_CHANGES_FLOOD + 1 {
+        assert_eq!(bring(sequence), (Some(Refusal::TooOften), 0, false));
+    }
+    let mut sequence = RECORD_CHANGES_FLOOD + 2;
+    while !bring(sequence).2 {
+        assert!(sequence < RECORD_CHANGES_FLOOD + 50, "it may go on and on");
+        sequence += 1;
+    }
+    assert_eq!(stores, RECORD_CHANGES_HOUR + 1);
 }
 
 #[test]
@@ -629,6 +647,36 @@ fn who_could_not_be_reached_is_not_waited_for_again_at_once() {
         world.queue.push_back((0, Input::Connected(peer(i))));
     }
     assert_eq!(fetch(&mut world, &placement, &coded, &plain), expect(&plain));
+}
+
+#[test]
+fn a_publisher_waits_for_who_is_there_and_for_others_only_while_too_few_are() {
+    let mut world = World::new(10);
+    for i in 6..10 {
+        world.manners[i] = Manner::Silent;
+        world.queue.push_back((0, Input::Disconnected(peer(i))));
+    }
+    let key = ed25519_dalek::SigningKey::from_bytes(&[9; 32]);
+    let publish = |world: &mut World, sequence, enough| {
+        let record = Record::sign(&key, sequence, b"one".to_vec()).unwrap();
+        let (began, sent) = (world.now.mono, world.sent.len());
+        let outcome = world.command(0, Command::Publish { record, enough });
+        let handed = world.sent[sent..].iter().filter(|(_, request)| matches!(request, Request::Record { .. })).count();
+        (outcome, handed, world.now.mono.since(began))
+    };
+    // All are handed it.
+    let (outcome, handed, took) = publish(&mut world, 1, 3);
+    assert_eq!((outcome, handed), (Outcome::Published { stored: 5 }, 9));
+    assert!(took < 1_000, "{took} ms for those that have left");
+    // Five are too few, and any of the others may be one that only has no connection yet.
+    let (outcome, _, took) = publish(&mut world, 2, 6);
+    assert_eq!(outcome, Outcome::Published { stored: 5 });
+    assert!(took >= 4_000, "given up after {took} ms");
+    // One that is there and slow is waited for, but not for ever.
+    world.manners[5] = Manner::Silent;
+    let (outcome, _, took) = publish(&mut world, 3, 3);
+    assert_eq!(outcome, Outcome::Published { stored: 4 });
+    assert!((4_000..6_000).contains(&took), "{took} ms for one that is slow");
 }
 
 #[test]
@@ -736,6 +784,9 @@ fn donors_are_counted_as_they_come_and_go() {
     assert!(settled(&mut world) >= 5_000);
     // One that stores nothing is none, and unsettles nobody.
     assert_eq!(step(&mut world, Input::Disconnected(peer(0))), (2, false));
+    assert_eq!(step(&mut world, Input::Connected(peer(0))), (2, false));
+    let request = Request::Hello(Hello { free: 0, donated: 0 });
+    assert_eq!(step(&mut world, Input::Request { peer: peer(0), inbound: InboundId(1 << 41), request }), (2, false));
     assert_eq!(step(&mut world, Input::Disconnected(peer(2))), (1, true));
     assert!(settled(&mut world) >= 5_000);
     assert_eq!(step(&mut world, Input::Disconnected(peer(2))), (1, false));
@@ -745,4 +796,54 @@ fn donors_are_counted_as_they_come_and_go() {
     assert_eq!(step(&mut world, Input::Connected(peer(2))), (2, false));
     let request = Request::Hello(Hello { free: 0, donated: 0 });
     assert_eq!(step(&mut world, Input::Request { peer: peer(2), inbound: InboundId(1 << 40), request }), (1, true));
+}
+
+/// All donors of the world are full, and say so to node 0.
+fn all_full(world: &mut World) {
+    for i in 1..world.nodes.len() {
+        let request = Request::Hello(Hello { free: 2048, donated: 1 << 30 });
+        world.inbound.insert(500 + i as u64, (i, RequestId(u64::MAX), Instant(u64::MAX)));
+        world.queue.push_back((0, Input::Request { peer: peer(i), inbound: InboundId(500 + i as u64), request }));
+    }
+    world.settle();
+}
+
+#[test]
+fn donors_without_room_are_told_apart_from_none_and_asked_again_but_not_all_the_time() {
+    let mut world = World::new(4);
+    all_full(&mut world);
+    assert_eq!(world.nodes[0].plan(), None);
+    assert_eq!(world.nodes[0].no_plan(), NoPlan::Full { donors: 3, roomy: 0, free: 6144 });
+    let why = world.nodes[0].no_plan().to_string();
+    assert!(why.contains("the 3 connected peers that donate space are full") && why.contains("6 KiB"), "{why}");
+    // They have room again, and are asked for it.
+    let hellos = |world: &World| world.sent.iter().filter(|(_, sent)| matches!(sent, Request::Hello(_))).count();
+    let before = hellos(&world);
+    assert_eq!(world.command(0, Command::AskRoom), Outcome::Asked);
+    assert_eq!(hellos(&world), before + 3);
+    assert!(world.nodes[0].plan().is_some());
+    all_full(&mut world);
+    assert_eq!(world.command(0, Command::AskRoom), Outcome::Asked);
+    assert_eq!((hellos(&world), world.nodes[0].plan()), (before + 3, None), "they were asked a moment ago");
+    // One that does not answer keeps nobody waiting for long.
+    world.run(5_000);
+    world.manners[1] = Manner::Silent;
+    let began = world.now.mono;
+    assert_eq!(world.command(0, Command::AskRoom), Outcome::Asked);
+    assert!(world.now.mono.since(began) < 4_000 && world.nodes[0].plan().is_some());
+    let mut alone = World::new(2);
+    all_full(&mut alone);
+    assert_eq!(alone.nodes[0].no_plan(), NoPlan::Few);
+}
+
+#[test]
+fn an_upload_that_waits_for_room_goes_on_soon_after_there_is_some() {
+    let mut world = World::new(11);
+    all_full(&mut world);
+    let (coded, _) = coded(6, 10);
+    // It gives up in 20 s; of itself each donor says what it has once a minute.
+    let began = world.now.mono;
+    let placement = placed(upload(&mut world, &coded));
+    assert_eq!(placement.holders.len(), 10);
+    assert!(world.now.mono.since(began) < 6_000);
 }

@@ -93,6 +93,11 @@ impl Upload {
         None
     }
 
+    /// How long the shards are that nobody who is there has room for, as far as one knows.
+    pub(super) fn waits_for_room(&self) -> Option<u64> {
+        self.rows.contains(&Row::Waiting).then_some(u64::from(self.coded.segment.shard_len))
+    }
+
     fn assign(&mut self, context: &mut Context, peers: &mut Peers, command: CommandId) {
         let shard_len = u64::from(self.coded.segment.shard_len);
         let taken: BTreeSet<PeerId> = self

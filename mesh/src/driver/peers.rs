@@ -149,6 +149,9 @@ impl Driver {
             return;
         };
         self.dialing.remove(&p2p);
+        if self.peers.is_empty() {
+            self.swarm.behaviour_mut().kad.forget_absent();
+        }
         let addr = endpoint.get_remote_address();
         if endpoint.is_dialer() {
             self.book.add(p2p, address::split(addr).0);
@@ -212,6 +215,9 @@ impl Driver {
             if self.book.remove(&p2p, &gone) && self.dial_peer(p2p) {
                 return;
             }
+        }
+        if let DialError::Transport(_) | DialError::WrongPeerId { .. } = error {
+            self.swarm.behaviour_mut().kad.absent(p2p);
         }
         // Another part of libp2p dialed with what it knew; we may know better.
         if self.is_waited_for(&p2p) && (ours || !self.dial_peer(p2p)) {

@@ -1,16 +1,17 @@
 //! Look-ups among liars.
 
 use std::net::UdpSocket;
+use std::time::{Duration, Instant};
 
 use hypernet_core::codec::encode;
 use hypernet_core::id::RecordKey;
 use hypernet_core::record::Record;
-use hypernet_mesh::Multiaddr;
+use hypernet_mesh::{MeshEvent, Multiaddr, SendError};
 use libp2p::identity::Keypair;
 use libp2p::kad::KBucketKey;
 use libp2p::multihash::Multihash;
 
-use crate::peer::{NETWORK, full_mesh};
+use crate::peer::{DEADLINE, LIMIT, NETWORK, Peer, QUIC, full_mesh, hello};
 use crate::records::record;
 use crate::rogue::{Raw, Rogue, id_of};
 
@@ -93,4 +94,41 @@ async fn the_newest_record_is_found_although_the_closest_peers_lie() {
     let found = peers[0].find(key).await;
     assert!(found.contains(&encode(&stale)) && found.contains(&encode(&forged)), "nobody lied");
     assert_eq!(newest(&key, &found), Some(latest));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_could_not_be_reached_keeps_no_look_up_waiting_and_is_found_when_it_comes_back() {
+    const LOOKUPS: u32 = 5;
+    /// What each took while it waited.
+    const STEP: Duration = Duration::from_secs(4);
+    let mut peers = full_mesh(&[1, 2, 3]).await;
+    // Its own runtime is to it what a process is to an agent.
+    let process = tokio::runtime::Runtime::new().unwrap();
+    let others = peers[0].mesh.listen_addrs();
+    let gone = process.spawn(async move { Peer::start(4, NETWORK, QUIC, &others).await }).await.unwrap();
+    let (id, addr) = (gone.id(), gone.mesh.listen_addrs()[0].clone());
+    for peer in &mut peers {
+        peer.connected_to(id).await;
+    }
+    gone.stop().await;
+    tokio::task::spawn_blocking(move || process.shutdown_timeout(DEADLINE)).await.unwrap();
+    for peer in &mut peers {
+        peer.until(|event| (event == MeshEvent::Disconnected { peer: id }).then_some(())).await;
+    }
+    // It has failed to be reached once.
+    assert_eq!(peers[0].ask(id, hello()).await, Err(SendError::Unreachable));
+    let before = Instant::now();
+    for i in 0..LOOKUPS {
+        let closest = peers[0].closest(RecordKey([i as u8; 32])).await;
+        assert_eq!(closest.len(), 2, "{closest:?}");
+    }
+    assert!(before.elapsed() < STEP * LOOKUPS / 2, "{LOOKUPS} look-ups took {:?}", before.elapsed());
+
+    // Nobody is told that it is back, and it knows nobody.
+    let mut same = addr.clone();
+    same.pop();
+    let again = Peer::start(4, NETWORK, &same.to_string(), &[]).await;
+    assert_eq!(again.mesh.listen_addrs(), [addr]);
+    let found = async { while peers[0].closest(RecordKey([9; 32])).await.len() < 3 {} };
+    tokio::time::timeout(LIMIT, found).await.expect("it is dialed beside the look-ups");
 }

@@ -56,7 +56,7 @@ fn sealed(name: &'static str, kind: Kind, plain: Vec<u8>) -> Golden {
 
 fn sealed_payload() -> Golden {
     let key = volume_keys().head_key();
-    let sealed = seal_record(&key, b"golden", 7, b"a record's payload").unwrap_or_default();
+    let sealed = seal_record(&key, 3, b"golden", 7, b"a record's payload").unwrap_or_default();
     Golden {
         name: "sealed-payload",
         tag: None,

@@ -71,6 +71,7 @@ pub(crate) fn all() -> Vec<Golden> {
         ("response-refused-newer", Refusal::Newer),
         ("response-refused-crowded", Refusal::Crowded),
         ("response-refused-clock", Refusal::Clock),
+        ("response-refused-too-often", Refusal::TooOften),
     ];
     all.extend(refusals.map(|(name, refusal)| response(name, Response::Refused(refusal))));
     all

@@ -10,6 +10,7 @@ use parking_lot::{Condvar, Mutex};
 
 use super::super::progress::{Meter, Phase};
 use super::super::recover::Enrolment;
+use super::pace::Pace;
 use super::{Report, Volume, run};
 
 /// A change is uploaded when nothing more has changed for this long,
@@ -121,13 +122,29 @@ impl Engine {
         }
     }
 
+    /// Waits until another head may be published; false when the engine is to stop.
+    fn take_turn(&self, pace: &Pace) -> bool {
+        let wait = pace.wait(Instant::now());
+        if !wait.is_zero() && self.vfs.pending().files > 0 {
+            let why =
+                format!("so many syncs came so soon after one another that the next waits {} s", wait.as_secs() + 1);
+            self.meter.update(|progress| progress.phase = Phase::Waiting(why));
+            self.pause(wait);
+        }
+        !self.control.lock().stopping
+    }
+
     fn work(&self) {
         let mut backoff = RETRY_FIRST;
         let mut retry_at = None;
         let mut enrolment = Enrolment::default();
-        while self.wait(retry_at) {
+        let mut pace = Pace::default();
+        while self.wait(retry_at) && self.take_turn(&pace) {
             let began = self.control.lock().asked;
             let outcome = guarded(|| run(&self.volume, &self.vfs, &self.meter, &mut enrolment));
+            if !matches!(outcome, Ok(Report { sequence: 0, .. })) {
+                pace.published(Instant::now());
+            }
             match &outcome {
                 Ok(report) => {
                     if report.sequence > 0 {
