@@ -127,8 +127,11 @@ impl Mesh {
                 }
                 Command::Probe { placement, .. } => kept.probe(&placement),
                 Command::Publish { record, enough } => {
-                    kept.records.insert(record_key(&record.signer), record);
-                    Outcome::Published { stored: enough }
+                    let kept = kept.records.entry(record_key(&record.signer)).or_insert_with(|| record.clone());
+                    if record.replaces(kept) {
+                        *kept = record.clone();
+                    }
+                    Outcome::Published { stored: if *kept == record { enough } else { 0 } }
                 }
                 Command::Lookup(key) => Outcome::Found(kept.records.get(&key).cloned()),
             };
@@ -154,6 +157,7 @@ pub(super) fn volume(node: NodeHandle, dir: &std::path::Path, device: u8) -> Arc
         links: Mutex::new(None),
         placements: Mutex::new(read::placement_cache()),
         surveyed: Mutex::new(None),
+        heads: Mutex::default(),
         nearby: Mutex::new(Nearby::new()),
     })
 }
