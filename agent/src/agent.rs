@@ -202,6 +202,10 @@ pub(crate) fn port_failure(error: PortError) -> Failure {
         PortError::DiskFull(_) => failure(Kind::Io).hint("free some space on this disk; nothing is lost"),
         PortError::Disk(_) => failure(Kind::Io).hint("check the disk and the system log (`dmesg`)"),
         PortError::NotFound(_) => failure(Kind::NoInput),
+        PortError::Superseded(_) => failure(Kind::Data).hint(
+            "`hn recover --keystore FILE` in an empty HN_HOME brings that head back; then copy over what was changed here \
+             since: nothing here is deleted",
+        ),
     }
 }
 
@@ -305,6 +309,7 @@ fn open_own(
         links: Mutex::new(latest.and_then(|latest| latest.root.links)),
         placements: Mutex::new(read::placement_cache()),
         surveyed: Mutex::new(None),
+        heads: Mutex::default(),
         nearby: Mutex::new(Nearby::new()),
     });
     let mut vfs_config = VfsConfig::new(home.tree().join("files"), tag);

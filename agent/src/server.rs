@@ -99,6 +99,8 @@ pub(crate) async fn serve(agent: Arc<Agent>, listener: UnixListener) {
         .route(path::FSCK, post(post_fsck))
         .route(path::INVITE, post(post_invite))
         .route(path::RECOVER, post(post_recover))
+        .route(path::DEVICES, get(get_devices))
+        .route(path::DEVICES_REMOVE, post(post_devices_remove))
         .route(path::DOWN, post(post_down))
         .with_state(agent);
     if let Err(error) = axum::serve(listener, router).await {
@@ -112,6 +114,17 @@ async fn get_status(State(agent): Agents) -> Answer<api::Status> {
 
 async fn get_peers(State(agent): Agents) -> Answer<Vec<api::PeerInfo>> {
     Ok(Json(status::peers(&agent).await?))
+}
+
+async fn get_devices(State(agent): Agents) -> Answer<Vec<api::DeviceInfo>> {
+    Ok(Json(blocking(move || agent.devices()).await??))
+}
+
+async fn post_devices_remove(
+    State(agent): Agents,
+    Json(request): Json<api::RemoveDeviceRequest>,
+) -> Answer<api::DeviceRemoved> {
+    Ok(Json(blocking(move || agent.remove_device(&request)).await??))
 }
 
 async fn post_donors(State(agent): Agents, Json(request): Json<api::DonorsRequest>) -> Response {
@@ -319,6 +332,7 @@ async fn post_sync(State(agent): Agents, Json(request): Json<api::SyncRequest>) 
                 millis: began.elapsed().as_millis() as u64,
                 state,
             }),
+            Ok(Err(error @ PortError::Superseded(_))) => api::SyncEvent::Error(api_error(&port_failure(error))),
             Ok(Err(error)) => api::SyncEvent::Error(api_error(
                 &Failure::new(Kind::Unavailable, format!("not durable yet: {error}"))
                     .hint("nothing is lost: it stays on this device and is tried again; `hn status` tells more"),
@@ -347,14 +361,14 @@ async fn post_fsck(State(agent): Agents, Json(request): Json<api::FsckRequest>) 
     Ok(lines(events))
 }
 
-async fn post_recover(State(agent): Agents) -> Result<Response, Refused> {
+async fn post_recover(State(agent): Agents, Json(request): Json<api::RecoverRequest>) -> Result<Response, Refused> {
     agent.own()?;
     let (tell, events) = mpsc::channel(EVENTS);
     tokio::task::spawn_blocking(move || {
         let mut say = |text| {
             let _ = tell.try_send(line(&api::RecoverEvent::Progress { text }));
         };
-        let event = match agent.recover(&mut say) {
+        let event = match agent.recover(request.device.as_deref(), &mut say) {
             Ok(found) => api::RecoverEvent::Done(found),
             Err(failure) => api::RecoverEvent::Error(api_error(&failure)),
         };

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use hypernet_core::codec;
+use hypernet_core::head::Head;
 use hypernet_core::id::{ExtentId, PeerId};
 use hypernet_core::node::{NoPlan, Node, PeerView};
 use hypernet_core::placement::Plan;
@@ -16,6 +17,7 @@ use libp2p::identity::ed25519;
 use crate::agent::mount::MountView;
 use crate::agent::{Agent, Own, blocking, port_failure};
 use crate::failure::Failure;
+use crate::volume::heads::Found;
 use crate::volume::health::{SOON, Tally};
 use crate::volume::progress::{Phase, Progress};
 use crate::volume::write::unix_now;
@@ -52,6 +54,7 @@ pub(crate) fn progress(progress: &Progress) -> api::Progress {
         Phase::Publishing => ("publishing the head", None),
         Phase::Waiting(why) => ("waiting", Some(why.clone())),
         Phase::Held => ("held", None),
+        Phase::Stopped(why) => ("stopped", Some(why.clone())),
     };
     api::Progress {
         phase: phase.to_owned(),
@@ -65,6 +68,11 @@ pub(crate) fn progress(progress: &Progress) -> api::Progress {
     }
 }
 
+pub(crate) fn head_status(head: &Head) -> api::HeadStatus {
+    let age_seconds = unix_now().saturating_sub(head.time.millis / 1000);
+    api::HeadStatus { sequence: head.sequence, age_seconds }
+}
+
 fn upload(own: &Own) -> api::Upload {
     let engine = own.engine.lock().clone();
     let Some(engine) = engine else {
@@ -75,6 +83,7 @@ fn upload(own: &Own) -> api::Upload {
         Phase::Idle | Phase::Held if engine.is_held() => api::Upload::Held,
         Phase::Idle | Phase::Held => api::Upload::Idle,
         Phase::Waiting(reason) => api::Upload::Waiting { reason: reason.clone() },
+        Phase::Stopped(reason) => api::Upload::Stopped { reason: reason.clone() },
         Phase::Uploading | Phase::Catalog | Phase::Publishing => api::Upload::Running(progress(&now)),
     }
 }
@@ -203,6 +212,14 @@ pub(crate) async fn status(agent: &Arc<Agent>) -> Result<api::Status, Failure> {
         if let Err(why) = &view.plan {
             warnings.push(format!("nothing new can be made durable: {why}"));
         }
+        if let Some(own) = &agent.own {
+            if let Err(error) = own.volume.still_current() {
+                warnings.push(port_failure(error).to_string());
+            }
+            let latest = state::latest(&own.volume.db).map_err(port_failure)?;
+            let vector = latest.map(|latest| latest.root.vector).unwrap_or_default();
+            warnings.extend(own.volume.heads.lock().not_part_of(&vector).iter().map(Found::words));
+        }
     }
     let mount =
         agent.mount_view().map(|view| api::MountStatus { profile: profile(&view), dir: view.dir, reason: view.reason });
@@ -255,10 +272,7 @@ fn volume(
         dirty_files: pending.files,
         dirty_bytes: pending.bytes,
         upload: upload(own),
-        last_head: latest.map(|latest| api::HeadStatus {
-            sequence: latest.head.sequence,
-            age_seconds: unix_now().saturating_sub(latest.time.millis / 1000),
-        }),
+        last_head: latest.map(|latest| head_status(&latest.head)),
         plan,
         health: tally
             .health

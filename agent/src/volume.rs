@@ -7,6 +7,8 @@
 //! - `write`: sealing, packing, coding and placing, as a pipeline;
 //! - `sync`: a cut of the working tree becomes a snapshot, then a catalog, then a head;
 //! - `catalog`: the pages of index and placement log, and the manifest;
+//! - `heads`: what the mesh has of this device's heads and of those of the others;
+//! - `devices`: the devices of the identity, and taking one off;
 //! - `recover`: from a keystore to the newest head, its catalog and its root.
 //!
 //! Invariant: a head is published only when everything that it reaches is acknowledged by its holders, and inodes
@@ -25,8 +27,10 @@ use crate::driver::NodeHandle;
 
 pub(crate) mod catalog;
 pub(crate) mod census;
+pub(crate) mod devices;
 #[cfg(test)]
 mod double;
+pub(crate) mod heads;
 pub(crate) mod health;
 pub(crate) mod nearby;
 pub(crate) mod progress;
@@ -58,6 +62,8 @@ pub(crate) struct Volume {
     pub(crate) placements: Mutex<read::PlacementCache>,
     /// Peers from which all of the catalog could be read when it was last looked at.
     pub(crate) surveyed: Mutex<Option<BTreeSet<PeerId>>>,
+    /// The heads of all devices, as the mesh had them when it was last asked.
+    pub(crate) heads: Mutex<heads::Heads>,
     /// Sealed bytes that came along with what was read lately.
     pub(crate) nearby: Mutex<nearby::Nearby>,
 }

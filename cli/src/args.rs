@@ -55,6 +55,9 @@ pub(crate) enum Command {
     /// Bring everything back from a keystore, on a new device.
     #[command(after_help = examples::RECOVER)]
     Recover(Recover),
+    /// Show the devices of this identity, or take one off the list.
+    #[command(after_help = examples::DEVICES)]
+    Devices(Devices),
     /// Look after local copies.
     #[command(after_help = examples::CACHE)]
     #[command(subcommand)]
@@ -178,11 +181,33 @@ pub(crate) struct Recover {
     /// The keystore; its key file beside it, unless it has a passphrase.
     #[arg(long, value_name = "FILE")]
     pub(crate) keystore: PathBuf,
+    /// Take the head of this device, by name or id, and not the newest of all.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) device: Option<String>,
     /// Seconds to go on asking a mesh of which too few peers answer.
     #[arg(long, value_name = "SECONDS", default_value_t = 90)]
     pub(crate) timeout: u64,
     #[command(flatten)]
     pub(crate) setup: Setup,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Devices {
+    #[command(subcommand)]
+    pub(crate) command: Option<DevicesCommand>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum DevicesCommand {
+    /// Take a device off the list, to make room for another.
+    #[command(after_help = examples::DEVICES_REMOVE)]
+    Remove {
+        /// Its name, or its id where several are called so.
+        name: String,
+        /// Also when nothing would lead to what it published.
+        #[arg(long)]
+        force: bool,
+    },
 }
 
 #[derive(Debug, Subcommand)]

@@ -62,6 +62,15 @@ examples! { RECOVER:
     "hn recover --keystore ~/backup/keystore.age"
     "hn recover --keystore keystore.age --join 'hypernet:join/...'   when all its old peers have moved"
     "HN_HOME=/tmp/second hn recover --keystore keystore.age         beside another agent"
+    "hn recover --keystore keystore.age --device laptop             what this device synced last"
+}
+examples! { DEVICES:
+    "hn devices                   who has published what, and what of it is not in this tree"
+    "hn devices --json | jq '.[] | select(.here | not) | .name'"
+}
+examples! { DEVICES_REMOVE:
+    "hn devices remove old-laptop            one of which all is part of another device's head"
+    "hn devices remove --force old-laptop    whatever it published"
 }
 examples! { CACHE:
     "hn cache drop                forget all local copies of what is on the mesh"

@@ -100,8 +100,8 @@ pub const ACL_MAX: usize = 4 * KIB;
 /// All extended attributes of one inode.
 pub const XATTRS_TOTAL_MAX: usize = 64 * KIB;
 
-/// Devices in one roster.
-pub const DEVICES_MAX: usize = 64;
+/// Devices in one roster: with the longest names and numbers that there are they fit into a record.
+pub const DEVICES_MAX: usize = 28;
 
 /// Changes of a working tree that may wait for a commit; whoever makes more commits first.
 pub const FS_PENDING_OPS_MAX: usize = 200_000;

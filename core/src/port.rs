@@ -32,6 +32,9 @@ pub enum PortError {
     /// It does not exist.
     #[error("not found: {0}")]
     NotFound(String),
+    /// This home is older than what its device has published: it must publish nothing. The text says what is newer.
+    #[error("{0}")]
+    Superseded(String),
 }
 
 // ---- the store of a donor ----

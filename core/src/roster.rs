@@ -14,10 +14,12 @@ use crate::record::{Record, RecordError, record_key};
 use crate::seal::{SealError, open_record, seal_record};
 use crate::time::Hlc;
 
+/// Digits of an id that name a device: as many as are shown.
+const ID_MIN: usize = 8;
 const CONTEXT: &[u8] = b"hypernet roster v1\0";
 const HASH_CONTEXT: &str = "hypernet 2026 roster hash v1";
-/// Longest device name in bytes.
-pub const DEVICE_NAME_MAX: usize = 64;
+/// Longest device name in bytes; longer ones are cut.
+pub const DEVICE_NAME_MAX: usize = 32;
 
 /// Where a device publishes its heads of one volume.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
@@ -81,11 +83,27 @@ pub enum RosterError {
     #[error("roster: its sequence is not that of its record")]
     Mismatch,
     /// Too many devices, or they do not fit into a record.
-    #[error("roster: it has no room for another device; remove one first")]
+    #[error("the list of devices has no room for another one; `hn devices remove NAME` makes some")]
     Full,
     /// Two devices would share a tag.
     #[error("roster: the new device's tag is taken; make its keys anew")]
     TagTaken,
+    /// No device is called so.
+    #[error("no device is called {name}; there are: {known}")]
+    Unknown {
+        /// What was asked for.
+        name: String,
+        /// Those that there are.
+        known: String,
+    },
+    /// Several devices are called so.
+    #[error("several devices are called {name}; name one by its id: {ids}")]
+    Ambiguous {
+        /// What was asked for.
+        name: String,
+        /// Their ids.
+        ids: String,
+    },
 }
 
 impl Roster {
@@ -95,7 +113,7 @@ impl Roster {
         if self.devices.iter().any(|other| other.id != id && other.id.tag() == id.tag()) {
             return Err(RosterError::TagTaken);
         }
-        let name: String = name.chars().take(DEVICE_NAME_MAX / 4).collect();
+        let name = name.get(..name.floor_char_boundary(DEVICE_NAME_MAX)).unwrap_or_default().to_owned();
         let heads = volumes
             .iter()
             .map(|volume| HeadRecord {
@@ -109,6 +127,32 @@ impl Roster {
             return Err(RosterError::Full);
         }
         Ok(Self { sequence: self.sequence + 1, previous: self.hash(), devices })
+    }
+
+    /// Takes a device off; the chain and the sequence move on.
+    pub fn without(&self, id: &DeviceId) -> Self {
+        let devices = self.devices.iter().filter(|device| device.id != *id).cloned().collect();
+        Self { sequence: self.sequence + 1, previous: self.hash(), devices }
+    }
+
+    /// The device that a person means: by its name, or by the beginning of its id where that is not enough.
+    pub fn named(&self, name: &str) -> Result<&Device, RosterError> {
+        let list = |devices: &[&Device], show: &dyn Fn(&Device) -> String| {
+            devices.iter().map(|device| show(device)).collect::<Vec<_>>().join(", ")
+        };
+        let called: Vec<&Device> = self.devices.iter().filter(|device| device.name == name).collect();
+        let begins = |device: &&Device| name.len() >= ID_MIN && device.id.to_string().starts_with(name);
+        match called.as_slice() {
+            [device] => Ok(device),
+            [] => self.devices.iter().find(begins).ok_or_else(|| {
+                let known = list(&self.devices.iter().collect::<Vec<_>>(), &|device| device.name.clone());
+                RosterError::Unknown { name: name.to_owned(), known }
+            }),
+            several => {
+                let ids = list(several, &|device| device.id.short());
+                Err(RosterError::Ambiguous { name: name.to_owned(), ids })
+            }
+        }
     }
 
     fn hash(&self) -> [u8; 32] {
@@ -169,16 +213,50 @@ mod tests {
         assert_eq!(second.enrol(&laptop, "again", &[volume], Hlc::default()).unwrap().devices.len(), 2);
     }
 
+    fn device(i: usize) -> DeviceKeys {
+        DeviceKeys::new(Secret::new([i as u8; 32]))
+    }
+
+    /// Every name and number as long as it gets.
+    fn widest(devices: usize) -> Roster {
+        let end = Hlc { millis: u64::MAX, counter: u32::MAX };
+        let begin = Roster { sequence: u64::MAX - devices as u64, ..Roster::default() };
+        (0..devices).fold(begin, |roster, i| {
+            let name = format!("{i:02}{}", "ü".repeat(DEVICE_NAME_MAX));
+            roster.enrol(&device(i), &name, &[VolumeId([1; 16])], end).unwrap()
+        })
+    }
+
     #[test]
-    fn a_full_roster_says_so() {
+    fn as_many_devices_as_may_be_fit_and_a_full_roster_says_so() {
         let identity = IdentityKeys::new(Secret::new([1; 32]));
-        let mut roster = Roster::default();
-        let outcome = (0..=255u8).try_for_each(|i| {
-            let device = DeviceKeys::new(Secret::new([i; 32]));
-            roster = roster.enrol(&device, "a device with a name", &[VolumeId([1; 16])], Hlc::default())?;
-            roster.publish(&identity).map(drop)
-        });
-        assert_eq!(outcome, Err(RosterError::Full));
-        assert!(roster.devices.len() > 16, "only {} devices fit", roster.devices.len());
+        let full = widest(DEVICES_MAX);
+        assert_eq!((full.sequence, full.devices[0].name.len()), (u64::MAX, DEVICE_NAME_MAX));
+        let record = full.publish(&identity).unwrap();
+        assert_eq!(Roster::open(&record, &identity).unwrap(), full);
+        let full = Roster { sequence: 1, ..full };
+        let more = |roster: &Roster, i| roster.enrol(&device(i), "one more", &[], Hlc::default());
+        assert_eq!(more(&full, DEVICES_MAX), Err(RosterError::Full));
+        assert!(more(&full, 7).is_ok(), "a device that is listed changes its entry");
+        let less = full.without(&device(3).id());
+        assert_eq!((less.sequence, less.previous, less.devices.len()), (2, full.hash(), DEVICES_MAX - 1));
+        assert!(less.devices.iter().all(|other| other.id != device(3).id()));
+        assert!(more(&less, DEVICES_MAX).is_ok());
+    }
+
+    #[test]
+    fn a_device_is_named_by_name_or_by_the_beginning_of_its_id() {
+        let roster = ["vm", "laptop", "vm"]
+            .iter()
+            .enumerate()
+            .fold(Roster::default(), |roster, (i, name)| roster.enrol(&device(i), name, &[], Hlc::default()).unwrap());
+        assert_eq!(roster.named("laptop").unwrap().id, device(1).id());
+        let ids = format!("{}, {}", device(0).id().short(), device(2).id().short());
+        assert_eq!(roster.named("vm"), Err(RosterError::Ambiguous { name: "vm".into(), ids }));
+        assert_eq!(roster.named(&device(2).id().short()).unwrap().id, device(2).id());
+        let known = "vm, laptop, vm".to_owned();
+        assert_eq!(roster.named("phone"), Err(RosterError::Unknown { name: "phone".into(), known: known.clone() }));
+        // The beginning of nearly every id is the beginning of none.
+        assert_eq!(roster.named(""), Err(RosterError::Unknown { name: String::new(), known }));
     }
 }

@@ -12,7 +12,9 @@
 //! | `POST /v1/cache/drop` | [`CacheDropRequest`] | stream of [`CacheDropEvent`] |
 //! | `POST /v1/fsck` | [`FsckRequest`] | stream of [`FsckEvent`] |
 //! | `POST /v1/invite` | [`Empty`] | [`Invite`] |
-//! | `POST /v1/recover` | [`Empty`] | stream of [`RecoverEvent`] |
+//! | `POST /v1/recover` | [`RecoverRequest`] | stream of [`RecoverEvent`] |
+//! | `GET /v1/devices` | | list of [`DeviceInfo`] |
+//! | `POST /v1/devices/remove` | [`RemoveDeviceRequest`] | [`DeviceRemoved`] |
 //! | `POST /v1/down` | [`Empty`] | [`Empty`], then the agent stops |
 //!
 //! Streams are NDJSON: one event per line, the last being `done` or `error`. A request that fails before its stream
@@ -54,6 +56,10 @@ pub mod path {
     pub const INVITE: &str = "/v1/invite";
     /// `POST`: stream of [`RecoverEvent`](super::RecoverEvent).
     pub const RECOVER: &str = "/v1/recover";
+    /// `GET`: list of [`DeviceInfo`](super::DeviceInfo).
+    pub const DEVICES: &str = "/v1/devices";
+    /// `POST`: [`DeviceRemoved`](super::DeviceRemoved).
+    pub const DEVICES_REMOVE: &str = "/v1/devices/remove";
     /// `POST`: stops the agent.
     pub const DOWN: &str = "/v1/down";
 }
@@ -349,6 +355,11 @@ pub enum Upload {
     Running(Progress),
     /// Cannot go on for now.
     Waiting {
+        /// Why.
+        reason: String,
+    },
+    /// Never goes on.
+    Stopped {
         /// Why.
         reason: String,
     },
@@ -672,6 +683,14 @@ pub struct FsckReport {
 
 // ---- recover --------------------------------------------------------------------------------------------------------
 
+/// What to recover.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecoverRequest {
+    /// Not the newest head, but that of the device with this name or id.
+    #[serde(default)]
+    pub device: Option<String>,
+}
+
 /// One line of a recovery.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "lowercase")]
@@ -681,7 +700,7 @@ pub enum RecoverEvent {
         /// What happens.
         text: String,
     },
-    /// The newest head is found and this device is enrolled.
+    /// The newest head is found, and what it leads to is this device's tree.
     Done(Recovered),
     /// It failed; it may be tried again.
     Error(ApiError),
@@ -699,9 +718,64 @@ pub struct Recovered {
     /// The head's number.
     #[serde(default)]
     pub head_sequence: u64,
-    /// Heads that others have seen and that were not found.
+    /// Heads of other devices that are not part of this one.
+    #[serde(default)]
+    pub others: Vec<OtherHead>,
+    /// Those in words, and heads that others have seen and that were not found.
     #[serde(default)]
     pub warnings: Vec<String>,
+}
+
+/// A head of another device.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OtherHead {
+    /// Of which device.
+    pub device: String,
+    /// Its id.
+    pub device_id: String,
+    /// The head's number.
+    pub sequence: u64,
+    /// When it was signed, as in RFC 3339.
+    pub time: String,
+}
+
+// ---- devices --------------------------------------------------------------------------------------------------------
+
+/// A device of this identity.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceInfo {
+    /// What its owner calls it.
+    pub name: String,
+    /// Its id.
+    pub id: String,
+    /// Since when it is on the list, as in RFC 3339.
+    pub enrolled: String,
+    /// Its newest head, if one is found.
+    #[serde(default)]
+    pub head: Option<HeadStatus>,
+    /// It is the one that was asked.
+    pub this: bool,
+    /// All of its head is in the tree of the one that was asked.
+    pub here: bool,
+}
+
+/// Which device to take off the list.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RemoveDeviceRequest {
+    /// Its name, or its id where several are called so.
+    pub name: String,
+    /// Also when nothing would lead to what it published.
+    #[serde(default)]
+    pub force: bool,
+}
+
+/// A device that is on the list no more.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceRemoved {
+    /// Its name.
+    pub name: String,
+    /// Its id.
+    pub id: String,
 }
 
 // ---- what hnd prints ------------------------------------------------------------------------------------------------

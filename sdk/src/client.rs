@@ -181,9 +181,19 @@ impl Client {
         self.post(path::INVITE, &api::Empty {}, SHORT).await
     }
 
-    /// Finds the newest head and enrols this device.
-    pub async fn recover(&self) -> Result<Events<api::RecoverEvent>, Error> {
-        self.stream(path::RECOVER, &api::Empty {}).await
+    /// Finds the newest head, or that of one device, and makes it this device's tree.
+    pub async fn recover(&self, device: Option<&str>) -> Result<Events<api::RecoverEvent>, Error> {
+        self.stream(path::RECOVER, &api::RecoverRequest { device: device.map(str::to_owned) }).await
+    }
+
+    /// The devices of this identity.
+    pub async fn devices(&self) -> Result<Vec<api::DeviceInfo>, Error> {
+        self.call(Method::GET, path::DEVICES, None::<&api::Empty>, LONG).await
+    }
+
+    /// Takes a device off the list.
+    pub async fn remove_device(&self, name: &str, force: bool) -> Result<api::DeviceRemoved, Error> {
+        self.post(path::DEVICES_REMOVE, &api::RemoveDeviceRequest { name: name.to_owned(), force }, LONG).await
     }
 
     /// Asks the agent to stop. It is still stopping when this returns.

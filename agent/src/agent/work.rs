@@ -11,7 +11,10 @@ use hypernet_sdk::api;
 use super::{Agent, Own, blocking, port_failure, store_failure};
 use crate::config::Config;
 use crate::failure::{Failure, Kind};
-use crate::volume::recover::Recovered;
+use crate::status::head_status;
+use crate::volume::devices::{Listed, RemoveError};
+use crate::volume::heads::{Found, when};
+use crate::volume::recover::{RecoverError, Recovered};
 use crate::volume::state;
 
 /// Segments asked for at the same time.
@@ -37,8 +40,8 @@ impl Agent {
         }
     }
 
-    /// Looks for the newest head, and makes it this device's tree. Blocks.
-    pub(crate) fn recover(&self, say: &mut dyn FnMut(String)) -> Result<api::Recovered, Failure> {
+    /// Looks for the newest head, or for that of one device, and makes it this device's tree. Blocks.
+    pub(crate) fn recover(&self, device: Option<&str>, say: &mut dyn FnMut(String)) -> Result<api::Recovered, Failure> {
         let own = self.own()?;
         if !self.config.lock().recovering {
             return Err(Failure::new(Kind::Config, "this agent has its state and needs no recovery")
@@ -47,8 +50,12 @@ impl Agent {
         let found = match rooted(own)? {
             Some(found) => found,
             None => {
-                let found = own.volume.recover(say).map_err(|error| {
-                    Failure::new(Kind::TryAgain, format!("cannot recover yet: {error}")).hint(self.how_to_recover())
+                let found = own.volume.recover(device, say).map_err(|error| match error {
+                    RecoverError::Port(error) => {
+                        Failure::new(Kind::TryAgain, format!("cannot recover yet: {error}")).hint(self.how_to_recover())
+                    }
+                    RecoverError::Device(error) => Failure::new(Kind::Usage, error.to_string())
+                        .hint("run the command again with one of these, or without --device for the newest head"),
                 })?;
                 own.vfs
                     .set_root(found.root.inode.clone())
@@ -69,8 +76,41 @@ impl Agent {
             head_age_seconds: found.head_age_seconds,
             head_device: found.head_device,
             head_sequence: found.head_sequence,
+            others: found.others.iter().map(other_head).collect(),
             warnings: found.warnings,
         })
+    }
+
+    /// The devices of the identity. Blocks.
+    pub(crate) fn devices(&self) -> Result<Vec<api::DeviceInfo>, Failure> {
+        let listed = self.own()?.volume.devices().map_err(port_failure)?;
+        let info = |listed: Listed| api::DeviceInfo {
+            name: listed.device.name,
+            id: listed.device.id.to_string(),
+            enrolled: when(listed.device.enrolled),
+            head: listed.head.map(|head| head_status(&head)),
+            this: listed.is_this,
+            here: listed.is_here,
+        };
+        Ok(listed.into_iter().map(info).collect())
+    }
+
+    /// Takes a device off the list. Blocks.
+    pub(crate) fn remove_device(&self, request: &api::RemoveDeviceRequest) -> Result<api::DeviceRemoved, Failure> {
+        let own = self.own()?;
+        let removed = own.volume.remove_device(&request.name, request.force).map_err(|error| {
+            let text = error.to_string();
+            match error {
+                RemoveError::Port(error) => port_failure(error),
+                RemoveError::Device(_) | RemoveError::This(_) => {
+                    Failure::new(Kind::Usage, text).hint("`hn devices` shows them all")
+                }
+                RemoveError::Only { name, .. } | RemoveError::Unseen(name) => Failure::new(Kind::Usage, text).hint(format!(
+                    "look first with `hn recover --device {name}` in an empty HN_HOME; --force takes it off all the same"
+                )),
+            }
+        })?;
+        Ok(api::DeviceRemoved { id: removed.id.to_string(), name: removed.name })
     }
 
     /// Checks the working tree, and if `verify` asks the holders of every segment.
@@ -150,6 +190,15 @@ impl Agent {
     async fn probe(&self, placement: Arc<Placement>) -> (Arc<Placement>, Outcome) {
         let command = Command::Probe { placement: placement.clone(), within: PROBE_WITHIN };
         (placement, self.node.run(command).await)
+    }
+}
+
+fn other_head(found: &Found) -> api::OtherHead {
+    api::OtherHead {
+        device: found.device.name.clone(),
+        device_id: found.device.id.to_string(),
+        sequence: found.head.sequence,
+        time: when(found.head.time),
     }
 }
 

@@ -139,8 +139,11 @@ impl Mesh {
                 }
                 Command::Probe { placement, .. } => kept.probe(&placement),
                 Command::Publish { record, enough } => {
-                    kept.records.insert(record_key(&record.signer), record);
-                    Outcome::Published { stored: enough }
+                    let kept = kept.records.entry(record_key(&record.signer)).or_insert_with(|| record.clone());
+                    if record.replaces(kept) {
+                        *kept = record.clone();
+                    }
+                    Outcome::Published { stored: if *kept == record { enough } else { 0 } }
                 }
                 Command::AskRoom => {
                     let now = Now { mono: Instant(kept.now + 1), unix: UnixSeconds(1_800_000_000) };
@@ -174,6 +177,7 @@ pub(super) fn volume(node: NodeHandle, dir: &std::path::Path, device: u8) -> Arc
         links: Mutex::new(None),
         placements: Mutex::new(read::placement_cache()),
         surveyed: Mutex::new(None),
+        heads: Mutex::default(),
         nearby: Mutex::new(Nearby::new()),
     })
 }

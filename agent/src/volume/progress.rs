@@ -18,6 +18,8 @@ pub(crate) enum Phase {
     Waiting(String),
     /// Held back by the user.
     Held,
+    /// Never goes on, and why.
+    Stopped(String),
 }
 
 /// One moment of it.

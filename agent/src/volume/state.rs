@@ -5,13 +5,14 @@ use hypernet_core::codec;
 use hypernet_core::head::Head;
 use hypernet_core::id::SnapshotId;
 use hypernet_core::port::PortError;
+use hypernet_core::record::Record;
 use hypernet_core::time::Hlc;
 use hypernet_core::tree::{Dot, Root};
 use hypernet_store::volume::VolumeDb;
 use minicbor::{Decode, Encode};
 
 const LATEST: &str = "latest";
-const SEQUENCE: &str = "sequence";
+const HANDED: &str = "handed";
 const ENROLLED: &str = "enrolled";
 
 /// The newest durable state of the volume as this device knows it.
@@ -42,13 +43,22 @@ pub(crate) fn put_latest(db: &VolumeDb, latest: &Latest) -> Result<(), PortError
     Ok(db.put_state(LATEST, &codec::encode(latest))?)
 }
 
-/// Takes the next sequence number, durably: a number is never used for two heads, whatever happens in between.
+/// The record of the last head that may have left this home.
+pub(crate) fn handed_out(db: &VolumeDb) -> Result<Option<Record>, PortError> {
+    db.get_state(HANDED)?
+        .map(|bytes| Record::verify(&bytes).map_err(|error| PortError::Damaged(error.to_string())))
+        .transpose()
+}
+
+/// Remembers a head, durably, before anybody else can have it: a number is never used for two heads, and whatever else
+/// is found under one was published from elsewhere.
+pub(crate) fn hand_out(db: &VolumeDb, record: &Record) -> Result<(), PortError> {
+    Ok(db.put_state(HANDED, &codec::encode(record))?)
+}
+
+/// The number of the next head. It is taken by [`hand_out`]: what was never handed out takes none.
 pub(crate) fn next_sequence(db: &VolumeDb) -> Result<u64, PortError> {
-    let bytes = db.get_state(SEQUENCE)?;
-    let last = bytes.and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_be_bytes);
-    let next = last + 1;
-    db.put_state(SEQUENCE, &next.to_be_bytes())?;
-    Ok(next)
+    Ok(handed_out(db)?.map_or(0, |record| record.sequence) + 1)
 }
 
 /// Whether the roster on the mesh is known to list this device.

@@ -21,7 +21,7 @@ use super::Volume;
 use super::catalog::Sizes;
 use super::progress::{Meter, Phase};
 use super::read::Deadline;
-use super::recover::{Enrolment, clock};
+use super::recover::clock;
 use super::state::{self, Latest};
 use super::write::Writer;
 
@@ -71,6 +71,7 @@ fn explained(what: &str, error: PortError) -> PortError {
         PortError::DiskFull(why) => PortError::DiskFull(format!("{what}: {why}")),
         PortError::Disk(why) => PortError::Disk(format!("{what}: {why}")),
         PortError::NotFound(why) => PortError::NotFound(format!("{what}: {why}")),
+        PortError::Superseded(why) => PortError::Superseded(why),
     }
 }
 
@@ -84,16 +85,8 @@ impl Drop for CutGuard<'_> {
 }
 
 /// Makes everything durable that is in the working tree now.
-pub(crate) fn run(
-    volume: &Arc<Volume>,
-    vfs: &Arc<Vfs>,
-    meter: &Meter,
-    enrolment: &mut Enrolment,
-) -> Result<Report, PortError> {
-    if !state::is_enrolled(&volume.db)? {
-        meter.update(|progress| progress.phase = Phase::Publishing);
-        enrolment.confirm(volume)?;
-    }
+pub(crate) fn run(volume: &Arc<Volume>, vfs: &Arc<Vfs>, meter: &Meter) -> Result<Report, PortError> {
+    volume.still_current()?;
     let cut = vfs.cut().map_err(damaged)?;
     let _guard = CutGuard(vfs);
     let latest = state::latest(&volume.db)?;
@@ -140,15 +133,14 @@ pub(crate) fn run(
     let published = volume.publish_catalog(&manifest, Sizes::FULL, plan, meter)?;
 
     meter.update(|progress| progress.phase = Phase::Publishing);
-    enrolment.confirm(volume)?;
-    let mine = volume.device.id();
-    let seen = root.vector.iter().copied().filter(|other| other.device != mine.tag()).collect();
+    // Whoever took in the segments is there to be asked.
+    volume.confirm()?;
     let head = Head {
         volume: volume.keys.volume,
-        device: mine,
+        device: volume.device.id(),
         sequence,
         time,
-        seen,
+        seen: volume.heads.lock().seen(&root.vector),
         snapshot: snapshot.id(),
         snapshot_extent,
         manifest: published.extent,
@@ -158,7 +150,7 @@ pub(crate) fn run(
     let record = head.clone().publish(&volume.device, &volume.keys).map_err(damaged)?;
     // It is to outlive as many losses as the weakest segment that it reaches.
     let all = tally.and(published.tally);
-    volume.publish(record, usize::from(all.spare()) + 1, "the head")?;
+    volume.publish_head(record, usize::from(all.spare()) + 1)?;
     let links = root.links.clone();
     let latest = Latest { snapshot: head.snapshot, root, manifest: published.manifest, time, head };
     state::put_latest(&volume.db, &latest)?;

@@ -124,9 +124,9 @@ impl Agent {
         .unwrap_or_else(|error| panic!("{error}\n{}", self.log()))
     }
 
-    pub(crate) fn recover(&self) -> Result<api::Recovered, api::ApiError> {
+    pub(crate) fn recover(&self, device: Option<&str>) -> Result<api::Recovered, api::ApiError> {
         self.call(async |client| {
-            let mut events = client.recover().await?;
+            let mut events = client.recover(device).await?;
             while let Some(event) = events.next().await? {
                 match event {
                     api::RecoverEvent::Progress { .. } => {}
@@ -286,14 +286,19 @@ impl Mesh {
 
     /// A new device from a keystore, its head found, mounted.
     pub(crate) fn recovered(&self, name: &str, keystore: &Path) -> (Agent, api::Recovered) {
+        self.recovered_of(name, keystore, None)
+    }
+
+    /// The same with the head of the device that is named.
+    pub(crate) fn recovered_of(&self, name: &str, keystore: &Path, device: Option<&str>) -> (Agent, api::Recovered) {
         let home = self.dir.path().join(name);
         let file = keystore.to_str().unwrap();
-        hnd(&home, &["recover", "--keystore", file, "--listen", "127.0.0.1", "--no-mdns", "--device-name", name])
-            .unwrap();
+        let place = ["--listen", "127.0.0.1", "--no-mdns", "--device-name", name, "--donate", "0"];
+        hnd(&home, &[&["recover", "--keystore", file], &place[..]].concat()).unwrap();
         let mut agent = Agent::at(home.clone());
         agent.start(&["--hold"]);
         agent.wait_for_donors(self.peers.iter().filter(|peer| peer.child.is_some()).count() as u64);
-        let found = agent.recover().unwrap_or_else(|error| panic!("{error:?}\n{}", agent.log()));
+        let found = agent.recover(device).unwrap_or_else(|error| panic!("{error:?}\n{}", agent.log()));
         let dir = home.with_extension("mnt");
         let mounted = agent.call(async |client| client.mount(Some(&dir), true).await).unwrap();
         agent.mount = Some(mounted.dir);

@@ -60,7 +60,7 @@ pub(crate) async fn recover(home: &Home, args: Recover, out: &mut Output) -> Res
         // Listened to from before the question on: who comes while it is asked is a reason to ask again.
         let mut donors = client.donors(None).await?;
         donors.next().await?;
-        match attempt(&client, &bar, out).await {
+        match attempt(&client, args.device.as_deref(), &bar, out).await {
             Ok(found) => {
                 bar.clear();
                 return tell(home, &found, out);
@@ -84,8 +84,8 @@ pub(crate) async fn recover(home: &Home, args: Recover, out: &mut Output) -> Res
 }
 
 /// Asks once. Answers for programs are written as they come.
-async fn attempt(client: &Client, bar: &Bar, out: &mut Output) -> Result<Recovered, Failure> {
-    let mut events = client.recover().await?;
+async fn attempt(client: &Client, device: Option<&str>, bar: &Bar, out: &mut Output) -> Result<Recovered, Failure> {
+    let mut events = client.recover(device).await?;
     while let Some(event) = events.next().await? {
         // The failure at the end is written once, where every failure is.
         if !matches!(event, RecoverEvent::Error(_)) {

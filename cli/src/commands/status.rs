@@ -135,6 +135,7 @@ fn upload(upload: &Upload) -> String {
         Upload::Idle => "idle".to_owned(),
         Upload::Held => "held back until `hn sync`".to_owned(),
         Upload::Waiting { reason } => format!("waiting: {reason}"),
+        Upload::Stopped { reason } => format!("stopped: {reason}"),
         Upload::Running(progress) => format!(
             "{}: {} of {}, {} of {}",
             progress.phase,

@@ -118,7 +118,7 @@ impl VfsError {
 impl From<PortError> for VfsError {
     fn from(error: PortError) -> Self {
         match error {
-            PortError::Unreachable(_) | PortError::Deadline(_) | PortError::NotFound(_) => {
+            PortError::Unreachable(_) | PortError::Deadline(_) | PortError::NotFound(_) | PortError::Superseded(_) => {
                 Self::Unreachable(error.to_string())
             }
             PortError::Damaged(text) => Self::Damaged(text),

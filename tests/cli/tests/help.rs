@@ -47,6 +47,8 @@ fn every_command_explains_itself_with_examples() -> Result<()> {
         "mount",
         "umount",
         "recover",
+        "devices",
+        "devices remove",
         "cache drop",
         "fsck",
         "dev mesh up",

@@ -8,6 +8,7 @@ use hypernet_store::volume::NewSegment;
 use tempfile::TempDir;
 
 use super::super::double::Mesh;
+use super::super::recover::RecoverError;
 use super::super::state::{self, Latest};
 use super::super::write::Writer;
 use super::*;
@@ -113,7 +114,7 @@ impl Device {
     fn recovered(mesh: &Mesh, number: u8) -> Self {
         let mut device = Self::new(mesh, number);
         let mut said = Vec::new();
-        device.volume.recover(&mut |text| said.push(text)).unwrap();
+        device.volume.recover(None, &mut |text| said.push(text)).unwrap();
         assert!(said.iter().any(|text| text.ends_with("rows of the catalog")), "{said:?}");
         let Latest { manifest, .. } = state::latest(&device.volume.db).unwrap().unwrap();
         device.manifest = manifest;
@@ -268,8 +269,9 @@ fn a_head_that_names_what_cannot_be_asks_for_nothing() {
     );
     mine.publish(&bent, Hlc { millis: 9, counter: 0 }, &snapshot, extent);
     let other = Device::new(&mesh, 8);
-    let error = other.volume.recover(&mut |_| {}).err().unwrap();
-    assert!(matches!(&error, PortError::Damaged(why) if why.contains("4294967295 bytes")), "{error}");
+    let error = other.volume.recover(None, &mut |_| {}).err().unwrap();
+    let damaged = matches!(&error, RecoverError::Port(PortError::Damaged(why)) if why.contains("4294967295 bytes"));
+    assert!(damaged, "{error}");
     assert_eq!(mesh.fetches(), 0);
 }
 
@@ -299,4 +301,31 @@ fn a_catalog_that_claims_what_is_not_there_is_refused_where_it_does() {
     let mut bent = good;
     bent.pages.iter_mut().for_each(|page| page.rows = u64::MAX);
     load(&bent).unwrap();
+}
+
+/// Each device's head is durable by itself: the newest is taken, the others are named, and each can be chosen.
+#[test]
+fn a_recovery_names_the_heads_that_it_leaves_out_and_takes_the_one_that_is_asked_for() {
+    let mesh = Mesh::new(6);
+    let mut devices = [1, 2].map(|number| Device::new(&mesh, number));
+    for (device, syncs) in devices.iter_mut().zip([2, 1]) {
+        for _ in 0..syncs {
+            device.add(1);
+            device.sync();
+        }
+    }
+    let recover = |number, name| {
+        let device = Device::new(&mesh, number);
+        device.volume.recover(name, &mut |_| ())
+    };
+    let found = recover(3, None).unwrap();
+    assert_eq!((found.head_device.as_str(), found.head_sequence), ("device 1", 2));
+    let others: Vec<_> = found.others.iter().map(|other| (other.device.name.as_str(), other.head.sequence)).collect();
+    assert_eq!(others, [("device 2", 1)]);
+    assert!(found.warnings[0].contains("hn recover --device device 2"), "{:?}", found.warnings);
+    let found = recover(4, Some("device 2")).unwrap();
+    assert_eq!((found.head_device.as_str(), found.head_sequence), ("device 2", 1));
+    assert_eq!(found.warnings.len(), 1, "device 1 is left out now, and devices that only read are no news");
+    let error = recover(5, Some("device 7")).err().unwrap();
+    assert!(error.to_string().ends_with("no device is called device 7; there are: device 1, device 2"), "{error}");
 }

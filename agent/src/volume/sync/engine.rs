@@ -8,8 +8,8 @@ use hypernet_fs::panics;
 use hypernet_fs::vfs::Vfs;
 use parking_lot::{Condvar, Mutex};
 
+use super::super::heads::LOOK_EVERY;
 use super::super::progress::{Meter, Phase};
-use super::super::recover::Enrolment;
 use super::pace::Pace;
 use super::{Report, Volume, run};
 
@@ -33,6 +33,13 @@ struct Control {
     outcome: Option<Result<Report, PortError>>,
     held: bool,
     stopping: bool,
+}
+
+/// What the worker is to do next.
+enum Due {
+    Sync,
+    Look,
+    Stop,
 }
 
 /// Runs a sync; a panic in it is its failure and not the end of the thread that everybody waits for. What a sync leaves
@@ -84,24 +91,29 @@ impl Engine {
         while !control.stopping && !self.changed.wait_until(&mut control, until).timed_out() {}
     }
 
-    /// Waits until there is a reason to sync; false when the agent stops.
-    fn wait(&self, retry_at: Option<Instant>) -> bool {
+    /// Waits until there is something to do.
+    fn wait(&self, retry_at: Option<Instant>, look_at: Instant) -> Due {
         let mut settled: Option<(u64, Instant, Instant)> = None;
         loop {
             let (held, asked) = {
                 let control = self.control.lock();
                 if control.stopping {
-                    return false;
+                    return Due::Stop;
                 }
                 (control.held, control.asked > control.answered)
             };
             if asked {
-                return true;
+                return Due::Sync;
             }
             let now = Instant::now();
             let pending = self.vfs.pending();
             let mut wake = now + LOOK_UP;
-            if held {
+            let stopped = self.volume.still_current().err();
+            if let Some(error) = &stopped {
+                self.meter.update(|progress| progress.phase = Phase::Stopped(error.to_string()));
+            } else if look_at <= now {
+                return Due::Look;
+            } else if held {
                 self.meter.update(|progress| progress.phase = Phase::Held);
             } else if pending.files > 0 && retry_at.is_none_or(|at| at <= now) {
                 let (seq, quiet_since, first) = settled.unwrap_or((pending.seq, now, now));
@@ -109,7 +121,7 @@ impl Engine {
                 settled = Some((pending.seq, quiet_since, first));
                 let due = (quiet_since + SETTLE).min(first + SETTLE_MAX);
                 if due <= now {
-                    return true;
+                    return Due::Sync;
                 }
                 wake = due;
             } else if let Some(at) = retry_at.filter(|at| *at > now && pending.files > 0) {
@@ -117,7 +129,7 @@ impl Engine {
             }
             let mut control = self.control.lock();
             if !control.stopping && control.asked == control.answered {
-                self.changed.wait_until(&mut control, wake);
+                self.changed.wait_until(&mut control, if stopped.is_some() { wake } else { wake.min(look_at) });
             }
         }
     }
@@ -134,14 +146,37 @@ impl Engine {
         !self.control.lock().stopping
     }
 
+    /// Asks for the heads on the mesh, so that what is wrong with them is known before something is written; says when to
+    /// ask again.
+    fn look(&self) -> Instant {
+        let failed = match panics::caught(|| self.volume.look_around()) {
+            Ok(Ok(())) => return Instant::now() + LOOK_EVERY,
+            Ok(Err(error)) => error.to_string(),
+            Err(text) => text,
+        };
+        tracing::debug!(failed, "cannot look for heads yet");
+        Instant::now() + LOOK_UP
+    }
+
     fn work(&self) {
         let mut backoff = RETRY_FIRST;
         let mut retry_at = None;
-        let mut enrolment = Enrolment::default();
+        let mut look_at = Instant::now();
         let mut pace = Pace::default();
-        while self.wait(retry_at) && self.take_turn(&pace) {
+        loop {
+            match self.wait(retry_at, look_at) {
+                Due::Stop => break,
+                Due::Look => {
+                    look_at = self.look();
+                    continue;
+                }
+                Due::Sync => {}
+            }
+            if !self.take_turn(&pace) {
+                break;
+            }
             let began = self.control.lock().asked;
-            let outcome = guarded(|| run(&self.volume, &self.vfs, &self.meter, &mut enrolment));
+            let outcome = guarded(|| run(&self.volume, &self.vfs, &self.meter));
             if !matches!(outcome, Ok(Report { sequence: 0, .. })) {
                 pace.published(Instant::now());
             }

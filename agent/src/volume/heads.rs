@@ -1,0 +1,243 @@
+//! What the mesh has of this volume's heads: this device's own, and those of the other devices.
+//!
+//! - Its own says whether this home is the newest of its device. One that was put back from a copy, or of which a copy
+//!   runs elsewhere, does not know a head that the mesh has: what it published would take that head's place, and what
+//!   only that head reaches would be lost.
+//! - Those of the others are each durable by themselves until they can be merged. What is known of them goes into the
+//!   next head, and what is not part of this tree is told.
+//!
+//! Invariant: no head is published before its device's own was looked for by this process, among peers that had just
+//! taken in segments; and again after one was not taken.
+
+use std::time::{Duration, Instant};
+
+use hypernet_core::head::Head;
+use hypernet_core::id::DeviceId;
+use hypernet_core::node::{Command, CommandError, Outcome};
+use hypernet_core::port::PortError;
+use hypernet_core::record::{Record, record_key};
+use hypernet_core::roster::{Device, Roster};
+use hypernet_core::time::Hlc;
+use hypernet_core::tree::Dot;
+use tokio::sync::oneshot;
+
+use super::Volume;
+use super::recover::record_of;
+use super::state;
+
+/// How often the mesh is asked while this process runs.
+pub(crate) const LOOK_EVERY: Duration = Duration::from_secs(600);
+
+/// The newest head of one device that was found.
+#[derive(Clone, Debug)]
+pub(crate) struct Found {
+    pub(crate) device: Device,
+    pub(crate) head: Head,
+}
+
+impl Found {
+    /// Whether a tree with this version vector has all of it.
+    pub(crate) fn is_part_of(&self, vector: &[Dot]) -> bool {
+        sequence_of(vector, &self.device.id) >= self.head.sequence
+    }
+
+    /// For a person who sees a tree that it is not part of.
+    pub(crate) fn words(&self) -> String {
+        let Device { name, .. } = &self.device;
+        format!(
+            "device {name} has head {} of {}, which is not part of this tree; `hn recover --device {name}` in another \
+             HN_HOME shows it",
+            self.head.sequence,
+            when(self.head.time)
+        )
+    }
+}
+
+/// A time as people and programs read it.
+pub(crate) fn when(time: Hlc) -> String {
+    humantime::format_rfc3339_seconds(std::time::UNIX_EPOCH + Duration::from_millis(time.millis.min(YEAR_9999)))
+        .to_string()
+}
+
+/// Where that notation ends, in milliseconds: a clock may say anything.
+const YEAR_9999: u64 = 253_402_300_799_000;
+
+pub(crate) fn sequence_of(dots: &[Dot], device: &DeviceId) -> u64 {
+    dots.iter().filter(|dot| dot.device == device.tag()).map(|dot| dot.sequence).max().unwrap_or(0)
+}
+
+/// All heads that were found at once.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Survey {
+    /// The devices of the roster.
+    pub(crate) devices: Vec<Device>,
+    pub(crate) found: Vec<Found>,
+    /// Of which device, and why its head is not believed.
+    pub(crate) refused: Vec<(Device, String)>,
+}
+
+impl Survey {
+    /// Devices without a head that is found.
+    pub(crate) fn silent(&self) -> impl Iterator<Item = &Device> {
+        let has_one = |id| {
+            self.found.iter().any(|found| found.device.id == id) || self.refused.iter().any(|(other, _)| other.id == id)
+        };
+        self.devices.iter().filter(move |device| !has_one(device.id))
+    }
+
+    /// The newest head of a device that any of the heads found has seen.
+    pub(crate) fn seen_of(&self, device: &DeviceId) -> u64 {
+        self.found.iter().map(|found| sequence_of(&found.head.seen, device)).max().unwrap_or(0)
+    }
+}
+
+/// What is known of the heads on the mesh.
+#[derive(Default)]
+pub(crate) struct Heads {
+    /// Of the other devices.
+    others: Survey,
+    /// When everything that must come before the publication of a head was last done.
+    confirmed: Option<Instant>,
+    /// Why this home must publish no more.
+    superseded: Option<PortError>,
+}
+
+impl Heads {
+    /// The newest heads of the other devices that are known, for a head of a tree with this version vector. Devices that
+    /// no roster lists are left out, so that there is room for all.
+    pub(crate) fn seen(&self, vector: &[Dot]) -> Vec<Dot> {
+        let newest = |device: &Device| {
+            let found = self.others.found.iter().find(|found| found.device.id == device.id);
+            let sequence = found.map_or(0, |found| found.head.sequence).max(sequence_of(vector, &device.id));
+            Dot { device: device.id.tag(), sequence }
+        };
+        let mut seen: Vec<Dot> = self.others.devices.iter().map(newest).filter(|dot| dot.sequence > 0).collect();
+        seen.sort();
+        seen
+    }
+
+    /// A device is not on the roster any more.
+    pub(super) fn forget(&mut self, device: &DeviceId) {
+        self.others.devices.retain(|other| other.id != *device);
+        self.others.found.retain(|found| found.device.id != *device);
+    }
+
+    /// Heads of other devices of which a tree with this version vector does not have all.
+    pub(crate) fn not_part_of(&self, vector: &[Dot]) -> Vec<Found> {
+        self.others.found.iter().filter(|found| !found.is_part_of(vector)).cloned().collect()
+    }
+}
+
+fn answer(outcome: oneshot::Receiver<Outcome>) -> Result<Option<Record>, PortError> {
+    record_of(outcome.blocking_recv().unwrap_or(Outcome::Failed(CommandError::Invalid("the agent is stopping"))))
+}
+
+impl Volume {
+    /// An error when this home was found to be older than its device's history: nothing leads out of that.
+    pub(crate) fn still_current(&self) -> Result<(), PortError> {
+        self.heads.lock().superseded.clone().map_or(Ok(()), Err)
+    }
+
+    /// Asks for several records at once; one answer for each.
+    fn lookup_all(&self, signers: &[[u8; 32]]) -> Result<Vec<Option<Record>>, PortError> {
+        let asked: Vec<_> = signers.iter().map(|signer| self.node.start(Command::Lookup(record_key(signer)))).collect();
+        asked.into_iter().map(answer).collect()
+    }
+
+    /// The devices of a roster but this one.
+    pub(super) fn others(&self, roster: &Roster) -> Vec<Device> {
+        let me = self.device.id();
+        roster.devices.iter().filter(|device| device.id != me).cloned().collect()
+    }
+
+    /// The heads of these devices, all asked for at once.
+    pub(super) fn find_heads(&self, devices: &[Device]) -> Result<Survey, PortError> {
+        let mut places = Vec::new();
+        for device in devices {
+            let heads = device.heads.iter().filter(|place| place.volume == self.keys.volume);
+            places.extend(heads.map(|place| (device, place.signer)));
+        }
+        let signers: Vec<[u8; 32]> = places.iter().map(|(_, signer)| *signer).collect();
+        let mut survey = Survey { devices: devices.to_vec(), ..Survey::default() };
+        for ((device, _), record) in places.into_iter().zip(self.lookup_all(&signers)?) {
+            match record.map(|record| Head::open(&record, &device.id, &self.keys)) {
+                Some(Ok(head)) => survey.found.push(Found { device: device.clone(), head }),
+                Some(Err(error)) => survey.refused.push((device.clone(), error.to_string())),
+                None => {}
+            }
+        }
+        Ok(survey)
+    }
+
+    /// Whether a record that the mesh has as this device's head is one that this home knows of.
+    fn judge(&self, found: &Record) -> Result<(), PortError> {
+        let handed = state::handed_out(&self.db)?;
+        let mine = handed.as_ref().map_or(0, |record| record.sequence);
+        if found.sequence < mine || handed.as_ref() == Some(found) {
+            return Ok(());
+        }
+        let time = Head::open(found, &self.device.id(), &self.keys).map(|head| format!(" at {}", when(head.time)));
+        let which = format!("head {}, which this device published{}", found.sequence, time.unwrap_or_default());
+        let what = if found.sequence > mine {
+            format!("this home is older than {which}")
+        } else {
+            format!("{which}, is not the one that this home published")
+        };
+        let error = PortError::Superseded(format!(
+            "{what}: it was probably restored from a copy, or runs twice; nothing more is published from here"
+        ));
+        tracing::error!(%error, "stopping the upload for good");
+        self.heads.lock().superseded = Some(error.clone());
+        Err(error)
+    }
+
+    /// Asks for this device's own head and for those of the others, in one round.
+    fn look_at(&self, roster: &Roster) -> Result<(), PortError> {
+        let mine = self.device.head_record_key(&self.keys.volume).verifying_key().to_bytes();
+        let others = self.others(roster);
+        let own = self.node.start(Command::Lookup(record_key(&mine)));
+        let survey = self.find_heads(&others);
+        if let Some(found) = answer(own)? {
+            self.judge(&found)?;
+        }
+        self.heads.lock().others = survey?;
+        Ok(())
+    }
+
+    /// What [`Self::confirm`] asks, for whoever wants to know and publishes nothing.
+    pub(crate) fn look_around(&self) -> Result<(), PortError> {
+        self.settle();
+        // Without it nobody is there to be asked.
+        self.plan()?;
+        let roster = self.roster()?.unwrap_or_default();
+        self.look_at(&roster)
+    }
+
+    /// Makes sure, unless it has lately, that the roster lists this device and that the mesh has no head of it that this
+    /// home does not know.
+    pub(super) fn confirm(&self) -> Result<(), PortError> {
+        if self.heads.lock().confirmed.is_some_and(|when| when.elapsed() < LOOK_EVERY) {
+            return Ok(());
+        }
+        let roster = self.enrol()?;
+        self.look_at(&roster)?;
+        self.heads.lock().confirmed = Some(Instant::now());
+        Ok(())
+    }
+
+    /// Publishes a head of this device. One that too few took may have met a newer one there, so the mesh is asked again.
+    pub(super) fn publish_head(&self, record: Record, wanted: usize) -> Result<(), PortError> {
+        state::hand_out(&self.db, &record)?;
+        let published = self.publish(record, wanted, "the head");
+        if published.is_err() {
+            self.heads.lock().confirmed = None;
+            // What else may fail here is a reason not to be taken by enough, too, and the first one is told.
+            let _ = self.look_around();
+            self.still_current()?;
+        }
+        published
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,185 @@
+use std::path::Path;
+use std::sync::Arc;
+
+use hypernet_core::codec;
+use hypernet_core::limits::DEVICES_MAX;
+use tempfile::TempDir;
+
+use super::super::devices::RemoveError;
+use super::super::double::Mesh;
+use super::super::state::Latest;
+use super::*;
+
+/// The next head of a device; nothing is behind it.
+fn head(volume: &Volume, millis: u64, vector: &[Dot]) -> Record {
+    let golden: Head = codec::decode(&hypernet_format::all()["head"].bytes).unwrap();
+    let head = Head {
+        volume: volume.keys.volume,
+        device: volume.device.id(),
+        sequence: state::next_sequence(&volume.db).unwrap(),
+        time: Hlc { millis, counter: 0 },
+        seen: volume.heads.lock().seen(vector),
+        ..golden
+    };
+    head.publish(&volume.device, &volume.keys).unwrap()
+}
+
+fn publish(volume: &Volume, millis: u64) -> Result<(), PortError> {
+    volume.confirm()?;
+    volume.publish_head(head(volume, millis, &[]), 1)
+}
+
+fn copy(from: &Path, to: &Path) {
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        std::fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+    }
+}
+
+/// The newest head of the device that the mesh has.
+fn on_the_mesh(volume: &Volume) -> u64 {
+    let signer = volume.device.head_record_key(&volume.keys.volume).verifying_key().to_bytes();
+    volume.lookup_all(&[signer]).unwrap()[0].as_ref().unwrap().sequence
+}
+
+fn is_superseded(outcome: &Result<(), PortError>) -> bool {
+    matches!(outcome, Err(PortError::Superseded(_)))
+}
+
+/// A device that has published one head, and a copy of its home of that moment. Neither is open.
+fn copied(mesh: &Mesh) -> (TempDir, TempDir) {
+    let (home, old) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    publish(&mesh.volume(home.path(), 1), 1).unwrap();
+    copy(home.path(), old.path());
+    (home, old)
+}
+
+#[test]
+fn a_home_that_was_put_back_from_a_copy_publishes_nothing_however_often_it_tries() {
+    let mesh = Mesh::new(4);
+    let (home, old) = copied(&mesh);
+    let mine = mesh.volume(home.path(), 1);
+    publish(&mine, 2).unwrap();
+    publish(&mine, 3).unwrap();
+    let back = mesh.volume(old.path(), 1);
+    for _ in 0..4 {
+        let Err(PortError::Superseded(why)) = publish(&back, 4) else { panic!("an old home published") };
+        assert!(why.contains("older than head 3, which this device published at 1970-01-01T00:00:00Z"), "{why}");
+        assert!(!why.contains('\n'));
+    }
+    assert!(is_superseded(&back.still_current()));
+    assert_eq!(state::next_sequence(&back.db).unwrap(), 2, "a number was used up");
+    assert_eq!(on_the_mesh(&mine), 3);
+    publish(&mine, 5).unwrap();
+}
+
+#[test]
+fn who_only_looks_finds_it_too_and_a_look_without_peers_decides_nothing() {
+    let mesh = Mesh::new(4);
+    let (home, old) = copied(&mesh);
+    publish(&mesh.volume(home.path(), 1), 2).unwrap();
+    let back = mesh.volume(old.path(), 1);
+    let peers = || (1..=4).map(|i| hypernet_core::id::PeerId([i; 32]));
+    mesh.disconnect(peers());
+    assert!(matches!(back.look_around(), Err(PortError::Unreachable(_))));
+    back.still_current().unwrap();
+    mesh.connect(peers());
+    assert!(is_superseded(&back.look_around()) && is_superseded(&back.still_current()));
+}
+
+/// Both have looked, and publish under one number: one of the two records stays, and the other home must stop.
+#[test]
+fn of_two_homes_that_run_at_once_one_stops() {
+    for millis in 10..20 {
+        let mesh = Mesh::new(4);
+        let (home, old) = copied(&mesh);
+        let homes = [mesh.volume(home.path(), 1), mesh.volume(old.path(), 1)];
+        homes.iter().for_each(|home| home.confirm().unwrap());
+        let _ = publish(&homes[0], 1);
+        let _ = publish(&homes[1], millis);
+        homes.iter().for_each(|home| drop(home.look_around()));
+        let stopped = homes.iter().filter(|home| is_superseded(&home.still_current())).count();
+        assert_eq!((stopped, on_the_mesh(&homes[0])), (1, 2));
+    }
+}
+
+#[test]
+fn a_number_that_was_handed_out_and_published_by_nobody_is_passed_over() {
+    let mesh = Mesh::new(4);
+    let home = tempfile::tempdir().unwrap();
+    let mine = mesh.volume(home.path(), 1);
+    publish(&mine, 1).unwrap();
+    state::hand_out(&mine.db, &head(&mine, 2, &[])).unwrap();
+    drop(mine);
+    let mine = mesh.volume(home.path(), 1);
+    publish(&mine, 3).unwrap();
+    assert_eq!(on_the_mesh(&mine), 3);
+    // And after a stop in which it was published and not known to be.
+    let unsure = head(&mine, 4, &[]);
+    state::hand_out(&mine.db, &unsure).unwrap();
+    mine.publish(unsure, 1, "the head").unwrap();
+    drop(mine);
+    publish(&mesh.volume(home.path(), 1), 5).unwrap();
+}
+
+#[test]
+fn what_others_published_is_known_told_and_handed_on() {
+    let mesh = Mesh::new(4);
+    let homes = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let [a, b]: [Arc<Volume>; 2] = [mesh.volume(homes[0].path(), 1), mesh.volume(homes[1].path(), 2)];
+    publish(&a, 1).unwrap();
+    publish(&b, 2).unwrap();
+    publish(&b, 3).unwrap();
+    assert_eq!(a.heads.lock().not_part_of(&[]).len(), 0, "nobody has looked");
+    a.look_around().unwrap();
+    let dot = |sequence| Dot { device: b.device.id().tag(), sequence };
+    let told = a.heads.lock().not_part_of(&[dot(1)]);
+    let words: Vec<String> = told.iter().map(Found::words).collect();
+    assert_eq!(words.len(), 1);
+    assert!(words[0].contains("device device 2 has head 2 of 1970-01-01T00:00:00Z"), "{words:?}");
+    assert_eq!(a.heads.lock().not_part_of(&[dot(2)]).len(), 0, "a tree that has it all lacks nothing");
+    // The next head says so, whatever its tree has.
+    assert_eq!(a.heads.lock().seen(&[dot(1)]), [dot(2)]);
+    publish(&a, 4).unwrap();
+    let roster = a.roster().unwrap().unwrap();
+    assert_eq!(a.find_heads(&roster.devices).unwrap().seen_of(&b.device.id()), 2);
+}
+
+#[test]
+fn a_full_list_names_the_oldest_and_has_room_again_when_one_is_removed() {
+    let mesh = Mesh::new(4);
+    let homes: Vec<TempDir> = (0..=DEVICES_MAX).map(|_| tempfile::tempdir().unwrap()).collect();
+    let volume = |i: usize| mesh.volume(homes[i].path(), i as u8 + 1);
+    for i in 0..DEVICES_MAX {
+        publish(&volume(i), 1000 * (100 - i as u64)).unwrap();
+    }
+    let last = volume(DEVICES_MAX);
+    let full = publish(&last, 1).unwrap_err().to_string();
+    let oldest = format!("device {DEVICES_MAX} (head 1 of 1970-01-01T00:01:13Z), device {}", DEVICES_MAX - 1);
+    assert!(full.contains("hn devices remove NAME") && full.contains(&oldest), "{full}");
+
+    // Nothing that is here leads to what it published.
+    let name = format!("device {DEVICES_MAX}");
+    assert!(matches!(last.remove_device(&name, false), Err(RemoveError::Only { sequence: 1, .. })));
+    let dot = |i: usize| Dot { device: volume(i).device.id().tag(), sequence: 1 };
+    let formats = hypernet_format::all();
+    let of = |name: &str| formats[name].bytes.clone();
+    let mut latest = Latest {
+        snapshot: hypernet_core::id::SnapshotId([0; 32]),
+        root: codec::decode(&of("root")).unwrap(),
+        manifest: codec::decode(&of("manifest")).unwrap(),
+        time: Hlc::default(),
+        head: Head { device: volume(0).device.id(), ..codec::decode(&of("head")).unwrap() },
+    };
+    latest.root.vector = vec![dot(0), dot(DEVICES_MAX - 1)];
+    state::put_latest(&last.db, &latest).unwrap();
+    // Its tree has all of both, and the first is what leads to it.
+    assert!(matches!(last.remove_device("device 1", false), Err(RemoveError::Only { .. })));
+    assert_eq!(last.devices().unwrap().iter().filter(|listed| listed.is_here).count(), 2);
+    assert_eq!(last.remove_device(&name, false).unwrap().name, name);
+    publish(&last, 1).unwrap();
+    assert_eq!(last.devices().unwrap().len(), DEVICES_MAX);
+    let itself = format!("device {}", DEVICES_MAX + 1);
+    assert!(matches!(last.remove_device(&itself, true), Err(RemoveError::This(_))));
+    assert!(matches!(last.remove_device(&name, true), Err(RemoveError::Device(_))));
+}

@@ -1,0 +1,72 @@
+//! `hn devices`.
+
+use hypernet_sdk::api::DeviceInfo;
+use hypernet_sdk::{Client, Home};
+
+use crate::args::{Devices, DevicesCommand};
+use crate::error::Failure;
+use crate::output::{Output, table, words};
+
+pub(crate) async fn devices(home: Home, args: Devices, out: &mut Output) -> Result<(), Failure> {
+    let client = Client::new(home)?;
+    if let Some(DevicesCommand::Remove { name, force }) = args.command {
+        let removed = client.remove_device(&name, force).await?;
+        out.json(&removed)?;
+        return out.line(format_args!("{} is not on the list any more", removed.name));
+    }
+    let devices = client.devices().await?;
+    out.json(&devices)?;
+    if devices.is_empty() {
+        return out.line("no device of this identity has synced anything yet");
+    }
+    out.line(device_table(&devices))
+}
+
+fn device_table(devices: &[DeviceInfo]) -> String {
+    let rows = devices.iter().map(|device| {
+        let note = match device {
+            DeviceInfo { this: true, .. } => "this device",
+            DeviceInfo { here: true, .. } => "part of this tree",
+            DeviceInfo { head: Some(_), .. } => "NOT part of this tree",
+            DeviceInfo { .. } => "no head is found",
+        };
+        let (number, age) = device.head.map_or_else(
+            || ("-".to_owned(), "-".to_owned()),
+            |head| (words::count(head.sequence), words::seconds(head.age_seconds)),
+        );
+        // The beginning of an id is enough to name a device by it.
+        let id = device.id.get(..10).unwrap_or(&device.id).to_owned();
+        vec![device.name.clone(), id, device.enrolled.clone(), number, age, note.to_owned()]
+    });
+    table::table(&["DEVICE", "ID", "ENROLLED", "HEAD", "AGE", "WHAT"], rows.collect(), &[3, 4])
+}
+
+#[cfg(test)]
+mod tests {
+    use hypernet_sdk::api::HeadStatus;
+
+    use super::*;
+
+    #[test]
+    fn what_is_not_here_stands_out() {
+        let device = |name: &str, head, this, here| DeviceInfo {
+            name: name.into(),
+            id: "0123456789abcdef".repeat(4),
+            enrolled: "2026-11-24T00:00:00Z".into(),
+            head,
+            this,
+            here,
+        };
+        let head = Some(HeadStatus { sequence: 7, age_seconds: 60 });
+        let text = device_table(&[
+            device("laptop", head, true, true),
+            device("desktop", head, false, true),
+            device("vm", head, false, false),
+            device("phone", None, false, false),
+        ]);
+        let lines: Vec<&str> = text.lines().collect();
+        assert!(lines[1].contains("0123456789 ") && lines[1].trim_end().ends_with("this device"), "{text}");
+        assert!(lines[2].trim_end().ends_with(" part of this tree") && !lines[2].contains("NOT"), "{text}");
+        assert!(lines[3].contains("NOT part of this tree") && lines[4].contains("no head is found"), "{text}");
+    }
+}
