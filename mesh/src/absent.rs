@@ -35,7 +35,7 @@ pub(crate) struct Kademlia {
 #[derive(Debug)]
 pub(crate) enum Told {
     /// Kademlia itself.
-    Kad(kad::Event),
+    Kad(Box<kad::Event>),
     /// A look-up wants this peer, and does not wait for it.
     Wanted(PeerId),
 }
@@ -137,7 +137,7 @@ impl NetworkBehaviour for Kademlia {
                 self.inner.on_swarm_event(FromSwarm::DialFailure(failure));
                 peer_id.map_or(ToSwarm::Dial { opts }, |peer| ToSwarm::GenerateEvent(Told::Wanted(peer)))
             }
-            other => other.map_out(Told::Kad),
+            other => other.map_out(|event| Told::Kad(Box::new(event))),
         })
     }
 }

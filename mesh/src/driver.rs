@@ -244,7 +244,7 @@ impl Driver {
     fn on_behaviour(&mut self, event: BehaviourEvent) {
         match event {
             BehaviourEvent::Shards(event) => self.on_shards(event),
-            BehaviourEvent::Kad(Told::Kad(event)) => self.on_kad(event),
+            BehaviourEvent::Kad(Told::Kad(event)) => self.on_kad(*event),
             BehaviourEvent::Kad(Told::Wanted(peer)) => {
                 self.dial_peer(peer);
             }

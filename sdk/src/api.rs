@@ -29,6 +29,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::exact_path;
 
+mod devices;
+
+pub use devices::{DeviceInfo, DeviceRemoved, OtherHead, RecoverEvent, RecoverRequest, Recovered, RemoveDeviceRequest};
+
 /// Version of the paths and of these types.
 pub const API_VERSION: u32 = 1;
 
@@ -679,103 +683,6 @@ pub struct FsckReport {
     /// Segments by how many of their shards are missing.
     #[serde(default)]
     pub health: Vec<HealthBucket>,
-}
-
-// ---- recover --------------------------------------------------------------------------------------------------------
-
-/// What to recover.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RecoverRequest {
-    /// Not the newest head, but that of the device with this name or id.
-    #[serde(default)]
-    pub device: Option<String>,
-}
-
-/// One line of a recovery.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "event", rename_all = "lowercase")]
-pub enum RecoverEvent {
-    /// On the way.
-    Progress {
-        /// What happens.
-        text: String,
-    },
-    /// The newest head is found, and what it leads to is this device's tree.
-    Done(Recovered),
-    /// It failed; it may be tried again.
-    Error(ApiError),
-}
-
-/// What a recovery found.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Recovered {
-    /// Devices of this identity before this one.
-    pub devices: u64,
-    /// Since the head was signed.
-    pub head_age_seconds: u64,
-    /// By which device.
-    pub head_device: String,
-    /// The head's number.
-    #[serde(default)]
-    pub head_sequence: u64,
-    /// Heads of other devices that are not part of this one.
-    #[serde(default)]
-    pub others: Vec<OtherHead>,
-    /// Those in words, and heads that others have seen and that were not found.
-    #[serde(default)]
-    pub warnings: Vec<String>,
-}
-
-/// A head of another device.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct OtherHead {
-    /// Of which device.
-    pub device: String,
-    /// Its id.
-    pub device_id: String,
-    /// The head's number.
-    pub sequence: u64,
-    /// When it was signed, as in RFC 3339.
-    pub time: String,
-}
-
-// ---- devices --------------------------------------------------------------------------------------------------------
-
-/// A device of this identity.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DeviceInfo {
-    /// What its owner calls it.
-    pub name: String,
-    /// Its id.
-    pub id: String,
-    /// Since when it is on the list, as in RFC 3339.
-    pub enrolled: String,
-    /// Its newest head, if one is found.
-    #[serde(default)]
-    pub head: Option<HeadStatus>,
-    /// It is the one that was asked.
-    pub this: bool,
-    /// All of its head is in the tree of the one that was asked.
-    pub here: bool,
-}
-
-/// Which device to take off the list.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RemoveDeviceRequest {
-    /// Its name, or its id where several are called so.
-    pub name: String,
-    /// Also when nothing would lead to what it published.
-    #[serde(default)]
-    pub force: bool,
-}
-
-/// A device that is on the list no more.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DeviceRemoved {
-    /// Its name.
-    pub name: String,
-    /// Its id.
-    pub id: String,
 }
 
 // ---- what hnd prints ------------------------------------------------------------------------------------------------
