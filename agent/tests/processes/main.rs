@@ -8,6 +8,7 @@ use std::os::unix::fs::FileExt;
 use std::time::{Duration, Instant};
 
 mod leases;
+mod lost;
 mod mesh;
 mod tree;
 
