@@ -12,9 +12,8 @@ use hypernet_core::port::{MetaStore, PortError, RemoteTree};
 use hypernet_fs::vfs::{Config as VfsConfig, Vfs, VfsError};
 use hypernet_mesh::{Mesh, MeshConfig, MeshError};
 use hypernet_sdk::api::{self, SealedBy};
-use hypernet_store::error::StoreError;
+use hypernet_store::error::{LOST, StoreError};
 use hypernet_store::shards::ShardStore;
-use hypernet_store::volume::VolumeDb;
 use hypernet_store::worktree::WorkTree;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -27,7 +26,7 @@ use crate::volume::health::Counter;
 use crate::volume::nearby::Nearby;
 use crate::volume::sync::Engine;
 use crate::volume::{Volume, read, state};
-use crate::{log, server};
+use crate::{databases, log, server};
 
 mod keeper;
 pub(crate) mod mount;
@@ -63,6 +62,7 @@ pub(crate) struct RunArgs {
 /// The parts of an agent that has a volume.
 pub(crate) struct Own {
     pub(crate) volume: Arc<Volume>,
+    tree: Arc<WorkTree>,
     pub(crate) vfs: Arc<Vfs>,
     pub(crate) engine: Mutex<Option<Arc<Engine>>>,
     pub(crate) counter: Arc<Counter>,
@@ -184,7 +184,7 @@ pub(crate) fn store_failure(error: StoreError) -> Failure {
     let kind = match &error {
         StoreError::Locked { .. } => Kind::TryAgain,
         StoreError::ReadOnly { .. } => Kind::Permission,
-        StoreError::Corrupt { .. } | StoreError::Newer { .. } | StoreError::Orphaned { .. } => Kind::Data,
+        StoreError::Corrupt { .. } | StoreError::Newer { .. } | StoreError::Missing { .. } => Kind::Data,
         StoreError::DiskFull { .. } | StoreError::Io { .. } | StoreError::Database { .. } => Kind::Io,
     };
     Failure::new(kind, error.to_string()).hint(error.hint())
@@ -210,10 +210,11 @@ pub(crate) fn port_failure(error: PortError) -> Failure {
 }
 
 /// The working tree did not open. Where a database is damaged, the text carries what to do already.
-fn tree_failure(error: &VfsError) -> Failure {
+pub(crate) fn tree_failure(error: &VfsError) -> Failure {
     let failure = |kind| Failure::new(kind, format!("cannot open the working tree: {error}"));
     match error {
         VfsError::Damaged(_) => failure(Kind::Data),
+        VfsError::Rootless(_) => failure(Kind::Data).hint(LOST),
         VfsError::NoSpace => failure(Kind::Io).hint("free some space on this disk; nothing is lost"),
         _ => failure(Kind::Io),
     }
@@ -296,8 +297,8 @@ fn open_own(
     })?;
     let device = keystore.load_device(&home.device())?;
     let tag = device.id().tag();
-    let db = VolumeDb::open(&home.volume(), NODE_CACHE_BYTES).map_err(store_failure)?;
-    let tree = WorkTree::open(&home.tree()).map_err(store_failure)?;
+    let db = databases::open_catalog(home, config, NODE_CACHE_BYTES)?;
+    let tree = Arc::new(databases::open_tree(home, config, &db)?);
     let latest = state::latest(&db).map_err(port_failure)?;
     let volume = Arc::new(Volume {
         keys: Arc::new(keys),
@@ -312,15 +313,15 @@ fn open_own(
         heads: Mutex::default(),
         nearby: Mutex::new(Nearby::new()),
     });
-    let mut vfs_config = VfsConfig::new(home.tree().join("files"), tag);
+    let mut vfs_config = VfsConfig::new(home.files(), tag);
     vfs_config.uid = rustix::process::getuid().as_raw();
     vfs_config.gid = rustix::process::getgid().as_raw();
-    let meta: Arc<dyn MetaStore> = Arc::new(tree);
+    let meta: Arc<dyn MetaStore> = tree.clone();
     let remote: Arc<dyn RemoteTree> = volume.clone();
     let vfs = Vfs::open(vfs_config, meta, remote).map_err(|error| tree_failure(&error))?;
     vfs.set_durability_info(Some(Arc::new(crate::status::Describe(volume.clone()))));
     let counter = Arc::new(Counter::new());
-    Ok(Own { volume, vfs, engine: Mutex::new(None), counter, sealed_by, mount: Mutex::new(None), hold })
+    Ok(Own { volume, tree, vfs, engine: Mutex::new(None), counter, sealed_by, mount: Mutex::new(None), hold })
 }
 
 impl Own {
@@ -359,6 +360,10 @@ async fn serve(
         }
         None => None,
     };
+    if own.is_some() && !config.used {
+        config.used = true;
+        config.save(&home)?;
+    }
     if let Some(own) = own.as_ref().filter(|_| !config.recovering) {
         own.start_engine()?;
     }
@@ -449,6 +454,12 @@ impl Agent {
             let quiet = agent.unmount_at_exit();
             if let Err(error) = own.vfs.close(quiet) {
                 tracing::error!(%error, "the working tree could not be closed cleanly");
+            }
+            // Threads that end with the process have them open still.
+            for closed in [own.tree.close(), own.volume.db.close()] {
+                if let Err(error) = closed {
+                    tracing::warn!(%error, "a database keeps its log until the next start");
+                }
             }
         })
         .await;

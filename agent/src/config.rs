@@ -65,6 +65,11 @@ impl Home {
         self.0.join("tree")
     }
 
+    /// Where the working tree keeps its backing files.
+    pub(crate) fn files(&self) -> PathBuf {
+        self.tree().join("files")
+    }
+
     /// The local copy of the volume's index and placement log.
     pub(crate) fn volume(&self) -> PathBuf {
         self.0.join("volume")
@@ -97,6 +102,9 @@ pub(crate) struct Config {
     /// This agent's state was brought back from a keystore and has not found its head yet.
     #[serde(default)]
     pub(crate) recovering: bool,
+    /// The databases of its volume were made: one that is missing was lost.
+    #[serde(default)]
+    pub(crate) used: bool,
     /// Where the volume was mounted last.
     #[serde(default, with = "hypernet_sdk::exact_path::option")]
     pub(crate) mount: Option<PathBuf>,
@@ -117,6 +125,7 @@ impl Config {
             mdns: true,
             record_lifetime: 48 * 3600,
             recovering: false,
+            used: false,
             mount: None,
         }
     }

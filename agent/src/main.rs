@@ -11,6 +11,7 @@ use hypernet_sdk::api::{self, SealedBy};
 
 mod agent;
 mod config;
+mod databases;
 mod driver;
 mod failure;
 mod files;

@@ -5,10 +5,10 @@ use std::path::Path;
 use hypernet_core::id::NetworkId;
 use hypernet_core::key::DeviceKeys;
 use hypernet_sdk::api::{SealedBy, SetUp};
-use hypernet_store::volume::VolumeDb;
 
 use crate::agent::{port_failure, store_failure};
 use crate::config::{Config, Home};
+use crate::databases;
 use crate::failure::{Failure, Kind};
 use crate::files;
 use crate::invite::Invite;
@@ -64,10 +64,11 @@ fn start(home: &Home, choices: &Choices, network: NetworkId, bootstrap: Vec<Stri
     Ok(config)
 }
 
-/// Nothing is begun where an agent is, nor where none could be reached.
+/// Nothing is begun where an agent is or was, nor where none could be reached.
 fn refuse_unfit(home: &Home) -> Result<(), Failure> {
     home.usable_socket()?;
-    if home.is_set_up() {
+    let used = [home.tree(), home.volume()];
+    if home.is_set_up() || used.iter().any(|path| path.exists()) {
         return Err(Failure::new(Kind::CantCreate, format!("{} is in use by an agent already", home.path().display()))
             .hint("set HN_HOME to another directory for a second agent"));
     }
@@ -127,11 +128,11 @@ pub(crate) fn recover(home: &Home, from: &Path, choices: &Choices, unlock: &Unlo
 /// Whether this agent's volume is on its mesh, if only in part. The head, the list of devices and the segments that
 /// new data is compared with are on that mesh only: an agent that moved away from it would count as durable what its
 /// new mesh has never seen.
-fn is_on_a_mesh(home: &Home) -> Result<bool, Failure> {
-    if !home.volume().join("volume.db").exists() {
+fn is_on_a_mesh(home: &Home, config: &Config) -> Result<bool, Failure> {
+    if !databases::has_catalog(home, config) {
         return Ok(false); // it has never run
     }
-    let db = VolumeDb::open(&home.volume(), 0).map_err(store_failure)?;
+    let db = databases::open_catalog(home, config, 0)?;
     Ok(state::is_enrolled(&db).map_err(port_failure)?
         || state::latest(&db).map_err(port_failure)?.is_some()
         || !db.segments_iter(0, 1).map_err(store_failure)?.is_empty())
@@ -142,7 +143,7 @@ pub(crate) fn join(home: &Home, link: &str, unlock: &Unlock) -> Result<SetUp, Fa
     let invite = Invite::parse(link)?;
     let mut config = Config::load(home)?;
     let moves = config.network()? != invite.network;
-    if moves && is_on_a_mesh(home)? {
+    if moves && is_on_a_mesh(home, &config)? {
         return Err(Failure::new(
             Kind::Config,
             format!("the volume of {} is on another mesh, {}, and stays there", home.path().display(), config.network),
@@ -211,6 +212,8 @@ fn describe(home: &Home, unlock: &Unlock) -> Result<SetUp, Failure> {
 
 #[cfg(test)]
 mod tests {
+    use hypernet_store::volume::VolumeDb;
+
     use super::*;
 
     fn choices() -> Choices {

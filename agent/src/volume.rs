@@ -1,6 +1,7 @@
 //! One volume on this device: reading what is on the mesh, and writing snapshots to it.
 //!
 //! - `read`: extents and tree nodes by reference, from the local caches or the mesh;
+//! - `reach`: whether the index knows all that the newest snapshot reaches;
 //! - `census`: what the holders of segments say they have;
 //! - `health`: how healthy all its segments are;
 //! - `served`: what the peers of now can give back;
@@ -34,6 +35,7 @@ pub(crate) mod heads;
 pub(crate) mod health;
 pub(crate) mod nearby;
 pub(crate) mod progress;
+pub(crate) mod reach;
 pub(crate) mod read;
 pub(crate) mod recover;
 pub(crate) mod served;

@@ -27,6 +27,8 @@ pub(crate) struct Schema {
     pub(crate) tables: &'static str,
     /// What to do about a corrupted file.
     pub(crate) remedy: &'static str,
+    /// What to do about a missing one.
+    pub(crate) lost: &'static str,
     /// Bytes set aside for [`Writer::use_spare`]; 0 for none.
     pub(crate) spare: u64,
 }
@@ -35,6 +37,11 @@ impl Schema {
     /// Where the database lies in `dir`.
     pub(crate) fn path(&self, dir: &Path) -> PathBuf {
         dir.join(self.name).with_extension("db")
+    }
+
+    /// Its write-ahead log.
+    fn log(&self, dir: &Path) -> PathBuf {
+        dir.join(self.name).with_extension("db-wal")
     }
 }
 
@@ -47,6 +54,8 @@ const CHECKPOINT_PAGES: u32 = 4_096;
 const LOG_KEPT: u32 = 64 << 20;
 /// Connections of one process wait for one another only around checkpoints, and never this long.
 const BUSY: Duration = Duration::from_secs(10);
+/// The same, when a database is closed.
+const BUSY_AT_END: Duration = Duration::from_secs(1);
 
 /// A file that this process alone has locked; the lock ends with the last owner of this.
 struct Lock {
@@ -134,23 +143,92 @@ pub(crate) struct Database {
 
 /// Opens the database in `dir`, making directory and file when they are missing.
 ///
-/// `packs` is a directory of files that mean nothing without the database: where it is given, a missing database is
-/// an error, because an empty one in its place would have all of them removed.
-pub(crate) fn open(dir: &Path, schema: &Schema, packs: Option<&Path>) -> Result<Database, StoreError> {
+/// `evidence` would not be there if the database had never been: where it is given, a missing one is an error, because
+/// an empty one in its place would have what belongs to it removed or written over.
+pub(crate) fn open(dir: &Path, schema: &Schema, evidence: Option<&Path>) -> Result<Database, StoreError> {
     private_dir(dir)?;
     let lock = Lock::take(dir, schema.name)?;
     let path = schema.path(dir);
+    let in_use = dir.join(schema.name).with_extension("open");
+    refuse_missing(&path, &schema.log(dir), &in_use, schema, evidence)?;
+    // From here on SQLite may merge the log and remove it, also where opening fails.
+    InUse(in_use.clone()).end();
     // Made here and not by SQLite, so that it (and the log, which takes over its mode) is private from the start.
     drop(private_file().open(&path).map_err(|e| StoreError::io(&path, e))?);
     let place = Place { path, remedy: schema.remedy, _lock: Arc::new(lock) };
     let mut connection = place.connect()?;
-    prepare(&mut connection, schema, &place, packs)?;
+    prepare(&mut connection, schema, &place, evidence)?;
     sync_dir(dir)?;
+    let in_use = InUse::begin(in_use);
     let spare = Spare { path: dir.join(schema.name).with_extension("spare"), len: schema.spare };
     spare.set_aside();
-    let writer = Writer { connection, level: Durability::Power, place: place.clone(), spare };
+    let writer = Writer { in_use, connection, level: Durability::Power, place: place.clone(), spare };
     let readers = Readers { idle: Mutex::new(Vec::new()), place };
     Ok(Database { writer, readers })
+}
+
+/// Looks before anything is touched: SQLite makes a missing database, and removes the log of an empty one.
+fn refuse_missing(
+    path: &Path,
+    log: &Path,
+    in_use: &Path,
+    schema: &Schema,
+    evidence: Option<&Path>,
+) -> Result<(), StoreError> {
+    let missing = |file: &Path, evidence: &Path, remedy| {
+        Err(StoreError::Missing { file: file.into(), evidence: evidence.into(), remedy })
+    };
+    let was_in_use = len(in_use)?.map(|_| in_use);
+    let log_len = len(log)?;
+    if len(path)?.unwrap_or(0) > 0 {
+        return match was_in_use {
+            Some(in_use) if log_len.is_none() => missing(log, in_use, LOG_LOST),
+            _ => Ok(()),
+        };
+    }
+    let filled = log_len.filter(|len| *len > 0).map(|_| log);
+    evidence.or(filled).or(was_in_use).map_or(Ok(()), |evidence| missing(path, evidence, schema.lost))
+}
+
+/// How long a file is, if it is there.
+fn len(path: &Path) -> Result<Option<u64>, StoreError> {
+    match std::fs::metadata(path) {
+        Ok(meta) => Ok(Some(meta.len())),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(StoreError::io(path, error)),
+    }
+}
+
+/// What to do about a missing log.
+const LOG_LOST: &str = "put the log back: the newest changes are in it alone; where another program, such as sqlite3, \
+                        has merged it into the database since, remove the .open file";
+
+/// A file that is there while a database may have a log, made after the log and removed before it: where it is and
+/// the log is not, the log was lost.
+struct InUse(PathBuf);
+
+impl InUse {
+    fn begin(path: PathBuf) -> Self {
+        if let Err(error) = private_file().open(&path) {
+            tracing::debug!(%error, "a log that goes missing would not be noticed");
+        }
+        Self(path)
+    }
+
+    fn end(&self) {
+        match std::fs::remove_file(&self.0) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                tracing::warn!(path = %self.0.display(), %error, "cannot be removed: remove it before the next start");
+            }
+            _ => {}
+        }
+    }
+}
+
+impl Drop for InUse {
+    fn drop(&mut self) {
+        self.end();
+    }
 }
 
 /// Sets the connection up, makes the tables when there are none, and checks the format.
@@ -158,7 +236,7 @@ fn prepare(
     connection: &mut Connection,
     schema: &Schema,
     place: &Place,
-    packs: Option<&Path>,
+    evidence: Option<&Path>,
 ) -> Result<(), StoreError> {
     let sql = |e: rusqlite::Error| place.error(&e);
     connection.pragma_update(None, "journal_mode", "wal").map_err(sql)?;
@@ -169,8 +247,10 @@ fn prepare(
     let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(sql)?;
     let tables: i64 = tx.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0)).map_err(sql)?;
     if tables == 0 {
-        if let Some(packs) = packs {
-            return Err(StoreError::Orphaned { packs: packs.into(), database: place.path.clone() });
+        // The file alone is not it: everything may have been in a log that is gone.
+        if let Some(evidence) = evidence {
+            let (file, evidence) = (place.path.clone(), evidence.into());
+            return Err(StoreError::Missing { file, evidence, remedy: schema.lost });
         }
         tx.execute_batch("CREATE TABLE format (version INTEGER NOT NULL)").map_err(sql)?;
         tx.execute("INSERT INTO format VALUES (?1)", [schema.version]).map_err(sql)?;
@@ -218,6 +298,8 @@ impl Spare {
 
 /// The one connection that writes.
 pub(crate) struct Writer {
+    // Before the connection, which removes the log when it closes.
+    in_use: InUse,
     connection: Connection,
     level: Durability,
     place: Place,
@@ -241,6 +323,21 @@ impl Writer {
     /// Sets the spare space aside again, if there is room.
     pub(crate) fn restore_spare(&mut self) {
         self.spare.set_aside();
+    }
+
+    /// Brings all that was committed into the database, so that its file alone is whole; whoever else has a connection
+    /// may keep it. What is written after this is as safe, but goes unnoticed when the log is removed.
+    pub(crate) fn close(&mut self) -> Result<(), StoreError> {
+        let place = &self.place;
+        let merge = |connection: &Connection| {
+            // A reader that is at it still is not waited for long: the log stays then.
+            connection.busy_timeout(BUSY_AT_END)?;
+            connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, bool>(0))
+        };
+        if !merge(&self.connection).map_err(|e| place.error(&e))? {
+            self.in_use.end();
+        }
+        Ok(())
     }
 
     /// Runs `f` in a transaction and commits it; an error of `f` or of the commit leaves everything as it was.
@@ -305,8 +402,14 @@ mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt;
 
-    const SCHEMA: Schema =
-        Schema { name: "sample", version: 2, tables: "CREATE TABLE t (x INTEGER)", remedy: "restore it", spare: 0 };
+    const SCHEMA: Schema = Schema {
+        name: "sample",
+        version: 2,
+        tables: "CREATE TABLE t (x INTEGER)",
+        remedy: "restore it",
+        lost: "put it back",
+        spare: 0,
+    };
 
     #[test]
     fn one_process_at_a_time() {
@@ -360,6 +463,76 @@ mod tests {
         assert!(matches!(error, StoreError::Corrupt { .. }), "{error}");
         assert!(error.to_string().contains("sample.db") && error.hint() == "restore it");
         assert_eq!(std::fs::read(&path).unwrap(), [0x5a; 8192]);
+    }
+
+    /// What lies in a directory, with its bytes.
+    fn contents(dir: &Path) -> std::collections::BTreeMap<PathBuf, Vec<u8>> {
+        let entries = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+        entries.map(|path| (path.clone(), std::fs::read(path).unwrap())).collect()
+    }
+
+    /// A copy of a directory as kill -9 leaves it.
+    fn killed(dir: &Path) -> tempfile::TempDir {
+        let copy = tempfile::tempdir().unwrap();
+        for (path, bytes) in contents(dir) {
+            std::fs::write(copy.path().join(path.file_name().unwrap()), bytes).unwrap();
+        }
+        copy
+    }
+
+    #[test]
+    fn a_database_that_was_there_is_not_made_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = SCHEMA.path(dir.path());
+        let evidence = dir.path().join("evidence");
+        let open_known = || open(dir.path(), &SCHEMA, Some(&evidence)).map(|_| ());
+        drop(open(dir.path(), &SCHEMA, None).unwrap());
+        open_known().unwrap();
+        let whole = std::fs::read(&path).unwrap();
+        for empty in [false, true] {
+            std::fs::remove_file(&path).unwrap();
+            if empty {
+                std::fs::write(&path, "").unwrap();
+            }
+            let before = contents(dir.path());
+            let error = open_known().unwrap_err();
+            assert!(matches!(&error, StoreError::Missing { file, .. } if *file == path), "{error}");
+            assert_eq!(error.hint(), "put it back");
+            assert_eq!(contents(dir.path()), before);
+            std::fs::write(&path, &whole).unwrap();
+            open_known().unwrap();
+        }
+    }
+
+    #[test]
+    fn a_log_and_its_database_are_missed_when_one_of_them_is_gone() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut database = open(dir.path(), &SCHEMA, None).unwrap();
+        let place = database.writer.place().clone();
+        let insert = |tx: &Transaction<'_>| tx.execute("INSERT INTO t VALUES (1)", []).map_err(|e| place.error(&e));
+        database.writer.commit(Durability::Power, insert).unwrap();
+        let rows = |dir: &Path| {
+            let database = open(dir, &SCHEMA, None)?;
+            database.readers.read(|c| c.query_row("SELECT count(*) FROM t", [], |row| row.get::<_, i64>(0)))
+        };
+        assert_eq!(rows(killed(dir.path()).path()).unwrap(), 1);
+        for gone in [SCHEMA.path(Path::new("")), SCHEMA.log(Path::new(""))] {
+            let copy = killed(dir.path());
+            std::fs::rename(copy.path().join(&gone), copy.path().join("aside")).unwrap();
+            let before = contents(copy.path());
+            let error = rows(copy.path()).unwrap_err();
+            assert!(matches!(&error, StoreError::Missing { file, .. } if file.ends_with(&gone)), "{error}");
+            assert_eq!(contents(copy.path()), before);
+            std::fs::rename(copy.path().join("aside"), copy.path().join(&gone)).unwrap();
+            assert_eq!(rows(copy.path()).unwrap(), 1);
+        }
+        // Once it is closed the file alone is whole, also while somebody has it open still.
+        database.writer.close().unwrap();
+        let copy = killed(dir.path());
+        std::fs::remove_file(SCHEMA.log(copy.path())).unwrap();
+        assert_eq!(rows(copy.path()).unwrap(), 1);
+        drop((database, place));
+        assert_eq!(rows(dir.path()).unwrap(), 1);
     }
 
     #[test]

@@ -9,6 +9,11 @@ use hypernet_core::port::{PortError, StoreFault};
 use rusqlite::ErrorCode;
 use thiserror::Error;
 
+/// What to do when a database of this agent's own is gone.
+pub const LOST: &str = "put it back from a copy, with its -wal; or keep this agent's directory, here OLD, and recover \
+                        what was synced beside it: `HN_HOME=NEW hn recover --keystore OLD/keystore.age`; what was not \
+                        is in OLD/tree/files, named by inode";
+
 /// Local storage failed.
 #[derive(Debug, Error)]
 pub enum StoreError {
@@ -52,13 +57,19 @@ pub enum StoreError {
         /// The newest format known here.
         known: u32,
     },
-    /// There are pack files, and no database that says what is in them.
-    #[error("{} holds packs, but the database {} is missing", .packs.display(), .database.display())]
-    Orphaned {
-        /// Directory of the packs.
-        packs: PathBuf,
+    /// A file was there, and a new one in its place would lose what is known by it alone.
+    #[error(
+        "{} is missing or empty, but {} shows that there was one; nothing was changed",
+        .file.display(),
+        .evidence.display()
+    )]
+    Missing {
         /// The missing file.
-        database: PathBuf,
+        file: PathBuf,
+        /// What would not be there if it had never been.
+        evidence: PathBuf,
+        /// What to do about this file.
+        remedy: &'static str,
     },
     /// A system call failed.
     #[error("{}: {source}", .path.display())]
@@ -85,9 +96,8 @@ impl StoreError {
             Self::Locked { .. } => "stop the other one (`hn down`) or use another HN_HOME",
             Self::ReadOnly { .. } => "make it writable for this user, or use another HN_HOME",
             Self::DiskFull { .. } => "free some space on this disk; nothing that was acknowledged is lost",
-            Self::Corrupt { remedy, .. } => remedy,
+            Self::Corrupt { remedy, .. } | Self::Missing { remedy, .. } => remedy,
             Self::Newer { .. } => "update this program; an older one must not touch newer data",
-            Self::Orphaned { .. } => "put the database back, or move the packs away if their shards may be given up",
             Self::Io { .. } | Self::Database { .. } => "check the disk and the system log (`dmesg`)",
         }
     }
@@ -135,11 +145,10 @@ impl From<StoreError> for PortError {
     fn from(error: StoreError) -> Self {
         match &error {
             StoreError::DiskFull { path } => Self::DiskFull(path.display().to_string()),
-            StoreError::Corrupt { .. } => Self::Damaged(error.with_hint()),
+            StoreError::Corrupt { .. } | StoreError::Missing { .. } => Self::Damaged(error.with_hint()),
             StoreError::Locked { .. }
             | StoreError::ReadOnly { .. }
             | StoreError::Newer { .. }
-            | StoreError::Orphaned { .. }
             | StoreError::Io { .. }
             | StoreError::Database { .. } => Self::Disk(error.with_hint()),
         }

@@ -64,6 +64,7 @@ const SCHEMA: Schema = Schema {
     ",
     remedy: "stop hnd, move this directory away and start again with an empty one: its shards are lost, and their owners \
              read from their other peers; nothing places the lost ones anew yet",
+    lost: "put it back from a copy, or move the packs away if their shards may be given up",
     spare: 1 << 20,
 };
 

@@ -11,7 +11,7 @@ mod nodes;
 #[cfg(test)]
 mod tests;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use hypernet_core::id::{ExtentId, SegmentId};
@@ -21,7 +21,7 @@ use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
 use self::nodes::Nodes;
 use crate::database::{self, Place, Readers, Schema, Writer};
-use crate::error::StoreError;
+use crate::error::{LOST, StoreError};
 
 const SCHEMA: Schema = Schema {
     name: "volume",
@@ -50,6 +50,7 @@ const SCHEMA: Schema = Schema {
     ",
     remedy: "keep this agent's directory, here OLD, and recover beside it: `HN_HOME=NEW hn recover --keystore \
              OLD/keystore.age`; files that were not synced yet are in OLD/tree/files, named by inode",
+    lost: LOST,
     spare: 0,
 };
 
@@ -111,12 +112,27 @@ pub struct VolumeDb {
 }
 
 impl VolumeDb {
+    /// The catalog's file in `dir`.
+    pub fn file(dir: &Path) -> PathBuf {
+        SCHEMA.path(dir)
+    }
+
     /// Opens the catalog in `dir`, making an empty one when there is none. Opened tree nodes take up at most
     /// `node_cache_bytes` of it.
     pub fn open(dir: &Path, node_cache_bytes: u64) -> Result<Self, StoreError> {
-        let database = database::open(dir, &SCHEMA, None)?;
+        Self::open_known(dir, node_cache_bytes, None)
+    }
+
+    /// As [`Self::open`]; but with `evidence`, a file that shows that there was a catalog, a missing one is an error.
+    pub fn open_known(dir: &Path, node_cache_bytes: u64, evidence: Option<&Path>) -> Result<Self, StoreError> {
+        let database = database::open(dir, &SCHEMA, evidence)?;
         let nodes = Nodes::open(&database.readers, node_cache_bytes)?;
         Ok(Self { writer: Mutex::new(database.writer), changes: AtomicU64::new(0), readers: database.readers, nodes })
+    }
+
+    /// Leaves all of it in one file. Blocks on the local disk.
+    pub fn close(&self) -> Result<(), StoreError> {
+        self.writer.lock().close()
     }
 
     /// How often segments or state may have changed since it was opened: who reads them after this, and finds the same

@@ -8,7 +8,7 @@ mod rows;
 #[cfg(test)]
 mod tests;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use hypernet_core::id::FileId;
 use hypernet_core::port::{Durability, InodeRow, Local, MetaOp, MetaStore, PortError};
@@ -17,7 +17,7 @@ use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 
 use self::rows::{Columns, FIELDS, row};
 use crate::database::{self, Readers, Schema, Writer};
-use crate::error::StoreError;
+use crate::error::{LOST, StoreError};
 
 const SCHEMA: Schema = Schema {
     name: "worktree",
@@ -58,6 +58,7 @@ const SCHEMA: Schema = Schema {
     ",
     remedy: "keep this agent's directory, here OLD, and recover what was synced beside it: `HN_HOME=NEW hn recover \
              --keystore OLD/keystore.age`; the rest is in OLD/tree/files by inode, `sqlite3 FILE .recover` names it",
+    lost: LOST,
     spare: 4 << 20,
 };
 
@@ -68,10 +69,25 @@ pub struct WorkTree {
 }
 
 impl WorkTree {
+    /// The file in `dir` that holds it.
+    pub fn file(dir: &Path) -> PathBuf {
+        SCHEMA.path(dir)
+    }
+
     /// Opens the tree in `dir`, making an empty one when there is none.
     pub fn open(dir: &Path) -> Result<Self, StoreError> {
-        let database = database::open(dir, &SCHEMA, None)?;
+        Self::open_known(dir, None)
+    }
+
+    /// As [`Self::open`]; but with `evidence`, a file that shows that there was a tree, a missing one is an error.
+    pub fn open_known(dir: &Path, evidence: Option<&Path>) -> Result<Self, StoreError> {
+        let database = database::open(dir, &SCHEMA, evidence)?;
         Ok(Self { writer: Mutex::new(database.writer), readers: database.readers })
+    }
+
+    /// Leaves all of it in one file. Blocks on the local disk.
+    pub fn close(&self) -> Result<(), StoreError> {
+        self.writer.lock().close()
     }
 
     fn one(&self, sql: &str, key: impl rusqlite::Params) -> Result<Option<InodeRow>, PortError> {

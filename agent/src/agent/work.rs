@@ -14,11 +14,14 @@ use crate::failure::{Failure, Kind};
 use crate::status::head_status;
 use crate::volume::devices::{Listed, RemoveError};
 use crate::volume::heads::{Found, when};
+use crate::volume::reach::Seen;
 use crate::volume::recover::{RecoverError, Recovered};
 use crate::volume::state;
 
 /// Segments asked for at the same time.
 const PROBES: u32 = 16;
+/// Problems up to which what the index does not know is listed by name: when all of it is lost that is every file.
+const REACH_PROBLEMS_MAX: usize = 1_000;
 /// Milliseconds in which the holders of a segment must have answered.
 const PROBE_WITHIN: u64 = 15_000;
 
@@ -113,7 +116,7 @@ impl Agent {
         Ok(api::DeviceRemoved { id: removed.id.to_string(), name: removed.name })
     }
 
-    /// Checks the working tree, and if `verify` asks the holders of every segment.
+    /// Checks the working tree, and if `verify` whether the index knows all of it, and asks the holders of every segment.
     pub(crate) async fn fsck(
         self: &Arc<Self>,
         request: api::FsckRequest,
@@ -134,6 +137,7 @@ impl Agent {
         if !request.verify {
             return Ok(report);
         }
+        self.verify_reach(&mut report, |done| say("files", done, done)).await?;
         let total = own.volume.db.counts().map_err(store_failure)?.segments;
         let mut at = 0;
         loop {
@@ -154,6 +158,30 @@ impl Agent {
         }
         self.verify_catalog(&mut report, |done| say("segments", done, done.max(total))).await?;
         Ok(report)
+    }
+
+    /// Looks whether the index knows all that the newest snapshot reaches.
+    async fn verify_reach(self: &Arc<Self>, report: &mut api::FsckReport, say: impl Fn(u64)) -> Result<(), Failure> {
+        let (give, mut take) = tokio::sync::mpsc::channel(PROBES as usize);
+        let agent = self.clone();
+        let walk = tokio::task::spawn_blocking(move || {
+            let volume = &agent.own()?.volume;
+            let Some(latest) = state::latest(&volume.db).map_err(port_failure)? else { return Ok(()) };
+            // When nobody takes what is seen any more the check has ended.
+            volume.check_reach(&latest.root, &mut |seen| give.blocking_send(seen).is_ok()).map_err(port_failure)
+        });
+        let mut more = 0u64;
+        while let Some(seen) = take.recv().await {
+            match seen {
+                Seen::Inodes(done) => say(done),
+                Seen::Problem(line) if report.problems.len() < REACH_PROBLEMS_MAX => report.problems.push(line),
+                Seen::Problem(_) => more += 1,
+            }
+        }
+        if more > 0 {
+            report.problems.push(format!("and {more} more of this kind"));
+        }
+        walk.await.map_err(|error| Failure::new(Kind::System, error.to_string()))?
     }
 
     /// Asks the holders of all that the catalog lies in, the manifest first: without it nothing can be recovered.

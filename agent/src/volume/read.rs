@@ -40,7 +40,7 @@ fn failed(error: CommandError) -> PortError {
     }
 }
 
-fn tree_error(error: TreeError<PortError>) -> PortError {
+pub(super) fn tree_error(error: TreeError<PortError>) -> PortError {
     match error {
         TreeError::Port(error) => error,
         other => PortError::Damaged(other.to_string()),

@@ -12,7 +12,7 @@ use super::census::{Census, Enough};
 use super::read::{Deadline, Nodes};
 
 /// Bytes of a file whose runs are looked at together.
-const WINDOW: u64 = 1024 * MIB as u64;
+pub(super) const WINDOW: u64 = 1024 * MIB as u64;
 
 /// Tree nodes that the peers of now serve, and an error for any other: nobody is waited for who is not there.
 struct ServedNodes<'a> {

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 mod heads;
 mod leases;
+mod lost;
 mod mesh;
 mod tree;
 

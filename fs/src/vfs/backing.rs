@@ -59,7 +59,7 @@ pub(super) struct Backing {
 }
 
 /// `xx/<ino hex>`.
-fn path(ino: u64) -> String {
+pub(super) fn path(ino: u64) -> String {
     format!("{:02x}/{ino:x}", (ino >> PER_DIRECTORY_BITS) & 0xff)
 }
 

@@ -76,6 +76,9 @@ pub enum VfsError {
     /// What came from the mesh is damaged.
     #[error("damaged: {0}")]
     Damaged(String),
+    /// There is no root, and a backing file that belongs to a tree which had one.
+    #[error("the working tree is gone, but backing file {0:x} belongs to it; nothing was changed")]
+    Rootless(u64),
     /// The disk under HN_HOME is full.
     #[error("the disk under HN_HOME is full")]
     NoSpace,
@@ -108,7 +111,7 @@ impl VfsError {
             Self::BadHandle => libc::EBADF,
             Self::WouldBlock(_) => libc::EAGAIN,
             Self::Overloaded => libc::EBUSY,
-            Self::Unreachable(_) | Self::Damaged(_) => libc::EIO,
+            Self::Unreachable(_) | Self::Damaged(_) | Self::Rootless(_) => libc::EIO,
             Self::NoSpace => libc::ENOSPC,
             Self::Local(_) => libc::EIO,
         }

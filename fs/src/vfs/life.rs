@@ -29,6 +29,9 @@ const PAGE: u32 = 1_000;
 /// Rows changed by recovery that are committed at a time.
 const RECOVERED: usize = 10_000;
 
+/// The directory of backing files.
+const BACKING: &str = "data";
+
 fn marker(dir: &Path) -> PathBuf {
     dir.join(CLEAN)
 }
@@ -40,7 +43,15 @@ fn sync_dir(dir: &Path) -> io::Result<()> {
 impl Vfs {
     /// Opens a working tree, or makes an empty one.
     pub fn open(config: Config, meta: Arc<dyn MetaStore>, remote: Arc<dyn RemoteTree>) -> Result<Arc<Self>> {
-        let backing = Arc::new(Backing::open_dir(&config.dir.join("data"))?);
+        let backing = Arc::new(Backing::open_dir(&config.dir.join(BACKING))?);
+        let root = meta.inode(ROOT)?;
+        // The root is committed before the first backing file is made: these are of a tree whose metadata is gone, and
+        // would be removed for having none, or written over by what gets their numbers.
+        if root.is_none()
+            && let Some(ino) = backing.all()?.first()
+        {
+            return Err(VfsError::Rootless(*ino));
+        }
         let marker = marker(&config.dir);
         let was_clean = marker.exists();
         if was_clean {
@@ -52,7 +63,7 @@ impl Vfs {
         let mut state = State::new(meta.next_ino()?.max(ROOT + 1));
         // What is reserved now may be given out and lost in a crash: it is not given out again.
         state.reserved = state.next_ino;
-        let root = match meta.inode(ROOT)? {
+        let root = match root {
             Some(row) => Node::from_row(row),
             None => {
                 state.ops.push(Op::Put(ROOT));
@@ -92,6 +103,16 @@ impl Vfs {
         vfs.commit()?;
         vfs.start_commit_thread()?;
         Ok(vfs)
+    }
+
+    /// One of the backing files of a working tree in `dir`, if it has any: without its metadata they mean nothing.
+    pub fn any_backing(dir: &Path) -> Result<Option<PathBuf>> {
+        let dir = dir.join(BACKING);
+        if !dir.exists() {
+            return Ok(None);
+        }
+        let all = Backing::open_dir(&dir)?.all()?;
+        Ok(all.first().map(|ino| dir.join(super::backing::path(*ino))))
     }
 
     /// The dirty inodes are kept in memory, and those that nothing leads to any more go.

@@ -534,7 +534,7 @@ fn packs_without_their_database_are_not_touched() {
     std::fs::rename(&database, &aside).unwrap();
     for _ in 0..2 {
         let error = ShardStore::open(bench.dir.path(), QUOTA).map(|_| ()).unwrap_err();
-        assert!(matches!(error, StoreError::Orphaned { .. }), "{error}");
+        assert!(matches!(error, StoreError::Missing { .. }), "{error}");
     }
     assert_eq!(bench.packs().len(), 1);
     std::fs::rename(&aside, &database).unwrap();

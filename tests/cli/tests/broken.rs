@@ -101,6 +101,24 @@ fn a_corrupted_database_is_named_with_the_way_out() -> Result<()> {
 }
 
 #[test]
+fn a_missing_database_is_named_with_the_way_out() -> Result<()> {
+    let agent = Agent::alone()?;
+    agent.up_unmounted()?;
+    agent.down()?;
+    for file in ["volume/volume.db", "tree/worktree.db"] {
+        let file = agent.home().join(file);
+        let whole = fs::read(&file)?;
+        fs::remove_file(&file)?;
+        let named = format!("{} is missing or empty", file.display());
+        agent.hn(["up", "--no-mount"])?.fails(65, &named, "hn recover --keystore");
+        assert!(!file.exists(), "an empty one was made");
+        fs::write(&file, whole)?;
+    }
+    agent.up_unmounted()?;
+    Ok(())
+}
+
+#[test]
 fn a_database_that_opens_and_is_corrupted_inside_is_named_too() -> Result<()> {
     if !has(&[Need::Fuse]) {
         return Ok(());

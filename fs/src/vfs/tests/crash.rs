@@ -281,6 +281,30 @@ fn the_background_commit_comes_by_itself() {
 }
 
 #[test]
+fn backing_files_outlive_the_loss_of_all_metadata() {
+    for in_order in [false, true] {
+        let bed = Bed::new();
+        let ino = bed.file(ROOT, "only", b"here");
+        bed.vfs.fsync(ino, false).unwrap();
+        bed.vfs.close(in_order).unwrap();
+        let Bed { dir, meta, remote, vfs } = bed;
+        drop(vfs);
+        for _ in 0..2 {
+            let empty = MemoryMeta::strict();
+            let error = Vfs::open(config(&dir), empty.clone(), remote.clone()).map(|_| ()).unwrap_err();
+            assert_eq!(error, VfsError::Rootless(ino));
+            assert_eq!(empty.commits(), 0);
+        }
+        let backing = Vfs::any_backing(dir.path()).unwrap().unwrap();
+        assert_eq!(std::fs::read(backing).unwrap(), b"here");
+        let vfs = Vfs::open(config(&dir), meta.clone(), remote.clone()).unwrap();
+        let bed = Bed { dir, meta, remote, vfs };
+        assert_eq!(bed.read(bed.at("only")), b"here");
+        bed.assert_sound();
+    }
+}
+
+#[test]
 fn fsck_finds_and_mends() {
     let bed = Bed::new();
     let (ino, lost) = (bed.file(ROOT, "a", b"x"), bed.file(ROOT, "b", b"published"));
