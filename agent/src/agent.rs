@@ -26,7 +26,7 @@ use crate::volume::health::Counter;
 use crate::volume::nearby::Nearby;
 use crate::volume::sync::Engine;
 use crate::volume::{Volume, read, state};
-use crate::{databases, log, server};
+use crate::{databases, log, reserve, server};
 
 mod keeper;
 pub(crate) mod mount;
@@ -223,6 +223,7 @@ pub(crate) fn tree_failure(error: &VfsError) -> Failure {
 /// Runs an agent until it is told to stop.
 pub(crate) fn run(home: Home, args: RunArgs) -> Result<(), Failure> {
     let mut config = Config::load(&home)?;
+    reserve::release(&home);
     log::start(&home)?;
     if let Some(donate) = args.donate {
         config.donate = donate;
@@ -398,6 +399,9 @@ async fn serve(
     let keeper = Arc::new(Mutex::new(keeper::Keeper { home: home.clone(), memory, keystore }));
     let keeping = tokio::spawn(keeper::run(keeper.clone()));
     let counting = agent.own.as_ref().map(|own| tokio::spawn(own.counter.clone().run(own.volume.clone())));
+    if agent.own.is_some() {
+        reserve::set_aside(&home);
+    }
     crate::print_ready(&api::Ready {
         ready: true,
         pid: std::process::id(),

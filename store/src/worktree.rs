@@ -163,12 +163,23 @@ impl MetaStore for WorkTree {
             writer.commit(durability, |tx| apply(tx, ops, durability).map_err(|e| place.error(&e)))
         };
         match attempt(&mut writer) {
-            // Changes of metadata are small, and removing files is among them.
-            Err(StoreError::DiskFull { .. }) if writer.use_spare() => attempt(&mut writer)?,
+            // Only for what makes room: others would use it up, and then nothing could be removed any more.
+            Err(StoreError::DiskFull { .. }) if ops.iter().any(makes_room) && writer.use_spare() => {
+                attempt(&mut writer)?;
+            }
             other => other?,
         }
         writer.restore_spare();
         Ok(())
+    }
+}
+
+/// Whether a change lets go of what takes up the disk.
+fn makes_room(op: &MetaOp) -> bool {
+    match op {
+        MetaOp::RemoveInode(_) | MetaOp::Unlink { .. } => true,
+        MetaOp::PutInode(row) => row.nlink == 0 || row.local == Local::Absent,
+        MetaOp::Link { .. } | MetaOp::NextIno(_) => false,
     }
 }
 

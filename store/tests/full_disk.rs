@@ -165,26 +165,34 @@ fn child_fills_the_disk_with_files() {
     let Some(disk) = small_disk("16m") else { return };
     let dir = disk.join("tree");
     let mut tree = WorkTree::open(&dir).unwrap();
+    let make = |tree: &WorkTree, ino: u64| {
+        let link = MetaOp::Link { parent: 1, name: ino.to_be_bytes().to_vec(), ino };
+        tree.commit(&[MetaOp::PutInode(file(ino)), link, MetaOp::NextIno(ino + 1)], Durability::Power)
+    };
+    make(&tree, 2).unwrap();
     // Somebody else fills the disk.
     let other = std::fs::File::create(disk.join("other")).unwrap();
     let full =
         (0..).find(|i| rustix::fs::fallocate(&other, rustix::fs::FallocateFlags::empty(), 0, (i + 1) << 12).is_err());
     assert!(full.is_some());
-    let mut made: Vec<u64> = Vec::new();
+    let mut made = vec![2];
     let error = loop {
         let ino = made.len() as u64 + 2;
-        let ops = [
-            MetaOp::PutInode(file(ino)),
-            MetaOp::Link { parent: 1, name: ino.to_be_bytes().to_vec(), ino },
-            MetaOp::NextIno(ino + 1),
-        ];
-        match tree.commit(&ops, Durability::Power) {
+        match make(&tree, ino) {
             Ok(()) => made.push(ino),
             Err(error) => break error,
         }
     };
     assert!(matches!(error, PortError::DiskFull(_)), "{error}");
-    assert!(made.len() > 50, "the spare space was not used: {}", made.len());
+    // Nothing more can be made, but everything can be removed, however often something new was tried meanwhile.
+    assert!(dir.join("worktree.spare").exists(), "the spare space is used up by what makes no room");
+    let unlink = |ino: u64| MetaOp::Unlink { parent: 1, name: ino.to_be_bytes().to_vec() };
+    for removed in 0..50 {
+        let ino = 1_000_000 + removed;
+        let more = [MetaOp::PutInode(file(ino)), MetaOp::Link { parent: 1, name: ino.to_be_bytes().to_vec(), ino }];
+        tree.commit(&[&more[..], &[unlink(ino)]].concat(), Durability::Power).unwrap();
+    }
+    assert!(!dir.join("worktree.spare").exists(), "it was never needed");
     let inos = |tree: &WorkTree| tree.children(1).unwrap().into_iter().map(|(_, row)| row.ino).collect::<Vec<_>>();
     assert_eq!(inos(&tree), made);
     drop(tree);
@@ -193,7 +201,7 @@ fn child_fills_the_disk_with_files() {
     std::fs::remove_file(disk.join("other")).unwrap();
     tree = WorkTree::open(&dir).unwrap();
     assert_eq!(inos(&tree), made);
-    tree.commit(&[MetaOp::Unlink { parent: 1, name: 2u64.to_be_bytes().to_vec() }], Durability::Power).unwrap();
+    tree.commit(&[unlink(2)], Durability::Power).unwrap();
     assert_eq!(inos(&tree), made[1..]);
     assert!(dir.join("worktree.spare").exists());
 }

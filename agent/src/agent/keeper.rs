@@ -1,4 +1,4 @@
-//! Keeps the peers that were met: all of them in a list of the agent's own, and some in the keystore.
+//! Keeps what the next start will need: room on the disk, and the peers that were met, all of them in a list of the agent's own, and some in the keystore.
 //!
 //! Whoever founds a mesh knows nobody yet, and the keystore made then names no peer: it would not lead back to the mesh
 //! by itself. So it is sealed anew as long as it names too few, and a copy made after that needs no link.
@@ -14,6 +14,7 @@ use super::{Memory, blocking, mount};
 use crate::config::{self, Home};
 use crate::failure::Failure;
 use crate::keystore::{Keystore, Unlock};
+use crate::reserve;
 
 /// How often what changed is written.
 const EVERY: Duration = Duration::from_secs(5);
@@ -31,6 +32,10 @@ pub(super) struct Keeper {
 impl Keeper {
     /// Writes what has changed. Blocks: sealing by a passphrase takes a second.
     pub(super) fn save(&mut self) {
+        // Whoever only stores for others has nothing that could be removed to make room.
+        if self.keystore.is_some() {
+            reserve::set_aside(&self.home);
+        }
         let (all, some) = {
             let mut memory = self.memory.lock();
             if !std::mem::take(&mut memory.changed) {

@@ -3,11 +3,12 @@
 #![allow(clippy::unwrap_used)]
 
 use std::fs;
+use std::io::Write;
 use std::net::{TcpListener, UdpSocket};
 use std::os::unix::fs::{FileExt, symlink};
 use std::path::Path;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use hypernet_kit::machine::{Need, has};
 use hypernet_kit::{Agent, Disk, hn};
 
@@ -48,6 +49,7 @@ fn a_full_disk_is_named_and_loses_nothing() -> Result<()> {
     agent.up()?;
     let (before, after) = (agent.mount().join("before"), agent.mount().join("after"));
     fs::write(&before, "kept")?;
+    fs::write(agent.mount().join("large"), vec![7; 1 << 20])?;
     fs::File::open(&before)?.sync_all()?;
     disk.fill()?;
     let refused = fs::write(&after, vec![7; 1 << 20]).unwrap_err();
@@ -55,8 +57,14 @@ fn a_full_disk_is_named_and_loses_nothing() -> Result<()> {
     assert_eq!(fs::read_to_string(&before)?, "kept");
     agent.status()?;
     agent.down()?;
-    // A stop gives some room back.
+    // A stop gives some room back. A start has room of its own, once, and what is removed then makes more.
     let filler = disk.fill()?;
+    agent.up()?;
+    assert_eq!(fs::read_to_string(&before)?, "kept");
+    fs::remove_file(agent.mount().join("large"))?;
+    agent.hn(["cache", "drop"])?;
+    agent.down()?;
+    disk.fill()?;
     agent.hn(["up", "--no-mount"])?.fails(74, "the disk is full", "free some space");
     let other = hn::run(hn::command(["init"])?.env("HN_HOME", disk.path().join("other")))?;
     other.fails(73, "No space left on device", "make room");
@@ -66,6 +74,79 @@ fn a_full_disk_is_named_and_loses_nothing() -> Result<()> {
     fs::write(&after, "room again")?;
     assert_eq!(fs::read_to_string(&after)?, "room again");
     Ok(())
+}
+
+#[test]
+fn a_disk_that_is_filled_through_the_mount_ends_nothing() -> Result<()> {
+    if !has(&[Need::Root, Need::Fuse]) {
+        return Ok(());
+    }
+    let disk = Disk::new(48 << 20)?;
+    let agent = on(&disk)?;
+    let mount = agent.mount();
+    let args = ["--json", "up", "--mount", mount.to_str().context("the directory's name is no text")?];
+    // It logs much, so that there is always something that the disk does not take.
+    let pid = hn::run(agent.command(args)?.env("HN_LOG", "trace"))?.ok()?.json()?["pid"].clone();
+    let (name, bytes) = (|n: usize| agent.mount().join(format!("file {n}")), |n: usize, len| vec![n as u8; len]);
+    let write = |n: usize, len| -> std::io::Result<()> {
+        let mut file = fs::File::create(name(n))?;
+        file.write_all(&bytes(n, len))?;
+        file.sync_all()
+    };
+    let mut synced = Vec::new();
+    let mut n = 0;
+    // The room goes in large pieces, and what is left of it in small ones, until hardly any fits any more.
+    for (len, enough) in [(1 << 20, 1), (4 << 10, 30)] {
+        let mut refused = 0;
+        while refused < enough {
+            match write(n, len) {
+                Ok(()) => {
+                    synced.push((n, len));
+                    refused = 0;
+                }
+                Err(error) => {
+                    assert_eq!(error.kind(), std::io::ErrorKind::StorageFull, "{error}");
+                    refused += 1;
+                }
+            }
+            n += 1;
+            assert!(n < 20_000, "the disk does not fill");
+        }
+    }
+    // What is removed makes room, once it is committed.
+    for (n, _) in synced.drain(..2) {
+        fs::remove_file(name(n))?;
+    }
+    fs::File::open(agent.mount())?.sync_all()?;
+    write(n, 100)?;
+    synced.push((n, 100));
+    n += 1;
+    // Whatever is given back meanwhile is taken, too, so that nothing can be logged either.
+    for _ in 0..30 {
+        disk.fill()?;
+        assert!(write(n, 1 << 20).is_err());
+        assert_eq!(agent.status()?["pid"], pid);
+        n += 1;
+    }
+    let kept = |synced: &[(usize, usize)]| -> Result<()> {
+        for (n, len) in synced {
+            assert!(fs::read(name(*n))? == bytes(*n, *len), "file {n}");
+        }
+        Ok(())
+    };
+    kept(&synced)?;
+    fs::remove_file(disk.path().join("filler"))?;
+    for (n, _) in synced.drain(..4) {
+        fs::remove_file(name(n))?;
+    }
+    write(n, 100)?;
+    synced.push((n, 100));
+    assert_eq!(agent.status()?["pid"], pid);
+    let log = fs::read_to_string(agent.home().join("hnd.log"))?;
+    assert!(log.contains("events could not be written here"), "the log was never in the way");
+    agent.kill()?;
+    assert_eq!(agent.up()?["started"], true);
+    kept(&synced)
 }
 
 /// Writes nonsense over all of a file that lies behind an offset.
