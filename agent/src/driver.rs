@@ -43,6 +43,11 @@ fn stopped() -> Outcome {
     Outcome::Failed(CommandError::Invalid("the agent is stopping"))
 }
 
+/// Waits for what [`NodeHandle::start`] began.
+pub(crate) fn outcome(started: oneshot::Receiver<Outcome>) -> Outcome {
+    started.blocking_recv().unwrap_or_else(|_| stopped())
+}
+
 impl NodeHandle {
     /// Runs a command to its end.
     pub(crate) async fn run(&self, command: Command) -> Outcome {
@@ -63,7 +68,7 @@ impl NodeHandle {
 
     /// [`Self::start`], waited for.
     pub(crate) fn run_blocking(&self, command: Command) -> Outcome {
-        self.start(command).blocking_recv().unwrap_or_else(|_| stopped())
+        outcome(self.start(command))
     }
 
     /// Asks the node something.
@@ -369,6 +374,7 @@ mod tests {
         assert!(matches!(&kept, Ok(Effect::KeepRecord { key, .. }) if *key == record.key()), "{kept:?}");
         assert!(effects.try_recv().is_err());
     }
+
     #[tokio::test]
     async fn the_donors_are_told_when_one_comes_or_goes_and_not_in_between() {
         let dir = tempfile::tempdir().unwrap();

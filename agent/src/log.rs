@@ -4,11 +4,12 @@
 //! Invariant: logging never ends anything. What cannot be written, because the disk is full, is left out and counted,
 //! and nothing is said of it on standard error: for an agent in the background that is the same file.
 
-use parking_lot::{Mutex, MutexGuard};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+
+use parking_lot::{Mutex, MutexGuard};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 

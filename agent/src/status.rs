@@ -20,6 +20,7 @@ use crate::failure::Failure;
 use crate::volume::heads::Found;
 use crate::volume::health::{SOON, Tally};
 use crate::volume::progress::{Phase, Progress};
+use crate::volume::state::Latest;
 use crate::volume::write::unix_now;
 use crate::volume::{Volume, state};
 
@@ -116,10 +117,7 @@ impl NodeView {
 }
 
 async fn look(agent: &Agent) -> NodeView {
-    let view = agent
-        .node
-        .ask(|node: &Node| NodeView { peers: node.peers(), plan: node.plan().ok_or_else(|| node.no_plan()) })
-        .await;
+    let view = agent.node.ask(|node: &Node| NodeView { peers: node.peers(), plan: node.plan() }).await;
     view.unwrap_or(NodeView { peers: Vec::new(), plan: Err(NoPlan::Few) })
 }
 
@@ -189,7 +187,7 @@ pub(crate) async fn status(agent: &Arc<Agent>) -> Result<api::Status, Failure> {
     let mean = donors.iter().map(|peer| peer.availability).sum::<f64>() / donors.len().max(1) as f64;
     let donors = donors.len();
     let plan = view.plan.ok().map(|plan| plan_status(plan, donors, mean));
-    let volume = match &agent.own {
+    let looked_at = match &agent.own {
         Some(own) => {
             let counted = count(own, &view).await?;
             let agent = agent.clone();
@@ -199,7 +197,7 @@ pub(crate) async fn status(agent: &Arc<Agent>) -> Result<api::Status, Failure> {
     };
     let config = agent.config.lock().clone();
     let mut warnings = Vec::new();
-    if let Some(volume) = &volume {
+    if let Some((volume, of_heads)) = &looked_at {
         let unreadable: u64 =
             volume.health.iter().filter(|bucket| !bucket.readable).map(|bucket| bucket.segments).sum();
         if unreadable > 0 {
@@ -212,14 +210,7 @@ pub(crate) async fn status(agent: &Arc<Agent>) -> Result<api::Status, Failure> {
         if let Err(why) = &view.plan {
             warnings.push(format!("nothing new can be made durable: {why}"));
         }
-        if let Some(own) = &agent.own {
-            if let Err(error) = own.volume.still_current() {
-                warnings.push(port_failure(error).to_string());
-            }
-            let latest = state::latest(&own.volume.db).map_err(port_failure)?;
-            let vector = latest.map(|latest| latest.root.vector).unwrap_or_default();
-            warnings.extend(own.volume.heads.lock().not_part_of(&vector).iter().map(Found::words));
-        }
+        warnings.extend_from_slice(of_heads);
     }
     let mount =
         agent.mount_view().map(|view| api::MountStatus { profile: profile(&view), dir: view.dir, reason: view.reason });
@@ -244,7 +235,7 @@ pub(crate) async fn status(agent: &Arc<Agent>) -> Result<api::Status, Failure> {
             .map(|own| api::KeystoreStatus { path: agent.home.keystore(), sealed_by: own.sealed_by }),
         donate: api::DonateStatus { quota: config.donate, used: agent.store.used(), shards: agent.store.count() },
         mount,
-        volume,
+        volume: looked_at.map(|(volume, _)| volume),
         peers: api::PeersStatus {
             known: view.peers.len() as u64,
             connected: view.peers.iter().filter(|peer| peer.connected).count() as u64,
@@ -254,16 +245,28 @@ pub(crate) async fn status(agent: &Arc<Agent>) -> Result<api::Status, Failure> {
     })
 }
 
+/// What to know of the heads on the mesh: that of this device, and those that this tree is without.
+fn head_warnings(own: &Own, latest: Option<&Latest>) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if let Err(error) = own.volume.still_current() {
+        warnings.push(port_failure(error).to_string());
+    }
+    let vector = latest.map_or(&[][..], |latest| &latest.root.vector);
+    warnings.extend(own.volume.heads.lock().not_part_of(vector).iter().map(Found::words));
+    warnings
+}
+
+/// A volume, and what its owner should know of its heads. Blocks.
 fn volume(
     agent: &Agent,
     own: &Own,
     counted: Counted,
     plan: Option<api::PlanStatus>,
-) -> Result<api::VolumeStatus, Failure> {
+) -> Result<(api::VolumeStatus, Vec<String>), Failure> {
     let tally = counted.tally.unwrap_or_default();
     let pending = own.vfs.pending();
     let latest = state::latest(&own.volume.db).map_err(port_failure)?;
-    Ok(api::VolumeStatus {
+    let status = api::VolumeStatus {
         id: own.volume.keys.volume.to_string(),
         segments: tally.segments,
         bytes_logical: tally.logical,
@@ -272,7 +275,7 @@ fn volume(
         dirty_files: pending.files,
         dirty_bytes: pending.bytes,
         upload: upload(own),
-        last_head: latest.map(|latest| head_status(&latest.head)),
+        last_head: latest.as_ref().map(|latest| head_status(&latest.head)),
         plan,
         health: tally
             .health
@@ -280,7 +283,8 @@ fn volume(
             .map(|((missing, readable), segments)| api::HealthBucket { missing, segments, readable })
             .collect(),
         recovering: agent.config.lock().recovering,
-    })
+    };
+    Ok((status, head_warnings(own, latest.as_ref())))
 }
 
 /// Tells `getfattr` how durable a file's content is.

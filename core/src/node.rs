@@ -574,14 +574,9 @@ impl Node {
         self.peers.views(&self.context)
     }
 
-    /// How segments of this shard length at most would be coded and placed now.
-    pub fn plan(&self) -> Option<Plan> {
+    /// How segments would be coded and placed now, or why they cannot be.
+    pub fn plan(&self) -> Result<Plan, NoPlan> {
         self.peers.plan(&self.context)
-    }
-
-    /// Why [`Self::plan`] has none.
-    pub fn no_plan(&self) -> NoPlan {
-        self.peers.no_plan(&self.context)
     }
 
     /// Peers that are connected and store for others; counted, not gone through. One step changes it by one at most.

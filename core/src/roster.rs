@@ -137,20 +137,17 @@ impl Roster {
 
     /// The device that a person means: by its name, or by the beginning of its id where that is not enough.
     pub fn named(&self, name: &str) -> Result<&Device, RosterError> {
-        let list = |devices: &[&Device], show: &dyn Fn(&Device) -> String| {
-            devices.iter().map(|device| show(device)).collect::<Vec<_>>().join(", ")
-        };
         let called: Vec<&Device> = self.devices.iter().filter(|device| device.name == name).collect();
         let begins = |device: &&Device| name.len() >= ID_MIN && device.id.to_string().starts_with(name);
         match called.as_slice() {
             [device] => Ok(device),
             [] => self.devices.iter().find(begins).ok_or_else(|| {
-                let known = list(&self.devices.iter().collect::<Vec<_>>(), &|device| device.name.clone());
-                RosterError::Unknown { name: name.to_owned(), known }
+                let known: Vec<&str> = self.devices.iter().map(|device| device.name.as_str()).collect();
+                RosterError::Unknown { name: name.to_owned(), known: known.join(", ") }
             }),
             several => {
-                let ids = list(several, &|device| device.id.short());
-                Err(RosterError::Ambiguous { name: name.to_owned(), ids })
+                let ids: Vec<String> = several.iter().map(|device| device.id.short()).collect();
+                Err(RosterError::Ambiguous { name: name.to_owned(), ids: ids.join(", ") })
             }
         }
     }

@@ -100,8 +100,8 @@ impl Home {
         serde_json::from_slice(&std::fs::read(self.config()).ok()?).ok()
     }
 
-    /// Whether `hn init` or `hn recover` ran here. Where the settings are lost and the keystore is not, there is an agent,
-    /// too: a damaged one.
+    /// Whether `hn init` or `hn recover` ran here. Where the settings are lost and the keystore is not, there is an
+    /// agent, too: a damaged one.
     pub fn is_set_up(&self) -> bool {
         self.config().exists() || self.keystore().exists()
     }

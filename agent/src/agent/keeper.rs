@@ -1,4 +1,5 @@
-//! Keeps what the next start will need: room on the disk, and the peers that were met, all of them in a list of the agent's own, and some in the keystore.
+//! Keeps what the next start will need: room on the disk, and the peers that were met, all of them in a list of the
+//! agent's own, and some in the keystore.
 //!
 //! Whoever founds a mesh knows nobody yet, and the keystore made then names no peer: it would not lead back to the mesh
 //! by itself. So it is sealed anew as long as it names too few, and a copy made after that needs no link.

@@ -13,17 +13,17 @@ use std::time::{Duration, Instant};
 
 use hypernet_core::head::Head;
 use hypernet_core::id::DeviceId;
-use hypernet_core::node::{Command, CommandError, Outcome};
+use hypernet_core::node::Command;
 use hypernet_core::port::PortError;
 use hypernet_core::record::{Record, record_key};
 use hypernet_core::roster::{Device, Roster};
 use hypernet_core::time::Hlc;
 use hypernet_core::tree::Dot;
-use tokio::sync::oneshot;
 
 use super::Volume;
 use super::recover::record_of;
 use super::state;
+use crate::driver::outcome;
 
 /// How often the mesh is asked while this process runs.
 pub(crate) const LOOK_EVERY: Duration = Duration::from_secs(600);
@@ -128,10 +128,6 @@ impl Heads {
     }
 }
 
-fn answer(outcome: oneshot::Receiver<Outcome>) -> Result<Option<Record>, PortError> {
-    record_of(outcome.blocking_recv().unwrap_or(Outcome::Failed(CommandError::Invalid("the agent is stopping"))))
-}
-
 impl Volume {
     /// An error when this home was found to be older than its device's history: nothing leads out of that.
     pub(crate) fn still_current(&self) -> Result<(), PortError> {
@@ -141,7 +137,7 @@ impl Volume {
     /// Asks for several records at once; one answer for each.
     fn lookup_all(&self, signers: &[[u8; 32]]) -> Result<Vec<Option<Record>>, PortError> {
         let asked: Vec<_> = signers.iter().map(|signer| self.node.start(Command::Lookup(record_key(signer)))).collect();
-        asked.into_iter().map(answer).collect()
+        asked.into_iter().map(|asked| record_of(outcome(asked))).collect()
     }
 
     /// The devices of a roster but this one.
@@ -197,7 +193,7 @@ impl Volume {
         let others = self.others(roster);
         let own = self.node.start(Command::Lookup(record_key(&mine)));
         let survey = self.find_heads(&others);
-        if let Some(found) = answer(own)? {
+        if let Some(found) = record_of(outcome(own))? {
             self.judge(&found)?;
         }
         self.heads.lock().others = survey?;

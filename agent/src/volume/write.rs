@@ -133,7 +133,7 @@ impl Volume {
     /// The plan for the donors that are there, or why there is none.
     pub(crate) fn plan(&self) -> Result<Plan, PortError> {
         let plan = || {
-            let plan = self.node.ask_blocking(|node: &Node| node.plan().ok_or_else(|| node.no_plan()));
+            let plan = self.node.ask_blocking(Node::plan);
             plan.ok_or_else(|| PortError::Unreachable("the agent is stopping".into()))
         };
         let plan = match plan()? {

@@ -154,6 +154,7 @@ impl Fetch {
     ) {
         let Some(Ask { row, span, .. }) = self.asked.remove(&ask) else { return };
         self.slow.remove(&row);
+        let gone = matches!(result, Err(SendFault::Deadline | SendFault::Unreachable));
         let why = match result {
             Ok(Response::Bytes(bytes)) if bytes.len() == (span.end - span.start) as usize => {
                 self.accept(context, peers, row, peer, span, bytes);
@@ -181,22 +182,17 @@ impl Fetch {
                 "answered something else".to_string()
             }
             // One lost message is no reason to give a row up while there is time.
-            Err(SendFault::Deadline | SendFault::Unreachable) if peers.is_connected(&peer) => {
+            Err(_) if gone && peers.is_connected(&peer) => {
                 self.later.insert(row, context.now.mono.after(UNANSWERED_PAUSE));
                 return;
             }
-            Err(fault) => {
-                let why = format!("peer {} {fault}", peer.short());
-                let gone = !matches!(fault, SendFault::Malformed(_));
-                self.failed.insert(row, Failed { why, gone });
-                return;
-            }
+            Err(fault) => fault.to_string(),
         };
-        self.fail(row, format!("peer {} {why}", peer.short()));
+        self.fail(row, peer, &why, gone);
     }
 
-    fn fail(&mut self, row: u8, why: String) {
-        self.failed.insert(row, Failed { why, gone: false });
+    fn fail(&mut self, row: u8, peer: PeerId, why: &str, gone: bool) {
+        self.failed.insert(row, Failed { why: format!("peer {} {why}", peer.short()), gone });
     }
 
     fn accept(&mut self, context: &mut Context, peers: &mut Peers, row: u8, peer: PeerId, span: Span, bytes: Bytes) {
@@ -206,7 +202,7 @@ impl Fetch {
             }
             if blake3::hash(&bytes).as_bytes() != self.placement.segment.rows[usize::from(row)].as_bytes() {
                 peers.fault(context, peer, Fault::Lie);
-                self.fail(row, format!("peer {} sent wrong bytes", peer.short()));
+                self.fail(row, peer, "sent wrong bytes", false);
                 return;
             }
         }

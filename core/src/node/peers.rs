@@ -24,8 +24,8 @@ const SLOW_MAX: u64 = 300_000;
 /// A peer that could not be reached is not asked again for so long, unless it connects: whoever reads many files that
 /// cannot be had waits once, not for each of them.
 const ABSENT_FOR: u64 = 3_000;
-/// A peer that says that it has not what it acknowledged is trusted with nothing new for so long, while others suffice. It
-/// is not cut off: it owned up to it, and may well hold what others need.
+/// A peer that says that it has not what it acknowledged is trusted with nothing new for so long, while others suffice.
+/// It is not cut off: it owned up to it, and may well hold what others need.
 const DISTRUST_LOST: u64 = 300_000;
 /// What is there and spoiled is what disks do.
 const DISTRUST_DAMAGED: u64 = 30_000;
@@ -538,7 +538,7 @@ impl Peers {
 
     /// The plan for the donors that are there: for those that are trusted, unless they are too few for what is aimed at.
     /// A shard on somebody who lost some is better than none.
-    pub(super) fn plan(&self, context: &Context) -> Option<Plan> {
+    pub(super) fn plan(&self, context: &Context) -> Result<Plan, NoPlan> {
         let now = context.now.mono;
         let donors: Vec<&Peer> = self
             .known
@@ -550,11 +550,12 @@ impl Peers {
             placement::plan(donors.len(), mean)
         };
         let trusted: Vec<&Peer> = donors.iter().copied().filter(|peer| !peer.is_distrusted(now)).collect();
-        plan(&trusted).filter(|plan| plan.meets_target).or_else(|| plan(&donors))
+        let found = plan(&trusted).filter(|plan| plan.meets_target).or_else(|| plan(&donors));
+        found.ok_or_else(|| self.no_plan(context))
     }
 
     /// Why there is none.
-    pub(super) fn no_plan(&self, context: &Context) -> NoPlan {
+    fn no_plan(&self, context: &Context) -> NoPlan {
         let now = context.now.mono;
         let donors: Vec<&Peer> =
             self.known.values().filter(|peer| peer.is_donor() && peer.blocked_until <= now).collect();

@@ -812,28 +812,28 @@ fn all_full(world: &mut World) {
 fn donors_without_room_are_told_apart_from_none_and_asked_again_but_not_all_the_time() {
     let mut world = World::new(4);
     all_full(&mut world);
-    assert_eq!(world.nodes[0].plan(), None);
-    assert_eq!(world.nodes[0].no_plan(), NoPlan::Full { donors: 3, roomy: 0, free: 6144 });
-    let why = world.nodes[0].no_plan().to_string();
+    let full = NoPlan::Full { donors: 3, roomy: 0, free: 6144 };
+    assert_eq!(world.nodes[0].plan(), Err(full));
+    let why = full.to_string();
     assert!(why.contains("the 3 connected peers that donate space are full") && why.contains("6 KiB"), "{why}");
     // They have room again, and are asked for it.
     let hellos = |world: &World| world.sent.iter().filter(|(_, sent)| matches!(sent, Request::Hello(_))).count();
     let before = hellos(&world);
     assert_eq!(world.command(0, Command::AskRoom), Outcome::Asked);
     assert_eq!(hellos(&world), before + 3);
-    assert!(world.nodes[0].plan().is_some());
+    assert!(world.nodes[0].plan().is_ok());
     all_full(&mut world);
     assert_eq!(world.command(0, Command::AskRoom), Outcome::Asked);
-    assert_eq!((hellos(&world), world.nodes[0].plan()), (before + 3, None), "they were asked a moment ago");
+    assert_eq!((hellos(&world), world.nodes[0].plan()), (before + 3, Err(full)), "they were asked a moment ago");
     // One that does not answer keeps nobody waiting for long.
     world.run(5_000);
     world.manners[1] = Manner::Silent;
     let began = world.now.mono;
     assert_eq!(world.command(0, Command::AskRoom), Outcome::Asked);
-    assert!(world.now.mono.since(began) < 4_000 && world.nodes[0].plan().is_some());
+    assert!(world.now.mono.since(began) < 4_000 && world.nodes[0].plan().is_ok());
     let mut alone = World::new(2);
     all_full(&mut alone);
-    assert_eq!(alone.nodes[0].no_plan(), NoPlan::Few);
+    assert_eq!(alone.nodes[0].plan(), Err(NoPlan::Few));
 }
 
 #[test]

@@ -293,14 +293,13 @@ impl Filesystem for Handler {
             ctime: ctime.map(timespec),
         };
         let caller = caller(req, 0);
-        // In writeback the kernel sets the times of what it has just unlinked. An error would be one of writing to it,
-        // for the next syncfs to tell.
-        let flushes_times = ctime.is_some() && mode.is_none() && uid.is_none() && gid.is_none() && size.is_none();
         self.serve(
             reply,
             move |vfs| vfs.setattr(caller, ino.0, set),
             move |reply, result| match result {
-                Err(VfsError::NotFound) if flushes_times => reply.attr(&Duration::ZERO, &nothing()),
+                // In writeback the kernel tells that of what it has just unlinked, too. An error would be one of writing
+                // to it, for the next syncfs to tell.
+                Err(VfsError::NotFound) if set.is_of_a_write() => reply.attr(&Duration::ZERO, &nothing()),
                 result => answer_attr(reply, result),
             },
         );

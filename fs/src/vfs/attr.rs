@@ -53,6 +53,16 @@ pub struct SetAttr {
     pub ctime: Option<Timespec>,
 }
 
+impl SetAttr {
+    /// Whether these are the times of a write and nothing else: what the kernel that collects writes tells of a file
+    /// before each fsync of it, and when it lets go of it.
+    pub fn is_of_a_write(&self) -> bool {
+        *self == Self { mtime: self.mtime, ctime: self.ctime, ..Self::default() }
+            && self.mtime.is_some()
+            && self.ctime.is_some()
+    }
+}
+
 /// Whether an extended attribute may or must exist.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum XattrFlags {
@@ -165,18 +175,15 @@ impl Vfs {
             node.mtime = set.mtime.map_or(node.mtime, pick);
             if times || changed || set.ctime.is_some() {
                 let is_whole_file = node.is_file() && node.local == Local::Complete;
-                // The times of its last write, which the kernel that collects writes tells of before each fsync.
-                let written = set.ctime.is_some() && set.atime.is_none() && !changed && node.is_dirty();
+                let was_written = is_whole_file && set.is_of_a_write() && node.is_dirty();
                 let (atime, mtime) = (node.atime, node.mtime);
                 if set.mtime.is_some() && is_whole_file {
                     // The backing file is what tells a later write by its mtime, here and after a crash.
                     self.backing.set_times(ino, atime, mtime).map_err(VfsError::from)?;
                     self.see(state, ino)?;
                 }
-                if written && set.mtime.is_some() && is_whole_file {
-                    // As after a write: the backing file is enough to find this out again.
-                    state.queue(ino);
-                    state.touch(ino);
+                if was_written {
+                    self.mark_written(state, ino);
                 } else {
                     state.changed(ino);
                 }

@@ -53,7 +53,7 @@ fn order(items: &mut [DirItem], hasher: &RandomState) {
     }
     items.sort_unstable_by(|a, b| (a.offset, &a.name).cmp(&(b.offset, &b.name)));
     for at in 1..items.len() {
-        // Of 63 bits two are equal in one of a million directories with a million entries.
+        // Of 62 bits two are equal in one of ten million directories with a million entries.
         items[at].offset = items[at].offset.max(items[at - 1].offset + 1);
     }
 }

@@ -117,7 +117,8 @@ impl Vfs {
         self.mark_written(state, ino);
     }
 
-    fn mark_written(&self, state: &mut State, ino: u64) {
+    /// A file has been written to, and its backing file has the size and time of that.
+    pub(super) fn mark_written(&self, state: &mut State, ino: u64) {
         // Not `queue_needed`: what an fsync of the backing file makes durable is enough to find this out again.
         state.queue(ino);
         state.unsynced.insert(ino);

@@ -48,7 +48,6 @@ enum Event {
     Connect { a: usize, life: u32, b: usize },
     /// `a` notices that its connection to `b` is gone.
     Lost { a: usize, life: u32, b: usize, generation: u64 },
-    /// A record is pushed at a node.
     /// The peers closest to a key have been found.
     Closest { node: usize, life: u32, id: RequestId, key: RecordKey },
     /// A lookup asks the peers closest to the key.

@@ -25,18 +25,27 @@ fn an_inode_number_is_never_given_out_twice() {
     assert!(bed.file(ROOT, "next", b"") > lost);
 }
 
-#[test]
-fn an_fsync_of_what_is_durable_commits_nothing() {
-    let bed = Bed::new();
+/// Writes to a durable file, and syncs it, three times; `tell` is called in between. It stays open.
+#[track_caller]
+fn synced_without_a_commit(bed: &Bed, data_only: bool, tell: impl Fn(u64, u64)) -> u64 {
     let ino = bed.file(ROOT, "db", b"content");
     bed.vfs.fsync(ino, false).unwrap();
     let commits = bed.meta.commits();
     bed.vfs.open_file(ME, ino, RW, false).unwrap();
     for n in 0..3 {
         bed.vfs.write(ino, n * 7, b"content", false).unwrap();
-        bed.vfs.fsync(ino, true).unwrap();
+        tell(ino, n);
+        bed.vfs.fsync(ino, data_only).unwrap();
     }
     assert_eq!(bed.meta.commits(), commits, "the backing file is all there is to sync");
+    ino
+}
+
+#[test]
+fn an_fsync_of_what_is_durable_commits_nothing() {
+    let bed = Bed::new();
+    let ino = synced_without_a_commit(&bed, true, |_, _| {});
+    let commits = bed.meta.commits();
     bed.vfs.release(ino, RW).unwrap();
     bed.vfs.setattr(ME, ino, SetAttr { mode: Some(0o600), ..SetAttr::default() }).unwrap();
     bed.vfs.fsync(ino, true).unwrap();
@@ -52,16 +61,9 @@ fn times_of_a_write(seconds: i64) -> SetAttr {
 #[test]
 fn the_times_of_a_write_cost_no_commit_and_survive_the_loss_of_power() {
     let bed = Bed::new();
-    let ino = bed.file(ROOT, "db", b"content");
-    bed.vfs.fsync(ino, false).unwrap();
-    let commits = bed.meta.commits();
-    bed.vfs.open_file(ME, ino, RW, false).unwrap();
-    for n in 0..3 {
-        bed.vfs.write(ino, n * 7, b"content", false).unwrap();
+    let ino = synced_without_a_commit(&bed, false, |ino, n| {
         bed.vfs.setattr(ME, ino, times_of_a_write(2_000_000_000 + n as i64)).unwrap();
-        bed.vfs.fsync(ino, false).unwrap();
-    }
-    assert_eq!(bed.meta.commits(), commits, "the backing file is all there is to sync");
+    });
     let meta = bed.meta.after_power_loss();
     let bed = bed.reopen(meta);
     let attr = bed.stat(ino);

@@ -58,7 +58,7 @@ impl World {
         if !self.hosts[owner].up() {
             return;
         }
-        let Some(plan) = self.hosts[owner].node.as_ref().and_then(|node| node.plan()) else {
+        let Some(plan) = self.hosts[owner].node.as_ref().and_then(|node| node.plan().ok()) else {
             if must {
                 self.violate(|| format!("owner {owner} has no plan though everyone is up"));
             }
