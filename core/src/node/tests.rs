@@ -132,7 +132,7 @@ impl World {
                 self.sent.push((to, request.clone()));
                 if self.manners[to] == Manner::Gone {
                     let input = Input::Response { id, result: Err(SendFault::Unreachable) };
-                    return self.queue.push_back((at, input));
+                    return self.late.push((self.now.mono.after(10), at, input));
                 }
                 let lost = match &mut self.manners[to] {
                     Manner::Silent => true,
@@ -444,6 +444,24 @@ fn a_lost_message_is_no_reason_to_give_a_row_up() {
     }
     assert_eq!(fetch(&mut world, &placement, &coded, &plain), expect(&plain));
     assert!(world.manners[5..].iter().all(|manner| *manner == Manner::Deaf(0)), "nobody was deaf");
+}
+
+#[test]
+fn who_cannot_be_reached_though_it_has_a_connection_is_asked_once_in_a_while() {
+    let (mut world, placement, coded, plain) = stored_without(&[]);
+    for i in 1..=5 {
+        world.manners[i] = Manner::Gone;
+    }
+    world.sent.clear();
+    match fetch(&mut world, &placement, &coded, &plain) {
+        Outcome::Failed(CommandError::Deadline { have, need, .. }) => assert_eq!((have, need), (5, 6)),
+        other => panic!("{other:?}"),
+    }
+    for i in 1..=5 {
+        let asked = world.sent.iter().filter(|(to, request)| *to == i && matches!(request, Request::Get { .. }));
+        let asked = asked.count();
+        assert!((2..=31).contains(&asked), "{asked} times in 30 s");
+    }
 }
 
 #[test]
