@@ -25,6 +25,7 @@ use crate::keystore::{Keystore, Unlock};
 use crate::volume::health::Counter;
 use crate::volume::nearby::Nearby;
 use crate::volume::sync::Engine;
+use crate::volume::trim::Trimmer;
 use crate::volume::{Volume, read, state};
 use crate::{databases, log, reserve, server};
 
@@ -57,7 +58,14 @@ pub(crate) struct RunArgs {
     /// Space for others from now on, such as 50G.
     #[arg(long, value_parser = crate::parse_size)]
     donate: Option<u64>,
+    /// Bytes of local copies from now on, such as 20G, or `none` for no limit.
+    #[arg(long, value_parser = crate::parse_limit)]
+    cache: Option<Limit>,
 }
+
+/// A number of bytes, or none.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limit(pub(crate) Option<u64>);
 
 /// The parts of an agent that has a volume.
 pub(crate) struct Own {
@@ -66,6 +74,7 @@ pub(crate) struct Own {
     pub(crate) vfs: Arc<Vfs>,
     pub(crate) engine: Mutex<Option<Arc<Engine>>>,
     pub(crate) counter: Arc<Counter>,
+    pub(crate) trimmer: Option<Trimmer>,
     pub(crate) sealed_by: SealedBy,
     pub(crate) mount: Mutex<Option<mount::Mounted>>,
     hold: bool,
@@ -225,8 +234,9 @@ pub(crate) fn run(home: Home, args: RunArgs) -> Result<(), Failure> {
     let mut config = Config::load(&home)?;
     reserve::release(&home);
     log::start(&home)?;
-    if let Some(donate) = args.donate {
-        config.donate = donate;
+    if args.donate.is_some() || args.cache.is_some() {
+        config.donate = args.donate.unwrap_or(config.donate);
+        config.cache = args.cache.map_or(config.cache, |limit| limit.0);
         config.save(&home)?;
     }
     let unlocked = if config.storage_only {
@@ -322,7 +332,14 @@ fn open_own(
     let vfs = Vfs::open(vfs_config, meta, remote).map_err(|error| tree_failure(&error))?;
     vfs.set_durability_info(Some(Arc::new(crate::status::Describe(volume.clone()))));
     let counter = Arc::new(Counter::new());
-    Ok(Own { volume, tree, vfs, engine: Mutex::new(None), counter, sealed_by, mount: Mutex::new(None), hold })
+    let trimmer = match config.cache {
+        Some(limit) => Some(
+            Trimmer::start(volume.clone(), vfs.clone(), limit)
+                .map_err(|error| Failure::new(Kind::System, format!("cannot start a thread: {error}")))?,
+        ),
+        None => None,
+    };
+    Ok(Own { volume, tree, vfs, engine: Mutex::new(None), counter, trimmer, sealed_by, mount: Mutex::new(None), hold })
 }
 
 impl Own {
@@ -454,6 +471,9 @@ impl Agent {
             let engine = own.engine.lock().clone();
             if let Some(engine) = engine {
                 engine.stop();
+            }
+            if let Some(trimmer) = &own.trimmer {
+                trimmer.stop();
             }
             let quiet = agent.unmount_at_exit();
             if let Err(error) = own.vfs.close(quiet) {

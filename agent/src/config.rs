@@ -105,6 +105,9 @@ pub(crate) struct Config {
     /// The databases of its volume were made: one that is missing was lost.
     #[serde(default)]
     pub(crate) used: bool,
+    /// Bytes of local copies of what the mesh has, roughly; no limit when there is none.
+    #[serde(default)]
+    pub(crate) cache: Option<u64>,
     /// Where the volume was mounted last.
     #[serde(default, with = "hypernet_sdk::exact_path::option")]
     pub(crate) mount: Option<PathBuf>,
@@ -126,6 +129,7 @@ impl Config {
             record_lifetime: 48 * 3600,
             recovering: false,
             used: false,
+            cache: None,
             mount: None,
         }
     }

@@ -124,6 +124,14 @@ fn parse_size(text: &str) -> Result<u64, String> {
     Ok((value * 2f64.powi(shift)) as u64)
 }
 
+/// A size, or `none`.
+fn parse_limit(text: &str) -> Result<agent::Limit, String> {
+    match text {
+        "none" => Ok(agent::Limit(None)),
+        size => parse_size(size).map(|bytes| agent::Limit(Some(bytes))).map_err(|error| format!("{error}, or none")),
+    }
+}
+
 /// What opens the keystore: the passphrase on standard input, or its key file.
 pub(crate) fn unlock(passphrase_stdin: bool) -> Result<Unlock, Failure> {
     if !passphrase_stdin {

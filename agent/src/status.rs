@@ -282,6 +282,7 @@ fn volume(
             .into_iter()
             .map(|((missing, readable), segments)| api::HealthBucket { missing, segments, readable })
             .collect(),
+        cache: own.trimmer.as_ref().map(|trimmer| api::CacheStatus { bytes: own.vfs.cached(), limit: trimmer.limit }),
         recovering: agent.config.lock().recovering,
     };
     Ok((status, head_warnings(own, latest.as_ref())))

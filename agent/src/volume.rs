@@ -41,6 +41,7 @@ pub(crate) mod recover;
 pub(crate) mod served;
 pub(crate) mod state;
 pub(crate) mod sync;
+pub(crate) mod trim;
 pub(crate) mod write;
 
 /// Milliseconds within which a read from the mesh must have ended.

@@ -144,6 +144,9 @@ pub(crate) struct Up {
     /// Space to give to others from now on.
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     pub(crate) donate: Option<u64>,
+    /// Space for local copies of what the mesh has from now on, roughly; `none` for no limit.
+    #[arg(long, value_name = "SIZE", value_parser = parse_limit)]
+    pub(crate) cache: Option<Limit>,
     /// Hold the upload back until `hn sync`.
     #[arg(long)]
     pub(crate) hold: bool,
@@ -308,6 +311,27 @@ pub(crate) struct Man {
     pub(crate) dir: PathBuf,
 }
 
+/// A number of bytes, or none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Limit(pub(crate) Option<u64>);
+
+impl std::fmt::Display for Limit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0 {
+            Some(bytes) => bytes.fmt(f),
+            None => f.write_str("none"),
+        }
+    }
+}
+
+/// A size, or `none`.
+fn parse_limit(text: &str) -> Result<Limit, String> {
+    match text {
+        "none" => Ok(Limit(None)),
+        size => parse_size(size).map(|bytes| Limit(Some(bytes))).map_err(|error| format!("{error}, or none")),
+    }
+}
+
 /// Sizes as people write them: 50G, 1.5T, 512MiB, 1048576. Always powers of 1024.
 pub(crate) fn parse_size(text: &str) -> Result<u64, String> {
     const WRONG: &str = "a size looks like 50G, 512M or 1048576";
@@ -362,6 +386,14 @@ mod tests {
         for wrong in ["much", "-1", "", "G", "1.2.3M", "1e9", "99999999T", "nan"] {
             assert!(parse_size(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_limit_is_a_size_or_none() {
+        assert_eq!(parse_limit("20G"), Ok(Limit(Some(20 << 30))));
+        assert_eq!(parse_limit("none"), Ok(Limit(None)));
+        assert!(parse_limit("much").unwrap_err().ends_with("or none"));
+        assert_eq!(Limit(Some(5)).to_string() + &Limit(None).to_string(), "5none");
     }
 
     #[test]

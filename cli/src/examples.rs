@@ -31,6 +31,7 @@ examples! { UP:
     "hn up --mount ~/net          mount there"
     "hn up --no-mount             only run"
     "hn up --donate 50G           give others 50 GiB from now on"
+    "hn up --cache 20G            keep 20 GiB of local copies of what the mesh has, from now on"
     "hn up --hold                 upload nothing until `hn sync` or `hn up` again"
 }
 examples! { DOWN:

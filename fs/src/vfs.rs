@@ -24,6 +24,7 @@ mod backing;
 mod commit;
 mod dir;
 mod error;
+mod evict;
 mod fetch;
 mod file;
 mod fsck;
@@ -40,11 +41,12 @@ mod sync;
 pub use attr::{SetAttr, SetTime, XattrFlags};
 pub use dir::{DirItem, DirSnapshot, after};
 pub use error::VfsError;
+pub use evict::{Dropped, Trimmed};
 pub use file::{OpenFlags, Opened, Whence};
 pub use fsck::Checked;
 pub use names::RenameFlags;
 pub use node::ROOT;
-pub use sync::{Cut, CutDirectory, CutEntry, Dropped, Pending, Stamp, Synced};
+pub use sync::{Cut, CutDirectory, CutEntry, Pending, Stamp, Synced};
 
 use backing::Backing;
 use commit::{Signal, Stuck};
@@ -169,6 +171,7 @@ pub struct Vfs {
     meta_write: Mutex<()>,
     signal: Arc<Signal>,
     fetcher: Fetcher,
+    gauge: evict::Gauge,
     dirs: Mutex<dir::Handles>,
     /// Directories whose listing is on its way from the mesh.
     listing: Mutex<HashMap<u64, Arc<load::Listing>>>,

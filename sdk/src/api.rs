@@ -329,6 +329,18 @@ pub struct VolumeStatus {
     /// The state was brought back from a keystore and its head is not found yet.
     #[serde(default)]
     pub recovering: bool,
+    /// The local copies, where a limit is set for them.
+    #[serde(default)]
+    pub cache: Option<CacheStatus>,
+}
+
+/// Local copies of what the mesh has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CacheStatus {
+    /// Their bytes, roughly.
+    pub bytes: u64,
+    /// What was allowed for them.
+    pub limit: u64,
 }
 
 /// Of when a count of a volume's segments is. In a large volume it takes a while, and is made in the background.

@@ -8,7 +8,7 @@ use hypernet_sdk::api::{MountProfile, Status};
 use hypernet_sdk::{Client, Error, ErrorCode, Home, exact_path};
 use serde::Serialize;
 
-use crate::args::{Join, Mount, PassphraseFrom, Up};
+use crate::args::{Join, Limit, Mount, PassphraseFrom, Up};
 use crate::error::Failure;
 use crate::hnd;
 use crate::mountpoint;
@@ -27,6 +27,7 @@ pub(crate) struct Start {
     pub(crate) mount: Option<PathBuf>,
     pub(crate) no_passthrough: bool,
     pub(crate) donate: Option<u64>,
+    pub(crate) cache: Option<Limit>,
     pub(crate) hold: bool,
     pub(crate) passphrase: PassphraseFrom,
 }
@@ -71,6 +72,9 @@ pub(crate) async fn start(home: &Home, start: &Start, out: &Output) -> Result<()
     if let Some(bytes) = start.donate {
         args.extend(["--donate".into(), bytes.to_string().into()]);
     }
+    if let Some(limit) = start.cache {
+        args.extend(["--cache".into(), limit.to_string().into()]);
+    }
     if start.hold {
         args.push("--hold".into());
     }
@@ -106,6 +110,7 @@ pub(crate) async fn up(home: &Home, args: Up, out: &mut Output) -> Result<(), Fa
                 mount,
                 no_passthrough: args.no_passthrough,
                 donate: args.donate,
+                cache: args.cache,
                 hold: args.hold,
                 passphrase: args.passphrase,
             };
@@ -139,6 +144,11 @@ async fn adjust(client: &Client, status: &Status, args: &Up, out: &Output) -> Re
     if args.donate.is_some_and(|bytes| bytes != status.donate.quota) {
         return Err(Failure::new(ErrorCode::TryAgain, "the agent runs, and takes --donate only at its start")
             .hint("`hn down` first, then `hn up --donate SIZE`"));
+    }
+    let limit = status.volume.as_ref().and_then(|volume| volume.cache.as_ref()).map(|cache| cache.limit);
+    if args.cache.is_some_and(|wanted| wanted.0 != limit) {
+        return Err(Failure::new(ErrorCode::TryAgain, "the agent runs, and takes --cache only at its start")
+            .hint("`hn down` first, then `hn up --cache SIZE`"));
     }
     if let Some(dir) = &args.mount {
         mount_at(client, Some(absolute(dir)?), !args.no_passthrough, out).await?;

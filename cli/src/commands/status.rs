@@ -108,6 +108,9 @@ fn volume_rows(volume: &VolumeStatus) -> Vec<(String, String)> {
             files => format!("{}, {}", words::plural(files, "file"), words::bytes(volume.dirty_bytes)),
         },
     );
+    if let Some(cache) = volume.cache {
+        add("local copies", format!("{} of at most {}", words::bytes(cache.bytes), words::bytes(cache.limit)));
+    }
     add("upload", upload(&volume.upload));
     add(
         "last head",

@@ -2,7 +2,8 @@
 //!
 //! A file that is not here gets a sparse backing file, and a map of which parts of it have arrived. A part that
 //! several readers miss is fetched once: the first claims it, the others wait for the claim. No lock is held over a
-//! fetch; a fetch that was overtaken by a truncation or removal finds its map discarded and writes nothing.
+//! fetch; a fetch that was overtaken by a truncation or removal finds its map discarded and writes nothing. What has
+//! arrived can be given up again while the rest has not, but for what is in use.
 
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
@@ -26,6 +27,9 @@ use crate::panics;
 
 /// Reads this far from the end of the last one still count as sequential: the kernel reorders its read-ahead.
 const NEAR: u64 = 2 * 1024 * 1024;
+
+/// What a backing file's space is given back in.
+const BLOCK: u64 = 4_096;
 
 /// Warnings about failed fetches are at least this far apart.
 const WARN_MILLIS: u64 = 2_000;
@@ -67,6 +71,8 @@ struct Inner {
     present: Ranges,
     claims: Vec<Arc<Claim>>,
     failed: Option<(Instant, Range<u64>, VfsError)>,
+    /// What is being read, or must stay until all is here.
+    in_use: Vec<Range<u64>>,
     last_end: u64,
     window: u64,
     ahead: u64,
@@ -79,6 +85,21 @@ pub(super) struct Fetch {
     size: u64,
     inner: Mutex<Inner>,
     arrived: Condvar,
+}
+
+/// While this is kept, that range of the file is not given up once it is here.
+pub(super) struct InUse {
+    fetch: Arc<Fetch>,
+    range: Range<u64>,
+}
+
+impl Drop for InUse {
+    fn drop(&mut self) {
+        let mut inner = self.fetch.inner.lock();
+        if let Some(at) = inner.in_use.iter().position(|range| *range == self.range) {
+            inner.in_use.swap_remove(at);
+        }
+    }
 }
 
 struct Task {
@@ -112,6 +133,12 @@ impl Fetcher {
 
     pub(super) fn partial(&self) -> Vec<u64> {
         self.files.lock().keys().copied().collect()
+    }
+
+    /// Bytes of it that have arrived.
+    pub(super) fn present(&self, ino: u64) -> u64 {
+        let fetch = self.files.lock().get(&ino).cloned();
+        fetch.map_or(0, |fetch| fetch.inner.lock().present.len())
     }
 
     /// Forgets what has arrived; a fetch under way comes to nothing.
@@ -231,6 +258,50 @@ impl Vfs {
         }
     }
 
+    /// Returns when this range of the file is here, to stay for as long as what it returns.
+    pub(super) fn ensure_in_use(&self, ino: u64, range: Range<u64>) -> Result<Option<InUse>> {
+        let Some(fetch) = self.fetch_of(ino)? else { return Ok(None) };
+        fetch.inner.lock().in_use.push(range.clone());
+        let in_use = InUse { fetch, range: range.clone() };
+        self.ensure(ino, range)?;
+        Ok(Some(in_use))
+    }
+
+    /// Gives up parts of a file that has not all arrived, of about as many bytes; those that are in use or were fetched
+    /// ahead of a reader stay. Returns how many it were.
+    pub(super) fn shed(&self, ino: u64, bytes: u64) -> Result<u64> {
+        let Some(fetch) = self.fetcher.files.lock().get(&ino).cloned() else { return Ok(0) };
+        let mut inner = fetch.inner.lock();
+        if inner.discarded || !inner.prepared {
+            return Ok(0);
+        }
+        let mut unused = inner.present.clone();
+        for range in &inner.in_use {
+            unused.remove(range.clone());
+        }
+        unused.remove(inner.last_end.saturating_sub(NEAR)..inner.ahead.max(inner.last_end));
+        let Some(file) = self.backing.get(ino)? else { return Ok(0) };
+        let mut shed = 0;
+        for range in unused.iter() {
+            // Only whole blocks leave the disk.
+            let (start, end) = (range.start.next_multiple_of(BLOCK), range.end / BLOCK * BLOCK);
+            if shed >= bytes || start >= end {
+                continue;
+            }
+            let end = end.min(start.saturating_add((bytes - shed).next_multiple_of(BLOCK)));
+            inner.present.remove(start..end);
+            rustix::fs::fallocate(
+                &*file,
+                rustix::fs::FallocateFlags::PUNCH_HOLE | rustix::fs::FallocateFlags::KEEP_SIZE,
+                start,
+                end - start,
+            )
+            .map_err(std::io::Error::from)?;
+            shed += end - start;
+        }
+        Ok(shed)
+    }
+
     /// Fetches a range and writes it to the backing file.
     fn fetch(&self, ino: u64, fetch: &Fetch, range: Range<u64>) -> Result<()> {
         let extents = self.remote.read(&fetch.content, range.clone())?;
@@ -249,6 +320,7 @@ impl Vfs {
             inner.prepared = true;
             file
         };
+        let before = inner.present.len();
         for (at, bytes) in extents {
             let end = at.checked_add(bytes.len() as u64).filter(|end| *end <= fetch.size);
             let end = end.ok_or_else(|| VfsError::Damaged(format!("inode {ino}: an extent past its end")))?;
@@ -256,6 +328,7 @@ impl Vfs {
             inner.present.insert(at..end);
         }
         inner.present.insert(range);
+        self.gauge.add(inner.present.len() - before);
         Ok(())
     }
 
@@ -324,6 +397,8 @@ impl Vfs {
     /// Returns when the whole file is here.
     pub(super) fn hydrate(&self, ino: u64) -> Result<()> {
         let Some(fetch) = self.fetch_of(ino)? else { return Ok(()) };
+        fetch.inner.lock().in_use.push(0..fetch.size);
+        let _stays = InUse { range: 0..fetch.size, fetch: fetch.clone() };
         let mut at = 0;
         while at < fetch.size {
             let end = (at + PREFETCH_CHUNK as u64).min(fetch.size);

@@ -309,6 +309,7 @@ impl Vfs {
                             Some(stat) => Local::Clean { size: stat.size, ctime: stat.ctime },
                             None => Local::Clean { size: 0, ctime: Timespec::default() },
                         };
+                        self.gauge.add(stat.map_or(0, |stat| stat.blocks * 512));
                         state.queue(ino);
                     }
                     state.watch.remove(&ino);
@@ -353,12 +354,13 @@ impl Vfs {
             }
             Ok(found)
         })?;
+        let mut _in_use = None;
         if local == Local::Absent {
             let end = offset.saturating_add(buf.len() as u64).min(size);
             if offset >= end {
                 return Ok(0);
             }
-            self.ensure(ino, offset..end)?;
+            _in_use = self.ensure_in_use(ino, offset..end)?;
             self.read_ahead(ino, offset..end);
         }
         let Some(file) = self.backing.get(ino)? else {
@@ -514,7 +516,7 @@ impl Vfs {
         if from == to && from_at < to_at + len && to_at < from_at + len {
             return Err(VfsError::Invalid);
         }
-        self.ensure(from, from_at..from_at + len)?;
+        let _in_use = self.ensure_in_use(from, from_at..from_at + len)?;
         let Some(source) = self.backing.get(from)? else { return Ok(0) };
         let target = self.backing.ensure(to)?;
         let (mut at, mut put) = (from_at, to_at);

@@ -15,6 +15,7 @@ use parking_lot::{Condvar, Mutex, RwLock};
 
 use super::backing::{Backing, Stat};
 use super::commit::{Signal, Stuck};
+use super::evict::Gauge;
 use super::fetch::Fetcher;
 use super::node::{Node, ROOT};
 use super::state::{Op, State, Tomb, now};
@@ -89,6 +90,7 @@ impl Vfs {
             meta_write: Mutex::new(()),
             signal: Arc::new(Signal::default()),
             fetcher: Fetcher::new(),
+            gauge: Gauge::default(),
             dirs: Mutex::new(dir::Handles::default()),
             listing: Mutex::new(HashMap::new()),
             invalidate: RwLock::new(None),

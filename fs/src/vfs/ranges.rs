@@ -24,6 +24,33 @@ impl Ranges {
         self.0.insert(start, end);
     }
 
+    pub(super) fn remove(&mut self, range: Range<u64>) {
+        if range.start >= range.end {
+            return;
+        }
+        while let Some((&at, &stop)) = self.0.range(..range.end).next_back() {
+            if stop <= range.start {
+                break;
+            }
+            self.0.remove(&at);
+            if stop > range.end {
+                self.0.insert(range.end, stop);
+            }
+            if at < range.start {
+                self.0.insert(at, range.start);
+            }
+        }
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = Range<u64>> {
+        self.0.iter().map(|(&start, &end)| start..end)
+    }
+
+    /// How long they are together.
+    pub(super) fn len(&self) -> u64 {
+        self.iter().map(|range| range.end - range.start).sum()
+    }
+
     /// The first part of `range` that is not in here.
     pub(super) fn gap(&self, range: Range<u64>) -> Option<Range<u64>> {
         let mut start = range.start;
@@ -46,13 +73,19 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_agrees_with_a_bitmap(inserts in prop::collection::vec((0u64..64, 0u64..16), 0..20), ask in (0u64..64, 0u64..24)) {
+        fn it_agrees_with_a_bitmap(
+            changes in prop::collection::vec((0u64..64, 0u64..16, prop::bool::weighted(0.7)), 0..20),
+            ask in (0u64..64, 0u64..24),
+        ) {
             let mut ranges = Ranges::default();
             let mut bits = [false; 96];
-            for (start, len) in inserts {
-                ranges.insert(start..start + len);
-                bits[start as usize..(start + len) as usize].fill(true);
+            for (start, len, insert) in changes {
+                let range = start..start + len;
+                if insert { ranges.insert(range) } else { ranges.remove(range) }
+                bits[start as usize..(start + len) as usize].fill(insert);
             }
+            prop_assert_eq!(ranges.len(), bits.iter().filter(|bit| **bit).count() as u64);
+            prop_assert!(ranges.iter().all(|range| bits[range.start as usize..range.end as usize].iter().all(|bit| *bit)));
             let (start, end) = (ask.0, ask.0 + ask.1);
             let first = (start..end).find(|i| !bits[*i as usize]);
             let expected = first.map(|first| {

@@ -115,22 +115,6 @@ pub struct Pending {
     pub seq: u64,
 }
 
-/// What an eviction freed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Dropped {
-    /// Files.
-    pub files: u64,
-    /// Their bytes.
-    pub bytes: u64,
-    /// Files that would have gone, were they to be had from the mesh.
-    pub kept_files: u64,
-    /// Their bytes.
-    pub kept_bytes: u64,
-}
-
-/// Clean inodes looked through at a time.
-const PAGE: u32 = 1_000;
-
 impl Vfs {
     /// Notes what was written to open files without a word to us.
     fn poll_writers(&self, state: &mut State) -> Step<()> {
@@ -315,6 +299,7 @@ impl Vfs {
                     }
                 } else {
                     node.local = clean;
+                    self.gauge.add(stat.map_or(0, |stat| stat.blocks * 512));
                     // The backing file, whose content was published, knows the size better than the row.
                     node.size = one.content.size();
                     state.unsynced.insert(one.ino);
@@ -358,145 +343,6 @@ impl Vfs {
             }
         }
         state.clock
-    }
-
-    /// Removes local content that the mesh has, in all of the volume or below one inode. Dirty and open files stay, and
-    /// so does what `served` says cannot be had from the mesh now: it is asked of some at a time, under no lock, with an
-    /// answer for each. `tell` hears now and then how many files of how many have been looked at.
-    pub fn drop_cache(
-        &self,
-        below: Option<u64>,
-        served: &mut dyn FnMut(&[&Content]) -> Vec<bool>,
-        tell: &mut dyn FnMut(u64, u64),
-    ) -> Result<Dropped> {
-        self.let_go()?;
-        self.commit()?;
-        // Reading the rows once more is cheap beside removing files.
-        let total = self.count_clean()?;
-        let mut done = 0;
-        let mut dropped = Dropped::default();
-        for ino in if below.is_none() { self.fetcher.partial() } else { Vec::new() } {
-            // What has arrived in part is clean by nature; what is open is being read.
-            let content = self.meta.inode(ino)?.and_then(|row| row.remote);
-            let may_go = content.is_none_or(|content| served(&[&content]) == [true]);
-            if may_go && self.remove_absent(ino, true)? {
-                self.void(ino);
-            }
-        }
-        let mut after = 0;
-        loop {
-            let page = self.meta.clean(after, PAGE)?;
-            let Some(last) = page.last() else { return Ok(dropped) };
-            after = last.ino;
-            tell(done, total);
-            done += page.iter().filter(|row| has_bytes(row)).count() as u64;
-            let mut wanted = Vec::new();
-            for row in &page {
-                if let Some(content) = &row.remote
-                    && self.run(|state| self.may_evict(state, row.ino, content, below)).or_else(not_found)?
-                {
-                    wanted.push((row, content));
-                }
-            }
-            let contents: Vec<&Content> = wanted.iter().map(|(_, content)| *content).collect();
-            let served = if contents.is_empty() { Vec::new() } else { served(&contents) };
-            let mut freed = Vec::new();
-            for (at, (row, content)) in wanted.into_iter().enumerate() {
-                if !served.get(at).copied().unwrap_or(false) {
-                    dropped.kept_files += 1;
-                    dropped.kept_bytes += row.size;
-                } else if self.run(|state| self.evict_content(state, row.ino, content, below)).or_else(not_found)? {
-                    freed.push(row.ino);
-                    dropped.files += 1;
-                    dropped.bytes += row.size;
-                }
-            }
-            // Only when it is known that the content must come from the mesh may it go.
-            self.commit()?;
-            for ino in freed {
-                if self.remove_absent(ino, false)? {
-                    self.void(ino);
-                }
-            }
-        }
-    }
-
-    /// Removes the backing file of an inode of which nothing need be here. Looking and removing are one step: whoever
-    /// opens it in between might write to it.
-    pub(super) fn remove_absent(&self, ino: u64, partial: bool) -> Result<bool> {
-        let state = self.state.lock();
-        let absent = state.nodes.get(&ino).is_some_and(|node| node.local == Local::Absent && node.handles() == 0);
-        if !absent || (!partial && self.fetcher.is_partial(ino)) {
-            return Ok(false);
-        }
-        self.fetcher.discard(ino);
-        self.backing.remove(ino)?;
-        Ok(true)
-    }
-
-    /// Files whose local content may be evicted, open ones included.
-    fn count_clean(&self) -> Result<u64> {
-        let (mut after, mut count) = (0, 0);
-        loop {
-            let page = self.meta.clean(after, PAGE)?;
-            let Some(last) = page.last() else { return Ok(count) };
-            after = last.ino;
-            count += page.iter().filter(|row| has_bytes(row)).count() as u64;
-        }
-    }
-
-    pub(super) fn void(&self, ino: u64) {
-        let invalidate = self.invalidate.read().clone();
-        if let Some(invalidate) = invalidate {
-            invalidate.inode(ino);
-        }
-    }
-
-    /// Whether local content may go if the mesh serves `content`. Whoever changes it meanwhile changes the answer.
-    fn may_evict(&self, state: &mut State, ino: u64, content: &Content, below: Option<u64>) -> Step<bool> {
-        let node = state.node(ino)?;
-        if !matches!(node.local, Local::Clean { .. }) || node.remote.as_deref() != Some(content) {
-            return Ok(false);
-        }
-        if node.size == 0 || !node.is_file() || node.changed != 0 || node.handles() > 0 {
-            return Ok(false);
-        }
-        match below {
-            None => Ok(true),
-            Some(below) if node.linked => Ok(below == ino || below == ROOT),
-            Some(below) => state.is_ancestor(below, ino),
-        }
-    }
-
-    fn evict_content(&self, state: &mut State, ino: u64, content: &Content, below: Option<u64>) -> Step<bool> {
-        if !self.may_evict(state, ino, content, below)? {
-            return Ok(false);
-        }
-        let Local::Clean { size, ctime } = state.node(ino)?.local else { return Ok(false) };
-        if let Some(stat) = self.backing.stat(ino).map_err(VfsError::from)?
-            && (stat.size, stat.ctime) != (size, ctime)
-        {
-            // Somebody who had it open before the last start of the agent wrote to it past us.
-            tracing::warn!(ino, "a file was changed behind the agent's back; it stays, and is uploaded");
-            state.node_mut(ino)?.local = Local::Complete;
-            self.take_over(state, ino, stat);
-            return Ok(false);
-        }
-        state.node_mut(ino)?.local = Local::Absent;
-        // A fetch must not touch the backing file before this is on stable storage.
-        state.queue_needed(ino);
-        Ok(true)
-    }
-}
-
-fn has_bytes(row: &InodeRow) -> bool {
-    row.kind == FileKind::Regular && row.size > 0
-}
-
-fn not_found(error: VfsError) -> Result<bool> {
-    match error {
-        VfsError::NotFound => Ok(false),
-        other => Err(other),
     }
 }
 

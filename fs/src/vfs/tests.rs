@@ -15,6 +15,7 @@ use crate::testing::{MemoryMeta, MemoryRemote, publish};
 
 mod acl;
 mod crash;
+mod evict;
 mod files;
 mod model;
 mod names;

@@ -2,6 +2,7 @@
 //!
 //! - [`Mounted`]: an agent with a mount in one of the two profiles, and scripts run in it;
 //! - [`suite`]: pjdfstest and fsx;
+//! - [`pressed`]: fsx on a file that is larger than the local cache;
 //! - [`crash`]: random writers, an agent killed under them (or the power of its disk cut), and what may be there then.
 //!
 //! Short runs are in `tests/`; the long ones are this package's binary, which `scripts/posix` calls.
@@ -9,6 +10,7 @@
 
 pub mod crash;
 mod mounted;
+pub mod pressed;
 pub mod suite;
 
 pub use mounted::{Mounted, Profile};

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use hypernet_posix::crash::{self, Crash};
+use hypernet_posix::pressed::{Pressed, RARELY};
 use hypernet_posix::{Mounted, Profile, suite};
 use indicatif::{ProgressBar, ProgressStyle};
 
@@ -35,6 +36,21 @@ enum Run {
     },
     /// fsx with all that it can do.
     Fsx {
+        /// How it is mounted.
+        #[arg(value_enum)]
+        profile: Profile,
+        /// Operations of each seed.
+        #[arg(long, default_value_t = 1_000_000)]
+        operations: u64,
+        /// The first seed.
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+        /// How many seeds, one after another.
+        #[arg(long, default_value_t = 8)]
+        seeds: u64,
+    },
+    /// fsx on a file that is larger than the local cache, with peers that it is fetched back from.
+    Pressed {
         /// How it is mounted.
         #[arg(value_enum)]
         profile: Profile,
@@ -85,6 +101,22 @@ fn main() -> Result<()> {
                 bar.println(format!(
                     "fsx, {}: seed {seed}, {operations} operations: all well",
                     mounted.profile().name()
+                ));
+                bar.inc(1);
+            }
+        }
+        Run::Pressed { profile, operations, seed, seeds } => {
+            let pressed = Pressed::new(profile)?;
+            let bar = bar(seeds, "seeds");
+            let artifacts = PathBuf::from("fsx-artifacts");
+            for seed in seed..seed + seeds {
+                let closed = pressed.fsx(seed, operations, RARELY, &artifacts)?;
+                bar.println(format!(
+                    "fsx, {}, a cache of half its file: seed {seed}, {operations} operations: all well; closed {} times \
+                     and evicted {} times",
+                    profile.name(),
+                    closed.times,
+                    closed.evicted
                 ));
                 bar.inc(1);
             }

@@ -3,6 +3,7 @@
 
 use anyhow::Result;
 use hypernet_kit::machine::{Need, has};
+use hypernet_posix::pressed::{OFTEN, Pressed};
 use hypernet_posix::{Mounted, Profile, suite};
 
 #[test]
@@ -21,6 +22,18 @@ fn fsx_finds_nothing() -> Result<()> {
         for (seed, profile) in (1..).zip(Profile::all()) {
             let mounted = Mounted::new(profile)?;
             suite::fsx(&mounted, seed, 10_000, &mounted.agent.scratch().join("artifacts"))?;
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn fsx_finds_nothing_while_its_file_is_evicted_and_fetched_back() -> Result<()> {
+    if has(&[Need::Fuse]) {
+        for (seed, profile) in (1..).zip(Profile::all()) {
+            let pressed = Pressed::new(profile)?;
+            let closed = pressed.fsx(seed, 1_500, OFTEN, &pressed.scratch().join("artifacts"))?;
+            assert!(closed.times >= 4 && closed.evicted * 2 > closed.times, "{closed:?}");
         }
     }
     Ok(())

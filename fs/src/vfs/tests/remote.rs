@@ -4,7 +4,7 @@ use std::os::unix::fs::FileExt;
 
 use super::*;
 
-fn big(len: usize) -> Vec<u8> {
+pub(super) fn big(len: usize) -> Vec<u8> {
     (0..len).map(|i| (i / 251 % 255) as u8 + 1).collect()
 }
 

@@ -49,6 +49,7 @@ enum Op {
     Power,
     Publish,
     Drop,
+    Trim(u32),
     Evict,
     Recover,
 }
@@ -115,7 +116,8 @@ fn any_op() -> impl Strategy<Value = Op> {
         1 => Just(Op::Kill),
         1 => Just(Op::Power),
         3 => Just(Op::Publish),
-        3 => Just(Op::Drop),
+        2 => Just(Op::Drop),
+        2 => (0..80_000u32).prop_map(Op::Trim),
         2 => Just(Op::Evict),
         1 => Just(Op::Recover),
     ];
@@ -514,6 +516,14 @@ impl Run {
             }
             Op::Drop => {
                 self.bed().drop_cache(None).unwrap();
+            }
+            Op::Trim(limit) => {
+                let limit = u64::from(*limit);
+                let served = &mut |contents: &[&Content]| vec![true; contents.len()];
+                let trimmed = self.vfs().trim_cache(limit, served).unwrap();
+                let is_open = self.clients.iter().flat_map(|client| &client.files).flatten().next().is_some();
+                assert!(trimmed.after <= limit || is_open, "{trimmed:?}");
+                assert!(trimmed.before > limit || trimmed.after == trimmed.before, "{trimmed:?}");
             }
             Op::Evict => {
                 self.vfs().commit().unwrap();

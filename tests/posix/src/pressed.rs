@@ -1,0 +1,156 @@
+//! fsx on a file that is larger than the local cache, so that it is evicted and fetched back while fsx runs.
+//!
+//! What is open stays, and fsx opens its file again as soon as it has closed it. So strace stops it after each close,
+//! until the file is on the mesh and as much of it is evicted as the cache's limit demands.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use anyhow::{Context, Result, ensure};
+use hypernet_kit::{Agent, Mesh};
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::{Mounted, Profile};
+
+/// How often the file is closed and opened again, beside [`FSX`]'s 55 of everything else: some hundred times in a
+/// million operations,
+pub const RARELY: f64 = 0.02;
+/// or some ten times in a thousand.
+pub const OFTEN: f64 = 0.4;
+
+/// Peers that store.
+const PEERS: u32 = 4;
+
+/// The limit of the cache, in bytes; the file grows to twice that.
+const CACHE: u64 = 4 << 20;
+
+/// Status reports that are awaited at most for an eviction: each takes its time.
+const LOOKS: u32 = 2_000;
+
+const FSX: &str = "
+flen = 8388608
+[opsize]
+max = 262144
+[weights]
+invalidate = 1
+mapread = 10
+mapwrite = 10
+read = 10
+write = 10
+truncate = 1
+fsync = 0.5
+fdatasync = 0.5
+posix_fallocate = 2
+punch_hole = 2
+sendfile = 3
+posix_fadvise = 1
+copy_file_range = 4
+";
+
+/// A mount with a small cache, and peers.
+#[derive(Debug)]
+pub struct Pressed {
+    mounted: Mounted,
+    _mesh: Mesh,
+}
+
+/// What happened to the file while it was closed.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Closed {
+    /// How often it was.
+    pub times: u64,
+    /// And evicted then.
+    pub evicted: u64,
+}
+
+/// Ends what was started when it is dropped.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Both may have ended by themselves.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Pressed {
+    /// A mesh, and a new volume on it.
+    pub fn new(profile: Profile) -> Result<Self> {
+        let mesh = Mesh::start(PEERS)?;
+        let agent = Agent::on(&mesh)?;
+        agent.json(["up", "--no-mount", "--cache", &CACHE.to_string()])?;
+        agent.down()?;
+        let mounted = Mounted::with(agent, profile)?;
+        mounted.agent.wait_for_peers(PEERS)?;
+        Ok(Self { mounted, _mesh: mesh })
+    }
+
+    /// A directory that goes away with it.
+    pub fn scratch(&self) -> &Path {
+        self.mounted.agent.scratch()
+    }
+
+    /// Runs fsx; artifacts of a failure stay in `artifacts`.
+    pub fn fsx(&self, seed: u64, operations: u64, closes: f64, artifacts: &Path) -> Result<Closed> {
+        fs::create_dir_all(artifacts).context("cannot make the directory of artifacts")?;
+        let config = artifacts.join("fsx.toml");
+        fs::write(&config, format!("{FSX}close_open = {closes}\n"))?;
+        let file = self.mounted.path().join(format!("fsx-{seed}"));
+        let mut command = Command::new("strace");
+        command.args(["-q", "-e", "trace=close", "-e", "inject=close:signal=SIGSTOP", "-P"]).arg(&file);
+        command.args(["fsx", "-q", "-f"]).arg(&config).arg("-P").arg(artifacts);
+        command.args(["-N", &operations.to_string(), "-S", &seed.to_string()]).arg(&file);
+        // With a group of their own, so that strace takes fsx along when it is ended.
+        let child = command.process_group(0).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
+        let mut running = Running(child.context("cannot run strace")?);
+        let said = running.0.stderr.take().context("strace has no standard error")?;
+        let mut closed = Closed::default();
+        let mut last = Vec::new();
+        for line in BufReader::new(said).lines() {
+            let line = line?;
+            if line.contains("stopped by SIGSTOP") {
+                closed.times += 1;
+                closed.evicted += u64::from(self.evicted()?);
+                kill_process(traced(running.0.id())?, Signal::CONT).context("cannot let fsx go on")?;
+            }
+            last.push(line);
+            let excess = last.len().saturating_sub(40);
+            last.drain(..excess);
+        }
+        let ended = running.0.wait()?;
+        let well = last.iter().any(|line| line.contains("A-OK"));
+        ensure!(ended.success() && well, "seed {seed}: fsx failed ({ended}):\n{}", last.join("\n"));
+        fs::remove_file(&file).context("cannot remove the file of fsx")?;
+        Ok(closed)
+    }
+
+    /// Brings the file to the mesh, and waits until no more of it is here than may be. False: it was small enough.
+    fn evicted(&self) -> Result<bool> {
+        self.mounted.agent.sync()?;
+        let cached = || -> Result<u64> {
+            let status = self.mounted.agent.status()?;
+            status["volume"]["cache"]["bytes"].as_u64().context("the status has no local copies")
+        };
+        let before = cached()?;
+        let mut now = before;
+        let mut looks = 0;
+        while now > CACHE {
+            ensure!(looks < LOOKS, "{now} bytes of local copies stay, and {CACHE} are allowed");
+            now = cached()?;
+            looks += 1;
+        }
+        // It may have been done before the first look.
+        Ok(before > CACHE || now == 0)
+    }
+}
+
+/// The one process that strace runs.
+fn traced(strace: u32) -> Result<Pid> {
+    let children = fs::read_to_string(format!("/proc/{strace}/task/{strace}/children"))?;
+    let pid = children.split_whitespace().next().context("strace runs nothing")?;
+    Pid::from_raw(pid.parse()?).context("no process has this number")
+}
