@@ -370,7 +370,11 @@ impl Vfs {
         tell: &mut dyn FnMut(u64, u64),
     ) -> Result<Dropped> {
         self.let_go()?;
-        self.commit()?;
+        match self.commit() {
+            // What waits is committed together with the first eviction: that may use what is set aside for it.
+            Ok(()) | Err(VfsError::NoSpace) => {}
+            Err(other) => return Err(other),
+        }
         // Reading the rows once more is cheap beside removing files.
         let total = self.count_clean()?;
         let mut done = 0;
