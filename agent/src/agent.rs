@@ -90,6 +90,8 @@ pub(crate) struct Agent {
     pub(crate) store: Arc<ShardStore>,
     pub(crate) own: Option<Own>,
     pub(crate) memory: Arc<Mutex<Memory>>,
+    /// What was out of order at the start.
+    pub(crate) notes: Vec<String>,
     pub(crate) stop: Notify,
 }
 
@@ -260,10 +262,11 @@ pub(crate) fn run(home: Home, args: RunArgs) -> Result<(), Failure> {
     result
 }
 
+/// Also says what was out of order, if anything was.
 async fn start_mesh(
     home: &Home,
     config: &mut Config,
-) -> Result<(Mesh, tokio::sync::mpsc::Receiver<hypernet_mesh::MeshEvent>), Failure> {
+) -> Result<(Mesh, tokio::sync::mpsc::Receiver<hypernet_mesh::MeshEvent>, Option<String>), Failure> {
     let seed = config::peer_seed(home, config)?;
     let mut bootstrap = config.bootstrap.clone();
     bootstrap.extend(config::known_peers(home));
@@ -277,10 +280,16 @@ async fn start_mesh(
         mdns: config.mdns,
     };
     config.network()?;
+    let mut note = None;
     let started = match Mesh::start(make(&config.listen)).await {
         Err(MeshError::PortInUse(addr)) => {
             // The ports of the last run are a convenience; whoever took one of them is not to be fought.
             tracing::warn!(%addr, "a port of the last run is taken; asking for another");
+            note = Some(format!(
+                "{addr} is in use by another program: this agent listens on another port for now, and links of `hn invite` \
+                 that name the old one lead nowhere; stop the other program, or set another port under `listen` in {}",
+                home.config().display()
+            ));
             let fresh: Vec<String> = config.listen.iter().map(|addr| mount::without_port(addr)).collect();
             Mesh::start(make(&fresh)).await
         }
@@ -292,7 +301,7 @@ async fn start_mesh(
         config.listen = listen;
         config.save(home)?;
     }
-    Ok((mesh, events))
+    Ok((mesh, events, note))
 }
 
 fn open_own(
@@ -363,7 +372,7 @@ async fn serve(
 ) -> Result<(), Failure> {
     let began = Instant::now();
     let store = Arc::new(ShardStore::open(&home.donated(), config.donate).map_err(store_failure)?);
-    let (mesh, events) = start_mesh(&home, &mut config).await?;
+    let (mesh, events, note) = start_mesh(&home, &mut config).await?;
     let mut node_config = NodeConfig::new(mesh.peer_id(), hypernet_mesh::distance, config.donate, store.used());
     node_config.record_lifetime = config.record_lifetime * 1000;
     let memory = Arc::new(Mutex::new(Memory::load(&config::known_peers(&home))));
@@ -395,8 +404,10 @@ async fn serve(
         store: store.clone(),
         own,
         memory: memory.clone(),
+        notes: note.into_iter().collect(),
         stop: Notify::new(),
     });
+    agent.clear_last_mount(args.mount.as_deref()).await;
     let mounted = match &args.mount {
         Some(dir) => {
             let (mounter, dir, passthrough) = (agent.clone(), dir.clone(), !args.no_passthrough);

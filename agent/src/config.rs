@@ -99,6 +99,9 @@ pub(crate) struct Config {
     pub(crate) mdns: bool,
     /// How long a DHT record is kept that nobody hands on, in seconds.
     pub(crate) record_lifetime: u64,
+    /// Setting it up has not ended: nothing in its directory has been used, or shown to anybody.
+    #[serde(default)]
+    pub(crate) begun: bool,
     /// This agent's state was brought back from a keystore and has not found its head yet.
     #[serde(default)]
     pub(crate) recovering: bool,
@@ -127,6 +130,7 @@ impl Config {
             storage_only,
             mdns: true,
             record_lifetime: 48 * 3600,
+            begun: false,
             recovering: false,
             used: false,
             cache: None,
@@ -148,6 +152,10 @@ impl Config {
         if config.version > VERSION {
             return Err(Failure::new(Kind::Config, format!("{} was written by a newer hnd", path.display()))
                 .hint("update this program"));
+        }
+        if config.begun {
+            return Err(Failure::new(Kind::Config, format!("setting up {} did not end", home.path().display()))
+                .hint("begin again with `hn init`, or `hn recover --keystore FILE`"));
         }
         Ok(config)
     }

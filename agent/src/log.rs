@@ -113,7 +113,8 @@ pub(crate) fn start(home: &Home) -> Result<(), Failure> {
         Failure::new(Kind::CantCreate, format!("cannot write the log {}: {error}", path.display()))
             .hint("set HN_HOME to a directory that you can write to")
     })?;
-    let filter = EnvFilter::try_from_env("HN_LOG").unwrap_or_else(|_| EnvFilter::new("info,libp2p=warn"));
+    let filter =
+        EnvFilter::try_from_env("HN_LOG").unwrap_or_else(|_| EnvFilter::new("info,libp2p=warn,fuser::mnt=error"));
     // A second start in one process only happens in tests; the first one keeps the log then.
     let _ = tracing_subscriber::fmt()
         .with_env_filter(filter)

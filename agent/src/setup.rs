@@ -49,9 +49,10 @@ fn listen_on(ips: &[String]) -> Result<Vec<String>, Failure> {
     Ok(out)
 }
 
+/// Makes the directory and what every agent has. Until its configuration is saved once more, without the mark that it
+/// was only begun, a crash leaves a directory in which the same can be done again.
 fn start(home: &Home, choices: &Choices, network: NetworkId, bootstrap: Vec<String>) -> Result<Config, Failure> {
     files::private_dir(home.path())?;
-    files::write_secret(&home.peer_key(), random_secret()?.expose())?;
     let name = choices.device_name.clone().unwrap_or_else(host_name);
     let donate = choices.donate.unwrap_or(DONATE_DEFAULT);
     let mut config = Config::new(network, name, donate, choices.storage_only);
@@ -61,6 +62,8 @@ fn start(home: &Home, choices: &Choices, network: NetworkId, bootstrap: Vec<Stri
     if let Some(seconds) = choices.record_lifetime {
         config.record_lifetime = seconds.max(1);
     }
+    Config { begun: true, ..config.clone() }.save(home)?;
+    files::write_secret(&home.peer_key(), random_secret()?.expose())?;
     Ok(config)
 }
 
@@ -99,7 +102,6 @@ pub(crate) fn init(home: &Home, choices: &Choices, unlock: &Unlock) -> Result<Se
         keystore.save(&home.keystore(), unlock)?;
         keystore.save_device(&home.device(), &DeviceKeys::new(random_secret()?))?;
     }
-    // The configuration is written last: a directory with one is set up.
     config.save(home)?;
     describe(home, unlock)
 }

@@ -125,8 +125,8 @@ async fn look(agent: &Agent) -> NodeView {
 pub(crate) async fn peers(agent: &Arc<Agent>) -> Result<Vec<api::PeerInfo>, Failure> {
     let view = look(agent).await;
     let counted = match &agent.own {
-        Some(own) => count(own, &view).await?,
-        None => Counted { tally: Some(Tally::default()), when: api::Counted::Now },
+        Some(own) => count(own, &view).await,
+        None => Counted { tally: Some(Tally::default()), when: api::Counted::Now, trouble: None },
     };
     let links: BTreeMap<PeerId, hypernet_mesh::PeerInfo> =
         agent.mesh.peers().await.into_iter().map(|info| (info.peer, info)).collect();
@@ -166,14 +166,18 @@ struct Counted {
     /// None before the first count.
     tally: Option<Tally>,
     when: api::Counted,
+    trouble: Option<Failure>,
 }
 
-async fn count(own: &Own, view: &NodeView) -> Result<Counted, Failure> {
+async fn count(own: &Own, view: &NodeView) -> Counted {
     let Some(told) = own.counter.count(&own.volume, &view.online(), SOON).await else {
-        return Ok(Counted { tally: None, when: api::Counted::Never });
+        return Counted { tally: None, when: api::Counted::Never, trouble: None };
     };
     let when = told.ago.map_or(api::Counted::Now, |ago| api::Counted::Before { seconds: ago.as_secs() });
-    Ok(Counted { tally: Some(told.count.tally.clone().map_err(port_failure)?), when })
+    match told.count.tally.clone() {
+        Ok(tally) => Counted { tally: Some(tally), when, trouble: None },
+        Err(error) => Counted { tally: None, when: api::Counted::Never, trouble: Some(port_failure(error)) },
+    }
 }
 
 /// Everything at once.
@@ -189,15 +193,15 @@ pub(crate) async fn status(agent: &Arc<Agent>) -> Result<api::Status, Failure> {
     let plan = view.plan.ok().map(|plan| plan_status(plan, donors, mean));
     let looked_at = match &agent.own {
         Some(own) => {
-            let counted = count(own, &view).await?;
+            let counted = count(own, &view).await;
             let agent = agent.clone();
-            blocking(move || agent.own.as_ref().map(|own| volume(&agent, own, counted, plan)).transpose()).await??
+            blocking(move || agent.own.as_ref().map(|own| volume(&agent, own, counted, plan))).await?
         }
         None => None,
     };
     let config = agent.config.lock().clone();
-    let mut warnings = Vec::new();
-    if let Some((volume, of_heads)) = &looked_at {
+    let mut warnings = agent.notes.clone();
+    if let Some((volume, of_volume)) = &looked_at {
         let unreadable: u64 =
             volume.health.iter().filter(|bucket| !bucket.readable).map(|bucket| bucket.segments).sum();
         if unreadable > 0 {
@@ -210,7 +214,7 @@ pub(crate) async fn status(agent: &Arc<Agent>) -> Result<api::Status, Failure> {
         if let Err(why) = &view.plan {
             warnings.push(format!("nothing new can be made durable: {why}"));
         }
-        warnings.extend_from_slice(of_heads);
+        warnings.extend_from_slice(of_volume);
     }
     let mount =
         agent.mount_view().map(|view| api::MountStatus { profile: profile(&view), dir: view.dir, reason: view.reason });
@@ -241,6 +245,7 @@ pub(crate) async fn status(agent: &Arc<Agent>) -> Result<api::Status, Failure> {
             connected: view.peers.iter().filter(|peer| peer.connected).count() as u64,
             donors: donors as u64,
         },
+        notes: agent.notes.clone(),
         warnings,
     })
 }
@@ -256,16 +261,18 @@ fn head_warnings(own: &Own, latest: Option<&Latest>) -> Vec<String> {
     warnings
 }
 
-/// A volume, and what its owner should know of its heads. Blocks.
+/// A volume, and what its owner should know of it. What is damaged is told there: whoever asks must be answered. Blocks.
 fn volume(
     agent: &Agent,
     own: &Own,
     counted: Counted,
     plan: Option<api::PlanStatus>,
-) -> Result<(api::VolumeStatus, Vec<String>), Failure> {
+) -> (api::VolumeStatus, Vec<String>) {
     let tally = counted.tally.unwrap_or_default();
     let pending = own.vfs.pending();
-    let latest = state::latest(&own.volume.db).map_err(port_failure)?;
+    let latest = state::latest(&own.volume.db).map_err(port_failure);
+    let troubles = counted.trouble.iter().chain(latest.as_ref().err()).map(ToString::to_string).collect();
+    let latest = latest.unwrap_or_default();
     let status = api::VolumeStatus {
         id: own.volume.keys.volume.to_string(),
         segments: tally.segments,
@@ -285,7 +292,7 @@ fn volume(
         cache: own.trimmer.as_ref().map(|trimmer| api::CacheStatus { bytes: own.vfs.cached(), limit: trimmer.limit }),
         recovering: agent.config.lock().recovering,
     };
-    Ok((status, head_warnings(own, latest.as_ref())))
+    (status, [troubles, head_warnings(own, latest.as_ref())].concat())
 }
 
 /// Tells `getfattr` how durable a file's content is.

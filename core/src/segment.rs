@@ -209,13 +209,12 @@ impl Packer {
             return None;
         }
         let extents = std::mem::take(&mut self.waiting);
-        Some(Packed { k: self.k, extents })
+        Some(Packed { extents })
     }
 }
 
 /// The contents of one segment, not yet laid out or coded.
 pub struct Packed {
-    k: u8,
     extents: Vec<Sealed>,
 }
 
@@ -241,7 +240,24 @@ impl Packed {
         self.extents.is_empty()
     }
 
-    fn layout(&self, shard_len: usize) -> Option<Vec<usize>> {
+    /// Whether it can be laid out in k rows. Those of the packer's k it fits in; of fewer, each would be longer.
+    pub fn fits(&self, k: u8) -> bool {
+        self.cut(k).is_some()
+    }
+
+    /// The length of the rows, and where in them each extent begins.
+    fn cut(&self, k: u8) -> Option<(usize, Vec<usize>)> {
+        let mut shard_len = size_class(self.len().div_ceil(usize::from(k.max(1))));
+        while shard_len <= SHARD_MAX {
+            match self.layout(k, shard_len) {
+                Some(starts) => return Some((shard_len, starts)),
+                None => shard_len = size_class(shard_len + 1),
+            }
+        }
+        None
+    }
+
+    fn layout(&self, k: u8, shard_len: usize) -> Option<Vec<usize>> {
         let mut end = 0;
         let mut starts = Vec::with_capacity(self.extents.len());
         for sealed in &self.extents {
@@ -249,25 +265,16 @@ impl Packed {
             starts.push(start);
             end = start + sealed.bytes.len();
         }
-        (end <= shard_len * usize::from(self.k)).then_some(starts)
+        (end <= shard_len * usize::from(k)).then_some(starts)
     }
 
-    /// Lays out, pads, codes and hashes: `placed` rows to be placed now, `committed` rows named in the descriptor.
-    pub fn code(&self, placed: u8, committed: u8, padding: &Secret) -> Result<Coded, SegmentError> {
-        let k = usize::from(self.k);
+    /// Lays out, pads, codes and hashes: k rows of data, `placed` rows to be placed now, `committed` rows named in the
+    /// descriptor.
+    pub fn code(&self, k: u8, placed: u8, committed: u8, padding: &Secret) -> Result<Coded, SegmentError> {
         let (placed, committed) = (usize::from(placed), usize::from(committed).max(usize::from(placed)));
-        let mut shard_len = size_class(self.len().div_ceil(k.max(1)));
-        let starts = loop {
-            if shard_len > SHARD_MAX {
-                return Err(SegmentError::TooLong(self.len()));
-            }
-            match self.layout(shard_len) {
-                Some(starts) => break starts,
-                None => shard_len = size_class(shard_len + 1),
-            }
-        };
+        let (shard_len, starts) = self.cut(k).ok_or_else(|| SegmentError::TooLong(self.len()))?;
         // A buffer a row, each freed when its row is placed.
-        let mut data = vec![vec![0; shard_len]; k];
+        let mut data = vec![vec![0; shard_len]; usize::from(k)];
         let mut contents = Vec::with_capacity(self.extents.len());
         let mut names = blake3::Hasher::new_derive_key(PADDING_CONTEXT);
         names.update(padding.expose());
@@ -286,7 +293,7 @@ impl Packed {
             end = start + len;
             contents.push(Located { id, offset: start as u32, len: len as u32 });
         }
-        gaps.push(end..k * shard_len);
+        gaps.push(end..usize::from(k) * shard_len);
         let mut stream = names.finalize_xof();
         for gap in gaps {
             in_rows(&mut data, gap, |part| stream.fill(part));
@@ -296,7 +303,7 @@ impl Packed {
         let mut shards: Vec<Bytes> = data.into_iter().chain(parity).map(Bytes::from).collect();
         let rows = shards.iter().map(|shard| ShardId(*blake3::hash(shard).as_bytes())).collect();
         shards.truncate(placed);
-        let segment = Segment { k: self.k, shard_len: shard_len as u32, rows };
+        let segment = Segment { k, shard_len: shard_len as u32, rows };
         Ok(Coded { segment, shards, contents })
     }
 }
@@ -337,7 +344,7 @@ mod tests {
             let originals: Vec<Bytes> = extents.iter().map(|e| e.bytes.clone()).collect();
             let mut seen = 0;
             for packed in pack(k, extents) {
-                let coded = packed.code(k + 3, k + 5, &Secret::new([3; 32])).unwrap();
+                let coded = packed.code(k, k + 3, k + 5, &Secret::new([3; 32])).unwrap();
                 assert!(coded.segment.is_sound());
                 assert_eq!(coded.shards.len(), usize::from(k) + 3);
                 assert_eq!(coded.segment.rows.len(), usize::from(k) + 5);
@@ -363,7 +370,7 @@ mod tests {
         let extents = sealed(500, 60_000);
         let all = pack(6, extents);
         for packed in &all[..all.len() - 1] {
-            let coded = packed.code(10, 12, &Secret::new([3; 32])).unwrap();
+            let coded = packed.code(6, 10, 12, &Secret::new([3; 32])).unwrap();
             let waste = coded.segment.payload_len() as f64 / packed.len() as f64;
             assert!(waste < 1.02, "{waste}");
         }
@@ -379,14 +386,14 @@ mod tests {
     #[test]
     fn lengths_tell_little_of_a_small_segment() {
         let lens: Vec<u32> = [1, 100, 5000]
-            .map(|len| pack(6, sealed(1, len))[0].code(10, 10, &Secret::new([3; 32])).unwrap().segment.shard_len)
+            .map(|len| pack(6, sealed(1, len))[0].code(6, 10, 10, &Secret::new([3; 32])).unwrap().segment.shard_len)
             .to_vec();
         assert_eq!(lens, [4096, 4096, 4096]);
     }
 
     #[test]
     fn descriptors_from_elsewhere_are_checked() {
-        let good = pack(4, sealed(3, 100))[0].code(6, 6, &Secret::new([3; 32])).unwrap().segment;
+        let good = pack(4, sealed(3, 100))[0].code(4, 6, 6, &Secret::new([3; 32])).unwrap().segment;
         assert!(!Segment { k: 0, ..good.clone() }.is_sound());
         assert!(!Segment { shard_len: u32::MAX, ..good.clone() }.is_sound());
         assert!(!Segment { rows: vec![], ..good.clone() }.is_sound());

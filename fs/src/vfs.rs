@@ -41,7 +41,7 @@ mod sync;
 pub use attr::{SetAttr, SetTime, XattrFlags};
 pub use dir::{DirItem, DirSnapshot, after};
 pub use error::VfsError;
-pub use evict::{Dropped, Trimmed};
+pub use evict::{Dropped, Served, Trimmed};
 pub use file::{OpenFlags, Opened, Whence};
 pub use fsck::Checked;
 pub use names::RenameFlags;

@@ -217,6 +217,9 @@ pub struct Status {
     pub peers: PeersStatus,
     /// Resident memory.
     pub rss_bytes: u64,
+    /// Those of the warnings that were known at its start.
+    #[serde(default)]
+    pub notes: Vec<String>,
     /// What a person should look into.
     #[serde(default)]
     pub warnings: Vec<String>,

@@ -97,13 +97,20 @@ impl Home {
     /// What the agent's settings say that others need to know; none when no agent is set up, or they are damaged, which
     /// the agent itself says better.
     pub fn settings(&self) -> Option<Settings> {
+        self.read_settings().filter(|settings| !settings.begun)
+    }
+
+    fn read_settings(&self) -> Option<Settings> {
         serde_json::from_slice(&std::fs::read(self.config()).ok()?).ok()
     }
 
-    /// Whether `hn init` or `hn recover` ran here. Where the settings are lost and the keystore is not, there is an
-    /// agent, too: a damaged one.
+    /// Whether `hn init` or `hn recover` ran here, to its end. Where the settings are lost and the keystore is not,
+    /// there is an agent, too: a damaged one.
     pub fn is_set_up(&self) -> bool {
-        self.config().exists() || self.keystore().exists()
+        match self.read_settings() {
+            Some(settings) => !settings.begun,
+            None => self.config().exists() || self.keystore().exists(),
+        }
     }
 }
 
@@ -116,6 +123,9 @@ pub struct Settings {
     /// It was made from a keystore and has not found its head yet.
     #[serde(default)]
     pub recovering: bool,
+    /// Whoever was to set it up did not end. Nothing of it has been used.
+    #[serde(default)]
+    pub begun: bool,
     /// Where it was mounted last.
     #[serde(default, with = "crate::exact_path::option")]
     pub mount: Option<PathBuf>,
@@ -151,7 +161,12 @@ mod tests {
         std::fs::write(home.config(), r#"{"version":9,"recovering":true,"of_tomorrow":[1]}"#).unwrap();
         assert_eq!(home.settings(), Some(Settings { recovering: true, ..Settings::default() }));
         assert!(home.is_set_up());
-        std::fs::rename(home.config(), home.keystore()).unwrap();
+        std::fs::copy(home.config(), home.keystore()).unwrap();
+        std::fs::write(home.config(), r#"{"version":1,"begun":true}"#).unwrap();
+        assert_eq!((home.settings(), home.is_set_up()), (None, false), "its making did not end");
+        std::fs::write(home.config(), "damaged").unwrap();
+        assert_eq!((home.settings(), home.is_set_up()), (None, true));
+        std::fs::remove_file(home.config()).unwrap();
         assert!(home.is_set_up(), "there is a keystore");
     }
 }

@@ -39,7 +39,7 @@ impl Mounted {
 /// Makes the directory itself and none above it: a path that was mistyped should not become a row of directories.
 fn make_mount_point(dir: &Path) -> Result<(), Failure> {
     std::fs::create_dir(dir).map_err(|error| match (error.kind(), dir.parent()) {
-        (std::io::ErrorKind::NotFound, Some(parent)) => Failure::new(
+        (std::io::ErrorKind::NotFound, Some(parent)) if !parent.exists() => Failure::new(
             Kind::CantCreate,
             format!("cannot create {}: there is no directory {}", dir.display(), parent.display()),
         )
@@ -95,6 +95,20 @@ impl Agent {
             config.save(&self.home)?;
         }
         Ok(view)
+    }
+
+    /// Clears away what an agent that died left mounted where this one is not to mount.
+    pub(super) async fn clear_last_mount(&self, dir: Option<&Path>) {
+        let last = self.config.lock().mount.clone();
+        let Some(last) = last.filter(|last| self.own.is_some() && Some(last.as_path()) != dir) else { return };
+        match super::blocking(move || fuse::clear_stale(&last).map(|cleared| (last, cleared))).await {
+            Ok(Ok((last, true))) => {
+                tracing::info!(dir = %last.display(), "the mount of an agent that died is cleared away")
+            }
+            Ok(Ok((_, false))) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "the mount of an agent that died stays"),
+            Err(failure) => tracing::warn!(%failure, "the mount of an agent that died stays"),
+        }
     }
 
     /// Unmounts. Blocks.

@@ -7,6 +7,7 @@ use hypernet_core::node::{Command, Outcome};
 use hypernet_core::segment::Placement;
 use hypernet_fs::vfs::ROOT;
 use hypernet_sdk::api;
+use os_display::Quotable;
 
 use super::{Agent, Own, blocking, port_failure, store_failure};
 use crate::config::Config;
@@ -109,7 +110,8 @@ impl Agent {
                     Failure::new(Kind::Usage, text).hint("`hn devices` shows them all")
                 }
                 RemoveError::Only { name, .. } | RemoveError::Unseen(name) => Failure::new(Kind::Usage, text).hint(format!(
-                    "look first with `hn recover --device {name}` in an empty HN_HOME; --force takes it off all the same"
+                    "look first with `hn recover --device {}` in an empty HN_HOME; --force takes it off all the same",
+                    name.maybe_quote()
                 )),
             }
         })?;

@@ -19,6 +19,7 @@ use hypernet_core::record::{Record, record_key};
 use hypernet_core::roster::{Device, Roster};
 use hypernet_core::time::Hlc;
 use hypernet_core::tree::Dot;
+use os_display::Quotable;
 
 use super::Volume;
 use super::recover::record_of;
@@ -45,10 +46,11 @@ impl Found {
     pub(crate) fn words(&self) -> String {
         let Device { name, .. } = &self.device;
         format!(
-            "device {name} has head {} of {}, which is not part of this tree; `hn recover --device {name}` in another \
+            "device {name} has head {} of {}, which is not part of this tree; `hn recover --device {}` in another \
              HN_HOME shows it",
             self.head.sequence,
-            when(self.head.time)
+            when(self.head.time),
+            name.maybe_quote()
         )
     }
 }

@@ -15,7 +15,7 @@ use hypernet_core::port::{InodeRow, Local, PortError};
 use hypernet_core::seal::Kind;
 use hypernet_core::time::Hlc;
 use hypernet_core::tree::{self, Content, Dot, Entry, FileKind, Inode, LinkEntry, Root, Sink, Target, TreeError};
-use hypernet_fs::vfs::{Cut, CutDirectory, CutEntry, ROOT, Stamp, Synced, Vfs};
+use hypernet_fs::vfs::{Cut, CutDirectory, CutEntry, ROOT, Stamp, Synced, Vfs, VfsError};
 
 use super::Volume;
 use super::catalog::Sizes;
@@ -55,6 +55,17 @@ pub(super) fn damaged(error: impl std::fmt::Display) -> PortError {
     PortError::Damaged(error.to_string())
 }
 
+/// The working tree failed, on this device.
+fn of_tree(error: VfsError) -> PortError {
+    match error {
+        VfsError::NoSpace => {
+            PortError::DiskFull("free some space, for example with `hn cache drop`; nothing is lost".into())
+        }
+        VfsError::Damaged(text) => PortError::Damaged(text),
+        other => PortError::Disk(other.to_string()),
+    }
+}
+
 fn tree_error(error: TreeError<PortError>) -> PortError {
     match error {
         TreeError::Port(error) => error,
@@ -87,7 +98,7 @@ impl Drop for CutGuard<'_> {
 /// Makes everything durable that is in the working tree now.
 pub(crate) fn run(volume: &Arc<Volume>, vfs: &Arc<Vfs>, meter: &Meter) -> Result<Report, PortError> {
     volume.still_current()?;
-    let cut = vfs.cut().map_err(damaged)?;
+    let cut = vfs.cut().map_err(of_tree)?;
     let _guard = CutGuard(vfs);
     let latest = state::latest(&volume.db)?;
     if cut.is_empty() {
@@ -155,7 +166,7 @@ pub(crate) fn run(volume: &Arc<Volume>, vfs: &Arc<Vfs>, meter: &Meter) -> Result
     let latest = Latest { snapshot: head.snapshot, root, manifest: published.manifest, time, head };
     state::put_latest(&volume.db, &latest)?;
     *volume.links.lock() = links;
-    vfs.mark_synced(&cut, &synced).map_err(damaged)?;
+    vfs.mark_synced(&cut, &synced).map_err(of_tree)?;
     Ok(Report {
         inodes: synced.len() as u64,
         bytes,

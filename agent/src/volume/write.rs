@@ -122,6 +122,16 @@ pub(super) fn is_readable(placement: &Placement, connected: &BTreeSet<PeerId>) -
     rows.len() >= usize::from(placement.segment.k)
 }
 
+/// A plan for the peers that are there now, for a segment that was meant to have another: fewer shards, and fewer rows
+/// of data where there are not even peers for those and one more.
+fn replan(packed: &Packed, meant: Plan, now: Plan) -> Plan {
+    if now.n <= meant.k && packed.fits(now.k) {
+        return now;
+    }
+    let n = now.n.min(meant.n).max(meant.k + 1);
+    Plan { k: meant.k, n, committed: now.committed.min(meant.committed).max(n), ..now }
+}
+
 impl Volume {
     /// Peers that a connection is up to.
     pub(super) fn connected(&self) -> Result<BTreeSet<PeerId>, PortError> {
@@ -181,13 +191,17 @@ impl Volume {
         cancelled: &AtomicBool,
     ) -> Result<Placed, PortError> {
         let padding = self.keys.padding();
-        let mut plan = meant;
+        // A sync takes its time: who has gone since it began is not waited for again with every segment.
+        let mut plan = match self.plan() {
+            Ok(now) if now.n < meant.n => replan(packed, meant, now),
+            _ => meant,
+        };
         let mut last = None;
         for _ in 0..=REPLANS {
             if cancelled.load(Ordering::Relaxed) {
                 return Err(PortError::Unreachable("the sync that this was for has failed".into()));
             }
-            let coded = Arc::new(packed.code(plan.n, plan.committed, &padding).map_err(seal_error)?);
+            let coded = Arc::new(packed.code(plan.k, plan.n, plan.committed, &padding).map_err(seal_error)?);
             let (id, contents) = (coded.segment.id(), coded.contents.clone());
             let until = UnixSeconds(unix_now() + LEASE_SECONDS);
             let command = Command::Upload { coded, keys: self.keys.clone(), until, patience: UPLOAD_PATIENCE };
@@ -200,18 +214,12 @@ impl Volume {
                 Outcome::Failed(error) => return Err(PortError::Unreachable(error.to_string())),
                 other => return Err(PortError::Damaged(format!("unexpected outcome {other:?}"))),
             }
-            // The rows of data are fixed by the packing; the number of rows follows the peers that are there now.
-            let now = self.plan()?;
-            let n = now.n.min(meant.n).max(meant.k + 1);
-            if n < plan.n {
-                tracing::warn!(
-                    n,
-                    planned = plan.n,
-                    k = plan.k,
-                    "peers have gone: a segment gets fewer shards than planned"
-                );
+            let before = plan;
+            plan = replan(packed, meant, self.plan()?);
+            if plan.n < before.n {
+                let Plan { k, n, .. } = plan;
+                tracing::warn!(n, k, planned = meant.n, "peers have gone: a segment gets fewer shards than planned");
             }
-            plan = Plan { k: meant.k, n, committed: now.committed.min(meant.committed).max(n), ..now };
         }
         Err(PortError::Unreachable(last.map_or_else(|| "no peer takes shards".into(), |error| error.to_string())))
     }
@@ -416,6 +424,37 @@ mod tests {
         // More rows are weaker where it takes more of them.
         let all = all.and(Tally::of(&placement(5, 6, &[1, 2, 3, 4, 5, 6])));
         assert_eq!((all.n(), all.k(), all.spare()), (6, 5, 1));
+    }
+
+    #[test]
+    fn a_segment_is_cut_anew_when_there_are_fewer_peers_than_rows_of_data() {
+        let dir = tempfile::tempdir().unwrap();
+        let keys = Mesh::new(0).volume(dir.path(), 7).keys.clone();
+        let sealer = Sealer::new(&keys);
+        let pack = |extents: u8| {
+            let mut packer = Packer::new(6);
+            for number in 0..extents {
+                let mut plain = vec![0; EXTENT_MAX];
+                blake3::Hasher::new().update(&[number]).finalize_xof().fill(&mut plain);
+                assert!(packer.add(sealer.seal(Kind::Content, &plain).unwrap()).unwrap().is_none());
+            }
+            packer.finish().unwrap()
+        };
+        let plan = |peers| hypernet_core::placement::plan(peers, 0.95).unwrap();
+        let (small, full) = (pack(8), pack(36));
+        let meant = plan(10);
+        for peers in 2..=10 {
+            for packed in [&small, &full] {
+                let now = replan(packed, meant, plan(peers));
+                let coded = packed.code(now.k, now.n, now.committed, &keys.padding()).unwrap();
+                assert_eq!(coded.shards.len(), usize::from(now.n));
+                assert!(now.k < now.n && now.n <= meant.n && now.committed >= now.n, "{now:?}");
+                let alike = (now.k, now.n) == (6, (peers as u8).max(7));
+                // All of a full segment does not fit in two shards.
+                assert_eq!(alike, peers > 6 || std::ptr::eq(packed, &full) && plan(peers).k < 3, "{peers}: {now:?}");
+                assert!(alike || usize::from(now.n) == peers, "{peers}: {now:?}");
+            }
+        }
     }
 
     #[test]

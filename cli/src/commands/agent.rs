@@ -164,6 +164,9 @@ async fn adjust(client: &Client, status: &Status, args: &Up, out: &Output) -> Re
 }
 
 fn tell_running(started: bool, status: &Status, out: &mut Output) -> Result<(), Failure> {
+    for note in &status.notes {
+        out.note(format_args!("note: {note}"));
+    }
     let mount = status.mount.clone();
     out.json(&Running {
         started,

@@ -140,7 +140,8 @@ fn tell(report: &FsckReport, repair: bool, out: &mut Output) -> Result<(), Failu
         let mended = if found > 0 { format!("; {} mended", words::plural(found, "problem")) } else { String::new() };
         return out.line(format_args!("all is well: {looked}{mended}"));
     }
-    let failure = Failure::new(ErrorCode::Data, format!("{} found in {looked}", words::plural(left, "problem")));
+    let failure =
+        Failure::new(ErrorCode::Data, format!("{} found; looked at {looked}", words::plural(left, "problem")));
     Err(match repair {
         true => failure.hint("shards come back with their peers (`hn peers`); one that is gone is not placed anew yet"),
         false => {

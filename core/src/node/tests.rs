@@ -250,7 +250,7 @@ fn coded(k: u8, n: u8) -> (Arc<Coded>, Vec<(ExtentRef, Bytes)>) {
         plain.push((sealed.reference.clone(), Bytes::from(bytes)));
         assert!(packer.add(sealed).unwrap().is_none());
     }
-    let coded = packer.finish().unwrap().code(n, n + 2, &keys.padding()).unwrap();
+    let coded = packer.finish().unwrap().code(k, n, n + 2, &keys.padding()).unwrap();
     (Arc::new(coded), plain)
 }
 

@@ -101,6 +101,13 @@ pub(super) fn has_privileges(node: &Node) -> bool {
     node.mode & (SETUID | SETGID) != 0 || node.xattrs().iter().any(|xattr| xattr.name == CAPABILITY)
 }
 
+/// The number of links to show. How many subdirectories a directory has is known when it has been listed: until then
+/// it has 1, as on filesystems that do not count them, so that nobody takes it for one without.
+fn shown_links(node: &Node) -> u32 {
+    let unknown = node.is_dir() && node.local == Local::Absent;
+    if unknown { node.nlink.min(1) } else { node.nlink }
+}
+
 impl Vfs {
     /// What `stat` shows of an inode in memory.
     pub(super) fn attr_of(&self, state: &mut State, ino: u64) -> Step<Attr> {
@@ -122,7 +129,7 @@ impl Vfs {
             ino,
             kind: node.kind,
             mode: node.mode,
-            nlink: node.nlink,
+            nlink: shown_links(node),
             uid: node.uid,
             gid: node.gid,
             rdev: node.rare.as_ref().map_or(0, |rare| rare.rdev),

@@ -132,7 +132,7 @@ impl Vfs {
         tell: &mut dyn FnMut(u64, u64),
     ) -> Result<Dropped> {
         self.let_go()?;
-        self.commit()?;
+        self.commit_if_room()?;
         // Reading the rows once more is cheap beside removing files.
         let mut total = 0;
         self.each_copy(|_| total += 1)?;
@@ -157,7 +157,7 @@ impl Vfs {
     /// mesh stays. Of files that are open and have arrived in part, parts go that nobody reads now.
     pub fn trim_cache(&self, limit: u64, served: &mut Served<'_>) -> Result<Trimmed> {
         self.let_go()?;
-        self.commit()?;
+        self.commit_if_room()?;
         let mut copies = Vec::new();
         self.each_copy(|row| copies.push((row.ino, row.size)))?;
         let mut copies = self.sized(&copies)?;
@@ -177,14 +177,17 @@ impl Vfs {
         Ok(trimmed)
     }
 
+    /// Commits what waits. On a full disk it is committed together with the first eviction, which may use what is set
+    /// aside for that.
+    fn commit_if_room(&self) -> Result<()> {
+        match self.commit() {
+            Err(VfsError::NoSpace) => Ok(()),
+            done => done,
+        }
+    }
+
     /// Evicts copies in this order until the bytes that are left are down to `goal`.
-    fn evict_oldest(
-        &self,
-        copies: &[Copy],
-        goal: u64,
-        served: &mut Served<'_>,
-        trimmed: &mut Trimmed,
-    ) -> Result<()> {
+    fn evict_oldest(&self, copies: &[Copy], goal: u64, served: &mut Served<'_>, trimmed: &mut Trimmed) -> Result<()> {
         let mut rest = copies.iter();
         while trimmed.after > goal {
             let mut some: Vec<&Copy> = Vec::new();

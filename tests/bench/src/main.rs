@@ -124,7 +124,9 @@ fn whole(cutter: &Cutter, sealer: &Sealer, padding: &Secret, plan: Plan, bytes: 
             .map(|_| {
                 let coding = coding.clone();
                 scope.spawn(move || {
-                    coding.into_iter().try_for_each(|packed| packed.code(plan.n, plan.committed, padding).map(drop))
+                    coding
+                        .into_iter()
+                        .try_for_each(|packed| packed.code(plan.k, plan.n, plan.committed, padding).map(drop))
                 })
             })
             .collect();
@@ -192,7 +194,10 @@ fn pipeline(mib: usize, kind: Input) -> Result<Vec<(&'static str, f64)>> {
     }
     packed.extend(packer.finish());
     let code = rate(bytes.len(), || {
-        packed.iter().try_for_each(|packed| packed.code(plan.n, plan.committed, &padding).map(drop)).map_err(Into::into)
+        packed
+            .iter()
+            .try_for_each(|packed| packed.code(plan.k, plan.n, plan.committed, &padding).map(drop))
+            .map_err(Into::into)
     })?;
     out.push(("lay out, code and hash (Reed-Solomon, BLAKE3)", code));
     let row = vec![7u8; 1 << 20];

@@ -67,6 +67,21 @@ fn nothing_is_set_up_twice() -> Result<()> {
 }
 
 #[test]
+fn a_set_up_that_did_not_end_is_begun_again() -> Result<()> {
+    let agent = Agent::alone()?;
+    let [config, keystore] = ["config.json", "keystore.age"].map(|name| agent.home().join(name));
+    let (settings, sealed) = (fs::read_to_string(&config)?, fs::read(&keystore)?);
+    assert!(settings.contains("\"begun\": false"), "{settings}");
+    // As a crash leaves it that comes before the device has its keys.
+    fs::write(&config, settings.replace("\"begun\": false", "\"begun\": true"))?;
+    fs::remove_file(agent.home().join("device.age"))?;
+    agent.hn(["up", "--no-mount"])?.fails(78, "the agent is not running", "begin with `hn init`");
+    agent.hn(["init", "--no-mdns", "--listen", "127.0.0.1"])?.ok()?;
+    assert_ne!(fs::read(&keystore)?, sealed, "an identity that nobody has seen");
+    agent.up_unmounted().map(drop)
+}
+
+#[test]
 fn a_directory_that_cannot_be_made_is_named() -> Result<()> {
     let agent = Agent::empty()?;
     let file = agent.scratch().join("file");

@@ -81,7 +81,7 @@ fn segment() -> Vec<u8> {
             return Vec::new();
         }
     }
-    let coded = packer.finish().and_then(|packed| packed.code(5, 6, &keys.padding()).ok());
+    let coded = packer.finish().and_then(|packed| packed.code(3, 5, 6, &keys.padding()).ok());
     let Some(coded) = coded else { return Vec::new() };
     let rows = coded.segment.rows.iter().flat_map(|ShardId(row)| *row);
     coded.segment.id().0.into_iter().chain(coded.segment.shard_len.to_be_bytes()).chain(rows).collect()

@@ -18,8 +18,8 @@ use crate::{Mounted, Profile};
 /// How often the file is closed and opened again, beside [`FSX`]'s 55 of everything else: some hundred times in a
 /// million operations,
 pub const RARELY: f64 = 0.02;
-/// or some ten times in a thousand.
-pub const OFTEN: f64 = 0.4;
+/// or some ten times in some hundreds.
+pub const OFTEN: f64 = 1.0;
 
 /// Peers that store.
 const PEERS: u32 = 4;
@@ -122,8 +122,8 @@ impl Pressed {
             last.drain(..excess);
         }
         let ended = running.0.wait()?;
-        let well = last.iter().any(|line| line.contains("A-OK"));
-        ensure!(ended.success() && well, "seed {seed}: fsx failed ({ended}):\n{}", last.join("\n"));
+        // strace ends as fsx does.
+        ensure!(ended.success(), "seed {seed}: fsx failed ({ended}):\n{}", last.join("\n"));
         fs::remove_file(&file).context("cannot remove the file of fsx")?;
         Ok(closed)
     }

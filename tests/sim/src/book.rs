@@ -129,7 +129,7 @@ impl Book {
             }
         }
         let packed = packer.finish().ok_or("an empty segment")?;
-        let coded = packed.code(n, committed, &keys.padding()).map_err(|error| error.to_string())?;
+        let coded = packed.code(k, n, committed, &keys.padding()).map_err(|error| error.to_string())?;
         let contents = references.into_iter().zip(&coded.contents).map(|(extent, at)| (extent, at.offset)).collect();
         let lot = self.lots.len();
         self.lot_of.extend(coded.segment.rows.iter().map(|row| (*row, lot)));

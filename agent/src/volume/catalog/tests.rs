@@ -322,7 +322,7 @@ fn a_recovery_names_the_heads_that_it_leaves_out_and_takes_the_one_that_is_asked
     assert_eq!((found.head_device.as_str(), found.head_sequence), ("device 1", 2));
     let others: Vec<_> = found.others.iter().map(|other| (other.device.name.as_str(), other.head.sequence)).collect();
     assert_eq!(others, [("device 2", 1)]);
-    assert!(found.warnings[0].contains("hn recover --device device 2"), "{:?}", found.warnings);
+    assert!(found.warnings[0].contains("hn recover --device 'device 2'"), "{:?}", found.warnings);
     let found = recover(4, Some("device 2")).unwrap();
     assert_eq!((found.head_device.as_str(), found.head_sequence), ("device 2", 1));
     assert_eq!(found.warnings.len(), 1, "device 1 is left out now, and devices that only read are no news");

@@ -324,3 +324,20 @@ fn fsck_finds_and_mends() {
     bed.assert_sound();
     assert_eq!(bed.read(lost), b"published", "it came from the mesh");
 }
+
+#[test]
+fn on_a_full_disk_what_can_be_evicted_is() {
+    let bed = Bed::new();
+    let clean = bed.file(ROOT, "clean", b"durable");
+    bed.publish().unwrap();
+    bed.meta.fail(Some(PortError::DiskFull("no room".into())));
+    let new = bed.file(ROOT, "new", b"");
+    assert_eq!(bed.vfs.commit(), Err(VfsError::NoSpace));
+    assert_eq!(bed.drop_cache(None).unwrap().files, 1);
+    assert_eq!(bed.vfs.backing.stat(clean).unwrap(), None);
+    // What waited went along.
+    assert!(bed.meta.inode(new).unwrap().is_some());
+    bed.meta.fail(None);
+    assert_eq!(bed.read(clean), b"durable");
+    bed.assert_sound();
+}
