@@ -15,7 +15,10 @@ use super::census::Census;
 /// It looks up at least this often.
 const LOOK_UP: Duration = Duration::from_secs(600);
 
-/// When what is left must stay, because it is open or the mesh does not serve it, it is looked at again after this.
+/// When what is left must stay, because it is open or the mesh does not serve it, it is looked at again when more has
+/// come, but not before this,
+const PAUSE: Duration = Duration::from_secs(1);
+/// and after this at the latest.
 const RETRY: Duration = Duration::from_secs(30);
 
 /// A thread of its own that trims the cache whenever it has grown over the limit.
@@ -46,24 +49,28 @@ impl Trimmer {
 fn work(volume: &Volume, vfs: &Vfs, limit: u64) {
     loop {
         let trimmed = panics::caught(|| trim(volume, vfs, limit));
-        let went_well = match trimmed {
+        // What is left when that is more than may be.
+        let excess = match trimmed {
             Ok(Ok(trimmed)) => {
                 if trimmed.before > limit {
                     let Trimmed { before, after, kept_files } = trimmed;
                     tracing::info!(before, after, kept_files, limit, "local copies were evicted");
                 }
-                trimmed.after <= limit
+                (trimmed.after > limit).then_some(trimmed.after)
             }
             Ok(Err(error)) => {
                 tracing::warn!(%error, "local copies could not be evicted; it is tried again");
-                false
+                Some(u64::MAX)
             }
             Err(text) => {
                 tracing::error!(text, "evicting local copies panicked; it is tried again");
-                false
+                Some(u64::MAX)
             }
         };
-        let go_on = if went_well { vfs.wait_cached(limit, LOOK_UP) } else { vfs.rest_cached(RETRY) };
+        let go_on = match excess {
+            None => vfs.wait_cached(limit, LOOK_UP),
+            Some(left) => vfs.rest_cached(PAUSE) && vfs.wait_cached(left, RETRY),
+        };
         if !go_on {
             return;
         }

@@ -67,8 +67,14 @@ impl Gauge {
         self.grown.notify_all();
     }
 
-    fn set(&self, bytes: u64) {
-        self.state.lock().bytes = bytes;
+    fn read(&self) -> u64 {
+        self.state.lock().bytes
+    }
+
+    /// It was counted, and `began` was read before that: what was added since may not have been counted.
+    fn correct(&self, began: u64, counted: u64) {
+        let mut state = self.state.lock();
+        state.bytes = counted.saturating_add(state.bytes.saturating_sub(began));
     }
 
     fn close(&self) {
@@ -88,7 +94,7 @@ struct Copy {
 impl Vfs {
     /// Bytes of clean content on this device, roughly, as of the last [`Self::trim_cache`] and what came since.
     pub fn cached(&self) -> u64 {
-        self.gauge.state.lock().bytes
+        self.gauge.read()
     }
 
     /// Waits until there is more than `limit` bytes of clean content here, for as long as `timeout`. False: nobody need
@@ -158,6 +164,7 @@ impl Vfs {
     pub fn trim_cache(&self, limit: u64, served: &mut Served<'_>) -> Result<Trimmed> {
         self.let_go()?;
         self.commit_if_room()?;
+        let began = self.gauge.read();
         let mut copies = Vec::new();
         self.each_copy(|row| copies.push((row.ino, row.size)))?;
         let mut copies = self.sized(&copies)?;
@@ -173,7 +180,7 @@ impl Vfs {
                 }
             }
         }
-        self.gauge.set(trimmed.after);
+        self.gauge.correct(began, trimmed.after);
         Ok(trimmed)
     }
 

@@ -112,7 +112,7 @@ fn main() -> Result<()> {
             for seed in seed..seed + seeds {
                 let closed = pressed.fsx(seed, operations, RARELY, &artifacts)?;
                 bar.println(format!(
-                    "fsx, {}, a cache of half its file: seed {seed}, {operations} operations: all well; closed {} times \
+                    "fsx, {}, a cache of a quarter of its file: seed {seed}, {operations} operations: all well; closed {} times \
                      and evicted {} times",
                     profile.name(),
                     closed.times,

@@ -24,27 +24,27 @@ pub const OFTEN: f64 = 1.0;
 /// Peers that store.
 const PEERS: u32 = 4;
 
-/// The limit of the cache, in bytes; the file grows to twice that.
+/// The limit of the cache, in bytes; the file grows to several times that.
 const CACHE: u64 = 4 << 20;
 
 /// Status reports that are awaited at most for an eviction: each takes its time.
 const LOOKS: u32 = 2_000;
 
 const FSX: &str = "
-flen = 8388608
+flen = 16777216
 [opsize]
-max = 262144
+max = 524288
 [weights]
 invalidate = 1
 mapread = 10
 mapwrite = 10
 read = 10
 write = 10
-truncate = 1
+truncate = 0.2
 fsync = 0.5
 fdatasync = 0.5
 posix_fallocate = 2
-punch_hole = 2
+punch_hole = 1
 sendfile = 3
 posix_fadvise = 1
 copy_file_range = 4
