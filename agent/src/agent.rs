@@ -501,9 +501,12 @@ impl Agent {
         if let Err(failure) = closed {
             tracing::error!(%failure, "closing");
         }
+        tracing::debug!("stopping the node");
         self.node.stop().await;
         let _ = driver.await;
+        tracing::debug!("stopping the mesh");
         self.mesh.clone().shutdown().await;
+        tracing::debug!("stopping the store");
         let store = self.store.clone();
         let _ = blocking(move || store.close()).await;
     }

@@ -288,7 +288,12 @@ impl Mesh {
     pub async fn shutdown(self) {
         let (done, stopped) = oneshot::channel();
         self.give(Command::Shutdown { done }).await;
-        let _ = stopped.await;
+        tokio::select! {
+            _ = stopped => {}
+            // It may stop by itself just now, because nobody hears its events. A command that was queued in that moment
+            // is dropped only with the last sender, which this is not.
+            () = self.commands.closed() => {}
+        }
     }
 
     /// The queue is closed only when the mesh has stopped, which its owner learns from the end of the events.

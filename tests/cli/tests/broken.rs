@@ -227,7 +227,10 @@ fn ports(text: &str) -> Vec<(bool, u16)> {
 /// They are a convenience, so that others find it again: whoever took them keeps them, and it looks for others meanwhile.
 #[test]
 fn ports_that_are_taken_are_replaced_until_they_are_free() -> Result<()> {
-    let agent = Agent::alone()?;
+    // Nobody else listens there: the kernel gives the ports of 127.0.0.1 to others meanwhile.
+    const OWN: &str = "127.77.13.5";
+    let agent = Agent::empty()?;
+    agent.hn(["init", "--no-mdns", "--listen", OWN])?.ok()?;
     agent.up_unmounted()?;
     let now = || anyhow::Ok(ports(&agent.hn(["invite"])?.ok()?.stdout));
     let own = now()?;
@@ -236,8 +239,8 @@ fn ports_that_are_taken_are_replaced_until_they_are_free() -> Result<()> {
     let (mut udp, mut tcp) = (Vec::new(), Vec::new());
     for (is_udp, port) in &own {
         match is_udp {
-            true => udp.push(UdpSocket::bind(("127.0.0.1", *port))?),
-            false => tcp.push(TcpListener::bind(("127.0.0.1", *port))?),
+            true => udp.push(UdpSocket::bind((OWN, *port))?),
+            false => tcp.push(TcpListener::bind((OWN, *port))?),
         }
     }
     agent.up_unmounted()?;
