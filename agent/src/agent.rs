@@ -330,6 +330,7 @@ fn open_own(
         links: Mutex::new(latest.and_then(|latest| latest.root.links)),
         placements: Mutex::new(read::placement_cache()),
         surveyed: Mutex::new(None),
+        waited: Mutex::new(None),
         heads: Mutex::default(),
         nearby: Mutex::new(Nearby::new()),
     });

@@ -17,6 +17,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Instant;
 
 use hypernet_core::id::PeerId;
 use hypernet_core::key::{DeviceKeys, IdentityKeys, VolumeKeys};
@@ -65,6 +66,8 @@ pub(crate) struct Volume {
     pub(crate) placements: Mutex<read::PlacementCache>,
     /// Peers from which all of the catalog could be read when it was last looked at.
     pub(crate) surveyed: Mutex<Option<BTreeSet<PeerId>>>,
+    /// When a segment last waited for peers that did not come back.
+    pub(crate) waited: Mutex<Option<Instant>>,
     /// The heads of all devices, as the mesh had them when it was last asked.
     pub(crate) heads: Mutex<heads::Heads>,
     /// Sealed bytes that came along with what was read lately.

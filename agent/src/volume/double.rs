@@ -177,6 +177,7 @@ pub(super) fn volume(node: NodeHandle, dir: &std::path::Path, device: u8) -> Arc
         links: Mutex::new(None),
         placements: Mutex::new(read::placement_cache()),
         surveyed: Mutex::new(None),
+        waited: Mutex::new(None),
         heads: Mutex::default(),
         nearby: Mutex::new(Nearby::new()),
     })

@@ -30,6 +30,9 @@ const SETTLED: Duration = Duration::from_millis(1500);
 const SETTLE_MAX: Duration = Duration::from_secs(15);
 /// Times a segment is planned anew when too few peers take it, before the sync gives up for now.
 const REPLANS: u32 = 3;
+/// Peers that have gone are waited for with one segment, for [`UPLOAD_PATIENCE`], and not again with the next ones for this
+/// long.
+const WAIT_AGAIN: Duration = Duration::from_secs(60);
 
 /// A segment that was placed.
 pub(crate) struct Placed {
@@ -191,9 +194,9 @@ impl Volume {
         cancelled: &AtomicBool,
     ) -> Result<Placed, PortError> {
         let padding = self.keys.padding();
-        // A sync takes its time: who has gone since it began is not waited for again with every segment.
+        let waited = self.waited.lock().is_some_and(|when| when.elapsed() < WAIT_AGAIN);
         let mut plan = match self.plan() {
-            Ok(now) if now.n < meant.n => replan(packed, meant, now),
+            Ok(now) if waited && now.n < meant.n => replan(packed, meant, now),
             _ => meant,
         };
         let mut last = None;
@@ -217,6 +220,7 @@ impl Volume {
             let before = plan;
             plan = replan(packed, meant, self.plan()?);
             if plan.n < before.n {
+                *self.waited.lock() = Some(Instant::now());
                 let Plan { k, n, .. } = plan;
                 tracing::warn!(n, k, planned = meant.n, "peers have gone: a segment gets fewer shards than planned");
             }
