@@ -243,12 +243,32 @@ fn ports_that_are_taken_are_replaced_until_they_are_free() -> Result<()> {
             false => tcp.push(TcpListener::bind((OWN, *port))?),
         }
     }
-    agent.up_unmounted()?;
+    let up = agent.hn(["up", "--no-mount"])?.ok()?;
+    for said in [&up.stderr, &agent.status()?["warnings"].to_string()] {
+        assert!(said.contains("is in use by another program") && said.contains("`listen`"), "{said}");
+    }
     let meanwhile = now()?;
     assert!(meanwhile.len() == 2 && meanwhile.iter().all(|port| !own.contains(port)), "{own:?} {meanwhile:?}");
     agent.down()?;
     drop((udp, tcp));
     agent.up_unmounted()?;
     assert_eq!(now()?, own);
+    assert_eq!(agent.status()?["notes"], serde_json::json!([]));
+    Ok(())
+}
+
+/// What an agent that died left mounted goes away with the start of the next, wherever that one mounts.
+#[test]
+fn a_dead_mount_goes_away_when_the_next_is_elsewhere() -> Result<()> {
+    if !has(&[Need::Fuse]) {
+        return Ok(());
+    }
+    let agent = Agent::alone()?;
+    agent.up()?;
+    fs::write(agent.mount().join("a"), "b")?;
+    agent.kill()?;
+    assert!(fs::read_dir(agent.mount()).is_err(), "the mount is dead");
+    agent.up_unmounted()?;
+    assert_eq!(fs::read_dir(agent.mount())?.count(), 0, "the directory below it");
     Ok(())
 }
