@@ -92,10 +92,10 @@ fn upload(own: &Own) -> api::Upload {
 fn plan_status(plan: Plan, peers: usize, availability: f64) -> api::PlanStatus {
     let lost = plan.n - plan.k;
     let words = if plan.meets_target {
-        format!("any {lost} of the {} peers that hold a segment may be gone", plan.n)
+        format!("any {lost} of the {} peers that hold a new segment may be gone", plan.n)
     } else {
         format!(
-            "any {lost} of the {} peers that hold a segment may be gone; with so few peers data is readable {:.2} % \
+            "any {lost} of the {} peers that hold a new segment may be gone; with so few peers data is readable {:.2} % \
              of the time instead of 99.99 %: invite more",
             plan.n,
             plan.readable * 100.0
@@ -272,7 +272,10 @@ fn volume(
     let pending = own.vfs.pending();
     let latest = state::latest(&own.volume.db).map_err(port_failure);
     let troubles = counted.trouble.iter().chain(latest.as_ref().err()).map(ToString::to_string).collect();
+    let mut troubles: Vec<String> = troubles;
+    troubles.extend(plan.as_ref().and_then(|plan| weak(&tally, plan.n - plan.k)));
     let latest = latest.unwrap_or_default();
+    let spare = tally.spare.keys().next().copied().filter(|_| is_readable(&tally));
     let status = api::VolumeStatus {
         id: own.volume.keys.volume.to_string(),
         segments: tally.segments,
@@ -289,10 +292,26 @@ fn volume(
             .into_iter()
             .map(|((missing, readable), segments)| api::HealthBucket { missing, segments, readable })
             .collect(),
+        spare,
         cache: own.trimmer.as_ref().map(|trimmer| api::CacheStatus { bytes: own.vfs.cached(), limit: trimmer.limit }),
         recovering: agent.config.lock().recovering,
     };
     (status, [troubles, head_warnings(own, latest.as_ref())].concat())
+}
+
+fn is_readable(tally: &Tally) -> bool {
+    tally.health.keys().all(|(_, readable)| *readable)
+}
+
+/// What is stored with less to spare than new data gets, and can be read.
+fn weak(tally: &Tally, due: u32) -> Option<String> {
+    let (least, _) = tally.spare.iter().next().filter(|(least, _)| **least < due && is_readable(tally))?;
+    let weak: u64 = tally.spare.range(..due).map(|(_, segments)| segments).sum();
+    Some(format!(
+        "{weak} of {} segments can lose fewer peers than new ones, the weakest of them {least} more: shards of theirs are \
+         with peers that are not there, or they were stored when fewer peers took shards; they are not mended yet",
+        tally.segments
+    ))
 }
 
 /// Tells `getfattr` how durable a file's content is.

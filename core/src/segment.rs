@@ -214,6 +214,7 @@ impl Packer {
 }
 
 /// The contents of one segment, not yet laid out or coded.
+#[derive(Clone)]
 pub struct Packed {
     extents: Vec<Sealed>,
 }
@@ -243,6 +244,13 @@ impl Packed {
     /// Whether it can be laid out in k rows. Those of the packer's k it fits in; of fewer, each would be longer.
     pub fn fits(&self, k: u8) -> bool {
         self.cut(k).is_some()
+    }
+
+    /// Two halves of it, for when it fits in no k rows; none of what is one extent.
+    pub fn split(&self) -> Option<(Self, Self)> {
+        let (left, right) = self.extents.split_at(self.extents.len() / 2);
+        let half = |extents: &[Sealed]| Self { extents: extents.to_vec() };
+        (!left.is_empty()).then(|| (half(left), half(right)))
     }
 
     /// The length of the rows, and where in them each extent begins.

@@ -321,19 +321,19 @@ pub struct VolumeStatus {
     /// What the background upload is doing.
     pub upload: Upload,
     /// The newest head that this device published.
-    #[serde(default)]
     pub last_head: Option<HeadStatus>,
     /// How new segments are coded and placed.
-    #[serde(default)]
     pub plan: Option<PlanStatus>,
     /// Segments by how many of their shards are not to be reached; ascending, zeros left out.
     #[serde(default)]
     pub health: Vec<HealthBucket>,
+    /// How many of the peers that are there now may go, and all that is stored can be read; none where some of it cannot
+    /// be now, nothing is stored, or nothing is counted yet.
+    pub spare: Option<u32>,
     /// The state was brought back from a keystore and its head is not found yet.
     #[serde(default)]
     pub recovering: bool,
     /// The local copies, where a limit is set for them.
-    #[serde(default)]
     pub cache: Option<CacheStatus>,
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use hypernet_core::codec;
 use hypernet_core::node::{Command, Outcome};
+use hypernet_core::port::PortError;
 use hypernet_core::segment::Placement;
 use hypernet_fs::vfs::ROOT;
 use hypernet_sdk::api;
@@ -55,6 +56,8 @@ impl Agent {
             Some(found) => found,
             None => {
                 let found = own.volume.recover(device, say).map_err(|error| match error {
+                    // More peers would not help: the disk must be seen to, and at once.
+                    RecoverError::Port(error @ (PortError::DiskFull(_) | PortError::Disk(_))) => port_failure(error),
                     RecoverError::Port(error) => {
                         Failure::new(Kind::TryAgain, format!("cannot recover yet: {error}")).hint(self.how_to_recover())
                     }

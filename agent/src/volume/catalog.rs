@@ -90,14 +90,15 @@ impl Placing<'_> {
     }
 
     fn place(&mut self, packed: &Packed) -> Result<(), PortError> {
-        let placed = self.volume.place(packed, self.plan, self.meter)?;
-        let segment = self.manifest.segments.len() as u32;
-        for at in &placed.contents {
-            let page = self.waiting.remove(&at.id).ok_or_else(|| damaged("a page was placed that nobody wrote"))?;
-            self.manifest.pages.push(PageRef { segment, offset: at.offset, ..page });
+        for placed in self.volume.place(packed, self.plan, self.meter)? {
+            let segment = self.manifest.segments.len() as u32;
+            for at in &placed.contents {
+                let page = self.waiting.remove(&at.id).ok_or_else(|| damaged("a page was placed that nobody wrote"))?;
+                self.manifest.pages.push(PageRef { segment, offset: at.offset, ..page });
+            }
+            self.tally = self.tally.and(Tally::of(&placed.placement));
+            self.manifest.segments.push(placed.placement);
         }
-        self.tally = self.tally.and(Tally::of(&placed.placement));
-        self.manifest.segments.push(placed.placement);
         Ok(())
     }
 
@@ -225,7 +226,9 @@ impl Volume {
         let mut packer = Packer::new(plan.k);
         packer.add(sealed).map_err(damaged)?;
         let packed = packer.finish().ok_or_else(|| damaged("the manifest was packed nowhere"))?;
-        Ok((extent, self.place(&packed, plan, meter)?.placement))
+        let placed =
+            self.place(&packed, plan, meter)?.pop().ok_or_else(|| damaged("the manifest was placed nowhere"))?;
+        Ok((extent, placed.placement))
     }
 
     /// Segments of the local index with these numbers, in order.

@@ -34,6 +34,8 @@ pub(crate) struct Tally {
     pub(crate) stored: u64,
     /// Segments by how many shards are not to be reached, and by whether they can be read.
     pub(crate) health: BTreeMap<(u32, bool), u64>,
+    /// Segments by how many of the peers that are there now may go, whichever they are, until they cannot be read.
+    pub(crate) spare: BTreeMap<u32, u64>,
     /// Shards by holder.
     pub(crate) held: BTreeMap<PeerId, u64>,
 }
@@ -48,9 +50,27 @@ impl Tally {
             up += usize::from(connected.contains(&holder.peer));
             *self.held.entry(holder.peer).or_default() += 1;
         }
+        *self.spare.entry(spare(placement, connected)).or_default() += 1;
         let missing = usize::from(placement.n).saturating_sub(up) as u32;
         *self.health.entry((missing, up >= usize::from(placement.segment.k))).or_default() += 1;
     }
+}
+
+/// How many of the peers that are there now may go, whichever they are, until a segment cannot be read.
+fn spare(placement: &Placement, connected: &BTreeSet<PeerId>) -> u32 {
+    let mut rows: BTreeMap<PeerId, usize> = BTreeMap::new();
+    for holder in placement.holders.iter().filter(|holder| connected.contains(&holder.peer)) {
+        *rows.entry(holder.peer).or_default() += 1;
+    }
+    // Where peers are few, one can hold several.
+    let mut rows: Vec<usize> = rows.into_values().collect();
+    rows.sort_unstable();
+    let mut left: usize = rows.iter().sum();
+    let may_go = |most: &&usize| {
+        left = left.saturating_sub(**most);
+        left >= usize::from(placement.segment.k)
+    };
+    rows.iter().rev().take_while(may_go).count() as u32
 }
 
 /// All that a count depends on.
@@ -179,7 +199,10 @@ fn each_placement(
 
 #[cfg(test)]
 mod tests {
+    use hypernet_core::id::ShardId;
     use hypernet_core::seal::Kind;
+    use hypernet_core::segment::{Holder, Segment};
+    use hypernet_core::time::UnixSeconds;
     use hypernet_core::tree::Sink;
 
     use super::super::double::Mesh;
@@ -210,6 +233,21 @@ mod tests {
 
     fn health(told: &Told) -> Vec<((u32, bool), u64)> {
         told.count.tally.as_ref().unwrap().health.iter().map(|(bucket, segments)| (*bucket, *segments)).collect()
+    }
+
+    #[test]
+    fn what_may_go_are_peers_and_the_ones_that_hold_most_first() {
+        let segment = Segment { k: 3, shard_len: 4096, rows: vec![ShardId([0; 32]); 6] };
+        let placement = |peers: &[u8]| {
+            let holder = |(peer, row): (&u8, u8)| Holder { row, peer: PeerId([*peer; 32]), until: UnixSeconds(0) };
+            Placement { segment: segment.clone(), n: 6, holders: peers.iter().zip(0..).map(holder).collect() }
+        };
+        let connected: BTreeSet<PeerId> = (1..=6).map(|peer| PeerId([peer; 32])).collect();
+        assert_eq!(spare(&placement(&[1, 2, 3, 4, 5, 6]), &connected), 3);
+        assert_eq!(spare(&placement(&[1, 2, 3, 4, 8, 9]), &connected), 1);
+        assert_eq!(spare(&placement(&[1, 1, 1, 4, 5, 6]), &connected), 1);
+        assert_eq!(spare(&placement(&[1, 1, 1, 1, 5, 6]), &connected), 0);
+        assert_eq!(spare(&placement(&[1, 2, 7, 8, 9, 10]), &connected), 0);
     }
 
     #[tokio::test]

@@ -125,14 +125,9 @@ pub(super) fn is_readable(placement: &Placement, connected: &BTreeSet<PeerId>) -
     rows.len() >= usize::from(placement.segment.k)
 }
 
-/// A plan for the peers that are there now, for a segment that was packed for another: that of now where there are fewer
-/// peers, so that it is as readable as any. Where its rows would be too long for that, it keeps its rows of data.
-fn replan(packed: &Packed, meant: Plan, now: Plan) -> Plan {
-    if now.n < meant.n && packed.fits(now.k) {
-        return now;
-    }
-    let n = now.n.min(meant.n).max(meant.k + 1);
-    Plan { k: meant.k, n, committed: now.committed.min(meant.committed).max(n), ..now }
+/// The plan for the peers that are there now, for what was meant for others: never for more rows.
+fn replan(meant: Plan, now: Plan) -> Plan {
+    if now.n < meant.n { now } else { meant }
 }
 
 impl Volume {
@@ -181,22 +176,22 @@ impl Volume {
     }
 
     /// Codes and places one segment; plans anew while peers come and go, never for more rows than it was meant to have.
-    pub(super) fn place(&self, packed: &Packed, plan: Plan, meter: &Meter) -> Result<Placed, PortError> {
+    pub(super) fn place(&self, packed: &Packed, plan: Plan, meter: &Meter) -> Result<Vec<Placed>, PortError> {
         self.place_unless(packed, plan, meter, &AtomicBool::new(false))
     }
 
-    /// As [`Self::place`], until `cancelled` says that nobody wants it any more. What is on its way then ends by itself.
+    /// As [`Self::place`]: several where one would have rows that are too long for the peers that are left; and until `cancelled` says that nobody wants it any more. What is on its way then ends by itself.
     fn place_unless(
         &self,
         packed: &Packed,
         meant: Plan,
         meter: &Meter,
         cancelled: &AtomicBool,
-    ) -> Result<Placed, PortError> {
+    ) -> Result<Vec<Placed>, PortError> {
         let padding = self.keys.padding();
         let waited = self.waited.lock().is_some_and(|when| when.elapsed() < WAIT_AGAIN);
         let mut plan = match self.plan() {
-            Ok(now) if waited && now.n < meant.n => replan(packed, meant, now),
+            Ok(now) if waited => replan(meant, now),
             _ => meant,
         };
         let mut last = None;
@@ -204,12 +199,19 @@ impl Volume {
             if cancelled.load(Ordering::Relaxed) {
                 return Err(PortError::Unreachable("the sync that this was for has failed".into()));
             }
+            if !packed.fits(plan.k)
+                && let Some((left, right)) = packed.split()
+            {
+                let mut placed = self.place_unless(&left, plan, meter, cancelled)?;
+                placed.extend(self.place_unless(&right, plan, meter, cancelled)?);
+                return Ok(placed);
+            }
             let coded = Arc::new(packed.code(plan.k, plan.n, plan.committed, &padding).map_err(seal_error)?);
             let (id, contents) = (coded.segment.id(), coded.contents.clone());
             let until = UnixSeconds(unix_now() + LEASE_SECONDS);
             let command = Command::Upload { coded, keys: self.keys.clone(), until, patience: UPLOAD_PATIENCE };
             match self.node.run_blocking(command) {
-                Outcome::Uploaded(placement) => return Ok(Placed { id, placement, contents }),
+                Outcome::Uploaded(placement) => return Ok(vec![Placed { id, placement, contents }]),
                 Outcome::Failed(error @ (CommandError::NotPlaced { .. } | CommandError::Busy)) => {
                     meter.update(|progress| progress.phase = Phase::Waiting(error.to_string()));
                     last = Some(error);
@@ -218,11 +220,11 @@ impl Volume {
                 other => return Err(PortError::Damaged(format!("unexpected outcome {other:?}"))),
             }
             let before = plan;
-            plan = replan(packed, meant, self.plan()?);
+            plan = replan(meant, self.plan()?);
             if plan.n < before.n {
                 *self.waited.lock() = Some(Instant::now());
                 let Plan { k, n, .. } = plan;
-                tracing::warn!(n, k, planned = meant.n, "peers have gone: a segment gets fewer shards than planned");
+                tracing::warn!(n, k, planned = meant.n, "fewer peers take shards than planned: a segment gets fewer");
             }
         }
         Err(PortError::Unreachable(last.map_or_else(|| "no peer takes shards".into(), |error| error.to_string())))
@@ -267,9 +269,9 @@ impl Writer {
                     let mut tally = Tally::default();
                     for packed in jobs {
                         let placed = volume.place_unless(&packed, plan, &meter, &cancelled)?;
-                        volume.remember(std::slice::from_ref(&placed))?;
+                        volume.remember(&placed)?;
                         let len = packed.len() as u64;
-                        tally = tally.and(Tally::of(&placed.placement));
+                        tally = placed.iter().map(|placed| Tally::of(&placed.placement)).fold(tally, Tally::and);
                         meter.update(|progress| {
                             progress.bytes_placing = progress.bytes_placing.saturating_sub(len);
                             progress.segments_placed += 1;
@@ -312,17 +314,16 @@ impl Writer {
         let len = packed.len() as u64;
         self.meter.update(|progress| progress.bytes_placing += len);
         let sent = self.work.as_ref().is_some_and(|work| work.send(packed).is_ok());
-        // A closed queue means that all workers have ended, each with the error that `finish` reports.
-        if sent { Ok(()) } else { Err(PortError::Unreachable("placing has stopped".into())) }
+        if sent {
+            return Ok(());
+        }
+        // A closed queue means that all workers have ended, each with an error.
+        self.join()?;
+        Err(PortError::Unreachable("placing has stopped".into()))
     }
 
-    /// Waits until everything that was put is acknowledged by its holders. The least of what the tally has counts the
-    /// older segments, too, that some of it was found in.
-    pub(crate) fn finish(mut self) -> Result<Tally, PortError> {
-        let flushed = match self.packer.finish() {
-            Some(packed) => self.dispatch(packed),
-            None => Ok(()),
-        };
+    /// Waits for the workers, whose queue is closed; the first error of any.
+    fn join(&mut self) -> Result<Tally, PortError> {
         self.work = None;
         let mut result = Ok(Tally::default());
         for worker in self.workers.drain(..) {
@@ -332,8 +333,18 @@ impl Writer {
                 (Err(error), _) | (Ok(_), Err(error)) => Err(error),
             };
         }
-        let tally = result?;
+        result
+    }
+
+    /// Waits until everything that was put is acknowledged by its holders. The least of what the tally has counts the
+    /// older segments, too, that some of it was found in.
+    pub(crate) fn finish(mut self) -> Result<Tally, PortError> {
+        let flushed = match self.packer.finish() {
+            Some(packed) => self.dispatch(packed),
+            None => Ok(()),
+        };
         flushed?;
+        let tally = self.join()?;
         self.keep_nodes()?;
         Ok(tally.and(self.census.relied()))
     }
@@ -430,6 +441,15 @@ mod tests {
         assert_eq!((all.n(), all.k(), all.spare()), (6, 5, 1));
     }
 
+    /// What [`Volume::place_unless`] makes of it.
+    fn fitting(packed: &Packed, k: u8) -> Vec<Packed> {
+        if packed.fits(k) {
+            return vec![packed.clone()];
+        }
+        let (left, right) = packed.split().unwrap();
+        [left, right].iter().flat_map(|half| fitting(half, k)).collect()
+    }
+
     #[test]
     fn a_segment_is_cut_anew_when_there_are_fewer_peers_than_it_was_packed_for() {
         let dir = tempfile::tempdir().unwrap();
@@ -449,14 +469,18 @@ mod tests {
         let meant = plan(10);
         for peers in 2..=10 {
             for packed in [&small, &full] {
-                let now = replan(packed, meant, plan(peers));
-                let coded = packed.code(now.k, now.n, now.committed, &keys.padding()).unwrap();
-                assert_eq!(coded.shards.len(), usize::from(now.n));
-                assert!(now.k < now.n && now.n <= meant.n && now.committed >= now.n, "{now:?}");
-                // All of a full segment does not fit in two shards.
-                let fits = !std::ptr::eq(packed, &full) || plan(peers).k > 2;
-                let expected = if fits { (plan(peers).k, peers as u8) } else { (6, (peers as u8).max(7)) };
-                assert_eq!((now.k, now.n), expected, "{peers}: {now:?}");
+                let now = replan(meant, plan(peers));
+                assert_eq!((now.k, now.n), (plan(peers).k, peers as u8));
+                let parts = fitting(packed, now.k);
+                // All of a full segment does not fit in two rows.
+                assert_eq!(parts.len() > 1, std::ptr::eq(packed, &full) && now.k < 3, "{now:?}");
+                let mut extents = 0;
+                for part in parts {
+                    let coded = part.code(now.k, now.n, now.committed, &keys.padding()).unwrap();
+                    assert_eq!(coded.shards.len(), usize::from(now.n));
+                    extents += coded.contents.len();
+                }
+                assert_eq!(extents, if std::ptr::eq(packed, &full) { 36 } else { 8 });
             }
         }
     }

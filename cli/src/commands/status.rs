@@ -120,12 +120,16 @@ fn volume_rows(volume: &VolumeStatus) -> Vec<(String, String)> {
         ),
     );
     if let Some(plan) = &volume.plan {
-        add("coding", format!("any {} of {} shards restore a segment: {}", plan.k, plan.n, plan.words));
+        add("new data", format!("any {} of {} shards restore a segment: {}", plan.k, plan.n, plan.words));
     }
     match volume.counted {
         Counted::Never => add("health", "being counted".to_owned()),
         Counted::Now if volume.health.is_empty() => {}
         counted => add("health", health(&volume.health, counted)),
+    }
+    if let Some(spare) = volume.spare {
+        let more = words::plural(spare.into(), "more peer");
+        add("stored data", format!("any {more} may be gone, and all of it can be read"));
     }
     if volume.recovering {
         add("recovery", "not ended; `hn recover` goes on with it".to_owned());
