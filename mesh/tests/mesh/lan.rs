@@ -59,16 +59,20 @@ async fn on_one_lan() {
     let mut second = start(3, NETWORK).await;
     let mut third = start(4, NetworkId([2; 16])).await;
     for (peer, other) in [(&mut first, &mut second), (&mut stranger, &mut third)] {
-        peer.connected_to(other.id()).await;
-        other.connected_to(peer.id()).await;
-        // What it says of itself can be dialed on the LAN.
-        peer.until(|event| match event {
-            MeshEvent::PeerAddr { peer, addr } if peer == other.id() => {
-                addr.iter().any(|part| part == LAN.into()).then_some(())
+        // What it says of itself can be dialed on the LAN. That may be known before they are connected, and is told once.
+        let (mut met, mut told) = (false, false);
+        peer.until(|event| {
+            match event {
+                MeshEvent::Connected { peer, .. } => met |= peer == other.id(),
+                MeshEvent::PeerAddr { peer, addr } => {
+                    told |= peer == other.id() && addr.iter().any(|part| part == LAN.into());
+                }
+                _ => {}
             }
-            _ => None,
+            (met && told).then_some(())
         })
         .await;
+        other.connected_to(peer.id()).await;
     }
     for (peer, friend) in [(&first, second.id()), (&stranger, third.id())] {
         let connected: Vec<PeerId> = peer.mesh.peers().await.iter().map(|info| info.peer).collect();
