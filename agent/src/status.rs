@@ -271,8 +271,8 @@ fn volume(
     let tally = counted.tally.unwrap_or_default();
     let pending = own.vfs.pending();
     let latest = state::latest(&own.volume.db).map_err(port_failure);
-    let troubles = counted.trouble.iter().chain(latest.as_ref().err()).map(ToString::to_string).collect();
-    let mut troubles: Vec<String> = troubles;
+    let troubles = counted.trouble.iter().chain(latest.as_ref().err());
+    let mut troubles: Vec<String> = troubles.map(ToString::to_string).collect();
     troubles.extend(plan.as_ref().and_then(|plan| weak(&tally, plan.n - plan.k)));
     let latest = latest.unwrap_or_default();
     let spare = tally.spare.keys().next().copied().filter(|_| is_readable(&tally));

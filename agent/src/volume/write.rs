@@ -176,11 +176,12 @@ impl Volume {
     }
 
     /// Codes and places one segment; plans anew while peers come and go, never for more rows than it was meant to have.
+    /// It becomes several where the rows of one would be too long for the peers that are left.
     pub(super) fn place(&self, packed: &Packed, plan: Plan, meter: &Meter) -> Result<Vec<Placed>, PortError> {
         self.place_unless(packed, plan, meter, &AtomicBool::new(false))
     }
 
-    /// As [`Self::place`]: several where one would have rows that are too long for the peers that are left; and until `cancelled` says that nobody wants it any more. What is on its way then ends by itself.
+    /// As [`Self::place`], until `cancelled` says that nobody wants it any more. What is on its way then ends by itself.
     fn place_unless(
         &self,
         packed: &Packed,
@@ -190,10 +191,10 @@ impl Volume {
     ) -> Result<Vec<Placed>, PortError> {
         let padding = self.keys.padding();
         let waited = self.waited.lock().is_some_and(|when| when.elapsed() < WAIT_AGAIN);
-        let mut plan = match self.plan() {
-            Ok(now) if waited => replan(meant, now),
-            _ => meant,
-        };
+        let mut plan = meant;
+        if waited && let Ok(now) = self.plan() {
+            plan = replan(meant, now);
+        }
         let mut last = None;
         for _ in 0..=REPLANS {
             if cancelled.load(Ordering::Relaxed) {

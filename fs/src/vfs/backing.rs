@@ -33,6 +33,11 @@ pub(super) struct Stat {
 }
 
 impl Stat {
+    /// Bytes on the disk: holes take none.
+    pub(super) fn bytes(&self) -> u64 {
+        self.blocks * 512
+    }
+
     pub(super) fn of(file: &File) -> io::Result<Self> {
         Ok(Self::from(rustix::fs::fstat(file)?))
     }

@@ -235,7 +235,7 @@ impl Vfs {
         for (ino, size) in rows {
             let bytes = match *size {
                 small if small < LOOK_FROM => small,
-                _ => self.backing.stat(*ino)?.map_or(0, |stat| stat.blocks * 512),
+                _ => self.backing.stat(*ino)?.map_or(0, |stat| stat.bytes()),
             };
             copies.push(Copy { used: 0, ino: *ino, bytes, partial: false });
         }

@@ -309,7 +309,7 @@ impl Vfs {
                             Some(stat) => Local::Clean { size: stat.size, ctime: stat.ctime },
                             None => Local::Clean { size: 0, ctime: Timespec::default() },
                         };
-                        self.gauge.add(stat.map_or(0, |stat| stat.blocks * 512));
+                        self.gauge.add(stat.map_or(0, |stat| stat.bytes()));
                         state.queue(ino);
                     }
                     state.watch.remove(&ino);

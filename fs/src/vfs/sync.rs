@@ -299,7 +299,7 @@ impl Vfs {
                     }
                 } else {
                     node.local = clean;
-                    self.gauge.add(stat.map_or(0, |stat| stat.blocks * 512));
+                    self.gauge.add(stat.map_or(0, |stat| stat.bytes()));
                     // The backing file, whose content was published, knows the size better than the row.
                     node.size = one.content.size();
                     state.unsynced.insert(one.ino);

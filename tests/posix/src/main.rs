@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 use hypernet_posix::crash::{self, Crash};
 use hypernet_posix::pressed::{Pressed, RARELY};
 use hypernet_posix::{Mounted, Profile, suite};
@@ -35,41 +35,32 @@ enum Run {
         seed: u64,
     },
     /// fsx with all that it can do.
-    Fsx {
-        /// How it is mounted.
-        #[arg(value_enum)]
-        profile: Profile,
-        /// Operations of each seed.
-        #[arg(long, default_value_t = 1_000_000)]
-        operations: u64,
-        /// The first seed.
-        #[arg(long, default_value_t = 1)]
-        seed: u64,
-        /// How many seeds, one after another.
-        #[arg(long, default_value_t = 8)]
-        seeds: u64,
-    },
+    Fsx(Fsx),
     /// fsx on a file that is larger than the local cache, with peers that it is fetched back from.
-    Pressed {
-        /// How it is mounted.
-        #[arg(value_enum)]
-        profile: Profile,
-        /// Operations of each seed.
-        #[arg(long, default_value_t = 1_000_000)]
-        operations: u64,
-        /// The first seed.
-        #[arg(long, default_value_t = 1)]
-        seed: u64,
-        /// How many seeds, one after another.
-        #[arg(long, default_value_t = 8)]
-        seeds: u64,
-    },
+    Pressed(Fsx),
     /// pjdfstest, as root.
     Pjdfstest {
         /// How it is mounted.
         #[arg(value_enum)]
         profile: Profile,
     },
+}
+
+/// Runs of fsx.
+#[derive(Args)]
+struct Fsx {
+    /// How it is mounted.
+    #[arg(value_enum)]
+    profile: Profile,
+    /// Operations of each seed.
+    #[arg(long, default_value_t = 1_000_000)]
+    operations: u64,
+    /// The first seed.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// How many seeds, one after another.
+    #[arg(long, default_value_t = 8)]
+    seeds: u64,
 }
 
 fn bar(length: u64, what: &str) -> ProgressBar {
@@ -92,7 +83,7 @@ fn main() -> Result<()> {
                 summary.calls
             );
         }
-        Run::Fsx { profile, operations, seed, seeds } => {
+        Run::Fsx(Fsx { profile, operations, seed, seeds }) => {
             let mounted = Mounted::new(profile)?;
             let bar = bar(seeds, "seeds");
             let artifacts = PathBuf::from("fsx-artifacts");
@@ -105,7 +96,7 @@ fn main() -> Result<()> {
                 bar.inc(1);
             }
         }
-        Run::Pressed { profile, operations, seed, seeds } => {
+        Run::Pressed(Fsx { profile, operations, seed, seeds }) => {
             let pressed = Pressed::new(profile)?;
             let bar = bar(seeds, "seeds");
             let artifacts = PathBuf::from("fsx-artifacts");

@@ -11,14 +11,14 @@ use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 use hypernet_kit::{Agent, Mesh};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
 use crate::{Mounted, Profile};
 
-/// How often the file is closed and opened again, beside [`FSX`]'s 55 of everything else: some hundred times in a
+/// How often the file is closed and opened again, beside [`FSX`]'s 50 and more of everything else: some hundred times in a
 /// million operations,
 pub const RARELY: f64 = 0.02;
-/// or some ten times in some hundreds.
+/// or once in some fifty.
 pub const OFTEN: f64 = 1.0;
 
 /// Peers that store.
@@ -71,8 +71,12 @@ struct Running(Child);
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // Both may have ended by themselves.
-        let _ = self.0.kill();
+        // Without strace, fsx could stay stopped for good: the whole group goes. One that has ended has none.
+        if let Ok(None) = self.0.try_wait()
+            && let Some(group) = i32::try_from(self.0.id()).ok().and_then(Pid::from_raw)
+        {
+            let _ = kill_process_group(group, Signal::KILL);
+        }
         let _ = self.0.wait();
     }
 }
@@ -104,7 +108,7 @@ impl Pressed {
         command.args(["-q", "-e", "trace=close", "-e", "inject=close:signal=SIGSTOP", "-P"]).arg(&file);
         command.args(["fsx", "-q", "-f"]).arg(&config).arg("-P").arg(artifacts);
         command.args(["-N", &operations.to_string(), "-S", &seed.to_string()]).arg(&file);
-        // With a group of their own, so that strace takes fsx along when it is ended.
+        // In a group of their own, which ends as a whole.
         let child = command.process_group(0).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
         let mut running = Running(child.context("cannot run strace")?);
         let said = running.0.stderr.take().context("strace has no standard error")?;
