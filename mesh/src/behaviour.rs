@@ -44,6 +44,9 @@ const QUIC_IDLE_MS: u32 = 10_000;
 /// At least one full body must fit, or its sender waits a round trip for each window.
 const QUIC_STREAM_WINDOW: u32 = 8 << 20;
 const QUIC_CONNECTION_WINDOW: u32 = 16 << 20;
+/// Who hears any answer on a LAN stops asking until this has passed. Peers that start in one moment can each have asked
+/// before the other could answer, and then meet no sooner. Of all peers on the LAN one asks, and all hear what it is told.
+const MDNS_QUERY_INTERVAL: Duration = Duration::from_secs(15);
 const RECORD_QUERY_TIMEOUT: Duration = Duration::from_secs(20);
 /// Disjoint paths of a look-up, each with a peer of its own to start from, the closest ones. A liar can lead its path
 /// to peers that do not exist and never answer, so more than so many must lie, or an honest one is heard in time.
@@ -168,7 +171,8 @@ fn kademlia(key: &Keypair, names: &Names) -> kad::Behaviour<MemoryStore> {
 
 fn behaviour(key: &Keypair, names: &Names, with_mdns: bool) -> Behaviour {
     let me = key.public().to_peer_id();
-    let mdns = with_mdns.then(|| mdns::tokio::Behaviour::new(mdns::Config::default(), me)).and_then(|mdns| {
+    let config = mdns::Config { query_interval: MDNS_QUERY_INTERVAL, ..mdns::Config::default() };
+    let mdns = with_mdns.then(|| mdns::tokio::Behaviour::new(config, me)).and_then(|mdns| {
         // Finding neighbours is a convenience; where it is forbidden the mesh still works.
         mdns.inspect_err(|error| tracing::warn!(%error, "cannot look for peers on the local network")).ok()
     });
