@@ -12,6 +12,7 @@ use hypernet_core::port::{MetaStore, PortError, RemoteTree};
 use hypernet_fs::vfs::{Config as VfsConfig, Vfs, VfsError};
 use hypernet_mesh::{Mesh, MeshConfig, MeshError};
 use hypernet_sdk::api::{self, SealedBy};
+use hypernet_sdk::size;
 use hypernet_store::error::{LOST, StoreError};
 use hypernet_store::shards::ShardStore;
 use hypernet_store::worktree::WorkTree;
@@ -56,16 +57,12 @@ pub(crate) struct RunArgs {
     #[arg(long)]
     hold: bool,
     /// Space for others from now on, such as 50G.
-    #[arg(long, value_parser = crate::parse_size)]
+    #[arg(long, value_parser = size::parse_size)]
     donate: Option<u64>,
     /// Bytes of local copies from now on, such as 20G, or `none` for no limit.
-    #[arg(long, value_parser = crate::parse_limit)]
-    cache: Option<Limit>,
+    #[arg(long, value_parser = size::parse_limit)]
+    cache: Option<size::Limit>,
 }
-
-/// A number of bytes, or none.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Limit(pub(crate) Option<u64>);
 
 /// The parts of an agent that has a volume.
 pub(crate) struct Own {

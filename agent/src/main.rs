@@ -8,6 +8,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 use hypernet_sdk::api::{self, SealedBy};
+use hypernet_sdk::size::parse_size;
 
 mod agent;
 mod config;
@@ -105,31 +106,6 @@ struct Join {
     /// Read the keystore's passphrase from standard input.
     #[arg(long)]
     passphrase_stdin: bool,
-}
-
-/// Sizes as people write them: 50G, 512M, 1048576.
-fn parse_size(text: &str) -> Result<u64, String> {
-    let text = text.trim().trim_end_matches(['B', 'b']).trim_end_matches(['i']);
-    let (digits, shift) = match text.char_indices().last() {
-        Some((at, 'k' | 'K')) => (&text[..at], 10),
-        Some((at, 'm' | 'M')) => (&text[..at], 20),
-        Some((at, 'g' | 'G')) => (&text[..at], 30),
-        Some((at, 't' | 'T')) => (&text[..at], 40),
-        _ => (text, 0),
-    };
-    let value: f64 = digits.trim().parse().map_err(|_| "a size looks like 50G, 512M or 1048576".to_string())?;
-    if !(0.0..=1e15).contains(&value) {
-        return Err("this size is out of range".into());
-    }
-    Ok((value * 2f64.powi(shift)) as u64)
-}
-
-/// A size, or `none`.
-fn parse_limit(text: &str) -> Result<agent::Limit, String> {
-    match text {
-        "none" => Ok(agent::Limit(None)),
-        size => parse_size(size).map(|bytes| agent::Limit(Some(bytes))).map_err(|error| format!("{error}, or none")),
-    }
 }
 
 /// What opens the keystore: the passphrase on standard input, or its key file.
@@ -230,18 +206,4 @@ fn main() -> ExitCode {
 /// The line that says that the agent is ready.
 pub(crate) fn print_ready(ready: &api::Ready) {
     print_json(ready);
-}
-
-#[cfg(test)]
-mod tests {
-    use super::parse_size;
-
-    #[test]
-    fn sizes_are_read_as_people_write_them() {
-        assert_eq!(parse_size("50G"), Ok(50 << 30));
-        assert_eq!(parse_size("1.5M"), Ok(3 << 19));
-        assert_eq!(parse_size("2TiB"), Ok(2 << 40));
-        assert_eq!(parse_size("123"), Ok(123));
-        assert!(parse_size("much").is_err() && parse_size("-1").is_err());
-    }
 }

@@ -332,7 +332,10 @@ async fn post_sync(State(agent): Agents, Json(request): Json<api::SyncRequest>) 
                 millis: began.elapsed().as_millis() as u64,
                 state,
             }),
-            Ok(Err(error @ PortError::Superseded(_))) => api::SyncEvent::Error(api_error(&port_failure(error))),
+            // Waiting mends neither.
+            Ok(Err(error @ (PortError::Superseded(_) | PortError::Damaged(_)))) => {
+                api::SyncEvent::Error(api_error(&port_failure(error)))
+            }
             Ok(Err(error)) => api::SyncEvent::Error(api_error(
                 &Failure::new(Kind::Unavailable, format!("not durable yet: {error}"))
                     .hint("nothing is lost: it stays on this device and is tried again; `hn status` tells more"),

@@ -82,7 +82,7 @@ examples! { CACHE_DROP:
     "hn cache drop --force              also what too few peers are here to give back now"
 }
 examples! { FSCK:
-    "hn fsck                      check the working tree on this device"
+    "hn fsck                      check databases and working tree on this device"
     "hn fsck --verify             and ask every holder whether it still has its shards"
     "hn fsck --repair             mend what can be mended on this device"
 }

@@ -210,6 +210,17 @@ pub enum MetaOp {
     NextIno(u64),
 }
 
+impl MetaOp {
+    /// Whether this lets go of what takes up the disk, so that it has to be kept on a full one, too.
+    pub fn makes_room(&self) -> bool {
+        match self {
+            Self::RemoveInode(_) | Self::Unlink { .. } => true,
+            Self::PutInode(row) => row.nlink == 0 || row.local == Local::Absent,
+            Self::Link { .. } | Self::NextIno(_) => false,
+        }
+    }
+}
+
 /// How far a commit must have come before it returns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Durability {

@@ -148,14 +148,6 @@ impl MemoryMeta {
     }
 }
 
-fn lets_go(op: &MetaOp) -> bool {
-    match op {
-        MetaOp::PutInode(row) => row.local == Local::Absent || row.nlink == 0,
-        MetaOp::RemoveInode(_) | MetaOp::Unlink { .. } => true,
-        MetaOp::Link { .. } | MetaOp::NextIno(_) => false,
-    }
-}
-
 impl MetaStore for MemoryMeta {
     fn inode(&self, ino: u64) -> std::result::Result<Option<InodeRow>, PortError> {
         let hook = self.before_look.lock().take();
@@ -192,7 +184,7 @@ impl MetaStore for MemoryMeta {
     fn commit(&self, ops: &[MetaOp], durability: Durability) -> std::result::Result<(), PortError> {
         match self.failure.lock().clone() {
             // The real one has something set aside for what makes room.
-            Some(PortError::DiskFull(_)) if ops.iter().any(lets_go) => {}
+            Some(PortError::DiskFull(_)) if ops.iter().any(MetaOp::makes_room) => {}
             Some(failure) => return Err(failure),
             None => {}
         }

@@ -3,7 +3,8 @@
 //! - [`api`]: the JSON that the agent's socket and `hnd`'s standard output carry;
 //! - [`client`]: a typed client of the socket;
 //! - [`home`]: where an agent keeps its files;
-//! - [`exact_path`]: paths in that JSON, whatever bytes they are of.
+//! - [`exact_path`]: paths in that JSON, whatever bytes they are of;
+//! - [`size`]: sizes as people write them.
 //!
 //! The library never touches a terminal and gives no advice: kinds of exit codes and hints belong to the program that
 //! speaks to a person. The one exception is the agent's own hint, which is passed on.
@@ -14,6 +15,7 @@ pub mod api;
 pub mod client;
 pub mod exact_path;
 pub mod home;
+pub mod size;
 
 pub use api::{ApiError, ErrorCode};
 pub use client::{Client, Error, Events};

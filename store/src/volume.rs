@@ -278,6 +278,11 @@ impl VolumeDb {
         Ok(last.unwrap_or(0) as u64 + 1)
     }
 
+    /// Looks for damage in all of it. Blocks on the local disk, and keeps nobody else waiting.
+    pub fn check(&self) -> Result<(), StoreError> {
+        self.readers.check()
+    }
+
     /// How much there is. Reads all extents.
     pub fn counts(&self) -> Result<Counts, StoreError> {
         self.readers.read(|c| {

@@ -90,6 +90,11 @@ impl WorkTree {
         self.writer.lock().close()
     }
 
+    /// Looks for damage in all of it. Blocks on the local disk, and keeps nobody else waiting.
+    pub fn check(&self) -> Result<(), StoreError> {
+        self.readers.check()
+    }
+
     fn one(&self, sql: &str, key: impl rusqlite::Params) -> Result<Option<InodeRow>, PortError> {
         let found = self.readers.read(|c| c.prepare_cached(sql)?.query_row(key, row).optional())?;
         Ok(found)
@@ -164,22 +169,13 @@ impl MetaStore for WorkTree {
         };
         match attempt(&mut writer) {
             // Only for what makes room: others would use it up, and then nothing could be removed any more.
-            Err(StoreError::DiskFull { .. }) if ops.iter().any(makes_room) && writer.use_spare() => {
+            Err(StoreError::DiskFull { .. }) if ops.iter().any(MetaOp::makes_room) && writer.use_spare() => {
                 attempt(&mut writer)?;
             }
             other => other?,
         }
         writer.restore_spare();
         Ok(())
-    }
-}
-
-/// Whether a change lets go of what takes up the disk.
-fn makes_room(op: &MetaOp) -> bool {
-    match op {
-        MetaOp::RemoveInode(_) | MetaOp::Unlink { .. } => true,
-        MetaOp::PutInode(row) => row.nlink == 0 || row.local == Local::Absent,
-        MetaOp::Link { .. } | MetaOp::NextIno(_) => false,
     }
 }
 

@@ -121,7 +121,7 @@ impl Agent {
         Ok(api::DeviceRemoved { id: removed.id.to_string(), name: removed.name })
     }
 
-    /// Checks the working tree, and if `verify` whether the index knows all of it, and asks the holders of every segment.
+    /// Checks the databases and the working tree, and if `verify` whether the index knows all of it, and asks the holders of every segment.
     pub(crate) async fn fsck(
         self: &Arc<Self>,
         request: api::FsckRequest,
@@ -131,11 +131,9 @@ impl Agent {
         let mut report = api::FsckReport::default();
         let agent = self.clone();
         let checked = blocking(move || {
-            agent
-                .own()?
-                .vfs
-                .fsck(request.repair)
-                .map_err(|error| Failure::new(Kind::Io, format!("cannot check: {error}")))
+            let own = agent.own()?;
+            own.tree.check().and_then(|()| own.volume.db.check()).map_err(store_failure)?;
+            own.vfs.fsck(request.repair).map_err(|error| Failure::new(Kind::Io, format!("cannot check: {error}")))
         })
         .await??;
         (report.problems, report.repaired) = (checked.problems, checked.mended);

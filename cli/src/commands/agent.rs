@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use hypernet_sdk::api::{MountProfile, Status};
+use hypernet_sdk::size::Limit;
 use hypernet_sdk::{Client, Error, ErrorCode, Home, exact_path};
 use serde::Serialize;
 
-use crate::args::{Join, Limit, Mount, PassphraseFrom, Up};
+use crate::args::{Join, Mount, PassphraseFrom, Up};
 use crate::error::Failure;
 use crate::hnd;
 use crate::mountpoint;

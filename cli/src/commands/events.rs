@@ -127,9 +127,9 @@ fn tell(report: &FsckReport, repair: bool, out: &mut Output) -> Result<(), Failu
         out.line(problem)?;
     }
     let looked = match report.segments {
-        0 => "the working tree".to_owned(),
+        0 => "the databases and the working tree".to_owned(),
         segments => format!(
-            "the working tree and {}, of which {} are there",
+            "the databases, the working tree and {}, of which {} are there",
             words::plural(segments, "segment"),
             words::plural(report.shards, "shard")
         ),

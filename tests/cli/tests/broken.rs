@@ -2,6 +2,7 @@
 //! lost.
 #![allow(clippy::unwrap_used)]
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io::Write;
 use std::net::{TcpListener, UdpSocket};
@@ -10,7 +11,8 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use hypernet_kit::machine::{Need, has};
-use hypernet_kit::{Agent, Disk, hn};
+use hypernet_kit::{Agent, Disk, Mesh, hn};
+use rusqlite::Connection;
 
 /// An agent that is set up, with all that it has on a disk of its own.
 fn on(disk: &Disk) -> Result<Agent> {
@@ -214,6 +216,87 @@ fn a_database_that_opens_and_is_corrupted_inside_is_named_too() -> Result<()> {
     assert!(fs::metadata(&tree)?.len() > 100_000, "what it holds is in its log still");
     spoil(&tree, 4096)?;
     agent.hn(["up", "--no-mount"])?.fails(65, "worktree.db is corrupted", "hn recover --keystore");
+    Ok(())
+}
+
+/// Writes nonsense over the leaves of a table, but for the last one, which is looked at in every start.
+fn spoil_leaves(database: &Path, table: &str) -> Result<()> {
+    let connection = Connection::open(database)?;
+    let mut leaves =
+        connection.prepare("SELECT pageno FROM dbstat WHERE name = ?1 AND pagetype = 'leaf' ORDER BY path")?;
+    let mut leaves: Vec<u32> = leaves.query_map([table], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
+    leaves.pop();
+    anyhow::ensure!(!leaves.is_empty(), "the table has one leaf");
+    let file = fs::File::options().write(true).open(database)?;
+    for page in leaves {
+        file.write_all_at(&[0xa5; 4096], u64::from(page - 1) * 4096)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_damaged_index_is_told_and_keeps_nobody_from_what_is_here() -> Result<()> {
+    if !has(&[Need::Fuse]) {
+        return Ok(());
+    }
+    let mesh = Mesh::start(3)?;
+    let agent = Agent::on(&mesh)?;
+    agent.up()?;
+    agent.wait_for_peers(3)?;
+    for number in 0..40 {
+        fs::write(agent.mount().join(format!("file {number}")), [number; 5000])?;
+        // A segment each, so that their table has pages enough.
+        agent.sync()?;
+    }
+    assert!(agent.hn(["fsck"])?.ok()?.stdout.contains("all is well"));
+    agent.down()?;
+    spoil_leaves(&agent.home().join("volume/volume.db"), "segments")?;
+    agent.up()?;
+    let way_out = "hn recover --keystore";
+    agent.hn(["fsck"])?.fails(65, "volume.db is corrupted", way_out);
+    fs::write(agent.mount().join("new"), "new")?;
+    let refused = agent.hn(["sync"])?;
+    refused.fails(65, "volume.db is corrupted", "recover what was synced");
+    assert_eq!(fs::read(agent.mount().join("file 7"))?, [7; 5000]);
+    assert_eq!(fs::read_to_string(agent.mount().join("new"))?, "new");
+    assert!(agent.hn(["status"])?.ok()?.stderr.contains("volume.db is corrupted"));
+    agent.down()
+}
+
+#[test]
+fn a_recovery_that_fills_the_disk_says_so_and_goes_on_when_there_is_room() -> Result<()> {
+    if !has(&[Need::Root, Need::Fuse]) {
+        return Ok(());
+    }
+    let mesh = Mesh::start(3)?;
+    let agent = Agent::on(&mesh)?;
+    agent.up()?;
+    agent.wait_for_peers(3)?;
+    // So many that the recovered databases need more than is left for them.
+    for number in 0..20_000u32 {
+        fs::write(agent.mount().join(format!("file {number}")), number.to_le_bytes().repeat(150))?;
+    }
+    agent.sync()?;
+    agent.down()?;
+    let disk = Disk::new(64 << 20)?;
+    let other = Agent::empty()?;
+    fs::create_dir(disk.path().join("home"))?;
+    symlink(disk.path().join("home"), other.home())?;
+    let ballast = fs::File::options().write(true).open(disk.fill()?)?;
+    ballast.set_len(ballast.metadata()?.len() - (1 << 20))?;
+    let keystore = agent.home().join("keystore.age");
+    let recover = || {
+        let first = ["recover", "--no-mdns", "--listen", "127.0.0.1", "--donate", "1M", "--join", mesh.link()];
+        other.hn(first.iter().map(OsStr::new).chain([OsStr::new("--keystore"), keystore.as_os_str()]))
+    };
+    let full = recover()?;
+    full.fails(74, "full", "free some space");
+    other.hn(["down"])?.ok()?;
+    ballast.set_len(0)?;
+    recover()?.ok()?;
+    other.json(["mount".as_ref(), other.mount().as_os_str()])?;
+    assert_eq!(fs::read(other.mount().join("file 19999"))?, 19_999u32.to_le_bytes().repeat(150));
+    assert_eq!(fs::read_dir(other.mount())?.count(), 20_000);
     Ok(())
 }
 

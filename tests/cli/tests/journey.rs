@@ -9,6 +9,7 @@ use anyhow::Result;
 use hypernet_kit::machine::{Need, has};
 use hypernet_kit::tree::{Generator, differences};
 use hypernet_kit::{Agent, Mesh, marker};
+use serde_json::json;
 
 const PEERS: u32 = 10;
 
@@ -208,5 +209,62 @@ fn a_recovery_that_found_nobody_goes_on_by_a_link() -> Result<()> {
     assert!(recover(&["--join", mesh.link()])?.ok()?.stdout.contains("found head"));
     agent.json(["mount".as_ref(), agent.mount().as_os_str()])?;
     assert_eq!(fs::read_to_string(&file)?, "content");
+    Ok(())
+}
+
+#[test]
+fn what_was_stored_on_few_peers_is_told_when_there_are_many() -> Result<()> {
+    if !has(&[Need::Fuse]) {
+        return Ok(());
+    }
+    let mesh = Mesh::start(3)?;
+    let agent = Agent::on(&mesh)?;
+    agent.up()?;
+    agent.wait_for_peers(3)?;
+    fs::write(agent.mount().join("old"), vec![1; 300_000])?;
+    agent.sync()?;
+    let few = agent.status()?;
+    assert_eq!((&few["volume"]["spare"], &few["warnings"]), (&1.into(), &json!([])), "{few}");
+
+    mesh.mesh(["up", "--peers", "8"])?.ok()?;
+    agent.wait_for_peers(8)?;
+    fs::write(agent.mount().join("new"), vec![2; 300_000])?;
+    let report = agent.sync()?;
+    let spare = report["n"].as_u64().unwrap() - report["k"].as_u64().unwrap();
+    assert!(spare > 1, "{report}");
+    let many = agent.status()?;
+    // What is old has not moved, and the plan of what is new is no promise for it.
+    assert_eq!(many["volume"]["spare"], 1, "{many}");
+    assert!(many["warnings"].to_string().contains("can lose fewer peers than new ones"), "{many}");
+    Ok(())
+}
+
+/// Bytes that no compression makes fewer.
+fn noise(seed: u64, bytes: usize) -> Vec<u8> {
+    (seed << 32..).flat_map(marker::marker).take(bytes).collect()
+}
+
+#[test]
+fn a_sync_goes_on_with_those_who_are_left() -> Result<()> {
+    if !has(&[Need::Fuse]) {
+        return Ok(());
+    }
+    let mesh = Mesh::start(8)?;
+    let agent = Agent::on(&mesh)?;
+    agent.up()?;
+    agent.wait_for_peers(8)?;
+    fs::write(agent.mount().join("first"), noise(1, 300_000))?;
+    let all = agent.sync()?;
+    assert_eq!(all["n"], 8, "{all}");
+    // More than may be missed: the segments, packed for eight, have to be packed for the rest.
+    let second = noise(2, 20_000_000);
+    fs::write(agent.mount().join("second"), &second)?;
+    let killed = u32::try_from(all["n"].as_u64().unwrap() - all["k"].as_u64().unwrap() + 1)?;
+    mesh.kill(killed)?;
+    let rest = agent.sync()?;
+    assert_eq!(rest["n"], 8 - killed, "{rest}");
+    // Those alone have all of what was written last.
+    agent.json(["cache".as_ref(), "drop".as_ref(), agent.mount().join("second").as_os_str()])?;
+    assert!(fs::read(agent.mount().join("second"))? == second);
     Ok(())
 }

@@ -13,7 +13,7 @@ use anyhow::{Context, Result, ensure};
 use hypernet_kit::{Agent, Mesh};
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
-use crate::{Mounted, Profile};
+use crate::{Mounted, Profile, suite};
 
 /// How often the file is closed and opened again, beside [`FSX`]'s 50 and more of everything else: some hundred times in a
 /// million operations,
@@ -100,14 +100,11 @@ impl Pressed {
 
     /// Runs fsx; artifacts of a failure stay in `artifacts`.
     pub fn fsx(&self, seed: u64, operations: u64, closes: f64, artifacts: &Path) -> Result<Closed> {
-        fs::create_dir_all(artifacts).context("cannot make the directory of artifacts")?;
-        let config = artifacts.join("fsx.toml");
-        fs::write(&config, format!("{FSX}close_open = {closes}\n"))?;
+        let args = suite::fsx_args(&format!("{FSX}close_open = {closes}\n"), seed, operations, artifacts)?;
         let file = self.mounted.path().join(format!("fsx-{seed}"));
         let mut command = Command::new("strace");
         command.args(["-q", "-e", "trace=close", "-e", "inject=close:signal=SIGSTOP", "-P"]).arg(&file);
-        command.args(["fsx", "-q", "-f"]).arg(&config).arg("-P").arg(artifacts);
-        command.args(["-N", &operations.to_string(), "-S", &seed.to_string()]).arg(&file);
+        command.arg("fsx").args(args).arg(&file);
         // In a group of their own, which ends as a whole.
         let child = command.process_group(0).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
         let mut running = Running(child.context("cannot run strace")?);

@@ -1,5 +1,6 @@
 //! Suites of others: `pjdfstest` and `fsx`, both installed by `scripts/deps test`.
 
+use std::ffi::OsString;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -125,14 +126,27 @@ copy_file_range = 4
 
 /// Runs fsx on a file of a mount; artifacts of a failure stay in `artifacts`.
 pub fn fsx(mounted: &Mounted, seed: u64, operations: u64, artifacts: &Path) -> Result<()> {
-    fs::create_dir_all(artifacts).context("cannot make the directory of artifacts")?;
-    let config = artifacts.join("fsx.toml");
-    fs::write(&config, FSX)?;
     let file = mounted.path().join(format!("fsx-{seed}"));
-    let mut command = Command::new("fsx");
-    command.arg("-q").arg("-f").arg(&config).arg("-P").arg(artifacts);
-    command.args(["-N", &operations.to_string(), "-S", &seed.to_string()]).arg(&file);
-    let ran = hn::run(&mut command)?.ok()?;
+    let ran = hn::run(Command::new("fsx").args(fsx_args(FSX, seed, operations, artifacts)?).arg(&file))?.ok()?;
     ensure!(ran.stdout.contains("A-OK") || ran.stderr.contains("A-OK"), "it did not finish: {ran:?}");
     fs::remove_file(&file).context("cannot remove the file of fsx")
+}
+
+/// What fsx is told, but for the file; its configuration is written to the directory of artifacts.
+pub(crate) fn fsx_args(config: &str, seed: u64, operations: u64, artifacts: &Path) -> Result<Vec<OsString>> {
+    fs::create_dir_all(artifacts).context("cannot make the directory of artifacts")?;
+    let file = artifacts.join("fsx.toml");
+    fs::write(&file, config)?;
+    let (seed, operations) = (seed.to_string(), operations.to_string());
+    Ok(vec![
+        "-q".into(),
+        "-f".into(),
+        file.into(),
+        "-P".into(),
+        artifacts.into(),
+        "-N".into(),
+        operations.into(),
+        "-S".into(),
+        seed.into(),
+    ])
 }
