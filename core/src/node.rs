@@ -579,6 +579,12 @@ impl Node {
         self.peers.plan(&self.context)
     }
 
+    /// The longest shard for which `n` donors have room, in bytes, as far as one knows; none when there are fewer donors
+    /// that have any.
+    pub fn shard_room(&self, n: u8) -> Option<u64> {
+        self.peers.shard_room(&self.context, n)
+    }
+
     /// Peers that are connected and store for others; counted, not gone through. One step changes it by one at most.
     pub fn donors(&self) -> usize {
         self.peers.donors()

@@ -241,12 +241,13 @@ impl Packed {
         self.extents.is_empty()
     }
 
-    /// Whether it can be laid out in k rows. Those of the packer's k it fits in; of fewer, each would be longer.
-    pub fn fits(&self, k: u8) -> bool {
-        self.cut(k).is_some()
+    /// Whether it can be laid out in k rows of at most so many bytes. Those of the packer's k it fits in; of fewer, each
+    /// would be longer.
+    pub fn fits(&self, k: u8, most: u64) -> bool {
+        self.cut(k).is_some_and(|(shard_len, _)| shard_len as u64 <= most)
     }
 
-    /// Two halves of it, for when it fits in no k rows; none of what is one extent.
+    /// Two halves of it, for when it does not fit; none of what is one extent.
     pub fn split(&self) -> Option<(Self, Self)> {
         let (left, right) = self.extents.split_at(self.extents.len() / 2);
         let half = |extents: &[Sealed]| Self { extents: extents.to_vec() };

@@ -192,7 +192,10 @@ impl Volume {
         let padding = self.keys.padding();
         let waited = self.waited.lock().is_some_and(|when| when.elapsed() < WAIT_AGAIN);
         let mut plan = meant;
-        if waited && let Ok(now) = self.plan() {
+        // Who is not there is waited for, once; who is there and full is not.
+        if (waited || self.node.ask_blocking(Node::donors).is_some_and(|donors| donors >= usize::from(meant.n)))
+            && let Ok(now) = self.plan()
+        {
             plan = replan(meant, now);
         }
         let mut last = None;
@@ -200,7 +203,8 @@ impl Volume {
             if cancelled.load(Ordering::Relaxed) {
                 return Err(PortError::Unreachable("the sync that this was for has failed".into()));
             }
-            if !packed.fits(plan.k)
+            let room = self.node.ask_blocking(move |node| node.shard_room(plan.n)).flatten();
+            if !packed.fits(plan.k, room.unwrap_or(u64::MAX))
                 && let Some((left, right)) = packed.split()
             {
                 let mut placed = self.place_unless(&left, plan, meter, cancelled)?;
@@ -444,7 +448,7 @@ mod tests {
 
     /// What [`Volume::place_unless`] makes of it.
     fn fitting(packed: &Packed, k: u8) -> Vec<Packed> {
-        if packed.fits(k) {
+        if packed.fits(k, u64::MAX) {
             return vec![packed.clone()];
         }
         let (left, right) = packed.split().unwrap();

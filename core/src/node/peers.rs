@@ -1,5 +1,6 @@
 //! What a node knows of its peers: who is there, what they offer, how they behaved, and what is under way to each.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, VecDeque};
 
 use thiserror::Error;
@@ -59,9 +60,29 @@ const _: () = assert!(IN_FLIGHT_PER_PEER as u64 * (BUSY_WINDOW / BUSY_PAUSE + 1)
 /// A donor without room is asked at most this often whether it has some by now, while something waits for it.
 const ROOM_EVERY: u64 = 5_000;
 
+/// Whoever did not take so many shards in a row that it was sent
+const DECLINED_MAX: u32 = 3;
+/// counts for no plan for so long: it may say that it has room and have none, or no will.
+const DECLINED_FOR: u64 = 60_000;
+
 /// Room for a shard, without which a donor counts for no plan.
 fn room() -> u64 {
     full_shard_len(placement::K_PREFERRED) as u64
+}
+
+/// The plan for donors of which each will take the shards of a full segment: one with less room than that counts for none,
+/// since rows that wait for it would wait for good. Where no two have as much, segments get smaller (see
+/// [`Peers::shard_room`]) rather than not to be placed at all.
+fn plan_for(donors: &[&Peer], now: Instant) -> Option<Plan> {
+    let mut donors = donors.to_vec();
+    donors.sort_by_key(|peer| Reverse(peer.free));
+    let plan = |donors: &[&Peer]| {
+        let mean = donors.iter().map(|peer| peer.availability(now)).sum::<f64>() / donors.len().max(1) as f64;
+        placement::plan(donors.len(), mean)
+    };
+    let takes = |plan: &Plan| donors[usize::from(plan.n) - 1].free >= full_shard_len(plan.k) as u64;
+    let full = (2..=donors.len()).rev().find_map(|most| plan(&donors[..most]).filter(takes));
+    full.or_else(|| plan(&donors))
 }
 
 /// Why there is no plan.
@@ -180,6 +201,8 @@ struct Peer {
     distrusted: (Instant, u64),
     slow_until: Instant,
     absent_until: Instant,
+    /// How many shards in a row it was sent and did not take, and when the last of them was.
+    declined: (u32, Instant),
     /// Requests in a row that it did not answer.
     silent: u32,
     answered: u64,
@@ -205,6 +228,13 @@ impl Peer {
     fn load(&self) -> u64 {
         let waiting = self.queue.iter().map(|(request, _)| request.weight() as u64);
         self.flights.values().map(|flight| flight.weight).chain(waiting).sum()
+    }
+
+    /// Whether a plan can count on it to take shards.
+    fn takes_shards(&self, now: Instant) -> bool {
+        let (times, last) = self.declined;
+        let declines = times >= DECLINED_MAX && now.since(last) < DECLINED_FOR;
+        self.connected && self.blocked_until <= now && self.free >= room() && !declines
     }
 
     fn is_distrusted(&self, now: Instant) -> bool {
@@ -540,18 +570,26 @@ impl Peers {
     /// A shard on somebody who lost some is better than none.
     pub(super) fn plan(&self, context: &Context) -> Result<Plan, NoPlan> {
         let now = context.now.mono;
-        let donors: Vec<&Peer> = self
-            .known
-            .values()
-            .filter(|peer| peer.connected && peer.blocked_until <= now && peer.free >= room())
-            .collect();
-        let plan = |donors: &[&Peer]| {
-            let mean = donors.iter().map(|peer| peer.availability(now)).sum::<f64>() / donors.len().max(1) as f64;
-            placement::plan(donors.len(), mean)
-        };
+        let donors: Vec<&Peer> = self.known.values().filter(|peer| peer.takes_shards(now)).collect();
         let trusted: Vec<&Peer> = donors.iter().copied().filter(|peer| !peer.is_distrusted(now)).collect();
-        let found = plan(&trusted).filter(|plan| plan.meets_target).or_else(|| plan(&donors));
+        let found = plan_for(&trusted, now).filter(|plan| plan.meets_target).or_else(|| plan_for(&donors, now));
         found.ok_or_else(|| self.no_plan(context))
+    }
+
+    /// The longest shard for which `n` donors have room, as far as one knows; none when fewer count for a plan.
+    pub(super) fn shard_room(&self, context: &Context, n: u8) -> Option<u64> {
+        let now = context.now.mono;
+        let mut free: Vec<u64> =
+            self.known.values().filter(|peer| peer.takes_shards(now)).map(|peer| peer.free).collect();
+        free.sort_unstable_by_key(|free| Reverse(*free));
+        free.get(usize::from(n).checked_sub(1)?).copied()
+    }
+
+    /// It took a shard that it was sent, or did not.
+    pub(super) fn took(&mut self, context: &Context, id: PeerId, taken: bool) {
+        let now = context.now.mono;
+        let declined = &mut self.entry(context, id).declined;
+        *declined = if taken { (0, now) } else { (declined.0.saturating_add(1), now) };
     }
 
     /// Why there is none.
@@ -562,7 +600,7 @@ impl Peers {
         if donors.len() < 2 {
             return NoPlan::Few;
         }
-        let roomy = donors.iter().filter(|peer| peer.free >= room()).count();
+        let roomy = donors.iter().filter(|peer| peer.takes_shards(now)).count();
         // They say what they like.
         let free = donors.iter().fold(0, |free: u64, peer| free.saturating_add(peer.free));
         NoPlan::Full { donors: donors.len(), roomy, free }

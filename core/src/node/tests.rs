@@ -8,7 +8,7 @@ use crate::id::{ShardId, VolumeId};
 use crate::key::Secret;
 use crate::port::StoreFault;
 use crate::seal::{Kind, Sealer};
-use crate::segment::Packer;
+use crate::segment::{Packer, full_shard_len};
 use crate::wire::{Hello, Refusal};
 
 mod pace;
@@ -816,14 +816,54 @@ fn donors_are_counted_as_they_come_and_go() {
     assert_eq!(step(&mut world, Input::Request { peer: peer(2), inbound: InboundId(1 << 40), request }), (1, true));
 }
 
+/// A donor says to node 0 how much room it has.
+fn has_room(world: &mut World, i: usize, free: u64) {
+    let request = Request::Hello(Hello { free, donated: 1 << 30 });
+    world.inbound.insert(500 + i as u64, (i, RequestId(u64::MAX), Instant(u64::MAX)));
+    world.queue.push_back((0, Input::Request { peer: peer(i), inbound: InboundId(500 + i as u64), request }));
+    world.settle();
+}
+
 /// All donors of the world are full, and say so to node 0.
 fn all_full(world: &mut World) {
-    for i in 1..world.nodes.len() {
-        let request = Request::Hello(Hello { free: 2048, donated: 1 << 30 });
-        world.inbound.insert(500 + i as u64, (i, RequestId(u64::MAX), Instant(u64::MAX)));
-        world.queue.push_back((0, Input::Request { peer: peer(i), inbound: InboundId(500 + i as u64), request }));
-    }
-    world.settle();
+    (1..world.nodes.len()).for_each(|i| has_room(world, i, 2048));
+}
+
+#[test]
+fn who_has_no_room_for_a_shard_of_the_plan_counts_for_none() {
+    let mut world = World::new(12);
+    let all = world.nodes[0].plan().unwrap();
+    assert_eq!(all.n, 11);
+    // Enough for a shard of the largest k, and not for one of this plan.
+    let shard = full_shard_len(all.k) as u64;
+    has_room(&mut world, 7, shard - 1);
+    let rest = world.nodes[0].plan().unwrap();
+    assert_eq!(rest.n, 10);
+    assert!(world.nodes[0].shard_room(10) >= Some(full_shard_len(rest.k) as u64));
+    assert_eq!(world.nodes[0].shard_room(11), Some(shard - 1));
+    has_room(&mut world, 7, shard);
+    assert_eq!(world.nodes[0].plan().unwrap().n, 11);
+    // Where nobody has room for more, segments get as small as they have to be.
+    (1..12).for_each(|i| has_room(&mut world, i, shard - 1));
+    assert_eq!(world.nodes[0].plan().unwrap().n, 11);
+    assert_eq!((world.nodes[0].shard_room(11), world.nodes[0].shard_room(12)), (Some(shard - 1), None));
+}
+
+#[test]
+fn who_says_that_it_has_room_and_takes_nothing_counts_for_no_plan_for_a_while() {
+    let mut world = World::new(11);
+    world.manners[3] = Manner::Full;
+    let (coded, _) = coded(6, 10);
+    let outcome = upload(&mut world, &coded);
+    assert!(matches!(outcome, Outcome::Failed(CommandError::NotPlaced { stored: 9, n: 10, .. })), "{outcome:?}");
+    has_room(&mut world, 3, 1 << 40);
+    assert_eq!(world.nodes[0].plan().unwrap().n, 9);
+    world.run(130_000);
+    assert_eq!(world.nodes[0].plan().unwrap().n, 10);
+    // One shard that it takes makes up for all.
+    world.manners[3] = Manner::Honest;
+    assert_eq!(placed(upload(&mut world, &coded)).holders.len(), 10);
+    assert_eq!(world.nodes[0].plan().unwrap().n, 10);
 }
 
 #[test]

@@ -148,10 +148,11 @@ impl Upload {
         if *slot != Row::Sent(peer) {
             return;
         }
-        let why = match result {
+        let why = match &result {
             Ok(Response::Ok) => {
                 *slot = Row::Stored(peer);
                 self.moved = now;
+                peers.took(context, peer, true);
                 return;
             }
             Ok(Response::Refused(refusal)) => {
@@ -166,6 +167,10 @@ impl Upload {
             }
             Err(fault) => fault.to_string(),
         };
+        // Who is busy, or went away, is no unwilling one.
+        if !matches!(result, Ok(Response::Refused(Refusal::Busy)) | Err(SendFault::Unreachable)) {
+            peers.took(context, peer, false);
+        }
         *slot = Row::Waiting;
         self.tried.insert(peer, usize::from(row));
         self.why = format!("peer {}: {why}", peer.short());

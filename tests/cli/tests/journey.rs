@@ -268,3 +268,34 @@ fn a_sync_goes_on_with_those_who_are_left() -> Result<()> {
     assert!(fs::read(agent.mount().join("second"))? == second);
     Ok(())
 }
+
+#[test]
+fn a_donor_that_is_nearly_full_keeps_nobody_from_storing() -> Result<()> {
+    if !has(&[Need::Fuse]) {
+        return Ok(());
+    }
+    let mesh = Mesh::start(4)?;
+    let small = Agent::empty()?;
+    small
+        .hn([
+            "init",
+            "--storage-only",
+            "--donate",
+            "1200K",
+            "--no-mdns",
+            "--listen",
+            "127.0.0.1",
+            "--join",
+            mesh.link(),
+        ])?
+        .ok()?;
+    small.up_unmounted()?;
+    let agent = Agent::on(&mesh)?;
+    agent.up()?;
+    agent.wait_for_peers(5)?;
+    // Its shards would be longer than what the fifth has left.
+    fs::write(agent.mount().join("large"), noise(1, 20_000_000))?;
+    let report = agent.sync()?;
+    assert_eq!((&report["n"], &report["peers"]), (&4.into(), &4.into()), "{report}");
+    Ok(())
+}

@@ -27,7 +27,16 @@ impl Mesh {
 
     /// Starts `peers` of them, with further arguments for `hn dev mesh up`.
     pub fn with(peers: u32, args: &[&str]) -> Result<Self> {
-        let dir = tempfile::Builder::new().prefix("hn-mesh").tempdir().context("cannot make a directory")?;
+        Self::made(&std::env::temp_dir(), peers, args)
+    }
+
+    /// Starts `peers` of them, with all that they have in this directory.
+    pub fn within(parent: &Path, peers: u32) -> Result<Self> {
+        Self::made(parent, peers, &[])
+    }
+
+    fn made(parent: &Path, peers: u32, args: &[&str]) -> Result<Self> {
+        let dir = tempfile::Builder::new().prefix("hn-mesh").tempdir_in(parent).context("cannot make a directory")?;
         let watcher = Watcher::new(
             "\"$HN\" dev mesh down --dir \"$DIR\"; rm -rf \"$DIR\"",
             &[("HN", hn::binary("hn")?.as_os_str()), ("DIR", dir.path().as_os_str())],

@@ -7,7 +7,7 @@ use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 use hypernet_posix::crash::{self, Crash};
 use hypernet_posix::pressed::{Pressed, RARELY};
-use hypernet_posix::{Mounted, Profile, suite};
+use hypernet_posix::{Mounted, Profile, outage, suite};
 use indicatif::{ProgressBar, ProgressStyle};
 
 /// Long runs against real mounts.
@@ -29,6 +29,18 @@ enum Run {
         profile: Profile,
         /// Crashes.
         #[arg(long, default_value_t = 1000)]
+        rounds: u64,
+        /// Of everything that is random.
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+    },
+    /// Cut the power of all storage peers under an agent that uploads, and compare. Needs root.
+    Outage {
+        /// How it is mounted.
+        #[arg(value_enum)]
+        profile: Profile,
+        /// Outages.
+        #[arg(long, default_value_t = 100)]
         rounds: u64,
         /// Of everything that is random.
         #[arg(long, default_value_t = 1)]
@@ -81,6 +93,18 @@ fn main() -> Result<()> {
                 profile.name(),
                 summary.rounds,
                 summary.calls
+            );
+        }
+        Run::Outage { profile, rounds, seed } => {
+            let bar = bar(rounds, "outages");
+            let summary = outage::run(profile, rounds, seed, |summary| bar.set_position(summary.rounds))?;
+            bar.finish_and_clear();
+            println!(
+                "outage, {}: {} of all peers at once, seed {seed}: all {} shards looked for were there, and {} files read back",
+                profile.name(),
+                summary.rounds,
+                summary.shards,
+                summary.files
             );
         }
         Run::Fsx(Fsx { profile, operations, seed, seeds }) => {

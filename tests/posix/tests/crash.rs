@@ -3,8 +3,8 @@
 
 use anyhow::Result;
 use hypernet_kit::machine::{Need, has};
-use hypernet_posix::Profile;
 use hypernet_posix::crash::{self, Crash};
+use hypernet_posix::{Profile, outage};
 
 const ROUNDS: u64 = 8;
 
@@ -25,6 +25,17 @@ fn a_power_cut_loses_nothing_that_was_synced() -> Result<()> {
         for profile in Profile::all() {
             let summary = crash::run(Crash::Power, profile, ROUNDS, 2, |_| {})?;
             assert!(summary.calls > ROUNDS, "hardly anything was written: {summary:?}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn an_outage_of_all_peers_loses_nothing_that_they_acknowledged() -> Result<()> {
+    if has(&[Need::Fuse, Need::Root]) {
+        for profile in Profile::all() {
+            let summary = outage::run(profile, 3, 3, |_| {})?;
+            assert!(summary.shards > 3 && summary.files > 3, "hardly anything was stored: {summary:?}");
         }
     }
     Ok(())
