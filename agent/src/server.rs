@@ -239,7 +239,11 @@ fn drop_cache(
     // What came along with other reads is a copy, too.
     own.volume.nearby.lock().clear();
     if below.is_none() {
-        own.volume.drop_nodes(census.as_ref()).map_err(port_failure)?;
+        match own.volume.drop_nodes(census.as_ref()) {
+            // Forgetting takes room, too. They are few, and go with the next one.
+            Err(PortError::DiskFull(why)) => tracing::info!(why, "copies of tree nodes stay"),
+            other => other.map_err(port_failure)?,
+        }
     }
     let why = "fewer of their shards are with peers that are here now than it takes to read them";
     Ok(api::CacheDropped {
@@ -335,6 +339,12 @@ async fn post_sync(State(agent): Agents, Json(request): Json<api::SyncRequest>) 
             // Waiting mends neither.
             Ok(Err(error @ (PortError::Superseded(_) | PortError::Damaged(_)))) => {
                 api::SyncEvent::Error(api_error(&port_failure(error)))
+            }
+            Ok(Err(error @ PortError::DiskFull(_))) => {
+                api::SyncEvent::Error(api_error(&Failure::new(Kind::Io, format!("not durable yet: {error}")).hint(
+                    "nothing is lost, and a sync needs some room: delete or move something on the disk of HN_HOME, in \
+                     this mount or beside it; `hn cache drop` frees what is durable already",
+                )))
             }
             Ok(Err(error)) => api::SyncEvent::Error(api_error(
                 &Failure::new(Kind::Unavailable, format!("not durable yet: {error}"))

@@ -105,7 +105,7 @@ pub(crate) struct Setup {
     #[arg(long)]
     pub(crate) no_mdns: bool,
     /// Keep records of the mesh for this many seconds when nobody hands them on.
-    #[arg(long, value_name = "SECONDS", hide_short_help = true)]
+    #[arg(long, value_name = "SECONDS", hide_short_help = true, value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) record_lifetime: Option<u64>,
     #[command(flatten)]
     pub(crate) passphrase: PassphraseFrom,
@@ -265,7 +265,7 @@ pub(crate) enum MeshCommand {
         #[arg(long, value_name = "SIZE", value_parser = parse_size, default_value = "20G")]
         donate: u64,
         /// Keep records of the mesh for this many seconds when nobody hands them on; applies to new peers.
-        #[arg(long, value_name = "SECONDS", hide_short_help = true)]
+        #[arg(long, value_name = "SECONDS", hide_short_help = true, value_parser = clap::value_parser!(u64).range(1..))]
         record_lifetime: Option<u64>,
     },
     /// Stop all of them; their data stays.

@@ -60,6 +60,7 @@ async fn umount(home: Home, out: &mut Output) -> Result<(), Failure> {
 fn completions(args: &args::Completions, out: &mut Output) -> Result<(), Failure> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut Cli::command(), "hn", &mut script);
+    out.json(&serde_json::json!({ "shell": args.shell.to_string(), "script": String::from_utf8_lossy(&script) }))?;
     out.raw(&script)
 }
 

@@ -57,8 +57,11 @@ impl Output {
         checked(writeln!(stdout, "{text}").and_then(|()| stdout.flush()))
     }
 
-    /// Bytes for whoever reads, such as a shell's completions.
+    /// Bytes for whoever reads, such as a shell's completions; not with `--json`.
     pub(crate) fn raw(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        if self.json {
+            return Ok(());
+        }
         checked(io::stdout().lock().write_all(bytes))
     }
 

@@ -134,6 +134,17 @@ impl Invalidate for KernelCache {
         }
     }
 
+    fn attributes(&self, ino: u64) {
+        if self.profile == Profile::Writeback {
+            // All stores pass through its own cache.
+            return;
+        }
+        // A negative offset: no pages, and so none that are waited for.
+        if let Err(error) = self.notifier.inval_inode(fuser::INodeNo(ino), -1, 0) {
+            tracing::debug!(ino, %error, "the kernel could not be told to ask for attributes");
+        }
+    }
+
     fn flush(&self, open: &[u64]) -> std::io::Result<()> {
         if self.profile == Profile::Passthrough {
             // What is written is in the backing files, whose cache everyone sees.

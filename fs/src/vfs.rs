@@ -141,6 +141,9 @@ pub struct Attr {
 pub trait Invalidate: Send + Sync {
     /// What is cached of this inode is void.
     fn inode(&self, ino: u64);
+    /// The attributes of this inode changed past the kernel, which may have others. This waits for nothing: it may be
+    /// called from a thread that serves the kernel.
+    fn attributes(&self, ino: u64);
     /// Returns when what was written and is only cached so far has been handed over, of these inodes, which are open for
     /// writing, and of all that were closed; an error when some was not.
     fn flush(&self, open: &[u64]) -> std::io::Result<()>;

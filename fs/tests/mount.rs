@@ -364,6 +364,39 @@ fn a_mapping_reads_and_writes() {
 }
 
 #[test]
+fn a_store_to_a_mapping_moves_the_time_that_is_shown() {
+    both(|bed| {
+        let path = bed.path("a");
+        fs::write(&path, vec![b'.'; 4096]).unwrap();
+        let open = || OpenOptions::new().read(true).write(true).open(&path).unwrap();
+        let modified = || fs::metadata(&path).unwrap().modified().unwrap();
+        let long_ago = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_000);
+        open().set_modified(long_ago).unwrap();
+        with_map(open(), true, |map| {
+            // From here on the kernel has it.
+            assert_eq!(modified(), long_ago);
+            map[0] = b'1';
+            // Not msync, which in passthrough goes to the backing file without a word to us.
+            open().sync_all().unwrap();
+            assert_ne!(modified(), long_ago, "after a sync");
+        });
+        for stays_open in [true, false] {
+            open().set_modified(long_ago).unwrap();
+            with_map(open(), stays_open, |map| {
+                assert_eq!(modified(), long_ago);
+                map[1] = b'2' + u8::from(stays_open);
+            });
+            // That the last one has let go is told a moment later.
+            let until = std::time::Instant::now() + std::time::Duration::from_secs(20);
+            while modified() == long_ago {
+                assert!(std::time::Instant::now() < until, "it stays as it was, open until the end: {stays_open}");
+                std::thread::sleep(std::time::Duration::from_millis(5));
+            }
+        }
+    });
+}
+
+#[test]
 fn holes_are_told_while_a_file_is_written_and_counted_when_it_is_closed() {
     use rustix::fs::{SeekFrom, seek};
     for bed in [Profile::Passthrough, Profile::Writeback].into_iter().filter_map(bed) {

@@ -58,9 +58,7 @@ pub(super) fn damaged(error: impl std::fmt::Display) -> PortError {
 /// The working tree failed, on this device.
 fn of_tree(error: VfsError) -> PortError {
     match error {
-        VfsError::NoSpace => {
-            PortError::DiskFull("free some space, for example with `hn cache drop`; nothing is lost".into())
-        }
+        VfsError::NoSpace => PortError::DiskFull("the changes of the working tree cannot be written down".into()),
         VfsError::Damaged(text) => PortError::Damaged(text),
         other => PortError::Disk(other.to_string()),
     }

@@ -52,7 +52,7 @@ fn work(volume: &Volume, vfs: &Vfs, limit: u64) {
         // What is left when that is more than may be.
         let excess = match trimmed {
             Ok(Ok(trimmed)) => {
-                if trimmed.before > limit {
+                if trimmed.after < trimmed.before {
                     let Trimmed { before, after, kept_files } = trimmed;
                     tracing::info!(before, after, kept_files, limit, "local copies were evicted");
                 }

@@ -49,7 +49,12 @@ struct Running {
 
 /// A client of the agent, if it runs.
 pub(crate) async fn running(home: &Home) -> Result<Option<(Client, Status)>, Failure> {
-    match Client::connect(home.clone()).await {
+    let mut found = Client::connect(home.clone()).await;
+    if let Err(Error::Interrupted { .. }) = found {
+        // It went away while it was asked: that is known now.
+        found = Client::connect(home.clone()).await;
+    }
+    match found {
         Ok(found) => Ok(Some(found)),
         Err(Error::NotRunning { .. }) => Ok(None),
         Err(error) => Err(error.into()),

@@ -112,6 +112,7 @@ impl Vfs {
     /// What `stat` shows of an inode in memory.
     pub(super) fn attr_of(&self, state: &mut State, ino: u64) -> Step<Attr> {
         self.refresh(state, ino)?;
+        state.stale.remove(&ino);
         let node = state.node_mut(ino)?;
         if node.is_lost() {
             return Err(VfsError::Damaged(format!("inode {ino} is missing from the link table")).into());

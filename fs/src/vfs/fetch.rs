@@ -267,6 +267,25 @@ impl Vfs {
         Ok(Some(in_use))
     }
 
+    /// Reads a range from the mesh into the beginning of `buf` and keeps nothing of it: the local disk is full.
+    pub(super) fn read_past(&self, ino: u64, range: Range<u64>, buf: &mut [u8]) -> Result<usize> {
+        let Some(fetch) = self.fetch_of(ino)? else { return Err(VfsError::NoSpace) };
+        patience::check(Wait::Mesh)?;
+        let wanted = (range.end - range.start) as usize;
+        let buf = &mut buf[..wanted];
+        buf.fill(0);
+        for (at, bytes) in self.remote.read(&fetch.content, range.clone())? {
+            // What comes along on either side is not asked for.
+            let skip = range.start.saturating_sub(at) as usize;
+            let to = at.saturating_sub(range.start) as usize;
+            if let (Some(bytes), Some(buf)) = (bytes.get(skip..), buf.get_mut(to..)) {
+                let len = bytes.len().min(buf.len());
+                buf[..len].copy_from_slice(&bytes[..len]);
+            }
+        }
+        Ok(wanted)
+    }
+
     /// Gives up parts of a file that has not all arrived, of about as many bytes; those that are in use or were fetched
     /// ahead of a reader stay. Returns how many it were.
     pub(super) fn shed(&self, ino: u64, bytes: u64) -> Result<u64> {

@@ -99,12 +99,23 @@ impl Vfs {
         };
         if !same {
             self.take_over(state, ino, stat);
+            state.stale.insert(ino);
         } else if ambiguous && size > 0 {
             // Perhaps written to within the tick: it counts as changed, but its times are right to a tick, and must
             // not move under a file that nobody wrote to.
             self.mark_written(state, ino);
         }
         Ok(())
+    }
+
+    /// Has the kernel ask again for what moved past it: a store to a mapping in passthrough moves times without a word to
+    /// either of us, and it would show what it has for [as long as it may](crate::fuse).
+    pub(super) fn tell_stale(&self) {
+        let stale = std::mem::take(&mut self.state.lock().stale);
+        let kernel = (!stale.is_empty()).then(|| self.invalidate.read().clone()).flatten();
+        if let Some(kernel) = kernel {
+            stale.into_iter().for_each(|ino| kernel.attributes(ino));
+        }
     }
 
     /// Takes over size and times of a backing file that was written to.
@@ -325,6 +336,7 @@ impl Vfs {
             }
             Ok(true)
         })?;
+        self.tell_stale();
         if last {
             self.backing.close(ino);
         }
@@ -360,7 +372,11 @@ impl Vfs {
             if offset >= end {
                 return Ok(0);
             }
-            _in_use = self.ensure_in_use(ino, offset..end)?;
+            _in_use = match self.ensure_in_use(ino, offset..end) {
+                // Who reads need not be told of it.
+                Err(VfsError::NoSpace) => return self.read_past(ino, offset..end, buf),
+                in_use => in_use?,
+            };
             self.read_ahead(ino, offset..end);
         }
         let Some(file) = self.backing.get(ino)? else {
@@ -547,6 +563,7 @@ impl Vfs {
             let node = state.node(ino)?;
             Ok((node.needs, node.is_file() && node.local != Local::Absent))
         })?;
+        self.tell_stale();
         if self.state.lock().unflushed.remove(&ino) {
             return Err(VfsError::Local("an earlier write of this file did not reach the disk".into()));
         }

@@ -18,9 +18,11 @@ impl Vfs {
             if state.node(ino)?.writers() == 0 {
                 return Err(VfsError::BadHandle.into());
             }
+            self.refresh(state, ino)?;
             *state.lingering.entry(ino).or_default() += 1;
             Ok(())
         })?;
+        self.tell_stale();
         self.signal.arm();
         Ok(())
     }

@@ -106,6 +106,8 @@ pub(super) struct State {
     pub(super) marked: InoSet,
     /// Files open for writing: nobody reports what is written to them in passthrough.
     pub(super) watch: BTreeSet<u64>,
+    /// Those of them whose size or times have moved since the kernel was last shown them.
+    pub(super) stale: BTreeSet<u64>,
     /// Handles that were closed while their file may be mapped for writing, by inode; they count as open.
     pub(super) lingering: BTreeMap<u64, u32>,
     /// Backing files to remove once the removal of their inode is on stable storage.
@@ -168,6 +170,7 @@ impl State {
             unflushed: InoSet::default(),
             marked: InoSet::default(),
             watch: BTreeSet::new(),
+            stale: BTreeSet::new(),
             lingering: BTreeMap::new(),
             doomed: Vec::new(),
             held: Vec::new(),

@@ -319,6 +319,9 @@ impl Vfs {
         let mut state = self.state.lock();
         // A watched file is open and so in memory: nothing can be missing.
         let _ = self.poll_writers(&mut state);
+        drop(state);
+        self.tell_stale();
+        let state = self.state.lock();
         let bytes = state.dirty.iter().filter_map(|ino| state.nodes.get(ino)).filter(|node| node.is_file());
         Pending {
             files: (state.dirty.len() + state.tombs.len()) as u64,
@@ -339,7 +342,10 @@ impl Vfs {
             state.waiters -= 1;
             if timed_out {
                 let _ = self.poll_writers(&mut state);
-                break;
+                let clock = state.clock;
+                drop(state);
+                self.tell_stale();
+                return clock;
             }
         }
         state.clock

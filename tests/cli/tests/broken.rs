@@ -264,6 +264,34 @@ fn a_damaged_index_is_told_and_keeps_nobody_from_what_is_here() -> Result<()> {
 }
 
 #[test]
+fn a_sync_on_a_full_disk_says_how_to_go_on() -> Result<()> {
+    if !has(&[Need::Root, Need::Fuse]) {
+        return Ok(());
+    }
+    let mesh = Mesh::start(3)?;
+    let disk = Disk::new(64 << 20)?;
+    let agent = on(&disk)?;
+    agent.hn(["join", mesh.link()])?.ok()?;
+    agent.up_with(&["--hold"])?;
+    agent.wait_for_peers(3)?;
+    // Not to be compressed away, and more than the spare room of all databases.
+    let durable: Vec<u8> = (0..).flat_map(hypernet_kit::marker::marker).take(20 << 20).collect();
+    fs::write(agent.mount().join("durable"), &durable)?;
+    agent.sync()?;
+    fs::write(agent.mount().join("new"), "new")?;
+    fs::File::open(agent.mount().join("new"))?.sync_all()?;
+    disk.fill()?;
+    agent.hn(["sync"])?.fails(74, "full", "delete or move something");
+    assert_eq!(agent.json(["cache", "drop"])?["files"], 1);
+    agent.sync()?;
+    assert_eq!(fs::read_to_string(agent.mount().join("new"))?, "new");
+    // What is not here can be read, also where there is no room to keep it.
+    disk.fill()?;
+    assert!(fs::read(agent.mount().join("durable"))? == durable);
+    Ok(())
+}
+
+#[test]
 fn a_recovery_that_fills_the_disk_says_so_and_goes_on_when_there_is_room() -> Result<()> {
     if !has(&[Need::Root, Need::Fuse]) {
         return Ok(());

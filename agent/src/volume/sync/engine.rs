@@ -22,7 +22,7 @@ const RETRY_FIRST: Duration = Duration::from_secs(5);
 /// up to this.
 const RETRY_MAX: Duration = Duration::from_secs(120);
 /// The loop looks up at least this often.
-const LOOK_UP: Duration = Duration::from_secs(60);
+const LOOK_UP: Duration = Duration::from_secs(10);
 
 #[derive(Default)]
 struct Control {
