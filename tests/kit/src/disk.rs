@@ -34,7 +34,15 @@ impl Disk {
         let dir = tempfile::Builder::new().prefix("hn-disk").tempdir().context("cannot make a directory")?;
         fs::create_dir(dir.path().join("mnt")).context("cannot make the directory to mount at")?;
         let watcher = Watcher::new(
-            r#"umount -l "$DIR/mnt"; rm -rf --one-file-system "$DIR""#,
+            // Agents that live on it would outlive a test that was killed: whoever stops them finds nothing of them here.
+            r#"for environ in /proc/[0-9]*/environ; do
+                   if grep -qzF "HN_HOME=$DIR/mnt/" "$environ"; then
+                       pid=${environ#/proc/}
+                       kill -9 "${pid%/environ}"
+                   fi
+               done
+               umount -l "$DIR/mnt"
+               rm -rf --one-file-system "$DIR""#,
             &[("DIR", dir.path().as_os_str())],
         )?;
         let disk = Self { _watcher: watcher, dir };
