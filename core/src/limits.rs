@@ -107,6 +107,8 @@ pub const DEVICES_MAX: usize = 28;
 pub const FS_PENDING_OPS_MAX: usize = 200_000;
 /// Inodes of a working tree kept in memory.
 pub const FS_HOT_INODES_MAX: usize = 400_000;
+/// Listings of directories kept for those who go on with them.
+pub const FS_LISTINGS_MAX: usize = 32;
 /// Backing files kept open at once.
 pub const FS_OPEN_BACKING_MAX: usize = 8_192;
 /// Up to this many backing files are flushed one by one before a commit; with more the whole disk is.

@@ -175,7 +175,7 @@ pub struct Vfs {
     signal: Arc<Signal>,
     fetcher: Fetcher,
     gauge: evict::Gauge,
-    dirs: Mutex<dir::Handles>,
+    listings: Mutex<dir::Listings>,
     /// Directories whose listing is on its way from the mesh.
     listing: Mutex<HashMap<u64, Arc<load::Listing>>>,
     invalidate: RwLock<Option<Arc<dyn Invalidate>>>,
@@ -191,6 +191,10 @@ impl std::fmt::Debug for Vfs {
 impl Vfs {
     /// Who is told when cached content is void.
     pub fn set_invalidate(&self, invalidate: Option<Arc<dyn Invalidate>>) {
+        if invalidate.is_none() {
+            // There is no kernel any more that could know of them.
+            self.state.lock().ghosts.clear();
+        }
         *self.invalidate.write() = invalidate;
     }
 

@@ -364,6 +364,27 @@ fn a_mapping_reads_and_writes() {
 }
 
 #[test]
+fn a_directory_that_is_gone_is_known_to_whoever_is_in_it() {
+    both(|bed| {
+        fs::create_dir(bed.path("d")).unwrap();
+        let inside = File::open(bed.path("d")).unwrap();
+        let ino = inside.metadata().unwrap().ino();
+        fs::remove_dir(bed.path("d")).unwrap();
+        assert_eq!((inside.metadata().unwrap().ino(), inside.metadata().unwrap().nlink()), (ino, 0));
+        inside.sync_all().unwrap();
+        assert!(fs::write(format!("/proc/self/fd/{}/x", std::os::fd::AsRawFd::as_raw_fd(&inside)), "").is_err());
+        assert_eq!(bed.vfs.getattr(ino).unwrap().nlink, 0);
+        drop(inside);
+        // The kernel says so when it gets to it.
+        let until = std::time::Instant::now() + std::time::Duration::from_secs(20);
+        while bed.vfs.getattr(ino).is_ok() {
+            assert!(std::time::Instant::now() < until, "it is never forgotten");
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+    });
+}
+
+#[test]
 fn a_store_to_a_mapping_moves_the_time_that_is_shown() {
     both(|bed| {
         let path = bed.path("a");

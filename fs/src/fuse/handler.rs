@@ -57,6 +57,8 @@ pub(super) struct Handler {
     mesh: Arc<Pool>,
     wanted: Passthrough,
     profile: Arc<OnceLock<Profile>>,
+    /// The kernel can open and close directories without a word to us.
+    quiet_dirs: bool,
     ended: Arc<Ended>,
 }
 
@@ -163,6 +165,7 @@ impl Handler {
             mesh: Arc::new(Pool::new("mesh", Some(TURN_WITHIN))),
             wanted: options.passthrough,
             profile,
+            quiet_dirs: false,
             ended,
         })
     }
@@ -241,6 +244,7 @@ impl Filesystem for Handler {
             let _ = config.set_max_readahead(most);
         }
         let _ = config.set_max_background(MAX_BACKGROUND);
+        self.quiet_dirs = offered.contains(InitFlags::FUSE_NO_OPENDIR_SUPPORT);
         let _ = self.profile.set(profile);
         Ok(())
     }
@@ -259,6 +263,10 @@ impl Filesystem for Handler {
                 result => answer_entry(reply, result),
             },
         );
+    }
+
+    fn forget(&self, _req: &Request, ino: INodeNo, _nlookup: u64) {
+        self.vfs.forget(ino.0);
     }
 
     fn getattr(&self, _req: &Request, ino: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
@@ -485,24 +493,19 @@ impl Filesystem for Handler {
         self.serve(reply, move |vfs| vfs.fsync(ino.0, datasync), answer_empty);
     }
 
-    fn opendir(&self, _req: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
-        self.serve(
-            reply,
-            move |vfs| vfs.opendir(ino.0),
-            |reply, result| match result {
-                // The kernel keeps the entries until one of them comes or goes, which it sees or is told.
-                Ok(handle) => {
-                    reply.opened(FileHandle(handle), FopenFlags::FOPEN_CACHE_DIR | FopenFlags::FOPEN_KEEP_CACHE);
-                }
-                Err(error) => reply.error(errno(&error)),
-            },
-        );
+    fn opendir(&self, _req: &Request, _ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+        if self.quiet_dirs {
+            // It takes this for all directories from now on, and keeps their entries as it would with those flags.
+            reply.error(Errno::ENOSYS);
+        } else {
+            reply.opened(FileHandle(0), FopenFlags::FOPEN_CACHE_DIR | FopenFlags::FOPEN_KEEP_CACHE);
+        }
     }
 
-    fn readdir(&self, _req: &Request, _ino: INodeNo, fh: FileHandle, offset: u64, reply: ReplyDirectory) {
+    fn readdir(&self, _req: &Request, ino: INodeNo, _fh: FileHandle, offset: u64, reply: ReplyDirectory) {
         self.serve(
             reply,
-            move |vfs| vfs.readdir(fh.0, offset),
+            move |vfs| vfs.readdir(ino.0, offset),
             move |mut reply, result| match result {
                 Ok(snapshot) => {
                     for item in vfs::after(&snapshot, offset) {
@@ -518,11 +521,11 @@ impl Filesystem for Handler {
         );
     }
 
-    fn readdirplus(&self, _req: &Request, _ino: INodeNo, fh: FileHandle, offset: u64, reply: ReplyDirectoryPlus) {
+    fn readdirplus(&self, _req: &Request, ino: INodeNo, _fh: FileHandle, offset: u64, reply: ReplyDirectoryPlus) {
         let vfs = self.vfs.clone();
         self.serve(
             reply,
-            move |vfs| vfs.readdir(fh.0, offset),
+            move |vfs| vfs.readdir(ino.0, offset),
             move |mut reply, result| match result {
                 Ok(snapshot) => {
                     for item in vfs::after(&snapshot, offset) {
@@ -539,8 +542,8 @@ impl Filesystem for Handler {
         );
     }
 
-    fn releasedir(&self, _req: &Request, _ino: INodeNo, fh: FileHandle, _flags: OpenFlags, reply: ReplyEmpty) {
-        guarded(|| answer_empty(reply, self.vfs.releasedir(fh.0)));
+    fn releasedir(&self, _req: &Request, _ino: INodeNo, _fh: FileHandle, _flags: OpenFlags, reply: ReplyEmpty) {
+        reply.ok();
     }
 
     fn fsyncdir(&self, _req: &Request, ino: INodeNo, _fh: FileHandle, _datasync: bool, reply: ReplyEmpty) {

@@ -21,7 +21,7 @@ const STATE_XATTR: &[u8] = b"user.hypernet.state";
 const OUR_XATTRS: &[u8] = b"user.hypernet.";
 
 /// What a directory shows as its size.
-const DIR_SIZE: u64 = 4096;
+pub(super) const DIR_SIZE: u64 = 4096;
 /// Files from this size on are asked how much of them is there; smaller ones are taken for whole, which costs no call.
 const HOLES_FROM: u64 = 64 << 10;
 
@@ -108,40 +108,52 @@ fn shown_links(node: &Node) -> u32 {
     if unknown { node.nlink.min(1) } else { node.nlink }
 }
 
+/// What `stat` shows of an inode that takes up so many blocks of 512 bytes.
+pub(super) fn shown(ino: u64, node: &Node, blocks: u64) -> Attr {
+    Attr {
+        ino,
+        kind: node.kind,
+        mode: node.mode,
+        nlink: shown_links(node),
+        uid: node.uid,
+        gid: node.gid,
+        rdev: node.rare.as_ref().map_or(0, |rare| rare.rdev),
+        size: if node.is_dir() { DIR_SIZE } else { node.size },
+        blocks,
+        atime: node.atime,
+        mtime: node.mtime,
+        ctime: node.ctime,
+        // The subdirectories of what has not been listed are not counted yet.
+        volatile: node.is_dir() && node.local == Local::Absent,
+    }
+}
+
 impl Vfs {
     /// What `stat` shows of an inode in memory.
     pub(super) fn attr_of(&self, state: &mut State, ino: u64) -> Step<Attr> {
+        if let Some(ghost) = state.ghosts.get(&ino) {
+            return Ok(*ghost);
+        }
         self.refresh(state, ino)?;
         state.stale.remove(&ino);
         let node = state.node_mut(ino)?;
         if node.is_lost() {
             return Err(VfsError::Damaged(format!("inode {ino} is missing from the link table")).into());
         }
-        let is_dir = node.is_dir();
         let blocks = match node.open.as_ref().and_then(|open| open.seen) {
+            _ if node.is_dir() => DIR_SIZE / 512,
             Some(seen) => seen.blocks,
             None if node.is_file() && node.local != Local::Absent && node.size >= HOLES_FROM => {
                 self.backing.stat(ino).map_err(VfsError::from)?.map_or(0, |stat| stat.blocks)
             }
             None => node.size.div_ceil(512),
         };
-        let node = state.node_mut(ino)?;
-        Ok(Attr {
-            ino,
-            kind: node.kind,
-            mode: node.mode,
-            nlink: shown_links(node),
-            uid: node.uid,
-            gid: node.gid,
-            rdev: node.rare.as_ref().map_or(0, |rare| rare.rdev),
-            size: if is_dir { DIR_SIZE } else { node.size },
-            blocks: if is_dir { DIR_SIZE / 512 } else { blocks },
-            atime: node.atime,
-            mtime: node.mtime,
-            ctime: node.ctime,
-            // The subdirectories of what has not been listed are not counted yet.
-            volatile: is_dir && node.local == Local::Absent,
-        })
+        Ok(shown(ino, state.node(ino)?, blocks))
+    }
+
+    /// The kernel knows this inode no more.
+    pub fn forget(&self, ino: u64) {
+        self.state.lock().ghosts.remove(&ino);
     }
 
     /// What `stat` shows.

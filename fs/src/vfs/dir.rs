@@ -1,14 +1,16 @@
-//! Reading directories, from a snapshot that is taken when one is opened or rewound: what others add or remove
-//! meanwhile never makes an entry come twice or be left out.
+//! Reading directories, without handles: the kernel opens and closes them on its own, which saves two messages each
+//! time, and asks with an inode and an offset.
 //!
-//! The kernel keeps listings too, and may go on with us where a listing that it kept has ended, on a handle that has
-//! read nothing here yet. So an entry's offset must not depend on the other entries: it is a hash of the name, as in
-//! ext4, and entries are listed in that order.
+//! So an entry's offset must not depend on the other entries: it is a hash of the name, as in ext4, and entries are
+//! listed in that order. A listing that goes on from an offset is the one that somebody began last, of the same
+//! directory, or a new one: either has all entries that were there from the beginning of any listing under way, and none
+//! twice.
 
-use std::collections::HashMap;
+use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
+use hypernet_core::limits::FS_LISTINGS_MAX;
 use hypernet_core::time::Timespec;
 use hypernet_core::tree::FileKind;
 
@@ -58,65 +60,66 @@ fn order(items: &mut [DirItem], hasher: &RandomState) {
     }
 }
 
-/// Open directories.
+/// Listings that are kept while somebody goes on with them.
 #[derive(Debug, Default)]
-pub(super) struct Handles {
-    next: u64,
-    open: HashMap<u64, (u64, Option<DirSnapshot>)>,
+pub(super) struct Listings {
+    /// By directory; what was asked for last comes last.
+    kept: VecDeque<(u64, DirSnapshot)>,
     hasher: RandomState,
 }
 
-impl Vfs {
-    /// Opens a directory; its entries are read with the handle.
-    pub fn opendir(&self, ino: u64) -> Result<u64> {
-        self.run(|state| {
-            let node = state.node_mut(ino)?;
-            if !node.is_dir() {
-                return Err(VfsError::NotDirectory.into());
-            }
-            node.open.get_or_insert_default().handles += 1;
-            Ok(())
-        })?;
-        let mut dirs = self.dirs.lock();
-        dirs.next += 1;
-        let handle = dirs.next;
-        dirs.open.insert(handle, (ino, None));
-        Ok(handle)
+impl Listings {
+    fn take(&mut self, ino: u64) -> Option<DirSnapshot> {
+        let at = self.kept.iter().position(|(dir, _)| *dir == ino)?;
+        self.kept.remove(at).map(|(_, snapshot)| snapshot)
     }
 
-    /// The entries as they were when the directory was opened or rewound. Offset 0 takes a new snapshot; see [`after`]
-    /// for any other.
-    pub fn readdir(&self, handle: u64, offset: u64) -> Result<DirSnapshot> {
-        let (ino, held, hasher) = {
-            let dirs = self.dirs.lock();
-            let (ino, held) = dirs.open.get(&handle).cloned().ok_or(VfsError::BadHandle)?;
-            (ino, held, dirs.hasher.clone())
-        };
-        if offset > 0
-            && let Some(snapshot) = held
-        {
-            return Ok(snapshot);
+    fn keep(&mut self, ino: u64, snapshot: DirSnapshot) {
+        self.take(ino);
+        if self.kept.len() >= FS_LISTINGS_MAX {
+            self.kept.pop_front();
         }
-        let mut items = self.items(ino)?;
-        order(&mut items, &hasher);
-        let snapshot = DirSnapshot::from(items);
-        if let Some(open) = self.dirs.lock().open.get_mut(&handle) {
-            open.1 = Some(snapshot.clone());
+        self.kept.push_back((ino, snapshot));
+    }
+}
+
+impl Vfs {
+    /// The entries of a directory, of which those [`after`] the offset are asked for. Offset 0 begins anew.
+    pub fn readdir(&self, ino: u64, offset: u64) -> Result<DirSnapshot> {
+        let (kept, hasher) = {
+            let mut listings = self.listings.lock();
+            (listings.take(ino).filter(|_| offset > 0), listings.hasher.clone())
+        };
+        let snapshot = match kept {
+            Some(snapshot) => snapshot,
+            None => {
+                let mut items = self.items(ino)?;
+                order(&mut items, &hasher);
+                DirSnapshot::from(items)
+            }
+        };
+        // Whoever finds the end asks for no more.
+        if !after(&snapshot, offset).is_empty() {
+            self.listings.lock().keep(ino, snapshot.clone());
         }
         Ok(snapshot)
     }
 
     fn items(&self, dir: u64) -> Result<Vec<DirItem>> {
         self.run(|state| {
+            let own = [(b".".as_slice(), dir), (b"..", ROOT)];
+            let item =
+                |(name, ino): (&[u8], u64)| DirItem { name: name.into(), ino, kind: FileKind::Directory, offset: 0 };
+            if state.ghosts.contains_key(&dir) {
+                return Ok(own.map(item).into());
+            }
             let parent = match state.node(dir)?.parent {
                 0 => ROOT,
                 parent => parent,
             };
             let entries = state.entries(dir)?;
             let mut items = Vec::with_capacity(entries.len() + 2);
-            for (name, ino) in [(b".".as_slice(), dir), (b"..", parent)] {
-                items.push(DirItem { name: name.into(), ino, kind: FileKind::Directory, offset: 0 });
-            }
+            items.extend([own[0], (b"..", parent)].map(item));
             for (name, ino) in entries {
                 let kind = state.nodes.get(ino).ok_or(Need::Dir(dir))?.kind;
                 items.push(DirItem { name: name.clone(), ino: *ino, kind, offset: 0 });
@@ -149,27 +152,14 @@ impl Vfs {
         }
     }
 
-    /// Closes a directory.
-    pub fn releasedir(&self, handle: u64) -> Result<()> {
-        let (ino, _) = self.dirs.lock().open.remove(&handle).ok_or(VfsError::BadHandle)?;
-        self.run(|state| {
-            let node = state.node_mut(ino)?;
-            let Some(open) = node.open.as_mut() else { return Err(VfsError::BadHandle.into()) };
-            open.handles = open.handles.saturating_sub(1);
-            if open.handles == 0 {
-                node.open = None;
-                if node.nlink == 0 {
-                    state.bury(ino);
-                }
-            }
-            Ok(())
-        })
-    }
-
     /// Returns when the entries and attributes of a directory are on stable storage.
     pub fn fsyncdir(&self, ino: u64) -> Result<()> {
         patience::check(Wait::Disk)?;
-        let needs = self.run(|state| Ok(state.node(ino)?.needs))?;
+        // Of one that is gone its removal is all there is to it.
+        let needs = self.run(|state| match state.ghosts.contains_key(&ino) {
+            true => Ok(state.batch),
+            false => Ok(state.node(ino)?.needs),
+        })?;
         self.commit_through(needs)
     }
 }
@@ -192,7 +182,8 @@ mod tests {
         assert_eq!((&*all[0].name, &*all[1].name), (b".".as_slice(), b"..".as_slice()));
         assert!(all.is_sorted_by(|a, b| a.offset < b.offset) && i64::try_from(all[all.len() - 1].offset).is_ok());
         let odd = listed((0..5_000).filter(|n| n % 2 == 1).map(|n| n.to_string()), &hasher);
-        let offsets: HashMap<_, _> = all.iter().map(|item| (item.name.clone(), item.offset)).collect();
+        let offsets: std::collections::HashMap<_, _> =
+            all.iter().map(|item| (item.name.clone(), item.offset)).collect();
         assert!(odd.iter().all(|item| offsets[&item.name] == item.offset));
         for at in [0, 1, 2, 1_000, all.len() - 1] {
             assert_eq!(after(&all, all[at].offset), &all[at + 1..]);

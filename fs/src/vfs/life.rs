@@ -91,7 +91,7 @@ impl Vfs {
             signal: Arc::new(Signal::default()),
             fetcher: Fetcher::new(),
             gauge: Gauge::default(),
-            dirs: Mutex::new(dir::Handles::default()),
+            listings: Mutex::new(dir::Listings::default()),
             listing: Mutex::new(HashMap::new()),
             invalidate: RwLock::new(None),
             durability: RwLock::new(None),

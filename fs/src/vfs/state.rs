@@ -14,8 +14,9 @@ use hypernet_core::port::InodeRow;
 use hypernet_core::time::Timespec;
 use rustix::time::{ClockId, clock_gettime};
 
-use super::VfsError;
+use super::attr;
 use super::node::{Dir, Entries, Node, ROOT};
+use super::{Attr, VfsError};
 
 /// Why an operation did not come about.
 #[derive(Debug)]
@@ -108,6 +109,8 @@ pub(super) struct State {
     pub(super) watch: BTreeSet<u64>,
     /// Those of them whose size or times have moved since the kernel was last shown them.
     pub(super) stale: BTreeSet<u64>,
+    /// Directories that were removed, as they were last, for as long as the kernel knows them: somebody may be in one.
+    pub(super) ghosts: InoMap<Attr>,
     /// Handles that were closed while their file may be mapped for writing, by inode; they count as open.
     pub(super) lingering: BTreeMap<u64, u32>,
     /// Backing files to remove once the removal of their inode is on stable storage.
@@ -171,6 +174,7 @@ impl State {
             marked: InoSet::default(),
             watch: BTreeSet::new(),
             stale: BTreeSet::new(),
+            ghosts: InoMap::default(),
             lingering: BTreeMap::new(),
             doomed: Vec::new(),
             held: Vec::new(),
@@ -404,6 +408,11 @@ impl State {
         self.set_parent(ino, 0);
         let Some(node) = self.nodes.get_mut(&ino) else { return };
         node.nlink = 0;
+        if node.is_dir() {
+            node.ctime = now();
+            let ghost = attr::shown(ino, node, attr::DIR_SIZE / 512);
+            self.ghosts.insert(ino, ghost);
+        }
         if node.handles() > 0 {
             self.queue_needed(ino);
         } else {

@@ -124,9 +124,7 @@ impl Bed {
     }
 
     pub(super) fn names(&self, dir: u64) -> Vec<String> {
-        let handle = self.vfs.opendir(dir).unwrap();
-        let all = self.vfs.readdir(handle, 0).unwrap();
-        self.vfs.releasedir(handle).unwrap();
+        let all = self.vfs.readdir(dir, 0).unwrap();
         let mut names: Vec<_> =
             all.iter().skip(2).map(|item| String::from_utf8_lossy(&item.name).into_owned()).collect();
         names.sort_unstable();

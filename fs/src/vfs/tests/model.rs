@@ -4,7 +4,7 @@
 //! call, with restarts, crashes, publications, evictions and recoveries in between. [`parallel`]: threads at the same
 //! time on the same names, whose results some order must explain.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use proptest::prelude::*;

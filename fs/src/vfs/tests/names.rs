@@ -55,7 +55,7 @@ fn directories_count_their_subdirectories() {
     assert_eq!((bed.stat(ROOT).nlink, bed.stat(a).nlink), (4, 2));
     bed.vfs.rmdir(ROOT, b"a").unwrap();
     assert_eq!(bed.stat(ROOT).nlink, 3);
-    assert_eq!(bed.vfs.getattr(a), Err(VfsError::NotFound));
+    assert_eq!(bed.stat(a).nlink, 0);
     bed.file(ROOT, "f", b"");
     assert_eq!(bed.vfs.rmdir(ROOT, b"f"), Err(VfsError::NotDirectory));
     bed.assert_sound();
@@ -113,17 +113,18 @@ fn an_unlinked_file_lives_until_it_is_closed() {
 }
 
 #[test]
-fn a_removed_directory_that_is_open_takes_nothing_in() {
+fn a_removed_directory_that_the_kernel_knows_takes_nothing_in() {
     let bed = Bed::new();
     let dir = bed.dir(ROOT, "d");
-    let handle = bed.vfs.opendir(dir).unwrap();
     bed.vfs.rmdir(ROOT, b"d").unwrap();
     assert_eq!(bed.stat(dir).nlink, 0);
     assert_eq!(bed.vfs.mkdir(ME, dir, b"x", 0o755).unwrap_err(), VfsError::NotFound);
-    assert_eq!(bed.vfs.readdir(handle, 0).unwrap().len(), 2);
-    bed.vfs.releasedir(handle).unwrap();
+    assert_eq!(bed.vfs.readdir(dir, 0).unwrap().len(), 2);
+    bed.vfs.fsyncdir(dir).unwrap();
+    assert_eq!(bed.meta.inode(dir).unwrap(), None);
+    assert_eq!(bed.stat(dir).nlink, 0);
+    bed.vfs.forget(dir);
     assert_eq!(bed.vfs.getattr(dir), Err(VfsError::NotFound));
-    assert_eq!(bed.vfs.releasedir(handle), Err(VfsError::BadHandle));
 }
 
 #[test]
@@ -167,29 +168,30 @@ fn rename_exchanges() {
 }
 
 #[test]
-fn a_snapshot_of_a_directory_stays_as_it_is_until_it_is_rewound() {
+fn a_listing_goes_on_as_it_began() {
     let bed = Bed::new();
     for n in 0..5 {
         bed.file(ROOT, &format!("f{n}"), b"");
     }
-    let handle = bed.vfs.opendir(ROOT).unwrap();
-    let first = bed.vfs.readdir(handle, 0).unwrap();
+    let first = bed.vfs.readdir(ROOT, 0).unwrap();
     assert_eq!(first.len(), 7);
     bed.vfs.unlink(ROOT, b"f3").unwrap();
     bed.file(ROOT, "f9", b"");
-    assert_eq!(bed.vfs.readdir(handle, 3).unwrap(), first);
+    assert_eq!(bed.vfs.readdir(ROOT, 3).unwrap(), first);
     let gone = first.iter().find(|item| &*item.name == b"f3").unwrap();
     assert_eq!(bed.vfs.item_attr(gone), None, "f3 is gone");
-    let mut again: Vec<_> = bed.vfs.readdir(handle, 0).unwrap().iter().map(|item| item.name.clone()).collect();
+    // Whoever begins sees what is there now, and whoever goes on then has all that was there from the beginning.
+    let mut again: Vec<_> = bed.vfs.readdir(ROOT, 0).unwrap().iter().map(|item| item.name.clone()).collect();
     again.sort_unstable();
     assert_eq!(again[2..], [b"f0".as_slice(), b"f1", b"f2", b"f4", b"f9"].map(Box::from));
-    // A handle that has read nothing goes on where a listing has been.
-    let late = bed.vfs.opendir(ROOT).unwrap();
-    let rest = bed.vfs.readdir(late, first[3].offset).unwrap();
+    let rest = bed.vfs.readdir(ROOT, first[3].offset).unwrap();
     let left = after(&first, first[3].offset).iter().filter(|item| &*item.name != b"f3");
     assert!(left.eq(after(&rest, first[3].offset).iter().filter(|item| &*item.name != b"f9")));
-    bed.vfs.releasedir(late).unwrap();
-    bed.vfs.releasedir(handle).unwrap();
+    // At its end it is forgotten, and a new one has what came since.
+    let last = rest.last().unwrap().offset;
+    assert!(after(&bed.vfs.readdir(ROOT, last).unwrap(), last).is_empty());
+    bed.file(ROOT, "late", b"");
+    assert!(bed.vfs.readdir(ROOT, 3).unwrap().iter().any(|item| &*item.name == b"late"));
 }
 
 #[test]

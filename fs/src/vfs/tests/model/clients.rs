@@ -142,12 +142,15 @@ impl Handle {
     }
 }
 
-/// An open directory of a client, and what it was shown of it.
+/// A listing under way of a client.
 #[derive(Debug)]
 struct Listing {
     id: usize,
-    handle: u64,
-    shown: Option<Vec<(String, FileKind)>>,
+    ino: u64,
+    /// What was there all the time since it began, and must come; none before it has begun.
+    always: Option<BTreeSet<(String, FileKind)>>,
+    /// What was there at any time since, and may come.
+    ever: BTreeSet<(String, FileKind)>,
 }
 
 struct Client {
@@ -218,7 +221,10 @@ impl Run {
 
     fn close_dir(&mut self, client: usize, slot: usize) {
         if let Some(listing) = self.clients[client].dirs[slot].take() {
-            self.vfs().releasedir(listing.handle).unwrap();
+            let all = self.clients.iter().flat_map(|client| &client.dirs).flatten();
+            if all.filter(|other| other.id == listing.id).count() == 0 {
+                self.vfs().forget(listing.ino);
+            }
         }
     }
 
@@ -331,8 +337,7 @@ impl Run {
             Op::OpenDir(dir, slot) => {
                 self.close_dir(client, slot);
                 let (id, ino) = self.dir(dir);
-                let handle = self.vfs().opendir(ino).unwrap();
-                self.clients[client].dirs[slot] = Some(Listing { id, handle, shown: None });
+                self.clients[client].dirs[slot] = Some(Listing { id, ino, always: None, ever: BTreeSet::new() });
             }
             Op::ReadDir(slot, rewind) => self.read_dir(client, slot, rewind),
             Op::CloseDir(slot) => self.close_dir(client, slot),
@@ -353,25 +358,45 @@ impl Run {
         assert_eq!(made.map(drop), self.model.make(who, dir, NAMES[name], what, mode).map(drop));
     }
 
-    /// A listing stays as it is until it is rewound, whatever comes and goes.
+    fn entries(&self, id: usize) -> BTreeSet<(String, FileKind)> {
+        self.model.entries(id).iter().map(|(name, id)| (name.clone(), self.model.things[*id].kind())).collect()
+    }
+
+    /// Whoever goes on with a listing gets all that was there from its beginning, whatever came and went.
     fn read_dir(&mut self, client: usize, slot: usize, rewind: bool) {
         let Some(listing) = &self.clients[client].dirs[slot] else { return };
-        let fresh = || {
-            let entries = self.model.entries(listing.id).iter();
-            entries.map(|(name, id)| (name.clone(), self.model.things[*id].kind())).collect::<Vec<_>>()
-        };
-        let expected = match &listing.shown {
-            Some(shown) if !rewind => shown.clone(),
-            _ => fresh(),
-        };
-        let items = self.vfs().readdir(listing.handle, u64::from(!rewind)).unwrap();
+        let (id, goes_on) = (listing.id, listing.always.is_some() && !rewind);
+        let items = self.vfs().readdir(listing.ino, u64::from(goes_on)).unwrap();
         assert_eq!([&*items[0].name, &*items[1].name], [b".".as_slice(), b".."]);
         let shown = |item: &DirItem| (String::from_utf8(item.name.to_vec()).unwrap(), item.kind);
-        let mut listed: Vec<_> = items[2..].iter().map(shown).collect();
-        listed.sort_unstable();
-        assert_eq!(listed, expected);
-        if let Some(listing) = &mut self.clients[client].dirs[slot] {
-            listing.shown = Some(expected);
+        let listed: BTreeSet<_> = items[2..].iter().map(shown).collect();
+        assert_eq!(listed.len(), items.len() - 2, "an entry comes twice");
+        match &listing.always {
+            Some(always) if goes_on => {
+                assert!(listed.is_superset(always), "{listed:?} lacks some of {always:?}");
+                assert!(listed.is_subset(&listing.ever), "{listed:?} has more than {:?}", listing.ever);
+            }
+            _ => {
+                let now = self.entries(id);
+                assert_eq!(listed, now);
+                if let Some(listing) = &mut self.clients[client].dirs[slot] {
+                    (listing.always, listing.ever) = (Some(now.clone()), now);
+                }
+            }
+        }
+    }
+
+    /// Something may have changed under listings.
+    fn watch_listings(&mut self) {
+        for (client, slot) in (0..CLIENTS).flat_map(|client| (0..SLOTS).map(move |slot| (client, slot))) {
+            let Some(id) = self.clients[client].dirs[slot].as_ref().map(|listing| listing.id) else { continue };
+            let now = self.entries(id);
+            if let Some(listing) = &mut self.clients[client].dirs[slot]
+                && let Some(always) = &mut listing.always
+            {
+                always.retain(|entry| now.contains(entry));
+                listing.ever.extend(now);
+            }
         }
     }
 
@@ -597,6 +622,7 @@ fn check(calls: &[Call]) {
     let mut run = Run::new();
     for call in calls {
         run.step(call);
+        run.watch_listings();
     }
     run.compare();
     // Nor does anything depend on what is in memory, or open.
