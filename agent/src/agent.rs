@@ -328,6 +328,7 @@ fn open_own(
         placements: Mutex::new(read::placement_cache()),
         surveyed: Mutex::new(None),
         waited: Mutex::new(None),
+        lacking: Default::default(),
         heads: Mutex::default(),
         nearby: Mutex::new(Nearby::new()),
     });

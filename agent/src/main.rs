@@ -103,6 +103,9 @@ struct Recover {
 struct Join {
     /// The link that `hn invite` printed.
     link: String,
+    /// Only say whether it is one.
+    #[arg(long)]
+    check: bool,
     /// Read the keystore's passphrase from standard input.
     #[arg(long)]
     passphrase_stdin: bool,
@@ -192,6 +195,7 @@ fn main() -> ExitCode {
     let home = Home::new(hypernet_sdk::home::resolve());
     let result = match cli.command {
         Verb::Run(args) => agent::run(home, args),
+        Verb::Join(args) if args.check => invite::Invite::parse(&args.link).map(|_| print_json(&serde_json::json!({}))),
         other => set_up(other, &home).map(|made| print_json(&made)),
     };
     match result {

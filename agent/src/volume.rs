@@ -34,6 +34,7 @@ pub(crate) mod devices;
 mod double;
 pub(crate) mod heads;
 pub(crate) mod health;
+pub(crate) mod lacking;
 pub(crate) mod nearby;
 pub(crate) mod progress;
 pub(crate) mod reach;
@@ -68,6 +69,8 @@ pub(crate) struct Volume {
     pub(crate) surveyed: Mutex<Option<BTreeSet<PeerId>>>,
     /// When a segment last waited for peers that did not come back.
     pub(crate) waited: Mutex<Option<Instant>>,
+    /// What holders were found not to have any more.
+    pub(crate) lacking: lacking::Lacking,
     /// The heads of all devices, as the mesh had them when it was last asked.
     pub(crate) heads: Mutex<heads::Heads>,
     /// Sealed bytes that came along with what was read lately.

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use hypernet_sdk::api::{Ready, SetUp};
 use hypernet_sdk::{ErrorCode, Home, home};
+use serde::de::DeserializeOwned;
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, Command};
 
@@ -101,6 +102,17 @@ fn ended(status: Option<ExitStatus>, stderr: &str, log: Option<&Path>) -> Failur
 
 /// Runs a verb of `hnd` that sets up an agent's directory.
 pub(crate) async fn set_up(home: &Home, args: Vec<OsString>, passphrase: Option<&str>) -> Result<SetUp, Failure> {
+    answer(home, args, passphrase).await
+}
+
+/// Whether this is an invite link; nothing is done with it.
+pub(crate) async fn check_link(home: &Home, link: &str) -> Result<(), Failure> {
+    let args = vec!["join".into(), "--check".into(), "--".into(), link.into()];
+    answer::<serde_json::Value>(home, args, None).await.map(drop)
+}
+
+/// What `hnd` answers in one line.
+async fn answer<T: DeserializeOwned>(home: &Home, args: Vec<OsString>, passphrase: Option<&str>) -> Result<T, Failure> {
     let mut command = command(home)?;
     command.args(&args).stderr(Stdio::piped()).kill_on_drop(true);
     if passphrase.is_some() {

@@ -78,9 +78,14 @@ impl IdentityKeys {
         &self.0
     }
 
-    /// Signs the roster, which is also the record that the mesh keeps of it.
-    pub fn signing_key(&self) -> SigningKey {
-        self.0.derive("hypernet 2026 identity roster signing key v1", &[]).signing_key()
+    /// Speaks for the identity. Its public half is the identity's name, and so on nothing that a peer keeps.
+    fn signing_key(&self) -> SigningKey {
+        self.0.derive("hypernet 2026 identity signing key v1", &[]).signing_key()
+    }
+
+    /// Signs the record that the mesh keeps of the roster; nobody else can tell whose it is.
+    pub fn roster_record_key(&self) -> SigningKey {
+        self.0.derive("hypernet 2026 identity roster record key v1", &[]).signing_key()
     }
 
     /// The public name of this identity.
@@ -207,6 +212,7 @@ mod tests {
             device.signing_key().to_bytes(),
             device.head_record_key(&v.volume).to_bytes(),
             identity.signing_key().to_bytes(),
+            identity.roster_record_key().to_bytes(),
             *identity.roster_key().expose(),
             *secret.expose(),
         ];

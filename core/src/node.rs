@@ -534,7 +534,8 @@ impl Node {
         self.context.now = now;
         match input {
             Input::Connected(peer) => {
-                self.peers.connected(&mut self.context, peer, self.donor.hello());
+                let hello = self.donor.hello(self.context.now.mono);
+                self.peers.connected(&mut self.context, peer, hello);
             }
             Input::Disconnected(peer) => self.peers.disconnected(&self.context, peer),
             Input::Misbehaved { peer } => self.peers.fault(&mut self.context, peer, Fault::Nonsense),
@@ -576,7 +577,12 @@ impl Node {
 
     /// How segments would be coded and placed now, or why they cannot be.
     pub fn plan(&self) -> Result<Plan, NoPlan> {
-        self.peers.plan(&self.context)
+        self.peers.plan(&self.context, false)
+    }
+
+    /// The same for what could not be placed as planned: without donors that come and go, if two others are there.
+    pub fn cautious_plan(&self) -> Result<Plan, NoPlan> {
+        self.peers.plan(&self.context, true)
     }
 
     /// The longest shard for which `n` donors have room, in bytes, as far as one knows; none when there are fewer donors
@@ -641,7 +647,7 @@ impl Node {
             Command::Publish { record, enough } => self.records.publish(&mut self.context, id, record, enough),
             Command::Lookup(key) => self.records.lookup(&mut self.context, id, key),
             Command::AskRoom => {
-                let hello = self.donor.hello();
+                let hello = self.donor.hello(self.context.now.mono);
                 let asked = self.peers.ask_room_to_plan(&mut self.context, &hello, Waiter::Room(id));
                 self.rooms.insert(id, asked);
                 self.context.arm(Timer::Room(id), ROOM_PATIENCE);
@@ -735,7 +741,7 @@ impl Node {
             self.peers.forget(|waiter| !matches!(waiter, Waiter::Upload(command, _) if *command == id));
             self.context.finish(id, outcome);
         } else if let Some(shard_len) = upload.waits_for_room() {
-            let hello = self.donor.hello();
+            let hello = self.donor.hello(self.context.now.mono);
             self.peers.ask_room(&mut self.context, &hello, shard_len, Waiter::Hello);
         }
     }
@@ -771,7 +777,10 @@ impl Node {
             }
             self.context.disarm(timer);
             match timer {
-                Timer::Hello(peer) => self.peers.greet(&mut self.context, peer, self.donor.hello()),
+                Timer::Hello(peer) => {
+                    let hello = self.donor.hello(self.context.now.mono);
+                    self.peers.greet(&mut self.context, peer, hello);
+                }
                 Timer::Resume(peer) => self.peers.resume(&mut self.context, peer),
                 Timer::Upload(id) => self.drive_upload(id),
                 Timer::Fetch(id) => self.drive_fetch(id),

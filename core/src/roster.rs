@@ -1,6 +1,6 @@
 //! The roster: which devices speak for an identity, and where each publishes its heads.
 //!
-//! Signed by the identity's key (it is the record's signer), sealed for the identity, hash-chained by `previous`.
+//! Signed by a key of the identity's that signs nothing else, sealed for the identity, hash-chained by `previous`.
 //! Authority comes from here and never from a peer id.
 
 use minicbor::{Decode, Encode};
@@ -166,7 +166,7 @@ impl Roster {
                     other => other.into(),
                 }
             })?;
-        Ok(Record::sign(&identity.signing_key(), self.sequence, payload)?)
+        Ok(Record::sign(&identity.roster_record_key(), self.sequence, payload)?)
     }
 
     /// Opens a record that was fetched from [`Self::locator`].
@@ -184,7 +184,7 @@ impl Roster {
 
     /// Where an identity's roster lives.
     pub fn locator(identity: &IdentityKeys) -> crate::id::RecordKey {
-        record_key(&identity.signing_key().verifying_key().to_bytes())
+        record_key(&identity.roster_record_key().verifying_key().to_bytes())
     }
 }
 
@@ -192,6 +192,14 @@ impl Roster {
 mod tests {
     use super::*;
     use crate::key::Secret;
+
+    #[test]
+    fn the_record_of_a_roster_does_not_tell_whose_it_is() {
+        let identity = IdentityKeys::new(Secret::new([1; 32]));
+        let record = Roster::default().publish(&identity).unwrap();
+        let (bytes, name) = (codec::encode(&record), identity.id().0);
+        assert!(!bytes.windows(name.len()).any(|window| window == name));
+    }
 
     #[test]
     fn devices_enrol_and_the_chain_moves_on() {

@@ -220,7 +220,14 @@ impl Agent {
 
     async fn probe(&self, placement: Arc<Placement>) -> (Arc<Placement>, Outcome) {
         let command = Command::Probe { placement: placement.clone(), within: PROBE_WITHIN };
-        (placement, self.node.run(command).await)
+        let outcome = self.node.run(command).await;
+        if let (Outcome::Probed { held, missing, .. }, Some(own)) = (&outcome, &self.own)
+            && own.volume.lacking.asked(placement.segment.id(), held, missing)
+        {
+            // What lies with fewer holders than was thought may be of the catalog, which a sync then looks at anew.
+            *own.volume.surveyed.lock() = None;
+        }
+        (placement, outcome)
     }
 }
 
@@ -259,7 +266,7 @@ fn note(report: &mut api::FsckReport, what: &str, placement: &Placement, outcome
     let homeless = n.saturating_sub(held.len() + missing.len() + unreachable.len());
     let mut why = Vec::new();
     for (shards, what) in [
-        (missing.len(), "gone from their holders"),
+        (missing.len(), "lost or spoiled by their holders"),
         (unreachable.len(), "with holders that do not answer"),
         (homeless, "without a holder"),
     ] {
@@ -319,7 +326,7 @@ mod tests {
             Outcome::Probed { held: vec![0], missing: vec![1], unreachable: vec![] },
         );
         assert!(report.problems[1].ends_with(
-            "1 of 3 shards are there, 1 gone from their holders, 1 without a holder; it takes 2 to read it"
+            "1 of 3 shards are there, 1 lost or spoiled by their holders, 1 without a holder; it takes 2 to read it"
         ));
         let health: Vec<_> = report.health.iter().map(|b| (b.missing, b.segments, b.readable)).collect();
         assert_eq!(health, [(0, 1, true), (1, 1, true), (2, 1, false)]);

@@ -22,7 +22,7 @@ use hypernet_store::volume::{ExtentAt, SegmentRow};
 
 use super::Volume;
 use super::progress::Meter;
-use super::write::{Tally, is_readable};
+use super::write::Tally;
 
 #[cfg(test)]
 mod tests;
@@ -442,7 +442,8 @@ impl Survey<'_> {
     /// Takes over what can be read, and notes what cannot. Of a listing that is lost, or that something is lost of, what
     /// is left is taken over in its place.
     fn look(&mut self, listing: &Manifest, kept: &mut Manifest) -> Result<(), PortError> {
-        let readable: Vec<bool> = listing.segments.iter().map(|at| is_readable(at, self.connected)).collect();
+        let readable: Vec<bool> =
+            listing.segments.iter().map(|at| self.volume.lacking.is_readable(at, self.connected)).collect();
         for page in &listing.pages {
             let readable = readable.get(page.segment as usize).copied().unwrap_or(false);
             if readable && (page.level == 0 || !self.deep) {

@@ -11,7 +11,7 @@ use hypernet_core::segment::Placement;
 use parking_lot::Mutex;
 
 use super::Volume;
-use super::write::{Tally, is_readable};
+use super::write::Tally;
 
 /// How long the holders of a segment have to answer, in milliseconds. Who does not counts as gone from then on.
 const ASK_WITHIN: u64 = 3_000;
@@ -77,7 +77,7 @@ impl Census {
             match seen.held.get(&id) {
                 Some(held) => Some(*held),
                 // Nobody is asked where too few are there to ask.
-                None => (!is_readable(placement, &seen.connected)).then_some(0),
+                None => (!volume.lacking.is_readable(placement, &seen.connected)).then_some(0),
             }
         };
         // Not under the lock: it takes a round trip.
@@ -98,6 +98,7 @@ impl Census {
         let mut seen = self.seen.lock();
         let held = match outcome {
             Outcome::Probed { held, missing, unreachable } => {
+                volume.lacking.asked(id, &held, &missing);
                 if !missing.is_empty() {
                     tracing::warn!(
                         segment = %id.short(),

@@ -178,6 +178,7 @@ pub(super) fn volume(node: NodeHandle, dir: &std::path::Path, device: u8) -> Arc
         placements: Mutex::new(read::placement_cache()),
         surveyed: Mutex::new(None),
         waited: Mutex::new(None),
+        lacking: Default::default(),
         heads: Mutex::default(),
         nearby: Mutex::new(Nearby::new()),
     })

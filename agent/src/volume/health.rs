@@ -79,6 +79,8 @@ struct Basis {
     /// See [`hypernet_store::volume::VolumeDb::changes`].
     changes: u64,
     connected: BTreeSet<PeerId>,
+    /// See [`super::lacking::Lacking::changes`].
+    lacking: u64,
 }
 
 /// One count.
@@ -94,16 +96,18 @@ impl Count {
     /// Counts, and stops somewhere on the way when it is not wanted any more.
     fn new(volume: &Volume, is_wanted: &dyn Fn() -> bool) -> Self {
         let began = Instant::now();
-        let changes = volume.db.changes();
+        let (changes, lacking) = (volume.db.changes(), volume.lacking.changes());
         let (connected, tally) = match volume.connected() {
             Ok(connected) => {
                 let mut tally = Tally::default();
-                let all = each_placement(volume, is_wanted, &mut |placement| tally.add(placement, &connected));
+                let all = each_placement(volume, is_wanted, &mut |placement| {
+                    volume.lacking.without(placement, |left| tally.add(left, &connected));
+                });
                 (connected, all.map(|()| tally))
             }
             Err(error) => (BTreeSet::new(), Err(error)),
         };
-        Self { began, basis: Basis { changes, connected }, tally }
+        Self { began, basis: Basis { changes, connected, lacking }, tally }
     }
 }
 
@@ -153,7 +157,8 @@ impl Counter {
     /// first one.
     pub(crate) async fn count(&self, volume: &Volume, connected: &BTreeSet<PeerId>, within: Duration) -> Option<Told> {
         let asked = Instant::now();
-        let basis = Basis { changes: volume.db.changes(), connected: connected.clone() };
+        let basis =
+            Basis { changes: volume.db.changes(), connected: connected.clone(), lacking: volume.lacking.changes() };
         let is_of_now = |count: &Option<Arc<Count>>| {
             count.as_ref().is_some_and(|count| count.began >= asked || (count.basis == basis && count.tally.is_ok()))
         };

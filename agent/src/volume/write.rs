@@ -140,8 +140,12 @@ impl Volume {
 
     /// The plan for the donors that are there, or why there is none.
     pub(crate) fn plan(&self) -> Result<Plan, PortError> {
+        self.plan_by(Node::plan)
+    }
+
+    fn plan_by(&self, how: fn(&Node) -> Result<Plan, NoPlan>) -> Result<Plan, PortError> {
         let plan = || {
-            let plan = self.node.ask_blocking(Node::plan);
+            let plan = self.node.ask_blocking(how);
             plan.ok_or_else(|| PortError::Unreachable("the agent is stopping".into()))
         };
         let plan = match plan()? {
@@ -225,7 +229,7 @@ impl Volume {
                 other => return Err(PortError::Damaged(format!("unexpected outcome {other:?}"))),
             }
             let before = plan;
-            plan = replan(meant, self.plan()?);
+            plan = replan(meant, self.plan_by(Node::cautious_plan)?);
             if plan.n < before.n {
                 *self.waited.lock() = Some(Instant::now());
                 let Plan { k, n, .. } = plan;
@@ -412,6 +416,7 @@ impl Volume {
             self.db.add_segment(*id, &hypernet_core::codec::encode(placement), &extents)?;
             // A segment that was placed before, and again now, is with other peers than the cache says.
             self.placements.lock().put(*id, Arc::new(placement.clone()));
+            self.lacking.placed(*id);
         }
         Ok(())
     }

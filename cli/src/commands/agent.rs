@@ -267,6 +267,7 @@ pub(crate) async fn join(home: &Home, args: Join, out: &mut Output) -> Result<()
         return Err(Failure::new(ErrorCode::Config, format!("no agent is set up in {}", home.path().display()))
             .hint("`hn init --join LINK` makes one on that mesh"));
     }
+    hnd::check_link(home, &args.link).await?;
     // Asked for once, before anything is stopped.
     let passphrase = passphrase::existing(&home.keystore(), args.passphrase.passphrase_stdin)?;
     let was = running(home).await?;
@@ -282,8 +283,16 @@ pub(crate) async fn join(home: &Home, args: Join, out: &mut Output) -> Result<()
                 again.push("--no-passthrough".into());
             }
         }
-        // Also when joining failed: an agent that ran before runs afterwards.
-        hnd::start(home, again, passphrase.as_deref()).await?;
+        if matches!(status.volume.as_ref().map(|volume| &volume.upload), Some(hypernet_sdk::api::Upload::Held)) {
+            again.push("--hold".into());
+        }
+        // Also when joining failed: an agent that ran before runs afterwards. Why it failed comes first.
+        let started = hnd::start(home, again, passphrase.as_deref()).await;
+        if joined.is_ok() {
+            started?;
+        } else if let Err(failure) = started {
+            out.warning(format_args!("the agent did not start again: {}", failure.message));
+        }
     }
     let joined = joined?;
     out.json(&joined)?;

@@ -10,10 +10,14 @@ use crate::id::{PeerId, RecordKey};
 use crate::limits::SERVING_PER_PEER;
 use crate::port::{StoreFault, StoreOp, StoreReply};
 use crate::record::Record;
+use crate::time::Instant;
 use crate::wire::{Hello, LeaseVerb, Refusal, Request, Response};
 
 /// Longest lease that is granted: a little over a year.
 const LEASE_MAX: u64 = 400 * 24 * 3600;
+
+/// How long a disk that was full is taken for full, in milliseconds: then somebody may try again.
+const FULL_FOR: u64 = 60_000;
 
 /// A request that is being served. Space that is promised to a put under way is not offered twice.
 struct Promise {
@@ -27,20 +31,23 @@ pub(super) struct Donor {
     donated: u64,
     used: u64,
     promised: u64,
+    /// The disk is full, whatever is donated: until then nothing is offered.
+    full_until: Instant,
     serving: BTreeMap<InboundId, Promise>,
 }
 
 impl Donor {
     pub(super) fn new(donated: u64, used: u64) -> Self {
-        Self { donated, used, promised: 0, serving: BTreeMap::new() }
+        Self { donated, used, promised: 0, full_until: Instant(0), serving: BTreeMap::new() }
     }
 
     pub(super) fn used(&self) -> u64 {
         self.used
     }
 
-    pub(super) fn hello(&self) -> Hello {
-        Hello { free: self.donated.saturating_sub(self.used + self.promised), donated: self.donated }
+    pub(super) fn hello(&self, now: Instant) -> Hello {
+        let left = self.donated.saturating_sub(self.used + self.promised);
+        Hello { free: if self.full_until > now { 0 } else { left }, donated: self.donated }
     }
 
     pub(super) fn request(
@@ -101,7 +108,7 @@ impl Donor {
         match request {
             Request::Hello(hello) => {
                 peers.hello(context, peer, hello);
-                Err(Response::Hello(self.hello()))
+                Err(Response::Hello(self.hello(context.now.mono)))
             }
             Request::Put { shard, lease, body } => {
                 if blake3::hash(&body).as_bytes() != shard.as_bytes() || !lease.verify(LeaseVerb::Keep, &me, &shard) {
@@ -110,7 +117,7 @@ impl Donor {
                 if lease.expires.0 <= now || lease.expires.0 > now.saturating_add(LEASE_MAX) {
                     return Err(ill_timed);
                 }
-                if self.hello().free < body.len() as u64 {
+                if self.hello(context.now.mono).free < body.len() as u64 {
                     return Err(Response::Refused(Refusal::Full));
                 }
                 Ok(StoreOp::Put { shard, lease, body })
@@ -145,6 +152,9 @@ impl Donor {
             }
             self.promised = self.promised.saturating_sub(promise.bytes);
             peers.served(&promise.peer);
+            if reply == StoreReply::Failed(StoreFault::Full) {
+                self.full_until = context.now.mono.after(FULL_FOR);
+            }
             if reply == StoreReply::Failed(StoreFault::Busy) {
                 peers.turned_away(context, promise.peer);
             }
@@ -186,7 +196,7 @@ mod tests {
     use super::super::{Input, Node, NodeConfig, Now};
     use super::*;
     use crate::id::ShardId;
-    use crate::time::{Instant, UnixSeconds};
+    use crate::time::UnixSeconds;
     use crate::wire::Lease;
 
     #[test]

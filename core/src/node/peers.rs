@@ -65,6 +65,13 @@ const DECLINED_MAX: u32 = 3;
 /// counts for no plan for so long: it may say that it has room and have none, or no will.
 const DECLINED_FOR: u64 = 60_000;
 
+/// Whoever went away so often,
+const LOSSES_MAX: u32 = 2;
+/// no longer ago than this each time,
+const LOSS_AGE: u64 = 600_000;
+/// counts for plans only when it has stayed for so long: what is placed on it would have to be placed again.
+const STEADY_AFTER: u64 = 60_000;
+
 /// Room for a shard, without which a donor counts for no plan.
 fn room() -> u64 {
     full_shard_len(placement::K_PREFERRED) as u64
@@ -201,6 +208,8 @@ struct Peer {
     distrusted: (Instant, u64),
     slow_until: Instant,
     absent_until: Instant,
+    /// How often it went away, and when it did last.
+    losses: (u32, Instant),
     /// How many shards in a row it was sent and did not take, and when the last of them was.
     declined: (u32, Instant),
     /// Requests in a row that it did not answer.
@@ -235,6 +244,12 @@ impl Peer {
         let (times, last) = self.declined;
         let declines = times >= DECLINED_MAX && now.since(last) < DECLINED_FOR;
         self.connected && self.blocked_until <= now && self.free >= room() && !declines
+    }
+
+    /// Whether it is likely to be there in a moment, having come and gone less than others do or stayed for a while.
+    fn is_steady(&self, now: Instant) -> bool {
+        let (losses, last) = self.losses;
+        losses < LOSSES_MAX || now.since(last) >= LOSS_AGE || now.since(self.changed) >= STEADY_AFTER
     }
 
     fn is_distrusted(&self, now: Instant) -> bool {
@@ -342,6 +357,9 @@ impl Peers {
                 peer.connected = false;
                 peer.online += now.since(peer.changed);
                 peer.changed = now;
+                let (losses, last) = peer.losses;
+                let lately = losses > 0 && now.since(last) < LOSS_AGE;
+                peer.losses = (if lately { losses.saturating_add(1) } else { 1 }, now);
             });
         }
     }
@@ -555,7 +573,11 @@ impl Peers {
         self.known
             .iter()
             .filter(|(_, peer)| peer.connected && peer.blocked_until <= now && peer.slow_until <= now)
-            .map(|(id, peer)| Candidate { peer: *id, free: peer.free, trusted: !peer.is_distrusted(now) })
+            .map(|(id, peer)| Candidate {
+                peer: *id,
+                free: peer.free,
+                trusted: !peer.is_distrusted(now) && peer.is_steady(now),
+            })
             .collect()
     }
 
@@ -566,14 +588,17 @@ impl Peers {
         }
     }
 
-    /// The plan for the donors that are there: for those that are trusted, unless they are too few for what is aimed at.
-    /// A shard on somebody who lost some is better than none.
-    pub(super) fn plan(&self, context: &Context) -> Result<Plan, NoPlan> {
+    /// The plan for the donors that are there: for those that stay and are trusted, unless they are too few for what is
+    /// aimed at. A shard on somebody who lost some is better than none; `cautious`, for what could not be placed, leaves
+    /// out who comes and goes also where that makes the plan a weaker one.
+    pub(super) fn plan(&self, context: &Context, cautious: bool) -> Result<Plan, NoPlan> {
         let now = context.now.mono;
-        let donors: Vec<&Peer> = self.known.values().filter(|peer| peer.takes_shards(now)).collect();
-        let trusted: Vec<&Peer> = donors.iter().copied().filter(|peer| !peer.is_distrusted(now)).collect();
-        let found = plan_for(&trusted, now).filter(|plan| plan.meets_target).or_else(|| plan_for(&donors, now));
-        found.ok_or_else(|| self.no_plan(context))
+        let all: Vec<&Peer> = self.known.values().filter(|peer| peer.takes_shards(now)).collect();
+        let steady: Vec<&Peer> = all.iter().copied().filter(|peer| peer.is_steady(now)).collect();
+        let trusted: Vec<&Peer> = steady.iter().copied().filter(|peer| !peer.is_distrusted(now)).collect();
+        let good = |donors: &[&Peer]| plan_for(donors, now).filter(|plan| plan.meets_target);
+        let found = good(&trusted).or_else(|| good(&steady)).or_else(|| good(&all).filter(|_| !cautious));
+        found.or_else(|| plan_for(&steady, now)).or_else(|| plan_for(&all, now)).ok_or_else(|| self.no_plan(context))
     }
 
     /// The longest shard for which `n` donors have room, as far as one knows; none when fewer count for a plan.

@@ -850,6 +850,28 @@ fn who_has_no_room_for_a_shard_of_the_plan_counts_for_none() {
 }
 
 #[test]
+fn who_comes_and_goes_counts_for_a_plan_when_it_has_stayed() {
+    let flap = |world: &mut World, i: usize| {
+        for input in [Input::Disconnected(peer(i)), Input::Connected(peer(i))] {
+            world.run(1_000);
+            world.queue.push_back((0, input));
+            world.settle();
+        }
+    };
+    let n = |world: &World| (world.nodes[0].plan().unwrap().n, world.nodes[0].cautious_plan().unwrap().n);
+    let mut world = World::new(11);
+    flap(&mut world, 3);
+    assert_eq!(n(&world), (10, 10), "everyone restarts now and then");
+    flap(&mut world, 3);
+    assert_eq!(n(&world), (9, 9));
+    world.run(130_000);
+    assert_eq!(n(&world), (10, 10));
+    // Where too few stay, the others are better than none; but not for what they did not take.
+    (4..11).for_each(|i| (0..2).for_each(|_| flap(&mut world, i)));
+    assert_eq!(n(&world), (10, 3));
+}
+
+#[test]
 fn who_says_that_it_has_room_and_takes_nothing_counts_for_no_plan_for_a_while() {
     let mut world = World::new(11);
     world.manners[3] = Manner::Full;

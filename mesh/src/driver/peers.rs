@@ -17,6 +17,8 @@ use crate::Transport;
 
 const REDIAL_FIRST: Duration = Duration::from_secs(1);
 const REDIAL_LAST: Duration = Duration::from_secs(300);
+/// Connections that two peers make to each other at once come up within this time.
+const SAME_MOMENT: Duration = Duration::from_secs(5);
 const REFRESH_FIRST: Duration = Duration::from_millis(200);
 const REFRESH_LAST: Duration = Duration::from_secs(300);
 /// Addresses of one peer that the owner is told while it stays connected, so that a peer that renames itself all the
@@ -31,6 +33,8 @@ pub(super) struct Connected {
     confirmed: bool,
     /// Remote ends, oldest connection first.
     connections: Vec<(ConnectionId, Multiaddr)>,
+    /// When the last of them came up.
+    newest: Instant,
     /// The addresses the owner was told.
     told: Vec<Multiaddr>,
     rtt: Option<Duration>,
@@ -160,6 +164,7 @@ impl Driver {
             id,
             confirmed: false,
             connections: Vec::new(),
+            newest: Instant::now(),
             told: Vec::new(),
             rtt: None,
             since: std::time::Instant::now(),
@@ -167,7 +172,17 @@ impl Driver {
             sent: 0,
             received: 0,
         });
+        // Nobody who has a connection makes another, unless both ends made one in the same moment: whoever comes anew has
+        // lost the one before, and what is sent on that is waited for in vain until it times out.
+        let lost = if peer.newest.elapsed() > SAME_MOMENT { std::mem::take(&mut peer.connections) } else { Vec::new() };
+        peer.newest = Instant::now();
         peer.connections.push((connection, address::join(addr, p2p)));
+        if !lost.is_empty() && std::mem::take(&mut peer.confirmed) {
+            self.outbox.tell(MeshEvent::Disconnected { peer: id });
+        }
+        for (connection, _) in lost {
+            self.swarm.close_connection(connection);
+        }
         self.give_waiting(p2p);
         self.let_one_go();
     }

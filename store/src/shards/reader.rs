@@ -11,6 +11,7 @@ use hypernet_core::port::{StoreFault, StoreReply};
 use rusqlite::{Connection, OptionalExtension};
 
 use super::packs::{Packs, SUM_LEN, Span, sums_match};
+use super::recovery::LOST;
 use super::{Done, Job, Write};
 use crate::database::Readers;
 use crate::error::StoreError;
@@ -32,7 +33,7 @@ impl Read {
 /// A row of a shard.
 struct Row {
     at: Span,
-    damaged: bool,
+    damaged: u32,
     sums: Vec<u8>,
 }
 
@@ -97,12 +98,12 @@ impl Reader {
         let mut seen = None;
         for _ in 0..ATTEMPTS {
             let Some(row) = self.row(shard)? else { return Ok(Outcome::Failed(StoreFault::NotFound)) };
-            if row.damaged {
+            if row.damaged == LOST {
                 return Ok(Outcome::Failed(StoreFault::Damaged));
             }
             if seen == Some(row.at) {
-                // The row has not changed since, so the bytes are wrong.
-                return Ok(Outcome::Rot(row.at));
+                // The row has not changed since, so the bytes are wrong. Where they are not, the shard still serves.
+                return Ok(if row.damaged == 0 { Outcome::Rot(row.at) } else { Outcome::Failed(StoreFault::Damaged) });
             }
             match self.load(shard, &row, u64::from(offset), u64::from(len)) {
                 Ok(Some(bytes)) => return Ok(Outcome::Bytes(bytes)),

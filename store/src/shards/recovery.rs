@@ -29,7 +29,7 @@ pub(super) struct Found {
 /// What stands in a row as `damaged` when the bytes of a shard were not there at the last start; 1 is what was found
 /// wrong. It counts as damage like any other, but ends by itself when the pack is back: a disk that was not mounted
 /// once must not cost what is on it. That is safe, because every read is checked.
-const LOST: u32 = 2;
+pub(super) const LOST: u32 = 2;
 
 /// Finishes releases that were cut short, removes packs without shards, cuts off what lies behind the last shard of
 /// each pack, and marks shards whose bytes are not there. No row goes away.

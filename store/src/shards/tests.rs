@@ -198,7 +198,7 @@ impl Model {
         let touched = from / BLOCK * BLOCK..to.next_multiple_of(BLOCK);
         let rotten = held.flipped.is_some_and(|byte| from < to && touched.contains(&(byte as usize)));
         held.known |= rotten;
-        if held.known { failed_with(StoreFault::Damaged) } else { StoreReply::Bytes(whole.slice(from..to)) }
+        if rotten { failed_with(StoreFault::Damaged) } else { StoreReply::Bytes(whole.slice(from..to)) }
     }
 }
 
@@ -363,7 +363,11 @@ fn damage_is_never_served_and_a_put_heals_it() {
     assert_eq!(bench.read(id(&shard), 699_000, 4096), failed_with(StoreFault::Damaged));
     assert!(!bench.have(id(&shard)));
     bench.reopen();
-    assert_eq!(bench.read(id(&shard), 0, 4096), failed_with(StoreFault::Damaged));
+    // Nor is it told that it can be had any more; what of it is good still can.
+    assert!(!bench.have(id(&shard)));
+    assert_eq!(bench.read(id(&shard), 699_000, 4096), failed_with(StoreFault::Damaged));
+    assert_eq!(bench.read(id(&shard), 0, len), failed_with(StoreFault::Damaged));
+    assert_eq!(bench.read(id(&shard), 4096, 4096), StoreReply::Bytes(shard.slice(4096..8192)));
     assert_eq!(bench.put(&shard, 1), done(1 << 20));
     assert_eq!(bench.read(id(&shard), 0, len), StoreReply::Bytes(shard.clone()));
     assert_eq!(bench.store.count(), 1);

@@ -9,7 +9,7 @@ use anyhow::Result;
 use hypernet_kit::machine::{Need, has};
 use hypernet_kit::tree::{Generator, differences};
 use hypernet_kit::{Agent, Mesh, marker};
-use serde_json::json;
+use serde_json::{Value, json};
 
 const PEERS: u32 = 10;
 
@@ -42,6 +42,11 @@ fn assert_same(original: &Path, copy: &Path) {
     assert!(found.is_empty(), "{} differences, the first: {:?}", found.len(), &found[..found.len().min(10)]);
 }
 
+/// The first bytes of an id, which are its own as much as all of it.
+fn named_by(id: &str) -> [u8; 16] {
+    std::array::from_fn(|at| u8::from_str_radix(&id[2 * at..2 * at + 2], 16).unwrap())
+}
+
 #[test]
 fn files_survive_the_loss_of_peers_and_of_the_machine() -> Result<()> {
     if !has(&[Need::Fuse]) {
@@ -71,6 +76,10 @@ fn files_survive_the_loss_of_peers_and_of_the_machine() -> Result<()> {
     assert_eq!(agent.hn(["sync".as_ref(), agent.mount().join("missing").as_os_str()])?.code, Some(66));
 
     // A peer's directory tells nothing.
+    let status = agent.status()?;
+    let names = [&status["identity"], &status["device_id"], &status["volume"]["id"]];
+    let mut markers = markers;
+    markers.extend(names.map(|name| named_by(name.as_str().unwrap())));
     let (found, looked_at) = marker::scan(mesh.dir(), &markers)?;
     assert_eq!(found, Vec::<PathBuf>::new());
     assert!(looked_at > 1_000_000, "there is nothing to look at: {looked_at} bytes");
@@ -130,6 +139,12 @@ fn damage_on_peers_is_routed_around_and_too_much_loss_is_an_error_in_time() -> R
     agent.wait_for_peers(4)?;
     agent.json(["cache", "drop"])?;
     assert_same(&original, &there);
+
+    // What a check finds out is told from then on.
+    let checked = agent.hn(["--json", "fsck", "--verify"])?;
+    let lines = checked.stdout.lines().map(serde_json::from_str).collect::<Result<Vec<Value>, _>>()?;
+    let report = lines.iter().find(|line| line["event"] == "done").unwrap();
+    assert_eq!(agent.status()?["volume"]["health"], report["health"], "{report}");
 
     // More are gone than can be missed: reads fail, and nothing hangs.
     agent.json(["cache", "drop"])?;
@@ -266,6 +281,38 @@ fn a_sync_goes_on_with_those_who_are_left() -> Result<()> {
     // Those alone have all of what was written last.
     agent.json(["cache".as_ref(), "drop".as_ref(), agent.mount().join("second").as_os_str()])?;
     assert!(fs::read(agent.mount().join("second"))? == second);
+    Ok(())
+}
+
+#[test]
+fn a_peer_that_comes_and_goes_keeps_nobody_from_storing() -> Result<()> {
+    if !has(&[Need::Fuse]) {
+        return Ok(());
+    }
+    let mesh = Mesh::start(6)?;
+    let agent = Agent::on(&mesh)?;
+    agent.up()?;
+    agent.wait_for_peers(6)?;
+    fs::write(agent.mount().join("large"), noise(1, 10_000_000))?;
+    let (done, ended) = std::sync::mpsc::channel::<()>();
+    let flapping = &mesh;
+    let report = std::thread::scope(|scope| {
+        // As long as it takes, with less time between than anything would be stored in by luck.
+        let comes_and_goes = scope.spawn(move || -> Result<()> {
+            let pause = || ended.recv_timeout(std::time::Duration::from_secs(1));
+            while pause() == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
+                flapping.mesh(["kill", "--peer", "3"])?.ok()?;
+                let _ = pause();
+                flapping.revive()?;
+            }
+            Ok(())
+        });
+        let report = agent.sync();
+        drop(done);
+        comes_and_goes.join().expect("the thread panicked")?;
+        report
+    })?;
+    assert!(report["n"] == 5 || report["n"] == 6, "{report}");
     Ok(())
 }
 

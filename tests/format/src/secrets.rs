@@ -105,7 +105,8 @@ pub(crate) fn all() -> Vec<Golden> {
         derived("derive-lease-key", &keys.lease_key(&peer, &ShardId([0x92; 32])).to_bytes()),
         derived("derive-device-signing-key", &device().signing_key().to_bytes()),
         derived("derive-head-record-key", &device().head_record_key(&volume()).to_bytes()),
-        derived("derive-identity-signing-key", &identity().signing_key().to_bytes()),
+        derived("derive-identity-id", &identity().id().0),
+        derived("derive-roster-record-key", &identity().roster_record_key().to_bytes()),
         derived("derive-roster-key", identity().roster_key().expose()),
         derived("derive-record-key", record_key(&device().signing_key().verifying_key().to_bytes()).as_bytes()),
     ]

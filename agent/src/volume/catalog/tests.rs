@@ -211,7 +211,7 @@ fn what_the_mesh_lost_of_a_catalog_is_written_anew_and_nothing_else() {
     let connected = mine.volume.connected().unwrap();
     let mut segments = 0;
     mine.volume.each_catalog_segment(&mine.manifest, false, &mut |placement| {
-        assert!(is_readable(placement.unwrap(), &connected));
+        assert!(crate::volume::write::is_readable(placement.unwrap(), &connected));
         segments += 1;
     });
     assert!(segments > 10, "{segments}");
