@@ -321,7 +321,7 @@ impl DurabilityInfo for Describe {
     fn describe(&self, content: &Content) -> String {
         let extent: ExtentId = match content {
             Content::Extent(extent) => extent.id(),
-            Content::Runs(tree) | Content::Directory(tree) => tree.node.id(),
+            Content::Runs { tree, .. } | Content::Directory(tree) => tree.node.id(),
             // Held by the directory's own node, which is durable with the snapshot.
             Content::Empty | Content::Inline(_) | Content::Symlink(_) => return "durable".to_owned(),
         };

@@ -46,25 +46,27 @@ async fn look(dir: &Path, check: fn(&Path) -> Result<(), String>) -> Result<(), 
 /// Whether a volume can be mounted here and hides nothing; if not, why. Makes the directory if it is missing.
 fn usable(dir: &Path) -> Result<(), String> {
     mountable(dir)?;
+    if is_dead(dir) {
+        return Ok(());
+    }
     match fs::read_dir(dir).map(|mut entries| entries.next().is_none()) {
         Ok(true) => Ok(()),
         Ok(false) => Err("is not empty, and a mount would hide what is in it".into()),
-        // A mount whose agent died: the next agent clears it away.
-        Err(error) if is_dead(&error) => Ok(()),
         Err(error) => Err(format!("cannot be read ({error})")),
     }
 }
 
-/// What a mount says whose agent has died.
-fn is_dead(error: &io::Error) -> bool {
-    error.raw_os_error() == Some(rustix::io::Errno::NOTCONN.raw_os_error())
+/// A mount whose agent died, which the next agent clears away. The kernel goes on showing what it knows of it.
+fn is_dead(dir: &Path) -> bool {
+    matches!(rustix::fs::statvfs(dir), Err(rustix::io::Errno::NOTCONN))
 }
 
 /// Whether a volume can be mounted here; if not, why. Makes the directory if it is missing.
 fn mountable(dir: &Path) -> Result<(), String> {
+    if is_dead(dir) {
+        return Ok(());
+    }
     let meta = match fs::symlink_metadata(dir) {
-        // A mount whose agent died: the next agent clears it away.
-        Err(error) if is_dead(&error) => return Ok(()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             return fs::create_dir(dir).map_err(|error| format!("cannot be created ({error})"));
         }

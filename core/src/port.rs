@@ -258,4 +258,15 @@ pub trait RemoteTree: Send + Sync {
     /// Content of a file: the extents that overlap `range`, whole, each with its offset in the file, in order.
     /// Holes are left out.
     fn read(&self, content: &Content, range: Range<u64>) -> Result<Vec<(u64, Bytes)>, PortError>;
+    /// Where the next data of a file is, or the next hole, at or after `from`; none when there is none before its end.
+    fn seek(&self, content: &Content, from: u64, wanted: Stretch) -> Result<Option<u64>, PortError>;
+}
+
+/// What a file's content is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stretch {
+    /// Bytes.
+    Data,
+    /// Zeros that take up no room.
+    Hole,
 }

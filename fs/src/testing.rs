@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use bytes::Bytes;
 use hypernet_core::id::{DeviceTag, ExtentId, FileId, VolumeId};
 use hypernet_core::key::{Secret, VolumeKeys};
-use hypernet_core::port::{Durability, InodeRow, Local, MetaOp, MetaStore, PortError, RemoteTree};
+use hypernet_core::port::{Durability, InodeRow, Local, MetaOp, MetaStore, PortError, RemoteTree, Stretch};
 use hypernet_core::seal::{Kind, Sealer};
 use hypernet_core::tree::{Content, Dot, Entry, FileKind, Inode, LinkEntry, Target, TreeRef};
 use parking_lot::{Condvar, Mutex};
@@ -226,6 +226,10 @@ impl RemoteTree for NoRemote {
     fn read(&self, _: &Content, _: Range<u64>) -> std::result::Result<Vec<(u64, Bytes)>, PortError> {
         Err(PortError::NotFound("there is no mesh".into()))
     }
+
+    fn seek(&self, _: &Content, _: u64, _: Stretch) -> std::result::Result<Option<u64>, PortError> {
+        Err(PortError::NotFound("there is no mesh".into()))
+    }
 }
 
 #[derive(Debug, Default)]
@@ -357,6 +361,19 @@ impl RemoteTree for MemoryRemote {
             at = stop;
         }
         Ok(extents)
+    }
+
+    fn seek(&self, content: &Content, from: u64, wanted: Stretch) -> std::result::Result<Option<u64>, PortError> {
+        self.check()?;
+        let Content::Inline(bytes) = content else {
+            return Err(PortError::NotFound("content of another kind".into()));
+        };
+        let pieces = bytes.chunks(Self::EXTENT as usize).zip((0..).step_by(Self::EXTENT as usize));
+        let found = pieces.map(|(piece, at)| {
+            let is_data = piece.iter().any(|byte| *byte != 0);
+            (at, at + piece.len() as u64, if is_data { Stretch::Data } else { Stretch::Hole })
+        });
+        Ok(found.filter(|(_, end, is)| *end > from && *is == wanted).map(|(at, ..)| at.max(from)).next())
     }
 }
 

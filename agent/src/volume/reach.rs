@@ -94,7 +94,7 @@ impl Walk<'_> {
                 let lost = self.volume.any_unknown(&[extent.id()])?;
                 self.tell(&name, lost, None)
             }
-            Content::Runs(runs) => self.runs(&name, runs),
+            Content::Runs { tree, .. } => self.runs(&name, tree),
             Content::Directory(directory) => {
                 self.waiting.push((name, directory.clone()));
                 Ok(())
@@ -220,7 +220,7 @@ mod tests {
         let build = |writer: &mut Writer, lost: bool| {
             let part = if lost { gone.clone() } else { stored.clone() };
             let runs = [Run::Data(stored.clone()), Run::Hole(1 << 60), Run::Data(part.clone())];
-            let runs = Content::Runs(tree::build(runs, writer).unwrap());
+            let runs = Content::Runs { tree: tree::build(runs, writer).unwrap(), data: 5_600 };
             let below = tree::build(
                 [entry("runs", inode(3, runs)), entry("whole", inode(4, Content::Extent(part.clone())))],
                 writer,

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use hypernet_core::codec;
 use hypernet_core::id::{ExtentId, FileId, SegmentId};
 use hypernet_core::node::{Command, CommandError, Outcome};
-use hypernet_core::port::{PortError, RemoteTree};
+use hypernet_core::port::{PortError, RemoteTree, Stretch};
 use hypernet_core::seal::{ExtentRef, Kind};
 use hypernet_core::segment::Placement;
 use hypernet_core::tree::{self, Content, Entry, LinkEntry, Run, Source, TreeError, TreeRef};
@@ -331,7 +331,7 @@ impl RemoteTree for Volume {
                 let bytes = self.fetch(std::slice::from_ref(extent), deadline)?;
                 Ok(bytes.into_iter().map(|bytes| (0, bytes)).collect())
             }
-            Content::Runs(runs) => {
+            Content::Runs { tree: runs, .. } => {
                 let data: Vec<(u64, ExtentRef)> = self
                     .runs(runs, range, deadline)?
                     .into_iter()
@@ -346,7 +346,33 @@ impl RemoteTree for Volume {
             }
         }
     }
+
+    fn seek(&self, content: &Content, from: u64, wanted: Stretch) -> Result<Option<u64>, PortError> {
+        let tree = match content {
+            Content::Runs { tree, data } if *data < tree.weight => tree,
+            whole => return Ok((wanted == Stretch::Data && from < whole.size()).then_some(from)),
+        };
+        let deadline = Deadline::of_read();
+        let mut at = from;
+        while at < tree.weight {
+            for (start, run) in self.runs(tree, at..at.saturating_add(SEEK_WINDOW), deadline)? {
+                let found = match run {
+                    Run::Data(_) => Stretch::Data,
+                    Run::Hole(_) => Stretch::Hole,
+                };
+                if found == wanted {
+                    return Ok(Some(start.max(from)));
+                }
+                // The last may reach far beyond the window: a hole can be as long as it likes.
+                at = at.max(start.saturating_add(tree::Item::weight(&run)));
+            }
+        }
+        Ok(None)
+    }
 }
+
+/// Bytes of a file whose runs are looked at at once for a hole, or for data.
+const SEEK_WINDOW: u64 = 64 << 20;
 
 /// Whether a reference may stand for a unit of this kind; a guard against a head or a snapshot that points at the wrong
 /// thing, or at one that cannot be.

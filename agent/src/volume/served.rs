@@ -60,7 +60,7 @@ impl Volume {
             // Those lie in the directory's entry.
             Content::Empty | Content::Inline(_) | Content::Symlink(_) => Ok(true),
             Content::Extent(extent) => self.all_stored(std::iter::once(extent.id()), census),
-            Content::Runs(runs) => self.are_runs_served(runs, census),
+            Content::Runs { tree, .. } => self.are_runs_served(tree, census),
             Content::Directory(directory) => self.all_stored(std::iter::once(directory.node.id()), census),
         }
     }
@@ -118,7 +118,7 @@ mod tests {
         let second = writer.put(Kind::Content, &[2; 5_000]).unwrap();
         // The hole is longer than all windows that there is time for.
         let runs = [Run::Data(second.clone()), Run::Hole(1 << 60), Run::Data(first.clone())];
-        let runs = Content::Runs(tree::build(runs, &mut writer).unwrap());
+        let runs = Content::Runs { tree: tree::build(runs, &mut writer).unwrap(), data: 10_000 };
         writer.finish().unwrap();
         let unknown = unknown_content(&volume);
         let (one, two) = (Content::Extent(first.clone()), Content::Extent(second));
@@ -142,7 +142,7 @@ mod tests {
         mesh.disconnect((1..=20).map(|i| PeerId([i; 32])));
         let fetches = mesh.fetches();
         assert_eq!(served(&all), [false, false, false, true, false]);
-        let Content::Runs(tree) = &runs else { unreachable!() };
+        let Content::Runs { tree, .. } = &runs else { unreachable!() };
         volume.drop_nodes(Some(&census())).unwrap();
         assert!(volume.db.node(&tree.node.id()).unwrap().is_some());
         volume.drop_nodes(None).unwrap();

@@ -74,7 +74,14 @@ pub enum Content {
     Extent(#[n(0)] ExtentRef),
     /// A longer file: a tree of [`Run`]s.
     #[n(3)]
-    Runs(#[n(0)] TreeRef),
+    Runs {
+        /// The tree.
+        #[n(0)]
+        tree: TreeRef,
+        /// Bytes of the file that are data; the rest are holes.
+        #[n(1)]
+        data: u64,
+    },
     /// The target of a symbolic link.
     #[n(4)]
     Symlink(#[cbor(n(0), with = "minicbor::bytes")] Vec<u8>),
@@ -90,7 +97,15 @@ impl Content {
             Self::Empty | Self::Directory(_) => 0,
             Self::Inline(bytes) | Self::Symlink(bytes) => bytes.len() as u64,
             Self::Extent(extent) => u64::from(extent.len),
-            Self::Runs(tree) => tree.weight,
+            Self::Runs { tree, .. } => tree.weight,
+        }
+    }
+
+    /// Bytes of a file that are data and no holes; 0 for directories.
+    pub fn data(&self) -> u64 {
+        match self {
+            Self::Runs { data, .. } => *data,
+            whole => whole.size(),
         }
     }
 }

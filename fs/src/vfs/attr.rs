@@ -146,6 +146,9 @@ impl Vfs {
             None if node.is_file() && node.local != Local::Absent && node.size >= HOLES_FROM => {
                 self.backing.stat(ino).map_err(VfsError::from)?.map_or(0, |stat| stat.blocks)
             }
+            None if node.local == Local::Absent => {
+                node.remote.as_ref().map_or(node.size, |content| content.data()).div_ceil(512)
+            }
             None => node.size.div_ceil(512),
         };
         Ok(shown(ino, state.node(ino)?, blocks))

@@ -7,7 +7,7 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
-use hypernet_core::port::Local;
+use hypernet_core::port::{Local, Stretch};
 use hypernet_core::time::Timespec;
 use rustix::fs::{FallocateFlags, SeekFrom};
 
@@ -491,21 +491,23 @@ impl Vfs {
             patience::check(Wait::Disk)?;
             self.void(ino);
         }
-        let (local, size) = self.run(|state| {
+        let (local, size, content) = self.run(|state| {
             self.refresh(state, ino)?;
             let node = state.node(ino)?;
             check_file(node)?;
-            Ok((node.local, node.size))
+            Ok((node.local, node.size, node.remote.clone()))
         })?;
         if offset >= size {
             return Err(VfsError::NoSuchOffset);
         }
         if local == Local::Absent {
-            // Where its holes are is known when it is here; until then it is all data, as on filesystems without.
-            return Ok(match whence {
-                Whence::Data => offset,
-                Whence::Hole => size,
-            });
+            let content =
+                content.ok_or_else(|| VfsError::Damaged(format!("inode {ino} is neither here nor on the mesh")))?;
+            patience::check(Wait::Mesh)?;
+            return match whence {
+                Whence::Data => self.remote.seek(&content, offset, Stretch::Data)?.ok_or(VfsError::NoSuchOffset),
+                Whence::Hole => Ok(self.remote.seek(&content, offset, Stretch::Hole)?.unwrap_or(size)),
+            };
         }
         let file = self.backing.get(ino)?.ok_or(VfsError::NoSuchOffset)?;
         let from = match whence {

@@ -91,7 +91,7 @@ fn content() -> impl Strategy<Value = Option<Content>> {
         1 => Just(Some(Content::Empty)),
         1 => prop::collection::vec(any::<u8>(), 0..512).prop_map(|bytes| Some(Content::Inline(bytes))),
         1 => Just(Some(Content::Extent(node))),
-        1 => Just(Some(Content::Runs(tree.clone()))),
+        1 => Just(Some(Content::Runs { tree: tree.clone(), data: 1 << 20 })),
         1 => Just(Some(Content::Directory(tree))),
     ]
 }

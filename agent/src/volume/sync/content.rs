@@ -62,7 +62,10 @@ pub(super) fn read(
     }
     match runs.as_slice() {
         [Run::Data(extent)] => Ok(Content::Extent(extent.clone())),
-        _ => Ok(Content::Runs(tree::build(runs, writer).map_err(tree_error)?)),
+        all => {
+            let data = all.iter().filter(|run| matches!(run, Run::Data(_))).map(tree::Item::weight).sum();
+            Ok(Content::Runs { tree: tree::build(runs, writer).map_err(tree_error)?, data })
+        }
     }
 }
 
