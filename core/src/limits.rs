@@ -167,7 +167,7 @@ pub const MESH_RESPONSES: usize = 128 * MIB;
 /// Streams of the shard protocol on one connection, both directions together.
 pub const MESH_STREAMS_PER_CONNECTION: usize = 2 * (IN_FLIGHT_PER_PEER + SERVING_PER_PEER);
 /// Bodies that peers sent us and that nobody has finished with, in bytes; more are left in the peers' hands.
-pub const MESH_INBOUND_BODIES: usize = 64 * MIB;
+pub const MESH_INBOUND_BODIES: usize = 40 * MIB;
 /// Those of one peer: what a node has under way that keeps to [`IN_FLIGHT_PER_PEER`], so that only others ever wait
 /// for themselves.
 pub const MESH_INBOUND_PER_PEER: usize = IN_FLIGHT_PER_PEER * WIRE_BODY_MAX;
@@ -191,7 +191,8 @@ pub const MESH_ADDRS_PER_PEER: usize = 8;
 pub const MESH_RECORD_ANSWERS_MAX: usize = 64;
 
 const _: () = {
-    assert!(MESH_INBOUND_PER_PEER * 2 <= MESH_INBOUND_BODIES);
+    // Whoever takes all that one may leaves room for others.
+    assert!(MESH_INBOUND_PER_PEER + 2 * WIRE_BODY_MAX <= MESH_INBOUND_BODIES);
     assert!(MESH_BODY_STEP <= WIRE_BODY_MAX);
     assert!(MESH_RESPONSES_PER_PEER * 2 <= MESH_RESPONSES);
     assert!(MESH_SMALL < MESH_PEERS_KEPT && MESH_PEERS_KEPT < MESH_CONNECTIONS_MAX);

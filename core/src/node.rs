@@ -20,7 +20,6 @@ use thiserror::Error;
 use crate::id::{PeerId, RecordKey, SegmentId};
 use crate::key::VolumeKeys;
 use crate::limits::COMMANDS_MAX;
-use crate::placement::Plan;
 use crate::port::{StoreOp, StoreReply};
 use crate::record::Record;
 use crate::seal::ExtentRef;
@@ -34,6 +33,7 @@ mod peers;
 mod probe;
 mod records;
 mod upload;
+mod views;
 
 pub use peers::{Fault, NoPlan, PeerView};
 
@@ -568,48 +568,6 @@ impl Node {
     /// When the node wants to be stepped at the latest.
     pub fn wake_at(&self) -> Option<Instant> {
         self.context.timers.first().map(|(at, _)| *at)
-    }
-
-    /// What is known of each peer.
-    pub fn peers(&self) -> Vec<PeerView> {
-        self.peers.views(&self.context)
-    }
-
-    /// How segments would be coded and placed now, or why they cannot be.
-    pub fn plan(&self) -> Result<Plan, NoPlan> {
-        self.peers.plan(&self.context, false)
-    }
-
-    /// The same for what could not be placed as planned: without donors that come and go, if two others are there.
-    pub fn cautious_plan(&self) -> Result<Plan, NoPlan> {
-        self.peers.plan(&self.context, true)
-    }
-
-    /// The longest shard for which `n` donors have room, in bytes, as far as one knows; none when there are fewer donors
-    /// that have any.
-    pub fn shard_room(&self, n: u8) -> Option<u64> {
-        self.peers.shard_room(&self.context, n)
-    }
-
-    /// Peers that are connected and store for others; counted, not gone through. One step changes it by one at most.
-    pub fn donors(&self) -> usize {
-        self.peers.donors()
-    }
-
-    /// Milliseconds, as of the last step, since a donor last came or went: a plan made while peers are still coming in
-    /// would use fewer of them than there are.
-    pub fn settled_for(&self) -> u64 {
-        self.peers.settled_for(&self.context)
-    }
-
-    /// Bytes stored for others.
-    pub fn used(&self) -> u64 {
-        self.donor.used()
-    }
-
-    /// Records kept for the mesh.
-    pub fn records_held(&self) -> usize {
-        self.records.len()
     }
 
     fn command(&mut self, id: CommandId, command: Command) {

@@ -1,6 +1,6 @@
 //! Asking the holders of a segment what they have.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::peers::{Fault, Peers};
@@ -13,6 +13,9 @@ pub(super) struct Probe {
     placement: Arc<Placement>,
     rows: BTreeMap<u8, Option<bool>>,
     waiting: usize,
+    command: CommandId,
+    /// Rows whose holder was asked again.
+    again: BTreeSet<u8>,
 }
 
 impl Probe {
@@ -35,7 +38,7 @@ impl Probe {
             rows.insert(holder.row, None);
             peers.send(context, holder.peer, Request::Have { shards }, Waiter::Probe(command, holder.row));
         }
-        Some(Self { waiting: placement.holders.len(), rows, placement })
+        Some(Self { waiting: placement.holders.len(), rows, placement, command, again: BTreeSet::new() })
     }
 
     pub(super) fn answered(
@@ -46,6 +49,12 @@ impl Probe {
         peer: PeerId,
         result: Result<Response, SendFault>,
     ) {
+        if matches!(result, Err(SendFault::Unreachable)) && self.again.insert(row) {
+            // The connection broke under the request; who has just been started again has another one.
+            let shards = vec![self.placement.segment.rows[usize::from(row)]];
+            peers.send(context, peer, Request::Have { shards }, Waiter::Probe(self.command, row));
+            return;
+        }
         self.waiting = self.waiting.saturating_sub(1);
         if let Ok(Response::Have(bits)) = result {
             let have = bits.first().is_some_and(|bits| bits & 1 == 1);

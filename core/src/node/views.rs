@@ -1,0 +1,49 @@
+//! What can be asked of a node between two steps.
+
+use super::peers::NoPlan;
+use super::{Node, PeerView};
+use crate::placement::Plan;
+
+impl Node {
+    /// What is known of each peer.
+    pub fn peers(&self) -> Vec<PeerView> {
+        self.peers.views(&self.context)
+    }
+
+    /// How segments would be coded and placed now, or why they cannot be.
+    pub fn plan(&self) -> Result<Plan, NoPlan> {
+        self.peers.plan(&self.context, false)
+    }
+
+    /// The same for what could not be placed as planned: without donors that come and go, if two others are there.
+    pub fn cautious_plan(&self) -> Result<Plan, NoPlan> {
+        self.peers.plan(&self.context, true)
+    }
+
+    /// The longest shard for which `n` donors have room, in bytes, as far as one knows; none when there are fewer donors
+    /// that have any.
+    pub fn shard_room(&self, n: u8) -> Option<u64> {
+        self.peers.shard_room(&self.context, n)
+    }
+
+    /// Peers that are connected and store for others; counted, not gone through. One step changes it by one at most.
+    pub fn donors(&self) -> usize {
+        self.peers.donors()
+    }
+
+    /// Milliseconds, as of the last step, since a donor last came or went: a plan made while peers are still coming in
+    /// would use fewer of them than there are.
+    pub fn settled_for(&self) -> u64 {
+        self.peers.settled_for(&self.context)
+    }
+
+    /// Bytes stored for others.
+    pub fn used(&self) -> u64 {
+        self.donor.used()
+    }
+
+    /// Records kept for the mesh.
+    pub fn records_held(&self) -> usize {
+        self.records.len()
+    }
+}
