@@ -121,7 +121,8 @@ impl Agent {
         Ok(api::DeviceRemoved { id: removed.id.to_string(), name: removed.name })
     }
 
-    /// Checks the databases and the working tree, and if `verify` whether the index knows all of it, and asks the holders of every segment.
+    /// Checks the databases and the working tree, and if `verify` whether the index knows all of it, and asks the
+    /// holders of every segment.
     pub(crate) async fn fsck(
         self: &Arc<Self>,
         request: api::FsckRequest,

@@ -240,9 +240,7 @@ fn a_damaged_index_is_told_and_keeps_nobody_from_what_is_here() -> Result<()> {
         return Ok(());
     }
     let mesh = Mesh::start(3)?;
-    let agent = Agent::on(&mesh)?;
-    agent.up()?;
-    agent.wait_for_peers(3)?;
+    let agent = Agent::up_on(&mesh, 3)?;
     for number in 0..40 {
         fs::write(agent.mount().join(format!("file {number}")), [number; 5000])?;
         // A segment each, so that their table has pages enough.
@@ -297,9 +295,7 @@ fn a_recovery_that_fills_the_disk_says_so_and_goes_on_when_there_is_room() -> Re
         return Ok(());
     }
     let mesh = Mesh::start(3)?;
-    let agent = Agent::on(&mesh)?;
-    agent.up()?;
-    agent.wait_for_peers(3)?;
+    let agent = Agent::up_on(&mesh, 3)?;
     // So many that the recovered databases need more than is left for them.
     for number in 0..20_000u32 {
         fs::write(agent.mount().join(format!("file {number}")), number.to_le_bytes().repeat(150))?;

@@ -121,9 +121,7 @@ fn damage_on_peers_is_routed_around_and_too_much_loss_is_an_error_in_time() -> R
         return Ok(());
     }
     let mesh = Mesh::start(4)?;
-    let agent = Agent::on(&mesh)?;
-    agent.up()?;
-    agent.wait_for_peers(4)?;
+    let agent = Agent::up_on(&mesh, 4)?;
     let (original, _) = plant(&agent, 2, 40)?;
     let there = agent.mount().join("tree");
     copy(&original, &there)?;
@@ -233,9 +231,7 @@ fn what_was_stored_on_few_peers_is_told_when_there_are_many() -> Result<()> {
         return Ok(());
     }
     let mesh = Mesh::start(3)?;
-    let agent = Agent::on(&mesh)?;
-    agent.up()?;
-    agent.wait_for_peers(3)?;
+    let agent = Agent::up_on(&mesh, 3)?;
     fs::write(agent.mount().join("old"), vec![1; 300_000])?;
     agent.sync()?;
     let few = agent.status()?;
@@ -265,9 +261,7 @@ fn a_sync_goes_on_with_those_who_are_left() -> Result<()> {
         return Ok(());
     }
     let mesh = Mesh::start(8)?;
-    let agent = Agent::on(&mesh)?;
-    agent.up()?;
-    agent.wait_for_peers(8)?;
+    let agent = Agent::up_on(&mesh, 8)?;
     fs::write(agent.mount().join("first"), noise(1, 300_000))?;
     let all = agent.sync()?;
     assert_eq!(all["n"], 8, "{all}");
@@ -290,9 +284,7 @@ fn a_peer_that_comes_and_goes_keeps_nobody_from_storing() -> Result<()> {
         return Ok(());
     }
     let mesh = Mesh::start(6)?;
-    let agent = Agent::on(&mesh)?;
-    agent.up()?;
-    agent.wait_for_peers(6)?;
+    let agent = Agent::up_on(&mesh, 6)?;
     fs::write(agent.mount().join("large"), noise(1, 10_000_000))?;
     let (done, ended) = std::sync::mpsc::channel::<()>();
     let flapping = &mesh;
@@ -337,9 +329,7 @@ fn a_donor_that_is_nearly_full_keeps_nobody_from_storing() -> Result<()> {
         ])?
         .ok()?;
     small.up_unmounted()?;
-    let agent = Agent::on(&mesh)?;
-    agent.up()?;
-    agent.wait_for_peers(5)?;
+    let agent = Agent::up_on(&mesh, 5)?;
     // Its shards would be longer than what the fifth has left.
     fs::write(agent.mount().join("large"), noise(1, 20_000_000))?;
     let report = agent.sync()?;

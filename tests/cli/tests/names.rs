@@ -25,9 +25,7 @@ fn names_that_are_no_text_are_synced_dropped_and_read_again() -> Result<()> {
         return Ok(());
     }
     let mesh = Mesh::start(3)?;
-    let agent = Agent::on(&mesh)?;
-    agent.up()?;
-    agent.wait_for_peers(3)?;
+    let agent = Agent::up_on(&mesh, 3)?;
     let dir = agent.mount().join(name(b"dir \xfe"));
     fs::create_dir(&dir)?;
     let file = dir.join(name(b"\xff\xfe"));

@@ -71,6 +71,14 @@ impl Agent {
         Ok(agent)
     }
 
+    /// The same, mounted, with so many storage peers connected.
+    pub fn up_on(mesh: &Mesh, peers: u32) -> Result<Self> {
+        let agent = Self::on(mesh)?;
+        agent.up()?;
+        agent.wait_for_peers(peers)?;
+        Ok(agent)
+    }
+
     /// A command line of `hn` for this agent.
     pub fn command<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Result<Command> {
         let mut command = hn::command(args)?;
