@@ -35,6 +35,7 @@ mod names;
 mod node;
 pub mod patience;
 mod ranges;
+mod spoilt;
 mod state;
 mod sync;
 
@@ -168,6 +169,7 @@ pub struct Vfs {
     /// Something became dirty.
     dirtied: Condvar,
     backing: Arc<Backing>,
+    syncs: spoilt::Syncs,
     /// Held during a whole commit; has what a failed one must bring again.
     commit: Mutex<Stuck>,
     /// Held around each write to the metadata store. Taken before `state`, never after it.

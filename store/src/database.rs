@@ -7,12 +7,14 @@ use std::fs::{DirBuilder, File, OpenOptions};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use hypernet_core::limits::DB_READERS_IDLE_MAX;
 use hypernet_core::port::Durability;
 use parking_lot::Mutex;
-use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction, TransactionBehavior};
+use rusqlite::hooks::Wal;
+use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, Transaction, TransactionBehavior};
 use rustix::fs::{FlockOperation, flock};
 
 use crate::error::StoreError;
@@ -49,7 +51,7 @@ impl Schema {
 const STATEMENTS: usize = 64;
 /// Pages of write-ahead log after which a commit copies them into the database: 16 MiB, because in a smaller log a
 /// page that is changed often would be copied (and flushed) again and again.
-const CHECKPOINT_PAGES: u32 = 4_096;
+const CHECKPOINT_PAGES: i32 = 4_096;
 /// Size to which the log file is cut back when it starts over.
 const LOG_KEPT: u32 = 64 << 20;
 /// Connections of one process wait for one another only around checkpoints, and never this long.
@@ -158,11 +160,12 @@ pub(crate) fn open(dir: &Path, schema: &Schema, evidence: Option<&Path>) -> Resu
     let place = Place { path, remedy: schema.remedy, _lock: Arc::new(lock) };
     let mut connection = place.connect()?;
     prepare(&mut connection, schema, &place, evidence)?;
+    let unsynced = Unsynced::watch(&mut connection).map_err(|e| place.error(&e))?;
     sync_dir(dir)?;
     let in_use = InUse::begin(in_use);
     let spare = Spare { path: dir.join(schema.name).with_extension("spare"), len: schema.spare };
     spare.set_aside();
-    let writer = Writer { in_use, connection, level: Durability::Power, place: place.clone(), spare };
+    let writer = Writer { in_use, connection, level: Durability::Power, unsynced, place: place.clone(), spare };
     let readers = Readers { idle: Mutex::new(Vec::new()), place };
     Ok(Database { writer, readers })
 }
@@ -241,9 +244,12 @@ fn prepare(
     let sql = |e: rusqlite::Error| place.error(&e);
     connection.pragma_update(None, "journal_mode", "wal").map_err(sql)?;
     connection.pragma_update(None, "synchronous", "full").map_err(sql)?;
-    connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES).map_err(sql)?;
     connection.pragma_update(None, "journal_size_limit", LOG_KEPT).map_err(sql)?;
     connection.pragma_update(None, "cache_size", -8_192).map_err(sql)?;
+    // The last process may have met a sync that failed, see `Unsynced`. Where there is no room for it the log stays.
+    if let Err(error) = merge(connection) {
+        tracing::warn!(path = %place.path.display(), %error, "what is in the log could not be brought into the database");
+    }
     let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(sql)?;
     let tables: i64 = tx.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0)).map_err(sql)?;
     if tables == 0 {
@@ -267,6 +273,60 @@ fn prepare(
         }
     }
     tx.commit().map_err(sql)
+}
+
+/// Copies all that is in the log into the database and empties the log; `false` when somebody still reads from it.
+fn merge(connection: &Connection) -> rusqlite::Result<bool> {
+    connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, bool>(0)).map(|busy| !busy)
+}
+
+/// Whether a sync failed since the log was last empty.
+///
+/// What a failed sync did not write Linux counts as written, and the next sync succeeds. A commit that failed with one is
+/// written again; not so what was committed before it without a sync of its own ([`Durability::Process`]): it stays in
+/// the middle of the log, in memory only, and after a loss of power nothing behind it is found either. So nothing is
+/// committed after such a failure until all of the log has been written to the database.
+struct Unsynced(Arc<AtomicBool>);
+
+impl Unsynced {
+    /// SQLite's own checkpoints tell nobody that they failed, so they are made here.
+    fn watch(connection: &mut Connection) -> rusqlite::Result<Self> {
+        let failed = Arc::new(AtomicBool::new(false));
+        let noted = Arc::clone(&failed);
+        connection.wal_hook(Some(move |log: &mut Wal, pages: i32| {
+            if pages >= CHECKPOINT_PAGES
+                && let Err(error) = log.checkpoint()
+            {
+                tracing::debug!(%error, "the log of a database could not be merged yet");
+                noted.fetch_or(is_of_the_disk(&error), Ordering::Relaxed);
+            }
+            // The commit itself has succeeded.
+            Ok(())
+        }))?;
+        Ok(Self(failed))
+    }
+
+    fn note<T>(&self, result: rusqlite::Result<T>) -> rusqlite::Result<T> {
+        if let Err(error) = &result {
+            self.0.fetch_or(is_of_the_disk(error), Ordering::Relaxed);
+        }
+        result
+    }
+
+    fn make_good(&self, connection: &Connection) -> rusqlite::Result<()> {
+        if self.0.load(Ordering::Relaxed) {
+            if !self.note(merge(connection))? {
+                let busy = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_BUSY);
+                return Err(rusqlite::Error::SqliteFailure(busy, None));
+            }
+            self.0.store(false, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+}
+
+fn is_of_the_disk(error: &rusqlite::Error) -> bool {
+    error.sqlite_error_code() == Some(ErrorCode::SystemIoFailure)
 }
 
 /// Disk space that is set aside for the changes that give space back: without it nothing could be removed any more
@@ -302,6 +362,7 @@ pub(crate) struct Writer {
     in_use: InUse,
     connection: Connection,
     level: Durability,
+    unsynced: Unsynced,
     place: Place,
     spare: Spare,
 }
@@ -328,13 +389,9 @@ impl Writer {
     /// Brings all that was committed into the database, so that its file alone is whole; whoever else has a connection
     /// may keep it. What is written after this is as safe, but goes unnoticed when the log is removed.
     pub(crate) fn close(&mut self) -> Result<(), StoreError> {
-        let place = &self.place;
-        let merge = |connection: &Connection| {
-            // A reader that is at it still is not waited for long: the log stays then.
-            connection.busy_timeout(BUSY_AT_END)?;
-            connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, bool>(0))
-        };
-        if !merge(&self.connection).map_err(|e| place.error(&e))? {
+        // A reader that is at it still is not waited for long: the log stays then.
+        let merged = self.connection.busy_timeout(BUSY_AT_END).and_then(|()| merge(&self.connection));
+        if merged.map_err(|e| self.place.error(&e))? {
             self.in_use.end();
         }
         Ok(())
@@ -347,6 +404,7 @@ impl Writer {
         f: impl FnOnce(&Transaction<'_>) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
         let place = &self.place;
+        self.unsynced.make_good(&self.connection).map_err(|e| place.error(&e))?;
         if self.level != durability {
             let level = match durability {
                 Durability::Process => "normal",
@@ -358,7 +416,7 @@ impl Writer {
         let tx =
             self.connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(|e| place.error(&e))?;
         let value = f(&tx)?;
-        tx.commit().map_err(|e| place.error(&e))?;
+        self.unsynced.note(tx.commit()).map_err(|e| place.error(&e))?;
         Ok(value)
     }
 }
@@ -408,8 +466,12 @@ impl Readers {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use std::os::unix::fs::PermissionsExt;
+
+    use hypernet_kit::machine::{Need, has};
+    use hypernet_kit::{Fault, FaultyDisk, PowerCut};
+
+    use super::*;
 
     const SCHEMA: Schema = Schema {
         name: "sample",
@@ -419,6 +481,57 @@ mod tests {
         lost: "put it back",
         spare: 0,
     };
+
+    fn insert(database: &mut Database, durability: Durability, number: i64, padding: usize) -> Result<(), StoreError> {
+        let place = database.writer.place().clone();
+        database.writer.commit(durability, |tx| {
+            tx.execute("INSERT INTO t VALUES (?1)", [number])
+                .and_then(|_| tx.execute("INSERT INTO pad VALUES (zeroblob(?1))", [padding as i64]))
+                .map(drop)
+                .map_err(|e| place.error(&e))
+        })
+    }
+
+    /// Commits without a sync, after which one fails; then all is well again, and what is committed must stay.
+    fn after_a_failed_sync(fails: impl FnOnce(&FaultyDisk, &mut Database)) {
+        const PADDED: Schema = Schema { tables: "CREATE TABLE t (x INTEGER); CREATE TABLE pad (x BLOB)", ..SCHEMA };
+        if !has(&[Need::Root, Need::Fuse]) {
+            return;
+        }
+        let disk = FaultyDisk::new(1).unwrap();
+        let dir = disk.path().join("db");
+        let mut database = open(&dir, &PADDED, None).unwrap();
+        insert(&mut database, Durability::Power, 1, 0).unwrap();
+        fails(&disk, &mut database);
+        assert!(disk.heal().unwrap() > 0, "no sync failed");
+        insert(&mut database, Durability::Power, 4, 0).unwrap();
+        disk.cut().unwrap();
+        drop(database);
+        disk.restore().unwrap();
+        let found = open(&dir, &PADDED, None).unwrap();
+        let numbers = found.readers.read(|c| {
+            let mut all = c.prepare("SELECT x FROM t ORDER BY x")?;
+            all.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<Vec<i64>>>()
+        });
+        assert_eq!(numbers.unwrap(), [1, 2, 4]);
+    }
+
+    #[test]
+    fn what_a_failed_sync_gave_up_is_written_again_before_more_is_promised() {
+        after_a_failed_sync(|disk, database| {
+            insert(database, Durability::Process, 2, 0).unwrap();
+            disk.fail(Fault::Sync, 1000).unwrap();
+            insert(database, Durability::Power, 3, 0).unwrap_err();
+        });
+    }
+
+    #[test]
+    fn a_merge_of_the_log_that_fails_is_noticed() {
+        after_a_failed_sync(|disk, database| {
+            disk.fail(Fault::Sync, 1000).unwrap();
+            insert(database, Durability::Process, 2, 5000 * 4096).unwrap();
+        });
+    }
 
     #[test]
     fn one_process_at_a_time() {

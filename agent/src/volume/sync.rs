@@ -264,8 +264,8 @@ impl Build<'_> {
     }
 
     fn read_file(&mut self, row: &InodeRow) -> Result<(Content, Option<Stamp>), PortError> {
-        let io = |error: std::io::Error| PortError::Disk(format!("reading inode {}: {error}", row.ino));
-        let Some((file, stamp)) = self.vfs.open_backing(row.ino).map_err(io)? else {
+        let failed = |error: VfsError| PortError::Disk(format!("reading inode {}: {error}", row.ino));
+        let Some((file, stamp)) = self.vfs.open_backing(row.ino).map_err(failed)? else {
             return match &row.remote {
                 _ if row.size == 0 => Ok((Content::Empty, None)),
                 Some(remote) => {

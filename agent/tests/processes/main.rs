@@ -13,8 +13,8 @@ mod lost;
 mod mesh;
 mod tree;
 
-use hypernet_kit::Disk;
 use hypernet_kit::machine::{Need, has};
+use hypernet_kit::{Disk, PowerCut};
 use hypernet_sdk::api::{self, ErrorCode};
 use mesh::{Agent, Mesh, hnd};
 use tree::{MARKERS, assert_same, find_marker, look, noise, plant, write_synced};

@@ -61,6 +61,7 @@ pub(super) struct Backing {
     root: OwnedFd,
     made: Mutex<std::collections::HashSet<u64>>,
     open: Mutex<LruCache<u64, Arc<File>>>,
+    whole: bool,
 }
 
 /// `xx/<ino hex>`.
@@ -115,7 +116,8 @@ impl Backing {
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
         let root = rustix::fs::open(dir, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
         spread(&root);
-        Ok(Self { root, made: Mutex::default(), open: Mutex::new(LruCache::new(raise_open_files())) })
+        let whole = rustix::fs::fstatfs(&root)?.f_type != libc::FUSE_SUPER_MAGIC;
+        Ok(Self { root, made: Mutex::default(), open: Mutex::new(LruCache::new(raise_open_files())), whole })
     }
 
     fn open_with(&self, ino: u64, flags: OFlags) -> io::Result<File> {
@@ -260,6 +262,11 @@ impl Backing {
             Ok(()) | Err(rustix::io::Errno::NOENT) => Ok(()),
             Err(errno) => Err(errno.into()),
         }
+    }
+
+    /// Whether [`Self::sync_all`] does: a FUSE filesystem is not told of it, and it succeeds.
+    pub(super) fn syncs_all(&self) -> bool {
+        self.whole
     }
 
     /// Brings everything on the disk that holds the backing files to stable storage.

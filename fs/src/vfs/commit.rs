@@ -202,12 +202,12 @@ impl Vfs {
 
     /// Brings the content of these files to stable storage.
     fn flush(&self, unsynced: &InoSet) -> Result<()> {
-        if unsynced.len() > FS_FLUSH_EACH_MAX {
-            return Ok(self.backing.sync_all()?);
+        if unsynced.len() > FS_FLUSH_EACH_MAX && self.backing.syncs_all() {
+            return self.sync_all_content(unsynced);
         }
         for ino in unsynced {
             if let Some(file) = self.backing.get(*ino)? {
-                file.sync_data()?;
+                self.sync_content(*ino, &file, true)?;
                 if self.state.lock().nodes.get(ino).is_none_or(|node| node.handles() == 0) {
                     self.backing.close(*ino);
                 }
@@ -220,8 +220,13 @@ impl Vfs {
     pub(super) fn remove_backing(&self, doomed: &[u64]) {
         for ino in doomed {
             self.fetcher.discard(*ino);
+            self.syncs.gone(*ino);
             if let Err(error) = self.backing.remove(*ino) {
-                tracing::warn!(ino, %error, "a file's content could not be removed from the disk");
+                tracing::warn!(ino, %error, "a file's content could not be removed from the disk; it is tried again");
+                let mut state = self.state.lock();
+                state.doomed.push(*ino);
+                state.armed = true;
+                self.signal.arm();
             }
         }
     }
@@ -235,7 +240,7 @@ impl Vfs {
             && let Some(file) = self.backing.get(ino)?
         {
             // It has just come from the mesh. The mark says that all of it is here: so it must be.
-            file.sync_data()?;
+            self.sync_content(ino, &file, true)?;
         }
         row.dirty = true;
         row.local = Local::Complete;

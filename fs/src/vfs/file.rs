@@ -570,11 +570,7 @@ impl Vfs {
             return Err(VfsError::Local("an earlier write of this file did not reach the disk".into()));
         }
         if is_file && let Some(file) = self.backing.get(ino)? {
-            if data_only {
-                file.sync_data()?
-            } else {
-                file.sync_all()?
-            };
+            self.sync_content(ino, &file, data_only)?;
         }
         self.commit_through(needs)
     }

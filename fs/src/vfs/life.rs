@@ -18,6 +18,7 @@ use super::commit::{Signal, Stuck};
 use super::evict::Gauge;
 use super::fetch::Fetcher;
 use super::node::{Node, ROOT};
+use super::spoilt::Syncs;
 use super::state::{Op, State, Tomb, now};
 use super::{Config, Result, Vfs, VfsError, dir};
 
@@ -53,6 +54,8 @@ impl Vfs {
         {
             return Err(VfsError::Rootless(*ino));
         }
+        let syncs = Syncs::new(&config.dir);
+        syncs.recover(&backing)?;
         let marker = marker(&config.dir);
         let was_clean = marker.exists();
         if was_clean {
@@ -86,6 +89,7 @@ impl Vfs {
             committed: Condvar::new(),
             dirtied: Condvar::new(),
             backing,
+            syncs,
             commit: Mutex::new(Stuck::default()),
             meta_write: Mutex::new(()),
             signal: Arc::new(Signal::default()),

@@ -190,14 +190,14 @@ impl Vfs {
 
     /// The content of a file of a cut, and how its backing file was before it is read; `None` when there is none (an
     /// empty file, or one that is not here).
-    pub fn open_backing(&self, ino: u64) -> io::Result<Option<(File, Stamp)>> {
+    pub fn open_backing(&self, ino: u64) -> Result<Option<(File, Stamp)>> {
         let written = self.state.lock().watch.contains(&ino);
         let Some(file) = self.backing.get(ino)? else { return Ok(None) };
         // Before the pages are protected: a store between the two moves the time, or is read.
         let stamp = Stamp::of(&file)?;
         if written {
             // Pages of a mapping are protected again by this, so that a later store to them changes the times.
-            file.sync_data()?;
+            self.sync_content(ino, &file, true)?;
         }
         // A descriptor of its own: the shared one may be closed, and its position moved, at any time.
         let own = File::open(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&*file)))?;

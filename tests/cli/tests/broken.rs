@@ -11,7 +11,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use hypernet_kit::machine::{Need, has};
-use hypernet_kit::{Agent, Disk, Mesh, hn};
+use hypernet_kit::{Agent, Disk, Mesh, PowerCut, hn};
 use rusqlite::Connection;
 
 /// An agent that is set up, with all that it has on a disk of its own.

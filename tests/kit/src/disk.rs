@@ -21,6 +21,18 @@ const SHUTDOWN: rustix::ioctl::Opcode = opcode::read::<u32>(b'X', 125);
 /// EXT4_GOING_FLAGS_NOLOGFLUSH: neither data nor the journal is written.
 const WITHOUT_FLUSH: u32 = 2;
 
+/// Something to live on whose power can be cut.
+pub trait PowerCut: Sync {
+    /// Where it is mounted.
+    fn path(&self) -> PathBuf;
+
+    /// The power fails: from now on every call fails that reaches this disk.
+    fn cut(&self) -> Result<()>;
+
+    /// The power is back. Nobody may have anything open there any more.
+    fn restore(&self) -> Result<()>;
+}
+
 /// An ext4 of its own, on a file. Needs root.
 #[derive(Debug)]
 pub struct Disk {
@@ -28,23 +40,29 @@ pub struct Disk {
     dir: TempDir,
 }
 
+/// A directory with one to mount a disk at, which is cleaned up with all that lives there.
+pub(crate) fn watched() -> Result<(TempDir, Watcher)> {
+    let dir = tempfile::Builder::new().prefix("hn-disk").tempdir().context("cannot make a directory")?;
+    fs::create_dir(dir.path().join("mnt")).context("cannot make the directory to mount at")?;
+    let watcher = Watcher::new(
+        // Agents that live on it would outlive a test that was killed: whoever stops them finds nothing of them here.
+        r#"for environ in /proc/[0-9]*/environ; do
+               if grep -qzF "HN_HOME=$DIR/mnt/" "$environ"; then
+                   pid=${environ#/proc/}
+                   kill -9 "${pid%/environ}"
+               fi
+           done
+           umount -l "$DIR/mnt"
+           rm -rf --one-file-system "$DIR""#,
+        &[("DIR", dir.path().as_os_str())],
+    )?;
+    Ok((dir, watcher))
+}
+
 impl Disk {
     /// Makes one of this size. The file is sparse.
     pub fn new(bytes: u64) -> Result<Self> {
-        let dir = tempfile::Builder::new().prefix("hn-disk").tempdir().context("cannot make a directory")?;
-        fs::create_dir(dir.path().join("mnt")).context("cannot make the directory to mount at")?;
-        let watcher = Watcher::new(
-            // Agents that live on it would outlive a test that was killed: whoever stops them finds nothing of them here.
-            r#"for environ in /proc/[0-9]*/environ; do
-                   if grep -qzF "HN_HOME=$DIR/mnt/" "$environ"; then
-                       pid=${environ#/proc/}
-                       kill -9 "${pid%/environ}"
-                   fi
-               done
-               umount -l "$DIR/mnt"
-               rm -rf --one-file-system "$DIR""#,
-            &[("DIR", dir.path().as_os_str())],
-        )?;
+        let (dir, watcher) = watched()?;
         let disk = Self { _watcher: watcher, dir };
         File::create(disk.image()).and_then(|file| file.set_len(bytes)).context("cannot make the disk's file")?;
         hn::run(Command::new("mkfs.ext4").arg("-q").arg(disk.image()))?.ok()?;
@@ -56,22 +74,10 @@ impl Disk {
         self.dir.path().join("image")
     }
 
-    /// Where it is mounted.
-    pub fn path(&self) -> PathBuf {
-        self.dir.path().join("mnt")
-    }
-
     fn mount(&self) -> Result<()> {
         // No transaction ends by itself, and no rename over a name brings the data along.
         let options = "loop,commit=3600,noauto_da_alloc";
         hn::run(Command::new("mount").args(["-o", options]).arg(self.image()).arg(self.path()))?.ok().map(drop)
-    }
-
-    /// The power fails: from now on every call fails that reaches this disk.
-    pub fn cut(&self) -> Result<()> {
-        let root = File::open(self.path()).context("cannot open the disk")?;
-        // SAFETY: the kernel reads one u32 for this request, which is what the setter points at.
-        unsafe { ioctl(&root, Setter::<SHUTDOWN, u32>::new(WITHOUT_FLUSH)) }.context("cannot cut the power")
     }
 
     /// Nothing can be written any more, or again.
@@ -96,9 +102,20 @@ impl Disk {
         file.sync_all().ok();
         Ok(path)
     }
+}
 
-    /// The power is back. Nobody may have anything open there any more.
-    pub fn restore(&self) -> Result<()> {
+impl PowerCut for Disk {
+    fn path(&self) -> PathBuf {
+        self.dir.path().join("mnt")
+    }
+
+    fn cut(&self) -> Result<()> {
+        let root = File::open(self.path()).context("cannot open the disk")?;
+        // SAFETY: the kernel reads one u32 for this request, which is what the setter points at.
+        unsafe { ioctl(&root, Setter::<SHUTDOWN, u32>::new(WITHOUT_FLUSH)) }.context("cannot cut the power")
+    }
+
+    fn restore(&self) -> Result<()> {
         hn::run(Command::new("umount").arg(self.path()))?.ok()?;
         self.mount()
     }

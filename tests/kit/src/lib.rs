@@ -3,7 +3,7 @@
 //! - [`hn`]: the built binaries, run and read;
 //! - [`Agent`] and [`Mesh`]: an agent of one's own and a mesh of storage peers, with directories that go away;
 //! - [`machine`]: what a test needs of the machine, and fails without;
-//! - [`Disk`]: a disk whose power can be cut;
+//! - [`Disk`] and [`FaultyDisk`]: disks whose power can be cut, and that fill up or fail;
 //! - [`tree`]: random trees, and what two trees differ in;
 //! - [`marker`]: bytes that must be found nowhere.
 //!
@@ -13,6 +13,7 @@
 
 mod agent;
 mod disk;
+mod faulty;
 pub mod hn;
 pub mod machine;
 pub mod marker;
@@ -21,6 +22,7 @@ pub mod tree;
 mod watcher;
 
 pub use agent::Agent;
-pub use disk::Disk;
+pub use disk::{Disk, PowerCut};
+pub use faulty::{Fault, FaultyDisk};
 pub use hn::Ran;
 pub use mesh::Mesh;

@@ -6,8 +6,9 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 use hypernet_posix::crash::{self, Crash};
+use hypernet_posix::outage::{self, Ground};
 use hypernet_posix::pressed::{Pressed, RARELY};
-use hypernet_posix::{Mounted, Profile, outage, suite};
+use hypernet_posix::{Mounted, Profile, suite};
 use indicatif::{ProgressBar, ProgressStyle};
 
 /// Long runs against real mounts.
@@ -19,7 +20,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Run {
-    /// Kill the agent, or cut the power of its disk, under random writers, and compare.
+    /// Kill the agent, or have its disk fail it, under random writers, and compare.
     Crash {
         /// What happens to the agent.
         #[arg(value_enum)]
@@ -36,6 +37,9 @@ enum Run {
     },
     /// Cut the power of all storage peers under an agent that uploads, and compare. Needs root.
     Outage {
+        /// The disk that the peers are on.
+        #[arg(value_enum)]
+        ground: Ground,
         /// How it is mounted.
         #[arg(value_enum)]
         profile: Profile,
@@ -95,12 +99,12 @@ fn main() -> Result<()> {
                 summary.calls
             );
         }
-        Run::Outage { profile, rounds, seed } => {
+        Run::Outage { ground, profile, rounds, seed } => {
             let bar = bar(rounds, "outages");
-            let summary = outage::run(profile, rounds, seed, |summary| bar.set_position(summary.rounds))?;
+            let summary = outage::run(ground, profile, rounds, seed, |summary| bar.set_position(summary.rounds))?;
             bar.finish_and_clear();
             println!(
-                "outage, {}: {} of all peers at once, seed {seed}: all {} shards looked for were there, and {} files read back",
+                "{ground:?} outage, {}: {} of all peers at once, seed {seed}: all {} shards looked for were there, and {} files read back",
                 profile.name(),
                 summary.rounds,
                 summary.shards,

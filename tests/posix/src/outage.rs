@@ -1,8 +1,8 @@
 //! The power of all storage peers fails at once, while an agent uploads to them.
 //!
 //! The agent is killed first: what it has heard by then is what was acknowledged, and its index names a holder for each
-//! such shard. Then the disk that all peers are on loses what was not synced. When they are back, they must have every
-//! shard that the index says they have.
+//! such shard. Then the disk that all peers are on loses what was not synced, or tears it. When they are back, they must
+//! have every shard that the index says they have.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -12,7 +12,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use hypernet_kit::{Agent, Disk, Mesh};
+use hypernet_kit::{Agent, Disk, FaultyDisk, Mesh, PowerCut};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
@@ -41,20 +41,38 @@ pub struct Summary {
     pub files: u64,
 }
 
+/// The disk that all peers are on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Ground {
+    /// An ext4: what was not synced is gone.
+    Ext4,
+    /// One that tears: of what was not synced, any sectors are there.
+    Torn,
+}
+
 /// Runs rounds of it, each on what the one before left. `after` is told of each.
 ///
 /// # Errors
 ///
 /// The first shard or file that is gone, with the round in which it was found.
-pub fn run(profile: Profile, rounds: u64, seed: u64, mut after: impl FnMut(&Summary)) -> Result<Summary> {
-    let disk = Disk::new(DISK)?;
+pub fn run(
+    ground: Ground,
+    profile: Profile,
+    rounds: u64,
+    seed: u64,
+    mut after: impl FnMut(&Summary),
+) -> Result<Summary> {
+    let disk: Box<dyn PowerCut> = match ground {
+        Ground::Ext4 => Box::new(Disk::new(DISK)?),
+        Ground::Torn => Box::new(FaultyDisk::new(seed)?),
+    };
     let mesh = Mesh::within(&disk.path(), PEERS)?;
     let mounted = Mounted::with(Agent::on(&mesh)?, profile)?;
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     let mut summary = Summary::default();
     for round in 0..rounds {
-        let told = || format!("round {round} of seed {seed}, {} mount, outage", profile.name());
-        one(&disk, &mesh, &mounted, round, &mut random, &mut summary).with_context(told)?;
+        let told = || format!("round {round} of seed {seed}, {} mount, {ground:?} outage", profile.name());
+        one(&*disk, &mesh, &mounted, round, &mut random, &mut summary).with_context(told)?;
         summary.rounds += 1;
         after(&summary);
     }
@@ -63,7 +81,7 @@ pub fn run(profile: Profile, rounds: u64, seed: u64, mut after: impl FnMut(&Summ
 
 /// One outage, and a look at what it left.
 fn one(
-    disk: &Disk,
+    disk: &dyn PowerCut,
     mesh: &Mesh,
     mounted: &Mounted,
     round: u64,

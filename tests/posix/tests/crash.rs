@@ -3,8 +3,9 @@
 
 use anyhow::Result;
 use hypernet_kit::machine::{Need, has};
+use hypernet_posix::Profile;
 use hypernet_posix::crash::{self, Crash};
-use hypernet_posix::{Profile, outage};
+use hypernet_posix::outage::{self, Ground};
 
 const ROUNDS: u64 = 8;
 
@@ -19,11 +20,11 @@ fn a_killed_agent_loses_nothing_that_was_synced() -> Result<()> {
     Ok(())
 }
 
-#[test]
-fn a_power_cut_loses_nothing_that_was_synced() -> Result<()> {
+/// In every profile.
+fn fails(crash: Crash, seed: u64) -> Result<()> {
     if has(&[Need::Fuse, Need::Root]) {
         for profile in Profile::all() {
-            let summary = crash::run(Crash::Power, profile, ROUNDS, 2, |_| {})?;
+            let summary = crash::run(crash, profile, ROUNDS, seed, |_| {})?;
             assert!(summary.calls > ROUNDS, "hardly anything was written: {summary:?}");
         }
     }
@@ -31,10 +32,30 @@ fn a_power_cut_loses_nothing_that_was_synced() -> Result<()> {
 }
 
 #[test]
+fn a_power_cut_loses_nothing_that_was_synced() -> Result<()> {
+    fails(Crash::Power, 2)
+}
+
+#[test]
+fn a_disk_that_tears_loses_nothing_that_was_synced() -> Result<()> {
+    fails(Crash::Torn, 4)
+}
+
+#[test]
+fn a_full_disk_loses_nothing_that_was_synced() -> Result<()> {
+    fails(Crash::Full, 5)
+}
+
+#[test]
+fn a_disk_that_fails_loses_nothing_that_was_synced() -> Result<()> {
+    fails(Crash::Faults, 6)
+}
+
+#[test]
 fn an_outage_of_all_peers_loses_nothing_that_they_acknowledged() -> Result<()> {
     if has(&[Need::Fuse, Need::Root]) {
-        for profile in Profile::all() {
-            let summary = outage::run(profile, 3, 3, |_| {})?;
+        for (profile, ground) in Profile::all().into_iter().zip([Ground::Ext4, Ground::Torn].into_iter().cycle()) {
+            let summary = outage::run(ground, profile, 3, 3, |_| {})?;
             assert!(summary.shards > 3 && summary.files > 3, "hardly anything was stored: {summary:?}");
         }
     }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::{self, File, OpenOptions};
 use std::io;
+use std::os::fd::IntoRawFd;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -36,8 +37,8 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    /// One that works below this directory. Where `falling` is set, its disk is about to go: ext4 lets a sync succeed
-    /// that meets the end of its journal, so what succeeds from then on says nothing.
+    /// One that works below this directory. Where `falling` is set, the round is at its end, and its next sync fails:
+    /// ext4 lets one succeed that meets the end of its journal, so what succeeds from then on says nothing.
     pub(super) fn new(dir: PathBuf, seed: u64, falling: Arc<AtomicBool>) -> Result<Self> {
         fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
         File::open(&dir)?.sync_all()?;
@@ -62,13 +63,17 @@ impl Writer {
         }
     }
 
-    /// Compares what is there with what may be, and goes on from there.
+    /// Compares what is there with what may be, and goes on from there, with all of it synced.
     pub(super) fn check(&mut self) -> Result<()> {
         let found = look(&self.dir)?;
         self.model.check(&found).with_context(|| {
             let log: Vec<&str> = self.log.iter().map(String::as_str).collect();
             format!("{} is not what it may be after\n    {}", self.dir.display(), log.join("\n    "))
         })?;
+        // A sync that failed in the background is told to the next one.
+        if settle(&self.dir, &found).is_err() {
+            settle(&self.dir, &found).context("cannot sync though all is well again")?;
+        }
         self.log.clear();
         self.model = Model::of(&found);
         Ok(())
@@ -159,6 +164,7 @@ impl Writer {
         self.says(format!("create {path}"));
         let opened = OpenOptions::new().write(true).create_new(true).open(self.at(&path))?;
         self.write_to(&opened, file)?;
+        close(opened)?;
         Ok((path, file))
     }
 
@@ -174,7 +180,7 @@ impl Writer {
             self.says(format!("fdatasync {path}"));
             self.model.synced(path, file);
         }
-        Ok(())
+        close(opened)
     }
 
     fn write_to(&mut self, opened: &File, file: FileId) -> io::Result<()> {
@@ -296,6 +302,18 @@ impl Writer {
             Entry::File { .. } => fs::remove_file(self.at(&path)),
         }
     }
+}
+
+/// In writeback what is written goes to the disk with this, and it tells when that fails.
+fn close(file: File) -> io::Result<()> {
+    // SAFETY: the descriptor has just been given up by its owner.
+    Ok(unsafe { rustix::io::try_close(file.into_raw_fd()) }?)
+}
+
+/// Syncs what is there, and tells the first error, if any.
+fn settle(dir: &Path, found: &BTreeMap<String, Found>) -> io::Result<()> {
+    let paths = std::iter::once(dir.to_owned()).chain(found.keys().map(|path| dir.join(path)));
+    paths.map(|path| File::open(path)?.sync_all()).fold(Ok(()), Result::and)
 }
 
 /// Everything below a directory.
