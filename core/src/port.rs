@@ -238,9 +238,10 @@ pub trait MetaStore: Send + Sync {
     fn by_id(&self, id: FileId) -> Result<Option<InodeRow>, PortError>;
     /// The names in a directory, in bytewise order, each with its inode.
     fn children(&self, parent: u64) -> Result<Vec<(Vec<u8>, InodeRow)>, PortError>;
-    /// All inodes that are dirty, and all that are unlinked (`nlink == 0`).
-    fn pending(&self) -> Result<Vec<InodeRow>, PortError>;
-    /// All inodes with `Local::Clean`, in pages: those with `ino > after`, at most `limit`.
+    /// All inodes that are dirty, and all that are unlinked (`nlink == 0`), in pages: those with `ino > after`, at most
+    /// `limit`.
+    fn pending(&self, after: u64, limit: u32) -> Result<Vec<InodeRow>, PortError>;
+    /// All inodes with `Local::Clean`, in pages as above.
     fn clean(&self, after: u64, limit: u32) -> Result<Vec<InodeRow>, PortError>;
     /// The next inode number to give out.
     fn next_ino(&self) -> Result<u64, PortError>;

@@ -16,6 +16,7 @@ use crate::vfs::{Invalidate, Vfs};
 mod convert;
 mod error;
 mod handler;
+mod linger;
 mod mounts;
 mod opens;
 mod pool;
@@ -24,6 +25,7 @@ pub use error::MountError;
 pub use mounts::clear_stale;
 
 use handler::Handler;
+use linger::Linger;
 
 /// File system name and subtype, as `mount` and `df` show them.
 const NAME: &str = "hypernet";
@@ -165,7 +167,8 @@ pub fn mount(vfs: Arc<Vfs>, dir: &Path, options: MountOptions) -> Result<MountHa
     let dir = mounts::check_mount_point(dir)?;
     let ended = Arc::new(Ended::default());
     let profile = Arc::new(OnceLock::new());
-    let handler = Handler::new(vfs.clone(), &options, profile.clone(), ended.clone())?;
+    let linger = Arc::new(Linger::default());
+    let handler = Handler::new(vfs.clone(), &options, profile.clone(), ended.clone(), linger.clone())?;
     let mut config = Config::default();
     config.mount_options = vec![
         MountOption::FSName(NAME.into()),
@@ -183,6 +186,7 @@ pub fn mount(vfs: Arc<Vfs>, dir: &Path, options: MountOptions) -> Result<MountHa
     config.n_threads = Some(options.threads.max(1));
     let session = Session::new(handler, &dir, &config).map_err(|error| MountError::from_mount(&dir, error))?;
     let profile = profile.get().copied().ok_or(MountError::Handshake)?;
+    linger.begin(&session);
     let inside = Arc::new(Mutex::new(()));
     let kernel = KernelCache { notifier: session.notifier(), dir: dir.clone(), profile, inside: inside.clone() };
     let session = session.spawn().map_err(|error| MountError::from_mount(&dir, error))?;

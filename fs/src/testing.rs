@@ -167,8 +167,10 @@ impl MetaStore for MemoryMeta {
         Ok(range.filter_map(|((_, name), ino)| Some((name.clone(), tables.inodes.get(ino)?.clone()))).collect())
     }
 
-    fn pending(&self) -> std::result::Result<Vec<InodeRow>, PortError> {
-        Ok(self.now.lock().inodes.values().filter(|row| row.dirty || row.nlink == 0).cloned().collect())
+    fn pending(&self, after: u64, limit: u32) -> std::result::Result<Vec<InodeRow>, PortError> {
+        let tables = self.now.lock();
+        let rows = tables.inodes.range(after + 1..).map(|(_, row)| row);
+        Ok(rows.filter(|row| row.dirty || row.nlink == 0).take(limit as usize).cloned().collect())
     }
 
     fn clean(&self, after: u64, limit: u32) -> std::result::Result<Vec<InodeRow>, PortError> {

@@ -141,9 +141,12 @@ impl MetaStore for WorkTree {
         Ok(children)
     }
 
-    fn pending(&self) -> Result<Vec<InodeRow>, PortError> {
-        let sql = format!("SELECT {FIELDS} FROM inodes i INDEXED BY inodes_pending WHERE pending = 1 ORDER BY ino");
-        self.many(&sql, [], row)
+    fn pending(&self, after: u64, limit: u32) -> Result<Vec<InodeRow>, PortError> {
+        let sql = format!(
+            "SELECT {FIELDS} FROM inodes i INDEXED BY inodes_pending
+             WHERE pending = 1 AND ino > ?1 ORDER BY ino LIMIT ?2"
+        );
+        self.many(&sql, params![after as i64, limit], row)
     }
 
     fn clean(&self, after: u64, limit: u32) -> Result<Vec<InodeRow>, PortError> {

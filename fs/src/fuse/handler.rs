@@ -21,6 +21,7 @@ use fuser::{
 use hypernet_core::limits::{MIB, NAME_MAX};
 
 use super::convert::{attr, errno, kind, nothing, set_time, timespec};
+use super::linger::Linger;
 use super::opens::{Opens, Reply};
 use super::pool::Pool;
 use super::{Ended, MountError, MountOptions, Passthrough, Profile, TTL};
@@ -60,6 +61,7 @@ pub(super) struct Handler {
     /// The kernel can open and close directories without a word to us.
     quiet_dirs: bool,
     ended: Arc<Ended>,
+    linger: Arc<Linger>,
 }
 
 thread_local! {
@@ -156,6 +158,7 @@ impl Handler {
         options: &MountOptions,
         profile: Arc<OnceLock<Profile>>,
         ended: Arc<Ended>,
+        linger: Arc<Linger>,
     ) -> Result<Self, MountError> {
         let opens = Arc::new(Opens::default());
         Ok(Self {
@@ -167,6 +170,7 @@ impl Handler {
             profile,
             quiet_dirs: false,
             ended,
+            linger,
         })
     }
 
@@ -201,7 +205,10 @@ impl Handler {
                 let vfs = self.vfs.clone();
                 self.mesh.run(arrived, Box::new(move || answer(reply, op(&vfs))));
             }
-            result => answer(reply, result),
+            result => {
+                answer(reply, result);
+                self.linger.rest();
+            }
         });
     }
 }
@@ -459,6 +466,7 @@ impl Filesystem for Handler {
                 Ok(()) => reply.written(data.len() as u32),
                 Err(error) => reply.error(errno(&error)),
             }
+            self.linger.rest();
         });
     }
 
@@ -486,6 +494,7 @@ impl Filesystem for Handler {
                 self.vfs.release(ino.0, flags)
             };
             answer_empty(reply, released);
+            self.linger.rest();
         });
     }
 

@@ -87,6 +87,10 @@ impl Batch {
                 Op::Put(ino) => {
                     if let Some(node) = state.nodes.get(&ino) {
                         self.put(node.row(ino));
+                        // Whoever has it open for writing may have written to it without a word.
+                        if state.watch.contains(&ino) {
+                            self.unsynced.insert(ino);
+                        }
                     }
                     continue;
                 }
@@ -102,8 +106,6 @@ impl Batch {
             self.ops.push(op);
         }
         self.unsynced.extend(state.unsynced.drain());
-        // Whoever has one of these open for writing may write on without a word.
-        state.unsynced.extend(state.watch.iter().copied());
         let doomed = std::mem::take(&mut state.doomed);
         if state.cuts > 0 {
             state.held.extend(doomed);

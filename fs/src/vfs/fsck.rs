@@ -5,12 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use hypernet_core::port::{InodeRow, Local};
 use hypernet_core::tree::FileKind;
 
+use super::life::each_row;
 use super::node::ROOT;
 use super::state::Need;
 use super::{Result, Vfs, VfsError};
-
-/// Clean inodes looked through at a time.
-const PAGE: u32 = 1_000;
 
 /// A tree that others change while it is checked is checked again this often.
 const TRIES: u32 = 5;
@@ -141,19 +139,14 @@ impl Vfs {
 
     /// Inodes that no name leads to: of those that can be listed, the dirty and the clean ones.
     fn check_unreached(&self, names: &BTreeMap<u64, (u32, InodeRow)>, findings: &mut Vec<(String, Fix)>) -> Result<()> {
-        let mut check = |row: &InodeRow| {
+        let mut check = |row: InodeRow| {
             if row.ino != ROOT && row.nlink > 0 && !names.contains_key(&row.ino) {
                 findings.push((format!("no name leads to inode {}", row.ino), Fix::None));
             }
+            Ok(())
         };
-        self.meta.pending()?.iter().for_each(&mut check);
-        let mut after = 0;
-        loop {
-            let page = self.meta.clean(after, PAGE)?;
-            let Some(last) = page.last() else { return Ok(()) };
-            after = last.ino;
-            page.iter().for_each(&mut check);
-        }
+        each_row(|after, limit| self.meta.pending(after, limit), &mut check)?;
+        each_row(|after, limit| self.meta.clean(after, limit), check)
     }
 
     /// It is open, on its way to removal, or held for a cut.

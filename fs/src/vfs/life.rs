@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use hypernet_core::id::FileId;
-use hypernet_core::port::{Durability, InodeRow, Local, MetaOp, MetaStore, RemoteTree};
+use hypernet_core::port::{Durability, InodeRow, Local, MetaOp, MetaStore, PortError, RemoteTree};
 use hypernet_core::time::Timespec;
 use hypernet_core::tree::{FileKind, Inode};
 use parking_lot::{Condvar, Mutex, RwLock};
@@ -25,7 +25,7 @@ use super::{Config, Result, Vfs, VfsError, dir};
 /// Present while nobody has the working tree open and everything in it is committed.
 const CLEAN: &str = "clean-shutdown";
 
-/// Clean inodes checked at a time.
+/// Inodes read at a time.
 const PAGE: u32 = 1_000;
 
 /// Rows changed by recovery that are committed at a time.
@@ -123,40 +123,59 @@ impl Vfs {
 
     /// The dirty inodes are kept in memory, and those that nothing leads to any more go.
     fn load_pending(&self) -> Result<()> {
-        for row in self.meta.pending()? {
-            let ino = row.ino;
-            if row.nlink == 0 {
-                let mut state = self.state.lock();
-                if row.linked && row.remote.is_some() {
-                    state.clock += 1;
-                    let changed = state.clock;
-                    state.tombs.insert(ino, Tomb { id: row.id, changed });
-                    if let Some(dir) = state.nodes.get_mut(&ROOT).and_then(|root| root.dir.as_mut()) {
-                        dir.below = changed;
-                    }
+        each_row(
+            |after, limit| self.meta.pending(after, limit),
+            |row| {
+                if row.nlink == 0 {
+                    self.load_unlinked(&row)
                 } else {
-                    state.ops.push(Op::Remove(ino));
-                    let batch = state.batch;
-                    state.gone.insert(ino, batch);
+                    self.load_dirty(row)?
                 }
-                if row.kind == FileKind::Regular {
-                    state.doomed.push(ino);
-                }
-                continue;
-            }
-            match self.run(|state| {
-                state.node(ino)?;
-                state.touch(ino);
                 Ok(())
-            }) {
-                Ok(()) => {}
-                Err(VfsError::NotFound) => {
-                    tracing::error!(ino, "a changed inode hangs in the air and is left alone: run hn fsck");
-                }
-                Err(other) => return Err(other),
+            },
+        )
+    }
+
+    fn load_unlinked(&self, row: &InodeRow) {
+        let ino = row.ino;
+        let mut state = self.state.lock();
+        if row.linked && row.remote.is_some() {
+            state.clock += 1;
+            let changed = state.clock;
+            state.tombs.insert(ino, Tomb { id: row.id, changed });
+            if let Some(dir) = state.nodes.get_mut(&ROOT).and_then(|root| root.dir.as_mut()) {
+                dir.below = changed;
+            }
+        } else {
+            state.ops.push(Op::Remove(ino));
+            let batch = state.batch;
+            state.gone.insert(ino, batch);
+        }
+        if row.kind == FileKind::Regular {
+            state.doomed.push(ino);
+        }
+    }
+
+    fn load_dirty(&self, row: InodeRow) -> Result<()> {
+        let ino = row.ino;
+        {
+            let mut state = self.state.lock();
+            if !state.nodes.contains_key(&ino) && (row.parent == 0 || state.nodes.contains_key(&row.parent)) {
+                state.insert(ino, Node::from_row(row));
             }
         }
-        Ok(())
+        // Where its parent is not here yet, with all that is above it.
+        match self.run(|state| {
+            state.node(ino)?;
+            state.touch(ino);
+            Ok(())
+        }) {
+            Err(VfsError::NotFound) => {
+                tracing::error!(ino, "a changed inode hangs in the air and is left alone: run hn fsck");
+                Ok(())
+            }
+            other => other,
+        }
     }
 
     /// Makes the root of a recovered snapshot the root of this tree, which must be empty and untouched.
@@ -258,7 +277,7 @@ fn new_root(config: &Config) -> Node {
 fn recover(meta: &dyn MetaStore, backing: &Backing) -> Result<()> {
     let mut changed: Vec<MetaOp> = Vec::new();
     let mut written = 0u64;
-    for row in meta.pending()? {
+    let look = |row: InodeRow| {
         if row.kind == FileKind::Regular
             && row.local == Local::Complete
             && row.nlink > 0
@@ -269,33 +288,26 @@ fn recover(meta: &dyn MetaStore, backing: &Backing) -> Result<()> {
         {
             changed.push(taken_over(row, stat));
         }
-    }
-    let mut after = 0;
-    loop {
-        let page = meta.clean(after, PAGE)?;
-        let Some(last) = page.last() else { break };
-        after = last.ino;
-        for row in page {
-            let Local::Clean { size, ctime } = row.local else { continue };
-            match backing.stat(row.ino)? {
-                Some(stat) if (stat.size, stat.ctime) != (size, ctime) => {
-                    written += 1;
-                    changed.push(taken_over(row, stat));
-                }
-                None if size > 0 => {
-                    // It can come from the mesh again.
-                    changed.push(MetaOp::PutInode(InodeRow { local: Local::Absent, ..row }));
-                }
-                _ => {}
+        commit_some(meta, &mut changed, RECOVERED)
+    };
+    each_row(|after, limit| meta.pending(after, limit), look)?;
+    let look = |row: InodeRow| {
+        let Local::Clean { size, ctime } = row.local else { return Ok(()) };
+        match backing.stat(row.ino)? {
+            Some(stat) if (stat.size, stat.ctime) != (size, ctime) => {
+                written += 1;
+                changed.push(taken_over(row, stat));
             }
+            None if size > 0 => {
+                // It can come from the mesh again.
+                changed.push(MetaOp::PutInode(InodeRow { local: Local::Absent, ..row }));
+            }
+            _ => {}
         }
-        if changed.len() >= RECOVERED {
-            meta.commit(&std::mem::take(&mut changed), Durability::Power)?;
-        }
-    }
-    if !changed.is_empty() {
-        meta.commit(&changed, Durability::Power)?;
-    }
+        commit_some(meta, &mut changed, RECOVERED)
+    };
+    each_row(|after, limit| meta.clean(after, limit), look)?;
+    commit_some(meta, &mut changed, 1)?;
     let mut removed = 0u64;
     for ino in backing.all()? {
         let needed = match meta.inode(ino)? {
@@ -309,6 +321,29 @@ fn recover(meta: &dyn MetaStore, backing: &Backing) -> Result<()> {
     }
     if written + removed > 0 {
         tracing::info!(written, removed, "the last stop was unclean: changed files were found by their backing files");
+    }
+    Ok(())
+}
+
+/// Calls `look` with each row that a query finds, which reads them in pages: those after an inode, as many as given.
+pub(super) fn each_row(
+    query: impl Fn(u64, u32) -> std::result::Result<Vec<InodeRow>, PortError>,
+    mut look: impl FnMut(InodeRow) -> Result<()>,
+) -> Result<()> {
+    let mut after = 0;
+    loop {
+        let page = query(after, PAGE)?;
+        let Some(last) = page.last() else { return Ok(()) };
+        after = last.ino;
+        page.into_iter().try_for_each(&mut look)?;
+    }
+}
+
+/// Commits changes once there are as many as this.
+fn commit_some(meta: &dyn MetaStore, changed: &mut Vec<MetaOp>, enough: usize) -> Result<()> {
+    if changed.len() >= enough {
+        meta.commit(changed, Durability::Power)?;
+        changed.clear();
     }
     Ok(())
 }

@@ -4,6 +4,9 @@
 //! Figures, never tests: nothing here passes or fails.
 #![expect(clippy::print_stdout, reason = "a bench prints its figures")]
 
+mod names;
+
+use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::Result;
@@ -45,6 +48,17 @@ enum Bench {
         /// One JSON document instead of a table.
         #[arg(long)]
         json: bool,
+    },
+    /// Make, list, look at and remove empty files: calls per second, as one JSON document.
+    Names {
+        /// Where; what is made there is removed.
+        dir: PathBuf,
+        /// How many.
+        #[arg(long, default_value_t = 20_000)]
+        files: u64,
+        /// Each in a directory of its own.
+        #[arg(long, default_value_t = 1)]
+        threads: u64,
     },
 }
 
@@ -216,7 +230,16 @@ fn pipeline(mib: usize, kind: Input) -> Result<Vec<(&'static str, f64)>> {
 }
 
 fn main() -> Result<()> {
-    let Bench::Pipeline { mib, input, json } = Cli::parse().bench;
+    match Cli::parse().bench {
+        Bench::Pipeline { mib, input, json } => show_pipeline(mib, input, json),
+        Bench::Names { dir, files, threads } => {
+            println!("{}", names::run(&dir, files, threads)?);
+            Ok(())
+        }
+    }
+}
+
+fn show_pipeline(mib: usize, input: Input, json: bool) -> Result<()> {
     let rows = pipeline(mib, input)?;
     let whole = rows.last().map_or(0.0, |(_, rate)| *rate);
     let stages = || rows[..rows.len() - 1].iter().filter(|(name, _)| !name.starts_with(' ')).map(|(_, rate)| *rate);
