@@ -104,7 +104,7 @@ pub(super) fn has_privileges(node: &Node) -> bool {
 /// The number of links to show. How many subdirectories a directory has is known when it has been listed: until then
 /// it has 1, as on filesystems that do not count them, so that nobody takes it for one without.
 fn shown_links(node: &Node) -> u32 {
-    let unknown = node.is_dir() && node.local == Local::Absent;
+    let unknown = node.is_dir() && node.local() == Local::Absent;
     if unknown { node.nlink.min(1) } else { node.nlink }
 }
 
@@ -120,11 +120,11 @@ pub(super) fn shown(ino: u64, node: &Node, blocks: u64) -> Attr {
         rdev: node.rare.as_ref().map_or(0, |rare| rare.rdev),
         size: if node.is_dir() { DIR_SIZE } else { node.size },
         blocks,
-        atime: node.atime,
-        mtime: node.mtime,
-        ctime: node.ctime,
+        atime: node.atime(),
+        mtime: node.mtime(),
+        ctime: node.ctime(),
         // The subdirectories of what has not been listed are not counted yet.
-        volatile: node.is_dir() && node.local == Local::Absent,
+        volatile: node.is_dir() && node.local() == Local::Absent,
     }
 }
 
@@ -143,10 +143,10 @@ impl Vfs {
         let blocks = match node.open.as_ref().and_then(|open| open.seen) {
             _ if node.is_dir() => DIR_SIZE / 512,
             Some(seen) => seen.blocks,
-            None if node.is_file() && node.local != Local::Absent && node.size >= HOLES_FROM => {
+            None if node.is_file() && node.local() != Local::Absent && node.size >= HOLES_FROM => {
                 self.backing.stat(ino).map_err(VfsError::from)?.map_or(0, |stat| stat.blocks)
             }
-            None if node.local == Local::Absent => {
+            None if node.local() == Local::Absent => {
                 node.remote.as_ref().map_or(node.size, |content| content.data()).div_ceil(512)
             }
             None => node.size.div_ceil(512),
@@ -194,12 +194,12 @@ impl Vfs {
                 SetTime::At(time) => fit(time),
             };
             let times = set.atime.is_some() || set.mtime.is_some();
-            node.atime = set.atime.map_or(node.atime, pick);
-            node.mtime = set.mtime.map_or(node.mtime, pick);
+            node.set_atime(set.atime.map_or(node.atime(), pick));
+            node.set_mtime(set.mtime.map_or(node.mtime(), pick));
             if times || changed || set.ctime.is_some() {
-                let is_whole_file = node.is_file() && node.local == Local::Complete;
+                let is_whole_file = node.is_file() && node.local() == Local::Complete;
                 let was_written = is_whole_file && set.is_of_a_write() && node.is_dirty();
-                let (atime, mtime) = (node.atime, node.mtime);
+                let (atime, mtime) = (node.atime(), node.mtime());
                 if set.mtime.is_some() && is_whole_file {
                     // The backing file is what tells a later write by its mtime, here and after a crash.
                     self.backing.set_times(ino, atime, mtime).map_err(VfsError::from)?;
@@ -211,7 +211,7 @@ impl Vfs {
                     state.changed(ino);
                 }
                 if let Some(ctime) = set.ctime {
-                    state.node_mut(ino)?.ctime = fit(ctime);
+                    state.node_mut(ino)?.set_ctime(fit(ctime));
                 }
             }
             self.attr_of(state, ino)

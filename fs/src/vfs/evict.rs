@@ -306,7 +306,7 @@ impl Vfs {
     /// opens it in between might write to it.
     pub(super) fn remove_absent(&self, ino: u64, partial: bool) -> Result<bool> {
         let state = self.state.lock();
-        let absent = state.nodes.get(&ino).is_some_and(|node| node.local == Local::Absent && node.handles() == 0);
+        let absent = state.nodes.get(&ino).is_some_and(|node| node.local() == Local::Absent && node.handles() == 0);
         if !absent || (!partial && self.fetcher.is_partial(ino)) {
             return Ok(false);
         }
@@ -336,7 +336,7 @@ impl Vfs {
     /// Whether local content may go if the mesh serves `content`. Whoever changes it meanwhile changes the answer.
     fn may_evict(&self, state: &mut State, ino: u64, content: &Content, below: Option<u64>) -> Step<bool> {
         let node = state.node(ino)?;
-        if !matches!(node.local, Local::Clean { .. }) || node.remote.as_deref() != Some(content) {
+        if !matches!(node.local(), Local::Clean { .. }) || node.remote.as_deref() != Some(content) {
             return Ok(false);
         }
         if node.size == 0 || !node.is_file() || node.changed != 0 || node.handles() > 0 {
@@ -353,17 +353,17 @@ impl Vfs {
         if !self.may_evict(state, ino, content, below)? {
             return Ok(false);
         }
-        let Local::Clean { size, ctime } = state.node(ino)?.local else { return Ok(false) };
+        let Local::Clean { size, ctime } = state.node(ino)?.local() else { return Ok(false) };
         if let Some(stat) = self.backing.stat(ino).map_err(VfsError::from)?
             && (stat.size, stat.ctime) != (size, ctime)
         {
             // Somebody who had it open before the last start of the agent wrote to it past us.
             tracing::warn!(ino, "a file was changed behind the agent's back; it stays, and is uploaded");
-            state.node_mut(ino)?.local = Local::Complete;
+            state.node_mut(ino)?.set_local(Local::Complete);
             self.take_over(state, ino, stat);
             return Ok(false);
         }
-        state.node_mut(ino)?.local = Local::Absent;
+        state.node_mut(ino)?.set_local(Local::Absent);
         // A fetch must not touch the backing file before this is on stable storage.
         state.queue_needed(ino);
         Ok(true)

@@ -192,7 +192,7 @@ impl Vfs {
     fn fetch_of(&self, ino: u64) -> Result<Option<Arc<Fetch>>> {
         self.run(|state| {
             let node = state.node(ino)?;
-            if node.local != Local::Absent {
+            if node.local() != Local::Absent {
                 return Ok(None);
             }
             let content = match node.remote.as_deref() {
@@ -361,11 +361,11 @@ impl Vfs {
             }
             // Only by whoever is first: what it sees of the backing file is what it is compared with later.
             let node = state.node_mut(ino)?;
-            self.backing.set_times(ino, node.atime, node.mtime).map_err(VfsError::from)?;
-            if node.local == Local::Absent
+            self.backing.set_times(ino, node.atime(), node.mtime()).map_err(VfsError::from)?;
+            if node.local() == Local::Absent
                 && let Some(stat) = self.backing.stat(ino).map_err(VfsError::from)?
             {
-                node.local = Local::Clean { size: stat.size, ctime: stat.ctime };
+                node.set_local(Local::Clean { size: stat.size, ctime: stat.ctime });
                 if let Some(open) = node.open.as_mut() {
                     open.seen = Some(stat);
                 }

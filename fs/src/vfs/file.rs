@@ -85,7 +85,7 @@ impl Vfs {
     /// Takes over what the backing file of a file that is open for writing has become.
     pub(super) fn refresh(&self, state: &mut State, ino: u64) -> Step<()> {
         let node = state.node(ino)?;
-        if node.writers() == 0 || node.local != Local::Complete {
+        if node.writers() == 0 || node.local() != Local::Complete {
             return Ok(());
         }
         let Some(stat) = self.backing.stat(ino).map_err(VfsError::from)? else { return Ok(()) };
@@ -122,8 +122,8 @@ impl Vfs {
     pub(super) fn take_over(&self, state: &mut State, ino: u64, stat: Stat) {
         if let Some(node) = state.nodes.get_mut(&ino) {
             node.size = stat.size;
-            node.mtime = stat.mtime;
-            node.ctime = node.ctime.max(stat.ctime);
+            node.set_mtime(stat.mtime);
+            node.set_ctime(node.ctime().max(stat.ctime));
         }
         self.mark_written(state, ino);
     }
@@ -214,15 +214,15 @@ impl Vfs {
             let next = self.run(|state| {
                 let node = state.node(ino)?;
                 check_file(node)?;
-                let local = node.local;
+                let local = node.local();
                 if local == Local::Absent && !truncate {
                     return Ok(Next::Hydrate);
                 }
-                let (first, node_times) = (node.writers() == 0, (node.atime, node.mtime));
+                let (first, node_times) = (node.writers() == 0, (node.atime(), node.mtime()));
                 if local == Local::Absent {
                     self.fetcher.discard(ino);
                     let node = state.node_mut(ino)?;
-                    node.local = Local::Complete;
+                    node.set_local(Local::Complete);
                     node.size = 0;
                     state.changed(ino);
                 }
@@ -247,7 +247,7 @@ impl Vfs {
                         let stat = self.backing.stat(ino).map_err(VfsError::from)?.unwrap_or(stat);
                         clean = Some(Local::Clean { size: stat.size, ctime: stat.ctime });
                     }
-                    state.node_mut(ino)?.local = Local::Complete;
+                    state.node_mut(ino)?.set_local(Local::Complete);
                     state.marked.insert(ino);
                     state.queue_needed(ino);
                 }
@@ -283,7 +283,7 @@ impl Vfs {
         let usable = self.run(|state| {
             let node = state.node(ino)?;
             // A write that passes us by would leave the setuid bit.
-            Ok(node.local != Local::Absent && !(writes && has_privileges(node)))
+            Ok(node.local() != Local::Absent && !(writes && has_privileges(node)))
         })?;
         if !usable {
             return Ok(None);
@@ -315,11 +315,11 @@ impl Vfs {
                         (Some(Local::Clean { size, .. }), None) => size == 0,
                         _ => false,
                     };
-                    if unwritten && let Local::Complete = node.local {
-                        node.local = match stat {
+                    if unwritten && let Local::Complete = node.local() {
+                        node.set_local(match stat {
                             Some(stat) => Local::Clean { size: stat.size, ctime: stat.ctime },
                             None => Local::Clean { size: 0, ctime: Timespec::default() },
-                        };
+                        });
                         self.gauge.add(stat.map_or(0, |stat| stat.bytes()));
                         state.queue(ino);
                     }
@@ -358,10 +358,10 @@ impl Vfs {
         let (local, size) = self.run(|state| {
             let node = state.node_mut(ino)?;
             check_file(node)?;
-            let found = (node.local, node.size);
+            let found = (node.local(), node.size);
             let time = now();
-            if node.atime <= node.mtime || time.seconds - node.atime.seconds >= RELATIME_SECONDS {
-                node.atime = time;
+            if node.atime() <= node.mtime() || time.seconds - node.atime().seconds >= RELATIME_SECONDS {
+                node.set_atime(time);
                 state.queue(ino);
             }
             Ok(found)
@@ -458,7 +458,7 @@ impl Vfs {
             if file.is_none() && self.backing.stat(ino).map_err(VfsError::from)?.is_none() {
                 let node = state.node_mut(ino)?;
                 node.size = 0;
-                node.mtime = now();
+                node.set_mtime(now());
             }
             state.changed(ino);
             Ok(())
@@ -495,7 +495,7 @@ impl Vfs {
             self.refresh(state, ino)?;
             let node = state.node(ino)?;
             check_file(node)?;
-            Ok((node.local, node.size, node.remote.clone()))
+            Ok((node.local(), node.size, node.remote.clone()))
         })?;
         if offset >= size {
             return Err(VfsError::NoSuchOffset);
@@ -563,7 +563,7 @@ impl Vfs {
         let (needs, is_file) = self.run(|state| {
             self.refresh(state, ino)?;
             let node = state.node(ino)?;
-            Ok((node.needs, node.is_file() && node.local != Local::Absent))
+            Ok((node.needs, node.is_file() && node.local() != Local::Absent))
         })?;
         self.tell_stale();
         if self.state.lock().unflushed.remove(&ino) {

@@ -170,7 +170,7 @@ impl Vfs {
             }),
             Fix::Fetch(ino) => self.run(|state| match state.node_mut(ino) {
                 Ok(node) if node.remote.is_some() && node.handles() == 0 && node.changed == 0 => {
-                    node.local = Local::Absent;
+                    node.set_local(Local::Absent);
                     state.queue_needed(ino);
                     Ok(true)
                 }

@@ -189,7 +189,8 @@ impl Vfs {
                 return Err(VfsError::NotEmpty.into());
             }
             let used = state.tick;
-            let root = Node { used, ..Node::from_snapshot(inode.clone(), 0, None) };
+            let mut root = Node::from_snapshot(inode.clone(), 0, None);
+            root.used = used;
             state.clean(ROOT);
             *state.node_mut(ROOT)? = root;
             state.queue_needed(ROOT);

@@ -138,7 +138,7 @@ impl Vfs {
             if !node.is_dir() {
                 return Err(VfsError::NotDirectory.into());
             }
-            Ok((node.local, node.remote.clone(), state.epoch))
+            Ok((node.local(), node.remote.clone(), state.epoch))
         })?;
         if local == Local::Absent {
             return self.list_remote(ino, remote.as_deref());
@@ -256,7 +256,7 @@ impl Vfs {
     fn adopt(&self, ino: u64, found: Vec<(Vec<u8>, Found)>, of: Option<&TreeRef>) -> Result<()> {
         self.run_mut(|state| {
             let node = state.node(ino)?;
-            if node.local != Local::Absent {
+            if node.local() != Local::Absent {
                 return Ok(());
             }
             if let (Some(Content::Directory(now)), Some(of)) = (node.remote.as_deref(), of)
@@ -296,7 +296,7 @@ impl Vfs {
             }
             set_entries(state, ino, entries);
             let node = state.node_mut(ino)?;
-            node.local = Local::Complete;
+            node.set_local(Local::Complete);
             node.nlink = 2 + subdirectories;
             state.queue(ino);
             Ok(())

@@ -214,7 +214,7 @@ impl Vfs {
             state.changed(ino);
         } else {
             if let Some(node) = state.nodes.get_mut(&ino) {
-                node.ctime = now();
+                node.set_ctime(now());
             }
             state.orphaned(ino);
         }

@@ -8,7 +8,7 @@ use hypernet_core::time::Timespec;
 use hypernet_core::tree::{Content, FileKind, Inode, Xattr};
 
 use super::backing::Stat;
-use super::state::fit;
+use super::state::{EARLIEST, LATEST, fit};
 
 /// The root directory's inode number on every device.
 pub const ROOT: u64 = 1;
@@ -48,13 +48,61 @@ pub(super) struct Open {
     pub(super) clean: Option<Local>,
 }
 
+/// A time that a file can have, in half the space: nanoseconds since the [earliest](EARLIEST).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Packed(u64);
+
+const NANOS: u64 = 1_000_000_000;
+const _: () = assert!((LATEST - EARLIEST) as u64 <= u64::MAX / NANOS - 1, "every time that a file can have fits");
+
+impl From<Timespec> for Packed {
+    fn from(time: Timespec) -> Self {
+        let time = fit(time);
+        Self((time.seconds - EARLIEST) as u64 * NANOS + u64::from(time.nanos))
+    }
+}
+
+impl From<Packed> for Timespec {
+    fn from(Packed(since): Packed) -> Self {
+        Self { seconds: EARLIEST + (since / NANOS) as i64, nanos: (since % NANOS) as u32 }
+    }
+}
+
+/// [`Local`] in less space.
+#[derive(Clone, Copy, Debug)]
+enum Kept {
+    Absent,
+    Complete,
+    Clean { size: u64, ctime: Packed },
+}
+
+impl From<Local> for Kept {
+    fn from(local: Local) -> Self {
+        match local {
+            Local::Absent => Self::Absent,
+            Local::Complete => Self::Complete,
+            Local::Clean { size, ctime } => Self::Clean { size, ctime: ctime.into() },
+        }
+    }
+}
+
+impl From<Kept> for Local {
+    fn from(kept: Kept) -> Self {
+        match kept {
+            Kept::Absent => Self::Absent,
+            Kept::Complete => Self::Complete,
+            Kept::Clean { size, ctime } => Self::Clean { size, ctime: ctime.into() },
+        }
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Node {
     pub(super) id: FileId,
     pub(super) size: u64,
-    pub(super) atime: Timespec,
-    pub(super) mtime: Timespec,
-    pub(super) ctime: Timespec,
+    atime: Packed,
+    mtime: Packed,
+    ctime: Packed,
     pub(super) parent: u64,
     /// Number of its last change; 0 when a durable snapshot has it as it is.
     pub(super) changed: u64,
@@ -62,7 +110,7 @@ pub(super) struct Node {
     pub(super) queued: u64,
     /// The batch an fsync of it must wait for.
     pub(super) needs: u64,
-    pub(super) local: Local,
+    local: Kept,
     pub(super) remote: Option<Box<Content>>,
     pub(super) rare: Option<Box<Rare>>,
     pub(super) dir: Option<Box<Dir>>,
@@ -77,7 +125,7 @@ pub(super) struct Node {
     pub(super) linked: bool,
 }
 
-const _: () = assert!(size_of::<Node>() <= 240, "a hot inode must stay small");
+const _: () = assert!(size_of::<Node>() <= 160, "a hot inode must stay small: the allocator's next size is 192");
 
 impl Node {
     pub(super) fn from_row(row: InodeRow) -> Self {
@@ -85,14 +133,14 @@ impl Node {
         Self {
             id: row.id,
             size: row.size,
-            atime: row.atime,
-            mtime: row.mtime,
-            ctime: row.ctime,
+            atime: row.atime.into(),
+            mtime: row.mtime.into(),
+            ctime: row.ctime.into(),
             parent: row.parent,
             changed: 0,
             queued: 0,
             needs: 0,
-            local: row.local,
+            local: row.local.into(),
             remote: row.remote.map(Box::new),
             rare: (rare != Rare::default()).then(|| Box::new(rare)),
             dir: (row.kind == FileKind::Directory).then(Box::default),
@@ -168,9 +216,42 @@ impl Node {
         })
     }
 
+    pub(super) fn atime(&self) -> Timespec {
+        self.atime.into()
+    }
+
+    pub(super) fn mtime(&self) -> Timespec {
+        self.mtime.into()
+    }
+
+    pub(super) fn ctime(&self) -> Timespec {
+        self.ctime.into()
+    }
+
+    pub(super) fn set_atime(&mut self, time: Timespec) {
+        self.atime = time.into();
+    }
+
+    pub(super) fn set_mtime(&mut self, time: Timespec) {
+        self.mtime = time.into();
+    }
+
+    pub(super) fn set_ctime(&mut self, time: Timespec) {
+        self.ctime = time.into();
+    }
+
+    /// What of its content is on this device.
+    pub(super) fn local(&self) -> Local {
+        self.local.into()
+    }
+
+    pub(super) fn set_local(&mut self, local: Local) {
+        self.local = local.into();
+    }
+
     /// Neither here nor on the mesh: only its name is known.
     pub(super) fn is_lost(&self) -> bool {
-        self.is_file() && self.local == Local::Absent && self.remote.is_none()
+        self.is_file() && self.local() == Local::Absent && self.remote.is_none()
     }
 
     pub(super) fn row(&self, ino: u64) -> InodeRow {
@@ -185,16 +266,16 @@ impl Node {
             rdev: rare.map_or(0, |r| r.rdev),
             nlink: self.nlink,
             size: self.size,
-            atime: self.atime,
-            mtime: self.mtime,
-            ctime: self.ctime,
+            atime: self.atime(),
+            mtime: self.mtime(),
+            ctime: self.ctime(),
             xattrs: rare.map(|r| r.xattrs.clone()).unwrap_or_default(),
             symlink: rare.map(|r| r.symlink.to_vec()).unwrap_or_default(),
             parent: self.parent,
             linked: self.linked,
             dirty: self.is_dirty(),
             remote: self.remote.as_deref().cloned(),
-            local: self.local,
+            local: self.local(),
         }
     }
 

@@ -132,8 +132,8 @@ pub(super) fn now() -> Timespec {
 }
 
 /// The times that a file can have: those of ext4, which backing files are mostly kept on.
-const EARLIEST: i64 = i32::MIN as i64;
-const LATEST: i64 = EARLIEST + (1 << 34) - 1;
+pub(super) const EARLIEST: i64 = i32::MIN as i64;
+pub(super) const LATEST: i64 = EARLIEST + (1 << 34) - 1;
 
 /// The nearest time that a file can have, as the kernel chooses it: at either end without nanoseconds.
 pub(super) fn fit(time: Timespec) -> Timespec {
@@ -310,7 +310,7 @@ impl State {
     pub(super) fn changed(&mut self, ino: u64) {
         let time = now();
         if let Some(node) = self.nodes.get_mut(&ino) {
-            node.ctime = time;
+            node.set_ctime(time);
         }
         self.queue_needed(ino);
         self.touch(ino);
@@ -320,7 +320,7 @@ impl State {
     pub(super) fn entries_changed(&mut self, ino: u64) {
         let time = now();
         if let Some(node) = self.nodes.get_mut(&ino) {
-            node.mtime = time;
+            node.set_mtime(time);
         }
         self.changed(ino);
     }
@@ -409,7 +409,7 @@ impl State {
         let Some(node) = self.nodes.get_mut(&ino) else { return };
         node.nlink = 0;
         if node.is_dir() {
-            node.ctime = now();
+            node.set_ctime(now());
             let ghost = attr::shown(ino, node, attr::DIR_SIZE / 512);
             self.ghosts.insert(ino, ghost);
         }

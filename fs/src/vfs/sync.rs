@@ -175,7 +175,7 @@ impl Vfs {
             let is_missing = |ino: &u64| match state.nodes.get(ino) {
                 Some(node) => {
                     node.is_dirty_within()
-                        && node.local != Local::Absent
+                        && node.local() != Local::Absent
                         && node.dir.as_ref().is_some_and(|dir| dir.entries.is_none())
                 }
                 None => false,
@@ -266,7 +266,7 @@ impl Vfs {
     fn mark_one(&self, state: &mut State, seq: u64, one: &Synced) -> Step<()> {
         self.refresh(state, one.ino)?;
         let node = state.node(one.ino)?;
-        let (is_file, local, changed) = (node.is_file(), node.local, node.changed);
+        let (is_file, local, changed) = (node.is_file(), node.local(), node.changed);
         let stat = if is_file && local == Local::Complete {
             self.backing.stat(one.ino).map_err(VfsError::from)?
         } else {
@@ -298,7 +298,7 @@ impl Vfs {
                         open.clean = Some(clean);
                     }
                 } else {
-                    node.local = clean;
+                    node.set_local(clean);
                     self.gauge.add(stat.map_or(0, |stat| stat.bytes()));
                     // The backing file, whose content was published, knows the size better than the row.
                     node.size = one.content.size();
@@ -325,7 +325,7 @@ impl Vfs {
         let bytes = state.dirty.iter().filter_map(|ino| state.nodes.get(ino)).filter(|node| node.is_file());
         Pending {
             files: (state.dirty.len() + state.tombs.len()) as u64,
-            bytes: bytes.filter(|node| node.local == Local::Complete).map(|node| node.size).sum(),
+            bytes: bytes.filter(|node| node.local() == Local::Complete).map(|node| node.size).sum(),
             since: state.dirty_since,
             seq: state.clock,
         }
@@ -359,7 +359,7 @@ fn cut_directory(state: &State, root: u64, out: &mut Vec<CutDirectory>) -> Step<
     while let Some(ino) = stack.pop() {
         let node = state.node(ino)?;
         let mut cut = CutDirectory { row: node.row(ino), entries: None };
-        if node.local != Local::Absent {
+        if node.local() != Local::Absent {
             let entries = state.entries(ino)?;
             let mut list = Vec::with_capacity(entries.len());
             for (name, child) in entries {

@@ -40,12 +40,14 @@ pub(crate) fn run(parent: &Path, files: u64, threads: u64) -> Result<Value> {
         ensure!(found == each, "{found} of {each} files are listed");
         Ok(())
     })?;
-    let stat = rate(&dirs, total, |dir| {
+    let look = |dir: &Path| {
         (0..each).try_for_each(|at| {
             fs::symlink_metadata(dir.join(name(at)))?;
             Ok(())
         })
-    })?;
+    };
+    let first = rate(&dirs, total, look)?;
+    let warm = rate(&dirs, total, look)?;
     let unlink = rate(&dirs, total, |dir| {
         (0..each).try_for_each(|at| {
             fs::remove_file(dir.join(name(at)))?;
@@ -53,5 +55,5 @@ pub(crate) fn run(parent: &Path, files: u64, threads: u64) -> Result<Value> {
         })
     })?;
     dirs.iter().try_for_each(fs::remove_dir).context("cannot remove the directories")?;
-    Ok(json!({ "create": create, "list": list, "stat": stat, "unlink": unlink }))
+    Ok(json!({ "create": create, "list": list, "first_stat": first, "stat": warm, "unlink": unlink }))
 }
