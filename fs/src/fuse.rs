@@ -141,6 +141,10 @@ impl Invalidate for KernelCache {
             // All stores pass through its own cache.
             return;
         }
+        self.mode(ino);
+    }
+
+    fn mode(&self, ino: u64) {
         // A negative offset: no pages, and so none that are waited for.
         if let Err(error) = self.notifier.inval_inode(fuser::INodeNo(ino), -1, 0) {
             tracing::debug!(ino, %error, "the kernel could not be told to ask for attributes");

@@ -145,6 +145,9 @@ pub trait Invalidate: Send + Sync {
     /// The attributes of this inode changed past the kernel, which may have others. This waits for nothing: it may be
     /// called from a thread that serves the kernel.
     fn attributes(&self, ino: u64);
+    /// A write took its setuid or setgid bit: whoever is let run it must not have it any more. This waits for nothing
+    /// either.
+    fn mode(&self, ino: u64);
     /// Returns when what was written and is only cached so far has been handed over, of these inodes, which are open for
     /// writing, and of all that were closed; an error when some was not.
     fn flush(&self, open: &[u64]) -> std::io::Result<()>;

@@ -20,6 +20,8 @@ use tempfile::TempDir;
 
 #[path = "mount/limits.rs"]
 mod limits;
+#[path = "mount/rights.rs"]
+mod rights;
 
 /// Failures are not remembered: what is back is back at once.
 fn config(state: &TempDir) -> Config {

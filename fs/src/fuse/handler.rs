@@ -604,8 +604,13 @@ impl Filesystem for Handler {
         );
     }
 
-    fn listxattr(&self, _req: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
-        self.serve(reply, move |vfs| vfs.listxattr(ino.0), move |reply, result| answer_xattr(reply, size, result));
+    fn listxattr(&self, req: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
+        let caller = caller(req, 0);
+        self.serve(
+            reply,
+            move |vfs| vfs.listxattr(caller, ino.0),
+            move |reply, result| answer_xattr(reply, size, result),
+        );
     }
 
     fn removexattr(&self, _req: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {

@@ -3,6 +3,7 @@
 use hypernet_core::limits::{XATTR_NAME_MAX, XATTR_VALUE_MAX, XATTRS_TOTAL_MAX};
 use hypernet_core::port::Local;
 use hypernet_core::time::Timespec;
+use hypernet_core::tree::Xattr;
 
 use super::acl::{self, Which};
 use super::node::Node;
@@ -19,6 +20,8 @@ pub(super) const CAPABILITY: &[u8] = b"security.capability";
 /// Shown for every file, stored for none: how durable it is.
 const STATE_XATTR: &[u8] = b"user.hypernet.state";
 const OUR_XATTRS: &[u8] = b"user.hypernet.";
+/// Those of root alone.
+const TRUSTED: &[u8] = b"trusted.";
 
 /// What a directory shows as its size.
 pub(super) const DIR_SIZE: u64 = 4096;
@@ -32,6 +35,15 @@ pub enum SetTime {
     Now,
     /// This.
     At(Timespec),
+}
+
+impl SetTime {
+    fn or_now(self, now: Timespec) -> Timespec {
+        match self {
+            Self::Now => now,
+            Self::At(time) => fit(time),
+        }
+    }
 }
 
 /// Attributes to set.
@@ -54,6 +66,17 @@ pub struct SetAttr {
 }
 
 impl SetAttr {
+    /// Sets them of something that is in no directory any more and has no content.
+    fn apply(&self, to: &mut Attr) {
+        let time = now();
+        to.mode = self.mode.map_or(to.mode, |mode| mode & 0o7777);
+        to.uid = self.uid.unwrap_or(to.uid);
+        to.gid = self.gid.unwrap_or(to.gid);
+        to.atime = self.atime.map_or(to.atime, |set| set.or_now(time));
+        to.mtime = self.mtime.map_or(to.mtime, |set| set.or_now(time));
+        to.ctime = time;
+    }
+
     /// Whether these are the times of a write and nothing else: what the kernel that collects writes tells of a file
     /// before each fsync of it, and when it lets go of it.
     pub fn is_of_a_write(&self) -> bool {
@@ -166,6 +189,10 @@ impl Vfs {
 
     /// Sets attributes and shows them. Who may do so is for the kernel to decide.
     pub fn setattr(&self, caller: Caller, ino: u64, set: SetAttr) -> Result<Attr> {
+        if let Some(ghost) = self.state.lock().ghosts.get_mut(&ino) {
+            set.apply(ghost);
+            return Ok(*ghost);
+        }
         if let Some(size) = set.size {
             self.truncate(caller, ino, size)?;
         }
@@ -189,10 +216,7 @@ impl Vfs {
                 }
                 changed = true;
             }
-            let pick = |set: SetTime| match set {
-                SetTime::Now => time,
-                SetTime::At(time) => fit(time),
-            };
+            let pick = |set: SetTime| set.or_now(time);
             let times = set.atime.is_some() || set.mtime.is_some();
             node.set_atime(set.atime.map_or(node.atime(), pick));
             node.set_mtime(set.mtime.map_or(node.mtime(), pick));
@@ -225,17 +249,21 @@ impl Vfs {
         if name == STATE_XATTR {
             return self.state_xattr(ino).map(String::into_bytes);
         }
+        if let Err(error @ VfsError::NotSupported) = check_xattr_name(name) {
+            return Err(error);
+        }
         self.run(|state| {
             let found = state.node(ino)?.xattrs().iter().find(|xattr| xattr.name == name);
             Ok(found.ok_or(VfsError::NoAttribute)?.value.clone())
         })
     }
 
-    /// The names of all extended attributes, each followed by a zero byte.
-    pub fn listxattr(&self, ino: u64) -> Result<Vec<u8>> {
+    /// The names of all extended attributes that this caller may know of, each followed by a zero byte.
+    pub fn listxattr(&self, caller: Caller, ino: u64) -> Result<Vec<u8>> {
         self.run(|state| {
             let mut names = Vec::new();
-            for xattr in state.node(ino)?.xattrs() {
+            let shown = |xattr: &&Xattr| caller.uid == 0 || !xattr.name.starts_with(TRUSTED);
+            for xattr in state.node(ino)?.xattrs().iter().filter(shown) {
                 names.extend_from_slice(&xattr.name);
                 names.push(0);
             }
@@ -307,10 +335,11 @@ impl Vfs {
 }
 
 fn check_xattr_name(name: &[u8]) -> Result<()> {
-    let known = [b"user.".as_slice(), b"trusted.", b"security."];
+    let known = [b"user.".as_slice(), TRUSTED, b"security."];
     match name {
         _ if name.starts_with(OUR_XATTRS) => Err(VfsError::NotPermitted),
         _ if name.is_empty() || name.len() > XATTR_NAME_MAX => Err(VfsError::BufferTooSmall),
+        _ if known.contains(&name) => Err(VfsError::Invalid),
         _ if known.iter().any(|prefix| name.starts_with(prefix)) || Which::of_name(name).is_some() => Ok(()),
         _ => Err(VfsError::NotSupported),
     }

@@ -400,7 +400,7 @@ impl Vfs {
     /// The writer check and what every write by this way changes.
     fn written(&self, caller_keeps_bits: bool, ino: u64) -> Result<()> {
         let stat = self.backing.stat(ino)?;
-        self.run(|state| {
+        let dropped = self.run(|state| {
             let node = state.node_mut(ino)?;
             let bits = if caller_keeps_bits { drop_capability(node) } else { drop_privileges(node) };
             if let Some(open) = node.open.as_mut() {
@@ -412,8 +412,14 @@ impl Vfs {
             if bits {
                 state.changed(ino);
             }
-            Ok(())
-        })
+            Ok(bits && !caller_keeps_bits)
+        })?;
+        let kernel = dropped.then(|| self.invalidate.read().clone()).flatten();
+        if let Some(kernel) = kernel {
+            // It trusts the mode that it has.
+            kernel.mode(ino);
+        }
+        Ok(())
     }
 
     fn check_writer(&self, ino: u64) -> Result<()> {

@@ -53,7 +53,7 @@ pub(super) struct Open {
 struct Packed(u64);
 
 const NANOS: u64 = 1_000_000_000;
-const _: () = assert!((LATEST - EARLIEST) as u64 <= u64::MAX / NANOS - 1, "every time that a file can have fits");
+const _: () = assert!(((LATEST - EARLIEST) as u64) < u64::MAX / NANOS, "every time that a file can have fits");
 
 impl From<Timespec> for Packed {
     fn from(time: Timespec) -> Self {

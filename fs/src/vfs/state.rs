@@ -109,7 +109,8 @@ pub(super) struct State {
     pub(super) watch: BTreeSet<u64>,
     /// Those of them whose size or times have moved since the kernel was last shown them.
     pub(super) stale: BTreeSet<u64>,
-    /// Directories that were removed, as they were last, for as long as the kernel knows them: somebody may be in one.
+    /// Directories, pipes and the like that were removed, as they were last, for as long as the kernel knows them:
+    /// somebody may be in one, or have it open.
     pub(super) ghosts: InoMap<Attr>,
     /// Handles that were closed while their file may be mapped for writing, by inode; they count as open.
     pub(super) lingering: BTreeMap<u64, u32>,
@@ -410,7 +411,11 @@ impl State {
         node.nlink = 0;
         if node.is_dir() {
             node.set_ctime(now());
-            let ghost = attr::shown(ino, node, attr::DIR_SIZE / 512);
+        }
+        if !node.is_file() {
+            // Of these the kernel opens many without a word to us.
+            let blocks = if node.is_dir() { attr::DIR_SIZE / 512 } else { node.size.div_ceil(512) };
+            let ghost = attr::shown(ino, node, blocks);
             self.ghosts.insert(ino, ghost);
         }
         if node.handles() > 0 {

@@ -100,6 +100,16 @@ impl Pressed {
 
     /// Runs fsx; artifacts of a failure stay in `artifacts`.
     pub fn fsx(&self, seed: u64, operations: u64, closes: f64, artifacts: &Path) -> Result<Closed> {
+        let mut all = Closed::default();
+        for (seed, operations) in suite::fsx_runs(seed, operations) {
+            let closed = self.run(seed, operations, closes, artifacts)?;
+            all.times += closed.times;
+            all.evicted += closed.evicted;
+        }
+        Ok(all)
+    }
+
+    fn run(&self, seed: u64, operations: u64, closes: f64, artifacts: &Path) -> Result<Closed> {
         let args = suite::fsx_args(&format!("{FSX}close_open = {closes}\n"), seed, operations, artifacts)?;
         let file = self.mounted.path().join(format!("fsx-{seed}"));
         let mut command = Command::new("strace");

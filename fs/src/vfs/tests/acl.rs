@@ -61,7 +61,7 @@ fn a_list_and_the_mode_say_the_same() {
     bed.set(ino, ACCESS, &named(6, 3)).unwrap();
     assert_eq!(bed.stat(ino).mode, 0o734, "the group's bits are the mask");
     assert_eq!(bed.get(ino, ACCESS), Some(named(6, 3)));
-    assert_eq!(bed.vfs.listxattr(ino).unwrap(), b"system.posix_acl_access\0");
+    assert_eq!(bed.vfs.listxattr(ADMIN, ino).unwrap(), b"system.posix_acl_access\0");
     bed.chmod(ino, 0o4760).unwrap();
     let changed =
         list(&[(OWNER, 7, NOBODY), (USER, 6, 7), (OWNING_GROUP, 5, NOBODY), (MASK, 6, NOBODY), (OTHERS, 0, NOBODY)]);

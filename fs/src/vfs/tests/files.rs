@@ -140,7 +140,11 @@ fn times_modes_and_owners_are_set() {
     bed.vfs.setattr(ADMIN, ino, SetAttr { mode: Some(0o4755), ..SetAttr::default() }).unwrap();
     bed.vfs.setxattr(ADMIN, ino, b"security.capability", b"all", XattrFlags::Set).unwrap();
     bed.vfs.setattr(ADMIN, ino, SetAttr { uid: Some(7), ..SetAttr::default() }).unwrap();
-    assert_eq!((bed.stat(ino).mode, bed.vfs.listxattr(ino).unwrap()), (0o755, Vec::new()), "and so are capabilities");
+    assert_eq!(
+        (bed.stat(ino).mode, bed.vfs.listxattr(ADMIN, ino).unwrap()),
+        (0o755, Vec::new()),
+        "and so are capabilities"
+    );
     bed.vfs.setattr(ME, ino, set).unwrap();
     let bed = bed.restart();
     assert_eq!((bed.stat(ino).mtime, bed.stat(ino).mode), (past, 0o4755));
@@ -167,7 +171,7 @@ fn extended_attributes_are_kept_within_limits() {
     assert_eq!(vfs.setxattr(ME, ino, b"user.a", b"", XattrFlags::Create), Err(VfsError::Exists));
     assert_eq!(vfs.setxattr(ME, ino, b"user.c", b"", XattrFlags::Replace), Err(VfsError::NoAttribute));
     vfs.setxattr(ME, ino, b"user.a", b"3", XattrFlags::Replace).unwrap();
-    assert_eq!(vfs.listxattr(ino).unwrap(), b"user.a\0user.b\0");
+    assert_eq!(vfs.listxattr(ADMIN, ino).unwrap(), b"user.a\0user.b\0");
     assert_eq!(vfs.getxattr(ino, b"user.a").unwrap(), b"3");
     assert_eq!(vfs.getxattr(ino, b"user.none"), Err(VfsError::NoAttribute));
     assert_eq!(vfs.setxattr(ME, ino, b"odd.name", b"", XattrFlags::Set), Err(VfsError::NotSupported));
@@ -178,7 +182,7 @@ fn extended_attributes_are_kept_within_limits() {
     vfs.removexattr(ino, b"user.big").unwrap();
     assert_eq!(vfs.removexattr(ino, b"user.big"), Err(VfsError::NoAttribute));
     let bed = bed.restart();
-    assert_eq!(bed.vfs.listxattr(ino).unwrap(), b"user.a\0user.b\0");
+    assert_eq!(bed.vfs.listxattr(ADMIN, ino).unwrap(), b"user.a\0user.b\0");
 }
 
 #[test]
@@ -199,7 +203,20 @@ fn the_state_of_a_file_can_be_read_but_not_set() {
     bed.vfs.end_cut();
     bed.publish().unwrap();
     assert_eq!(state(&bed), "durable 3");
-    assert_eq!(bed.vfs.listxattr(ino).unwrap(), b"");
+    assert_eq!(bed.vfs.listxattr(ADMIN, ino).unwrap(), b"");
     let set = bed.vfs.setxattr(ME, ino, b"user.hypernet.state", b"durable", XattrFlags::Set);
     assert_eq!(set, Err(VfsError::NotPermitted));
+}
+
+#[test]
+fn names_of_root_are_shown_to_root() {
+    let bed = Bed::new();
+    let ino = bed.file(ROOT, "file", b"");
+    for name in [b"trusted.a".as_slice(), b"user.a"] {
+        bed.vfs.setxattr(ADMIN, ino, name, b"1", XattrFlags::Set).unwrap();
+    }
+    assert_eq!(bed.vfs.listxattr(ADMIN, ino).unwrap(), b"trusted.a\0user.a\0");
+    assert_eq!(bed.vfs.listxattr(ME, ino).unwrap(), b"user.a\0");
+    assert_eq!(bed.vfs.setxattr(ADMIN, ino, b"user.", b"1", XattrFlags::Set), Err(VfsError::Invalid));
+    assert_eq!(bed.vfs.getxattr(ino, b"foo.a"), Err(VfsError::NotSupported));
 }

@@ -121,6 +121,7 @@ fn the_kernel_is_told_what_is_void() {
             self.0.lock().push(ino);
         }
         fn attributes(&self, _ino: u64) {}
+        fn mode(&self, _ino: u64) {}
         fn flush(&self, _open: &[u64]) -> std::io::Result<()> {
             Err(std::io::Error::from_raw_os_error(libc::ENOSPC))
         }

@@ -580,7 +580,7 @@ impl Run {
             assert_eq!(attr.mtime, mtime, "mtime of {path:?}");
         }
         let names: String = thing.xattrs.keys().map(|name| format!("{name}\0")).collect();
-        assert_eq!(String::from_utf8(self.vfs().listxattr(ino).unwrap()).unwrap(), names, "xattrs of {path:?}");
+        assert_eq!(String::from_utf8(self.vfs().listxattr(ADMIN, ino).unwrap()).unwrap(), names, "xattrs of {path:?}");
         for (name, value) in &thing.xattrs {
             assert!(self.vfs().getxattr(ino, name.as_bytes()).unwrap() == *value, "{name} of {path:?}");
         }
