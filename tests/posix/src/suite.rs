@@ -125,7 +125,7 @@ copy_file_range = 4
 ";
 
 /// Operations of one run of fsx at most. It never unmaps what it reads through a mapping (0.3.2), and ends when it has as
-/// many mappings as Linux allows, after some 900,000 operations.
+/// many mappings as Linux allows.
 const FSX_RUN: u64 = 250_000;
 
 /// The runs, each with its seed, that one of many operations is made of.
