@@ -126,6 +126,12 @@ impl Batch {
 }
 
 impl Vfs {
+    /// Tells the commit thread that there is work.
+    pub(super) fn arm(&self, state: &mut State) {
+        state.armed = true;
+        self.signal.arm();
+    }
+
     /// Commits all that is queued; returns when it survives the loss of power. Who comes while another commit is
     /// under way shares the next one.
     pub(super) fn commit(&self) -> Result<()> {
@@ -226,8 +232,7 @@ impl Vfs {
                 tracing::warn!(ino, %error, "a file's content could not be removed from the disk; it is tried again");
                 let mut state = self.state.lock();
                 state.doomed.push(*ino);
-                state.armed = true;
-                self.signal.arm();
+                self.arm(&mut state);
             }
         }
     }

@@ -74,8 +74,7 @@ impl Vfs {
                             self.dirtied.notify_all();
                         }
                         if !state.ops.is_empty() && !state.armed {
-                            state.armed = true;
-                            self.signal.arm();
+                            self.arm(&mut state);
                         }
                         return Ok(value);
                     }

@@ -139,8 +139,7 @@ impl Vfs {
                 // The commit thread tries again.
                 let mut state = self.state.lock();
                 state.unsynced.insert(ino);
-                state.armed = true;
-                self.signal.arm();
+                self.arm(&mut state);
                 return Err(error.into());
             }
         }

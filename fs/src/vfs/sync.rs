@@ -211,8 +211,7 @@ impl Vfs {
         if state.cuts == 0 && !state.held.is_empty() {
             let held = std::mem::take(&mut state.held);
             state.doomed.extend(held);
-            state.armed = true;
-            self.signal.arm();
+            self.arm(&mut state);
         }
     }
 

@@ -1,16 +1,12 @@
 //! Who may do what, where the kernel and the tree must agree on it at once.
 
-use super::{NOBODY, Profile, ROOT_USER, bed, shell};
+use super::{MountHandle, NOBODY, ROOT_USER, as_several_users, both, shell};
 
 #[test]
 fn a_program_that_somebody_else_wrote_to_is_not_setuid_any_more() {
-    if !rustix::process::geteuid().is_root() {
-        eprintln!("SKIPPED: only root can act as several users");
-        return;
-    }
-    for profile in [Profile::Passthrough, Profile::Writeback] {
-        let Some(bed) = bed(profile) else { continue };
+    as_several_users(|bed| {
         let root = |script: &str| shell(&bed, ROOT_USER, script).unwrap_or_else(|| panic!("failed: {script}"));
+        let profile = bed.mounted.as_ref().map(MountHandle::profile);
         for write in [
             "dd if=/dev/zero of=id bs=1 seek=9 count=1 conv=notrunc status=none",
             "printf x >> id",
@@ -23,16 +19,15 @@ fn a_program_that_somebody_else_wrote_to_is_not_setuid_any_more() {
             assert_eq!(root("stat -c %a id"), "777\n", "{write}, {profile:?}");
             assert_eq!(shell(&bed, NOBODY, "./id -u").unwrap(), "65534\n", "{write}, {profile:?}");
         }
-    }
+    });
 }
 
 #[test]
 fn a_pipe_without_a_name_is_looked_at_and_changed() {
-    for profile in [Profile::Passthrough, Profile::Writeback] {
-        let Some(bed) = bed(profile) else { continue };
+    both(|bed| {
         let script = "mkfifo pipe; exec 3<>pipe; rm pipe; echo through >&3; chmod 600 /dev/fd/3; head -n 1 <&3
                       stat -L -c '%h %a %F' /dev/fd/3";
         let user = rustix::process::geteuid().as_raw();
-        assert_eq!(shell(&bed, user, script).unwrap(), "through\n0 600 fifo\n", "{profile:?}");
-    }
+        assert_eq!(shell(bed, user, script).unwrap(), "through\n0 600 fifo\n");
+    });
 }

@@ -38,6 +38,13 @@ fn entry(reply: ReplyEntry, result: Result<FileAttr, Errno>) {
     }
 }
 
+fn attr(reply: ReplyAttr, result: Result<FileAttr, Errno>) {
+    match result {
+        Ok(attr) => reply.attr(&TTL, &attr),
+        Err(error) => reply.error(error),
+    }
+}
+
 fn empty(reply: ReplyEmpty, result: Result<(), Errno>) {
     match result {
         Ok(()) => reply.ok(),
@@ -66,10 +73,7 @@ impl Filesystem for Handler {
     }
 
     fn getattr(&self, _req: &Request, ino: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
-        match self.0.lock().attr(ino.0) {
-            Ok(attr) => reply.attr(&TTL, &attr),
-            Err(error) => reply.error(error),
-        }
+        attr(reply, self.0.lock().attr(ino.0));
     }
 
     fn setattr(
@@ -91,10 +95,7 @@ impl Filesystem for Handler {
         reply: ReplyAttr,
     ) {
         let change = Change { mode, uid, gid, size, atime: atime.map(time), mtime: mtime.map(time) };
-        match self.0.lock().change(ino.0, change) {
-            Ok(attr) => reply.attr(&TTL, &attr),
-            Err(error) => reply.error(error),
-        }
+        attr(reply, self.0.lock().change(ino.0, change));
     }
 
     fn readlink(&self, _req: &Request, ino: INodeNo, reply: ReplyData) {

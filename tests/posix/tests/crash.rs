@@ -9,20 +9,9 @@ use hypernet_posix::outage::{self, Ground};
 
 const ROUNDS: u64 = 8;
 
-#[test]
-fn a_killed_agent_loses_nothing_that_was_synced() -> Result<()> {
-    if has(&[Need::Fuse]) {
-        for profile in Profile::all() {
-            let summary = crash::run(Crash::Kill, profile, ROUNDS, 1, |_| {})?;
-            assert!(summary.calls > ROUNDS, "hardly anything was written: {summary:?}");
-        }
-    }
-    Ok(())
-}
-
 /// In every profile.
-fn fails(crash: Crash, seed: u64) -> Result<()> {
-    if has(&[Need::Fuse, Need::Root]) {
+fn fails(needs: &[Need], crash: Crash, seed: u64) -> Result<()> {
+    if has(needs) {
         for profile in Profile::all() {
             let summary = crash::run(crash, profile, ROUNDS, seed, |_| {})?;
             assert!(summary.calls > ROUNDS, "hardly anything was written: {summary:?}");
@@ -31,29 +20,36 @@ fn fails(crash: Crash, seed: u64) -> Result<()> {
     Ok(())
 }
 
+const DISK: [Need; 2] = [Need::Fuse, Need::Root];
+
+#[test]
+fn a_killed_agent_loses_nothing_that_was_synced() -> Result<()> {
+    fails(&[Need::Fuse], Crash::Kill, 1)
+}
+
 #[test]
 fn a_power_cut_loses_nothing_that_was_synced() -> Result<()> {
-    fails(Crash::Power, 2)
+    fails(&DISK, Crash::Power, 2)
 }
 
 #[test]
 fn a_disk_that_tears_loses_nothing_that_was_synced() -> Result<()> {
-    fails(Crash::Torn, 4)
+    fails(&DISK, Crash::Torn, 4)
 }
 
 #[test]
 fn a_full_disk_loses_nothing_that_was_synced() -> Result<()> {
-    fails(Crash::Full, 5)
+    fails(&DISK, Crash::Full, 5)
 }
 
 #[test]
 fn a_disk_that_fails_loses_nothing_that_was_synced() -> Result<()> {
-    fails(Crash::Faults, 6)
+    fails(&DISK, Crash::Faults, 6)
 }
 
 #[test]
 fn an_outage_of_all_peers_loses_nothing_that_they_acknowledged() -> Result<()> {
-    if has(&[Need::Fuse, Need::Root]) {
+    if has(&DISK) {
         for (profile, ground) in Profile::all().into_iter().zip([Ground::Ext4, Ground::Torn].into_iter().cycle()) {
             let summary = outage::run(ground, profile, 3, 3, |_| {})?;
             assert!(summary.shards > 3 && summary.files > 3, "hardly anything was stored: {summary:?}");
