@@ -87,6 +87,11 @@ impl Batch {
                 Op::Put(ino) => {
                     if let Some(node) = state.nodes.get(&ino) {
                         self.put(node.row(ino));
+                        // Whoever has it open for writing may have written to it without a word. Of the other open
+                        // files this batch says nothing: what is not synced is left to the disk's own time, as on it.
+                        if state.watch.contains(&ino) {
+                            self.unsynced.insert(ino);
+                        }
                     }
                     continue;
                 }
@@ -102,9 +107,6 @@ impl Batch {
             self.ops.push(op);
         }
         self.unsynced.extend(state.unsynced.drain());
-        // Whoever has one of these open for writing may write on without a word. The disk's own journal brings the size
-        // of such a file along with whatever is synced next, and what was behind its end before would show.
-        state.unsynced.extend(state.watch.iter().copied());
         let doomed = std::mem::take(&mut state.doomed);
         if state.cuts > 0 {
             state.held.extend(doomed);

@@ -311,9 +311,25 @@ fn close(file: File) -> io::Result<()> {
 }
 
 /// Syncs what is there, and tells the first error, if any.
+///
+/// Behind the end of a file its last block may hold what was written there before the crash and not synced. ext4 shows
+/// it after the next one, when its journal has a new size and the disk not the data of it, so it is cleared away: the
+/// model knows nothing of an earlier life.
 fn settle(dir: &Path, found: &BTreeMap<String, Found>) -> io::Result<()> {
-    let paths = std::iter::once(dir.to_owned()).chain(found.keys().map(|path| dir.join(path)));
-    paths.map(|path| File::open(path)?.sync_all()).fold(Ok(()), Result::and)
+    let one = |(path, what): (&String, &Found)| -> io::Result<()> {
+        let path = dir.join(path);
+        match what {
+            Found::Dir => File::open(path)?.sync_all(),
+            Found::File(content) => {
+                let file = OpenOptions::new().write(true).open(path)?;
+                let len = content.len() as u64;
+                file.set_len(len + 1)?;
+                file.set_len(len)?;
+                file.sync_all()
+            }
+        }
+    };
+    found.iter().map(one).fold(File::open(dir)?.sync_all(), Result::and)
 }
 
 /// Everything below a directory.
