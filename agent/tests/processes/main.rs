@@ -13,7 +13,7 @@ mod lost;
 mod mesh;
 mod tree;
 
-use hypernet_kit::machine::{Need, has};
+use hypernet_kit::machine::{Need, has, has_passthrough};
 use hypernet_kit::{Disk, PowerCut};
 use hypernet_sdk::api::{self, ErrorCode};
 use mesh::{Agent, Mesh, hnd};
@@ -292,6 +292,36 @@ fn a_graceful_stop_loses_nothing_and_a_stale_mount_is_cleared() {
     assert!(fs::File::create(dead.unwrap().join("new")).is_err(), "the mount is dead");
     mesh.run(&mut mine);
     assert_same(&before, &look(&mount));
+}
+
+/// In passthrough the kernel goes on to read and write for a program that was not killed with the agent.
+#[test]
+fn what_a_program_writes_past_a_dead_agent_is_a_change_to_the_next() {
+    if !has(&[Need::Fuse]) || !has_passthrough() {
+        return;
+    }
+    let mesh = Mesh::start(4);
+    let mut mine = mesh.agent("mine");
+    let mount = mine.mount.clone().unwrap();
+    let path = mount.join("log");
+    let log = fs::OpenOptions::new().create_new(true).read(true).write(true).open(&path).unwrap();
+    log.write_all_at(b"begun", 0).unwrap();
+    log.sync_all().unwrap();
+    mine.kill();
+    log.write_all_at(b"without an agent", 0).unwrap();
+    assert!(log.sync_all().is_err(), "nobody is there who could promise anything");
+    mesh.run(&mut mine);
+    assert_eq!(fs::read(&path).unwrap(), b"without an agent");
+    for text in ["beside the next one", "and once more, after a sync"] {
+        log.write_all_at(text.as_bytes(), 0).unwrap();
+        mine.sync().unwrap();
+        assert_eq!(fs::read(&path).unwrap(), text.as_bytes());
+        assert_eq!(fs::metadata(&path).unwrap().len(), text.len() as u64);
+    }
+    drop(log);
+    mine.sync().unwrap();
+    mine.drop_cache();
+    assert_eq!(fs::read(&path).unwrap(), b"and once more, after a sync");
 }
 
 #[test]

@@ -204,7 +204,7 @@ impl Vfs {
 
     /// Counts a writer in. Not with `run_mut`: a file that was just created must not be asked to wait before it is
     /// open. The file is wholly here afterwards, or empty with `truncate`, and a crash leaves it dirty.
-    fn open_writer(&self, ino: u64, truncate: bool) -> Result<()> {
+    pub(super) fn open_writer(&self, ino: u64, truncate: bool) -> Result<()> {
         enum Next {
             Hydrate,
             Mark,

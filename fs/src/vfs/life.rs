@@ -100,7 +100,10 @@ impl Vfs {
             invalidate: RwLock::new(None),
             durability: RwLock::new(None),
         });
-        vfs.load_pending()?;
+        let dirty = vfs.load_pending()?;
+        if !was_clean && vfs.tells_holders() {
+            vfs.count_survivors_in(&dirty)?;
+        }
         vfs.run(|state| {
             // The first number is allocated to reserve the range durably before anyone can see one of it.
             state.alloc_ino();
@@ -121,19 +124,23 @@ impl Vfs {
         Ok(all.first().map(|ino| dir.join(super::backing::path(*ino))))
     }
 
-    /// The dirty inodes are kept in memory, and those that nothing leads to any more go.
-    fn load_pending(&self) -> Result<()> {
+    /// The dirty inodes are kept in memory, and those that nothing leads to any more go. Returns the files that are dirty.
+    fn load_pending(&self) -> Result<Vec<u64>> {
+        let mut files = Vec::new();
         each_row(
             |after, limit| self.meta.pending(after, limit),
             |row| {
                 if row.nlink == 0 {
-                    self.load_unlinked(&row)
-                } else {
-                    self.load_dirty(row)?
+                    self.load_unlinked(&row);
+                    return Ok(());
                 }
-                Ok(())
+                if row.kind == FileKind::Regular {
+                    files.push(row.ino);
+                }
+                self.load_dirty(row)
             },
-        )
+        )?;
+        Ok(files)
     }
 
     fn load_unlinked(&self, row: &InodeRow) {

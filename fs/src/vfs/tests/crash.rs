@@ -96,6 +96,37 @@ fn after_a_crash_the_backing_file_knows_the_size() {
     assert_eq!(bed.read(ino), b"start and more");
 }
 
+/// A descriptor of its own stands for the handle of a program that was not killed with the agent.
+#[test]
+fn what_survives_an_agent_counts_as_a_writer_of_the_next() {
+    use std::os::fd::AsRawFd;
+    use std::os::unix::fs::FileExt;
+    let bed = Bed::new();
+    let (left, held) = (bed.file(ROOT, "left", b"published"), bed.file(ROOT, "held", b"published"));
+    bed.publish().unwrap();
+    bed.vfs.open_file(ME, left, RW, true).unwrap();
+    let passed = bed.vfs.open_file(ME, held, RW, true).unwrap().passthrough.unwrap();
+    let path = format!("/proc/self/fd/{}", passed.as_raw_fd());
+    let survivor = std::fs::File::options().read(true).write(true).open(path).unwrap();
+    drop(passed);
+    let meta = bed.meta.after_kill();
+    let bed = bed.reopen(meta);
+    for text in ["written on", "and once more"] {
+        survivor.write_all_at(text.as_bytes(), 0).unwrap();
+        assert_eq!(bed.stat(held).size, text.len() as u64);
+        assert!(bed.publish().is_some());
+        bed.drop_cache(None).unwrap();
+        assert_eq!(bed.read(held), text.as_bytes());
+        assert_eq!(bed.remote.reads(), 0, "it is held");
+    }
+    drop(survivor);
+    bed.publish();
+    bed.drop_cache(None).unwrap();
+    assert_eq!((bed.read(left), bed.read(held)), (b"published".to_vec(), b"and once more".to_vec()));
+    assert_eq!(bed.remote.reads(), 2, "nobody holds them");
+    bed.assert_sound();
+}
+
 #[test]
 fn an_explicit_time_is_not_taken_for_a_write_after_a_crash() {
     let bed = Bed::new();
