@@ -661,16 +661,12 @@ impl Filesystem for Handler {
     }
 
     fn lseek(&self, _req: &Request, ino: INodeNo, _fh: FileHandle, offset: i64, whence: i32, reply: ReplyLseek) {
-        let (Ok(offset), Some(whence)) = (
-            u64::try_from(offset),
-            match whence {
-                libc::SEEK_DATA => Some(Whence::Data),
-                libc::SEEK_HOLE => Some(Whence::Hole),
-                _ => None,
-            },
-        ) else {
-            return reply.error(Errno::EINVAL);
+        let whence = match whence {
+            libc::SEEK_DATA => Whence::Data,
+            libc::SEEK_HOLE => Whence::Hole,
+            _ => return reply.error(Errno::EINVAL),
         };
+        let Ok(offset) = u64::try_from(offset) else { return reply.error(Errno::ENXIO) };
         let cached = !self.passes_through();
         self.serve(
             reply,

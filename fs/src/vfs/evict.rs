@@ -18,11 +18,11 @@ use super::{Result, Vfs, VfsError};
 pub struct Dropped {
     /// Files.
     pub files: u64,
-    /// Their bytes.
+    /// Their bytes, without holes.
     pub bytes: u64,
     /// Files that would have gone, were they to be had from the mesh.
     pub kept_files: u64,
-    /// Their bytes.
+    /// Their bytes, without holes.
     pub kept_bytes: u64,
 }
 
@@ -239,8 +239,10 @@ impl Vfs {
             };
             copies.push(Copy { used: 0, ino: *ino, bytes, partial: false });
         }
-        let partial = self.fetcher.partial().into_iter();
-        copies.extend(partial.map(|ino| Copy { used: 0, ino, bytes: self.fetcher.present(ino), partial: true }));
+        for ino in self.fetcher.partial() {
+            let bytes = self.backing.stat(ino)?.map_or(0, |stat| stat.bytes());
+            copies.push(Copy { used: 0, ino, bytes, partial: true });
+        }
         for some in copies.chunks_mut(PAGE as usize) {
             let mut state = self.state.lock();
             state.tick = state.tick.wrapping_add(1);
@@ -274,11 +276,11 @@ impl Vfs {
         for (at, (row, content)) in wanted.into_iter().enumerate() {
             if !served.get(at).copied().unwrap_or(false) {
                 dropped.kept_files += 1;
-                dropped.kept_bytes += row.size;
+                dropped.kept_bytes += content.data();
             } else if self.run(|state| self.evict_content(state, row.ino, content, below)).or_else(not_found)? {
                 freed.push(row.ino);
                 dropped.files += 1;
-                dropped.bytes += row.size;
+                dropped.bytes += content.data();
             }
         }
         // Only when it is known that the content must come from the mesh may it go.

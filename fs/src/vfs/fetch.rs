@@ -5,6 +5,8 @@
 //! fetch; a fetch that was overtaken by a truncation or removal finds its map discarded and writes nothing. What has
 //! arrived can be given up again while the rest has not, but for what is in use.
 
+use std::fs::File;
+use std::io;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,9 +17,11 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use hypernet_core::limits::{
     FETCH_WHOLE_MAX, PREFETCH_CHUNK, PREFETCH_QUEUE, PREFETCH_THREADS, READAHEAD_MAX, READAHEAD_MIN,
 };
-use hypernet_core::port::Local;
+use hypernet_core::port::{Local, Stretch};
 use hypernet_core::tree::Content;
 use parking_lot::{Condvar, Mutex};
+use rustix::fs::{FallocateFlags, SeekFrom};
+use rustix::io::Errno;
 
 use super::patience::{self, Wait};
 use super::ranges::Ranges;
@@ -133,12 +137,6 @@ impl Fetcher {
 
     pub(super) fn partial(&self) -> Vec<u64> {
         self.files.lock().keys().copied().collect()
-    }
-
-    /// Bytes of it that have arrived.
-    pub(super) fn present(&self, ino: u64) -> u64 {
-        let fetch = self.files.lock().get(&ino).cloned();
-        fetch.map_or(0, |fetch| fetch.inner.lock().present.len())
     }
 
     /// Forgets what has arrived; a fetch under way comes to nothing.
@@ -303,20 +301,17 @@ impl Vfs {
         let mut shed = 0;
         for range in unused.iter() {
             // Only whole blocks leave the disk.
-            let (start, end) = (range.start.next_multiple_of(BLOCK), range.end / BLOCK * BLOCK);
-            if shed >= bytes || start >= end {
-                continue;
+            let (mut at, end) = (range.start.next_multiple_of(BLOCK), range.end / BLOCK * BLOCK);
+            while shed < bytes
+                && let Some(piece) = next_data(&file, at..end)?
+            {
+                let stop = piece.end.min(piece.start.saturating_add((bytes - shed).next_multiple_of(BLOCK)));
+                inner.present.remove(piece.start..stop);
+                let mode = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+                rustix::fs::fallocate(&*file, mode, piece.start, stop - piece.start).map_err(io::Error::from)?;
+                shed += stop - piece.start;
+                at = stop;
             }
-            let end = end.min(start.saturating_add((bytes - shed).next_multiple_of(BLOCK)));
-            inner.present.remove(start..end);
-            rustix::fs::fallocate(
-                &*file,
-                rustix::fs::FallocateFlags::PUNCH_HOLE | rustix::fs::FallocateFlags::KEEP_SIZE,
-                start,
-                end - start,
-            )
-            .map_err(std::io::Error::from)?;
-            shed += end - start;
         }
         Ok(shed)
     }
@@ -346,8 +341,9 @@ impl Vfs {
             file.write_all_at(&bytes, at)?;
             inner.present.insert(at..end);
         }
-        inner.present.insert(range);
         self.gauge.add(inner.present.len() - before);
+        // Holes, too.
+        inner.present.insert(range);
         Ok(())
     }
 
@@ -420,6 +416,14 @@ impl Vfs {
         let _stays = InUse { range: 0..fetch.size, fetch: fetch.clone() };
         let mut at = 0;
         while at < fetch.size {
+            patience::check(Wait::Mesh)?;
+            // A hole can be as long as it likes.
+            let data = self.remote.seek(&fetch.content, at, Stretch::Data)?.unwrap_or(fetch.size).min(fetch.size);
+            if data > at {
+                self.ensure(ino, at..data)?;
+                at = data;
+                continue;
+            }
             let end = (at + PREFETCH_CHUNK as u64).min(fetch.size);
             self.ensure(ino, at..end)?;
             self.read_ahead(ino, at..end);
@@ -427,6 +431,21 @@ impl Vfs {
         }
         // Of an empty file too the end must be noticed.
         self.ensure(ino, 0..fetch.size)
+    }
+}
+
+/// The next data of a backing file in this range.
+fn next_data(file: &File, range: Range<u64>) -> Result<Option<Range<u64>>> {
+    if range.start >= range.end {
+        return Ok(None);
+    }
+    match rustix::fs::seek(file, SeekFrom::Data(range.start)) {
+        Ok(start) if start < range.end => {
+            let end = rustix::fs::seek(file, SeekFrom::Hole(start)).map_err(io::Error::from)?;
+            Ok(Some(start..end.min(range.end)))
+        }
+        Ok(_) | Err(Errno::NXIO) => Ok(None),
+        Err(errno) => Err(io::Error::from(errno).into()),
     }
 }
 

@@ -142,6 +142,9 @@ fn offsets_end_where_the_kernel_or_the_disk_ends() {
         assert_eq!(rustix::fs::seek(&file, SeekFrom::Current(i64::MIN)), Err(Errno::INVAL));
         assert_eq!(rustix::fs::seek(&file, SeekFrom::Data(LAST)), Err(Errno::NXIO));
         assert_eq!(rustix::fs::seek(&file, SeekFrom::Hole(LAST)), Err(Errno::NXIO));
+        // Of an offset below zero, too.
+        assert_eq!(rustix::fs::seek(&file, SeekFrom::Data(u64::MAX)), Err(Errno::NXIO));
+        assert_eq!(rustix::fs::seek(&file, SeekFrom::Hole(u64::MAX)), Err(Errno::NXIO));
         assert_eq!(fs::read(&path).unwrap(), b"content", "nothing of that has changed it");
 
         // As far as the kernel goes, and further than the disk does.

@@ -80,6 +80,52 @@ fn holes_count_for_nothing() {
 }
 
 #[test]
+fn holes_are_not_walked_through_on_the_way_here() {
+    let bed = Bed::new();
+    let ino = bed.file(ROOT, "sparse", b"at the start");
+    bed.overwrite(ino, 100 << 20, &big(300_000));
+    bed.vfs.truncate(ME, ino, 128 << 20).unwrap();
+    bed.publish().unwrap();
+    bed.drop_cache(None).unwrap();
+    bed.vfs.open_file(ME, ino, RW, false).unwrap();
+    let reads = bed.remote.reads();
+    assert!(reads < 10, "{reads} reads for two stretches of data");
+    let blocks = bed.vfs.getattr(ino).unwrap().blocks;
+    assert!(blocks < 4096, "{blocks} blocks");
+    assert!(bed.read_at(ino, 0, 12) == b"at the start" && bed.read_at(ino, 100 << 20, 300_000) == big(300_000));
+    assert!(bed.read_at(ino, 50 << 20, 100_000).iter().all(|byte| *byte == 0));
+    bed.vfs.release(ino, RW).unwrap();
+}
+
+#[test]
+fn what_is_given_up_of_a_sparse_file_is_its_data() {
+    let bed = Bed::new();
+    let ino = bed.file(ROOT, "sparse", b"");
+    let pieces: Vec<u64> = (1..6).map(|n| n * (16 << 20)).collect();
+    for at in &pieces {
+        bed.overwrite(ino, *at, &big(1 << 20));
+    }
+    bed.publish().unwrap();
+    bed.drop_cache(None).unwrap();
+    bed.vfs.open_file(ME, ino, RO, false).unwrap();
+    let look = || {
+        for at in &pieces {
+            assert!(bed.read_at(ino, at - 4096, 4096).iter().all(|byte| *byte == 0));
+            assert!(bed.read_at(ino, *at, 1 << 20) == big(1 << 20));
+        }
+        // The last read is not given up.
+        bed.read_at(ino, 0, 1);
+    };
+    look();
+    let trimmed = bed.trim(2 << 20);
+    assert!(trimmed.before >= 5 << 20, "{trimmed:?}");
+    let here = bed.vfs.backing.stat(ino).unwrap().unwrap().bytes();
+    assert!(trimmed.after <= 2 << 20 && here <= trimmed.after, "{here} bytes, {trimmed:?}");
+    look();
+    bed.vfs.release(ino, RO).unwrap();
+}
+
+#[test]
 fn a_file_larger_than_the_cache_is_read_through_it() {
     let content = big(40 << 20);
     let bed = Bed::new();
