@@ -100,6 +100,10 @@ id_type!(
     SnapshotId, 32
 );
 id_type!(
+    /// A change of the list of an identity's devices: the BLAKE3 hash of its signed bytes.
+    EntryId, 32
+);
+id_type!(
     /// Where a record lives in the DHT: a hash of its signer's public key.
     RecordKey, 32
 );

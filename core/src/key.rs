@@ -63,6 +63,33 @@ impl<'b, C> minicbor::Decode<'b, C> for Secret {
     }
 }
 
+/// What the 24 words yield: they speak for the identity above all its devices. In memory only while an identity is made
+/// or recovered.
+#[derive(Clone, Debug)]
+pub struct RecoveryKeys(Secret);
+
+impl RecoveryKeys {
+    /// From the seed that BIP-39 makes of the words.
+    pub fn new(seed: &[u8; 64]) -> Self {
+        Self(Secret(blake3::derive_key("hypernet 2026 recovery v1", seed)))
+    }
+
+    /// Signs the list of devices, and where everything is found. Its public half is the identity's name.
+    pub fn signing_key(&self) -> SigningKey {
+        self.0.derive("hypernet 2026 recovery signing key v1", &[]).signing_key()
+    }
+
+    /// The identity.
+    pub fn id(&self) -> IdentityId {
+        IdentityId(self.signing_key().verifying_key().to_bytes())
+    }
+
+    /// An X25519 secret: opens what is sealed for whoever has the words.
+    pub fn opening_key(&self) -> Secret {
+        self.0.derive("hypernet 2026 recovery opening key v1", &[])
+    }
+}
+
 /// The keys of a person: what the keystore keeps.
 #[derive(Clone, Debug)]
 pub struct IdentityKeys(Secret);
@@ -201,7 +228,10 @@ mod tests {
         let next = VolumeKeys::new(VolumeId([2; 16]), 1, secret.clone());
         let device = DeviceKeys::new(secret.clone());
         let identity = IdentityKeys::new(secret.clone());
+        let recovery = RecoveryKeys(secret.clone());
         let all = [
+            recovery.signing_key().to_bytes(),
+            *recovery.opening_key().expose(),
             *v.convergence().expose(),
             *v.head_key().expose(),
             *v.padding().expose(),

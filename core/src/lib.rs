@@ -11,6 +11,7 @@ pub mod erasure;
 pub mod extent;
 pub mod head;
 pub mod id;
+pub mod identity;
 pub mod key;
 pub mod limits;
 pub mod node;

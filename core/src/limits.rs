@@ -102,6 +102,14 @@ pub const XATTRS_TOTAL_MAX: usize = 64 * KIB;
 
 /// Devices in one roster: with the longest names and numbers that there are they fit into a record.
 pub const DEVICES_MAX: usize = 28;
+/// Longest name of a device in bytes.
+pub const DEVICE_NAME_MAX: usize = 32;
+/// Changes of a list of devices that count.
+pub const ROSTER_ENTRIES_MAX: usize = 1_024;
+/// Changes of a list of devices that are kept though they do not count.
+pub const ROSTER_LOST_MAX: usize = 64;
+/// A whole list of devices, with all its changes.
+pub const ROSTER_MAX: usize = 512 * KIB;
 
 /// Changes of a working tree that may wait for a commit; whoever makes more commits first.
 pub const FS_PENDING_OPS_MAX: usize = 200_000;

@@ -9,7 +9,7 @@ use thiserror::Error;
 use crate::codec::{self, CodecError};
 use crate::id::{DeviceId, VolumeId};
 use crate::key::{DeviceKeys, IdentityKeys};
-use crate::limits::{DEVICES_MAX, RECORD_PAYLOAD_MAX};
+use crate::limits::{DEVICE_NAME_MAX, DEVICES_MAX, RECORD_PAYLOAD_MAX};
 use crate::record::{Record, RecordError, record_key};
 use crate::seal::{SealError, open_record, seal_record};
 use crate::time::Hlc;
@@ -18,8 +18,6 @@ use crate::time::Hlc;
 const ID_MIN: usize = 8;
 const CONTEXT: &[u8] = b"hypernet roster v1\0";
 const HASH_CONTEXT: &str = "hypernet 2026 roster hash v1";
-/// Longest device name in bytes; longer ones are cut.
-pub const DEVICE_NAME_MAX: usize = 32;
 
 /// Where a device publishes its heads of one volume.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]

@@ -9,12 +9,16 @@
 //! Each must return whatever the bytes are, and what it accepts must survive being written and read again.
 
 use std::fmt::Debug;
+use std::sync::LazyLock;
 
 use bytes::Bytes;
 use hypernet_core::catalog::{IndexPage, Manifest, PageKind, PlacementPage};
 use hypernet_core::codec::{self, Format};
 use hypernet_core::head::{Head, Snapshot};
-use hypernet_core::id::FileId;
+use hypernet_core::id::{FileId, IdentityId};
+use hypernet_core::identity::log::Log;
+use hypernet_core::identity::phrase::Phrase;
+use hypernet_core::key::Secret;
 use hypernet_core::record::Record;
 use hypernet_core::roster::Roster;
 use hypernet_core::seal::{ExtentRef, Kind};
@@ -34,7 +38,7 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 12] = [
+pub const TARGETS: [Target; 13] = [
     Target { name: "request", tag: Some(0x20), run: request },
     Target { name: "response", tag: Some(0x21), run: response },
     Target { name: "record", tag: Some(0x10), run: record },
@@ -47,6 +51,7 @@ pub const TARGETS: [Target; 12] = [
     Target { name: "pages", tag: Some(0x41), run: pages },
     Target { name: "manifest", tag: Some(0x43), run: manifest },
     Target { name: "sealed", tag: None, run: sealed },
+    Target { name: "roster_log", tag: Some(0x35), run: roster_log },
 ];
 
 /// What is accepted reads the same after it was written again.
@@ -146,6 +151,15 @@ pub fn head(data: &[u8]) {
     if let Ok(head) = codec::decode::<Head>(data) {
         let _ = head.manifest_placement.is_sound();
         let _ = head.manifest_placement.segment.id();
+    }
+}
+
+/// The changes of a list of devices, for the identity that the golden one is of.
+pub fn roster_log(data: &[u8]) {
+    static IDENTITY: LazyLock<IdentityId> = LazyLock::new(|| Phrase::new(&Secret::new([0x55; 32])).keys().id());
+    if let Ok(log) = Log::decode(data, &IDENTITY) {
+        assert_eq!(Log::decode(&log.encode(), &IDENTITY).as_ref(), Ok(&log));
+        let _ = log.lost();
     }
 }
 

@@ -4,13 +4,17 @@ use hypernet_core::catalog::{Contents, IndexPage, IndexRow, Manifest, PageKind, 
 use hypernet_core::codec;
 use hypernet_core::head::{Head, Snapshot};
 use hypernet_core::id::SnapshotId;
+use hypernet_core::identity::log::{Author, Change, Device, Log, Recipient};
+use hypernet_core::key::{DeviceKeys, Secret};
 use hypernet_core::record::Record;
 use hypernet_core::roster::Roster;
 use hypernet_core::seal::{ExtentRef, Kind};
 use hypernet_core::time::Hlc;
 use hypernet_core::tree::{self, Content, FileKind, Item, LinkEntry, Root, Run, TreeRef};
 
-use crate::values::{Nodes, device, dot, entries, extent, extent_id, identity, inode, placement, volume, volume_keys};
+use crate::values::{
+    Nodes, device, dot, entries, extent, extent_id, identity, inode, placement, recovery, volume, volume_keys,
+};
 use crate::{Golden, framed};
 
 const TIME: Hlc = Hlc { millis: 1_700_000_000_123, counter: 5 };
@@ -84,6 +88,39 @@ fn head() -> Head {
 fn roster() -> Roster {
     let enrolled = Roster::default().enrol(&device(), "laptop", &[volume()], TIME);
     enrolled.unwrap_or_default()
+}
+
+fn roster_log() -> Golden {
+    let recipient = |byte| Recipient::X25519([byte; 32]);
+    let one = |byte: u8, name: &str| {
+        let id = DeviceKeys::new(Secret::new([byte; 32])).id();
+        Change::Enrol(Device { id, recipient: recipient(byte), name: name.into() })
+    };
+    let identity = recovery().id();
+    let mut log = Log::new(identity);
+    let signed = [
+        log.change(Author::Phrase, &recovery().signing_key(), TIME, one(0x33, "laptop"), Some(recipient(1))),
+        log.change(Author::Device(device().id()), &device().signing_key(), TIME, one(0x34, "phone"), None),
+        log.change(
+            Author::Device(device().id()),
+            &device().signing_key(),
+            TIME,
+            Change::Revoke(DeviceKeys::new(Secret::new([0x34; 32])).id()),
+            Some(recipient(2)),
+        ),
+    ];
+    let bytes = if signed.iter().all(Result::is_ok) { log.encode() } else { Vec::new() };
+    Golden {
+        name: "roster-log",
+        tag: Some(0x35),
+        format: "roster log",
+        bytes,
+        check: Box::new(move |golden| match Log::decode(golden, &identity) {
+            Ok(read) if read == log => Ok(()),
+            Ok(read) => Err(format!("it reads as {read:?}")),
+            Err(error) => Err(error.to_string()),
+        }),
+    }
 }
 
 fn snapshot_signature() -> Golden {
@@ -165,6 +202,7 @@ pub(crate) fn all() -> Vec<Golden> {
         published_head(),
         framed("roster", roster()),
         published_roster(),
+        roster_log(),
         framed("placement", placement()),
         framed(
             "index-page",

@@ -8,7 +8,7 @@ use hypernet_core::seal::{ExtentRef, Kind, Sealer, open_record, seal_record};
 use hypernet_core::segment::Packer;
 
 use crate::Golden;
-use crate::values::{device, identity, noise, volume, volume_keys};
+use crate::values::{device, identity, noise, recovery, volume, volume_keys};
 
 /// Bytes without a frame that must come out equal.
 fn equal(name: &'static str, format: &'static str, bytes: Vec<u8>) -> Golden {
@@ -108,6 +108,8 @@ pub(crate) fn all() -> Vec<Golden> {
         derived("derive-identity-id", &identity().id().0),
         derived("derive-roster-record-key", &identity().roster_record_key().to_bytes()),
         derived("derive-roster-key", identity().roster_key().expose()),
+        derived("derive-recovery-signing-key", &recovery().signing_key().to_bytes()),
+        derived("derive-recovery-opening-key", recovery().opening_key().expose()),
         derived("derive-record-key", record_key(&device().signing_key().verifying_key().to_bytes()).as_bytes()),
     ]
 }

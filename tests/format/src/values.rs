@@ -2,7 +2,8 @@
 
 use bytes::Bytes;
 use hypernet_core::id::{DeviceTag, ExtentId, FileId, PeerId, ShardId, VolumeId};
-use hypernet_core::key::{DeviceKeys, IdentityKeys, Secret, VolumeKeys};
+use hypernet_core::identity::phrase::Phrase;
+use hypernet_core::key::{DeviceKeys, IdentityKeys, RecoveryKeys, Secret, VolumeKeys};
 use hypernet_core::seal::{ExtentRef, Kind, SealError, Sealer};
 use hypernet_core::segment::{Holder, Placement, Segment};
 use hypernet_core::time::{Timespec, UnixSeconds};
@@ -26,6 +27,11 @@ pub fn device() -> DeviceKeys {
 /// An identity.
 pub fn identity() -> IdentityKeys {
     IdentityKeys::new(Secret::new([0x44; 32]))
+}
+
+/// What 24 words yield.
+pub fn recovery() -> RecoveryKeys {
+    Phrase::new(&Secret::new([0x55; 32])).keys()
 }
 
 /// So many bytes that do not compress.
