@@ -86,6 +86,11 @@ fn bar(length: u64, what: &str) -> ProgressBar {
         .with_message(what.to_owned())
 }
 
+/// A line of the result, above the bar: `println` of a bar prints nothing where there is no terminal.
+fn tell(bar: &ProgressBar, text: &str) {
+    bar.suspend(|| println!("{text}"));
+}
+
 fn main() -> Result<()> {
     match Cli::parse().run {
         Run::Crash { crash, profile, rounds, seed } => {
@@ -117,10 +122,10 @@ fn main() -> Result<()> {
             let artifacts = PathBuf::from("fsx-artifacts");
             for seed in seed..seed + seeds {
                 suite::fsx(&mounted, seed, operations, &artifacts)?;
-                bar.println(format!(
-                    "fsx, {}: seed {seed}, {operations} operations: all well",
-                    mounted.profile().name()
-                ));
+                tell(
+                    &bar,
+                    &format!("fsx, {}: seed {seed}, {operations} operations: all well", mounted.profile().name()),
+                );
                 bar.inc(1);
             }
         }
@@ -130,13 +135,14 @@ fn main() -> Result<()> {
             let artifacts = PathBuf::from("fsx-artifacts");
             for seed in seed..seed + seeds {
                 let closed = pressed.fsx(seed, operations, RARELY, &artifacts)?;
-                bar.println(format!(
+                let text = format!(
                     "fsx, {}, a cache of a quarter of its file: seed {seed}, {operations} operations: all well; closed {} times \
                      and evicted {} times",
                     profile.name(),
                     closed.times,
                     closed.evicted
-                ));
+                );
+                tell(&bar, &text);
                 bar.inc(1);
             }
         }
