@@ -25,7 +25,7 @@ impl Secret {
 
     /// Derives a secret for one purpose from this one and public `parts`. Parts are length-prefixed, so no two lists
     /// of parts run together.
-    fn derive(&self, context: &str, parts: &[&[u8]]) -> Self {
+    pub(crate) fn derive(&self, context: &str, parts: &[&[u8]]) -> Self {
         let mut hasher = blake3::Hasher::new_derive_key(context);
         hasher.update(&self.0);
         for part in parts {
@@ -35,7 +35,7 @@ impl Secret {
         Self(*hasher.finalize().as_bytes())
     }
 
-    fn signing_key(&self) -> SigningKey {
+    pub(crate) fn signing_key(&self) -> SigningKey {
         SigningKey::from_bytes(&self.0)
     }
 }
@@ -207,6 +207,14 @@ impl VolumeKeys {
     /// Keys the bytes that fill up a segment, so that padding looks like everything else.
     pub fn padding(&self) -> Secret {
         self.derive("hypernet 2026 volume padding v1", &[])
+    }
+
+    /// By what, and under which key, a device tells where it publishes its heads.
+    pub fn announcement(&self, device: &DeviceId) -> ([u8; 16], Secret) {
+        let mut tag = [0; 16];
+        let name = self.derive("hypernet 2026 volume announcement tag v1", &[device.as_bytes()]);
+        tag.copy_from_slice(&name.expose()[..16]);
+        (tag, self.derive("hypernet 2026 volume announcement key v1", &[device.as_bytes()]))
     }
 
     /// Signs the lease of one shard at one holder, and nothing else. Holders keep the public key, so a key of its own

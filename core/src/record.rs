@@ -17,6 +17,9 @@ use crate::limits::{RECORD_MAX, RECORD_PAYLOAD_MAX};
 const KEY_CONTEXT: &str = "hypernet 2026 record key v1";
 const SIGN_CONTEXT: &[u8] = b"hypernet record v1\0";
 
+/// The number of a signer's last record: whoever keeps that one keeps it for good.
+pub const LAST: u64 = u64::MAX;
+
 /// A sealed payload under a signature and a sequence number.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 #[cbor(array)]
@@ -108,9 +111,10 @@ impl Record {
     }
 
     /// Whether this one replaces `held`: the newer sequence wins; of two with one sequence the smaller bytes do, so
-    /// that every holder ends up with the same.
+    /// that every holder ends up with the same. Nothing replaces the [`LAST`] one.
     pub fn replaces(&self, held: &Self) -> bool {
-        (self.sequence, std::cmp::Reverse(&self.payload)) > (held.sequence, std::cmp::Reverse(&held.payload))
+        held.sequence < LAST
+            && (self.sequence, std::cmp::Reverse(&self.payload)) > (held.sequence, std::cmp::Reverse(&held.payload))
     }
 }
 
@@ -146,6 +150,9 @@ mod tests {
         let newer = Record::sign(&key(), 8, b"z".to_vec()).unwrap();
         assert!(newer.replaces(&a) && !a.replaces(&newer));
         assert!(a.replaces(&b) && !b.replaces(&a) && !a.replaces(&a));
+        let last = Record::sign(&key(), LAST, b"b".to_vec()).unwrap();
+        let other = Record::sign(&key(), LAST, b"a".to_vec()).unwrap();
+        assert!(last.replaces(&newer) && !other.replaces(&last));
     }
 
     #[test]

@@ -369,6 +369,26 @@ pub fn open_record(key: &Secret, context: &[u8], sequence: u64, payload: &[u8]) 
     Ok(plain.to_vec())
 }
 
+/// Bytes of the nonce before what [`seal_bytes`] seals.
+const NONCE: usize = 24;
+
+/// Seals a few bytes under a key that seals others, too; the nonce is made as that of a record.
+pub fn seal_bytes(key: &Secret, context: &[u8], plain: &[u8]) -> Result<Vec<u8>, SealError> {
+    let nonce = record_nonce(key, context, 0, plain);
+    let sealed = XChaCha20Poly1305::new(&(*key.expose()).into())
+        .encrypt(&nonce, Payload { msg: plain, aad: context })
+        .map_err(|_| SealError::Cipher)?;
+    Ok([nonce.as_slice(), &sealed].concat())
+}
+
+/// Opens [`seal_bytes`].
+pub fn open_bytes(key: &Secret, context: &[u8], bytes: &[u8]) -> Result<Vec<u8>, SealError> {
+    let (nonce, sealed) = bytes.split_first_chunk::<NONCE>().ok_or(SealError::Tag)?;
+    XChaCha20Poly1305::new(&(*key.expose()).into())
+        .decrypt(&(*nonce).into(), Payload { msg: sealed, aad: context })
+        .map_err(|_| SealError::Tag)
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -449,6 +469,21 @@ mod tests {
             self.fill(&mut out);
             out
         }
+    }
+
+    #[test]
+    fn sealed_bytes_open_under_their_key_and_context_only() {
+        let key = Secret::new([5; 32]);
+        let sealed = seal_bytes(&key, b"one", b"a secret").unwrap();
+        assert_eq!(open_bytes(&key, b"one", &sealed).unwrap(), b"a secret");
+        assert!(open_bytes(&key, b"two", &sealed).is_err());
+        assert!(open_bytes(&Secret::new([6; 32]), b"one", &sealed).is_err());
+        for at in 0..sealed.len() {
+            let mut bent = sealed.clone();
+            bent[at] ^= 1;
+            assert!(open_bytes(&key, b"one", &bent).is_err() && open_bytes(&key, b"one", &sealed[..at]).is_err());
+        }
+        assert_ne!(sealed[..NONCE], seal_bytes(&key, b"one", b"another").unwrap()[..NONCE]);
     }
 
     #[test]
