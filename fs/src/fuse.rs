@@ -151,6 +151,10 @@ impl Invalidate for KernelCache {
         }
     }
 
+    fn keeps_times(&self) -> bool {
+        self.profile == Profile::Writeback
+    }
+
     fn flush(&self, open: &[u64]) -> std::io::Result<()> {
         if self.profile == Profile::Passthrough {
             // What is written is in the backing files, whose cache everyone sees.
@@ -193,8 +197,12 @@ pub fn mount(vfs: Arc<Vfs>, dir: &Path, options: MountOptions) -> Result<MountHa
     linger.begin(&session);
     let inside = Arc::new(Mutex::new(()));
     let kernel = KernelCache { notifier: session.notifier(), dir: dir.clone(), profile, inside: inside.clone() };
-    let session = session.spawn().map_err(|error| MountError::from_mount(&dir, error))?;
+    // What the first request finds must be known to be known.
     vfs.set_invalidate(Some(Arc::new(kernel)));
+    let session = session.spawn().map_err(|error| {
+        vfs.set_invalidate(None);
+        MountError::from_mount(&dir, error)
+    })?;
     mounts::raise_read_ahead(&dir);
     Ok(MountHandle { vfs, dir, profile, session: Mutex::new(Some(session)), ended, inside })
 }

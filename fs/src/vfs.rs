@@ -148,6 +148,9 @@ pub trait Invalidate: Send + Sync {
     /// A write took its setuid or setgid bit: whoever is let run it must not have it any more. This waits for nothing
     /// either.
     fn mode(&self, ino: u64);
+    /// Whether the kernel keeps the times of what it writes, and tells of them when they move. They do not move with each
+    /// write: its clock has ticks.
+    fn keeps_times(&self) -> bool;
     /// Returns when what was written and is only cached so far has been handed over, of these inodes, which are open for
     /// writing, and of all that were closed; an error when some was not.
     fn flush(&self, open: &[u64]) -> std::io::Result<()>;
@@ -194,13 +197,35 @@ impl std::fmt::Debug for Vfs {
 }
 
 impl Vfs {
-    /// Who is told when cached content is void.
+    /// Who is told when cached content is void, and will [forget](Self::forget) each inode that it has come to know.
+    /// Without one nobody knows of any.
     pub fn set_invalidate(&self, invalidate: Option<Arc<dyn Invalidate>>) {
-        if invalidate.is_none() {
-            // There is no kernel any more that could know of them.
-            self.state.lock().ghosts.clear();
-        }
+        let mounted = invalidate.is_some();
+        let known = {
+            let mut state = self.state.lock();
+            state.mounted = mounted;
+            state.told_times = invalidate.as_ref().is_some_and(|kernel| kernel.keeps_times());
+            if mounted { state::InoSet::default() } else { std::mem::take(&mut state.known) }
+        };
+        known.into_iter().for_each(|ino| self.bury_free(ino));
         *self.invalidate.write() = invalidate;
+    }
+
+    /// The kernel knows this inode no more.
+    pub fn forget(&self, ino: u64) {
+        if self.state.lock().known.remove(&ino) {
+            self.bury_free(ino);
+        }
+    }
+
+    fn bury_free(&self, ino: u64) {
+        let mut state = self.state.lock();
+        if state.is_free(ino) {
+            state.bury(ino);
+            if !state.armed {
+                self.arm(&mut state);
+            }
+        }
     }
 
     /// Who describes the durability of published content.

@@ -20,6 +20,8 @@ use tempfile::TempDir;
 
 #[path = "mount/limits.rs"]
 mod limits;
+#[path = "mount/replaced.rs"]
+mod replaced;
 #[path = "mount/rights.rs"]
 mod rights;
 
@@ -255,6 +257,30 @@ fn times_modes_and_owners_last_over_writes_and_remounts() {
         fs::write(&path, b"x").unwrap();
         assert!(fs::metadata(&path).unwrap().modified().unwrap() > past);
         drop(bed);
+    }
+}
+
+/// The clock of the kernel has ticks, and more than one write fits into one.
+#[test]
+fn times_are_the_same_after_a_remount_however_a_file_was_written() {
+    for bed in [Profile::Passthrough, Profile::Writeback].into_iter().filter_map(bed) {
+        for n in 0..300 {
+            let path = bed.path(&n.to_string());
+            fs::write(&path, b"one").unwrap();
+            if n % 3 > 0 {
+                OpenOptions::new().append(true).open(&path).unwrap().write_all(b" and two").unwrap();
+            }
+            if n % 3 > 1 {
+                File::create(&path).unwrap().write_all(b"three").unwrap();
+            }
+        }
+        let times = |bed: &Bed| -> Vec<(i64, i64, u64)> {
+            let shown = (0..300).map(|n| fs::metadata(bed.path(&n.to_string())).unwrap());
+            shown.map(|shown| (shown.mtime(), shown.mtime_nsec(), shown.len())).collect()
+        };
+        let before = times(&bed);
+        let bed = bed.remount();
+        assert_eq!(times(&bed), before);
     }
 }
 

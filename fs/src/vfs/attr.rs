@@ -66,17 +66,6 @@ pub struct SetAttr {
 }
 
 impl SetAttr {
-    /// Sets them of something that is in no directory any more and has no content.
-    fn apply(&self, to: &mut Attr) {
-        let time = now();
-        to.mode = self.mode.map_or(to.mode, |mode| mode & 0o7777);
-        to.uid = self.uid.unwrap_or(to.uid);
-        to.gid = self.gid.unwrap_or(to.gid);
-        to.atime = self.atime.map_or(to.atime, |set| set.or_now(time));
-        to.mtime = self.mtime.map_or(to.mtime, |set| set.or_now(time));
-        to.ctime = time;
-    }
-
     /// Whether these are the times of a write and nothing else: what the kernel that collects writes tells of a file
     /// before each fsync of it, and when it lets go of it.
     pub fn is_of_a_write(&self) -> bool {
@@ -154,9 +143,6 @@ pub(super) fn shown(ino: u64, node: &Node, blocks: u64) -> Attr {
 impl Vfs {
     /// What `stat` shows of an inode in memory.
     pub(super) fn attr_of(&self, state: &mut State, ino: u64) -> Step<Attr> {
-        if let Some(ghost) = state.ghosts.get(&ino) {
-            return Ok(*ghost);
-        }
         self.refresh(state, ino)?;
         state.stale.remove(&ino);
         let node = state.node_mut(ino)?;
@@ -177,11 +163,6 @@ impl Vfs {
         Ok(shown(ino, state.node(ino)?, blocks))
     }
 
-    /// The kernel knows this inode no more.
-    pub fn forget(&self, ino: u64) {
-        self.state.lock().ghosts.remove(&ino);
-    }
-
     /// What `stat` shows.
     pub fn getattr(&self, ino: u64) -> Result<Attr> {
         self.run(|state| self.attr_of(state, ino))
@@ -189,10 +170,6 @@ impl Vfs {
 
     /// Sets attributes and shows them. Who may do so is for the kernel to decide.
     pub fn setattr(&self, caller: Caller, ino: u64, set: SetAttr) -> Result<Attr> {
-        if let Some(ghost) = self.state.lock().ghosts.get_mut(&ino) {
-            set.apply(ghost);
-            return Ok(*ghost);
-        }
         if let Some(size) = set.size {
             self.truncate(caller, ino, size)?;
         }

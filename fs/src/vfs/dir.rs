@@ -110,7 +110,7 @@ impl Vfs {
             let own = [(b".".as_slice(), dir), (b"..", ROOT)];
             let item =
                 |(name, ino): (&[u8], u64)| DirItem { name: name.into(), ino, kind: FileKind::Directory, offset: 0 };
-            if state.ghosts.contains_key(&dir) {
+            if state.node(dir)?.nlink == 0 {
                 return Ok(own.map(item).into());
             }
             let parent = match state.node(dir)?.parent {
@@ -155,11 +155,7 @@ impl Vfs {
     /// Returns when the entries and attributes of a directory are on stable storage.
     pub fn fsyncdir(&self, ino: u64) -> Result<()> {
         patience::check(Wait::Disk)?;
-        // Of one that is gone its removal is all there is to it.
-        let needs = self.run(|state| match state.ghosts.contains_key(&ino) {
-            true => Ok(state.batch),
-            false => Ok(state.node(ino)?.needs),
-        })?;
+        let needs = self.run(|state| Ok(state.node(ino)?.needs))?;
         self.commit_through(needs)
     }
 }

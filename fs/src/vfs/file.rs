@@ -118,12 +118,15 @@ impl Vfs {
         }
     }
 
-    /// Takes over size and times of a backing file that was written to.
+    /// Takes over the size of a backing file that was written to, and its times, unless the kernel tells of them.
     pub(super) fn take_over(&self, state: &mut State, ino: u64, stat: Stat) {
+        let told = state.told_times;
         if let Some(node) = state.nodes.get_mut(&ino) {
             node.size = stat.size;
-            node.set_mtime(stat.mtime);
-            node.set_ctime(node.ctime().max(stat.ctime));
+            if !told {
+                node.set_mtime(stat.mtime);
+                node.set_ctime(node.ctime().max(stat.ctime));
+            }
         }
         self.mark_written(state, ino);
     }
@@ -322,6 +325,8 @@ impl Vfs {
                         });
                         self.gauge.add(stat.map_or(0, |stat| stat.bytes()));
                         state.queue(ino);
+                    } else if state.told_times {
+                        self.leave_times(state, ino)?;
                     }
                     state.watch.remove(&ino);
                 }
@@ -331,7 +336,7 @@ impl Vfs {
                 return Ok(false);
             }
             node.open = None;
-            if node.nlink == 0 {
+            if state.is_free(ino) {
                 state.bury(ino);
             }
             Ok(true)
@@ -339,6 +344,18 @@ impl Vfs {
         self.tell_stale();
         if last {
             self.backing.close(ino);
+        }
+        Ok(())
+    }
+
+    /// Gives a backing file the time of its file, where writes left another one: after a crash a difference is a write.
+    fn leave_times(&self, state: &mut State, ino: u64) -> Step<()> {
+        let node = state.node(ino)?;
+        let (atime, mtime) = (node.atime(), node.mtime());
+        let seen = node.open.as_ref().and_then(|open| open.seen);
+        if node.nlink > 0 && node.local() == Local::Complete && seen.is_some_and(|seen| seen.mtime != mtime) {
+            self.backing.set_times(ino, atime, mtime).map_err(VfsError::from)?;
+            self.see(state, ino)?;
         }
         Ok(())
     }
@@ -399,8 +416,9 @@ impl Vfs {
 
     /// The writer check and what every write by this way changes.
     fn written(&self, caller_keeps_bits: bool, ino: u64) -> Result<()> {
-        let stat = self.backing.stat(ino)?;
         let dropped = self.run(|state| {
+            // Not before: what another write has made of it since would be undone.
+            let stat = self.backing.stat(ino).map_err(VfsError::from)?;
             let node = state.node_mut(ino)?;
             let bits = if caller_keeps_bits { drop_capability(node) } else { drop_privileges(node) };
             if let Some(open) = node.open.as_mut() {

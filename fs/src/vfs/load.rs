@@ -311,7 +311,8 @@ impl Vfs {
             return;
         }
         let committed = state.committed;
-        let idle = |node: &Node| node.queued <= committed && !node.is_dirty_within() && node.handles() == 0;
+        let idle =
+            |node: &Node| node.queued <= committed && !node.is_dirty_within() && node.handles() == 0 && node.nlink > 0;
         let mut candidates: Vec<(u32, u64)> = state
             .nodes
             .iter()

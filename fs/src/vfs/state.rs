@@ -14,9 +14,8 @@ use hypernet_core::port::InodeRow;
 use hypernet_core::time::Timespec;
 use rustix::time::{ClockId, clock_gettime};
 
-use super::attr;
+use super::VfsError;
 use super::node::{Dir, Entries, Node, ROOT};
-use super::{Attr, VfsError};
 
 /// Why an operation did not come about.
 #[derive(Debug)]
@@ -109,9 +108,13 @@ pub(super) struct State {
     pub(super) watch: BTreeSet<u64>,
     /// Those of them whose size or times have moved since the kernel was last shown them.
     pub(super) stale: BTreeSet<u64>,
-    /// Directories, pipes and the like that were removed, as they were last, for as long as the kernel knows them:
-    /// somebody may be in one, or have it open.
-    pub(super) ghosts: InoMap<Attr>,
+    /// A kernel knows of inodes, and says when it forgets one.
+    pub(super) mounted: bool,
+    /// And tells of the times of what it writes: those that its writes leave on the backing files are others.
+    pub(super) told_times: bool,
+    /// Inodes without a name that the kernel has not forgotten. It may have looked one up just before the name was gone:
+    /// whoever opens it then must find it. Somebody may be in a directory, or hold it open without a word to us.
+    pub(super) known: InoSet,
     /// Handles that were closed while their file may be mapped for writing, by inode; they count as open.
     pub(super) lingering: BTreeMap<u64, u32>,
     /// Backing files to remove once the removal of their inode is on stable storage.
@@ -175,7 +178,9 @@ impl State {
             marked: InoSet::default(),
             watch: BTreeSet::new(),
             stale: BTreeSet::new(),
-            ghosts: InoMap::default(),
+            mounted: false,
+            told_times: false,
+            known: InoSet::default(),
             lingering: BTreeMap::new(),
             doomed: Vec::new(),
             held: Vec::new(),
@@ -403,7 +408,7 @@ impl State {
         Ok(())
     }
 
-    /// Follows up on the loss of an inode's last name: it goes now, or when its last handle is closed.
+    /// Follows up on the loss of an inode's last name.
     pub(super) fn orphaned(&mut self, ino: u64) {
         self.clean(ino);
         self.set_parent(ino, 0);
@@ -412,20 +417,22 @@ impl State {
         if node.is_dir() {
             node.set_ctime(now());
         }
-        if !node.is_file() {
-            // Of these the kernel opens many without a word to us.
-            let blocks = if node.is_dir() { attr::DIR_SIZE / 512 } else { node.size.div_ceil(512) };
-            let ghost = attr::shown(ino, node, blocks);
-            self.ghosts.insert(ino, ghost);
+        if self.mounted {
+            self.known.insert(ino);
         }
-        if node.handles() > 0 {
-            self.queue_needed(ino);
-        } else {
+        if self.is_free(ino) {
             self.bury(ino);
+        } else {
+            self.queue_needed(ino);
         }
     }
 
-    /// Removes an inode without names and handles.
+    /// An inode that nobody has, and nobody can get at any more.
+    pub(super) fn is_free(&self, ino: u64) -> bool {
+        !self.known.contains(&ino) && self.nodes.get(&ino).is_some_and(|node| node.nlink == 0 && node.handles() == 0)
+    }
+
+    /// Removes an inode that [is free](Self::is_free).
     pub(super) fn bury(&mut self, ino: u64) {
         let Some(node) = self.nodes.get(&ino) else { return };
         let (id, is_file) = (node.id, node.is_file());

@@ -57,6 +57,29 @@ impl Bed {
         Self { dir, meta, remote, vfs }
     }
 
+    /// With a kernel that knows every inode until it is forgotten.
+    pub(super) fn mounted(self) -> Self {
+        self.mounted_by(false)
+    }
+
+    /// The same, and whether it tells of the times of what it writes.
+    pub(super) fn mounted_by(self, keeps_times: bool) -> Self {
+        struct Kernel(bool);
+        impl Invalidate for Kernel {
+            fn inode(&self, _ino: u64) {}
+            fn attributes(&self, _ino: u64) {}
+            fn mode(&self, _ino: u64) {}
+            fn keeps_times(&self) -> bool {
+                self.0
+            }
+            fn flush(&self, _open: &[u64]) -> std::io::Result<()> {
+                Ok(())
+            }
+        }
+        self.vfs.set_invalidate(Some(Arc::new(Kernel(keeps_times))));
+        self
+    }
+
     /// Drops what a mesh serves that serves everything.
     pub(super) fn drop_cache(&self, below: Option<u64>) -> Result<Dropped> {
         self.vfs.drop_cache(below, &mut |contents| vec![true; contents.len()], &mut |_, _| {})

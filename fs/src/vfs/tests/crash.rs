@@ -127,6 +127,27 @@ fn what_survives_an_agent_counts_as_a_writer_of_the_next() {
     bed.assert_sound();
 }
 
+/// Two writes within one tick of its clock have one time, which it tells once.
+#[test]
+fn times_are_those_of_the_kernel_where_it_keeps_them_also_after_a_crash() {
+    let bed = Bed::new().mounted_by(true);
+    let ino = bed.file(ROOT, "a", b"one");
+    let told = Timespec { seconds: 1_000_000_000, nanos: 4_000_000 };
+    let set = SetAttr { mtime: Some(SetTime::At(told)), ctime: Some(told), ..SetAttr::default() };
+    bed.vfs.setattr(ME, ino, set).unwrap();
+    bed.overwrite(ino, 3, b" and two");
+    assert_eq!((bed.stat(ino).mtime, bed.stat(ino).size), (told, 11));
+    bed.vfs.open_file(ME, ino, RW, false).unwrap();
+    bed.vfs.write(ino, 0, b"ONE", false).unwrap();
+    assert_eq!(bed.stat(ino).mtime, told);
+    bed.vfs.release(ino, RW).unwrap();
+    bed.vfs.fsync(ino, false).unwrap();
+    bed.vfs.commit().unwrap();
+    let meta = bed.meta.after_power_loss();
+    let bed = bed.reopen(meta);
+    assert_eq!((bed.stat(ino).mtime, bed.read(ino)), (told, b"ONE and two".to_vec()));
+}
+
 #[test]
 fn an_explicit_time_is_not_taken_for_a_write_after_a_crash() {
     let bed = Bed::new();

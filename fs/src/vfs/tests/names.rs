@@ -45,7 +45,7 @@ fn names_are_checked() {
 
 #[test]
 fn directories_count_their_subdirectories() {
-    let bed = Bed::new();
+    let bed = Bed::new().mounted();
     let a = bed.dir(ROOT, "a");
     let b = bed.dir(a, "b");
     assert_eq!((bed.stat(ROOT).nlink, bed.stat(a).nlink, bed.stat(b).nlink), (3, 3, 2));
@@ -114,17 +114,74 @@ fn an_unlinked_file_lives_until_it_is_closed() {
 
 #[test]
 fn a_removed_directory_that_the_kernel_knows_takes_nothing_in() {
-    let bed = Bed::new();
+    let bed = Bed::new().mounted();
     let dir = bed.dir(ROOT, "d");
     bed.vfs.rmdir(ROOT, b"d").unwrap();
     assert_eq!(bed.stat(dir).nlink, 0);
     assert_eq!(bed.vfs.mkdir(ME, dir, b"x", 0o755).unwrap_err(), VfsError::NotFound);
     assert_eq!(bed.vfs.readdir(dir, 0).unwrap().len(), 2);
     bed.vfs.fsyncdir(dir).unwrap();
-    assert_eq!(bed.meta.inode(dir).unwrap(), None);
     assert_eq!(bed.stat(dir).nlink, 0);
     bed.vfs.forget(dir);
     assert_eq!(bed.vfs.getattr(dir), Err(VfsError::NotFound));
+    bed.vfs.commit().unwrap();
+    assert_eq!(bed.meta.inode(dir).unwrap(), None);
+    bed.assert_sound();
+}
+
+/// The kernel opens by number what it looked up by name, and the name may be gone in between.
+#[test]
+fn what_lost_its_name_is_opened_by_who_had_found_it() {
+    let bed = Bed::new().mounted();
+    let (old, new) = (bed.file(ROOT, "a", b"old"), bed.file(ROOT, "b", b"new"));
+    let link = bed.vfs.symlink(ME, ROOT, b"l", b"target").unwrap().ino;
+    bed.vfs.rename(ROOT, b"b", ROOT, b"a", RenameFlags::Replace).unwrap();
+    bed.vfs.unlink(ROOT, b"l").unwrap();
+    assert_eq!((bed.read(old), bed.read(new)), (b"old".to_vec(), b"new".to_vec()));
+    assert_eq!(bed.vfs.readlink(link).unwrap(), b"target");
+    bed.overwrite(old, 0, b"OLD");
+    bed.vfs.setxattr(ME, old, b"user.a", b"x", XattrFlags::Set).unwrap();
+    bed.vfs.commit().unwrap();
+    for _ in 0..3 {
+        bed.vfs.evict();
+    }
+    assert_eq!((bed.stat(old).nlink, bed.read(old)), (0, b"OLD".to_vec()));
+    assert_eq!(bed.vfs.link(old, ROOT, b"again").unwrap_err(), VfsError::NotFound);
+    // Forgotten while it is open, and closed.
+    bed.vfs.open_file(ME, old, RO, false).unwrap();
+    bed.vfs.forget(old);
+    assert_eq!(bed.read(old), b"OLD");
+    bed.vfs.release(old, RO).unwrap();
+    bed.vfs.forget(link);
+    for ino in [old, link] {
+        assert_eq!(bed.vfs.getattr(ino), Err(VfsError::NotFound));
+    }
+    // What still has a name is not touched by that.
+    bed.vfs.forget(new);
+    assert_eq!(bed.read(new), b"new");
+    bed.vfs.commit().unwrap();
+    assert_eq!((bed.vfs.backing.stat(old).unwrap(), bed.meta.inode(old).unwrap()), (None, None));
+    bed.assert_sound();
+}
+
+#[test]
+fn what_the_kernel_still_knows_goes_with_the_mount_or_with_the_next_start() {
+    let bed = Bed::new().mounted();
+    let (a, b) = (bed.file(ROOT, "a", b"x"), bed.file(ROOT, "b", b"x"));
+    bed.vfs.unlink(ROOT, b"a").unwrap();
+    bed.vfs.commit().unwrap();
+    assert!(bed.vfs.backing.stat(a).unwrap().is_some());
+    bed.vfs.set_invalidate(None);
+    bed.vfs.commit().unwrap();
+    assert_eq!((bed.vfs.backing.stat(a).unwrap(), bed.meta.inode(a).unwrap()), (None, None));
+    let bed = bed.mounted();
+    bed.vfs.unlink(ROOT, b"b").unwrap();
+    bed.vfs.commit().unwrap();
+    let meta = bed.meta.after_power_loss();
+    let bed = bed.reopen(meta);
+    bed.vfs.commit().unwrap();
+    assert_eq!((bed.vfs.backing.stat(b).unwrap(), bed.meta.inode(b).unwrap()), (None, None));
+    bed.assert_sound();
 }
 
 #[test]

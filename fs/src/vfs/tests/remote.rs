@@ -122,6 +122,9 @@ fn the_kernel_is_told_what_is_void() {
         }
         fn attributes(&self, _ino: u64) {}
         fn mode(&self, _ino: u64) {}
+        fn keeps_times(&self) -> bool {
+            false
+        }
         fn flush(&self, _open: &[u64]) -> std::io::Result<()> {
             Err(std::io::Error::from_raw_os_error(libc::ENOSPC))
         }

@@ -44,6 +44,7 @@ enum Op {
     ReadDir(usize, bool),
     CloseDir(usize),
     SyncDir(usize),
+    Forget(usize),
     Restart,
     Kill,
     Power,
@@ -112,6 +113,7 @@ fn any_op() -> impl Strategy<Value = Op> {
         1 => (place(), xattr()).prop_map(|(place, name)| Op::RemoveXattr(place, name)),
     ];
     let events = prop_oneof![
+        4 => (0..8usize).prop_map(Op::Forget),
         1 => Just(Op::Restart),
         1 => Just(Op::Kill),
         1 => Just(Op::Power),
@@ -179,11 +181,14 @@ struct Run {
     bed: Option<Bed>,
     model: Model,
     clients: [Client; CLIENTS],
+    /// What has lost its last name and the kernel knows: its number here, and there.
+    nameless: Vec<(usize, u64)>,
 }
 
 impl Run {
     fn new() -> Self {
-        Self { bed: Some(Bed::new()), model: Model::new(), clients: Client::all() }
+        let bed = Some(Bed::new().mounted());
+        Self { bed, model: Model::new(), clients: Client::all(), nameless: Vec::new() }
     }
 
     fn bed(&self) -> &Bed {
@@ -220,12 +225,27 @@ impl Run {
     }
 
     fn close_dir(&mut self, client: usize, slot: usize) {
-        if let Some(listing) = self.clients[client].dirs[slot].take() {
-            let all = self.clients.iter().flat_map(|client| &client.dirs).flatten();
-            if all.filter(|other| other.id == listing.id).count() == 0 {
-                self.vfs().forget(listing.ino);
-            }
-        }
+        self.clients[client].dirs[slot] = None;
+    }
+
+    /// What a name leads to, and will have no name any more once that one is gone.
+    fn last_name(&self, dir: usize, at: u64, name: &str) -> Option<(usize, u64)> {
+        let id = self.model.child(dir, name).ok()?;
+        let ino = self.vfs().lookup(at, name.as_bytes()).ok()?.ino;
+        (self.model.is_dir(id) || self.model.things[id].nlink == 1).then_some((id, ino))
+    }
+
+    /// The kernel forgets something without a name that nobody has open.
+    fn forget(&mut self, n: usize) {
+        let open = |ino| {
+            let files = self.clients.iter().flat_map(|client| &client.files).flatten().map(|handle| handle.ino);
+            let dirs = self.clients.iter().flat_map(|client| &client.dirs).flatten().map(|listing| listing.ino);
+            files.chain(dirs).any(|other| other == ino)
+        };
+        let Some(&(_, ino)) = self.nameless.get(n).filter(|(_, ino)| !open(*ino)) else { return };
+        self.nameless.remove(n);
+        self.vfs().forget(ino);
+        assert_eq!(self.vfs().getattr(ino), Err(VfsError::NotFound));
     }
 
     fn close_all(&mut self) {
@@ -252,6 +272,7 @@ impl Run {
             Op::Restart | Op::Kill | Op::Power | Op::Publish | Op::Drop | Op::Trim(_) | Op::Evict | Op::Recover => {
                 self.event(op)
             }
+            Op::Forget(n) => self.forget(n),
             Op::Mkdir(place, mode) => {
                 self.make(who, place, What::Dir(BTreeMap::new()), mode, |vfs, dir, name| {
                     vfs.mkdir(who, dir, name, mode)
@@ -276,19 +297,26 @@ impl Run {
             }
             Op::Unlink((dir, name)) => {
                 let (dir, at) = self.dir(dir);
+                let last = self.last_name(dir, at, NAMES[name]);
                 let done = self.vfs().unlink(at, NAMES[name].as_bytes());
                 assert_eq!(done, self.model.unlink(dir, NAMES[name]));
+                self.nameless.extend(last.filter(|_| done.is_ok()));
             }
             Op::Rmdir((dir, name)) => {
                 let (dir, at) = self.dir(dir);
+                let last = self.last_name(dir, at, NAMES[name]);
                 let done = self.vfs().rmdir(at, NAMES[name].as_bytes());
                 assert_eq!(done, self.model.rmdir(dir, NAMES[name]));
+                self.nameless.extend(last.filter(|_| done.is_ok()));
             }
             Op::Rename((from, old), (to, new), flags) => {
                 let ((from, from_at), (to, to_at)) = (self.dir(from), self.dir(to));
                 let (old, new) = (NAMES[old], NAMES[new]);
+                let same = self.model.child(from, old) == self.model.child(to, new);
+                let last = self.last_name(to, to_at, new).filter(|_| flags != RenameFlags::Exchange && !same);
                 let done = self.vfs().rename(from_at, old.as_bytes(), to_at, new.as_bytes(), flags);
                 assert_eq!(done, self.model.rename((from, old), (to, new), flags));
+                self.nameless.extend(last.filter(|_| done.is_ok()));
             }
             Op::Truncate(place, size) => {
                 let Some((id, ino)) = self.found(place) else { return };
@@ -524,15 +552,17 @@ impl Run {
         match op {
             Op::Restart => {
                 self.close_all();
-                self.bed = self.bed.take().map(Bed::restart);
+                self.nameless.clear();
+                self.bed = self.bed.take().map(|bed| bed.restart().mounted());
             }
             Op::Kill | Op::Power => {
                 // Nobody closes anything.
                 self.clients = Client::all();
+                self.nameless.clear();
                 let bed = self.bed.take().unwrap();
                 bed.vfs.commit().unwrap();
                 let meta = if matches!(op, Op::Kill) { bed.meta.after_kill() } else { bed.meta.after_power_loss() };
-                self.bed = Some(bed.reopen(meta));
+                self.bed = Some(bed.reopen(meta).mounted());
             }
             Op::Publish => {
                 self.bed().publish();
@@ -564,7 +594,8 @@ impl Run {
                 self.vfs().setattr(ADMIN, ROOT, SetAttr { mode: Some(0o755), ..SetAttr::default() }).unwrap();
                 self.model.thing(TOP).mode = 0o755;
                 let root = self.bed().publish().unwrap();
-                self.bed = Some(self.bed().recovered(root));
+                self.nameless.clear();
+                self.bed = Some(self.bed().recovered(root).mounted());
             }
             other => panic!("not an event: {other:?}"),
         }
@@ -613,6 +644,9 @@ impl Run {
         }
         for handle in self.clients.iter().flat_map(|client| &client.files).flatten() {
             self.compare_thing(handle.id, handle.ino, "an open file");
+        }
+        for (id, ino) in &self.nameless {
+            self.compare_thing(*id, *ino, "what has no name");
         }
         bed.assert_sound();
     }

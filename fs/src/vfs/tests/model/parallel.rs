@@ -106,7 +106,7 @@ fn data(byte: u8) -> [u8; 64] {
 
 impl Stage {
     fn new() -> Self {
-        let bed = Bed::new();
+        let bed = Bed::new().mounted();
         let mut dirs = vec![ROOT];
         for (parent, name) in &DIRS[1..] {
             dirs.push(bed.dir(dirs[*parent], name));
@@ -210,9 +210,7 @@ impl Stage {
         for file in &self.files {
             self.bed.vfs.release(*file, RW).unwrap();
         }
-        for dir in &self.dirs {
-            self.bed.vfs.forget(*dir);
-        }
+        self.bed.vfs.set_invalidate(None);
         self.bed.assert_sound();
         let before = walk(&self.bed);
         let bed = self.bed.restart();
