@@ -18,6 +18,7 @@ use hypernet_core::head::{Head, Snapshot};
 use hypernet_core::id::{FileId, IdentityId};
 use hypernet_core::identity::log::Log;
 use hypernet_core::identity::phrase::Phrase;
+use hypernet_core::identity::place::{Notice, Signpost};
 use hypernet_core::key::Secret;
 use hypernet_core::record::Record;
 use hypernet_core::roster::Roster;
@@ -38,7 +39,7 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 13] = [
+pub const TARGETS: [Target; 15] = [
     Target { name: "request", tag: Some(0x20), run: request },
     Target { name: "response", tag: Some(0x21), run: response },
     Target { name: "record", tag: Some(0x10), run: record },
@@ -52,6 +53,8 @@ pub const TARGETS: [Target; 13] = [
     Target { name: "manifest", tag: Some(0x43), run: manifest },
     Target { name: "sealed", tag: None, run: sealed },
     Target { name: "roster_log", tag: Some(0x35), run: roster_log },
+    Target { name: "signpost", tag: Some(0x36), run: round_trip::<Signpost> },
+    Target { name: "notice", tag: Some(0x37), run: round_trip::<Notice> },
 ];
 
 /// What is accepted reads the same after it was written again.

@@ -4,7 +4,9 @@ use hypernet_core::catalog::{Contents, IndexPage, IndexRow, Manifest, PageKind, 
 use hypernet_core::codec;
 use hypernet_core::head::{Head, Snapshot};
 use hypernet_core::id::SnapshotId;
+use hypernet_core::identity::announce::Announcement;
 use hypernet_core::identity::log::{Author, Change, Device, Log, Recipient};
+use hypernet_core::identity::place::{Notice, Place, PlaceError, Signpost};
 use hypernet_core::key::{DeviceKeys, Secret};
 use hypernet_core::record::Record;
 use hypernet_core::roster::Roster;
@@ -123,6 +125,53 @@ fn roster_log() -> Golden {
     }
 }
 
+fn keystore_place() -> Place {
+    Place::new(Secret::new([0x66; 32]))
+}
+
+fn record_of_a_notice() -> Golden {
+    let key = keystore_place().sealing_key();
+    let record = Notice::Moved(vec![0x65; 32]).publish(&keystore_place(), &key, 0);
+    published("record-of-a-notice", record.ok(), Notice::Moved(vec![0x65; 32]), move |record| {
+        Notice::open(record, &key).map_err(|error| error.to_string())
+    })
+}
+
+/// A signpost that leads to both places, and its record.
+fn signposts() -> Vec<Golden> {
+    let roster = Place::new(Secret::new([0x67; 32]));
+    let made = Signpost::new(&recovery(), &roster, &keystore_place());
+    let record = made.clone().and_then(|signpost| signpost.publish(&recovery(), 1_700_000_000_000));
+    let frame = made.into_iter().map(|signpost| framed("signpost", signpost));
+    let record = published("record-of-a-signpost", record.ok(), (roster.signer(), keystore_place()), |record| {
+        let open = || {
+            let signpost = Signpost::open(record, &recovery().id())?;
+            Ok((signpost.roster, signpost.keystore(&recovery())?))
+        };
+        open().map_err(|error: PlaceError| error.to_string())
+    });
+    frame.chain([record]).collect()
+}
+
+fn announcement() -> Golden {
+    let told = Announcement::sign(&device(), 3, &[&volume_keys()]);
+    let bytes = told.map(|told| minicbor::to_vec(told).unwrap_or_default()).unwrap_or_default();
+    let signer = device().head_record_key(&volume()).verifying_key().to_bytes();
+    Golden {
+        name: "announcement",
+        tag: None,
+        format: "announcement",
+        bytes,
+        check: Box::new(move |golden| {
+            let told: Announcement = minicbor::decode(golden).map_err(|error| error.to_string())?;
+            match told.is_signed() && told.head_signer(&volume_keys()) == Some(signer) {
+                true => Ok(()),
+                false => Err("it does not lead to the device's heads".into()),
+            }
+        }),
+    }
+}
+
 fn snapshot_signature() -> Golden {
     let bytes = codec::encode(&snapshot());
     let id = snapshot().id();
@@ -190,6 +239,7 @@ pub(crate) fn all() -> Vec<Golden> {
         })
         .collect();
     let mut all: Vec<Golden> = signed.into_iter().map(|record| framed("record", record)).collect();
+    all.extend(signposts());
     all.extend([
         node("node-directory", entries()),
         node("node-file", vec![Run::Data(extent(1)), Run::Hole(1 << 40), Run::Data(extent(2))]),
@@ -203,6 +253,11 @@ pub(crate) fn all() -> Vec<Golden> {
         framed("roster", roster()),
         published_roster(),
         roster_log(),
+        framed("notice-here", Notice::Here(b"a sealed keystore".to_vec())),
+        framed("notice-placed", Notice::Placed(extent(9), placement())),
+        framed("notice-moved", Notice::Moved(vec![0x65; 32])),
+        record_of_a_notice(),
+        announcement(),
         framed("placement", placement()),
         framed(
             "index-page",

@@ -3,6 +3,8 @@
 
 use data_encoding::HEXLOWER;
 use hypernet_core::id::{ExtentId, PeerId, ShardId};
+use hypernet_core::identity::place::{Place, roster_sealing_key};
+use hypernet_core::key::Secret;
 use hypernet_core::record::record_key;
 use hypernet_core::seal::{ExtentRef, Kind, Sealer, open_record, seal_record};
 use hypernet_core::segment::Packer;
@@ -89,6 +91,7 @@ fn segment() -> Vec<u8> {
 
 pub(crate) fn all() -> Vec<Golden> {
     let (keys, peer) = (volume_keys(), PeerId([0x91; 32]));
+    let place = Place::new(Secret::new([0x66; 32]));
     let reference = Sealer::new(&keys).prepare(Kind::Node, b"a node").map(|prepared| prepared.reference);
     let ExtentId(id) = reference.map(|reference| reference.id()).unwrap_or(ExtentId([0; 32]));
     let derived = |name, bytes: &[u8]| equal(name, "key derivations", bytes.to_vec());
@@ -110,6 +113,13 @@ pub(crate) fn all() -> Vec<Golden> {
         derived("derive-roster-key", identity().roster_key().expose()),
         derived("derive-recovery-signing-key", &recovery().signing_key().to_bytes()),
         derived("derive-recovery-opening-key", recovery().opening_key().expose()),
+        derived("derive-roster-sealing-key", roster_sealing_key(&recovery().id()).expose()),
+        derived("derive-announcement-tag", &keys.announcement(&device().id()).0),
+        derived("derive-announcement-key", keys.announcement(&device().id()).1.expose()),
+        derived("derive-place-signer", &place.signer()),
+        derived("derive-place-sealing-key", place.sealing_key().expose()),
+        derived("derive-place-volume-id", place.keys().volume.as_bytes()),
+        derived("derive-place-volume-secret", place.keys().secret().expose()),
         derived("derive-record-key", record_key(&device().signing_key().verifying_key().to_bytes()).as_bytes()),
     ]
 }
