@@ -198,9 +198,13 @@ impl std::fmt::Debug for Vfs {
 
 impl Vfs {
     /// Who is told when cached content is void, and will [forget](Self::forget) each inode that it has come to know.
-    /// Without one nobody knows of any.
+    /// Without one nobody knows of any, nor has anything open: a kernel whose mount has ended does not always say what it
+    /// closes.
     pub fn set_invalidate(&self, invalidate: Option<Arc<dyn Invalidate>>) {
         let mounted = invalidate.is_some();
+        if !mounted {
+            self.close_all();
+        }
         let known = {
             let mut state = self.state.lock();
             state.mounted = mounted;

@@ -257,6 +257,7 @@ impl Filesystem for Handler {
     }
 
     fn destroy(&mut self) {
+        self.vfs.set_invalidate(None);
         self.ended.set();
     }
 
@@ -389,7 +390,10 @@ impl Filesystem for Handler {
             reply,
             move |vfs| vfs.open_file(caller, ino.0, flags, pass),
             move |reply, result| match result {
-                Ok(opened) => opens.open(ino.0, opened.passthrough.as_deref(), Opening { reply, cached }),
+                Ok(opened) => {
+                    let cached = if opened.stale { FopenFlags::empty() } else { cached };
+                    opens.open(ino.0, opened.passthrough.as_deref(), Opening { reply, cached });
+                }
                 Err(error) => reply.error(errno(&error)),
             },
         );
@@ -538,9 +542,9 @@ impl Filesystem for Handler {
             move |mut reply, result| match result {
                 Ok(snapshot) => {
                     for item in vfs::after(&snapshot, offset) {
-                        let Some(found) = vfs.item_attr(item) else { continue };
+                        let Some(found) = vfs.item_now(ino.0, item) else { continue };
                         let (name, ttl) = (OsStr::from_bytes(&item.name), ttl(&found));
-                        if reply.add(INodeNo(item.ino), item.offset, name, &ttl, &attr(&found), GENERATION) {
+                        if reply.add(INodeNo(found.ino), item.offset, name, &ttl, &attr(&found), GENERATION) {
                             break;
                         }
                     }

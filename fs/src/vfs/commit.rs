@@ -174,9 +174,12 @@ impl Vfs {
                 if state.gone.len() != before {
                     state.epoch += 1;
                 }
+                state.removing.extend(&doomed);
                 drop(state);
                 self.committed.notify_all();
                 self.remove_backing(&doomed);
+                let mut state = self.state.lock();
+                doomed.iter().for_each(|ino| _ = state.removing.remove(ino));
                 Ok(())
             }
             Err(error) => {

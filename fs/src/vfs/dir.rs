@@ -128,14 +128,25 @@ impl Vfs {
         })
     }
 
-    /// Attributes for an entry of a snapshot; `None` when it has gone since. Where they are not to be had, ones that
-    /// nobody may keep: the entry is listed, and who wants to know more of it asks, and is told.
-    pub fn item_attr(&self, item: &DirItem) -> Option<Attr> {
-        match patience::never(|| self.getattr(item.ino)) {
+    /// What an entry of a snapshot of `dir` leads to by now; `None` when it has gone since. The kernel takes the answer for
+    /// that to a look-up, so it must be right at this moment, in which nobody changes the names of the directory: whoever
+    /// lists it has the kernel keep the others out. Where attributes are not to be had, ones that nobody may keep: the
+    /// entry is listed, and who wants to know more of it asks, and is told.
+    pub fn item_now(&self, dir: u64, item: &DirItem) -> Option<Attr> {
+        let now = || match &*item.name {
+            b"." | b".." => Ok(Some(item.ino)),
+            name => self.run(|state| Ok(state.entries(dir)?.get(name).copied())),
+        };
+        let ino = match patience::never(now) {
+            Ok(ino) => ino?,
+            Err(VfsError::NotFound) => return None,
+            Err(_) => item.ino,
+        };
+        match patience::never(|| self.getattr(ino)) {
             Ok(attr) => Some(attr),
             Err(VfsError::NotFound) => None,
             Err(_) => Some(Attr {
-                ino: item.ino,
+                ino,
                 kind: item.kind,
                 mode: 0,
                 nlink: 1,

@@ -57,6 +57,8 @@ impl OpenFlags {
 pub struct Opened {
     /// The backing file, when the kernel may read and write it directly.
     pub passthrough: Option<Arc<File>>,
+    /// What the kernel has cached of it may be more than there is: a write that it had collected did not reach the disk.
+    pub stale: bool,
 }
 
 /// What `lseek` looks for.
@@ -197,7 +199,7 @@ impl Vfs {
             if passthrough { self.passthrough(ino, flags.writes()) } else { Ok(None) }
         };
         match rest() {
-            Ok(passthrough) => Ok(Opened { passthrough }),
+            Ok(passthrough) => Ok(Opened { passthrough, stale: self.state.lock().unwritten.remove(&ino) }),
             Err(error) => {
                 self.release(ino, flags)?;
                 Err(error)
@@ -326,7 +328,7 @@ impl Vfs {
                         self.gauge.add(stat.map_or(0, |stat| stat.bytes()));
                         state.queue(ino);
                     } else if state.told_times {
-                        self.leave_times(state, ino)?;
+                        self.leave_times(state, ino);
                     }
                     state.watch.remove(&ino);
                 }
@@ -349,15 +351,17 @@ impl Vfs {
     }
 
     /// Gives a backing file the time of its file, where writes left another one: after a crash a difference is a write.
-    fn leave_times(&self, state: &mut State, ino: u64) -> Step<()> {
-        let node = state.node(ino)?;
+    pub(super) fn leave_times(&self, state: &mut State, ino: u64) {
+        let Some(node) = state.nodes.get(&ino) else { return };
         let (atime, mtime) = (node.atime(), node.mtime());
         let seen = node.open.as_ref().and_then(|open| open.seen);
-        if node.nlink > 0 && node.local() == Local::Complete && seen.is_some_and(|seen| seen.mtime != mtime) {
-            self.backing.set_times(ino, atime, mtime).map_err(VfsError::from)?;
-            self.see(state, ino)?;
+        if node.nlink == 0 || node.local() != Local::Complete || seen.is_none_or(|seen| seen.mtime == mtime) {
+            return;
         }
-        Ok(())
+        let left = self.backing.set_times(ino, atime, mtime).map_err(VfsError::from);
+        if left.is_err() || self.see(state, ino).is_err() {
+            tracing::debug!(ino, "a file's time may move by what its last write took, should the agent be killed now");
+        }
     }
 
     /// The backing file of what was clean when it was opened, to see whether it still is.
@@ -456,6 +460,11 @@ impl Vfs {
             return Ok(());
         }
         let result = self.backing.ensure(ino)?.write_all_at(data, offset);
+        if result.is_err() {
+            // The kernel tells that once, and has the page for written from then on: until it drops it, it shows what is
+            // nowhere.
+            self.state.lock().unwritten.insert(ino);
+        }
         // What was written before the disk was full counts.
         self.written(!drop_bits, ino)?;
         Ok(result?)
@@ -586,6 +595,9 @@ impl Vfs {
         patience::check(Wait::Disk)?;
         let (needs, is_file) = self.run(|state| {
             self.refresh(state, ino)?;
+            if state.told_times {
+                self.leave_times(state, ino);
+            }
             let node = state.node(ino)?;
             Ok((node.needs, node.is_file() && node.local() != Local::Absent))
         })?;

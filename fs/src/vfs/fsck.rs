@@ -152,7 +152,7 @@ impl Vfs {
     /// It is open, on its way to removal, or held for a cut.
     fn is_needed(&self, ino: u64) -> Result<bool> {
         let state = self.state.lock();
-        let waiting = state.doomed.contains(&ino) || state.held.contains(&ino);
+        let waiting = state.doomed.contains(&ino) || state.held.contains(&ino) || state.removing.contains(&ino);
         Ok(waiting || state.nodes.contains_key(&ino))
     }
 

@@ -81,6 +81,34 @@ impl Vfs {
         Ok(())
     }
 
+    /// Closes all handles: whoever had them is gone. What is still held by a program, which passes us by, is not closed.
+    pub(super) fn close_all(&self) {
+        let open: Vec<(u64, u32, u32)> = {
+            let state = self.state.lock();
+            let open = state.nodes.iter().filter(|(_, node)| node.handles() > 0);
+            open.map(|(ino, node)| (*ino, node.handles(), node.writers())).collect()
+        };
+        let tells = !open.is_empty() && self.tells_holders();
+        for (ino, mut handles, mut writers) in open {
+            let held = tells && writers > 0 && self.backing.is_held(ino).unwrap_or(true);
+            {
+                let mut state = self.state.lock();
+                if held {
+                    state.lingering.insert(ino, 1);
+                    (handles, writers) = (handles - 1, writers - 1);
+                } else {
+                    state.lingering.remove(&ino);
+                }
+            }
+            for n in 0..handles {
+                let flags = OpenFlags(if n < writers { libc::O_RDWR } else { libc::O_RDONLY });
+                if let Err(error) = self.release(ino, flags) {
+                    tracing::debug!(ino, %error, "a file was closed already");
+                }
+            }
+        }
+    }
+
     /// Whether the disk's filesystem can tell that nobody holds a file. Without that there can be no passthrough.
     pub fn tells_holders(&self) -> bool {
         self.backing.tells_holders()

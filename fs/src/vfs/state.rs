@@ -102,6 +102,8 @@ pub(super) struct State {
     pub(super) unsynced: InoSet,
     /// Files whose flush failed: the kernel tells that once, and the next fsync must hear of it.
     pub(super) unflushed: InoSet,
+    /// Files of which a write failed since they were last opened.
+    pub(super) unwritten: InoSet,
     /// Files whose dirty mark was committed on its own since the last batch was closed.
     pub(super) marked: InoSet,
     /// Files open for writing: nobody reports what is written to them in passthrough.
@@ -121,6 +123,8 @@ pub(super) struct State {
     pub(super) doomed: Vec<u64>,
     /// Of those, the ones that a cut may still read.
     pub(super) held: Vec<u64>,
+    /// Backing files that are being removed.
+    pub(super) removing: InoSet,
     pub(super) cuts: u32,
     pub(super) dirty: InoSet,
     pub(super) dirty_since: Option<Timespec>,
@@ -175,6 +179,7 @@ impl State {
             epoch: 0,
             unsynced: InoSet::default(),
             unflushed: InoSet::default(),
+            unwritten: InoSet::default(),
             marked: InoSet::default(),
             watch: BTreeSet::new(),
             stale: BTreeSet::new(),
@@ -183,6 +188,7 @@ impl State {
             known: InoSet::default(),
             lingering: BTreeMap::new(),
             doomed: Vec::new(),
+            removing: InoSet::default(),
             held: Vec::new(),
             cuts: 0,
             dirty: InoSet::default(),
@@ -452,6 +458,7 @@ impl State {
         self.gone.insert(ino, self.batch);
         self.watch.remove(&ino);
         self.unsynced.remove(&ino);
+        self.unwritten.remove(&ino);
         self.clean(ino);
         if is_file {
             self.doomed.push(ino);

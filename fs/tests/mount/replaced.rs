@@ -90,3 +90,71 @@ fn what_is_held_by_its_path_alone_outlives_its_name() {
         drop((held, dir));
     });
 }
+
+/// The kernel asks for attributes with a listing as soon as somebody looks names up in the directory, and believes them.
+#[test]
+fn a_listing_under_way_brings_no_name_back() {
+    const FILES: usize = 2_000;
+    both(|bed| {
+        let (dir, out) = (bed.path("dir"), bed.path("out"));
+        fs::create_dir(&dir).unwrap();
+        fs::create_dir(&out).unwrap();
+        let path = |n: usize| dir.join(n.to_string());
+        for n in 0..FILES {
+            fs::write(path(n), b"old").unwrap();
+        }
+        let mut listing = fs::read_dir(&dir).unwrap();
+        listing.next().unwrap().unwrap();
+        let mut held = Vec::new();
+        for n in 0..FILES {
+            match n % 4 {
+                0 => fs::rename(path(n), out.join(n.to_string())).unwrap(),
+                1 => fs::remove_file(path(n)).unwrap(),
+                2 => {
+                    // Who has it open keeps the old one there.
+                    held.push(File::open(path(n)).unwrap());
+                    fs::write(bed.path("new"), b"new").unwrap();
+                    fs::rename(bed.path("new"), path(n)).unwrap();
+                }
+                _ => {}
+            }
+        }
+        for (n, entry) in listing.enumerate() {
+            entry.unwrap();
+            if n % 20 == 0 {
+                assert!(!dir.join(format!("none {n}")).exists());
+            }
+        }
+        for n in 0..FILES {
+            let found = fs::read(path(n)).ok();
+            let expected = [None, None, Some(b"new".to_vec()), Some(b"old".to_vec())];
+            assert_eq!(found, expected[n % 4], "file {n}");
+        }
+        assert_eq!(fs::read_dir(&dir).unwrap().count(), FILES / 2);
+        drop(held);
+    });
+}
+
+/// A lazy unmount: the kernel says nothing of what is closed after it.
+#[test]
+fn what_was_open_when_a_mount_went_out_of_sight_is_closed_with_it() {
+    for mut bed in [Profile::Passthrough, Profile::Writeback].into_iter().filter_map(bed) {
+        let files: Vec<File> = (0..20)
+            .map(|n| {
+                let path = bed.path(&n.to_string());
+                fs::write(&path, b"content").unwrap();
+                let file = OpenOptions::new().read(true).write(n % 2 == 0).open(&path).unwrap();
+                fs::remove_file(&path).unwrap();
+                file
+            })
+            .collect();
+        let mounted = bed.mounted.take().unwrap();
+        mounted.detach().unwrap();
+        drop(files);
+        mounted.wait().unwrap();
+        bed.vfs.close(true).unwrap();
+        let dirs = fs::read_dir(bed.state.path().join("data")).unwrap();
+        let left: usize = dirs.map(|dir| fs::read_dir(dir.unwrap().path()).map_or(0, Iterator::count)).sum();
+        assert_eq!(left, 0, "backing files of what nobody has");
+    }
+}

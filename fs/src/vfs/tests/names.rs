@@ -164,6 +164,28 @@ fn what_lost_its_name_is_opened_by_who_had_found_it() {
     bed.assert_sound();
 }
 
+/// A kernel whose mount was taken out of sight does not say that it closes what was open to its end.
+#[test]
+fn what_is_open_when_a_mount_ends_is_closed() {
+    let bed = Bed::new().mounted();
+    let (a, b, c) = (bed.file(ROOT, "a", b"x"), bed.file(ROOT, "b", b"x"), bed.file(ROOT, "c", b"x"));
+    bed.publish();
+    for ino in [a, b, c] {
+        bed.vfs.open_file(ME, ino, RO, false).unwrap();
+        bed.vfs.open_file(ME, ino, RW, false).unwrap();
+    }
+    bed.vfs.unlink(ROOT, b"a").unwrap();
+    bed.vfs.write(b, 0, b"written", false).unwrap();
+    bed.vfs.set_invalidate(None);
+    bed.vfs.commit().unwrap();
+    assert_eq!((bed.vfs.backing.stat(a).unwrap(), bed.meta.inode(a).unwrap()), (None, None));
+    assert_eq!(bed.vfs.release(b, RO), Err(VfsError::BadHandle));
+    assert!(bed.publish().is_some());
+    assert_eq!(bed.drop_cache(None).unwrap().files, 2, "nothing is open");
+    assert_eq!(bed.read(b), b"written");
+    bed.assert_sound();
+}
+
 #[test]
 fn what_the_kernel_still_knows_goes_with_the_mount_or_with_the_next_start() {
     let bed = Bed::new().mounted();
@@ -224,6 +246,30 @@ fn rename_exchanges() {
     assert_eq!(bed.vfs.lookup(sub, b"..").unwrap().ino, a);
 }
 
+/// The kernel believes a listing as it believes a look-up.
+#[test]
+fn an_entry_of_a_listing_leads_to_what_its_name_leads_to_now() {
+    let bed = Bed::new().mounted();
+    let dir = bed.dir(ROOT, "dir");
+    let [kept, replaced, moved, removed] =
+        ["kept", "replaced", "moved", "removed"].map(|name| bed.file(dir, name, b"old"));
+    let listing = bed.vfs.readdir(dir, 0).unwrap();
+    let new = bed.file(dir, "new", b"new");
+    bed.vfs.rename(dir, b"new", dir, b"replaced", RenameFlags::Replace).unwrap();
+    bed.vfs.rename(dir, b"moved", ROOT, b"moved", RenameFlags::Replace).unwrap();
+    bed.vfs.unlink(dir, b"removed").unwrap();
+    let now = |name: &str| {
+        let item = listing.iter().find(|item| *item.name == *name.as_bytes()).unwrap();
+        bed.vfs.item_now(dir, item).map(|attr| attr.ino)
+    };
+    assert_eq!((now("kept"), now("replaced"), now("moved"), now("removed")), (Some(kept), Some(new), None, None));
+    assert_eq!((now("."), bed.stat(replaced).nlink, bed.stat(removed).nlink), (Some(dir), 0, 0));
+    assert_eq!(bed.read(moved), b"old");
+    // One that is made again is another.
+    let again = bed.file(dir, "removed", b"again");
+    assert_eq!(now("removed"), Some(again));
+}
+
 #[test]
 fn a_listing_goes_on_as_it_began() {
     let bed = Bed::new();
@@ -236,7 +282,7 @@ fn a_listing_goes_on_as_it_began() {
     bed.file(ROOT, "f9", b"");
     assert_eq!(bed.vfs.readdir(ROOT, 3).unwrap(), first);
     let gone = first.iter().find(|item| &*item.name == b"f3").unwrap();
-    assert_eq!(bed.vfs.item_attr(gone), None, "f3 is gone");
+    assert_eq!(bed.vfs.item_now(ROOT, gone), None, "f3 is gone");
     // Whoever begins sees what is there now, and whoever goes on then has all that was there from the beginning.
     let mut again: Vec<_> = bed.vfs.readdir(ROOT, 0).unwrap().iter().map(|item| item.name.clone()).collect();
     again.sort_unstable();

@@ -319,7 +319,7 @@ fn a_hard_link_whose_record_is_missing_takes_nothing_else_with_it() {
     // With attributes too it is listed; nobody keeps them.
     let items = there.vfs.readdir(dir, 0).unwrap();
     let item = items.iter().find(|item| *item.name == *b"lost").unwrap();
-    assert!(there.vfs.item_attr(item).unwrap().volatile);
+    assert!(there.vfs.item_now(dir, item).unwrap().volatile);
     let set = SetAttr { mode: Some(0o777), ..SetAttr::default() };
     assert_eq!(there.vfs.setattr(ME, item.ino, set).unwrap_err().errno(), libc::EIO);
     // Once it is known nobody asks for it again, not even after a restart.

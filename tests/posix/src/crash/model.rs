@@ -72,17 +72,19 @@ impl Versions {
             found.len(),
             allowed.len()
         );
-        for (at, byte) in found.iter().enumerate() {
-            let allows = |version: &Vec<u8>| version.get(at).map_or(*byte == 0, |there| there == byte);
-            if !allowed.iter().any(allows) {
-                bail!(
-                    "byte {at} of {} is {byte:#04x}, which none of {} versions has there",
-                    found.len(),
-                    allowed.len()
-                );
-            }
-        }
-        Ok(())
+        let is_allowed = |at: usize| {
+            let allows = |version: &Vec<u8>| version.get(at).copied().unwrap_or(0) == found[at];
+            allowed.iter().any(allows)
+        };
+        let wrong: Vec<usize> = (0..found.len()).filter(|at| !is_allowed(*at)).collect();
+        let (Some(first), Some(last)) = (wrong.first(), wrong.last()) else { return Ok(()) };
+        bail!(
+            "bytes {first} to {last} of {} are wrong, {} of them, and begin with {:02x?}: none of {} versions has that there",
+            found.len(),
+            wrong.len(),
+            &found[*first..found.len().min(first + 8)],
+            allowed.len()
+        )
     }
 }
 
