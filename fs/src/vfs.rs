@@ -215,11 +215,35 @@ impl Vfs {
         *self.invalidate.write() = invalidate;
     }
 
-    /// The kernel knows this inode no more.
-    pub fn forget(&self, ino: u64) {
-        if self.state.lock().known.remove(&ino) {
-            self.bury_free(ino);
+    /// The kernel is about to be told of an inode: once more it will have to forget it.
+    pub fn told(&self, ino: u64) {
+        if let Some(node) = self.state.lock().nodes.get_mut(&ino) {
+            node.told = node.told.saturating_add(1);
         }
+    }
+
+    /// The same, by this answer.
+    pub fn tell(&self, answer: Result<Attr>) -> Result<Attr> {
+        answer.inspect(|attr| self.told(attr.ino))
+    }
+
+    /// The kernel forgets that it was told of an inode so many times. What it says may come late: it knows one that it
+    /// has been told of again.
+    pub fn forget(&self, ino: u64, times: u64) {
+        {
+            let mut state = self.state.lock();
+            if let Some(node) = state.nodes.get_mut(&ino) {
+                // Of one that was not in memory all the time it has been told more often.
+                node.told = node.told.saturating_sub(u16::try_from(times).unwrap_or(u16::MAX));
+                if node.told > 0 {
+                    return;
+                }
+            }
+            if !state.known.remove(&ino) {
+                return;
+            }
+        }
+        self.bury_free(ino);
     }
 
     fn bury_free(&self, ino: u64) {

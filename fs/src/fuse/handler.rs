@@ -265,7 +265,7 @@ impl Filesystem for Handler {
         let name = name.as_bytes().to_vec();
         self.serve(
             reply,
-            move |vfs| vfs.lookup(parent.0, &name),
+            move |vfs| vfs.tell(vfs.lookup(parent.0, &name)),
             |reply, result| match result {
                 Err(VfsError::NotFound) => reply.entry(&TTL, &nothing(), GENERATION),
                 result => answer_entry(reply, result),
@@ -273,8 +273,8 @@ impl Filesystem for Handler {
         );
     }
 
-    fn forget(&self, _req: &Request, ino: INodeNo, _nlookup: u64) {
-        self.vfs.forget(ino.0);
+    fn forget(&self, _req: &Request, ino: INodeNo, nlookup: u64) {
+        self.vfs.forget(ino.0, nlookup);
     }
 
     fn getattr(&self, _req: &Request, ino: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
@@ -334,12 +334,12 @@ impl Filesystem for Handler {
 
     fn mknod(&self, req: &Request, parent: INodeNo, name: &OsStr, mode: u32, umask: u32, rdev: u32, reply: ReplyEntry) {
         let (caller, name) = (caller(req, umask), name.as_bytes().to_vec());
-        self.serve(reply, move |vfs| vfs.mknod(caller, parent.0, &name, mode, rdev.into()), answer_entry);
+        self.serve(reply, move |vfs| vfs.tell(vfs.mknod(caller, parent.0, &name, mode, rdev.into())), answer_entry);
     }
 
     fn mkdir(&self, req: &Request, parent: INodeNo, name: &OsStr, mode: u32, umask: u32, reply: ReplyEntry) {
         let (caller, name) = (caller(req, umask), name.as_bytes().to_vec());
-        self.serve(reply, move |vfs| vfs.mkdir(caller, parent.0, &name, mode), answer_entry);
+        self.serve(reply, move |vfs| vfs.tell(vfs.mkdir(caller, parent.0, &name, mode)), answer_entry);
     }
 
     fn unlink(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
@@ -355,7 +355,7 @@ impl Filesystem for Handler {
     fn symlink(&self, req: &Request, parent: INodeNo, name: &OsStr, target: &Path, reply: ReplyEntry) {
         let (caller, name) = (caller(req, 0), name.as_bytes().to_vec());
         let target = target.as_os_str().as_bytes().to_vec();
-        self.serve(reply, move |vfs| vfs.symlink(caller, parent.0, &name, &target), answer_entry);
+        self.serve(reply, move |vfs| vfs.tell(vfs.symlink(caller, parent.0, &name, &target)), answer_entry);
     }
 
     fn rename(
@@ -380,7 +380,7 @@ impl Filesystem for Handler {
 
     fn link(&self, _req: &Request, ino: INodeNo, newparent: INodeNo, newname: &OsStr, reply: ReplyEntry) {
         let name = newname.as_bytes().to_vec();
-        self.serve(reply, move |vfs| vfs.link(ino.0, newparent.0, &name), answer_entry);
+        self.serve(reply, move |vfs| vfs.tell(vfs.link(ino.0, newparent.0, &name)), answer_entry);
     }
 
     fn open(&self, req: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
@@ -413,7 +413,11 @@ impl Filesystem for Handler {
         let (opens, cached, name) = (self.opens.clone(), self.cached(), name.as_bytes().to_vec());
         self.serve(
             reply,
-            move |vfs| vfs.create(caller, parent.0, &name, mode, flags, pass),
+            move |vfs| {
+                let (attr, opened) = vfs.create(caller, parent.0, &name, mode, flags, pass)?;
+                vfs.told(attr.ino);
+                Ok((attr, opened))
+            },
             move |reply, result| match result {
                 Ok((found, opened)) => {
                     let reply = Creating { reply, attr: attr(&found), cached };
@@ -544,7 +548,15 @@ impl Filesystem for Handler {
                     for item in vfs::after(&snapshot, offset) {
                         let Some(found) = vfs.item_now(ino.0, item) else { continue };
                         let (name, ttl) = (OsStr::from_bytes(&item.name), ttl(&found));
+                        // Of itself and its parent the kernel takes no note.
+                        let counts = !matches!(&*item.name, b"." | b"..");
+                        if counts {
+                            vfs.told(found.ino);
+                        }
                         if reply.add(INodeNo(found.ino), item.offset, name, &ttl, &attr(&found), GENERATION) {
+                            if counts {
+                                vfs.forget(found.ino, 1);
+                            }
                             break;
                         }
                     }

@@ -121,6 +121,8 @@ pub(super) struct Node {
     pub(super) nlink: u32,
     /// Tick of its last use.
     pub(super) used: u32,
+    /// Times that the kernel was told of it and has not forgotten, since it is in memory.
+    pub(super) told: u16,
     pub(super) kind: FileKind,
     pub(super) linked: bool,
 }
@@ -150,6 +152,7 @@ impl Node {
             gid: row.gid,
             nlink: row.nlink,
             used: 0,
+            told: 0,
             kind: row.kind,
             linked: row.linked,
         }

@@ -244,7 +244,7 @@ impl Run {
         };
         let Some(&(_, ino)) = self.nameless.get(n).filter(|(_, ino)| !open(*ino)) else { return };
         self.nameless.remove(n);
-        self.vfs().forget(ino);
+        self.vfs().forget(ino, 1);
         assert_eq!(self.vfs().getattr(ino), Err(VfsError::NotFound));
     }
 
