@@ -250,9 +250,7 @@ impl Vfs {
         let mut state = self.state.lock();
         if state.is_free(ino) {
             state.bury(ino);
-            if !state.armed {
-                self.arm(&mut state);
-            }
+            self.arm(&mut state);
         }
     }
 

@@ -128,10 +128,11 @@ impl Batch {
 }
 
 impl Vfs {
-    /// Tells the commit thread that there is work.
+    /// Tells the commit thread that there is work, unless it knows.
     pub(super) fn arm(&self, state: &mut State) {
-        state.armed = true;
-        self.signal.arm();
+        if !std::mem::replace(&mut state.armed, true) {
+            self.signal.arm();
+        }
     }
 
     /// Commits all that is queued; returns when it survives the loss of power. Who comes while another commit is

@@ -73,7 +73,7 @@ impl Vfs {
                         if state.waiters > 0 {
                             self.dirtied.notify_all();
                         }
-                        if !state.ops.is_empty() && !state.armed {
+                        if !state.ops.is_empty() {
                             self.arm(&mut state);
                         }
                         return Ok(value);
