@@ -324,8 +324,10 @@ fn record_nonce(key: &Secret, context: &[u8], sequence: u64, plain: &[u8]) -> XN
 
 /// Bytes that say how long what a record's payload holds is.
 const RECORD_LEN: usize = 2;
+/// Bytes of a nonce.
+const NONCE: usize = 24;
 /// Bytes of the epoch and of the nonce before the ciphertext of a record's payload.
-const RECORD_CLEAR: usize = 4 + 24;
+const RECORD_CLEAR: usize = 4 + NONCE;
 
 /// Seals the payload of a record under a long-lived key of `epoch`. The nonce is a keyed hash of all that is sealed (as
 /// in SIV modes): it repeats only when the whole message does. All payloads have one of [`RECORD_SIZES`], or their length
@@ -359,7 +361,7 @@ pub fn record_epoch(payload: &[u8]) -> Option<u32> {
 /// Opens [`seal_record`].
 pub fn open_record(key: &Secret, context: &[u8], sequence: u64, payload: &[u8]) -> Result<Vec<u8>, SealError> {
     let (clear, sealed) = payload.split_at_checked(RECORD_CLEAR).ok_or(SealError::Tag)?;
-    let nonce: [u8; 24] = clear[4..].try_into().map_err(|_| SealError::Tag)?;
+    let nonce: [u8; NONCE] = clear[4..].try_into().map_err(|_| SealError::Tag)?;
     let aad = [context, &clear[..4], &sequence.to_be_bytes()].concat();
     let padded = XChaCha20Poly1305::new(&(*key.expose()).into())
         .decrypt(&nonce.into(), Payload { msg: sealed, aad: &aad })
@@ -368,9 +370,6 @@ pub fn open_record(key: &Secret, context: &[u8], sequence: u64, payload: &[u8]) 
     let plain = rest.get(..usize::from(u16::from_be_bytes(*len))).ok_or(SealError::Length)?;
     Ok(plain.to_vec())
 }
-
-/// Bytes of the nonce before what [`seal_bytes`] seals.
-const NONCE: usize = 24;
 
 /// Seals a few bytes under a key that seals others, too; the nonce is made as that of a record.
 pub fn seal_bytes(key: &Secret, context: &[u8], plain: &[u8]) -> Result<Vec<u8>, SealError> {
