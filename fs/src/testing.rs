@@ -393,7 +393,7 @@ fn publish_cut(vfs: &Vfs, remote: &MemoryRemote, cut: &crate::vfs::Cut) -> Resul
     for row in &cut.linked {
         let one = publish_row(vfs, row)?;
         let links = row.nlink;
-        remote.links.lock().insert(row.id, LinkEntry { inode: inode(row, one.content.clone()), links });
+        remote.links.lock().insert(row.id, LinkEntry { inode: inode(row, (*one.content).clone()), links });
         synced.push(one);
     }
     for id in &cut.unlinked {
@@ -403,10 +403,10 @@ fn publish_cut(vfs: &Vfs, remote: &MemoryRemote, cut: &crate::vfs::Cut) -> Resul
     for directory in &cut.directories {
         let mut entries = Vec::new();
         for entry in directory.entries.iter().flatten() {
-            let target = match &entry.row {
-                None => Target::Link(entry.id),
+            let target = match &entry.row() {
+                None => Target::Link(entry.inode.id()),
                 Some(row) => {
-                    let content = match (&row.remote, entry.dirty, entry.kind) {
+                    let content = match (&row.remote, entry.dirty, row.kind) {
                         (Some(content), false, _) => content.clone(),
                         (_, true, FileKind::Directory) => match published.get(&entry.ino) {
                             Some(content) => content.clone(),
@@ -416,13 +416,13 @@ fn publish_cut(vfs: &Vfs, remote: &MemoryRemote, cut: &crate::vfs::Cut) -> Resul
                         (_, true, _) => {
                             let one = publish_row(vfs, row)?;
                             synced.push(one.clone());
-                            one.content
+                            *one.content
                         }
                     };
                     Target::Inode(Box::new(inode(row, content)))
                 }
             };
-            entries.push(Entry { name: entry.name.clone(), dot: DOT, target });
+            entries.push(Entry { name: entry.name.to_vec(), dot: DOT, target });
         }
         let content = match (&directory.entries, &directory.row.remote) {
             (Some(_), _) => Content::Directory(remote.put_directory(entries)?),
@@ -431,9 +431,9 @@ fn publish_cut(vfs: &Vfs, remote: &MemoryRemote, cut: &crate::vfs::Cut) -> Resul
         };
         published.insert(directory.row.ino, content.clone());
         root = Some(inode(&directory.row, content.clone()));
-        synced.push(Synced { ino: directory.row.ino, content, stamp: None });
+        synced.push(Synced { ino: directory.row.ino, content: Box::new(content), stamp: None });
     }
-    vfs.mark_synced(cut, &synced)?;
+    vfs.mark_synced(cut.seq, synced)?;
     Ok(root)
 }
 
@@ -442,22 +442,22 @@ const DOT: Dot = Dot { device: DeviceTag(1), sequence: 1 };
 fn publish_row(vfs: &Vfs, row: &InodeRow) -> Result<Synced> {
     let ino = row.ino;
     if row.kind == FileKind::Symlink {
-        return Ok(Synced { ino, content: Content::Symlink(row.symlink.clone()), stamp: None });
+        return Ok(Synced { ino, content: Box::new(Content::Symlink(row.symlink.clone())), stamp: None });
     }
     if row.kind != FileKind::Regular {
-        return Ok(Synced { ino, content: Content::Empty, stamp: None });
+        return Ok(Synced { ino, content: Box::new(Content::Empty), stamp: None });
     }
     if let (Some(content), Local::Absent | Local::Clean { .. }) = (&row.remote, row.local) {
-        return Ok(Synced { ino, content: content.clone(), stamp: None });
+        return Ok(Synced { ino, content: Box::new(content.clone()), stamp: None });
     }
     let Some((file, stamp)) = vfs.open_backing(ino)? else {
-        return Ok(Synced { ino, content: Content::Empty, stamp: None });
+        return Ok(Synced { ino, content: Box::new(Content::Empty), stamp: None });
     };
     // It may be truncated meanwhile; then it stays dirty, because its stamp is another.
     let mut bytes = Vec::new();
     file.take(stamp.size).read_to_end(&mut bytes)?;
     let content = if bytes.is_empty() { Content::Empty } else { Content::Inline(bytes) };
-    Ok(Synced { ino, content, stamp: Some(stamp) })
+    Ok(Synced { ino, content: Box::new(content), stamp: Some(stamp) })
 }
 
 fn inode(row: &InodeRow, content: Content) -> Inode {

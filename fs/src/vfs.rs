@@ -47,7 +47,7 @@ pub use file::{OpenFlags, Opened, Whence};
 pub use fsck::Checked;
 pub use names::RenameFlags;
 pub use node::ROOT;
-pub use sync::{Cut, CutDirectory, CutEntry, Pending, Stamp, Synced};
+pub use sync::{Cut, CutDirectory, CutEntry, Frozen, Pending, Stamp, Synced};
 
 use backing::Backing;
 use commit::{Signal, Stuck};

@@ -96,7 +96,7 @@ impl Drop for CutGuard<'_> {
 /// Makes everything durable that is in the working tree now.
 pub(crate) fn run(volume: &Arc<Volume>, vfs: &Arc<Vfs>, meter: &Meter) -> Result<Report, PortError> {
     volume.still_current()?;
-    let cut = vfs.cut().map_err(of_tree)?;
+    let mut cut = vfs.cut().map_err(of_tree)?;
     let _guard = CutGuard(vfs);
     let latest = state::latest(&volume.db)?;
     if cut.is_empty() {
@@ -120,9 +120,10 @@ pub(crate) fn run(volume: &Arc<Volume>, vfs: &Arc<Vfs>, meter: &Meter) -> Result
     };
     let links = build.link_table(&cut, latest.as_ref().and_then(|latest| latest.root.links.as_ref()))?;
     let mut root_inode = latest.as_ref().map(|latest| latest.root.inode.clone());
-    for directory in &cut.directories {
+    for directory in std::mem::take(&mut cut.directories) {
+        let is_root = directory.row.ino == ROOT;
         let inode = build.directory(directory, root_inode.as_ref())?;
-        if directory.row.ino == ROOT {
+        if is_root {
             root_inode = Some(inode);
         }
     }
@@ -164,9 +165,10 @@ pub(crate) fn run(volume: &Arc<Volume>, vfs: &Arc<Vfs>, meter: &Meter) -> Result
     let latest = Latest { snapshot: head.snapshot, root, manifest: published.manifest, time, head };
     state::put_latest(&volume.db, &latest)?;
     *volume.links.lock() = links;
-    vfs.mark_synced(&cut, &synced).map_err(of_tree)?;
+    let inodes = synced.len() as u64;
+    vfs.mark_synced(cut.seq, synced).map_err(of_tree)?;
     Ok(Report {
-        inodes: synced.len() as u64,
+        inodes,
         bytes,
         sequence,
         segments: all.segments,
@@ -178,13 +180,7 @@ pub(crate) fn run(volume: &Arc<Volume>, vfs: &Arc<Vfs>, meter: &Meter) -> Result
 }
 
 fn start_meter(cut: &Cut, meter: &Meter) {
-    let rows = || {
-        let entries = cut.directories.iter().filter_map(|directory| directory.entries.as_ref()).flatten();
-        entries.filter(|entry| entry.dirty).filter_map(|entry| entry.row.as_ref()).chain(&cut.linked)
-    };
-    let read = |row: &InodeRow| row.kind == FileKind::Regular && row.local == Local::Complete;
-    let files = rows().filter(|row| row.kind == FileKind::Regular).count() as u64;
-    let bytes = rows().filter(|row| read(row)).map(|row| row.size).sum();
+    let (files, bytes) = cut.to_read();
     meter.update(|progress| {
         progress.phase = Phase::Uploading;
         progress.files_total = files;
@@ -256,7 +252,7 @@ impl Build<'_> {
             FileKind::Directory => return Err(damaged("a directory was taken for a file")),
             FileKind::Fifo | FileKind::Socket | FileKind::CharDevice | FileKind::BlockDevice => (Content::Empty, None),
         };
-        self.synced.push(Synced { ino: row.ino, content: content.clone(), stamp });
+        self.synced.push(Synced { ino: row.ino, content: Box::new(content.clone()), stamp });
         if row.kind == FileKind::Regular {
             self.meter.update(|progress| progress.files_done += 1);
         }
@@ -306,9 +302,9 @@ impl Build<'_> {
         }
     }
 
-    fn directory(&mut self, directory: &CutDirectory, old_root: Option<&Inode>) -> Result<Inode, PortError> {
-        let row = &directory.row;
-        let content = match (&directory.entries, &row.remote) {
+    fn directory(&mut self, directory: CutDirectory, old_root: Option<&Inode>) -> Result<Inode, PortError> {
+        let CutDirectory { row, entries } = directory;
+        let content = match (entries, &row.remote) {
             (None, Some(remote)) => remote.clone(),
             (None, None) => return Err(damaged("a directory without entries was never published")),
             (Some(entries), remote) => {
@@ -318,41 +314,43 @@ impl Build<'_> {
                 };
                 let mut made = Vec::with_capacity(entries.len());
                 for entry in entries {
-                    made.push(self.entry(entry, old.remove(&entry.name))?);
+                    let old = old.remove(&*entry.name);
+                    made.push(self.entry(entry, old)?);
                 }
                 Content::Directory(tree::build(made, self.writer).map_err(tree_error)?)
             }
         };
         self.built.insert(row.ino, content.clone());
-        self.synced.push(Synced { ino: row.ino, content: content.clone(), stamp: None });
+        self.synced.push(Synced { ino: row.ino, content: Box::new(content.clone()), stamp: None });
         let old = if row.ino == ROOT { old_root } else { None };
-        Ok(self.inode(row, content, old))
+        Ok(self.inode(&row, content, old))
     }
 
-    fn entry(&mut self, entry: &CutEntry, old: Option<Entry>) -> Result<Entry, PortError> {
-        let old = old.filter(|old| old.target.id() == entry.id);
+    fn entry(&mut self, entry: CutEntry, old: Option<Entry>) -> Result<Entry, PortError> {
+        let old = old.filter(|old| old.target.id() == entry.inode.id());
         let dot = old.as_ref().map_or(self.dot, |old| old.dot);
-        if entry.linked {
-            return Ok(Entry { name: entry.name.clone(), dot, target: Target::Link(entry.id) });
-        }
-        let row = entry.row.as_ref().ok_or_else(|| damaged("an entry of the cut has no record"))?;
+        let row = entry.row();
+        let CutEntry { name, ino, inode, dirty } = entry;
+        let Some(row) = row else {
+            return Ok(Entry { name: name.into(), dot, target: Target::Link(inode.id()) });
+        };
         let old_inode = match old {
             Some(Entry { target: Target::Inode(inode), .. }) => Some(*inode),
             _ => None,
         };
-        let inode = match (&old_inode, entry.dirty) {
+        let inode = match (&old_inode, dirty) {
             (Some(old), false) => old.clone(),
             _ => {
-                let content = match (entry.kind, self.built.get(&entry.ino), &row.remote) {
+                let content = match (row.kind, self.built.get(&ino), &row.remote) {
                     (FileKind::Directory, Some(built), _) => built.clone(),
                     (FileKind::Directory, None, Some(remote)) => remote.clone(),
                     (FileKind::Directory, None, None) => return Err(damaged("a directory of the cut was not built")),
-                    _ => self.content(row, entry.dirty)?,
+                    _ => self.content(&row, dirty)?,
                 };
-                self.inode(row, content, old_inode.as_ref())
+                self.inode(&row, content, old_inode.as_ref())
             }
         };
-        Ok(Entry { name: entry.name.clone(), dot, target: Target::Inode(Box::new(inode)) })
+        Ok(Entry { name: name.into(), dot, target: Target::Inode(Box::new(inode)) })
     }
 
     fn link_table(&mut self, cut: &Cut, old: Option<&tree::TreeRef>) -> Result<Option<tree::TreeRef>, PortError> {

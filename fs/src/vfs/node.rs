@@ -257,6 +257,11 @@ impl Node {
         self.is_file() && self.local() == Local::Absent && self.remote.is_none()
     }
 
+    /// A copy without its handles and its entries.
+    pub(super) fn at_rest(&self) -> Self {
+        Self { dir: None, open: None, remote: self.remote.clone(), rare: self.rare.clone(), ..*self }
+    }
+
     pub(super) fn row(&self, ino: u64) -> InodeRow {
         let rare = self.rare.as_deref();
         InodeRow {

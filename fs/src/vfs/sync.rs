@@ -15,12 +15,12 @@ use hypernet_core::tree::{Content, FileKind};
 
 use super::backing::Stat;
 use super::file::is_racy;
-use super::node::ROOT;
+use super::node::{Node, ROOT};
 use super::state::{Need, Op, State, Step};
 use super::{Result, Vfs, VfsError};
 
 /// The dirty part of the tree at one moment.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Cut {
     /// The number of the last change that is in it.
     pub seq: u64,
@@ -37,10 +37,22 @@ impl Cut {
     pub fn is_empty(&self) -> bool {
         self.directories.is_empty() && self.linked.is_empty() && self.unlinked.is_empty()
     }
+
+    /// Files that are dirty, and the bytes that are to be read of them.
+    pub fn to_read(&self) -> (u64, u64) {
+        let named = self.directories.iter().flat_map(|directory| directory.entries.iter().flatten());
+        let named = named.filter(|entry| entry.dirty && !entry.inode.is_linked());
+        let named = named.map(|entry| (entry.inode.kind(), entry.inode.0.local(), entry.inode.0.size));
+        let linked = self.linked.iter().map(|row| (row.kind, row.local, row.size));
+        let files = named.chain(linked).filter(|(kind, ..)| *kind == FileKind::Regular);
+        files.fold((0, 0), |(files, bytes), (_, local, size)| {
+            (files + 1, bytes + if local == Local::Complete { size } else { 0 })
+        })
+    }
 }
 
 /// A directory of a cut.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct CutDirectory {
     /// Its attributes. Those of the root stand nowhere else.
     pub row: InodeRow,
@@ -49,22 +61,45 @@ pub struct CutDirectory {
 }
 
 /// An entry of a directory of a cut.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct CutEntry {
     /// Name.
-    pub name: Vec<u8>,
+    pub name: Box<[u8]>,
     /// Inode.
     pub ino: u64,
-    /// Its id.
-    pub id: FileId,
-    /// What it is.
-    pub kind: FileKind,
-    /// Its record is in the link table.
-    pub linked: bool,
+    /// What it was.
+    pub inode: Frozen,
     /// It (or, of a directory, something below) is not published as it is. A clean entry's published content holds.
     pub dirty: bool,
-    /// The record, unless `linked`. Content is unchanged where `local` is not `Complete` and `remote` is there.
-    pub row: Option<InodeRow>,
+}
+
+impl CutEntry {
+    /// Its record, unless that stands in the link table. Content is unchanged where `local` is not `Complete` and
+    /// `remote` is there.
+    pub fn row(&self) -> Option<InodeRow> {
+        (!self.inode.is_linked()).then(|| self.inode.0.row(self.ino))
+    }
+}
+
+/// An inode as it was at the moment of a cut, in as little space as the tree keeps it in: a cut may have a million.
+#[derive(Debug)]
+pub struct Frozen(Node);
+
+impl Frozen {
+    /// Its id.
+    pub fn id(&self) -> FileId {
+        self.0.id
+    }
+
+    /// What it is.
+    pub fn kind(&self) -> FileKind {
+        self.0.kind
+    }
+
+    /// Its record is in the link table.
+    pub fn is_linked(&self) -> bool {
+        self.0.linked
+    }
 }
 
 /// How a backing file was when its content was read.
@@ -97,7 +132,7 @@ pub struct Synced {
     /// Inode.
     pub ino: u64,
     /// What was published.
-    pub content: Content,
+    pub content: Box<Content>,
     /// The stamp of the backing file that was read for it; `None` where none was.
     pub stamp: Option<Stamp>,
 }
@@ -215,14 +250,17 @@ impl Vfs {
         }
     }
 
-    /// The mesh has these inodes of `cut` now. Those that have not changed since are clean; this is on stable storage
+    /// The mesh has these inodes of the cut with this number now. Those that have not changed since are clean; this is on stable storage
     /// when the call returns.
-    pub fn mark_synced(&self, cut: &Cut, synced: &[Synced]) -> Result<()> {
-        // In portions: nobody waits long for the lock.
-        for some in synced.chunks(1_000) {
+    pub fn mark_synced(&self, seq: u64, mut synced: Vec<Synced>) -> Result<()> {
+        let inodes: Vec<u64> = synced.iter().map(|one| one.ino).collect();
+        // In portions: nobody waits long for the lock, and what is marked is not kept twice.
+        synced.reverse();
+        while !synced.is_empty() {
+            let some = synced.split_off(synced.len().saturating_sub(1_000));
             self.run_mut(|state| {
-                for one in some {
-                    match self.mark_one(state, cut.seq, one) {
+                for one in some.iter().rev() {
+                    match self.mark_one(state, seq, one) {
                         // What is in a cut is dirty and so in memory, unless it has gone since.
                         Ok(()) | Err(Need::Node(_) | Need::Fail(VfsError::NotFound)) => {}
                         Err(other) => return Err(other),
@@ -233,9 +271,9 @@ impl Vfs {
         }
         self.run_mut(|state| {
             // The newest change below decides, so children first: `synced` need not be in that order.
-            for one in synced {
-                if let Some(dir) = state.nodes.get_mut(&one.ino).and_then(|node| node.dir.as_mut())
-                    && dir.below <= cut.seq
+            for ino in &inodes {
+                if let Some(dir) = state.nodes.get_mut(ino).and_then(|node| node.dir.as_mut())
+                    && dir.below <= seq
                 {
                     dir.below = 0;
                 }
@@ -243,12 +281,12 @@ impl Vfs {
             // What was in the cut but was not published must not be lost under directories that were.
             let left: Vec<u64> = state.dirty.iter().copied().collect();
             for ino in left {
-                if state.nodes.get(&ino).is_some_and(|node| node.changed <= cut.seq) {
+                if state.nodes.get(&ino).is_some_and(|node| node.changed <= seq) {
                     state.touch(ino);
                 }
             }
             let done: Vec<u64> =
-                state.tombs.iter().filter(|(_, tomb)| tomb.changed <= cut.seq).map(|(ino, _)| *ino).collect();
+                state.tombs.iter().filter(|(_, tomb)| tomb.changed <= seq).map(|(ino, _)| *ino).collect();
             for ino in done {
                 state.tombs.remove(&ino);
                 state.gone.insert(ino, state.batch);
@@ -287,7 +325,7 @@ impl Vfs {
             _ => None,
         };
         let node = state.node_mut(one.ino)?;
-        node.remote = Some(Box::new(one.content.clone()));
+        node.remote = Some(one.content.clone());
         match now_local {
             Some(clean) if changed <= seq => {
                 if !is_file {
@@ -367,15 +405,7 @@ fn cut_directory(state: &State, root: u64, out: &mut Vec<CutDirectory>) -> Step<
                 if dirty && node.is_dir() {
                     stack.push(*child);
                 }
-                list.push(CutEntry {
-                    name: name.to_vec(),
-                    ino: *child,
-                    id: node.id,
-                    kind: node.kind,
-                    linked: node.linked,
-                    dirty,
-                    row: (!node.linked).then(|| node.row(*child)),
-                });
+                list.push(CutEntry { name: name.clone(), ino: *child, inode: Frozen(node.at_rest()), dirty });
             }
             cut.entries = Some(list);
         }

@@ -450,12 +450,12 @@ fn what_changes_after_a_cut_stays_dirty() {
     let synced: Vec<Synced> = [a, b]
         .map(|ino| {
             let (_, stamp) = bed.vfs.open_backing(ino).unwrap().unwrap();
-            Synced { ino, content: Content::Inline(b"x".to_vec()), stamp: Some(stamp) }
+            Synced { ino, content: Box::new(Content::Inline(b"x".to_vec())), stamp: Some(stamp) }
         })
         .into_iter()
-        .chain([Synced { ino: ROOT, content: Content::Empty, stamp: None }])
+        .chain([Synced { ino: ROOT, content: Box::new(Content::Empty), stamp: None }])
         .collect();
-    bed.vfs.mark_synced(&cut, &synced).unwrap();
+    bed.vfs.mark_synced(cut.seq, synced).unwrap();
     bed.vfs.end_cut();
     assert_eq!(bed.vfs.pending().files, 1);
     let next = bed.vfs.cut().unwrap();
@@ -473,11 +473,11 @@ fn content_that_changes_while_it_is_read_stays_dirty() {
     let cut = bed.vfs.cut().unwrap();
     let (_, stamp) = bed.vfs.open_backing(a).unwrap().unwrap();
     let stamp = Stamp { ctime: Timespec { seconds: 1, nanos: 0 }, ..stamp };
-    let synced = [
-        Synced { ino: a, content: Content::Inline(b"a".to_vec()), stamp: Some(stamp) },
-        Synced { ino: ROOT, content: Content::Empty, stamp: None },
+    let synced = vec![
+        Synced { ino: a, content: Box::new(Content::Inline(b"a".to_vec())), stamp: Some(stamp) },
+        Synced { ino: ROOT, content: Box::new(Content::Empty), stamp: None },
     ];
-    bed.vfs.mark_synced(&cut, &synced).unwrap();
+    bed.vfs.mark_synced(cut.seq, synced).unwrap();
     bed.vfs.end_cut();
     assert!(!bed.vfs.cut().unwrap().is_empty());
     bed.vfs.end_cut();
@@ -490,8 +490,8 @@ fn what_is_left_out_of_a_publication_is_in_the_next_cut() {
     let dir = bed.dir(ROOT, "dir");
     bed.file(dir, "unreadable", b"a");
     let cut = bed.vfs.cut().unwrap();
-    let synced = [dir, ROOT].map(|ino| Synced { ino, content: Content::Empty, stamp: None });
-    bed.vfs.mark_synced(&cut, &synced).unwrap();
+    let synced = Vec::from([dir, ROOT].map(|ino| Synced { ino, content: Box::new(Content::Empty), stamp: None }));
+    bed.vfs.mark_synced(cut.seq, synced).unwrap();
     bed.vfs.end_cut();
     let next = bed.vfs.cut().unwrap();
     bed.vfs.end_cut();
@@ -509,10 +509,10 @@ fn what_goes_while_it_is_published_does_not_keep_the_rest_from_it() {
         let (mut file, stamp) = bed.vfs.open_backing(ino).unwrap().unwrap();
         let mut bytes = Vec::new();
         std::io::Read::read_to_end(&mut file, &mut bytes).unwrap();
-        Synced { ino, content: Content::Inline(bytes), stamp: Some(stamp) }
+        Synced { ino, content: Box::new(Content::Inline(bytes)), stamp: Some(stamp) }
     };
-    let synced = [one(gone), one(stays)];
-    bed.vfs.mark_synced(&cut, &synced).unwrap();
+    let synced = vec![one(gone), one(stays)];
+    bed.vfs.mark_synced(cut.seq, synced).unwrap();
     bed.vfs.end_cut();
     assert_eq!(bed.vfs.state_xattr(stays).unwrap(), "durable");
     bed.assert_sound();
