@@ -23,6 +23,7 @@ use crate::config::{self, Config, Home};
 use crate::driver::{self, NodeHandle, Remember};
 use crate::failure::{Failure, Kind};
 use crate::keystore::{Keystore, Unlock};
+use crate::peers::Peers;
 use crate::volume::health::Counter;
 use crate::volume::nearby::Nearby;
 use crate::volume::sync::Engine;
@@ -327,7 +328,7 @@ fn open_own(
         links: Mutex::new(latest.and_then(|latest| latest.root.links)),
         placements: Mutex::new(read::placement_cache()),
         surveyed: Mutex::new(None),
-        waited: Mutex::new(None),
+        peers: Peers::new(node.clone()),
         lacking: Default::default(),
         heads: Mutex::default(),
         nearby: Mutex::new(Nearby::new()),

@@ -21,6 +21,7 @@ mod golden;
 mod invite;
 mod keystore;
 mod log;
+mod peers;
 mod reserve;
 mod server;
 mod setup;

@@ -17,7 +17,6 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Instant;
 
 use hypernet_core::id::PeerId;
 use hypernet_core::key::{DeviceKeys, IdentityKeys, VolumeKeys};
@@ -26,12 +25,13 @@ use hypernet_store::volume::VolumeDb;
 use parking_lot::Mutex;
 
 use crate::driver::NodeHandle;
+use crate::peers::Peers;
 
 pub(crate) mod catalog;
 pub(crate) mod census;
 pub(crate) mod devices;
 #[cfg(test)]
-mod double;
+pub(crate) mod double;
 pub(crate) mod heads;
 pub(crate) mod health;
 pub(crate) mod lacking;
@@ -67,8 +67,8 @@ pub(crate) struct Volume {
     pub(crate) placements: Mutex<read::PlacementCache>,
     /// Peers from which all of the catalog could be read when it was last looked at.
     pub(crate) surveyed: Mutex<Option<BTreeSet<PeerId>>>,
-    /// When a segment last waited for peers that did not come back.
-    pub(crate) waited: Mutex<Option<Instant>>,
+    /// What is asked of all of them.
+    pub(crate) peers: Peers,
     /// What holders were found not to have any more.
     pub(crate) lacking: lacking::Lacking,
     /// The heads of all devices, as the mesh had them when it was last asked.

@@ -90,7 +90,7 @@ impl Placing<'_> {
     }
 
     fn place(&mut self, packed: &Packed) -> Result<(), PortError> {
-        for placed in self.volume.place(packed, self.plan, self.meter)? {
+        for placed in self.volume.peers.place(&self.volume.keys, packed, self.plan, self.meter)? {
             let segment = self.manifest.segments.len() as u32;
             for at in &placed.contents {
                 let page = self.waiting.remove(&at.id).ok_or_else(|| damaged("a page was placed that nobody wrote"))?;
@@ -164,7 +164,7 @@ impl Volume {
         plan: Plan,
         meter: &Meter,
     ) -> Result<Published, PortError> {
-        let connected = self.connected()?;
+        let connected = self.peers.connected()?;
         let next = self.db.next_segment()?;
         let (manifest, lost) = self.survey(manifest, &connected)?;
         let mut placing = Placing {
@@ -226,8 +226,11 @@ impl Volume {
         let mut packer = Packer::new(plan.k);
         packer.add(sealed).map_err(damaged)?;
         let packed = packer.finish().ok_or_else(|| damaged("the manifest was packed nowhere"))?;
-        let placed =
-            self.place(&packed, plan, meter)?.pop().ok_or_else(|| damaged("the manifest was placed nowhere"))?;
+        let placed = self
+            .peers
+            .place(&self.keys, &packed, plan, meter)?
+            .pop()
+            .ok_or_else(|| damaged("the manifest was placed nowhere"))?;
         Ok((extent, placed.placement))
     }
 
@@ -296,7 +299,7 @@ impl Volume {
             .segments
             .get(page.segment as usize)
             .ok_or_else(|| damaged("a page of the catalog without place"))?;
-        let plain = self.fetch_at(Arc::new(placement.clone()), vec![(page.extent.clone(), page.offset)])?;
+        let plain = self.peers.fetch_at(Arc::new(placement.clone()), vec![(page.extent.clone(), page.offset)])?;
         plain.into_iter().next().ok_or_else(|| damaged("a page of the catalog came back empty"))
     }
 

@@ -52,7 +52,7 @@ struct Seen {
 impl Census {
     /// Of the peers that are connected now: who comes while it goes on changes nothing for it.
     pub(crate) fn new(volume: &Volume) -> Result<Self, PortError> {
-        let connected = volume.connected()?;
+        let connected = volume.peers.connected()?;
         Ok(Self { seen: Mutex::new(Seen { connected, held: BTreeMap::new(), relied: Tally::default() }) })
     }
 

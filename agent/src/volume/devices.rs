@@ -82,7 +82,7 @@ impl Volume {
             self.may_go(&roster, &device, &survey)?;
         }
         let record = roster.without(&device.id).publish(&self.identity)?;
-        self.publish(record, self.keepers(), "the list of devices")?;
+        self.peers.publish(record, self.peers.keepers(), "the list of devices")?;
         self.heads.lock().forget(&device.id);
         Ok(device)
     }

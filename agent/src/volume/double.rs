@@ -20,6 +20,7 @@ use tokio::sync::oneshot;
 use super::nearby::Nearby;
 use super::{Volume, read};
 use crate::driver::NodeHandle;
+use crate::peers::Peers;
 
 /// A step of the clock after which donors count as settled.
 const LATER: u64 = 10_000;
@@ -39,7 +40,7 @@ struct Kept {
 }
 
 /// A mesh of donors.
-pub(super) struct Mesh {
+pub(crate) struct Mesh {
     node: Arc<Mutex<Node>>,
     kept: Arc<Mutex<Kept>>,
     /// Segments that were uploaded, and extents that were asked for.
@@ -48,7 +49,7 @@ pub(super) struct Mesh {
 }
 
 impl Mesh {
-    pub(super) fn new(donors: u8) -> Self {
+    pub(crate) fn new(donors: u8) -> Self {
         let node = Node::new(NodeConfig::new(PeerId([0; 32]), hypernet_mesh::distance, 0, 0));
         let mesh = Self {
             node: Arc::new(Mutex::new(node)),
@@ -60,7 +61,7 @@ impl Mesh {
         mesh
     }
 
-    pub(super) fn connect(&self, peers: impl IntoIterator<Item = PeerId>) {
+    pub(crate) fn connect(&self, peers: impl IntoIterator<Item = PeerId>) {
         for peer in peers {
             let free = {
                 let mut kept = self.kept.lock();
@@ -78,7 +79,7 @@ impl Mesh {
         self.settle();
     }
 
-    pub(super) fn disconnect(&self, peers: impl IntoIterator<Item = PeerId>) {
+    pub(crate) fn disconnect(&self, peers: impl IntoIterator<Item = PeerId>) {
         for peer in peers {
             self.kept.lock().connected.remove(&peer);
             self.step(Input::Disconnected(peer));
@@ -87,14 +88,14 @@ impl Mesh {
     }
 
     /// The peer stays, and has nothing any more of what it holds now.
-    pub(super) fn lose_disk(&self, peer: PeerId) {
+    pub(crate) fn lose_disk(&self, peer: PeerId) {
         let mut kept = self.kept.lock();
         let all = kept.segments.keys().copied().collect();
         kept.lost.insert(peer, all);
     }
 
     /// Each peer has so much left, and says so when it is asked.
-    pub(super) fn set_free(&self, free: u64) {
+    pub(crate) fn set_free(&self, free: u64) {
         self.kept.lock().free = free;
     }
 
@@ -109,16 +110,16 @@ impl Mesh {
         self.node.lock().step(Now { mono: Instant(now + 1), unix: UnixSeconds(1_800_000_000) }, input)
     }
 
-    pub(super) fn uploads(&self) -> u64 {
+    pub(crate) fn uploads(&self) -> u64 {
         self.uploads.load(Ordering::SeqCst)
     }
 
-    pub(super) fn fetches(&self) -> u64 {
+    pub(crate) fn fetches(&self) -> u64 {
         self.fetches.load(Ordering::SeqCst)
     }
 
     /// A handle whose commands wait until the test answers them.
-    pub(super) fn held(&self) -> (NodeHandle, mpsc::Receiver<oneshot::Sender<Outcome>>) {
+    pub(crate) fn held(&self) -> (NodeHandle, mpsc::Receiver<oneshot::Sender<Outcome>>) {
         let (begun, waiting) = mpsc::sync_channel(64);
         (NodeHandle::double(self.node.clone(), move |_, done| drop(begun.send(done))), waiting)
     }
@@ -160,24 +161,24 @@ impl Mesh {
     }
 
     /// A device's volume, with an empty index in `dir`. All devices are of one identity.
-    pub(super) fn volume(&self, dir: &std::path::Path, device: u8) -> Arc<Volume> {
+    pub(crate) fn volume(&self, dir: &std::path::Path, device: u8) -> Arc<Volume> {
         volume(self.handle(), dir, device)
     }
 }
 
 /// A device's volume over whatever answers.
-pub(super) fn volume(node: NodeHandle, dir: &std::path::Path, device: u8) -> Arc<Volume> {
+pub(crate) fn volume(node: NodeHandle, dir: &std::path::Path, device: u8) -> Arc<Volume> {
     Arc::new(Volume {
         keys: Arc::new(VolumeKeys::new(VolumeId([1; 16]), 0, Secret::new([2; 32]))),
         device: DeviceKeys::new(Secret::new([device; 32])),
         identity: IdentityKeys::new(Secret::new([3; 32])),
         device_name: format!("device {device}"),
         db: Arc::new(VolumeDb::open(dir, 64 << 20).unwrap()),
-        node,
+        node: node.clone(),
         links: Mutex::new(None),
         placements: Mutex::new(read::placement_cache()),
         surveyed: Mutex::new(None),
-        waited: Mutex::new(None),
+        peers: Peers::new(node.clone()),
         lacking: Default::default(),
         heads: Mutex::default(),
         nearby: Mutex::new(Nearby::new()),

@@ -22,9 +22,9 @@ use hypernet_core::tree::Dot;
 use os_display::Quotable;
 
 use super::Volume;
-use super::recover::record_of;
 use super::state;
 use crate::driver::outcome;
+use crate::peers::record_of;
 
 /// How often the mesh is asked while this process runs.
 pub(crate) const LOOK_EVERY: Duration = Duration::from_secs(600);
@@ -204,9 +204,9 @@ impl Volume {
 
     /// What [`Self::confirm`] asks, for whoever wants to know and publishes nothing.
     pub(crate) fn look_around(&self) -> Result<(), PortError> {
-        self.settle();
+        self.peers.settle();
         // Without it nobody is there to be asked.
-        self.plan()?;
+        self.peers.plan()?;
         let roster = self.roster()?.unwrap_or_default();
         self.look_at(&roster)
     }
@@ -226,7 +226,7 @@ impl Volume {
     /// Publishes a head of this device. One that too few took may have met a newer one there, so the mesh is asked again.
     pub(super) fn publish_head(&self, record: Record, wanted: usize) -> Result<(), PortError> {
         state::hand_out(&self.db, &record)?;
-        let published = self.publish(record, wanted, "the head");
+        let published = self.peers.publish(record, wanted, "the head");
         if published.is_err() {
             self.heads.lock().confirmed = None;
             // What else may fail here is a reason not to be taken by enough, too, and the first one is told.

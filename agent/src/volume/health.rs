@@ -97,7 +97,7 @@ impl Count {
     fn new(volume: &Volume, is_wanted: &dyn Fn() -> bool) -> Self {
         let began = Instant::now();
         let (changes, lacking) = (volume.db.changes(), volume.lacking.changes());
-        let (connected, tally) = match volume.connected() {
+        let (connected, tally) = match volume.peers.connected() {
             Ok(connected) => {
                 let mut tally = Tally::default();
                 let all = each_placement(volume, is_wanted, &mut |placement| {
@@ -232,7 +232,7 @@ mod tests {
     /// The count, as of the peers that are connected now.
     async fn ask(counter: &Counter, volume: &Arc<Volume>, within: Duration) -> Option<Told> {
         let looked = volume.clone();
-        let connected = blocking(move || looked.connected().unwrap()).await;
+        let connected = blocking(move || looked.peers.connected().unwrap()).await;
         counter.count(volume, &connected, within).await
     }
 

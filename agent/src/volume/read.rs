@@ -31,7 +31,7 @@ pub(crate) fn placement_cache() -> PlacementCache {
     LruCache::new(PLACEMENTS)
 }
 
-fn failed(error: CommandError) -> PortError {
+pub(crate) fn failed(error: CommandError) -> PortError {
     match error {
         CommandError::TooFewShards { .. } => PortError::Unreachable(error.to_string()),
         CommandError::Deadline { .. } | CommandError::Busy => PortError::Deadline(error.to_string()),
@@ -220,19 +220,6 @@ impl Volume {
             }
         }
         Ok(plain)
-    }
-
-    /// One extent at a known place: how the manifest is read, before there is an index.
-    pub(crate) fn fetch_at(
-        &self,
-        placement: Arc<Placement>,
-        wanted: Vec<(ExtentRef, u32)>,
-    ) -> Result<Vec<Bytes>, PortError> {
-        match self.node.run_blocking(Command::Fetch { placement, wanted, around: 0, within: READ_WITHIN }) {
-            Outcome::Fetched { plain, .. } => Ok(plain),
-            Outcome::Failed(error) => Err(failed(error)),
-            other => Err(PortError::Damaged(format!("unexpected outcome {other:?}"))),
-        }
     }
 
     /// All entries of a directory.

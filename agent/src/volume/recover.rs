@@ -8,9 +8,6 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use hypernet_core::catalog::Manifest;
 use hypernet_core::codec;
 use hypernet_core::head::{Head, Snapshot};
-use hypernet_core::id::RecordKey;
-use hypernet_core::limits::RECORD_KEEPERS_MAX;
-use hypernet_core::node::{Command, Outcome};
 use hypernet_core::port::PortError;
 use hypernet_core::record::Record;
 use hypernet_core::roster::{Device, Roster, RosterError};
@@ -94,61 +91,19 @@ pub(crate) fn clock(after: Hlc) -> Hlc {
     after.next(u64::try_from(now.as_millis()).unwrap_or(u64::MAX))
 }
 
-/// The record that a look-up found.
-pub(super) fn record_of(outcome: Outcome) -> Result<Option<Record>, PortError> {
-    match outcome {
-        Outcome::Found(record) => Ok(record),
-        Outcome::Failed(error) => Err(PortError::Unreachable(error.to_string())),
-        other => Err(damaged(format!("unexpected outcome {other:?}"))),
-    }
-}
-
 impl Volume {
-    fn lookup(&self, key: RecordKey) -> Result<Option<Record>, PortError> {
-        record_of(self.node.run_blocking(Command::Lookup(key)))
-    }
-
-    /// As [`Self::lookup`], twice, and once peers have stopped coming in: the first answer after a start may be that of
-    /// the few who are there already, and they may have missed the newest record. The node keeps the newer of both.
-    fn look_well(&self, key: RecordKey) -> Result<Option<Record>, PortError> {
-        self.settle();
-        self.lookup(key)?;
-        self.lookup(key)
-    }
-
     /// The roster as the mesh has it.
     pub(crate) fn roster(&self) -> Result<Option<Roster>, PortError> {
-        self.open_roster(self.lookup(Roster::locator(&self.identity))?.as_ref())
+        self.open_roster(self.peers.lookup(Roster::locator(&self.identity))?.as_ref())
     }
 
     /// The same, asked for as in [`Self::look_well`].
     pub(super) fn roster_well(&self) -> Result<Option<Roster>, PortError> {
-        self.open_roster(self.look_well(Roster::locator(&self.identity))?.as_ref())
+        self.open_roster(self.peers.look_well(Roster::locator(&self.identity))?.as_ref())
     }
 
     fn open_roster(&self, record: Option<&Record>) -> Result<Option<Roster>, PortError> {
         record.map(|record| Roster::open(record, &self.identity).map_err(damaged)).transpose()
-    }
-
-    /// Publishes a record; an error unless `wanted` other peers have it on stable storage.
-    pub(crate) fn publish(&self, record: Record, wanted: usize, what: &str) -> Result<(), PortError> {
-        // It is handed to no more; where segments survive more losses than that, so must one of these.
-        let wanted = wanted.min(RECORD_KEEPERS_MAX);
-        match self.node.run_blocking(Command::Publish { record, enough: wanted }) {
-            Outcome::Published { stored } if stored >= wanted => Ok(()),
-            Outcome::Published { stored } => Err(PortError::Unreachable(format!(
-                "{what} is kept by {stored} peers where {wanted} are needed to outlive the loss of {}",
-                wanted.saturating_sub(1)
-            ))),
-            Outcome::Failed(error) => Err(PortError::Unreachable(error.to_string())),
-            other => Err(damaged(format!("unexpected outcome {other:?}"))),
-        }
-    }
-
-    /// Peers that must keep a record, so that it outlives as many losses as a segment does.
-    pub(super) fn keepers(&self) -> usize {
-        // Without a plan nothing can be stored, but what is there can be recovered and read.
-        self.plan().map_or(1, |plan| usize::from(plan.n - plan.k) + 1)
     }
 
     /// Makes sure that the roster lists this device, and that enough peers keep it: what this node found may be its own
@@ -157,7 +112,7 @@ impl Volume {
     ///
     /// A device enrols when it has a head to publish. One that only recovered and read takes up no room.
     pub(crate) fn enrol(&self) -> Result<Roster, PortError> {
-        let found = self.lookup(Roster::locator(&self.identity))?;
+        let found = self.peers.lookup(Roster::locator(&self.identity))?;
         let known = self.open_roster(found.as_ref())?;
         let me = self.device.id();
         let listed = known.as_ref().is_some_and(|roster| {
@@ -183,7 +138,7 @@ impl Volume {
                 Err(error) => return Err(damaged(error)),
             }
         };
-        self.publish(record, self.keepers(), "the list of devices")?;
+        self.peers.publish(record, self.peers.keepers(), "the list of devices")?;
         state::set_enrolled(&self.db)?;
         Ok(roster)
     }
@@ -205,7 +160,7 @@ impl Volume {
     /// The heads of all other devices, asked for twice as in [`Self::look_well`].
     fn heads_well(&self, roster: &Roster) -> Result<Survey, PortError> {
         let others = self.others(roster);
-        self.settle();
+        self.peers.settle();
         self.find_heads(&others)?;
         self.find_heads(&others)
     }
@@ -232,7 +187,7 @@ impl Volume {
         say(format!("head {} found; reading its catalog", head.sequence));
         expect_kind(&head.manifest, Kind::Manifest)?;
         let placement = Arc::new(head.manifest_placement.clone());
-        let plain = self.fetch_at(placement, vec![(head.manifest.clone(), 0)])?;
+        let plain = self.peers.fetch_at(placement, vec![(head.manifest.clone(), 0)])?;
         let bytes = plain.first().ok_or_else(|| damaged("the manifest came back empty"))?;
         let manifest: Manifest = codec::decode(bytes).map_err(damaged)?;
         if !manifest.is_sound() {

@@ -8,31 +8,19 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use hypernet_core::id::{ExtentId, PeerId, SegmentId};
 use hypernet_core::limits::UPLOAD_WINDOW;
-use hypernet_core::node::{Command, CommandError, NoPlan, Node, Outcome};
 use hypernet_core::placement::Plan;
 use hypernet_core::port::PortError;
 use hypernet_core::seal::{ExtentRef, Kind, Prepared, Sealer};
 use hypernet_core::segment::{Located, Packed, Packer, Placement, full_shard_len};
-use hypernet_core::time::UnixSeconds;
 use hypernet_core::tree::Sink;
 
+use super::Volume;
 use super::census::{Census, Enough};
 use super::progress::{Meter, Phase};
-use super::{LEASE_SECONDS, UPLOAD_PATIENCE, Volume};
-
-/// Donors count as settled when none has come or gone for this long,
-const SETTLED: Duration = Duration::from_millis(1500);
-/// or when this much time has been given to it.
-const SETTLE_MAX: Duration = Duration::from_secs(15);
-/// Times a segment is planned anew when too few peers take it, before the sync gives up for now.
-const REPLANS: u32 = 3;
-/// Peers that have gone are waited for with one segment, for [`UPLOAD_PATIENCE`], and not again with the next ones for this
-/// long.
-const WAIT_AGAIN: Duration = Duration::from_secs(60);
 
 /// A segment that was placed.
 pub(crate) struct Placed {
@@ -125,121 +113,6 @@ pub(super) fn is_readable(placement: &Placement, connected: &BTreeSet<PeerId>) -
     rows.len() >= usize::from(placement.segment.k)
 }
 
-/// The plan for the peers that are there now, for what was meant for others: never for more rows.
-fn replan(meant: Plan, now: Plan) -> Plan {
-    if now.n < meant.n { now } else { meant }
-}
-
-impl Volume {
-    /// Peers that a connection is up to.
-    pub(super) fn connected(&self) -> Result<BTreeSet<PeerId>, PortError> {
-        let peers = self.node.ask_blocking(Node::peers);
-        let peers = peers.ok_or_else(|| PortError::Unreachable("the agent is stopping".into()))?;
-        Ok(peers.into_iter().filter(|view| view.connected).map(|view| view.peer).collect())
-    }
-
-    /// The plan for the donors that are there, or why there is none.
-    pub(crate) fn plan(&self) -> Result<Plan, PortError> {
-        self.plan_by(Node::plan)
-    }
-
-    fn plan_by(&self, how: fn(&Node) -> Result<Plan, NoPlan>) -> Result<Plan, PortError> {
-        let plan = || {
-            let plan = self.node.ask_blocking(how);
-            plan.ok_or_else(|| PortError::Unreachable("the agent is stopping".into()))
-        };
-        let plan = match plan()? {
-            Err(NoPlan::Full { .. }) => {
-                // Space may have been freed since they last said what they have.
-                self.node.run_blocking(Command::AskRoom);
-                plan()?
-            }
-            plan => plan,
-        };
-        plan.map_err(|why| PortError::Unreachable(why.to_string()))
-    }
-
-    /// [`Self::plan`], once donors have stopped coming in: right after the start a plan would use the first few only.
-    fn settled_plan(&self) -> Result<Plan, PortError> {
-        self.settle();
-        self.plan()
-    }
-
-    /// Returns when donors have stopped coming in, or after [`SETTLE_MAX`].
-    pub(super) fn settle(&self) {
-        let deadline = Instant::now() + SETTLE_MAX;
-        loop {
-            let settled = self.node.ask_blocking(Node::settled_for).unwrap_or(u64::MAX);
-            let settled = Duration::from_millis(settled);
-            let left = deadline.saturating_duration_since(Instant::now());
-            if settled >= SETTLED || left.is_zero() {
-                return;
-            }
-            std::thread::sleep((SETTLED - settled).min(left));
-        }
-    }
-
-    /// Codes and places one segment; plans anew while peers come and go, never for more rows than it was meant to have.
-    /// It becomes several where the rows of one would be too long for the peers that are left.
-    pub(super) fn place(&self, packed: &Packed, plan: Plan, meter: &Meter) -> Result<Vec<Placed>, PortError> {
-        self.place_unless(packed, plan, meter, &AtomicBool::new(false))
-    }
-
-    /// As [`Self::place`], until `cancelled` says that nobody wants it any more. What is on its way then ends by itself.
-    fn place_unless(
-        &self,
-        packed: &Packed,
-        meant: Plan,
-        meter: &Meter,
-        cancelled: &AtomicBool,
-    ) -> Result<Vec<Placed>, PortError> {
-        let padding = self.keys.padding();
-        let waited = self.waited.lock().is_some_and(|when| when.elapsed() < WAIT_AGAIN);
-        let mut plan = meant;
-        // Who is not there is waited for, once; who is there and full is not.
-        if (waited || self.node.ask_blocking(Node::donors).is_some_and(|donors| donors >= usize::from(meant.n)))
-            && let Ok(now) = self.plan()
-        {
-            plan = replan(meant, now);
-        }
-        let mut last = None;
-        for _ in 0..=REPLANS {
-            if cancelled.load(Ordering::Relaxed) {
-                return Err(PortError::Unreachable("the sync that this was for has failed".into()));
-            }
-            let room = self.node.ask_blocking(move |node| node.shard_room(plan.n)).flatten();
-            if !packed.fits(plan.k, room.unwrap_or(u64::MAX))
-                && let Some((left, right)) = packed.split()
-            {
-                let mut placed = self.place_unless(&left, plan, meter, cancelled)?;
-                placed.extend(self.place_unless(&right, plan, meter, cancelled)?);
-                return Ok(placed);
-            }
-            let coded = Arc::new(packed.code(plan.k, plan.n, plan.committed, &padding).map_err(seal_error)?);
-            let (id, contents) = (coded.segment.id(), coded.contents.clone());
-            let until = UnixSeconds(unix_now() + LEASE_SECONDS);
-            let command = Command::Upload { coded, keys: self.keys.clone(), until, patience: UPLOAD_PATIENCE };
-            match self.node.run_blocking(command) {
-                Outcome::Uploaded(placement) => return Ok(vec![Placed { id, placement, contents }]),
-                Outcome::Failed(error @ (CommandError::NotPlaced { .. } | CommandError::Busy)) => {
-                    meter.update(|progress| progress.phase = Phase::Waiting(error.to_string()));
-                    last = Some(error);
-                }
-                Outcome::Failed(error) => return Err(PortError::Unreachable(error.to_string())),
-                other => return Err(PortError::Damaged(format!("unexpected outcome {other:?}"))),
-            }
-            let before = plan;
-            plan = replan(meant, self.plan_by(Node::cautious_plan)?);
-            if plan.n < before.n {
-                *self.waited.lock() = Some(Instant::now());
-                let Plan { k, n, .. } = plan;
-                tracing::warn!(n, k, planned = meant.n, "fewer peers take shards than planned: a segment gets fewer");
-            }
-        }
-        Err(PortError::Unreachable(last.map_or_else(|| "no peer takes shards".into(), |error| error.to_string())))
-    }
-}
-
 /// The pipeline of one sync.
 pub(crate) struct Writer {
     volume: Arc<Volume>,
@@ -264,7 +137,7 @@ const NODE_BATCH: usize = 256;
 impl Writer {
     /// A pipeline under the plan for the peers of now.
     pub(crate) fn new(volume: Arc<Volume>, meter: Meter) -> Result<Self, PortError> {
-        let plan = volume.settled_plan()?;
+        let plan = volume.peers.settled_plan()?;
         let census = Census::new(&volume)?;
         let footprint = full_shard_len(plan.k) * usize::from(plan.committed);
         let window = (UPLOAD_WINDOW / footprint.max(1)).clamp(2, 8);
@@ -277,7 +150,7 @@ impl Writer {
                 std::thread::Builder::new().name("hn-place".into()).spawn(move || {
                     let mut tally = Tally::default();
                     for packed in jobs {
-                        let placed = volume.place_unless(&packed, plan, &meter, &cancelled)?;
+                        let placed = volume.peers.place_unless(&volume.keys, &packed, plan, &meter, &cancelled)?;
                         volume.remember(&placed)?;
                         let len = packed.len() as u64;
                         tally = placed.iter().map(|placed| Tally::of(&placed.placement)).fold(tally, Tally::and);
@@ -426,7 +299,9 @@ impl Volume {
 mod tests {
     use hypernet_core::id::ShardId;
     use hypernet_core::limits::EXTENT_MAX;
+    use hypernet_core::node::{CommandError, Outcome};
     use hypernet_core::segment::{Holder, Segment};
+    use hypernet_core::time::UnixSeconds;
 
     use super::super::double::{self, Mesh};
     use super::*;
@@ -449,66 +324,6 @@ mod tests {
         // More rows are weaker where it takes more of them.
         let all = all.and(Tally::of(&placement(5, 6, &[1, 2, 3, 4, 5, 6])));
         assert_eq!((all.n(), all.k(), all.spare()), (6, 5, 1));
-    }
-
-    /// What [`Volume::place_unless`] makes of it.
-    fn fitting(packed: &Packed, k: u8) -> Vec<Packed> {
-        if packed.fits(k, u64::MAX) {
-            return vec![packed.clone()];
-        }
-        let (left, right) = packed.split().unwrap();
-        [left, right].iter().flat_map(|half| fitting(half, k)).collect()
-    }
-
-    #[test]
-    fn a_segment_is_cut_anew_when_there_are_fewer_peers_than_it_was_packed_for() {
-        let dir = tempfile::tempdir().unwrap();
-        let keys = Mesh::new(0).volume(dir.path(), 7).keys.clone();
-        let sealer = Sealer::new(&keys);
-        let pack = |extents: u8| {
-            let mut packer = Packer::new(6);
-            for number in 0..extents {
-                let mut plain = vec![0; EXTENT_MAX];
-                blake3::Hasher::new().update(&[number]).finalize_xof().fill(&mut plain);
-                assert!(packer.add(sealer.seal(Kind::Content, &plain).unwrap()).unwrap().is_none());
-            }
-            packer.finish().unwrap()
-        };
-        let plan = |peers| hypernet_core::placement::plan(peers, 0.95).unwrap();
-        let (small, full) = (pack(8), pack(36));
-        let meant = plan(10);
-        for peers in 2..=10 {
-            for packed in [&small, &full] {
-                let now = replan(meant, plan(peers));
-                assert_eq!((now.k, now.n), (plan(peers).k, peers as u8));
-                let parts = fitting(packed, now.k);
-                // All of a full segment does not fit in two rows.
-                assert_eq!(parts.len() > 1, std::ptr::eq(packed, &full) && now.k < 3, "{now:?}");
-                let mut extents = 0;
-                for part in parts {
-                    let coded = part.code(now.k, now.n, now.committed, &keys.padding()).unwrap();
-                    assert_eq!(coded.shards.len(), usize::from(now.n));
-                    extents += coded.contents.len();
-                }
-                assert_eq!(extents, if std::ptr::eq(packed, &full) { 36 } else { 8 });
-            }
-        }
-    }
-
-    #[test]
-    fn without_room_it_is_said_that_donors_are_full_and_space_that_was_freed_is_found_at_once() {
-        let mesh = Mesh::new(0);
-        let dir = tempfile::tempdir().unwrap();
-        let volume = mesh.volume(dir.path(), 7);
-        let why = |volume: &Volume| volume.plan().unwrap_err().to_string();
-        assert!(why(&volume).contains("fewer than two peers that donate space are connected"), "{}", why(&volume));
-        mesh.set_free(3 << 10);
-        mesh.connect([1, 2, 3].map(|peer| PeerId([peer; 32])));
-        let full = why(&volume);
-        assert!(full.contains("the 3 connected peers that donate space are full"), "{full}");
-        assert!(full.contains("0 of them") && full.contains("all of them together have 9 KiB left"), "{full}");
-        mesh.set_free(1 << 40);
-        assert!(volume.plan().is_ok(), "{}", why(&volume));
     }
 
     #[test]

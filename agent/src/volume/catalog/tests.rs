@@ -107,7 +107,7 @@ impl Device {
             manifest_placement: published.placement.clone(),
             signature: [0; 64],
         };
-        volume.publish(head.publish(&volume.device, &volume.keys).unwrap(), 1, "the head").unwrap();
+        volume.peers.publish(head.publish(&volume.device, &volume.keys).unwrap(), 1, "the head").unwrap();
     }
 
     /// A device that knows nothing but the keys, and recovers.
@@ -208,7 +208,7 @@ fn what_the_mesh_lost_of_a_catalog_is_written_anew_and_nothing_else() {
     let kept = after.iter().filter(|page| before.contains(page)).count();
     assert!(kept > before.len() / 2, "{kept} of {} pages were kept", before.len());
     assert!(published.manifest.is_sound());
-    let connected = mine.volume.connected().unwrap();
+    let connected = mine.volume.peers.connected().unwrap();
     let mut segments = 0;
     mine.volume.each_catalog_segment(&mine.manifest, false, &mut |placement| {
         assert!(crate::volume::write::is_readable(placement.unwrap(), &connected));

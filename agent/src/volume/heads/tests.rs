@@ -117,7 +117,7 @@ fn a_number_that_was_handed_out_and_published_by_nobody_is_passed_over() {
     // And after a stop in which it was published and not known to be.
     let unsure = head(&mine, 4, &[]);
     state::hand_out(&mine.db, &unsure).unwrap();
-    mine.publish(unsure, 1, "the head").unwrap();
+    mine.peers.publish(unsure, 1, "the head").unwrap();
     drop(mine);
     publish(&mesh.volume(home.path(), 1), 5).unwrap();
 }

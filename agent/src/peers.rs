@@ -1,0 +1,299 @@
+//! What is asked of the peers of a mesh: a plan for what they take, and that they take it; what they keep under a key, and
+//! that they keep something there.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use hypernet_core::id::{PeerId, RecordKey};
+use hypernet_core::key::VolumeKeys;
+use hypernet_core::limits::RECORD_KEEPERS_MAX;
+use hypernet_core::node::{Command, CommandError, NoPlan, Node, Outcome};
+use hypernet_core::placement::Plan;
+use hypernet_core::port::PortError;
+use hypernet_core::record::Record;
+use hypernet_core::seal::ExtentRef;
+use hypernet_core::segment::{Packed, Placement};
+use hypernet_core::time::UnixSeconds;
+use parking_lot::Mutex;
+
+use crate::driver::NodeHandle;
+use crate::volume::progress::{Meter, Phase};
+use crate::volume::read::failed;
+use crate::volume::write::{Placed, unix_now};
+use crate::volume::{LEASE_SECONDS, READ_WITHIN, UPLOAD_PATIENCE};
+
+/// Donors count as settled when none has come or gone for this long,
+const SETTLED: Duration = Duration::from_millis(1500);
+/// or when this much time has been given to it.
+const SETTLE_MAX: Duration = Duration::from_secs(15);
+/// Times a segment is planned anew when too few peers take it, before the sync gives up for now.
+const REPLANS: u32 = 3;
+/// Peers that have gone are waited for with one segment, for [`UPLOAD_PATIENCE`], and not again with the next ones for this
+/// long.
+const WAIT_AGAIN: Duration = Duration::from_secs(60);
+
+fn damaged(error: impl std::fmt::Display) -> PortError {
+    PortError::Damaged(error.to_string())
+}
+
+/// The record that a look-up found.
+pub(crate) fn record_of(outcome: Outcome) -> Result<Option<Record>, PortError> {
+    match outcome {
+        Outcome::Found(record) => Ok(record),
+        Outcome::Failed(error) => Err(PortError::Unreachable(error.to_string())),
+        other => Err(damaged(format!("unexpected outcome {other:?}"))),
+    }
+}
+
+/// The plan for the peers that are there now, for what was meant for others: never for more rows.
+fn replan(meant: Plan, now: Plan) -> Plan {
+    if now.n < meant.n { now } else { meant }
+}
+
+/// The peers that this agent knows.
+pub(crate) struct Peers {
+    node: NodeHandle,
+    /// When a segment last waited for peers that did not come back.
+    waited: Mutex<Option<Instant>>,
+}
+
+impl Peers {
+    pub(crate) fn new(node: NodeHandle) -> Self {
+        Self { node, waited: Mutex::new(None) }
+    }
+
+    /// Peers that a connection is up to.
+    pub(crate) fn connected(&self) -> Result<BTreeSet<PeerId>, PortError> {
+        let peers = self.node.ask_blocking(Node::peers);
+        let peers = peers.ok_or_else(|| PortError::Unreachable("the agent is stopping".into()))?;
+        Ok(peers.into_iter().filter(|view| view.connected).map(|view| view.peer).collect())
+    }
+
+    /// The plan for the donors that are there, or why there is none.
+    pub(crate) fn plan(&self) -> Result<Plan, PortError> {
+        self.plan_by(Node::plan)
+    }
+
+    fn plan_by(&self, how: fn(&Node) -> Result<Plan, NoPlan>) -> Result<Plan, PortError> {
+        let plan = || {
+            let plan = self.node.ask_blocking(how);
+            plan.ok_or_else(|| PortError::Unreachable("the agent is stopping".into()))
+        };
+        let plan = match plan()? {
+            Err(NoPlan::Full { .. }) => {
+                // Space may have been freed since they last said what they have.
+                self.node.run_blocking(Command::AskRoom);
+                plan()?
+            }
+            plan => plan,
+        };
+        plan.map_err(|why| PortError::Unreachable(why.to_string()))
+    }
+
+    /// [`Self::plan`], once donors have stopped coming in: right after the start a plan would use the first few only.
+    pub(crate) fn settled_plan(&self) -> Result<Plan, PortError> {
+        self.settle();
+        self.plan()
+    }
+
+    /// Returns when donors have stopped coming in, or after [`SETTLE_MAX`].
+    pub(crate) fn settle(&self) {
+        let deadline = Instant::now() + SETTLE_MAX;
+        loop {
+            let settled = self.node.ask_blocking(Node::settled_for).unwrap_or(u64::MAX);
+            let settled = Duration::from_millis(settled);
+            let left = deadline.saturating_duration_since(Instant::now());
+            if settled >= SETTLED || left.is_zero() {
+                return;
+            }
+            std::thread::sleep((SETTLED - settled).min(left));
+        }
+    }
+
+    /// Codes and places one segment; plans anew while peers come and go, never for more rows than it was meant to have.
+    /// It becomes several where the rows of one would be too long for the peers that are left.
+    pub(crate) fn place(
+        &self,
+        keys: &Arc<VolumeKeys>,
+        packed: &Packed,
+        plan: Plan,
+        meter: &Meter,
+    ) -> Result<Vec<Placed>, PortError> {
+        self.place_unless(keys, packed, plan, meter, &AtomicBool::new(false))
+    }
+
+    /// As [`Self::place`], until `cancelled` says that nobody wants it any more. What is on its way then ends by itself.
+    pub(crate) fn place_unless(
+        &self,
+        keys: &Arc<VolumeKeys>,
+        packed: &Packed,
+        meant: Plan,
+        meter: &Meter,
+        cancelled: &AtomicBool,
+    ) -> Result<Vec<Placed>, PortError> {
+        let padding = keys.padding();
+        let waited = self.waited.lock().is_some_and(|when| when.elapsed() < WAIT_AGAIN);
+        let mut plan = meant;
+        // Who is not there is waited for, once; who is there and full is not.
+        if (waited || self.node.ask_blocking(Node::donors).is_some_and(|donors| donors >= usize::from(meant.n)))
+            && let Ok(now) = self.plan()
+        {
+            plan = replan(meant, now);
+        }
+        let mut last = None;
+        for _ in 0..=REPLANS {
+            if cancelled.load(Ordering::Relaxed) {
+                return Err(PortError::Unreachable("the sync that this was for has failed".into()));
+            }
+            let room = self.node.ask_blocking(move |node| node.shard_room(plan.n)).flatten();
+            if !packed.fits(plan.k, room.unwrap_or(u64::MAX))
+                && let Some((left, right)) = packed.split()
+            {
+                let mut placed = self.place_unless(keys, &left, plan, meter, cancelled)?;
+                placed.extend(self.place_unless(keys, &right, plan, meter, cancelled)?);
+                return Ok(placed);
+            }
+            let coded = Arc::new(packed.code(plan.k, plan.n, plan.committed, &padding).map_err(damaged)?);
+            let (id, contents) = (coded.segment.id(), coded.contents.clone());
+            let until = UnixSeconds(unix_now() + LEASE_SECONDS);
+            let command = Command::Upload { coded, keys: keys.clone(), until, patience: UPLOAD_PATIENCE };
+            match self.node.run_blocking(command) {
+                Outcome::Uploaded(placement) => return Ok(vec![Placed { id, placement, contents }]),
+                Outcome::Failed(error @ (CommandError::NotPlaced { .. } | CommandError::Busy)) => {
+                    meter.update(|progress| progress.phase = Phase::Waiting(error.to_string()));
+                    last = Some(error);
+                }
+                Outcome::Failed(error) => return Err(PortError::Unreachable(error.to_string())),
+                other => return Err(PortError::Damaged(format!("unexpected outcome {other:?}"))),
+            }
+            let before = plan;
+            plan = replan(meant, self.plan_by(Node::cautious_plan)?);
+            if plan.n < before.n {
+                *self.waited.lock() = Some(Instant::now());
+                let Plan { k, n, .. } = plan;
+                tracing::warn!(n, k, planned = meant.n, "fewer peers take shards than planned: a segment gets fewer");
+            }
+        }
+        Err(PortError::Unreachable(last.map_or_else(|| "no peer takes shards".into(), |error| error.to_string())))
+    }
+
+    pub(crate) fn lookup(&self, key: RecordKey) -> Result<Option<Record>, PortError> {
+        record_of(self.node.run_blocking(Command::Lookup(key)))
+    }
+
+    /// As [`Self::lookup`], twice, and once peers have stopped coming in: the first answer after a start may be that of
+    /// the few who are there already, and they may have missed the newest record. The node keeps the newer of both.
+    pub(crate) fn look_well(&self, key: RecordKey) -> Result<Option<Record>, PortError> {
+        self.settle();
+        self.lookup(key)?;
+        self.lookup(key)
+    }
+
+    /// Publishes a record; an error unless `wanted` other peers have it on stable storage.
+    pub(crate) fn publish(&self, record: Record, wanted: usize, what: &str) -> Result<(), PortError> {
+        // It is handed to no more; where segments survive more losses than that, so must one of these.
+        let wanted = wanted.min(RECORD_KEEPERS_MAX);
+        match self.node.run_blocking(Command::Publish { record, enough: wanted }) {
+            Outcome::Published { stored } if stored >= wanted => Ok(()),
+            Outcome::Published { stored } => Err(PortError::Unreachable(format!(
+                "{what} is kept by {stored} peers where {wanted} are needed to outlive the loss of {}",
+                wanted.saturating_sub(1)
+            ))),
+            Outcome::Failed(error) => Err(PortError::Unreachable(error.to_string())),
+            other => Err(damaged(format!("unexpected outcome {other:?}"))),
+        }
+    }
+
+    /// Peers that must keep a record, so that it outlives as many losses as a segment does.
+    pub(crate) fn keepers(&self) -> usize {
+        // Without a plan nothing can be stored, but what is there can be recovered and read.
+        self.plan().map_or(1, |plan| usize::from(plan.n - plan.k) + 1)
+    }
+
+    /// One extent at a known place: how the manifest is read, before there is an index.
+    pub(crate) fn fetch_at(
+        &self,
+        placement: Arc<Placement>,
+        wanted: Vec<(ExtentRef, u32)>,
+    ) -> Result<Vec<Bytes>, PortError> {
+        match self.node.run_blocking(Command::Fetch { placement, wanted, around: 0, within: READ_WITHIN }) {
+            Outcome::Fetched { plain, .. } => Ok(plain),
+            Outcome::Failed(error) => Err(failed(error)),
+            other => Err(PortError::Damaged(format!("unexpected outcome {other:?}"))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hypernet_core::limits::EXTENT_MAX;
+    use hypernet_core::seal::{Kind, Sealer};
+    use hypernet_core::segment::Packer;
+
+    use super::*;
+    use crate::volume::Volume;
+    use crate::volume::double::Mesh;
+
+    /// What [`crate::peers::Peers::place_unless`] makes of it.
+    fn fitting(packed: &Packed, k: u8) -> Vec<Packed> {
+        if packed.fits(k, u64::MAX) {
+            return vec![packed.clone()];
+        }
+        let (left, right) = packed.split().unwrap();
+        [left, right].iter().flat_map(|half| fitting(half, k)).collect()
+    }
+
+    #[test]
+    fn a_segment_is_cut_anew_when_there_are_fewer_peers_than_it_was_packed_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let keys = Mesh::new(0).volume(dir.path(), 7).keys.clone();
+        let sealer = Sealer::new(&keys);
+        let pack = |extents: u8| {
+            let mut packer = Packer::new(6);
+            for number in 0..extents {
+                let mut plain = vec![0; EXTENT_MAX];
+                blake3::Hasher::new().update(&[number]).finalize_xof().fill(&mut plain);
+                assert!(packer.add(sealer.seal(Kind::Content, &plain).unwrap()).unwrap().is_none());
+            }
+            packer.finish().unwrap()
+        };
+        let plan = |peers| hypernet_core::placement::plan(peers, 0.95).unwrap();
+        let (small, full) = (pack(8), pack(36));
+        let meant = plan(10);
+        for peers in 2..=10 {
+            for packed in [&small, &full] {
+                let now = replan(meant, plan(peers));
+                assert_eq!((now.k, now.n), (plan(peers).k, peers as u8));
+                let parts = fitting(packed, now.k);
+                // All of a full segment does not fit in two rows.
+                assert_eq!(parts.len() > 1, std::ptr::eq(packed, &full) && now.k < 3, "{now:?}");
+                let mut extents = 0;
+                for part in parts {
+                    let coded = part.code(now.k, now.n, now.committed, &keys.padding()).unwrap();
+                    assert_eq!(coded.shards.len(), usize::from(now.n));
+                    extents += coded.contents.len();
+                }
+                assert_eq!(extents, if std::ptr::eq(packed, &full) { 36 } else { 8 });
+            }
+        }
+    }
+
+    #[test]
+    fn without_room_it_is_said_that_donors_are_full_and_space_that_was_freed_is_found_at_once() {
+        let mesh = Mesh::new(0);
+        let dir = tempfile::tempdir().unwrap();
+        let volume = mesh.volume(dir.path(), 7);
+        let why = |volume: &Volume| volume.peers.plan().unwrap_err().to_string();
+        assert!(why(&volume).contains("fewer than two peers that donate space are connected"), "{}", why(&volume));
+        mesh.set_free(3 << 10);
+        mesh.connect([1, 2, 3].map(|peer| PeerId([peer; 32])));
+        let full = why(&volume);
+        assert!(full.contains("the 3 connected peers that donate space are full"), "{full}");
+        assert!(full.contains("0 of them") && full.contains("all of them together have 9 KiB left"), "{full}");
+        mesh.set_free(1 << 40);
+        assert!(volume.peers.plan().is_ok(), "{}", why(&volume));
+    }
+}
