@@ -218,6 +218,7 @@ pub(crate) async fn status(agent: &Arc<Agent>) -> Result<api::Status, Failure> {
     }
     let mount =
         agent.mount_view().map(|view| api::MountStatus { profile: profile(&view), dir: view.dir, reason: view.reason });
+    warnings.extend(agent.hidden_mount());
     if let Some(reason) = mount.as_ref().and_then(|mount| mount.reason.as_ref()) {
         warnings.push(format!("mounted in writeback mode: {reason}"));
     }

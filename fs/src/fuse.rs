@@ -107,6 +107,7 @@ impl Ended {
 pub struct MountHandle {
     vfs: Arc<Vfs>,
     dir: PathBuf,
+    device: Option<String>,
     profile: Profile,
     session: Mutex<Option<BackgroundSession>>,
     ended: Arc<Ended>,
@@ -124,6 +125,7 @@ impl std::fmt::Debug for MountHandle {
 struct KernelCache {
     notifier: Notifier,
     dir: PathBuf,
+    device: Option<String>,
     profile: Profile,
     /// Held while the mount is looked at from outside, which would keep it from being unmounted.
     inside: Arc<Mutex<()>>,
@@ -160,7 +162,7 @@ impl Invalidate for KernelCache {
             // What is written is in the backing files, whose cache everyone sees.
             return Ok(());
         }
-        {
+        if is_in_sight(self.device.as_ref()) {
             let _inside = self.inside.lock();
             rustix::fs::syncfs(std::fs::File::open(&self.dir)?)?;
         }
@@ -168,6 +170,10 @@ impl Invalidate for KernelCache {
         open.iter().for_each(|ino| self.inode(*ino));
         Ok(())
     }
+}
+
+fn is_in_sight(device: Option<&String>) -> bool {
+    device.is_none_or(|device| mounts::is_in_sight(device))
 }
 
 /// Mounts `vfs` on `dir`, which must exist.
@@ -196,7 +202,9 @@ pub fn mount(vfs: Arc<Vfs>, dir: &Path, options: MountOptions) -> Result<MountHa
     let profile = profile.get().copied().ok_or(MountError::Handshake)?;
     linger.begin(&session);
     let inside = Arc::new(Mutex::new(()));
-    let kernel = KernelCache { notifier: session.notifier(), dir: dir.clone(), profile, inside: inside.clone() };
+    let device = mounts::device(&dir);
+    let (notifier, inside_too) = (session.notifier(), inside.clone());
+    let kernel = KernelCache { notifier, dir: dir.clone(), device: device.clone(), profile, inside: inside_too };
     // What the first request finds must be known to be known.
     vfs.set_invalidate(Some(Arc::new(kernel)));
     let session = session.spawn().map_err(|error| {
@@ -204,7 +212,7 @@ pub fn mount(vfs: Arc<Vfs>, dir: &Path, options: MountOptions) -> Result<MountHa
         MountError::from_mount(&dir, error)
     })?;
     mounts::raise_read_ahead(&dir);
-    Ok(MountHandle { vfs, dir, profile, session: Mutex::new(Some(session)), ended, inside })
+    Ok(MountHandle { vfs, dir, device, profile, session: Mutex::new(Some(session)), ended, inside })
 }
 
 impl MountHandle {
@@ -218,9 +226,16 @@ impl MountHandle {
         &self.dir
     }
 
+    /// Whether anybody who has nothing open there can find it. One that was taken out of sight lives on until its last
+    /// user lets go of it.
+    pub fn is_in_sight(&self) -> bool {
+        !self.ended.wait(Some(Duration::ZERO)) && is_in_sight(self.device.as_ref())
+    }
+
     /// Unmounts; an error while somebody uses the mount, which then stays.
     pub fn unmount(&self) -> Result<(), MountError> {
-        if !self.ended.wait(Some(Duration::ZERO)) {
+        // What is found in its place otherwise is somebody else's.
+        if self.is_in_sight() {
             let _inside = self.inside.lock();
             mounts::unmount(&self.dir, false)?;
         }
@@ -233,7 +248,7 @@ impl MountHandle {
 
     /// Takes the mount out of sight at once; it ends when its last user lets go of it.
     pub fn detach(&self) -> Result<(), MountError> {
-        if !self.ended.wait(Some(Duration::ZERO)) {
+        if self.is_in_sight() {
             mounts::unmount(&self.dir, true)?;
         }
         Ok(())
@@ -263,7 +278,7 @@ impl Drop for MountHandle {
     fn drop(&mut self) {
         if let Some(session) = self.session.lock().take() {
             self.vfs.set_invalidate(None);
-            if !self.ended.wait(Some(Duration::ZERO))
+            if self.is_in_sight()
                 && let Err(error) = mounts::unmount(&self.dir, true)
             {
                 tracing::warn!(dir = %self.dir.display(), %error, "the mount could not be taken down");

@@ -363,8 +363,11 @@ fn hard_links_are_one_file() {
 
 /// Maps the first page of a file, shared and writable, for as long as `work` runs. The file can be closed before.
 fn with_map(file: File, stays_open: bool, work: impl FnOnce(&mut [u8])) {
+    with_map_for(libc::PROT_READ | libc::PROT_WRITE, file, stays_open, work);
+}
+
+fn with_map_for(protection: libc::c_int, file: File, stays_open: bool, work: impl FnOnce(&mut [u8])) {
     use std::os::fd::AsRawFd;
-    let protection = libc::PROT_READ | libc::PROT_WRITE;
     // SAFETY: a new mapping of 4096 bytes at an address that the kernel chooses, unmapped below.
     let map = unsafe { libc::mmap(std::ptr::null_mut(), 4096, protection, libc::MAP_SHARED, file.as_raw_fd(), 0) };
     assert_ne!(map, libc::MAP_FAILED, "{}", std::io::Error::last_os_error());
@@ -524,6 +527,44 @@ fn a_mapping_outlives_its_file() {
         bed.evict(1);
         assert_eq!(fs::read(&path).unwrap()[..6], *b"stamp.");
     });
+}
+
+/// A mapping for reading shows what is written later, whatever becomes of the local copy in between.
+#[test]
+fn a_mapping_for_reading_keeps_up_with_its_file() {
+    both(|bed| {
+        let path = bed.path("a");
+        fs::write(&path, vec![b'.'; 4096]).unwrap();
+        let file = File::open(&path).unwrap();
+        with_map_for(libc::PROT_READ, file, false, |map| {
+            assert_eq!(map[0], b'.');
+            publish(&bed.vfs, &bed.remote).unwrap();
+            let drop_cache = || bed.vfs.drop_cache(None, &mut |all| vec![true; all.len()], &mut |_, _| {}).unwrap();
+            drop_cache();
+            let file = OpenOptions::new().write(true).open(&path).unwrap();
+            file.write_all_at(b"newer", 0).unwrap();
+            assert_eq!(&map[..6], b"newer.");
+        });
+        bed.evict(1);
+    });
+}
+
+/// A lazy unmount while something is open: the mount lives on, and is not taken for one that is there.
+#[test]
+fn a_mount_that_went_out_of_sight_says_so() {
+    for mut bed in [Profile::Passthrough, Profile::Writeback].into_iter().filter_map(bed) {
+        let open = File::create(bed.path("a")).unwrap();
+        let mounted = bed.mounted.take().unwrap();
+        assert!(mounted.is_in_sight());
+        mounted.detach().unwrap();
+        assert!(!mounted.is_in_sight() && !mounted.wait_for(std::time::Duration::ZERO));
+        assert!(matches!(mounted.unmount(), Err(hypernet_fs::fuse::MountError::Busy(_))));
+        open.write_all_at(b"still here", 0).unwrap();
+        bed.vfs.flush_kernel().unwrap();
+        drop(open);
+        let _ = mounted.wait();
+        assert!(!mounted.is_in_sight());
+    }
 }
 
 fn getxattr(path: &Path, name: &str) -> Result<String, i32> {

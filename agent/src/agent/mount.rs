@@ -27,6 +27,14 @@ pub(crate) struct MountView {
 }
 
 impl Mounted {
+    /// Why nothing is mounted, and nothing can be.
+    fn out_of_sight(&self) -> String {
+        format!(
+            "what was mounted on {} was unmounted while programs used it, and they still do: nothing is mounted",
+            self.dir.display()
+        )
+    }
+
     fn view(&self) -> MountView {
         MountView {
             dir: self.dir.clone(),
@@ -63,6 +71,10 @@ impl Agent {
         if let Some(there) = mounted.as_ref() {
             if there.handle.wait_for(std::time::Duration::ZERO) {
                 *mounted = None; // somebody unmounted it from outside
+            } else if !there.handle.is_in_sight() {
+                return Err(Failure::new(Kind::TryAgain, there.out_of_sight()).hint(
+                    "it can be mounted again when they have closed what they have open; `hn down` ends it at once",
+                ));
             } else if there.dir == dir {
                 return Ok(there.view());
             } else {
@@ -147,7 +159,15 @@ impl Agent {
     pub(crate) fn mount_view(&self) -> Option<MountView> {
         let own = self.own.as_ref()?;
         let mounted = own.mount.lock();
-        mounted.as_ref().filter(|there| !there.handle.wait_for(std::time::Duration::ZERO)).map(Mounted::view)
+        mounted.as_ref().filter(|there| there.handle.is_in_sight()).map(Mounted::view)
+    }
+
+    /// What is to be known of a mount that nobody finds any more and that lives on all the same.
+    pub(crate) fn hidden_mount(&self) -> Option<String> {
+        let own = self.own.as_ref()?;
+        let mounted = own.mount.lock();
+        let lives = |there: &&Mounted| !there.handle.wait_for(std::time::Duration::ZERO);
+        mounted.as_ref().filter(lives).filter(|there| !there.handle.is_in_sight()).map(Mounted::out_of_sight)
     }
 }
 

@@ -61,6 +61,18 @@ fn mounted_on(dir: &Path) -> Option<Mounted> {
         .find(|mounted| mounted.dir.as_os_str().as_bytes() == dir.as_os_str().as_bytes())
 }
 
+/// The device of what this program has just mounted on `dir`: no other mount has it while this one lives.
+pub(super) fn device(dir: &Path) -> Option<String> {
+    mounted_on(dir).filter(is_ours).map(|mounted| mounted.device)
+}
+
+/// Whether the filesystem with this device can be reached by any path. It can live on without, for those who have
+/// something open in it.
+pub(super) fn is_in_sight(device: &str) -> bool {
+    let Ok(table) = std::fs::read("/proc/self/mountinfo") else { return true };
+    table.split(|byte| *byte == b'\n').filter_map(parse).any(|mounted| mounted.device == device && is_ours(&mounted))
+}
+
 fn is_ours(mounted: &Mounted) -> bool {
     // Root mounts without the helper, and then the kernel shows no subtype.
     mounted.kind == format!("fuse.{NAME}") || (mounted.kind == "fuse" && mounted.source == NAME)

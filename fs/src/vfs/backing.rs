@@ -91,8 +91,8 @@ fn spread(dir: &OwnedFd) {
     }
 }
 
-/// Takes a read lease and gives it back; false when somebody has the file open for writing.
-fn lease(file: &OwnedFd) -> io::Result<bool> {
+/// Takes a lease and gives it back; false when somebody else has the file open for writing, or, with `F_WRLCK`, at all.
+fn lease(file: &OwnedFd, kind: libc::c_int) -> io::Result<bool> {
     let set = |command: libc::c_int, value: libc::c_int| {
         // SAFETY: these commands take a number, and the descriptor is open.
         match unsafe { libc::fcntl(file.as_raw_fd(), command, value) } {
@@ -103,7 +103,7 @@ fn lease(file: &OwnedFd) -> io::Result<bool> {
     // Who opens it for writing meanwhile waits until it is given back. We would be told by SIGIO, which ends a process
     // that does not expect it; this one is ignored.
     set(F_SETSIG, libc::SIGURG)?;
-    match set(libc::F_SETLEASE, libc::F_RDLCK) {
+    match set(libc::F_SETLEASE, kind) {
         Ok(()) => set(libc::F_SETLEASE, libc::F_UNLCK).map(|()| true),
         Err(error) if error.raw_os_error() == Some(libc::EAGAIN) => Ok(false),
         Err(error) => Err(error),
@@ -208,12 +208,21 @@ impl Backing {
         drop(closed);
     }
 
-    /// Whether somebody has this file open for writing, or mapped. Not while it is closed here.
+    /// Whether somebody has this file open for writing, or mapped so. Not while it is closed here.
     pub(super) fn is_held(&self, ino: u64) -> io::Result<bool> {
+        self.is_leased_away(ino, libc::F_RDLCK)
+    }
+
+    /// Whether somebody has this file open, or mapped, in whatever way.
+    pub(super) fn is_open(&self, ino: u64) -> io::Result<bool> {
+        self.is_leased_away(ino, libc::F_WRLCK)
+    }
+
+    fn is_leased_away(&self, ino: u64, kind: libc::c_int) -> io::Result<bool> {
         self.close(ino);
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NOATIME;
         match rustix::fs::openat(&self.root, path(ino), flags, Mode::empty()) {
-            Ok(file) => Ok(!lease(&file)?),
+            Ok(file) => Ok(!lease(&file, kind)?),
             Err(rustix::io::Errno::NOENT) => Ok(false),
             Err(errno) => Err(errno.into()),
         }
@@ -227,9 +236,9 @@ impl Backing {
             let held = rustix::fs::openat(&self.root, &name, flags, Mode::RUSR | Mode::WUSR)?;
             let file = rustix::fs::openat(&self.root, &name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
             rustix::fs::unlinkat(&self.root, &name, AtFlags::empty())?;
-            let while_held = lease(&file)?;
+            let while_held = lease(&file, libc::F_RDLCK)?;
             drop(held);
-            Ok(!while_held && lease(&file)?)
+            Ok(!while_held && lease(&file, libc::F_RDLCK)? && lease(&file, libc::F_WRLCK)?)
         };
         probe().unwrap_or(false)
     }

@@ -356,6 +356,12 @@ impl Vfs {
             return Ok(false);
         }
         let Local::Clean { size, ctime } = state.node(ino)?.local() else { return Ok(false) };
+        // In passthrough what is mapped is the backing file itself, and nobody says when that ends: from another one,
+        // fetched later, it would part for good.
+        // Where nothing can tell there is no passthrough.
+        if self.backing.is_open(ino).unwrap_or(false) {
+            return Ok(false);
+        }
         if let Some(stat) = self.backing.stat(ino).map_err(VfsError::from)?
             && (stat.size, stat.ctime) != (size, ctime)
         {
