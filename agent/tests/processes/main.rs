@@ -324,6 +324,26 @@ fn what_a_program_writes_past_a_dead_agent_is_a_change_to_the_next() {
     assert_eq!(fs::read(&path).unwrap(), b"and once more, after a sync");
 }
 
+/// Killed, it says no goodbye: its peers must not take the connections that it lost for as many that it has.
+#[test]
+fn an_agent_that_is_killed_again_and_again_reads_from_its_peers_at_once() {
+    if !has(&[Need::Fuse]) {
+        return;
+    }
+    let mesh = Mesh::start(4);
+    let mut mine = mesh.agent("mine");
+    let mount = mine.mount.clone().unwrap();
+    fs::write(mount.join("far"), noise("far", 1 << 20)).unwrap();
+    mine.sync().unwrap();
+    for round in 0..8 {
+        mine.drop_cache();
+        mine.kill();
+        mine.start(&["--hold", "--mount", mount.to_str().unwrap()]);
+        let read = fs::read(mount.join("far"));
+        assert!(read.is_ok_and(|read| read == noise("far", 1 << 20)), "round {round}\n{}", mine.log());
+    }
+}
+
 #[test]
 fn mistakes_are_named_with_what_to_do() {
     let dir = tempfile::tempdir().unwrap();

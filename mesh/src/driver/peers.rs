@@ -8,7 +8,7 @@
 use std::collections::BTreeSet;
 use std::hash::{BuildHasher, RandomState};
 
-use hypernet_core::limits::{MESH_ADDRS_PER_PEER, MESH_PEERS_KEPT, MESH_SMALL};
+use hypernet_core::limits::{MESH_ADDRS_PER_PEER, MESH_CONNECTIONS_PER_PEER, MESH_PEERS_KEPT, MESH_SMALL};
 use libp2p::core::ConnectedPoint;
 use libp2p::{identify, mdns, ping};
 
@@ -19,6 +19,10 @@ const REDIAL_FIRST: Duration = Duration::from_secs(1);
 const REDIAL_LAST: Duration = Duration::from_secs(300);
 /// Connections that two peers make to each other at once come up within this time.
 const SAME_MOMENT: Duration = Duration::from_secs(5);
+/// and are so many.
+const AT_ONCE: usize = 2;
+/// One that comes to those is still let in, and the oldest is let go.
+const _: () = assert!(AT_ONCE < MESH_CONNECTIONS_PER_PEER);
 const REFRESH_FIRST: Duration = Duration::from_millis(200);
 const REFRESH_LAST: Duration = Duration::from_secs(300);
 /// Addresses of one peer that the owner is told while it stays connected, so that a peer that renames itself all the
@@ -174,7 +178,10 @@ impl Driver {
         });
         // Nobody who has a connection makes another, unless both ends made one in the same moment: whoever comes anew has
         // lost the one before, and what is sent on that is waited for in vain until it times out.
-        let lost = if peer.newest.elapsed() > SAME_MOMENT { std::mem::take(&mut peer.connections) } else { Vec::new() };
+        let mut lost =
+            if peer.newest.elapsed() > SAME_MOMENT { std::mem::take(&mut peer.connections) } else { Vec::new() };
+        // Nor that many times: whoever is killed and comes back again and again would soon be one too many.
+        lost.extend(peer.connections.drain(..(peer.connections.len() + 1).saturating_sub(AT_ONCE)));
         peer.newest = Instant::now();
         peer.connections.push((connection, address::join(addr, p2p)));
         if !lost.is_empty() && std::mem::take(&mut peer.confirmed) {
