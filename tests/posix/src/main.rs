@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 use hypernet_posix::crash::{self, Crash};
+use hypernet_posix::crowd;
 use hypernet_posix::outage::{self, Ground};
 use hypernet_posix::pressed::{Pressed, RARELY};
 use hypernet_posix::{Mounted, Profile, suite};
@@ -54,6 +55,15 @@ enum Run {
     Fsx(Fsx),
     /// fsx on a file that is larger than the local cache, with peers that it is fetched back from.
     Pressed(Fsx),
+    /// One directory with very many entries: what each costs.
+    Crowd {
+        /// How it is mounted.
+        #[arg(value_enum)]
+        profile: Profile,
+        /// Entries.
+        #[arg(long, default_value_t = 1_000_000)]
+        entries: u64,
+    },
     /// pjdfstest, as root.
     Pjdfstest {
         /// How it is mounted.
@@ -145,6 +155,15 @@ fn main() -> Result<()> {
                 tell(&bar, &text);
                 bar.inc(1);
             }
+        }
+        Run::Crowd { profile, entries } => {
+            let mounted = Mounted::new(profile)?;
+            let costs = crowd::run(&mounted, entries)?;
+            println!(
+                "one directory, {}: {entries} entries; for each of the first and of the last tenth",
+                profile.name()
+            );
+            costs.iter().for_each(|cost| println!("  {cost}"));
         }
         Run::Pjdfstest { profile } => {
             let mounted = Mounted::new(profile)?;

@@ -4,7 +4,7 @@
 use anyhow::Result;
 use hypernet_kit::machine::{Need, has};
 use hypernet_posix::pressed::{OFTEN, Pressed};
-use hypernet_posix::{Mounted, Profile, suite};
+use hypernet_posix::{Mounted, Profile, crowd, suite};
 
 #[test]
 fn pjdfstest_passes() -> Result<()> {
@@ -22,6 +22,18 @@ fn fsx_finds_nothing() -> Result<()> {
         for (seed, profile) in (1..).zip(Profile::all()) {
             let mounted = Mounted::new(profile)?;
             suite::fsx(&mounted, seed, 10_000, &mounted.agent.scratch().join("artifacts"))?;
+        }
+    }
+    Ok(())
+}
+
+/// The long run says what each costs.
+#[test]
+fn a_directory_with_very_many_entries_is_made_listed_and_emptied() -> Result<()> {
+    if has(&[Need::Fuse]) {
+        for profile in Profile::all() {
+            let costs = crowd::run(&Mounted::new(profile)?, 3_000)?;
+            assert_eq!(costs.len(), 4, "{costs:?}");
         }
     }
     Ok(())
