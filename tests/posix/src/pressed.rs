@@ -33,6 +33,8 @@ const CACHE: u64 = 4 << 20;
 const LOOKS: u32 = 12_000;
 /// and how long it is waited for in between.
 const LOOK: Duration = Duration::from_millis(10);
+/// After so many looks the file is brought to the mesh once more.
+const SYNC_AGAIN: u32 = 100;
 
 /// Nothing is read through a mapping: fsx 0.3.2 never unmaps that, and what is mapped is open.
 const FSX: &str = "
@@ -153,6 +155,11 @@ impl Pressed {
             ensure!(looks < LOOKS, "{} bytes of local copies stay, and {CACHE} are allowed", self.on_disk()?);
             looks += 1;
             std::thread::sleep(LOOK);
+            if looks % SYNC_AGAIN == 0 {
+                // The kernel tells of the last close when it likes: what was open while it was brought to the mesh, and
+                // may have been written to at that moment, counts as dirty.
+                self.mounted.agent.sync()?;
+            }
         }
         Ok(before > CACHE)
     }
