@@ -40,6 +40,7 @@ const SYNC_AGAIN: u32 = 100;
 const FSX: &str = "
 flen = 16777216
 [opsize]
+min = 1
 max = 524288
 [weights]
 invalidate = 1
