@@ -23,7 +23,7 @@ use crate::driver::NodeHandle;
 use crate::volume::progress::{Meter, Phase};
 use crate::volume::read::failed;
 use crate::volume::write::{Placed, unix_now};
-use crate::volume::{LEASE_SECONDS, READ_WITHIN, UPLOAD_PATIENCE};
+use crate::volume::{LEASE_SECONDS, READ_WITHIN, UPLOAD_PATIENCE, damaged};
 
 /// Donors count as settled when none has come or gone for this long,
 const SETTLED: Duration = Duration::from_millis(1500);
@@ -34,10 +34,6 @@ const REPLANS: u32 = 3;
 /// Peers that have gone are waited for with one segment, for [`UPLOAD_PATIENCE`], and not again with the next ones for this
 /// long.
 const WAIT_AGAIN: Duration = Duration::from_secs(60);
-
-fn damaged(error: impl std::fmt::Display) -> PortError {
-    PortError::Damaged(error.to_string())
-}
 
 /// The record that a look-up found.
 pub(crate) fn record_of(outcome: Outcome) -> Result<Option<Record>, PortError> {
@@ -237,7 +233,7 @@ mod tests {
     use crate::volume::Volume;
     use crate::volume::double::Mesh;
 
-    /// What [`crate::peers::Peers::place_unless`] makes of it.
+    /// What [`Peers::place_unless`] makes of it.
     fn fitting(packed: &Packed, k: u8) -> Vec<Packed> {
         if packed.fits(k, u64::MAX) {
             return vec![packed.clone()];

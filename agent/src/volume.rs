@@ -20,6 +20,7 @@ use std::sync::Arc;
 
 use hypernet_core::id::PeerId;
 use hypernet_core::key::{DeviceKeys, IdentityKeys, VolumeKeys};
+use hypernet_core::port::PortError;
 use hypernet_core::tree::TreeRef;
 use hypernet_store::volume::VolumeDb;
 use parking_lot::Mutex;
@@ -52,6 +53,11 @@ pub(crate) const READ_WITHIN: u64 = 20_000;
 pub(crate) const UPLOAD_PATIENCE: u64 = 20_000;
 /// How long leases run, in seconds: 90 days.
 pub(crate) const LEASE_SECONDS: u64 = 90 * 24 * 3600;
+
+/// What came from elsewhere, or was to be sealed, is not as it must be.
+pub(crate) fn damaged(error: impl std::fmt::Display) -> PortError {
+    PortError::Damaged(error.to_string())
+}
 
 /// A volume on this device.
 pub(crate) struct Volume {

@@ -162,7 +162,7 @@ impl Invalidate for KernelCache {
             // What is written is in the backing files, whose cache everyone sees.
             return Ok(());
         }
-        if is_in_sight(self.device.as_ref()) {
+        if mounts::is_in_sight(self.device.as_deref()) {
             let _inside = self.inside.lock();
             rustix::fs::syncfs(std::fs::File::open(&self.dir)?)?;
         }
@@ -170,10 +170,6 @@ impl Invalidate for KernelCache {
         open.iter().for_each(|ino| self.inode(*ino));
         Ok(())
     }
-}
-
-fn is_in_sight(device: Option<&String>) -> bool {
-    device.is_none_or(|device| mounts::is_in_sight(device))
 }
 
 /// Mounts `vfs` on `dir`, which must exist.
@@ -211,7 +207,9 @@ pub fn mount(vfs: Arc<Vfs>, dir: &Path, options: MountOptions) -> Result<MountHa
         vfs.set_invalidate(None);
         MountError::from_mount(&dir, error)
     })?;
-    mounts::raise_read_ahead(&dir);
+    if let Some(device) = &device {
+        mounts::raise_read_ahead(device);
+    }
     Ok(MountHandle { vfs, dir, device, profile, session: Mutex::new(Some(session)), ended, inside })
 }
 
@@ -229,7 +227,7 @@ impl MountHandle {
     /// Whether anybody who has nothing open there can find it. One that was taken out of sight lives on until its last
     /// user lets go of it.
     pub fn is_in_sight(&self) -> bool {
-        !self.ended.wait(Some(Duration::ZERO)) && is_in_sight(self.device.as_ref())
+        !self.ended.wait(Some(Duration::ZERO)) && mounts::is_in_sight(self.device.as_deref())
     }
 
     /// Unmounts; an error while somebody uses the mount, which then stays.

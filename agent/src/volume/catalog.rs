@@ -20,9 +20,9 @@ use hypernet_core::seal::{ExtentRef, Kind, Sealer};
 use hypernet_core::segment::{Packed, Packer, Placement};
 use hypernet_store::volume::{ExtentAt, SegmentRow};
 
-use super::Volume;
 use super::progress::Meter;
 use super::write::Tally;
+use super::{Volume, damaged};
 
 #[cfg(test)]
 mod tests;
@@ -32,10 +32,6 @@ const SEGMENTS_AT_ONCE: u32 = 64;
 
 /// Rows that are taken into the local index at once, and a page more.
 const ROWS_AT_ONCE: usize = 4_000;
-
-fn damaged(error: impl std::fmt::Display) -> PortError {
-    PortError::Damaged(error.to_string())
-}
 
 /// How large the parts of a catalog become before the next is begun.
 #[derive(Clone, Copy, Debug)]

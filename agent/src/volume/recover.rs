@@ -16,11 +16,11 @@ use hypernet_core::time::Hlc;
 use hypernet_core::tree::Root;
 use thiserror::Error;
 
-use super::Volume;
 use super::heads::{Found, Survey, when};
 use super::read::{Deadline, expect_kind};
 use super::state::{self, Latest};
 use super::write::unix_now;
+use super::{Volume, damaged};
 
 /// Devices that are named when there is no room for another.
 const OLDEST: usize = 5;
@@ -79,10 +79,6 @@ fn missing(survey: &Survey) -> Vec<String> {
         ));
     }
     warnings
-}
-
-fn damaged(error: impl std::fmt::Display) -> PortError {
-    PortError::Damaged(error.to_string())
 }
 
 pub(crate) fn clock(after: Hlc) -> Hlc {

@@ -17,13 +17,13 @@ use hypernet_core::time::Hlc;
 use hypernet_core::tree::{self, Content, Dot, Entry, FileKind, Inode, LinkEntry, Root, Sink, Target, TreeError};
 use hypernet_fs::vfs::{Cut, CutDirectory, CutEntry, ROOT, Stamp, Synced, Vfs, VfsError};
 
-use super::Volume;
 use super::catalog::Sizes;
 use super::progress::{Meter, Phase};
 use super::read::Deadline;
 use super::recover::clock;
 use super::state::{self, Latest};
 use super::write::Writer;
+use super::{Volume, damaged};
 
 mod content;
 mod engine;
@@ -49,10 +49,6 @@ pub(crate) struct Report {
     pub(crate) k: u8,
     /// Peers that hold the segment that the fewest hold.
     pub(crate) peers: u8,
-}
-
-pub(super) fn damaged(error: impl std::fmt::Display) -> PortError {
-    PortError::Damaged(error.to_string())
 }
 
 /// The working tree failed, on this device.

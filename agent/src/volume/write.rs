@@ -18,9 +18,9 @@ use hypernet_core::seal::{ExtentRef, Kind, Prepared, Sealer};
 use hypernet_core::segment::{Located, Packed, Packer, Placement, full_shard_len};
 use hypernet_core::tree::Sink;
 
-use super::Volume;
 use super::census::{Census, Enough};
 use super::progress::{Meter, Phase};
+use super::{Volume, damaged};
 
 /// A segment that was placed.
 pub(crate) struct Placed {
@@ -96,10 +96,6 @@ impl Tally {
     pub(crate) fn peers(&self) -> u8 {
         self.least.map_or(0, |least| least.peers)
     }
-}
-
-fn seal_error(error: impl std::fmt::Display) -> PortError {
-    PortError::Damaged(error.to_string())
 }
 
 pub(crate) fn unix_now() -> u64 {
@@ -247,7 +243,7 @@ impl Drop for Writer {
 impl Writer {
     /// [`Sink::put`] for many, which are sealed on all cores; the references are in the order of `plains`.
     pub(crate) fn put_all(&mut self, kind: Kind, plains: &[&[u8]]) -> Result<Vec<ExtentRef>, PortError> {
-        let prepared = self.sealer.prepare_all(kind, plains).map_err(seal_error)?;
+        let prepared = self.sealer.prepare_all(kind, plains).map_err(damaged)?;
         let references: Vec<ExtentRef> = prepared.iter().map(|prepared| prepared.reference.clone()).collect();
         let ids: Vec<ExtentId> = references.iter().map(ExtentRef::id).collect();
         let stored = self.census.stored(&self.volume, &ids, Enough::Last)?;
@@ -257,8 +253,8 @@ impl Writer {
                 new.push(prepared);
             }
         }
-        for sealed in Prepared::seal_all(new).map_err(seal_error)? {
-            if let Some(packed) = self.packer.add(sealed).map_err(seal_error)? {
+        for sealed in Prepared::seal_all(new).map_err(damaged)? {
+            if let Some(packed) = self.packer.add(sealed).map_err(damaged)? {
                 self.dispatch(packed)?;
             }
         }
@@ -270,7 +266,7 @@ impl Sink for Writer {
     type Error = PortError;
 
     fn put(&mut self, kind: Kind, plain: &[u8]) -> Result<ExtentRef, PortError> {
-        let reference = self.put_all(kind, &[plain])?.pop().ok_or_else(|| seal_error("nothing was sealed"))?;
+        let reference = self.put_all(kind, &[plain])?.pop().ok_or_else(|| damaged("nothing was sealed"))?;
         if kind == Kind::Node {
             self.nodes.push((reference.id(), plain.to_vec()));
             if self.nodes.len() >= NODE_BATCH {

@@ -67,8 +67,9 @@ pub(super) fn device(dir: &Path) -> Option<String> {
 }
 
 /// Whether the filesystem with this device can be reached by any path. It can live on without, for those who have
-/// something open in it.
-pub(super) fn is_in_sight(device: &str) -> bool {
+/// something open in it. One whose device is not known is taken to be there.
+pub(super) fn is_in_sight(device: Option<&str>) -> bool {
+    let Some(device) = device else { return true };
     let Ok(table) = std::fs::read("/proc/self/mountinfo") else { return true };
     table.split(|byte| *byte == b'\n').filter_map(parse).any(|mounted| mounted.device == device && is_ours(&mounted))
 }
@@ -157,14 +158,10 @@ fn unmount_by_helper(dir: &Path, detach: bool) -> Result<(), MountError> {
 const READ_AHEAD_KIB: u32 = 2048;
 
 /// Lets the kernel ask for more at a time than its 128 KiB; only root may, and it works without.
-pub(super) fn raise_read_ahead(dir: &Path) {
-    if let Some(mounted) = mounted_on(dir)
-        && is_ours(&mounted)
-    {
-        let path = format!("/sys/class/bdi/{}/read_ahead_kb", mounted.device);
-        if let Err(error) = std::fs::write(&path, READ_AHEAD_KIB.to_string()) {
-            tracing::debug!(%error, path, "read-ahead stays as it is");
-        }
+pub(super) fn raise_read_ahead(device: &str) {
+    let path = format!("/sys/class/bdi/{device}/read_ahead_kb");
+    if let Err(error) = std::fs::write(&path, READ_AHEAD_KIB.to_string()) {
+        tracing::debug!(%error, path, "read-ahead stays as it is");
     }
 }
 

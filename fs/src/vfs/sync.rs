@@ -250,8 +250,8 @@ impl Vfs {
         }
     }
 
-    /// The mesh has these inodes of the cut with this number now. Those that have not changed since are clean; this is on stable storage
-    /// when the call returns.
+    /// The mesh has these inodes of the cut with this number now. Those that have not changed since are clean; this is on
+    /// stable storage when the call returns.
     pub fn mark_synced(&self, seq: u64, mut synced: Vec<Synced>) -> Result<()> {
         let inodes: Vec<u64> = synced.iter().map(|one| one.ino).collect();
         // In portions: nobody waits long for the lock, and what is marked is not kept twice.

@@ -12,7 +12,8 @@ use rustix::fs::{SeekFrom, seek};
 use rustix::io::Errno;
 
 use super::super::write::Writer;
-use super::{damaged, tree_error};
+use super::tree_error;
+use crate::volume::damaged;
 
 /// Bytes read at once. Cuts need [`EXTENT_MAX`] bytes ahead of them.
 const BUFFER: usize = 4 * MIB;
