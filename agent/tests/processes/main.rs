@@ -294,6 +294,33 @@ fn a_graceful_stop_loses_nothing_and_a_stale_mount_is_cleared() {
     assert_same(&before, &look(&mount));
 }
 
+/// A lazy unmount under a program: what is written where the mount was would lie below it, so nobody is told that it is
+/// there, and it comes back when the program has closed its file.
+#[test]
+fn a_mount_that_went_out_of_sight_is_not_told_of_as_one() {
+    if !has(&[Need::Fuse]) {
+        return;
+    }
+    let mesh = Mesh::start(2);
+    let mine = mesh.agent("mine");
+    let mount = mine.mount.clone().unwrap();
+    let open = fs::File::create(mount.join("open")).unwrap();
+    let lazily = std::process::Command::new("umount").arg("-l").arg(&mount).status().unwrap();
+    assert!(lazily.success());
+    let status = mine.status();
+    assert_eq!(status.mount, None);
+    assert!(status.warnings.iter().any(|warning| warning.contains("nothing is mounted")), "{:?}", status.warnings);
+    let again = || mine.call(async |client| client.mount(Some(&mount), true).await);
+    let refused = again().unwrap_err().to_string();
+    assert!(refused.contains("was unmounted while programs used it"), "{refused}");
+    open.write_all_at(b"still here", 0).unwrap();
+    drop(open);
+    // The kernel tells the agent of the end when it likes.
+    let mounted = (0..1_000).find_map(|_| again().ok());
+    assert_eq!(mounted.map(|mounted| mounted.dir).as_ref(), Some(&mount), "{}", mine.log());
+    assert_eq!(fs::read(mount.join("open")).unwrap(), b"still here");
+}
+
 /// In passthrough the kernel goes on to read and write for a program that was not killed with the agent.
 #[test]
 fn what_a_program_writes_past_a_dead_agent_is_a_change_to_the_next() {
