@@ -237,6 +237,8 @@ impl RemoteTree for NoRemote {
 #[derive(Debug, Default)]
 struct Held {
     hold: bool,
+    /// Reads that begin here wait, too.
+    from: Option<u64>,
     waiting: usize,
 }
 
@@ -295,6 +297,12 @@ impl MemoryRemote {
         self.changed.notify_all();
     }
 
+    /// Reads that begin at `from` wait from now on until they are let go.
+    pub fn hold_from(&self, from: Option<u64>) {
+        self.held.lock().from = from;
+        self.changed.notify_all();
+    }
+
     /// Returns when this many reads wait.
     pub fn await_waiting(&self, reads: usize) {
         let mut held = self.held.lock();
@@ -341,7 +349,7 @@ impl RemoteTree for MemoryRemote {
         let mut held = self.held.lock();
         held.waiting += 1;
         self.changed.notify_all();
-        while held.hold {
+        while held.hold || held.from == Some(range.start) {
             self.changed.wait(&mut held);
         }
         held.waiting -= 1;

@@ -4,6 +4,10 @@
 //! several readers miss is fetched once: the first claims it, the others wait for the claim. No lock is held over a
 //! fetch; a fetch that was overtaken by a truncation or removal finds its map discarded and writes nothing. What has
 //! arrived can be given up again while the rest has not, but for what is in use.
+//!
+//! Invariant: a map is discarded in the same step in which the file becomes one that is wholly here. What comes from the
+//! mesh is whole extents, more than was claimed, so all can be here while a claim is still under way; what that brings
+//! is what was there before anybody wrote.
 
 use std::fs::File;
 use std::io;
@@ -225,7 +229,11 @@ impl Vfs {
             let whole = inner.present.gap(0..fetch.size).is_none();
             let Some(gap) = gap else {
                 drop(inner);
-                return if whole { self.arrived(ino, &fetch) } else { Ok(()) };
+                if whole && !self.arrived(ino, &fetch)? {
+                    // Part of it was given up in between.
+                    continue;
+                }
+                return Ok(());
             };
             if let Some((when, range, error)) = &inner.failed
                 && range.contains(&gap.start)
@@ -338,8 +346,10 @@ impl Vfs {
         for (at, bytes) in extents {
             let end = at.checked_add(bytes.len() as u64).filter(|end| *end <= fetch.size);
             let end = end.ok_or_else(|| VfsError::Damaged(format!("inode {ino}: an extent past its end")))?;
-            file.write_all_at(&bytes, at)?;
-            inner.present.insert(at..end);
+            while let Some(gap) = inner.present.gap(at..end) {
+                file.write_all_at(&bytes[(gap.start - at) as usize..(gap.end - at) as usize], gap.start)?;
+                inner.present.insert(gap);
+            }
         }
         self.gauge.add(inner.present.len() - before);
         // Holes, too.
@@ -347,13 +357,17 @@ impl Vfs {
         Ok(())
     }
 
-    /// All of it is here: from now on the backing file is all there is to it.
-    fn arrived(&self, ino: u64, fetch: &Arc<Fetch>) -> Result<()> {
+    /// All of it is here: from now on the backing file is all there is to it. False when it is not any more.
+    fn arrived(&self, ino: u64, fetch: &Arc<Fetch>) -> Result<bool> {
         self.run(|state| {
             state.node(ino)?;
             let mut files = self.fetcher.files.lock();
             if !files.get(&ino).is_some_and(|current| Arc::ptr_eq(current, fetch)) {
-                return Ok(());
+                return Ok(true);
+            }
+            let mut inner = fetch.inner.lock();
+            if inner.present.gap(0..fetch.size).is_some() {
+                return Ok(false);
             }
             // Only by whoever is first: what it sees of the backing file is what it is compared with later.
             let node = state.node_mut(ino)?;
@@ -368,8 +382,11 @@ impl Vfs {
                 state.unsynced.insert(ino);
                 state.queue(ino);
             }
+            // Whoever still fetches a part of it comes too late, and whoever waits for that need not.
+            inner.discarded = true;
+            fetch.arrived.notify_all();
             files.remove(&ino);
-            Ok(())
+            Ok(true)
         })
     }
 

@@ -666,3 +666,34 @@ fn a_damaged_listing_is_refused() {
     let other = bed.recovered(Inode { content, ..root });
     assert!(matches!(other.vfs.lookup(ROOT, b"a"), Err(VfsError::Damaged(_))));
 }
+
+/// What comes from the mesh is more than was asked for: all of a file can be here while somebody still fetches a part.
+#[test]
+fn what_comes_late_takes_nothing_back() {
+    const END: u64 = (5 << 20) + MemoryRemote::EXTENT;
+    const LATE: u64 = END - MemoryRemote::EXTENT / 2;
+    for writes in [false, true] {
+        let bed = Bed::new();
+        let mut content = big(END as usize);
+        let ino = bed.file(ROOT, "a", &content);
+        bed.publish().unwrap();
+        bed.drop_cache(None).unwrap();
+        bed.vfs.ensure(ino, 0..5 << 20).unwrap();
+        bed.remote.hold_from(Some(LATE));
+        std::thread::scope(|scope| {
+            let late = scope.spawn(|| bed.vfs.ensure(ino, LATE..END));
+            bed.remote.await_waiting(1);
+            bed.vfs.ensure(ino, END - MemoryRemote::EXTENT..LATE).unwrap();
+            assert!(!bed.vfs.fetcher.is_partial(ino), "it was not all here before the last fetch had ended");
+            if writes {
+                bed.overwrite(ino, LATE + 100, b"written since");
+                content[LATE as usize + 100..][..13].copy_from_slice(b"written since");
+            }
+            bed.remote.hold_from(None);
+            late.join().unwrap().unwrap();
+        });
+        assert!(bed.try_read(ino).unwrap() == content, "what was written has become what was there before");
+        assert_eq!(bed.publish().is_some(), writes, "reading makes nothing dirty");
+        bed.assert_sound();
+    }
+}
