@@ -164,7 +164,11 @@ impl Invalidate for KernelCache {
         }
         if mounts::is_in_sight(self.device.as_deref()) {
             let _inside = self.inside.lock();
-            rustix::fs::syncfs(std::fs::File::open(&self.dir)?)?;
+            match rustix::fs::syncfs(std::fs::File::open(&self.dir)?) {
+                // Where no file can end nothing is ever written. Its writer is told, and nobody else need wait for it.
+                Err(rustix::io::Errno::FBIG) => tracing::warn!("a write past where a file can end came to nothing"),
+                written => written?,
+            }
         }
         // Of a FUSE filesystem that starts the writing and waits for none of it; what is let go of is written first.
         open.iter().for_each(|ino| self.inode(*ino));

@@ -79,9 +79,9 @@ impl Reply for Opening {
         self.reply.open_backing(file)
     }
 
-    fn answer(self, backing: Option<&BackingId>) {
+    fn answer(self, backing: Option<&BackingId>, guarded: bool) {
         match backing {
-            Some(id) => self.reply.opened_passthrough(FileHandle(0), FopenFlags::empty(), id),
+            Some(id) => self.reply.opened_passthrough(FileHandle(0), passing(guarded), id),
             None => self.reply.opened(FileHandle(0), self.cached),
         }
     }
@@ -90,6 +90,7 @@ impl Reply for Opening {
 struct Creating {
     reply: ReplyCreate,
     attr: FileAttr,
+    ttl: Duration,
     cached: FopenFlags,
 }
 
@@ -98,15 +99,21 @@ impl Reply for Creating {
         self.reply.open_backing(file)
     }
 
-    fn answer(self, backing: Option<&BackingId>) {
+    fn answer(self, backing: Option<&BackingId>, guarded: bool) {
         let (attr, handle) = (&self.attr, FileHandle(0));
         match backing {
             Some(id) => {
-                self.reply.created_passthrough(&TTL, attr, GENERATION, handle, FopenFlags::empty(), id);
+                self.reply.created_passthrough(&self.ttl, attr, GENERATION, handle, passing(guarded), id);
             }
-            None => self.reply.created(&TTL, attr, GENERATION, handle, self.cached),
+            None => self.reply.created(&self.ttl, attr, GENERATION, handle, self.cached),
         }
     }
+}
+
+/// How a handle is opened of an inode that is open in passthrough: the kernel knows no other way, but where it does direct
+/// I/O that comes first.
+fn passing(guarded: bool) -> FopenFlags {
+    if guarded { FopenFlags::FOPEN_DIRECT_IO } else { FopenFlags::empty() }
 }
 
 fn may_pass_through() -> bool {
@@ -392,7 +399,7 @@ impl Filesystem for Handler {
             move |reply, result| match result {
                 Ok(opened) => {
                     let cached = if opened.stale { FopenFlags::empty() } else { cached };
-                    opens.open(ino.0, opened.passthrough.as_deref(), Opening { reply, cached });
+                    opens.open(ino.0, opened.passthrough.as_deref(), opened.guarded, Opening { reply, cached });
                 }
                 Err(error) => reply.error(errno(&error)),
             },
@@ -420,8 +427,8 @@ impl Filesystem for Handler {
             },
             move |reply, result| match result {
                 Ok((found, opened)) => {
-                    let reply = Creating { reply, attr: attr(&found), cached };
-                    opens.open(found.ino, opened.passthrough.as_deref(), reply);
+                    let reply = Creating { reply, attr: attr(&found), ttl: ttl(&found), cached };
+                    opens.open(found.ino, opened.passthrough.as_deref(), opened.guarded, reply);
                 }
                 Err(error) => reply.error(errno(&error)),
             },

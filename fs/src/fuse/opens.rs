@@ -22,8 +22,8 @@ struct Open {
 pub(super) trait Reply {
     /// Registers a backing file with the kernel.
     fn register(&self, file: &File) -> io::Result<BackingId>;
-    /// Answers: with a backing id the handle uses passthrough.
-    fn answer(self, backing: Option<&BackingId>);
+    /// Answers: with a backing id the handle uses passthrough, unless it is `guarded`.
+    fn answer(self, backing: Option<&BackingId>, guarded: bool);
 }
 
 /// All open inodes.
@@ -32,8 +32,8 @@ pub(super) struct Opens(Mutex<HashMap<u64, Open>>);
 
 impl Opens {
     /// Counts a handle in and answers. The first handle decides how the inode is open; `file` says whether
-    /// passthrough is possible.
-    pub(super) fn open(&self, ino: u64, file: Option<&File>, reply: impl Reply) {
+    /// passthrough is possible. What is read and written through a guarded handle comes to us however that is.
+    pub(super) fn open(&self, ino: u64, file: Option<&File>, guarded: bool, reply: impl Reply) {
         let mut opens = self.0.lock();
         let open = opens.entry(ino).or_insert_with(|| {
             let mode = match file.map(|file| reply.register(file)) {
@@ -48,8 +48,8 @@ impl Opens {
         });
         open.handles += 1;
         match &open.mode {
-            Mode::Cached => reply.answer(None),
-            Mode::Passthrough(id) => reply.answer(Some(id)),
+            Mode::Cached => reply.answer(None, guarded),
+            Mode::Passthrough(id) => reply.answer(Some(id), guarded),
         }
     }
 

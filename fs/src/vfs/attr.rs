@@ -135,8 +135,9 @@ pub(super) fn shown(ino: u64, node: &Node, blocks: u64) -> Attr {
         atime: node.atime(),
         mtime: node.mtime(),
         ctime: node.ctime(),
-        // The subdirectories of what has not been listed are not counted yet.
-        volatile: node.is_dir() && node.local() == Local::Absent,
+        // The subdirectories of what has not been listed are not counted yet; and a write that passes us by takes
+        // privileges away, so nobody runs what somebody can write to before we have looked.
+        volatile: (node.is_dir() && node.local() == Local::Absent) || (node.writers() > 0 && has_privileges(node)),
     }
 }
 
@@ -262,8 +263,10 @@ impl Vfs {
                 _ => {}
             }
             let others = node.xattrs().iter().filter(|xattr| xattr.name != name);
-            let total: usize = others.map(|xattr| xattr.name.len() + xattr.value.len()).sum();
-            if total + name.len() + value.len() > XATTRS_TOTAL_MAX {
+            // A list of them has a zero after each name, and must not become longer than the kernel takes.
+            let room = |name: &[u8], value: &[u8]| name.len() + 1 + value.len();
+            let total: usize = others.map(|xattr| room(&xattr.name, &xattr.value)).sum();
+            if total + room(name, value) > XATTRS_TOTAL_MAX {
                 return Err(VfsError::AttributeSpace.into());
             }
             let kept = match Which::of_name(name) {

@@ -57,6 +57,8 @@ impl OpenFlags {
 pub struct Opened {
     /// The backing file, when the kernel may read and write it directly.
     pub passthrough: Option<Arc<File>>,
+    /// Its writes must not pass us by, though others have it open in passthrough: one takes privileges away.
+    pub guarded: bool,
     /// What the kernel has cached of it may be more than there is: a write that it had collected did not reach the disk.
     pub stale: bool,
 }
@@ -102,6 +104,10 @@ impl Vfs {
         if !same {
             self.take_over(state, ino, stat);
             state.stale.insert(ino);
+            // By whom it is not known: so also where root may keep them.
+            if !state.told_times && drop_privileges(state.node_mut(ino)?) {
+                state.changed(ino);
+            }
         } else if ambiguous && size > 0 {
             // Perhaps written to within the tick: it counts as changed, but its times are right to a tick, and must
             // not move under a file that nobody wrote to.
@@ -199,7 +205,11 @@ impl Vfs {
             if passthrough { self.passthrough(ino, flags.writes()) } else { Ok(None) }
         };
         match rest() {
-            Ok(passthrough) => Ok(Opened { passthrough, stale: self.state.lock().unwritten.remove(&ino) }),
+            Ok(passthrough) => {
+                let mut state = self.state.lock();
+                let guarded = flags.writes() && state.nodes.get(&ino).is_some_and(|node| has_privileges(node));
+                Ok(Opened { passthrough, guarded, stale: state.unwritten.remove(&ino) })
+            }
             Err(error) => {
                 self.release(ino, flags)?;
                 Err(error)

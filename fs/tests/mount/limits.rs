@@ -190,7 +190,7 @@ fn a_sparse_file_of_terabytes_takes_what_is_in_it() {
 
 #[test]
 fn extended_attributes_end_at_their_limits() {
-    // What Linux takes of one value; here all names and values of an inode together.
+    // What Linux takes of one value, and of one list; here all names, each with a zero, and values of an inode together.
     const MOST: usize = 65_536;
     both(|bed| {
         let path = bed.path("a");
@@ -202,7 +202,7 @@ fn extended_attributes_end_at_their_limits() {
         assert_eq!(set("", 1), Err(Errno::RANGE));
         assert_eq!(set("user.big", MOST + 1), Err(Errno::TOOBIG));
         assert_eq!(set("user.big", MOST), Err(Errno::NOSPC));
-        let left = MOST - longest.len() - 1 - "user.big".len();
+        let left = MOST - (longest.len() + 1) - 1 - ("user.big".len() + 1);
         assert_eq!(set("user.big", left + 1), Err(Errno::NOSPC));
         set("user.big", left).unwrap();
         assert_eq!(set("user.one more", 0), Err(Errno::NOSPC));
@@ -227,6 +227,27 @@ fn extended_attributes_end_at_their_limits() {
         symlink("a", bed.path("link")).unwrap();
         let on_link = rustix::fs::lsetxattr(bed.path("link"), "user.k", b"v", XattrFlags::empty());
         assert_eq!(on_link, Err(Errno::PERM));
+
+        // However many there are, they can be listed.
+        let path = bed.path("many");
+        fs::write(&path, b"").unwrap();
+        let set = |n: usize| rustix::fs::setxattr(&path, format!("user.{n:0240}"), b"", XattrFlags::empty());
+        let last = (0..).map(set).find_map(Result::err);
+        assert_eq!(last, Some(Errno::NOSPC));
+        assert!(rustix::fs::listxattr(&path, &mut vec![0; MOST]).unwrap() > MOST - 300);
+    });
+}
+
+/// In writeback the kernel takes a write anywhere, and hears only later that it cannot be.
+#[test]
+fn a_write_where_no_file_can_end_keeps_nothing_else_from_the_mesh() {
+    both(|bed| {
+        let far = File::create(bed.path("far")).unwrap();
+        let _ = far.write_at(b"x", 1 << 62);
+        fs::write(bed.path("other"), b"other").unwrap();
+        publish(&bed.vfs, &bed.remote).unwrap();
+        let other = fs::metadata(bed.path("other")).unwrap().ino();
+        assert!(bed.meta.inode(other).unwrap().unwrap().remote.is_some());
     });
 }
 
