@@ -79,9 +79,9 @@ impl Reply for Opening {
         self.reply.open_backing(file)
     }
 
-    fn answer(self, backing: Option<&BackingId>, guarded: bool) {
+    fn answer(self, backing: Option<&BackingId>, direct: bool) {
         match backing {
-            Some(id) => self.reply.opened_passthrough(FileHandle(0), passing(guarded), id),
+            Some(id) => self.reply.opened_passthrough(FileHandle(0), passing(direct), id),
             None => self.reply.opened(FileHandle(0), self.cached),
         }
     }
@@ -99,11 +99,11 @@ impl Reply for Creating {
         self.reply.open_backing(file)
     }
 
-    fn answer(self, backing: Option<&BackingId>, guarded: bool) {
+    fn answer(self, backing: Option<&BackingId>, direct: bool) {
         let (attr, handle) = (&self.attr, FileHandle(0));
         match backing {
             Some(id) => {
-                self.reply.created_passthrough(&self.ttl, attr, GENERATION, handle, passing(guarded), id);
+                self.reply.created_passthrough(&self.ttl, attr, GENERATION, handle, passing(direct), id);
             }
             None => self.reply.created(&self.ttl, attr, GENERATION, handle, self.cached),
         }
@@ -112,8 +112,8 @@ impl Reply for Creating {
 
 /// How a handle is opened of an inode that is open in passthrough: the kernel knows no other way, but where it does direct
 /// I/O that comes first.
-fn passing(guarded: bool) -> FopenFlags {
-    if guarded { FopenFlags::FOPEN_DIRECT_IO } else { FopenFlags::empty() }
+fn passing(direct: bool) -> FopenFlags {
+    if direct { FopenFlags::FOPEN_DIRECT_IO } else { FopenFlags::empty() }
 }
 
 fn may_pass_through() -> bool {
@@ -399,7 +399,7 @@ impl Filesystem for Handler {
             move |reply, result| match result {
                 Ok(opened) => {
                     let cached = if opened.stale { FopenFlags::empty() } else { cached };
-                    opens.open(ino.0, opened.passthrough.as_deref(), opened.guarded, Opening { reply, cached });
+                    opens.open(ino.0, opened.passthrough.as_deref(), Opening { reply, cached });
                 }
                 Err(error) => reply.error(errno(&error)),
             },
@@ -428,7 +428,7 @@ impl Filesystem for Handler {
             move |reply, result| match result {
                 Ok((found, opened)) => {
                     let reply = Creating { reply, attr: attr(&found), ttl: ttl(&found), cached };
-                    opens.open(found.ino, opened.passthrough.as_deref(), opened.guarded, reply);
+                    opens.open(found.ino, opened.passthrough.as_deref(), reply);
                 }
                 Err(error) => reply.error(errno(&error)),
             },

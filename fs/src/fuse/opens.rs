@@ -22,8 +22,9 @@ struct Open {
 pub(super) trait Reply {
     /// Registers a backing file with the kernel.
     fn register(&self, file: &File) -> io::Result<BackingId>;
-    /// Answers: with a backing id the handle uses passthrough, unless it is `guarded`.
-    fn answer(self, backing: Option<&BackingId>, guarded: bool);
+    /// Answers. With a backing id the inode is open in passthrough; a `direct` handle of it is read and written through us
+    /// all the same.
+    fn answer(self, backing: Option<&BackingId>, direct: bool);
 }
 
 /// All open inodes.
@@ -32,8 +33,8 @@ pub(super) struct Opens(Mutex<HashMap<u64, Open>>);
 
 impl Opens {
     /// Counts a handle in and answers. The first handle decides how the inode is open; `file` says whether
-    /// passthrough is possible. What is read and written through a guarded handle comes to us however that is.
-    pub(super) fn open(&self, ino: u64, file: Option<&File>, guarded: bool, reply: impl Reply) {
+    /// passthrough is possible, and without it nothing passes us by through this handle, however the inode is open.
+    pub(super) fn open(&self, ino: u64, file: Option<&File>, reply: impl Reply) {
         let mut opens = self.0.lock();
         let open = opens.entry(ino).or_insert_with(|| {
             let mode = match file.map(|file| reply.register(file)) {
@@ -48,8 +49,8 @@ impl Opens {
         });
         open.handles += 1;
         match &open.mode {
-            Mode::Cached => reply.answer(None, guarded),
-            Mode::Passthrough(id) => reply.answer(Some(id), guarded),
+            Mode::Cached => reply.answer(None, false),
+            Mode::Passthrough(id) => reply.answer(Some(id), file.is_none()),
         }
     }
 

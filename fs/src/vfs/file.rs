@@ -57,8 +57,6 @@ impl OpenFlags {
 pub struct Opened {
     /// The backing file, when the kernel may read and write it directly.
     pub passthrough: Option<Arc<File>>,
-    /// Its writes must not pass us by, though others have it open in passthrough: one takes privileges away.
-    pub guarded: bool,
     /// What the kernel has cached of it may be more than there is: a write that it had collected did not reach the disk.
     pub stale: bool,
 }
@@ -205,11 +203,7 @@ impl Vfs {
             if passthrough { self.passthrough(ino, flags.writes()) } else { Ok(None) }
         };
         match rest() {
-            Ok(passthrough) => {
-                let mut state = self.state.lock();
-                let guarded = flags.writes() && state.nodes.get(&ino).is_some_and(|node| has_privileges(node));
-                Ok(Opened { passthrough, guarded, stale: state.unwritten.remove(&ino) })
-            }
+            Ok(passthrough) => Ok(Opened { passthrough, stale: self.state.lock().unwritten.remove(&ino) }),
             Err(error) => {
                 self.release(ino, flags)?;
                 Err(error)

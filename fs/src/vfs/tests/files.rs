@@ -155,7 +155,9 @@ fn a_setuid_file_is_not_written_past_us() {
     let bed = Bed::new();
     let ino = bed.file(ROOT, "a", b"x");
     bed.vfs.setattr(ADMIN, ino, SetAttr { mode: Some(0o4755), ..SetAttr::default() }).unwrap();
+    assert!(!bed.stat(ino).volatile);
     assert!(bed.vfs.open_file(ME, ino, RW, true).unwrap().passthrough.is_none());
+    assert!(bed.stat(ino).volatile, "the kernel keeps a mode that a write can change");
     bed.vfs.release(ino, RW).unwrap();
     assert!(bed.vfs.open_file(ME, ino, RO, true).unwrap().passthrough.is_some());
     bed.vfs.release(ino, RO).unwrap();
