@@ -53,6 +53,8 @@ enum Verb {
     Recover(Recover),
     /// Join a mesh by an invite link.
     Join(Join),
+    /// Clear away the mount that an agent which died has left, and print where it was as JSON.
+    Clear,
     /// Run in the foreground; prints one line of JSON when ready.
     Run(agent::RunArgs),
 }
@@ -182,7 +184,7 @@ fn set_up(command: Verb, home: &Home) -> Result<api::SetUp, Failure> {
             };
             setup::join(home, &args.link, &unlock)
         }
-        Verb::Run(_) => Err(Failure::new(Kind::Usage, "not a set-up command")),
+        Verb::Clear | Verb::Run(_) => Err(Failure::new(Kind::Usage, "not a set-up command")),
     }
 }
 
@@ -196,6 +198,7 @@ fn main() -> ExitCode {
     let home = Home::new(hypernet_sdk::home::resolve());
     let result = match cli.command {
         Verb::Run(args) => agent::run(home, args),
+        Verb::Clear => agent::mount::clear_left(&home).map(|mount| print_json(&api::Cleared { mount })),
         Verb::Join(args) if args.check => invite::Invite::parse(&args.link).map(|_| print_json(&serde_json::json!({}))),
         other => set_up(other, &home).map(|made| print_json(&made)),
     };

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
-use hypernet_sdk::api::{Ready, SetUp};
+use hypernet_sdk::api::{Cleared, Ready, SetUp};
 use hypernet_sdk::{ErrorCode, Home, home};
 use serde::de::DeserializeOwned;
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -103,6 +103,11 @@ fn ended(status: Option<ExitStatus>, stderr: &str, log: Option<&Path>) -> Failur
 /// Runs a verb of `hnd` that sets up an agent's directory.
 pub(crate) async fn set_up(home: &Home, args: Vec<OsString>, passphrase: Option<&str>) -> Result<SetUp, Failure> {
     answer(home, args, passphrase).await
+}
+
+/// Clears away the mount that an agent which died has left. Returns where it was.
+pub(crate) async fn clear_mount(home: &Home) -> Result<Option<PathBuf>, Failure> {
+    Ok(answer::<Cleared>(home, vec!["clear".into()], None).await?.mount)
 }
 
 /// Whether this is an invite link; nothing is done with it.

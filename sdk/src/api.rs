@@ -702,6 +702,14 @@ pub struct FsckReport {
 
 // ---- what hnd prints ------------------------------------------------------------------------------------------------
 
+/// What `hnd clear` prints: one line.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cleared {
+    /// Where an agent that died had left its mount, if it had.
+    #[serde(with = "exact_path::option")]
+    pub mount: Option<PathBuf>,
+}
+
 /// What `hnd init`, `hnd recover` and `hnd join` print on success: one line.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SetUp {

@@ -8,6 +8,7 @@ use libp2p::Multiaddr;
 use libp2p::multiaddr::Protocol;
 
 use super::Agent;
+use crate::config::{Config, Home};
 use crate::failure::{Failure, Kind};
 
 /// A mount of this agent's volume.
@@ -55,6 +56,19 @@ fn make_mount_point(dir: &Path) -> Result<(), Failure> {
         _ => Failure::new(Kind::CantCreate, format!("cannot create {}: {error}", dir.display()))
             .hint("name a directory of your own: hn up --mount ~/hypernet"),
     })
+}
+
+/// Clears away the mount that an agent of this directory has left, unless it is alive. Returns where it was.
+pub(crate) fn clear_left(home: &Home) -> Result<Option<PathBuf>, Failure> {
+    let Some(dir) = Config::load(home)?.mount else { return Ok(None) };
+    match fuse::clear_stale(&dir) {
+        Ok(cleared) => Ok(Some(dir).filter(|_| cleared)),
+        Err(error) => Err(Failure::new(
+            Kind::TryAgain,
+            format!("the mount of an agent that died stays on {}: {error}", dir.display()),
+        )
+        .hint("leave the directory in all shells, then try again")),
+    }
 }
 
 impl Agent {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use hypernet_sdk::api::{MountProfile, Status};
 use hypernet_sdk::size::Limit;
 use hypernet_sdk::{Client, Error, ErrorCode, Home, exact_path};
+use os_display::Quotable;
 use serde::Serialize;
 
 use crate::args::{Join, Mount, PassphraseFrom, Up};
@@ -245,13 +246,33 @@ pub(crate) async fn stop(client: &Client, status: &Status, out: &Output) -> Resu
     .hint(format!("the end of {} says what it is doing", status.home.join("hnd.log").display())))
 }
 
+/// What `hn down` did.
+#[derive(Serialize)]
+struct Down {
+    stopped: bool,
+    /// Where an agent that died had left its mount.
+    #[serde(with = "exact_path::option")]
+    cleared: Option<PathBuf>,
+}
+
 pub(crate) async fn down(home: &Home, out: &mut Output) -> Result<(), Failure> {
     let Some((client, status)) = running(home).await? else {
-        out.json(&serde_json::json!({ "stopped": false }))?;
-        return out.line("the agent was not running");
+        let left = home.settings().and_then(|settings| settings.mount);
+        let cleared = match left {
+            Some(_) => hnd::clear_mount(home).await?,
+            None => None,
+        };
+        out.json(&Down { stopped: false, cleared: cleared.clone() })?;
+        return match cleared {
+            Some(dir) => out.line(format_args!(
+                "the agent was not running; {}, which it had left, is unmounted",
+                dir.maybe_quote()
+            )),
+            None => out.line("the agent was not running"),
+        };
     };
     stop(&client, &status, out).await?;
-    out.json(&serde_json::json!({ "stopped": true }))?;
+    out.json(&Down { stopped: true, cleared: None })?;
     out.line("the agent is stopped")?;
     if let Some(volume) = status.volume.filter(|volume| volume.dirty_files > 0) {
         out.note(format_args!(

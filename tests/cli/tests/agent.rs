@@ -126,6 +126,27 @@ fn says_what_is_wrong_with_a_mount() -> Result<()> {
 }
 
 #[test]
+fn who_stops_an_agent_that_died_is_left_with_no_mount() -> Result<()> {
+    if !has(&[Need::Fuse]) {
+        return Ok(());
+    }
+    let agent = Agent::alone()?;
+    agent.up()?;
+    let mount = agent.mount();
+    fs::write(mount.join("file"), "there")?;
+    agent.kill()?;
+    assert_eq!(fs::metadata(&mount).unwrap_err().kind(), std::io::ErrorKind::NotConnected, "the mount is dead");
+    let down = agent.json(["down"])?;
+    assert_eq!((down["stopped"].as_bool(), down["cleared"].as_str()), (Some(false), mount.to_str()));
+    assert_eq!(fs::read_dir(&mount)?.count(), 0, "it is the directory below");
+    let down = agent.hn(["down"])?.ok()?;
+    assert_eq!(down.stdout.trim(), "the agent was not running");
+    agent.up()?;
+    assert_eq!(fs::read(mount.join("file"))?, b"there");
+    agent.down()
+}
+
+#[test]
 fn a_volume_that_was_never_touched_has_nothing_to_sync() -> Result<()> {
     let mesh = Mesh::start(2)?;
     let agent = Agent::on(&mesh)?;
