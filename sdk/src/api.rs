@@ -30,8 +30,10 @@ use serde::{Deserialize, Serialize};
 use crate::exact_path;
 
 mod devices;
+mod printed;
 
 pub use devices::{DeviceInfo, DeviceRemoved, OtherHead, RecoverEvent, RecoverRequest, Recovered, RemoveDeviceRequest};
+pub use printed::{Cleared, Ready, SetUp};
 
 /// Version of the paths and of these types.
 pub const API_VERSION: u32 = 1;
@@ -698,69 +700,6 @@ pub struct FsckReport {
     /// Segments by how many of their shards are missing.
     #[serde(default)]
     pub health: Vec<HealthBucket>,
-}
-
-// ---- what hnd prints ------------------------------------------------------------------------------------------------
-
-/// What `hnd clear` prints: one line.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Cleared {
-    /// Where an agent that died had left its mount, if it had.
-    #[serde(with = "exact_path::option")]
-    pub mount: Option<PathBuf>,
-}
-
-/// What `hnd init`, `hnd recover` and `hnd join` print on success: one line.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SetUp {
-    /// The agent's directory.
-    #[serde(with = "exact_path")]
-    pub home: PathBuf,
-    /// How the mesh calls it.
-    pub peer: String,
-    /// Which mesh.
-    pub network: String,
-    /// The identity; none on a storage peer.
-    #[serde(default)]
-    pub identity: Option<String>,
-    /// The device; none on a storage peer.
-    #[serde(default)]
-    pub device: Option<String>,
-    /// The volume; none on a storage peer.
-    #[serde(default)]
-    pub volume: Option<String>,
-    /// The keystore; none on a storage peer.
-    #[serde(default, with = "exact_path::option")]
-    pub keystore: Option<PathBuf>,
-    /// What opens it.
-    #[serde(default)]
-    pub sealed_by: Option<SealedBy>,
-    /// The keystore was written anew: copies made before name another mesh or fewer ways into it.
-    #[serde(default)]
-    pub keystore_changed: bool,
-}
-
-/// The one line that `hnd run` prints, when it serves or when it gave up. Any other verb of `hnd` that fails prints it
-/// as well, with `ready: false`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Ready {
-    /// It serves its socket.
-    pub ready: bool,
-    /// Its process.
-    #[serde(default)]
-    pub pid: u32,
-    /// The socket.
-    #[serde(default, with = "exact_path")]
-    pub socket: PathBuf,
-    /// Where it is mounted.
-    #[serde(default, with = "exact_path::option")]
-    pub mount: Option<PathBuf>,
-    /// Addresses it listens on.
-    #[serde(default)]
-    pub listen: Vec<String>,
-    /// Why it gave up.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub error: Option<ApiError>,
 }
 
 #[cfg(test)]

@@ -131,9 +131,11 @@ fn who_stops_an_agent_that_died_is_left_with_no_mount() -> Result<()> {
         return Ok(());
     }
     let agent = Agent::alone()?;
-    agent.up()?;
     let mount = agent.mount();
+    fs::create_dir_all(&mount)?;
+    agent.up()?;
     fs::write(mount.join("file"), "there")?;
+    fs::File::open(mount.join("file"))?.sync_all()?;
     agent.kill()?;
     assert_eq!(fs::metadata(&mount).unwrap_err().kind(), std::io::ErrorKind::NotConnected, "the mount is dead");
     let down = agent.json(["down"])?;
