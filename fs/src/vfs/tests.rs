@@ -29,6 +29,7 @@ pub(super) const RO: OpenFlags = OpenFlags(libc::O_RDONLY);
 
 /// A working tree on doubles.
 pub(super) struct Bed {
+    pub(super) device: DeviceTag,
     pub(super) dir: TempDir,
     pub(super) meta: Arc<MemoryMeta>,
     pub(super) remote: Arc<MemoryRemote>,
@@ -52,9 +53,13 @@ impl Bed {
     }
 
     pub(super) fn on(remote: Arc<MemoryRemote>) -> Self {
+        Self::of(DeviceTag(1), remote)
+    }
+
+    fn of(device: DeviceTag, remote: Arc<MemoryRemote>) -> Self {
         let (dir, meta) = (tempfile::tempdir().unwrap(), MemoryMeta::strict());
-        let vfs = Vfs::open(config(&dir), meta.clone(), remote.clone()).unwrap();
-        Self { dir, meta, remote, vfs }
+        let vfs = Vfs::open(Config { device, ..config(&dir) }, meta.clone(), remote.clone()).unwrap();
+        Self { device, dir, meta, remote, vfs }
     }
 
     /// With a kernel that knows every inode until it is forgotten.
@@ -87,10 +92,10 @@ impl Bed {
 
     /// Opens the same tree again over what `meta` has left.
     pub(super) fn reopen(self, meta: Arc<MemoryMeta>) -> Self {
-        let Self { dir, remote, vfs, .. } = self;
+        let Self { device, dir, remote, vfs, .. } = self;
         drop(vfs);
-        let vfs = Vfs::open(config(&dir), meta.clone(), remote.clone()).unwrap();
-        Self { dir, meta, remote, vfs }
+        let vfs = Vfs::open(Config { device, ..config(&dir) }, meta.clone(), remote.clone()).unwrap();
+        Self { device, dir, meta, remote, vfs }
     }
 
     pub(super) fn restart(self) -> Self {
@@ -101,7 +106,7 @@ impl Bed {
 
     /// Another device that has nothing but the published root.
     pub(super) fn recovered(&self, root: Inode) -> Self {
-        let bed = Self::on(self.remote.clone());
+        let bed = Self::of(DeviceTag(self.device.0 + 1), self.remote.clone());
         bed.vfs.set_root(root).unwrap();
         bed
     }

@@ -287,7 +287,7 @@ fn while_nothing_can_be_committed_no_more_is_taken_in_than_may_wait() {
     let (dir, meta) = (tempfile::tempdir().unwrap(), MemoryMeta::strict());
     let config = Config { pending_ops: WAITING, ..config(&dir) };
     let vfs = Vfs::open(config, meta.clone(), remote.clone()).unwrap();
-    let bed = Bed { dir, meta, remote, vfs };
+    let bed = Bed { device: DeviceTag(1), dir, meta, remote, vfs };
     let log = bed.file(ROOT, "log", b"");
     bed.vfs.open_file(ME, log, RW, false).unwrap();
     bed.meta.fail(Some(PortError::DiskFull("no room".into())));
@@ -341,7 +341,7 @@ fn backing_files_outlive_the_loss_of_all_metadata() {
         let ino = bed.file(ROOT, "only", b"here");
         bed.vfs.fsync(ino, false).unwrap();
         bed.vfs.close(in_order).unwrap();
-        let Bed { dir, meta, remote, vfs } = bed;
+        let Bed { dir, meta, remote, vfs, .. } = bed;
         drop(vfs);
         for _ in 0..2 {
             let empty = MemoryMeta::strict();
@@ -352,7 +352,7 @@ fn backing_files_outlive_the_loss_of_all_metadata() {
         let backing = Vfs::any_backing(dir.path()).unwrap().unwrap();
         assert_eq!(std::fs::read(backing).unwrap(), b"here");
         let vfs = Vfs::open(config(&dir), meta.clone(), remote.clone()).unwrap();
-        let bed = Bed { dir, meta, remote, vfs };
+        let bed = Bed { device: DeviceTag(1), dir, meta, remote, vfs };
         assert_eq!(bed.read(bed.at("only")), b"here");
         bed.assert_sound();
     }

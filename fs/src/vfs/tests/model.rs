@@ -1,7 +1,7 @@
 //! Random operations against a reference model.
 //!
 //! [`clients`]: several clients with handles of their own, in one order that is shrunk when it fails, compared call by
-//! call, with restarts, crashes, publications, evictions and recoveries in between. [`parallel`]: threads at the same
+//! call, with restarts, crashes, publications, evictions and recoveries in between, in both profiles. What they may ask for is in [`calls`]. [`parallel`]: threads at the same
 //! time on the same names, whose results some order must explain.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,6 +11,7 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod calls;
 mod clients;
 mod parallel;
 mod reference;

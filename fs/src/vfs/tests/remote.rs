@@ -585,7 +585,7 @@ fn idle_inodes_leave_memory_and_come_back() {
     let (dir, meta) = (tempfile::tempdir().unwrap(), MemoryMeta::strict());
     let config = Config { hot_inodes: 10, ..config(&dir) };
     let vfs = Vfs::open(config, meta.clone(), remote.clone()).unwrap();
-    let bed = Bed { dir, meta, remote, vfs };
+    let bed = Bed { device: DeviceTag(1), dir, meta, remote, vfs };
     for d in 0..4 {
         let dir = bed.dir(ROOT, &format!("d{d}"));
         for f in 0..20 {
