@@ -21,6 +21,7 @@ mod model;
 mod names;
 mod remote;
 mod spoilt;
+mod together;
 
 pub(super) const ME: Caller = Caller { uid: 1000, gid: 100, umask: 0o022 };
 pub(super) const ADMIN: Caller = Caller { uid: 0, gid: 0, umask: 0 };

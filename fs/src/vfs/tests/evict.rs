@@ -7,7 +7,7 @@ use super::*;
 
 impl Bed {
     /// Trims what a mesh serves that serves everything.
-    fn trim(&self, limit: u64) -> Trimmed {
+    pub(super) fn trim(&self, limit: u64) -> Trimmed {
         self.vfs.trim_cache(limit, &mut |contents| vec![true; contents.len()]).unwrap()
     }
 
