@@ -26,6 +26,7 @@ pub use mounts::clear_stale;
 
 use handler::Handler;
 use linger::Linger;
+use opens::Opens;
 
 /// File system name and subtype, as `mount` and `df` show them.
 const NAME: &str = "hypernet";
@@ -127,6 +128,7 @@ struct KernelCache {
     dir: PathBuf,
     device: Option<String>,
     profile: Profile,
+    opens: Arc<Opens>,
     /// Held while the mount is looked at from outside, which would keep it from being unmounted.
     inside: Arc<Mutex<()>>,
 }
@@ -159,7 +161,9 @@ impl Invalidate for KernelCache {
 
     fn flush(&self, open: &[u64]) -> std::io::Result<()> {
         if self.profile == Profile::Passthrough {
-            // What is written is in the backing files, whose cache everyone sees.
+            // What is written is in the backing files, whose cache everyone sees; but for what was stored through mappings
+            // of files that were first opened when they were not here.
+            open.iter().filter(|ino| self.opens.is_cached(**ino)).for_each(|ino| self.inode(*ino));
             return Ok(());
         }
         if mounts::is_in_sight(self.device.as_deref()) {
@@ -182,7 +186,8 @@ pub fn mount(vfs: Arc<Vfs>, dir: &Path, options: MountOptions) -> Result<MountHa
     let ended = Arc::new(Ended::default());
     let profile = Arc::new(OnceLock::new());
     let linger = Arc::new(Linger::default());
-    let handler = Handler::new(vfs.clone(), &options, profile.clone(), ended.clone(), linger.clone())?;
+    let opens = Arc::new(Opens::default());
+    let handler = Handler::new(vfs.clone(), &options, profile.clone(), ended.clone(), linger.clone(), opens.clone())?;
     let mut config = Config::default();
     config.mount_options = vec![
         MountOption::FSName(NAME.into()),
@@ -204,7 +209,7 @@ pub fn mount(vfs: Arc<Vfs>, dir: &Path, options: MountOptions) -> Result<MountHa
     let inside = Arc::new(Mutex::new(()));
     let device = mounts::device(&dir);
     let (notifier, inside_too) = (session.notifier(), inside.clone());
-    let kernel = KernelCache { notifier, dir: dir.clone(), device: device.clone(), profile, inside: inside_too };
+    let kernel = KernelCache { notifier, dir: dir.clone(), device: device.clone(), profile, opens, inside: inside_too };
     // What the first request finds must be known to be known.
     vfs.set_invalidate(Some(Arc::new(kernel)));
     let session = session.spawn().map_err(|error| {

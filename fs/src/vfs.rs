@@ -180,6 +180,8 @@ pub struct Vfs {
     commit: Mutex<Stuck>,
     /// Held around each write to the metadata store. Taken before `state`, never after it.
     meta_write: Mutex<()>,
+    /// Held by whoever closes what nobody has mapped any more.
+    letting_go: Mutex<()>,
     signal: Arc<Signal>,
     fetcher: Fetcher,
     gauge: evict::Gauge,

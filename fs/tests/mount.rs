@@ -363,13 +363,14 @@ fn hard_links_are_one_file() {
 
 /// Maps the first page of a file, shared and writable, for as long as `work` runs. The file can be closed before.
 fn with_map(file: File, stays_open: bool, work: impl FnOnce(&mut [u8])) {
-    with_map_for(libc::PROT_READ | libc::PROT_WRITE, file, stays_open, work);
+    with_map_for(libc::PROT_READ | libc::PROT_WRITE, 0, file, stays_open, work);
 }
 
-fn with_map_for(protection: libc::c_int, file: File, stays_open: bool, work: impl FnOnce(&mut [u8])) {
+/// Any page, and for what.
+fn with_map_for(protection: libc::c_int, at: i64, file: File, stays_open: bool, work: impl FnOnce(&mut [u8])) {
     use std::os::fd::AsRawFd;
     // SAFETY: a new mapping of 4096 bytes at an address that the kernel chooses, unmapped below.
-    let map = unsafe { libc::mmap(std::ptr::null_mut(), 4096, protection, libc::MAP_SHARED, file.as_raw_fd(), 0) };
+    let map = unsafe { libc::mmap(std::ptr::null_mut(), 4096, protection, libc::MAP_SHARED, file.as_raw_fd(), at) };
     assert_ne!(map, libc::MAP_FAILED, "{}", std::io::Error::last_os_error());
     let _open = stays_open.then_some(file);
     // SAFETY: the file is at least that long and nobody truncates it meanwhile.
@@ -530,13 +531,40 @@ fn a_mapping_outlives_its_file() {
 }
 
 /// A mapping for reading shows what is written later, whatever becomes of the local copy in between.
+/// Whoever read it first when it was not here has it in the kernel's cache, and then everyone has.
+#[test]
+fn what_is_stored_into_a_file_that_was_not_here_is_published_and_is_no_hole() {
+    use rustix::fs::{SeekFrom, seek};
+    both(|bed| {
+        let path = bed.path("a");
+        let file = File::create(&path).unwrap();
+        file.write_all_at(b"end", 8 << 20).unwrap();
+        drop(file);
+        bed.evict(1);
+        let reader = File::open(&path).unwrap();
+        let ino = reader.metadata().unwrap().ino();
+        let writer = OpenOptions::new().read(true).write(true).open(&path).unwrap();
+        with_map_for(libc::PROT_READ | libc::PROT_WRITE, 4 << 20, writer, true, |map| {
+            map[0] = b'x';
+            assert_eq!(seek(&reader, SeekFrom::Data(1 << 20)).unwrap(), 4 << 20);
+            map[0] = b'y';
+            bed.vfs.flush_kernel().unwrap();
+            publish(&bed.vfs, &bed.remote).unwrap();
+            let (backing, _) = bed.vfs.open_backing(ino).unwrap().unwrap();
+            let mut found = [0];
+            backing.read_exact_at(&mut found, 4 << 20).unwrap();
+            assert_eq!(found, *b"y");
+        });
+    });
+}
+
 #[test]
 fn a_mapping_for_reading_keeps_up_with_its_file() {
     both(|bed| {
         let path = bed.path("a");
         fs::write(&path, vec![b'.'; 4096]).unwrap();
         let file = File::open(&path).unwrap();
-        with_map_for(libc::PROT_READ, file, false, |map| {
+        with_map_for(libc::PROT_READ, 0, file, false, |map| {
             assert_eq!(map[0], b'.');
             publish(&bed.vfs, &bed.remote).unwrap();
             let drop_cache = || bed.vfs.drop_cache(None, &mut |all| vec![true; all.len()], &mut |_, _| {}).unwrap();

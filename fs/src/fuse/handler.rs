@@ -166,8 +166,8 @@ impl Handler {
         profile: Arc<OnceLock<Profile>>,
         ended: Arc<Ended>,
         linger: Arc<Linger>,
+        opens: Arc<Opens>,
     ) -> Result<Self, MountError> {
-        let opens = Arc::new(Opens::default());
         Ok(Self {
             vfs,
             opens,
@@ -690,7 +690,7 @@ impl Filesystem for Handler {
             _ => return reply.error(Errno::EINVAL),
         };
         let Ok(offset) = u64::try_from(offset) else { return reply.error(Errno::ENXIO) };
-        let cached = !self.passes_through();
+        let cached = self.opens.is_cached(ino.0);
         self.serve(
             reply,
             move |vfs| vfs.lseek(ino.0, offset, whence, cached),

@@ -54,6 +54,11 @@ impl Opens {
         }
     }
 
+    /// Whether an inode is open, and what is written to it passes through the kernel's cache.
+    pub(super) fn is_cached(&self, ino: u64) -> bool {
+        self.0.lock().get(&ino).is_some_and(|open| matches!(open.mode, Mode::Cached))
+    }
+
     /// Counts a handle out; the backing id goes with the last.
     pub(super) fn release(&self, ino: u64) {
         let mut opens = self.0.lock();

@@ -170,6 +170,7 @@ impl Vfs {
                 let Batch { seq, doomed, .. } = std::mem::take(&mut *stuck);
                 state.committed = seq;
                 state.stuck = 0;
+                state.weakly_marked.retain(|_, batch| *batch > seq);
                 let before = state.gone.len();
                 state.gone.retain(|_, batch| *batch > seq);
                 if state.gone.len() != before {
@@ -243,20 +244,31 @@ impl Vfs {
         }
     }
 
-    /// Marks a clean file as dirty in the store, before the first write to it: after a crash that would go unseen.
-    pub(super) fn mark_dirty(&self, ino: u64) -> Result<()> {
+    /// Marks a file as dirty in the store, before the first write to it: after a crash that would go unseen.
+    pub(super) fn mark_dirty(&self, ino: u64, durability: Durability) -> Result<()> {
         let _writing = self.meta_write.lock();
         // A row that is not there yet comes with the mark in it.
         let Some(mut row) = self.meta.inode(ino)? else { return Ok(()) };
-        if row.local == Local::Absent
-            && let Some(file) = self.backing.get(ino)?
-        {
-            // It has just come from the mesh. The mark says that all of it is here: so it must be.
-            self.sync_content(ino, &file, true)?;
+        if row.local == Local::Absent {
+            match self.backing.get(ino)? {
+                // It has just come from the mesh. The mark says that all of it is here: so it must be.
+                Some(file) => self.sync_content(ino, &file, true)?,
+                // Nobody waited for it to come: it was truncated.
+                None => row.size = 0,
+            }
         }
         row.dirty = true;
         row.local = Local::Complete;
-        Ok(self.meta.commit(&[MetaOp::PutInode(row)], Durability::Process)?)
+        if durability < Durability::Power {
+            let mut state = self.state.lock();
+            let batch = state.batch;
+            state.weakly_marked.insert(ino, batch);
+        }
+        self.meta.commit(&[MetaOp::PutInode(row)], durability)?;
+        if durability == Durability::Power {
+            self.state.lock().weakly_marked.remove(&ino);
+        }
+        Ok(())
     }
 
     /// The commit thread. It holds the filesystem only while it works, and ends with it.

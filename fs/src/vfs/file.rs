@@ -7,7 +7,7 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
-use hypernet_core::port::{Local, Stretch};
+use hypernet_core::port::{Durability, Local, Stretch};
 use hypernet_core::time::Timespec;
 use rustix::fs::{FallocateFlags, SeekFrom};
 
@@ -179,7 +179,9 @@ impl Vfs {
             patience::check(Wait::Disk)?;
         }
         if flags.writes() {
-            self.open_writer(ino, flags.truncates())?;
+            // What is synced past us, by msync or RWF_DSYNC, must be found after the loss of power without a commit.
+            let mark = if passthrough { Durability::Power } else { Durability::Process };
+            self.open_writer(ino, flags.truncates(), mark)?;
         } else {
             self.run(|state| {
                 let node = state.node_mut(ino)?;
@@ -212,8 +214,9 @@ impl Vfs {
     }
 
     /// Counts a writer in. Not with `run_mut`: a file that was just created must not be asked to wait before it is
-    /// open. The file is wholly here afterwards, or empty with `truncate`, and a crash leaves it dirty.
-    pub(super) fn open_writer(&self, ino: u64, truncate: bool) -> Result<()> {
+    /// open. The file is wholly here afterwards, or empty with `truncate`, and a crash that leaves as much as `mark` leaves
+    /// it dirty.
+    pub(super) fn open_writer(&self, ino: u64, truncate: bool, mark: Durability) -> Result<()> {
         enum Next {
             Hydrate,
             Mark,
@@ -228,18 +231,27 @@ impl Vfs {
                     return Ok(Next::Hydrate);
                 }
                 let (first, node_times) = (node.writers() == 0, (node.atime(), node.mtime()));
+                let is_marked = matches!(local, Local::Complete)
+                    && (mark == Durability::Process || !state.weakly_marked.contains_key(&ino));
+                if !is_marked {
+                    // The dirty mark waits for the disk.
+                    patience::check(Wait::Disk)?;
+                }
                 if local == Local::Absent {
+                    // Before the mark says that all of it is here: parts of what there was may be.
                     self.fetcher.discard(ino);
+                    if let Some(file) = self.backing.get(ino).map_err(VfsError::from)? {
+                        file.set_len(0).map_err(VfsError::from)?;
+                    }
                     let node = state.node_mut(ino)?;
                     node.set_local(Local::Complete);
                     node.size = 0;
                     state.changed(ino);
+                    state.marked.insert(ino);
+                    state.queue_needed(ino);
                 }
                 let mut clean = None;
-                let mark = matches!(local, Local::Clean { .. });
                 if let Local::Clean { size, ctime } = local {
-                    // The dirty mark waits for the disk.
-                    patience::check(Wait::Disk)?;
                     let stat = self.backing.stat(ino).map_err(VfsError::from)?;
                     clean = Some(local);
                     if let Some(stat) = stat
@@ -271,13 +283,13 @@ impl Vfs {
                 }
                 state.watch.insert(ino);
                 state.unsynced.insert(ino);
-                Ok(if mark { Next::Mark } else { Next::Ready })
+                Ok(if is_marked { Next::Ready } else { Next::Mark })
             })?;
             match next {
                 Next::Ready => return Ok(()),
                 Next::Hydrate => self.hydrate(ino)?,
                 Next::Mark => {
-                    if let Err(error) = self.mark_dirty(ino) {
+                    if let Err(error) = self.mark_dirty(ino, mark) {
                         self.release(ino, OpenFlags(libc::O_WRONLY))?;
                         return Err(error);
                     }
@@ -478,7 +490,7 @@ impl Vfs {
     pub fn truncate(&self, caller: Caller, ino: u64, size: u64) -> Result<()> {
         check_end(size, 0)?;
         let flags = OpenFlags(libc::O_WRONLY);
-        self.open_writer(ino, size == 0)?;
+        self.open_writer(ino, size == 0, Durability::Process)?;
         let resized = self.resize(caller, ino, size);
         let released = self.release(ino, flags);
         resized.and(released)

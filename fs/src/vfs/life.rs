@@ -92,6 +92,7 @@ impl Vfs {
             syncs,
             commit: Mutex::new(Stuck::default()),
             meta_write: Mutex::new(()),
+            letting_go: Mutex::new(()),
             signal: Arc::new(Signal::default()),
             fetcher: Fetcher::new(),
             gauge: Gauge::default(),

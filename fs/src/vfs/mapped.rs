@@ -6,6 +6,8 @@
 //! kernel tells by granting a read lease on it. The same goes for what outlives an agent that was killed: handles that
 //! the kernel reads and writes through, and mappings.
 
+use hypernet_core::port::Durability;
+
 use super::file::OpenFlags;
 use super::{Result, Vfs, VfsError};
 
@@ -28,8 +30,10 @@ impl Vfs {
         Ok(())
     }
 
-    /// Closes those of them whose files nobody holds any more.
+    /// Closes those of them whose files nobody holds any more. One at a time: what two have counted is there once, and by
+    /// the time that the second one closes it, it may be the handle of somebody who came since.
     pub(super) fn let_go(&self) -> Result<()> {
+        let _one = self.letting_go.lock();
         let lingering: Vec<(u64, u32)> = {
             let state = self.state.lock();
             // While a handle is really open the file is held.
@@ -66,7 +70,7 @@ impl Vfs {
         let mut found = 0u64;
         for ino in dirty {
             if self.backing.is_held(*ino)? {
-                match self.open_writer(*ino, false) {
+                match self.open_writer(*ino, false, Durability::Process) {
                     // It hangs in the air, which has been said.
                     Err(VfsError::NotFound) => continue,
                     opened => opened?,
@@ -83,6 +87,7 @@ impl Vfs {
 
     /// Closes all handles: whoever had them is gone. What is still held by a program, which passes us by, is not closed.
     pub(super) fn close_all(&self) {
+        let _one = self.letting_go.lock();
         let open: Vec<(u64, u32, u32)> = {
             let state = self.state.lock();
             let open = state.nodes.iter().filter(|(_, node)| node.handles() > 0);

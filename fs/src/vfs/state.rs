@@ -106,6 +106,8 @@ pub(super) struct State {
     pub(super) unwritten: InoSet,
     /// Files whose dirty mark was committed on its own since the last batch was closed.
     pub(super) marked: InoSet,
+    /// Files whose dirty mark would not outlive the loss of power, with the batch that brings it.
+    pub(super) weakly_marked: InoMap<u64>,
     /// Files open for writing: nobody reports what is written to them in passthrough.
     pub(super) watch: BTreeSet<u64>,
     /// Those of them whose size or times have moved since the kernel was last shown them.
@@ -181,6 +183,7 @@ impl State {
             unflushed: InoSet::default(),
             unwritten: InoSet::default(),
             marked: InoSet::default(),
+            weakly_marked: InoMap::default(),
             watch: BTreeSet::new(),
             stale: BTreeSet::new(),
             mounted: false,

@@ -1,5 +1,7 @@
 //! Commits, crashes and what is found afterwards.
 
+use std::os::unix::fs::FileExt;
+
 use super::*;
 
 #[test]
@@ -392,4 +394,69 @@ fn on_a_full_disk_what_can_be_evicted_is() {
     bed.meta.fail(None);
     assert_eq!(bed.read(clean), b"durable");
     bed.assert_sound();
+}
+
+/// By msync, or by a write with RWF_DSYNC: nobody hears of it.
+#[test]
+fn what_passed_by_and_was_synced_is_found_after_the_loss_of_power() {
+    for (evicted, before) in [(false, false), (false, true), (true, false), (true, true)] {
+        let bed = Bed::new();
+        let ino = bed.file(ROOT, "a", b"published");
+        bed.publish().unwrap();
+        if evicted {
+            bed.drop_cache(None).unwrap();
+        }
+        bed.vfs.commit().unwrap();
+        if before {
+            // Then its mark is one that outlives no loss of power.
+            bed.vfs.open_file(ME, ino, RW, false).unwrap();
+            bed.vfs.write(ino, 0, b"P", false).unwrap();
+            bed.vfs.release(ino, RW).unwrap();
+        }
+        let passed = bed.vfs.open_file(ME, ino, RW, true).unwrap().passthrough.unwrap();
+        passed.write_all_at(b"scribbled", 0).unwrap();
+        passed.sync_data().unwrap();
+        drop(passed);
+        let meta = bed.meta.after_power_loss();
+        assert!(meta.inode(ino).unwrap().unwrap().dirty, "evicted {evicted}, written to before {before}");
+        let bed = bed.reopen(meta);
+        assert_eq!(bed.read(ino), b"scribbled");
+        assert_eq!(bed.vfs.pending().files, 1);
+        bed.assert_sound();
+    }
+}
+
+#[test]
+fn what_follows_the_truncation_of_a_file_that_is_not_here_survives_a_kill() {
+    let size = (5 << 20) + 1;
+    for (opens, partly, written) in [
+        (true, false, &b"new"[..]),
+        (true, true, b"new"),
+        (false, false, b"new"),
+        (false, true, b"new"),
+        (true, true, b""),
+        (false, false, b""),
+    ] {
+        let bed = Bed::new();
+        let ino = bed.file(ROOT, "a", &super::remote::big(size));
+        bed.publish().unwrap();
+        bed.drop_cache(None).unwrap();
+        bed.vfs.commit().unwrap();
+        if partly {
+            bed.vfs.ensure(ino, 1 << 20..2 << 20).unwrap();
+        }
+        let cut = OpenFlags(libc::O_RDWR | libc::O_TRUNC);
+        if !opens {
+            bed.vfs.truncate(ME, ino, 0).unwrap();
+        }
+        let opened = bed.vfs.open_file(ME, ino, if opens { cut } else { RW }, true).unwrap();
+        if let Some(file) = opened.passthrough {
+            file.write_all_at(written, 0).unwrap();
+        }
+        let meta = bed.meta.after_kill();
+        let bed = bed.reopen(meta);
+        assert!(bed.read(ino) == written, "opens {opens}, partly {partly}: {} bytes", bed.stat(ino).size);
+        assert_eq!(bed.vfs.pending().files, 1);
+        bed.assert_sound();
+    }
 }

@@ -1,5 +1,6 @@
 //! Readers, a writer, a sync and a cache without room, all at one file.
 
+use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::RwLock;
@@ -125,4 +126,43 @@ fn a_block_has_what_was_written_to_it_last_whoever_fetches_and_evicts() {
     (0..BLOCKS).for_each(|block| file.check(block));
     file.bed.assert_sound();
     assert!(file.bed.remote.reads() as u64 > ROUNDS, "next to nothing was evicted");
+}
+
+/// By a sync, a cache that is trimmed, the commit thread: all look for mappings that are gone.
+#[test]
+fn a_handle_is_closed_once_whoever_looks_whether_it_may_be() {
+    let bed = Bed::new();
+    let files: Vec<u64> = (0..3).map(|n| bed.file(ROOT, &format!("{n}"), b"")).collect();
+    let goes_on = AtomicBool::new(true);
+    std::thread::scope(|scope| {
+        let (bed, goes_on) = (&bed, &goes_on);
+        for _ in 0..3 {
+            scope.spawn(move || {
+                while goes_on.load(Ordering::SeqCst) {
+                    bed.vfs.let_go().unwrap();
+                }
+            });
+        }
+        let writers: Vec<_> = files
+            .iter()
+            .map(|ino| {
+                scope.spawn(move || {
+                    for size in 1..=20_000 {
+                        let passed = bed.vfs.open_file(ME, *ino, RW, true).unwrap().passthrough.unwrap();
+                        passed.write_all_at(b"x", size - 1).unwrap();
+                        assert_eq!(bed.stat(*ino).size, size, "it is open, and nobody looks what is written to it");
+                        drop(passed);
+                        bed.vfs.release_passed_through(*ino, RW).unwrap();
+                    }
+                })
+            })
+            .collect();
+        let done: Vec<_> = writers.into_iter().map(|writer| writer.join()).collect();
+        goes_on.store(false, Ordering::SeqCst);
+        done.into_iter().for_each(|done| done.unwrap());
+    });
+    bed.vfs.let_go().unwrap();
+    for ino in files {
+        assert_eq!(bed.vfs.release(ino, RW), Err(VfsError::BadHandle));
+    }
 }
