@@ -942,15 +942,13 @@ fn helper_that_mounts_until_it_is_killed() {
     let _ = std::io::stdin().read_to_end(&mut Vec::new());
 }
 
-#[test]
-fn a_dead_mount_is_named_and_cleared() {
+/// A process that has mounted on `point`.
+fn other_process(point: &Path) -> std::process::Child {
     use std::io::BufRead;
     use std::process::{Command, Stdio};
-    let Some(mut bed) = bed(Profile::Writeback) else { return };
-    bed.mounted.take().unwrap().unmount().unwrap();
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "helper_that_mounts_until_it_is_killed", "--ignored", "--nocapture"])
-        .env(POINT, bed.point.path())
+        .env(POINT, point)
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
@@ -958,6 +956,34 @@ fn a_dead_mount_is_named_and_cleared() {
         .unwrap();
     let mut lines = std::io::BufReader::new(child.stderr.take().unwrap()).lines();
     assert!(lines.any(|line| line.unwrap().contains("READY")), "the helper mounted");
+    child
+}
+
+#[test]
+fn what_the_kernel_was_told_is_asked_for_by_nobody() {
+    use rustix::process::{Pid, Signal, kill_process};
+    let Some(mut bed) = bed(Profile::Writeback) else { return };
+    bed.mounted.take().unwrap().unmount().unwrap();
+    let mut child = other_process(bed.point.path());
+    let known = fs::metadata(bed.path("ready")).unwrap();
+    let pid = Pid::from_child(&child);
+    kill_process(pid, Signal::STOP).unwrap();
+    let (path, (told, answer)) = (bed.path("ready"), std::sync::mpsc::channel());
+    let looks = std::thread::spawn(move || told.send(fs::metadata(path).unwrap().ino()).unwrap());
+    let found = answer.recv_timeout(Duration::from_secs(20));
+    kill_process(pid, Signal::CONT).unwrap();
+    looks.join().unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(clear_stale(bed.point.path()).unwrap());
+    assert_eq!(found, Ok(known.ino()), "a process that stands still was asked");
+}
+
+#[test]
+fn a_dead_mount_is_named_and_cleared() {
+    let Some(mut bed) = bed(Profile::Writeback) else { return };
+    bed.mounted.take().unwrap().unmount().unwrap();
+    let mut child = other_process(bed.point.path());
     child.kill().unwrap();
     child.wait().unwrap();
 

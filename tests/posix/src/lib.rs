@@ -5,6 +5,7 @@
 //! - [`pressed`]: fsx on a file that is larger than the local cache;
 //! - [`crash`]: random writers, an agent killed under them (or the power of its disk cut), and what may be there then;
 //! - [`crowd`]: one directory with very many entries;
+//! - [`million`]: a tree of very many files: memory, and the time of a start;
 //! - [`outage`]: the power of all storage peers cut under an agent that uploads.
 //!
 //! Short runs are in `tests/`; the long ones are this package's binary, which `scripts/posix` calls.
@@ -12,6 +13,7 @@
 
 pub mod crash;
 pub mod crowd;
+pub mod million;
 mod mounted;
 pub mod outage;
 pub mod pressed;

@@ -6,10 +6,10 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 use hypernet_posix::crash::{self, Crash};
-use hypernet_posix::crowd;
 use hypernet_posix::outage::{self, Ground};
 use hypernet_posix::pressed::{Pressed, RARELY};
 use hypernet_posix::{Mounted, Profile, suite};
+use hypernet_posix::{crowd, million};
 use indicatif::{ProgressBar, ProgressStyle};
 
 /// Long runs against real mounts.
@@ -63,6 +63,15 @@ enum Run {
         /// Entries.
         #[arg(long, default_value_t = 1_000_000)]
         entries: u64,
+    },
+    /// A tree of very many files: the agent's memory for each, and a start over all.
+    Million {
+        /// How it is mounted.
+        #[arg(value_enum)]
+        profile: Profile,
+        /// Files.
+        #[arg(long, default_value_t = 1_000_000)]
+        files: u64,
     },
     /// pjdfstest, as root.
     Pjdfstest {
@@ -164,6 +173,10 @@ fn main() -> Result<()> {
                 profile.name()
             );
             costs.iter().for_each(|cost| println!("  {cost}"));
+        }
+        Run::Million { profile, files } => {
+            let mounted = Mounted::new(profile)?;
+            println!("a tree, {}: {}", profile.name(), million::run(&mounted, files)?);
         }
         Run::Pjdfstest { profile } => {
             let mounted = Mounted::new(profile)?;

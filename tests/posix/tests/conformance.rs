@@ -4,7 +4,7 @@
 use anyhow::Result;
 use hypernet_kit::machine::{Need, has};
 use hypernet_posix::pressed::{OFTEN, Pressed};
-use hypernet_posix::{Mounted, Profile, crowd, suite};
+use hypernet_posix::{Mounted, Profile, crowd, million, suite};
 
 #[test]
 fn pjdfstest_passes() -> Result<()> {
@@ -34,6 +34,20 @@ fn a_directory_with_very_many_entries_is_made_listed_and_emptied() -> Result<()>
         for profile in Profile::all() {
             let costs = crowd::run(&Mounted::new(profile)?, 3_000)?;
             assert_eq!(costs.len(), 4, "{costs:?}");
+        }
+    }
+    Ok(())
+}
+
+/// So does this one.
+#[test]
+fn a_tree_of_many_files_is_there_after_a_start() -> Result<()> {
+    if has(&[Need::Fuse]) {
+        for profile in Profile::all() {
+            let mounted = Mounted::new(profile)?;
+            let cost = million::run(&mounted, 3_500)?;
+            assert!(cost.inodes == 3_504 && cost.peak >= cost.empty, "{cost:?}");
+            assert_eq!(std::fs::read_dir(mounted.path().join("d3"))?.count(), 500);
         }
     }
     Ok(())
