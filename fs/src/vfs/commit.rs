@@ -244,29 +244,29 @@ impl Vfs {
         }
     }
 
-    /// Marks a file as dirty in the store, before the first write to it: after a crash that would go unseen.
+    /// Marks a file as dirty in the store, before the first write to it: after a crash that would go unseen. Whoever does it
+    /// once more does no harm.
     pub(super) fn mark_dirty(&self, ino: u64, durability: Durability) -> Result<()> {
+        let absent = self.meta.inode(ino)?.is_some_and(|row| row.local == Local::Absent);
+        if absent && let Some(file) = self.backing.get(ino)? {
+            // It has just come from the mesh. The mark says that all of it is here: so it must be.
+            self.sync_content(ino, &file, true)?;
+        }
         let _writing = self.meta_write.lock();
         // A row that is not there yet comes with the mark in it.
-        let Some(mut row) = self.meta.inode(ino)? else { return Ok(()) };
-        if row.local == Local::Absent {
-            match self.backing.get(ino)? {
-                // It has just come from the mesh. The mark says that all of it is here: so it must be.
-                Some(file) => self.sync_content(ino, &file, true)?,
-                // Nobody waited for it to come: it was truncated.
-                None => row.size = 0,
+        if let Some(mut row) = self.meta.inode(ino)? {
+            row.dirty = true;
+            row.local = Local::Complete;
+            self.meta.commit(&[MetaOp::PutInode(row)], durability)?;
+        }
+        let mut state = self.state.lock();
+        state.unmarked.remove(&ino);
+        match durability {
+            Durability::Process => {
+                let batch = state.batch;
+                state.weakly_marked.insert(ino, batch);
             }
-        }
-        row.dirty = true;
-        row.local = Local::Complete;
-        if durability < Durability::Power {
-            let mut state = self.state.lock();
-            let batch = state.batch;
-            state.weakly_marked.insert(ino, batch);
-        }
-        self.meta.commit(&[MetaOp::PutInode(row)], durability)?;
-        if durability == Durability::Power {
-            self.state.lock().weakly_marked.remove(&ino);
+            Durability::Power => _ = state.weakly_marked.remove(&ino),
         }
         Ok(())
     }

@@ -52,6 +52,12 @@ impl OpenFlags {
     }
 }
 
+/// A file that was not here, before it was truncated.
+struct Untruncated {
+    size: u64,
+    is_clean: bool,
+}
+
 /// An open file.
 #[derive(Debug)]
 pub struct Opened {
@@ -219,7 +225,8 @@ impl Vfs {
     pub(super) fn open_writer(&self, ino: u64, truncate: bool, mark: Durability) -> Result<()> {
         enum Next {
             Hydrate,
-            Mark,
+            /// What it was before, where it was not here and has been truncated.
+            Mark(Option<Untruncated>),
             Ready,
         }
         loop {
@@ -231,23 +238,27 @@ impl Vfs {
                     return Ok(Next::Hydrate);
                 }
                 let (first, node_times) = (node.writers() == 0, (node.atime(), node.mtime()));
-                let is_marked = matches!(local, Local::Complete)
-                    && (mark == Durability::Process || !state.weakly_marked.contains_key(&ino));
+                let is_marked = matches!(local, Local::Complete) && state.is_marked(ino, mark);
                 if !is_marked {
                     // The dirty mark waits for the disk.
                     patience::check(Wait::Disk)?;
                 }
+                let mut untruncated = None;
                 if local == Local::Absent {
-                    // Before the mark says that all of it is here: parts of what there was may be.
+                    // Before the mark says that all of it is here: parts of what there was may be. And before anything
+                    // has changed: a full disk fails it here.
                     self.fetcher.discard(ino);
-                    if let Some(file) = self.backing.get(ino).map_err(VfsError::from)? {
-                        file.set_len(0).map_err(VfsError::from)?;
-                    }
+                    let file = self.backing.ensure(ino).map_err(VfsError::from)?;
+                    file.set_len(0).map_err(VfsError::from)?;
                     let node = state.node_mut(ino)?;
+                    untruncated = Some(Untruncated { size: node.size, is_clean: node.changed == 0 });
                     node.set_local(Local::Complete);
                     node.size = 0;
                     state.changed(ino);
+                }
+                if !matches!(local, Local::Complete) {
                     state.marked.insert(ino);
+                    state.unmarked.insert(ino);
                     state.queue_needed(ino);
                 }
                 let mut clean = None;
@@ -269,8 +280,6 @@ impl Vfs {
                         clean = Some(Local::Clean { size: stat.size, ctime: stat.ctime });
                     }
                     state.node_mut(ino)?.set_local(Local::Complete);
-                    state.marked.insert(ino);
-                    state.queue_needed(ino);
                 }
                 let seen = if first { self.backing.stat(ino).map_err(VfsError::from)? } else { None };
                 let open = state.node_mut(ino)?.open.get_or_insert_default();
@@ -283,20 +292,43 @@ impl Vfs {
                 }
                 state.watch.insert(ino);
                 state.unsynced.insert(ino);
-                Ok(if is_marked { Next::Ready } else { Next::Mark })
+                Ok(if is_marked { Next::Ready } else { Next::Mark(untruncated) })
             })?;
             match next {
                 Next::Ready => return Ok(()),
                 Next::Hydrate => self.hydrate(ino)?,
-                Next::Mark => {
+                Next::Mark(untruncated) => {
                     if let Err(error) = self.mark_dirty(ino, mark) {
                         self.release(ino, OpenFlags(libc::O_WRONLY))?;
+                        if let Some(before) = untruncated {
+                            self.untruncate(ino, &before)?;
+                        }
                         return Err(error);
                     }
                     return Ok(());
                 }
             }
         }
+    }
+
+    /// Takes back a truncation that could not be marked, unless somebody has the file open since.
+    fn untruncate(&self, ino: u64, before: &Untruncated) -> Result<()> {
+        self.run(|state| {
+            let written = self.backing.stat(ino).map_err(VfsError::from)?.is_some_and(|stat| stat.size > 0);
+            let node = state.node_mut(ino)?;
+            if node.local() != Local::Complete || node.writers() > 0 || written {
+                return Ok(());
+            }
+            node.set_local(Local::Absent);
+            node.size = before.size;
+            if before.is_clean {
+                state.clean(ino);
+            }
+            state.marked.remove(&ino);
+            state.unmarked.remove(&ino);
+            state.queue(ino);
+            Ok(())
+        })
     }
 
     /// The backing file for direct use by the kernel.

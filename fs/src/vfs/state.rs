@@ -10,7 +10,7 @@ use std::hash::{BuildHasherDefault, Hasher};
 
 use hypernet_core::id::FileId;
 use hypernet_core::limits::{INO_RESERVE, NAME_MAX};
-use hypernet_core::port::InodeRow;
+use hypernet_core::port::{Durability, InodeRow};
 use hypernet_core::time::Timespec;
 use rustix::time::{ClockId, clock_gettime};
 
@@ -106,6 +106,8 @@ pub(super) struct State {
     pub(super) unwritten: InoSet,
     /// Files whose dirty mark was committed on its own since the last batch was closed.
     pub(super) marked: InoSet,
+    /// Files that are written to by somebody whose dirty mark is on its way to the store: whoever opens one waits for it, too.
+    pub(super) unmarked: InoSet,
     /// Files whose dirty mark would not outlive the loss of power, with the batch that brings it.
     pub(super) weakly_marked: InoMap<u64>,
     /// Files open for writing: nobody reports what is written to them in passthrough.
@@ -183,6 +185,7 @@ impl State {
             unflushed: InoSet::default(),
             unwritten: InoSet::default(),
             marked: InoSet::default(),
+            unmarked: InoSet::default(),
             weakly_marked: InoMap::default(),
             watch: BTreeSet::new(),
             stale: BTreeSet::new(),
@@ -286,6 +289,12 @@ impl State {
             node.queued = batch;
             self.ops.push(Op::Put(ino));
         }
+    }
+
+    /// Whether a file that may be written to is found to be dirty after a crash that leaves as much as this.
+    pub(super) fn is_marked(&self, ino: u64, durability: Durability) -> bool {
+        let is_weak = self.weakly_marked.contains_key(&ino);
+        !self.unmarked.contains(&ino) && !(durability == Durability::Power && is_weak)
     }
 
     /// As [`Self::queue`], and an fsync of `ino` must wait for it.

@@ -460,3 +460,66 @@ fn what_follows_the_truncation_of_a_file_that_is_not_here_survives_a_kill() {
         bed.assert_sound();
     }
 }
+
+/// Two open it at once, and the first is still about to mark it.
+#[test]
+fn nobody_has_a_file_before_its_mark_is_in_the_store() {
+    for (passthrough, evicted, flags) in [
+        (true, true, libc::O_RDWR),
+        (true, false, libc::O_RDWR),
+        (false, true, libc::O_RDWR),
+        (false, false, libc::O_RDWR),
+        (true, true, libc::O_RDWR | libc::O_TRUNC),
+    ] {
+        let bed = Bed::new();
+        let ino = bed.file(ROOT, "a", b"published");
+        bed.publish().unwrap();
+        if evicted {
+            bed.drop_cache(None).unwrap();
+        }
+        bed.vfs.commit().unwrap();
+        let (vfs, meta) = (bed.vfs.clone(), bed.meta.clone());
+        bed.meta.before_look(move || {
+            vfs.open_file(ME, ino, RW, passthrough).unwrap();
+            let left = if passthrough { meta.after_power_loss() } else { meta.after_kill() };
+            let row = left.inode(ino).unwrap().unwrap();
+            assert!(row.dirty && row.local == Local::Complete, "passthrough {passthrough}, evicted {evicted}");
+        });
+        bed.vfs.open_file(ME, ino, OpenFlags(flags), passthrough).unwrap();
+        bed.vfs.release(ino, RW).unwrap();
+        bed.vfs.release(ino, RW).unwrap();
+        bed.assert_sound();
+    }
+}
+
+#[test]
+fn a_truncation_that_fails_takes_nothing_away() {
+    for (opens, partly) in [(true, false), (true, true), (false, false), (false, true)] {
+        let bed = Bed::new();
+        let content = super::remote::big((5 << 20) + 1);
+        let ino = bed.file(ROOT, "a", &content);
+        bed.publish().unwrap();
+        bed.drop_cache(None).unwrap();
+        bed.vfs.commit().unwrap();
+        if partly {
+            bed.vfs.ensure(ino, 1 << 20..2 << 20).unwrap();
+        }
+        bed.meta.fail(Some(PortError::DiskFull("no room".into())));
+        let failed = match opens {
+            true => bed.vfs.open_file(ME, ino, OpenFlags(libc::O_RDWR | libc::O_TRUNC), true).map(drop),
+            false => bed.vfs.truncate(ME, ino, 0),
+        };
+        assert_eq!(failed, Err(VfsError::NoSpace));
+        bed.meta.fail(None);
+        assert!(bed.read(ino) == content, "opens {opens}, partly {partly}: {} bytes", bed.stat(ino).size);
+        bed.publish();
+        let bed = bed.restart();
+        assert!(bed.read(ino) == content);
+        // And it can be done later.
+        bed.vfs.truncate(ME, ino, 0).unwrap();
+        let meta = bed.meta.after_kill();
+        let bed = bed.reopen(meta);
+        assert!(bed.read(ino).is_empty());
+        bed.assert_sound();
+    }
+}
