@@ -293,8 +293,8 @@ impl State {
 
     /// Whether a file that may be written to is found to be dirty after a crash that leaves as much as this.
     pub(super) fn is_marked(&self, ino: u64, durability: Durability) -> bool {
-        let is_weak = self.weakly_marked.contains_key(&ino);
-        !self.unmarked.contains(&ino) && !(durability == Durability::Power && is_weak)
+        let is_weak = durability == Durability::Power && self.weakly_marked.contains_key(&ino);
+        !is_weak && !self.unmarked.contains(&ino)
     }
 
     /// As [`Self::queue`], and an fsync of `ino` must wait for it.
