@@ -252,15 +252,27 @@ impl Vfs {
             // It has just come from the mesh. The mark says that all of it is here: so it must be.
             self.sync_content(ino, &file, true)?;
         }
-        let _writing = self.meta_write.lock();
-        // A row that is not there yet comes with the mark in it.
-        if let Some(mut row) = self.meta.inode(ino)? {
-            row.dirty = true;
-            row.local = Local::Complete;
-            self.meta.commit(&[MetaOp::PutInode(row)], durability)?;
+        let writing = self.meta_write.lock();
+        let Some(mut row) = self.meta.inode(ino)? else {
+            // It is on its way there, and comes with the mark in it.
+            drop(writing);
+            let needs = self.run(|state| state.node(ino).map(|node| node.needs))?;
+            self.commit_through(needs)?;
+            self.state.lock().unmarked.remove(&ino);
+            return Ok(());
+        };
+        if row.local == Local::Absent && !absent {
+            // It came there just now, from before the content did.
+            drop(writing);
+            return self.mark_dirty(ino, durability);
         }
+        row.dirty = true;
+        row.local = Local::Complete;
+        self.meta.commit(&[MetaOp::PutInode(row)], durability)?;
         let mut state = self.state.lock();
         state.unmarked.remove(&ino);
+        // A batch that was closed before does not take it back.
+        state.marked.insert(ino);
         match durability {
             Durability::Process => {
                 let batch = state.batch;

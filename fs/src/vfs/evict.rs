@@ -367,6 +367,7 @@ impl Vfs {
         {
             // Somebody who had it open before the last start of the agent wrote to it past us.
             tracing::warn!(ino, "a file was changed behind the agent's back; it stays, and is uploaded");
+            state.unmarked.insert(ino);
             state.node_mut(ino)?.set_local(Local::Complete);
             self.take_over(state, ino, stat);
             return Ok(false);

@@ -55,7 +55,9 @@ impl OpenFlags {
 /// A file that was not here, before it was truncated.
 struct Untruncated {
     size: u64,
-    is_clean: bool,
+    was_clean: bool,
+    /// The number of the change that its truncation is.
+    changed: u64,
 }
 
 /// An open file.
@@ -225,6 +227,7 @@ impl Vfs {
     pub(super) fn open_writer(&self, ino: u64, truncate: bool, mark: Durability) -> Result<()> {
         enum Next {
             Hydrate,
+            Commit(u64),
             /// What it was before, where it was not here and has been truncated.
             Mark(Option<Untruncated>),
             Ready,
@@ -238,26 +241,32 @@ impl Vfs {
                     return Ok(Next::Hydrate);
                 }
                 let (first, node_times) = (node.writers() == 0, (node.atime(), node.mtime()));
-                let is_marked = matches!(local, Local::Complete) && state.is_marked(ino, mark);
+                let is_dirty = matches!(local, Local::Complete) && node.is_dirty();
+                let is_marked = is_dirty && state.is_marked(ino, mark);
                 if !is_marked {
                     // The dirty mark waits for the disk.
                     patience::check(Wait::Disk)?;
                 }
                 let mut untruncated = None;
                 if local == Local::Absent {
-                    // Before the mark says that all of it is here: parts of what there was may be. And before anything
-                    // has changed: a full disk fails it here.
-                    self.fetcher.discard(ino);
+                    let needs = state.node(ino)?.needs;
+                    if state.committed < needs {
+                        // Until it is on stable storage that nothing of it is here, its backing file may be needed.
+                        return Ok(Next::Commit(needs));
+                    }
+                    // Before anything has changed: a full disk fails it here.
                     let file = self.backing.ensure(ino).map_err(VfsError::from)?;
+                    // Before the mark says that all of it is here: parts of what there was may be.
+                    self.fetcher.discard(ino);
                     file.set_len(0).map_err(VfsError::from)?;
                     let node = state.node_mut(ino)?;
-                    untruncated = Some(Untruncated { size: node.size, is_clean: node.changed == 0 });
+                    let (size, was_clean) = (node.size, node.changed == 0);
                     node.set_local(Local::Complete);
                     node.size = 0;
                     state.changed(ino);
+                    untruncated = Some(Untruncated { size, was_clean, changed: state.node(ino)?.changed });
                 }
-                if !matches!(local, Local::Complete) {
-                    state.marked.insert(ino);
+                if !is_dirty {
                     state.unmarked.insert(ino);
                     state.queue_needed(ino);
                 }
@@ -297,11 +306,14 @@ impl Vfs {
             match next {
                 Next::Ready => return Ok(()),
                 Next::Hydrate => self.hydrate(ino)?,
+                Next::Commit(needs) => self.commit_through(needs)?,
                 Next::Mark(untruncated) => {
                     if let Err(error) = self.mark_dirty(ino, mark) {
                         self.release(ino, OpenFlags(libc::O_WRONLY))?;
-                        if let Some(before) = untruncated {
-                            self.untruncate(ino, &before)?;
+                        if let Some(before) = untruncated
+                            && let Err(error) = self.untruncate(ino, &before)
+                        {
+                            tracing::warn!(ino, %error, "a truncation that failed could not be taken back");
                         }
                         return Err(error);
                     }
@@ -311,24 +323,34 @@ impl Vfs {
         }
     }
 
-    /// Takes back a truncation that could not be marked, unless somebody has the file open since.
+    /// Takes back a truncation that could not be marked. It stands where anybody can have seen it: who has the file open,
+    /// whoever has marked it since, a cut.
     fn untruncate(&self, ino: u64, before: &Untruncated) -> Result<()> {
+        if self.backing.is_open(ino).unwrap_or(true) {
+            return Ok(());
+        }
         self.run(|state| {
             let written = self.backing.stat(ino).map_err(VfsError::from)?.is_some_and(|stat| stat.size > 0);
-            let node = state.node_mut(ino)?;
-            if node.local() != Local::Complete || node.writers() > 0 || written {
+            let is_unmarked = state.unmarked.contains(&ino);
+            let (node, cuts) = (state.node(ino)?, state.cuts);
+            if node.local() != Local::Complete || node.handles() > 0 || cuts > 0 || written || !is_unmarked {
                 return Ok(());
             }
+            let is_own = node.changed == before.changed;
+            let node = state.node_mut(ino)?;
             node.set_local(Local::Absent);
             node.size = before.size;
-            if before.is_clean {
+            if before.was_clean && is_own {
                 state.clean(ino);
             }
-            state.marked.remove(&ino);
             state.unmarked.remove(&ino);
-            state.queue(ino);
+            // Nothing is fetched into its backing file before the store says again that nothing of it is here.
+            state.queue_needed(ino);
+            state.stale.insert(ino);
             Ok(())
-        })
+        })?;
+        self.tell_stale();
+        Ok(())
     }
 
     /// The backing file for direct use by the kernel.

@@ -511,6 +511,10 @@ fn a_truncation_that_fails_takes_nothing_away() {
         };
         assert_eq!(failed, Err(VfsError::NoSpace));
         bed.meta.fail(None);
+        // Some of it is fetched once more, and then there is an end.
+        bed.vfs.ensure(ino, 3 << 20..4 << 20).unwrap();
+        let meta = bed.meta.after_kill();
+        let bed = bed.reopen(meta);
         assert!(bed.read(ino) == content, "opens {opens}, partly {partly}: {} bytes", bed.stat(ino).size);
         bed.publish();
         let bed = bed.restart();
@@ -521,5 +525,28 @@ fn a_truncation_that_fails_takes_nothing_away() {
         let bed = bed.reopen(meta);
         assert!(bed.read(ino).is_empty());
         bed.assert_sound();
+    }
+}
+
+/// Its directory has been listed from the mesh a moment ago.
+#[test]
+fn what_is_written_to_a_file_whose_record_is_on_its_way_to_the_store_survives_a_kill() {
+    for passthrough in [true, false] {
+        let bed = Bed::new();
+        let dir = bed.dir(ROOT, "d");
+        bed.file(dir, "a", &super::remote::big(100_000));
+        let root = bed.publish().unwrap();
+        let other = bed.recovered(root);
+        let ino = other.at("d/a");
+        let opened = other.vfs.open_file(ME, ino, RW, passthrough).unwrap();
+        match opened.passthrough {
+            Some(file) => file.write_all_at(b"written since", 0).unwrap(),
+            None => other.vfs.write(ino, 0, b"written since", false).unwrap(),
+        }
+        let meta = if passthrough { other.meta.after_power_loss() } else { other.meta.after_kill() };
+        let other = other.reopen(meta);
+        assert_eq!(other.read(other.at("d/a"))[..13], *b"written since");
+        assert_eq!(other.vfs.pending().files, 1);
+        other.assert_sound();
     }
 }
