@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use clap::Args;
@@ -11,7 +11,7 @@ use hypernet_core::node::{Node, NodeConfig};
 use hypernet_core::port::{MetaStore, PortError, RemoteTree};
 use hypernet_fs::vfs::{Config as VfsConfig, Vfs, VfsError};
 use hypernet_mesh::{Mesh, MeshConfig, MeshError};
-use hypernet_sdk::api::{self, SealedBy};
+use hypernet_sdk::api;
 use hypernet_sdk::size;
 use hypernet_store::error::{LOST, StoreError};
 use hypernet_store::shards::ShardStore;
@@ -22,17 +22,18 @@ use tokio::sync::Notify;
 use crate::config::{self, Config, Home};
 use crate::driver::{self, NodeHandle, Remember};
 use crate::failure::{Failure, Kind};
-use crate::keystore::{Keystore, Unlock};
+use crate::identity::Identity;
+use crate::keystore::{KeystoreFile, Unlock};
 use crate::peers::Peers;
+use crate::volume::Volume;
 use crate::volume::health::Counter;
-use crate::volume::nearby::Nearby;
 use crate::volume::sync::Engine;
 use crate::volume::trim::Trimmer;
-use crate::volume::{Volume, read, state};
 use crate::{databases, log, reserve, server};
 
 mod keeper;
 pub(crate) mod mount;
+mod recovery;
 pub(crate) mod work;
 
 /// Peers that are remembered over a restart.
@@ -73,7 +74,6 @@ pub(crate) struct Own {
     pub(crate) engine: Mutex<Option<Arc<Engine>>>,
     pub(crate) counter: Arc<Counter>,
     pub(crate) trimmer: Option<Trimmer>,
-    pub(crate) sealed_by: SealedBy,
     pub(crate) mount: Mutex<Option<mount::Mounted>>,
     hold: bool,
 }
@@ -86,7 +86,12 @@ pub(crate) struct Agent {
     pub(crate) mesh: Mesh,
     pub(crate) node: NodeHandle,
     pub(crate) store: Arc<ShardStore>,
-    pub(crate) own: Option<Own>,
+    /// None on a storage peer, and until a recovery has found the identity.
+    own: OnceLock<Own>,
+    /// What opens the keystore, or will.
+    pub(crate) unlock: Unlock,
+    hold: bool,
+    runtime: tokio::runtime::Handle,
     pub(crate) memory: Arc<Mutex<Memory>>,
     /// What was out of order at the start.
     pub(crate) notes: Vec<String>,
@@ -212,7 +217,7 @@ pub(crate) fn port_failure(error: PortError) -> Failure {
         PortError::Disk(_) => failure(Kind::Io).hint("check the disk and the system log (`dmesg`)"),
         PortError::NotFound(_) => failure(Kind::NoInput),
         PortError::Superseded(_) => failure(Kind::Data).hint(
-            "`hn recover --keystore FILE` in an empty HN_HOME brings that head back; then copy over what was changed here \
+            "`hn recover` in an empty HN_HOME brings that head back; then copy over what was changed here \
              since: nothing here is deleted",
         ),
     }
@@ -239,15 +244,14 @@ pub(crate) fn run(home: Home, args: RunArgs) -> Result<(), Failure> {
         config.cache = args.cache.map_or(config.cache, |limit| limit.0);
         config.save(&home)?;
     }
-    let unlocked = if config.storage_only {
-        None
+    // A recovery writes the keystore last of all that makes a device.
+    let is_bare = config.storage_only || (config.recovering && !home.keystore().exists());
+    let (unlock, keystore) = if is_bare {
+        (crate::unlock(args.passphrase_stdin)?, None)
     } else {
         let unlock = crate::unlock_existing(&home.keystore(), args.passphrase_stdin)?;
-        let sealed_by = match unlock {
-            Unlock::Passphrase(_) => SealedBy::Passphrase,
-            Unlock::KeyFile => SealedBy::KeyFile,
-        };
-        Some((Keystore::load(&home.keystore(), &unlock)?, unlock, sealed_by))
+        let keystore = KeystoreFile::load(&home.keystore(), &unlock)?;
+        (unlock, Some(Arc::new(keystore)))
     };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -255,7 +259,7 @@ pub(crate) fn run(home: Home, args: RunArgs) -> Result<(), Failure> {
         .enable_all()
         .build()
         .map_err(|error| Failure::new(Kind::System, format!("cannot start: {error}")))?;
-    let result = runtime.block_on(serve(home, config, args, unlocked));
+    let result = runtime.block_on(serve(home, config, args, unlock, keystore));
     runtime.shutdown_timeout(Duration::from_secs(5));
     result
 }
@@ -305,34 +309,19 @@ async fn start_mesh(
 fn open_own(
     home: &Home,
     config: &Config,
-    keystore: &Keystore,
-    sealed_by: SealedBy,
+    keystore: Arc<KeystoreFile>,
     node: &NodeHandle,
     hold: bool,
 ) -> Result<Own, Failure> {
-    let keys = keystore.volumes.first().and_then(crate::keystore::VolumeEntry::keys).ok_or_else(|| {
-        Failure::new(Kind::Data, "the keystore names no volume").hint("use a copy of it that is whole")
-    })?;
+    let main = keystore.keystore().main;
     let device = keystore.load_device(&home.device())?;
     let tag = device.id().tag();
+    let peers = Arc::new(Peers::new(node.clone()));
+    let identity = Identity::load(home.identity(), keystore, device.clone(), peers)?;
     let db = databases::open_catalog(home, config, NODE_CACHE_BYTES)?;
     let tree = Arc::new(databases::open_tree(home, config, &db)?);
-    let latest = state::latest(&db).map_err(port_failure)?;
-    let volume = Arc::new(Volume {
-        keys: Arc::new(keys),
-        device,
-        identity: keystore.identity(),
-        device_name: config.device_name.clone(),
-        db: Arc::new(db),
-        node: node.clone(),
-        links: Mutex::new(latest.and_then(|latest| latest.root.links)),
-        placements: Mutex::new(read::placement_cache()),
-        surveyed: Mutex::new(None),
-        peers: Peers::new(node.clone()),
-        lacking: Default::default(),
-        heads: Mutex::default(),
-        nearby: Mutex::new(Nearby::new()),
-    });
+    let volume = Volume::open(main, device, Arc::new(identity), Arc::new(db), node.clone()).map_err(port_failure)?;
+    let volume = Arc::new(volume);
     let mut vfs_config = VfsConfig::new(home.files(), tag);
     vfs_config.uid = rustix::process::getuid().as_raw();
     vfs_config.gid = rustix::process::getgid().as_raw();
@@ -348,7 +337,7 @@ fn open_own(
         ),
         None => None,
     };
-    Ok(Own { volume, tree, vfs, engine: Mutex::new(None), counter, trimmer, sealed_by, mount: Mutex::new(None), hold })
+    Ok(Own { volume, tree, vfs, engine: Mutex::new(None), counter, trimmer, mount: Mutex::new(None), hold })
 }
 
 impl Own {
@@ -368,7 +357,8 @@ async fn serve(
     home: Home,
     mut config: Config,
     args: RunArgs,
-    unlocked: Option<(Keystore, Unlock, SealedBy)>,
+    unlock: Unlock,
+    keystore: Option<Arc<KeystoreFile>>,
 ) -> Result<(), Failure> {
     let began = Instant::now();
     let store = Arc::new(ShardStore::open(&home.donated(), config.donate).map_err(store_failure)?);
@@ -379,21 +369,6 @@ async fn serve(
     let noted = memory.clone();
     let remember: Remember = Box::new(move |peer, addr| noted.lock().note(peer, addr));
     let (node, driver) = driver::start(Node::new(node_config), mesh.clone(), events, store.clone(), remember);
-    let own = match &unlocked {
-        Some((keystore, _, sealed_by)) => {
-            let (home, config, keystore, sealed_by) = (home.clone(), config.clone(), keystore.clone(), *sealed_by);
-            let (node, hold) = (node.clone(), args.hold);
-            Some(blocking(move || open_own(&home, &config, &keystore, sealed_by, &node, hold)).await??)
-        }
-        None => None,
-    };
-    if own.is_some() && !config.used {
-        config.used = true;
-        config.save(&home)?;
-    }
-    if let Some(own) = own.as_ref().filter(|_| !config.recovering) {
-        own.start_engine()?;
-    }
     let socket = server::bind(&home)?;
     let agent = Arc::new(Agent {
         home: home.clone(),
@@ -402,11 +377,18 @@ async fn serve(
         mesh: mesh.clone(),
         node: node.clone(),
         store: store.clone(),
-        own,
+        own: OnceLock::new(),
+        unlock,
+        hold: args.hold,
+        runtime: tokio::runtime::Handle::current(),
         memory: memory.clone(),
         notes: note.into_iter().collect(),
         stop: Notify::new(),
     });
+    if let Some(keystore) = keystore {
+        let opener = agent.clone();
+        blocking(move || opener.open(keystore)).await??;
+    }
     agent.clear_last_mount(args.mount.as_deref()).await;
     let mounted = match &args.mount {
         Some(dir) => {
@@ -423,13 +405,8 @@ async fn serve(
         None => None,
     };
     let server = tokio::spawn(server::serve(agent.clone(), socket));
-    let keystore = unlocked.map(|(keystore, unlock, _)| (keystore, unlock));
-    let keeper = Arc::new(Mutex::new(keeper::Keeper { home: home.clone(), memory, keystore }));
+    let keeper = Arc::new(keeper::Keeper { home: home.clone(), memory });
     let keeping = tokio::spawn(keeper::run(keeper.clone()));
-    let counting = agent.own.as_ref().map(|own| tokio::spawn(own.counter.clone().run(own.volume.clone())));
-    if agent.own.is_some() {
-        reserve::set_aside(&home);
-    }
     crate::print_ready(&api::Ready {
         ready: true,
         pid: std::process::id(),
@@ -442,9 +419,6 @@ async fn serve(
     wait_for_stop(&agent).await;
     tracing::info!("stopping");
     keeping.abort();
-    if let Some(counting) = counting {
-        counting.abort();
-    }
     keeper::save(&keeper).await;
     agent.close(driver).await;
     server.abort();
@@ -473,12 +447,38 @@ async fn wait_for_stop(agent: &Agent) {
 }
 
 impl Agent {
+    /// The parts of an agent that has a volume, if this is one by now.
+    pub(crate) fn with_volume(&self) -> Option<&Own> {
+        self.own.get()
+    }
+
+    /// Opens the volume of a keystore, and lets the upload begin where the head is known. Blocks.
+    pub(crate) fn open(&self, keystore: Arc<KeystoreFile>) -> Result<(), Failure> {
+        let config = self.config.lock().clone();
+        let own = open_own(&self.home, &config, keystore, &self.node, self.hold)?;
+        if !config.used {
+            let mut config = self.config.lock();
+            config.used = true;
+            config.save(&self.home)?;
+        }
+        if !config.recovering {
+            own.start_engine()?;
+        }
+        let (counter, volume) = (own.counter.clone(), own.volume.clone());
+        if self.own.set(own).is_err() {
+            return Err(Failure::new(Kind::Config, "this agent has its volume already"));
+        }
+        self.runtime.spawn(counter.run(volume));
+        reserve::set_aside(&self.home);
+        Ok(())
+    }
+
     /// Closes everything, what others depend on last. Loses nothing: what is not on the mesh stays in the working
     /// tree.
     async fn close(self: &Arc<Self>, driver: tokio::task::JoinHandle<()>) {
         let agent = self.clone();
         let closed = blocking(move || {
-            let Some(own) = &agent.own else { return };
+            let Some(own) = agent.with_volume() else { return };
             let engine = own.engine.lock().clone();
             if let Some(engine) = engine {
                 engine.stop();

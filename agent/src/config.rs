@@ -28,6 +28,11 @@ impl Home {
         self.0.join("keystore.age")
     }
 
+    /// What is known of the identity that is no secret.
+    pub(crate) fn identity(&self) -> PathBuf {
+        self.0.join("identity")
+    }
+
     pub(crate) fn device(&self) -> PathBuf {
         self.0.join("device.age")
     }
@@ -102,7 +107,7 @@ pub(crate) struct Config {
     /// Setting it up has not ended: nothing in its directory has been used, or shown to anybody.
     #[serde(default)]
     pub(crate) begun: bool,
-    /// This agent's state was brought back from a keystore and has not found its head yet.
+    /// This agent's identity or its head has not been found yet.
     #[serde(default)]
     pub(crate) recovering: bool,
     /// The databases of its volume were made: one that is missing was lost.
@@ -143,7 +148,7 @@ impl Config {
         let text = fs::read_to_string(&path).map_err(|error| match home.is_set_up() {
             true => Failure::new(Kind::Config, format!("cannot read {}: {error}", path.display())).hint(PUT_BACK),
             false => Failure::new(Kind::Config, format!("no agent is set up in {}", home.path().display()))
-                .hint("begin with `hn init`, or `hn recover --keystore FILE`"),
+                .hint("begin with `hn init`, or `hn recover`"),
         })?;
         let config: Self = serde_json::from_str(&text).map_err(|error| {
             Failure::new(Kind::Config, format!("{} is damaged: {error}", path.display()))
@@ -155,7 +160,7 @@ impl Config {
         }
         if config.begun {
             return Err(Failure::new(Kind::Config, format!("setting up {} did not end", home.path().display()))
-                .hint("begin again with `hn init`, or `hn recover --keystore FILE`"));
+                .hint("begin again with `hn init`, or `hn recover`"));
         }
         Ok(config)
     }
@@ -184,7 +189,7 @@ impl Config {
 /// What to do when a file is gone without which an agent that was set up cannot start. Its directory may have the only
 /// copy of something, so it is never to be begun anew.
 pub(crate) const PUT_BACK: &str = "put it back from a copy, and keep this directory: it has what was not synced; all else \
-                                   comes back by `hn recover --keystore FILE` in a new HN_HOME";
+                                   comes back by `hn recover` in a new HN_HOME";
 
 /// Reads the seed of the transport key.
 pub(crate) fn peer_seed(home: &Home, config: &Config) -> Result<Secret, Failure> {

@@ -2,13 +2,16 @@
 //! and serves the local socket that `hn` and other programs talk to.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
-use std::io::{BufRead, Write};
+use std::io::{BufRead, Read, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+use hypernet_core::identity::phrase::Phrase;
+use hypernet_core::key::RecoveryKeys;
 use hypernet_sdk::api::{self, SealedBy};
 use hypernet_sdk::size::parse_size;
+use zeroize::Zeroizing;
 
 mod agent;
 mod config;
@@ -18,11 +21,13 @@ mod failure;
 mod files;
 #[cfg(test)]
 mod golden;
+mod identity;
 mod invite;
 mod keystore;
 mod log;
 mod peers;
 mod reserve;
+mod sealing;
 mod server;
 mod setup;
 mod status;
@@ -30,8 +35,11 @@ mod volume;
 
 use config::Home;
 use failure::{Failure, Kind};
-use keystore::{Keystore, Unlock};
+use keystore::{KeystoreFile, Unlock};
 use setup::Choices;
+
+/// No line with a secret in it is longer.
+const SECRET_MAX: u64 = 4096;
 
 /// Uploads and reads come in bursts on many threads; what they took is to be given back.
 #[global_allocator]
@@ -49,7 +57,9 @@ struct Cli {
 enum Verb {
     /// Set up a new agent in HN_HOME and print what was made as JSON.
     Init(Init),
-    /// Set up an agent in an empty HN_HOME from a keystore.
+    /// Make 24 words and print them as JSON.
+    Phrase,
+    /// Set up an agent in an empty HN_HOME that will look for its identity.
     Recover(Recover),
     /// Join a mesh by an invite link.
     Join(Join),
@@ -79,25 +89,26 @@ struct Setup {
     /// Do not look for peers on the local network.
     #[arg(long)]
     no_mdns: bool,
-    /// Read the keystore's passphrase from standard input.
-    #[arg(long)]
-    passphrase_stdin: bool,
 }
 
 #[derive(Args)]
 struct Init {
-    /// Store for others only: no identity, no volume.
+    /// Store for others only: no identity, no volume. Else the first two lines of standard input are the 24 words and the
+    /// passphrase that belongs to them, which may be empty.
     #[arg(long)]
     storage_only: bool,
+    /// Read the keystore's passphrase from standard input, after those.
+    #[arg(long)]
+    passphrase_stdin: bool,
     #[command(flatten)]
     setup: Setup,
 }
 
 #[derive(Args)]
 struct Recover {
-    /// The keystore file.
+    /// The HN_HOME of a device of the identity, or a copy of it.
     #[arg(long)]
-    keystore: PathBuf,
+    from: Option<PathBuf>,
     #[command(flatten)]
     setup: Setup,
 }
@@ -109,9 +120,23 @@ struct Join {
     /// Only say whether it is one.
     #[arg(long)]
     check: bool,
-    /// Read the keystore's passphrase from standard input.
-    #[arg(long)]
-    passphrase_stdin: bool,
+}
+
+/// The next line of standard input, where no other program sees it.
+fn secret_line() -> Result<Zeroizing<String>, Failure> {
+    let mut line = Zeroizing::new(String::new());
+    std::io::stdin()
+        .lock()
+        .take(SECRET_MAX)
+        .read_line(&mut line)
+        .map_err(|error| Failure::new(Kind::NoInput, format!("cannot read standard input: {error}")))?;
+    Ok(Zeroizing::new(line.trim_end_matches(['\n', '\r']).to_owned()))
+}
+
+/// What the words on standard input yield, together with the passphrase on the line after them.
+fn phrase() -> Result<RecoveryKeys, Failure> {
+    let words = Phrase::parse(&secret_line()?).map_err(|error| Failure::new(Kind::Usage, error.to_string()))?;
+    Ok(words.keys(&secret_line()?))
 }
 
 /// What opens the keystore: the passphrase on standard input, or its key file.
@@ -119,12 +144,7 @@ pub(crate) fn unlock(passphrase_stdin: bool) -> Result<Unlock, Failure> {
     if !passphrase_stdin {
         return Ok(Unlock::KeyFile);
     }
-    let mut line = String::new();
-    std::io::stdin()
-        .lock()
-        .read_line(&mut line)
-        .map_err(|error| Failure::new(Kind::NoInput, format!("cannot read the passphrase: {error}")))?;
-    let passphrase = line.trim_end_matches(['\n', '\r']).to_owned();
+    let passphrase = secret_line()?.to_string();
     if passphrase.is_empty() {
         return Err(Failure::new(Kind::Usage, "the passphrase is empty").hint("leave it out to use a key file"));
     }
@@ -133,7 +153,7 @@ pub(crate) fn unlock(passphrase_stdin: bool) -> Result<Unlock, Failure> {
 
 /// As [`unlock`], for a keystore that exists: says what is missing instead of failing to open it.
 pub(crate) fn unlock_existing(keystore: &std::path::Path, passphrase_stdin: bool) -> Result<Unlock, Failure> {
-    if !passphrase_stdin && Keystore::sealed_by(keystore)? == SealedBy::Passphrase {
+    if !passphrase_stdin && KeystoreFile::sealed_by(keystore)? == SealedBy::Passphrase {
         return Err(Failure::new(Kind::Permission, format!("{} is sealed by a passphrase", keystore.display()))
             .hint("run the command on a terminal, or pass it with --passphrase-stdin"));
     }
@@ -164,27 +184,13 @@ fn print_json(value: &impl serde::Serialize) {
 fn set_up(command: Verb, home: &Home) -> Result<api::SetUp, Failure> {
     match command {
         Verb::Init(args) => {
-            let unlock = unlock(args.setup.passphrase_stdin)?;
-            setup::init(home, &choices(args.setup, args.storage_only), &unlock)
+            let phrase = if args.storage_only { None } else { Some(phrase()?) };
+            let unlock = unlock(args.passphrase_stdin)?;
+            setup::init(home, &choices(args.setup, args.storage_only), phrase.as_ref(), &unlock)
         }
-        Verb::Recover(args) => {
-            let named = |failure: Failure| match failure.kind {
-                Kind::NoInput => {
-                    failure.hint("name the keystore.age of an agent, or a copy of it; its key is beside it")
-                }
-                _ => failure,
-            };
-            let unlock = unlock_existing(&args.keystore, args.setup.passphrase_stdin).map_err(named)?;
-            setup::recover(home, &args.keystore, &choices(args.setup, false), &unlock).map_err(named)
-        }
-        Verb::Join(args) => {
-            let unlock = match config::Config::load(home)?.storage_only {
-                true => Unlock::KeyFile,
-                false => unlock_existing(&home.keystore(), args.passphrase_stdin)?,
-            };
-            setup::join(home, &args.link, &unlock)
-        }
-        Verb::Clear | Verb::Run(_) => Err(Failure::new(Kind::Usage, "not a set-up command")),
+        Verb::Recover(args) => setup::recover(home, args.from.as_deref(), &choices(args.setup, false)),
+        Verb::Join(args) => setup::join(home, &args.link),
+        Verb::Phrase | Verb::Clear | Verb::Run(_) => Err(Failure::new(Kind::Usage, "not a set-up command")),
     }
 }
 
@@ -200,6 +206,10 @@ fn main() -> ExitCode {
         Verb::Run(args) => agent::run(home, args),
         Verb::Clear => agent::mount::clear_left(&home).map(|mount| print_json(&api::Cleared { mount })),
         Verb::Join(args) if args.check => invite::Invite::parse(&args.link).map(|_| print_json(&serde_json::json!({}))),
+        Verb::Phrase => keystore::random_secret().map(|entropy| {
+            let words = Phrase::new(&entropy).words().map(str::to_owned).collect();
+            print_json(&api::Words { words });
+        }),
         other => set_up(other, &home).map(|made| print_json(&made)),
     };
     match result {

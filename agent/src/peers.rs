@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use hypernet_core::head::MANIFEST_ROWS_MAX;
 use hypernet_core::id::{PeerId, RecordKey};
 use hypernet_core::key::VolumeKeys;
 use hypernet_core::limits::RECORD_KEEPERS_MAX;
@@ -14,12 +15,12 @@ use hypernet_core::node::{Command, CommandError, NoPlan, Node, Outcome};
 use hypernet_core::placement::Plan;
 use hypernet_core::port::PortError;
 use hypernet_core::record::Record;
-use hypernet_core::seal::ExtentRef;
-use hypernet_core::segment::{Packed, Placement};
+use hypernet_core::seal::{ExtentRef, Kind, Sealer};
+use hypernet_core::segment::{Packed, Packer, Placement};
 use hypernet_core::time::UnixSeconds;
 use parking_lot::Mutex;
 
-use crate::driver::NodeHandle;
+use crate::driver::{NodeHandle, outcome};
 use crate::volume::progress::{Meter, Phase};
 use crate::volume::read::failed;
 use crate::volume::write::{Placed, unix_now};
@@ -176,6 +177,31 @@ impl Peers {
         Err(PortError::Unreachable(last.map_or_else(|| "no peer takes shards".into(), |error| error.to_string())))
     }
 
+    /// One extent in a segment of its own, in no more rows than a record has room for beside what names it.
+    pub(crate) fn place_alone(
+        &self,
+        keys: &Arc<VolumeKeys>,
+        kind: Kind,
+        plain: &[u8],
+        plan: Plan,
+        meter: &Meter,
+    ) -> Result<(ExtentRef, Placement), PortError> {
+        let sealed = Sealer::new(keys).seal(kind, plain).map_err(damaged)?;
+        let extent = sealed.reference.clone();
+        let plan = plan.within(MANIFEST_ROWS_MAX);
+        let mut packer = Packer::new(plan.k);
+        packer.add(sealed).map_err(damaged)?;
+        let packed = packer.finish().ok_or_else(|| damaged("an extent was packed nowhere"))?;
+        let placed = self.place(keys, &packed, plan, meter)?.pop();
+        Ok((extent, placed.ok_or_else(|| damaged("an extent was placed nowhere"))?.placement))
+    }
+
+    /// Asks for several records at once; one answer for each.
+    pub(crate) fn lookup_all(&self, keys: &[RecordKey]) -> Result<Vec<Option<Record>>, PortError> {
+        let asked: Vec<_> = keys.iter().map(|key| self.node.start(Command::Lookup(*key))).collect();
+        asked.into_iter().map(|asked| record_of(outcome(asked))).collect()
+    }
+
     pub(crate) fn lookup(&self, key: RecordKey) -> Result<Option<Record>, PortError> {
         record_of(self.node.run_blocking(Command::Lookup(key)))
     }
@@ -226,8 +252,6 @@ impl Peers {
 #[cfg(test)]
 mod tests {
     use hypernet_core::limits::EXTENT_MAX;
-    use hypernet_core::seal::{Kind, Sealer};
-    use hypernet_core::segment::Packer;
 
     use super::*;
     use crate::volume::Volume;
@@ -245,7 +269,7 @@ mod tests {
     #[test]
     fn a_segment_is_cut_anew_when_there_are_fewer_peers_than_it_was_packed_for() {
         let dir = tempfile::tempdir().unwrap();
-        let keys = Mesh::new(0).volume(dir.path(), 7).keys.clone();
+        let keys = Mesh::new(0).volume(dir.path(), 7).keys();
         let sealer = Sealer::new(&keys);
         let pack = |extents: u8| {
             let mut packer = Packer::new(6);

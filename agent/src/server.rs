@@ -375,13 +375,12 @@ async fn post_fsck(State(agent): Agents, Json(request): Json<api::FsckRequest>) 
 }
 
 async fn post_recover(State(agent): Agents, Json(request): Json<api::RecoverRequest>) -> Result<Response, Refused> {
-    agent.own()?;
     let (tell, events) = mpsc::channel(EVENTS);
     tokio::task::spawn_blocking(move || {
         let mut say = |text| {
             let _ = tell.try_send(line(&api::RecoverEvent::Progress { text }));
         };
-        let event = match agent.recover(request.device.as_deref(), &mut say) {
+        let event = match agent.recover(&request, &mut say) {
             Ok(found) => api::RecoverEvent::Done(found),
             Err(failure) => api::RecoverEvent::Error(api_error(&failure)),
         };

@@ -3,16 +3,20 @@
 use std::path::Path;
 
 use hypernet_core::id::NetworkId;
-use hypernet_core::key::DeviceKeys;
-use hypernet_sdk::api::{SealedBy, SetUp};
+use hypernet_core::key::{DeviceKeys, RecoveryKeys};
+use hypernet_core::time::Hlc;
+use hypernet_sdk::api::SetUp;
 
 use crate::agent::{port_failure, store_failure};
 use crate::config::{Config, Home};
 use crate::databases;
 use crate::failure::{Failure, Kind};
 use crate::files;
+use crate::identity::known::Known;
 use crate::invite::Invite;
-use crate::keystore::{Keystore, Unlock, random_secret};
+use crate::keystore::{Keystore, KeystoreFile, Unlock, random_secret};
+use crate::sealing;
+use crate::volume::recover::clock;
 use crate::volume::state;
 
 /// What an agent offers to others when nothing is said.
@@ -63,6 +67,14 @@ fn start(home: &Home, choices: &Choices, network: NetworkId, bootstrap: Vec<Stri
         config.record_lifetime = seconds.max(1);
     }
     Config { begun: true, ..config.clone() }.save(home)?;
+    // Of one that was only begun; a keystore would say that the identity was found.
+    for left in [home.keystore(), home.identity(), home.device()] {
+        if left.exists() {
+            std::fs::remove_file(&left).map_err(|error| {
+                Failure::new(Kind::CantCreate, format!("cannot remove {}: {error}", left.display()))
+            })?;
+        }
+    }
     files::write_secret(&home.peer_key(), random_secret()?.expose())?;
     Ok(config)
 }
@@ -92,39 +104,61 @@ fn network_of(choices: &Choices) -> Result<(NetworkId, Vec<String>), Failure> {
     }
 }
 
-/// A new agent: with an identity, a device and a volume, unless it only stores.
-pub(crate) fn init(home: &Home, choices: &Choices, unlock: &Unlock) -> Result<SetUp, Failure> {
+/// A new agent: with an identity that this phrase brings back, a device and a volume; without one it only stores.
+pub(crate) fn init(
+    home: &Home,
+    choices: &Choices,
+    phrase: Option<&RecoveryKeys>,
+    unlock: &Unlock,
+) -> Result<SetUp, Failure> {
     refuse_unfit(home)?;
     let (network, bootstrap) = network_of(choices)?;
-    let config = start(home, choices, network, bootstrap.clone())?;
-    if !choices.storage_only {
-        let keystore = Keystore::create(network, bootstrap)?;
-        keystore.save(&home.keystore(), unlock)?;
-        keystore.save_device(&home.device(), &DeviceKeys::new(random_secret()?))?;
+    let config = start(home, choices, network, bootstrap)?;
+    if let Some(phrase) = phrase {
+        let recipient = sealing::recipient(&phrase.opening_key())
+            .map_err(|error| Failure::new(Kind::System, format!("cannot make an identity: {error}")))?;
+        let keystore = Keystore::create(phrase.id(), recipient)?;
+        let device = DeviceKeys::new(random_secret()?);
+        let known = Known::create(phrase, &keystore, &device, &config.device_name, clock(Hlc::default()))?;
+        let file = KeystoreFile::new(home.keystore(), unlock.clone(), keystore);
+        file.save_device(&home.device(), &device)?;
+        known.save(&home.identity())?;
+        file.save()?;
     }
     config.save(home)?;
-    describe(home, unlock)
+    describe(home, Some(unlock))
 }
 
-/// An empty directory from a keystore: the same identity and volumes on a new device.
-pub(crate) fn recover(home: &Home, from: &Path, choices: &Choices, unlock: &Unlock) -> Result<SetUp, Failure> {
+/// An empty directory for an agent that will look for its identity: on the mesh of a link, or on that of another device
+/// whose directory is here.
+pub(crate) fn recover(home: &Home, from: Option<&Path>, choices: &Choices) -> Result<SetUp, Failure> {
     refuse_unfit(home)?;
-    let mut keystore = Keystore::load(from, unlock)?;
-    if let Some(link) = &choices.join {
-        let invite = Invite::parse(link)?;
-        keystore.network = invite.network;
-        keystore.bootstrap = invite.via.iter().map(ToString::to_string).collect();
-    }
-    if keystore.bootstrap.is_empty() && !choices.mdns {
-        return Err(Failure::new(Kind::Usage, format!("{} names no peer of its mesh", from.display()))
-            .hint("add --join LINK, a link that `hn invite` prints on any machine of that mesh"));
-    }
-    let mut config = start(home, choices, keystore.network, keystore.bootstrap.clone())?;
+    let (network, bootstrap) = match (&choices.join, from) {
+        (None, Some(from)) => {
+            let other = Home::new(from.to_owned());
+            if !other.is_set_up() {
+                return Err(Failure::new(Kind::NoInput, format!("there is no agent in {}", from.display()))
+                    .hint("name the HN_HOME of a device of yours, or a copy of it"));
+            }
+            let config = Config::load(&other)?;
+            let mut bootstrap = crate::config::known_peers(&other);
+            bootstrap.extend(config.bootstrap.clone());
+            if bootstrap.is_empty() && !choices.mdns {
+                return Err(Failure::new(Kind::Usage, format!("{} names no peer of its mesh", from.display()))
+                    .hint("add --join LINK, a link that `hn invite` prints on any machine of that mesh"));
+            }
+            (config.network()?, bootstrap)
+        }
+        (None, None) => {
+            return Err(Failure::new(Kind::Usage, "the words alone do not say on which mesh to look")
+                .hint("add --join LINK, a link that `hn invite` prints on any machine of that mesh"));
+        }
+        (Some(_), _) => network_of(choices)?,
+    };
+    let mut config = start(home, choices, network, bootstrap)?;
     config.recovering = true;
-    keystore.save(&home.keystore(), unlock)?;
-    keystore.save_device(&home.device(), &DeviceKeys::new(random_secret()?))?;
     config.save(home)?;
-    describe(home, unlock)
+    describe(home, None)
 }
 
 /// Whether this agent's volume is on its mesh, if only in part. The head, the list of devices and the segments that
@@ -135,13 +169,12 @@ fn is_on_a_mesh(home: &Home, config: &Config) -> Result<bool, Failure> {
         return Ok(false); // it has never run
     }
     let db = databases::open_catalog(home, config, 0)?;
-    Ok(state::is_enrolled(&db).map_err(port_failure)?
-        || state::latest(&db).map_err(port_failure)?.is_some()
+    Ok(state::latest(&db).map_err(port_failure)?.is_some()
         || !db.segments_iter(0, 1).map_err(store_failure)?.is_empty())
 }
 
 /// Joins a mesh by a link. An agent that has data on one mesh does not silently move to another.
-pub(crate) fn join(home: &Home, link: &str, unlock: &Unlock) -> Result<SetUp, Failure> {
+pub(crate) fn join(home: &Home, link: &str) -> Result<SetUp, Failure> {
     let invite = Invite::parse(link)?;
     let mut config = Config::load(home)?;
     let moves = config.network()? != invite.network;
@@ -158,30 +191,12 @@ pub(crate) fn join(home: &Home, link: &str, unlock: &Unlock) -> Result<SetUp, Fa
             config.bootstrap.push(addr);
         }
     }
-    let mut keystore_changed = false;
-    if !config.storage_only {
-        let mut keystore = Keystore::load(&home.keystore(), unlock)?;
-        if keystore.network != invite.network {
-            keystore.network = invite.network;
-            keystore.bootstrap.clear();
-            keystore_changed = true;
-        }
-        // It may name peers beside these that were met.
-        for addr in &config.bootstrap {
-            if !keystore.bootstrap.contains(addr) {
-                keystore.bootstrap.push(addr.clone());
-                keystore_changed = true;
-            }
-        }
-        if keystore_changed {
-            keystore.save(&home.keystore(), unlock)?;
-        }
-    }
     config.save(home)?;
-    Ok(SetUp { keystore_changed, ..describe(home, unlock)? })
+    describe(home, None)
 }
 
-fn describe(home: &Home, unlock: &Unlock) -> Result<SetUp, Failure> {
+/// What was set up; of an identity only what opens.
+fn describe(home: &Home, unlock: Option<&Unlock>) -> Result<SetUp, Failure> {
     let config = Config::load(home)?;
     let seed = crate::config::peer_seed(home, &config)?;
     let key = libp2p::identity::Keypair::ed25519_from_bytes(*seed.expose())
@@ -195,19 +210,15 @@ fn describe(home: &Home, unlock: &Unlock) -> Result<SetUp, Failure> {
         volume: None,
         keystore: None,
         sealed_by: None,
-        keystore_changed: false,
     };
-    if !config.storage_only {
-        let keystore = Keystore::load(&home.keystore(), unlock)?;
-        set_up.identity = Some(keystore.identity().id().to_string());
-        set_up.device = Some(keystore.load_device(&home.device())?.id().to_string());
-        set_up.volume = keystore.volumes.first().map(|volume| volume.id.to_string());
+    if let Some(unlock) = unlock.filter(|_| home.keystore().exists()) {
+        let file = KeystoreFile::load(&home.keystore(), unlock)?;
+        let keystore = file.keystore();
+        set_up.identity = Some(keystore.identity.to_string());
+        set_up.device = Some(file.load_device(&home.device())?.id().to_string());
+        set_up.volume = Some(keystore.main.to_string());
         set_up.keystore = Some(home.keystore());
-        let sealed_by = match unlock {
-            Unlock::Passphrase(_) => SealedBy::Passphrase,
-            Unlock::KeyFile => SealedBy::KeyFile,
-        };
-        set_up.sealed_by = Some(sealed_by);
+        set_up.sealed_by = Some(unlock.sealed_by());
     }
     Ok(set_up)
 }
@@ -230,62 +241,69 @@ mod tests {
         }
     }
 
+    fn phrase() -> RecoveryKeys {
+        RecoveryKeys::new(&[1; 64])
+    }
+
     #[test]
-    fn an_agent_is_made_once_and_comes_back_from_its_keystore_as_a_new_device() {
+    fn an_agent_is_made_once_and_a_recovery_begins_where_there_is_none() {
         let dir = tempfile::tempdir().unwrap();
         let home = Home::new(dir.path().join("a"));
-        let made = init(&home, &choices(), &Unlock::KeyFile).unwrap();
-        assert!(init(&home, &choices(), &Unlock::KeyFile).is_err());
+        let made = init(&home, &choices(), Some(&phrase()), &Unlock::KeyFile).unwrap();
+        assert_eq!(made.identity, Some(phrase().id().to_string()));
+        assert!(init(&home, &choices(), Some(&phrase()), &Unlock::KeyFile).is_err());
         let other = Home::new(dir.path().join("b"));
-        // It names no peer, so that there must be another way to find one.
-        let alone = recover(&other, &home.keystore(), &choices(), &Unlock::KeyFile).unwrap_err();
-        assert_eq!(alone.kind, Kind::Usage);
-        assert!(alone.hint.unwrap().contains("--join LINK"));
-        assert!(!other.path().exists(), "it was begun all the same");
+        // Nothing says where to look, so that there must be another way to find a peer.
+        for from in [None, Some(home.path())] {
+            let alone = recover(&other, from, &choices()).unwrap_err();
+            assert_eq!(alone.kind, Kind::Usage);
+            assert!(alone.hint.unwrap().contains("--join LINK"));
+            assert!(!other.path().exists(), "it was begun all the same");
+        }
         let there = Choices { mdns: true, ..choices() };
-        let back = recover(&other, &home.keystore(), &there, &Unlock::KeyFile).unwrap();
-        assert_eq!((back.identity, back.volume, back.network), (made.identity, made.volume, made.network));
-        assert_ne!(back.device, made.device);
-        assert_ne!(back.peer, made.peer);
+        let begun = recover(&other, Some(home.path()), &there).unwrap();
+        assert_eq!((begun.identity, begun.network), (None, made.network));
+        assert_ne!(begun.peer, made.peer);
         assert!(Config::load(&other).unwrap().recovering);
     }
 
     #[test]
-    fn joining_adopts_the_mesh_in_config_and_keystore() {
+    fn joining_adopts_the_mesh() {
         let dir = tempfile::tempdir().unwrap();
         let home = Home::new(dir.path().join("a"));
-        init(&home, &choices(), &Unlock::KeyFile).unwrap();
+        init(&home, &choices(), Some(&phrase()), &Unlock::KeyFile).unwrap();
         let via = "/ip4/127.0.0.1/udp/1/quic-v1".parse().unwrap();
         let link = Invite { network: NetworkId([5; 16]), via: vec![via] }.to_link();
-        assert!(join(&home, &link, &Unlock::KeyFile).unwrap().keystore_changed);
-        assert!(!join(&home, &link, &Unlock::KeyFile).unwrap().keystore_changed, "the second time nothing changes");
-        let keystore = Keystore::load(&home.keystore(), &Unlock::KeyFile).unwrap();
-        assert_eq!(keystore.network, NetworkId([5; 16]));
-        assert_eq!(keystore.bootstrap, Config::load(&home).unwrap().bootstrap);
-        assert!(join(&home, "hypernet:join/x", &Unlock::KeyFile).is_err());
+        for _ in 0..2 {
+            join(&home, &link).unwrap();
+            let config = Config::load(&home).unwrap();
+            assert_eq!(config.network().unwrap(), NetworkId([5; 16]));
+            assert_eq!(config.bootstrap, ["/ip4/127.0.0.1/udp/1/quic-v1"]);
+        }
+        assert!(join(&home, "hypernet:join/x").is_err());
     }
 
     #[test]
     fn an_agent_whose_volume_is_on_a_mesh_does_not_move_to_another() {
         let dir = tempfile::tempdir().unwrap();
         let home = Home::new(dir.path().join("a"));
-        init(&home, &choices(), &Unlock::KeyFile).unwrap();
+        init(&home, &choices(), Some(&phrase()), &Unlock::KeyFile).unwrap();
         let link = |network| {
             let via = vec!["/ip4/127.0.0.1/udp/1/quic-v1".parse().unwrap()];
             Invite { network: NetworkId([network; 16]), via }.to_link()
         };
         // One that has run and has synced nothing is free to go.
         drop(VolumeDb::open(&home.volume(), 0).unwrap());
-        join(&home, &link(5), &Unlock::KeyFile).unwrap();
+        join(&home, &link(5)).unwrap();
         let db = VolumeDb::open(&home.volume(), 0).unwrap();
         db.add_segment(hypernet_core::id::SegmentId([1; 32]), b"", &[]).unwrap();
         drop(db);
         let before = Config::load(&home).unwrap();
-        let failure = join(&home, &link(6), &Unlock::KeyFile).unwrap_err();
+        let failure = join(&home, &link(6)).unwrap_err();
         assert_eq!(failure.kind, Kind::Config);
         assert!(failure.message.contains(&before.network), "{failure}");
         assert_eq!(Config::load(&home).unwrap(), before);
         // Another way into the mesh it is on is welcome.
-        join(&home, &link(5), &Unlock::KeyFile).unwrap();
+        join(&home, &link(5)).unwrap();
     }
 }

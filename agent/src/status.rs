@@ -124,7 +124,7 @@ async fn look(agent: &Agent) -> NodeView {
 /// The peers, the connected ones first.
 pub(crate) async fn peers(agent: &Arc<Agent>) -> Result<Vec<api::PeerInfo>, Failure> {
     let view = look(agent).await;
-    let counted = match &agent.own {
+    let counted = match agent.with_volume() {
         Some(own) => count(own, &view).await,
         None => Counted { tally: Some(Tally::default()), when: api::Counted::Now, trouble: None },
     };
@@ -191,11 +191,11 @@ pub(crate) async fn status(agent: &Arc<Agent>) -> Result<api::Status, Failure> {
     let mean = donors.iter().map(|peer| peer.availability).sum::<f64>() / donors.len().max(1) as f64;
     let donors = donors.len();
     let plan = view.plan.ok().map(|plan| plan_status(plan, donors, mean));
-    let looked_at = match &agent.own {
+    let looked_at = match agent.with_volume() {
         Some(own) => {
             let counted = count(own, &view).await;
             let agent = agent.clone();
-            blocking(move || agent.own.as_ref().map(|own| volume(&agent, own, counted, plan))).await?
+            blocking(move || agent.with_volume().map(|own| volume(&agent, own, counted, plan))).await?
         }
         None => None,
     };
@@ -232,12 +232,12 @@ pub(crate) async fn status(agent: &Arc<Agent>) -> Result<api::Status, Failure> {
         peer: peer_name(&agent.mesh.peer_id()),
         device_name: config.device_name,
         listen: agent.mesh.listen_addrs().iter().map(ToString::to_string).collect(),
-        identity: agent.own.as_ref().map(|own| own.volume.identity.id().to_string()),
-        device_id: agent.own.as_ref().map(|own| own.volume.device.id().to_string()),
-        keystore: agent
-            .own
-            .as_ref()
-            .map(|own| api::KeystoreStatus { path: agent.home.keystore(), sealed_by: own.sealed_by }),
+        identity: agent.with_volume().map(|own| own.volume.identity.id().to_string()),
+        device_id: agent.with_volume().map(|own| own.volume.device.id().to_string()),
+        keystore: agent.with_volume().map(|own| api::KeystoreStatus {
+            path: agent.home.keystore(),
+            sealed_by: own.volume.identity.keystore().unlocked_by(),
+        }),
         donate: api::DonateStatus { quota: config.donate, used: agent.store.used(), shards: agent.store.count() },
         mount,
         volume: looked_at.map(|(volume, _)| volume),
@@ -278,7 +278,7 @@ fn volume(
     let latest = latest.unwrap_or_default();
     let spare = tally.spare.keys().next().copied().filter(|_| is_readable(&tally));
     let status = api::VolumeStatus {
-        id: own.volume.keys.volume.to_string(),
+        id: own.volume.id.to_string(),
         segments: tally.segments,
         bytes_logical: tally.logical,
         bytes_stored: tally.stored,

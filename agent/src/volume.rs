@@ -10,7 +10,7 @@
 //! - `catalog`: the pages of index and placement log, and the manifest;
 //! - `heads`: what the mesh has of this device's heads and of those of the others;
 //! - `devices`: the devices of the identity, and taking one off;
-//! - `recover`: from a keystore to the newest head, its catalog and its root.
+//! - `recover`: from the list of devices to the newest head, its catalog and its root.
 //!
 //! Invariant: a head is published only when everything that it reaches is acknowledged by its holders, and inodes
 //! count as synced only when the head is.
@@ -18,14 +18,15 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use hypernet_core::id::PeerId;
-use hypernet_core::key::{DeviceKeys, IdentityKeys, VolumeKeys};
+use hypernet_core::id::{PeerId, VolumeId};
+use hypernet_core::key::{DeviceKeys, VolumeKeys};
 use hypernet_core::port::PortError;
 use hypernet_core::tree::TreeRef;
 use hypernet_store::volume::VolumeDb;
 use parking_lot::Mutex;
 
 use crate::driver::NodeHandle;
+use crate::identity::Identity;
 use crate::peers::Peers;
 
 pub(crate) mod catalog;
@@ -61,10 +62,9 @@ pub(crate) fn damaged(error: impl std::fmt::Display) -> PortError {
 
 /// A volume on this device.
 pub(crate) struct Volume {
-    pub(crate) keys: Arc<VolumeKeys>,
+    pub(crate) id: VolumeId,
     pub(crate) device: DeviceKeys,
-    pub(crate) identity: IdentityKeys,
-    pub(crate) device_name: String,
+    pub(crate) identity: Arc<Identity>,
     pub(crate) db: Arc<VolumeDb>,
     pub(crate) node: NodeHandle,
     /// The link table of the newest durable snapshot.
@@ -74,11 +74,48 @@ pub(crate) struct Volume {
     /// Peers from which all of the catalog could be read when it was last looked at.
     pub(crate) surveyed: Mutex<Option<BTreeSet<PeerId>>>,
     /// What is asked of all of them.
-    pub(crate) peers: Peers,
+    pub(crate) peers: Arc<Peers>,
     /// What holders were found not to have any more.
     pub(crate) lacking: lacking::Lacking,
     /// The heads of all devices, as the mesh had them when it was last asked.
     pub(crate) heads: Mutex<heads::Heads>,
     /// Sealed bytes that came along with what was read lately.
     pub(crate) nearby: Mutex<nearby::Nearby>,
+}
+
+impl Volume {
+    /// A volume of an identity, as this device left it.
+    pub(crate) fn open(
+        id: VolumeId,
+        device: DeviceKeys,
+        identity: Arc<Identity>,
+        db: Arc<VolumeDb>,
+        node: NodeHandle,
+    ) -> Result<Self, PortError> {
+        let links = state::latest(&db)?.and_then(|latest| latest.root.links);
+        let last = state::last_signers(&db)?;
+        if !last.is_empty() {
+            // Whatever this process publishes of itself first, it does not take these back.
+            identity.tell(id, last);
+        }
+        Ok(Self {
+            id,
+            device,
+            peers: identity.peers().clone(),
+            identity,
+            db,
+            node,
+            links: Mutex::new(links),
+            placements: Mutex::new(read::placement_cache()),
+            surveyed: Mutex::new(None),
+            lacking: Default::default(),
+            heads: Mutex::default(),
+            nearby: Mutex::new(nearby::Nearby::new()),
+        })
+    }
+
+    /// The keys by which is written now.
+    pub(crate) fn keys(&self) -> Arc<VolumeKeys> {
+        self.identity.keys(self.id)
+    }
 }

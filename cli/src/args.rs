@@ -53,7 +53,7 @@ pub(crate) enum Command {
     /// Unmount the volume.
     #[command(after_help = examples::UMOUNT)]
     Umount,
-    /// Bring everything back from a keystore, on a new device.
+    /// Bring everything back by the 24 words, on a new device.
     #[command(after_help = examples::RECOVER)]
     Recover(Recover),
     /// Show the devices of this identity, or take one off the list.
@@ -119,6 +119,12 @@ pub(crate) struct Init {
     /// Seal the keystore by a passphrase that is asked for, instead of a key file.
     #[arg(long, conflicts_with_all = ["storage_only", "passphrase_stdin"])]
     pub(crate) passphrase: bool,
+    /// Print the 24 words and do not ask for some of them again.
+    #[arg(long, conflicts_with = "storage_only")]
+    pub(crate) no_confirm: bool,
+    /// Ask for a passphrase that belongs to the words: without it they bring nothing back.
+    #[arg(long, conflicts_with = "storage_only")]
+    pub(crate) phrase_passphrase: bool,
     #[command(flatten)]
     pub(crate) setup: Setup,
 }
@@ -182,9 +188,18 @@ pub(crate) struct Mount {
 
 #[derive(Debug, Args)]
 pub(crate) struct Recover {
-    /// The keystore; its key file beside it, unless it has a passphrase.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) keystore: PathBuf,
+    /// By a device of yours instead of the words: its HN_HOME, or a copy of it.
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["phrase_stdin", "phrase_passphrase", "passphrase"])]
+    pub(crate) from: Option<PathBuf>,
+    /// Read the 24 words from the first line of standard input instead of asking for them.
+    #[arg(long)]
+    pub(crate) phrase_stdin: bool,
+    /// A passphrase belongs to the words: it is asked for, or stands in the next line of standard input.
+    #[arg(long)]
+    pub(crate) phrase_passphrase: bool,
+    /// Seal the keystore of this device by a passphrase that is asked for, instead of a key file.
+    #[arg(long, conflicts_with_all = ["phrase_stdin", "passphrase_stdin"])]
+    pub(crate) passphrase: bool,
     /// Take the head of this device, by name or id, and not the newest of all.
     #[arg(long, value_name = "NAME")]
     pub(crate) device: Option<String>,
@@ -205,13 +220,25 @@ pub(crate) struct Devices {
 pub(crate) enum DevicesCommand {
     /// Take a device off the list, to make room for another.
     #[command(after_help = examples::DEVICES_REMOVE)]
-    Remove {
-        /// Its name, or its id where several are called so.
-        name: String,
-        /// Also when nothing would lead to what it published.
-        #[arg(long)]
-        force: bool,
-    },
+    Remove(Remove),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Remove {
+    /// Its name, or its id where several are called so.
+    pub(crate) name: String,
+    /// Also when nothing would lead to what it published.
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// By the 24 words, which are asked for: they count more than anything that the device has signed or put in the way.
+    #[arg(long)]
+    pub(crate) phrase: bool,
+    /// The same, the words in the first line of standard input.
+    #[arg(long)]
+    pub(crate) phrase_stdin: bool,
+    /// A passphrase belongs to the words: it is asked for, or stands in the next line of standard input.
+    #[arg(long)]
+    pub(crate) phrase_passphrase: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -344,7 +371,7 @@ mod tests {
             for line in help.lines().skip(1).map(str::trim).filter(|line| line.starts_with("hn ")) {
                 // What follows the command on its line is an explanation, a pipe or a redirection.
                 let line = line.split("   ").next().unwrap().split(" | ").next().unwrap();
-                let line = line.split(" > ").next().unwrap().split(" && ").next().unwrap();
+                let line = [" > ", " < ", " && "].iter().fold(line, |line, end| line.split(end).next().unwrap());
                 let words: Vec<String> =
                     line.split_whitespace().map(|word| word.trim_matches(['\'', '"']).to_owned()).collect();
                 if line.contains("$(") {
@@ -371,7 +398,8 @@ mod tests {
             &["hn", "dev", "mesh", "kill", "2", "--peer", "1"],
             &["hn", "dev", "mesh", "revive", "1", "--all"],
             &["hn", "init", "--passphrase", "--passphrase-stdin"],
-            &["hn", "recover"],
+            &["hn", "recover", "--from", "/x", "--phrase-stdin"],
+            &["hn", "init", "--storage-only", "--no-confirm"],
             &["hn", "up", "--donate", "lots"],
         ] {
             assert!(Cli::try_parse_from(wrong).is_err(), "{wrong:?}");

@@ -99,7 +99,7 @@ impl From<Error> for Failure {
             Error::Api(inner) => inner.hint.clone(),
             Error::NotRunning { set_up: true, .. } => Some("start it with `hn up`".to_owned()),
             Error::NotRunning { set_up: false, .. } => {
-                Some("begin with `hn init`, or `hn recover --keystore FILE`; HN_HOME chooses the directory".to_owned())
+                Some("begin with `hn init`, or `hn recover`; HN_HOME chooses the directory".to_owned())
             }
             Error::NotAllowed { .. } => Some("it belongs to another user: set HN_HOME, or become that user".to_owned()),
             Error::SocketPathTooLong(_) => Some("set HN_HOME to a shorter path".to_owned()),
@@ -143,8 +143,8 @@ mod tests {
         assert_eq!(unknown.exit_code(), 64);
         assert!(unknown.message.starts_with("unrecognized subcommand 'stats'"), "{unknown:?}");
         assert!(unknown.hint.unwrap().contains("'status'"));
-        let lacking = failure("hn recover");
-        assert!(lacking.message.contains("--keystore") && !lacking.message.contains('\n'), "{lacking:?}");
+        let lacking = failure("hn join");
+        assert!(lacking.message.contains("<LINK>") && !lacking.message.contains('\n'), "{lacking:?}");
         assert!(failure("hn up --donate lots").message.contains("a size looks like"));
         assert_eq!(failure("hn").message, "no command was given");
     }

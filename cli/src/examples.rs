@@ -17,6 +17,7 @@ examples! { INIT:
     "hn init                                  a new identity on a new mesh"
     "hn init --join 'hypernet:join/...'       a new identity on the mesh of an invite"
     "hn init --passphrase                     seal the keystore by a passphrase"
+    "hn init --no-confirm --json              in a script, which keeps the 24 words (.phrase) itself"
     "hn init --storage-only --donate 50G      store for others only"
 }
 examples! { INVITE:
@@ -60,10 +61,10 @@ examples! { UMOUNT:
     "hn umount                    the agent goes on running"
 }
 examples! { RECOVER:
-    "hn recover --keystore ~/backup/keystore.age"
-    "hn recover --keystore keystore.age --join 'hypernet:join/...'   when all its old peers have moved"
-    "HN_HOME=/tmp/second hn recover --keystore keystore.age         beside another agent"
-    "hn recover --keystore keystore.age --device laptop             what this device synced last"
+    "hn recover --join 'hypernet:join/...'               ask for the 24 words"
+    "hn recover --join LINK --phrase-stdin < words.txt   the same in a script"
+    "hn recover --join LINK --device laptop              what this device synced last"
+    "HN_HOME=/tmp/b hn recover --from /tmp/a             by a device of yours, whose HN_HOME is /tmp/a"
 }
 examples! { DEVICES:
     "hn devices                   who has published what, and what of it is not in this tree"
@@ -72,6 +73,7 @@ examples! { DEVICES:
 examples! { DEVICES_REMOVE:
     "hn devices remove old-laptop            one of which all is part of another device's head"
     "hn devices remove --force old-laptop    whatever it published"
+    "hn devices remove --phrase stolen       with the 24 words: also when that device has taken this one off"
 }
 examples! { CACHE:
     "hn cache drop                forget all local copies of what is on the mesh"

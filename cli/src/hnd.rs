@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
-use hypernet_sdk::api::{Cleared, Ready, SetUp};
+use hypernet_sdk::api::{Cleared, Ready, SetUp, Words};
 use hypernet_sdk::{ErrorCode, Home, home};
 use serde::de::DeserializeOwned;
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -65,11 +65,12 @@ fn cannot_start(error: &std::io::Error) -> Failure {
     Failure::new(ErrorCode::System, format!("cannot start hnd: {error}"))
 }
 
-/// Hands the passphrase over and closes the pipe.
-async fn tell_passphrase(child: &mut Child, passphrase: Option<&str>) {
-    if let (Some(mut stdin), Some(passphrase)) = (child.stdin.take(), passphrase) {
+/// Hands secrets over, a line each, and closes the pipe.
+async fn tell_secrets(child: &mut Child, secrets: &[&str]) {
+    let Some(mut stdin) = child.stdin.take() else { return };
+    for secret in secrets {
         // One that has already given up says why on its standard output.
-        let _ = stdin.write_all(passphrase.as_bytes()).await;
+        let _ = stdin.write_all(secret.as_bytes()).await;
         let _ = stdin.write_all(b"\n").await;
     }
 }
@@ -100,34 +101,35 @@ fn ended(status: Option<ExitStatus>, stderr: &str, log: Option<&Path>) -> Failur
     }
 }
 
-/// Runs a verb of `hnd` that sets up an agent's directory.
-pub(crate) async fn set_up(home: &Home, args: Vec<OsString>, passphrase: Option<&str>) -> Result<SetUp, Failure> {
-    answer(home, args, passphrase).await
+/// Runs a verb of `hnd` that sets up an agent's directory, and tells it secrets on its standard input.
+pub(crate) async fn set_up(home: &Home, args: Vec<OsString>, secrets: &[&str]) -> Result<SetUp, Failure> {
+    answer(home, args, secrets).await
+}
+
+/// 24 words that were never shown to anybody.
+pub(crate) async fn new_words(home: &Home) -> Result<Words, Failure> {
+    answer(home, vec!["phrase".into()], &[]).await
 }
 
 /// Clears away the mount that an agent which died has left. Returns where it was.
 pub(crate) async fn clear_mount(home: &Home) -> Result<Option<PathBuf>, Failure> {
-    Ok(answer::<Cleared>(home, vec!["clear".into()], None).await?.mount)
+    Ok(answer::<Cleared>(home, vec!["clear".into()], &[]).await?.mount)
 }
 
 /// Whether this is an invite link; nothing is done with it.
 pub(crate) async fn check_link(home: &Home, link: &str) -> Result<(), Failure> {
     let args = vec!["join".into(), "--check".into(), "--".into(), link.into()];
-    answer::<serde_json::Value>(home, args, None).await.map(drop)
+    answer::<serde_json::Value>(home, args, &[]).await.map(drop)
 }
 
 /// What `hnd` answers in one line.
-async fn answer<T: DeserializeOwned>(home: &Home, args: Vec<OsString>, passphrase: Option<&str>) -> Result<T, Failure> {
+async fn answer<T: DeserializeOwned>(home: &Home, args: Vec<OsString>, secrets: &[&str]) -> Result<T, Failure> {
     let mut command = command(home)?;
     command.args(&args).stderr(Stdio::piped()).kill_on_drop(true);
-    if passphrase.is_some() {
-        command.arg("--passphrase-stdin").stdin(Stdio::piped());
-    } else {
-        command.stdin(Stdio::null());
-    }
+    command.stdin(if secrets.is_empty() { Stdio::null() } else { Stdio::piped() });
     let mut child = command.spawn().map_err(|error| cannot_start(&error))?;
     let work = async {
-        tell_passphrase(&mut child, passphrase).await;
+        tell_secrets(&mut child, secrets).await;
         let stdout = child.stdout.take();
         let stderr = child.stderr.take();
         let line = async {
@@ -173,7 +175,7 @@ pub(crate) async fn start(home: &Home, args: Vec<OsString>, passphrase: Option<&
     // Known by its identity from the first moment, so that one which hangs can be ended.
     let identity = child.id().and_then(|pid| Identity::of(pid).ok());
     let work = async {
-        tell_passphrase(&mut child, passphrase).await;
+        tell_secrets(&mut child, passphrase.as_slice()).await;
         let stdout = child.stdout.take()?;
         first_line(stdout).await
     };

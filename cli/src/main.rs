@@ -20,6 +20,7 @@ mod mesh;
 mod mountpoint;
 mod output;
 mod passphrase;
+mod phrase;
 mod process;
 mod volume_path;
 

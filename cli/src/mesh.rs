@@ -252,7 +252,7 @@ impl Peer {
         };
         let mut arguments = init_arguments("init", &setup);
         arguments.push("--storage-only".into());
-        hnd::set_up(&self.home, arguments, None).await.map(|_| ()).map_err(|failure| self.in_words(failure))
+        hnd::set_up(&self.home, arguments, &[]).await.map(|_| ()).map_err(|failure| self.in_words(failure))
     }
 
     /// Its process, if it runs.

@@ -72,6 +72,12 @@ impl Output {
         }
     }
 
+    /// A question; the answer is typed behind it.
+    pub(crate) fn prompt(&self, text: impl fmt::Display) {
+        let mut stderr = anstream::stderr().lock();
+        let _ = write!(stderr, "{text}").and_then(|()| stderr.flush());
+    }
+
     /// What needs a look.
     pub(crate) fn warning(&self, text: impl fmt::Display) {
         let _ = writeln!(anstream::stderr().lock(), "{WARNING}warning{WARNING:#}: {text}");

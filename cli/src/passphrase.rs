@@ -34,16 +34,17 @@ pub(crate) fn existing(keystore: &Path, from_stdin: bool) -> Result<Option<Strin
     ask("Passphrase of the keystore: ").map(Some)
 }
 
-/// A passphrase for a new keystore, typed twice.
-pub(crate) fn new() -> Result<String, Failure> {
+/// A new passphrase, typed twice.
+pub(crate) fn new(prompt: &str) -> Result<String, Failure> {
     if !io::stdin().is_terminal() {
         return Err(Failure::new(ErrorCode::Usage, "there is no terminal to ask for a passphrase on")
             .hint("pass it with --passphrase-stdin"));
     }
-    let first = ask("New passphrase: ")?;
+    let first = ask(prompt)?;
     if first.is_empty() {
-        return Err(Failure::new(ErrorCode::Usage, "the passphrase is empty")
-            .hint("leave out --passphrase to seal the keystore by a key file"));
+        return Err(
+            Failure::new(ErrorCode::Usage, "the passphrase is empty").hint("leave out the option to do without one")
+        );
     }
     if ask("Once more: ")? != first {
         return Err(Failure::new(ErrorCode::Usage, "the two passphrases differ").hint("try again; nothing was made"));
@@ -51,7 +52,7 @@ pub(crate) fn new() -> Result<String, Failure> {
     Ok(first)
 }
 
-fn ask(prompt: &str) -> Result<String, Failure> {
+pub(crate) fn ask(prompt: &str) -> Result<String, Failure> {
     rpassword::prompt_password(prompt).map_err(|error| Failure::io("cannot read the passphrase", &error))
 }
 

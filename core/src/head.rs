@@ -12,7 +12,7 @@ use crate::id::{DeviceId, SnapshotId, VolumeId};
 use crate::key::{DeviceKeys, VolumeKeys};
 use crate::limits::{RECORD_PAYLOAD_MAX, SEALED_MAX};
 use crate::record::{Record, RecordError};
-use crate::seal::{ExtentRef, SealError, open_record, record_epoch, seal_record};
+use crate::seal::{ExtentRef, SealError, open_record, seal_record};
 use crate::segment::Placement;
 use crate::time::Hlc;
 use crate::tree::Dot;
@@ -152,17 +152,14 @@ impl Head {
     /// Signs, seals and wraps it into the record that the mesh keeps.
     pub fn publish(mut self, device: &DeviceKeys, keys: &VolumeKeys) -> Result<Record, HeadError> {
         self.signature = device.signing_key().sign(&self.signed_bytes()).to_bytes();
-        let payload = seal_record(&keys.head_key(), keys.epoch, HEAD_CONTEXT, self.sequence, &codec::encode(&self))
-            .map_err(|error| match error {
-                SealError::TooLong(len) => HeadError::TooLong(len),
-                other => other.into(),
+        let payload =
+            seal_record(&keys.head_key(), HEAD_CONTEXT, self.sequence, &codec::encode(&self)).map_err(|error| {
+                match error {
+                    SealError::TooLong(len) => HeadError::TooLong(len),
+                    other => other.into(),
+                }
             })?;
-        Ok(Record::sign(&device.head_record_key(&self.volume), self.sequence, payload)?)
-    }
-
-    /// The epoch a record's head is sealed in, to find the key for [`Self::open`].
-    pub fn epoch_of(record: &Record) -> Option<u32> {
-        record_epoch(&record.payload)
+        Ok(Record::sign(&device.head_record_key(keys), self.sequence, payload)?)
     }
 
     /// Opens a record that was fetched for `device` of the volume of `keys`, and believes nothing unchecked.
@@ -190,10 +187,11 @@ impl Head {
 pub(crate) mod tests {
     use super::*;
     use crate::id::{DeviceTag, PeerId, ShardId};
-    use crate::key::{IdentityKeys, Secret};
+    use crate::identity::era::Door;
+    use crate::identity::place::{Notice, Place};
+    use crate::key::Secret;
     use crate::limits::DEVICES_MAX;
     use crate::placement::{self, Plan};
-    use crate::roster::Roster;
     use crate::seal::{Kind, Sealer};
     use crate::segment::{Holder, Segment};
     use crate::time::UnixSeconds;
@@ -258,19 +256,16 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_keeper_cannot_tell_a_head_from_rosters_of_one_or_more_devices() {
+    fn a_keeper_cannot_tell_a_head_from_what_lies_at_a_place() {
         let (head, device, keys) = head(placement::plan(10, 0.9).unwrap());
-        let keys = VolumeKeys::new(keys.volume, 0, Secret::new([2; 32]));
         let head = head.publish(&device, &keys).unwrap();
-        let identity = IdentityKeys::new(Secret::new([1; 32]));
-        let mut roster = Roster::default();
-        for i in 0..3 {
-            let device = DeviceKeys::new(Secret::new([10 + i; 32]));
-            roster = roster.enrol(&device, "a device", &[keys.volume], Hlc::default()).unwrap();
-            let record = roster.publish(&identity).unwrap();
-            assert_eq!(record.payload.len(), head.payload.len(), "{} devices", roster.devices.len());
-            // All that is not sealed is the epoch.
-            assert_eq!(record.payload[..4], head.payload[..4]);
+        let place = Place::new(Secret::new([1; 32]));
+        for len in [0, 32, 300, 1_500] {
+            let door = Door { roster: [1; 32], end: [2; 32] };
+            for notice in [Notice::Here(vec![1; len]), Notice::Ended(door)] {
+                let record = notice.publish(&place, &place.sealing_key(), 1).unwrap();
+                assert_eq!(record.payload.len(), head.payload.len(), "{len}");
+            }
         }
     }
 

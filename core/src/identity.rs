@@ -2,10 +2,14 @@
 //!
 //! - `phrase`: 24 words;
 //! - `log`: the signed changes of the list of devices, and which of them count;
-//! - `announce`: where each device publishes its heads;
+//! - `era`: what the devices share from one revocation to the next;
+//! - `posting`: the log and the ways to eras, as the mesh has them;
+//! - `beacon`: what each device says of itself: where it publishes its heads;
 //! - `place`: where all that is found.
 
-pub mod announce;
+pub mod beacon;
+pub mod era;
 pub mod log;
 pub mod phrase;
 pub mod place;
+pub mod posting;

@@ -84,45 +84,21 @@ impl RecoveryKeys {
         IdentityId(self.signing_key().verifying_key().to_bytes())
     }
 
+    /// Signs the record of the signpost and nothing else, so that who keeps it does not learn the identity's name.
+    pub fn signpost_key(&self) -> SigningKey {
+        self.0.derive("hypernet 2026 recovery signpost key v1", &[]).signing_key()
+    }
+
+    /// Seals the signpost for those who have the identity's address.
+    pub fn signpost_secret(&self) -> [u8; 16] {
+        let mut secret = [0; 16];
+        secret.copy_from_slice(&self.0.derive("hypernet 2026 recovery signpost secret v1", &[]).expose()[..16]);
+        secret
+    }
+
     /// An X25519 secret: opens what is sealed for whoever has the words.
     pub fn opening_key(&self) -> Secret {
         self.0.derive("hypernet 2026 recovery opening key v1", &[])
-    }
-}
-
-/// The keys of a person: what the keystore keeps.
-#[derive(Clone, Debug)]
-pub struct IdentityKeys(Secret);
-
-impl IdentityKeys {
-    /// From the seed that the keystore holds.
-    pub fn new(seed: Secret) -> Self {
-        Self(seed)
-    }
-
-    /// The seed.
-    pub fn seed(&self) -> &Secret {
-        &self.0
-    }
-
-    /// Speaks for the identity. Its public half is the identity's name, and so on nothing that a peer keeps.
-    fn signing_key(&self) -> SigningKey {
-        self.0.derive("hypernet 2026 identity signing key v1", &[]).signing_key()
-    }
-
-    /// Signs the record that the mesh keeps of the roster; nobody else can tell whose it is.
-    pub fn roster_record_key(&self) -> SigningKey {
-        self.0.derive("hypernet 2026 identity roster record key v1", &[]).signing_key()
-    }
-
-    /// The public name of this identity.
-    pub fn id(&self) -> IdentityId {
-        IdentityId(self.signing_key().verifying_key().to_bytes())
-    }
-
-    /// Seals the roster.
-    pub fn roster_key(&self) -> Secret {
-        self.0.derive("hypernet 2026 identity roster sealing key v1", &[])
     }
 }
 
@@ -146,15 +122,26 @@ impl DeviceKeys {
         self.0.derive("hypernet 2026 device signing key v1", &[]).signing_key()
     }
 
+    /// An X25519 secret: opens what is sealed for this device.
+    pub fn opening_key(&self) -> Secret {
+        self.0.derive("hypernet 2026 device opening key v1", &[])
+    }
+
     /// The public name of this device.
     pub fn id(&self) -> DeviceId {
         DeviceId(self.signing_key().verifying_key().to_bytes())
     }
 
     /// Signs the records of this device's head of one volume: a key per volume, so that the DHT cannot tell that two
-    /// volumes have a device in common.
-    pub fn head_record_key(&self, volume: &VolumeId) -> SigningKey {
-        self.0.derive("hypernet 2026 device head record key v1", &[volume.as_bytes()]).signing_key()
+    /// volumes have a device in common, and per epoch, so that who knew the last one does not see when it writes.
+    pub fn head_record_key(&self, keys: &VolumeKeys) -> SigningKey {
+        let secret = keys.derive("hypernet 2026 volume head record v1", &[]);
+        self.0.derive("hypernet 2026 device head record key v1", &[secret.expose()]).signing_key()
+    }
+
+    /// The secret of the place of this device's [beacon](crate::identity::beacon::Beacon).
+    pub fn beacon_secret(&self) -> Secret {
+        self.0.derive("hypernet 2026 device beacon v1", &[])
     }
 }
 
@@ -235,11 +222,11 @@ mod tests {
         let v = VolumeKeys::new(VolumeId([2; 16]), 0, secret.clone());
         let next = VolumeKeys::new(VolumeId([2; 16]), 1, secret.clone());
         let device = DeviceKeys::new(secret.clone());
-        let identity = IdentityKeys::new(secret.clone());
         let recovery = RecoveryKeys(secret.clone());
         let all = [
             recovery.signing_key().to_bytes(),
             *recovery.opening_key().expose(),
+            recovery.signpost_key().to_bytes(),
             *v.convergence().expose(),
             *v.head_key().expose(),
             *v.padding().expose(),
@@ -248,10 +235,10 @@ mod tests {
             v.lease_key(&PeerId([0; 32]), &ShardId([1; 32])).to_bytes(),
             *next.convergence().expose(),
             device.signing_key().to_bytes(),
-            device.head_record_key(&v.volume).to_bytes(),
-            identity.signing_key().to_bytes(),
-            identity.roster_record_key().to_bytes(),
-            *identity.roster_key().expose(),
+            device.head_record_key(&v).to_bytes(),
+            device.head_record_key(&next).to_bytes(),
+            *device.beacon_secret().expose(),
+            *device.opening_key().expose(),
             *secret.expose(),
         ];
         let distinct: std::collections::BTreeSet<_> = all.iter().collect();

@@ -18,7 +18,6 @@ pub mod node;
 pub mod placement;
 pub mod port;
 pub mod record;
-pub mod roster;
 pub mod seal;
 pub mod segment;
 pub mod time;

@@ -102,14 +102,30 @@ pub const XATTRS_TOTAL_MAX: usize = 64 * KIB;
 
 /// Devices in one roster: with the longest names and numbers that there are they fit into a record.
 pub const DEVICES_MAX: usize = 28;
+/// Devices up to which one enrols another: the room that is left is for the phrase.
+pub const DEVICES_BY_DEVICES_MAX: usize = 24;
 /// Longest name of a device in bytes.
 pub const DEVICE_NAME_MAX: usize = 32;
-/// Changes of a list of devices that count.
-pub const ROSTER_ENTRIES_MAX: usize = 1_024;
-/// Changes of a list of devices that are kept though they do not count.
-pub const ROSTER_LOST_MAX: usize = 64;
+/// Changes of a list of devices that are kept.
+pub const ROSTER_ENTRIES_MAX: usize = 640;
+/// Changes that count up to which devices make some: the room that is left is for the phrase.
+pub const ROSTER_ENTRIES_BY_DEVICES_MAX: usize = 512;
+/// Changes that one by a device follows.
+pub const ROSTER_PREVIOUS_MAX: usize = 8;
+/// Changes that one by the phrase follows.
+pub const ROSTER_PREVIOUS_BY_PHRASE_MAX: usize = 64;
+/// Devices of before that a list which begins anew names.
+pub const ROSTER_BEFORE_MAX: usize = 128;
+/// Eras of a list of devices whose ways are kept.
+pub const ROSTER_ERAS_MAX: usize = 8;
 /// A whole list of devices, with all its changes.
 pub const ROSTER_MAX: usize = 512 * KIB;
+/// The way to an era, sealed for all devices that there may be.
+pub const WAY_MAX: usize = 6 * KIB;
+/// What a device says of itself.
+pub const BEACON_MAX: usize = 256 * KIB;
+/// Bytes of a roster log and of the ways beside it.
+pub const POSTING_MAX: usize = 1024 * KIB - KIB;
 
 /// Changes of a working tree that may wait for a commit; whoever makes more commits first.
 pub const FS_PENDING_OPS_MAX: usize = 200_000;

@@ -97,6 +97,9 @@ pub enum Kind {
     /// The manifest that lists the pages.
     #[n(5)]
     Manifest,
+    /// What is posted at a place.
+    #[n(6)]
+    Posted,
 }
 
 /// Whether the sealed bytes are compressed.
@@ -326,45 +329,31 @@ fn record_nonce(key: &Secret, context: &[u8], sequence: u64, plain: &[u8]) -> XN
 const RECORD_LEN: usize = 2;
 /// Bytes of a nonce.
 const NONCE: usize = 24;
-/// Bytes of the epoch and of the nonce before the ciphertext of a record's payload.
-const RECORD_CLEAR: usize = 4 + NONCE;
 
-/// Seals the payload of a record under a long-lived key of `epoch`. The nonce is a keyed hash of all that is sealed (as
+/// Seals the payload of a record under a long-lived key. The nonce is a keyed hash of all that is sealed (as
 /// in SIV modes): it repeats only when the whole message does. All payloads have one of [`RECORD_SIZES`], or their length
 /// would tell a keeper what they are and how much is in them.
-pub fn seal_record(
-    key: &Secret,
-    epoch: u32,
-    context: &[u8],
-    sequence: u64,
-    plain: &[u8],
-) -> Result<Vec<u8>, SealError> {
-    let least = RECORD_CLEAR + RECORD_LEN + plain.len() + SEAL_OVERHEAD;
+pub fn seal_record(key: &Secret, context: &[u8], sequence: u64, plain: &[u8]) -> Result<Vec<u8>, SealError> {
+    let least = NONCE + RECORD_LEN + plain.len() + SEAL_OVERHEAD;
     let size = RECORD_SIZES.into_iter().find(|size| *size >= least).ok_or(SealError::TooLong(least))?;
     // No size has room for more than this can say.
     let mut padded = (plain.len() as u16).to_be_bytes().to_vec();
     padded.extend_from_slice(plain);
-    padded.resize(size - RECORD_CLEAR - SEAL_OVERHEAD, 0);
+    padded.resize(size - NONCE - SEAL_OVERHEAD, 0);
     let nonce = record_nonce(key, context, sequence, &padded);
-    let aad = [context, &epoch.to_be_bytes(), &sequence.to_be_bytes()].concat();
+    let aad = [context, &sequence.to_be_bytes()].concat();
     let sealed = XChaCha20Poly1305::new(&(*key.expose()).into())
         .encrypt(&nonce, Payload { msg: &padded, aad: &aad })
         .map_err(|_| SealError::Cipher)?;
-    Ok([&epoch.to_be_bytes(), nonce.as_slice(), &sealed].concat())
-}
-
-/// The epoch of the key for [`open_record`].
-pub fn record_epoch(payload: &[u8]) -> Option<u32> {
-    payload.first_chunk().copied().map(u32::from_be_bytes)
+    Ok([nonce.as_slice(), &sealed].concat())
 }
 
 /// Opens [`seal_record`].
 pub fn open_record(key: &Secret, context: &[u8], sequence: u64, payload: &[u8]) -> Result<Vec<u8>, SealError> {
-    let (clear, sealed) = payload.split_at_checked(RECORD_CLEAR).ok_or(SealError::Tag)?;
-    let nonce: [u8; NONCE] = clear[4..].try_into().map_err(|_| SealError::Tag)?;
-    let aad = [context, &clear[..4], &sequence.to_be_bytes()].concat();
+    let (nonce, sealed) = payload.split_first_chunk::<NONCE>().ok_or(SealError::Tag)?;
+    let aad = [context, &sequence.to_be_bytes()].concat();
     let padded = XChaCha20Poly1305::new(&(*key.expose()).into())
-        .decrypt(&nonce.into(), Payload { msg: sealed, aad: &aad })
+        .decrypt(&(*nonce).into(), Payload { msg: sealed, aad: &aad })
         .map_err(|_| SealError::Tag)?;
     let (len, rest) = padded.split_first_chunk::<RECORD_LEN>().ok_or(SealError::Length)?;
     let plain = rest.get(..usize::from(u16::from_be_bytes(*len))).ok_or(SealError::Length)?;
@@ -488,12 +477,11 @@ mod tests {
     #[test]
     fn record_sealing_binds_sequence_and_context() {
         let key = Secret::new([5; 32]);
-        let sealed = seal_record(&key, 8, b"head", 3, b"payload").unwrap();
-        assert_eq!(record_epoch(&sealed), Some(8));
+        let sealed = seal_record(&key, b"head", 3, b"payload").unwrap();
         assert_eq!(open_record(&key, b"head", 3, &sealed).unwrap(), b"payload");
         assert!(open_record(&key, b"head", 4, &sealed).is_err());
         assert!(open_record(&key, b"roster", 3, &sealed).is_err());
-        for end in [0, 3, 10, RECORD_CLEAR, RECORD_CLEAR + SEAL_OVERHEAD, sealed.len() - 1] {
+        for end in [0, 3, 10, NONCE, NONCE + SEAL_OVERHEAD, sealed.len() - 1] {
             assert!(open_record(&key, b"head", 3, &sealed[..end]).is_err(), "{end}");
         }
     }
@@ -501,19 +489,19 @@ mod tests {
     #[test]
     fn the_length_of_a_sealed_record_tells_only_its_size_class() {
         let key = Secret::new([5; 32]);
-        let around = RECORD_CLEAR + RECORD_LEN + SEAL_OVERHEAD;
+        let around = NONCE + RECORD_LEN + SEAL_OVERHEAD;
         let mut from = 0;
         for size in RECORD_SIZES {
             for len in [from, from + 1, size - around - 1, size - around] {
                 // Zeros at the end are no padding.
                 let plain = vec![0; len];
-                let sealed = seal_record(&key, 0, b"any", 1, &plain).unwrap();
+                let sealed = seal_record(&key, b"any", 1, &plain).unwrap();
                 assert_eq!(sealed.len(), size, "{len}");
                 assert_eq!(open_record(&key, b"any", 1, &sealed).unwrap(), plain);
             }
             from = size - around + 1;
         }
         let largest = RECORD_SIZES[RECORD_SIZES.len() - 1];
-        assert_eq!(seal_record(&key, 0, b"any", 1, &vec![0; from]), Err(SealError::TooLong(largest + 1)));
+        assert_eq!(seal_record(&key, b"any", 1, &vec![0; from]), Err(SealError::TooLong(largest + 1)));
     }
 }

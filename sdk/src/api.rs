@@ -32,8 +32,10 @@ use crate::exact_path;
 mod devices;
 mod printed;
 
-pub use devices::{DeviceInfo, DeviceRemoved, OtherHead, RecoverEvent, RecoverRequest, Recovered, RemoveDeviceRequest};
-pub use printed::{Cleared, Ready, SetUp};
+pub use devices::{
+    DeviceInfo, DeviceRemoved, OtherHead, PhraseInput, RecoverEvent, RecoverRequest, Recovered, RemoveDeviceRequest,
+};
+pub use printed::{Cleared, Ready, SetUp, Words};
 
 /// Version of the paths and of these types.
 pub const API_VERSION: u32 = 1;

@@ -181,9 +181,9 @@ impl Client {
         self.post(path::INVITE, &api::Empty {}, SHORT).await
     }
 
-    /// Finds the newest head, or that of one device, and makes it this device's tree.
-    pub async fn recover(&self, device: Option<&str>) -> Result<Events<api::RecoverEvent>, Error> {
-        self.stream(path::RECOVER, &api::RecoverRequest { device: device.map(str::to_owned) }).await
+    /// Finds the identity, and the newest head or that of one device, and makes that this device's tree.
+    pub async fn recover(&self, request: &api::RecoverRequest) -> Result<Events<api::RecoverEvent>, Error> {
+        self.stream(path::RECOVER, request).await
     }
 
     /// The devices of this identity.
@@ -192,8 +192,8 @@ impl Client {
     }
 
     /// Takes a device off the list.
-    pub async fn remove_device(&self, name: &str, force: bool) -> Result<api::DeviceRemoved, Error> {
-        self.post(path::DEVICES_REMOVE, &api::RemoveDeviceRequest { name: name.to_owned(), force }, LONG).await
+    pub async fn remove_device(&self, request: &api::RemoveDeviceRequest) -> Result<api::DeviceRemoved, Error> {
+        self.post(path::DEVICES_REMOVE, request, LONG).await
     }
 
     /// Asks the agent to stop. It is still stopping when this returns.

@@ -11,7 +11,7 @@ use thiserror::Error;
 
 /// What to do when a database of this agent's own is gone.
 pub const LOST: &str = "put it back from a copy, with its -wal; or keep this agent's directory, here OLD, and recover \
-                        what was synced beside it: `HN_HOME=NEW hn recover --keystore OLD/keystore.age`; what was not \
+                        what was synced beside it: `HN_HOME=NEW hn recover --from OLD`; what was not \
                         is in OLD/tree/files, named by inode";
 
 /// Local storage failed.

@@ -48,8 +48,8 @@ const SCHEMA: Schema = Schema {
         );
         CREATE INDEX nodes_by_use ON nodes (last_used, size);
     ",
-    remedy: "keep this agent's directory, here OLD, and recover beside it: `HN_HOME=NEW hn recover --keystore \
-             OLD/keystore.age`; files that were not synced yet are in OLD/tree/files, named by inode",
+    remedy: "keep this agent's directory, here OLD, and recover beside it: `HN_HOME=NEW hn recover --from OLD`; \
+             files that were not synced yet are in OLD/tree/files, named by inode",
     lost: LOST,
     spare: 0,
 };

@@ -57,7 +57,7 @@ const SCHEMA: Schema = Schema {
         CREATE TABLE state (key TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
     ",
     remedy: "keep this agent's directory, here OLD, and recover what was synced beside it: `HN_HOME=NEW hn recover \
-             --keystore OLD/keystore.age`; the rest is in OLD/tree/files by inode, `sqlite3 FILE .recover` names it",
+             --from OLD`; the rest is in OLD/tree/files by inode, `sqlite3 FILE .recover` names it",
     lost: LOST,
     spare: 4 << 20,
 };

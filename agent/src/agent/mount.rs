@@ -74,13 +74,11 @@ pub(crate) fn clear_left(home: &Home) -> Result<Option<PathBuf>, Failure> {
 impl Agent {
     /// Mounts the volume; a mount that died with an earlier agent is cleared away first. Blocks.
     pub(crate) fn mount(&self, dir: &Path, passthrough: bool) -> Result<MountView, Failure> {
-        let own = self.own.as_ref().ok_or_else(|| {
-            Failure::new(Kind::Config, "this agent only stores for others and has no volume to mount")
-        })?;
         if self.config.lock().recovering {
             return Err(Failure::new(Kind::TryAgain, "the head of this volume has not been found yet")
                 .hint("`hn recover` looks for it again"));
         }
+        let own = self.own()?;
         let mut mounted = own.mount.lock();
         if let Some(there) = mounted.as_ref() {
             if there.handle.wait_for(std::time::Duration::ZERO) {
@@ -126,7 +124,9 @@ impl Agent {
     /// Clears away what an agent that died left mounted where this one is not to mount.
     pub(super) async fn clear_last_mount(&self, dir: Option<&Path>) {
         let last = self.config.lock().mount.clone();
-        let Some(last) = last.filter(|last| self.own.is_some() && Some(last.as_path()) != dir) else { return };
+        let Some(last) = last.filter(|last| self.with_volume().is_some() && Some(last.as_path()) != dir) else {
+            return;
+        };
         match super::blocking(move || fuse::clear_stale(&last).map(|cleared| (last, cleared))).await {
             Ok(Ok((last, true))) => {
                 tracing::info!(dir = %last.display(), "the mount of an agent that died is cleared away")
@@ -139,7 +139,7 @@ impl Agent {
 
     /// Unmounts. Blocks.
     pub(crate) fn unmount(&self) -> Result<(), Failure> {
-        let Some(own) = &self.own else { return Ok(()) };
+        let Some(own) = self.with_volume() else { return Ok(()) };
         let mut mounted = own.mount.lock();
         if let Some(there) = mounted.as_ref() {
             there.handle.unmount().map_err(|error| {
@@ -156,7 +156,7 @@ impl Agent {
     pub(super) fn unmount_at_exit(&self) -> bool {
         let Err(failure) = self.unmount() else { return true };
         tracing::warn!(%failure, "the mount is in use: it is detached, and the next start looks for what was written");
-        if let Some(own) = &self.own {
+        if let Some(own) = self.with_volume() {
             if let Err(error) = own.vfs.flush_kernel() {
                 tracing::error!(%error, "the kernel could not write all that programs have written");
             }
@@ -171,14 +171,14 @@ impl Agent {
 
     /// What is mounted now.
     pub(crate) fn mount_view(&self) -> Option<MountView> {
-        let own = self.own.as_ref()?;
+        let own = self.with_volume()?;
         let mounted = own.mount.lock();
         mounted.as_ref().filter(|there| there.handle.is_in_sight()).map(Mounted::view)
     }
 
     /// What is to be known of a mount that nobody finds any more and that lives on all the same.
     pub(crate) fn hidden_mount(&self) -> Option<String> {
-        let own = self.own.as_ref()?;
+        let own = self.with_volume()?;
         let mounted = own.mount.lock();
         let lives = |there: &&Mounted| !there.handle.wait_for(std::time::Duration::ZERO);
         mounted.as_ref().filter(lives).filter(|there| !there.handle.is_in_sight()).map(Mounted::out_of_sight)

@@ -1,23 +1,20 @@
-//! The longer operations: recovering, checking.
+//! The longer operations: the list of devices, checking.
 
 use std::sync::Arc;
 
 use hypernet_core::codec;
 use hypernet_core::node::{Command, Outcome};
-use hypernet_core::port::PortError;
 use hypernet_core::segment::Placement;
-use hypernet_fs::vfs::ROOT;
 use hypernet_sdk::api;
 use os_display::Quotable;
 
+use super::recovery::{keys_of, other_head};
 use super::{Agent, Own, blocking, port_failure, store_failure};
-use crate::config::Config;
 use crate::failure::{Failure, Kind};
 use crate::status::head_status;
-use crate::volume::devices::{Listed, RemoveError};
-use crate::volume::heads::{Found, when};
+use crate::volume::devices::{Listed, RemoveError, Removed};
+use crate::volume::heads::when;
 use crate::volume::reach::Seen;
-use crate::volume::recover::{RecoverError, Recovered};
 use crate::volume::state;
 
 /// Segments asked for at the same time.
@@ -29,62 +26,10 @@ const PROBE_WITHIN: u64 = 15_000;
 
 impl Agent {
     pub(crate) fn own(&self) -> Result<&Own, Failure> {
-        self.own
-            .as_ref()
-            .ok_or_else(|| Failure::new(Kind::Config, "this agent only stores for others: it has no volume"))
-    }
-
-    /// What helps a recovery that found too little.
-    fn how_to_recover(&self) -> &'static str {
-        if self.config.lock().bootstrap.is_empty() && self.memory.lock().is_empty() {
-            "this keystore names no peer: run the command again with --join LINK, a link that `hn invite` prints on any \
-             machine of that mesh"
-        } else {
-            "nothing is lost: `hn recover` tries again when more peers are there; --join LINK, of `hn invite` on another \
-             machine, names some that are"
-        }
-    }
-
-    /// Looks for the newest head, or for that of one device, and makes it this device's tree. Blocks.
-    pub(crate) fn recover(&self, device: Option<&str>, say: &mut dyn FnMut(String)) -> Result<api::Recovered, Failure> {
-        let own = self.own()?;
-        if !self.config.lock().recovering {
-            return Err(Failure::new(Kind::Config, "this agent has its state and needs no recovery")
-                .hint("recovering begins in an empty HN_HOME: `hn recover --keystore FILE`"));
-        }
-        let found = match rooted(own)? {
-            Some(found) => found,
-            None => {
-                let found = own.volume.recover(device, say).map_err(|error| match error {
-                    // More peers would not help: the disk must be seen to, and at once.
-                    RecoverError::Port(error @ (PortError::DiskFull(_) | PortError::Disk(_))) => port_failure(error),
-                    RecoverError::Port(error) => {
-                        Failure::new(Kind::TryAgain, format!("cannot recover yet: {error}")).hint(self.how_to_recover())
-                    }
-                    RecoverError::Device(error) => Failure::new(Kind::Usage, error.to_string())
-                        .hint("run the command again with one of these, or without --device for the newest head"),
-                })?;
-                own.vfs
-                    .set_root(found.root.inode.clone())
-                    .map_err(|error| Failure::new(Kind::Io, format!("cannot set up the working tree: {error}")))?;
-                found
-            }
-        };
-        {
-            let mut config = self.config.lock();
-            let done = Config { recovering: false, ..config.clone() };
-            // Also here: what is not on disk must not count as done, or the next attempt would be refused.
-            done.save(&self.home)?;
-            *config = done;
-        }
-        own.start_engine()?;
-        Ok(api::Recovered {
-            devices: found.devices as u64,
-            head_age_seconds: found.head_age_seconds,
-            head_device: found.head_device,
-            head_sequence: found.head_sequence,
-            others: found.others.iter().map(other_head).collect(),
-            warnings: found.warnings,
+        self.with_volume().ok_or_else(|| match self.config.lock().storage_only {
+            true => Failure::new(Kind::Config, "this agent only stores for others: it has no volume"),
+            false => Failure::new(Kind::TryAgain, "the identity of this agent has not been found yet")
+                .hint("`hn recover` looks for it"),
         })
     }
 
@@ -94,7 +39,7 @@ impl Agent {
         let info = |listed: Listed| api::DeviceInfo {
             name: listed.device.name,
             id: listed.device.id.to_string(),
-            enrolled: when(listed.device.enrolled),
+            enrolled: when(listed.enrolled),
             head: listed.head.map(|head| head_status(&head)),
             this: listed.is_this,
             here: listed.is_here,
@@ -105,10 +50,12 @@ impl Agent {
     /// Takes a device off the list. Blocks.
     pub(crate) fn remove_device(&self, request: &api::RemoveDeviceRequest) -> Result<api::DeviceRemoved, Failure> {
         let own = self.own()?;
-        let removed = own.volume.remove_device(&request.name, request.force).map_err(|error| {
+        let words = request.phrase.as_ref().map(keys_of).transpose()?;
+        let removed = own.volume.remove_device(&request.name, request.force, words.as_ref()).map_err(|error| {
             let text = error.to_string();
             match error {
                 RemoveError::Port(error) => port_failure(error),
+                RemoveError::Words => Failure::new(Kind::Usage, text).hint("look at the paper again; nothing was changed"),
                 RemoveError::Device(_) | RemoveError::This(_) => {
                     Failure::new(Kind::Usage, text).hint("`hn devices` shows them all")
                 }
@@ -118,7 +65,8 @@ impl Agent {
                 )),
             }
         })?;
-        Ok(api::DeviceRemoved { id: removed.id.to_string(), name: removed.name })
+        let Removed { device, late } = removed;
+        Ok(api::DeviceRemoved { id: device.id.to_string(), name: device.name, late: late.as_ref().map(other_head) })
     }
 
     /// Checks the databases and the working tree, and if `verify` whether the index knows all of it, and asks the
@@ -222,7 +170,7 @@ impl Agent {
     async fn probe(&self, placement: Arc<Placement>) -> (Arc<Placement>, Outcome) {
         let command = Command::Probe { placement: placement.clone(), within: PROBE_WITHIN };
         let outcome = self.node.run(command).await;
-        if let (Outcome::Probed { held, missing, .. }, Some(own)) = (&outcome, &self.own)
+        if let (Outcome::Probed { held, missing, .. }, Some(own)) = (&outcome, self.with_volume())
             && own.volume.lacking.asked(placement.segment.id(), held, missing)
         {
             // What lies with fewer holders than was thought may be of the catalog, which a sync then looks at anew.
@@ -230,28 +178,6 @@ impl Agent {
         }
         (placement, outcome)
     }
-}
-
-fn other_head(found: &Found) -> api::OtherHead {
-    api::OtherHead {
-        device: found.device.name.clone(),
-        device_id: found.device.id.to_string(),
-        sequence: found.head.sequence,
-        time: when(found.head.time),
-    }
-}
-
-/// What an earlier attempt found, if it came as far as the working tree and not as far as the configuration. The tree
-/// and the index are of that head; another one would take the index away from under the tree. Nobody else can have
-/// written to the tree: it is not mounted before the recovery has ended.
-fn rooted(own: &Own) -> Result<Option<Recovered>, Failure> {
-    let failed = |error: &dyn std::fmt::Display| Failure::new(Kind::Io, format!("cannot read what is here: {error}"));
-    // A tree that was never published has a root that is only local.
-    let state = own.vfs.state_xattr(ROOT).map_err(|error| failed(&error))?;
-    if state == "local" {
-        return Ok(None);
-    }
-    own.volume.recovered_before().map_err(|error| failed(&error))
 }
 
 fn note(report: &mut api::FsckReport, what: &str, placement: &Placement, outcome: Outcome) {

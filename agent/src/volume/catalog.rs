@@ -12,8 +12,8 @@ use hypernet_core::catalog::{
     Contents, IndexPage, IndexRow, Listing, MANIFEST_TARGET, Manifest, PageKind, PageRef, PlacementPage, PlacementRow,
 };
 use hypernet_core::codec;
-use hypernet_core::head::MANIFEST_ROWS_MAX;
 use hypernet_core::id::{ExtentId, PeerId};
+use hypernet_core::key::VolumeKeys;
 use hypernet_core::placement::Plan;
 use hypernet_core::port::PortError;
 use hypernet_core::seal::{ExtentRef, Kind, Sealer};
@@ -57,6 +57,7 @@ pub(crate) struct Published {
 /// Pages on their way into segments, and from there into the manifest. As few wait as fill a segment.
 struct Placing<'a> {
     volume: &'a Volume,
+    keys: Arc<VolumeKeys>,
     sealer: Sealer,
     plan: Plan,
     meter: &'a Meter,
@@ -86,7 +87,7 @@ impl Placing<'_> {
     }
 
     fn place(&mut self, packed: &Packed) -> Result<(), PortError> {
-        for placed in self.volume.peers.place(&self.volume.keys, packed, self.plan, self.meter)? {
+        for placed in self.volume.peers.place(&self.keys, packed, self.plan, self.meter)? {
             let segment = self.manifest.segments.len() as u32;
             for at in &placed.contents {
                 let page = self.waiting.remove(&at.id).ok_or_else(|| damaged("a page was placed that nobody wrote"))?;
@@ -163,9 +164,11 @@ impl Volume {
         let connected = self.peers.connected()?;
         let next = self.db.next_segment()?;
         let (manifest, lost) = self.survey(manifest, &connected)?;
+        let keys = self.keys();
         let mut placing = Placing {
             volume: self,
-            sealer: Sealer::new(&self.keys),
+            sealer: Sealer::new(&keys),
+            keys,
             plan,
             meter,
             packer: Packer::new(plan.k),
@@ -198,36 +201,15 @@ impl Volume {
                 placing.add(kind, level, from..to, rows, &codec::encode(&manifest))?;
             }
         }
-        let Placing { sealer, manifest, tally, .. } = placing;
-        let (extent, placement) = self.place_manifest(&sealer, &manifest, plan, meter)?;
+        let Placing { keys, manifest, tally, .. } = placing;
+        let (extent, placement) =
+            self.peers.place_alone(&keys, Kind::Manifest, &codec::encode(&manifest), plan, meter)?;
         if folded {
             // What is in the new listings was looked at together with peers that nobody had looked at before.
             *self.surveyed.lock() = None;
         }
         let tally = tally.and(Tally::of(&placement));
         Ok(Published { manifest, extent, placement, tally })
-    }
-
-    /// Places a manifest by itself, in no more rows than a head has room for.
-    fn place_manifest(
-        &self,
-        sealer: &Sealer,
-        manifest: &Manifest,
-        plan: Plan,
-        meter: &Meter,
-    ) -> Result<(ExtentRef, Placement), PortError> {
-        let sealed = sealer.seal(Kind::Manifest, &codec::encode(manifest)).map_err(damaged)?;
-        let extent = sealed.reference.clone();
-        let plan = plan.within(MANIFEST_ROWS_MAX);
-        let mut packer = Packer::new(plan.k);
-        packer.add(sealed).map_err(damaged)?;
-        let packed = packer.finish().ok_or_else(|| damaged("the manifest was packed nowhere"))?;
-        let placed = self
-            .peers
-            .place(&self.keys, &packed, plan, meter)?
-            .pop()
-            .ok_or_else(|| damaged("the manifest was placed nowhere"))?;
-        Ok((extent, placed.placement))
     }
 
     /// Segments of the local index with these numbers, in order.

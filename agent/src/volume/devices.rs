@@ -1,20 +1,24 @@
 //! The devices of the identity, as the roster lists them, and taking one off.
 //!
 //! Invariant: without force no device is taken off whose head is the only way to something: what it published last must
-//! be part of a head that stays.
+//! be part of a head that stays. What it publishes while it is taken off is told, and can be recovered by its name.
 
 use hypernet_core::head::Head;
+use hypernet_core::identity::log::{Device, NameError, Roster};
+use hypernet_core::key::RecoveryKeys;
 use hypernet_core::port::PortError;
-use hypernet_core::roster::{Device, Roster, RosterError};
+use hypernet_core::time::Hlc;
 use thiserror::Error;
 
 use super::Volume;
-use super::heads::{Survey, sequence_of, when};
+use super::heads::{Found, Survey, sequence_of, when};
 use super::state;
 
 /// A device and what it published last.
 pub(crate) struct Listed {
     pub(crate) device: Device,
+    /// When it came onto the list.
+    pub(crate) enrolled: Hlc,
     pub(crate) head: Option<Head>,
     pub(crate) is_this: bool,
     /// Whether all of that head is in this device's tree.
@@ -29,7 +33,7 @@ pub(crate) enum RemoveError {
     Port(#[from] PortError),
     /// No device is called so, or several are.
     #[error(transparent)]
-    Device(#[from] RosterError),
+    Device(#[from] NameError),
     /// It would be back with its next head.
     #[error("{0} is this device itself")]
     This(String),
@@ -48,43 +52,74 @@ pub(crate) enum RemoveError {
     /// It may have published what is not found now.
     #[error("no head of {0} is found now: if it has one, nothing would lead to it")]
     Unseen(String),
+    /// The phrase is of somebody else.
+    #[error("these words, with this passphrase or without, are not those of this identity")]
+    Words,
+}
+
+/// A device that is on the list no more.
+pub(crate) struct Removed {
+    pub(crate) device: Device,
+    /// A head that it published before it knew, and that nobody had seen when it was taken off.
+    pub(crate) late: Option<Found>,
 }
 
 impl Volume {
-    fn listed(&self) -> Result<Roster, PortError> {
-        self.roster_well()?
-            .ok_or_else(|| PortError::NotFound("the mesh has no list of devices: none has synced anything yet".into()))
-    }
-
     /// All devices that the roster lists, with their heads.
     pub(crate) fn devices(&self) -> Result<Vec<Listed>, PortError> {
-        let Some(roster) = self.roster_well()? else { return Ok(Vec::new()) };
+        let roster = self.identity.look_well()?;
         let survey = self.find_heads(&roster.devices)?;
         let vector = state::latest(&self.db)?.map(|latest| latest.root.vector).unwrap_or_default();
         let listed = |device: Device| {
             let found = survey.found.iter().find(|found| found.device.id == device.id);
             let is_here = found.is_some_and(|found| found.is_part_of(&vector));
             let head = found.map(|found| found.head.clone());
-            Listed { is_this: device.id == self.device.id(), head, is_here, device }
+            let enrolled = self.identity.enrolled(&device.id).unwrap_or_default();
+            Listed { enrolled, is_this: device.id == self.device.id(), head, is_here, device }
         };
         Ok(roster.devices.into_iter().map(listed).collect())
     }
 
-    /// Takes a device off the roster.
-    pub(crate) fn remove_device(&self, name: &str, force: bool) -> Result<Device, RemoveError> {
-        let roster = self.listed()?;
-        let device = roster.named(name)?.clone();
+    /// Takes a device off the roster; by the phrase also against what that device has signed or put in the way.
+    pub(crate) fn remove_device(
+        &self,
+        name: &str,
+        force: bool,
+        phrase: Option<&RecoveryKeys>,
+    ) -> Result<Removed, RemoveError> {
+        if phrase.is_some_and(|phrase| phrase.id() != self.identity.id()) {
+            return Err(RemoveError::Words);
+        }
+        let roster = match (self.identity.look_well(), phrase) {
+            (Err(error), Some(_)) => {
+                tracing::warn!(%error, "the phrase is to mend it");
+                self.identity.roster()
+            }
+            (roster, _) => roster?,
+        };
+        // The words also take off whom somebody has taken off already: what that one had put in the way stays until then.
+        let found = roster.named(name);
+        let device = match phrase {
+            Some(_) => found.or_else(|error| roster.gone(name).ok_or(error))?.clone(),
+            None => found?.clone(),
+        };
         if device.id == self.device.id() {
             return Err(RemoveError::This(device.name));
         }
-        if !force {
-            let survey = self.find_heads(&roster.devices)?;
+        let survey = self.find_heads(&roster.devices)?;
+        if !force && roster.device(&device.id).is_some() {
             self.may_go(&roster, &device, &survey)?;
         }
-        let record = roster.without(&device.id).publish(&self.identity)?;
-        self.peers.publish(record, self.peers.keepers(), "the list of devices")?;
+        match phrase {
+            Some(phrase) => self.identity.revoke_by_phrase(phrase, &device.id)?,
+            None => self.identity.revoke(&device.id)?,
+        }
         self.heads.lock().forget(&device.id);
-        Ok(device)
+        // It publishes and then looks whether it still may; here it is the other way round. So one of the two sees the other.
+        let newest = |survey: Survey| survey.found.into_iter().find(|found| found.device.id == device.id);
+        let seen = newest(survey).map_or(0, |found| found.head.sequence);
+        let late = newest(self.find_heads(std::slice::from_ref(&device))?).filter(|found| found.head.sequence > seen);
+        Ok(Removed { device, late })
     }
 
     /// Whether another device's head, which stays, leads to all that this one published.

@@ -1,26 +1,35 @@
 //! Volumes over a mesh that is a map: what peers hold can be read while k of its holders are connected, and no longer.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
 
 use bytes::Bytes;
-use hypernet_core::id::{PeerId, RecordKey, SegmentId, VolumeId};
-use hypernet_core::key::{DeviceKeys, IdentityKeys, Secret, VolumeKeys};
+use hypernet_core::codec;
+use hypernet_core::head::Head;
+use hypernet_core::id::{PeerId, RecordKey, SegmentId};
+use hypernet_core::key::{DeviceKeys, RecoveryKeys, Secret};
 use hypernet_core::node::{Command, CommandError, Effect, InboundId, Input, Node, NodeConfig, Now, Outcome};
 use hypernet_core::placement::{Candidate, order};
+use hypernet_core::port::PortError;
 use hypernet_core::record::{Record, record_key};
 use hypernet_core::segment::{Coded, Holder, Placement};
-use hypernet_core::time::{Instant, UnixSeconds};
+use hypernet_core::time::{Hlc, Instant, UnixSeconds};
+use hypernet_core::tree::Dot;
 use hypernet_core::wire::{Hello, Request, Response};
 use hypernet_store::volume::VolumeDb;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
-use super::nearby::Nearby;
-use super::{Volume, read};
+use super::{Volume, state};
 use crate::driver::NodeHandle;
+use crate::identity::Identity;
+use crate::identity::arrival::Arrived;
+use crate::identity::known::{Known, enrol_by_phrase, listed};
+use crate::keystore::{Keystore, KeystoreFile, Unlock};
 use crate::peers::Peers;
+use crate::sealing;
 
 /// A step of the clock after which donors count as settled.
 const LATER: u64 = 10_000;
@@ -46,6 +55,13 @@ pub(crate) struct Mesh {
     /// Segments that were uploaded, and extents that were asked for.
     uploads: Arc<AtomicU64>,
     fetches: Arc<AtomicU64>,
+    /// The devices that have a home.
+    enrolled: Mutex<Option<Known>>,
+}
+
+/// What the words yield whose identity all devices are of.
+pub(crate) fn phrase() -> RecoveryKeys {
+    RecoveryKeys::new(&[3; 64])
 }
 
 impl Mesh {
@@ -56,6 +72,7 @@ impl Mesh {
             kept: Arc::new(Mutex::new(Kept { free: 1 << 40, ..Kept::default() })),
             uploads: Arc::default(),
             fetches: Arc::default(),
+            enrolled: Mutex::default(),
         };
         mesh.connect((1..=donors).map(|i| PeerId([i; 32])));
         mesh
@@ -160,29 +177,126 @@ impl Mesh {
         })
     }
 
-    /// A device's volume, with an empty index in `dir`. All devices are of one identity.
-    pub(crate) fn volume(&self, dir: &std::path::Path, device: u8) -> Arc<Volume> {
-        volume(self.handle(), dir, device)
+    /// A device's volume, whose home is `dir`. All devices are of one identity; one that has no home yet comes onto the
+    /// list first.
+    pub(crate) fn volume(&self, dir: &Path, device: u8) -> Arc<Volume> {
+        let mut enrolled = self.enrolled.lock();
+        let known = known_with(enrolled.take(), device);
+        *enrolled = Some(known.clone());
+        open(self.handle(), dir, device, known)
+    }
+
+    /// The home of a device that has come onto the list.
+    pub(crate) fn arrived(&self, dir: &Path, device: u8, arrived: Arrived) -> Arc<Volume> {
+        KeystoreFile::new(dir.join("keystore.age"), Unlock::KeyFile, arrived.keystore).save().unwrap();
+        arrived.known.save(&dir.join("identity")).unwrap();
+        open(self.handle(), dir, device, arrived.known)
+    }
+
+    /// Another part of the mesh, that this one does not hear of from now on.
+    pub(crate) fn split(&self, donors: u8) -> Self {
+        let other = Self::new(donors);
+        {
+            let (here, mut there) = (self.kept.lock(), other.kept.lock());
+            there.segments.clone_from(&here.segments);
+            there.records.clone_from(&here.records);
+        }
+        *other.enrolled.lock() = self.enrolled.lock().clone();
+        other
+    }
+
+    /// The other part is there again: of two records of one key a keeper has the one that replaces the other.
+    pub(crate) fn join(&self, other: &Self) {
+        let there = other.kept.lock();
+        let mut here = self.kept.lock();
+        here.segments.extend(there.segments.clone());
+        for (key, record) in &there.records {
+            match here.records.get(key) {
+                Some(held) if !record.replaces(held) => {}
+                _ => drop(here.records.insert(*key, record.clone())),
+            }
+        }
+    }
+
+    /// Somebody has this record kept.
+    pub(crate) fn keep(&self, record: Record) {
+        let mut kept = self.kept.lock();
+        match kept.records.get(&record.key()) {
+            Some(held) if !record.replaces(held) => {}
+            _ => drop(kept.records.insert(record.key(), record)),
+        }
+    }
+
+    /// What is asked of its peers.
+    pub(crate) fn peers(&self) -> Peers {
+        Peers::new(self.handle())
     }
 }
 
+fn keys_of(device: u8) -> DeviceKeys {
+    DeviceKeys::new(Secret::new([device; 32]))
+}
+
+fn keystore() -> Keystore {
+    Keystore::fixed(phrase().id(), sealing::recipient(&phrase().opening_key()).unwrap())
+}
+
+/// The list of devices with one more on it.
+fn known_with(known: Option<Known>, device: u8) -> Known {
+    let (keys, name) = (keys_of(device), format!("device {device}"));
+    let Some(mut known) = known else {
+        return Known::create(&phrase(), &keystore(), &keys, &name, Hlc::default()).unwrap();
+    };
+    if known.posting.log().roster().device(&keys.id()).is_none() {
+        let (one, era) = (listed(&phrase().id(), &keys, &name).unwrap(), known.posting.log().roster().era.unwrap());
+        let enrol = |log: &mut _| enrol_by_phrase(log, &phrase(), &one, Hlc::default(), era);
+        known.posting.change(enrol).unwrap();
+    }
+    known
+}
+
 /// A device's volume over whatever answers.
-pub(crate) fn volume(node: NodeHandle, dir: &std::path::Path, device: u8) -> Arc<Volume> {
-    Arc::new(Volume {
-        keys: Arc::new(VolumeKeys::new(VolumeId([1; 16]), 0, Secret::new([2; 32]))),
-        device: DeviceKeys::new(Secret::new([device; 32])),
-        identity: IdentityKeys::new(Secret::new([3; 32])),
-        device_name: format!("device {device}"),
-        db: Arc::new(VolumeDb::open(dir, 64 << 20).unwrap()),
-        node: node.clone(),
-        links: Mutex::new(None),
-        placements: Mutex::new(read::placement_cache()),
-        surveyed: Mutex::new(None),
-        peers: Peers::new(node.clone()),
-        lacking: Default::default(),
-        heads: Mutex::default(),
-        nearby: Mutex::new(Nearby::new()),
-    })
+pub(crate) fn volume(node: NodeHandle, dir: &Path, device: u8) -> Arc<Volume> {
+    open(node, dir, device, known_with(None, device))
+}
+
+/// A device's home, made where there is none.
+pub(crate) fn open(node: NodeHandle, dir: &Path, device: u8, known: Known) -> Arc<Volume> {
+    let (file, path) = (dir.join("identity"), dir.join("keystore.age"));
+    if !path.exists() {
+        known.save(&file).unwrap();
+        KeystoreFile::new(path.clone(), Unlock::KeyFile, keystore()).save().unwrap();
+    }
+    let keystore = Arc::new(KeystoreFile::load(&path, &Unlock::KeyFile).unwrap());
+    let peers = Arc::new(Peers::new(node.clone()));
+    let identity = Identity::load(file, keystore.clone(), keys_of(device), peers).unwrap();
+    let db = Arc::new(VolumeDb::open(dir, 64 << 20).unwrap());
+    let main = keystore.keystore().main;
+    Arc::new(Volume::open(main, keys_of(device), Arc::new(identity), db, node).unwrap())
+}
+
+/// The next head of a device; nothing is behind it.
+pub(crate) fn head(volume: &Volume, millis: u64, vector: &[Dot]) -> Head {
+    let golden: Head = codec::decode(&hypernet_format::all()["head"].bytes).unwrap();
+    Head {
+        volume: volume.id,
+        device: volume.device.id(),
+        sequence: state::next_sequence(&volume.db).unwrap(),
+        time: Hlc { millis, counter: 0 },
+        seen: volume.heads.lock().seen(vector),
+        ..golden
+    }
+}
+
+/// As it goes to the mesh.
+pub(crate) fn record(volume: &Volume, head: Head) -> Record {
+    head.publish(&volume.device, &volume.keys()).unwrap()
+}
+
+/// Publishes it.
+pub(crate) fn publish(volume: &Volume, millis: u64) -> Result<(), PortError> {
+    volume.confirm()?;
+    volume.publish_head(head(volume, millis, &[]), 1).map(drop)
 }
 
 impl Kept {

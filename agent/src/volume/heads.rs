@@ -6,28 +6,32 @@
 //! - Those of the others are each durable by themselves until they can be merged. What is known of them goes into the
 //!   next head, and what is not part of this tree is told.
 //!
-//! Invariant: no head is published before its device's own was looked for by this process, among peers that had just
-//! taken in segments; and again after one was not taken.
+//! Invariants: no head is published before its device's own was looked for by this process, among peers that had just
+//! taken in segments; and again after one was not taken. None counts before it was seen, after it was published, that the
+//! list of devices and the keys are still those under which it was.
 
 use std::time::{Duration, Instant};
 
 use hypernet_core::head::Head;
 use hypernet_core::id::DeviceId;
-use hypernet_core::node::Command;
+use hypernet_core::identity::log::Device;
+use hypernet_core::key::VolumeKeys;
 use hypernet_core::port::PortError;
 use hypernet_core::record::{Record, record_key};
-use hypernet_core::roster::{Device, Roster};
 use hypernet_core::time::Hlc;
 use hypernet_core::tree::Dot;
 use os_display::Quotable;
 
-use super::Volume;
 use super::state;
-use crate::driver::outcome;
-use crate::peers::record_of;
+use super::{Volume, damaged};
 
 /// How often the mesh is asked while this process runs.
 pub(crate) const LOOK_EVERY: Duration = Duration::from_secs(600);
+
+/// How often a head is published, while others change the keys.
+const TRIES: u32 = 4;
+/// Epochs in which a head of this device may have been published, from the newest.
+const EPOCHS: usize = 16;
 
 /// The newest head of one device that was found.
 #[derive(Clone, Debug)]
@@ -71,7 +75,7 @@ pub(crate) fn sequence_of(dots: &[Dot], device: &DeviceId) -> u64 {
 /// All heads that were found at once.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Survey {
-    /// The devices of the roster.
+    /// The devices that have told where they publish.
     pub(crate) devices: Vec<Device>,
     pub(crate) found: Vec<Found>,
     /// Of which device, and why its head is not believed.
@@ -85,6 +89,15 @@ impl Survey {
             self.found.iter().any(|found| found.device.id == id) || self.refused.iter().any(|(other, _)| other.id == id)
         };
         self.devices.iter().filter(move |device| !has_one(device.id))
+    }
+
+    /// Of two heads of one device the newer one counts.
+    fn add(&mut self, found: Found) {
+        match self.found.iter_mut().find(|other| other.device.id == found.device.id) {
+            Some(other) if found.head.sequence > other.head.sequence => *other = found,
+            Some(_) => {}
+            None => self.found.push(found),
+        }
     }
 
     /// The newest head of a device that any of the heads found has seen.
@@ -131,40 +144,51 @@ impl Heads {
 }
 
 impl Volume {
-    /// An error when this home was found to be older than its device's history: nothing leads out of that.
+    /// An error when this home was found to be older than its device's history, or its device to be off the list: nothing
+    /// leads out of that.
     pub(crate) fn still_current(&self) -> Result<(), PortError> {
-        self.heads.lock().superseded.clone().map_or(Ok(()), Err)
+        self.heads.lock().superseded.clone().map_or(Ok(()), Err)?;
+        self.identity.still_listed().map(drop)
     }
 
-    /// Asks for several records at once; one answer for each.
-    fn lookup_all(&self, signers: &[[u8; 32]]) -> Result<Vec<Option<Record>>, PortError> {
-        let asked: Vec<_> = signers.iter().map(|signer| self.node.start(Command::Lookup(record_key(signer)))).collect();
-        asked.into_iter().map(|asked| record_of(outcome(asked))).collect()
-    }
-
-    /// The devices of a roster but this one.
-    pub(super) fn others(&self, roster: &Roster) -> Vec<Device> {
-        let me = self.device.id();
-        roster.devices.iter().filter(|device| device.id != me).cloned().collect()
-    }
-
-    /// The heads of these devices, all asked for at once.
-    pub(super) fn find_heads(&self, devices: &[Device]) -> Result<Survey, PortError> {
-        let mut places = Vec::new();
+    /// The heads of these devices, all asked for at once, in all epochs in which they say that there is one.
+    pub(crate) fn find_heads(&self, devices: &[Device]) -> Result<Survey, PortError> {
+        let all = self.identity.all_keys(self.id);
+        let mut survey = Survey::default();
+        let mut places: Vec<(&Device, VolumeKeys)> = Vec::new();
+        let mut keys = Vec::new();
         for device in devices {
-            let heads = device.heads.iter().filter(|place| place.volume == self.keys.volume);
-            places.extend(heads.map(|place| (device, place.signer)));
+            let told = self.identity.head_signers(&device.id, &all);
+            if !told.is_empty() {
+                survey.devices.push(device.clone());
+            }
+            for (signer, epoch) in told {
+                keys.push(record_key(&signer));
+                places.push((device, epoch));
+            }
         }
-        let signers: Vec<[u8; 32]> = places.iter().map(|(_, signer)| *signer).collect();
-        let mut survey = Survey { devices: devices.to_vec(), ..Survey::default() };
-        for ((device, _), record) in places.into_iter().zip(self.lookup_all(&signers)?) {
-            match record.map(|record| Head::open(&record, &device.id, &self.keys)) {
-                Some(Ok(head)) => survey.found.push(Found { device: device.clone(), head }),
+        for ((device, keys), record) in places.into_iter().zip(self.peers.lookup_all(&keys)?) {
+            match record.map(|record| Head::open(&record, &device.id, &keys)) {
+                Some(Ok(head)) => survey.add(Found { device: device.clone(), head }),
                 Some(Err(error)) => survey.refused.push((device.clone(), error.to_string())),
                 None => {}
             }
         }
         Ok(survey)
+    }
+
+    /// Where this device's heads are, or were, from the newest epoch.
+    fn own_places(&self) -> Vec<(VolumeKeys, [u8; 32])> {
+        let all = self.identity.all_keys(self.id).into_iter().take(EPOCHS);
+        let signer = |keys: &VolumeKeys| self.device.head_record_key(keys).verifying_key().to_bytes();
+        all.map(|keys| (keys.clone(), signer(&keys))).collect()
+    }
+
+    /// The head in a record of this device.
+    fn open_own(&self, record: &Record) -> Option<Head> {
+        let mut places = self.own_places().into_iter();
+        let (keys, _) = places.find(|(_, signer)| *signer == record.signer)?;
+        Head::open(record, &self.device.id(), &keys).ok()
     }
 
     /// Whether a record that the mesh has as this device's head is one that this home knows of.
@@ -174,7 +198,12 @@ impl Volume {
         if found.sequence < mine || handed.as_ref() == Some(found) {
             return Ok(());
         }
-        let time = Head::open(found, &self.device.id(), &self.keys).map(|head| format!(" at {}", when(head.time)));
+        let head = self.open_own(found);
+        if head.is_some() && head == handed.and_then(|record| self.open_own(&record)) {
+            // The keys have changed while it was published.
+            return Ok(());
+        }
+        let time = head.map(|head| format!(" at {}", when(head.time)));
         let which = format!("head {}, which this device published{}", found.sequence, time.unwrap_or_default());
         let what = if found.sequence > mine {
             format!("this home is older than {which}")
@@ -189,26 +218,29 @@ impl Volume {
         Err(error)
     }
 
-    /// Asks for this device's own head and for those of the others, in one round.
-    fn look_at(&self, roster: &Roster) -> Result<(), PortError> {
-        let mine = self.device.head_record_key(&self.keys.volume).verifying_key().to_bytes();
-        let others = self.others(roster);
-        let own = self.node.start(Command::Lookup(record_key(&mine)));
-        let survey = self.find_heads(&others);
-        if let Some(found) = record_of(outcome(own))? {
+    /// Asks for this device's own head and for those of the others.
+    fn look_at_heads(&self) -> Result<(), PortError> {
+        let own: Vec<_> = self.own_places().iter().map(|(_, signer)| record_key(signer)).collect();
+        for found in self.peers.lookup_all(&own)?.into_iter().flatten() {
             self.judge(&found)?;
         }
-        self.heads.lock().others = survey?;
+        let survey = self.find_heads(&self.identity.others())?;
+        self.heads.lock().others = survey;
         Ok(())
     }
 
-    /// What [`Self::confirm`] asks, for whoever wants to know and publishes nothing.
+    /// What [`Self::confirm`] asks, for whoever wants to know and has no head to publish. The identity is told: it is to
+    /// be found by its phrase though nothing was written yet.
     pub(crate) fn look_around(&self) -> Result<(), PortError> {
         self.peers.settle();
         // Without it nobody is there to be asked.
         self.peers.plan()?;
-        let roster = self.roster()?.unwrap_or_default();
-        self.look_at(&roster)
+        let told = self.identity.confirm();
+        if let Err(error @ PortError::Superseded(_)) = told {
+            return Err(error);
+        }
+        self.look_at_heads()?;
+        told.map(drop)
     }
 
     /// Makes sure, unless it has lately, that the roster lists this device and that the mesh has no head of it that this
@@ -217,23 +249,50 @@ impl Volume {
         if self.heads.lock().confirmed.is_some_and(|when| when.elapsed() < LOOK_EVERY) {
             return Ok(());
         }
-        let roster = self.enrol()?;
-        self.look_at(&roster)?;
+        self.tell()?;
+        self.identity.confirm()?;
+        self.look_at_heads()?;
         self.heads.lock().confirmed = Some(Instant::now());
         Ok(())
     }
 
-    /// Publishes a head of this device. One that too few took may have met a newer one there, so the mesh is asked again.
-    pub(super) fn publish_head(&self, record: Record, wanted: usize) -> Result<(), PortError> {
-        state::hand_out(&self.db, &record)?;
-        let published = self.peers.publish(record, wanted, "the head");
-        if published.is_err() {
+    /// Where its last heads are, or its first will be, is to be told.
+    pub(crate) fn tell(&self) -> Result<(), PortError> {
+        self.identity.tell(self.id, state::last_signers(&self.db)?);
+        Ok(())
+    }
+
+    /// Whether who looks for the heads of this device is told of where this one is.
+    fn is_told(&self, record: &Record) -> bool {
+        let signers = self.identity.head_signers(&self.device.id(), &[(*self.keys()).clone()]);
+        signers.iter().any(|(signer, _)| *signer == record.signer)
+    }
+
+    /// Publishes a head of this device so that it counts, and returns it as it was published. One that too few took may
+    /// have met a newer one there, so the mesh is asked again; and one that came when the keys had changed, or after this
+    /// device was taken off the list, would be found by nobody.
+    pub(super) fn publish_head(&self, head: Head, wanted: usize) -> Result<Head, PortError> {
+        for _ in 0..TRIES {
+            let record = head.clone().publish(&self.device, &self.keys()).map_err(damaged)?;
+            state::hand_out(&self.db, &record)?;
+            // Whenever the identity says next where the heads are: when another era has begun, too.
+            self.tell()?;
+            let published = self.peers.publish(record.clone(), wanted, "the head");
+            if published.is_err() {
+                self.heads.lock().confirmed = None;
+                // What else may fail here is a reason not to be taken by enough, too, and the first one is told.
+                let _ = self.look_around();
+                self.still_current()?;
+            }
+            published?;
+            if self.identity.is_current()? && self.is_told(&record) {
+                state::acknowledge(&self.db, &record)?;
+                return self.open_own(&record).ok_or_else(|| damaged("the head that was published does not open"));
+            }
             self.heads.lock().confirmed = None;
-            // What else may fail here is a reason not to be taken by enough, too, and the first one is told.
-            let _ = self.look_around();
-            self.still_current()?;
+            self.confirm()?;
         }
-        published
+        Err(PortError::Unreachable("other devices change the list of devices all the time; try again".into()))
     }
 }
 

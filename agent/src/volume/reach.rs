@@ -216,7 +216,7 @@ mod tests {
         let volume = mesh.volume(dir.path(), 7);
         let mut writer = Writer::new(volume.clone(), Meter::new()).unwrap();
         let stored = writer.put(Kind::Content, &[1; 5_000]).unwrap();
-        let gone = Sealer::new(&volume.keys).seal(Kind::Content, &[9; 600]).unwrap().reference;
+        let gone = Sealer::new(&volume.keys()).seal(Kind::Content, &[9; 600]).unwrap().reference;
         let build = |writer: &mut Writer, lost: bool| {
             let part = if lost { gone.clone() } else { stored.clone() };
             let runs = [Run::Data(stored.clone()), Run::Hole(1 << 60), Run::Data(part.clone())];
@@ -229,7 +229,7 @@ mod tests {
             let top = tree::build([entry("below", below)], writer).unwrap();
             let links = [LinkEntry { inode: inode(5, Content::Extent(part)), links: 2 }];
             let links = Some(tree::build(links, writer).unwrap());
-            Root { volume: volume.keys.volume, inode: inode(0, Content::Directory(top)), links, vector: vec![DOT] }
+            Root { volume: volume.id, inode: inode(0, Content::Directory(top)), links, vector: vec![DOT] }
         };
         let (whole, lost) = (build(&mut writer, false), build(&mut writer, true));
         writer.finish().unwrap();

@@ -159,7 +159,7 @@ mod tests {
 
     /// Content that no segment has.
     fn unknown_content(volume: &Volume) -> Content {
-        let sealer = hypernet_core::seal::Sealer::new(&volume.keys);
+        let sealer = hypernet_core::seal::Sealer::new(&volume.keys());
         Content::Extent(sealer.seal(Kind::Content, &[9; 600]).unwrap().reference)
     }
 }

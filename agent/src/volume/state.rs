@@ -13,7 +13,7 @@ use minicbor::{Decode, Encode};
 
 const LATEST: &str = "latest";
 const HANDED: &str = "handed";
-const ENROLLED: &str = "enrolled";
+const ACKNOWLEDGED: &str = "acknowledged";
 
 /// The newest durable state of the volume as this device knows it.
 #[derive(Clone, Debug, Encode, Decode)]
@@ -50,6 +50,24 @@ pub(crate) fn handed_out(db: &VolumeDb) -> Result<Option<Record>, PortError> {
         .transpose()
 }
 
+/// The record of the last head that counts: whoever looks for this device's newest finds that one at least.
+fn acknowledged(db: &VolumeDb) -> Result<Option<Record>, PortError> {
+    db.get_state(ACKNOWLEDGED)?
+        .map(|bytes| Record::verify(&bytes).map_err(|error| PortError::Damaged(error.to_string())))
+        .transpose()
+}
+
+/// Signers of the records of the last heads: who finds them all finds whatever counts.
+pub(crate) fn last_signers(db: &VolumeDb) -> Result<Vec<[u8; 32]>, PortError> {
+    let last = [handed_out(db)?, acknowledged(db)?];
+    Ok(last.into_iter().flatten().map(|record| record.signer).collect())
+}
+
+/// Remembers it.
+pub(crate) fn acknowledge(db: &VolumeDb, record: &Record) -> Result<(), PortError> {
+    Ok(db.put_state(ACKNOWLEDGED, &codec::encode(record))?)
+}
+
 /// Remembers a head, durably, before anybody else can have it: a number is never used for two heads, and whatever else
 /// is found under one was published from elsewhere.
 pub(crate) fn hand_out(db: &VolumeDb, record: &Record) -> Result<(), PortError> {
@@ -59,15 +77,6 @@ pub(crate) fn hand_out(db: &VolumeDb, record: &Record) -> Result<(), PortError> 
 /// The number of the next head. It is taken by [`hand_out`]: what was never handed out takes none.
 pub(crate) fn next_sequence(db: &VolumeDb) -> Result<u64, PortError> {
     Ok(handed_out(db)?.map_or(0, |record| record.sequence) + 1)
-}
-
-/// Whether the roster on the mesh is known to list this device.
-pub(crate) fn is_enrolled(db: &VolumeDb) -> Result<bool, PortError> {
-    Ok(db.get_state(ENROLLED)?.is_some())
-}
-
-pub(crate) fn set_enrolled(db: &VolumeDb) -> Result<(), PortError> {
-    Ok(db.put_state(ENROLLED, &[1])?)
 }
 
 /// The version vector with `dot` brought up to date.

@@ -107,7 +107,7 @@ pub(crate) fn run(volume: &Arc<Volume>, vfs: &Arc<Vfs>, meter: &Meter) -> Result
         volume,
         vfs,
         meter,
-        cutter: Cutter::new(&volume.keys),
+        cutter: Cutter::new(writer.keys()),
         writer: &mut writer,
         dot,
         built: BTreeMap::new(),
@@ -126,7 +126,7 @@ pub(crate) fn run(volume: &Arc<Volume>, vfs: &Arc<Vfs>, meter: &Meter) -> Result
     let Build { synced, bytes, .. } = build;
     let inode = root_inode.ok_or_else(|| damaged("the cut has no root"))?;
     let before = latest.as_ref().map_or(&[][..], |latest| &latest.root.vector);
-    let root = Root { volume: volume.keys.volume, inode, links, vector: state::advance(before, dot) };
+    let root = Root { volume: volume.id, inode, links, vector: state::advance(before, dot) };
     let time = clock(latest.as_ref().map_or(Hlc::default(), |latest| latest.time));
     let root_extent = writer.put(Kind::Root, &codec::encode(&root))?;
     let parents = latest.iter().map(|latest| latest.snapshot).collect();
@@ -142,7 +142,7 @@ pub(crate) fn run(volume: &Arc<Volume>, vfs: &Arc<Vfs>, meter: &Meter) -> Result
     // Whoever took in the segments is there to be asked.
     volume.confirm()?;
     let head = Head {
-        volume: volume.keys.volume,
+        volume: volume.id,
         device: volume.device.id(),
         sequence,
         time,
@@ -153,10 +153,9 @@ pub(crate) fn run(volume: &Arc<Volume>, vfs: &Arc<Vfs>, meter: &Meter) -> Result
         manifest_placement: published.placement,
         signature: [0; 64],
     };
-    let record = head.clone().publish(&volume.device, &volume.keys).map_err(damaged)?;
     // It is to outlive as many losses as the weakest segment that it reaches.
     let all = tally.and(published.tally);
-    volume.publish_head(record, usize::from(all.spare()) + 1)?;
+    let head = volume.publish_head(head, usize::from(all.spare()) + 1)?;
     let links = root.links.clone();
     let latest = Latest { snapshot: head.snapshot, root, manifest: published.manifest, time, head };
     state::put_latest(&volume.db, &latest)?;

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use hypernet_core::id::{ExtentId, PeerId, SegmentId};
+use hypernet_core::key::VolumeKeys;
 use hypernet_core::limits::UPLOAD_WINDOW;
 use hypernet_core::placement::Plan;
 use hypernet_core::port::PortError;
@@ -112,6 +113,7 @@ pub(super) fn is_readable(placement: &Placement, connected: &BTreeSet<PeerId>) -
 /// The pipeline of one sync.
 pub(crate) struct Writer {
     volume: Arc<Volume>,
+    keys: Arc<VolumeKeys>,
     sealer: Sealer,
     packer: Packer,
     plan: Plan,
@@ -135,18 +137,19 @@ impl Writer {
     pub(crate) fn new(volume: Arc<Volume>, meter: Meter) -> Result<Self, PortError> {
         let plan = volume.peers.settled_plan()?;
         let census = Census::new(&volume)?;
+        let keys = volume.keys();
         let footprint = full_shard_len(plan.k) * usize::from(plan.committed);
         let window = (UPLOAD_WINDOW / footprint.max(1)).clamp(2, 8);
         let (work, jobs) = crossbeam_channel::bounded::<Packed>(1);
         let cancelled = Arc::new(AtomicBool::new(false));
         let workers = (0..window)
             .map(|_| {
-                let (volume, jobs, meter) = (volume.clone(), jobs.clone(), meter.clone());
+                let (volume, keys, jobs, meter) = (volume.clone(), keys.clone(), jobs.clone(), meter.clone());
                 let cancelled = cancelled.clone();
                 std::thread::Builder::new().name("hn-place".into()).spawn(move || {
                     let mut tally = Tally::default();
                     for packed in jobs {
-                        let placed = volume.peers.place_unless(&volume.keys, &packed, plan, &meter, &cancelled)?;
+                        let placed = volume.peers.place_unless(&keys, &packed, plan, &meter, &cancelled)?;
                         volume.remember(&placed)?;
                         let len = packed.len() as u64;
                         tally = placed.iter().map(|placed| Tally::of(&placed.placement)).fold(tally, Tally::and);
@@ -162,7 +165,7 @@ impl Writer {
             .collect::<Result<Vec<_>, _>>()
             .map_err(|error| PortError::Disk(format!("cannot start a thread that places segments: {error}")))?;
         Ok(Self {
-            sealer: Sealer::new(&volume.keys),
+            sealer: Sealer::new(&keys),
             packer: Packer::new(plan.k),
             plan,
             meter,
@@ -172,12 +175,18 @@ impl Writer {
             cancelled,
             workers,
             nodes: Vec::new(),
+            keys,
             volume,
         })
     }
 
     pub(crate) fn plan(&self) -> Plan {
         self.plan
+    }
+
+    /// The keys by which all of this sync is sealed, whatever counts when it ends: the head alone decides who reads it.
+    pub(crate) fn keys(&self) -> &VolumeKeys {
+        &self.keys
     }
 
     /// Puts the nodes written so far into the local cache: the next sync compares with them.

@@ -9,7 +9,7 @@ use hypernet_sdk::api::ErrorCode;
 use crate::mesh::{Agent, Mesh};
 use crate::tree::{assert_same, look, noise};
 
-const RECOVER: &str = "hn recover --keystore";
+const RECOVER: &str = "hn recover --from";
 
 /// Every file below a directory, with its length. What connections leave that the process ended with holds nothing.
 fn files(dir: &Path) -> Vec<(PathBuf, u64)> {
@@ -40,7 +40,7 @@ fn a_database_that_is_gone_is_missed_and_the_head_stays() {
     }
     let mesh = Mesh::start(3);
     let mut mine = mesh.agent("mine");
-    let keystore = mesh.copy_keystore(&mine, "safe");
+    let keystore = mine.phrase.clone();
     let mount = mine.mount.clone().unwrap();
     fs::write(mount.join("synced"), noise("synced", 1 << 20)).unwrap();
     mine.sync().unwrap();

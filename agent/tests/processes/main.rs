@@ -16,7 +16,7 @@ mod tree;
 use hypernet_kit::machine::{Need, has, has_passthrough};
 use hypernet_kit::{Disk, PowerCut};
 use hypernet_sdk::api::{self, ErrorCode};
-use mesh::{Agent, Mesh, hnd};
+use mesh::{Agent, Mesh, hnd, hnd_told, new_phrase};
 use tree::{MARKERS, assert_same, find_marker, look, noise, plant, write_synced};
 
 #[test]
@@ -26,7 +26,7 @@ fn data_survives_the_loss_of_peers_and_of_the_machine() {
     }
     let mut mesh = Mesh::start(8);
     let mut mine = mesh.agent("mine");
-    let keystore = mesh.copy_keystore(&mine, "safe");
+    let keystore = mine.phrase.clone();
     let mount = mine.mount.clone().unwrap();
     plant(&mount);
     let before = look(&mount);
@@ -77,7 +77,7 @@ fn data_survives_the_loss_of_peers_and_of_the_machine() {
 /// Writes, syncs, and at once loses every process and all of this device but its keystore; again and again.
 fn everything_is_lost_right_after_a_sync(mut mesh: Mesh, lose: impl Fn(&mut Mesh, &mut Agent)) {
     let mut mine = mesh.agent("mine");
-    let keystore = mesh.copy_keystore(&mine, "safe");
+    let keystore = mine.phrase.clone();
     for round in 0..3 {
         let mount = mine.mount.clone().unwrap();
         let dir = mount.join(format!("round {round}"));
@@ -117,31 +117,78 @@ fn what_sync_acknowledged_survives_a_power_cut_of_all_peers() {
 }
 
 #[test]
-fn a_founders_keystore_leads_back_once_others_have_joined() {
+fn a_founders_words_lead_back_by_a_link_and_its_directory_without_one() {
     if !has(&[Need::Fuse]) {
         return;
     }
     let (mesh, mut mine) = Mesh::founded_by("mine", 3);
-    let early = mesh.copy_keystore(&mine, "early");
     mine.wait_for_donors(3);
-    mine.stop();
-    let late = mesh.copy_keystore(&mine, "late");
-    mesh.run(&mut mine);
     plant(&mine.mount.clone().unwrap());
     let before = look(&mine.mount.clone().unwrap());
     mine.sync().unwrap();
-    mine.kill();
-    fs::remove_dir_all(&mine.home).unwrap();
-    // Named by nobody, the peers are not found: and it is said what would help.
-    let recover = |name: &str, more: &[&str]| {
-        let args = ["recover", "--keystore", early.to_str().unwrap(), "--listen", "127.0.0.1", "--no-mdns"];
-        hnd(&mesh.dir.path().join(name), &[&args, more].concat())
-    };
+    mine.stop();
+    // The words alone name no mesh: and it is said what would help.
+    let place = ["--listen", "127.0.0.1", "--no-mdns", "--donate", "0"];
+    let recover =
+        |name: &str, more: &[&str]| hnd(&mesh.dir.path().join(name), &[&["recover"], more, &place[..]].concat());
     let refused = recover("lost", &[]).unwrap_err();
     assert!(refused["error"]["hint"].as_str().unwrap().contains("--join LINK"), "{refused}");
-    recover("led", &["--join", &mesh.link]).unwrap();
-    let (again, _) = mesh.recovered("again", &late);
+
+    // The founder's directory knows the way, and stays as it is.
+    let from = mine.home.clone();
+    let kept = |name: &str| fs::read(from.join(name)).unwrap();
+    let were = ["keystore.age", "identity", "device.age"].map(kept);
+    recover("beside", &["--from", from.to_str().unwrap()]).unwrap();
+    let mut beside = Agent::at(mesh.dir.path().join("beside"));
+    beside.start(&["--hold"]);
+    beside.wait_for_donors(3);
+    let request = api::RecoverRequest { from: Some(from.clone()), ..Default::default() };
+    beside.recover_by(&request).unwrap_or_else(|error| panic!("{error:?}\n{}", beside.log()));
+    beside.call(async |client| client.mount(Some(&beside.home.with_extension("mnt")), true).await).unwrap();
+    assert_same(&before, &look(&beside.home.with_extension("mnt")));
+    beside.mount = Some(beside.home.with_extension("mnt"));
+    assert_eq!(["keystore.age", "identity", "device.age"].map(kept), were);
+
+    fs::remove_dir_all(&mine.home).unwrap();
+    let (again, _) = mesh.recovered("again", &mine.phrase);
     assert_same(&before, &look(&again.mount.clone().unwrap()));
+    let devices = again.call(async |client| client.devices().await).unwrap();
+    assert_eq!(devices.len(), 3);
+}
+
+#[test]
+fn wrong_words_bring_nothing_back_and_the_right_ones_can_be_given_then() {
+    let mesh = Mesh::start(3);
+    let (mut mine, mut other) = (Agent::at(mesh.dir.path().join("mine")), Agent::at(mesh.dir.path().join("other")));
+    let place = ["--listen", "127.0.0.1", "--no-mdns", "--donate", "0", "--join", &mesh.link];
+    let phrase = new_phrase();
+    let words: Vec<&str> = phrase.split(' ').collect();
+    let init = [&["init"], &place[..]].concat();
+    hnd_told(&mine.home, &init, &format!("{phrase}\nsecond factor\n")).unwrap();
+    mine.start(&["--hold"]);
+    mine.wait_for_donors(3);
+    hnd(&other.home, &[&["recover"], &place[..]].concat()).unwrap();
+    other.start(&["--hold"]);
+    other.wait_for_donors(3);
+    let recover = |words: String, passphrase: &str| {
+        let phrase = Some(api::PhraseInput::new(words, passphrase.to_owned()));
+        other.recover_by(&api::RecoverRequest { phrase, ..Default::default() })
+    };
+    let misspelt = [&words[..4], &["abbandon"], &words[5..]].concat().join(" ");
+    let misspelt = recover(misspelt, "second factor").unwrap_err();
+    assert_eq!(misspelt.code, api::ErrorCode::Usage);
+    assert!(misspelt.message.contains("word 5, `abbandon`") && misspelt.message.contains("abandon"), "{misspelt:?}");
+    let nothing = recover(phrase.clone(), "another factor").unwrap_err();
+    assert_eq!(nothing.code, api::ErrorCode::TryAgain);
+    assert!(nothing.message.contains("knows nothing of an identity with these words"), "{nothing:?}");
+    let all = other.log() + &mine.log();
+    assert!(!all.contains(&phrase), "the words are in a log");
+    // Nothing was written: the identity is told all the same, soon after its agent has met its peers. That it has no head
+    // yet is another matter.
+    let told = (0..100).map(|_| recover(phrase.clone(), "second factor").unwrap_err());
+    let found = told.map(|error| error.message).find(|message| message.contains("has published a head"));
+    assert!(found.is_some(), "{}", other.log());
+    assert_eq!(other.status().identity, mine.status().identity);
 }
 
 #[test]
@@ -222,7 +269,7 @@ fn what_was_fsynced_survives_kill_9_and_is_uploaded_later() {
     }
     let mesh = Mesh::start(4);
     let mut mine = mesh.agent("mine");
-    let keystore = mesh.copy_keystore(&mine, "safe");
+    let keystore = mine.phrase.clone();
     for round in 0..4 {
         let mount = mine.mount.clone().unwrap();
         for i in 0..10 {
@@ -259,7 +306,7 @@ fn records_outlive_their_lifetime_while_the_owner_is_away() {
     let lifetime = 4;
     let mesh = Mesh::start_with(4, &["--record-lifetime", "4"]);
     let mut mine = mesh.agent("mine");
-    let keystore = mesh.copy_keystore(&mine, "safe");
+    let keystore = mine.phrase.clone();
     let mount = mine.mount.clone().unwrap();
     plant(&mount);
     let before = look(&mount);
@@ -383,8 +430,9 @@ fn mistakes_are_named_with_what_to_do() {
     assert_eq!(failure.code, ErrorCode::Config);
     assert!(failure.hint.unwrap().contains("hn init"));
 
-    hnd(&home, &["init", "--listen", "127.0.0.1", "--no-mdns", "--donate", "1M"]).unwrap();
-    assert_eq!(error(hnd(&home, &["init"]).unwrap_err()).code, ErrorCode::CantCreate);
+    let words = format!("{}\n\n", new_phrase());
+    hnd_told(&home, &["init", "--listen", "127.0.0.1", "--no-mdns", "--donate", "1M"], &words).unwrap();
+    assert_eq!(error(hnd_told(&home, &["init"], &words).unwrap_err()).code, ErrorCode::CantCreate);
     assert_eq!(error(hnd(&home, &["join", "hypernet:join/abc"]).unwrap_err()).code, ErrorCode::Usage);
 
     let mut first = Agent::at(home.clone());
@@ -397,7 +445,7 @@ fn mistakes_are_named_with_what_to_do() {
     assert_eq!(Agent::at(home.clone()).try_start(&[]).unwrap_err().code, ErrorCode::Config);
 
     let other = dir.path().join("b");
-    hnd(&other, &["init", "--listen", "127.0.0.1", "--no-mdns"]).unwrap();
+    hnd_told(&other, &["init", "--listen", "127.0.0.1", "--no-mdns"], &words).unwrap();
     let mut started = Agent::at(other.clone());
     started.start(&[]).stop();
     fs::write(other.join("volume/volume.db"), noise("not a database", 8192)).unwrap();
@@ -406,5 +454,5 @@ fn mistakes_are_named_with_what_to_do() {
     }
     let failure = Agent::at(other).try_start(&[]).unwrap_err();
     assert_eq!(failure.code, ErrorCode::Data, "{failure:?}");
-    assert!(failure.hint.is_some_and(|hint| hint.contains("hn recover --keystore")));
+    assert!(failure.hint.is_some_and(|hint| hint.contains("hn recover")));
 }

@@ -2,7 +2,7 @@
 //! ends.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -19,6 +19,8 @@ const PATIENCE: Duration = Duration::from_secs(90);
 /// One agent.
 pub(crate) struct Agent {
     pub(crate) home: PathBuf,
+    /// The words that bring its identity back, in one line.
+    pub(crate) phrase: String,
     child: Option<Child>,
     pub(crate) mount: Option<PathBuf>,
     runtime: tokio::runtime::Runtime,
@@ -26,7 +28,17 @@ pub(crate) struct Agent {
 
 /// Runs a set-up verb of `hnd` and gives what it printed.
 pub(crate) fn hnd(home: &Path, args: &[&str]) -> Result<serde_json::Value, serde_json::Value> {
-    let out = Command::new(HND).args(args).env("HN_HOME", home).stdin(Stdio::null()).output().unwrap();
+    hnd_told(home, args, "")
+}
+
+/// The same, with something to read on its standard input.
+pub(crate) fn hnd_told(home: &Path, args: &[&str], told: &str) -> Result<serde_json::Value, serde_json::Value> {
+    let mut child = Command::new(HND);
+    child.args(args).env("HN_HOME", home).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = child.spawn().unwrap();
+    // One that reads nothing may have ended.
+    let _ = child.stdin.take().unwrap().write_all(told.as_bytes());
+    let out = child.wait_with_output().unwrap();
     let text = String::from_utf8(out.stdout).unwrap();
     let value: serde_json::Value = serde_json::from_str(text.trim()).unwrap_or_else(|error| {
         panic!("hnd {args:?} printed {text:?} and {:?}: {error}", String::from_utf8_lossy(&out.stderr))
@@ -34,11 +46,18 @@ pub(crate) fn hnd(home: &Path, args: &[&str]) -> Result<serde_json::Value, serde
     if out.status.success() { Ok(value) } else { Err(value) }
 }
 
+/// 24 words, in one line.
+pub(crate) fn new_phrase() -> String {
+    let made = hnd(Path::new("/"), &["phrase"]).unwrap();
+    let words = made["words"].as_array().unwrap().iter().map(|word| word.as_str().unwrap());
+    words.collect::<Vec<_>>().join(" ")
+}
+
 impl Agent {
     /// An agent that is set up already.
     pub(crate) fn at(home: PathBuf) -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        Self { home, child: None, mount: None, runtime }
+        Self { home, phrase: String::new(), child: None, mount: None, runtime }
     }
 
     /// Starts it; the handshake is the line that it prints when it is ready.
@@ -125,8 +144,13 @@ impl Agent {
     }
 
     pub(crate) fn recover(&self, device: Option<&str>) -> Result<api::Recovered, api::ApiError> {
+        let phrase = Some(api::PhraseInput::new(self.phrase.clone(), String::new()));
+        self.recover_by(&api::RecoverRequest { phrase, from: None, device: device.map(str::to_owned) })
+    }
+
+    pub(crate) fn recover_by(&self, request: &api::RecoverRequest) -> Result<api::Recovered, api::ApiError> {
         self.call(async |client| {
-            let mut events = client.recover(device).await?;
+            let mut events = client.recover(request).await?;
             while let Some(event) = events.next().await? {
                 match event {
                     api::RecoverEvent::Progress { .. } => {}
@@ -243,7 +267,7 @@ impl Mesh {
         let mut mesh = self;
         for i in 0..count {
             let home = place.join(format!("p{i}"));
-            mesh.init(&home, &["--storage-only", "--donate", "1G"]);
+            mesh.init(&home, &["--storage-only", "--donate", "1G"], "");
             let mut agent = Agent::at(home);
             agent.start(&[]);
             if mesh.link.is_empty() {
@@ -258,21 +282,25 @@ impl Mesh {
         mesh
     }
 
-    fn init(&self, home: &Path, args: &[&str]) -> serde_json::Value {
+    /// With words, or of a peer that only stores.
+    fn init(&self, home: &Path, args: &[&str], phrase: &str) -> serde_json::Value {
         let mut all = vec!["init", "--listen", "127.0.0.1", "--no-mdns"];
         all.extend(self.extra.iter().map(String::as_str));
         all.extend_from_slice(args);
         if !self.link.is_empty() {
             all.extend(["--join", &self.link]);
         }
-        hnd(home, &all).unwrap()
+        let told = if phrase.is_empty() { String::new() } else { format!("{phrase}\n\n") };
+        hnd_told(home, &all, &told).unwrap()
     }
 
     /// An agent with an identity, mounted and connected to all peers.
     pub(crate) fn agent(&self, name: &str) -> Agent {
         let home = self.dir.path().join(name);
-        self.init(&home, &["--device-name", name, "--donate", "0"]);
+        let phrase = new_phrase();
+        self.init(&home, &["--device-name", name, "--donate", "0"], &phrase);
         let mut agent = Agent::at(home);
+        agent.phrase = phrase;
         self.run(&mut agent);
         agent
     }
@@ -284,18 +312,18 @@ impl Mesh {
         agent.wait_for_donors(self.peers.iter().filter(|peer| peer.child.is_some()).count() as u64);
     }
 
-    /// A new device from a keystore, its head found, mounted.
-    pub(crate) fn recovered(&self, name: &str, keystore: &Path) -> (Agent, api::Recovered) {
-        self.recovered_of(name, keystore, None)
+    /// A new device by the phrase, its head found, mounted.
+    pub(crate) fn recovered(&self, name: &str, phrase: &str) -> (Agent, api::Recovered) {
+        self.recovered_of(name, phrase, None)
     }
 
     /// The same with the head of the device that is named.
-    pub(crate) fn recovered_of(&self, name: &str, keystore: &Path, device: Option<&str>) -> (Agent, api::Recovered) {
+    pub(crate) fn recovered_of(&self, name: &str, phrase: &str, device: Option<&str>) -> (Agent, api::Recovered) {
         let home = self.dir.path().join(name);
-        let file = keystore.to_str().unwrap();
         let place = ["--listen", "127.0.0.1", "--no-mdns", "--device-name", name, "--donate", "0"];
-        hnd(&home, &[&["recover", "--keystore", file], &place[..]].concat()).unwrap();
+        hnd(&home, &[&["recover", "--join", &self.link], &place[..]].concat()).unwrap();
         let mut agent = Agent::at(home.clone());
+        phrase.clone_into(&mut agent.phrase);
         agent.start(&["--hold"]);
         agent.wait_for_donors(self.peers.iter().filter(|peer| peer.child.is_some()).count() as u64);
         let found = agent.recover(device).unwrap_or_else(|error| panic!("{error:?}\n{}", agent.log()));
@@ -327,15 +355,5 @@ impl Mesh {
                 peer.start(&[]);
             }
         }
-    }
-
-    /// A copy of an agent's keystore, with what opens it, in a directory of this name.
-    pub(crate) fn copy_keystore(&self, agent: &Agent, name: &str) -> PathBuf {
-        let dir = self.dir.path().join(name);
-        fs::create_dir_all(&dir).unwrap();
-        for name in ["keystore.age", "keystore.key"] {
-            fs::copy(agent.home.join(name), dir.join(name)).unwrap();
-        }
-        dir.join("keystore.age")
     }
 }

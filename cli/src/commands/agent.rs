@@ -106,7 +106,7 @@ pub(crate) async fn up(home: &Home, args: Up, out: &mut Output) -> Result<(), Fa
             let settings = settings.unwrap_or_default();
             if settings.recovering {
                 return Err(Failure::new(ErrorCode::TryAgain, "the recovery of this agent has not ended")
-                    .hint("`hn recover --keystore FILE` goes on with it"));
+                    .hint("`hn recover` goes on with it"));
             }
             let mount = match &args.mount {
                 Some(dir) => Some(absolute(dir)?),
@@ -295,7 +295,7 @@ pub(crate) async fn join(home: &Home, args: Join, out: &mut Output) -> Result<()
     if let Some((client, status)) = &was {
         stop(client, status, out).await?;
     }
-    let joined = hnd::set_up(home, vec!["join".into(), args.link.into()], passphrase.as_deref()).await;
+    let joined = hnd::set_up(home, vec!["join".into(), args.link.into()], &[]).await;
     if let Some((_, status)) = &was {
         let mut again: Vec<OsString> = Vec::new();
         if let Some(mount) = &status.mount {
@@ -318,12 +318,6 @@ pub(crate) async fn join(home: &Home, args: Join, out: &mut Output) -> Result<()
     let joined = joined?;
     out.json(&joined)?;
     out.line(format_args!("joined the mesh {}", joined.network))?;
-    if let Some(keystore) = joined.keystore.as_ref().filter(|_| joined.keystore_changed) {
-        out.line(format_args!(
-            "Copies of the keystore made before do not lead to this mesh: copy {} anew.",
-            keystore.display()
-        ))?;
-    }
     match was {
         Some(_) => out.line("the agent is up again"),
         None => out.line(format_args!("Next: {}hn up", init::prefix(home))),

@@ -3,14 +3,15 @@
 use std::ffi::OsString;
 use std::path::Path;
 
-use hypernet_sdk::api::{SealedBy, SetUp};
+use hypernet_sdk::api::SetUp;
 use hypernet_sdk::{Home, home};
 use os_display::Quotable;
+use serde::Serialize;
 
 use crate::args::{Init, Setup};
 use crate::error::Failure;
 use crate::output::{Output, table};
-use crate::{hnd, passphrase};
+use crate::{hnd, passphrase, phrase};
 
 /// What to tell `hnd`. The passphrase travels apart from it, by a pipe.
 pub(crate) fn arguments(verb: &str, setup: &Setup) -> Vec<OsString> {
@@ -41,35 +42,55 @@ pub(crate) async fn init(home: &Home, args: Init, out: &mut Output) -> Result<()
     let mut arguments = arguments("init", &args.setup);
     if args.storage_only {
         arguments.push("--storage-only".into());
+        let made = hnd::set_up(home, arguments, &[]).await?;
+        return tell(home, Made { made, phrase: None }, out);
     }
+    if !args.no_confirm {
+        phrase::needs_terminal()?;
+    }
+    let words = hnd::new_words(home).await?;
+    if !args.no_confirm {
+        phrase::confirm(&words.words, out)?;
+    }
+    let of_words = match args.phrase_passphrase {
+        true => passphrase::new("Passphrase that belongs to the words: ")?,
+        false => String::new(),
+    };
     let passphrase = if args.passphrase {
-        Some(passphrase::new()?)
-    } else if args.setup.passphrase.passphrase_stdin && !args.storage_only {
+        Some(passphrase::new("New passphrase: ")?)
+    } else if args.setup.passphrase.passphrase_stdin {
         Some(passphrase::read_line()?)
     } else {
         None
     };
-    let made = hnd::set_up(home, arguments, passphrase.as_deref()).await?;
+    let line = words.words.join(" ");
+    let mut secrets = vec![line.as_str(), of_words.as_str()];
+    if let Some(passphrase) = &passphrase {
+        arguments.push("--passphrase-stdin".into());
+        secrets.push(passphrase);
+    }
+    let made = hnd::set_up(home, arguments, &secrets).await?;
+    let phrase = args.no_confirm.then(|| words.words.clone());
+    tell(home, Made { made, phrase }, out)
+}
+
+/// What was made, and the words where nobody has seen them yet.
+#[derive(Serialize)]
+struct Made {
+    #[serde(flatten)]
+    made: SetUp,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    phrase: Option<Vec<String>>,
+}
+
+fn tell(home: &Home, made: Made, out: &mut Output) -> Result<(), Failure> {
     out.json(&made)?;
-    out.line(table::list(rows(&made)))?;
-    if let Some(keystore) = &made.keystore {
-        out.line("")?;
-        out.line(match made.sealed_by {
-            Some(SealedBy::KeyFile) => format!(
-                "Keep copies of {} and {} elsewhere: together they bring everything back.",
-                keystore.display(),
-                home.keystore_key().display()
-            ),
-            _ => format!(
-                "Keep a copy of {} elsewhere: with its passphrase it brings everything back.",
-                keystore.display()
-            ),
-        })?;
-        if args.setup.join.is_none() {
-            out.line(
-                "It names no other peer yet: copy it again once others have joined, or keep a link of `hn invite` with it.",
-            )?;
-        }
+    out.line(table::list(rows(&made.made)))?;
+    if let Some(words) = &made.phrase {
+        out.line(format_args!(
+            "\nThe words that bring everything back; keep them where nobody finds them:\n\n{}\n",
+            phrase::table(words)
+        ))?;
     }
     out.line(format_args!("Next: {}hn up", prefix(home)))
 }

@@ -1,14 +1,15 @@
-//! `hn recover`: from a keystore to a running agent that knows the newest head. It goes on where it was broken off.
+//! `hn recover`: from 24 words to a running agent that knows the newest head. It goes on where it was broken off.
 
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use hypernet_sdk::api::{RecoverEvent, Recovered};
+use hypernet_sdk::api::{RecoverEvent, RecoverRequest, Recovered};
 use hypernet_sdk::{Client, ErrorCode, Home};
 
 use crate::args::Recover;
 use crate::error::Failure;
 use crate::output::{Output, bar::Bar, words};
-use crate::{hnd, passphrase};
+use crate::{hnd, passphrase, phrase};
 
 use super::agent;
 use super::init;
@@ -18,25 +19,13 @@ use super::init;
 const ASK_AGAIN: Duration = Duration::from_secs(5);
 
 pub(crate) async fn recover(home: &Home, args: Recover, out: &mut Output) -> Result<(), Failure> {
-    let keystore = std::path::absolute(&args.keystore).map_err(|error| Failure::io(args.keystore.display(), &error))?;
-    // Read once: setting up and starting both need it, and standard input can be read only once.
-    let secret = passphrase::existing(&keystore, args.setup.passphrase.passphrase_stdin)?;
-    match home.settings() {
-        None if !home.is_set_up() => {
-            let mut arguments = init::arguments("recover", &args.setup);
-            arguments.extend(["--keystore".into(), keystore.into()]);
-            hnd::set_up(home, arguments, secret.as_deref()).await?;
-        }
-        Some(settings) if settings.recovering => {
-            out.note("going on with the recovery that was begun here");
-            if let Some(link) = &args.setup.join {
-                // A way into the mesh that was not known before: the agent looks at them at its start.
-                if let Some((client, status)) = agent::running(home).await? {
-                    agent::stop(&client, &status, out).await?;
-                }
-                hnd::set_up(home, vec!["join".into(), link.into()], secret.as_deref()).await?;
-            }
-        }
+    let absolute = |dir: &PathBuf| std::path::absolute(dir).map_err(|error| Failure::io(dir.display(), &error));
+    let from = args.from.as_ref().map(absolute).transpose()?;
+    // Where the keystore is there, the identity was found.
+    let is_found = home.keystore().exists();
+    let begun = match home.settings() {
+        None if !home.is_set_up() => false,
+        Some(settings) if settings.recovering => true,
         _ => {
             return Err(Failure::new(
                 ErrorCode::CantCreate,
@@ -44,7 +33,40 @@ pub(crate) async fn recover(home: &Home, args: Recover, out: &mut Output) -> Res
             )
             .hint("set HN_HOME to an empty directory and recover there"));
         }
+    };
+    if !begun && from.is_none() && args.setup.join.is_none() {
+        return Err(Failure::new(ErrorCode::Usage, "the words alone do not say on which mesh to look")
+            .hint("add --join LINK, a link that `hn invite` prints on any machine of that mesh"));
     }
+    // All that is asked for is asked first: standard input can be read only once.
+    let words = match from.is_none() && !is_found {
+        true => Some(phrase::ask(args.phrase_stdin, args.phrase_passphrase, out)?),
+        false => None,
+    };
+    let secret = match (&from, is_found) {
+        (_, true) => passphrase::existing(&home.keystore(), args.setup.passphrase.passphrase_stdin)?,
+        (Some(from), _) => passphrase::existing(&Home::new(from).keystore(), args.setup.passphrase.passphrase_stdin)?,
+        (None, _) if args.passphrase => Some(passphrase::new("New passphrase: ")?),
+        (None, _) if args.setup.passphrase.passphrase_stdin => Some(passphrase::read_line()?),
+        (None, _) => None,
+    };
+    if begun {
+        out.note("going on with the recovery that was begun here");
+        if let Some(link) = &args.setup.join {
+            // A way into the mesh that was not known before: the agent looks at them at its start.
+            if let Some((client, status)) = agent::running(home).await? {
+                agent::stop(&client, &status, out).await?;
+            }
+            hnd::set_up(home, vec!["join".into(), link.into()], &[]).await?;
+        }
+    } else {
+        let mut arguments = init::arguments("recover", &args.setup);
+        if let Some(from) = &from {
+            arguments.extend(["--from".into(), from.into()]);
+        }
+        hnd::set_up(home, arguments, &[]).await?;
+    }
+    let request = RecoverRequest { phrase: words, from, device: args.device.clone() };
     let client = match agent::running(home).await? {
         Some((client, _)) => client,
         None => {
@@ -60,7 +82,7 @@ pub(crate) async fn recover(home: &Home, args: Recover, out: &mut Output) -> Res
         // Listened to from before the question on: who comes while it is asked is a reason to ask again.
         let mut donors = client.donors(None).await?;
         donors.next().await?;
-        match attempt(&client, args.device.as_deref(), &bar, out).await {
+        match attempt(&client, &request, &bar, out).await {
             Ok(found) => {
                 bar.clear();
                 return tell(home, &found, out);
@@ -84,8 +106,8 @@ pub(crate) async fn recover(home: &Home, args: Recover, out: &mut Output) -> Res
 }
 
 /// Asks once. Answers for programs are written as they come.
-async fn attempt(client: &Client, device: Option<&str>, bar: &Bar, out: &mut Output) -> Result<Recovered, Failure> {
-    let mut events = client.recover(device).await?;
+async fn attempt(client: &Client, request: &RecoverRequest, bar: &Bar, out: &mut Output) -> Result<Recovered, Failure> {
+    let mut events = client.recover(request).await?;
     while let Some(event) = events.next().await? {
         // The failure at the end is written once, where every failure is.
         if !matches!(event, RecoverEvent::Error(_)) {

@@ -1,19 +1,9 @@
-//! The devices of an identity: signed changes, each of which names the one before it by its hash.
+//! The devices of an identity: signed changes, each of which names by their hashes those that its author had heard of.
 //!
-//! Everybody keeps all changes that they have heard of and works out for themselves which of them count, so that equal
-//! sets of changes give equal lists of devices. Where two follow the same one, a device's list must not depend on whom
-//! it heard first:
-//!
-//! - the phrase comes first: all that leads to the newest change that was signed by it counts;
-//! - after that, at each fork the branch that the device enrolled first has begun.
-//!
-//! So nobody gets stuck when two devices revoke each other at once, and a stolen device can fight the revocation by a
-//! device that was enrolled later than itself, but not one by the phrase. Changes that do not count are kept as what
-//! was lost: whoever made one makes it again, if they still want it and still may.
-//!
-//! Times order the changes of the phrase among themselves, and nothing else: a device could name any.
+//! Everybody keeps all changes that they have heard of and [works out](counting) for themselves which of them count, so
+//! that equal sets of changes give equal lists of devices, whoever was heard first.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
 use minicbor::{Decode, Encode};
@@ -21,10 +11,20 @@ use thiserror::Error;
 
 use crate::codec::{self, CodecError};
 use crate::id::{DeviceId, EntryId, IdentityId};
-use crate::limits::{DEVICE_NAME_MAX, DEVICES_MAX, ROSTER_ENTRIES_MAX, ROSTER_LOST_MAX, ROSTER_MAX};
+use crate::limits::{
+    DEVICE_NAME_MAX, DEVICES_BY_DEVICES_MAX, DEVICES_MAX, ROSTER_BEFORE_MAX, ROSTER_ENTRIES_BY_DEVICES_MAX,
+    ROSTER_ENTRIES_MAX, ROSTER_MAX,
+};
 use crate::time::Hlc;
 
+mod counting;
+
+use counting::Outcome;
+
+/// Digits of an id that name a device: as many as are shown.
+const ID_MIN: usize = 8;
 const SIGN_CONTEXT: &[u8] = b"hypernet roster entry v1\0";
+const DEVICE_CONTEXT: &[u8] = b"hypernet roster device v1\0";
 const ID_CONTEXT: &str = "hypernet 2026 roster entry id v1";
 
 /// To whom something is sealed. A kind of its own for each way of sealing, so that others can follow.
@@ -48,6 +48,52 @@ pub struct Device {
     /// What its owner calls it: at most [`DEVICE_NAME_MAX`] bytes.
     #[n(2)]
     pub name: String,
+    /// Signer of its [beacon](crate::identity::beacon::Beacon).
+    #[cbor(n(3), with = "minicbor::bytes")]
+    pub beacon: [u8; 32],
+    /// Ed25519 of the device itself over all the rest and the identity: whoever enrols it adds nothing of their own.
+    #[cbor(n(4), with = "minicbor::bytes")]
+    signature: [u8; 64],
+}
+
+impl Device {
+    /// A device as it wants to be listed, signed by its key.
+    pub fn sign(identity: &IdentityId, key: &SigningKey, recipient: Recipient, name: String, beacon: [u8; 32]) -> Self {
+        let id = DeviceId(key.verifying_key().to_bytes());
+        let mut device = Self { id, recipient, name, beacon, signature: [0; 64] };
+        device.signature = key.sign(&device.signed_bytes(identity)).to_bytes();
+        device
+    }
+
+    fn signed_bytes(&self, identity: &IdentityId) -> Vec<u8> {
+        let unsigned = Self { signature: [0; 64], ..self.clone() };
+        let mut bytes = [DEVICE_CONTEXT, identity.as_bytes()].concat();
+        // Writing to a Vec is infallible.
+        let _ = minicbor::encode(&unsigned, &mut bytes);
+        bytes
+    }
+
+    fn verify(&self, identity: &IdentityId) -> Result<(), LogError> {
+        verify(self.id.as_bytes(), &self.signed_bytes(identity), &self.signature)
+    }
+}
+
+fn verify(key: &[u8; 32], bytes: &[u8], signature: &[u8; 64]) -> Result<(), LogError> {
+    VerifyingKey::from_bytes(key)
+        .and_then(|key| key.verify_strict(bytes, &Signature::from_bytes(signature)))
+        .map_err(|_| LogError::Signature)
+}
+
+/// An era that begins with a change, as all may know it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct NewEra {
+    /// To whom is sealed what is for the identity.
+    #[n(0)]
+    pub recipient: Recipient,
+    /// [Hash](crate::identity::posting::way_hash) of the era as it is sealed for those who may have it.
+    #[cbor(n(1), with = "minicbor::bytes")]
+    pub way: [u8; 32],
 }
 
 /// Who signs a change.
@@ -70,15 +116,34 @@ pub enum Change {
     /// A device is taken off the list.
     #[n(1)]
     Revoke(#[n(0)] DeviceId),
+    /// Nothing but the era: that which counts was begun by somebody who had not heard of all revocations, or cannot be
+    /// opened by all who should.
+    #[n(2)]
+    Rotate,
+    /// By the phrase: a list begins anew, with one device on it. The others are those that there were.
+    #[n(3)]
+    Begin(#[n(0)] Device, #[n(1)] Vec<Device>),
+}
+
+impl Change {
+    /// Who comes onto the list by it.
+    fn enrols(&self) -> Option<&Device> {
+        match self {
+            Self::Enrol(device) | Self::Begin(device, _) => Some(device),
+            Self::Revoke(_) | Self::Rotate => None,
+        }
+    }
 }
 
 /// One signed change.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 #[cbor(array)]
 pub struct Entry {
-    /// What it follows; zeros for the first of all.
+    /// What its author had heard of, but for what that follows: at most
+    /// [`ROSTER_PREVIOUS_MAX`](crate::limits::ROSTER_PREVIOUS_MAX), of the phrase
+    /// [eight times](crate::limits::ROSTER_PREVIOUS_BY_PHRASE_MAX) as many, and none where a list begins.
     #[n(0)]
-    pub previous: EntryId,
+    pub previous: Vec<EntryId>,
     /// Who signs it.
     #[n(1)]
     pub author: Author,
@@ -88,9 +153,9 @@ pub struct Entry {
     /// What changes.
     #[n(3)]
     pub change: Change,
-    /// To whom is sealed what is for the identity, from here on; the first entry has one, and one that revokes.
+    /// The era that it begins: the first entry does, one that revokes or rotates, and one of the phrase may.
     #[n(4)]
-    pub recipient: Option<Recipient>,
+    pub era: Option<NewEra>,
     /// Ed25519 of the author over all the rest and the identity.
     #[cbor(n(5), with = "minicbor::bytes")]
     signature: [u8; 64],
@@ -127,7 +192,28 @@ pub enum LogError {
     Refused(#[from] Refused),
 }
 
-/// Why a change does not count after what is before it.
+/// Why no device is meant by a name.
+#[derive(Debug, Error, PartialEq, Eq, Clone)]
+pub enum NameError {
+    /// No device is called so.
+    #[error("no device is called {name}; there are: {known}")]
+    Unknown {
+        /// What was asked for.
+        name: String,
+        /// Those that there are.
+        known: String,
+    },
+    /// Several devices are called so.
+    #[error("several devices are called {name}; name one by its id: {ids}")]
+    Ambiguous {
+        /// What was asked for.
+        name: String,
+        /// Their ids.
+        ids: String,
+    },
+}
+
+/// Why a change is not signed.
 #[derive(Debug, Error, PartialEq, Eq, Clone, Copy)]
 pub enum Refused {
     /// Only devices on the list change it, and the phrase.
@@ -136,9 +222,6 @@ pub enum Refused {
     /// The list begins by the phrase.
     #[error("the first device is enrolled by the phrase")]
     Beginning,
-    /// It does not come after what it follows.
-    #[error("the phrase dates it before another of its changes that it follows")]
-    Time,
     /// It has no name, or a long one.
     #[error("the name of a device has between 1 and {DEVICE_NAME_MAX} bytes")]
     Name,
@@ -149,7 +232,7 @@ pub enum Refused {
     #[error("the device was revoked; only the phrase brings it back")]
     Revoked,
     /// There is no room.
-    #[error("there are {DEVICES_MAX} devices, and no more may be; revoke one")]
+    #[error("there is room for {DEVICES_MAX} devices, the last of it for those that the phrase brings; revoke one")]
     Crowded,
     /// It is not on the list.
     #[error("no such device is on the list")]
@@ -157,9 +240,9 @@ pub enum Refused {
     /// Nobody would be left.
     #[error("it is the only device; only the phrase replaces it")]
     Last,
-    /// What is for the identity must be sealed to somebody else once a device is revoked.
-    #[error("a revocation names whom to seal to from there on, and so does the first entry")]
-    Recipient,
+    /// Nothing of what a device had may be in use once it is revoked.
+    #[error("a revocation begins an era, and so does the first entry")]
+    Era,
 }
 
 /// The devices that speak for an identity, as far as some log knows.
@@ -169,16 +252,13 @@ pub struct Roster {
     pub identity: IdentityId,
     /// In the order in which they were enrolled.
     pub devices: Vec<Device>,
-    /// Devices that were taken off.
-    pub revoked: Vec<Device>,
-    /// To whom is sealed what is for the identity.
-    pub recipient: Option<Recipient>,
-    /// The last change that counts; zeros when there is none.
-    pub tip: EntryId,
-    /// Changes that count.
-    pub length: usize,
-    /// When the phrase signed last.
-    by_phrase: Option<Hlc>,
+    /// All others that any change has enrolled: revoked, or enrolled by one that was.
+    pub gone: Vec<Device>,
+    /// The era that counts.
+    pub era: Option<NewEra>,
+    /// Whoever began it had heard of all revocations. Otherwise one that was revoked may be in it, and a device that hears
+    /// of it [rotates](Change::Rotate).
+    pub is_sealed_off: bool,
 }
 
 impl Entry {
@@ -202,105 +282,72 @@ impl Entry {
             Author::Phrase => identity.as_bytes(),
             Author::Device(device) => device.as_bytes(),
         };
-        VerifyingKey::from_bytes(key)
-            .and_then(|key| key.verify_strict(&self.signed_bytes(identity), &Signature::from_bytes(&self.signature)))
-            .map_err(|_| LogError::Signature)
+        verify(key, &self.signed_bytes(identity), &self.signature)?;
+        let named = match &self.change {
+            Change::Enrol(device) => std::slice::from_ref(device),
+            Change::Begin(device, before) => {
+                device.verify(identity)?;
+                before.as_slice()
+            }
+            Change::Revoke(_) | Change::Rotate => &[],
+        };
+        named.iter().try_for_each(|device| device.verify(identity))
     }
 }
 
 impl Roster {
-    fn nobody(identity: IdentityId) -> Self {
-        Self {
-            identity,
-            devices: Vec::new(),
-            revoked: Vec::new(),
-            recipient: None,
-            tip: EntryId([0; 32]),
-            length: 0,
-            by_phrase: None,
-        }
-    }
-
     /// A device on the list.
     pub fn device(&self, id: &DeviceId) -> Option<&Device> {
         self.devices.iter().find(|device| device.id == *id)
     }
 
-    /// How early an author was enrolled; the phrase was before all.
-    fn rank(&self, author: &Author) -> Option<usize> {
-        match author {
-            Author::Phrase => Some(0),
-            Author::Device(id) => self.devices.iter().position(|device| device.id == *id).map(|at| at + 1),
-        }
-    }
-
-    /// The list after one more change.
-    fn after(&self, entry: &Entry, id: EntryId) -> Result<Self, Refused> {
-        self.rank(&entry.author).ok_or(Refused::Stranger)?;
-        if self.length == 0 && entry.author != Author::Phrase {
-            return Err(Refused::Beginning);
-        }
-        if entry.author == Author::Phrase && self.by_phrase.is_some_and(|time| entry.time <= time) {
-            return Err(Refused::Time);
-        }
-        let mut next = self.clone();
-        match &entry.change {
-            Change::Enrol(device) => next.enrol(device, entry.author)?,
-            Change::Revoke(id) => {
-                let at = next.devices.iter().position(|device| device.id == *id).ok_or(Refused::Unknown)?;
-                if next.devices.len() == 1 {
-                    return Err(Refused::Last);
-                }
-                let device = next.devices.remove(at);
-                next.revoked.push(device);
+    /// The device that a person means: by its name, or by the beginning of its id where that is not enough.
+    pub fn named(&self, name: &str) -> Result<&Device, NameError> {
+        let called: Vec<&Device> = self.devices.iter().filter(|device| device.name == name).collect();
+        let begins = |device: &&Device| name.len() >= ID_MIN && device.id.to_string().starts_with(name);
+        match called.as_slice() {
+            [device] => Ok(device),
+            [] => self.devices.iter().find(begins).ok_or_else(|| {
+                let known: Vec<&str> = self.devices.iter().map(|device| device.name.as_str()).collect();
+                NameError::Unknown { name: name.to_owned(), known: known.join(", ") }
+            }),
+            several => {
+                let ids: Vec<String> = several.iter().map(|device| device.id.short()).collect();
+                Err(NameError::Ambiguous { name: name.to_owned(), ids: ids.join(", ") })
             }
         }
-        let needs_one = self.length == 0 || matches!(entry.change, Change::Revoke(_));
-        if needs_one != entry.recipient.is_some() {
-            return Err(Refused::Recipient);
-        }
-        next.recipient = entry.recipient.or(self.recipient);
-        next.tip = id;
-        next.length += 1;
-        if entry.author == Author::Phrase {
-            next.by_phrase = Some(entry.time);
-        }
-        Ok(next)
     }
 
-    fn enrol(&mut self, device: &Device, author: Author) -> Result<(), Refused> {
-        if device.name.is_empty() || device.name.len() > DEVICE_NAME_MAX {
-            return Err(Refused::Name);
-        }
-        // Files and changes of them are named by the tag.
-        if self.devices.iter().any(|other| other.id.tag() == device.id.tag()) {
-            return Err(Refused::Taken);
-        }
-        let before = self.revoked.iter().position(|other| other.id.tag() == device.id.tag());
-        match before {
-            Some(at) if author == Author::Phrase && self.revoked[at].id == device.id => drop(self.revoked.remove(at)),
-            Some(_) => return Err(Refused::Revoked),
-            None => {}
-        }
-        if self.devices.len() == DEVICES_MAX {
-            return Err(Refused::Crowded);
-        }
-        self.devices.push(device.clone());
-        Ok(())
+    /// The device of this name that is gone and came last, for who asks for what it left.
+    pub fn gone(&self, name: &str) -> Option<&Device> {
+        let begins = |device: &&Device| name.len() >= ID_MIN && device.id.to_string().starts_with(name);
+        let called = self.gone.iter().rev().find(|device| device.name == name);
+        called.or_else(|| self.gone.iter().rev().find(begins))
     }
 }
 
-/// All signed changes of one identity's devices that somebody has heard of.
+/// All signed changes of one identity's devices that somebody has heard of, and what they come to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Log {
-    identity: IdentityId,
     entries: BTreeMap<EntryId, Entry>,
+    outcome: Outcome,
 }
 
 impl Log {
     /// One without a change.
     pub fn new(identity: IdentityId) -> Self {
-        Self { identity, entries: BTreeMap::new() }
+        let entries = BTreeMap::new();
+        Self { outcome: counting::resolve(identity, &entries), entries }
+    }
+
+    /// Whose it is.
+    pub fn identity(&self) -> IdentityId {
+        self.roster().identity
+    }
+
+    /// Whether nobody was ever enrolled.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
     }
 
     /// Decodes what came from anywhere, and verifies the signatures in it.
@@ -316,139 +363,163 @@ impl Log {
 
     /// Encodes it.
     pub fn encode(&self) -> Vec<u8> {
-        codec::encode(&Entries { identity: self.identity, entries: self.entries.values().cloned().collect() })
+        codec::encode(&Entries { identity: self.identity(), entries: self.entries.values().cloned().collect() })
     }
 
-    /// Takes in what another log of the same identity has. Returns whether that was anything new.
+    /// Takes in what another log of the same identity has. Returns whether anything has changed.
     pub fn merge(&mut self, other: &Self) -> Result<bool, LogError> {
-        if other.identity != self.identity {
+        if other.identity() != self.identity() {
             return Err(LogError::Identity);
         }
-        let before = self.entries.len();
         let new = other.entries.iter().filter(|(id, _)| !self.entries.contains_key(*id));
         let new: Vec<_> = new.map(|(id, entry)| (*id, entry.clone())).collect();
+        if new.is_empty() {
+            return Ok(false);
+        }
+        let before: Vec<EntryId> = self.entries.keys().copied().collect();
         self.entries.extend(new);
-        self.prune()?;
-        Ok(self.entries.len() != before)
+        self.settle();
+        Ok(!before.iter().eq(self.entries.keys()))
     }
 
     fn take(&mut self, entries: Vec<Entry>) -> Result<(), LogError> {
-        if entries.len() > ROSTER_ENTRIES_MAX + ROSTER_LOST_MAX {
+        if entries.len() > ROSTER_ENTRIES_MAX {
             return Err(LogError::Full);
         }
         for entry in entries {
-            entry.verify(&self.identity)?;
+            entry.verify(&self.identity())?;
             self.entries.insert(entry.id(), entry);
         }
-        self.prune()
+        self.settle();
+        Ok(())
     }
 
-    /// Signs a change that follows all that counts, and takes it in. Where that has become too much, the phrase begins
-    /// anew, with nobody on the list.
+    /// Works out what counts, and forgets what never can, or what there is no room for.
+    fn settle(&mut self) {
+        self.outcome = counting::resolve(self.identity(), &self.entries);
+        let outcome = &self.outcome;
+        if outcome.kept.len() != self.entries.len() {
+            self.entries.retain(|id, _| outcome.kept.contains(id));
+            self.outcome = counting::resolve(self.identity(), &self.entries);
+        }
+    }
+
+    /// Signs a change that follows all that counts, and takes it in.
     pub fn change(
         &mut self,
         author: Author,
         key: &SigningKey,
         now: Hlc,
         change: Change,
-        recipient: Option<Recipient>,
+        era: Option<NewEra>,
     ) -> Result<EntryId, LogError> {
-        let mut roster = self.roster();
-        // The phrase is needed when a clock was set back, too.
-        let time = roster.by_phrase.map_or(now, |before| before.next(now.millis).max(now));
-        if roster.length >= ROSTER_ENTRIES_MAX {
-            if author != Author::Phrase {
-                return Err(LogError::Full);
-            }
-            roster = Roster::nobody(self.identity);
+        self.check(author, &change, era.is_some())?;
+        let begins = matches!(change, Change::Begin(..));
+        let room = if author == Author::Phrase { ROSTER_ENTRIES_MAX } else { ROSTER_ENTRIES_BY_DEVICES_MAX };
+        if self.outcome.counting >= room && !begins {
+            return Err(LogError::Full);
         }
-        let mut entry = Entry { previous: roster.tip, author, time, change, recipient, signature: [0; 64] };
-        entry.signature = key.sign(&entry.signed_bytes(&self.identity)).to_bytes();
-        entry.verify(&self.identity)?;
-        let id = entry.id();
-        roster.after(&entry, id)?;
+        let mut previous = if begins { Vec::new() } else { self.outcome.tips.clone() };
+        previous.truncate(counting::previous_max(&author));
+        // The phrase is needed when a clock was set back, too.
+        let before = self.entries.values().filter(|entry| entry.author == Author::Phrase).map(|entry| entry.time).max();
+        let time = match (author, before) {
+            (Author::Phrase, Some(before)) => before.next(now.millis).max(now),
+            _ => now,
+        };
+        let mut entry = Entry { previous, author, time, change, era, signature: [0; 64] };
+        entry.signature = key.sign(&entry.signed_bytes(&self.identity())).to_bytes();
+        entry.verify(&self.identity())?;
+        let (id, before) = (entry.id(), self.clone());
         self.entries.insert(id, entry);
+        self.settle();
+        if !self.entries.contains_key(&id) {
+            *self = before;
+            return Err(LogError::Full);
+        }
         Ok(id)
     }
 
-    /// The devices that count.
-    pub fn roster(&self) -> Roster {
-        self.resolve().0
+    /// A change by which the phrase begins the list anew, with this device alone.
+    pub fn anew(&self, device: Device) -> Change {
+        let Roster { devices, gone, .. } = self.roster();
+        let others = devices.iter().chain(gone).filter(|other| other.id != device.id);
+        let others = others.take(ROSTER_BEFORE_MAX).cloned().collect();
+        Change::Begin(device, others)
     }
 
-    /// Changes that would count if others did not: two who changed the list at once, or somebody who forks it.
-    pub fn lost(&self) -> Vec<&Entry> {
-        let (_, counting) = self.resolve();
-        let valid = self.valid();
-        self.entries
-            .iter()
-            .filter(|(id, _)| valid.contains_key(*id) && !counting.contains(*id))
-            .map(|(_, e)| e)
-            .collect()
-    }
-
-    fn after(&self) -> BTreeMap<EntryId, Vec<EntryId>> {
-        let mut after: BTreeMap<EntryId, Vec<EntryId>> = BTreeMap::new();
-        for (id, entry) in &self.entries {
-            after.entry(entry.previous).or_default().push(*id);
+    /// Whether a change would count.
+    fn check(&self, author: Author, change: &Change, begins_era: bool) -> Result<(), Refused> {
+        let (roster, by_phrase) = (self.roster(), author == Author::Phrase);
+        match author {
+            Author::Phrase => {}
+            Author::Device(_) if self.is_empty() => return Err(Refused::Beginning),
+            Author::Device(id) if roster.device(&id).is_none() => return Err(Refused::Stranger),
+            Author::Device(_) => {}
         }
-        after
-    }
-
-    /// The list of devices after each entry that may stand where it stands.
-    fn valid(&self) -> BTreeMap<EntryId, Roster> {
-        let after = self.after();
-        let mut valid = BTreeMap::new();
-        let mut open = vec![Roster::nobody(self.identity)];
-        while let Some(roster) = open.pop() {
-            for id in after.get(&roster.tip).into_iter().flatten() {
-                if let Some(entry) = self.entries.get(id)
-                    && let Ok(next) = roster.after(entry, *id)
-                {
-                    valid.insert(*id, next.clone());
-                    open.push(next);
+        match change {
+            Change::Enrol(device) => self.check_enrolment(device, by_phrase)?,
+            Change::Begin(device, _) if !counting::is_name(&device.name) => return Err(Refused::Name),
+            Change::Begin(..) if !by_phrase => return Err(Refused::Beginning),
+            // The phrase revokes also what somebody holds for revoked who has not heard all.
+            Change::Revoke(id) => {
+                let is_gone = roster.gone.iter().any(|device| device.id == *id);
+                if roster.device(id).is_none() && !(by_phrase && is_gone) {
+                    return Err(Refused::Unknown);
+                }
+                if roster.devices.iter().all(|device| device.id == *id) {
+                    return Err(Refused::Last);
                 }
             }
+            Change::Begin(..) | Change::Rotate => {}
         }
-        valid
+        let (needs, may) = match change {
+            Change::Enrol(_) => (self.is_empty(), by_phrase),
+            Change::Revoke(_) | Change::Rotate | Change::Begin(..) => (true, true),
+        };
+        if needs && !begins_era || begins_era && !may { Err(Refused::Era) } else { Ok(()) }
     }
 
-    /// The devices that count, and the changes by which they do.
-    fn resolve(&self) -> (Roster, BTreeSet<EntryId>) {
-        let valid = self.valid();
-        let by_phrase = |id: &&EntryId| self.entries[*id].author == Author::Phrase;
-        let newest = valid.keys().filter(by_phrase).max_by_key(|id| (self.entries[*id].time, **id));
-        let Some(newest) = newest else { return (Roster::nobody(self.identity), BTreeSet::new()) };
-        let mut counting = BTreeSet::new();
-        let mut at = *newest;
-        while let Some(entry) = self.entries.get(&at) {
-            counting.insert(at);
-            at = entry.previous;
+    fn check_enrolment(&self, device: &Device, by_phrase: bool) -> Result<(), Refused> {
+        let roster = self.roster();
+        if !counting::is_name(&device.name) {
+            return Err(Refused::Name);
         }
-        let after = self.after();
-        let mut roster = &valid[newest];
-        loop {
-            let next = after.get(&roster.tip).into_iter().flatten().filter(|id| valid.contains_key(*id));
-            let Some(best) = next.min_by_key(|id| (roster.rank(&self.entries[*id].author), **id)) else { break };
-            counting.insert(*best);
-            roster = &valid[best];
+        // Files and changes of them are named by the tag.
+        let same_tag = |other: &&Device| other.id.tag() == device.id.tag();
+        if roster.devices.iter().any(|other| same_tag(&other)) {
+            return Err(Refused::Taken);
         }
-        (roster.clone(), counting)
+        let before = roster.gone.iter().find(same_tag);
+        if before.is_some_and(|before| !by_phrase || before.id != device.id) {
+            return Err(Refused::Revoked);
+        }
+        // Whoever has a device could enrol as many as there is room for: that must not shut the phrase out.
+        let by_phrase_alone = |device: &&Device| {
+            let enrols = |entry: &Entry| entry.change.enrols().is_some_and(|other| other.id == device.id);
+            self.entries.values().any(|entry| entry.author == Author::Phrase && enrols(entry))
+        };
+        let (taken, room) = match by_phrase {
+            true => (roster.devices.iter().filter(by_phrase_alone).count(), DEVICES_MAX),
+            false => (roster.devices.len(), DEVICES_BY_DEVICES_MAX),
+        };
+        if taken >= room { Err(Refused::Crowded) } else { Ok(()) }
     }
 
-    /// Forgets what can never count, and the oldest of what was lost.
-    fn prune(&mut self) -> Result<(), LogError> {
-        let (roster, counting) = self.resolve();
-        if roster.length > ROSTER_ENTRIES_MAX {
-            return Err(LogError::Full);
-        }
-        let lost = self.entries.iter().filter(|(id, _)| !counting.contains(*id));
-        let mut lost: Vec<_> = lost.map(|(id, entry)| (entry.time, *id)).collect();
-        lost.sort_unstable();
-        for (_, id) in lost.iter().rev().skip(ROSTER_LOST_MAX) {
-            self.entries.remove(id);
-        }
-        Ok(())
+    /// The devices that count.
+    pub fn roster(&self) -> &Roster {
+        &self.outcome.roster
+    }
+
+    /// When a device came onto the list.
+    pub fn enrolled(&self, id: &DeviceId) -> Option<Hlc> {
+        let of = |entry: &&Entry| entry.change.enrols().is_some_and(|device| device.id == *id);
+        self.entries.values().filter(of).map(|entry| entry.time).max()
+    }
+
+    /// The era that counts first, and then those that may count in the eyes of somebody who has not heard all.
+    pub(crate) fn eras(&self) -> &[NewEra] {
+        &self.outcome.eras
     }
 }
 

@@ -90,9 +90,10 @@ impl Phrase {
         self.0.words()
     }
 
-    /// What it yields. Takes some milliseconds: the seed is stretched as BIP-39 says.
-    pub fn keys(&self) -> RecoveryKeys {
-        let mut seed = self.0.to_seed_normalized("");
+    /// What it yields together with a passphrase, which may be empty: with another one it yields another identity.
+    /// Takes some milliseconds: the seed is stretched as BIP-39 says.
+    pub fn keys(&self, passphrase: &str) -> RecoveryKeys {
+        let mut seed = self.0.to_seed(passphrase);
         let keys = RecoveryKeys::new(&seed);
         seed.zeroize();
         keys

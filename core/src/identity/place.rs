@@ -1,17 +1,19 @@
-//! Where an identity's roster and its sealed keystore are found on the mesh.
+//! Where what an identity has is found on the mesh.
 //!
-//! Both lie at a *place*: the record of a key that all devices have. A device that was revoked has it, too; so a
-//! revocation moves both to new places, and the last record of an old one, after which no other is kept, says where.
-//! The first way in is the *signpost*, a record of the phrase's own key, which no device has:
+//! It lies at *places*: records of keys that follow from an [era](super::era), which all devices have. A device that was
+//! revoked has them, too; so a revocation begins another era, and the record at the *end* of the old one, which nothing
+//! replaces, says where that is. The first way in is the *signpost*, a record of a key of the phrase's own, which no device
+//! has:
 //!
 //! ```text
-//! identity ──► signpost ──► place of the roster ───► (moved ──► place) ──► roster
-//! phrase ────────┘    └───► place of the keystore ─► (moved ──► place) ──► keystore, sealed
+//! address ─► signpost ─► door of an era ─► (end ─► door of the next) ─► roster, and the sealed way to the era
+//!                                                                       └─► keystore, sealed
 //! ```
 //!
-//! Who knows the identity finds its roster. The way to the keystore is sealed for the phrase. Whoever has a place's
-//! secret can spoil what is there, and not forge it: a roster is believed by its signatures, a keystore by its seal. And
-//! the phrase can put up another signpost.
+//! Who has the [address](Address) of an identity finds its roster; who keeps the records learns neither whose they are nor
+//! which of them belong together. Whoever has an era can spoil what is at its places, and not forge it: a roster is
+//! believed by its signatures, an era because a change of the roster names its way, a keystore by its seal. And the phrase
+//! can put up another signpost.
 
 use ed25519_dalek::SigningKey;
 use minicbor::{Decode, Encode};
@@ -19,14 +21,14 @@ use thiserror::Error;
 
 use crate::codec::{self, CodecError};
 use crate::id::{IdentityId, RecordKey, VolumeId};
+use crate::identity::era::Door;
 use crate::key::{RecoveryKeys, Secret, VolumeKeys};
 use crate::limits::RECORD_PAYLOAD_MAX;
 use crate::record::{LAST, Record, RecordError, record_key};
-use crate::seal::{ExtentRef, SealError, open_bytes, open_record, seal_bytes, seal_record};
+use crate::seal::{ExtentRef, SealError, open_record, seal_record};
 use crate::segment::Placement;
 
 const SIGNPOST_CONTEXT: &[u8] = b"hypernet signpost v1\0";
-const WAY_CONTEXT: &[u8] = b"hypernet way to the keystore v1\0";
 const NOTICE_CONTEXT: &[u8] = b"hypernet notice v1\0";
 const SIGNPOST_KEY_CONTEXT: &str = "hypernet 2026 signpost sealing key v1";
 const ROSTER_KEY_CONTEXT: &str = "hypernet 2026 roster sealing key v1";
@@ -87,7 +89,7 @@ impl Place {
     }
 }
 
-/// Seals the records of a roster's places: whoever knows the identity reads them.
+/// Seals the records of rosters, beacons and ends: whoever knows the identity reads them.
 pub fn roster_sealing_key(identity: &IdentityId) -> Secret {
     Secret::new(blake3::derive_key(ROSTER_KEY_CONTEXT, identity.as_bytes()))
 }
@@ -101,18 +103,17 @@ pub enum Notice {
     /// It is here, in a segment of its own.
     #[n(1)]
     Placed(#[n(0)] ExtentRef, #[n(1)] Placement),
-    /// It has moved: for a roster the signer of its new place, for a keystore the secret of its new place, sealed for
-    /// those who may know it. Nothing comes after this.
+    /// The era has ended, and this is the door of the next one. Nothing comes after this.
     #[n(2)]
-    Moved(#[cbor(n(0), with = "minicbor::bytes")] Vec<u8>),
+    Ended(#[n(0)] Door),
 }
 crate::format!(Notice, tag = 0x37, version = 1, max = RECORD_PAYLOAD_MAX, name = "notice");
 
 impl Notice {
-    /// The record of a place. What has moved gets the last number that there is, whatever `sequence` says.
+    /// The record of a place. The end gets the last number that there is, whatever `sequence` says.
     pub fn publish(&self, place: &Place, key: &Secret, sequence: u64) -> Result<Record, PlaceError> {
-        let sequence = if matches!(self, Self::Moved(_)) { LAST } else { sequence.min(LAST - 1) };
-        let payload = seal_record(key, 0, NOTICE_CONTEXT, sequence, &codec::encode(self))?;
+        let sequence = if matches!(self, Self::Ended(_)) { LAST } else { sequence.min(LAST - 1) };
+        let payload = seal_record(key, NOTICE_CONTEXT, sequence, &codec::encode(self))?;
         Ok(Record::sign(&place.signing_key(), sequence, payload)?)
     }
 
@@ -123,56 +124,61 @@ impl Notice {
     }
 }
 
+/// By which an identity is found: what its owner gives to those who are to know it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Address {
+    /// Signer of the signpost's record.
+    pub signer: [u8; 32],
+    /// What opens it, which who keeps the record does not have.
+    pub secret: [u8; 16],
+}
+
+impl Address {
+    /// Of the identity with these words.
+    pub fn of(phrase: &RecoveryKeys) -> Self {
+        Self { signer: phrase.signpost_key().verifying_key().to_bytes(), secret: phrase.signpost_secret() }
+    }
+
+    /// Where its signpost is.
+    pub fn record_key(&self) -> RecordKey {
+        record_key(&self.signer)
+    }
+
+    fn sealing_key(&self) -> Secret {
+        Secret::new(blake3::derive_key(SIGNPOST_KEY_CONTEXT, &[&self.signer[..], &self.secret].concat()))
+    }
+}
+
 /// The first way to what an identity has on the mesh.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 #[cbor(array)]
 pub struct Signpost {
-    /// Signer of the place of the roster.
-    #[cbor(n(0), with = "minicbor::bytes")]
-    pub roster: [u8; 32],
-    /// The secret of the place of the keystore, sealed for the phrase.
-    #[cbor(n(1), with = "minicbor::bytes")]
-    keystore: Vec<u8>,
+    /// Whose it is.
+    #[n(0)]
+    pub identity: IdentityId,
+    /// Where its roster was when this was put up.
+    #[n(1)]
+    pub door: Door,
 }
 crate::format!(Signpost, tag = 0x36, version = 1, max = RECORD_PAYLOAD_MAX, name = "signpost");
 
 impl Signpost {
-    /// One that leads to these places.
-    pub fn new(phrase: &RecoveryKeys, roster: &Place, keystore: &Place) -> Result<Self, PlaceError> {
-        let sealed = seal_bytes(&phrase.opening_key(), WAY_CONTEXT, keystore.secret().expose())?;
-        Ok(Self { roster: roster.signer(), keystore: sealed })
-    }
-
-    /// Where the signpost of an identity is.
-    pub fn record_key(identity: &IdentityId) -> RecordKey {
-        record_key(identity.as_bytes())
-    }
-
-    fn sealing_key(identity: &IdentityId) -> Secret {
-        Secret::new(blake3::derive_key(SIGNPOST_KEY_CONTEXT, identity.as_bytes()))
-    }
-
     /// Its record. A higher `sequence` replaces an older one.
-    pub fn publish(&self, phrase: &RecoveryKeys, sequence: u64) -> Result<Record, PlaceError> {
-        let payload =
-            seal_record(&Self::sealing_key(&phrase.id()), 0, SIGNPOST_CONTEXT, sequence, &codec::encode(self))?;
-        Ok(Record::sign(&phrase.signing_key(), sequence, payload)?)
+    pub fn publish(door: Door, phrase: &RecoveryKeys, sequence: u64) -> Result<Record, PlaceError> {
+        let key = Address::of(phrase).sealing_key();
+        let signpost = Self { identity: phrase.id(), door };
+        let payload = seal_record(&key, SIGNPOST_CONTEXT, sequence, &codec::encode(&signpost))?;
+        Ok(Record::sign(&phrase.signpost_key(), sequence, payload)?)
     }
 
-    /// Opens the record that was found for an identity.
-    pub fn open(record: &Record, identity: &IdentityId) -> Result<Self, PlaceError> {
-        if record.signer != *identity.as_bytes() {
+    /// Opens the record that was found at an address. Whose it is it says itself, and whoever gave the address vouches
+    /// for that: nobody else can have signed it.
+    pub fn open(record: &Record, address: &Address) -> Result<Self, PlaceError> {
+        if record.signer != address.signer {
             return Err(RecordError::WrongKey.into());
         }
-        let plain = open_record(&Self::sealing_key(identity), SIGNPOST_CONTEXT, record.sequence, &record.payload)?;
+        let plain = open_record(&address.sealing_key(), SIGNPOST_CONTEXT, record.sequence, &record.payload)?;
         Ok(codec::decode(&plain)?)
-    }
-
-    /// The place of the keystore, for who has the phrase.
-    pub fn keystore(&self, phrase: &RecoveryKeys) -> Result<Place, PlaceError> {
-        let plain = open_bytes(&phrase.opening_key(), WAY_CONTEXT, &self.keystore)?;
-        let secret: [u8; 32] = plain.try_into().map_err(|_| SealError::Length)?;
-        Ok(Place::new(Secret::new(secret)))
     }
 }
 
@@ -188,21 +194,26 @@ mod tests {
         Place::new(Secret::new([byte; 32]))
     }
 
+    fn door(byte: u8) -> Door {
+        Door { roster: [byte; 32], end: [byte + 1; 32] }
+    }
+
     #[test]
-    fn a_signpost_leads_to_the_roster_for_all_and_to_the_keystore_for_the_phrase() {
+    fn a_signpost_leads_who_has_the_address_to_the_roster() {
         let (mine, others) = (phrase(1), phrase(2));
-        let record = Signpost::new(&mine, &place(1), &place(2)).unwrap().publish(&mine, 7).unwrap();
-        assert_eq!(record.key(), Signpost::record_key(&mine.id()));
-        let found = Signpost::open(&record, &mine.id()).unwrap();
-        assert_eq!(found.roster, place(1).signer());
-        assert_eq!(found.keystore(&mine), Ok(place(2)));
-        assert!(found.keystore(&others).is_err());
-        assert!(Signpost::open(&record, &others.id()).is_err());
-        let secret = place(2).secret().expose().to_vec();
-        assert!(!record.payload.windows(32).any(|part| part == secret || part == mine.id().as_bytes()));
+        let record = Signpost::publish(door(1), &mine, 7).unwrap();
+        let address = Address::of(&mine);
+        assert_eq!(record.key(), address.record_key());
+        let found = Signpost::open(&record, &address).unwrap();
+        assert_eq!((found.identity, found.door), (mine.id(), door(1)));
+        assert!(Signpost::open(&record, &Address::of(&others)).is_err());
+        // Who keeps it has all of the address but what opens it.
+        assert!(Signpost::open(&record, &Address { secret: [0; 16], ..address }).is_err());
+        let bytes = codec::encode(&record);
+        assert!(!bytes.windows(32).any(|part| part == door(1).roster || part == mine.id().as_bytes()));
         // Nobody but the phrase puts one up.
-        let forged = Signpost::new(&mine, &place(3), &place(3)).unwrap().publish(&others, 8).unwrap();
-        assert_eq!(Signpost::open(&forged, &mine.id()), Err(RecordError::WrongKey.into()));
+        let forged = Signpost::publish(door(3), &others, 8).unwrap();
+        assert_eq!(Signpost::open(&forged, &address), Err(RecordError::WrongKey.into()));
     }
 
     #[test]
@@ -216,13 +227,13 @@ mod tests {
     }
 
     #[test]
-    fn nothing_replaces_the_notice_that_it_has_moved() {
+    fn nothing_replaces_the_notice_that_an_era_has_ended() {
         let (place, key) = (place(1), place(1).sealing_key());
         let here = Notice::Here(vec![1]).publish(&place, &key, u64::MAX).unwrap();
-        let moved = Notice::Moved(vec![2]).publish(&place, &key, 4).unwrap();
+        let moved = Notice::Ended(door(2)).publish(&place, &key, 4).unwrap();
         assert!(moved.replaces(&here) && !here.replaces(&moved));
-        for byte in 0..=255 {
-            let other = Notice::Moved(vec![byte]).publish(&place, &key, 5).unwrap();
+        for byte in 0..255 {
+            let other = Notice::Ended(door(byte)).publish(&place, &key, 5).unwrap();
             assert!(!other.replaces(&moved), "{byte}");
         }
     }

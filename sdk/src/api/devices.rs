@@ -1,14 +1,56 @@
 //! Recovering an identity on a new device, and the list of its devices.
 
+use std::fmt;
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
+use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use super::{ApiError, HeadStatus};
 
 // ---- recover --------------------------------------------------------------------------------------------------------
 
-/// What to recover.
+/// 24 words, as a person typed them, and the passphrase that belongs to them, which may be empty. They never show in a
+/// log, and are wiped when dropped.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize, Zeroize, ZeroizeOnDrop)]
+pub struct PhraseInput {
+    words: String,
+    #[serde(default)]
+    passphrase: String,
+}
+
+impl PhraseInput {
+    /// Of what was typed.
+    pub fn new(words: String, passphrase: String) -> Self {
+        Self { words, passphrase }
+    }
+
+    /// The words, in one line.
+    pub fn words(&self) -> &str {
+        &self.words
+    }
+
+    /// Empty where there is none.
+    pub fn passphrase(&self) -> &str {
+        &self.passphrase
+    }
+}
+
+impl fmt::Debug for PhraseInput {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("PhraseInput(..)")
+    }
+}
+
+/// What to recover. Where the identity was found already, neither `phrase` nor `from` is looked at.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RecoverRequest {
+    /// The identity with these words.
+    #[serde(default)]
+    pub phrase: Option<PhraseInput>,
+    /// The identity of the device with this HN_HOME, or a copy of it.
+    #[serde(default, with = "crate::exact_path::option")]
+    pub from: Option<PathBuf>,
     /// Not the newest head, but that of the device with this name or id.
     #[serde(default)]
     pub device: Option<String>,
@@ -90,6 +132,9 @@ pub struct RemoveDeviceRequest {
     /// Also when nothing would lead to what it published.
     #[serde(default)]
     pub force: bool,
+    /// The words of the identity: they count more than anything that the device has signed.
+    #[serde(default)]
+    pub phrase: Option<PhraseInput>,
 }
 
 /// A device that is on the list no more.
@@ -99,4 +144,7 @@ pub struct DeviceRemoved {
     pub name: String,
     /// Its id.
     pub id: String,
+    /// A head that it published before it knew: nothing leads to that one but `hn recover --device`.
+    #[serde(default)]
+    pub late: Option<OtherHead>,
 }

@@ -1,8 +1,10 @@
 //! What `hnd` prints.
 
+use std::fmt;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use super::{ApiError, SealedBy};
 use crate::exact_path;
@@ -13,6 +15,29 @@ pub struct Cleared {
     /// Where an agent that died had left its mount, if it had.
     #[serde(with = "exact_path::option")]
     pub mount: Option<PathBuf>,
+}
+
+/// The one line that `hnd run` prints, when it serves or when it gave up. Any other verb of `hnd` that fails prints it
+/// as well, with `ready: false`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ready {
+    /// It serves its socket.
+    pub ready: bool,
+    /// Its process.
+    #[serde(default)]
+    pub pid: u32,
+    /// The socket.
+    #[serde(default, with = "exact_path")]
+    pub socket: PathBuf,
+    /// Where it is mounted.
+    #[serde(default, with = "exact_path::option")]
+    pub mount: Option<PathBuf>,
+    /// Addresses it listens on.
+    #[serde(default)]
+    pub listen: Vec<String>,
+    /// Why it gave up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<ApiError>,
 }
 
 /// What `hnd init`, `hnd recover` and `hnd join` print on success: one line.
@@ -40,30 +65,17 @@ pub struct SetUp {
     /// What opens it.
     #[serde(default)]
     pub sealed_by: Option<SealedBy>,
-    /// The keystore was written anew: copies made before name another mesh or fewer ways into it.
-    #[serde(default)]
-    pub keystore_changed: bool,
 }
 
-/// The one line that `hnd run` prints, when it serves or when it gave up. Any other verb of `hnd` that fails prints it
-/// as well, with `ready: false`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Ready {
-    /// It serves its socket.
-    pub ready: bool,
-    /// Its process.
-    #[serde(default)]
-    pub pid: u32,
-    /// The socket.
-    #[serde(default, with = "exact_path")]
-    pub socket: PathBuf,
-    /// Where it is mounted.
-    #[serde(default, with = "exact_path::option")]
-    pub mount: Option<PathBuf>,
-    /// Addresses it listens on.
-    #[serde(default)]
-    pub listen: Vec<String>,
-    /// Why it gave up.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub error: Option<ApiError>,
+/// What `hnd phrase` prints: words that were never shown to anybody.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Zeroize, ZeroizeOnDrop)]
+pub struct Words {
+    /// 24 of them.
+    pub words: Vec<String>,
+}
+
+impl fmt::Debug for Words {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Words(..)")
+    }
 }

@@ -19,7 +19,7 @@ fn on(disk: &Disk) -> Result<Agent> {
     let agent = Agent::empty()?;
     fs::create_dir(disk.path().join("home"))?;
     symlink(disk.path().join("home"), agent.home())?;
-    agent.hn(["init", "--no-mdns", "--listen", "127.0.0.1", "--donate", "1M"])?.ok()?;
+    agent.hn(["init", "--no-confirm", "--no-mdns", "--listen", "127.0.0.1", "--donate", "1M"])?.ok()?;
     Ok(agent)
 }
 
@@ -34,7 +34,7 @@ fn a_read_only_disk_is_named() -> Result<()> {
     agent.down()?;
     disk.set_read_only(true)?;
     agent.hn(["up", "--no-mount"])?.fails(77, "Read-only file system", "set HN_HOME");
-    let other = hn::run(hn::command(["init"])?.env("HN_HOME", disk.path().join("other")))?;
+    let other = hn::run(hn::command(["init", "--no-confirm"])?.env("HN_HOME", disk.path().join("other")))?;
     other.fails(73, "Read-only file system", "set HN_HOME");
     disk.set_read_only(false)?;
     agent.up_unmounted()?;
@@ -68,7 +68,7 @@ fn a_full_disk_is_named_and_loses_nothing() -> Result<()> {
     agent.down()?;
     disk.fill()?;
     agent.hn(["up", "--no-mount"])?.fails(74, "the disk is full", "free some space");
-    let other = hn::run(hn::command(["init"])?.env("HN_HOME", disk.path().join("other")))?;
+    let other = hn::run(hn::command(["init", "--no-confirm"])?.env("HN_HOME", disk.path().join("other")))?;
     other.fails(73, "No space left on device", "make room");
     fs::remove_file(filler)?;
     agent.up()?;
@@ -169,8 +169,8 @@ fn a_corrupted_database_is_named_with_the_way_out() -> Result<()> {
     agent.up_unmounted()?;
     agent.down()?;
     for (file, hint) in [
-        ("volume/volume.db", "hn recover --keystore"),
-        ("tree/worktree.db", "hn recover --keystore"),
+        ("volume/volume.db", "hn recover --from"),
+        ("tree/worktree.db", "hn recover --from"),
         ("donated/shards.db", "move this directory away"),
     ] {
         let file = agent.home().join(file);
@@ -193,7 +193,7 @@ fn a_missing_database_is_named_with_the_way_out() -> Result<()> {
         let whole = fs::read(&file)?;
         fs::remove_file(&file)?;
         let named = format!("{} is missing or empty", file.display());
-        agent.hn(["up", "--no-mount"])?.fails(65, &named, "hn recover --keystore");
+        agent.hn(["up", "--no-mount"])?.fails(65, &named, "hn recover --from");
         assert!(!file.exists(), "an empty one was made");
         fs::write(&file, whole)?;
     }
@@ -215,7 +215,7 @@ fn a_database_that_opens_and_is_corrupted_inside_is_named_too() -> Result<()> {
     let tree = agent.home().join("tree/worktree.db");
     assert!(fs::metadata(&tree)?.len() > 100_000, "what it holds is in its log still");
     spoil(&tree, 4096)?;
-    agent.hn(["up", "--no-mount"])?.fails(65, "worktree.db is corrupted", "hn recover --keystore");
+    agent.hn(["up", "--no-mount"])?.fails(65, "worktree.db is corrupted", "hn recover --from");
     Ok(())
 }
 
@@ -250,7 +250,7 @@ fn a_damaged_index_is_told_and_keeps_nobody_from_what_is_here() -> Result<()> {
     agent.down()?;
     spoil_leaves(&agent.home().join("volume/volume.db"), "segments")?;
     agent.up()?;
-    let way_out = "hn recover --keystore";
+    let way_out = "hn recover --from";
     agent.hn(["fsck"])?.fails(65, "volume.db is corrupted", way_out);
     fs::write(agent.mount().join("new"), "new")?;
     let refused = agent.hn(["sync"])?;
@@ -308,10 +308,10 @@ fn a_recovery_that_fills_the_disk_says_so_and_goes_on_when_there_is_room() -> Re
     symlink(disk.path().join("home"), other.home())?;
     let ballast = fs::File::options().write(true).open(disk.fill()?)?;
     ballast.set_len(ballast.metadata()?.len() - (1 << 20))?;
-    let keystore = agent.home().join("keystore.age");
+    let from = agent.home();
     let recover = || {
         let first = ["recover", "--no-mdns", "--listen", "127.0.0.1", "--donate", "1M", "--join", mesh.link()];
-        other.hn(first.iter().map(OsStr::new).chain([OsStr::new("--keystore"), keystore.as_os_str()]))
+        other.hn(first.iter().map(OsStr::new).chain([OsStr::new("--from"), from.as_os_str()]))
     };
     let full = recover()?;
     full.fails(74, "full", "free some space");
@@ -337,7 +337,7 @@ fn ports_that_are_taken_are_replaced_until_they_are_free() -> Result<()> {
     // Nobody else listens there: the kernel gives the ports of 127.0.0.1 to others meanwhile.
     const OWN: &str = "127.77.13.5";
     let agent = Agent::empty()?;
-    agent.hn(["init", "--no-mdns", "--listen", OWN])?.ok()?;
+    agent.hn(["init", "--no-confirm", "--no-mdns", "--listen", OWN])?.ok()?;
     agent.up_unmounted()?;
     let now = || anyhow::Ok(ports(&agent.hn(["invite"])?.ok()?.stdout));
     let own = now()?;

@@ -31,7 +31,7 @@ fn without_an_agent_every_command_says_what_to_do() -> Result<()> {
         agent.hn(command)?.fails(78, "not running", "hn init");
     }
     assert!(!agent.home().exists(), "asking made {}", agent.home().display());
-    agent.hn(["init", "--no-mdns", "--listen", "127.0.0.1"])?.ok()?;
+    agent.hn(["init", "--no-confirm", "--no-mdns", "--listen", "127.0.0.1"])?.ok()?;
     for command in [&["status"][..], &["sync"], &["fsck"], &["invite"]] {
         agent.hn(command)?.fails(69, "not running", "hn up");
     }
@@ -56,8 +56,8 @@ fn json_tells_a_failure_to_programs_too() -> Result<()> {
 fn nothing_is_set_up_twice() -> Result<()> {
     let agent = Agent::alone()?;
     let keystore = fs::read(agent.home().join("keystore.age"))?;
-    agent.hn(["init"])?.fails(73, "in use by an agent already", "HN_HOME");
-    agent.hn(["recover".as_ref(), "--keystore".as_ref(), agent.home().join("keystore.age").as_os_str()])?.fails(
+    agent.hn(["init", "--no-confirm"])?.fails(73, "in use by an agent already", "HN_HOME");
+    agent.hn(["recover".as_ref(), "--from".as_ref(), agent.home().as_os_str()])?.fails(
         73,
         "in use by an agent already",
         "HN_HOME",
@@ -76,7 +76,7 @@ fn a_set_up_that_did_not_end_is_begun_again() -> Result<()> {
     fs::write(&config, settings.replace("\"begun\": false", "\"begun\": true"))?;
     fs::remove_file(agent.home().join("device.age"))?;
     agent.hn(["up", "--no-mount"])?.fails(78, "the agent is not running", "begin with `hn init`");
-    agent.hn(["init", "--no-mdns", "--listen", "127.0.0.1"])?.ok()?;
+    agent.hn(["init", "--no-confirm", "--no-mdns", "--listen", "127.0.0.1"])?.ok()?;
     assert_ne!(fs::read(&keystore)?, sealed, "an identity that nobody has seen");
     agent.up_unmounted().map(drop)
 }
@@ -86,20 +86,19 @@ fn a_directory_that_cannot_be_made_is_named() -> Result<()> {
     let agent = Agent::empty()?;
     let file = agent.scratch().join("file");
     fs::write(&file, "")?;
-    let ran = hn_in(file.join("home"), ["init"])?;
+    let ran = hn_in(file.join("home"), ["init", "--no-confirm"])?;
     ran.fails(73, "file/home", "set HN_HOME");
-    hn_in("/proc/foo", ["init"])?.fails(73, "/proc/foo", "set HN_HOME");
+    hn_in("/proc/foo", ["init", "--no-confirm"])?.fails(73, "/proc/foo", "set HN_HOME");
     Ok(())
 }
 
 #[test]
 fn a_directory_in_which_no_socket_can_be_is_refused_before_anything_is_made() -> Result<()> {
     let from = Agent::alone()?;
-    let keystore = from.home().join("keystore.age");
-    let agent = Agent::empty()?;
+    let (from, agent) = (from.home(), Agent::empty()?);
     let home = agent.scratch().join("x".repeat(107));
-    let recover = [OsStr::new("recover"), OsStr::new("--keystore"), keystore.as_os_str()];
-    for ran in [hn_in(&home, ["init"])?, hn_in(&home, recover)?, hn_in(&home, ["up"])?] {
+    let recover = [OsStr::new("recover"), OsStr::new("--from"), from.as_os_str()];
+    for ran in [hn_in(&home, ["init", "--no-confirm"])?, hn_in(&home, recover)?, hn_in(&home, ["up"])?] {
         ran.fails(78, "hnd.sock is too long for a Unix socket (107 bytes at most)", "set HN_HOME to a shorter path");
     }
     assert!(!home.exists(), "it was begun all the same");
@@ -140,18 +139,19 @@ fn a_file_that_is_gone_is_to_be_put_back() -> Result<()> {
 }
 
 #[test]
-fn links_and_keystores_that_are_none_are_refused_in_words() -> Result<()> {
+fn links_words_and_directories_that_are_none_are_refused_in_words() -> Result<()> {
     let agent = Agent::empty()?;
-    agent.hn(["init", "--join", "http://example.org"])?.fails(64, "not an invite link", "hn invite");
-    let missing = agent.scratch().join("keystore.age");
-    let recover = |path: &std::path::Path| agent.hn(["recover".as_ref(), "--keystore".as_ref(), path.as_os_str()]);
-    let ran = recover(&missing)?;
-    ran.fails(66, "cannot read", "name the keystore.age");
-    fs::write(&missing, "not an age file")?;
-    let ran = recover(&missing)?;
-    assert_eq!(ran.code, Some(65), "{ran:?}");
-    assert!(ran.stderr.contains("keystore.age"), "{ran:?}");
-    agent.hn(["init", "--no-mdns", "--listen", "127.0.0.1"])?.ok()?;
+    agent.hn(["init", "--no-confirm", "--join", "http://example.org"])?.fails(64, "not an invite link", "hn invite");
+    agent.hn(["init"])?.fails(64, "no terminal to show the 24 words on", "hn init --no-confirm");
+    agent.hn(["recover"])?.fails(64, "do not say on which mesh", "--join LINK");
+    let link = "hypernet:join/aaaaaaaaaaaaaaaaaaaaaaaaaa?via=/ip4/127.0.0.1/udp/9/quic-v1";
+    agent.hn(["recover", "--join", link])?.fails(64, "no terminal to ask for the 24 words on", "--phrase-stdin");
+    assert!(!agent.home().exists(), "it was begun all the same");
+    let missing = agent.scratch().join("missing");
+    let recover = |path: &std::path::Path| agent.hn(["recover".as_ref(), "--from".as_ref(), path.as_os_str()]);
+    recover(&missing)?.fails(66, "there is no agent in", "name the HN_HOME of a device");
+    assert!(!agent.home().exists(), "it was begun all the same");
+    agent.init(&[])?;
     agent.hn(["join", "hypernet:join/x"])?.fails(64, "not an invite link", "hn invite");
     Ok(())
 }
@@ -172,7 +172,7 @@ fn with_input(agent: &Agent, args: &[&str], input: &str) -> Result<Ran> {
 #[test]
 fn a_passphrase_is_asked_for_checked_and_told_of() -> Result<()> {
     let agent = Agent::empty()?;
-    let init = ["init", "--no-mdns", "--listen", "127.0.0.1", "--passphrase-stdin"];
+    let init = ["init", "--no-confirm", "--no-mdns", "--listen", "127.0.0.1", "--passphrase-stdin"];
     with_input(&agent, &init, "\n")?.fails(66, "no passphrase", "--passphrase-stdin");
     with_input(&agent, &init, "correct horse\n")?.ok()?;
     agent.hn(["up", "--no-mount"])?.fails(77, "sealed by a passphrase", "--passphrase-stdin");
@@ -187,10 +187,10 @@ fn a_passphrase_is_asked_for_checked_and_told_of() -> Result<()> {
 #[test]
 fn an_agent_that_is_no_program_is_named() -> Result<()> {
     let agent = Agent::empty()?;
-    let ran = hn::run(agent.command(["init"])?.env("HN_HND", "/does/not/exist"))?;
+    let ran = hn::run(agent.command(["init", "--no-confirm"])?.env("HN_HND", "/does/not/exist"))?;
     ran.fails(78, "/does/not/exist", "HN_HND");
     // One that ends without saying why.
-    let ran = hn::run(agent.command(["init"])?.env("HN_HND", "/bin/false"))?;
+    let ran = hn::run(agent.command(["init", "--no-confirm"])?.env("HN_HND", "/bin/false"))?;
     assert_eq!(ran.code, Some(70), "{ran:?}");
     Ok(())
 }

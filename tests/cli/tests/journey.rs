@@ -54,11 +54,6 @@ fn files_survive_the_loss_of_peers_and_of_the_machine() -> Result<()> {
     }
     let mesh = Mesh::start(PEERS)?;
     let agent = Agent::on(&mesh)?;
-    let kept = agent.scratch().join("kept");
-    fs::create_dir(&kept)?;
-    for name in ["keystore.age", "keystore.key"] {
-        fs::copy(agent.home().join(name), kept.join(name))?;
-    }
     agent.up_with(&["--hold"])?;
     agent.wait_for_peers(PEERS)?;
     let (original, markers) = plant(&agent, 1, 200)?;
@@ -94,15 +89,8 @@ fn files_survive_the_loss_of_peers_and_of_the_machine() -> Result<()> {
     // The machine is lost.
     agent.down()?;
     agent.wipe()?;
-    let keystore = kept.join("keystore.age");
-    let done = agent.json([
-        "recover".as_ref(),
-        "--no-mdns".as_ref(),
-        "--listen".as_ref(),
-        "127.0.0.1".as_ref(),
-        "--keystore".as_ref(),
-        keystore.as_os_str(),
-    ])?;
+    let recovered = agent.recover(&["--json", "--join", mesh.link()])?.ok()?;
+    let done: Value = serde_json::from_str(recovered.stdout.lines().last().unwrap())?;
     assert_eq!((&done["event"], &done["devices"]), (&"done".into(), &1.into()), "{done}");
     agent.json(["mount".as_ref(), agent.mount().as_os_str()])?;
     assert_same(&original, &there);
@@ -196,11 +184,6 @@ fn a_recovery_that_found_nobody_goes_on_by_a_link() -> Result<()> {
     }
     let mesh = Mesh::start(3)?;
     let agent = Agent::alone()?;
-    let copy = agent.scratch().join("copy");
-    fs::create_dir(&copy)?;
-    for name in ["keystore.age", "keystore.key"] {
-        fs::copy(agent.home().join(name), copy.join(name))?;
-    }
     agent.hn(["join", mesh.link()])?.ok()?;
     agent.up()?;
     agent.wait_for_peers(3)?;
@@ -209,17 +192,12 @@ fn a_recovery_that_found_nobody_goes_on_by_a_link() -> Result<()> {
     agent.sync()?;
     agent.down()?;
     agent.wipe()?;
-    let keystore = copy.join("keystore.age");
-    let recover = |more: &[&str]| {
-        let keystore = ["recover", "--no-mdns", "--listen", "127.0.0.1", "--keystore", keystore.to_str().unwrap()];
-        agent.hn(keystore.iter().chain(more))
-    };
-    // The copy is older than the mesh, so it names no peer.
-    recover(&[])?.fails(64, "names no peer", "--join LINK");
+    // The words do not say where to look.
+    agent.recover(&[])?.fails(64, "do not say on which mesh", "--join LINK");
     assert!(!agent.home().exists(), "it was begun all the same");
-    let nobody = recover(&["--timeout", "1", "--join", &dead_link(&mesh)?])?;
+    let nobody = agent.recover(&["--timeout", "1", "--join", &dead_link(&mesh)?])?;
     nobody.fails(75, "cannot recover yet", "--join LINK");
-    assert!(recover(&["--join", mesh.link()])?.ok()?.stdout.contains("found head"));
+    assert!(agent.recover(&["--join", mesh.link()])?.ok()?.stdout.contains("found head"));
     agent.json(["mount".as_ref(), agent.mount().as_os_str()])?;
     assert_eq!(fs::read_to_string(&file)?, "content");
     Ok(())

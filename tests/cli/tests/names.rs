@@ -49,7 +49,7 @@ fn an_agent_lives_and_mounts_in_directories_whose_names_are_no_text() -> Result<
     }
     let dir = tempfile::tempdir()?;
     let agent = Agent::empty_at(dir.path().join(name(b"ho me\xff")))?;
-    let made = agent.json(["init", "--no-mdns", "--listen", "127.0.0.1"])?;
+    let made = agent.json(["init", "--no-confirm", "--no-mdns", "--listen", "127.0.0.1"])?;
     assert_eq!(made["home"], in_json(&agent.home()));
     let mount = dir.path().join(name(b"m\xff"));
     let up = agent.json([OsStr::new("up"), OsStr::new("--mount"), mount.as_os_str()])?;

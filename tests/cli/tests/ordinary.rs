@@ -53,7 +53,7 @@ impl Ordinary {
             chown(dir.path().join(name), Some(USER), Some(USER))?;
         }
         let it = Self { dir };
-        it.hn(&["init", "--no-mdns", "--listen", "127.0.0.1"])?.ok()?;
+        it.hn(&["init", "--no-confirm", "--no-mdns", "--listen", "127.0.0.1"])?.ok()?;
         Ok(it)
     }
 

@@ -4,19 +4,18 @@ use hypernet_core::catalog::{Contents, IndexPage, IndexRow, Manifest, PageKind, 
 use hypernet_core::codec;
 use hypernet_core::head::{Head, Snapshot};
 use hypernet_core::id::SnapshotId;
-use hypernet_core::identity::announce::Announcement;
-use hypernet_core::identity::log::{Author, Change, Device, Log, Recipient};
-use hypernet_core::identity::place::{Notice, Place, PlaceError, Signpost};
+use hypernet_core::identity::beacon::Beacon;
+use hypernet_core::identity::era::{Door, Era};
+use hypernet_core::identity::log::{Author, Change, Device, Log, NewEra, Recipient};
+use hypernet_core::identity::place::{Address, Notice, Place, Signpost};
+use hypernet_core::identity::posting::{Posting, way_hash};
 use hypernet_core::key::{DeviceKeys, Secret};
 use hypernet_core::record::Record;
-use hypernet_core::roster::Roster;
 use hypernet_core::seal::{ExtentRef, Kind};
 use hypernet_core::time::Hlc;
 use hypernet_core::tree::{self, Content, FileKind, Item, LinkEntry, Root, Run, TreeRef};
 
-use crate::values::{
-    Nodes, device, dot, entries, extent, extent_id, identity, inode, placement, recovery, volume, volume_keys,
-};
+use crate::values::{Nodes, device, dot, entries, extent, extent_id, inode, placement, recovery, volume, volume_keys};
 use crate::{Golden, framed};
 
 const TIME: Hlc = Hlc { millis: 1_700_000_000_123, counter: 5 };
@@ -87,84 +86,111 @@ fn head() -> Head {
     }
 }
 
-fn roster() -> Roster {
-    let enrolled = Roster::default().enrol(&device(), "laptop", &[volume()], TIME);
-    enrolled.unwrap_or_default()
-}
+/// Sealed ways to eras.
+const WAYS: [&[u8]; 2] = [b"the first way", b"the second way"];
 
-fn roster_log() -> Golden {
+/// A list of devices that four changes led to; only one is on it.
+fn log() -> Log {
     let recipient = |byte| Recipient::X25519([byte; 32]);
     let one = |byte: u8, name: &str| {
-        let id = DeviceKeys::new(Secret::new([byte; 32])).id();
-        Change::Enrol(Device { id, recipient: recipient(byte), name: name.into() })
+        let key = DeviceKeys::new(Secret::new([byte; 32])).signing_key();
+        Change::Enrol(Device::sign(&recovery().id(), &key, recipient(byte), name.into(), [byte; 32]))
     };
-    let identity = recovery().id();
-    let mut log = Log::new(identity);
+    let era = |byte, way: &[u8]| Some(NewEra { recipient: recipient(byte), way: way_hash(way) });
+    let mut log = Log::new(recovery().id());
     let signed = [
-        log.change(Author::Phrase, &recovery().signing_key(), TIME, one(0x33, "laptop"), Some(recipient(1))),
+        log.change(Author::Phrase, &recovery().signing_key(), TIME, one(0x33, "laptop"), era(1, WAYS[0])),
         log.change(Author::Device(device().id()), &device().signing_key(), TIME, one(0x34, "phone"), None),
         log.change(
             Author::Device(device().id()),
             &device().signing_key(),
             TIME,
             Change::Revoke(DeviceKeys::new(Secret::new([0x34; 32])).id()),
-            Some(recipient(2)),
+            era(2, WAYS[1]),
         ),
+        log.change(Author::Phrase, &recovery().signing_key(), TIME, Change::Rotate, era(3, b"a third way")),
     ];
-    let bytes = if signed.iter().all(Result::is_ok) { log.encode() } else { Vec::new() };
+    if signed.iter().all(Result::is_ok) { log } else { Log::new(recovery().id()) }
+}
+
+/// The same, begun anew.
+fn log_anew() -> Log {
+    let mut log = log();
+    let Some(device) = log.roster().devices.first().cloned() else { return log };
+    let era = Some(NewEra { recipient: Recipient::X25519([4; 32]), way: way_hash(b"a fourth way") });
+    let begin = log.anew(device);
+    let signed = log.change(Author::Phrase, &recovery().signing_key(), TIME, begin, era);
+    if signed.is_ok() { log } else { Log::new(recovery().id()) }
+}
+
+fn roster_log(name: &'static str, make: fn() -> Log) -> Golden {
     Golden {
-        name: "roster-log",
+        name,
         tag: Some(0x35),
         format: "roster log",
-        bytes,
-        check: Box::new(move |golden| match Log::decode(golden, &identity) {
-            Ok(read) if read == log => Ok(()),
+        bytes: make().encode(),
+        check: Box::new(move |golden| match Log::decode(golden, &recovery().id()) {
+            Ok(read) if read == make() => Ok(()),
             Ok(read) => Err(format!("it reads as {read:?}")),
             Err(error) => Err(error.to_string()),
         }),
     }
 }
 
-fn keystore_place() -> Place {
+fn posting() -> Golden {
+    let mut posting = Posting::new(log());
+    WAYS.iter().for_each(|way| posting.add_way(way.to_vec()));
+    Golden {
+        name: "posting",
+        tag: Some(0x34),
+        format: "posting",
+        bytes: posting.encode(),
+        check: Box::new(move |golden| match Posting::decode(golden, &recovery().id()) {
+            Ok(read) if read == posting => Ok(()),
+            Ok(read) => Err(format!("it reads as {read:?}")),
+            Err(error) => Err(error.to_string()),
+        }),
+    }
+}
+
+fn place() -> Place {
     Place::new(Secret::new([0x66; 32]))
 }
 
+fn door() -> Door {
+    Door { roster: [0x67; 32], end: [0x68; 32] }
+}
+
 fn record_of_a_notice() -> Golden {
-    let key = keystore_place().sealing_key();
-    let record = Notice::Moved(vec![0x65; 32]).publish(&keystore_place(), &key, 0);
-    published("record-of-a-notice", record.ok(), Notice::Moved(vec![0x65; 32]), move |record| {
+    let key = place().sealing_key();
+    let record = Notice::Ended(door()).publish(&place(), &key, 0);
+    published("record-of-a-notice", record.ok(), Notice::Ended(door()), move |record| {
         Notice::open(record, &key).map_err(|error| error.to_string())
     })
 }
 
-/// A signpost that leads to both places, and its record.
-fn signposts() -> Vec<Golden> {
-    let roster = Place::new(Secret::new([0x67; 32]));
-    let made = Signpost::new(&recovery(), &roster, &keystore_place());
-    let record = made.clone().and_then(|signpost| signpost.publish(&recovery(), 1_700_000_000_000));
-    let frame = made.into_iter().map(|signpost| framed("signpost", signpost));
-    let record = published("record-of-a-signpost", record.ok(), (roster.signer(), keystore_place()), |record| {
-        let open = || {
-            let signpost = Signpost::open(record, &recovery().id())?;
-            Ok((signpost.roster, signpost.keystore(&recovery())?))
-        };
-        open().map_err(|error: PlaceError| error.to_string())
+/// A signpost, and its record.
+fn signposts() -> [Golden; 2] {
+    let expected = Signpost { identity: recovery().id(), door: door() };
+    let record = Signpost::publish(door(), &recovery(), 1_700_000_000_000);
+    let record = published("record-of-a-signpost", record.ok(), expected.clone(), |record| {
+        Signpost::open(record, &Address::of(&recovery())).map_err(|error| error.to_string())
     });
-    frame.chain([record]).collect()
+    [framed("signpost", expected), record]
 }
 
-fn announcement() -> Golden {
-    let told = Announcement::sign(&device(), 3, &[&volume_keys()]);
-    let bytes = told.map(|told| minicbor::to_vec(told).unwrap_or_default()).unwrap_or_default();
-    let signer = device().head_record_key(&volume()).verifying_key().to_bytes();
+fn beacon() -> Golden {
+    let told = Beacon::new(&device(), door(), &[volume_keys()]);
+    let bytes = told.map(|told| codec::encode(&told)).unwrap_or_default();
+    let signer = device().head_record_key(&volume_keys()).verifying_key().to_bytes();
     Golden {
-        name: "announcement",
-        tag: None,
-        format: "announcement",
+        name: "beacon",
+        tag: Some(0x38),
+        format: "beacon",
         bytes,
         check: Box::new(move |golden| {
-            let told: Announcement = minicbor::decode(golden).map_err(|error| error.to_string())?;
-            match told.is_signed() && told.head_signer(&volume_keys()) == Some(signer) {
+            let told: Beacon = codec::decode(golden).map_err(|error| error.to_string())?;
+            match told.door == door() && told.head_signer(&device().id(), &volume_keys()) == Some(signer) {
                 true => Ok(()),
                 false => Err("it does not lead to the device's heads".into()),
             }
@@ -218,14 +244,8 @@ fn published_head() -> Golden {
     })
 }
 
-fn published_roster() -> Golden {
-    published("record-of-a-roster", roster().publish(&identity()).ok(), roster(), |record| {
-        Roster::open(record, &identity()).map_err(|error| error.to_string())
-    })
-}
-
 pub(crate) fn all() -> Vec<Golden> {
-    let signed = Record::sign(&device().head_record_key(&volume()), 9, b"a sealed payload".to_vec());
+    let signed = Record::sign(&device().head_record_key(&volume_keys()), 9, b"a sealed payload".to_vec());
     let page = |kind, level, from, to| {
         let extent = ExtentRef { kind: if level == 0 { Kind::Page } else { Kind::Manifest }, ..extent(8) };
         PageRef { kind, level, extent, segment: 0, offset: 4096, from, to, rows: 10 }
@@ -250,14 +270,15 @@ pub(crate) fn all() -> Vec<Golden> {
         snapshot_signature(),
         framed("head", head()),
         published_head(),
-        framed("roster", roster()),
-        published_roster(),
-        roster_log(),
+        posting(),
+        roster_log("roster-log", log),
+        roster_log("roster-log-anew", log_anew),
         framed("notice-here", Notice::Here(b"a sealed keystore".to_vec())),
         framed("notice-placed", Notice::Placed(extent(9), placement())),
-        framed("notice-moved", Notice::Moved(vec![0x65; 32])),
+        framed("notice-ended", Notice::Ended(door())),
         record_of_a_notice(),
-        announcement(),
+        beacon(),
+        framed("era", Era::new(3, Secret::new([0x69; 32]))),
         framed("placement", placement()),
         framed(
             "index-page",

@@ -3,14 +3,17 @@
 
 use data_encoding::HEXLOWER;
 use hypernet_core::id::{ExtentId, PeerId, ShardId};
+use hypernet_core::identity::beacon::Beacon;
+use hypernet_core::identity::era::Era;
 use hypernet_core::identity::place::{Place, roster_sealing_key};
+use hypernet_core::identity::posting::way_hash;
 use hypernet_core::key::Secret;
 use hypernet_core::record::record_key;
 use hypernet_core::seal::{ExtentRef, Kind, Sealer, open_record, seal_record};
 use hypernet_core::segment::Packer;
 
 use crate::Golden;
-use crate::values::{device, identity, noise, recovery, volume, volume_keys};
+use crate::values::{device, noise, recovery, volume, volume_keys};
 
 /// Bytes without a frame that must come out equal.
 fn equal(name: &'static str, format: &'static str, bytes: Vec<u8>) -> Golden {
@@ -58,7 +61,7 @@ fn sealed(name: &'static str, kind: Kind, plain: Vec<u8>) -> Golden {
 
 fn sealed_payload() -> Golden {
     let key = volume_keys().head_key();
-    let sealed = seal_record(&key, 3, b"golden", 7, b"a record's payload").unwrap_or_default();
+    let sealed = seal_record(&key, b"golden", 7, b"a record's payload").unwrap_or_default();
     Golden {
         name: "sealed-payload",
         tag: None,
@@ -92,6 +95,7 @@ fn segment() -> Vec<u8> {
 pub(crate) fn all() -> Vec<Golden> {
     let (keys, peer) = (volume_keys(), PeerId([0x91; 32]));
     let place = Place::new(Secret::new([0x66; 32]));
+    let era = Era::new(3, Secret::new([0x69; 32]));
     let reference = Sealer::new(&keys).prepare(Kind::Node, b"a node").map(|prepared| prepared.reference);
     let ExtentId(id) = reference.map(|reference| reference.id()).unwrap_or(ExtentId([0; 32]));
     let derived = |name, bytes: &[u8]| equal(name, "key derivations", bytes.to_vec());
@@ -107,11 +111,19 @@ pub(crate) fn all() -> Vec<Golden> {
         derived("derive-cut-seed", &keys.cut_seed().to_be_bytes()),
         derived("derive-lease-key", &keys.lease_key(&peer, &ShardId([0x92; 32])).to_bytes()),
         derived("derive-device-signing-key", &device().signing_key().to_bytes()),
-        derived("derive-head-record-key", &device().head_record_key(&volume()).to_bytes()),
-        derived("derive-identity-id", &identity().id().0),
-        derived("derive-roster-record-key", &identity().roster_record_key().to_bytes()),
-        derived("derive-roster-key", identity().roster_key().expose()),
+        derived("derive-head-record-key", &device().head_record_key(&volume_keys()).to_bytes()),
+        derived("derive-beacon-signer", &Beacon::place(&device()).signer()),
+        derived("derive-era-roster-place", era.roster().secret().expose()),
+        derived("derive-era-keystore-place", era.keystore().secret().expose()),
+        derived("derive-era-end-place", era.end().secret().expose()),
+        derived("derive-era-opening-key", era.opening_key().expose()),
+        derived("derive-era-volume-secret", era.volume(volume()).secret().expose()),
+        derived("derive-way-hash", &way_hash(b"a sealed way")),
+        derived("derive-device-opening-key", device().opening_key().expose()),
+        derived("derive-identity-id", &recovery().id().0),
         derived("derive-recovery-signing-key", &recovery().signing_key().to_bytes()),
+        derived("derive-recovery-signpost-key", &recovery().signpost_key().to_bytes()),
+        derived("derive-recovery-signpost-secret", &recovery().signpost_secret()),
         derived("derive-recovery-opening-key", recovery().opening_key().expose()),
         derived("derive-roster-sealing-key", roster_sealing_key(&recovery().id()).expose()),
         derived("derive-announcement-tag", &keys.announcement(&device().id()).0),

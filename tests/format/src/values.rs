@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use hypernet_core::id::{DeviceTag, ExtentId, FileId, PeerId, ShardId, VolumeId};
 use hypernet_core::identity::phrase::Phrase;
-use hypernet_core::key::{DeviceKeys, IdentityKeys, RecoveryKeys, Secret, VolumeKeys};
+use hypernet_core::key::{DeviceKeys, RecoveryKeys, Secret, VolumeKeys};
 use hypernet_core::seal::{ExtentRef, Kind, SealError, Sealer};
 use hypernet_core::segment::{Holder, Placement, Segment};
 use hypernet_core::time::{Timespec, UnixSeconds};
@@ -24,14 +24,9 @@ pub fn device() -> DeviceKeys {
     DeviceKeys::new(Secret::new([0x33; 32]))
 }
 
-/// An identity.
-pub fn identity() -> IdentityKeys {
-    IdentityKeys::new(Secret::new([0x44; 32]))
-}
-
 /// What 24 words yield.
 pub fn recovery() -> RecoveryKeys {
-    Phrase::new(&Secret::new([0x55; 32])).keys()
+    Phrase::new(&Secret::new([0x55; 32])).keys("")
 }
 
 /// So many bytes that do not compress.

@@ -60,15 +60,36 @@ impl Agent {
     /// One with a new identity on a mesh of its own.
     pub fn alone() -> Result<Self> {
         let agent = Self::empty()?;
-        agent.hn(["init", "--no-mdns", "--listen", "127.0.0.1"])?.ok()?;
+        agent.init(&[])?;
         Ok(agent)
     }
 
     /// One with a new identity on this mesh.
     pub fn on(mesh: &Mesh) -> Result<Self> {
         let agent = Self::empty()?;
-        agent.hn(["init", "--no-mdns", "--listen", "127.0.0.1", "--join", mesh.link()])?.ok()?;
+        agent.init(&["--join", mesh.link()])?;
         Ok(agent)
+    }
+
+    /// Gives it a new identity, on loopback. Returns what was made; the words are kept for [`Self::recover`].
+    pub fn init(&self, args: &[&str]) -> Result<Value> {
+        let made = self.json(["init", "--no-confirm", "--no-mdns", "--listen", "127.0.0.1"].iter().chain(args))?;
+        let words = made["phrase"].as_array().context("no words were told")?;
+        let words: Vec<&str> = words.iter().filter_map(Value::as_str).collect();
+        fs::write(self.words(), words.join(" ") + "\n").context("cannot keep the words")?;
+        Ok(made)
+    }
+
+    fn words(&self) -> PathBuf {
+        self.scratch().join("words")
+    }
+
+    /// `hn recover` by the words of [`Self::init`], on loopback.
+    pub fn recover(&self, args: &[&str]) -> Result<Ran> {
+        let mut command =
+            self.command(["recover", "--phrase-stdin", "--no-mdns", "--listen", "127.0.0.1"].iter().chain(args))?;
+        command.stdin(fs::File::open(self.words()).context("no words were kept")?);
+        hn::run(&mut command)
     }
 
     /// The same, mounted, with so many storage peers connected.

@@ -118,7 +118,7 @@ pub fn run(crash: Crash, profile: Profile, rounds: u64, seed: u64, mut after: im
         None => Agent::empty()?,
         Some(disk) => Agent::empty_at(disk.path().join("home"))?,
     };
-    agent.hn(["init", "--no-mdns", "--listen", "127.0.0.1"])?.ok()?;
+    agent.hn(["init", "--no-confirm", "--no-mdns", "--listen", "127.0.0.1"])?.ok()?;
     let mounted = Mounted::with(agent, profile)?;
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     let falling = Arc::new(AtomicBool::new(false));

@@ -144,7 +144,7 @@ impl Book {
         let owner = &mut self.owners[owner];
         owner.sequence += 1;
         let plain = [marker, random.bytes(200)].concat();
-        let payload = seal_record(&owner.keys.head_key(), owner.keys.epoch, b"sim", owner.sequence, &plain);
+        let payload = seal_record(&owner.keys.head_key(), b"sim", owner.sequence, &plain);
         let payload = payload.map_err(|error| error.to_string())?;
         Record::sign(&owner.signer, owner.sequence, payload).map_err(|error| error.to_string())
     }

@@ -2,32 +2,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use hypernet_core::codec;
-use hypernet_core::limits::DEVICES_MAX;
 use tempfile::TempDir;
 
 use super::super::devices::RemoveError;
-use super::super::double::Mesh;
+use super::super::double::{Mesh, head, publish, record};
 use super::super::state::Latest;
 use super::*;
-
-/// The next head of a device; nothing is behind it.
-fn head(volume: &Volume, millis: u64, vector: &[Dot]) -> Record {
-    let golden: Head = codec::decode(&hypernet_format::all()["head"].bytes).unwrap();
-    let head = Head {
-        volume: volume.keys.volume,
-        device: volume.device.id(),
-        sequence: state::next_sequence(&volume.db).unwrap(),
-        time: Hlc { millis, counter: 0 },
-        seen: volume.heads.lock().seen(vector),
-        ..golden
-    };
-    head.publish(&volume.device, &volume.keys).unwrap()
-}
-
-fn publish(volume: &Volume, millis: u64) -> Result<(), PortError> {
-    volume.confirm()?;
-    volume.publish_head(head(volume, millis, &[]), 1)
-}
 
 fn copy(from: &Path, to: &Path) {
     for entry in std::fs::read_dir(from).unwrap() {
@@ -38,8 +18,8 @@ fn copy(from: &Path, to: &Path) {
 
 /// The newest head of the device that the mesh has.
 fn on_the_mesh(volume: &Volume) -> u64 {
-    let signer = volume.device.head_record_key(&volume.keys.volume).verifying_key().to_bytes();
-    volume.lookup_all(&[signer]).unwrap()[0].as_ref().unwrap().sequence
+    let signer = volume.device.head_record_key(&volume.keys()).verifying_key().to_bytes();
+    volume.peers.lookup(record_key(&signer)).unwrap().unwrap().sequence
 }
 
 fn is_superseded(outcome: &Result<(), PortError>) -> bool {
@@ -109,13 +89,13 @@ fn a_number_that_was_handed_out_and_published_by_nobody_is_passed_over() {
     let home = tempfile::tempdir().unwrap();
     let mine = mesh.volume(home.path(), 1);
     publish(&mine, 1).unwrap();
-    state::hand_out(&mine.db, &head(&mine, 2, &[])).unwrap();
+    state::hand_out(&mine.db, &record(&mine, head(&mine, 2, &[]))).unwrap();
     drop(mine);
     let mine = mesh.volume(home.path(), 1);
     publish(&mine, 3).unwrap();
     assert_eq!(on_the_mesh(&mine), 3);
     // And after a stop in which it was published and not known to be.
-    let unsure = head(&mine, 4, &[]);
+    let unsure = record(&mine, head(&mine, 4, &[]));
     state::hand_out(&mine.db, &unsure).unwrap();
     mine.peers.publish(unsure, 1, "the head").unwrap();
     drop(mine);
@@ -141,27 +121,22 @@ fn what_others_published_is_known_told_and_handed_on() {
     // The next head says so, whatever its tree has.
     assert_eq!(a.heads.lock().seen(&[dot(1)]), [dot(2)]);
     publish(&a, 4).unwrap();
-    let roster = a.roster().unwrap().unwrap();
+    let roster = a.identity.roster();
     assert_eq!(a.find_heads(&roster.devices).unwrap().seen_of(&b.device.id()), 2);
 }
 
 #[test]
-fn a_full_list_names_the_oldest_and_has_room_again_when_one_is_removed() {
+fn a_device_is_taken_off_only_when_something_else_leads_to_what_it_published() {
     let mesh = Mesh::new(4);
-    let homes: Vec<TempDir> = (0..=DEVICES_MAX).map(|_| tempfile::tempdir().unwrap()).collect();
-    let volume = |i: usize| mesh.volume(homes[i].path(), i as u8 + 1);
-    for i in 0..DEVICES_MAX {
-        publish(&volume(i), 1000 * (100 - i as u64)).unwrap();
+    let homes: Vec<TempDir> = (0..3).map(|_| tempfile::tempdir().unwrap()).collect();
+    let volumes: Vec<Arc<Volume>> = (0..3).map(|i| mesh.volume(homes[i].path(), i as u8 + 1)).collect();
+    for (volume, millis) in volumes.iter().zip(1..) {
+        publish(volume, millis).unwrap();
     }
-    let last = volume(DEVICES_MAX);
-    let full = publish(&last, 1).unwrap_err().to_string();
-    let oldest = format!("device {DEVICES_MAX} (head 1 of 1970-01-01T00:01:13Z), device {}", DEVICES_MAX - 1);
-    assert!(full.contains("hn devices remove NAME") && full.contains(&oldest), "{full}");
-
+    let last = volumes[2].clone();
     // Nothing that is here leads to what it published.
-    let name = format!("device {DEVICES_MAX}");
-    assert!(matches!(last.remove_device(&name, false), Err(RemoveError::Only { sequence: 1, .. })));
-    let dot = |i: usize| Dot { device: volume(i).device.id().tag(), sequence: 1 };
+    assert!(matches!(last.remove_device("device 2", false, None), Err(RemoveError::Only { sequence: 1, .. })));
+    let dot = |i: usize| Dot { device: volumes[i].device.id().tag(), sequence: 1 };
     let formats = hypernet_format::all();
     let of = |name: &str| formats[name].bytes.clone();
     let mut latest = Latest {
@@ -169,17 +144,23 @@ fn a_full_list_names_the_oldest_and_has_room_again_when_one_is_removed() {
         root: codec::decode(&of("root")).unwrap(),
         manifest: codec::decode(&of("manifest")).unwrap(),
         time: Hlc::default(),
-        head: Head { device: volume(0).device.id(), ..codec::decode(&of("head")).unwrap() },
+        head: Head { device: volumes[0].device.id(), ..codec::decode(&of("head")).unwrap() },
     };
-    latest.root.vector = vec![dot(0), dot(DEVICES_MAX - 1)];
+    latest.root.vector = vec![dot(0), dot(1)];
     state::put_latest(&last.db, &latest).unwrap();
     // Its tree has all of both, and the first is what leads to it.
-    assert!(matches!(last.remove_device("device 1", false), Err(RemoveError::Only { .. })));
+    assert!(matches!(last.remove_device("device 1", false, None), Err(RemoveError::Only { .. })));
     assert_eq!(last.devices().unwrap().iter().filter(|listed| listed.is_here).count(), 2);
-    assert_eq!(last.remove_device(&name, false).unwrap().name, name);
-    publish(&last, 1).unwrap();
-    assert_eq!(last.devices().unwrap().len(), DEVICES_MAX);
-    let itself = format!("device {}", DEVICES_MAX + 1);
-    assert!(matches!(last.remove_device(&itself, true), Err(RemoveError::This(_))));
-    assert!(matches!(last.remove_device(&name, true), Err(RemoveError::Device(_))));
+    assert_eq!(last.remove_device("device 2", false, None).unwrap().device.name, "device 2");
+    assert_eq!(last.devices().unwrap().len(), 2);
+    assert!(matches!(last.remove_device("device 3", true, None), Err(RemoveError::This(_))));
+    assert!(matches!(last.remove_device("device 2", true, None), Err(RemoveError::Device(_))));
+    // It publishes no more, and those that stay do.
+    let [first, second, third] = [0, 1, 2].map(|i| volumes[i].clone());
+    for volume in [&first, &second, &third] {
+        volume.heads.lock().confirmed = None;
+    }
+    assert!(is_superseded(&second.confirm()));
+    publish(&first, 9).unwrap();
+    publish(&third, 9).unwrap();
 }

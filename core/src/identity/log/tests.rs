@@ -3,7 +3,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::key::{DeviceKeys, RecoveryKeys, Secret};
 
-const SEALED_TO: Option<Recipient> = Some(Recipient::X25519([7; 32]));
+const ERA: Option<NewEra> = Some(NewEra { recipient: Recipient::X25519([7; 32]), way: [1; 32] });
 
 fn phrase() -> RecoveryKeys {
     RecoveryKeys::new(&[1; 64])
@@ -17,12 +17,13 @@ fn id(device: u8) -> DeviceId {
     keys(device).id()
 }
 
+fn named(device: u8, name: String) -> Device {
+    let recipient = Recipient::X25519([device; 32]);
+    Device::sign(&phrase().id(), &keys(device).signing_key(), recipient, name, [device; 32])
+}
+
 fn enrol(device: u8) -> Change {
-    Change::Enrol(Device {
-        id: id(device),
-        recipient: Recipient::X25519([device; 32]),
-        name: format!("device {device}"),
-    })
+    Change::Enrol(named(device, format!("device {device}")))
 }
 
 fn revoke(device: u8) -> Change {
@@ -40,20 +41,20 @@ trait Changes {
     fn listed(&self) -> Vec<DeviceId>;
 }
 
-fn recipient(log: &Log, change: &Change) -> Option<Recipient> {
-    let needed = log.entries.is_empty() || matches!(change, Change::Revoke(_));
-    if needed { SEALED_TO } else { None }
+fn era(log: &Log, change: &Change) -> Option<NewEra> {
+    let needed = log.is_empty() || !matches!(change, Change::Enrol(_));
+    if needed { ERA } else { None }
 }
 
 impl Changes for Log {
     fn by_phrase(&mut self, millis: u64, change: Change) -> Result<EntryId, LogError> {
-        let to = recipient(self, &change);
-        self.change(Author::Phrase, &phrase().signing_key(), at(millis), change, to)
+        let era = era(self, &change);
+        self.change(Author::Phrase, &phrase().signing_key(), at(millis), change, era)
     }
 
     fn by(&mut self, device: u8, change: Change) -> Result<EntryId, LogError> {
-        let to = recipient(self, &change);
-        self.change(Author::Device(id(device)), &keys(device).signing_key(), at(5), change, to)
+        let era = era(self, &change);
+        self.change(Author::Device(id(device)), &keys(device).signing_key(), at(5), change, era)
     }
 
     fn listed(&self) -> Vec<DeviceId> {
@@ -84,7 +85,7 @@ fn devices_come_and_go_by_those_on_the_list() {
     assert_eq!(log.listed(), [id(1), id(2), id(3)]);
     log.by(3, revoke(1)).unwrap();
     assert_eq!(log.listed(), [id(2), id(3)]);
-    assert_eq!(log.roster().revoked[0].id, id(1));
+    assert_eq!(log.roster().gone[0].id, id(1));
     assert_eq!(refused(log.by(1, enrol(4))), Refused::Stranger);
     assert_eq!(refused(log.by(2, enrol(3))), Refused::Taken);
     assert_eq!(refused(log.by(2, enrol(1))), Refused::Revoked);
@@ -93,34 +94,44 @@ fn devices_come_and_go_by_those_on_the_list() {
     assert_eq!(refused(log.by(3, revoke(3))), Refused::Last);
     log.by_phrase(2, enrol(1)).unwrap();
     assert_eq!(log.listed(), [id(3), id(1)]);
-    assert!(log.lost().is_empty());
+    assert_eq!(log.outcome.counting, log.entries.len());
 }
 
 #[test]
-fn a_list_begins_by_the_phrase_and_with_whom_to_seal_to() {
+fn a_list_begins_by_the_phrase_and_with_an_era() {
     let mut log = Log::new(phrase().id());
     assert_eq!(log.roster().devices, []);
-    assert_eq!(refused(log.by(1, enrol(1))), Refused::Stranger);
+    assert_eq!(refused(log.by(1, enrol(1))), Refused::Beginning);
     let key = phrase().signing_key();
-    assert_eq!(refused(log.change(Author::Phrase, &key, at(1), enrol(1), None)), Refused::Recipient);
-    log.change(Author::Phrase, &key, at(1), enrol(1), SEALED_TO).unwrap();
-    assert_eq!(refused(log.change(Author::Phrase, &key, at(2), enrol(2), SEALED_TO)), Refused::Recipient);
+    assert_eq!(refused(log.change(Author::Phrase, &key, at(1), enrol(1), None)), Refused::Era);
+    log.change(Author::Phrase, &key, at(1), enrol(1), ERA).unwrap();
+    let me = keys(1).signing_key();
+    assert_eq!(refused(log.change(Author::Device(id(1)), &me, at(2), enrol(2), ERA)), Refused::Era);
     log.change(Author::Phrase, &key, at(2), enrol(2), None).unwrap();
-    assert_eq!(refused(log.change(Author::Phrase, &key, at(3), revoke(2), None)), Refused::Recipient);
-    let next = Some(Recipient::X25519([8; 32]));
+    assert_eq!(refused(log.change(Author::Device(id(1)), &me, at(2), Change::Rotate, None)), Refused::Era);
+    assert_eq!(refused(log.change(Author::Phrase, &key, at(3), revoke(2), None)), Refused::Era);
+    let next = Some(NewEra { recipient: Recipient::X25519([8; 32]), way: [2; 32] });
     log.change(Author::Phrase, &key, at(3), revoke(2), next).unwrap();
-    assert_eq!(log.roster().recipient, next);
+    assert_eq!(log.roster().era, next);
 }
 
 #[test]
 fn a_name_has_its_length_and_a_list_its_room() {
     let mut log = begun(1);
     for name in [String::new(), "x".repeat(DEVICE_NAME_MAX + 1)] {
-        let device = Device { id: id(2), recipient: Recipient::X25519([2; 32]), name };
-        assert_eq!(refused(log.by(1, Change::Enrol(device))), Refused::Name);
+        assert_eq!(refused(log.by(1, Change::Enrol(named(2, name)))), Refused::Name);
     }
-    let mut log = begun(DEVICES_MAX as u8);
+    // Whoever has a device fills the list, and the phrase has room all the same.
+    let mut log = begun(DEVICES_BY_DEVICES_MAX as u8);
     assert_eq!(refused(log.by(1, enrol(200))), Refused::Crowded);
+    let others = DEVICES_MAX as u8 - 1;
+    for device in 101..=100 + others {
+        log.by_phrase(5, enrol(device)).unwrap();
+    }
+    assert_eq!(refused(log.by_phrase(5, enrol(200))), Refused::Crowded);
+    let listed = log.listed();
+    assert!(listed.len() == DEVICES_MAX && (101..=100 + others).all(|device| listed.contains(&id(device))));
+    assert_eq!(log.roster().gone.len(), DEVICES_BY_DEVICES_MAX - 1, "nobody is forgotten");
 }
 
 #[test]
@@ -132,19 +143,38 @@ fn nobody_signs_for_another() {
     // Nor does what was signed for one identity count for another.
     let mut other = Log::new(RecoveryKeys::new(&[2; 64]).id());
     assert_eq!(other.take(log.entries.values().cloned().collect()), Err(LogError::Signature));
-    assert_eq!(Log::decode(&log.encode(), &other.identity), Err(LogError::Identity));
+    assert_eq!(Log::decode(&log.encode(), &other.identity()), Err(LogError::Identity));
     assert_eq!(other.merge(&log), Err(LogError::Identity));
     let bytes = log.encode();
-    assert_eq!(Log::decode(&bytes, &log.identity).unwrap(), log);
+    assert_eq!(Log::decode(&bytes, &log.identity()).unwrap(), log);
     for i in 0..bytes.len() {
         let mut bent = bytes.clone();
         bent[i] ^= 1;
-        assert!(Log::decode(&bent, &log.identity).is_err(), "flip at {i} went unnoticed");
+        assert!(Log::decode(&bent, &log.identity()).is_err(), "flip at {i} went unnoticed");
     }
 }
 
 #[test]
-fn of_two_that_revoke_each_other_the_older_stays_until_the_phrase_says_otherwise() {
+fn what_is_done_at_once_all_counts() {
+    let (mut one, mut two) = (begun(4), begun(4));
+    one.by(1, revoke(3)).unwrap();
+    one.by(1, enrol(5)).unwrap();
+    two.by(2, revoke(4)).unwrap();
+    two.by_phrase(9, enrol(6)).unwrap();
+    assert!(one.merge(&two).unwrap() && !one.merge(&two).unwrap());
+    let mut listed = one.listed();
+    listed.sort_unstable();
+    let mut expected = [1, 2, 5, 6].map(id);
+    expected.sort_unstable();
+    assert_eq!(listed, expected);
+    // Each has begun an era of which the other has heard nothing.
+    assert!(!one.roster().is_sealed_off);
+    one.by(2, Change::Rotate).unwrap();
+    assert!(one.roster().is_sealed_off);
+}
+
+#[test]
+fn of_two_that_revoke_each_other_the_one_that_comes_first_stays_until_the_phrase_says_otherwise() {
     let (mut one, mut two) = (begun(2), begun(2));
     one.by(1, revoke(2)).unwrap();
     two.by(2, revoke(1)).unwrap();
@@ -152,17 +182,21 @@ fn of_two_that_revoke_each_other_the_older_stays_until_the_phrase_says_otherwise
     assert!(both.merge(&one).unwrap());
     one.merge(&two).unwrap();
     assert_eq!((one.listed(), &one), (vec![id(1)], &both));
-    assert_eq!(one.lost().len(), 1, "what the younger one signed is told");
     assert_eq!(refused(both.by(2, enrol(3))), Refused::Stranger);
-    // The older one was the thief's.
+    // The first one was the thief's. Whoever comes back by the words comes before it.
     both.by_phrase(9, enrol(3)).unwrap();
+    let before = both.clone();
     both.by(3, revoke(1)).unwrap();
     both.by_phrase(10, enrol(2)).unwrap();
+    assert_eq!(both.listed(), [id(3), id(2)]);
+    let mut thief = before;
+    thief.by(1, revoke(3)).unwrap();
+    both.merge(&thief).unwrap();
     assert_eq!(both.listed(), [id(3), id(2)]);
 }
 
 #[test]
-fn who_was_revoked_by_an_older_device_or_the_phrase_comes_back_by_no_trick() {
+fn who_was_revoked_comes_back_by_no_trick() {
     let before = begun(3);
     let mut log = before.clone();
     log.by(1, revoke(2)).unwrap();
@@ -171,9 +205,12 @@ fn who_was_revoked_by_an_older_device_or_the_phrase_comes_back_by_no_trick() {
     thief.by(2, enrol(66)).unwrap();
     thief.by(66, revoke(1)).unwrap();
     thief.by(2, revoke(3)).unwrap();
+    thief.by(66, Change::Rotate).unwrap();
     log.merge(&thief).unwrap();
+    // The third was enrolled by it before, and stays.
     assert_eq!(log.listed(), [id(1), id(3)]);
-    // The oldest device is the thief's: it wins against the others, and not against the phrase.
+    assert!(log.roster().is_sealed_off);
+    // One that comes first wins against the others, and not against the phrase.
     let mut log = before.clone();
     log.by(2, revoke(1)).unwrap();
     let mut thief = before.clone();
@@ -185,6 +222,87 @@ fn who_was_revoked_by_an_older_device_or_the_phrase_comes_back_by_no_trick() {
     thief.by(67, revoke(3)).unwrap();
     log.merge(&thief).unwrap();
     assert_eq!(log.listed(), [id(3)]);
+    // What the phrase has taken off before anybody else heard of it stays off, too.
+    let mut log = before.clone();
+    log.by(1, revoke(2)).unwrap();
+    log.by_phrase(5, revoke(2)).unwrap();
+    assert_eq!(log.listed(), [id(1), id(3)]);
+}
+
+#[test]
+fn nobody_lists_a_device_otherwise_than_it_wants() {
+    let mut log = begun(3);
+    let theirs = named(2, "device 2".to_owned());
+    for forged in [
+        Device { recipient: Recipient::X25519([66; 32]), ..theirs.clone() },
+        Device { beacon: [66; 32], ..theirs.clone() },
+        Device { name: "forged".to_owned(), ..theirs.clone() },
+        Device { id: id(4), ..theirs.clone() },
+    ] {
+        let (author, key) = (Author::Device(id(3)), keys(3).signing_key());
+        let previous = log.outcome.tips.clone();
+        let change = Change::Enrol(forged);
+        let mut entry = Entry { previous, author, time: at(9), change, era: None, signature: [0; 64] };
+        entry.signature = key.sign(&entry.signed_bytes(&log.identity())).to_bytes();
+        assert_eq!(log.take(vec![entry]), Err(LogError::Signature));
+    }
+    let other = RecoveryKeys::new(&[2; 64]).id();
+    assert_eq!(theirs.verify(&other), Err(LogError::Signature), "nor for somebody else");
+}
+
+/// What a thief signs without looking whether it would count.
+fn forged(log: &Log, device: u8, change: Change, previous: &[EntryId]) -> Entry {
+    let era = if matches!(change, Change::Enrol(_)) { None } else { ERA };
+    let (author, previous) = (Author::Device(id(device)), previous.to_vec());
+    let mut entry = Entry { previous, author, time: at(7), change, era, signature: [0; 64] };
+    entry.signature = keys(device).signing_key().sign(&entry.signed_bytes(&log.identity())).to_bytes();
+    entry
+}
+
+#[test]
+fn what_does_not_count_gives_nobody_precedence() {
+    // 1 enrols 2; 3, which the phrase has brought, enrols 4, which enrols 5.
+    let mut log = begun(2);
+    log.by_phrase(2, enrol(3)).unwrap();
+    log.by(3, enrol(4)).unwrap();
+    log.by(4, enrol(5)).unwrap();
+    let before = log.clone();
+    log.by_phrase(3, revoke(3)).unwrap();
+    log.by_phrase(4, revoke(4)).unwrap();
+    log.by(2, revoke(5)).unwrap();
+    assert_eq!(log.listed(), [id(1), id(2)]);
+    let tips = &before.outcome.tips;
+    let entries = vec![forged(&before, 3, enrol(5), tips), forged(&before, 5, revoke(2), tips)];
+    let sealed_off = log.roster().era;
+    log.take(entries).unwrap();
+    assert_eq!((log.listed(), log.roster().era), (vec![id(1), id(2)], sealed_off));
+}
+
+#[test]
+fn the_phrase_is_obeyed_whatever_a_thief_signs_at_once() {
+    let mut log = begun(1);
+    log.by_phrase(2, enrol(3)).unwrap();
+    let tips = log.outcome.tips.clone();
+    let many = (0..40).map(|n| {
+        let mut entry = forged(&log, 3, revoke(1), &tips);
+        entry.time = at(100 + n);
+        entry.signature = keys(3)
+            .signing_key()
+            .sign(&Entry { signature: [0; 64], ..entry.clone() }.signed_bytes(&log.identity()))
+            .to_bytes();
+        entry
+    });
+    let many: Vec<Entry> = many.collect();
+    log.take(many).unwrap();
+    assert_eq!(log.listed(), [id(3)]);
+    log.by_phrase(3, enrol(1)).unwrap();
+    log.by_phrase(4, revoke(3)).unwrap();
+    assert_eq!(log.listed(), [id(1)]);
+    // It had signed more than anybody had heard.
+    let late: Vec<Entry> = (0..20).map(|n| forged(&log, 3, revoke(1), &tips[..n.min(1)])).collect();
+    log.take(late).unwrap();
+    assert_eq!(log.listed(), [id(1)]);
+    assert!(log.roster().is_sealed_off);
 }
 
 #[test]
@@ -195,22 +313,59 @@ fn a_clock_that_was_wrong_keeps_nobody_from_changing_the_list() {
     log.by(1, revoke(3)).unwrap();
     log.by_phrase(0, revoke(2)).unwrap();
     log.by_phrase(0, enrol(4)).unwrap();
-    assert_eq!(log.listed(), [id(1), id(4)]);
+    let mut listed = log.listed();
+    listed.sort_unstable();
+    let mut expected = [id(1), id(4)];
+    expected.sort_unstable();
+    assert_eq!(listed, expected);
 }
 
 #[test]
-fn a_list_that_was_changed_too_often_is_begun_anew_by_the_phrase() {
+fn a_list_that_is_full_has_room_for_the_phrase_and_is_begun_anew_by_it() {
     let mut log = begun(2);
-    for _ in 0..(ROSTER_ENTRIES_MAX - 2) / 2 {
-        log.by_phrase(1, revoke(2)).unwrap();
-        log.by_phrase(1, enrol(2)).unwrap();
+    while log.by(2, Change::Rotate).is_ok() {}
+    assert_eq!(log.outcome.counting, ROSTER_ENTRIES_BY_DEVICES_MAX);
+    assert_eq!(log.by(1, revoke(2)), Err(LogError::Full));
+    log.by_phrase(1, revoke(2)).unwrap();
+    assert_eq!(log.listed(), [id(1)]);
+    while log.by_phrase(1, Change::Rotate).is_ok() {}
+    assert_eq!(log.by_phrase(1, enrol(3)), Err(LogError::Full));
+    let old = log.clone();
+    assert!(Log::decode(&log.encode(), &log.identity()).is_ok(), "{} bytes", log.encode().len());
+    let begin = log.anew(named(4, "new".to_owned()));
+    assert_eq!(refused(log.by(1, begin.clone())), Refused::Beginning);
+    log.by_phrase(2, begin).unwrap();
+    assert_eq!((log.listed(), log.entries.len()), (vec![id(4)], 1));
+    assert!(!log.merge(&old).unwrap(), "what was before is gone");
+    let mut gone: Vec<DeviceId> = log.roster().gone.iter().map(|device| device.id).collect();
+    gone.sort_unstable();
+    let mut expected = vec![id(1), id(2)];
+    expected.sort_unstable();
+    assert_eq!(gone, expected, "and what those have left is to be found");
+    log.by_phrase(3, enrol(1)).unwrap();
+    assert_eq!((log.listed(), log.roster().gone.len()), (vec![id(4), id(1)], 1));
+    let back = Log::decode(&log.encode(), &log.identity());
+    assert_eq!(back.unwrap(), log);
+}
+
+#[test]
+fn what_matters_most_is_kept_where_there_is_no_room() {
+    let before = begun(3);
+    let mut log = before.clone();
+    log.by(1, revoke(3)).unwrap();
+    for n in 0..200 {
+        let mut thief = before.clone();
+        for m in 0..5 {
+            let (key, now) = (keys(3).signing_key(), at(n * 10 + m));
+            thief.change(Author::Device(id(3)), &key, now, Change::Rotate, ERA).unwrap();
+        }
+        log.merge(&thief).unwrap();
     }
-    assert_eq!(log.by(1, enrol(3)), Err(LogError::Full));
-    assert!(Log::decode(&log.encode(), &log.identity).is_ok(), "{} bytes", log.encode().len());
-    log.change(Author::Phrase, &phrase().signing_key(), at(2), enrol(4), SEALED_TO).unwrap();
-    assert_eq!(log.listed(), [id(4)]);
-    let back = Log::decode(&log.encode(), &log.identity);
-    assert_eq!(back.unwrap().listed(), [id(4)]);
+    assert!(log.entries.len() <= ROSTER_ENTRIES_MAX && log.outcome.counting == 4);
+    assert_eq!(log.listed(), [id(1), id(2)]);
+    log.by(2, enrol(4)).unwrap();
+    assert_eq!(log.listed(), [id(1), id(2), id(4)]);
+    assert!(Log::decode(&log.encode(), &log.identity()).is_ok(), "{} bytes", log.encode().len());
 }
 
 /// Something that happens among people and machines that do not all hear of one another.
@@ -230,51 +385,114 @@ fn event() -> impl Strategy<Value = Event> {
     ]
 }
 
+fn change(enrols: bool, device: u8) -> Change {
+    if enrols { enrol(device) } else { revoke(device) }
+}
+
+/// What five people come to who each have a copy of the log, and what the phrase has said last of each device.
+fn live(events: &[Event]) -> (Vec<Log>, BTreeMap<u8, bool>) {
+    let mut logs = vec![begun(2); 5];
+    let (mut phrases, mut said) = (1, BTreeMap::from([(1, true)]));
+    for event in events {
+        match *event {
+            Event::Change { author, enrols, device } => {
+                let log = &mut logs[usize::from(author) - 1];
+                let was_listed = log.listed().contains(&id(author));
+                let done = log.by(author, change(enrols, device));
+                assert!(was_listed || done.is_err(), "a stranger has changed the list");
+            }
+            Event::Phrase { at, enrols, device } => {
+                phrases += 1;
+                let done = logs[usize::from(at) - 1].by_phrase(phrases, change(enrols, device));
+                if done.is_ok() {
+                    said.insert(device, enrols);
+                }
+            }
+            Event::Hears { who, of } => {
+                let other = logs[usize::from(of) - 1].clone();
+                logs[usize::from(who) - 1].merge(&other).unwrap();
+            }
+        }
+    }
+    (logs, said)
+}
+
+fn together(logs: &[Log]) -> Log {
+    let mut all = Log::new(phrase().id());
+    for log in logs {
+        all.merge(log).unwrap();
+    }
+    all
+}
+
+/// Whether nobody has revoked a device, nor any of those who have enrolled it, and so on.
+fn is_beyond_doubt(log: &Log, device: &DeviceId, depth: u8) -> bool {
+    depth > 0
+        && log.entries.values().all(|entry| match (&entry.change, &entry.author) {
+            (Change::Revoke(one), _) => one != device,
+            (Change::Enrol(one), Author::Device(by)) => one.id != *device || is_beyond_doubt(log, by, depth - 1),
+            _ => true,
+        })
+}
+
 proptest! {
     #[test]
     fn whoever_heard_of_the_same_changes_has_the_same_list(
         events in prop::collection::vec(event(), 0..60),
         order in Just((0..5usize).collect::<Vec<_>>()).prop_shuffle(),
     ) {
-        let mut logs = vec![begun(2); 5];
-        let (mut phrases, mut newest) = (1, None);
-        for event in events {
-            let change = |enrols, device| if enrols { enrol(device) } else { revoke(device) };
-            match event {
-                Event::Change { author, enrols, device } => {
-                    let log = &mut logs[usize::from(author) - 1];
-                    let was_listed = log.listed().contains(&id(author));
-                    let done = log.by(author, change(enrols, device));
-                    prop_assert!(was_listed || done.is_err(), "a stranger has changed the list");
-                }
-                Event::Phrase { at, enrols, device } => {
-                    phrases += 1;
-                    let log = &mut logs[usize::from(at) - 1];
-                    if let Ok(entry) = log.by_phrase(phrases, change(enrols, device)) {
-                        newest = Some(entry);
-                    }
-                }
-                Event::Hears { who, of } => {
-                    let other = logs[usize::from(of) - 1].clone();
-                    logs[usize::from(who) - 1].merge(&other).unwrap();
-                }
-            }
-        }
-        let mut all = Log::new(phrase().id());
-        for log in &logs {
-            all.merge(log).unwrap();
-        }
+        let (logs, said) = live(&events);
+        let all = together(&logs);
         let mut other = Log::new(phrase().id());
         for i in order {
-            let heard = Log::decode(&logs[i].encode(), &other.identity).unwrap();
+            let heard = Log::decode(&logs[i].encode(), &other.identity()).unwrap();
             other.merge(&heard).unwrap();
             other.merge(&heard).unwrap();
         }
-        prop_assert_eq!(all.roster(), other.roster());
-        let (roster, counting) = all.resolve();
-        prop_assert!(newest.is_none_or(|newest| counting.contains(&newest)), "the phrase was not obeyed");
-        prop_assert_eq!(roster.length, counting.len());
-        let both = roster.devices.iter().filter(|device| roster.revoked.contains(device)).count();
-        prop_assert_eq!(both, 0);
+        prop_assert_eq!(&all, &other);
+        let roster = all.roster();
+        for (device, enrols) in said {
+            prop_assert!(enrols || roster.device(&id(device)).is_none(), "the phrase was not obeyed");
+        }
+        // Nothing that counts is lost to something else that happened at the same time.
+        for entry in all.entries.values() {
+            if let Some(device) = entry.change.enrols() {
+                prop_assert!(roster.device(&device.id).is_some() || !is_beyond_doubt(&all, &device.id, 6));
+            }
+        }
+        prop_assert!(roster.devices.iter().all(|device| !roster.gone.contains(device)));
+        prop_assert!(all.is_empty() || roster.era.is_some());
+    }
+
+    #[test]
+    fn what_a_revoked_device_signs_changes_nothing(
+        events in prop::collection::vec(event(), 0..40),
+        junk in prop::collection::vec((any::<bool>(), any::<bool>(), 1..=5u8), 0..20),
+        (thief, stale, by_phrase) in (1..=5u8, 0..5usize, any::<bool>()),
+    ) {
+        let (logs, _) = live(&events);
+        let mut all = together(&logs);
+        // By the phrase, or by a device that has just come back by it.
+        let done = if by_phrase {
+            all.by_phrase(1_000, revoke(thief))
+        } else {
+            all.by_phrase(1_000, enrol(100)).and_then(|_| all.by(100, revoke(thief)))
+        };
+        if done.is_err() {
+            return Ok(());
+        }
+        let before = all.clone();
+        // It goes on from what anybody knew, together with one that it enrols.
+        let mut log = logs[stale].clone();
+        let _ = log.by(thief, enrol(66));
+        for (other, enrols, device) in junk {
+            let _ = log.by(if other { 66 } else { thief }, change(enrols, device));
+            let _ = log.by(thief, Change::Rotate);
+        }
+        all.merge(&log).unwrap();
+        let ids = |log: &Log| log.listed().into_iter().collect::<std::collections::BTreeSet<_>>();
+        prop_assert_eq!(ids(&all), ids(&before));
+        prop_assert_eq!(all.roster().era, before.roster().era);
+        prop_assert!(all.roster().is_sealed_off);
     }
 }

@@ -1,0 +1,198 @@
+//! What this device knows of its identity, and what of it the mesh has.
+//!
+//! - `known`: what lies beside the keystore, in a file of its own: signed by whom it is of, and no secret;
+//! - `places`: reading and writing what is at a place;
+//! - `gathering`: finding all that the mesh has of an identity;
+//! - `meeting`: bringing together what is here and what is there;
+//! - `revocation`: taking a device off the list, and beginning an era;
+//! - `arrival`: coming onto the list, by the phrase or by a device that is on it.
+//!
+//! Invariant: nothing at a place is replaced before it was read and taken in. Both the keystore and the list of devices
+//! only grow, so that what two devices put there one after the other comes to the same.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use hypernet_core::id::{DeviceId, IdentityId, VolumeId};
+use hypernet_core::identity::beacon::Beacon;
+use hypernet_core::identity::era::Era;
+use hypernet_core::identity::log::{Device, Roster};
+use hypernet_core::key::{DeviceKeys, VolumeKeys};
+use hypernet_core::port::PortError;
+use hypernet_core::record::Record;
+use hypernet_core::time::Hlc;
+use parking_lot::Mutex;
+
+use crate::failure::Failure;
+use crate::keystore::{Keystore, KeystoreFile};
+use crate::peers::Peers;
+use crate::sealing;
+
+pub(crate) mod arrival;
+mod gathering;
+pub(crate) mod known;
+mod meeting;
+mod places;
+pub(crate) mod revocation;
+#[cfg(test)]
+mod tests;
+
+use known::Known;
+
+/// An identity on one of its devices.
+pub(crate) struct Identity {
+    id: IdentityId,
+    file: PathBuf,
+    keystore: Arc<KeystoreFile>,
+    device: DeviceKeys,
+    peers: Arc<Peers>,
+    /// Of whoever brings together what is here and what is on the mesh, so that what one has read another does not replace.
+    /// There is nothing in it, and nobody waits for it who only asks what is known.
+    turn: Mutex<()>,
+    known: Mutex<Known>,
+    /// That which counts, of those that this device has.
+    era: Mutex<Era>,
+    /// What devices said of themselves when they were last asked.
+    beacons: Mutex<BTreeMap<DeviceId, Beacon>>,
+    /// What was at the end of the era, if somebody put anything there though it goes on.
+    end: Mutex<Option<Record>>,
+    /// Volumes whose heads this device publishes, and the signers of the records of the last ones.
+    told: Mutex<BTreeMap<VolumeId, Vec<[u8; 32]>>>,
+}
+
+/// The disk of this device failed.
+fn on_disk(failure: Failure) -> PortError {
+    PortError::Disk(failure.to_string())
+}
+
+/// That of the eras of a keystore which counts by a list of devices, if it has it.
+fn era_of(keystore: &Keystore, roster: &Roster) -> Option<Era> {
+    let recipient = roster.era?.recipient;
+    let is_it = |era: &Era| sealing::recipient(&era.opening_key()).is_ok_and(|found| found == recipient);
+    keystore.eras.iter().rev().find(|era| is_it(era)).cloned()
+}
+
+impl Identity {
+    /// What is known of it lies in `file`.
+    pub(crate) fn load(
+        file: PathBuf,
+        keystore: Arc<KeystoreFile>,
+        device: DeviceKeys,
+        peers: Arc<Peers>,
+    ) -> Result<Self, Failure> {
+        let known = Known::load(&file, &keystore.keystore().identity)?;
+        Self::new(known, file, keystore, device, peers)
+    }
+
+    /// What becomes known of it will lie in `file`.
+    pub(crate) fn new(
+        known: Known,
+        file: PathBuf,
+        keystore: Arc<KeystoreFile>,
+        device: DeviceKeys,
+        peers: Arc<Peers>,
+    ) -> Result<Self, Failure> {
+        let kept = keystore.keystore();
+        // Who was revoked knows that there is another era, and has the last one that it was told of.
+        let era = era_of(&kept, known.posting.log().roster());
+        let era = era.or_else(|| kept.eras.last().cloned());
+        let era = era.ok_or_else(|| {
+            Failure::new(crate::failure::Kind::Data, "the keystore has no era").hint("use a copy of it that is whole")
+        })?;
+        Ok(Self {
+            id: kept.identity,
+            file,
+            keystore,
+            device,
+            peers,
+            turn: Mutex::default(),
+            known: Mutex::new(known),
+            era: Mutex::new(era),
+            beacons: Mutex::default(),
+            end: Mutex::default(),
+            told: Mutex::default(),
+        })
+    }
+
+    pub(crate) fn id(&self) -> IdentityId {
+        self.id
+    }
+
+    pub(crate) fn keystore(&self) -> &Arc<KeystoreFile> {
+        &self.keystore
+    }
+
+    /// What is asked of the peers of its mesh.
+    pub(crate) fn peers(&self) -> &Arc<Peers> {
+        &self.peers
+    }
+
+    /// Its devices, as far as this one has heard.
+    pub(crate) fn roster(&self) -> Roster {
+        self.known.lock().posting.log().roster().clone()
+    }
+
+    /// When a device came onto the list.
+    pub(crate) fn enrolled(&self, device: &DeviceId) -> Option<Hlc> {
+        self.known.lock().posting.log().enrolled(device)
+    }
+
+    /// The keys of a volume by which is written now.
+    pub(crate) fn keys(&self, volume: VolumeId) -> Arc<VolumeKeys> {
+        Arc::new(self.era.lock().volume(volume))
+    }
+
+    /// All keys that a volume had, those by which is written now first.
+    pub(crate) fn all_keys(&self, volume: VolumeId) -> Vec<VolumeKeys> {
+        let now = self.era.lock().clone();
+        let before = self.keystore.keystore().eras;
+        let before = before.iter().rev().filter(|era| **era != now);
+        std::iter::once(&now).chain(before).map(|era| era.volume(volume)).collect()
+    }
+
+    /// Signers of the records of a device's heads of a volume that it has told, and under which keys each of them is.
+    pub(crate) fn head_signers(&self, device: &DeviceId, keys: &[VolumeKeys]) -> Vec<([u8; 32], VolumeKeys)> {
+        let beacons = self.beacons.lock();
+        let Some(beacon) = beacons.get(device) else { return Vec::new() };
+        keys.iter().filter_map(|keys| Some((beacon.head_signer(device, keys)?, keys.clone()))).collect()
+    }
+
+    /// From now on this device tells where its heads of a volume are; the last ones had these signers.
+    pub(crate) fn tell(&self, volume: VolumeId, last: Vec<[u8; 32]>) {
+        self.told.lock().insert(volume, last);
+    }
+
+    /// The devices on the list but this one.
+    pub(crate) fn others(&self) -> Vec<Device> {
+        let me = self.device.id();
+        self.roster().devices.into_iter().filter(|device| device.id != me).collect()
+    }
+
+    /// Changes what is known; it is on the disk when this returns.
+    fn change_known(&self, change: impl FnOnce(&mut Known) -> Result<(), PortError>) -> Result<(), PortError> {
+        let mut known = self.known.lock();
+        let mut changed = known.clone();
+        change(&mut changed)?;
+        if changed != *known {
+            changed.save(&self.file).map_err(on_disk)?;
+            *known = changed;
+        }
+        Ok(())
+    }
+
+    fn revoked(&self) -> PortError {
+        PortError::Superseded(
+            "this device is not on the list of devices of its identity any more: nothing is published from here".into(),
+        )
+    }
+
+    /// An error when this device was taken off the list.
+    pub(crate) fn still_listed(&self) -> Result<Roster, PortError> {
+        let roster = self.roster();
+        match roster.device(&self.device.id()) {
+            Some(_) => Ok(roster),
+            None => Err(self.revoked()),
+        }
+    }
+}

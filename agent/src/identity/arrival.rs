@@ -1,0 +1,119 @@
+//! Coming onto the list of devices: by the phrase on a bare machine, or by a device that is on it, whose directory is here.
+
+use hypernet_core::identity::era::Era;
+use hypernet_core::identity::log::{Author, Change, Log, NewEra};
+use hypernet_core::identity::place::{Address, Signpost};
+use hypernet_core::identity::posting::Posting;
+use hypernet_core::key::{DeviceKeys, RecoveryKeys};
+use hypernet_core::port::PortError;
+use hypernet_core::time::Hlc;
+
+use super::Identity;
+use super::gathering::{gather, open_ways};
+use super::known::{Known, enrol_by_phrase, listed, seal_era, signpost};
+use super::meeting::{Kept, read_keystore};
+use crate::keystore::{Keystore, random_secret};
+use crate::peers::Peers;
+use crate::sealing;
+use crate::volume::damaged;
+use crate::volume::recover::clock;
+
+/// What a new device begins with.
+pub(crate) struct Arrived {
+    pub(crate) keystore: Keystore,
+    pub(crate) known: Known,
+}
+
+fn not_found(what: &str) -> PortError {
+    PortError::NotFound(format!("{what}, or no peer that has it is there"))
+}
+
+/// Finds everything by the phrase, and enrols a new device. Nothing is on the mesh of it yet: whoever has written down
+/// what this returns [confirms](Identity::confirm) it.
+pub(crate) fn by_phrase(
+    peers: &Peers,
+    phrase: &RecoveryKeys,
+    device: &DeviceKeys,
+    name: &str,
+    say: &mut dyn FnMut(String),
+) -> Result<Arrived, PortError> {
+    let (identity, address) = (phrase.id(), Address::of(phrase));
+    say("asking the mesh for the way to the keystore".into());
+    let post = peers.look_well(address.record_key())?.ok_or_else(|| {
+        not_found("the mesh knows nothing of an identity with these words (and this passphrase, if there is one)")
+    })?;
+    let found = Signpost::open(&post, &address).map_err(damaged)?;
+    if found.identity != identity {
+        return Err(damaged("the signpost is of another identity"));
+    }
+    say("asking for the list of devices".into());
+    let nothing = Posting::new(Log::new(identity));
+    // Twice, as in [`Peers::look_well`].
+    let once = gather(peers, nothing, vec![found.door], None)?.posting;
+    let mut posting = gather(peers, once, vec![found.door], None)?.posting;
+    let counts = posting.log().roster().era.ok_or_else(|| not_found("the list of devices is not on the mesh"))?;
+    say("asking for the keystore".into());
+    let eras = open_ways(&posting, &phrase.opening_key(), &[]);
+    let newest = eras.iter().max_by_key(|era| era.rank());
+    // One that is listed may have begun an era and let nobody in: what was before is there, and another one begins.
+    let era = find(&eras, &counts).or(newest);
+    let era = era.ok_or_else(|| not_found("the way to the keystore is not beside the list of devices"))?;
+    let kept = read_keystore(peers, era, &phrase.opening_key(), None)?;
+    let mut keystore = kept.keystore.ok_or_else(|| not_found("the keystore is not on the mesh"))?;
+    if keystore.identity != identity {
+        return Err(damaged("the keystore on the mesh is of another identity"));
+    }
+    // Whoever had the keystore could have put another one there.
+    keystore.phrase = sealing::recipient(&phrase.opening_key()).map_err(damaged)?;
+    for era in &eras {
+        // What only the keystore of another era has is not to be lost.
+        match read_keystore(peers, era, &era.opening_key(), None) {
+            Ok(Kept { keystore: Some(other), .. }) if other.identity == identity => keystore.merge(&other),
+            Ok(_) => {}
+            Err(error) => tracing::warn!(%error, "the keystore of an earlier era cannot be read"),
+        }
+        keystore.add(era.clone());
+    }
+    let listed = listed(&identity, device, name).map_err(damaged)?;
+    let next = Era::new(era.number.saturating_add(1), random_secret().map_err(damaged)?);
+    let (new, way) = seal_era(&next, &[keystore.phrase, listed.recipient]).map_err(damaged)?;
+    let now = clock(Hlc::default());
+    posting.change(|log| enrol_by_phrase(log, phrase, &listed, now, new)).map_err(damaged)?;
+    posting.add_way(way);
+    let begun = posting.log().roster().era == Some(new);
+    if begun {
+        // The list was full, and begins anew.
+        keystore.add(next.clone());
+    }
+    let signpost = signpost(phrase, if begun { &next } else { era }, post.sequence.saturating_add(1));
+    Ok(Arrived { keystore, known: Known::new(signpost.map_err(damaged)?, address, posting) })
+}
+
+/// That era which counts.
+fn find<'a>(eras: &'a [Era], counts: &NewEra) -> Option<&'a Era> {
+    let is_it = |era: &&Era| sealing::recipient(&era.opening_key()).is_ok_and(|found| found == counts.recipient);
+    eras.iter().find(is_it)
+}
+
+impl Identity {
+    /// As [`by_phrase`], by a device that is on the list: this one.
+    pub(crate) fn enrol(
+        &self,
+        device: &DeviceKeys,
+        name: &str,
+        say: &mut dyn FnMut(String),
+    ) -> Result<Arrived, PortError> {
+        say("asking the mesh for the keystore and the list of devices".into());
+        self.look_well()?;
+        self.still_listed()?;
+        let listed = listed(&self.id, device, name).map_err(damaged)?;
+        let (me, key) = (Author::Device(self.device.id()), self.device.signing_key());
+        let known = self.known.lock();
+        let mut posting = known.posting.clone();
+        posting
+            .change(|log| log.change(me, &key, clock(Hlc::default()), Change::Enrol(listed), None))
+            .map_err(damaged)?;
+        let known = Known::new(known.signpost.clone(), known.address(), posting);
+        Ok(Arrived { keystore: self.keystore.keystore(), known })
+    }
+}

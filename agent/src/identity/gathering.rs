@@ -1,0 +1,222 @@
+//! Finding all that the mesh has of an identity: from the door of an era to its roster, over its end to the next door, and
+//! from each device that a roster names over its beacon to the era that it is in. So whoever begins anywhere comes to
+//! all that is connected, and what somebody who once was a device has put in the way hides nothing that another one tells.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use hypernet_core::codec;
+use hypernet_core::id::{DeviceId, RecordKey};
+use hypernet_core::identity::beacon::Beacon;
+use hypernet_core::identity::era::{Door, Era};
+use hypernet_core::identity::log::Device;
+use hypernet_core::identity::place::roster_sealing_key;
+use hypernet_core::identity::posting::Posting;
+use hypernet_core::key::Secret;
+use hypernet_core::port::PortError;
+use hypernet_core::record::{Record, record_key};
+
+use super::places::{At, read, read_here};
+use crate::peers::Peers;
+use crate::sealing;
+
+/// Doors that are looked behind, and beacons that are looked at.
+const DOORS_MAX: usize = 64;
+const BEACONS_MAX: usize = 128;
+/// Of the doors, those to which devices lead that are not on the list: one of them could name any number.
+const DOORS_OF_GONE_MAX: usize = 16;
+
+/// What is at the place of a roster.
+pub(super) struct Rostered {
+    pub(super) record: Option<Record>,
+    /// What it says, unless that was known.
+    pub(super) bytes: Option<Vec<u8>>,
+    /// Why it could not be read.
+    pub(super) unread: Option<PortError>,
+}
+
+/// All that was found.
+pub(super) struct Gathered {
+    /// All of it that is signed, together with what was known.
+    pub(super) posting: Posting,
+    pub(super) rosters: BTreeMap<Door, Rostered>,
+    /// The eras that have ended, and what says so.
+    pub(super) ends: BTreeMap<Door, (Door, Record)>,
+    pub(super) beacons: BTreeMap<DeviceId, (Beacon, Record)>,
+}
+
+impl Gathered {
+    /// Whether ends lead from one door to another.
+    pub(super) fn leads(&self, from: Door, to: Door) -> bool {
+        let mut at = from;
+        for _ in 0..DOORS_MAX {
+            if at == to {
+                return true;
+            }
+            let Some((next, _)) = self.ends.get(&at) else { return false };
+            at = *next;
+        }
+        false
+    }
+}
+
+/// How a door was found.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum By {
+    /// By this device, the phrase, or a device on the list, and what these lead to.
+    Listed,
+    /// By one that is gone: it could lead to any number of places, each of which takes as long as it can.
+    Gone,
+}
+
+/// A search under way.
+struct Search<'a> {
+    peers: &'a Peers,
+    key: Secret,
+    /// A record whose content is known already.
+    known: Option<&'a Record>,
+    found: Gathered,
+    open: BTreeMap<Door, By>,
+    asked: BTreeSet<DeviceId>,
+    by_gone: usize,
+}
+
+/// Finds all that these doors lead to. `known` is a record whose content is part of `posting` already.
+pub(super) fn gather(
+    peers: &Peers,
+    posting: Posting,
+    doors: Vec<Door>,
+    known: Option<&Record>,
+) -> Result<Gathered, PortError> {
+    let key = roster_sealing_key(&posting.log().identity());
+    let found = Gathered { posting, rosters: BTreeMap::new(), ends: BTreeMap::new(), beacons: BTreeMap::new() };
+    let open = doors.into_iter().map(|door| (door, By::Listed)).collect();
+    let mut search = Search { peers, key, known, found, open, asked: BTreeSet::new(), by_gone: 0 };
+    while search.go_on()? {}
+    Ok(search.found)
+}
+
+impl Search<'_> {
+    /// Looks behind all doors and at all beacons that were not looked at yet. Returns whether there were any.
+    fn go_on(&mut self) -> Result<bool, PortError> {
+        let doors = std::mem::take(&mut self.open);
+        let mut doors: Vec<(By, Door)> = doors.into_iter().map(|(door, by)| (by, door)).collect();
+        doors.retain(|(_, door)| !self.found.rosters.contains_key(door));
+        doors.sort_unstable();
+        doors.truncate(DOORS_MAX.saturating_sub(self.found.rosters.len()));
+        let devices = self.unasked();
+        if doors.is_empty() && devices.is_empty() {
+            return Ok(false);
+        }
+        let signers = doors.iter().flat_map(|(_, door)| [door.roster, door.end]);
+        let signers = signers.chain(devices.iter().map(|(_, _, beacon)| *beacon));
+        let keys: Vec<RecordKey> = signers.map(|signer| record_key(&signer)).collect();
+        let mut records = self.peers.lookup_all(&keys)?.into_iter();
+        for (by, door) in doors {
+            let (roster, end) = (records.next().flatten(), records.next().flatten());
+            self.look_behind(by, door, roster, end);
+        }
+        for (by, id, _) in devices {
+            if let Some(record) = records.next().flatten() {
+                self.look_at(by, id, record);
+            }
+        }
+        Ok(true)
+    }
+
+    /// A door that was found. Of those that devices lead to which are gone, only some are looked behind.
+    fn lead_to(&mut self, by: By, door: Door) {
+        if by == By::Gone && !self.open.contains_key(&door) {
+            self.by_gone += 1;
+            if self.by_gone > DOORS_OF_GONE_MAX {
+                return;
+            }
+        }
+        let how = self.open.entry(door).or_insert(by);
+        *how = by.min(*how);
+    }
+
+    /// Reads a record; what lies in a segment only where somebody who is listed leads there.
+    fn read(&self, by: By, record: &Record) -> Result<At, PortError> {
+        match by {
+            By::Listed => read(self.peers, record, &self.key),
+            By::Gone => read_here(record, &self.key),
+        }
+    }
+
+    fn look_behind(&mut self, by: By, door: Door, roster: Option<Record>, end: Option<Record>) {
+        let mut rostered = Rostered { record: roster, bytes: None, unread: None };
+        if let Some(record) = rostered.record.as_ref().filter(|record| Some(*record) != self.known) {
+            match self.read(by, record) {
+                Ok(At::Here(bytes)) => rostered.bytes = Some(bytes),
+                Ok(At::Nothing | At::Ended(_)) => {}
+                Err(error) => rostered.unread = Some(error),
+            }
+        }
+        if let Some(bytes) = &rostered.bytes {
+            let posting = &mut self.found.posting;
+            let merged = Posting::decode(bytes, &posting.log().identity()).and_then(|other| posting.merge(&other));
+            if let Err(error) = merged {
+                tracing::warn!(%error, "a list of devices of this identity is not believed");
+            }
+        }
+        self.found.rosters.insert(door, rostered);
+        // An end is a record and nothing else.
+        if let Some(record) = end
+            && let Ok(At::Ended(next)) = read_here(&record, &self.key)
+        {
+            self.lead_to(by, next);
+            self.found.ends.insert(door, (next, record));
+        }
+    }
+
+    fn look_at(&mut self, by: By, id: DeviceId, record: Record) {
+        let bytes = match self.read(by, &record) {
+            Ok(At::Here(bytes)) => bytes,
+            Ok(At::Nothing | At::Ended(_)) => return,
+            Err(error) => {
+                tracing::warn!(%error, device = %id.short(), "what a device says of itself cannot be read");
+                return;
+            }
+        };
+        match codec::decode::<Beacon>(&bytes) {
+            Ok(beacon) => {
+                self.lead_to(by, beacon.door);
+                self.found.beacons.insert(id, (beacon, record));
+            }
+            Err(error) => {
+                tracing::warn!(%error, device = %id.short(), "what a device says of itself is not believed")
+            }
+        }
+    }
+
+    /// Devices whose beacons were not looked at yet: those that are listed first.
+    fn unasked(&mut self) -> Vec<(By, DeviceId, [u8; 32])> {
+        let roster = self.found.posting.log().roster();
+        let listed = roster.devices.iter().map(|device| (By::Listed, device));
+        let all = listed.chain(roster.gone.iter().map(|device| (By::Gone, device)));
+        let mut new = Vec::new();
+        for (by, Device { id, beacon, .. }) in all {
+            if self.asked.len() < BEACONS_MAX && self.asked.insert(*id) {
+                new.push((by, *id, *beacon));
+            }
+        }
+        new
+    }
+}
+
+/// The eras that may count whose ways this secret opens, but for those that are known.
+pub(super) fn open_ways(posting: &Posting, opening: &Secret, known: &[Era]) -> Vec<Era> {
+    let recipient = |era: &Era| sealing::recipient(&era.opening_key()).ok();
+    let known: Vec<_> = known.iter().filter_map(recipient).collect();
+    let mut eras = Vec::new();
+    for (new, way) in posting.ways() {
+        let Some(way) = way.filter(|_| !known.contains(&new.recipient)) else { continue };
+        let Ok(plain) = sealing::open(opening, way) else { continue };
+        match codec::decode::<Era>(&plain) {
+            Ok(era) if recipient(&era) == Some(new.recipient) => eras.push(era),
+            Ok(_) => tracing::warn!("the way to an era leads to another one"),
+            Err(error) => tracing::warn!(%error, "the way to an era cannot be read"),
+        }
+    }
+    eras
+}

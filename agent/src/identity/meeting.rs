@@ -1,0 +1,348 @@
+//! Bringing together what this device and the mesh have of an identity: all places are read, what is there is taken in, and
+//! what is here and not there is put there.
+
+use hypernet_core::codec;
+use hypernet_core::id::DeviceId;
+use hypernet_core::identity::beacon::Beacon;
+use hypernet_core::identity::era::{Door, Era};
+use hypernet_core::identity::log::{Change, Log, Recipient, Roster};
+use hypernet_core::identity::place::{Notice, Place, Signpost, roster_sealing_key};
+use hypernet_core::identity::posting::Posting;
+use hypernet_core::key::{Secret, VolumeKeys};
+use hypernet_core::port::PortError;
+use hypernet_core::record::Record;
+use zeroize::Zeroizing;
+
+use super::gathering::{Gathered, gather, open_ways};
+use super::known::Put;
+use super::places::{At, in_the_way, put, read};
+use super::{Identity, era_of, on_disk};
+use crate::keystore::Keystore;
+use crate::peers::Peers;
+use crate::sealing;
+use crate::volume::damaged;
+
+/// What the records are called when they cannot be published.
+const LIST: &str = "the list of devices";
+const KEYS: &str = "the keystore";
+const BEACON: &str = "where this device publishes";
+const WAY: &str = "the way to both";
+/// How often it is tried to come to rest while others change the list.
+pub(super) const TRIES: u32 = 4;
+/// Eras whose places are looked at, and whose ends are kept up, from the newest.
+const ERAS_KEPT_UP: usize = 16;
+
+/// What is at the place of a keystore.
+pub(super) struct Kept {
+    pub(super) record: Option<Record>,
+    /// None when there is nothing that is sealed for who asks.
+    pub(super) keystore: Option<Keystore>,
+}
+
+/// Reads the keystore of an era, which `by` opens, unless it is in the record that is known.
+pub(super) fn read_keystore(peers: &Peers, era: &Era, by: &Secret, known: Option<&Record>) -> Result<Kept, PortError> {
+    let place = era.keystore();
+    let record = peers.lookup(place.record_key())?;
+    let mut kept = Kept { record, keystore: None };
+    let Some(record) = kept.record.as_ref().filter(|record| Some(*record) != known) else { return Ok(kept) };
+    if let At::Here(bytes) = read(peers, record, &place.sealing_key())? {
+        match sealing::open(by, &bytes) {
+            Ok(plain) => kept.keystore = Some(codec::decode(&plain).map_err(damaged)?),
+            Err(error) => tracing::warn!(%error, "what lies at the place of the keystore is none of this identity"),
+        }
+    }
+    Ok(kept)
+}
+
+impl Identity {
+    /// Publishes so that it outlives as many losses as a segment does.
+    pub(super) fn publish(&self, record: Record, what: &str) -> Result<(), PortError> {
+        self.peers.publish(record, self.peers.keepers(), what)
+    }
+
+    /// The eras whose places are looked at: that which counts, those that the list names, and of the others the newest. Who
+    /// is on the list can begin any number, with any numbers.
+    fn eras_kept_up(&self) -> Vec<Era> {
+        let named: Vec<Recipient> = {
+            let known = self.known.lock();
+            known.posting.ways().into_iter().map(|(era, _)| era.recipient).collect()
+        };
+        let now = self.era.lock().clone();
+        let mut eras = self.keystore.keystore().eras;
+        let is_named = |era: &Era| sealing::recipient(&era.opening_key()).is_ok_and(|found| named.contains(&found));
+        eras.sort_by_cached_key(|era| (*era != now, !is_named(era), std::cmp::Reverse(era.rank())));
+        eras.truncate(ERAS_KEPT_UP);
+        eras
+    }
+
+    /// The door that the signpost leads to.
+    fn signposted(&self) -> Option<Door> {
+        let known = self.known.lock();
+        Signpost::open(&known.signpost, &known.address()).ok().map(|signpost| signpost.door)
+    }
+
+    /// Takes in a signpost that was put up since.
+    fn meet_signpost(&self) -> Result<(), PortError> {
+        let place = self.known.lock().signpost.key();
+        let Some(found) = self.peers.lookup(place)? else { return Ok(()) };
+        self.change_known(|known| {
+            if found.replaces(&known.signpost) {
+                known.signpost = found;
+            }
+            Ok(())
+        })
+    }
+
+    /// All that the mesh has, as far as the eras of this device and the signpost lead there.
+    pub(super) fn gather_all(&self) -> Result<Gathered, PortError> {
+        self.meet_signpost()?;
+        let mut doors: Vec<Door> = self.eras_kept_up().iter().map(Era::door).collect();
+        doors.extend(self.signposted());
+        let (posting, posted) = {
+            let known = self.known.lock();
+            (known.posting.clone(), known.posted.record.clone())
+        };
+        gather(&self.peers, posting, doors, posted.as_ref())
+    }
+
+    /// Takes in what is signed, and the eras that this device was told of. Returns whether that which counts is among them;
+    /// an error when this device is not on the list any more.
+    pub(super) fn take_in(&self, gathered: &Gathered) -> Result<bool, PortError> {
+        let known = self.keystore.keystore().eras;
+        let new = open_ways(&gathered.posting, &self.device.opening_key(), &known);
+        // First the eras, so that the list on the disk names none that is not there.
+        self.keystore.change(|mine| new.iter().cloned().for_each(|era| mine.add(era))).map_err(on_disk)?;
+        self.change_known(|known| known.merge(&gathered.posting))?;
+        *self.beacons.lock() = gathered.beacons.iter().map(|(id, (beacon, _))| (*id, beacon.clone())).collect();
+        let is_in = self.follow(&self.still_listed()?)?;
+        let now = self.era.lock().clone();
+        *self.end.lock() = gathered.ends.get(&now.door()).map(|(_, record)| record.clone());
+        for era in new.iter().filter(|era| **era != now) {
+            // Another device was in it. What only its keystore has is not to be lost with it.
+            match read_keystore(&self.peers, era, &era.opening_key(), None) {
+                Ok(Kept { keystore: Some(other), .. }) if other.identity == self.id => {
+                    self.keystore.change(|mine| mine.merge(&other)).map_err(on_disk)?;
+                }
+                Ok(_) => {}
+                Err(error) => tracing::warn!(%error, "the keystore of an era that does not count cannot be read"),
+            }
+        }
+        Ok(is_in)
+    }
+
+    /// Goes over to the era that counts, if this device has it. Returns whether it has.
+    pub(super) fn follow(&self, roster: &Roster) -> Result<bool, PortError> {
+        let Some(era) = era_of(&self.keystore.keystore(), roster) else { return Ok(false) };
+        let changed = {
+            let mut now = self.era.lock();
+            std::mem::replace(&mut *now, era.clone()) != era
+        };
+        if changed {
+            tracing::info!(era = era.number, "the keys of this identity have changed");
+            // What was put where it was is of no use where it is.
+            self.change_known(|known| {
+                (known.posted, known.kept) = (Put::default(), Put::default());
+                Ok(())
+            })?;
+        }
+        Ok(true)
+    }
+
+    /// Takes in the keystore as the mesh has it. Returns what lies at its place.
+    fn meet_keystore(&self, era: &Era) -> Result<Kept, PortError> {
+        let kept = self.known.lock().kept.record.clone();
+        let found = read_keystore(&self.peers, era, &era.opening_key(), kept.as_ref())?;
+        if let Some(other) = &found.keystore {
+            if other.identity != self.id {
+                return Err(damaged("the keystore on the mesh is of another identity"));
+            }
+            self.keystore.change(|mine| mine.merge(other)).map_err(on_disk)?;
+        }
+        Ok(found)
+    }
+
+    /// Takes in what the mesh has of this identity, and puts nothing there. Returns its devices.
+    pub(crate) fn look(&self) -> Result<Roster, PortError> {
+        let _turn = self.turn.lock();
+        let gathered = self.gather_all()?;
+        if !self.take_in(&gathered)? {
+            return Err(PortError::Unreachable(
+                "the keys have changed, and nothing on the mesh tells them to this device: it begins others when it syncs"
+                    .into(),
+            ));
+        }
+        let era = self.era.lock().clone();
+        self.meet_keystore(&era)?;
+        Ok(self.roster())
+    }
+
+    /// The same, asked for twice and once peers have stopped coming in, as in [`Peers::look_well`].
+    pub(crate) fn look_well(&self) -> Result<Roster, PortError> {
+        self.peers.settle();
+        self.look()?;
+        self.look()
+    }
+
+    /// Makes sure that this device is on the list, that whoever has the keys of a volume finds its heads of it, that no device
+    /// that was revoked is in the era that counts, that enough peers keep all that an identity has on the mesh, and that the
+    /// phrase leads there: what this node found may be its own copy, and the mesh may have grown.
+    pub(crate) fn confirm(&self) -> Result<Roster, PortError> {
+        let _turn = self.turn.lock();
+        self.confirm_in_turn()
+    }
+
+    pub(super) fn confirm_in_turn(&self) -> Result<Roster, PortError> {
+        for _ in 0..TRIES {
+            let gathered = self.gather_all()?;
+            // Whoever began the era had not heard of this device, or of all that were revoked.
+            let is_in = self.take_in(&gathered)?;
+            if is_in && self.roster().is_sealed_off {
+                return self.put_up(&gathered);
+            }
+            tracing::info!(is_in, "another era begins, with all who are on the list and with nobody else");
+            self.begin_era(Change::Rotate, None)?;
+        }
+        Err(PortError::Unreachable("other devices change the list of devices all the time; try again".into()))
+    }
+
+    /// Whether the mesh still has all as this device put it there, and nobody has begun another era: one round of
+    /// questions, to be asked after something was published and before it counts.
+    pub(crate) fn is_current(&self) -> Result<bool, PortError> {
+        let era = self.era.lock().clone();
+        let found = self.peers.lookup_all(&[era.roster().record_key(), era.end().record_key()])?;
+        let posted = self.known.lock().posted.record.clone();
+        Ok(posted.is_some() && found == [posted, self.end.lock().clone()])
+    }
+
+    fn put_up(&self, gathered: &Gathered) -> Result<Roster, PortError> {
+        let era = self.era.lock().clone();
+        let (door, key) = (era.door(), roster_sealing_key(&self.id));
+        self.put_up_list(gathered, &era, &key)?;
+        let kept = self.meet_keystore(&era)?;
+        self.put_up_keystore(&kept, &era)?;
+        self.put_up_beacon(gathered, door, &key)?;
+        self.keep_up_ends(gathered, &era, &key)?;
+        let signpost = self.known.lock().signpost.clone();
+        self.publish(signpost, WAY)?;
+        self.check_the_way(gathered, door)?;
+        self.still_listed()
+    }
+
+    fn put_up_list(&self, gathered: &Gathered, era: &Era, key: &Secret) -> Result<(), PortError> {
+        let there = gathered.rosters.get(&era.door()).ok_or_else(|| damaged("the list was not looked for"))?;
+        if let Some(error) = &there.unread {
+            return Err(error.clone());
+        }
+        let (posting, posted) = {
+            let known = self.known.lock();
+            (known.posting.encode(), known.posted.clone())
+        };
+        let is_there = there.record == posted.record || there.bytes.as_ref() == Some(&posting);
+        let record = match &there.record {
+            Some(record) if is_there => record.clone(),
+            found => {
+                let after = posted.number.max(found.as_ref().map_or(0, |record| record.sequence));
+                put(&self.peers, &era.roster(), key, posting.clone(), after)?
+            }
+        };
+        self.publish(record.clone(), LIST)?;
+        self.change_known(|known| {
+            known.posted = Put::of(record, known.posting.encode() == posting);
+            Ok(())
+        })
+    }
+
+    fn put_up_keystore(&self, there: &Kept, era: &Era) -> Result<(), PortError> {
+        let (mine, kept) = (self.keystore.keystore(), self.known.lock().kept.clone());
+        let is_there = match &there.keystore {
+            Some(found) => *found == mine,
+            None => there.record.is_some() && there.record == kept.record && kept.is_of(&mine),
+        };
+        let record = match &there.record {
+            Some(record) if is_there => record.clone(),
+            found => {
+                let after = kept.number.max(found.as_ref().map_or(0, |record| record.sequence));
+                self.seal_keystore(&mine, era, after)?
+            }
+        };
+        self.publish(record.clone(), KEYS)?;
+        self.change_known(|known| {
+            known.kept = Put::of_keystore(record, &mine);
+            Ok(())
+        })
+    }
+
+    /// The record of a keystore of this era, sealed for the phrase and for all who have the era.
+    pub(super) fn seal_keystore(&self, keystore: &Keystore, era: &Era, after: u64) -> Result<Record, PortError> {
+        let recipient = sealing::recipient(&era.opening_key()).map_err(damaged)?;
+        let plain = Zeroizing::new(codec::encode(keystore));
+        let sealed = sealing::seal(&[keystore.phrase, recipient], &plain).map_err(damaged)?;
+        let place = era.keystore();
+        put(&self.peers, &place, &place.sealing_key(), sealed, after)
+    }
+
+    /// The keys under which this device's heads are found: of each volume those of now, and those of the last ones.
+    fn told(&self) -> Vec<VolumeKeys> {
+        let mut told = Vec::new();
+        for (volume, last) in self.told.lock().clone() {
+            let mut all = self.all_keys(volume).into_iter();
+            told.extend(all.next());
+            let is_last =
+                |keys: &VolumeKeys| last.contains(&self.device.head_record_key(keys).verifying_key().to_bytes());
+            told.extend(all.filter(is_last));
+        }
+        told
+    }
+
+    fn put_up_beacon(&self, gathered: &Gathered, door: Door, key: &Secret) -> Result<(), PortError> {
+        let beacon = Beacon::new(&self.device, door, &self.told()).map_err(damaged)?;
+        let place: Place = Beacon::place(&self.device);
+        let me: DeviceId = self.device.id();
+        let record = match gathered.beacons.get(&me) {
+            Some((found, record)) if *found == beacon => record.clone(),
+            found => {
+                let after = found.map_or(0, |(_, record)| record.sequence).max(self.known.lock().beacon);
+                put(&self.peers, &place, key, codec::encode(&beacon), after)?
+            }
+        };
+        let number = record.sequence;
+        self.publish(record, BEACON)?;
+        self.beacons.lock().insert(me, beacon);
+        self.change_known(|known| {
+            known.beacon = number;
+            Ok(())
+        })
+    }
+
+    /// Whoever has only an older way comes to where all is now.
+    fn keep_up_ends(&self, gathered: &Gathered, now: &Era, key: &Secret) -> Result<(), PortError> {
+        for era in self.eras_kept_up().iter().filter(|era| *era != now) {
+            let end = era.end();
+            let record = match gathered.ends.get(&era.door()) {
+                Some((_, record)) => record.clone(),
+                None => Notice::Ended(now.door()).publish(&end, key, 0).map_err(damaged)?,
+            };
+            // What somebody else put there stays, and where that leads to is looked at below.
+            if let Err(error) = self.publish(record, WAY)
+                && self.peers.lookup(end.record_key())?.is_none()
+            {
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether who has only the phrase finds the era that counts.
+    fn check_the_way(&self, gathered: &Gathered, door: Door) -> Result<(), PortError> {
+        let Some(begin) = self.signposted() else { return Err(damaged("the signpost cannot be read")) };
+        if gathered.leads(begin, door) {
+            return Ok(());
+        }
+        let nothing = Posting::new(Log::new(self.id));
+        let found = gather(&self.peers, nothing, vec![begin], None)?;
+        if found.posting.log().roster().era == self.roster().era {
+            return Ok(());
+        }
+        Err(in_the_way("the words of this identity would not lead to its keys (or too few peers are there)"))
+    }
+}

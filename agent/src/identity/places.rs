@@ -1,0 +1,80 @@
+//! Reading and writing what is at a place: a record, and where that is too short, a segment of its own that it names.
+
+use std::sync::Arc;
+
+use hypernet_core::identity::era::Door;
+use hypernet_core::identity::place::{Notice, Place, PlaceError};
+use hypernet_core::key::Secret;
+use hypernet_core::port::PortError;
+use hypernet_core::record::{LAST, Record};
+use hypernet_core::seal::{Kind, SealError};
+
+use crate::peers::Peers;
+use crate::volume::damaged;
+use crate::volume::progress::Meter;
+
+/// A device, of now or of before, that keeps others from what they are to find.
+pub(super) fn in_the_way(what: &str) -> PortError {
+    PortError::Unreachable(format!(
+        "{what}: a device that has the keys of this identity has put something in the way; take away the one that you do \
+         not trust, with the words: `hn devices remove NAME --phrase`"
+    ))
+}
+
+/// What a record that was found at a place says.
+pub(super) enum At {
+    /// Nothing that whoever has the place's key put there.
+    Nothing,
+    /// This.
+    Here(Vec<u8>),
+    /// The era has ended.
+    Ended(Door),
+}
+
+/// Reads the record of a place, sealed under `key`.
+pub(super) fn read(peers: &Peers, record: &Record, key: &Secret) -> Result<At, PortError> {
+    match Notice::open(record, key) {
+        Ok(Notice::Placed(extent, placement)) => {
+            if !placement.is_sound() || !extent.is_sound() || extent.kind != Kind::Posted {
+                return Err(damaged("what is posted on the mesh lies nowhere"));
+            }
+            let mut plain = peers.fetch_at(Arc::new(placement), vec![(extent, 0)])?;
+            let bytes = plain.pop().ok_or_else(|| damaged("what is posted on the mesh came back empty"))?;
+            Ok(At::Here(bytes.to_vec()))
+        }
+        _ => read_here(record, key),
+    }
+}
+
+/// The same, of what is in the record itself: nothing is fetched for it.
+pub(super) fn read_here(record: &Record, key: &Secret) -> Result<At, PortError> {
+    match Notice::open(record, key) {
+        Ok(Notice::Here(bytes)) => Ok(At::Here(bytes)),
+        Ok(Notice::Ended(door)) => Ok(At::Ended(door)),
+        Ok(Notice::Placed(..)) => Ok(At::Nothing),
+        // Whoever wrote it has more to say than is understood here.
+        Err(PlaceError::Codec(error)) => Err(damaged(error)),
+        Err(error) => {
+            tracing::warn!(%error, "what lies at a place of this identity is not believed");
+            Ok(At::Nothing)
+        }
+    }
+}
+
+/// The record that puts something at a place, with a number above `after`. What it names is on the mesh when this
+/// returns.
+pub(super) fn put(peers: &Peers, place: &Place, key: &Secret, bytes: Vec<u8>, after: u64) -> Result<Record, PortError> {
+    let sequence = after
+        .checked_add(1)
+        .filter(|sequence| *sequence < LAST)
+        .ok_or_else(|| in_the_way("nothing can be put any more where the devices and the keys of this identity are"))?;
+    let here = Notice::Here(bytes);
+    match here.publish(place, key, sequence) {
+        Err(PlaceError::Seal(SealError::TooLong(_))) => {}
+        other => return other.map_err(damaged),
+    }
+    let Notice::Here(bytes) = here else { return Err(damaged("it is here")) };
+    let plan = peers.settled_plan()?;
+    let (extent, placement) = peers.place_alone(&Arc::new(place.keys()), Kind::Posted, &bytes, plan, &Meter::new())?;
+    Notice::Placed(extent, placement).publish(place, key, sequence).map_err(damaged)
+}

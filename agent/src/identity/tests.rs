@@ -1,0 +1,349 @@
+use std::path::Path;
+use std::sync::Arc;
+
+use hypernet_core::head::Head;
+use hypernet_core::identity::era::Door;
+use hypernet_core::identity::log::{Author, Change, NewEra, Recipient};
+use hypernet_core::identity::place::{Address, Notice, Signpost, roster_sealing_key};
+use hypernet_core::key::Secret;
+use hypernet_core::limits::DEVICES_MAX;
+use hypernet_core::record::LAST;
+use tempfile::TempDir;
+
+use super::arrival::by_phrase;
+use super::*;
+use crate::volume::Volume;
+use crate::volume::double::{Mesh, phrase, publish};
+
+fn dir() -> TempDir {
+    tempfile::tempdir().unwrap()
+}
+
+fn keys(byte: u8) -> DeviceKeys {
+    DeviceKeys::new(Secret::new([byte; 32]))
+}
+
+fn confirm(volume: &Volume) -> Result<Roster, PortError> {
+    volume.tell().unwrap();
+    volume.identity.confirm()
+}
+
+/// Of the era that counts.
+fn number(volume: &Volume) -> u32 {
+    volume.identity.era.lock().number
+}
+
+fn names(roster: &Roster) -> Vec<&str> {
+    roster.devices.iter().map(|device| device.name.as_str()).collect()
+}
+
+/// A new device that came by the phrase, and is on the mesh.
+fn arrive(mesh: &Mesh, home: &Path, byte: u8) -> Arc<Volume> {
+    let name = format!("device {byte}");
+    let arrived = by_phrase(&mesh.peers(), &phrase(), &keys(byte), &name, &mut |_| {}).unwrap();
+    let volume = mesh.arrived(home, byte, arrived);
+    confirm(&volume).unwrap();
+    volume
+}
+
+#[test]
+fn the_phrase_alone_brings_everything_back_and_another_one_nothing() {
+    let mesh = Mesh::new(5);
+    let (a, b) = (dir(), dir());
+    let first = mesh.volume(a.path(), 1);
+    let find = |phrase: &hypernet_core::key::RecoveryKeys| by_phrase(&mesh.peers(), phrase, &keys(2), "b", &mut |_| {});
+    assert!(matches!(find(&phrase()), Err(PortError::NotFound(_))), "nothing is on the mesh yet");
+    confirm(&first).unwrap();
+    assert!(matches!(find(&hypernet_core::key::RecoveryKeys::new(&[4; 64])), Err(PortError::NotFound(_))));
+    let second = arrive(&mesh, b.path(), 2);
+    assert_eq!(second.identity.keystore().keystore(), first.identity.keystore().keystore());
+    assert_eq!(names(&first.identity.look().unwrap()), ["device 1", "device 2"]);
+    let signer = second.device.head_record_key(&first.keys()).verifying_key().to_bytes();
+    let found = first.identity.head_signers(&second.device.id(), &first.identity.all_keys(first.id));
+    assert_eq!(found.into_iter().map(|(signer, _)| signer).collect::<Vec<_>>(), [signer]);
+}
+
+#[test]
+fn a_revoked_device_is_out_and_the_phrase_still_finds_the_others() {
+    let mesh = Mesh::new(5);
+    let (a, b, c, d) = (dir(), dir(), dir(), dir());
+    let first = mesh.volume(a.path(), 1);
+    confirm(&first).unwrap();
+    let (second, third) = (arrive(&mesh, b.path(), 2), arrive(&mesh, c.path(), 3));
+    let before = second.identity.keystore().keystore();
+    first.identity.revoke(&second.device.id()).unwrap();
+    // It says so itself, and what it knew opens nothing of what comes after.
+    assert!(matches!(confirm(&second), Err(PortError::Superseded(_))));
+    assert!(matches!(second.identity.look(), Err(PortError::Superseded(_))));
+    assert_eq!(second.identity.keystore().keystore(), before);
+    assert_eq!(names(&confirm(&third).unwrap()), ["device 1", "device 3"]);
+    assert_eq!(third.identity.keystore().keystore(), first.identity.keystore().keystore());
+    let fourth = arrive(&mesh, d.path(), 4);
+    assert_eq!(names(&fourth.identity.roster()), ["device 1", "device 3", "device 4"]);
+    assert_eq!(number(&fourth), 1);
+    // The new signpost leads there at once.
+    let post = mesh.peers().lookup(Address::of(&phrase()).record_key()).unwrap().unwrap();
+    let found = Signpost::open(&post, &Address::of(&phrase())).unwrap();
+    assert_eq!(found.door, fourth.identity.era.lock().door());
+}
+
+#[test]
+fn of_two_that_revoke_at_once_each_ends_with_the_same_list() {
+    let mesh = Mesh::new(5);
+    let homes: Vec<TempDir> = (0..4).map(|_| dir()).collect();
+    let first = mesh.volume(homes[0].path(), 1);
+    confirm(&first).unwrap();
+    let others: Vec<Arc<Volume>> = (2..=4).map(|byte| arrive(&mesh, homes[byte as usize - 1].path(), byte)).collect();
+    confirm(&first).unwrap();
+    // The first has not heard of what the second does.
+    others[0].identity.revoke(&others[1].device.id()).unwrap();
+    first.identity.revoke(&others[2].device.id()).unwrap();
+    let (one, other) = (confirm(&first).unwrap(), confirm(&others[0]).unwrap());
+    assert_eq!(names(&one), ["device 1", "device 2"]);
+    assert_eq!(one, other);
+    assert_eq!(number(&first), 2);
+}
+
+#[test]
+fn a_list_that_does_not_fit_into_a_record_lies_in_a_segment() {
+    let mesh = Mesh::new(5);
+    let homes: Vec<TempDir> = (0..=DEVICES_MAX).map(|_| dir()).collect();
+    let first = mesh.volume(homes[0].path(), 1);
+    confirm(&first).unwrap();
+    for byte in 2..=DEVICES_MAX as u8 {
+        arrive(&mesh, homes[byte as usize - 1].path(), byte);
+    }
+    assert_eq!(first.identity.look().unwrap().devices.len(), DEVICES_MAX);
+    assert!(mesh.uploads() > 0, "it was never too long");
+    let full = by_phrase(&mesh.peers(), &phrase(), &keys(99), "one more", &mut |_| {}).map(drop).unwrap_err();
+    assert!(full.to_string().contains("revoke one"), "{full}");
+    let last = first.identity.others().pop().unwrap();
+    first.identity.revoke(&last.id).unwrap();
+    arrive(&mesh, homes[DEVICES_MAX].path(), 99);
+}
+
+/// A device enrols another one: nobody types a word.
+#[test]
+fn a_device_enrols_another_and_is_left_as_it_is() {
+    let mesh = Mesh::new(5);
+    let (a, b) = (dir(), dir());
+    let first = mesh.volume(a.path(), 1);
+    confirm(&first).unwrap();
+    let arrived = first.identity.enrol(&keys(2), "second", &mut |_| {}).unwrap();
+    let second = mesh.arrived(b.path(), 2, arrived);
+    assert_eq!(names(&first.identity.look().unwrap()), ["device 1"], "it has not said so yet");
+    confirm(&second).unwrap();
+    assert_eq!(names(&first.identity.look().unwrap()), ["device 1", "second"]);
+}
+
+/// By the phrase somebody came onto a list that had not heard of a revocation.
+#[test]
+fn what_happens_at_the_same_time_all_counts() {
+    let mesh = Mesh::new(5);
+    let (a, b) = (dir(), dir());
+    let first = mesh.volume(a.path(), 1);
+    confirm(&first).unwrap();
+    let second = arrive(&mesh, b.path(), 2);
+    let stale = by_phrase(&mesh.peers(), &phrase(), &keys(3), "third", &mut |_| {}).unwrap();
+    first.identity.revoke(&second.device.id()).unwrap();
+    first.identity.change_known(|known| known.merge(&stale.known.posting)).unwrap();
+    let both = confirm(&first).unwrap();
+    assert_eq!(names(&both), ["device 1", "third"]);
+    assert!(both.is_sealed_off && both.gone.iter().all(|device| device.id == second.device.id()));
+}
+
+/// A listed device says that there is an era, and lets nobody in.
+#[test]
+fn an_era_that_nobody_can_open_is_followed_by_another() {
+    let mesh = Mesh::new(5);
+    let (a, b, c) = (dir(), dir(), dir());
+    let first = mesh.volume(a.path(), 1);
+    publish(&first, 1).unwrap();
+    let thief = arrive(&mesh, b.path(), 2);
+    let (me, key) = (Author::Device(thief.device.id()), thief.device.signing_key());
+    let shut = Some(NewEra { recipient: Recipient::X25519([7; 32]), way: [7; 32] });
+    let mut posting = thief.identity.known.lock().posting.clone();
+    posting.change(|log| log.change(me, &key, Hlc::default(), Change::Rotate, shut)).unwrap();
+    thief.identity.change_known(|known| known.merge(&posting)).unwrap();
+    let era = thief.identity.era.lock().clone();
+    let list = Notice::Here(posting.encode());
+    mesh.keep(list.publish(&era.roster(), &roster_sealing_key(&phrase().id()), 1_000).unwrap());
+    publish(&first, 2).unwrap();
+    assert!(first.identity.roster().era != shut);
+    let third = arrive(&mesh, c.path(), 3);
+    assert_eq!(found(&third), [at("device 1", 2)]);
+}
+
+/// The numbers of the heads that a device finds of others.
+fn found(volume: &Volume) -> Vec<(String, u64)> {
+    let survey = volume.find_heads(&volume.identity.roster().devices).unwrap();
+    let mut found: Vec<_> = survey.found.iter().map(|one| (one.device.name.clone(), one.head.sequence)).collect();
+    found.sort();
+    found
+}
+
+fn at(name: &str, sequence: u64) -> (String, u64) {
+    (name.to_owned(), sequence)
+}
+
+/// What was written before is found as before, and what comes after is closed to whoever was taken off.
+#[test]
+fn a_revocation_changes_the_keys_and_loses_no_head() {
+    let mesh = Mesh::new(5);
+    let (a, b, c, d) = (dir(), dir(), dir(), dir());
+    let first = mesh.volume(a.path(), 1);
+    publish(&first, 1).unwrap();
+    let (second, third) = (arrive(&mesh, b.path(), 2), arrive(&mesh, c.path(), 3));
+    for volume in [&second, &third] {
+        publish(volume, 2).unwrap();
+    }
+    let before = first.keys();
+    first.identity.revoke(&second.device.id()).unwrap();
+    confirm(&third).unwrap();
+    assert!(*first.keys().secret() != *before.secret() && first.keys().secret() == third.keys().secret());
+    assert_eq!(found(&third), [at("device 1", 1), at("device 3", 1)]);
+    publish(&first, 3).unwrap();
+    assert_eq!(found(&third), [at("device 1", 2), at("device 3", 1)]);
+    let fourth = arrive(&mesh, d.path(), 4);
+    assert_eq!(found(&fourth), [at("device 1", 2), at("device 3", 1)]);
+    // All that the second one has: it neither finds the place nor could it open what is there.
+    let all = second.identity.all_keys(second.id);
+    assert!(all.iter().all(|keys| keys.secret() != first.keys().secret()));
+    let place = first.device.head_record_key(&first.keys()).verifying_key().to_bytes();
+    let signers = second.identity.head_signers(&first.device.id(), &all);
+    assert!(signers.iter().all(|(signer, _)| *signer != place));
+    let post = mesh.peers().lookup(hypernet_core::record::record_key(&place)).unwrap().unwrap();
+    assert!(all.iter().all(|keys| Head::open(&post, &first.device.id(), keys).is_err()));
+}
+
+/// Although it has asked for everything a moment ago.
+#[test]
+fn a_device_that_was_taken_off_calls_nothing_durable() {
+    let mesh = Mesh::new(5);
+    let (a, b) = (dir(), dir());
+    let first = mesh.volume(a.path(), 1);
+    publish(&first, 1).unwrap();
+    let second = arrive(&mesh, b.path(), 2);
+    publish(&second, 2).unwrap();
+    first.remove_device("device 2", true, None).unwrap();
+    assert!(matches!(publish(&second, 3), Err(PortError::Superseded(_))));
+    assert!(matches!(second.still_current(), Err(PortError::Superseded(_))));
+    // And what the survivor publishes counts, though the keys were changed since it last asked.
+    publish(&first, 4).unwrap();
+    // The head that was not called durable is told of all the same, and whoever asks for it by name gets it.
+    let c = dir();
+    let third = arrive(&mesh, c.path(), 3);
+    let gone = third.find_heads(&third.identity.roster().gone).unwrap();
+    assert_eq!((gone.found[0].head.sequence, gone.found[0].device.name.as_str()), (2, "device 2"));
+}
+
+/// It has all that the others have, so it can write at the end of the era; and the phrase has the last word.
+#[test]
+fn what_a_stolen_device_puts_in_the_way_is_seen_and_the_phrase_leads_past_it() {
+    let mesh = Mesh::new(5);
+    let (a, b, c) = (dir(), dir(), dir());
+    let first = mesh.volume(a.path(), 1);
+    publish(&first, 1).unwrap();
+    let thief = arrive(&mesh, b.path(), 2);
+    let third = arrive(&mesh, c.path(), 3);
+    publish(&third, 2).unwrap();
+    confirm(&first).unwrap();
+    // First it spoils everything that is there, then it takes the others off.
+    let era = thief.identity.era.lock().clone();
+    let (key, junk) = (roster_sealing_key(&phrase().id()), Door { roster: [7; 32], end: [8; 32] });
+    mesh.keep(Notice::Ended(junk).publish(&era.end(), &key, 0).unwrap());
+    mesh.keep(Notice::Here(vec![9; 40]).publish(&era.roster(), &key, LAST - 1).unwrap());
+    mesh.keep(Notice::Here(vec![9; 40]).publish(&era.keystore(), &era.keystore().sealing_key(), LAST - 1).unwrap());
+    let told = publish(&first, 3).unwrap_err();
+    assert!(matches!(told, PortError::Unreachable(_)) && told.to_string().contains("--phrase"), "{told}");
+    let wrong = hypernet_core::key::RecoveryKeys::new(&[4; 64]);
+    assert!(first.remove_device("device 2", true, Some(&wrong)).is_err());
+    first.remove_device("device 2", true, Some(&phrase())).unwrap();
+    publish(&first, 4).unwrap();
+    assert_eq!(names(&confirm(&third).unwrap()), ["device 1", "device 3"]);
+    publish(&third, 5).unwrap();
+    let d = dir();
+    let fourth = arrive(&mesh, d.path(), 4);
+    assert_eq!(names(&fourth.identity.roster()), ["device 1", "device 3", "device 4"]);
+    assert_eq!(found(&fourth).iter().filter(|(name, _)| name == "device 3").count(), 1);
+}
+
+/// The thief has the oldest device and takes the other one off, which has the words.
+#[test]
+fn a_device_that_was_taken_off_by_a_thief_comes_back_by_the_phrase() {
+    let mesh = Mesh::new(5);
+    let (a, b, c) = (dir(), dir(), dir());
+    let thief = mesh.volume(a.path(), 1);
+    publish(&thief, 1).unwrap();
+    let mine = arrive(&mesh, b.path(), 2);
+    publish(&mine, 2).unwrap();
+    thief.identity.revoke(&mine.device.id()).unwrap();
+    assert!(matches!(publish(&mine, 3), Err(PortError::Superseded(_))));
+    mine.remove_device("device 1", true, Some(&phrase())).unwrap();
+    mine.still_current().unwrap();
+    publish(&mine, 4).unwrap();
+    assert!(matches!(publish(&thief, 5), Err(PortError::Superseded(_))));
+    let fresh = arrive(&mesh, c.path(), 3);
+    assert_eq!(names(&fresh.identity.roster()), ["device 2", "device 3"]);
+    assert_eq!(found(&fresh), [at("device 2", 3)]);
+}
+
+/// Each takes another device off, begins an era, and publishes in it, while the mesh is split.
+#[test]
+fn two_parts_of_an_identity_come_together_and_no_head_is_lost() {
+    let mesh = Mesh::new(5);
+    let homes: Vec<TempDir> = (0..5).map(|_| dir()).collect();
+    let first = mesh.volume(homes[0].path(), 1);
+    publish(&first, 1).unwrap();
+    let [second, third, fourth] = [2, 3, 4].map(|byte| arrive(&mesh, homes[byte as usize - 1].path(), byte));
+    confirm(&first).unwrap();
+    let (third, fourth) = (third.device.id(), fourth.device.id());
+    drop(second);
+    let other = mesh.split(5);
+    let second = other.volume(homes[1].path(), 2);
+    second.identity.revoke(&third).unwrap();
+    publish(&second, 2).unwrap();
+    first.identity.revoke(&fourth).unwrap();
+    publish(&first, 3).unwrap();
+    assert!(first.keys().secret() != second.keys().secret());
+    drop(second);
+    mesh.join(&other);
+    // Whoever comes by the phrase finds both before they have heard of each other, and whoever is asked first.
+    let late = arrive(&mesh, homes[4].path(), 5);
+    assert_eq!(found(&late), [at("device 1", 2), at("device 2", 1)]);
+    let second = mesh.volume(homes[1].path(), 2);
+    for _ in 0..2 {
+        confirm(&first).unwrap();
+        confirm(&second).unwrap();
+    }
+    confirm(&late).unwrap();
+    let rosters = [&first, &second, &late].map(|volume| volume.identity.roster());
+    assert_eq!(names(&rosters[0]), ["device 1", "device 2", "device 5"]);
+    assert!(rosters[0] == rosters[1] && rosters[1] == rosters[2]);
+    assert!(first.keys().secret() == second.keys().secret() && late.keys().secret() == first.keys().secret());
+    for (volume, millis) in [&first, &second, &late].into_iter().zip(7..) {
+        publish(volume, millis).unwrap();
+    }
+    assert_eq!(found(&first), [at("device 1", 3), at("device 2", 2), at("device 5", 1)]);
+}
+
+/// It does not know of the revocation that happens while it comes.
+#[test]
+fn who_arrives_while_a_device_is_taken_off_is_found() {
+    let mesh = Mesh::new(5);
+    let (a, b, c, d) = (dir(), dir(), dir(), dir());
+    let first = mesh.volume(a.path(), 1);
+    publish(&first, 1).unwrap();
+    let second = arrive(&mesh, b.path(), 2);
+    let arrived = by_phrase(&mesh.peers(), &phrase(), &keys(3), "third", &mut |_| {}).unwrap();
+    first.identity.revoke(&second.device.id()).unwrap();
+    let third = mesh.arrived(c.path(), 3, arrived);
+    publish(&third, 2).unwrap();
+    publish(&first, 3).unwrap();
+    publish(&third, 4).unwrap();
+    assert_eq!(names(&confirm(&first).unwrap()), ["device 1", "third"]);
+    assert!(first.keys().secret() == third.keys().secret());
+    let fourth = arrive(&mesh, d.path(), 4);
+    assert_eq!(names(&fourth.identity.roster()), ["device 1", "third", "device 4"]);
+    assert_eq!(found(&fourth), [at("device 1", 2), at("third", 2)]);
+}

@@ -1,0 +1,150 @@
+//! The 24 words of an identity: shown once, asked for again, and read when something is to be recovered.
+
+use std::collections::BTreeSet;
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::io::{self, BufRead, IsTerminal, Read};
+
+use hypernet_sdk::ErrorCode;
+use hypernet_sdk::api::PhraseInput;
+
+use crate::error::Failure;
+use crate::output::Output;
+use crate::passphrase;
+
+/// Words of a phrase.
+const WORDS: usize = 24;
+/// Words in a line.
+const COLUMNS: usize = 4;
+/// Words that are asked for again.
+const ASKED: usize = 3;
+/// How often.
+const TRIES: usize = 3;
+/// No line of words is longer.
+const LINE_MAX: u64 = 4096;
+
+/// The words with their numbers, for a person to write down.
+pub(crate) fn table(words: &[String]) -> String {
+    let rows = words.len().div_ceil(COLUMNS);
+    let longest = words.iter().map(String::len).max().unwrap_or(0);
+    let cell = |row: usize, column: usize| {
+        let at = column * rows + row;
+        words.get(at).map(|word| format!("{:>4}. {word:<longest$}", at + 1))
+    };
+    let line = |row| (0..COLUMNS).filter_map(|column| cell(row, column)).collect::<String>();
+    (0..rows).map(|row| line(row).trim_end().to_owned()).collect::<Vec<_>>().join("\n")
+}
+
+/// Some numbers of words, in order.
+fn some_numbers() -> BTreeSet<usize> {
+    let mut numbers = BTreeSet::new();
+    while numbers.len() < ASKED {
+        numbers.insert(1 + (RandomState::new().build_hasher().finish() as usize) % WORDS);
+    }
+    numbers
+}
+
+/// That somebody is there to write words down; else a failure, before anything is made.
+pub(crate) fn needs_terminal() -> Result<(), Failure> {
+    if io::stdin().is_terminal() && io::stderr().is_terminal() {
+        return Ok(());
+    }
+    Err(Failure::new(ErrorCode::Usage, "there is no terminal to show the 24 words on and to confirm them")
+        .hint("run this on a terminal; in a script: hn init --no-confirm, whose output has the words"))
+}
+
+/// Shows words, and returns when the person has shown that they are written down.
+pub(crate) fn confirm(words: &[String], out: &Output) -> Result<(), Failure> {
+    for left in (0..TRIES).rev() {
+        out.note(format_args!(
+            "These {WORDS} words bring everything back, on any machine. They are shown now and never again, and nobody \
+             else has them: write them down, on paper.\n\n{}\n",
+            table(words)
+        ));
+        if asked(words, out)? {
+            return Ok(());
+        }
+        if left > 0 {
+            out.note("That is another word. Look at them once more:\n");
+        }
+    }
+    Err(Failure::new(ErrorCode::Usage, "the words were not confirmed").hint("nothing was made: run the command again"))
+}
+
+fn asked(words: &[String], out: &Output) -> Result<bool, Failure> {
+    for number in some_numbers() {
+        out.prompt(format_args!("Word {number}: "));
+        if words.get(number - 1).map(String::as_str) != Some(line()?.trim().to_lowercase().as_str()) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// One line of standard input.
+fn line() -> Result<String, Failure> {
+    let mut line = String::new();
+    let read = io::stdin().lock().take(LINE_MAX).read_line(&mut line);
+    match read.map_err(|error| Failure::io("cannot read standard input", &error))? {
+        0 => Err(Failure::new(ErrorCode::NoInput, "standard input has ended")),
+        _ => Ok(line),
+    }
+}
+
+/// The words of an identity that is to come back, from a terminal or from the first line of standard input, and the
+/// passphrase that belongs to them, if there is one.
+pub(crate) fn ask(from_stdin: bool, with_passphrase: bool, out: &Output) -> Result<PhraseInput, Failure> {
+    let words = if from_stdin {
+        line()?
+    } else if io::stdin().is_terminal() {
+        typed(out)?
+    } else {
+        return Err(Failure::new(ErrorCode::Usage, "there is no terminal to ask for the 24 words on")
+            .hint("pass them with --phrase-stdin, in one line"));
+    };
+    let passphrase = match (with_passphrase, from_stdin) {
+        (false, _) => String::new(),
+        (true, true) => passphrase::read_line()?,
+        (true, false) => passphrase::ask("Passphrase of the words: ")?,
+    };
+    Ok(PhraseInput::new(words.trim().to_owned(), passphrase))
+}
+
+/// Words in as many lines as the person likes.
+fn typed(out: &Output) -> Result<String, Failure> {
+    let count = |text: &str| text.split(|c: char| !c.is_alphabetic()).filter(|word| !word.is_empty()).count();
+    out.prompt(format_args!("The {WORDS} words, in order: "));
+    let mut words = String::new();
+    loop {
+        words.push_str(&line()?);
+        match count(&words) {
+            found if found >= WORDS => return Ok(words.split_whitespace().collect::<Vec<_>>().join(" ")),
+            found => out.prompt(format_args!("{} more: ", WORDS - found)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_numbered_down_the_columns() {
+        let words: Vec<String> = (1..=24).map(|i| format!("w{i}")).collect();
+        let shown = table(&words);
+        let lines: Vec<&str> = shown.lines().collect();
+        assert_eq!(lines.len(), 6);
+        assert_eq!(lines[0], "   1. w1    7. w7   13. w13  19. w19");
+        assert_eq!(lines[5], "   6. w6   12. w12  18. w18  24. w24");
+    }
+
+    #[test]
+    fn different_words_are_asked_for_and_each_can_be() {
+        let mut seen = BTreeSet::new();
+        for _ in 0..2_000 {
+            let numbers = some_numbers();
+            assert_eq!(numbers.len(), ASKED);
+            seen.extend(numbers);
+        }
+        assert_eq!(seen, (1..=WORDS).collect());
+    }
+}
