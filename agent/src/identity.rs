@@ -17,7 +17,7 @@ use std::sync::Arc;
 use hypernet_core::id::{DeviceId, IdentityId, VolumeId};
 use hypernet_core::identity::beacon::Beacon;
 use hypernet_core::identity::era::Era;
-use hypernet_core::identity::log::{Device, Roster};
+use hypernet_core::identity::log::{Device, Recipient, Roster};
 use hypernet_core::key::{DeviceKeys, VolumeKeys};
 use hypernet_core::port::PortError;
 use hypernet_core::record::Record;
@@ -25,7 +25,7 @@ use hypernet_core::time::Hlc;
 use parking_lot::Mutex;
 
 use crate::failure::Failure;
-use crate::keystore::{Keystore, KeystoreFile};
+use crate::keystore::KeystoreFile;
 use crate::peers::Peers;
 use crate::sealing;
 
@@ -66,11 +66,15 @@ fn on_disk(failure: Failure) -> PortError {
     PortError::Disk(failure.to_string())
 }
 
-/// That of the eras of a keystore which counts by a list of devices, if it has it.
-fn era_of(keystore: &Keystore, roster: &Roster) -> Option<Era> {
-    let recipient = roster.era?.recipient;
-    let is_it = |era: &Era| sealing::recipient(&era.opening_key()).is_ok_and(|found| found == recipient);
-    keystore.eras.iter().rev().find(|era| is_it(era)).cloned()
+/// By which a list of devices names an era.
+fn named_by(era: &Era) -> Option<Recipient> {
+    sealing::recipient(&era.opening_key()).ok()
+}
+
+/// That of some eras which counts by a list of devices, if it is among them.
+fn era_of(eras: &[Era], roster: &Roster) -> Option<Era> {
+    let counts = roster.era?.recipient;
+    eras.iter().rev().find(|era| named_by(era) == Some(counts)).cloned()
 }
 
 impl Identity {
@@ -95,7 +99,7 @@ impl Identity {
     ) -> Result<Self, Failure> {
         let kept = keystore.keystore();
         // Who was revoked knows that there is another era, and has the last one that it was told of.
-        let era = era_of(&kept, known.posting.log().roster());
+        let era = era_of(&kept.eras, known.posting.log().roster());
         let era = era.or_else(|| kept.eras.last().cloned());
         let era = era.ok_or_else(|| {
             Failure::new(crate::failure::Kind::Data, "the keystore has no era").hint("use a copy of it that is whole")

@@ -121,12 +121,22 @@ pub(crate) fn init(
         let device = DeviceKeys::new(random_secret()?);
         let known = Known::create(phrase, &keystore, &device, &config.device_name, clock(Hlc::default()))?;
         let file = KeystoreFile::new(home.keystore(), unlock.clone(), keystore);
-        file.save_device(&home.device(), &device)?;
-        known.save(&home.identity())?;
-        file.save()?;
+        write_device(home, &file, &device, &known)?;
     }
     config.save(home)?;
     describe(home, Some(unlock))
+}
+
+/// Writes what makes a device, the keystore last: where that is there, all is.
+pub(crate) fn write_device(
+    home: &Home,
+    file: &KeystoreFile,
+    device: &DeviceKeys,
+    known: &Known,
+) -> Result<(), Failure> {
+    file.save_device(&home.device(), device)?;
+    known.save(&home.identity())?;
+    file.save()
 }
 
 /// An empty directory for an agent that will look for its identity: on the mesh of a link, or on that of another device

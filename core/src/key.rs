@@ -139,6 +139,11 @@ impl DeviceKeys {
         self.0.derive("hypernet 2026 device head record key v1", &[secret.expose()]).signing_key()
     }
 
+    /// Public half of [`Self::head_record_key`].
+    pub fn head_signer(&self, keys: &VolumeKeys) -> [u8; 32] {
+        self.head_record_key(keys).verifying_key().to_bytes()
+    }
+
     /// The secret of the place of this device's [beacon](crate::identity::beacon::Beacon).
     pub fn beacon_secret(&self) -> Secret {
         self.0.derive("hypernet 2026 device beacon v1", &[])

@@ -21,6 +21,7 @@ use crate::identity::arrival::{self, Arrived};
 use crate::identity::known::Known;
 use crate::keystore::{KeystoreFile, Unlock, random_secret};
 use crate::peers::Peers;
+use crate::setup::write_device;
 use crate::volume::heads::{Found, when};
 use crate::volume::recover::{RecoverError, Recovered};
 
@@ -116,9 +117,7 @@ impl Agent {
         };
         let Arrived { keystore, known } = arrived.map_err(|error| self.not_yet(error))?;
         let file = KeystoreFile::new(self.home.keystore(), self.unlock.clone(), keystore);
-        file.save_device(&self.home.device(), &device)?;
-        known.save(&self.home.identity())?;
-        file.save()?;
+        write_device(&self.home, &file, &device, &known)?;
         self.open(Arc::new(file))?;
         say("coming onto the list of devices".into());
         // It tells where its heads are when it has one: until then nobody need look for it.

@@ -1,17 +1,17 @@
 //! Coming onto the list of devices: by the phrase on a bare machine, or by a device that is on it, whose directory is here.
 
 use hypernet_core::identity::era::Era;
-use hypernet_core::identity::log::{Author, Change, Log, NewEra};
+use hypernet_core::identity::log::{Author, Change, Log};
 use hypernet_core::identity::place::{Address, Signpost};
 use hypernet_core::identity::posting::Posting;
 use hypernet_core::key::{DeviceKeys, RecoveryKeys};
 use hypernet_core::port::PortError;
 use hypernet_core::time::Hlc;
 
-use super::Identity;
 use super::gathering::{gather, open_ways};
 use super::known::{Known, enrol_by_phrase, listed, seal_era, signpost};
-use super::meeting::{Kept, read_keystore};
+use super::meeting::{keystore_beside, read_keystore};
+use super::{Identity, era_of};
 use crate::keystore::{Keystore, random_secret};
 use crate::peers::Peers;
 use crate::sealing;
@@ -51,29 +51,28 @@ pub(crate) fn by_phrase(
     // Twice, as in [`Peers::look_well`].
     let once = gather(peers, nothing, vec![found.door], None)?.posting;
     let mut posting = gather(peers, once, vec![found.door], None)?.posting;
-    let counts = posting.log().roster().era.ok_or_else(|| not_found("the list of devices is not on the mesh"))?;
+    if posting.log().roster().era.is_none() {
+        return Err(not_found("the list of devices is not on the mesh"));
+    }
     say("asking for the keystore".into());
     let eras = open_ways(&posting, &phrase.opening_key(), &[]);
-    let newest = eras.iter().max_by_key(|era| era.rank());
+    let newest = || eras.iter().max_by_key(|era| era.rank()).cloned();
     // One that is listed may have begun an era and let nobody in: what was before is there, and another one begins.
-    let era = find(&eras, &counts).or(newest);
+    let era = era_of(&eras, posting.log().roster()).or_else(newest);
     let era = era.ok_or_else(|| not_found("the way to the keystore is not beside the list of devices"))?;
-    let kept = read_keystore(peers, era, &phrase.opening_key(), None)?;
+    let kept = read_keystore(peers, &era, &phrase.opening_key(), None)?;
     let mut keystore = kept.keystore.ok_or_else(|| not_found("the keystore is not on the mesh"))?;
     if keystore.identity != identity {
         return Err(damaged("the keystore on the mesh is of another identity"));
     }
     // Whoever had the keystore could have put another one there.
     keystore.phrase = sealing::recipient(&phrase.opening_key()).map_err(damaged)?;
-    for era in &eras {
-        // What only the keystore of another era has is not to be lost.
-        match read_keystore(peers, era, &era.opening_key(), None) {
-            Ok(Kept { keystore: Some(other), .. }) if other.identity == identity => keystore.merge(&other),
-            Ok(_) => {}
-            Err(error) => tracing::warn!(%error, "the keystore of an earlier era cannot be read"),
+    for other in eras.iter().filter(|other| **other != era) {
+        if let Some(beside) = keystore_beside(peers, identity, other) {
+            keystore.merge(&beside);
         }
-        keystore.add(era.clone());
     }
+    eras.into_iter().for_each(|era| keystore.add(era));
     let listed = listed(&identity, device, name).map_err(damaged)?;
     let next = Era::new(era.number.saturating_add(1), random_secret().map_err(damaged)?);
     let (new, way) = seal_era(&next, &[keystore.phrase, listed.recipient]).map_err(damaged)?;
@@ -85,14 +84,8 @@ pub(crate) fn by_phrase(
         // The list was full, and begins anew.
         keystore.add(next.clone());
     }
-    let signpost = signpost(phrase, if begun { &next } else { era }, post.sequence.saturating_add(1));
+    let signpost = signpost(phrase, if begun { &next } else { &era }, post.sequence.saturating_add(1));
     Ok(Arrived { keystore, known: Known::new(signpost.map_err(damaged)?, address, posting) })
-}
-
-/// That era which counts.
-fn find<'a>(eras: &'a [Era], counts: &NewEra) -> Option<&'a Era> {
-    let is_it = |era: &&Era| sealing::recipient(&era.opening_key()).is_ok_and(|found| found == counts.recipient);
-    eras.iter().find(is_it)
 }
 
 impl Identity {

@@ -15,6 +15,7 @@ use hypernet_core::key::Secret;
 use hypernet_core::port::PortError;
 use hypernet_core::record::{Record, record_key};
 
+use super::named_by;
 use super::places::{At, read, read_here};
 use crate::peers::Peers;
 use crate::sealing;
@@ -206,14 +207,13 @@ impl Search<'_> {
 
 /// The eras that may count whose ways this secret opens, but for those that are known.
 pub(super) fn open_ways(posting: &Posting, opening: &Secret, known: &[Era]) -> Vec<Era> {
-    let recipient = |era: &Era| sealing::recipient(&era.opening_key()).ok();
-    let known: Vec<_> = known.iter().filter_map(recipient).collect();
+    let known: Vec<_> = known.iter().filter_map(named_by).collect();
     let mut eras = Vec::new();
     for (new, way) in posting.ways() {
         let Some(way) = way.filter(|_| !known.contains(&new.recipient)) else { continue };
         let Ok(plain) = sealing::open(opening, way) else { continue };
         match codec::decode::<Era>(&plain) {
-            Ok(era) if recipient(&era) == Some(new.recipient) => eras.push(era),
+            Ok(era) if named_by(&era) == Some(new.recipient) => eras.push(era),
             Ok(_) => tracing::warn!("the way to an era leads to another one"),
             Err(error) => tracing::warn!(%error, "the way to an era cannot be read"),
         }

@@ -2,7 +2,7 @@
 //! what is here and not there is put there.
 
 use hypernet_core::codec;
-use hypernet_core::id::DeviceId;
+use hypernet_core::id::{DeviceId, IdentityId};
 use hypernet_core::identity::beacon::Beacon;
 use hypernet_core::identity::era::{Door, Era};
 use hypernet_core::identity::log::{Change, Log, Recipient, Roster};
@@ -16,7 +16,7 @@ use zeroize::Zeroizing;
 use super::gathering::{Gathered, gather, open_ways};
 use super::known::Put;
 use super::places::{At, in_the_way, put, read};
-use super::{Identity, era_of, on_disk};
+use super::{Identity, era_of, named_by, on_disk};
 use crate::keystore::Keystore;
 use crate::peers::Peers;
 use crate::sealing;
@@ -54,6 +54,14 @@ pub(super) fn read_keystore(peers: &Peers, era: &Era, by: &Secret, known: Option
     Ok(kept)
 }
 
+/// The keystore of an era that does not count, or is not looked at first: another device was in it, and what only that one
+/// has is not to be lost with it. None where nothing of this identity is found.
+pub(super) fn keystore_beside(peers: &Peers, identity: IdentityId, era: &Era) -> Option<Keystore> {
+    let kept = read_keystore(peers, era, &era.opening_key(), None);
+    let kept = kept.inspect_err(|error| tracing::warn!(%error, "the keystore of an era cannot be read")).ok()?;
+    kept.keystore.filter(|other| other.identity == identity)
+}
+
 impl Identity {
     /// Publishes so that it outlives as many losses as a segment does.
     pub(super) fn publish(&self, record: Record, what: &str) -> Result<(), PortError> {
@@ -69,7 +77,7 @@ impl Identity {
         };
         let now = self.era.lock().clone();
         let mut eras = self.keystore.keystore().eras;
-        let is_named = |era: &Era| sealing::recipient(&era.opening_key()).is_ok_and(|found| named.contains(&found));
+        let is_named = |era: &Era| named_by(era).is_some_and(|found| named.contains(&found));
         eras.sort_by_cached_key(|era| (*era != now, !is_named(era), std::cmp::Reverse(era.rank())));
         eras.truncate(ERAS_KEPT_UP);
         eras
@@ -118,13 +126,8 @@ impl Identity {
         let now = self.era.lock().clone();
         *self.end.lock() = gathered.ends.get(&now.door()).map(|(_, record)| record.clone());
         for era in new.iter().filter(|era| **era != now) {
-            // Another device was in it. What only its keystore has is not to be lost with it.
-            match read_keystore(&self.peers, era, &era.opening_key(), None) {
-                Ok(Kept { keystore: Some(other), .. }) if other.identity == self.id => {
-                    self.keystore.change(|mine| mine.merge(&other)).map_err(on_disk)?;
-                }
-                Ok(_) => {}
-                Err(error) => tracing::warn!(%error, "the keystore of an era that does not count cannot be read"),
+            if let Some(other) = keystore_beside(&self.peers, self.id, era) {
+                self.keystore.change(|mine| mine.merge(&other)).map_err(on_disk)?;
             }
         }
         Ok(is_in)
@@ -132,7 +135,7 @@ impl Identity {
 
     /// Goes over to the era that counts, if this device has it. Returns whether it has.
     pub(super) fn follow(&self, roster: &Roster) -> Result<bool, PortError> {
-        let Some(era) = era_of(&self.keystore.keystore(), roster) else { return Ok(false) };
+        let Some(era) = era_of(&self.keystore.keystore().eras, roster) else { return Ok(false) };
         let changed = {
             let mut now = self.era.lock();
             std::mem::replace(&mut *now, era.clone()) != era
@@ -287,8 +290,7 @@ impl Identity {
         for (volume, last) in self.told.lock().clone() {
             let mut all = self.all_keys(volume).into_iter();
             told.extend(all.next());
-            let is_last =
-                |keys: &VolumeKeys| last.contains(&self.device.head_record_key(keys).verifying_key().to_bytes());
+            let is_last = |keys: &VolumeKeys| last.contains(&self.device.head_signer(keys));
             told.extend(all.filter(is_last));
         }
         told

@@ -58,7 +58,7 @@ fn the_phrase_alone_brings_everything_back_and_another_one_nothing() {
     let second = arrive(&mesh, b.path(), 2);
     assert_eq!(second.identity.keystore().keystore(), first.identity.keystore().keystore());
     assert_eq!(names(&first.identity.look().unwrap()), ["device 1", "device 2"]);
-    let signer = second.device.head_record_key(&first.keys()).verifying_key().to_bytes();
+    let signer = second.device.head_signer(&first.keys());
     let found = first.identity.head_signers(&second.device.id(), &first.identity.all_keys(first.id));
     assert_eq!(found.into_iter().map(|(signer, _)| signer).collect::<Vec<_>>(), [signer]);
 }
@@ -209,7 +209,7 @@ fn a_revocation_changes_the_keys_and_loses_no_head() {
     // All that the second one has: it neither finds the place nor could it open what is there.
     let all = second.identity.all_keys(second.id);
     assert!(all.iter().all(|keys| keys.secret() != first.keys().secret()));
-    let place = first.device.head_record_key(&first.keys()).verifying_key().to_bytes();
+    let place = first.device.head_signer(&first.keys());
     let signers = second.identity.head_signers(&first.device.id(), &all);
     assert!(signers.iter().all(|(signer, _)| *signer != place));
     let post = mesh.peers().lookup(hypernet_core::record::record_key(&place)).unwrap().unwrap();

@@ -180,7 +180,7 @@ impl Volume {
     /// Where this device's heads are, or were, from the newest epoch.
     fn own_places(&self) -> Vec<(VolumeKeys, [u8; 32])> {
         let all = self.identity.all_keys(self.id).into_iter().take(EPOCHS);
-        let signer = |keys: &VolumeKeys| self.device.head_record_key(keys).verifying_key().to_bytes();
+        let signer = |keys: &VolumeKeys| self.device.head_signer(keys);
         all.map(|keys| (keys.clone(), signer(&keys))).collect()
     }
 

@@ -43,18 +43,20 @@ pub(crate) fn put_latest(db: &VolumeDb, latest: &Latest) -> Result<(), PortError
     Ok(db.put_state(LATEST, &codec::encode(latest))?)
 }
 
-/// The record of the last head that may have left this home.
-pub(crate) fn handed_out(db: &VolumeDb) -> Result<Option<Record>, PortError> {
-    db.get_state(HANDED)?
+fn record(db: &VolumeDb, what: &str) -> Result<Option<Record>, PortError> {
+    db.get_state(what)?
         .map(|bytes| Record::verify(&bytes).map_err(|error| PortError::Damaged(error.to_string())))
         .transpose()
 }
 
+/// The record of the last head that may have left this home.
+pub(crate) fn handed_out(db: &VolumeDb) -> Result<Option<Record>, PortError> {
+    record(db, HANDED)
+}
+
 /// The record of the last head that counts: whoever looks for this device's newest finds that one at least.
 fn acknowledged(db: &VolumeDb) -> Result<Option<Record>, PortError> {
-    db.get_state(ACKNOWLEDGED)?
-        .map(|bytes| Record::verify(&bytes).map_err(|error| PortError::Damaged(error.to_string())))
-        .transpose()
+    record(db, ACKNOWLEDGED)
 }
 
 /// Signers of the records of the last heads: who finds them all finds whatever counts.

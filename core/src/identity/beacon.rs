@@ -52,7 +52,7 @@ impl Beacon {
         let id = device.id();
         let mut heads = Vec::with_capacity(keys.len());
         for keys in keys {
-            let signer = device.head_record_key(keys).verifying_key().to_bytes();
+            let signer = device.head_signer(keys);
             let (tag, key) = keys.announcement(&id);
             heads.push(Announced { tag, sealed: seal_bytes(&key, SEAL_CONTEXT, &signer)? });
         }
@@ -84,7 +84,7 @@ mod tests {
         let all = [keys(1, 0), keys(2, 0), keys(1, 1)];
         let told = Beacon::new(&device, door, &all).unwrap();
         for keys in &all {
-            let signer = device.head_record_key(keys).verifying_key().to_bytes();
+            let signer = device.head_signer(keys);
             assert_eq!(told.head_signer(&device.id(), keys), Some(signer));
         }
         assert_eq!(told.head_signer(&device.id(), &keys(3, 0)), None);

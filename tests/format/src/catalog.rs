@@ -182,7 +182,7 @@ fn signposts() -> [Golden; 2] {
 fn beacon() -> Golden {
     let told = Beacon::new(&device(), door(), &[volume_keys()]);
     let bytes = told.map(|told| codec::encode(&told)).unwrap_or_default();
-    let signer = device().head_record_key(&volume_keys()).verifying_key().to_bytes();
+    let signer = device().head_signer(&volume_keys());
     Golden {
         name: "beacon",
         tag: Some(0x38),

@@ -18,7 +18,7 @@ fn copy(from: &Path, to: &Path) {
 
 /// The newest head of the device that the mesh has.
 fn on_the_mesh(volume: &Volume) -> u64 {
-    let signer = volume.device.head_record_key(&volume.keys()).verifying_key().to_bytes();
+    let signer = volume.device.head_signer(&volume.keys());
     volume.peers.lookup(record_key(&signer)).unwrap().unwrap().sequence
 }
 

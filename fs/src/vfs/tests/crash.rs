@@ -396,17 +396,23 @@ fn on_a_full_disk_what_can_be_evicted_is() {
     bed.assert_sound();
 }
 
+/// A file that the mesh has, and all of that on stable storage.
+fn published(content: &[u8], evicted: bool) -> (Bed, u64) {
+    let bed = Bed::new();
+    let ino = bed.file(ROOT, "a", content);
+    bed.publish().unwrap();
+    if evicted {
+        bed.drop_cache(None).unwrap();
+    }
+    bed.vfs.commit().unwrap();
+    (bed, ino)
+}
+
 /// By msync, or by a write with RWF_DSYNC: nobody hears of it.
 #[test]
 fn what_passed_by_and_was_synced_is_found_after_the_loss_of_power() {
     for (evicted, before) in [(false, false), (false, true), (true, false), (true, true)] {
-        let bed = Bed::new();
-        let ino = bed.file(ROOT, "a", b"published");
-        bed.publish().unwrap();
-        if evicted {
-            bed.drop_cache(None).unwrap();
-        }
-        bed.vfs.commit().unwrap();
+        let (bed, ino) = published(b"published", evicted);
         if before {
             // Then its mark is one that outlives no loss of power.
             bed.vfs.open_file(ME, ino, RW, false).unwrap();
@@ -437,11 +443,7 @@ fn what_follows_the_truncation_of_a_file_that_is_not_here_survives_a_kill() {
         (true, true, b""),
         (false, false, b""),
     ] {
-        let bed = Bed::new();
-        let ino = bed.file(ROOT, "a", &super::remote::big(size));
-        bed.publish().unwrap();
-        bed.drop_cache(None).unwrap();
-        bed.vfs.commit().unwrap();
+        let (bed, ino) = published(&super::remote::big(size), true);
         if partly {
             bed.vfs.ensure(ino, 1 << 20..2 << 20).unwrap();
         }
@@ -471,13 +473,7 @@ fn nobody_has_a_file_before_its_mark_is_in_the_store() {
         (false, false, libc::O_RDWR),
         (true, true, libc::O_RDWR | libc::O_TRUNC),
     ] {
-        let bed = Bed::new();
-        let ino = bed.file(ROOT, "a", b"published");
-        bed.publish().unwrap();
-        if evicted {
-            bed.drop_cache(None).unwrap();
-        }
-        bed.vfs.commit().unwrap();
+        let (bed, ino) = published(b"published", evicted);
         let (vfs, meta) = (bed.vfs.clone(), bed.meta.clone());
         bed.meta.before_look(move || {
             vfs.open_file(ME, ino, RW, passthrough).unwrap();
@@ -495,12 +491,8 @@ fn nobody_has_a_file_before_its_mark_is_in_the_store() {
 #[test]
 fn a_truncation_that_fails_takes_nothing_away() {
     for (opens, partly) in [(true, false), (true, true), (false, false), (false, true)] {
-        let bed = Bed::new();
         let content = super::remote::big((5 << 20) + 1);
-        let ino = bed.file(ROOT, "a", &content);
-        bed.publish().unwrap();
-        bed.drop_cache(None).unwrap();
-        bed.vfs.commit().unwrap();
+        let (bed, ino) = published(&content, true);
         if partly {
             bed.vfs.ensure(ino, 1 << 20..2 << 20).unwrap();
         }
