@@ -79,6 +79,8 @@ struct Search<'a> {
     open: BTreeMap<Door, By>,
     asked: BTreeSet<DeviceId>,
     by_gone: usize,
+    /// Doors behind which only what lies in the record itself was looked at.
+    skimmed: BTreeSet<Door>,
 }
 
 /// Finds all that these doors lead to. `known` is a record whose content is part of `posting` already.
@@ -91,7 +93,8 @@ pub(super) fn gather(
     let key = roster_sealing_key(&posting.log().identity());
     let found = Gathered { posting, rosters: BTreeMap::new(), ends: BTreeMap::new(), beacons: BTreeMap::new() };
     let open = doors.into_iter().map(|door| (door, By::Listed)).collect();
-    let mut search = Search { peers, key, known, found, open, asked: BTreeSet::new(), by_gone: 0 };
+    let (asked, skimmed) = (BTreeSet::new(), BTreeSet::new());
+    let mut search = Search { peers, key, known, found, open, asked, by_gone: 0, skimmed };
     while search.go_on()? {}
     Ok(search.found)
 }
@@ -132,6 +135,9 @@ impl Search<'_> {
                 return;
             }
         }
+        if by == By::Listed && self.skimmed.remove(&door) {
+            self.found.rosters.remove(&door);
+        }
         let how = self.open.entry(door).or_insert(by);
         *how = by.min(*how);
     }
@@ -159,6 +165,9 @@ impl Search<'_> {
             if let Err(error) = merged {
                 tracing::warn!(%error, "a list of devices of this identity is not believed");
             }
+        }
+        if by == By::Gone && rostered.unread.is_some() {
+            self.skimmed.insert(door);
         }
         self.found.rosters.insert(door, rostered);
         // An end is a record and nothing else.
@@ -219,4 +228,46 @@ pub(super) fn open_ways(posting: &Posting, opening: &Secret, known: &[Era]) -> V
         }
     }
     eras
+}
+
+#[cfg(test)]
+mod tests {
+    use hypernet_core::identity::log::Log;
+
+    use super::super::places::put;
+    use super::*;
+    use crate::volume::double::{Mesh, phrase, publish};
+
+    /// It is not to be taken for nothing, and replaced.
+    #[test]
+    fn what_was_only_skimmed_is_read_when_somebody_who_is_listed_leads_there() {
+        let (mesh, home) = (Mesh::new(5), tempfile::tempdir().unwrap());
+        let first = mesh.volume(home.path(), 1);
+        publish(&first, 1).unwrap();
+        let (peers, era) = (mesh.peers(), Era::new(1, Secret::new([9; 32])));
+        let key = roster_sealing_key(&phrase().id());
+        let long = vec![7; 10_000];
+        mesh.keep(put(&peers, &era.roster(), &key, long.clone(), 0).unwrap());
+        let posting = Posting::new(Log::new(phrase().id()));
+        let found = Gathered { posting, rosters: BTreeMap::new(), ends: BTreeMap::new(), beacons: BTreeMap::new() };
+        let mut search = Search {
+            peers: &peers,
+            key,
+            known: None,
+            found,
+            open: BTreeMap::new(),
+            asked: BTreeSet::new(),
+            by_gone: 0,
+            skimmed: BTreeSet::new(),
+        };
+        search.lead_to(By::Gone, era.door());
+        assert!(search.go_on().unwrap());
+        let there = &search.found.rosters[&era.door()];
+        assert!(there.bytes.is_none() && there.unread.is_some());
+        search.lead_to(By::Gone, era.door());
+        assert!(!search.go_on().unwrap(), "nothing is new");
+        search.lead_to(By::Listed, era.door());
+        assert!(search.go_on().unwrap());
+        assert_eq!(search.found.rosters[&era.door()].bytes, Some(long));
+    }
 }

@@ -51,7 +51,7 @@ pub(super) fn read_here(record: &Record, key: &Secret) -> Result<At, PortError> 
     match Notice::open(record, key) {
         Ok(Notice::Here(bytes)) => Ok(At::Here(bytes)),
         Ok(Notice::Ended(door)) => Ok(At::Ended(door)),
-        Ok(Notice::Placed(..)) => Ok(At::Nothing),
+        Ok(Notice::Placed(..)) => Err(PortError::Unreachable("it lies in a segment, which was not asked for".into())),
         // Whoever wrote it has more to say than is understood here.
         Err(PlaceError::Codec(error)) => Err(damaged(error)),
         Err(error) => {
