@@ -117,12 +117,20 @@ impl PowerCut for Disk {
 
     fn restore(&self) -> Result<()> {
         hn::run(Command::new("umount").arg(self.path()))?.ok()?;
+        // A mount namespace that somebody made meanwhile still holds the filesystem that was shut down, and mounting
+        // its file again would give that one back. What is on the disk is the same in a file of its own.
+        let copy = self.image().with_extension("copy");
+        hn::run(Command::new("cp").arg("--sparse=always").arg(self.image()).arg(&copy))?.ok()?;
+        fs::rename(copy, self.image()).context("cannot replace the disk's file")?;
         self.mount()
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io::{BufRead, BufReader};
+    use std::process::Stdio;
+
     use super::*;
     use crate::machine::{Need, has};
 
@@ -145,5 +153,31 @@ mod tests {
         assert_eq!(fs::read_to_string(&synced).unwrap(), "synced");
         assert!(!written.exists(), "what nobody synced came through");
         fs::write(&written, "written").unwrap();
+    }
+
+    #[test]
+    fn it_comes_back_also_while_another_namespace_has_it_mounted() {
+        if !has(&[Need::Root]) {
+            return;
+        }
+        let disk = Disk::new(64 << 20).unwrap();
+        let file = disk.path().join("file");
+        fs::write(&file, "synced").unwrap();
+        for path in [&file, &disk.path()] {
+            File::open(path).unwrap().sync_all().unwrap();
+        }
+        let mut other = Command::new("unshare")
+            .args(["--mount", "sh", "-c", "echo there; read -r end"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        BufReader::new(other.stdout.take().unwrap()).read_line(&mut String::new()).unwrap();
+        disk.cut().unwrap();
+        let restored = disk.restore();
+        drop(other.stdin.take());
+        other.wait().unwrap();
+        restored.unwrap();
+        assert_eq!(fs::read_to_string(&file).unwrap(), "synced");
     }
 }
