@@ -121,7 +121,11 @@ impl StoreError {
             // The shared index of the log cannot grow: SQLite does not call that a full disk, but that is what it is.
             _ if extended_code(error) == Some(rusqlite::ffi::SQLITE_IOERR_SHMSIZE) => Self::DiskFull { path },
             Some(ErrorCode::DiskFull) => Self::DiskFull { path },
-            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Self::Corrupt { path, detail, remedy },
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => match unreadable(&path) {
+                // What SQLite reads of a disk that has failed looks like anything to it.
+                Some(source) => Self::io(&path, source),
+                None => Self::Corrupt { path, detail, remedy },
+            },
             Some(ErrorCode::ReadOnly) => Self::ReadOnly { path, source: io::Error::other(detail) },
             // A value that does not convert is one that this program did not write.
             None if !matches!(error, rusqlite::Error::InvalidQuery | rusqlite::Error::InvalidParameterName(_)) => {
@@ -134,6 +138,14 @@ impl StoreError {
     /// The error with its hint, in one line.
     fn with_hint(&self) -> String {
         format!("{self}; {}", self.hint())
+    }
+}
+
+/// Why the disk does not give the beginning of a file.
+fn unreadable(path: &Path) -> Option<io::Error> {
+    match std::fs::File::open(path) {
+        Ok(mut file) => io::Read::read(&mut file, &mut [0; 4096]).err(),
+        Err(error) => Some(error).filter(|error| error.kind() != io::ErrorKind::NotFound),
     }
 }
 
@@ -161,5 +173,24 @@ impl From<StoreError> for StoreFault {
             StoreError::DiskFull { .. } => Self::Full,
             other => Self::Disk(other.to_string()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_the_disk_does_not_give_is_not_called_damaged() {
+        let dir = tempfile::tempdir().unwrap();
+        let named = |path: &Path| {
+            let error = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_NOTADB);
+            StoreError::sqlite(path, "put it back", &rusqlite::Error::SqliteFailure(error, None))
+        };
+        let file = dir.path().join("file");
+        std::fs::write(&file, "no database").unwrap();
+        assert!(matches!(named(&file), StoreError::Corrupt { .. }), "{}", named(&file));
+        // Reading a directory fails.
+        assert!(matches!(named(dir.path()), StoreError::Io { .. }), "{}", named(dir.path()));
     }
 }
