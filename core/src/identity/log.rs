@@ -295,6 +295,22 @@ impl Entry {
     }
 }
 
+fn among<'a>(devices: &'a [Device], name: &str) -> Result<&'a Device, NameError> {
+    let called: Vec<&Device> = devices.iter().filter(|device| device.name == name).collect();
+    let begins = |device: &&Device| name.len() >= ID_MIN && device.id.to_string().starts_with(name);
+    match called.as_slice() {
+        [device] => Ok(device),
+        [] => devices.iter().find(begins).ok_or_else(|| {
+            let known: Vec<&str> = devices.iter().map(|device| device.name.as_str()).collect();
+            NameError::Unknown { name: name.to_owned(), known: known.join(", ") }
+        }),
+        several => {
+            let ids: Vec<String> = several.iter().map(|device| device.id.short()).collect();
+            Err(NameError::Ambiguous { name: name.to_owned(), ids: ids.join(", ") })
+        }
+    }
+}
+
 impl Roster {
     /// A device on the list.
     pub fn device(&self, id: &DeviceId) -> Option<&Device> {
@@ -303,26 +319,13 @@ impl Roster {
 
     /// The device that a person means: by its name, or by the beginning of its id where that is not enough.
     pub fn named(&self, name: &str) -> Result<&Device, NameError> {
-        let called: Vec<&Device> = self.devices.iter().filter(|device| device.name == name).collect();
-        let begins = |device: &&Device| name.len() >= ID_MIN && device.id.to_string().starts_with(name);
-        match called.as_slice() {
-            [device] => Ok(device),
-            [] => self.devices.iter().find(begins).ok_or_else(|| {
-                let known: Vec<&str> = self.devices.iter().map(|device| device.name.as_str()).collect();
-                NameError::Unknown { name: name.to_owned(), known: known.join(", ") }
-            }),
-            several => {
-                let ids: Vec<String> = several.iter().map(|device| device.id.short()).collect();
-                Err(NameError::Ambiguous { name: name.to_owned(), ids: ids.join(", ") })
-            }
-        }
+        among(&self.devices, name)
     }
 
-    /// The device of this name that is gone and came last, for who asks for what it left.
-    pub fn gone(&self, name: &str) -> Option<&Device> {
-        let begins = |device: &&Device| name.len() >= ID_MIN && device.id.to_string().starts_with(name);
-        let called = self.gone.iter().rev().find(|device| device.name == name);
-        called.or_else(|| self.gone.iter().rev().find(begins))
+    /// The device that is gone which a person means, for who asks for what it left: as [`Self::named`]. Whoever was revoked
+    /// can have enrolled others of the same name.
+    pub fn named_gone(&self, name: &str) -> Result<&Device, NameError> {
+        among(&self.gone, name)
     }
 }
 
@@ -511,10 +514,9 @@ impl Log {
         &self.outcome.roster
     }
 
-    /// When a device came onto the list.
+    /// When a device that is on the list came onto it.
     pub fn enrolled(&self, id: &DeviceId) -> Option<Hlc> {
-        let of = |entry: &&Entry| entry.change.enrols().is_some_and(|device| device.id == *id);
-        self.entries.values().filter(of).map(|entry| entry.time).max()
+        self.outcome.enrolled.get(id).copied()
     }
 
     /// The era that counts first, and then those that may count in the eyes of somebody who has not heard all.

@@ -32,6 +32,8 @@ use crate::limits::{
     ROSTER_PREVIOUS_BY_PHRASE_MAX, ROSTER_PREVIOUS_MAX,
 };
 
+use crate::time::Hlc;
+
 /// Eras of one author whose ways are kept.
 const ERAS_OF_ONE: usize = 2;
 
@@ -47,6 +49,8 @@ pub(super) struct Outcome {
     pub(super) counting: usize,
     /// What there is room for, and can be followed back to the beginning.
     pub(super) kept: BTreeSet<EntryId>,
+    /// When those on the list came onto it.
+    pub(super) enrolled: BTreeMap<DeviceId, Hlc>,
 }
 
 /// Whether a device can be called so.
@@ -152,7 +156,12 @@ fn may_stand(entry: &Entry, before: &Numbers, found: &[Standing<'_>]) -> bool {
             found.iter().enumerate().any(|(number, one)| before.contains(number) && enrols(one))
         }
     };
-    is_sound && is_enrolled && entry.previous.len() <= previous_max(&entry.author)
+    // Whoever was revoked has the eras of before.
+    let begins_again = found
+        .iter()
+        .enumerate()
+        .any(|(number, one)| entry.era.is_some() && before.contains(number) && one.entry.era == entry.era);
+    is_sound && is_enrolled && !begins_again && entry.previous.len() <= previous_max(&entry.author)
 }
 
 /// What counts of changes once some revocations are accepted. Changes are named by their numbers.
@@ -393,6 +402,11 @@ pub(super) fn resolve(identity: IdentityId, entries: &BTreeMap<EntryId, Entry>) 
     tips.sort_by_cached_key(|number| (!court.is_accepted(*number), court.precedence(*number)));
     let tips = tips.into_iter().map(|number| court.all[number].id).collect();
     let kept = court.kept(&counting);
+    let enrolled = devices.iter().filter_map(|device| {
+        let counting = court.enrolments[&device.id].iter().filter(|number| counting.contains(number));
+        Some((device.id, counting.map(|number| court.all[*number].entry.time).max()?))
+    });
+    let enrolled = enrolled.collect();
     let roster = Roster { identity, devices, gone, era: eras.first().copied(), is_sealed_off };
-    Outcome { roster, eras, tips, counting: counting.len(), kept }
+    Outcome { roster, eras, tips, counting: counting.len(), kept, enrolled }
 }

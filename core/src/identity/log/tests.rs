@@ -1,9 +1,17 @@
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use proptest::prelude::*;
 
 use super::*;
 use crate::key::{DeviceKeys, RecoveryKeys, Secret};
 
-const ERA: Option<NewEra> = Some(NewEra { recipient: Recipient::X25519([7; 32]), way: [1; 32] });
+/// An era that nobody has named.
+fn new_era() -> Option<NewEra> {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    let mut way = [0; 32];
+    way[..8].copy_from_slice(&NEXT.fetch_add(1, Ordering::Relaxed).to_be_bytes());
+    Some(NewEra { recipient: Recipient::X25519([7; 32]), way })
+}
 
 fn phrase() -> RecoveryKeys {
     RecoveryKeys::new(&[1; 64])
@@ -43,7 +51,7 @@ trait Changes {
 
 fn era(log: &Log, change: &Change) -> Option<NewEra> {
     let needed = log.is_empty() || !matches!(change, Change::Enrol(_));
-    if needed { ERA } else { None }
+    if needed { new_era() } else { None }
 }
 
 impl Changes for Log {
@@ -104,15 +112,28 @@ fn a_list_begins_by_the_phrase_and_with_an_era() {
     assert_eq!(refused(log.by(1, enrol(1))), Refused::Beginning);
     let key = phrase().signing_key();
     assert_eq!(refused(log.change(Author::Phrase, &key, at(1), enrol(1), None)), Refused::Era);
-    log.change(Author::Phrase, &key, at(1), enrol(1), ERA).unwrap();
+    log.change(Author::Phrase, &key, at(1), enrol(1), new_era()).unwrap();
     let me = keys(1).signing_key();
-    assert_eq!(refused(log.change(Author::Device(id(1)), &me, at(2), enrol(2), ERA)), Refused::Era);
+    assert_eq!(refused(log.change(Author::Device(id(1)), &me, at(2), enrol(2), new_era())), Refused::Era);
     log.change(Author::Phrase, &key, at(2), enrol(2), None).unwrap();
     assert_eq!(refused(log.change(Author::Device(id(1)), &me, at(2), Change::Rotate, None)), Refused::Era);
     assert_eq!(refused(log.change(Author::Phrase, &key, at(3), revoke(2), None)), Refused::Era);
     let next = Some(NewEra { recipient: Recipient::X25519([8; 32]), way: [2; 32] });
     log.change(Author::Phrase, &key, at(3), revoke(2), next).unwrap();
     assert_eq!(log.roster().era, next);
+}
+
+/// What a revoked device was told must not come back.
+#[test]
+fn no_era_is_begun_twice() {
+    let mut log = begun(2);
+    let first = log.roster().era;
+    log.by(1, Change::Rotate).unwrap();
+    let second = log.roster().era;
+    let (key, now) = (keys(2).signing_key(), at(9));
+    let again = log.change(Author::Device(id(2)), &key, now, Change::Rotate, first);
+    assert_eq!(again, Err(LogError::Full));
+    assert_eq!(log.roster().era, second);
 }
 
 #[test]
@@ -156,7 +177,8 @@ fn nobody_signs_for_another() {
 
 #[test]
 fn what_is_done_at_once_all_counts() {
-    let (mut one, mut two) = (begun(4), begun(4));
+    let mut one = begun(4);
+    let mut two = one.clone();
     one.by(1, revoke(3)).unwrap();
     one.by(1, enrol(5)).unwrap();
     two.by(2, revoke(4)).unwrap();
@@ -175,7 +197,8 @@ fn what_is_done_at_once_all_counts() {
 
 #[test]
 fn of_two_that_revoke_each_other_the_one_that_comes_first_stays_until_the_phrase_says_otherwise() {
-    let (mut one, mut two) = (begun(2), begun(2));
+    let mut one = begun(2);
+    let mut two = one.clone();
     one.by(1, revoke(2)).unwrap();
     two.by(2, revoke(1)).unwrap();
     let mut both = two.clone();
@@ -252,7 +275,7 @@ fn nobody_lists_a_device_otherwise_than_it_wants() {
 
 /// What a thief signs without looking whether it would count.
 fn forged(log: &Log, device: u8, change: Change, previous: &[EntryId]) -> Entry {
-    let era = if matches!(change, Change::Enrol(_)) { None } else { ERA };
+    let era = if matches!(change, Change::Enrol(_)) { None } else { new_era() };
     let (author, previous) = (Author::Device(id(device)), previous.to_vec());
     let mut entry = Entry { previous, author, time: at(7), change, era, signature: [0; 64] };
     entry.signature = keys(device).signing_key().sign(&entry.signed_bytes(&log.identity())).to_bytes();
@@ -357,7 +380,7 @@ fn what_matters_most_is_kept_where_there_is_no_room() {
         let mut thief = before.clone();
         for m in 0..5 {
             let (key, now) = (keys(3).signing_key(), at(n * 10 + m));
-            thief.change(Author::Device(id(3)), &key, now, Change::Rotate, ERA).unwrap();
+            thief.change(Author::Device(id(3)), &key, now, Change::Rotate, new_era()).unwrap();
         }
         log.merge(&thief).unwrap();
     }
