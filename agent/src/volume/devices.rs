@@ -64,6 +64,15 @@ pub(crate) struct Removed {
     pub(crate) late: Option<Found>,
 }
 
+/// A device that is gone and is called so, or why none is meant.
+pub(super) fn gone_or<'a>(roster: &'a Roster, name: &str, error: NameError) -> Result<&'a Device, NameError> {
+    match (roster.named_gone(name), error) {
+        (Err(NameError::Unknown { .. }), error) => Err(error),
+        (found, NameError::Unknown { .. }) => found,
+        (_, error) => Err(error),
+    }
+}
+
 impl Volume {
     /// All devices that the roster lists, with their heads.
     pub(crate) fn devices(&self) -> Result<Vec<Listed>, PortError> {
@@ -100,7 +109,7 @@ impl Volume {
         // The words also take off whom somebody has taken off already: what that one had put in the way stays until then.
         let found = roster.named(name);
         let device = match phrase {
-            Some(_) => found.or_else(|error| roster.gone(name).ok_or(error))?.clone(),
+            Some(_) => found.or_else(|error| gone_or(&roster, name, error))?.clone(),
             None => found?.clone(),
         };
         if device.id == self.device.id() {

@@ -77,6 +77,8 @@ pub(crate) fn sequence_of(dots: &[Dot], device: &DeviceId) -> u64 {
 pub(crate) struct Survey {
     /// The devices that have told where they publish.
     pub(crate) devices: Vec<Device>,
+    /// Those of which nothing is found that tells.
+    pub(crate) untold: Vec<Device>,
     pub(crate) found: Vec<Found>,
     /// Of which device, and why its head is not believed.
     pub(crate) refused: Vec<(Device, String)>,
@@ -159,8 +161,9 @@ impl Volume {
         let mut keys = Vec::new();
         for device in devices {
             let told = self.identity.head_signers(&device.id, &all);
-            if !told.is_empty() {
-                survey.devices.push(device.clone());
+            match told.is_empty() {
+                true => survey.untold.push(device.clone()),
+                false => survey.devices.push(device.clone()),
             }
             for (signer, epoch) in told {
                 keys.push(record_key(&signer));

@@ -15,6 +15,7 @@ use hypernet_core::time::Hlc;
 use hypernet_core::tree::Root;
 use thiserror::Error;
 
+use super::devices::gone_or;
 use super::heads::{Found, Survey};
 use super::read::{Deadline, expect_kind};
 use super::state::{self, Latest};
@@ -66,7 +67,8 @@ fn missing(survey: &Survey) -> Vec<String> {
         warnings.push(format!("head {} of {} was seen, and none is found", survey.seen_of(&device.id), device.name));
     }
     // A device enrols just before it publishes its first head: one without may have been stopped in between.
-    let silent: Vec<&str> = silent.iter().map(|device| device.name.as_str()).collect();
+    let untold = survey.untold.iter().map(|device| device.name.as_str());
+    let silent: Vec<&str> = silent.iter().map(|device| device.name.as_str()).chain(untold).collect();
     if !silent.is_empty() {
         let (named, more) = silent.split_at(silent.len().min(SILENT));
         let more = if more.is_empty() { String::new() } else { format!(" and {} more", more.len()) };
@@ -99,7 +101,7 @@ impl Volume {
     pub(crate) fn recover(&self, device: Option<&str>, say: &mut dyn FnMut(String)) -> Result<Recovered, RecoverError> {
         say("asking the mesh for the list of devices".into());
         let roster = self.identity.look_well()?;
-        let wanted = device.map(|name| roster.named(name).or_else(|error| roster.gone(name).ok_or(error)));
+        let wanted = device.map(|name| roster.named(name).or_else(|error| gone_or(&roster, name, error)));
         let wanted = wanted.transpose()?.map(|device| device.id);
         say(format!("{} device(s); asking for their heads", roster.devices.len()));
         let (survey, gone) = self.heads_well()?;

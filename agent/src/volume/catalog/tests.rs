@@ -326,7 +326,9 @@ fn a_recovery_names_the_heads_that_it_leaves_out_and_takes_the_one_that_is_asked
     assert!(found.warnings[0].contains("hn recover --device 'device 2'"), "{:?}", found.warnings);
     let found = recover(4, Some("device 2")).unwrap();
     assert_eq!((found.head_device.as_str(), found.head_sequence), ("device 2", 1));
-    assert_eq!(found.warnings.len(), 1, "device 1 is left out now, and devices that only read are no news");
+    assert!(found.warnings[0].contains("device 1 has head 2 of"), "{:?}", found.warnings);
+    assert!(found.warnings[1].starts_with("no head is found of device 3"), "{:?}", found.warnings);
+    assert_eq!(found.warnings.len(), 2);
     let error = recover(5, Some("device 7")).err().unwrap();
     assert!(error.to_string().contains("no device is called device 7; there are: device 1, device 2"), "{error}");
 }
