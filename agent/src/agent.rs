@@ -27,13 +27,15 @@ use crate::keystore::{KeystoreFile, Unlock};
 use crate::peers::Peers;
 use crate::volume::Volume;
 use crate::volume::health::Counter;
-use crate::volume::sync::Engine;
+use crate::volume::sync::{Engine, Engines};
 use crate::volume::trim::Trimmer;
+use crate::volumes::{Reader, Volumes};
 use crate::{databases, log, reserve, server};
 
 mod keeper;
 pub(crate) mod mount;
 mod recovery;
+mod tree;
 pub(crate) mod work;
 
 /// Peers that are remembered over a restart.
@@ -68,14 +70,15 @@ pub(crate) struct RunArgs {
 
 /// The parts of an agent that has a volume.
 pub(crate) struct Own {
+    /// The main one.
     pub(crate) volume: Arc<Volume>,
+    pub(crate) volumes: Arc<Volumes>,
     tree: Arc<WorkTree>,
     pub(crate) vfs: Arc<Vfs>,
-    pub(crate) engine: Mutex<Option<Arc<Engine>>>,
+    pub(crate) engines: Arc<Engines>,
     pub(crate) counter: Arc<Counter>,
     pub(crate) trimmer: Option<Trimmer>,
     pub(crate) mount: Mutex<Option<mount::Mounted>>,
-    hold: bool,
 }
 
 /// A running agent.
@@ -318,15 +321,22 @@ fn open_own(
     let tag = device.id().tag();
     let peers = Arc::new(Peers::new(node.clone()));
     let identity = Identity::load(home.identity(), keystore, device.clone(), peers)?;
-    let db = databases::open_catalog(home, config, NODE_CACHE_BYTES)?;
+    let db = databases::open_catalog(home, config, main, NODE_CACHE_BYTES)?;
     let tree = Arc::new(databases::open_tree(home, config, &db)?);
     let volume = Volume::open(main, device, Arc::new(identity), Arc::new(db), node.clone()).map_err(port_failure)?;
     let volume = Arc::new(volume);
-    let mut vfs_config = VfsConfig::new(home.files(), tag);
+    let mut vfs_config = VfsConfig::new(home.files(), main, tag);
     vfs_config.uid = rustix::process::getuid().as_raw();
     vfs_config.gid = rustix::process::getgid().as_raw();
     let meta: Arc<dyn MetaStore> = tree.clone();
-    let remote: Arc<dyn RemoteTree> = volume.clone();
+    let engines = Arc::new(Engines::new(hold));
+    let begin = engines.clone();
+    let volumes = Volumes::new(volume.clone(), move |found| {
+        if let Err(error) = begin.start(found) {
+            tracing::error!(%error, "what is changed in a volume stays on this device until the next start");
+        }
+    });
+    let remote: Arc<dyn RemoteTree> = Arc::new(Reader(volumes.clone()));
     let vfs = Vfs::open(vfs_config, meta, remote).map_err(|error| tree_failure(&error))?;
     vfs.set_durability_info(Some(Arc::new(crate::status::Describe(volume.clone()))));
     let counter = Arc::new(Counter::new());
@@ -337,19 +347,30 @@ fn open_own(
         ),
         None => None,
     };
-    Ok(Own { volume, tree, vfs, engine: Mutex::new(None), counter, trimmer, mount: Mutex::new(None), hold })
+    engines.set_vfs(&vfs);
+    Ok(Own { volume, volumes, tree, vfs, engines, counter, trimmer, mount: Mutex::new(None) })
 }
 
 impl Own {
-    /// Lets the upload begin: at start, or once the head was found.
-    pub(crate) fn start_engine(&self) -> Result<(), Failure> {
-        let mut engine = self.engine.lock();
-        if engine.is_none() {
-            let started = Engine::start(self.volume.clone(), self.vfs.clone(), self.hold)
-                .map_err(|error| Failure::new(Kind::System, format!("cannot start the upload: {error}")))?;
-            *engine = Some(started);
+    /// Lets the uploads begin: at start, or once the head was found.
+    pub(crate) fn start_engines(&self) -> Result<(), Failure> {
+        let there = self.vfs.volumes().into_iter().filter(|rooted| !rooted.is_vacant || rooted.above.is_none());
+        for rooted in there {
+            tree::note_origin(self, &rooted)?;
+            self.start_engine(self.volumes.of(rooted.volume).map_err(port_failure)?)?;
         }
         Ok(())
+    }
+
+    /// The uploads of all volumes, each before that of the volume above it; none before the head of the main one was found.
+    pub(crate) fn engines(&self) -> Vec<Arc<Engine>> {
+        self.engines.all()
+    }
+
+    /// Lets the upload of a volume begin that was made just now.
+    pub(crate) fn start_engine(&self, volume: Arc<Volume>) -> Result<(), Failure> {
+        let failed = |error| Failure::new(Kind::System, format!("cannot start the upload: {error}"));
+        self.engines.start(volume).map_err(failed)
     }
 }
 
@@ -462,7 +483,7 @@ impl Agent {
             config.save(&self.home)?;
         }
         if !config.recovering {
-            own.start_engine()?;
+            own.start_engines()?;
         }
         let (counter, volume) = (own.counter.clone(), own.volume.clone());
         if self.own.set(own).is_err() {
@@ -479,10 +500,7 @@ impl Agent {
         let agent = self.clone();
         let closed = blocking(move || {
             let Some(own) = agent.with_volume() else { return };
-            let engine = own.engine.lock().clone();
-            if let Some(engine) = engine {
-                engine.stop();
-            }
+            own.engines.stop();
             if let Some(trimmer) = &own.trimmer {
                 trimmer.stop();
             }

@@ -8,6 +8,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use hypernet_core::id::VolumeId;
 use hypernet_core::port::{InodeRow, MetaStore};
 use hypernet_core::tree::Content;
 use hypernet_fs::vfs::{ROOT, Vfs};
@@ -29,11 +30,29 @@ pub(crate) fn has_catalog(home: &Home, config: &Config) -> bool {
     config.used || is_filled(&VolumeDb::file(&home.volume()))
 }
 
-/// Opens the catalog.
-pub(crate) fn open_catalog(home: &Home, config: &Config, node_cache_bytes: u64) -> Result<VolumeDb, Failure> {
+/// What shows that there was a catalog.
+fn evidence(home: &Home, config: &Config) -> Option<PathBuf> {
     let tree = WorkTree::file(&home.tree());
-    let evidence = config.used.then(|| home.config()).or_else(|| is_filled(&tree).then_some(tree));
-    VolumeDb::open_known(&home.volume(), node_cache_bytes, evidence.as_deref()).map_err(store_failure)
+    config.used.then(|| home.config()).or_else(|| is_filled(&tree).then_some(tree))
+}
+
+/// Opens the catalog of a volume.
+pub(crate) fn open_catalog(
+    home: &Home,
+    config: &Config,
+    volume: VolumeId,
+    node_cache_bytes: u64,
+) -> Result<VolumeDb, Failure> {
+    let evidence = evidence(home, config);
+    VolumeDb::open_known(&home.volume(), volume, node_cache_bytes, evidence.as_deref()).map_err(store_failure)
+}
+
+/// Whether anything of any volume is on a mesh, as far as this device knows.
+pub(crate) fn is_published(home: &Home, config: &Config) -> Result<bool, Failure> {
+    if !has_catalog(home, config) {
+        return Ok(false); // it has never run
+    }
+    VolumeDb::has_any(&home.volume(), state::LATEST, evidence(home, config).as_deref()).map_err(store_failure)
 }
 
 /// Opens the working tree that belongs to a catalog.
@@ -86,7 +105,7 @@ mod tests {
     use std::sync::Arc;
 
     use hypernet_core::id::{DeviceTag, NetworkId};
-    use hypernet_fs::testing::MemoryRemote;
+    use hypernet_fs::testing::{MemoryRemote, VOLUME};
     use hypernet_fs::vfs::{Caller, OpenFlags};
     use tempfile::TempDir;
 
@@ -108,14 +127,14 @@ mod tests {
         }
 
         fn open(&self) -> Result<(VolumeDb, WorkTree), Failure> {
-            let catalog = open_catalog(&self.home, &self.config, 0)?;
+            let catalog = open_catalog(&self.home, &self.config, VOLUME, 0)?;
             let tree = open_tree(&self.home, &self.config, &catalog)?;
             Ok((catalog, tree))
         }
 
         /// Opens all of it, and closes it again.
         fn mounted(&self, with: impl FnOnce(&Vfs)) {
-            let config = hypernet_fs::vfs::Config::new(self.home.files(), DeviceTag(1));
+            let config = hypernet_fs::vfs::Config::new(self.home.files(), VOLUME, DeviceTag(1));
             let tree = Arc::new(self.open().unwrap().1);
             let vfs = Vfs::open(config, tree.clone(), Arc::new(MemoryRemote::default())).unwrap();
             with(&vfs);
@@ -156,7 +175,7 @@ mod tests {
     fn a_first_start_may_be_cut_short_between_any_two_steps() {
         let mut bed = Bed::new();
         assert!(!has_catalog(&bed.home, &bed.config));
-        drop(open_catalog(&bed.home, &bed.config, 0).unwrap());
+        drop(open_catalog(&bed.home, &bed.config, VOLUME, 0).unwrap());
         for _ in 0..2 {
             drop(bed.open().unwrap());
         }

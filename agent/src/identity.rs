@@ -162,6 +162,11 @@ impl Identity {
         keys.iter().filter_map(|keys| Some((beacon.head_signer(device, keys)?, keys.clone()))).collect()
     }
 
+    /// Whether a device was found to say anything of itself.
+    pub(crate) fn has_told(&self, device: &DeviceId) -> bool {
+        self.beacons.lock().contains_key(device)
+    }
+
     /// From now on this device tells where its heads of a volume are; the last ones had these signers.
     pub(crate) fn tell(&self, volume: VolumeId, last: Vec<[u8; 32]>) {
         self.told.lock().insert(volume, last);

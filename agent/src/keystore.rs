@@ -89,6 +89,16 @@ impl Keystore {
         self.sort();
     }
 
+    /// Takes in a volume, if there is room for one.
+    pub(crate) fn add_volume(&mut self, volume: VolumeId) -> bool {
+        let has_room = self.volumes.len() < VOLUMES_MAX;
+        if has_room {
+            self.volumes.push(volume);
+            self.sort();
+        }
+        has_room
+    }
+
     fn sort(&mut self) {
         sort(&mut self.eras, Era::rank);
         sort(&mut self.volumes, |id| *id);

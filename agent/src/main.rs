@@ -32,6 +32,7 @@ mod server;
 mod setup;
 mod status;
 mod volume;
+mod volumes;
 
 use config::Home;
 use failure::{Failure, Kind};

@@ -101,6 +101,8 @@ pub(crate) async fn serve(agent: Arc<Agent>, listener: UnixListener) {
         .route(path::RECOVER, post(post_recover))
         .route(path::DEVICES, get(get_devices))
         .route(path::DEVICES_REMOVE, post(post_devices_remove))
+        .route(path::VOLUMES, get(get_volumes))
+        .route(path::VOLUMES_MAKE, post(post_volumes_make))
         .route(path::DOWN, post(post_down))
         .with_state(agent);
     if let Err(error) = axum::serve(listener, router).await {
@@ -125,6 +127,18 @@ async fn post_devices_remove(
     Json(request): Json<api::RemoveDeviceRequest>,
 ) -> Answer<api::DeviceRemoved> {
     Ok(Json(blocking(move || agent.remove_device(&request)).await??))
+}
+
+async fn get_volumes(State(agent): Agents) -> Answer<Vec<api::VolumeInfo>> {
+    Ok(Json(blocking(move || agent.volumes()).await??))
+}
+
+async fn post_volumes_make(
+    State(agent): Agents,
+    Json(request): Json<api::MakeVolumeRequest>,
+) -> Answer<api::VolumeInfo> {
+    let made = move || agent.make_volume(find(&agent, &request.path)?);
+    Ok(Json(blocking(made).await??))
 }
 
 async fn post_donors(State(agent): Agents, Json(request): Json<api::DonorsRequest>) -> Response {
@@ -158,9 +172,7 @@ fn tell_donors(mut donors: watch::Receiver<usize>, wanted: Option<u64>) -> mpsc:
 }
 
 async fn post_hold(State(agent): Agents, Json(hold): Json<api::HoldRequest>) -> Answer<Empty> {
-    if let Some(engine) = agent.own()?.engine.lock().as_ref() {
-        engine.hold(hold.hold);
-    }
+    agent.own()?.engines.hold(hold.hold);
     Ok(Json(Empty {}))
 }
 
@@ -294,16 +306,32 @@ fn lines(events: mpsc::Receiver<Bytes>) -> Response {
 /// Everything is synced whether a path is named or not: a head reaches the whole tree. A path must exist, and how
 /// durable it is comes with the report.
 async fn post_sync(State(agent): Agents, Json(request): Json<api::SyncRequest>) -> Result<Response, Refused> {
-    let engine = agent.own()?.engine.lock().clone().ok_or_else(|| {
-        Failure::new(Kind::TryAgain, "the head of this volume has not been found yet").hint("`hn recover` looks again")
-    })?;
+    let own = agent.own()?;
+    if !own.engines().is_empty() {
+        // What is synced is all of the tree.
+        own.start_engines()?;
+    }
+    let engines = own.engines();
+    let Some(mut progress) = engines.first().map(|engine| engine.meter.watch()) else {
+        return Err(Failure::new(Kind::TryAgain, "the head of this volume has not been found yet")
+            .hint("`hn recover` looks again")
+            .into());
+    };
     let finder = agent.clone();
     let named = blocking(move || request.path.as_deref().map(|path| find(&finder, path)).transpose()).await??;
     let (tell, events) = mpsc::channel(EVENTS);
-    let mut progress = engine.meter.watch();
     let began = Instant::now();
+    let (next, mut meters) = mpsc::channel(1);
     let mut sync = tokio::task::spawn_blocking(move || {
-        let report = engine.sync()?;
+        let mut report = engines[0].sync();
+        for engine in &engines[1..] {
+            // Nobody may look at it any more.
+            let _ = next.blocking_send(engine.meter.watch());
+            // One that fails keeps the others from nothing, and is told.
+            let synced = engine.sync();
+            report = report.and_then(|below| Ok(synced?.and(below)));
+        }
+        let report = report?;
         // One that was removed or changed in the meantime is no failure of the sync.
         let state = named.and_then(|ino| agent.own().ok()?.vfs.state_xattr(ino).ok());
         Ok::<_, PortError>((report, state))
@@ -312,6 +340,7 @@ async fn post_sync(State(agent): Agents, Json(request): Json<api::SyncRequest>) 
         let outcome = loop {
             tokio::select! {
                 outcome = &mut sync => break outcome,
+                Some(meter) = meters.recv() => progress = meter,
                 changed = progress.changed() => {
                     if changed.is_ok() {
                         let event = api::SyncEvent::Progress(status::progress(&progress.borrow_and_update()));

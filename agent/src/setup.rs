@@ -7,7 +7,6 @@ use hypernet_core::key::{DeviceKeys, RecoveryKeys};
 use hypernet_core::time::Hlc;
 use hypernet_sdk::api::SetUp;
 
-use crate::agent::{port_failure, store_failure};
 use crate::config::{Config, Home};
 use crate::databases;
 use crate::failure::{Failure, Kind};
@@ -17,7 +16,6 @@ use crate::invite::Invite;
 use crate::keystore::{Keystore, KeystoreFile, Unlock, random_secret};
 use crate::sealing;
 use crate::volume::recover::clock;
-use crate::volume::state;
 
 /// What an agent offers to others when nothing is said.
 pub(crate) const DONATE_DEFAULT: u64 = 10 << 30;
@@ -171,24 +169,14 @@ pub(crate) fn recover(home: &Home, from: Option<&Path>, choices: &Choices) -> Re
     describe(home, None)
 }
 
-/// Whether this agent's volume is on its mesh, if only in part. The head, the list of devices and the segments that
-/// new data is compared with are on that mesh only: an agent that moved away from it would count as durable what its
-/// new mesh has never seen.
-fn is_on_a_mesh(home: &Home, config: &Config) -> Result<bool, Failure> {
-    if !databases::has_catalog(home, config) {
-        return Ok(false); // it has never run
-    }
-    let db = databases::open_catalog(home, config, 0)?;
-    Ok(state::latest(&db).map_err(port_failure)?.is_some()
-        || !db.segments_iter(0, 1).map_err(store_failure)?.is_empty())
-}
-
 /// Joins a mesh by a link. An agent that has data on one mesh does not silently move to another.
 pub(crate) fn join(home: &Home, link: &str) -> Result<SetUp, Failure> {
     let invite = Invite::parse(link)?;
     let mut config = Config::load(home)?;
     let moves = config.network()? != invite.network;
-    if moves && is_on_a_mesh(home, &config)? {
+    // The head, the list of devices and the segments that new data is compared with are on that mesh only: an agent that
+    // moved away from it would count as durable what its new mesh has never seen.
+    if moves && databases::is_published(home, &config)? {
         return Err(Failure::new(
             Kind::Config,
             format!("the volume of {} is on another mesh, {}, and stays there", home.path().display(), config.network),
@@ -235,6 +223,7 @@ fn describe(home: &Home, unlock: Option<&Unlock>) -> Result<SetUp, Failure> {
 
 #[cfg(test)]
 mod tests {
+    use hypernet_core::id::VolumeId;
     use hypernet_store::volume::VolumeDb;
 
     use super::*;
@@ -303,9 +292,9 @@ mod tests {
             Invite { network: NetworkId([network; 16]), via }.to_link()
         };
         // One that has run and has synced nothing is free to go.
-        drop(VolumeDb::open(&home.volume(), 0).unwrap());
+        drop(VolumeDb::open(&home.volume(), VolumeId([1; 16]), 0).unwrap());
         join(&home, &link(5)).unwrap();
-        let db = VolumeDb::open(&home.volume(), 0).unwrap();
+        let db = VolumeDb::open(&home.volume(), VolumeId([1; 16]), 0).unwrap();
         db.add_segment(hypernet_core::id::SegmentId([1; 32]), b"", &[]).unwrap();
         drop(db);
         let before = Config::load(&home).unwrap();

@@ -21,6 +21,7 @@ use crate::volume::heads::Found;
 use crate::volume::health::{SOON, Tally};
 use crate::volume::progress::{Phase, Progress};
 use crate::volume::state::Latest;
+use crate::volume::sync::Engine;
 use crate::volume::write::unix_now;
 use crate::volume::{Volume, state};
 
@@ -74,11 +75,18 @@ pub(crate) fn head_status(head: &Head) -> api::HeadStatus {
     api::HeadStatus { sequence: head.sequence, age_seconds }
 }
 
+/// That of the main volume, unless it has nothing to say and another one has.
 fn upload(own: &Own) -> api::Upload {
-    let engine = own.engine.lock().clone();
-    let Some(engine) = engine else {
+    let mut all = own.engines().into_iter().rev().map(|engine| upload_of(&engine));
+    let Some(main) = all.next() else {
         return api::Upload::Waiting { reason: "the head of this volume has not been found yet".to_owned() };
     };
+    let is_quiet = |upload: &api::Upload| matches!(upload, api::Upload::Idle | api::Upload::Held);
+    let other = all.find(|upload| !is_quiet(upload)).filter(|_| is_quiet(&main));
+    other.unwrap_or(main)
+}
+
+fn upload_of(engine: &Engine) -> api::Upload {
     let now = engine.meter.now();
     match &now.phase {
         Phase::Idle | Phase::Held if engine.is_held() => api::Upload::Held,
@@ -254,11 +262,15 @@ pub(crate) async fn status(agent: &Arc<Agent>) -> Result<api::Status, Failure> {
 /// What to know of the heads on the mesh: that of this device, and those that this tree is without.
 fn head_warnings(own: &Own, latest: Option<&Latest>) -> Vec<String> {
     let mut warnings = Vec::new();
-    if let Err(error) = own.volume.still_current() {
-        warnings.push(port_failure(error).to_string());
+    for volume in own.volumes.all() {
+        if let Err(error) = volume.still_current() {
+            warnings.push(port_failure(error).to_string());
+        }
+        let below = if volume.id == own.volume.id { None } else { state::latest(&volume.db).ok().flatten() };
+        let vector = below.as_ref().or(latest).map_or(&[][..], |latest| &latest.root.vector);
+        warnings.extend(volume.heads.lock().not_part_of(vector).iter().map(Found::words));
     }
-    let vector = latest.map_or(&[][..], |latest| &latest.root.vector);
-    warnings.extend(own.volume.heads.lock().not_part_of(vector).iter().map(Found::words));
+    warnings.dedup();
     warnings
 }
 
@@ -270,7 +282,9 @@ fn volume(
     plan: Option<api::PlanStatus>,
 ) -> (api::VolumeStatus, Vec<String>) {
     let tally = counted.tally.unwrap_or_default();
-    let pending = own.vfs.pending();
+    let pending = own.vfs.volumes().into_iter().map(|rooted| own.vfs.pending(rooted.volume));
+    let (dirty_files, dirty_bytes) =
+        pending.fold((0, 0), |(files, bytes), pending| (files + pending.files, bytes + pending.bytes));
     let latest = state::latest(&own.volume.db).map_err(port_failure);
     let troubles = counted.trouble.iter().chain(latest.as_ref().err());
     let mut troubles: Vec<String> = troubles.map(ToString::to_string).collect();
@@ -283,8 +297,8 @@ fn volume(
         bytes_logical: tally.logical,
         bytes_stored: tally.stored,
         counted: counted.when,
-        dirty_files: pending.files,
-        dirty_bytes: pending.bytes,
+        dirty_files,
+        dirty_bytes,
         upload: upload(own),
         last_head: latest.as_ref().map(|latest| head_status(&latest.head)),
         plan,

@@ -7,6 +7,7 @@
 //! - `served`: what the peers of now can give back;
 //! - `write`: sealing, packing, coding and placing, as a pipeline;
 //! - `sync`: a cut of the working tree becomes a snapshot, then a catalog, then a head;
+//! - `adopt`: what a volume takes over from that which it was split off;
 //! - `catalog`: the pages of index and placement log, and the manifest;
 //! - `heads`: what the mesh has of this device's heads and of those of the others;
 //! - `devices`: the devices of the identity, and taking one off;
@@ -29,6 +30,7 @@ use crate::driver::NodeHandle;
 use crate::identity::Identity;
 use crate::peers::Peers;
 
+mod adopt;
 pub(crate) mod catalog;
 pub(crate) mod census;
 pub(crate) mod devices;
@@ -76,7 +78,7 @@ pub(crate) struct Volume {
     /// What is asked of all of them.
     pub(crate) peers: Arc<Peers>,
     /// What holders were found not to have any more.
-    pub(crate) lacking: lacking::Lacking,
+    pub(crate) lacking: Arc<lacking::Lacking>,
     /// The heads of all devices, as the mesh had them when it was last asked.
     pub(crate) heads: Mutex<heads::Heads>,
     /// Sealed bytes that came along with what was read lately.
@@ -112,6 +114,13 @@ impl Volume {
             heads: Mutex::default(),
             nearby: Mutex::new(nearby::Nearby::new()),
         })
+    }
+
+    /// Another volume of the same identity, as this device left it.
+    pub(crate) fn below(main: &Self, id: VolumeId) -> Result<Self, PortError> {
+        let db = Arc::new(main.db.of(id)?);
+        let (device, identity, node) = (main.device.clone(), main.identity.clone(), main.node.clone());
+        Ok(Self { lacking: main.lacking.clone(), ..Self::open(id, device, identity, db, node)? })
     }
 
     /// The keys by which is written now.

@@ -59,6 +59,10 @@ pub(crate) enum Command {
     /// Show the devices of this identity, or take one off the list.
     #[command(after_help = examples::DEVICES)]
     Devices(Devices),
+    /// The volumes of the tree: a directory can be one of its own.
+    #[command(after_help = examples::VOLUME)]
+    #[command(subcommand)]
+    Volume(Volume),
     /// Look after local copies.
     #[command(after_help = examples::CACHE)]
     #[command(subcommand)]
@@ -239,6 +243,20 @@ pub(crate) struct Remove {
     /// A passphrase belongs to the words: it is asked for, or stands in the next line of standard input.
     #[arg(long)]
     pub(crate) phrase_passphrase: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Volume {
+    /// Show them: where each begins, and what of it the mesh lacks.
+    #[command(after_help = examples::VOLUME_LIST)]
+    List,
+    /// Make a directory a volume of its own, where it is: with keys and heads of its own; nothing is uploaded again. From then
+    /// on names cannot be moved across its border (`mv` copies).
+    #[command(after_help = examples::VOLUME_MAKE)]
+    Make {
+        /// A directory below the mount.
+        dir: PathBuf,
+    },
 }
 
 #[derive(Debug, Subcommand)]

@@ -16,6 +16,7 @@ mod events;
 pub(crate) mod init;
 mod recover;
 mod status;
+mod volume;
 
 pub(crate) async fn run(command: Command, out: &mut Output) -> Result<(), Failure> {
     let home = Home::from_env();
@@ -32,6 +33,7 @@ pub(crate) async fn run(command: Command, out: &mut Output) -> Result<(), Failur
         Command::Umount => umount(home, out).await,
         Command::Recover(args) => recover::recover(&home, args, out).await,
         Command::Devices(args) => devices::devices(home, args, out).await,
+        Command::Volume(command) => volume::volume(home, command, out).await,
         Command::Cache(Cache::Drop { path, force }) => events::cache_drop(home, path, force, out).await,
         Command::Fsck(args) => events::fsck(home, args, out).await,
         Command::Dev(Dev::Mesh(args)) => dev::mesh(args, out).await,

@@ -75,6 +75,17 @@ examples! { DEVICES_REMOVE:
     "hn devices remove --force old-laptop    whatever it published"
     "hn devices remove --phrase stolen       with the 24 words: also when that device has taken this one off"
 }
+examples! { VOLUME:
+    "hn volume make /hypernet/photos     a volume of its own, where it is"
+    "hn volume list                      where each begins, and what of it the mesh lacks"
+}
+examples! { VOLUME_LIST:
+    "hn volume list"
+    "hn volume list --json | jq -r '.[].path'"
+}
+examples! { VOLUME_MAKE:
+    "hn volume make /hypernet/photos"
+}
 examples! { CACHE:
     "hn cache drop                forget all local copies of what is on the mesh"
 }

@@ -129,6 +129,8 @@ pub const POSTING_MAX: usize = 1024 * KIB - KIB;
 
 /// Changes of a working tree that may wait for a commit; whoever makes more commits first.
 pub const FS_PENDING_OPS_MAX: usize = 200_000;
+/// Volumes that a working tree may have roots of.
+pub const FS_VOLUMES_MAX: usize = 1024;
 /// Inodes of a working tree kept in memory.
 pub const FS_HOT_INODES_MAX: usize = 400_000;
 /// Listings of directories kept for those who go on with them.

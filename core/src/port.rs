@@ -6,9 +6,9 @@ use std::ops::Range;
 use bytes::Bytes;
 use thiserror::Error;
 
-use crate::id::{FileId, RecordKey, ShardId};
+use crate::id::{FileId, RecordKey, ShardId, VolumeId};
 use crate::time::Timespec;
-use crate::tree::{Content, Entry, FileKind, LinkEntry, TreeRef, Xattr};
+use crate::tree::{Content, Entry, FileKind, Inode, LinkEntry, TreeRef, Xattr};
 use crate::wire::Lease;
 
 /// What went wrong behind a port, by what the caller can do about it.
@@ -120,7 +120,7 @@ pub enum StoreFault {
     Busy,
 }
 
-// ---- the working tree of a volume ----
+// ---- the working tree ----
 
 /// What the working tree keeps of an inode.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -153,10 +153,13 @@ pub struct InodeRow {
     pub xattrs: Vec<Xattr>,
     /// Target of a symlink.
     pub symlink: Vec<u8>,
-    /// The directory its one name is in; of a file that has or had several names 0 (see `linked`).
+    /// The directory its one name is in; of a file that has or had several names (see `linked`) the root of its volume. 0 of
+    /// the uppermost root, and of what has no name any more.
     pub parent: u64,
     /// It has, or once had, more than one name, so its record stands in the link table.
     pub linked: bool,
+    /// Of a root the volume that begins here.
+    pub volume: Option<VolumeId>,
     /// Changed since the last snapshot that is durable.
     pub dirty: bool,
     /// What the last durable snapshot says it holds; `None` for what was never synced.
@@ -230,12 +233,14 @@ pub enum Durability {
     Power,
 }
 
-/// The metadata of a working tree on this device. All calls block on the local disk only.
+/// The metadata of a working tree on this device: a volume, with others below it. All calls block on the local disk only.
 pub trait MetaStore: Send + Sync {
     /// One inode.
     fn inode(&self, ino: u64) -> Result<Option<InodeRow>, PortError>;
-    /// The inode with this id.
-    fn by_id(&self, id: FileId) -> Result<Option<InodeRow>, PortError>;
+    /// The inode with several names that has this id in the volume of this root.
+    fn linked(&self, root: u64, id: FileId) -> Result<Option<InodeRow>, PortError>;
+    /// The roots of all volumes.
+    fn roots(&self) -> Result<Vec<InodeRow>, PortError>;
     /// The names in a directory, in bytewise order, each with its inode.
     fn children(&self, parent: u64) -> Result<Vec<(Vec<u8>, InodeRow)>, PortError>;
     /// All inodes that are dirty, and all that are unlinked (`nlink == 0`), in pages: those with `ino > after`, at most
@@ -249,18 +254,20 @@ pub trait MetaStore: Send + Sync {
     fn commit(&self, ops: &[MetaOp], durability: Durability) -> Result<(), PortError>;
 }
 
-/// A volume's newest snapshot on the mesh. Calls block, each until its deadline at the latest; no lock may be held
-/// over one.
+/// The newest snapshots of volumes on the mesh. What references name is found whatever volume it is of. Calls block, each
+/// until its deadline at the latest; no lock may be held over one.
 pub trait RemoteTree: Send + Sync {
     /// All entries of a directory.
     fn list(&self, directory: &TreeRef) -> Result<Vec<Entry>, PortError>;
-    /// The record of an inode with several names.
-    fn link(&self, id: FileId) -> Result<LinkEntry, PortError>;
+    /// The record of an inode of a volume with several names.
+    fn link(&self, volume: VolumeId, id: FileId) -> Result<LinkEntry, PortError>;
     /// Content of a file: the extents that overlap `range`, whole, each with its offset in the file, in order.
     /// Holes are left out.
     fn read(&self, content: &Content, range: Range<u64>) -> Result<Vec<(u64, Bytes)>, PortError>;
     /// Where the next data of a file is, or the next hole, at or after `from`; none when there is none before its end.
     fn seek(&self, content: &Content, from: u64, wanted: Stretch) -> Result<Option<u64>, PortError>;
+    /// The root of a volume of which nothing is here yet.
+    fn root(&self, volume: VolumeId) -> Result<Inode, PortError>;
 }
 
 /// What a file's content is made of.

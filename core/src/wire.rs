@@ -14,7 +14,9 @@ use crate::id::{PeerId, ShardId};
 use crate::limits::{RECORD_MAX, SHARD_MAX, WIRE_BODY_MAX, WIRE_HEADER_MAX, WIRE_IDS_MAX};
 use crate::time::UnixSeconds;
 
-/// A lease: the right to have a shard kept until `expires`, and the key that may end it.
+const LEASE_CONTEXT: &[u8] = b"hypernet lease keep v1\0";
+
+/// A lease: the right to have a shard kept until `expires`.
 ///
 /// The key is derived per volume, holder and shard, so that neither two holders nor one that looks at two shards can see
 /// that they are kept for the same owner.
@@ -27,39 +29,26 @@ pub struct Lease {
     /// Until when.
     #[n(1)]
     pub expires: UnixSeconds,
-    /// Signature by `key` over verb, holder, shard and expiry.
+    /// Signature by `key` over holder, shard and expiry.
     #[cbor(n(2), with = "minicbor::bytes")]
     pub signature: [u8; 64],
 }
 
-/// What a lease signature authorises.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LeaseVerb {
-    /// Keep the shard until the expiry.
-    Keep,
-    /// Give the shard up; the expiry bounds how long the order can be replayed.
-    Release,
-}
-
-fn lease_bytes(verb: LeaseVerb, holder: &PeerId, shard: &ShardId, expires: UnixSeconds) -> Vec<u8> {
-    let verb: &[u8] = match verb {
-        LeaseVerb::Keep => b"hypernet lease keep v1\0",
-        LeaseVerb::Release => b"hypernet lease release v1\0",
-    };
-    [verb, holder.as_bytes(), shard.as_bytes(), &expires.0.to_be_bytes()].concat()
+fn lease_bytes(holder: &PeerId, shard: &ShardId, expires: UnixSeconds) -> Vec<u8> {
+    [LEASE_CONTEXT, holder.as_bytes(), shard.as_bytes(), &expires.0.to_be_bytes()].concat()
 }
 
 impl Lease {
-    /// Signs a lease, or its release.
-    pub fn sign(key: &SigningKey, verb: LeaseVerb, holder: &PeerId, shard: &ShardId, expires: UnixSeconds) -> Self {
-        let signature = key.sign(&lease_bytes(verb, holder, shard, expires)).to_bytes();
+    /// Signs a lease.
+    pub fn sign(key: &SigningKey, holder: &PeerId, shard: &ShardId, expires: UnixSeconds) -> Self {
+        let signature = key.sign(&lease_bytes(holder, shard, expires)).to_bytes();
         Self { key: key.verifying_key().to_bytes(), expires, signature }
     }
 
-    /// Whether the signature is right for this verb, holder and shard.
-    pub fn verify(&self, verb: LeaseVerb, holder: &PeerId, shard: &ShardId) -> bool {
+    /// Whether the signature is right for this holder and shard.
+    pub fn verify(&self, holder: &PeerId, shard: &ShardId) -> bool {
         VerifyingKey::from_bytes(&self.key).is_ok_and(|key| {
-            key.verify(&lease_bytes(verb, holder, shard, self.expires), &Signature::from_bytes(&self.signature)).is_ok()
+            key.verify(&lease_bytes(holder, shard, self.expires), &Signature::from_bytes(&self.signature)).is_ok()
         })
     }
 }
@@ -91,13 +80,6 @@ pub enum Request {
     Have {
         /// At most [`WIRE_IDS_MAX`].
         shards: Vec<ShardId>,
-    },
-    /// Give up a shard.
-    Release {
-        /// Its address.
-        shard: ShardId,
-        /// Signed with [`LeaseVerb::Release`] by the key of the lease.
-        lease: Lease,
     },
     /// Keep this record for the mesh and serve it to whoever looks for it. Answered by [`Response::Ok`] once it, or
     /// the same one from before, is on stable storage.
@@ -194,8 +176,6 @@ enum RequestHeader {
     #[n(3)]
     Have(#[n(0)] Vec<ShardId>),
     #[n(4)]
-    Release(#[n(0)] ShardId, #[n(1)] Lease),
-    #[n(5)]
     Record,
 }
 crate::format!(RequestHeader, tag = 0x20, version = 1, max = WIRE_HEADER_MAX, name = "request");
@@ -271,7 +251,6 @@ impl Request {
             Self::Put { shard, lease, body } => (RequestHeader::Put(*shard, lease.clone()), body.clone()),
             Self::Get { shard, offset, len } => (RequestHeader::Get(*shard, *offset, *len), Bytes::new()),
             Self::Have { shards } => (RequestHeader::Have(shards.clone()), Bytes::new()),
-            Self::Release { shard, lease } => (RequestHeader::Release(*shard, lease.clone()), Bytes::new()),
             Self::Record { bytes } => (RequestHeader::Record, bytes.clone()),
         };
         (codec::encode(&header), body)
@@ -297,7 +276,6 @@ impl Request {
             RequestHeader::Get(..) => Err(WireError::Bounds("read range")),
             RequestHeader::Have(shards) if shards.len() <= WIRE_IDS_MAX => Ok(Self::Have { shards }),
             RequestHeader::Have(_) => Err(WireError::Bounds("number of shards")),
-            RequestHeader::Release(shard, lease) => Ok(Self::Release { shard, lease }),
             RequestHeader::Record if !body.is_empty() && body.len() <= RECORD_MAX => Ok(Self::Record { bytes: body }),
             RequestHeader::Record => Err(WireError::Bounds("record length")),
         }
@@ -308,7 +286,7 @@ impl Request {
         match self {
             Self::Put { body, .. } => body.len(),
             Self::Get { len, .. } => *len as usize,
-            Self::Hello(_) | Self::Have { .. } | Self::Release { .. } | Self::Record { .. } => 0,
+            Self::Hello(_) | Self::Have { .. } | Self::Record { .. } => 0,
         }
     }
 }
@@ -347,19 +325,18 @@ impl Response {
 mod tests {
     use super::*;
 
-    fn lease(verb: LeaseVerb) -> Lease {
+    fn lease() -> Lease {
         let key = SigningKey::from_bytes(&[1; 32]);
-        Lease::sign(&key, verb, &PeerId([2; 32]), &ShardId([3; 32]), UnixSeconds(99))
+        Lease::sign(&key, &PeerId([2; 32]), &ShardId([3; 32]), UnixSeconds(99))
     }
 
     #[test]
     fn messages_round_trip() {
         let requests = [
             Request::Hello(Hello { free: 1, donated: 2 }),
-            Request::Put { shard: ShardId([3; 32]), lease: lease(LeaseVerb::Keep), body: Bytes::from_static(b"x") },
+            Request::Put { shard: ShardId([3; 32]), lease: lease(), body: Bytes::from_static(b"x") },
             Request::Get { shard: ShardId([3; 32]), offset: 4096, len: 4096 },
             Request::Have { shards: vec![ShardId([3; 32]); WIRE_IDS_MAX] },
-            Request::Release { shard: ShardId([3; 32]), lease: lease(LeaseVerb::Release) },
             Request::Record { bytes: Bytes::from_static(b"signed") },
         ];
         for request in requests {
@@ -394,13 +371,12 @@ mod tests {
     }
 
     #[test]
-    fn a_lease_is_good_for_one_verb_holder_and_shard() {
-        let good = lease(LeaseVerb::Keep);
-        assert!(good.verify(LeaseVerb::Keep, &PeerId([2; 32]), &ShardId([3; 32])));
-        assert!(!good.verify(LeaseVerb::Release, &PeerId([2; 32]), &ShardId([3; 32])));
-        assert!(!good.verify(LeaseVerb::Keep, &PeerId([4; 32]), &ShardId([3; 32])));
-        assert!(!good.verify(LeaseVerb::Keep, &PeerId([2; 32]), &ShardId([4; 32])));
+    fn a_lease_is_good_for_one_holder_and_shard() {
+        let good = lease();
+        assert!(good.verify(&PeerId([2; 32]), &ShardId([3; 32])));
+        assert!(!good.verify(&PeerId([4; 32]), &ShardId([3; 32])));
+        assert!(!good.verify(&PeerId([2; 32]), &ShardId([4; 32])));
         let longer = Lease { expires: UnixSeconds(100), ..good };
-        assert!(!longer.verify(LeaseVerb::Keep, &PeerId([2; 32]), &ShardId([3; 32])));
+        assert!(!longer.verify(&PeerId([2; 32]), &ShardId([3; 32])));
     }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use hypernet_core::id::DeviceTag;
 use hypernet_fs::fuse::{MountOptions, Passthrough, clear_stale, mount};
-use hypernet_fs::testing::{MemoryMeta, NoRemote, unmount_at_signal};
+use hypernet_fs::testing::{MemoryMeta, NoRemote, VOLUME, unmount_at_signal};
 use hypernet_fs::{Config, Vfs};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -17,7 +17,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         return Err("usage: localfs DIRECTORY MOUNTPOINT [--writeback]".into());
     };
     let mount_point = Path::new(mount_point);
-    let vfs = Vfs::open(Config::new(dir, DeviceTag(1)), MemoryMeta::quick(), Arc::new(NoRemote))?;
+    let vfs = Vfs::open(Config::new(dir, VOLUME, DeviceTag(1)), MemoryMeta::quick(), Arc::new(NoRemote))?;
     clear_stale(mount_point)?;
     let mut options = MountOptions::default();
     if args.iter().any(|arg| arg == "--writeback") {

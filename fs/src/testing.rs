@@ -157,8 +157,13 @@ impl MetaStore for MemoryMeta {
         Ok(self.now.lock().inodes.get(&ino).cloned())
     }
 
-    fn by_id(&self, id: FileId) -> std::result::Result<Option<InodeRow>, PortError> {
-        Ok(self.now.lock().inodes.values().find(|row| row.id == id).cloned())
+    fn linked(&self, root: u64, id: FileId) -> std::result::Result<Option<InodeRow>, PortError> {
+        let is_it = |row: &&InodeRow| row.linked && row.id == id && row.parent == root;
+        Ok(self.now.lock().inodes.values().find(is_it).cloned())
+    }
+
+    fn roots(&self) -> std::result::Result<Vec<InodeRow>, PortError> {
+        Ok(self.now.lock().inodes.values().filter(|row| row.volume.is_some()).cloned().collect())
     }
 
     fn children(&self, parent: u64) -> std::result::Result<Vec<(Vec<u8>, InodeRow)>, PortError> {
@@ -221,7 +226,7 @@ impl RemoteTree for NoRemote {
         Err(PortError::NotFound("there is no mesh".into()))
     }
 
-    fn link(&self, _id: FileId) -> std::result::Result<LinkEntry, PortError> {
+    fn link(&self, _: VolumeId, _: FileId) -> std::result::Result<LinkEntry, PortError> {
         Err(PortError::NotFound("there is no mesh".into()))
     }
 
@@ -230,6 +235,10 @@ impl RemoteTree for NoRemote {
     }
 
     fn seek(&self, _: &Content, _: u64, _: Stretch) -> std::result::Result<Option<u64>, PortError> {
+        Err(PortError::NotFound("there is no mesh".into()))
+    }
+
+    fn root(&self, _: VolumeId) -> std::result::Result<Inode, PortError> {
         Err(PortError::NotFound("there is no mesh".into()))
     }
 }
@@ -246,7 +255,8 @@ struct Held {
 #[derive(Debug, Default)]
 pub struct MemoryRemote {
     directories: Mutex<HashMap<ExtentId, Vec<Entry>>>,
-    links: Mutex<HashMap<FileId, LinkEntry>>,
+    links: Mutex<HashMap<(VolumeId, FileId), LinkEntry>>,
+    roots: Mutex<HashMap<VolumeId, Inode>>,
     next: AtomicU64,
     failure: Mutex<Option<PortError>>,
     panics: AtomicBool,
@@ -271,14 +281,19 @@ impl MemoryRemote {
         self.panics.store(panics, Ordering::SeqCst);
     }
 
-    /// Takes a row out of the link table.
+    /// Takes a row out of the link table of [`VOLUME`].
     pub fn take_link(&self, id: FileId) -> Option<LinkEntry> {
-        self.links.lock().remove(&id)
+        self.links.lock().remove(&(VOLUME, id))
     }
 
-    /// Puts a row into the link table.
+    /// Puts a row into the link table of [`VOLUME`].
     pub fn put_link(&self, row: LinkEntry) {
-        self.links.lock().insert(row.inode.id, row);
+        self.links.lock().insert((VOLUME, row.inode.id), row);
+    }
+
+    /// The newest root of a volume is this one.
+    pub fn put_root(&self, volume: VolumeId, root: Inode) {
+        self.roots.lock().insert(volume, root);
     }
 
     /// Reads of content so far.
@@ -339,9 +354,9 @@ impl RemoteTree for MemoryRemote {
         found.ok_or(PortError::NotFound("a directory that was never published".into()))
     }
 
-    fn link(&self, id: FileId) -> std::result::Result<LinkEntry, PortError> {
+    fn link(&self, volume: VolumeId, id: FileId) -> std::result::Result<LinkEntry, PortError> {
         self.check()?;
-        self.links.lock().get(&id).cloned().ok_or(PortError::NotFound(format!("{id} in the link table")))
+        self.links.lock().get(&(volume, id)).cloned().ok_or(PortError::NotFound(format!("{id} in the link table")))
     }
 
     fn read(&self, content: &Content, range: Range<u64>) -> std::result::Result<Vec<(u64, Bytes)>, PortError> {
@@ -385,11 +400,24 @@ impl RemoteTree for MemoryRemote {
         });
         Ok(found.filter(|(_, end, is)| *end > from && *is == wanted).map(|(at, ..)| at.max(from)).next())
     }
+
+    fn root(&self, volume: VolumeId) -> std::result::Result<Inode, PortError> {
+        self.check()?;
+        self.roots.lock().get(&volume).cloned().ok_or(PortError::NotFound(format!("volume {volume}")))
+    }
 }
+
+/// The volume whose root is the uppermost, in tests.
+pub const VOLUME: VolumeId = VolumeId([1; 16]);
 
 /// What the agent's uploader does, in short: cut, read, publish, mark. Returns the root, if anything was dirty.
 pub fn publish(vfs: &Vfs, remote: &MemoryRemote) -> Result<Option<Inode>> {
-    let cut = vfs.cut()?;
+    publish_volume(vfs, remote, VOLUME)
+}
+
+/// The same with another volume of the tree.
+pub fn publish_volume(vfs: &Vfs, remote: &MemoryRemote, volume: VolumeId) -> Result<Option<Inode>> {
+    let cut = vfs.cut(volume)?;
     let done = publish_cut(vfs, remote, &cut);
     vfs.end_cut();
     done
@@ -401,16 +429,24 @@ fn publish_cut(vfs: &Vfs, remote: &MemoryRemote, cut: &crate::vfs::Cut) -> Resul
     for row in &cut.linked {
         let one = publish_row(vfs, row)?;
         let links = row.nlink;
-        remote.links.lock().insert(row.id, LinkEntry { inode: inode(row, (*one.content).clone()), links });
+        remote
+            .links
+            .lock()
+            .insert((cut.volume, row.id), LinkEntry { inode: inode(row, (*one.content).clone()), links });
         synced.push(one);
     }
     for id in &cut.unlinked {
-        remote.links.lock().remove(id);
+        remote.links.lock().remove(&(cut.volume, *id));
     }
     let mut root = None;
     for directory in &cut.directories {
         let mut entries = Vec::new();
         for entry in directory.entries.iter().flatten() {
+            if let Some(volume) = entry.volume {
+                let target = Target::Volume { volume, id: entry.inode.id() };
+                entries.push(Entry { name: entry.name.to_vec(), dot: DOT, target });
+                continue;
+            }
             let target = match &entry.row() {
                 None => Target::Link(entry.inode.id()),
                 Some(row) => {
@@ -441,7 +477,7 @@ fn publish_cut(vfs: &Vfs, remote: &MemoryRemote, cut: &crate::vfs::Cut) -> Resul
         root = Some(inode(&directory.row, content.clone()));
         synced.push(Synced { ino: directory.row.ino, content: Box::new(content), stamp: None });
     }
-    vfs.mark_synced(cut.seq, synced)?;
+    vfs.mark_synced(cut.volume, cut.seq, synced)?;
     Ok(root)
 }
 

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use hypernet_core::id::DeviceTag;
+use hypernet_core::id::{DeviceTag, VolumeId};
 use hypernet_core::limits::{FS_HOT_INODES_MAX, FS_PENDING_OPS_MAX};
 use hypernet_core::port::{MetaStore, RemoteTree};
 use hypernet_core::time::Timespec;
@@ -38,6 +38,7 @@ mod ranges;
 mod spoilt;
 mod state;
 mod sync;
+mod volumes;
 
 pub use attr::{SetAttr, SetTime, XattrFlags};
 pub use dir::{DirItem, DirSnapshot, after};
@@ -48,6 +49,7 @@ pub use fsck::Checked;
 pub use names::RenameFlags;
 pub use node::ROOT;
 pub use sync::{Cut, CutDirectory, CutEntry, Frozen, Pending, Stamp, Synced};
+pub use volumes::Rooted;
 
 use backing::Backing;
 use commit::{Signal, Stuck};
@@ -62,6 +64,8 @@ pub type Result<T> = std::result::Result<T, VfsError>;
 pub struct Config {
     /// Directory of the backing files; made with mode 0700.
     pub dir: PathBuf,
+    /// The volume of the uppermost root.
+    pub volume: VolumeId,
     /// Part of the ids of new files: two devices must never make the same one.
     pub device: DeviceTag,
     /// Owner of the root directory of a new volume.
@@ -81,9 +85,10 @@ pub struct Config {
 
 impl Config {
     /// The usual settings for a volume kept in `dir`.
-    pub fn new(dir: impl Into<PathBuf>, device: DeviceTag) -> Self {
+    pub fn new(dir: impl Into<PathBuf>, volume: VolumeId, device: DeviceTag) -> Self {
         Self {
             dir: dir.into(),
+            volume,
             device,
             uid: 0,
             gid: 0,
@@ -162,7 +167,7 @@ pub trait DurabilityInfo: Send + Sync {
     fn describe(&self, content: &Content) -> String;
 }
 
-/// A volume's working tree on this device.
+/// The working tree on this device: a volume, with others below it.
 pub struct Vfs {
     /// For threads that must not keep it alive.
     me: Weak<Self>,
@@ -246,6 +251,11 @@ impl Vfs {
             }
         }
         self.bury_free(ino);
+    }
+
+    /// Who owns what nobody has made here.
+    fn owner(&self) -> Caller {
+        Caller { uid: self.config.uid, gid: self.config.gid, umask: 0o022 }
     }
 
     fn bury_free(&self, ino: u64) {

@@ -13,7 +13,7 @@ use hypernet_core::id::DeviceTag;
 use hypernet_core::limits::FS_WORKERS_MAX;
 use hypernet_core::port::{Local, MetaStore, PortError};
 use hypernet_fs::fuse::{MountError, MountHandle, MountOptions, Passthrough, Profile, clear_stale, mount};
-use hypernet_fs::testing::{MemoryMeta, MemoryRemote, publish};
+use hypernet_fs::testing::{MemoryMeta, MemoryRemote, VOLUME, publish};
 use hypernet_fs::{Config, Vfs};
 use hypernet_kit::machine::{Need, has, has_passthrough};
 use tempfile::TempDir;
@@ -27,7 +27,7 @@ mod rights;
 
 /// Failures are not remembered: what is back is back at once.
 fn config(state: &TempDir) -> Config {
-    Config { failed_for: Duration::ZERO, ..Config::new(state.path(), DeviceTag(1)) }
+    Config { failed_for: Duration::ZERO, ..Config::new(state.path(), VOLUME, DeviceTag(1)) }
 }
 
 /// A mount that is taken down however the test ends.
@@ -473,7 +473,7 @@ fn a_cut_has_what_was_written_to_a_file_that_stays_open() {
         let file = File::create(bed.path("a")).unwrap();
         file.write_all_at(&content, 0).unwrap();
         let ino = file.metadata().unwrap().ino();
-        bed.vfs.cut().unwrap();
+        bed.vfs.cut(VOLUME).unwrap();
         let (mut backing, _) = bed.vfs.open_backing(ino).unwrap().unwrap();
         let mut found = Vec::new();
         backing.read_to_end(&mut found).unwrap();
@@ -519,7 +519,7 @@ fn a_mapping_outlives_its_file() {
             map[..5].copy_from_slice(b"first");
             publish(&bed.vfs, &bed.remote).unwrap();
             map[..5].copy_from_slice(b"stamp");
-            let cut = bed.vfs.cut().unwrap();
+            let cut = bed.vfs.cut(VOLUME).unwrap();
             bed.vfs.end_cut();
             assert!(!cut.is_empty(), "what was stored is not seen");
         });
@@ -830,7 +830,7 @@ fn a_hard_link_whose_record_is_missing_is_listed_and_fails_alone() {
 
     let (state, point) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let vfs = Vfs::open(config(&state), MemoryMeta::strict(), bed.remote.clone()).unwrap();
-    vfs.set_root(root).unwrap();
+    vfs.set_root(VOLUME, root).unwrap();
     let mounted = mount(vfs, point.path(), options(Profile::Writeback)).unwrap();
     let dir = point.path().join("d");
     for _ in 0..2 {

@@ -15,6 +15,8 @@
 //! | `POST /v1/recover` | [`RecoverRequest`] | stream of [`RecoverEvent`] |
 //! | `GET /v1/devices` | | list of [`DeviceInfo`] |
 //! | `POST /v1/devices/remove` | [`RemoveDeviceRequest`] | [`DeviceRemoved`] |
+//! | `GET /v1/volumes` | | list of [`VolumeInfo`] |
+//! | `POST /v1/volumes/make` | [`MakeVolumeRequest`] | [`VolumeInfo`] |
 //! | `POST /v1/down` | [`Empty`] | [`Empty`], then the agent stops |
 //!
 //! Streams are NDJSON: one event per line, the last being `done` or `error`. A request that fails before its stream
@@ -31,11 +33,13 @@ use crate::exact_path;
 
 mod devices;
 mod printed;
+mod volumes;
 
 pub use devices::{
     DeviceInfo, DeviceRemoved, OtherHead, PhraseInput, RecoverEvent, RecoverRequest, Recovered, RemoveDeviceRequest,
 };
 pub use printed::{Cleared, Ready, SetUp, Words};
+pub use volumes::{MakeVolumeRequest, VolumeInfo};
 
 /// Version of the paths and of these types.
 pub const API_VERSION: u32 = 1;
@@ -68,6 +72,10 @@ pub mod path {
     pub const DEVICES: &str = "/v1/devices";
     /// `POST`: [`DeviceRemoved`](super::DeviceRemoved).
     pub const DEVICES_REMOVE: &str = "/v1/devices/remove";
+    /// `GET`: list of [`VolumeInfo`](super::VolumeInfo).
+    pub const VOLUMES: &str = "/v1/volumes";
+    /// `POST`: [`VolumeInfo`](super::VolumeInfo).
+    pub const VOLUMES_MAKE: &str = "/v1/volumes/make";
     /// `POST`: stops the agent.
     pub const DOWN: &str = "/v1/down";
 }

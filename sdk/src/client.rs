@@ -196,6 +196,16 @@ impl Client {
         self.post(path::DEVICES_REMOVE, request, LONG).await
     }
 
+    /// The volumes of the tree.
+    pub async fn volumes(&self) -> Result<Vec<api::VolumeInfo>, Error> {
+        self.call(Method::GET, path::VOLUMES, None::<&api::Empty>, LONG).await
+    }
+
+    /// Makes a directory a volume of its own.
+    pub async fn make_volume(&self, request: &api::MakeVolumeRequest) -> Result<api::VolumeInfo, Error> {
+        self.post(path::VOLUMES_MAKE, request, LONG).await
+    }
+
     /// Asks the agent to stop. It is still stopping when this returns.
     pub async fn down(&self) -> Result<(), Error> {
         self.post(path::DOWN, &api::Empty {}, SHORT).await.map(|_: api::Empty| ())

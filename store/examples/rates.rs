@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use crossbeam_channel::bounded;
-use hypernet_core::id::{ExtentId, FileId, SegmentId, ShardId};
+use hypernet_core::id::{ExtentId, FileId, SegmentId, ShardId, VolumeId};
 use hypernet_core::port::{Durability, InodeRow, Local, MetaOp, MetaStore, StoreOp, StoreReply};
 use hypernet_core::time::{Timespec, UnixSeconds};
 use hypernet_core::tree::FileKind;
@@ -108,6 +108,7 @@ fn file(ino: u64) -> InodeRow {
         symlink: vec![],
         parent: 1,
         linked: false,
+        volume: None,
         dirty: true,
         remote: None,
         local: Local::Complete,
@@ -149,7 +150,7 @@ fn metadata(dir: &std::path::Path) {
 }
 
 fn catalog(dir: &std::path::Path) {
-    let db = VolumeDb::open(dir, 1 << 20).unwrap();
+    let db = VolumeDb::open(dir, VolumeId([1; 16]), 1 << 20).unwrap();
     let extent = |i: u32| ExtentId(*blake3::hash(&i.to_be_bytes()).as_bytes());
     let began = Instant::now();
     for segment in 0..600u32 {

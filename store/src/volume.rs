@@ -1,7 +1,10 @@
-//! A volume's catalog as its owner's device keeps it: which segment holds an extent, what is known of each segment,
-//! small state, and a bounded cache of opened tree nodes.
+//! The catalogs of volumes as a device keeps them: which segment holds an extent, what is known of each segment, small
+//! state, and a bounded cache of opened tree nodes.
 //!
-//! Invariants: segments are numbered upwards from 1 in the order they came, and no number is ever given out twice,
+//! All volumes of a device are in one database, because what is read may be in a segment of any of them: a volume that was
+//! split off another refers to what was sealed for that one. What is written, numbered and remembered is of one volume.
+//!
+//! Invariants, of each volume: segments are numbered upwards from 1 in the order they came, and no number is ever given out twice,
 //! so that a page of the catalog can name a range of them; one that comes again is numbered anew, because no page is
 //! written again for a number that a full one covers; whoever takes over another device's catalog keeps its numbers
 //! and goes on above them; an extent leads to the segment that was added last with it; whatever is taken outlives a
@@ -12,9 +15,10 @@ mod nodes;
 mod tests;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use hypernet_core::id::{ExtentId, SegmentId};
+use hypernet_core::id::{ExtentId, SegmentId, VolumeId};
 use hypernet_core::port::Durability;
 use parking_lot::Mutex;
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
@@ -27,19 +31,34 @@ const SCHEMA: Schema = Schema {
     name: "volume",
     version: 1,
     tables: "
+        CREATE TABLE volumes (
+            num INTEGER PRIMARY KEY,
+            id BLOB NOT NULL UNIQUE,
+            next_segment INTEGER NOT NULL DEFAULT 1
+        );
         CREATE TABLE extents (
-            id BLOB PRIMARY KEY,
+            id BLOB NOT NULL,
+            volume INTEGER NOT NULL,
             segment INTEGER NOT NULL,
             offset INTEGER NOT NULL,
-            len INTEGER NOT NULL
+            len INTEGER NOT NULL,
+            PRIMARY KEY (id, volume)
         ) WITHOUT ROWID;
         CREATE TABLE segments (
-            num INTEGER PRIMARY KEY AUTOINCREMENT,
-            id BLOB NOT NULL UNIQUE,
+            volume INTEGER NOT NULL,
+            num INTEGER NOT NULL,
+            id BLOB NOT NULL,
             descriptor BLOB NOT NULL,
-            contents BLOB NOT NULL
+            contents BLOB NOT NULL,
+            PRIMARY KEY (volume, num)
         );
-        CREATE TABLE state (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
+        CREATE UNIQUE INDEX segments_by_id ON segments (id, volume);
+        CREATE TABLE state (
+            volume INTEGER NOT NULL,
+            key TEXT NOT NULL,
+            value BLOB NOT NULL,
+            PRIMARY KEY (volume, key)
+        ) WITHOUT ROWID;
         CREATE TABLE nodes (
             id BLOB PRIMARY KEY,
             last_used INTEGER NOT NULL,
@@ -103,12 +122,19 @@ pub struct NewSegment<'a> {
     pub extents: &'a [ExtentAt],
 }
 
-/// The catalog of one volume on this device.
-pub struct VolumeDb {
+/// What the volumes of a device have in common.
+struct Shared {
     writer: Mutex<Writer>,
     changes: AtomicU64,
     readers: Readers,
     nodes: Nodes,
+}
+
+/// The catalog of one volume on this device.
+pub struct VolumeDb {
+    shared: Arc<Shared>,
+    /// The volume's number in this database.
+    volume: i64,
 }
 
 impl VolumeDb {
@@ -117,46 +143,93 @@ impl VolumeDb {
         SCHEMA.path(dir)
     }
 
-    /// Opens the catalog in `dir`, making an empty one when there is none. Opened tree nodes take up at most
-    /// `node_cache_bytes` of it.
-    pub fn open(dir: &Path, node_cache_bytes: u64) -> Result<Self, StoreError> {
-        Self::open_known(dir, node_cache_bytes, None)
+    /// Opens the catalog of a volume in `dir`, making an empty one when there is none. Opened tree nodes, of all volumes,
+    /// take up at most `node_cache_bytes` of it.
+    pub fn open(dir: &Path, volume: VolumeId, node_cache_bytes: u64) -> Result<Self, StoreError> {
+        Self::open_known(dir, volume, node_cache_bytes, None)
     }
 
     /// As [`Self::open`]; but with `evidence`, a file that shows that there was a catalog, a missing one is an error.
-    pub fn open_known(dir: &Path, node_cache_bytes: u64, evidence: Option<&Path>) -> Result<Self, StoreError> {
+    pub fn open_known(
+        dir: &Path,
+        volume: VolumeId,
+        node_cache_bytes: u64,
+        evidence: Option<&Path>,
+    ) -> Result<Self, StoreError> {
         let database = database::open(dir, &SCHEMA, evidence)?;
         let nodes = Nodes::open(&database.readers, node_cache_bytes)?;
-        Ok(Self { writer: Mutex::new(database.writer), changes: AtomicU64::new(0), readers: database.readers, nodes })
+        let (writer, changes) = (Mutex::new(database.writer), AtomicU64::new(0));
+        let shared = Arc::new(Shared { writer, changes, readers: database.readers, nodes });
+        Self::of_shared(shared, volume)
+    }
+
+    fn of_shared(shared: Arc<Shared>, volume: VolumeId) -> Result<Self, StoreError> {
+        let sql = "SELECT num FROM volumes WHERE id = ?1";
+        let known = shared.readers.read(|c| c.query_row(sql, [volume.as_bytes()], |row| row.get(0)).optional())?;
+        let number = match known {
+            Some(number) => number,
+            None => write(&mut shared.writer.lock(), Durability::Power, |tx| {
+                tx.execute("INSERT OR IGNORE INTO volumes (id) VALUES (?1)", [volume.as_bytes()])?;
+                tx.query_row(sql, [volume.as_bytes()], |row| row.get(0))
+            })?,
+        };
+        Ok(Self { shared, volume: number })
+    }
+
+    /// Whether a catalog in `dir`, of whichever volume, has a segment or this state.
+    pub fn has_any(dir: &Path, key: &str, evidence: Option<&Path>) -> Result<bool, StoreError> {
+        let database = database::open(dir, &SCHEMA, evidence)?;
+        let sql = "SELECT EXISTS (SELECT 1 FROM segments) OR EXISTS (SELECT 1 FROM state WHERE key = ?1)";
+        database.readers.read(|c| c.query_row(sql, [key], |row| row.get(0)))
+    }
+
+    /// The catalog of another volume beside this one.
+    pub fn of(&self, volume: VolumeId) -> Result<Self, StoreError> {
+        Self::of_shared(self.shared.clone(), volume)
+    }
+
+    /// All volumes that have, or had, a catalog here.
+    pub fn volumes(&self) -> Result<Vec<VolumeId>, StoreError> {
+        self.shared.readers.read(|c| {
+            let row = |row: &rusqlite::Row<'_>| Ok(VolumeId(row.get(0)?));
+            c.prepare_cached("SELECT id FROM volumes ORDER BY num")?.query_map([], row)?.collect()
+        })
     }
 
     /// Leaves all of it in one file. Blocks on the local disk.
     pub fn close(&self) -> Result<(), StoreError> {
-        self.writer.lock().close()
+        self.shared.writer.lock().close()
     }
 
     /// How often segments or state may have changed since it was opened: who reads them after this, and finds the same
     /// number later, would read the same again. The cache does not count.
     pub fn changes(&self) -> u64 {
-        self.changes.load(Ordering::SeqCst)
+        self.shared.changes.load(Ordering::SeqCst)
     }
 
-    /// Which of these are in some segment.
+    /// Which of these are in some segment of this volume.
     pub fn has_extents(&self, ids: &[ExtentId]) -> Result<Vec<bool>, StoreError> {
-        self.readers.read(|c| {
-            let mut statement = c.prepare_cached("SELECT 1 FROM extents WHERE id = ?1")?;
-            ids.iter().map(|id| statement.exists([id.as_bytes()])).collect()
+        self.shared.readers.read(|c| {
+            let mut statement = c.prepare_cached("SELECT 1 FROM extents WHERE id = ?1 AND volume = ?2")?;
+            ids.iter().map(|id| statement.exists(params![id.as_bytes(), self.volume])).collect()
         })
     }
 
-    /// Where an extent is.
+    /// Where an extent is, of whichever volume.
     pub fn locate(&self, id: &ExtentId) -> Result<Option<Location>, StoreError> {
-        self.readers.read(|c| locate(c, id))
+        self.shared.readers.read(|c| locate(c, id, self.volume))
     }
 
-    /// Where these extents are, one answer each.
+    /// Where these extents are, of whichever volume, one answer each.
     pub fn locate_many(&self, ids: &[ExtentId]) -> Result<Vec<Option<Location>>, StoreError> {
-        self.readers.read(|c| ids.iter().map(|id| locate(c, id)).collect())
+        self.shared.readers.read(|c| ids.iter().map(|id| locate(c, id, self.volume)).collect())
+    }
+
+    /// The same, in segments of this volume only.
+    pub fn locate_own(&self, ids: &[ExtentId]) -> Result<Vec<Option<Location>>, StoreError> {
+        let has = self.has_extents(ids)?;
+        let located = self.locate_many(ids)?;
+        Ok(located.into_iter().zip(has).map(|(location, has)| location.filter(|_| has)).collect())
     }
 
     /// Adds a segment with what lies in it; returns its number. One that is known already gets a new number, and what
@@ -169,14 +242,14 @@ impl VolumeDb {
 
     /// Adds segments, all or none, with one flush; returns their numbers.
     pub fn add_segments(&self, segments: &[NewSegment<'_>]) -> Result<Vec<u64>, StoreError> {
-        self.write(Durability::Power, |tx| segments.iter().map(|segment| add(tx, segment)).collect())
+        self.write(Durability::Power, |tx| segments.iter().map(|segment| add(tx, self.volume, segment)).collect())
     }
 
     /// Forgets all segments: what [`Self::take_segments`] begins with when another catalog is taken over.
     pub fn clear_segments(&self) -> Result<(), StoreError> {
         self.write(Durability::Power, |tx| {
-            tx.execute("DELETE FROM extents", [])?;
-            tx.execute("DELETE FROM segments", [])?;
+            tx.execute("DELETE FROM extents WHERE volume = ?1", [self.volume])?;
+            tx.execute("DELETE FROM segments WHERE volume = ?1", [self.volume])?;
             Ok(())
         })
     }
@@ -187,23 +260,24 @@ impl VolumeDb {
     pub fn take_segments(&self, segments: &[SegmentRow]) -> Result<(), StoreError> {
         self.write(Durability::Power, |tx| {
             for row in segments {
-                remove(tx, &row.id)?;
+                remove(tx, self.volume, &row.id)?;
                 tx.prepare_cached(
-                    "INSERT OR REPLACE INTO segments (num, id, descriptor, contents) VALUES (?1, ?2, ?3, x'')",
+                    "INSERT OR REPLACE INTO segments (volume, num, id, descriptor, contents) VALUES (?1, ?2, ?3, ?4, x'')",
                 )?
-                .execute(params![row.num as i64, row.id.as_bytes(), row.descriptor])?;
+                .execute(params![self.volume, row.num as i64, row.id.as_bytes(), row.descriptor])?;
             }
-            Ok(())
+            let last = segments.iter().map(|row| row.num).max().unwrap_or(0);
+            raise(tx, self.volume, last + 1)
         })
     }
 
     /// Takes over what lies in segments, by their numbers, all or none. Numbers that no segment has are left out.
     pub fn take_contents(&self, contents: &[(u64, Vec<ExtentAt>)]) -> Result<(), StoreError> {
         self.write(Durability::Power, |tx| {
-            let mut update = tx.prepare_cached("UPDATE segments SET contents = ?2 WHERE num = ?1")?;
+            let mut update = tx.prepare_cached("UPDATE segments SET contents = ?3 WHERE volume = ?1 AND num = ?2")?;
             for (num, extents) in contents {
-                if update.execute(params![*num as i64, pack(extents)])? > 0 {
-                    insert_extents(tx, *num as i64, extents)?;
+                if update.execute(params![self.volume, *num as i64, pack(extents)])? > 0 {
+                    insert_extents(tx, self.volume, *num as i64, extents)?;
                 }
             }
             Ok(())
@@ -212,28 +286,23 @@ impl VolumeDb {
 
     /// Gives out no number below `next` from now on: pages of the catalog that is used cover them.
     pub fn number_from(&self, next: u64) -> Result<(), StoreError> {
-        let last = next.saturating_sub(1) as i64;
-        self.write(Durability::Power, |tx| {
-            let raised = tx.execute("UPDATE sqlite_sequence SET seq = max(seq, ?1) WHERE name = 'segments'", [last])?;
-            if raised == 0 {
-                tx.execute("INSERT INTO sqlite_sequence (name, seq) VALUES ('segments', ?1)", [last])?;
-            }
-            Ok(())
-        })
+        self.write(Durability::Power, |tx| raise(tx, self.volume, next))
     }
 
     /// Takes over a changed descriptor, as when a shard has moved; `false` when the segment is not known.
     pub fn replace_descriptor(&self, id: &SegmentId, descriptor: &[u8]) -> Result<bool, StoreError> {
-        let sql = "UPDATE segments SET descriptor = ?2 WHERE id = ?1";
-        self.write(Durability::Power, |tx| Ok(tx.prepare_cached(sql)?.execute(params![id.as_bytes(), descriptor])? > 0))
+        let sql = "UPDATE segments SET descriptor = ?2 WHERE id = ?1 AND volume = ?3";
+        let params = params![id.as_bytes(), descriptor, self.volume];
+        self.write(Durability::Power, |tx| Ok(tx.prepare_cached(sql)?.execute(params)? > 0))
     }
 
     /// Takes over changed descriptors, all or none, with one flush; those of unknown segments are left out.
     pub fn replace_descriptors(&self, changed: &[(SegmentId, Vec<u8>)]) -> Result<(), StoreError> {
         self.write(Durability::Power, |tx| {
-            let mut statement = tx.prepare_cached("UPDATE segments SET descriptor = ?2 WHERE id = ?1")?;
+            let sql = "UPDATE segments SET descriptor = ?2 WHERE id = ?1 AND volume = ?3";
+            let mut statement = tx.prepare_cached(sql)?;
             for (id, descriptor) in changed {
-                statement.execute(params![id.as_bytes(), descriptor])?;
+                statement.execute(params![id.as_bytes(), descriptor, self.volume])?;
             }
             Ok(())
         })
@@ -241,64 +310,87 @@ impl VolumeDb {
 
     /// One segment.
     pub fn segment(&self, id: &SegmentId) -> Result<Option<SegmentRow>, StoreError> {
-        self.readers.read(|c| {
-            let mut statement = c.prepare_cached("SELECT num, id, descriptor FROM segments WHERE id = ?1")?;
-            statement.query_row([id.as_bytes()], segment_row).optional()
+        self.shared.readers.read(|c| {
+            let mut statement =
+                c.prepare_cached("SELECT num, id, descriptor FROM segments WHERE id = ?1 AND volume = ?2")?;
+            statement.query_row(params![id.as_bytes(), self.volume], segment_row).optional()
         })
+    }
+
+    /// What is known to lie in a segment.
+    pub fn contents(&self, id: &SegmentId) -> Result<Vec<ExtentAt>, StoreError> {
+        let sql = "SELECT contents FROM segments WHERE id = ?1 AND volume = ?2";
+        let params = params![id.as_bytes(), self.volume];
+        let bytes: Option<Vec<u8>> =
+            self.shared.readers.read(|c| c.prepare_cached(sql)?.query_row(params, |row| row.get(0)).optional())?;
+        let cut_short = || self.shared.readers.place().corrupt("the contents of a segment are cut short".into());
+        bytes.map_or(Ok(Vec::new()), |bytes| unpack(&bytes).ok_or_else(cut_short))
     }
 
     /// Segments with numbers above `after`, in order, at most `limit`. Start with 0.
     pub fn segments_iter(&self, after: u64, limit: u32) -> Result<Vec<SegmentRow>, StoreError> {
-        self.readers.read(|c| {
-            let sql = "SELECT num, id, descriptor FROM segments WHERE num > ?1 ORDER BY num LIMIT ?2";
-            c.prepare_cached(sql)?.query_map(params![after as i64, limit], segment_row)?.collect()
+        self.shared.readers.read(|c| {
+            let sql = "SELECT num, id, descriptor FROM segments WHERE volume = ?1 AND num > ?2 ORDER BY num LIMIT ?3";
+            c.prepare_cached(sql)?.query_map(params![self.volume, after as i64, limit], segment_row)?.collect()
+        })
+    }
+
+    /// As [`Self::segments_iter`], without those that a volume has which came before this one.
+    pub fn own_segments_iter(&self, after: u64, limit: u32) -> Result<Vec<SegmentRow>, StoreError> {
+        self.shared.readers.read(|c| {
+            let sql = "SELECT num, id, descriptor FROM segments s WHERE volume = ?1 AND num > ?2 AND NOT EXISTS
+                       (SELECT 1 FROM segments o WHERE o.id = s.id AND o.volume < ?1) ORDER BY num LIMIT ?3";
+            c.prepare_cached(sql)?.query_map(params![self.volume, after as i64, limit], segment_row)?.collect()
         })
     }
 
     /// Segments with numbers from `from` on, in order, at most `limit`, each with what lies in it: what pages of the
     /// catalog are written from.
     pub fn segments_since(&self, from: u64, limit: u32) -> Result<Vec<(SegmentRow, Vec<ExtentAt>)>, StoreError> {
-        let rows: Vec<(SegmentRow, Vec<u8>)> = self.readers.read(|c| {
-            let sql = "SELECT num, id, descriptor, contents FROM segments WHERE num >= ?1 ORDER BY num LIMIT ?2";
+        let rows: Vec<(SegmentRow, Vec<u8>)> = self.shared.readers.read(|c| {
+            let sql = "SELECT num, id, descriptor, contents FROM segments WHERE volume = ?1 AND num >= ?2
+                       ORDER BY num LIMIT ?3";
             let row = |row: &rusqlite::Row<'_>| Ok((segment_row(row)?, row.get(3)?));
-            c.prepare_cached(sql)?.query_map(params![from as i64, limit], row)?.collect()
+            c.prepare_cached(sql)?.query_map(params![self.volume, from as i64, limit], row)?.collect()
         })?;
         let unpack = |(row, contents): (SegmentRow, Vec<u8>)| match unpack(&contents) {
             Some(extents) => Ok((row, extents)),
-            None => Err(self.readers.place().corrupt(format!("the contents of segment {} are cut short", row.num))),
+            None => {
+                Err(self.shared.readers.place().corrupt(format!("the contents of segment {} are cut short", row.num)))
+            }
         };
         rows.into_iter().map(unpack).collect()
     }
 
     /// The number that the next new segment gets.
     pub fn next_segment(&self) -> Result<u64, StoreError> {
-        let sql = "SELECT seq FROM sqlite_sequence WHERE name = 'segments'";
-        let last: Option<i64> =
-            self.readers.read(|c| c.prepare_cached(sql)?.query_row([], |row| row.get(0)).optional())?;
-        Ok(last.unwrap_or(0) as u64 + 1)
+        let sql = "SELECT next_segment FROM volumes WHERE num = ?1";
+        let next: i64 =
+            self.shared.readers.read(|c| c.prepare_cached(sql)?.query_row([self.volume], |row| row.get(0)))?;
+        Ok(next as u64)
     }
 
     /// Looks for damage in all of it. Blocks on the local disk, and keeps nobody else waiting.
     pub fn check(&self) -> Result<(), StoreError> {
-        self.readers.check()
+        self.shared.readers.check()
     }
 
-    /// How much there is. Reads all extents.
+    /// How much there is of this volume. Reads all extents.
     pub fn counts(&self) -> Result<Counts, StoreError> {
-        self.readers.read(|c| {
-            let segments: i64 = c.query_row("SELECT count(*) FROM segments", [], |row| row.get(0))?;
-            let (extents, bytes): (i64, i64) =
-                c.query_row("SELECT count(*), ifnull(sum(len), 0) FROM extents", [], |row| {
-                    Ok((row.get(0)?, row.get(1)?))
-                })?;
+        self.shared.readers.read(|c| {
+            let sql = "SELECT count(*) FROM segments WHERE volume = ?1";
+            let segments: i64 = c.query_row(sql, [self.volume], |row| row.get(0))?;
+            let sql = "SELECT count(*), ifnull(sum(len), 0) FROM extents WHERE volume = ?1";
+            let (extents, bytes): (i64, i64) = c.query_row(sql, [self.volume], |row| Ok((row.get(0)?, row.get(1)?)))?;
             Ok(Counts { segments: segments as u64, extents: extents as u64, bytes: bytes as u64 })
         })
     }
 
     /// A piece of state.
     pub fn get_state(&self, key: &str) -> Result<Option<Vec<u8>>, StoreError> {
-        let sql = "SELECT value FROM state WHERE key = ?1";
-        self.readers.read(|c| c.prepare_cached(sql)?.query_row([key], |row| row.get(0)).optional())
+        let sql = "SELECT value FROM state WHERE volume = ?1 AND key = ?2";
+        let params = params![self.volume, key];
+        self.shared.readers.read(|c| c.prepare_cached(sql)?.query_row(params, |row| row.get(0)).optional())
     }
 
     /// Sets a piece of state.
@@ -312,9 +404,11 @@ impl VolumeDb {
             for (key, value) in changes {
                 match value {
                     Some(value) => tx
-                        .prepare_cached("INSERT OR REPLACE INTO state (key, value) VALUES (?1, ?2)")?
-                        .execute(params![key, value])?,
-                    None => tx.prepare_cached("DELETE FROM state WHERE key = ?1")?.execute([key])?,
+                        .prepare_cached("INSERT OR REPLACE INTO state (volume, key, value) VALUES (?1, ?2, ?3)")?
+                        .execute(params![self.volume, key, value])?,
+                    None => tx
+                        .prepare_cached("DELETE FROM state WHERE volume = ?1 AND key = ?2")?
+                        .execute(params![self.volume, key])?,
                 };
             }
             Ok(())
@@ -323,13 +417,13 @@ impl VolumeDb {
 
     /// An opened tree node, if it is in the cache.
     pub fn node(&self, id: &ExtentId) -> Result<Option<Vec<u8>>, StoreError> {
-        self.nodes.get(&self.readers, id)
+        self.shared.nodes.get(&self.shared.readers, id)
     }
 
     /// Puts opened tree nodes into the cache; the ones that were not used for longest make room. A power failure may
     /// undo it.
     pub fn put_nodes(&self, nodes: &[(ExtentId, &[u8])]) -> Result<(), StoreError> {
-        self.nodes.put(&mut self.writer.lock(), nodes)
+        self.shared.nodes.put(&mut self.shared.writer.lock(), nodes)
     }
 
     /// Removes nodes from the cache that `may_go` says may go; it is asked of some at a time, with an answer for each.
@@ -338,11 +432,11 @@ impl VolumeDb {
         mut may_go: impl FnMut(&[ExtentId]) -> Result<Vec<bool>, E>,
     ) -> Result<(), E> {
         let mut after = 0;
-        while let Some((last, ids)) = self.nodes.page(&self.readers, after)? {
+        while let Some((last, ids)) = self.shared.nodes.page(&self.shared.readers, after)? {
             after = last;
             let gone: Vec<ExtentId> =
                 may_go(&ids)?.into_iter().zip(ids).filter_map(|(may, id)| may.then_some(id)).collect();
-            self.nodes.remove(&mut self.writer.lock(), &gone)?;
+            self.shared.nodes.remove(&mut self.shared.writer.lock(), &gone)?;
         }
         Ok(())
     }
@@ -352,9 +446,9 @@ impl VolumeDb {
         durability: Durability,
         f: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>,
     ) -> Result<T, StoreError> {
-        let written = write(&mut self.writer.lock(), durability, f);
+        let written = write(&mut self.shared.writer.lock(), durability, f);
         // After it, or who looked in between would take what was there before for what is there now.
-        self.changes.fetch_add(1, Ordering::SeqCst);
+        self.shared.changes.fetch_add(1, Ordering::SeqCst);
         written
     }
 }
@@ -368,13 +462,21 @@ fn write<T>(
     writer.commit(durability, |tx| f(tx).map_err(|e| place.error(&e)))
 }
 
-fn locate(c: &Connection, id: &ExtentId) -> rusqlite::Result<Option<Location>> {
-    let sql = "SELECT s.descriptor, s.id, e.offset, e.len FROM extents e JOIN segments s ON s.num = e.segment
-               WHERE e.id = ?1";
+/// What `volume` knows of it comes first.
+fn locate(c: &Connection, id: &ExtentId, volume: i64) -> rusqlite::Result<Option<Location>> {
+    let sql = "SELECT s.descriptor, s.id, e.offset, e.len
+               FROM extents e JOIN segments s ON s.volume = e.volume AND s.num = e.segment
+               WHERE e.id = ?1 ORDER BY e.volume != ?2, e.volume LIMIT 1";
     let row = |row: &rusqlite::Row<'_>| {
         Ok(Location { descriptor: row.get(0)?, segment: SegmentId(row.get(1)?), offset: row.get(2)?, len: row.get(3)? })
     };
-    c.prepare_cached(sql)?.query_row([id.as_bytes()], row).optional()
+    c.prepare_cached(sql)?.query_row(params![id.as_bytes(), volume], row).optional()
+}
+
+/// Segments of this volume get no number below `next` from now on.
+fn raise(tx: &Transaction<'_>, volume: i64, next: u64) -> rusqlite::Result<()> {
+    let sql = "UPDATE volumes SET next_segment = max(next_segment, ?2) WHERE num = ?1";
+    tx.prepare_cached(sql)?.execute(params![volume, next as i64]).map(drop)
 }
 
 fn segment_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<SegmentRow> {
@@ -382,35 +484,43 @@ fn segment_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<SegmentRow> {
 }
 
 /// Removes a segment and its extents, if it is there.
-fn remove(tx: &Transaction<'_>, id: &SegmentId) -> rusqlite::Result<()> {
+fn remove(tx: &Transaction<'_>, volume: i64, id: &SegmentId) -> rusqlite::Result<()> {
     let known: Option<(i64, Vec<u8>)> = tx
-        .prepare_cached("DELETE FROM segments WHERE id = ?1 RETURNING num, contents")?
-        .query_row([id.as_bytes()], |row| Ok((row.get(0)?, row.get(1)?)))
+        .prepare_cached("DELETE FROM segments WHERE id = ?1 AND volume = ?2 RETURNING num, contents")?
+        .query_row(params![id.as_bytes(), volume], |row| Ok((row.get(0)?, row.get(1)?)))
         .optional()?;
     let Some((num, contents)) = known else { return Ok(()) };
-    let mut remove = tx.prepare_cached("DELETE FROM extents WHERE id = ?1 AND segment = ?2")?;
+    let mut remove = tx.prepare_cached("DELETE FROM extents WHERE id = ?1 AND volume = ?2 AND segment = ?3")?;
     for (id, _, _) in unpack(&contents).unwrap_or_default() {
-        remove.execute(params![id.as_bytes(), num])?;
+        remove.execute(params![id.as_bytes(), volume, num])?;
     }
     Ok(())
 }
 
-fn insert_extents(tx: &Transaction<'_>, num: i64, extents: &[ExtentAt]) -> rusqlite::Result<()> {
-    let mut insert =
-        tx.prepare_cached("INSERT OR REPLACE INTO extents (id, segment, offset, len) VALUES (?1, ?2, ?3, ?4)")?;
+fn insert_extents(tx: &Transaction<'_>, volume: i64, num: i64, extents: &[ExtentAt]) -> rusqlite::Result<()> {
+    let sql = "INSERT OR REPLACE INTO extents (id, volume, segment, offset, len) VALUES (?1, ?2, ?3, ?4, ?5)";
+    let mut insert = tx.prepare_cached(sql)?;
     for (id, offset, len) in extents {
-        insert.execute(params![id.as_bytes(), num, offset, len])?;
+        insert.execute(params![id.as_bytes(), volume, num, offset, len])?;
     }
     Ok(())
 }
 
-fn add(tx: &Transaction<'_>, segment: &NewSegment<'_>) -> rusqlite::Result<u64> {
+fn add(tx: &Transaction<'_>, volume: i64, segment: &NewSegment<'_>) -> rusqlite::Result<u64> {
     // One that comes again was placed again, on other peers: under its old number no page would ever tell of them.
-    remove(tx, &segment.id)?;
+    remove(tx, volume, &segment.id)?;
     let num: i64 = tx
-        .prepare_cached("INSERT INTO segments (id, descriptor, contents) VALUES (?1, ?2, ?3) RETURNING num")?
-        .query_row(params![segment.id.as_bytes(), segment.descriptor, pack(segment.extents)], |row| row.get(0))?;
-    insert_extents(tx, num, segment.extents)?;
+        .prepare_cached("UPDATE volumes SET next_segment = next_segment + 1 WHERE num = ?1 RETURNING next_segment - 1")?
+        .query_row([volume], |row| row.get(0))?;
+    let sql = "INSERT INTO segments (volume, num, id, descriptor, contents) VALUES (?1, ?2, ?3, ?4, ?5)";
+    tx.prepare_cached(sql)?.execute(params![
+        volume,
+        num,
+        segment.id.as_bytes(),
+        segment.descriptor,
+        pack(segment.extents)
+    ])?;
+    insert_extents(tx, volume, num, segment.extents)?;
     Ok(num as u64)
 }
 

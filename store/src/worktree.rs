@@ -43,9 +43,11 @@ const SCHEMA: Schema = Schema {
             clean_ctime BLOB,
             xattrs BLOB,
             symlink BLOB,
-            remote BLOB
+            remote BLOB,
+            volume BLOB
         );
-        CREATE INDEX inodes_by_id ON inodes (id);
+        CREATE INDEX inodes_linked ON inodes (id, parent) WHERE linked = 1;
+        CREATE INDEX inodes_volume ON inodes (ino) WHERE volume IS NOT NULL;
         CREATE INDEX inodes_pending ON inodes (pending) WHERE pending = 1;
         CREATE INDEX inodes_clean ON inodes (local) WHERE local = 2;
         CREATE TABLE names (
@@ -62,7 +64,7 @@ const SCHEMA: Schema = Schema {
     spare: 4 << 20,
 };
 
-/// The metadata of one volume's working tree on this device.
+/// The metadata of the working tree on this device.
 pub struct WorkTree {
     writer: Mutex<Writer>,
     readers: Readers,
@@ -115,8 +117,17 @@ impl MetaStore for WorkTree {
         self.one(&format!("SELECT {FIELDS} FROM inodes i WHERE ino = ?1"), [ino as i64])
     }
 
-    fn by_id(&self, id: FileId) -> Result<Option<InodeRow>, PortError> {
-        self.one(&format!("SELECT {FIELDS} FROM inodes i WHERE id = ?1 LIMIT 1"), [id.as_bytes()])
+    fn linked(&self, root: u64, id: FileId) -> Result<Option<InodeRow>, PortError> {
+        let sql = format!(
+            "SELECT {FIELDS} FROM inodes i INDEXED BY inodes_linked WHERE linked = 1 AND id = ?1 AND parent = ?2 LIMIT 1"
+        );
+        self.one(&sql, params![id.as_bytes(), root as i64])
+    }
+
+    fn roots(&self) -> Result<Vec<InodeRow>, PortError> {
+        let sql =
+            format!("SELECT {FIELDS} FROM inodes i INDEXED BY inodes_volume WHERE volume IS NOT NULL ORDER BY ino");
+        self.many(&sql, [], row)
     }
 
     fn children(&self, parent: u64) -> Result<Vec<(Vec<u8>, InodeRow)>, PortError> {
@@ -192,7 +203,7 @@ fn apply(tx: &Transaction<'_>, ops: &[MetaOp], durability: Durability) -> rusqli
         match op {
             MetaOp::PutInode(row) => {
                 let columns = Columns::new(row);
-                // Most inodes are put again with the id they have: that leaves the index of ids alone.
+                // Most inodes are put again with the id they have: that leaves the row where it is.
                 if columns.run(&mut update)? == 0 {
                     columns.run(&mut insert)?;
                 }

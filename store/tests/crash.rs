@@ -202,6 +202,7 @@ fn file(ino: u64) -> InodeRow {
         symlink: vec![],
         parent: 1,
         linked: false,
+        volume: None,
         dirty: true,
         remote: None,
         local: Local::Complete,

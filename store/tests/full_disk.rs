@@ -148,6 +148,7 @@ fn file(ino: u64) -> InodeRow {
         symlink: vec![0x61; 500],
         parent: 1,
         linked: false,
+        volume: None,
         dirty: true,
         remote: None,
         local: Local::Complete,

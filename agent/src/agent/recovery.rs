@@ -75,7 +75,7 @@ impl Agent {
                         .hint("run the command again with one of these, or without --device for the newest head"),
                 })?;
                 own.vfs
-                    .set_root(found.root.inode.clone())
+                    .set_root(own.volume.id, found.root.inode.clone())
                     .map_err(|error| Failure::new(Kind::Io, format!("cannot set up the working tree: {error}")))?;
                 found
             }
@@ -87,7 +87,7 @@ impl Agent {
             done.save(&self.home)?;
             *config = done;
         }
-        own.start_engine()?;
+        own.start_engines()?;
         Ok(api::Recovered {
             devices: found.devices as u64,
             head_age_seconds: found.head_age_seconds,

@@ -1,5 +1,6 @@
 //! The longer operations: the list of devices, checking.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use hypernet_core::codec;
@@ -15,7 +16,7 @@ use crate::status::head_status;
 use crate::volume::devices::{Listed, RemoveError, Removed};
 use crate::volume::heads::when;
 use crate::volume::reach::Seen;
-use crate::volume::state;
+use crate::volume::{Volume, state};
 
 /// Segments asked for at the same time.
 const PROBES: u32 = 16;
@@ -51,7 +52,12 @@ impl Agent {
     pub(crate) fn remove_device(&self, request: &api::RemoveDeviceRequest) -> Result<api::DeviceRemoved, Failure> {
         let own = self.own()?;
         let words = request.phrase.as_ref().map(keys_of).transpose()?;
-        let removed = own.volume.remove_device(&request.name, request.force, words.as_ref()).map_err(|error| {
+        let others = || {
+            let listed = own.volume.identity.keystore().keystore().volumes;
+            let all: BTreeSet<_> = listed.into_iter().chain(own.vfs.volumes().iter().map(|one| one.volume)).collect();
+            all.into_iter().filter(|id| *id != own.volume.id).map(|id| own.volumes.of(id)).collect()
+        };
+        let removed = own.volume.remove_device(&others, &request.name, request.force, words.as_ref()).map_err(|error| {
             let text = error.to_string();
             match error {
                 RemoveError::Port(error) => port_failure(error),
@@ -90,11 +96,26 @@ impl Agent {
             return Ok(report);
         }
         self.verify_reach(&mut report, |done| say("files", done, done)).await?;
-        let total = own.volume.db.counts().map_err(store_failure)?.segments;
+        let mut total = 0;
+        for volume in own.volumes.all() {
+            total += volume.db.counts().map_err(store_failure)?.segments;
+            self.verify_segments(&volume, &mut report, |done| say("segments", done, total)).await?;
+        }
+        self.verify_catalogs(&mut report, |done| say("segments", done, done.max(total))).await?;
+        Ok(report)
+    }
+
+    /// Asks the holders of the segments of a volume.
+    async fn verify_segments(
+        &self,
+        volume: &Volume,
+        report: &mut api::FsckReport,
+        say: impl Fn(u64),
+    ) -> Result<(), Failure> {
         let mut at = 0;
         loop {
-            let rows = own.volume.db.segments_iter(at, PROBES).map_err(store_failure)?;
-            let Some(last) = rows.last() else { break };
+            let rows = volume.db.own_segments_iter(at, PROBES).map_err(store_failure)?;
+            let Some(last) = rows.last() else { return Ok(()) };
             at = last.num;
             let mut probes = Vec::new();
             for row in &rows {
@@ -104,23 +125,24 @@ impl Agent {
                 }
             }
             for (placement, outcome) in futures::future::join_all(probes).await {
-                note(&mut report, "segment", &placement, outcome);
+                note(report, "segment", &placement, outcome);
             }
-            say("segments", report.segments, total);
+            say(report.segments);
         }
-        self.verify_catalog(&mut report, |done| say("segments", done, done.max(total))).await?;
-        Ok(report)
     }
 
-    /// Looks whether the index knows all that the newest snapshot reaches.
+    /// Looks whether the index of each volume knows all that its newest snapshot reaches.
     async fn verify_reach(self: &Arc<Self>, report: &mut api::FsckReport, say: impl Fn(u64)) -> Result<(), Failure> {
         let (give, mut take) = tokio::sync::mpsc::channel(PROBES as usize);
         let agent = self.clone();
         let walk = tokio::task::spawn_blocking(move || {
-            let volume = &agent.own()?.volume;
-            let Some(latest) = state::latest(&volume.db).map_err(port_failure)? else { return Ok(()) };
-            // When nobody takes what is seen any more the check has ended.
-            volume.check_reach(&latest.root, &mut |seen| give.blocking_send(seen).is_ok()).map_err(port_failure)
+            for volume in agent.own()?.volumes.all() {
+                let Some(latest) = state::latest(&volume.db).map_err(port_failure)? else { continue };
+                // When nobody takes what is seen any more the check has ended.
+                let mut see = |seen| give.blocking_send(seen).is_ok();
+                volume.check_reach(&latest.root, &mut see).map_err(port_failure)?;
+            }
+            Ok::<_, Failure>(())
         });
         let mut more = 0u64;
         while let Some(seen) = take.recv().await {
@@ -136,18 +158,19 @@ impl Agent {
         walk.await.map_err(|error| Failure::new(Kind::System, error.to_string()))?
     }
 
-    /// Asks the holders of all that the catalog lies in, the manifest first: without it nothing can be recovered.
-    async fn verify_catalog(self: &Arc<Self>, report: &mut api::FsckReport, say: impl Fn(u64)) -> Result<(), Failure> {
+    /// Asks the holders of all that the catalogs lie in, the manifest first: without it nothing can be recovered.
+    async fn verify_catalogs(self: &Arc<Self>, report: &mut api::FsckReport, say: impl Fn(u64)) -> Result<(), Failure> {
         let (give, mut take) = tokio::sync::mpsc::channel(PROBES as usize);
         let agent = self.clone();
         let walk = tokio::task::spawn_blocking(move || {
-            let volume = &agent.own()?.volume;
-            let Some(latest) = state::latest(&volume.db).map_err(port_failure)? else { return Ok(()) };
-            // When nobody takes them any more the check has ended.
-            let _ = give.blocking_send(Ok(Arc::new(latest.head.manifest_placement)));
-            volume.each_catalog_segment(&latest.manifest, true, &mut |found| {
-                let _ = give.blocking_send(found.map(|placement| Arc::new(placement.clone())));
-            });
+            for volume in agent.own()?.volumes.all() {
+                let Some(latest) = state::latest(&volume.db).map_err(port_failure)? else { continue };
+                // When nobody takes them any more the check has ended.
+                let _ = give.blocking_send(Ok(Arc::new(latest.head.manifest_placement)));
+                volume.each_catalog_segment(&latest.manifest, true, &mut |found| {
+                    let _ = give.blocking_send(found.map(|placement| Arc::new(placement.clone())));
+                });
+            }
             Ok::<_, Failure>(())
         });
         let mut found = Vec::new();

@@ -58,7 +58,11 @@ impl Census {
 
     /// Which of these are in segments of which enough is there. A segment whose row in the index is damaged is not.
     pub(crate) fn stored(&self, volume: &Volume, ids: &[ExtentId], enough: Enough) -> Result<Vec<bool>, PortError> {
-        let located = volume.db.locate_many(ids)?;
+        let located = match enough {
+            Enough::Read => volume.db.locate_many(ids)?,
+            // The catalog of this volume must lead to what is new in it.
+            Enough::Last => volume.db.locate_own(ids)?,
+        };
         let is_stored = |location: hypernet_store::volume::Location| {
             let placement = volume.placement(location.segment, &location.descriptor);
             placement.is_ok_and(|placement| self.is_there(volume, location.segment, &placement, enough))

@@ -8,6 +8,8 @@ use hypernet_core::identity::log::{Device, NameError, Roster};
 use hypernet_core::key::RecoveryKeys;
 use hypernet_core::port::PortError;
 use hypernet_core::time::Hlc;
+use std::sync::Arc;
+
 use thiserror::Error;
 
 use super::Volume;
@@ -90,8 +92,11 @@ impl Volume {
     }
 
     /// Takes a device off the roster; by the phrase also against what that device has signed or put in the way.
+    ///
+    /// `others` gives the other volumes in which it may have published something, as far as is known then.
     pub(crate) fn remove_device(
         &self,
+        others: &dyn Fn() -> Result<Vec<Arc<Self>>, PortError>,
         name: &str,
         force: bool,
         phrase: Option<&RecoveryKeys>,
@@ -115,26 +120,45 @@ impl Volume {
         if device.id == self.device.id() {
             return Err(RemoveError::This(device.name));
         }
+        let others = others()?;
         let survey = self.find_heads(&roster.devices)?;
         if !force && roster.device(&device.id).is_some() {
+            if !survey.found.iter().any(|found| found.device.id == device.id) {
+                return Err(RemoveError::Unseen(device.name));
+            }
             self.may_go(&roster, &device, &survey)?;
+        }
+        let mut surveys = vec![survey];
+        for other in &others {
+            let survey = other.find_heads(&roster.devices)?;
+            if !force && roster.device(&device.id).is_some() {
+                other.may_go(&roster, &device, &survey)?;
+            }
+            surveys.push(survey);
         }
         match phrase {
             Some(phrase) => self.identity.revoke_by_phrase(phrase, &device.id)?,
             None => self.identity.revoke(&device.id)?,
         }
         self.heads.lock().forget(&device.id);
+        others.iter().for_each(|other| other.heads.lock().forget(&device.id));
         // It publishes and then looks whether it still may; here it is the other way round. So one of the two sees the other.
-        let newest = |survey: Survey| survey.found.into_iter().find(|found| found.device.id == device.id);
-        let seen = newest(survey).map_or(0, |found| found.head.sequence);
-        let late = newest(self.find_heads(std::slice::from_ref(&device))?).filter(|found| found.head.sequence > seen);
+        let newest = |survey: &Survey| survey.found.iter().find(|found| found.device.id == device.id).cloned();
+        let mut late = None;
+        for (volume, before) in std::iter::once(self).chain(others.iter().map(AsRef::as_ref)).zip(&surveys) {
+            let seen = newest(before).map_or(0, |found| found.head.sequence);
+            let now = newest(&volume.find_heads(std::slice::from_ref(&device))?);
+            late = late.or(now.filter(|found| found.head.sequence > seen));
+        }
         Ok(Removed { device, late })
     }
 
     /// Whether another device's head, which stays, leads to all that this one published.
     fn may_go(&self, roster: &Roster, device: &Device, survey: &Survey) -> Result<(), RemoveError> {
         let Some(found) = survey.found.iter().find(|found| found.device.id == device.id) else {
-            return Err(RemoveError::Unseen(device.name.clone()));
+            // It may say that it publishes here, and another may have seen a head of it.
+            let has_one = survey.silent().any(|silent| silent.id == device.id) || survey.seen_of(&device.id) > 0;
+            return if has_one { Err(RemoveError::Unseen(device.name.clone())) } else { Ok(()) };
         };
         let published = found.head.sequence.max(survey.seen_of(&device.id));
         let is_in_another = state::latest(&self.db)?.is_some_and(|latest| {

@@ -270,8 +270,8 @@ pub(crate) fn open(node: NodeHandle, dir: &Path, device: u8, known: Known) -> Ar
     let keystore = Arc::new(KeystoreFile::load(&path, &Unlock::KeyFile).unwrap());
     let peers = Arc::new(Peers::new(node.clone()));
     let identity = Identity::load(file, keystore.clone(), keys_of(device), peers).unwrap();
-    let db = Arc::new(VolumeDb::open(dir, 64 << 20).unwrap());
     let main = keystore.keystore().main;
+    let db = Arc::new(VolumeDb::open(dir, main, 64 << 20).unwrap());
     Arc::new(Volume::open(main, keys_of(device), Arc::new(identity), db, node).unwrap())
 }
 
@@ -281,7 +281,7 @@ pub(crate) fn head(volume: &Volume, millis: u64, vector: &[Dot]) -> Head {
     Head {
         volume: volume.id,
         device: volume.device.id(),
-        sequence: state::next_sequence(&volume.db).unwrap(),
+        sequence: state::next_sequence(&volume.db, &volume.device.id()).unwrap(),
         time: Hlc { millis, counter: 0 },
         seen: volume.heads.lock().seen(vector),
         ..golden

@@ -77,7 +77,7 @@ pub(crate) fn sequence_of(dots: &[Dot], device: &DeviceId) -> u64 {
 pub(crate) struct Survey {
     /// The devices that have told where they publish.
     pub(crate) devices: Vec<Device>,
-    /// Those of which nothing is found that tells.
+    /// Those of which nothing is found that tells whether they do.
     pub(crate) untold: Vec<Device>,
     pub(crate) found: Vec<Found>,
     /// Of which device, and why its head is not believed.
@@ -161,9 +161,10 @@ impl Volume {
         let mut keys = Vec::new();
         for device in devices {
             let told = self.identity.head_signers(&device.id, &all);
-            match told.is_empty() {
-                true => survey.untold.push(device.clone()),
-                false => survey.devices.push(device.clone()),
+            if !told.is_empty() {
+                survey.devices.push(device.clone());
+            } else if !self.identity.has_told(&device.id) {
+                survey.untold.push(device.clone());
             }
             for (signer, epoch) in told {
                 keys.push(record_key(&signer));

@@ -12,6 +12,7 @@ use hypernet_core::codec;
 use hypernet_core::id::PeerId;
 use hypernet_core::port::PortError;
 use hypernet_core::segment::Placement;
+use hypernet_store::volume::VolumeDb;
 use tokio::sync::{Notify, oneshot, watch};
 
 use super::{Volume, state};
@@ -173,15 +174,27 @@ impl Counter {
     }
 }
 
-/// Every segment that this device knows.
+/// Every segment that this device knows, of all volumes.
 fn each_placement(
     volume: &Volume,
     is_wanted: &dyn Fn() -> bool,
     see: &mut dyn FnMut(&Placement),
 ) -> Result<(), PortError> {
+    for id in volume.db.volumes()? {
+        each_placement_of(volume, &volume.db.of(id)?, is_wanted, see)?;
+    }
+    Ok(())
+}
+
+fn each_placement_of(
+    volume: &Volume,
+    db: &VolumeDb,
+    is_wanted: &dyn Fn() -> bool,
+    see: &mut dyn FnMut(&Placement),
+) -> Result<(), PortError> {
     let mut at = 0;
     while is_wanted() {
-        let rows = volume.db.segments_iter(at, SEGMENTS_AT_ONCE)?;
+        let rows = db.own_segments_iter(at, SEGMENTS_AT_ONCE)?;
         let Some(last) = rows.last() else { break };
         at = last.num;
         for row in &rows {
@@ -191,7 +204,7 @@ fn each_placement(
             }
         }
     }
-    let Some(latest) = state::latest(&volume.db)? else { return Ok(()) };
+    let Some(latest) = state::latest(db)? else { return Ok(()) };
     see(&latest.head.manifest_placement);
     // A listing that is not here is left out: whoever asks for the status waits for no peer.
     volume.each_catalog_segment(&latest.manifest, false, &mut |found| {

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use hypernet_core::codec;
 use hypernet_core::id::{ExtentId, FileId, SegmentId};
 use hypernet_core::node::{Command, CommandError, Outcome};
-use hypernet_core::port::{PortError, RemoteTree, Stretch};
+use hypernet_core::port::{PortError, Stretch};
 use hypernet_core::seal::{ExtentRef, Kind};
 use hypernet_core::segment::Placement;
 use hypernet_core::tree::{self, Content, Entry, LinkEntry, Run, Source, TreeError, TreeRef};
@@ -293,12 +293,13 @@ impl Source for Nodes<'_> {
     }
 }
 
-impl RemoteTree for Volume {
-    fn list(&self, directory: &TreeRef) -> Result<Vec<Entry>, PortError> {
+/// What [`hypernet_core::port::RemoteTree`] says of them.
+impl Volume {
+    pub(crate) fn list(&self, directory: &TreeRef) -> Result<Vec<Entry>, PortError> {
         self.entries(directory, Deadline::of_read())
     }
 
-    fn link(&self, id: FileId) -> Result<LinkEntry, PortError> {
+    pub(crate) fn link(&self, id: FileId) -> Result<LinkEntry, PortError> {
         let links = self.links.lock().clone();
         let found = match links {
             Some(links) => {
@@ -309,7 +310,7 @@ impl RemoteTree for Volume {
         found.ok_or_else(|| PortError::NotFound(format!("inode {id} is not in the link table")))
     }
 
-    fn read(&self, content: &Content, range: Range<u64>) -> Result<Vec<(u64, Bytes)>, PortError> {
+    pub(crate) fn read(&self, content: &Content, range: Range<u64>) -> Result<Vec<(u64, Bytes)>, PortError> {
         let deadline = Deadline::of_read();
         match content {
             Content::Empty | Content::Directory(_) => Ok(Vec::new()),
@@ -334,7 +335,7 @@ impl RemoteTree for Volume {
         }
     }
 
-    fn seek(&self, content: &Content, from: u64, wanted: Stretch) -> Result<Option<u64>, PortError> {
+    pub(crate) fn seek(&self, content: &Content, from: u64, wanted: Stretch) -> Result<Option<u64>, PortError> {
         let tree = match content {
             Content::Runs { tree, data } if *data < tree.weight => tree,
             whole => return Ok((wanted == Stretch::Data && from < whole.size()).then_some(from)),

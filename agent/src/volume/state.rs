@@ -3,7 +3,7 @@
 use hypernet_core::catalog::Manifest;
 use hypernet_core::codec;
 use hypernet_core::head::Head;
-use hypernet_core::id::SnapshotId;
+use hypernet_core::id::{DeviceId, SnapshotId};
 use hypernet_core::port::PortError;
 use hypernet_core::record::Record;
 use hypernet_core::time::Hlc;
@@ -11,7 +11,11 @@ use hypernet_core::tree::{Dot, Root};
 use hypernet_store::volume::VolumeDb;
 use minicbor::{Decode, Encode};
 
-const LATEST: &str = "latest";
+use super::heads::sequence_of;
+
+/// The key of [`Latest`].
+pub(crate) const LATEST: &str = "latest";
+const ORIGIN: &str = "origin";
 const HANDED: &str = "handed";
 const ACKNOWLEDGED: &str = "acknowledged";
 
@@ -41,6 +45,36 @@ pub(crate) fn latest(db: &VolumeDb) -> Result<Option<Latest>, PortError> {
 
 pub(crate) fn put_latest(db: &VolumeDb, latest: &Latest) -> Result<(), PortError> {
     Ok(db.put_state(LATEST, &codec::encode(latest))?)
+}
+
+/// Where a volume that was split off another on this device comes from. It is there until its index knows all of it.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub(crate) struct Origin {
+    /// The newest head of this device then, of the volume that its root has a name in. Only a later one has that name.
+    #[n(0)]
+    pub(crate) head: u64,
+    /// The version vector of what was there. Dots in what is taken over are from before, whatever they say.
+    #[n(1)]
+    pub(crate) vector: Vec<Dot>,
+}
+hypernet_core::format!(Origin, tag = 0x55, version = 1, max = 64 << 10, name = "origin of a volume");
+
+pub(crate) fn origin(db: &VolumeDb) -> Result<Option<Origin>, PortError> {
+    db.get_state(ORIGIN)?
+        .map(|bytes| codec::decode(&bytes).map_err(|error| PortError::Damaged(error.to_string())))
+        .transpose()
+}
+
+pub(crate) fn put_origin(db: &VolumeDb, origin: &Origin) -> Result<(), PortError> {
+    Ok(db.put_state(ORIGIN, &codec::encode(origin))?)
+}
+
+pub(crate) fn forget_origin(db: &VolumeDb) -> Result<(), PortError> {
+    if db.get_state(ORIGIN)?.is_some() {
+        db.put_states(&[(ORIGIN, None)])?;
+    }
+    Ok(())
 }
 
 fn record(db: &VolumeDb, what: &str) -> Result<Option<Record>, PortError> {
@@ -77,8 +111,12 @@ pub(crate) fn hand_out(db: &VolumeDb, record: &Record) -> Result<(), PortError> 
 }
 
 /// The number of the next head. It is taken by [`hand_out`]: what was never handed out takes none.
-pub(crate) fn next_sequence(db: &VolumeDb) -> Result<u64, PortError> {
-    Ok(handed_out(db)?.map_or(0, |record| record.sequence) + 1)
+pub(crate) fn next_sequence(db: &VolumeDb, device: &DeviceId) -> Result<u64, PortError> {
+    let handed = handed_out(db)?.map_or(0, |record| record.sequence);
+    // Those of a tree that was taken over are covered by what comes next.
+    let origin = origin(db)?.map_or(0, |origin| origin.head);
+    let taken = latest(db)?.map_or(0, |latest| sequence_of(&latest.root.vector, device));
+    Ok(handed.max(origin).max(taken) + 1)
 }
 
 /// The version vector with `dot` brought up to date.
@@ -90,11 +128,11 @@ pub(crate) fn advance(vector: &[Dot], dot: Dot) -> Vec<Dot> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
     /// What `agent/golden/latest.hex` stands for: the golden root, manifest and head of `tests/format`, in one.
-    fn golden() -> Latest {
+    pub(crate) fn golden() -> Latest {
         let formats = hypernet_format::all();
         let of = |name: &str| formats[name].bytes.clone();
         Latest {
@@ -117,9 +155,20 @@ mod tests {
     }
 
     #[test]
+    fn where_a_volume_comes_from_is_written_and_read_as_ever() {
+        let origin = Origin { head: 7, vector: golden().root.vector };
+        let bytes = crate::golden::bytes(include_str!("../../golden/origin.hex"));
+        assert_eq!(crate::golden::hex(&codec::encode(&origin)), crate::golden::hex(&bytes));
+        assert_eq!(codec::decode::<Origin>(&bytes).unwrap(), origin);
+    }
+
+    #[test]
     fn damaged_bytes_are_refused_and_never_a_panic() {
         crate::golden::mutations(&codec::encode(&golden()), |bytes| {
             let _ = codec::decode::<Latest>(bytes);
+        });
+        crate::golden::mutations(&codec::encode(&Origin { head: 7, vector: golden().root.vector }), |bytes| {
+            let _ = codec::decode::<Origin>(bytes);
         });
     }
 }

@@ -10,12 +10,12 @@ use std::sync::Arc;
 use hypernet_core::codec;
 use hypernet_core::extent::Cutter;
 use hypernet_core::head::{Head, Snapshot};
-use hypernet_core::id::FileId;
+use hypernet_core::id::{FileId, VolumeId};
 use hypernet_core::port::{InodeRow, Local, PortError};
 use hypernet_core::seal::Kind;
 use hypernet_core::time::Hlc;
 use hypernet_core::tree::{self, Content, Dot, Entry, FileKind, Inode, LinkEntry, Root, Sink, Target, TreeError};
-use hypernet_fs::vfs::{Cut, CutDirectory, CutEntry, ROOT, Stamp, Synced, Vfs, VfsError};
+use hypernet_fs::vfs::{Cut, CutDirectory, CutEntry, Stamp, Synced, Vfs, VfsError};
 
 use super::catalog::Sizes;
 use super::progress::{Meter, Phase};
@@ -29,10 +29,10 @@ mod content;
 mod engine;
 mod pace;
 
-pub(crate) use engine::Engine;
+pub(crate) use engine::{Engine, Engines};
 
 /// What a sync did.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Report {
     /// Inodes that are durable now and were not before.
     pub(crate) inodes: u64,
@@ -49,6 +49,47 @@ pub(crate) struct Report {
     pub(crate) k: u8,
     /// Peers that hold the segment that the fewest hold.
     pub(crate) peers: u8,
+}
+
+impl Report {
+    /// Of a sync of this volume and then of one below it.
+    pub(crate) fn and(self, below: Self) -> Self {
+        let (least, sequence) = match (self.sequence, below.sequence) {
+            (_, 0) => (self, self.sequence),
+            (0, _) => (below, below.sequence),
+            (sequence, _) if self.n - self.k <= below.n - below.k => (self, sequence),
+            (sequence, _) => (below, sequence),
+        };
+        Self {
+            inodes: self.inodes + below.inodes,
+            bytes: self.bytes + below.bytes,
+            sequence,
+            segments: self.segments + below.segments,
+            bytes_stored: self.bytes_stored + below.bytes_stored,
+            n: least.n,
+            k: least.k,
+            peers: least.peers,
+        }
+    }
+}
+
+impl Volume {
+    /// Whether another volume was published, as far as this device knows.
+    fn has_head(&self, volume: VolumeId) -> Result<bool, PortError> {
+        Ok(state::latest(&self.db.of(volume)?)?.is_some())
+    }
+
+    /// Whether all volumes that begin in this one can be found by their own heads: before that no head of this one may
+    /// lead to them.
+    fn may_be_published(&self, vfs: &Vfs) -> Result<bool, PortError> {
+        let below = vfs.volumes().into_iter().filter(|rooted| rooted.above == Some(self.id) && !rooted.is_vacant);
+        for rooted in below {
+            if !self.has_head(rooted.volume)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
 }
 
 /// The working tree failed, on this device.
@@ -92,14 +133,23 @@ impl Drop for CutGuard<'_> {
 /// Makes everything durable that is in the working tree now.
 pub(crate) fn run(volume: &Arc<Volume>, vfs: &Arc<Vfs>, meter: &Meter) -> Result<Report, PortError> {
     volume.still_current()?;
-    let mut cut = vfs.cut().map_err(of_tree)?;
+    let mut cut = vfs.cut(volume.id).map_err(of_tree)?;
     let _guard = CutGuard(vfs);
     let latest = state::latest(&volume.db)?;
     if cut.is_empty() {
         return Ok(Report::default());
     }
+    for entry in cut.directories.iter().flat_map(|directory| directory.entries.iter().flatten()) {
+        // What its root held is to be found by its own heads from now on, so there must be one.
+        if let Some(below) = entry.volume.filter(|_| !entry.inode.is_vacant())
+            && !volume.has_head(below)?
+        {
+            let what = format!("volume {}, which begins in this one, has no head yet", below.short());
+            return Err(PortError::Unreachable(what));
+        }
+    }
     start_meter(&cut, meter);
-    let sequence = state::next_sequence(&volume.db)?;
+    let sequence = state::next_sequence(&volume.db, &volume.device.id())?;
     let dot = Dot { device: volume.device.id().tag(), sequence };
     let mut writer = Writer::new(volume.clone(), meter.clone())?;
     let plan = writer.plan();
@@ -110,6 +160,7 @@ pub(crate) fn run(volume: &Arc<Volume>, vfs: &Arc<Vfs>, meter: &Meter) -> Result
         cutter: Cutter::new(writer.keys()),
         writer: &mut writer,
         dot,
+        is_first: latest.is_none(),
         built: BTreeMap::new(),
         synced: Vec::new(),
         bytes: 0,
@@ -117,22 +168,25 @@ pub(crate) fn run(volume: &Arc<Volume>, vfs: &Arc<Vfs>, meter: &Meter) -> Result
     let links = build.link_table(&cut, latest.as_ref().and_then(|latest| latest.root.links.as_ref()))?;
     let mut root_inode = latest.as_ref().map(|latest| latest.root.inode.clone());
     for directory in std::mem::take(&mut cut.directories) {
-        let is_root = directory.row.ino == ROOT;
-        let inode = build.directory(directory, root_inode.as_ref())?;
+        let is_root = directory.row.ino == cut.root;
+        let inode = build.directory(directory, root_inode.as_ref().filter(|_| is_root))?;
         if is_root {
             root_inode = Some(inode);
         }
     }
     let Build { synced, bytes, .. } = build;
     let inode = root_inode.ok_or_else(|| damaged("the cut has no root"))?;
-    let before = latest.as_ref().map_or(&[][..], |latest| &latest.root.vector);
-    let root = Root { volume: volume.id, inode, links, vector: state::advance(before, dot) };
+    let origin = state::origin(&volume.db)?;
+    let before = latest.as_ref().map(|latest| &latest.root.vector).or(origin.as_ref().map(|origin| &origin.vector));
+    let vector = state::advance(before.map_or(&[][..], Vec::as_slice), dot);
+    let root = Root { volume: volume.id, inode, links, vector };
     let time = clock(latest.as_ref().map_or(Hlc::default(), |latest| latest.time));
     let root_extent = writer.put(Kind::Root, &codec::encode(&root))?;
     let parents = latest.iter().map(|latest| latest.snapshot).collect();
     let snapshot = Snapshot::sign(&volume.device.signing_key(), root_extent, parents, time, String::new());
     let snapshot_extent = writer.put(Kind::Snapshot, &codec::encode(&snapshot))?;
     let tally = writer.finish()?;
+    let adopted = origin.is_none() || volume.adopt(&root)?;
 
     meter.update(|progress| progress.phase = Phase::Catalog);
     let manifest = latest.as_ref().map(|latest| latest.manifest.clone()).unwrap_or_default();
@@ -159,9 +213,12 @@ pub(crate) fn run(volume: &Arc<Volume>, vfs: &Arc<Vfs>, meter: &Meter) -> Result
     let links = root.links.clone();
     let latest = Latest { snapshot: head.snapshot, root, manifest: published.manifest, time, head };
     state::put_latest(&volume.db, &latest)?;
+    if adopted {
+        state::forget_origin(&volume.db)?;
+    }
     *volume.links.lock() = links;
     let inodes = synced.len() as u64;
-    vfs.mark_synced(cut.seq, synced).map_err(of_tree)?;
+    vfs.mark_synced(volume.id, cut.seq, synced).map_err(of_tree)?;
     Ok(Report {
         inodes,
         bytes,
@@ -195,6 +252,8 @@ struct Build<'a> {
     cutter: Cutter,
     writer: &'a mut Writer,
     dot: Dot,
+    /// Nothing was published of this volume before, though it may have been of what it was split off.
+    is_first: bool,
     /// Directories that are done, by inode: they come before their parents.
     built: BTreeMap<u64, Content>,
     synced: Vec<Synced>,
@@ -297,6 +356,7 @@ impl Build<'_> {
         }
     }
 
+    /// `old_root`: of the root, what was published of it.
     fn directory(&mut self, directory: CutDirectory, old_root: Option<&Inode>) -> Result<Inode, PortError> {
         let CutDirectory { row, entries } = directory;
         let content = match (entries, &row.remote) {
@@ -304,7 +364,7 @@ impl Build<'_> {
             (None, None) => return Err(damaged("a directory without entries was never published")),
             (Some(entries), remote) => {
                 let mut old = match remote {
-                    Some(Content::Directory(tree)) => self.old_entries(row.ino, tree)?,
+                    Some(Content::Directory(tree)) if !self.is_first => self.old_entries(row.ino, tree)?,
                     _ => BTreeMap::new(),
                 };
                 let mut made = Vec::with_capacity(entries.len());
@@ -317,15 +377,19 @@ impl Build<'_> {
         };
         self.built.insert(row.ino, content.clone());
         self.synced.push(Synced { ino: row.ino, content: Box::new(content.clone()), stamp: None });
-        let old = if row.ino == ROOT { old_root } else { None };
-        Ok(self.inode(&row, content, old))
+        Ok(self.inode(&row, content, old_root))
     }
 
     fn entry(&mut self, entry: CutEntry, old: Option<Entry>) -> Result<Entry, PortError> {
         let old = old.filter(|old| old.target.id() == entry.inode.id());
+        if let Some(volume) = entry.volume {
+            let target = Target::Volume { volume, id: entry.inode.id() };
+            let dot = old.filter(|old| old.target == target).map_or(self.dot, |old| old.dot);
+            return Ok(Entry { name: entry.name.into(), dot, target });
+        }
         let dot = old.as_ref().map_or(self.dot, |old| old.dot);
         let row = entry.row();
-        let CutEntry { name, ino, inode, dirty } = entry;
+        let CutEntry { name, ino, inode, dirty, .. } = entry;
         let Some(row) = row else {
             return Ok(Entry { name: name.into(), dot, target: Target::Link(inode.id()) });
         };

@@ -12,6 +12,7 @@ mod leases;
 mod lost;
 mod mesh;
 mod tree;
+mod volumes;
 
 use hypernet_kit::machine::{Need, has, has_passthrough};
 use hypernet_kit::{Disk, PowerCut};

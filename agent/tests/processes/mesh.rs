@@ -14,7 +14,7 @@ use tempfile::TempDir;
 
 const HND: &str = env!("CARGO_BIN_EXE_hnd");
 /// Longest wait for something that other processes do.
-const PATIENCE: Duration = Duration::from_secs(90);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
 
 /// One agent.
 pub(crate) struct Agent {

@@ -11,7 +11,7 @@ use crate::limits::SERVING_PER_PEER;
 use crate::port::{StoreFault, StoreOp, StoreReply};
 use crate::record::Record;
 use crate::time::Instant;
-use crate::wire::{Hello, LeaseVerb, Refusal, Request, Response};
+use crate::wire::{Hello, Refusal, Request, Response};
 
 /// Longest lease that is granted: a little over a year.
 const LEASE_MAX: u64 = 400 * 24 * 3600;
@@ -111,7 +111,7 @@ impl Donor {
                 Err(Response::Hello(self.hello(context.now.mono)))
             }
             Request::Put { shard, lease, body } => {
-                if blake3::hash(&body).as_bytes() != shard.as_bytes() || !lease.verify(LeaseVerb::Keep, &me, &shard) {
+                if blake3::hash(&body).as_bytes() != shard.as_bytes() || !lease.verify(&me, &shard) {
                     return Err(invalid(Fault::Lie));
                 }
                 if lease.expires.0 <= now || lease.expires.0 > now.saturating_add(LEASE_MAX) {
@@ -124,15 +124,6 @@ impl Donor {
             }
             Request::Get { shard, offset, len } => Ok(StoreOp::Read { shard, offset, len }),
             Request::Have { shards } => Ok(StoreOp::Have { shards }),
-            Request::Release { shard, lease } => {
-                if !lease.verify(LeaseVerb::Release, &me, &shard) {
-                    return Err(invalid(Fault::Lie));
-                }
-                if lease.expires.0 <= now {
-                    return Err(ill_timed);
-                }
-                Ok(StoreOp::Release { shard, key: lease.key })
-            }
             Request::Record { bytes } => records.asked(context, peers, peer, &bytes),
         }
     }
@@ -206,9 +197,8 @@ mod tests {
         let mut node = Node::new(NodeConfig::new(me, |_, key| key.0, 1 << 20, 0));
         let body = bytes::Bytes::from_static(b"a shard");
         let shard = ShardId(*blake3::hash(&body).as_bytes());
-        let lease = |verb, until| Lease::sign(&SigningKey::from_bytes(&[3; 32]), verb, &me, &shard, UnixSeconds(until));
+        let lease = |until| Lease::sign(&SigningKey::from_bytes(&[3; 32]), &me, &shard, UnixSeconds(until));
         let put = |lease| Request::Put { shard, lease, body: body.clone() };
-        let release = |lease| Request::Release { shard, lease };
         let mut step = |request| node.step(now, Input::Request { peer: other, inbound: InboundId(7), request });
         let answers = |effects: &[Effect], refusal| {
             let refused = Response::Refused(refusal);
@@ -217,20 +207,15 @@ mod tests {
         let blocks = |effects: &[Effect]| effects.iter().any(|effect| matches!(effect, Effect::Block { .. }));
 
         for _ in 0..10 {
-            for request in [
-                put(lease(LeaseVerb::Keep, time)),
-                put(lease(LeaseVerb::Keep, time + LEASE_MAX + 1)),
-                put(lease(LeaseVerb::Keep, u64::MAX)),
-                release(lease(LeaseVerb::Release, time)),
-            ] {
+            for request in [put(lease(time)), put(lease(time + LEASE_MAX + 1)), put(lease(u64::MAX))] {
                 let effects = step(request);
                 assert!(answers(&effects, Refusal::Clock) && !blocks(&effects), "{effects:?}");
             }
         }
-        let effects = step(put(lease(LeaseVerb::Keep, time + LEASE_MAX)));
+        let effects = step(put(lease(time + LEASE_MAX)));
         assert!(effects.iter().any(|effect| matches!(effect, Effect::Store { .. })), "{effects:?}");
         // The signature is looked at first: a time that is wrong as well excuses nothing.
-        let forged = || put(lease(LeaseVerb::Release, time));
+        let forged = || put(Lease { signature: [1; 64], ..lease(time) });
         let effects: Vec<Effect> = (0..3).flat_map(|_| step(forged())).collect();
         assert!(answers(&effects, Refusal::Invalid) && blocks(&effects), "{effects:?}");
     }

@@ -421,7 +421,7 @@ impl Peers {
                 Request::Get { shard, offset, len } => context.store(waiter, StoreOp::Read { shard, offset, len }),
                 Request::Have { shards } => context.store(waiter, StoreOp::Have { shards }),
                 // Nobody greets itself, and neither candidates nor the closest peers name the node itself.
-                Request::Hello(_) | Request::Put { .. } | Request::Release { .. } | Request::Record { .. } => {}
+                Request::Hello(_) | Request::Put { .. } | Request::Record { .. } => {}
             }
             return;
         }

@@ -724,7 +724,7 @@ fn a_donor_refuses_what_is_not_right_and_keeps_its_quota() {
     let shard = ShardId(*blake3::hash(&body).as_bytes());
     let sign = |until| {
         let key = keys().lease_key(&peer(1), &shard);
-        crate::wire::Lease::sign(&key, crate::wire::LeaseVerb::Keep, &peer(1), &shard, UnixSeconds(until))
+        crate::wire::Lease::sign(&key, &peer(1), &shard, UnixSeconds(until))
     };
     let mut ask = |request| {
         world.inbound.insert(77, (0, RequestId(u64::MAX), Instant(u64::MAX)));

@@ -10,7 +10,7 @@ use crate::key::VolumeKeys;
 use crate::placement;
 use crate::segment::{Coded, Holder, Placement};
 use crate::time::{Instant, UnixSeconds};
-use crate::wire::{Lease, LeaseVerb, Refusal, Request, Response};
+use crate::wire::{Lease, Refusal, Request, Response};
 
 /// How often waiting rows look for a peer again.
 const RETRY: u64 = 1_000;
@@ -119,7 +119,7 @@ impl Upload {
             let Some(at) = self.choose(&order, row, context.now.mono) else { continue };
             let peer = order.remove(at);
             let shard = self.coded.segment.rows[row];
-            let lease = Lease::sign(&self.keys.lease_key(&peer, &shard), LeaseVerb::Keep, &peer, &shard, self.until);
+            let lease = Lease::sign(&self.keys.lease_key(&peer, &shard), &peer, &shard, self.until);
             let request = Request::Put { shard, lease, body: self.coded.shards[row].clone() };
             peers.reserve(&peer, shard_len);
             self.rows[row] = Row::Sent(peer);

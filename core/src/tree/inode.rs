@@ -161,6 +161,16 @@ pub enum Target {
     /// An inode with several names: its record is in the link table.
     #[n(1)]
     Link(#[n(0)] FileId),
+    /// A directory that is the root of another volume. What it holds is found by that volume's heads.
+    #[n(2)]
+    Volume {
+        /// That volume.
+        #[n(0)]
+        volume: VolumeId,
+        /// The id of its root.
+        #[n(1)]
+        id: FileId,
+    },
 }
 
 impl Target {
@@ -168,7 +178,7 @@ impl Target {
     pub fn id(&self) -> FileId {
         match self {
             Self::Inode(inode) => inode.id,
-            Self::Link(id) => *id,
+            Self::Link(id) | Self::Volume { id, .. } => *id,
         }
     }
 }

@@ -8,6 +8,7 @@ use hypernet_core::tree::Xattr;
 use super::acl::{self, Which};
 use super::node::Node;
 use super::state::{State, Step, fit, now};
+use super::volumes::Held;
 use super::{Attr, Caller, Result, Vfs, VfsError};
 
 const SETUID: u32 = 0o4000;
@@ -175,6 +176,7 @@ impl Vfs {
             self.truncate(caller, ino, size)?;
         }
         self.run_mut(|state| {
+            state.found(ino)?;
             self.refresh(state, ino)?;
             let time = now();
             let node = state.node_mut(ino)?;
@@ -256,6 +258,7 @@ impl Vfs {
             return Err(VfsError::AttributeTooLarge);
         }
         self.run_mut(|state| {
+            state.found(ino)?;
             let node = state.node_mut(ino)?;
             match (flags, node.xattrs().iter().any(|xattr| xattr.name == name)) {
                 (XattrFlags::Create, true) => return Err(VfsError::Exists.into()),
@@ -283,6 +286,7 @@ impl Vfs {
     pub fn removexattr(&self, ino: u64, name: &[u8]) -> Result<()> {
         check_xattr_name(name)?;
         self.run_mut(|state| {
+            state.found(ino)?;
             let node = state.node_mut(ino)?;
             if !node.xattrs().iter().any(|xattr| xattr.name == name) {
                 return Err(VfsError::NoAttribute.into());
@@ -298,9 +302,14 @@ impl Vfs {
         let published = self.run(|state| {
             self.refresh(state, ino)?;
             let uploading = state.cuts > 0;
+            let lacks = |(root, held): (&u64, &Held)| {
+                let has_any = !held.dirty.is_empty() || !held.tombs.is_empty();
+                has_any && *root != ino && state.is_ancestor(ino, *root).unwrap_or(true)
+            };
+            let is_dirty_below = state.node(ino)?.is_dir() && state.volumes.iter().any(lacks);
             let node = state.node(ino)?;
             Ok(match node.remote.as_deref() {
-                Some(content) if !node.is_dirty_within() => Ok(content.clone()),
+                Some(content) if !node.is_dirty_within() && !is_dirty_below => Ok(content.clone()),
                 _ if uploading => Err("uploading"),
                 _ => Err("local"),
             })

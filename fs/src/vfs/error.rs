@@ -49,6 +49,15 @@ pub enum VfsError {
     /// No extended attribute of that name.
     #[error("no such extended attribute")]
     NoAttribute,
+    /// It would lead from one volume into another.
+    #[error("that is another volume")]
+    CrossesVolumes,
+    /// A file has names both in what is to be a volume of its own and outside of it.
+    #[error("inode {0} has another name outside of this directory")]
+    LinkedElsewhere(u64),
+    /// A volume begins there, or is being published.
+    #[error("it is in use")]
+    Busy,
     /// The caller's buffer is too small for the extended attribute.
     #[error("the buffer is too small")]
     BufferTooSmall,
@@ -104,6 +113,8 @@ impl VfsError {
             Self::NotPermitted => libc::EPERM,
             Self::NotSupported => libc::EOPNOTSUPP,
             Self::NoAttribute => libc::ENODATA,
+            Self::CrossesVolumes | Self::LinkedElsewhere(_) => libc::EXDEV,
+            Self::Busy => libc::EBUSY,
             Self::BufferTooSmall => libc::ERANGE,
             Self::AttributeTooLarge => libc::E2BIG,
             Self::AttributeSpace => libc::ENOSPC,

@@ -9,7 +9,6 @@ use hypernet_core::port::{InodeRow, Local};
 use hypernet_core::tree::{Content, FileKind};
 use parking_lot::{Condvar, Mutex};
 
-use super::node::ROOT;
 use super::state::{State, Step};
 use super::{Result, Vfs, VfsError};
 
@@ -346,7 +345,6 @@ impl Vfs {
         }
         match below {
             None => Ok(true),
-            Some(below) if node.linked => Ok(below == ino || below == ROOT),
             Some(below) => state.is_ancestor(below, ino),
         }
     }

@@ -63,8 +63,8 @@ impl Vfs {
         let mut findings = Vec::new();
         let mut names: BTreeMap<u64, (u32, InodeRow)> = BTreeMap::new();
         let mut seen_dirs = BTreeSet::from([ROOT]);
-        let mut queue = vec![ROOT];
-        while let Some(dir) = queue.pop() {
+        let mut queue = vec![(ROOT, ROOT)];
+        while let Some((dir, root)) = queue.pop() {
             let Some(row) = self.meta.inode(dir)? else {
                 findings.push((format!("directory {dir} has no inode"), Fix::None));
                 continue;
@@ -82,9 +82,9 @@ impl Vfs {
                         findings.push((format!("directory {} has a second name, {text:?}", child.ino), Fix::None));
                         continue;
                     }
-                    queue.push(child.ino);
+                    queue.push((child.ino, if child.volume.is_some() { child.ino } else { root }));
                 }
-                if !child.linked && child.parent != dir {
+                if child.parent != if child.linked { root } else { dir } {
                     let line = format!("{text:?} in directory {dir} leads to an inode of directory {}", child.parent);
                     findings.push((line, Fix::None));
                 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use hypernet_core::id::FileId;
 use hypernet_core::port::{Durability, InodeRow, Local, MetaOp, MetaStore, PortError, RemoteTree};
 use hypernet_core::time::Timespec;
-use hypernet_core::tree::{FileKind, Inode};
+use hypernet_core::tree::FileKind;
 use parking_lot::{Condvar, Mutex, RwLock};
 
 use super::backing::{Backing, Stat};
@@ -68,6 +68,9 @@ impl Vfs {
         // What is reserved now may be given out and lost in a crash: it is not given out again.
         state.reserved = state.next_ino;
         let root = match root {
+            Some(row) if row.volume != Some(config.volume) => {
+                return Err(VfsError::Local("the working tree is of another volume".into()));
+            }
             Some(row) => Node::from_row(row),
             None => {
                 state.ops.push(Op::Put(ROOT));
@@ -101,6 +104,7 @@ impl Vfs {
             invalidate: RwLock::new(None),
             durability: RwLock::new(None),
         });
+        vfs.load_roots()?;
         let dirty = vfs.load_pending()?;
         if !was_clean && vfs.tells_holders() {
             vfs.count_survivors_in(&dirty)?;
@@ -150,10 +154,7 @@ impl Vfs {
         if row.linked && row.remote.is_some() {
             state.clock += 1;
             let changed = state.clock;
-            state.tombs.insert(ino, Tomb { id: row.id, changed });
-            if let Some(dir) = state.nodes.get_mut(&ROOT).and_then(|root| root.dir.as_mut()) {
-                dir.below = changed;
-            }
+            state.add_tomb(row.parent, ino, Tomb { id: row.id, changed });
         } else {
             state.ops.push(Op::Remove(ino));
             let batch = state.batch;
@@ -183,35 +184,6 @@ impl Vfs {
                 Ok(())
             }
             other => other,
-        }
-    }
-
-    /// Makes the root of a recovered snapshot the root of this tree, which must be empty and untouched.
-    pub fn set_root(&self, inode: Inode) -> Result<()> {
-        if inode.kind != FileKind::Directory || inode.id != FileId::ROOT {
-            return Err(VfsError::Invalid);
-        }
-        self.run_mut(|state| {
-            let fresh = state.entries(ROOT)?.is_empty() && state.node(ROOT)?.remote.is_none();
-            if !fresh || !state.tombs.is_empty() {
-                return Err(VfsError::NotEmpty.into());
-            }
-            let used = state.tick;
-            let mut root = Node::from_snapshot(inode.clone(), 0, None);
-            root.used = used;
-            state.clean(ROOT);
-            *state.node_mut(ROOT)? = root;
-            state.queue_needed(ROOT);
-            Ok(())
-        })?;
-        self.void_root();
-        self.commit()
-    }
-
-    fn void_root(&self) {
-        let invalidate = self.invalidate.read().clone();
-        if let Some(invalidate) = invalidate {
-            invalidate.inode(ROOT);
         }
     }
 
@@ -275,6 +247,7 @@ fn new_root(config: &Config) -> Node {
         symlink: Vec::new(),
         parent: 0,
         linked: false,
+        volume: Some(config.volume),
         dirty: false,
         remote: None,
         local: Local::Complete,

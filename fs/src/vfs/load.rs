@@ -2,12 +2,13 @@
 
 use std::sync::{Arc, OnceLock};
 
-use hypernet_core::id::FileId;
+use hypernet_core::id::{FileId, VolumeId};
+use hypernet_core::limits::FS_VOLUMES_MAX;
 use hypernet_core::port::{InodeRow, Local, PortError};
 use hypernet_core::tree::{Content, Entry, FileKind, Inode, Target, TreeRef};
 use parking_lot::{Condvar, Mutex};
 
-use super::node::{Entries, Node, ROOT};
+use super::node::{Entries, Node};
 use super::patience::{self, Wait};
 use super::state::{Need, Op, State, Step, check_name};
 use super::{Result, Vfs, VfsError};
@@ -132,15 +133,15 @@ impl Vfs {
     /// Loads the entries of a directory, and the inodes behind them: all at once, because one by one takes too long
     /// in a large one.
     pub(super) fn load_dir(&self, ino: u64) -> Result<()> {
-        let (local, remote, epoch) = self.run(|state| {
+        let (local, epoch) = self.run(|state| {
             let node = state.node(ino)?;
             if !node.is_dir() {
                 return Err(VfsError::NotDirectory.into());
             }
-            Ok((node.local(), node.remote.clone(), state.epoch))
+            Ok((node.local(), state.epoch))
         })?;
         if local == Local::Absent {
-            return self.list_remote(ino, remote.as_deref());
+            return self.list_remote(ino);
         }
         let rows = self.meta.children(ino)?;
         let mut state = self.state.lock();
@@ -182,7 +183,7 @@ impl Vfs {
     }
 
     /// Lists a directory from the mesh; who comes while that is under way waits for the same listing.
-    fn list_remote(&self, ino: u64, content: Option<&Content>) -> Result<()> {
+    pub(super) fn list_remote(&self, ino: u64) -> Result<()> {
         patience::check(Wait::Mesh)?;
         let (listing, mine) = {
             let mut under_way = self.listing.lock();
@@ -199,9 +200,17 @@ impl Vfs {
             return listing.wait();
         }
         let listed = Listed { vfs: self, ino, listing };
-        let result = match content {
-            Some(Content::Directory(tree)) => self.list_and_adopt(ino, tree),
-            _ => self.adopt(ino, Vec::new(), None),
+        // Only now: another listing may have ended just before this one began.
+        let there = self.run(|state| {
+            let node = state.node(ino)?;
+            Ok((node.local() == Local::Absent).then(|| (state.vacant(ino), node.remote.as_deref().cloned())))
+        });
+        let result = match there {
+            Ok(None) => Ok(()),
+            Ok(Some((Some(volume), _))) => self.find_root(volume),
+            Ok(Some((None, Some(Content::Directory(tree))))) => self.list_and_adopt(ino, &tree),
+            Ok(Some((None, _))) => self.adopt(ino, Vec::new(), None),
+            Err(error) => Err(error),
         };
         if let Err(error) = &result {
             tracing::warn!(ino, %error, "a directory could not be listed from the mesh");
@@ -211,6 +220,10 @@ impl Vfs {
     }
 
     fn list_and_adopt(&self, ino: u64, tree: &TreeRef) -> Result<()> {
+        let (root, volume) = self.run(|state| {
+            let root = state.root_of(ino)?;
+            Ok((root, state.held(root)?.volume))
+        })?;
         let mut found = Vec::new();
         let mut last: Option<Vec<u8>> = None;
         for Entry { name, target, .. } in self.remote.list(tree)? {
@@ -222,7 +235,8 @@ impl Vfs {
             last = Some(name.clone());
             let target = match target {
                 Target::Inode(inode) => Found::New(inode, None),
-                Target::Link(id) => self.find_linked(id)?,
+                Target::Link(id) => self.find_linked(root, volume, id)?,
+                Target::Volume { volume, id } => Found::Root(volume, id),
             };
             found.push((name, target));
         }
@@ -230,15 +244,15 @@ impl Vfs {
     }
 
     /// An inode with several names may be here already, under another of them.
-    fn find_linked(&self, id: FileId) -> Result<Found> {
-        let known = self.state.lock().linked.get(&id).copied();
+    fn find_linked(&self, root: u64, volume: VolumeId, id: FileId) -> Result<Found> {
+        let known = self.state.lock().linked.get(&(root, id)).copied();
         if let Some(ino) = known {
             return Ok(Found::Known(ino));
         }
-        if let Some(row) = self.meta.by_id(id)?.filter(|row| row.nlink > 0) {
+        if let Some(row) = self.meta.linked(root, id)?.filter(|row| row.nlink > 0) {
             return Ok(Found::Known(row.ino));
         }
-        let why = match self.remote.link(id) {
+        let why = match self.remote.link(volume, id) {
             Ok(link) if link.inode.id == id && link.inode.kind != FileKind::Directory => {
                 return Ok(Found::New(Box::new(link.inode), Some(link.links.max(1))));
             }
@@ -264,27 +278,45 @@ impl Vfs {
                 // It got other content meanwhile; the caller asks again.
                 return Ok(());
             }
+            let root = state.root_of(ino)?;
             let mut entries = Entries::new();
             let mut subdirectories = 0;
             for (name, target) in &found {
                 let child = match target {
+                    // Two names for one volume would be two trees of it.
+                    Found::Root(volume, _) if state.root(*volume).is_some() => {
+                        tracing::error!(%volume, "a volume has a second name in the tree, which is left out");
+                        continue;
+                    }
+                    Found::Root(volume, _) if state.volumes.len() >= FS_VOLUMES_MAX => {
+                        tracing::error!(%volume, "there are more volumes in the tree than there may be; one is left out");
+                        continue;
+                    }
+                    Found::Root(volume, id) => {
+                        let child = state.alloc_ino();
+                        subdirectories += 1;
+                        let owner = self.owner();
+                        state.add_root(child, super::volumes::vacant(*id, ino, *volume, owner), *volume);
+                        child
+                    }
                     Found::Known(child) => *child,
                     // The same one may have come meanwhile, with the listing of another directory.
-                    Found::Lost(id) => match state.linked.get(id).copied() {
+                    Found::Lost(id) => match state.linked.get(&(root, *id)).copied() {
                         Some(child) => child,
                         None => {
                             let child = state.alloc_ino();
-                            state.insert(child, Node::lost(*id));
+                            state.insert(child, Node::lost(*id, root));
                             state.queue(child);
                             child
                         }
                     },
-                    Found::New(inode, links) => match state.linked.get(&inode.id).copied() {
+                    Found::New(inode, links) => match state.linked.get(&(root, inode.id)).copied() {
                         Some(child) if links.is_some() => child,
                         _ => {
                             let child = state.alloc_ino();
                             subdirectories += u32::from(inode.kind == FileKind::Directory);
-                            state.insert(child, Node::from_snapshot(Inode::clone(inode), ino, *links));
+                            let parent = if links.is_some() { root } else { ino };
+                            state.insert(child, Node::from_snapshot(Inode::clone(inode), parent, *links));
                             state.queue(child);
                             child
                         }
@@ -316,7 +348,7 @@ impl Vfs {
         let mut candidates: Vec<(u32, u64)> = state
             .nodes
             .iter()
-            .filter(|(ino, node)| **ino != ROOT && idle(node) && node.dir.as_ref().is_none_or(|dir| dir.kids == 0))
+            .filter(|(_, node)| idle(node) && node.dir.as_ref().is_none_or(|dir| dir.kids == 0 && dir.volume.is_none()))
             .map(|(ino, node)| (node.used, *ino))
             .collect();
         let count = candidates.len().min(over + self.config.hot_inodes / 10);
@@ -350,6 +382,8 @@ impl Vfs {
 enum Found {
     Known(u64),
     New(Box<Inode>, Option<u32>),
+    /// The root of another volume.
+    Root(VolumeId, FileId),
     /// A name for what the link table does not have.
     Lost(FileId),
 }

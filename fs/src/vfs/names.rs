@@ -99,6 +99,7 @@ impl Vfs {
             symlink: new.symlink.to_vec(),
             parent,
             linked: false,
+            volume: None,
             dirty: true,
             remote: None,
             local: Local::Complete,
@@ -187,18 +188,18 @@ impl Vfs {
             if state.entries(parent)?.contains_key(name) {
                 return Err(VfsError::Exists.into());
             }
-            let (id, first, was_linked) = {
+            state.within_one(ino, parent)?;
+            let root = state.root_of(parent)?;
+            let (first, was_linked) = {
                 let node = state.node(ino)?;
-                (node.id, node.parent, node.linked)
+                (node.parent, node.linked)
             };
             if !was_linked {
                 // The record moves from the entry to the link table, so the entry changes too.
                 state.touch(first);
                 state.queue(first);
-                state.set_parent(ino, 0);
-                state.node_mut(ino)?.linked = true;
-                state.linked.insert(id, ino);
             }
+            state.relink(ino, root);
             state.add_links(ino, 1);
             state.add_name(parent, name, ino)?;
             state.changed(ino);
@@ -210,6 +211,9 @@ impl Vfs {
     /// One name less; at the last one the inode goes with its last handle.
     fn drop_name(&self, state: &mut State, ino: u64) {
         state.add_links(ino, -1);
+        if state.nodes.get(&ino).is_some_and(|node| node.linked) {
+            state.note_relinked();
+        }
         if state.nodes.get(&ino).is_some_and(|node| node.nlink > 0) {
             state.changed(ino);
         } else {
@@ -244,6 +248,7 @@ impl Vfs {
                 _ => check_name(name)?,
             }
             let ino = state.child(parent, name)?.ok_or(VfsError::NotFound)?;
+            state.no_root(ino)?;
             if !state.entries(ino)?.is_empty() {
                 return Err(VfsError::NotEmpty.into());
             }
@@ -262,6 +267,7 @@ impl Vfs {
             check_name(to_name)?;
             let ino = state.child(parent, name)?.ok_or(VfsError::NotFound)?;
             state.live_dir(to)?;
+            state.within_one(parent, to)?;
             let target = state.child(to, to_name)?;
             if flags == RenameFlags::NoReplace && target.is_some() {
                 return Err(VfsError::Exists.into());
@@ -318,6 +324,9 @@ impl Vfs {
         let node = state.node(ino)?;
         let (is_dir, linked) = (node.is_dir(), node.linked);
         if from != to {
+            if linked || is_dir {
+                state.note_relinked();
+            }
             if !linked {
                 state.set_parent(ino, to);
             }
@@ -326,12 +335,17 @@ impl Vfs {
                 state.add_links(to, 1);
             }
         }
-        state.changed(ino);
+        if state.vacant(ino).is_some() {
+            state.queue(ino);
+        } else {
+            state.changed(ino);
+        }
         Ok(())
     }
 }
 
 fn check_replaceable(state: &State, source_is_dir: bool, target: u64) -> Step<()> {
+    state.no_root(target)?;
     match (source_is_dir, state.node(target)?.is_dir()) {
         (true, false) => Err(VfsError::NotDirectory.into()),
         (false, true) => Err(VfsError::IsDirectory.into()),

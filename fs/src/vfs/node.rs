@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use hypernet_core::id::FileId;
+use hypernet_core::id::{FileId, VolumeId};
 use hypernet_core::port::{InodeRow, Local};
 use hypernet_core::time::Timespec;
 use hypernet_core::tree::{Content, FileKind, Inode, Xattr};
@@ -33,6 +33,8 @@ pub(super) struct Dir {
     pub(super) below: u64,
     /// Inodes in memory whose `parent` this is: they keep it there.
     pub(super) kids: u32,
+    /// The volume whose root this is.
+    pub(super) volume: Option<VolumeId>,
 }
 
 /// What inodes with open handles have.
@@ -145,7 +147,7 @@ impl Node {
             local: row.local.into(),
             remote: row.remote.map(Box::new),
             rare: (rare != Rare::default()).then(|| Box::new(rare)),
-            dir: (row.kind == FileKind::Directory).then(Box::default),
+            dir: (row.kind == FileKind::Directory).then(|| Box::new(Dir { volume: row.volume, ..Dir::default() })),
             open: None,
             mode: row.mode,
             uid: row.uid,
@@ -158,7 +160,7 @@ impl Node {
         }
     }
 
-    /// An inode as a snapshot has it, of which nothing is here yet.
+    /// An inode as a snapshot has it, of which nothing is here yet. The parent of one with several names is the root.
     pub(super) fn from_snapshot(inode: Inode, parent: u64, links: Option<u32>) -> Self {
         let local = match (inode.kind, &inode.content) {
             (FileKind::Regular, content) if content.size() == 0 => Local::Clean { size: 0, ctime: Timespec::default() },
@@ -185,8 +187,9 @@ impl Node {
             ctime: fit(inode.ctime),
             xattrs: inode.xattrs,
             symlink,
-            parent: if links.is_some() { 0 } else { parent },
+            parent,
             linked: links.is_some(),
+            volume: None,
             dirty: false,
             remote: Some(inode.content),
             local,
@@ -195,7 +198,7 @@ impl Node {
 
     /// What a name leads to whose record is missing from the link table. It is kept so that the name is, here and in
     /// the next snapshot.
-    pub(super) fn lost(id: FileId) -> Self {
+    pub(super) fn lost(id: FileId, root: u64) -> Self {
         Self::from_row(InodeRow {
             ino: 0,
             id,
@@ -211,8 +214,9 @@ impl Node {
             ctime: Timespec::default(),
             xattrs: Vec::new(),
             symlink: Vec::new(),
-            parent: 0,
+            parent: root,
             linked: true,
+            volume: None,
             dirty: false,
             remote: None,
             local: Local::Absent,
@@ -257,6 +261,18 @@ impl Node {
         self.is_file() && self.local() == Local::Absent && self.remote.is_none()
     }
 
+    /// The volume whose root it is.
+    pub(super) fn volume(&self) -> Option<VolumeId> {
+        self.dir.as_ref().and_then(|dir| dir.volume)
+    }
+
+    /// Takes over what was found of the volume whose root this is.
+    pub(super) fn become_root(&mut self, found: Self) {
+        let (volume, kids) = self.dir.as_ref().map_or((None, 0), |dir| (dir.volume, dir.kids));
+        *self = Self { used: self.used, told: self.told, dir: self.dir.take(), ..found };
+        self.dir = Some(Box::new(Dir { volume, kids, ..Dir::default() }));
+    }
+
     /// A copy without its handles and its entries.
     pub(super) fn at_rest(&self) -> Self {
         Self { dir: None, open: None, remote: self.remote.clone(), rare: self.rare.clone(), ..*self }
@@ -281,6 +297,7 @@ impl Node {
             symlink: rare.map(|r| r.symlink.to_vec()).unwrap_or_default(),
             parent: self.parent,
             linked: self.linked,
+            volume: self.volume(),
             dirty: self.is_dirty(),
             remote: self.remote.as_deref().cloned(),
             local: self.local(),

@@ -16,6 +16,7 @@ use rustix::time::{ClockId, clock_gettime};
 
 use super::VfsError;
 use super::node::{Dir, Entries, Node, ROOT};
+use super::volumes::Held;
 
 /// Why an operation did not come about.
 #[derive(Debug)]
@@ -89,8 +90,10 @@ pub(super) struct State {
     pub(super) armed: bool,
     /// Inodes that are gone but whose rows are still in the store, with the batch that removes them.
     pub(super) gone: InoMap<u64>,
-    /// Inodes in memory that have or had several names.
-    pub(super) linked: HashMap<FileId, u64>,
+    /// Inodes in memory that have or had several names, by their volume's root and their id.
+    pub(super) linked: HashMap<(u64, FileId), u64>,
+    /// Counts changes of which inodes have several names, and where these are.
+    pub(super) relinked: u64,
     pub(super) next_ino: u64,
     pub(super) reserved: u64,
     /// Number of the last change.
@@ -130,9 +133,8 @@ pub(super) struct State {
     /// Backing files that are being removed.
     pub(super) removing: InoSet,
     pub(super) cuts: u32,
-    pub(super) dirty: InoSet,
-    pub(super) dirty_since: Option<Timespec>,
-    pub(super) tombs: BTreeMap<u64, Tomb>,
+    /// By their roots.
+    pub(super) volumes: BTreeMap<u64, Held>,
     /// Threads that wait for a change.
     pub(super) waiters: u32,
 }
@@ -176,6 +178,7 @@ impl State {
             armed: false,
             gone: InoMap::default(),
             linked: HashMap::new(),
+            relinked: 0,
             next_ino,
             reserved: next_ino,
             clock: 0,
@@ -197,9 +200,7 @@ impl State {
             removing: InoSet::default(),
             held: Vec::new(),
             cuts: 0,
-            dirty: InoSet::default(),
-            dirty_since: None,
-            tombs: BTreeMap::new(),
+            volumes: BTreeMap::new(),
             waiters: 0,
         }
     }
@@ -209,11 +210,13 @@ impl State {
     pub(super) fn node(&self, ino: u64) -> Step<&Node> {
         match self.nodes.get(&ino) {
             Some(node) => Ok(node),
-            None if self.gone.contains_key(&ino) || self.tombs.contains_key(&ino) => {
-                Err(Need::Fail(VfsError::NotFound))
-            }
+            None if self.is_gone(ino) => Err(Need::Fail(VfsError::NotFound)),
             None => Err(Need::Node(ino)),
         }
+    }
+
+    fn is_gone(&self, ino: u64) -> bool {
+        self.gone.contains_key(&ino) || self.volumes.values().any(|held| held.tombs.contains_key(&ino))
     }
 
     pub(super) fn node_mut(&mut self, ino: u64) -> Step<&mut Node> {
@@ -306,7 +309,7 @@ impl State {
         }
     }
 
-    /// Notes a change that snapshots show, on the inode and on the way up.
+    /// Notes a change that snapshots show, on the inode and on the way up to the root of its volume.
     pub(super) fn touch(&mut self, ino: u64) {
         self.clock += 1;
         let clock = self.clock;
@@ -316,17 +319,18 @@ impl State {
             return;
         }
         node.changed = clock;
-        // What has several names stands in the link table, not in a directory.
-        let mut at = if node.linked { ROOT } else { node.parent };
-        if self.dirty.insert(ino) && self.dirty.len() == 1 {
-            self.dirty_since = Some(now());
-        }
-        while at != 0
+        let mut root = if node.volume().is_some() { Some(ino) } else { None };
+        let mut at = node.parent;
+        while root.is_none()
             && let Some(node) = self.nodes.get_mut(&at)
             && let Some(dir) = node.dir.as_mut()
         {
             dir.below = clock;
+            root = dir.volume.map(|_| at);
             at = node.parent;
+        }
+        if let Some(held) = self.volumes.get_mut(&root.unwrap_or(ROOT)) {
+            held.add(ino, clock);
         }
     }
 
@@ -353,9 +357,15 @@ impl State {
         if let Some(node) = self.nodes.get_mut(&ino) {
             node.changed = 0;
         }
-        self.dirty.remove(&ino);
-        if self.dirty.is_empty() {
-            self.dirty_since = None;
+        for held in self.volumes.values_mut() {
+            held.clean(ino);
+        }
+    }
+
+    /// It is not the volume of this root any more that lacks it on the mesh.
+    pub(super) fn clean_in(&mut self, root: u64, ino: u64) {
+        if let Some(held) = self.volumes.get_mut(&root) {
+            held.clean(ino);
         }
     }
 
@@ -374,7 +384,10 @@ impl State {
         node.used = self.tick;
         let parent = node.parent;
         if node.linked {
-            self.linked.insert(node.id, ino);
+            self.linked.insert((parent, node.id), ino);
+        }
+        if let Some(volume) = node.volume() {
+            self.volumes.entry(ino).or_insert_with(|| Held::new(volume));
         }
         if self.nodes.insert(ino, Box::new(node)).is_none() {
             self.kid(parent, 1);
@@ -386,7 +399,7 @@ impl State {
         let node = self.nodes.remove(&ino)?;
         self.kid(node.parent, -1);
         if node.linked {
-            self.linked.remove(&node.id);
+            self.linked.remove(&(node.parent, node.id));
         }
         Some(node)
     }
@@ -403,6 +416,23 @@ impl State {
         let old = std::mem::replace(&mut node.parent, parent);
         self.kid(old, -1);
         self.kid(parent, 1);
+    }
+
+    /// What has several names is not where it was.
+    pub(super) fn note_relinked(&mut self) {
+        self.relinked += 1;
+    }
+
+    /// From now on an inode counts as one with several names, in the volume of this root.
+    pub(super) fn relink(&mut self, ino: u64, root: u64) {
+        let Some(node) = self.nodes.get_mut(&ino) else { return };
+        let (id, before) = (node.id, node.parent);
+        if std::mem::replace(&mut node.linked, true) {
+            self.linked.remove(&(before, id));
+        }
+        self.linked.insert((root, id), ino);
+        self.set_parent(ino, root);
+        self.note_relinked();
     }
 
     /// Adds to the number of names or, of a directory, of subdirectories.
@@ -429,7 +459,9 @@ impl State {
     /// Follows up on the loss of an inode's last name.
     pub(super) fn orphaned(&mut self, ino: u64) {
         self.clean(ino);
-        self.set_parent(ino, 0);
+        if self.nodes.get(&ino).is_some_and(|node| !node.linked) {
+            self.set_parent(ino, 0);
+        }
         let Some(node) = self.nodes.get_mut(&ino) else { return };
         node.nlink = 0;
         if node.is_dir() {
@@ -445,6 +477,17 @@ impl State {
         }
     }
 
+    /// The link table of the volume of this root has a row that it must lose.
+    pub(super) fn add_tomb(&mut self, root: u64, ino: u64, tomb: Tomb) {
+        if let Some(held) = self.volumes.get_mut(&root) {
+            held.changed = tomb.changed;
+            held.tombs.insert(ino, tomb);
+        }
+        if let Some(dir) = self.nodes.get_mut(&root).and_then(|root| root.dir.as_mut()) {
+            dir.below = tomb.changed;
+        }
+    }
+
     /// An inode that nobody has, and nobody can get at any more.
     pub(super) fn is_free(&self, ino: u64) -> bool {
         !self.known.contains(&ino) && self.nodes.get(&ino).is_some_and(|node| node.nlink == 0 && node.handles() == 0)
@@ -453,17 +496,14 @@ impl State {
     /// Removes an inode that [is free](Self::is_free).
     pub(super) fn bury(&mut self, ino: u64) {
         let Some(node) = self.nodes.get(&ino) else { return };
-        let (id, is_file) = (node.id, node.is_file());
+        let (id, root, is_file) = (node.id, node.parent, node.is_file());
         if node.linked && node.remote.is_some() {
             // Its row stays as a mark that the link table still has it, so that a restart does not forget that.
             let row = Box::new(InodeRow { nlink: 0, ..node.row(ino) });
             self.ops.push(Op::PutRow(row));
             self.clock += 1;
             let clock = self.clock;
-            self.tombs.insert(ino, Tomb { id, changed: clock });
-            if let Some(dir) = self.nodes.get_mut(&ROOT).and_then(|root| root.dir.as_mut()) {
-                dir.below = clock;
-            }
+            self.add_tomb(root, ino, Tomb { id, changed: clock });
         } else {
             self.ops.push(Op::Remove(ino));
         }

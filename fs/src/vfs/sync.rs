@@ -8,20 +8,24 @@ use std::fs::File;
 use std::io;
 use std::time::Duration;
 
-use hypernet_core::id::FileId;
+use hypernet_core::id::{FileId, VolumeId};
 use hypernet_core::port::{InodeRow, Local};
 use hypernet_core::time::Timespec;
 use hypernet_core::tree::{Content, FileKind};
 
 use super::backing::Stat;
 use super::file::is_racy;
-use super::node::{Node, ROOT};
+use super::node::Node;
 use super::state::{Need, Op, State, Step};
 use super::{Result, Vfs, VfsError};
 
-/// The dirty part of the tree at one moment.
+/// The dirty part of a volume at one moment.
 #[derive(Debug)]
 pub struct Cut {
+    /// The volume.
+    pub volume: VolumeId,
+    /// Its root.
+    pub root: u64,
     /// The number of the last change that is in it.
     pub seq: u64,
     /// Every directory that is dirty itself or below, children before parents: the root comes last.
@@ -71,6 +75,8 @@ pub struct CutEntry {
     pub inode: Frozen,
     /// It (or, of a directory, something below) is not published as it is. A clean entry's published content holds.
     pub dirty: bool,
+    /// The root of another volume: what it holds is not part of this cut.
+    pub volume: Option<VolumeId>,
 }
 
 impl CutEntry {
@@ -94,6 +100,11 @@ impl Frozen {
     /// What it is.
     pub fn kind(&self) -> FileKind {
         self.0.kind
+    }
+
+    /// The root of another volume of which nothing was found yet.
+    pub fn is_vacant(&self) -> bool {
+        self.0.remote.is_none() && self.0.local() == Local::Absent
     }
 
     /// Its record is in the link table.
@@ -160,27 +171,31 @@ impl Vfs {
         Ok(())
     }
 
-    /// Everything that is dirty now. Backing files stay until [`Self::end_cut`], which must follow. What is in the
+    /// Everything of a volume that is dirty now. Backing files stay until [`Self::end_cut`], which must follow. What is in the
     /// cut is committed when this returns: a snapshot that knew more than this device after a crash would take names
     /// for clean whose inodes it lacks.
-    pub fn cut(&self) -> Result<Cut> {
+    pub fn cut(&self, volume: VolumeId) -> Result<Cut> {
         self.flush_kernel()?;
         self.let_go()?;
         self.load_dirty_dirs()?;
         let cut = self.run(|state| {
             self.poll_writers(state)?;
-            let mut cut = Cut { seq: state.clock, directories: Vec::new(), linked: Vec::new(), unlinked: Vec::new() };
-            if state.node(ROOT)?.is_dirty_within() {
-                cut_directory(state, ROOT, &mut cut.directories)?;
+            let (seq, root) = (state.clock, state.root_here(volume)?);
+            let (directories, linked, unlinked) = (Vec::new(), Vec::new(), Vec::new());
+            let mut cut = Cut { volume, root, seq, directories, linked, unlinked };
+            if state.node(root)?.is_dirty_within() {
+                cut_directory(state, root, &mut cut.directories)?;
             }
-            for ino in &state.dirty {
-                let node = state.node(*ino)?;
+            let held = state.held(root)?;
+            cut.unlinked = held.tombs.values().map(|tomb| tomb.id).collect();
+            let dirty: Vec<u64> = held.dirty.iter().copied().collect();
+            for ino in dirty {
+                let node = state.node(ino)?;
                 if node.linked {
-                    cut.linked.push(node.row(*ino));
+                    cut.linked.push(node.row(ino));
                 }
             }
             cut.linked.sort_by_key(|row| row.id);
-            cut.unlinked = state.tombs.values().map(|tomb| tomb.id).collect();
             state.cuts += 1;
             Ok(cut)
         })?;
@@ -252,7 +267,7 @@ impl Vfs {
 
     /// The mesh has these inodes of the cut with this number now. Those that have not changed since are clean; this is on
     /// stable storage when the call returns.
-    pub fn mark_synced(&self, seq: u64, mut synced: Vec<Synced>) -> Result<()> {
+    pub fn mark_synced(&self, volume: VolumeId, seq: u64, mut synced: Vec<Synced>) -> Result<()> {
         let inodes: Vec<u64> = synced.iter().map(|one| one.ino).collect();
         // In portions: nobody waits long for the lock, and what is marked is not kept twice.
         synced.reverse();
@@ -279,21 +294,23 @@ impl Vfs {
                 }
             }
             // What was in the cut but was not published must not be lost under directories that were.
-            let left: Vec<u64> = state.dirty.iter().copied().collect();
+            let root = state.root_here(volume)?;
+            let left: Vec<u64> = state.held(root)?.dirty.iter().copied().collect();
             for ino in left {
                 if state.nodes.get(&ino).is_some_and(|node| node.changed <= seq) {
                     state.touch(ino);
                 }
             }
+            let held = state.held(root)?;
             let done: Vec<u64> =
-                state.tombs.iter().filter(|(_, tomb)| tomb.changed <= seq).map(|(ino, _)| *ino).collect();
+                held.tombs.iter().filter(|(_, tomb)| tomb.changed <= seq).map(|(ino, _)| *ino).collect();
+            done.iter().for_each(|ino| _ = held.tombs.remove(ino));
+            if !held.dirty.is_empty() {
+                held.since = Some(super::state::now());
+            }
             for ino in done {
-                state.tombs.remove(&ino);
                 state.gone.insert(ino, state.batch);
                 state.ops.push(Op::Remove(ino));
-            }
-            if !state.dirty.is_empty() {
-                state.dirty_since = Some(super::state::now());
             }
             Ok(())
         })?;
@@ -351,20 +368,23 @@ impl Vfs {
         Ok(())
     }
 
-    /// How much the mesh does not have yet.
-    pub fn pending(&self) -> Pending {
+    /// How much of a volume the mesh does not have yet.
+    pub fn pending(&self, volume: VolumeId) -> Pending {
         let mut state = self.state.lock();
         // A watched file is open and so in memory: nothing can be missing.
         let _ = self.poll_writers(&mut state);
         drop(state);
         self.tell_stale();
         let state = self.state.lock();
-        let bytes = state.dirty.iter().filter_map(|ino| state.nodes.get(ino)).filter(|node| node.is_file());
+        let Some(held) = state.root(volume).and_then(|root| state.volumes.get(&root)) else {
+            return Pending::default();
+        };
+        let bytes = held.dirty.iter().filter_map(|ino| state.nodes.get(ino)).filter(|node| node.is_file());
         Pending {
-            files: (state.dirty.len() + state.tombs.len()) as u64,
+            files: (held.dirty.len() + held.tombs.len()) as u64,
             bytes: bytes.filter(|node| node.local() == Local::Complete).map(|node| node.size).sum(),
-            since: state.dirty_since,
-            seq: state.clock,
+            since: held.since,
+            seq: held.changed,
         }
     }
 
@@ -401,11 +421,12 @@ fn cut_directory(state: &State, root: u64, out: &mut Vec<CutDirectory>) -> Step<
             let mut list = Vec::with_capacity(entries.len());
             for (name, child) in entries {
                 let node = state.nodes.get(child).ok_or(Need::Dir(ino))?;
-                let dirty = node.is_dirty_within();
+                let volume = node.volume();
+                let dirty = volume.is_none() && node.is_dirty_within();
                 if dirty && node.is_dir() {
                     stack.push(*child);
                 }
-                list.push(CutEntry { name: name.clone(), ino: *child, inode: Frozen(node.at_rest()), dirty });
+                list.push(CutEntry { name: name.clone(), ino: *child, inode: Frozen(node.at_rest()), dirty, volume });
             }
             cut.entries = Some(list);
         }

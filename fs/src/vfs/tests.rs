@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::panics;
-use crate::testing::{MemoryMeta, MemoryRemote, publish};
+use crate::testing::{MemoryMeta, MemoryRemote, VOLUME, publish};
 
 mod acl;
 mod crash;
@@ -22,6 +22,7 @@ mod names;
 mod remote;
 mod spoilt;
 mod together;
+mod volumes;
 
 pub(super) const ME: Caller = Caller { uid: 1000, gid: 100, umask: 0o022 };
 pub(super) const ADMIN: Caller = Caller { uid: 0, gid: 0, umask: 0 };
@@ -44,7 +45,7 @@ fn config(dir: &TempDir) -> Config {
         // Nor does anything stay in memory that need not.
         hot_inodes: 4,
         failed_for: Duration::ZERO,
-        ..Config::new(dir.path(), DeviceTag(1))
+        ..Config::new(dir.path(), VOLUME, DeviceTag(1))
     }
 }
 
@@ -108,7 +109,7 @@ impl Bed {
     /// Another device that has nothing but the published root.
     pub(super) fn recovered(&self, root: Inode) -> Self {
         let bed = Self::of(DeviceTag(self.device.0 + 1), self.remote.clone());
-        bed.vfs.set_root(root).unwrap();
+        bed.vfs.set_root(VOLUME, root).unwrap();
         bed
     }
 
@@ -177,7 +178,7 @@ fn a_new_volume_has_an_empty_root() {
     let root = bed.stat(ROOT);
     assert_eq!((root.kind, root.mode, root.nlink), (FileKind::Directory, 0o755, 2));
     assert!(bed.names(ROOT).is_empty());
-    assert_eq!(bed.vfs.pending().files, 0);
+    assert_eq!(bed.vfs.pending(VOLUME).files, 0);
     assert_eq!(bed.publish(), None);
     bed.assert_sound();
 }

@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use super::*;
 
 const CACHE: u64 = 10_000;
+const VOLUME: VolumeId = VolumeId([1; 16]);
 
 fn extent(i: u32) -> ExtentId {
     ExtentId(*blake3::hash(&i.to_be_bytes()).as_bytes())
@@ -110,7 +111,7 @@ proptest! {
     #[test]
     fn behaves_like_the_model(steps in prop::collection::vec(step(), 1..15)) {
         let dir = tempfile::tempdir().unwrap();
-        let mut db = VolumeDb::open(dir.path(), CACHE).unwrap();
+        let mut db = VolumeDb::open(dir.path(), VOLUME, CACHE).unwrap();
         let mut model = Model::default();
         for step in steps {
             match step {
@@ -149,7 +150,7 @@ proptest! {
                 }
                 Step::Reopen => {
                     drop(db);
-                    db = VolumeDb::open(dir.path(), CACHE).unwrap();
+                    db = VolumeDb::open(dir.path(), VOLUME, CACHE).unwrap();
                 }
             }
             model.check(&db);
@@ -160,7 +161,7 @@ proptest! {
 #[test]
 fn many_descriptors_are_replaced_at_once() {
     let dir = tempfile::tempdir().unwrap();
-    let db = VolumeDb::open(dir.path(), CACHE).unwrap();
+    let db = VolumeDb::open(dir.path(), VOLUME, CACHE).unwrap();
     db.add_segment(segment(1), b"one", &[(extent(1), 0, 9)]).unwrap();
     db.add_segment(segment(2), b"two", &[]).unwrap();
     let changed = [(segment(2), b"2".to_vec()), (segment(7), b"unknown".to_vec()), (segment(1), b"1".to_vec())];
@@ -173,7 +174,7 @@ fn many_descriptors_are_replaced_at_once() {
 #[test]
 fn a_segment_that_comes_again_is_told_of_again() {
     let dir = tempfile::tempdir().unwrap();
-    let db = VolumeDb::open(dir.path(), CACHE).unwrap();
+    let db = VolumeDb::open(dir.path(), VOLUME, CACHE).unwrap();
     let contents = [(extent(1), 0, 9), (extent(2), 9, 9)];
     assert_eq!(db.add_segment(segment(1), b"gone", &contents).unwrap(), 1);
     assert_eq!(db.add_segment(segment(2), b"two", &[(extent(2), 0, 9)]).unwrap(), 2);
@@ -193,7 +194,7 @@ fn numbered(num: u64, i: u8, descriptor: &[u8]) -> SegmentRow {
 #[test]
 fn another_catalog_is_taken_over_with_its_numbers() {
     let dir = tempfile::tempdir().unwrap();
-    let db = VolumeDb::open(dir.path(), CACHE).unwrap();
+    let db = VolumeDb::open(dir.path(), VOLUME, CACHE).unwrap();
     db.add_segment(segment(1), b"one", &[(extent(1), 0, 9)]).unwrap();
     db.put_state("kept", b"state").unwrap();
     db.clear_segments().unwrap();
@@ -221,7 +222,7 @@ fn another_catalog_is_taken_over_with_its_numbers() {
 #[test]
 fn numbers_begin_where_an_empty_catalog_ends() {
     let dir = tempfile::tempdir().unwrap();
-    let db = VolumeDb::open(dir.path(), CACHE).unwrap();
+    let db = VolumeDb::open(dir.path(), VOLUME, CACHE).unwrap();
     db.number_from(20).unwrap();
     assert_eq!(db.add_segment(segment(1), b"1", &[]).unwrap(), 20);
 }
@@ -229,7 +230,7 @@ fn numbers_begin_where_an_empty_catalog_ends() {
 #[test]
 fn the_node_cache_is_bounded_and_drops_what_is_unused() {
     let dir = tempfile::tempdir().unwrap();
-    let mut db = VolumeDb::open(dir.path(), CACHE).unwrap();
+    let mut db = VolumeDb::open(dir.path(), VOLUME, CACHE).unwrap();
     let plain = |i: u32| vec![i as u8; 1_000];
     for i in 0..9 {
         db.put_nodes(&[(extent(i), &plain(i))]).unwrap();
@@ -244,7 +245,7 @@ fn the_node_cache_is_bounded_and_drops_what_is_unused() {
     assert_eq!(db.node(&extent(3)).unwrap(), Some(plain(3)));
     // The bound holds over a restart, and for what is put twice or is too large by itself.
     drop(db);
-    db = VolumeDb::open(dir.path(), CACHE).unwrap();
+    db = VolumeDb::open(dir.path(), VOLUME, CACHE).unwrap();
     db.put_nodes(&[(extent(11), &plain(11)), (extent(12), &plain(12)), (extent(12), &plain(12))]).unwrap();
     let held = || (0..100).filter(|i| db.node(&extent(*i)).unwrap().is_some()).count();
     assert_eq!(held(), 10);
@@ -270,7 +271,7 @@ fn the_node_cache_is_bounded_and_drops_what_is_unused() {
 #[test]
 fn a_cut_row_is_corruption_not_a_panic() {
     let dir = tempfile::tempdir().unwrap();
-    let db = VolumeDb::open(dir.path(), CACHE).unwrap();
+    let db = VolumeDb::open(dir.path(), VOLUME, CACHE).unwrap();
     db.add_segment(segment(1), b"one", &[(extent(1), 0, 9), (extent(2), 9, 9)]).unwrap();
     let sql = rusqlite::Connection::open(SCHEMA.path(dir.path())).unwrap();
     sql.execute("UPDATE segments SET contents = substr(contents, 1, 50)", []).unwrap();
@@ -285,7 +286,7 @@ fn a_cut_row_is_corruption_not_a_panic() {
 #[test]
 fn changes_are_counted_and_the_cache_is_none() {
     let dir = tempfile::tempdir().unwrap();
-    let db = VolumeDb::open(dir.path(), CACHE).unwrap();
+    let db = VolumeDb::open(dir.path(), VOLUME, CACHE).unwrap();
     let mut last = db.changes();
     let mut has_changed = || std::mem::replace(&mut last, db.changes()) != db.changes();
     db.add_segment(segment(1), b"one", &[(extent(1), 0, 9)]).unwrap();
@@ -301,4 +302,51 @@ fn changes_are_counted_and_the_cache_is_none() {
     db.put_nodes(&[(extent(1), b"node")]).unwrap();
     db.locate(&extent(1)).unwrap();
     assert!(!has_changed());
+}
+
+#[test]
+fn each_volume_has_its_own_catalog_and_what_one_knows_all_can_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let one = VolumeDb::open(dir.path(), VOLUME, CACHE).unwrap();
+    let two = one.of(VolumeId([2; 16])).unwrap();
+    assert_eq!(one.add_segment(segment(1), b"of one", &[(extent(1), 0, 9), (extent(2), 9, 9)]).unwrap(), 1);
+    assert_eq!(two.add_segment(segment(2), b"of two", &[(extent(3), 0, 9)]).unwrap(), 1);
+    // The second one takes over a part of what lies in the first one's segment.
+    assert_eq!(two.add_segment(segment(1), b"in both", &[(extent(2), 9, 9)]).unwrap(), 2);
+    let descriptors = |db: &VolumeDb| {
+        let located = db.locate_many(&[extent(1), extent(2), extent(3), extent(4)]).unwrap();
+        located.into_iter().map(|at| at.map(|at| at.descriptor)).collect::<Vec<_>>()
+    };
+    let known = |names: [&[u8]; 3]| [names.map(|name| Some(name.to_vec())).to_vec(), vec![None]].concat();
+    assert_eq!(descriptors(&one), known([b"of one", b"of one", b"of two"]));
+    assert_eq!(descriptors(&two), known([b"of one", b"in both", b"of two"]));
+    let ids = [extent(1), extent(2), extent(3)];
+    assert_eq!(
+        (one.has_extents(&ids).unwrap(), two.has_extents(&ids).unwrap()),
+        (vec![true, true, false], vec![false, true, true])
+    );
+    assert!(one.locate_own(&ids).unwrap()[2].is_none() && two.locate_own(&ids).unwrap()[0].is_none());
+    assert_eq!(two.locate_own(&ids).unwrap()[1].as_ref().unwrap().descriptor, b"in both");
+    assert_eq!((one.counts().unwrap().extents, two.counts().unwrap().extents), (2, 2));
+    assert_eq!((one.own_segments_iter(0, 9).unwrap().len(), two.own_segments_iter(0, 9).unwrap().len()), (1, 1));
+    one.put_state("latest", b"1").unwrap();
+    two.put_state("latest", b"2").unwrap();
+    two.number_from(20).unwrap();
+
+    drop((one, two));
+    let one = VolumeDb::open(dir.path(), VOLUME, CACHE).unwrap();
+    assert_eq!(one.volumes().unwrap(), [VOLUME, VolumeId([2; 16])]);
+    let two = one.of(VolumeId([2; 16])).unwrap();
+    assert_eq!(
+        (one.get_state("latest").unwrap().unwrap(), two.get_state("latest").unwrap().unwrap()),
+        (b"1".to_vec(), b"2".to_vec())
+    );
+    assert_eq!((one.next_segment().unwrap(), two.next_segment().unwrap()), (2, 20));
+    assert!(one.replace_descriptor(&segment(1), b"moved").unwrap());
+    assert_eq!(descriptors(&two), known([b"moved", b"in both", b"of two"]));
+    // What one forgets the other still has.
+    one.clear_segments().unwrap();
+    assert_eq!(descriptors(&one), [vec![None], known([b"", b"in both", b"of two"])[1..].to_vec()].concat());
+    two.take_segments(&[SegmentRow { num: 30, id: segment(2), descriptor: b"again".to_vec() }]).unwrap();
+    assert_eq!(two.segments_iter(0, 9).unwrap().iter().map(|row| row.num).collect::<Vec<_>>(), [2, 30]);
 }

@@ -1,7 +1,7 @@
 //! An inode as a row. What most inodes do not have is NULL; times are 12 bytes each, because two integers would take
 //! up more.
 
-use hypernet_core::id::FileId;
+use hypernet_core::id::{FileId, VolumeId};
 use hypernet_core::port::{InodeRow, Local};
 use hypernet_core::time::Timespec;
 use hypernet_core::tree::FileKind;
@@ -12,18 +12,18 @@ use super::{local_code, pending};
 
 /// The columns of table `inodes` under the alias `i`, in the order that [`row`] reads them.
 pub(super) const FIELDS: &str = "i.ino, i.id, i.kind, i.mode, i.uid, i.gid, i.rdev, i.nlink, i.size, i.parent, \
-    i.linked, i.dirty, i.local, i.times, i.clean_size, i.clean_ctime, i.xattrs, i.symlink, i.remote";
+    i.linked, i.dirty, i.local, i.times, i.clean_size, i.clean_ctime, i.xattrs, i.symlink, i.remote, i.volume";
 /// How many they are.
-pub(super) const COUNT: usize = 19;
+pub(super) const COUNT: usize = 20;
 
 /// Changes all but the id of an inode that has this id; see [`Columns::run`] for the parameters.
 pub(super) const UPDATE: &str = "UPDATE inodes SET kind = ?3, mode = ?4, uid = ?5, gid = ?6, rdev = ?7, nlink = ?8,
     size = ?9, parent = ?10, linked = ?11, dirty = ?12, local = ?13, times = ?14, clean_size = ?15, clean_ctime = ?16,
-    xattrs = ?17, symlink = ?18, remote = ?19, pending = ?20 WHERE ino = ?1 AND id = ?2";
+    xattrs = ?17, symlink = ?18, remote = ?19, pending = ?20, volume = ?21 WHERE ino = ?1 AND id = ?2";
 /// Inserts or replaces an inode; the same parameters.
 pub(super) const INSERT: &str = "INSERT OR REPLACE INTO inodes (ino, id, kind, mode, uid, gid, rdev, nlink, size,
-    parent, linked, dirty, local, times, clean_size, clean_ctime, xattrs, symlink, remote, pending)
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20)";
+    parent, linked, dirty, local, times, clean_size, clean_ctime, xattrs, symlink, remote, pending, volume)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21)";
 
 const TIME_LEN: usize = 12;
 
@@ -75,6 +75,7 @@ impl<'a> Columns<'a> {
             (!row.symlink.is_empty()).then_some(&row.symlink),
             self.remote,
             pending(row),
+            row.volume.as_ref().map(|volume| volume.as_bytes()),
         ])
     }
 }
@@ -118,6 +119,7 @@ pub(super) fn row(row: &Row<'_>) -> rusqlite::Result<InodeRow> {
         symlink: row.get::<_, Option<Vec<u8>>>(17)?.unwrap_or_default(),
         parent: row.get::<_, i64>(9)? as u64,
         linked: row.get(10)?,
+        volume: row.get::<_, Option<_>>(19)?.map(VolumeId),
         dirty: row.get(11)?,
         remote,
         local,

@@ -51,10 +51,12 @@ impl Model {
             assert_eq!(store.children(ino).unwrap(), children);
         }
         for row in self.inodes.values() {
-            let found = store.by_id(row.id).unwrap().unwrap();
-            assert_eq!(found.id, row.id);
+            let found = store.linked(row.parent, row.id).unwrap();
+            assert_eq!(found.map(|found| (found.id, found.parent)), row.linked.then_some((row.id, row.parent)));
+            assert_eq!(store.linked(row.parent ^ 1, row.id).unwrap(), None);
         }
-        assert_eq!(store.by_id(FileId([0xee; 16])).unwrap(), None);
+        let roots: Vec<InodeRow> = self.inodes.values().filter(|row| row.volume.is_some()).cloned().collect();
+        assert_eq!(store.roots().unwrap(), roots);
         let pending: Vec<InodeRow> = self.inodes.values().filter(|row| row.dirty || row.nlink == 0).cloned().collect();
         assert_eq!(all_pages(|after| store.pending(after, 3)), pending);
         let clean: Vec<InodeRow> =
@@ -120,14 +122,14 @@ prop_compose! {
         (rdev, nlink, size, parent, linked, dirty) in
             (any::<u64>(), 0..3u32, any::<u64>(), any::<u64>(), any::<bool>(), any::<bool>()),
         (atime, mtime, ctime) in (time(), time(), time()),
-        (xattrs, symlink, remote, local) in
-            (xattrs(), prop::collection::vec(any::<u8>(), 0..30), content(), local()),
+        (xattrs, symlink, remote, local, volume) in
+            (xattrs(), prop::collection::vec(any::<u8>(), 0..30), content(), local(), any::<Option<[u8; 16]>>()),
     ) -> InodeRow {
         let mut id = [id_seed; 16];
         id[0] = ino as u8;
         InodeRow {
             ino, id: FileId(id), kind, mode, uid, gid, rdev, nlink, size, atime, mtime, ctime, xattrs, symlink, parent,
-            linked, dirty, remote, local,
+            linked, volume: volume.map(VolumeId), dirty, remote, local,
         }
     }
 }
@@ -191,6 +193,7 @@ fn file(ino: u64) -> InodeRow {
         symlink: vec![],
         parent: 1,
         linked: false,
+        volume: None,
         dirty: true,
         remote: None,
         local: Local::Complete,

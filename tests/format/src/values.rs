@@ -87,6 +87,11 @@ pub fn entries() -> Vec<Entry> {
         file(b"extent", FileKind::Regular, Content::Extent(extent(1))),
         file(b"inline", FileKind::Regular, Content::Inline(b"hello\n".to_vec())),
         Entry { name: b"linked".to_vec(), dot: dot(1), target: Target::Link(FileId::new(DeviceTag(7), 10)) },
+        Entry {
+            name: b"other".to_vec(),
+            dot: dot(2),
+            target: Target::Volume { volume: VolumeId([8; 16]), id: FileId::new(DeviceTag(7), 11) },
+        },
         file(b"symlink", FileKind::Symlink, Content::Symlink(b"../target".to_vec())),
         file(&[0x80, 0xff], FileKind::Fifo, Content::Empty),
     ]

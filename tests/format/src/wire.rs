@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use hypernet_core::id::{PeerId, ShardId};
 use hypernet_core::time::UnixSeconds;
-use hypernet_core::wire::{Hello, Lease, LeaseVerb, Refusal, Request, Response};
+use hypernet_core::wire::{Hello, Lease, Refusal, Request, Response};
 
 use crate::Golden;
 use crate::values::volume_keys;
@@ -11,8 +11,8 @@ use crate::values::volume_keys;
 const SHARD: ShardId = ShardId([0x81; 32]);
 const HOLDER: PeerId = PeerId([0x82; 32]);
 
-fn lease(verb: LeaseVerb) -> Lease {
-    Lease::sign(&volume_keys().lease_key(&HOLDER, &SHARD), verb, &HOLDER, &SHARD, UnixSeconds(1_800_000_000))
+fn lease() -> Lease {
+    Lease::sign(&volume_keys().lease_key(&HOLDER, &SHARD), &HOLDER, &SHARD, UnixSeconds(1_800_000_000))
 }
 
 fn request(name: &'static str, request: Request) -> Golden {
@@ -50,11 +50,10 @@ pub(crate) fn all() -> Vec<Golden> {
     let body = Bytes::from_static(b"a shard");
     let mut all = vec![
         request("request-hello", Request::Hello(hello.clone())),
-        request("request-put", Request::Put { shard: SHARD, lease: lease(LeaseVerb::Keep), body: body.clone() }),
+        request("request-put", Request::Put { shard: SHARD, lease: lease(), body: body.clone() }),
         request("request-get", Request::Get { shard: SHARD, offset: 8192, len: 4096 }),
         request("request-have", Request::Have { shards: vec![SHARD, ShardId([0x83; 32])] }),
         request("request-record", Request::Record { bytes: Bytes::from_static(b"a signed record") }),
-        request("request-release", Request::Release { shard: SHARD, lease: lease(LeaseVerb::Release) }),
         response("response-hello", Response::Hello(hello)),
         response("response-ok", Response::Ok),
         response("response-bytes", Response::Bytes(body)),

@@ -48,7 +48,7 @@ fn a_home_that_was_put_back_from_a_copy_publishes_nothing_however_often_it_tries
         assert!(!why.contains('\n'));
     }
     assert!(is_superseded(&back.still_current()));
-    assert_eq!(state::next_sequence(&back.db).unwrap(), 2, "a number was used up");
+    assert_eq!(state::next_sequence(&back.db, &back.device.id()).unwrap(), 2, "a number was used up");
     assert_eq!(on_the_mesh(&mine), 3);
     publish(&mine, 5).unwrap();
 }
@@ -135,7 +135,10 @@ fn a_device_is_taken_off_only_when_something_else_leads_to_what_it_published() {
     }
     let last = volumes[2].clone();
     // Nothing that is here leads to what it published.
-    assert!(matches!(last.remove_device("device 2", false, None), Err(RemoveError::Only { sequence: 1, .. })));
+    assert!(matches!(
+        last.remove_device(&|| Ok(vec![]), "device 2", false, None),
+        Err(RemoveError::Only { sequence: 1, .. })
+    ));
     let dot = |i: usize| Dot { device: volumes[i].device.id().tag(), sequence: 1 };
     let formats = hypernet_format::all();
     let of = |name: &str| formats[name].bytes.clone();
@@ -149,12 +152,12 @@ fn a_device_is_taken_off_only_when_something_else_leads_to_what_it_published() {
     latest.root.vector = vec![dot(0), dot(1)];
     state::put_latest(&last.db, &latest).unwrap();
     // Its tree has all of both, and the first is what leads to it.
-    assert!(matches!(last.remove_device("device 1", false, None), Err(RemoveError::Only { .. })));
+    assert!(matches!(last.remove_device(&|| Ok(vec![]), "device 1", false, None), Err(RemoveError::Only { .. })));
     assert_eq!(last.devices().unwrap().iter().filter(|listed| listed.is_here).count(), 2);
-    assert_eq!(last.remove_device("device 2", false, None).unwrap().device.name, "device 2");
+    assert_eq!(last.remove_device(&|| Ok(vec![]), "device 2", false, None).unwrap().device.name, "device 2");
     assert_eq!(last.devices().unwrap().len(), 2);
-    assert!(matches!(last.remove_device("device 3", true, None), Err(RemoveError::This(_))));
-    assert!(matches!(last.remove_device("device 2", true, None), Err(RemoveError::Device(_))));
+    assert!(matches!(last.remove_device(&|| Ok(vec![]), "device 3", true, None), Err(RemoveError::This(_))));
+    assert!(matches!(last.remove_device(&|| Ok(vec![]), "device 2", true, None), Err(RemoveError::Device(_))));
     // It publishes no more, and those that stay do.
     let [first, second, third] = [0, 1, 2].map(|i| volumes[i].clone());
     for volume in [&first, &second, &third] {

@@ -1,8 +1,11 @@
 //! When to sync: soon after something changed, at once when someone asks, and again after a failure.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use hypernet_core::id::VolumeId;
 use hypernet_core::port::PortError;
 use hypernet_fs::panics;
 use hypernet_fs::vfs::Vfs;
@@ -49,6 +52,65 @@ fn guarded(work: impl FnOnce() -> Result<Report, PortError>) -> Result<Report, P
         tracing::error!(text, "a sync panicked");
         Err(PortError::Unreachable(format!("the sync failed where it should not have, please report it: {text}")))
     })
+}
+
+/// One for each volume of the tree that has a head, or may have its first one.
+pub(crate) struct Engines {
+    vfs: OnceLock<Arc<Vfs>>,
+    running: Mutex<Running>,
+}
+
+#[derive(Default)]
+struct Running {
+    all: BTreeMap<VolumeId, Arc<Engine>>,
+    held: bool,
+    stopped: bool,
+}
+
+impl Engines {
+    /// None yet. `held`: as [`Engine::start`].
+    pub(crate) fn new(held: bool) -> Self {
+        Self { vfs: OnceLock::new(), running: Mutex::new(Running { held, ..Running::default() }) }
+    }
+
+    /// The tree, which cannot be there before what it is read by.
+    pub(crate) fn set_vfs(&self, vfs: &Arc<Vfs>) {
+        let _ = self.vfs.set(vfs.clone());
+    }
+
+    /// Starts the one of a volume, unless it runs.
+    pub(crate) fn start(&self, volume: Arc<Volume>) -> std::io::Result<()> {
+        let vfs = self.vfs.get().ok_or_else(|| std::io::Error::other("there is no tree yet"))?;
+        let mut running = self.running.lock();
+        let Running { all, held, stopped } = &mut *running;
+        if let Entry::Vacant(place) = all.entry(volume.id)
+            && !*stopped
+        {
+            place.insert(Engine::start(volume, vfs.clone(), *held)?);
+        }
+        Ok(())
+    }
+
+    /// Holds all uploads back, also those that are yet to begin, or lets them go on.
+    pub(crate) fn hold(&self, held: bool) {
+        let mut running = self.running.lock();
+        running.held = held;
+        running.all.values().for_each(|engine| engine.hold(held));
+    }
+
+    /// Ends them all; none begins any more.
+    pub(crate) fn stop(&self) {
+        let mut running = self.running.lock();
+        running.stopped = true;
+        running.all.values().for_each(|engine| engine.stop());
+    }
+
+    /// Those that run, each before that of the volume above it.
+    pub(crate) fn all(&self) -> Vec<Arc<Engine>> {
+        let volumes = self.vfs.get().map_or_else(Vec::new, |vfs| vfs.volumes());
+        let running = self.running.lock();
+        volumes.iter().rev().filter_map(|rooted| running.all.get(&rooted.volume).cloned()).collect()
+    }
 }
 
 /// Runs syncs on a thread of its own.
@@ -106,7 +168,7 @@ impl Engine {
                 return Due::Sync;
             }
             let now = Instant::now();
-            let pending = self.vfs.pending();
+            let pending = self.vfs.pending(self.volume.id);
             let mut wake = now + LOOK_UP;
             let stopped = self.volume.still_current().err();
             if let Some(error) = &stopped {
@@ -115,6 +177,10 @@ impl Engine {
                 return Due::Look;
             } else if held {
                 self.meter.update(|progress| progress.phase = Phase::Held);
+            } else if pending.files > 0 && !self.volume.may_be_published(&self.vfs).unwrap_or(true) {
+                let why = "a volume that begins in this one has no head yet".to_owned();
+                self.meter.update(|progress| progress.phase = Phase::Waiting(why));
+                wake = now + SETTLE;
             } else if pending.files > 0 && retry_at.is_none_or(|at| at <= now) {
                 let (seq, quiet_since, first) = settled.unwrap_or((pending.seq, now, now));
                 let quiet_since = if seq == pending.seq { quiet_since } else { now };
@@ -137,7 +203,7 @@ impl Engine {
     /// Waits until another head may be published; false when the engine is to stop.
     fn take_turn(&self, pace: &Pace) -> bool {
         let wait = pace.wait(Instant::now());
-        if !wait.is_zero() && self.vfs.pending().files > 0 {
+        if !wait.is_zero() && self.vfs.pending(self.volume.id).files > 0 {
             let why =
                 format!("so many syncs came so soon after one another that the next waits {} s", wait.as_secs() + 1);
             self.meter.update(|progress| progress.phase = Phase::Waiting(why));

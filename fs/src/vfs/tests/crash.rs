@@ -196,8 +196,8 @@ fn what_was_written_unseen_is_found_after_an_unclean_stop() {
     drop(file);
     let meta = bed.meta.after_kill();
     let bed = bed.reopen(meta);
-    assert_eq!(bed.vfs.pending().files, 1);
-    let cut = bed.vfs.cut().unwrap();
+    assert_eq!(bed.vfs.pending(VOLUME).files, 1);
+    let cut = bed.vfs.cut(VOLUME).unwrap();
     bed.vfs.end_cut();
     let entries = cut.directories[0].entries.as_ref().unwrap();
     let dirty: Vec<u64> = entries.iter().filter(|entry| entry.dirty).map(|entry| entry.ino).collect();
@@ -218,7 +218,7 @@ fn after_a_clean_stop_nothing_is_looked_for() {
     let meta = bed.meta.clone();
     let bed = bed.reopen(meta);
     assert!(!bed.dir.path().join("clean-shutdown").exists(), "from now on a stop is unclean");
-    assert_eq!(bed.vfs.pending().files, 0);
+    assert_eq!(bed.vfs.pending(VOLUME).files, 0);
     assert_eq!(bed.read(ino), b"published");
 }
 
@@ -324,7 +324,7 @@ fn while_nothing_can_be_committed_no_more_is_taken_in_than_may_wait() {
 #[test]
 fn the_background_commit_comes_by_itself() {
     let (dir, meta) = (tempfile::tempdir().unwrap(), MemoryMeta::strict());
-    let config = Config { commit_interval: Duration::ZERO, ..Config::new(dir.path(), DeviceTag(1)) };
+    let config = Config { commit_interval: Duration::ZERO, ..Config::new(dir.path(), VOLUME, DeviceTag(1)) };
     let vfs = Vfs::open(config, meta.clone(), Arc::new(MemoryRemote::default())).unwrap();
     vfs.mkdir(ME, ROOT, b"d", 0o755).unwrap();
     let mut state = vfs.state.lock();
@@ -427,7 +427,7 @@ fn what_passed_by_and_was_synced_is_found_after_the_loss_of_power() {
         assert!(meta.inode(ino).unwrap().unwrap().dirty, "evicted {evicted}, written to before {before}");
         let bed = bed.reopen(meta);
         assert_eq!(bed.read(ino), b"scribbled");
-        assert_eq!(bed.vfs.pending().files, 1);
+        assert_eq!(bed.vfs.pending(VOLUME).files, 1);
         bed.assert_sound();
     }
 }
@@ -458,7 +458,7 @@ fn what_follows_the_truncation_of_a_file_that_is_not_here_survives_a_kill() {
         let meta = bed.meta.after_kill();
         let bed = bed.reopen(meta);
         assert!(bed.read(ino) == written, "opens {opens}, partly {partly}: {} bytes", bed.stat(ino).size);
-        assert_eq!(bed.vfs.pending().files, 1);
+        assert_eq!(bed.vfs.pending(VOLUME).files, 1);
         bed.assert_sound();
     }
 }
@@ -538,7 +538,7 @@ fn what_is_written_to_a_file_whose_record_is_on_its_way_to_the_store_survives_a_
         let meta = if passthrough { other.meta.after_power_loss() } else { other.meta.after_kill() };
         let other = other.reopen(meta);
         assert_eq!(other.read(other.at("d/a"))[..13], *b"written since");
-        assert_eq!(other.vfs.pending().files, 1);
+        assert_eq!(other.vfs.pending(VOLUME).files, 1);
         other.assert_sound();
     }
 }

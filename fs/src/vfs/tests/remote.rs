@@ -20,7 +20,7 @@ fn a_recovered_tree_is_equal() {
     let past = Timespec { seconds: 77, nanos: 5 };
     bed.vfs.setattr(ME, a, SetAttr { mtime: Some(SetTime::At(past)), ..SetAttr::default() }).unwrap();
     let root = bed.publish().unwrap();
-    assert_eq!(bed.vfs.pending().files, 0);
+    assert_eq!(bed.vfs.pending(VOLUME).files, 0);
     assert_eq!(bed.publish(), None, "nothing is left to do");
 
     let other = bed.recovered(root);
@@ -136,14 +136,14 @@ fn the_kernel_is_told_what_is_void() {
     bed.drop_cache(None).unwrap();
     assert_eq!(*told.0.lock(), [ino]);
     // What it could not write is in no cut: none is taken.
-    assert_eq!(bed.vfs.cut().unwrap_err(), VfsError::NoSpace);
+    assert_eq!(bed.vfs.cut(VOLUME).unwrap_err(), VfsError::NoSpace);
 }
 
 /// A published file that was scribbled over is published again before it is dropped.
 #[track_caller]
 fn scribble_is_kept(bed: &Bed, ino: u64) {
     assert_eq!(bed.drop_cache(None).unwrap().files, 0);
-    assert_eq!(bed.vfs.pending().files, 1);
+    assert_eq!(bed.vfs.pending(VOLUME).files, 1);
     bed.publish().unwrap();
     assert_eq!(bed.drop_cache(None).unwrap().files, 1);
     assert_eq!(bed.read(ino), b"scribbled over");
@@ -167,7 +167,7 @@ fn opening_does_not_hide_what_was_written_past_us() {
     bed.vfs.backing.get(ino).unwrap().unwrap().write_all_at(b"scribbled over", 0).unwrap();
     bed.vfs.open_file(ME, ino, RW, false).unwrap();
     bed.vfs.release(ino, RW).unwrap();
-    assert_eq!(bed.vfs.pending().files, 1);
+    assert_eq!(bed.vfs.pending(VOLUME).files, 1);
     scribble_is_kept(&bed, ino);
 }
 
@@ -185,7 +185,7 @@ fn a_file_counts_as_open_while_somebody_holds_what_passed_through() {
     bed.vfs.release_passed_through(ino, RW).unwrap();
     for text in [b"scribbled", b"once more"] {
         mapped.write_all_at(text, 0).unwrap();
-        assert_eq!(bed.vfs.pending().files, 1, "what is stored is not seen");
+        assert_eq!(bed.vfs.pending(VOLUME).files, 1, "what is stored is not seen");
         bed.publish().unwrap();
         assert_eq!(bed.drop_cache(None).unwrap().files, 0, "it is held");
     }
@@ -207,9 +207,9 @@ fn opening_for_reading_can_truncate() {
     // The kernel leaves the flag out when it closes.
     bed.vfs.release(ino, OpenFlags(libc::O_RDONLY)).unwrap();
     assert_eq!(bed.vfs.getattr(ino).unwrap().size, 0);
-    assert_eq!(bed.vfs.pending().files, 1);
+    assert_eq!(bed.vfs.pending(VOLUME).files, 1);
     bed.publish().unwrap();
-    assert_eq!(bed.vfs.pending().files, 0);
+    assert_eq!(bed.vfs.pending(VOLUME).files, 0);
     assert_eq!(bed.read(ino), b"");
 }
 
@@ -445,7 +445,7 @@ fn attributes_of_absent_things_change_without_their_content() {
 fn what_changes_after_a_cut_stays_dirty() {
     let bed = Bed::new();
     let (a, b) = (bed.file(ROOT, "a", b"a"), bed.file(ROOT, "b", b"b"));
-    let cut = bed.vfs.cut().unwrap();
+    let cut = bed.vfs.cut(VOLUME).unwrap();
     bed.overwrite(a, 0, b"A");
     let synced: Vec<Synced> = [a, b]
         .map(|ino| {
@@ -455,10 +455,10 @@ fn what_changes_after_a_cut_stays_dirty() {
         .into_iter()
         .chain([Synced { ino: ROOT, content: Box::new(Content::Empty), stamp: None }])
         .collect();
-    bed.vfs.mark_synced(cut.seq, synced).unwrap();
+    bed.vfs.mark_synced(VOLUME, cut.seq, synced).unwrap();
     bed.vfs.end_cut();
-    assert_eq!(bed.vfs.pending().files, 1);
-    let next = bed.vfs.cut().unwrap();
+    assert_eq!(bed.vfs.pending(VOLUME).files, 1);
+    let next = bed.vfs.cut(VOLUME).unwrap();
     bed.vfs.end_cut();
     let root = next.directories.last().unwrap();
     let dirty: Vec<u64> =
@@ -470,16 +470,16 @@ fn what_changes_after_a_cut_stays_dirty() {
 fn content_that_changes_while_it_is_read_stays_dirty() {
     let bed = Bed::new();
     let a = bed.file(ROOT, "a", b"a");
-    let cut = bed.vfs.cut().unwrap();
+    let cut = bed.vfs.cut(VOLUME).unwrap();
     let (_, stamp) = bed.vfs.open_backing(a).unwrap().unwrap();
     let stamp = Stamp { ctime: Timespec { seconds: 1, nanos: 0 }, ..stamp };
     let synced = vec![
         Synced { ino: a, content: Box::new(Content::Inline(b"a".to_vec())), stamp: Some(stamp) },
         Synced { ino: ROOT, content: Box::new(Content::Empty), stamp: None },
     ];
-    bed.vfs.mark_synced(cut.seq, synced).unwrap();
+    bed.vfs.mark_synced(VOLUME, cut.seq, synced).unwrap();
     bed.vfs.end_cut();
-    assert!(!bed.vfs.cut().unwrap().is_empty());
+    assert!(!bed.vfs.cut(VOLUME).unwrap().is_empty());
     bed.vfs.end_cut();
     assert_eq!(bed.drop_cache(None).unwrap().files, 0);
 }
@@ -489,11 +489,11 @@ fn what_is_left_out_of_a_publication_is_in_the_next_cut() {
     let bed = Bed::new();
     let dir = bed.dir(ROOT, "dir");
     bed.file(dir, "unreadable", b"a");
-    let cut = bed.vfs.cut().unwrap();
+    let cut = bed.vfs.cut(VOLUME).unwrap();
     let synced = Vec::from([dir, ROOT].map(|ino| Synced { ino, content: Box::new(Content::Empty), stamp: None }));
-    bed.vfs.mark_synced(cut.seq, synced).unwrap();
+    bed.vfs.mark_synced(VOLUME, cut.seq, synced).unwrap();
     bed.vfs.end_cut();
-    let next = bed.vfs.cut().unwrap();
+    let next = bed.vfs.cut(VOLUME).unwrap();
     bed.vfs.end_cut();
     assert_eq!(next.directories.iter().map(|dir| dir.row.ino).collect::<Vec<_>>(), [dir, ROOT]);
 }
@@ -502,7 +502,7 @@ fn what_is_left_out_of_a_publication_is_in_the_next_cut() {
 fn what_goes_while_it_is_published_does_not_keep_the_rest_from_it() {
     let bed = Bed::new();
     let (gone, stays) = (bed.file(ROOT, "gone", b"1"), bed.file(ROOT, "stays", b"2"));
-    let cut = bed.vfs.cut().unwrap();
+    let cut = bed.vfs.cut(VOLUME).unwrap();
     bed.vfs.unlink(ROOT, b"gone").unwrap();
     bed.vfs.commit().unwrap();
     let one = |ino| {
@@ -512,7 +512,7 @@ fn what_goes_while_it_is_published_does_not_keep_the_rest_from_it() {
         Synced { ino, content: Box::new(Content::Inline(bytes)), stamp: Some(stamp) }
     };
     let synced = vec![one(gone), one(stays)];
-    bed.vfs.mark_synced(cut.seq, synced).unwrap();
+    bed.vfs.mark_synced(VOLUME, cut.seq, synced).unwrap();
     bed.vfs.end_cut();
     assert_eq!(bed.vfs.state_xattr(stays).unwrap(), "durable");
     bed.assert_sound();
@@ -522,7 +522,7 @@ fn what_goes_while_it_is_published_does_not_keep_the_rest_from_it() {
 fn content_of_a_cut_outlives_its_file() {
     let bed = Bed::new();
     let ino = bed.file(ROOT, "a", b"in the cut");
-    let _cut = bed.vfs.cut().unwrap();
+    let _cut = bed.vfs.cut(VOLUME).unwrap();
     bed.vfs.unlink(ROOT, b"a").unwrap();
     bed.vfs.commit().unwrap();
     assert!(bed.vfs.open_backing(ino).unwrap().is_some());
@@ -541,7 +541,7 @@ fn a_removed_hard_link_leaves_the_link_table_even_over_a_restart() {
     bed.vfs.unlink(ROOT, b"a").unwrap();
     bed.vfs.unlink(ROOT, b"b").unwrap();
     let bed = bed.restart();
-    let cut = bed.vfs.cut().unwrap();
+    let cut = bed.vfs.cut(VOLUME).unwrap();
     bed.vfs.end_cut();
     assert_eq!(cut.unlinked, [id]);
     bed.publish().unwrap();
@@ -558,7 +558,7 @@ fn dirty_marks_last_over_a_restart() {
     bed.publish().unwrap();
     bed.overwrite(a, 0, b"A");
     let bed = bed.restart();
-    let cut = bed.vfs.cut().unwrap();
+    let cut = bed.vfs.cut(VOLUME).unwrap();
     bed.vfs.end_cut();
     let list: Vec<_> = cut.directories.iter().map(|dir| dir.row.ino).collect();
     assert_eq!(list, [dir, ROOT]);
@@ -570,13 +570,13 @@ fn dirty_marks_last_over_a_restart() {
 #[test]
 fn who_waits_for_a_change_is_woken() {
     let bed = Bed::new();
-    let seq = bed.vfs.pending().seq;
+    let seq = bed.vfs.pending(VOLUME).seq;
     std::thread::scope(|scope| {
         let waiter = scope.spawn(|| bed.vfs.wait_change(seq, Duration::from_secs(3600)));
         bed.file(ROOT, "a", b"x");
         assert!(waiter.join().unwrap() > seq);
     });
-    assert_eq!(bed.vfs.wait_change(u64::MAX - 1, Duration::ZERO), bed.vfs.pending().seq);
+    assert_eq!(bed.vfs.wait_change(u64::MAX - 1, Duration::ZERO), bed.vfs.pending(VOLUME).seq);
 }
 
 #[test]
@@ -612,7 +612,7 @@ fn idle_inodes_leave_memory_and_come_back() {
         bed.vfs.evict();
     }
     bed.overwrite(ino, 0, b"!");
-    let cut = bed.vfs.cut().unwrap();
+    let cut = bed.vfs.cut(VOLUME).unwrap();
     bed.vfs.end_cut();
     assert_eq!(cut.directories.len(), 2);
     bed.assert_sound();
@@ -649,9 +649,9 @@ fn a_root_is_set_only_on_an_empty_tree() {
     let bed = Bed::new();
     bed.file(ROOT, "a", b"x");
     let root = bed.publish().unwrap();
-    assert_eq!(bed.vfs.set_root(root.clone()), Err(VfsError::NotEmpty));
+    assert_eq!(bed.vfs.set_root(VOLUME, root.clone()), Err(VfsError::NotEmpty));
     let other = bed.recovered(root.clone());
-    assert_eq!(other.vfs.set_root(root), Err(VfsError::NotEmpty));
+    assert_eq!(other.vfs.set_root(VOLUME, root), Err(VfsError::NotEmpty));
 }
 
 #[test]

@@ -15,7 +15,7 @@ struct Failing {
 }
 
 fn open(dir: PathBuf, meta: &Arc<MemoryMeta>) -> Arc<Vfs> {
-    let config = Config { commit_interval: Duration::from_secs(3600), ..Config::new(dir, DeviceTag(1)) };
+    let config = Config { commit_interval: Duration::from_secs(3600), ..Config::new(dir, VOLUME, DeviceTag(1)) };
     Vfs::open(config, meta.clone(), Arc::new(MemoryRemote::default())).unwrap()
 }
 

@@ -103,14 +103,14 @@ impl Disk {
 mod tests {
     use hypernet_core::id::PeerId;
     use hypernet_core::time::UnixSeconds;
-    use hypernet_core::wire::{Lease, LeaseVerb};
+    use hypernet_core::wire::Lease;
 
     use super::*;
 
     fn put(body: &'static [u8]) -> (ShardId, StoreOp) {
         let shard = ShardId(*blake3::hash(body).as_bytes());
         let key = ed25519_dalek::SigningKey::from_bytes(&[1; 32]);
-        let lease = Lease::sign(&key, LeaseVerb::Keep, &PeerId([0; 32]), &shard, UnixSeconds(1));
+        let lease = Lease::sign(&key, &PeerId([0; 32]), &shard, UnixSeconds(1));
         (shard, StoreOp::Put { shard, lease, body: Bytes::from_static(body) })
     }
 

@@ -9,7 +9,7 @@ use hypernet_core::id::ShardId;
 use hypernet_core::node::{Input, Node, RequestId};
 use hypernet_core::record::Record;
 use hypernet_core::time::UnixSeconds;
-use hypernet_core::wire::{Lease, LeaseVerb, Request};
+use hypernet_core::wire::{Lease, Request};
 
 use super::network::Partition;
 use super::{EPOCH, Event, Manner, World};
@@ -201,24 +201,19 @@ impl World {
         let key = ed25519_dalek::SigningKey::from_bytes(&[7; 32]);
         let to = self.hosts[victim].id;
         let soon = UnixSeconds(EPOCH + self.now / 1000 + 86_400);
-        let lease = Lease::sign(&key, LeaseVerb::Keep, &to, &shard, soon);
-        let request = match self.random.below(7) {
+        let lease = Lease::sign(&key, &to, &shard, soon);
+        let request = match self.random.below(6) {
             0 => {
                 let shard = ShardId([9; 32]);
-                Request::Put { shard, lease: Lease::sign(&key, LeaseVerb::Keep, &to, &shard, soon), body }
+                Request::Put { shard, lease: Lease::sign(&key, &to, &shard, soon), body }
             }
             1 => {
                 let lease = Lease { signature: [1; 64], ..lease };
                 Request::Put { shard, lease, body }
             }
-            2 => Request::Put { shard, lease: Lease::sign(&key, LeaseVerb::Keep, &to, &shard, UnixSeconds(5)), body },
+            2 => Request::Put { shard, lease: Lease::sign(&key, &to, &shard, UnixSeconds(5)), body },
             3 => Request::Get { shard, offset: 0, len: 1 },
-            4 => {
-                // someone else's shard is to be given up
-                let held = self.hosts[victim].disk.shards.keys().next().copied().unwrap_or(shard);
-                Request::Release { shard: held, lease: Lease::sign(&key, LeaseVerb::Release, &to, &held, soon) }
-            }
-            5 => match self.forged_record(liar) {
+            4 => match self.forged_record(liar) {
                 Some(bytes) => Request::Record { bytes: bytes.into() },
                 None => return,
             },

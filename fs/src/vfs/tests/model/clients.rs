@@ -502,7 +502,7 @@ impl Run {
                 let served = &mut |contents: &[&Content]| vec![true; contents.len()];
                 let trimmed = self.vfs().trim_cache(limit, served).unwrap();
                 let is_open = self.clients.iter().flat_map(|client| &client.files).flatten().next().is_some();
-                let is_dirty = self.vfs().pending().files > 0;
+                let is_dirty = self.vfs().pending(VOLUME).files > 0;
                 assert!(trimmed.after <= limit || is_open || is_dirty, "{trimmed:?}");
                 assert!(trimmed.before > limit || trimmed.after == trimmed.before, "{trimmed:?}");
             }

@@ -1,0 +1,125 @@
+//! The volumes of the tree: which there are, and making a directory one of its own.
+//!
+//! What a new volume begins with is written down before its root becomes one, so that a crash in between leaves a volume
+//! that nothing leads to, and nothing else.
+
+use std::time::{Duration, Instant};
+
+use hypernet_core::id::VolumeId;
+use hypernet_fs::vfs::{Rooted, VfsError};
+use hypernet_sdk::api;
+
+use super::{Agent, Own, port_failure};
+use crate::failure::{Failure, Kind};
+use crate::keystore::random_secret;
+use crate::status::head_status;
+use crate::volume::Volume;
+use crate::volume::state::{self, Origin};
+
+/// A sync that is under way is waited for.
+const PATIENCE: Duration = Duration::from_secs(60);
+const AGAIN: Duration = Duration::from_millis(100);
+
+fn of_tree(error: &VfsError) -> Failure {
+    match error {
+        VfsError::NotDirectory => Failure::new(Kind::Usage, "only a directory can become a volume"),
+        VfsError::LinkedElsewhere(ino) => {
+            Failure::new(Kind::Usage, format!("inode {ino} has names both in this directory and outside of it"))
+                .hint(format!("`find MOUNT -inum {ino}` shows them: leave one of the two, or make a copy"))
+        }
+        VfsError::NoSpace => Failure::new(Kind::Io, error.to_string()).hint("free some space on this disk"),
+        other => Failure::new(Kind::Io, format!("cannot make a volume: {other}")),
+    }
+}
+
+/// Notes what a volume begins with, of which nothing was published yet.
+fn put_origin(volume: &Volume, above: &Volume) -> Result<(), Failure> {
+    let vector = match state::latest(&above.db).map_err(port_failure)? {
+        Some(latest) => latest.root.vector,
+        None => state::origin(&above.db).map_err(port_failure)?.map(|origin| origin.vector).unwrap_or_default(),
+    };
+    let head = state::next_sequence(&above.db, &above.device.id()).map_err(port_failure)? - 1;
+    state::put_origin(&volume.db, &Origin { head, vector }).map_err(port_failure)
+}
+
+/// The same of one that was made before the last stop, which may have come before all of it was noted.
+pub(super) fn note_origin(own: &Own, rooted: &Rooted) -> Result<(), Failure> {
+    let volume = own.volumes.of(rooted.volume).map_err(port_failure)?;
+    let is_new = state::latest(&volume.db).map_err(port_failure)?.is_none()
+        && state::origin(&volume.db).map_err(port_failure)?.is_some();
+    match rooted.above {
+        Some(above) if is_new => put_origin(&volume, &*own.volumes.of(above).map_err(port_failure)?),
+        _ => Ok(()),
+    }
+}
+
+fn info(own: &Own, rooted: Rooted) -> Result<api::VolumeInfo, Failure> {
+    // Who lists them does not open what nobody has entered.
+    let latest = match rooted.is_vacant {
+        true => None,
+        false => {
+            let volume = own.volumes.of(rooted.volume).map_err(port_failure)?;
+            state::latest(&volume.db).map_err(port_failure)?
+        }
+    };
+    let pending = own.vfs.pending(rooted.volume);
+    Ok(api::VolumeInfo {
+        id: rooted.volume.to_string(),
+        path: own.vfs.path(rooted.ino).map_err(|error| of_tree(&error))?,
+        here: !rooted.is_vacant,
+        dirty_files: pending.files,
+        dirty_bytes: pending.bytes,
+        head: latest.map(|latest| head_status(&latest.head)),
+    })
+}
+
+impl Agent {
+    /// The volumes of the tree, each after those above it. Blocks.
+    pub(crate) fn volumes(&self) -> Result<Vec<api::VolumeInfo>, Failure> {
+        let own = self.own()?;
+        own.vfs.volumes().into_iter().map(|rooted| info(own, rooted)).collect()
+    }
+
+    /// Makes a directory the root of a volume of its own. Blocks.
+    pub(crate) fn make_volume(&self, ino: u64) -> Result<api::VolumeInfo, Failure> {
+        let own = self.own()?;
+        if self.config.lock().recovering {
+            return Err(Failure::new(Kind::TryAgain, "the head of this volume has not been found yet")
+                .hint("`hn recover` looks again"));
+        }
+        if let Some(root) = own.vfs.volumes().into_iter().find(|rooted| rooted.ino == ino) {
+            return Err(Failure::new(Kind::Usage, format!("volume {} begins there already", root.volume.short())));
+        }
+        own.vfs.may_split(ino).map_err(|error| of_tree(&error))?;
+        let above = own.vfs.volume_of(ino).map_err(|error| of_tree(&error))?;
+        let above = own.volumes.of(above).map_err(port_failure)?;
+        let mut id = [0; 16];
+        id.copy_from_slice(&random_secret()?.expose()[..16]);
+        let id = VolumeId(id);
+        if !own.volume.identity.keystore().change(|keystore| keystore.add_volume(id))? {
+            return Err(Failure::new(Kind::Config, "this identity has as many volumes as it can have"));
+        }
+        let volume = own.volumes.of(id).map_err(port_failure)?;
+        put_origin(&volume, &above)?;
+        let until = Instant::now() + PATIENCE;
+        let split = loop {
+            match own.vfs.split(ino, id) {
+                Err(VfsError::Busy) if Instant::now() < until => std::thread::sleep(AGAIN),
+                Err(VfsError::Busy) => {
+                    break Err(Failure::new(Kind::TryAgain, "the directory is being uploaded")
+                        .hint("try again when `hn status` says that nothing is uploaded"));
+                }
+                other => break other.map_err(|error| of_tree(&error)),
+            }
+        };
+        if let Err(failure) = split {
+            own.volumes.close(id);
+            return Err(failure);
+        }
+        // Heads of the volume above may have been published while the directory was looked through.
+        put_origin(&volume, &above)?;
+        own.start_engine(volume)?;
+        let rooted = own.vfs.volumes().into_iter().find(|rooted| rooted.volume == id);
+        info(own, rooted.ok_or_else(|| Failure::new(Kind::System, "the new volume is gone already"))?)
+    }
+}

@@ -1,0 +1,217 @@
+//! The volumes of this device: the main one, whose root is the uppermost, and those whose roots are below it.
+//!
+//! What one of them knows can be read through any: their catalogs are in one database. A volume below is opened when its
+//! root is first come by, and is then looked for in the background, because nobody who enters a directory waits for longer
+//! than a read may take.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use hypernet_core::id::{FileId, VolumeId};
+use hypernet_core::limits::FS_VOLUMES_MAX;
+use hypernet_core::port::{PortError, RemoteTree, Stretch};
+use hypernet_core::tree::{Content, Entry, Inode, LinkEntry, TreeRef};
+use hypernet_fs::panics;
+use parking_lot::{Condvar, Mutex};
+
+use crate::volume::recover::RecoverError;
+use crate::volume::{READ_WITHIN, Volume, damaged, state};
+
+/// Volumes below the main one that are open at once.
+const VOLUMES_MAX: usize = FS_VOLUMES_MAX;
+/// Volumes that are looked for at once.
+const SEARCHES_MAX: usize = 8;
+
+/// How the search for a volume ended.
+type Found = Result<Inode, PortError>;
+
+#[derive(Default)]
+struct Below {
+    open: BTreeMap<VolumeId, Arc<Volume>>,
+    /// Those that are being looked for.
+    searched: BTreeSet<VolumeId>,
+    /// How the last search of those ended that were not found.
+    failed: BTreeMap<VolumeId, PortError>,
+}
+
+/// See the module.
+pub(crate) struct Volumes {
+    main: Arc<Volume>,
+    below: Mutex<Below>,
+    searched: Condvar,
+    found: Box<dyn Fn(Arc<Volume>) + Send + Sync>,
+}
+
+impl Volumes {
+    /// `found` is told of volumes below the main one whose newest head was looked for and found.
+    pub(crate) fn new(main: Arc<Volume>, found: impl Fn(Arc<Volume>) + Send + Sync + 'static) -> Arc<Self> {
+        Arc::new(Self { main, below: Mutex::default(), searched: Condvar::new(), found: Box::new(found) })
+    }
+
+    /// Those that are open, the main one first.
+    pub(crate) fn all(&self) -> Vec<Arc<Volume>> {
+        let below = self.below.lock();
+        std::iter::once(&self.main).chain(below.open.values()).cloned().collect()
+    }
+
+    /// A volume of this identity. Blocks on the local disk.
+    pub(crate) fn of(&self, id: VolumeId) -> Result<Arc<Volume>, PortError> {
+        if id == self.main.id {
+            return Ok(self.main.clone());
+        }
+        let mut below = self.below.lock();
+        if let Some(volume) = below.open.get(&id) {
+            return Ok(volume.clone());
+        }
+        if below.open.len() >= VOLUMES_MAX {
+            return Err(damaged(format!("there are more than {VOLUMES_MAX} volumes in this tree")));
+        }
+        let volume = Arc::new(Volume::below(&self.main, id)?);
+        below.open.insert(id, volume.clone());
+        Ok(volume)
+    }
+
+    /// Lets go of one that came to nothing.
+    pub(crate) fn close(&self, id: VolumeId) {
+        self.below.lock().open.remove(&id);
+    }
+
+    /// Looks for the newest head of a volume, unless somebody does.
+    fn search(self: &Arc<Self>, volume: Arc<Volume>) -> Result<(), PortError> {
+        {
+            let mut below = self.below.lock();
+            if below.searched.contains(&volume.id) {
+                return Ok(());
+            }
+            if below.searched.len() >= SEARCHES_MAX {
+                return Err(PortError::Unreachable("many other volumes are being looked for; try again".into()));
+            }
+            below.searched.insert(volume.id);
+        }
+        let (volumes, id) = (self.clone(), volume.id);
+        let search = move || {
+            let found = panics::caught(|| volume.recover(None, &mut |_| ()));
+            let mut below = volumes.below.lock();
+            below.searched.remove(&volume.id);
+            if !matches!(found, Ok(Ok(_))) {
+                // It takes up no room.
+                below.open.remove(&volume.id);
+                if below.failed.len() >= VOLUMES_MAX {
+                    below.failed.clear();
+                }
+            }
+            match found {
+                Ok(Ok(_)) => drop(below.failed.remove(&volume.id)),
+                Ok(Err(RecoverError::Port(error))) => drop(below.failed.insert(volume.id, error)),
+                Ok(Err(RecoverError::Device(error))) => drop(below.failed.insert(volume.id, damaged(error))),
+                Err(text) => drop(below.failed.insert(volume.id, damaged(text))),
+            }
+            drop(below);
+            volumes.searched.notify_all();
+        };
+        let begun = std::thread::Builder::new().name("hn-find".into()).spawn(search);
+        begun.map(drop).map_err(|error| {
+            self.below.lock().searched.remove(&id);
+            PortError::Disk(format!("cannot start a thread: {error}"))
+        })
+    }
+
+    /// Waits until nobody looks for a volume any more, or the deadline has passed.
+    fn wait(&self, id: VolumeId) -> Result<(), PortError> {
+        let until = Instant::now() + Duration::from_millis(READ_WITHIN);
+        let mut below = self.below.lock();
+        while below.searched.contains(&id) {
+            if self.searched.wait_until(&mut below, until).timed_out() {
+                return Err(PortError::Deadline(format!("volume {} is still being looked for", id.short())));
+            }
+        }
+        below.failed.get(&id).cloned().map_or(Ok(()), Err)
+    }
+}
+
+/// What the tree is read by. It holds the volumes, and lets searches go on that nobody waits for.
+pub(crate) struct Reader(pub(crate) Arc<Volumes>);
+
+impl Reader {
+    fn newest(volume: &Volume) -> Result<Option<Inode>, PortError> {
+        Ok(state::latest(&volume.db)?.map(|latest| latest.root.inode))
+    }
+}
+
+impl RemoteTree for Reader {
+    fn list(&self, directory: &TreeRef) -> Result<Vec<Entry>, PortError> {
+        self.0.main.list(directory)
+    }
+
+    fn link(&self, volume: VolumeId, id: FileId) -> Result<LinkEntry, PortError> {
+        self.0.of(volume)?.link(id)
+    }
+
+    fn read(&self, content: &Content, range: Range<u64>) -> Result<Vec<(u64, Bytes)>, PortError> {
+        self.0.main.read(content, range)
+    }
+
+    fn seek(&self, content: &Content, from: u64, wanted: Stretch) -> Result<Option<u64>, PortError> {
+        self.0.main.seek(content, from, wanted)
+    }
+
+    fn root(&self, volume: VolumeId) -> Found {
+        let volume = self.0.of(volume)?;
+        let root = match Self::newest(&volume)? {
+            Some(root) => root,
+            None => {
+                self.0.search(volume.clone())?;
+                self.0.wait(volume.id)?;
+                Self::newest(&volume)?.ok_or_else(|| PortError::NotFound("the volume has no head".into()))?
+            }
+        };
+        // Also of one that was found before, by a search that somebody did not wait for, or before a crash.
+        (self.0.found)(volume);
+        Ok(root)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use super::*;
+    use crate::volume::double::Mesh;
+    use crate::volume::state::tests::golden;
+
+    #[test]
+    fn whoever_enters_a_volume_has_its_upload_begin_whenever_it_was_found() {
+        let (mesh, dir) = (Mesh::new(4), tempfile::tempdir().unwrap());
+        let told = Arc::new(AtomicU64::new(0));
+        let count = told.clone();
+        let volumes = Volumes::new(mesh.volume(dir.path(), 1), move |_| _ = count.fetch_add(1, Ordering::SeqCst));
+        let (reader, id) = (Reader(volumes.clone()), VolumeId([9; 16]));
+        assert!(matches!(reader.root(id), Err(PortError::NotFound(_))));
+        assert_eq!((told.load(Ordering::SeqCst), volumes.all().len()), (0, 1), "what is not found takes up no room");
+        // By a search that nobody waited for.
+        state::put_latest(&volumes.of(id).unwrap().db, &golden()).unwrap();
+        for times in 1..3 {
+            assert_eq!(reader.root(id).unwrap(), golden().root.inode);
+            assert_eq!(told.load(Ordering::SeqCst), times);
+        }
+    }
+
+    #[test]
+    fn volumes_and_searches_are_bounded() {
+        let (mesh, dir) = (Mesh::new(4), tempfile::tempdir().unwrap());
+        let volumes = Volumes::new(mesh.volume(dir.path(), 1), |_| ());
+        let id = |number: u64| VolumeId((u128::from(number) << 64).to_be_bytes());
+        for number in 0..VOLUMES_MAX as u64 {
+            volumes.of(id(number)).unwrap();
+        }
+        assert!(volumes.of(id(1 << 40)).is_err());
+        volumes.close(id(0));
+        volumes.of(id(1 << 40)).unwrap();
+        volumes.below.lock().searched.extend((0..SEARCHES_MAX as u64).map(id));
+        assert!(matches!(volumes.search(volumes.of(id(900)).unwrap()), Err(PortError::Unreachable(_))));
+        volumes.search(volumes.of(id(1)).unwrap()).unwrap();
+    }
+}
