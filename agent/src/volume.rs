@@ -27,6 +27,7 @@ use parking_lot::Mutex;
 
 use crate::driver::NodeHandle;
 use crate::identity::Identity;
+use crate::locked::Locked;
 use crate::peers::Peers;
 
 pub(crate) mod catalog;
@@ -63,7 +64,7 @@ pub(crate) fn damaged(error: impl std::fmt::Display) -> PortError {
 /// A volume on this device.
 pub(crate) struct Volume {
     pub(crate) id: VolumeId,
-    pub(crate) device: DeviceKeys,
+    pub(crate) device: Locked<DeviceKeys>,
     pub(crate) identity: Arc<Identity>,
     pub(crate) db: Arc<VolumeDb>,
     pub(crate) node: NodeHandle,
@@ -100,7 +101,7 @@ impl Volume {
         }
         Ok(Self {
             id,
-            device,
+            device: Locked::new(device),
             peers: identity.peers().clone(),
             identity,
             db,

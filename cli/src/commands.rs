@@ -14,6 +14,7 @@ mod dev;
 mod devices;
 mod events;
 pub(crate) mod init;
+mod passphrase;
 mod recover;
 mod status;
 
@@ -32,6 +33,7 @@ pub(crate) async fn run(command: Command, out: &mut Output) -> Result<(), Failur
         Command::Umount => umount(home, out).await,
         Command::Recover(args) => recover::recover(&home, args, out).await,
         Command::Devices(args) => devices::devices(home, args, out).await,
+        Command::Passphrase(args) => passphrase::passphrase(home, &args, out).await,
         Command::Cache(Cache::Drop { path, force }) => events::cache_drop(home, path, force, out).await,
         Command::Fsck(args) => events::fsck(home, args, out).await,
         Command::Dev(Dev::Mesh(args)) => dev::mesh(args, out).await,

@@ -15,6 +15,7 @@
 //! | `POST /v1/recover` | [`RecoverRequest`] | stream of [`RecoverEvent`] |
 //! | `GET /v1/devices` | | list of [`DeviceInfo`] |
 //! | `POST /v1/devices/remove` | [`RemoveDeviceRequest`] | [`DeviceRemoved`] |
+//! | `POST /v1/keystore/seal` | [`SealRequest`] | [`KeystoreSealed`] |
 //! | `POST /v1/down` | [`Empty`] | [`Empty`], then the agent stops |
 //!
 //! Streams are NDJSON: one event per line, the last being `done` or `error`. A request that fails before its stream
@@ -30,11 +31,13 @@ use serde::{Deserialize, Serialize};
 use crate::exact_path;
 
 mod devices;
+mod keystore;
 mod printed;
 
 pub use devices::{
     DeviceInfo, DeviceRemoved, OtherHead, PhraseInput, RecoverEvent, RecoverRequest, Recovered, RemoveDeviceRequest,
 };
+pub use keystore::{KeystoreSealed, KeystoreStatus, SealRequest, SealedBy};
 pub use printed::{Cleared, Ready, SetUp, Words};
 
 /// Version of the paths and of these types.
@@ -68,6 +71,8 @@ pub mod path {
     pub const DEVICES: &str = "/v1/devices";
     /// `POST`: [`DeviceRemoved`](super::DeviceRemoved).
     pub const DEVICES_REMOVE: &str = "/v1/devices/remove";
+    /// `POST`: [`KeystoreSealed`](super::KeystoreSealed).
+    pub const KEYSTORE_SEAL: &str = "/v1/keystore/seal";
     /// `POST`: stops the agent.
     pub const DOWN: &str = "/v1/down";
 }
@@ -227,37 +232,6 @@ pub struct Status {
     /// What a person should look into.
     #[serde(default)]
     pub warnings: Vec<String>,
-}
-
-/// The keystore.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct KeystoreStatus {
-    /// What opens it.
-    pub sealed_by: SealedBy,
-    /// Where it lies.
-    #[serde(with = "exact_path")]
-    pub path: PathBuf,
-}
-
-/// What opens a keystore.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum SealedBy {
-    /// A passphrase.
-    #[serde(rename = "passphrase")]
-    Passphrase,
-    /// A file beside the keystore that only its owner can read.
-    #[serde(rename = "key file")]
-    KeyFile,
-}
-
-impl SealedBy {
-    /// In words.
-    pub fn words(self) -> &'static str {
-        match self {
-            Self::Passphrase => "passphrase",
-            Self::KeyFile => "key file",
-        }
-    }
 }
 
 /// What an agent stores for others.
