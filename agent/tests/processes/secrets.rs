@@ -100,7 +100,9 @@ fn no_log_has_a_secret_at_any_level() {
     let (phrase, factor) = (new_phrase(), "a factor of my own");
     let (first, second) = ("the first passphrase", "the second passphrase");
     let place = [&PLACE[..], &["--donate", "0", "--join", &mesh.link]].concat();
-    let trace = [("HN_LOG", "trace")];
+    // Keys of connections are secrets, too, and libp2p writes them where this says.
+    let keys = mesh.dir.path().join("keys");
+    let trace = [("HN_LOG", "trace"), ("SSLKEYLOGFILE", keys.to_str().unwrap())];
     let start = |agent: &mut Agent, passphrase: &str| {
         let told = format!("{passphrase}\n");
         agent.try_start_told(&["--hold", "--passphrase-stdin"], &told, &trace).unwrap();
@@ -132,6 +134,7 @@ fn no_log_has_a_secret_at_any_level() {
     other.stop();
     mine.stop();
 
+    assert!(!keys.exists());
     let keystore = fs::read(other.home.join("keystore.age")).unwrap();
     let opens = |passphrase: &str| {
         age::decrypt(&age::scrypt::Identity::new(SecretString::from(passphrase.to_owned())), &keystore)

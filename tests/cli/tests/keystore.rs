@@ -1,4 +1,5 @@
-//! The keyring of a desktop: a real Secret Service, in a session of its own that nothing of this machine's can see.
+//! What opens the keystore: passphrases, and the keyring of a desktop. That is a real Secret Service, in a session of its own
+//! that nothing of this machine's can see.
 #![allow(clippy::unwrap_used)]
 
 use std::fs;
@@ -88,4 +89,41 @@ fn a_keyring_opens_the_keystore_and_every_lack_of_it_is_named() -> Result<()> {
     assert_eq!(sealed["sealed_by"], "key file");
     agent.up_unmounted()?;
     agent.down()
+}
+
+/// `hn`, told this on its standard input.
+fn told(agent: &Agent, args: &[&str], text: &str) -> Result<Ran> {
+    let path = agent.scratch().join("told");
+    fs::write(&path, text)?;
+    let mut command = agent.command(args)?;
+    command.stdin(fs::File::open(path)?);
+    hn::run(&mut command)
+}
+
+#[test]
+fn a_passphrase_is_changed_whether_the_agent_runs_or_not() -> Result<()> {
+    let agent = Agent::alone()?;
+    let change = |text: &str, more: &[&str]| {
+        told(&agent, &[&["--json", "passphrase", "--passphrase-stdin"], more].concat(), text)
+    };
+    let up = |text: &str| told(&agent, &["up", "--no-mount", "--passphrase-stdin"], text);
+    assert_eq!(change("one\n", &[])?.ok()?.json()?["sealed_by"], "passphrase");
+    up("one\n")?.ok()?;
+    let refused = change("not it\ntwo\n", &[])?;
+    assert!(refused.code == Some(77) && refused.stderr.contains("wrong passphrase"), "{refused:?}");
+    change("one\ntwo\n", &[])?.ok()?;
+    agent.down()?;
+    up("one\n")?.fails(77, "wrong passphrase", "type it again");
+    up("two\n")?.ok()?;
+    agent.down()?;
+    let refused = change("one\nthree\n", &[])?;
+    assert!(refused.code == Some(77) && refused.stderr.contains("wrong passphrase"), "{refused:?}");
+    assert_eq!(change("two\n", &["--key-file"])?.ok()?.json()?["sealed_by"], "key file");
+    agent.up_unmounted()?;
+    assert_eq!(agent.status()?["keystore"]["sealed_by"], "key file");
+    agent.down()?;
+    let storage = Agent::empty()?;
+    storage.hn(["init", "--storage-only", "--no-mdns"])?.ok()?;
+    storage.hn(["passphrase", "--key-file"])?.fails(78, "there is no keystore", "only stores");
+    Ok(())
 }
