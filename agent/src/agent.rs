@@ -51,9 +51,8 @@ pub(crate) struct RunArgs {
     /// Mount the volume here.
     #[arg(long)]
     pub(crate) mount: Option<PathBuf>,
-    /// Read the keystore's passphrase from standard input.
-    #[arg(long)]
-    passphrase_stdin: bool,
+    #[command(flatten)]
+    opened: crate::Opened,
     /// Mount in writeback mode even where passthrough is possible.
     #[arg(long)]
     pub(crate) no_passthrough: bool,
@@ -250,9 +249,9 @@ pub(crate) fn run(home: Home, args: RunArgs) -> Result<(), Failure> {
     // A recovery writes the keystore last of all that makes a device.
     let is_bare = config.storage_only || (config.recovering && !home.keystore().exists());
     let (unlock, keystore) = if is_bare {
-        (crate::unlock(args.passphrase_stdin)?, None)
+        (crate::unlock(args.opened)?, None)
     } else {
-        let unlock = crate::unlock_existing(&home.keystore(), args.passphrase_stdin)?;
+        let unlock = crate::unlock_existing(&home.keystore(), args.opened.passphrase_stdin)?;
         let keystore = KeystoreFile::load(&home.keystore(), &unlock)?;
         (unlock, Some(Arc::new(keystore)))
     };
@@ -278,7 +277,7 @@ async fn start_mesh(
     bootstrap.sort();
     bootstrap.dedup();
     let make = |listen: &[String]| MeshConfig {
-        secret: *seed.expose(),
+        secret: seed.clone(),
         network: config.network().unwrap_or(hypernet_core::id::NetworkId([0; 16])),
         listen: Config::addrs(listen),
         bootstrap: Config::addrs(&bootstrap).into_iter().filter(mount::names_a_peer).collect(),
@@ -403,7 +402,7 @@ async fn serve(
         hold: args.hold,
         runtime: tokio::runtime::Handle::current(),
         memory: memory.clone(),
-        notes: note.into_iter().collect(),
+        notes: note.into_iter().chain(crate::locked::refused()).collect(),
         stop: Notify::new(),
     });
     if let Some(keystore) = keystore {

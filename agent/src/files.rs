@@ -25,6 +25,13 @@ pub(crate) fn write_secret(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
     File::open(dir).and_then(|dir| dir.sync_all()).map_err(failed)
 }
 
+/// Removes a file that is there, durably.
+pub(crate) fn remove(path: &Path) -> Result<(), Failure> {
+    let failed = |error: std::io::Error| cannot("remove", path, &error);
+    fs::remove_file(path).map_err(failed)?;
+    File::open(path.parent().unwrap_or(Path::new("."))).and_then(|dir| dir.sync_all()).map_err(failed)
+}
+
 fn cannot(verb: &str, path: &Path, error: &std::io::Error) -> Failure {
     let failure = Failure::new(Kind::CantCreate, format!("cannot {verb} {}: {error}", path.display()));
     match error.kind() {

@@ -26,6 +26,7 @@ use parking_lot::Mutex;
 
 use crate::failure::Failure;
 use crate::keystore::KeystoreFile;
+use crate::locked::Locked;
 use crate::peers::Peers;
 use crate::sealing;
 
@@ -45,14 +46,14 @@ pub(crate) struct Identity {
     id: IdentityId,
     file: PathBuf,
     keystore: Arc<KeystoreFile>,
-    device: DeviceKeys,
+    device: Locked<DeviceKeys>,
     peers: Arc<Peers>,
     /// Of whoever brings together what is here and what is on the mesh, so that what one has read another does not replace.
     /// There is nothing in it, and nobody waits for it who only asks what is known.
     turn: Mutex<()>,
     known: Mutex<Known>,
     /// That which counts, of those that this device has.
-    era: Mutex<Era>,
+    era: Mutex<Locked<Era>>,
     /// What devices said of themselves when they were last asked.
     beacons: Mutex<BTreeMap<DeviceId, Beacon>>,
     /// What was at the end of the era, if somebody put anything there though it goes on.
@@ -108,11 +109,11 @@ impl Identity {
             id: kept.identity,
             file,
             keystore,
-            device,
+            device: Locked::new(device),
             peers,
             turn: Mutex::default(),
             known: Mutex::new(known),
-            era: Mutex::new(era),
+            era: Mutex::new(Locked::new(era)),
             beacons: Mutex::default(),
             end: Mutex::default(),
             told: Mutex::default(),
@@ -149,7 +150,7 @@ impl Identity {
 
     /// All keys that a volume had, those by which is written now first.
     pub(crate) fn all_keys(&self, volume: VolumeId) -> Vec<VolumeKeys> {
-        let now = self.era.lock().clone();
+        let now = Era::clone(&self.era.lock());
         let before = self.keystore.keystore().eras;
         let before = before.iter().rev().filter(|era| **era != now);
         std::iter::once(&now).chain(before).map(|era| era.volume(volume)).collect()

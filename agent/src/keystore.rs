@@ -7,11 +7,12 @@
 //!
 //! Two devices may change it at the same time. So it only grows, and what two of them have is [merged](Keystore::merge).
 
+use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use age::secrecy::{ExposeSecret, SecretString};
+use age::secrecy::ExposeSecret;
 use hypernet_core::codec;
 use hypernet_core::id::{IdentityId, VolumeId};
 use hypernet_core::identity::era::Era;
@@ -20,11 +21,17 @@ use hypernet_core::key::{DeviceKeys, Secret};
 use hypernet_sdk::api::SealedBy;
 use minicbor::{Decode, Encode};
 use parking_lot::Mutex;
-use zeroize::Zeroizing;
+use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use crate::config::PUT_BACK;
 use crate::failure::{Failure, Kind};
-use crate::files;
+use crate::locked::LockedBytes;
+use crate::{files, sealing};
+
+mod seal;
+
+use seal::Seal;
+pub(crate) use seal::{Passphrase, Unlock};
 
 /// Largest keystore that is read.
 const KEYSTORE_MAX: usize = 1 << 20;
@@ -118,26 +125,11 @@ pub(crate) fn random_secret() -> Result<Secret, Failure> {
     Ok(Secret::new(bytes))
 }
 
-/// What opens the file of a keystore.
-#[derive(Clone)]
-pub(crate) enum Unlock {
-    Passphrase(SecretString),
-    KeyFile,
-}
-
-impl Unlock {
-    pub(crate) fn sealed_by(&self) -> SealedBy {
-        match self {
-            Self::Passphrase(_) => SealedBy::Passphrase,
-            Self::KeyFile => SealedBy::KeyFile,
-        }
-    }
-}
-
 /// What the file holds.
-#[derive(Clone, Debug, Encode, Decode)]
+#[derive(Clone, Zeroize, ZeroizeOnDrop, Encode, Decode)]
 #[cbor(array)]
 struct Filed {
+    #[zeroize(skip)]
     #[n(0)]
     keystore: Keystore,
     /// age identity to which the device's secrets are sealed.
@@ -146,55 +138,57 @@ struct Filed {
 }
 hypernet_core::format!(Filed, tag = 0x53, version = 1, max = KEYSTORE_MAX, name = "keystore file");
 
+/// The device's seal, too, is a secret.
+impl fmt::Debug for Filed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Filed").field("keystore", &self.keystore).finish_non_exhaustive()
+    }
+}
+
+/// What a file holds, and how it is sealed.
+struct Open {
+    /// A [`Filed`], encoded: it is decoded for as long as something of it is looked at.
+    plain: LockedBytes,
+    unlock: Unlock,
+    /// None until it is written for the first time.
+    seal: Option<Seal>,
+}
+
+impl Open {
+    fn filed(&self) -> Filed {
+        match codec::decode(self.plain.expose()) {
+            Ok(filed) => filed,
+            Err(_) => unreachable!("it was encoded here, or decoded when it was read"),
+        }
+    }
+}
+
 /// A keystore on this device, and the device's own secrets beside it.
 pub(crate) struct KeystoreFile {
     /// None where changes stay in memory.
     path: Option<PathBuf>,
-    unlock: Unlock,
-    filed: Mutex<Filed>,
+    open: Mutex<Open>,
 }
 
 impl KeystoreFile {
     /// One that is not written yet.
     pub(crate) fn new(path: PathBuf, unlock: Unlock, keystore: Keystore) -> Self {
         let device_seal = age::x25519::Identity::generate().to_string().expose_secret().to_owned();
-        Self { path: Some(path), unlock, filed: Mutex::new(Filed { keystore, device_seal }) }
-    }
-
-    /// Where the key of a keystore without passphrase lies: beside it.
-    pub(crate) fn key_file(keystore: &Path) -> PathBuf {
-        keystore.with_extension("key")
+        let plain = Zeroizing::new(codec::encode(&Filed { keystore, device_seal }));
+        Self { path: Some(path), open: Mutex::new(Open { plain: LockedBytes::new(&plain), unlock, seal: None }) }
     }
 
     /// How the file is sealed, by its age header.
     pub(crate) fn sealed_by(path: &Path) -> Result<SealedBy, Failure> {
-        let bytes = read(path)?;
-        let decryptor = age::Decryptor::new(&bytes[..]).map_err(|error| damaged(path, &error.to_string()))?;
-        Ok(if decryptor.is_scrypt() { SealedBy::Passphrase } else { SealedBy::KeyFile })
+        seal::sealed_by(path, &read(path)?)
     }
 
     /// Reads and opens one.
     pub(crate) fn load(path: &Path, unlock: &Unlock) -> Result<Self, Failure> {
-        let bytes = read(path)?;
-        let plain = match unlock {
-            Unlock::Passphrase(passphrase) => age::decrypt(&age::scrypt::Identity::new(passphrase.clone()), &bytes),
-            Unlock::KeyFile => age::decrypt(&load_key(&Self::key_file(path))?, &bytes),
-        };
-        let plain = plain.map_err(|error| match (error, unlock) {
-            (age::DecryptError::DecryptionFailed | age::DecryptError::NoMatchingKeys, Unlock::Passphrase(_)) => {
-                Failure::new(Kind::Permission, format!("wrong passphrase for {}", path.display()))
-                    .hint("type it again; without it nothing here can be opened")
-            }
-            (age::DecryptError::NoMatchingKeys, Unlock::KeyFile) => Failure::new(
-                Kind::Permission,
-                format!("{} does not open {}", Self::key_file(path).display(), path.display()),
-            )
-            .hint("put back the key file that was made together with this keystore"),
-            (error, _) => damaged(path, &error.to_string()),
-        })?;
-        let plain = Zeroizing::new(plain);
-        let filed = codec::decode(&plain).map_err(|error| damaged(path, &error.to_string()))?;
-        Ok(Self { path: Some(path.to_owned()), unlock: unlock.clone(), filed: Mutex::new(filed) })
+        let (plain, seal) = seal::open(path, &read(path)?, unlock)?;
+        codec::decode::<Filed>(&plain).map_err(|error| damaged(path, &error.to_string()))?;
+        let open = Open { plain: LockedBytes::new(&plain), unlock: unlock.clone(), seal: Some(seal) };
+        Ok(Self { path: Some(path.to_owned()), open: Mutex::new(open) })
     }
 
     /// The same, whose file is left as it is.
@@ -204,86 +198,86 @@ impl KeystoreFile {
 
     /// The keystore as it is now.
     pub(crate) fn keystore(&self) -> Keystore {
-        self.filed.lock().keystore.clone()
+        self.open.lock().filed().keystore.clone()
     }
 
     /// What opens it.
     pub(crate) fn unlocked_by(&self) -> SealedBy {
-        self.unlock.sealed_by()
+        self.open.lock().unlock.sealed_by()
     }
 
     /// Changes it; the change is on the disk when this returns. Blocks: sealing by a passphrase takes a second.
     pub(crate) fn change<T>(&self, change: impl FnOnce(&mut Keystore) -> T) -> Result<T, Failure> {
-        let mut filed = self.filed.lock();
+        let mut open = self.open.lock();
+        let filed = open.filed();
         let mut changed = filed.clone();
         let said = change(&mut changed.keystore);
         if changed.keystore != filed.keystore {
-            self.write(&changed)?;
-            *filed = changed;
+            let plain = Zeroizing::new(codec::encode(&changed));
+            self.write(&mut open, &plain)?;
+            open.plain = LockedBytes::new(&plain);
         }
         Ok(said)
     }
 
     /// Seals and writes it, atomically and for its owner only.
     pub(crate) fn save(&self) -> Result<(), Failure> {
-        self.write(&self.filed.lock())
+        let mut open = self.open.lock();
+        let plain = open.plain.clone();
+        self.write(&mut open, plain.expose())
     }
 
-    fn write(&self, filed: &Filed) -> Result<(), Failure> {
+    fn write(&self, open: &mut Open, plain: &[u8]) -> Result<(), Failure> {
         let Some(path) = &self.path else { return Ok(()) };
-        let plain = Zeroizing::new(codec::encode(filed));
-        let sealed = match &self.unlock {
-            Unlock::Passphrase(passphrase) => {
-                age::encrypt(&age::scrypt::Recipient::new(passphrase.clone()), plain.as_slice())
-            }
-            Unlock::KeyFile => {
-                let key_path = Self::key_file(path);
-                let key = match load_key(&key_path) {
-                    Ok(key) => key,
-                    Err(_) if !key_path.exists() => {
-                        let key = age::x25519::Identity::generate();
-                        files::write_secret(&key_path, key.to_string().expose_secret().as_bytes())?;
-                        key
-                    }
-                    Err(failure) => return Err(failure),
-                };
-                age::encrypt(&key.to_public(), plain.as_slice())
-            }
-        };
-        let sealed =
-            sealed.map_err(|error| Failure::new(Kind::System, format!("cannot seal the keystore: {error}")))?;
-        files::write_secret(path, &sealed)
+        if open.seal.is_none() {
+            open.seal = Some(Seal::begin(path, &open.unlock)?);
+        }
+        match &open.seal {
+            Some(seal) => files::write_secret(path, &seal.seal(plain)?),
+            None => unreachable!("it was begun"),
+        }
+    }
+
+    /// From now on something else opens it, or another key of the same kind. The old or the new opens it whenever this is
+    /// broken off. Returns what could not be cleared away of the old, which opens nothing but old copies of the file.
+    pub(crate) fn reseal(&self, unlock: &Unlock) -> Result<Option<Failure>, Failure> {
+        let mut open = self.open.lock();
+        let Some(path) = &self.path else { return Ok(None) };
+        let plain = open.plain.clone();
+        if let Some(before) = open.seal.clone()
+            && !before.is_clear(path)?
+        {
+            // Something is left of a change that did not end: it ends now, so that there are never more than two keys.
+            self.write(&mut open, plain.expose())?;
+            before.clear(path, &before)?;
+        }
+        let after = Seal::anew(path, unlock)?;
+        files::write_secret(path, &after.seal(plain.expose())?)?;
+        open.unlock = unlock.clone();
+        let before = open.seal.replace(after.clone());
+        Ok(before.and_then(|before| after.clear(path, &before).err()))
     }
 
     /// Seals the secrets of a device, so that they open with this file only.
     pub(crate) fn save_device(&self, path: &Path, device: &DeviceKeys) -> Result<(), Failure> {
-        let key = self.device_key()?;
-        let sealed = age::encrypt(&key.to_public(), device.seed().expose())
+        let key = self.device_key()?.to_public();
+        let sealed = sealing::seal_to(&[&key as &dyn age::Recipient], device.seed().expose())
             .map_err(|error| Failure::new(Kind::System, format!("cannot seal the device's keys: {error}")))?;
         files::write_secret(path, &sealed)
     }
 
     /// Opens [`Self::save_device`].
     pub(crate) fn load_device(&self, path: &Path) -> Result<DeviceKeys, Failure> {
-        let plain =
-            age::decrypt(&self.device_key()?, &read(path)?).map_err(|error| damaged(path, &error.to_string()))?;
-        let plain = Zeroizing::new(plain);
+        let plain = sealing::open_by(&self.device_key()?, &read(path)?);
+        let plain = plain.map_err(|error| damaged(path, &error.to_string()))?;
         let seed: [u8; 32] = plain.as_slice().try_into().map_err(|_| damaged(path, "wrong length"))?;
         Ok(DeviceKeys::new(Secret::new(seed)))
     }
 
     fn device_key(&self) -> Result<age::x25519::Identity, Failure> {
-        age::x25519::Identity::from_str(&self.filed.lock().device_seal)
+        age::x25519::Identity::from_str(&self.open.lock().filed().device_seal)
             .map_err(|error| Failure::new(Kind::Data, format!("the keystore's device key is damaged: {error}")))
     }
-}
-
-fn load_key(path: &Path) -> Result<age::x25519::Identity, Failure> {
-    let text = fs::read_to_string(path).map_err(|error| {
-        Failure::new(Kind::Permission, format!("cannot read the key file {}: {error}", path.display()))
-            .hint("a keystore without passphrase opens only with the key file that was made with it")
-    })?;
-    age::x25519::Identity::from_str(text.trim()).map_err(|error| damaged(path, error))
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, Failure> {
@@ -310,6 +304,10 @@ mod tests {
         Keystore::create(IdentityId([1; 32]), Recipient::X25519([2; 32])).unwrap()
     }
 
+    fn passphrase(text: &str) -> Unlock {
+        Unlock::Passphrase(Passphrase::new(&text.into()))
+    }
+
     fn file(path: &Path, unlock: &Unlock) -> KeystoreFile {
         let file = KeystoreFile::new(path.to_owned(), unlock.clone(), keystore());
         file.save().unwrap();
@@ -323,14 +321,15 @@ mod tests {
         let made = file(&path, &Unlock::KeyFile);
         assert_eq!(KeystoreFile::sealed_by(&path).unwrap(), SealedBy::KeyFile);
         assert_eq!(KeystoreFile::load(&path, &Unlock::KeyFile).unwrap().keystore(), made.keystore());
-        fs::remove_file(KeystoreFile::key_file(&path)).unwrap();
+        fs::remove_file(seal::key_file(&path)).unwrap();
         let refused = |unlock: &Unlock| KeystoreFile::load(&path, unlock).map(drop).unwrap_err();
         assert_eq!(refused(&Unlock::KeyFile).kind, Kind::Permission);
-        let right = Unlock::Passphrase("right".to_owned().into());
+        assert_eq!(refused(&passphrase("any")).kind, Kind::Permission);
+        let right = passphrase("right");
         file(&path, &right);
         assert_eq!(KeystoreFile::sealed_by(&path).unwrap(), SealedBy::Passphrase);
         assert!(KeystoreFile::load(&path, &right).is_ok());
-        let wrong = refused(&Unlock::Passphrase("wrong".to_owned().into()));
+        let wrong = refused(&passphrase("wrong"));
         assert!(wrong.message.contains("wrong passphrase"), "{wrong}");
     }
 
@@ -345,6 +344,75 @@ mod tests {
         fs::write(&path, bytes).unwrap();
         let failure = KeystoreFile::load(&path, &Unlock::KeyFile).map(drop).unwrap_err();
         assert!(failure.hint.is_some());
+    }
+
+    #[test]
+    fn something_else_opens_it_from_then_on_and_its_content_and_device_stay() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("keystore.age");
+        let made = file(&path, &Unlock::KeyFile);
+        let device = DeviceKeys::new(random_secret().unwrap());
+        made.save_device(&dir.path().join("device.age"), &device).unwrap();
+        let key = || fs::read(seal::key_file(&path)).unwrap();
+        let first = key();
+        let (one, two) = (passphrase("one"), passphrase("two"));
+        let opens = |unlock: &Unlock| KeystoreFile::load(&path, unlock).is_ok();
+
+        assert!(made.reseal(&Unlock::KeyFile).unwrap().is_none());
+        assert!(key() != first && opens(&Unlock::KeyFile), "it is another key");
+        assert_eq!(key().iter().filter(|byte| **byte == b'\n').count(), 1, "the old one is gone");
+        assert!(made.reseal(&one).unwrap().is_none());
+        assert!(opens(&one) && !opens(&two) && !opens(&Unlock::KeyFile) && !seal::key_file(&path).exists());
+        assert!(made.reseal(&two).unwrap().is_none());
+        assert!(!opens(&one) && opens(&two));
+        // What is changed afterwards is sealed in the new way, too.
+        made.change(|keystore| keystore.add(era(3))).unwrap();
+        let there = KeystoreFile::load(&path, &two).unwrap();
+        assert_eq!((there.keystore(), there.unlocked_by()), (made.keystore(), SealedBy::Passphrase));
+        assert_eq!(there.load_device(&dir.path().join("device.age")).unwrap().id(), device.id());
+        assert!(there.reseal(&Unlock::KeyFile).unwrap().is_none() && opens(&Unlock::KeyFile) && !opens(&two));
+    }
+
+    /// Each state in which a change can be broken off: the files as they are between two writes.
+    #[test]
+    fn a_change_that_was_broken_off_leaves_what_the_old_or_the_new_opens() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("keystore.age");
+        let key_path = seal::key_file(&path);
+        let made = file(&path, &Unlock::KeyFile);
+        let old = fs::read(&path).unwrap();
+        // A new key is beside the old one, and nothing is sealed for it yet; that happens again and again.
+        let anew = || Seal::anew(&path, &Unlock::KeyFile).unwrap();
+        let [_, _, fresh] = [anew(), anew(), anew()];
+        assert!(KeystoreFile::load(&path, &Unlock::KeyFile).is_ok());
+        // It is sealed for the new one, and the old one is there still.
+        files::write_secret(&path, &fresh.seal(made.open.lock().plain.expose()).unwrap()).unwrap();
+        let there = KeystoreFile::load(&path, &Unlock::KeyFile).unwrap();
+        assert_eq!(there.keystore(), made.keystore());
+        // The next change clears all of that away; so does one that begins where the old one opened.
+        for sealed in [fs::read(&path).unwrap(), old] {
+            let keys = fs::read(&key_path).unwrap();
+            fs::write(&path, &sealed).unwrap();
+            let there = KeystoreFile::load(&path, &Unlock::KeyFile).unwrap();
+            assert!(there.reseal(&Unlock::KeyFile).unwrap().is_none());
+            assert!(KeystoreFile::load(&path, &Unlock::KeyFile).is_ok());
+            assert_eq!(fs::read_to_string(&key_path).unwrap().lines().count(), 1);
+            fs::write(&key_path, keys).unwrap();
+        }
+        // The key file outlived the change to a passphrase: it opens nothing, and the next change takes it away.
+        fs::write(&path, there.seal_for(&passphrase("one"))).unwrap();
+        assert!(KeystoreFile::load(&path, &Unlock::KeyFile).is_err());
+        let there = KeystoreFile::load(&path, &passphrase("one")).unwrap();
+        assert!(there.reseal(&passphrase("two")).unwrap().is_none());
+        assert!(!key_path.exists() && KeystoreFile::load(&path, &passphrase("two")).is_ok());
+    }
+
+    impl KeystoreFile {
+        /// Its content as another file has it.
+        fn seal_for(&self, unlock: &Unlock) -> Vec<u8> {
+            let seal = Seal::anew(Path::new("/nowhere"), unlock).unwrap();
+            seal.seal(self.open.lock().plain.expose()).unwrap()
+        }
     }
 
     #[test]

@@ -9,8 +9,10 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use hypernet_core::identity::phrase::Phrase;
 use hypernet_core::key::RecoveryKeys;
+use hypernet_sdk::SecretText;
 use hypernet_sdk::api::{self, SealedBy};
 use hypernet_sdk::size::parse_size;
+use hypernet_store::shards::ShardStore;
 use zeroize::Zeroizing;
 
 mod agent;
@@ -23,7 +25,9 @@ mod files;
 mod golden;
 mod identity;
 mod invite;
+mod keyring;
 mod keystore;
+mod locked;
 mod log;
 mod peers;
 mod reserve;
@@ -34,9 +38,9 @@ mod status;
 mod volume;
 mod volumes;
 
-use config::Home;
+use config::{Config, Home};
 use failure::{Failure, Kind};
-use keystore::{KeystoreFile, Unlock};
+use keystore::{KeystoreFile, Passphrase, Unlock};
 use setup::Choices;
 
 /// No line with a secret in it is longer.
@@ -64,6 +68,9 @@ enum Verb {
     Recover(Recover),
     /// Join a mesh by an invite link.
     Join(Join),
+    /// Have something else open the keystore from now on, and print what does as JSON. Standard input has the passphrase
+    /// that opens it now, where one does, and the new one, where there will be one, a line each.
+    Seal(Seal),
     /// Clear away the mount that an agent which died has left, and print where it was as JSON.
     Clear,
     /// Run in the foreground; prints one line of JSON when ready.
@@ -98,11 +105,32 @@ struct Init {
     /// passphrase that belongs to them, which may be empty.
     #[arg(long)]
     storage_only: bool,
-    /// Read the keystore's passphrase from standard input, after those.
-    #[arg(long)]
-    passphrase_stdin: bool,
+    #[command(flatten)]
+    opened: Opened,
     #[command(flatten)]
     setup: Setup,
+}
+
+/// What opens a new keystore: a key file where nothing is said.
+#[derive(Args, Clone, Copy)]
+pub(crate) struct Opened {
+    /// Read the keystore's passphrase from standard input.
+    #[arg(long)]
+    pub(crate) passphrase_stdin: bool,
+    /// Keep the key of a new keystore in the keyring of the desktop.
+    #[arg(long, conflicts_with = "passphrase_stdin")]
+    keyring: bool,
+}
+
+#[derive(Args)]
+struct Seal {
+    /// What is to open it.
+    #[arg(long, value_parser = parse_seal)]
+    by: SealedBy,
+}
+
+fn parse_seal(word: &str) -> Result<SealedBy, String> {
+    SealedBy::ALL.into_iter().find(|by| by.words() == word).ok_or_else(|| "not a way to seal a keystore".to_owned())
 }
 
 #[derive(Args)]
@@ -124,41 +152,57 @@ struct Join {
 }
 
 /// The next line of standard input, where no other program sees it.
-fn secret_line() -> Result<Zeroizing<String>, Failure> {
+fn secret_line() -> Result<SecretText, Failure> {
     let mut line = Zeroizing::new(String::new());
     std::io::stdin()
         .lock()
         .take(SECRET_MAX)
         .read_line(&mut line)
         .map_err(|error| Failure::new(Kind::NoInput, format!("cannot read standard input: {error}")))?;
-    Ok(Zeroizing::new(line.trim_end_matches(['\n', '\r']).to_owned()))
+    Ok(line.trim_end_matches(['\n', '\r']).into())
 }
 
 /// What the words on standard input yield, together with the passphrase on the line after them.
 fn phrase() -> Result<RecoveryKeys, Failure> {
-    let words = Phrase::parse(&secret_line()?).map_err(|error| Failure::new(Kind::Usage, error.to_string()))?;
-    Ok(words.keys(&secret_line()?))
+    let words = Phrase::parse(secret_line()?.expose()).map_err(|error| Failure::new(Kind::Usage, error.to_string()))?;
+    Ok(words.keys(secret_line()?.expose()))
 }
 
-/// What opens the keystore: the passphrase on standard input, or its key file.
-pub(crate) fn unlock(passphrase_stdin: bool) -> Result<Unlock, Failure> {
-    if !passphrase_stdin {
-        return Ok(Unlock::KeyFile);
+/// What is to open a new keystore.
+pub(crate) fn unlock(opened: Opened) -> Result<Unlock, Failure> {
+    unlock_by(match opened {
+        Opened { passphrase_stdin: true, .. } => SealedBy::Passphrase,
+        Opened { keyring: true, .. } => SealedBy::Keyring,
+        Opened { .. } => SealedBy::KeyFile,
+    })
+}
+
+/// The passphrase, if it is one, stands in the next line of standard input.
+fn unlock_by(by: SealedBy) -> Result<Unlock, Failure> {
+    match by {
+        SealedBy::KeyFile => Ok(Unlock::KeyFile),
+        SealedBy::Keyring => Ok(Unlock::Keyring),
+        SealedBy::Passphrase => unlock_with(&secret_line()?),
     }
-    let passphrase = secret_line()?.to_string();
+}
+
+/// By a passphrase.
+pub(crate) fn unlock_with(passphrase: &SecretText) -> Result<Unlock, Failure> {
     if passphrase.is_empty() {
         return Err(Failure::new(Kind::Usage, "the passphrase is empty").hint("leave it out to use a key file"));
     }
-    Ok(Unlock::Passphrase(passphrase.into()))
+    Ok(Unlock::Passphrase(Passphrase::new(passphrase)))
 }
 
-/// As [`unlock`], for a keystore that exists: says what is missing instead of failing to open it.
+/// What opens a keystore that exists, as its file says. Says what is missing instead of failing to open it.
 pub(crate) fn unlock_existing(keystore: &std::path::Path, passphrase_stdin: bool) -> Result<Unlock, Failure> {
-    if !passphrase_stdin && KeystoreFile::sealed_by(keystore)? == SealedBy::Passphrase {
-        return Err(Failure::new(Kind::Permission, format!("{} is sealed by a passphrase", keystore.display()))
-            .hint("run the command on a terminal, or pass it with --passphrase-stdin"));
+    match KeystoreFile::sealed_by(keystore)? {
+        SealedBy::Passphrase if !passphrase_stdin => {
+            Err(Failure::new(Kind::Permission, format!("{} is sealed by a passphrase", keystore.display()))
+                .hint("run the command on a terminal, or pass it with --passphrase-stdin"))
+        }
+        by => unlock_by(by),
     }
-    unlock(passphrase_stdin)
 }
 
 fn choices(setup: Setup, storage_only: bool) -> Choices {
@@ -173,42 +217,50 @@ fn choices(setup: Setup, storage_only: bool) -> Choices {
     }
 }
 
-/// These lines are the interface to `hn`.
+/// These lines are the interface to `hn`. One of them has 24 words in it.
 fn print_json(value: &impl serde::Serialize) {
-    if let Ok(text) = serde_json::to_string(value) {
+    if let Ok(text) = serde_json::to_string(value).map(Zeroizing::new) {
         // Whoever started this may be gone: that is no reason to end.
         let mut out = std::io::stdout().lock();
-        let _ = writeln!(out, "{text}").and_then(|()| out.flush());
+        let _ = writeln!(out, "{}", *text).and_then(|()| out.flush());
     }
+}
+
+/// libp2p writes the keys of every TLS session to the file that this variable names. They are secrets, too, and the
+/// environment is not asked whether they may be written down.
+#[expect(unsafe_code, reason = "a variable can be taken away only so")]
+fn no_key_log() {
+    // SAFETY: nothing has begun yet, so no other thread reads the environment.
+    unsafe { std::env::remove_var("SSLKEYLOGFILE") };
 }
 
 fn set_up(command: Verb, home: &Home) -> Result<api::SetUp, Failure> {
     match command {
         Verb::Init(args) => {
             let phrase = if args.storage_only { None } else { Some(phrase()?) };
-            let unlock = unlock(args.passphrase_stdin)?;
+            let unlock = unlock(args.opened)?;
             setup::init(home, &choices(args.setup, args.storage_only), phrase.as_ref(), &unlock)
         }
         Verb::Recover(args) => setup::recover(home, args.from.as_deref(), &choices(args.setup, false)),
         Verb::Join(args) => setup::join(home, &args.link),
-        Verb::Phrase | Verb::Clear | Verb::Run(_) => Err(Failure::new(Kind::Usage, "not a set-up command")),
+        Verb::Seal(_) | Verb::Phrase | Verb::Clear | Verb::Run(_) => {
+            Err(Failure::new(Kind::Usage, "not a set-up command"))
+        }
     }
 }
 
 fn main() -> ExitCode {
-    // Secrets are in memory: no core file may ever show them.
-    let _ = rustix::process::setrlimit(
-        rustix::process::Resource::Core,
-        rustix::process::Rlimit { current: Some(0), maximum: Some(0) },
-    );
+    no_key_log();
+    hypernet_sdk::secret::no_core_dumps();
     let cli = Cli::parse();
     let home = Home::new(hypernet_sdk::home::resolve());
     let result = match cli.command {
         Verb::Run(args) => agent::run(home, args),
+        Verb::Seal(args) => reseal(&home, args.by).map(|sealed| print_json(&sealed)),
         Verb::Clear => agent::mount::clear_left(&home).map(|mount| print_json(&api::Cleared { mount })),
         Verb::Join(args) if args.check => invite::Invite::parse(&args.link).map(|_| print_json(&serde_json::json!({}))),
         Verb::Phrase => keystore::random_secret().map(|entropy| {
-            let words = Phrase::new(&entropy).words().map(str::to_owned).collect();
+            let words = Phrase::new(&entropy).words().map(SecretText::from).collect();
             print_json(&api::Words { words });
         }),
         other => set_up(other, &home).map(|made| print_json(&made)),
@@ -220,6 +272,15 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Has something else open the keystore of an agent that does not run.
+fn reseal(home: &Home, by: SealedBy) -> Result<api::KeystoreSealed, Failure> {
+    let before = unlock_existing(&home.keystore(), true)?;
+    let after = unlock_by(by)?;
+    // Held while an agent runs, which would write what it has over this.
+    let _alone = ShardStore::open(&home.donated(), Config::load(home)?.donate).map_err(agent::store_failure)?;
+    setup::reseal(&KeystoreFile::load(&home.keystore(), &before)?, home, &after)
 }
 
 /// The line that says that the agent is ready.

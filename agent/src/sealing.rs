@@ -1,5 +1,10 @@
 //! Sealing for people and devices, by age. A roster names whom by a public key alone, and so does nothing here by more:
-//! another kind of [`Recipient`] is another arm of [`seal`], and what it seals opens beside what is there.
+//! another kind of [`Recipient`] is another arm of [`age_recipient`], and what it seals opens beside what is there.
+//!
+//! All that age seals for anybody goes through [`seal_to`] and [`open_by`], which know of whom only age's own two traits,
+//! `Recipient` and `Identity`: grants and ways by [`seal`] and [`open`], and the keystore's file by its
+//! [`Unlock`](crate::keystore::Unlock). So a hybrid recipient, when age has one, comes in as one more implementation of these
+//! ([why not yet](../../docs/design/0009-post-quantum.md)).
 
 use std::io::Write;
 use std::str::FromStr;
@@ -9,6 +14,9 @@ use hypernet_core::identity::log::Recipient;
 use hypernet_core::key::Secret;
 use thiserror::Error;
 use zeroize::{Zeroize, Zeroizing};
+
+#[cfg(test)]
+mod testkit;
 
 const PUBLIC: Hrp = Hrp::parse_unchecked("age");
 const SECRET: Hrp = Hrp::parse_unchecked("age-secret-key-");
@@ -56,7 +64,18 @@ pub(crate) fn recipient(secret: &Secret) -> Result<Recipient, SealingError> {
 /// Seals for each of `recipients`, of whom there must be one.
 pub(crate) fn seal(recipients: &[Recipient], plain: &[u8]) -> Result<Vec<u8>, SealingError> {
     let recipients = recipients.iter().map(age_recipient).collect::<Result<Vec<_>, _>>()?;
-    let encryptor = age::Encryptor::with_recipients(recipients.iter().map(|recipient| &**recipient))?;
+    let recipients: Vec<&dyn age::Recipient> = recipients.iter().map(|recipient| &**recipient).collect();
+    seal_to(&recipients, plain)
+}
+
+/// Opens what was sealed for this key.
+pub(crate) fn open(secret: &Secret, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, SealingError> {
+    Ok(open_by(&age_identity(secret)?, sealed)?)
+}
+
+/// Seals for all that age can seal for.
+pub(crate) fn seal_to(recipients: &[&dyn age::Recipient], plain: &[u8]) -> Result<Vec<u8>, SealingError> {
+    let encryptor = age::Encryptor::with_recipients(recipients.iter().copied())?;
     let mut sealed = Vec::with_capacity(plain.len() + 1024);
     let mut writer = encryptor.wrap_output(&mut sealed)?;
     writer.write_all(plain)?;
@@ -64,9 +83,9 @@ pub(crate) fn seal(recipients: &[Recipient], plain: &[u8]) -> Result<Vec<u8>, Se
     Ok(sealed)
 }
 
-/// Opens what was sealed for this key.
-pub(crate) fn open(secret: &Secret, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, SealingError> {
-    Ok(Zeroizing::new(age::decrypt(&age_identity(secret)?, sealed)?))
+/// Opens by all that age can open by.
+pub(crate) fn open_by(identity: &impl age::Identity, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, age::DecryptError> {
+    age::decrypt(identity, sealed).map(Zeroizing::new)
 }
 
 #[cfg(test)]

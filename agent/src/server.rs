@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::body::{Body, Bytes};
-use axum::extract::State;
+use axum::extract::{FromRequest, Request, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -16,8 +16,10 @@ use hypernet_core::tree::Content;
 use hypernet_fs::vfs::VfsError;
 use hypernet_sdk::api::{self, Empty, path};
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 use tokio::net::UnixListener;
 use tokio::sync::{mpsc, watch};
+use zeroize::Zeroize;
 
 use crate::agent::{Agent, blocking, port_failure};
 use crate::config::Home;
@@ -73,6 +75,32 @@ impl IntoResponse for Refused {
     }
 }
 
+/// Longest request with a secret in it.
+const PRIVATE_MAX: usize = 64 << 10;
+
+/// As [`Json`], for requests with words or a passphrase in them: the bytes that were read are wiped. What the HTTP server
+/// has read them into, it has to itself.
+struct Private<T>(T);
+
+impl<S: Sync, T: DeserializeOwned> FromRequest<S> for Private<T> {
+    type Rejection = Refused;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, Refused> {
+        let wrong =
+            |why: &dyn std::fmt::Display| Failure::new(Kind::Usage, format!("the request is not understood: {why}"));
+        let bytes = axum::body::to_bytes(request.into_body(), PRIVATE_MAX).await.map_err(|error| wrong(&error))?;
+        // What a JSON error says names a place in the text and what was expected, and no text.
+        let parsed = serde_json::from_slice(&bytes).map_err(|error| {
+            let (line, column) = (error.line(), error.column());
+            wrong(&format_args!("line {line}, column {column}"))
+        });
+        if let Ok(mut bytes) = bytes.try_into_mut() {
+            bytes.zeroize();
+        }
+        Ok(Self(parsed?))
+    }
+}
+
 /// Binds the socket; one that a dead agent left behind is replaced. The store's lock has made sure that no other agent
 /// runs here.
 pub(crate) fn bind(home: &Home) -> Result<UnixListener, Failure> {
@@ -103,6 +131,7 @@ pub(crate) async fn serve(agent: Arc<Agent>, listener: UnixListener) {
         .route(path::DEVICES_REMOVE, post(post_devices_remove))
         .route(path::VOLUMES, get(get_volumes))
         .route(path::VOLUMES_MAKE, post(post_volumes_make))
+        .route(path::KEYSTORE_SEAL, post(post_keystore_seal))
         .route(path::DOWN, post(post_down))
         .with_state(agent);
     if let Err(error) = axum::serve(listener, router).await {
@@ -124,7 +153,7 @@ async fn get_devices(State(agent): Agents) -> Answer<Vec<api::DeviceInfo>> {
 
 async fn post_devices_remove(
     State(agent): Agents,
-    Json(request): Json<api::RemoveDeviceRequest>,
+    Private(request): Private<api::RemoveDeviceRequest>,
 ) -> Answer<api::DeviceRemoved> {
     Ok(Json(blocking(move || agent.remove_device(&request)).await??))
 }
@@ -139,6 +168,13 @@ async fn post_volumes_make(
 ) -> Answer<api::VolumeInfo> {
     let made = move || agent.make_volume(find(&agent, &request.path)?);
     Ok(Json(blocking(made).await??))
+}
+
+async fn post_keystore_seal(
+    State(agent): Agents,
+    Private(request): Private<api::SealRequest>,
+) -> Answer<api::KeystoreSealed> {
+    Ok(Json(blocking(move || agent.seal_keystore(&request)).await??))
 }
 
 async fn post_donors(State(agent): Agents, Json(request): Json<api::DonorsRequest>) -> Response {
@@ -403,7 +439,10 @@ async fn post_fsck(State(agent): Agents, Json(request): Json<api::FsckRequest>) 
     Ok(lines(events))
 }
 
-async fn post_recover(State(agent): Agents, Json(request): Json<api::RecoverRequest>) -> Result<Response, Refused> {
+async fn post_recover(
+    State(agent): Agents,
+    Private(request): Private<api::RecoverRequest>,
+) -> Result<Response, Refused> {
     let (tell, events) = mpsc::channel(EVENTS);
     tokio::task::spawn_blocking(move || {
         let mut say = |text| {

@@ -5,7 +5,7 @@ use std::path::Path;
 use hypernet_core::id::NetworkId;
 use hypernet_core::key::{DeviceKeys, RecoveryKeys};
 use hypernet_core::time::Hlc;
-use hypernet_sdk::api::SetUp;
+use hypernet_sdk::api::{KeystoreSealed, KeystoreStatus, SetUp};
 
 use crate::config::{Config, Home};
 use crate::databases;
@@ -191,6 +191,17 @@ pub(crate) fn join(home: &Home, link: &str) -> Result<SetUp, Failure> {
     }
     config.save(home)?;
     describe(home, None)
+}
+
+/// Has something else open a keystore.
+pub(crate) fn reseal(file: &KeystoreFile, home: &Home, unlock: &Unlock) -> Result<KeystoreSealed, Failure> {
+    let left = file.reseal(unlock)?;
+    Ok(KeystoreSealed {
+        keystore: KeystoreStatus { sealed_by: unlock.sealed_by(), path: home.keystore() },
+        warning: left.map(|failure| {
+            format!("what opened it before is still there, and opens old copies of it: {}", failure.message)
+        }),
+    })
 }
 
 /// What was set up; of an identity only what opens.

@@ -28,6 +28,7 @@ use parking_lot::Mutex;
 
 use crate::driver::NodeHandle;
 use crate::identity::Identity;
+use crate::locked::Locked;
 use crate::peers::Peers;
 
 mod adopt;
@@ -65,7 +66,7 @@ pub(crate) fn damaged(error: impl std::fmt::Display) -> PortError {
 /// A volume on this device.
 pub(crate) struct Volume {
     pub(crate) id: VolumeId,
-    pub(crate) device: DeviceKeys,
+    pub(crate) device: Locked<DeviceKeys>,
     pub(crate) identity: Arc<Identity>,
     pub(crate) db: Arc<VolumeDb>,
     pub(crate) node: NodeHandle,
@@ -102,7 +103,7 @@ impl Volume {
         }
         Ok(Self {
             id,
-            device,
+            device: Locked::new(device),
             peers: identity.peers().clone(),
             identity,
             db,
@@ -119,7 +120,7 @@ impl Volume {
     /// Another volume of the same identity, as this device left it.
     pub(crate) fn below(main: &Self, id: VolumeId) -> Result<Self, PortError> {
         let db = Arc::new(main.db.of(id)?);
-        let (device, identity, node) = (main.device.clone(), main.identity.clone(), main.node.clone());
+        let (device, identity, node) = (DeviceKeys::clone(&main.device), main.identity.clone(), main.node.clone());
         Ok(Self { lacking: main.lacking.clone(), ..Self::open(id, device, identity, db, node)? })
     }
 

@@ -63,6 +63,9 @@ pub(crate) enum Command {
     #[command(after_help = examples::VOLUME)]
     #[command(subcommand)]
     Volume(Volume),
+    /// Change what opens the keystore of this device: a new passphrase, or a new key in a file or in the keyring.
+    #[command(after_help = examples::PASSPHRASE)]
+    Passphrase(Passphrase),
     /// Look after local copies.
     #[command(after_help = examples::CACHE)]
     #[command(subcommand)]
@@ -123,6 +126,9 @@ pub(crate) struct Init {
     /// Seal the keystore by a passphrase that is asked for, instead of a key file.
     #[arg(long, conflicts_with_all = ["storage_only", "passphrase_stdin"])]
     pub(crate) passphrase: bool,
+    /// Keep the key of the keystore in the keyring of the desktop, instead of in a key file.
+    #[arg(long, conflicts_with_all = ["storage_only", "passphrase", "passphrase_stdin"])]
+    pub(crate) keyring: bool,
     /// Print the 24 words and do not ask for some of them again.
     #[arg(long, conflicts_with = "storage_only")]
     pub(crate) no_confirm: bool,
@@ -131,6 +137,19 @@ pub(crate) struct Init {
     pub(crate) phrase_passphrase: bool,
     #[command(flatten)]
     pub(crate) setup: Setup,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Passphrase {
+    /// No passphrase any more: a new key, in a file beside the keystore.
+    #[arg(long, conflicts_with = "keyring")]
+    pub(crate) key_file: bool,
+    /// No passphrase any more: a new key, in the keyring of the desktop.
+    #[arg(long)]
+    pub(crate) keyring: bool,
+    /// Read passphrases from standard input, a line each: the one that opens it now, where there is one, then the new one.
+    #[arg(long)]
+    pub(crate) passphrase_stdin: bool,
 }
 
 #[derive(Debug, Args)]
@@ -204,6 +223,9 @@ pub(crate) struct Recover {
     /// Seal the keystore of this device by a passphrase that is asked for, instead of a key file.
     #[arg(long, conflicts_with_all = ["phrase_stdin", "passphrase_stdin"])]
     pub(crate) passphrase: bool,
+    /// Keep the key of this device's keystore in the keyring of the desktop, instead of in a key file.
+    #[arg(long, conflicts_with_all = ["from", "passphrase", "passphrase_stdin"])]
+    pub(crate) keyring: bool,
     /// Take the head of this device, by name or id, and not the newest of all.
     #[arg(long, value_name = "NAME")]
     pub(crate) device: Option<String>,
@@ -376,7 +398,7 @@ mod tests {
             open.extend(command.get_subcommands().cloned());
             seen += 1;
         }
-        assert!(seen >= 23, "{seen}");
+        assert!(seen >= 24, "{seen}");
     }
 
     #[test]
@@ -416,6 +438,9 @@ mod tests {
             &["hn", "dev", "mesh", "kill", "2", "--peer", "1"],
             &["hn", "dev", "mesh", "revive", "1", "--all"],
             &["hn", "init", "--passphrase", "--passphrase-stdin"],
+            &["hn", "init", "--passphrase", "--keyring"],
+            &["hn", "recover", "--from", "/x", "--keyring"],
+            &["hn", "passphrase", "--key-file", "--keyring"],
             &["hn", "recover", "--from", "/x", "--phrase-stdin"],
             &["hn", "init", "--storage-only", "--no-confirm"],
             &["hn", "up", "--donate", "lots"],

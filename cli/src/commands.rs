@@ -14,6 +14,7 @@ mod dev;
 mod devices;
 mod events;
 pub(crate) mod init;
+mod passphrase;
 mod recover;
 mod status;
 mod volume;
@@ -34,6 +35,7 @@ pub(crate) async fn run(command: Command, out: &mut Output) -> Result<(), Failur
         Command::Recover(args) => recover::recover(&home, args, out).await,
         Command::Devices(args) => devices::devices(home, args, out).await,
         Command::Volume(command) => volume::volume(home, command, out).await,
+        Command::Passphrase(args) => passphrase::passphrase(home, &args, out).await,
         Command::Cache(Cache::Drop { path, force }) => events::cache_drop(home, path, force, out).await,
         Command::Fsck(args) => events::fsck(home, args, out).await,
         Command::Dev(Dev::Mesh(args)) => dev::mesh(args, out).await,

@@ -17,8 +17,14 @@ examples! { INIT:
     "hn init                                  a new identity on a new mesh"
     "hn init --join 'hypernet:join/...'       a new identity on the mesh of an invite"
     "hn init --passphrase                     seal the keystore by a passphrase"
+    "hn init --keyring                        keep its key in the keyring of the desktop"
     "hn init --no-confirm --json              in a script, which keeps the 24 words (.phrase) itself"
     "hn init --storage-only --donate 50G      store for others only"
+}
+examples! { PASSPHRASE:
+    "hn passphrase               a new passphrase, typed twice; the one from before opens nothing more"
+    "hn passphrase --keyring     the desktop's keyring opens it when you have logged in"
+    "hn passphrase --key-file    a new key in a file: whoever reads HN_HOME opens it"
 }
 examples! { INVITE:
     "hn invite                       print a link for `hn join` and `hn init --join`"

@@ -11,11 +11,12 @@ use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
-use hypernet_sdk::api::{Cleared, Ready, SetUp, Words};
-use hypernet_sdk::{ErrorCode, Home, home};
+use hypernet_sdk::api::{Cleared, KeystoreSealed, Ready, SealedBy, SetUp, Words};
+use hypernet_sdk::{ErrorCode, Home, SecretText, home};
 use serde::de::DeserializeOwned;
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, Command};
+use zeroize::Zeroizing;
 
 use crate::error::Failure;
 use crate::process::{Identity, Process};
@@ -66,20 +67,20 @@ fn cannot_start(error: &std::io::Error) -> Failure {
 }
 
 /// Hands secrets over, a line each, and closes the pipe.
-async fn tell_secrets(child: &mut Child, secrets: &[&str]) {
+async fn tell_secrets(child: &mut Child, secrets: &[&SecretText]) {
     let Some(mut stdin) = child.stdin.take() else { return };
     for secret in secrets {
         // One that has already given up says why on its standard output.
-        let _ = stdin.write_all(secret.as_bytes()).await;
+        let _ = stdin.write_all(secret.expose().as_bytes()).await;
         let _ = stdin.write_all(b"\n").await;
     }
 }
 
 /// The first line, without its end; none when the stream ended before.
-async fn first_line(stream: impl AsyncRead + Unpin) -> Option<String> {
-    let mut line = String::new();
+async fn first_line(stream: impl AsyncRead + Unpin) -> Option<Zeroizing<String>> {
+    let mut line = Zeroizing::new(String::new());
     let read = BufReader::new(stream.take(LINE_MAX)).read_line(&mut line).await;
-    (read.is_ok() && line.ends_with('\n')).then(|| line.trim_end().to_owned())
+    (read.is_ok() && line.ends_with('\n')).then(|| Zeroizing::new(line.trim_end().to_owned()))
 }
 
 /// What a line says that is no success.
@@ -101,8 +102,13 @@ fn ended(status: Option<ExitStatus>, stderr: &str, log: Option<&Path>) -> Failur
     }
 }
 
+/// Has something else open the keystore of an agent that does not run.
+pub(crate) async fn seal(home: &Home, by: SealedBy, secrets: &[&SecretText]) -> Result<KeystoreSealed, Failure> {
+    answer(home, vec!["seal".into(), "--by".into(), by.words().into()], secrets).await
+}
+
 /// Runs a verb of `hnd` that sets up an agent's directory, and tells it secrets on its standard input.
-pub(crate) async fn set_up(home: &Home, args: Vec<OsString>, secrets: &[&str]) -> Result<SetUp, Failure> {
+pub(crate) async fn set_up(home: &Home, args: Vec<OsString>, secrets: &[&SecretText]) -> Result<SetUp, Failure> {
     answer(home, args, secrets).await
 }
 
@@ -123,7 +129,7 @@ pub(crate) async fn check_link(home: &Home, link: &str) -> Result<(), Failure> {
 }
 
 /// What `hnd` answers in one line.
-async fn answer<T: DeserializeOwned>(home: &Home, args: Vec<OsString>, secrets: &[&str]) -> Result<T, Failure> {
+async fn answer<T: DeserializeOwned>(home: &Home, args: Vec<OsString>, secrets: &[&SecretText]) -> Result<T, Failure> {
     let mut command = command(home)?;
     command.args(&args).stderr(Stdio::piped()).kill_on_drop(true);
     command.stdin(if secrets.is_empty() { Stdio::null() } else { Stdio::piped() });
@@ -162,7 +168,11 @@ async fn answer<T: DeserializeOwned>(home: &Home, args: Vec<OsString>, secrets: 
 }
 
 /// Starts `hnd run` in the background. Returns when it is ready, with what tells its process from every other.
-pub(crate) async fn start(home: &Home, args: Vec<OsString>, passphrase: Option<&str>) -> Result<Identity, Failure> {
+pub(crate) async fn start(
+    home: &Home,
+    args: Vec<OsString>,
+    passphrase: Option<&SecretText>,
+) -> Result<Identity, Failure> {
     let mut command = command(home)?;
     command.arg("run").args(&args).stderr(log(home)?);
     if passphrase.is_some() {
@@ -247,7 +257,7 @@ mod tests {
 
     #[tokio::test]
     async fn only_whole_and_bounded_lines_count() {
-        assert_eq!(first_line(&b"{}\nmore"[..]).await.as_deref(), Some("{}"));
+        assert_eq!(first_line(&b"{}\nmore"[..]).await.as_deref().map(String::as_str), Some("{}"));
         assert_eq!(first_line(&b"cut off"[..]).await, None);
         assert_eq!(first_line(&b""[..]).await, None);
         let long = vec![b'a'; LINE_MAX as usize + 10];

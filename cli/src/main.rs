@@ -34,6 +34,8 @@ fn wants_json(args: impl Iterator<Item = OsString>) -> bool {
 }
 
 fn main() -> ExitCode {
+    // Words and passphrases pass through.
+    hypernet_sdk::secret::no_core_dumps();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {

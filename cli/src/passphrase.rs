@@ -4,7 +4,8 @@ use std::fs::File;
 use std::io::{self, BufRead, IsTerminal, Read};
 use std::path::Path;
 
-use hypernet_sdk::ErrorCode;
+use hypernet_sdk::{ErrorCode, SecretText};
+use zeroize::Zeroizing;
 
 use crate::error::Failure;
 
@@ -20,7 +21,7 @@ pub(crate) fn is_needed(keystore: &Path) -> bool {
 }
 
 /// The passphrase of a keystore that exists, if it has one.
-pub(crate) fn existing(keystore: &Path, from_stdin: bool) -> Result<Option<String>, Failure> {
+pub(crate) fn existing(keystore: &Path, from_stdin: bool) -> Result<Option<SecretText>, Failure> {
     if from_stdin {
         return read_line().map(Some);
     }
@@ -35,7 +36,7 @@ pub(crate) fn existing(keystore: &Path, from_stdin: bool) -> Result<Option<Strin
 }
 
 /// A new passphrase, typed twice.
-pub(crate) fn new(prompt: &str) -> Result<String, Failure> {
+pub(crate) fn new(prompt: &str) -> Result<SecretText, Failure> {
     if !io::stdin().is_terminal() {
         return Err(Failure::new(ErrorCode::Usage, "there is no terminal to ask for a passphrase on")
             .hint("pass it with --passphrase-stdin"));
@@ -52,13 +53,15 @@ pub(crate) fn new(prompt: &str) -> Result<String, Failure> {
     Ok(first)
 }
 
-pub(crate) fn ask(prompt: &str) -> Result<String, Failure> {
-    rpassword::prompt_password(prompt).map_err(|error| Failure::io("cannot read the passphrase", &error))
+pub(crate) fn ask(prompt: &str) -> Result<SecretText, Failure> {
+    rpassword::prompt_password(prompt)
+        .map(SecretText::new)
+        .map_err(|error| Failure::io("cannot read the passphrase", &error))
 }
 
 /// One line of standard input.
-pub(crate) fn read_line() -> Result<String, Failure> {
-    let mut line = String::new();
+pub(crate) fn read_line() -> Result<SecretText, Failure> {
+    let mut line = Zeroizing::new(String::new());
     io::stdin()
         .lock()
         .take(PASSPHRASE_MAX)
@@ -69,7 +72,7 @@ pub(crate) fn read_line() -> Result<String, Failure> {
         return Err(Failure::new(ErrorCode::NoInput, "standard input holds no passphrase")
             .hint("for example: printf '%s\\n' \"$PASSPHRASE\" | hn up --passphrase-stdin"));
     }
-    Ok(line.to_owned())
+    Ok(line.into())
 }
 
 #[cfg(test)]

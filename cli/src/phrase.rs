@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{self, BufRead, IsTerminal, Read};
 
-use hypernet_sdk::ErrorCode;
 use hypernet_sdk::api::PhraseInput;
+use hypernet_sdk::{ErrorCode, SecretText};
+use zeroize::Zeroizing;
 
 use crate::error::Failure;
 use crate::output::Output;
@@ -23,15 +24,17 @@ const TRIES: usize = 3;
 const LINE_MAX: u64 = 4096;
 
 /// The words with their numbers, for a person to write down.
-pub(crate) fn table(words: &[String]) -> String {
+pub(crate) fn table(words: &[SecretText]) -> Zeroizing<String> {
     let rows = words.len().div_ceil(COLUMNS);
-    let longest = words.iter().map(String::len).max().unwrap_or(0);
+    let longest = words.iter().map(|word| word.expose().len()).max().unwrap_or(0);
     let cell = |row: usize, column: usize| {
         let at = column * rows + row;
-        words.get(at).map(|word| format!("{:>4}. {word:<longest$}", at + 1))
+        words.get(at).map(|word| format!("{:>4}. {:<longest$}", at + 1, word.expose()))
     };
     let line = |row| (0..COLUMNS).filter_map(|column| cell(row, column)).collect::<String>();
-    (0..rows).map(|row| line(row).trim_end().to_owned()).collect::<Vec<_>>().join("\n")
+    let lines: Vec<_> = (0..rows).map(|row| Zeroizing::new(line(row))).collect();
+    let lines: Vec<_> = lines.iter().map(|line| line.trim_end()).collect();
+    Zeroizing::new(lines.join("\n"))
 }
 
 /// Some numbers of words, in order.
@@ -53,12 +56,12 @@ pub(crate) fn needs_terminal() -> Result<(), Failure> {
 }
 
 /// Shows words, and returns when the person has shown that they are written down.
-pub(crate) fn confirm(words: &[String], out: &Output) -> Result<(), Failure> {
+pub(crate) fn confirm(words: &[SecretText], out: &Output) -> Result<(), Failure> {
     for left in (0..TRIES).rev() {
         out.note(format_args!(
             "These {WORDS} words bring everything back, on any machine. They are shown now and never again, and nobody \
              else has them: write them down, on paper.\n\n{}\n",
-            table(words)
+            *table(words)
         ));
         if asked(words, out)? {
             return Ok(());
@@ -70,10 +73,10 @@ pub(crate) fn confirm(words: &[String], out: &Output) -> Result<(), Failure> {
     Err(Failure::new(ErrorCode::Usage, "the words were not confirmed").hint("nothing was made: run the command again"))
 }
 
-fn asked(words: &[String], out: &Output) -> Result<bool, Failure> {
+fn asked(words: &[SecretText], out: &Output) -> Result<bool, Failure> {
     for number in some_numbers() {
         out.prompt(format_args!("Word {number}: "));
-        if words.get(number - 1).map(String::as_str) != Some(line()?.trim().to_lowercase().as_str()) {
+        if words.get(number - 1).map(SecretText::expose) != Some(line()?.trim().to_lowercase().as_str()) {
             return Ok(false);
         }
     }
@@ -81,8 +84,8 @@ fn asked(words: &[String], out: &Output) -> Result<bool, Failure> {
 }
 
 /// One line of standard input.
-fn line() -> Result<String, Failure> {
-    let mut line = String::new();
+fn line() -> Result<Zeroizing<String>, Failure> {
+    let mut line = Zeroizing::new(String::new());
     let read = io::stdin().lock().take(LINE_MAX).read_line(&mut line);
     match read.map_err(|error| Failure::io("cannot read standard input", &error))? {
         0 => Err(Failure::new(ErrorCode::NoInput, "standard input has ended")),
@@ -102,22 +105,24 @@ pub(crate) fn ask(from_stdin: bool, with_passphrase: bool, out: &Output) -> Resu
             .hint("pass them with --phrase-stdin, in one line"));
     };
     let passphrase = match (with_passphrase, from_stdin) {
-        (false, _) => String::new(),
+        (false, _) => SecretText::default(),
         (true, true) => passphrase::read_line()?,
         (true, false) => passphrase::ask("Passphrase of the words: ")?,
     };
-    Ok(PhraseInput::new(words.trim().to_owned(), passphrase))
+    Ok(PhraseInput::new(words.trim().into(), passphrase))
 }
 
 /// Words in as many lines as the person likes.
-fn typed(out: &Output) -> Result<String, Failure> {
+fn typed(out: &Output) -> Result<Zeroizing<String>, Failure> {
     let count = |text: &str| text.split(|c: char| !c.is_alphabetic()).filter(|word| !word.is_empty()).count();
     out.prompt(format_args!("The {WORDS} words, in order: "));
-    let mut words = String::new();
+    let mut words = Zeroizing::new(String::new());
     loop {
         words.push_str(&line()?);
         match count(&words) {
-            found if found >= WORDS => return Ok(words.split_whitespace().collect::<Vec<_>>().join(" ")),
+            found if found >= WORDS => {
+                return Ok(Zeroizing::new(words.split_whitespace().collect::<Vec<_>>().join(" ")));
+            }
             found => out.prompt(format_args!("{} more: ", WORDS - found)),
         }
     }
@@ -129,7 +134,7 @@ mod tests {
 
     #[test]
     fn words_are_numbered_down_the_columns() {
-        let words: Vec<String> = (1..=24).map(|i| format!("w{i}")).collect();
+        let words: Vec<SecretText> = (1..=24).map(|i| SecretText::new(format!("w{i}"))).collect();
         let shown = table(&words);
         let lines: Vec<&str> = shown.lines().collect();
         assert_eq!(lines.len(), 6);

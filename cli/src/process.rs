@@ -1,18 +1,14 @@
 //! Processes that are known by more than their number.
 //!
 //! Invariant: a signal only ever reaches the process that was meant. A number may have been given to somebody else since
-//! it was written down, so a process is opened as a descriptor first, then compared by boot, start time and program, and
+//! it was written down, so a process is opened as a descriptor first, then compared by boot, start time and program name, and
 //! signals go through the descriptor. Waiting is a wake-up by the kernel, not a look every now and then.
 
-use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use hypernet_sdk::exact_path;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde::{Deserialize, Serialize};
@@ -24,8 +20,7 @@ pub(crate) struct Identity {
     /// In clock ticks since the boot.
     start: u64,
     boot: String,
-    #[serde(with = "exact_path")]
-    program: PathBuf,
+    program: String,
 }
 
 /// A process that was found, alive or not yet forgotten by its parent.
@@ -36,28 +31,22 @@ fn boot_id() -> io::Result<String> {
     Ok(fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
 }
 
-/// Field 22 of `/proc/PID/stat`. The second field is the program's name in parentheses and may contain anything, so
-/// fields are counted from the last parenthesis.
-fn start_ticks(stat: &str) -> Option<u64> {
-    let (_, after) = stat.rsplit_once(')')?;
-    after.split_ascii_whitespace().nth(19)?.parse().ok()
-}
-
-/// The program, without the mark of one that was replaced on disk while it runs.
-fn program(pid: u32) -> io::Result<PathBuf> {
-    let path = fs::read_link(format!("/proc/{pid}/exe"))?;
-    Ok(match path.as_os_str().as_bytes().strip_suffix(b" (deleted)") {
-        Some(bytes) => PathBuf::from(OsStr::from_bytes(bytes)),
-        None => path,
-    })
+/// The program's name and field 22 of `/proc/PID/stat`, the start. The second field is the name in parentheses and may
+/// contain anything, so fields are counted from the last parenthesis. This file everybody may read; where the program lies
+/// (`/proc/PID/exe`) is told of an agent to nobody but root, as all that is in its memory.
+fn name_and_start(stat: &str) -> Option<(&str, u64)> {
+    let (before, after) = stat.rsplit_once(')')?;
+    let (_, name) = before.split_once('(')?;
+    Some((name, after.split_ascii_whitespace().nth(19)?.parse().ok()?))
 }
 
 impl Identity {
     /// Of a process that is known to run.
     pub(crate) fn of(pid: u32) -> io::Result<Self> {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
-        let start = start_ticks(&stat).ok_or_else(|| io::Error::other("/proc/PID/stat is not understood"))?;
-        Ok(Self { pid, start, boot: boot_id()?, program: program(pid)? })
+        let (name, start) =
+            name_and_start(&stat).ok_or_else(|| io::Error::other("/proc/PID/stat is not understood"))?;
+        Ok(Self { pid, start, boot: boot_id()?, program: name.to_owned() })
     }
 
     /// The process, if it still runs and is the same.
@@ -119,8 +108,8 @@ mod tests {
     #[test]
     fn a_program_name_with_parentheses_does_not_confuse() {
         let stat = "12 (a) b) c) S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 4711 20";
-        assert_eq!(start_ticks(stat), Some(4711));
-        assert_eq!(start_ticks("nonsense"), None);
+        assert_eq!(name_and_start(stat), Some(("a) b) c", 4711)));
+        assert_eq!(name_and_start("nonsense"), None);
     }
 
     #[tokio::test]

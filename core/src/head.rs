@@ -3,13 +3,13 @@
 //! The outer signature (of the record) lets strangers check who may replace it; the inner one (of the head) is what
 //! members believe. A head also says which heads of other devices its author had seen, so that a rollback shows.
 
-use ed25519_dalek::{Signature, Signer, SigningKey, Verifier, VerifyingKey};
+use ed25519_dalek::{Signer, SigningKey};
 use minicbor::{Decode, Encode};
 use thiserror::Error;
 
 use crate::codec::{self, CodecError};
 use crate::id::{DeviceId, SnapshotId, VolumeId};
-use crate::key::{DeviceKeys, VolumeKeys};
+use crate::key::{DeviceKeys, VolumeKeys, is_signed};
 use crate::limits::{RECORD_PAYLOAD_MAX, SEALED_MAX};
 use crate::record::{Record, RecordError};
 use crate::seal::{ExtentRef, SealError, open_record, seal_record};
@@ -74,9 +74,7 @@ pub enum HeadError {
 }
 
 fn check(author: &DeviceId, message: &[u8], signature: &[u8; 64]) -> Result<(), HeadError> {
-    VerifyingKey::from_bytes(author.as_bytes())
-        .and_then(|key| key.verify(message, &Signature::from_bytes(signature)))
-        .map_err(|_| HeadError::Signature)
+    if is_signed(author.as_bytes(), message, signature) { Ok(()) } else { Err(HeadError::Signature) }
 }
 
 impl Snapshot {

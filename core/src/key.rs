@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use ed25519_dalek::SigningKey;
+use ed25519_dalek::{Signature, SigningKey, VerifyingKey};
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use crate::id::{DeviceId, IdentityId, PeerId, ShardId, VolumeId};
@@ -38,6 +38,12 @@ impl Secret {
     pub(crate) fn signing_key(&self) -> SigningKey {
         SigningKey::from_bytes(&self.0)
     }
+}
+
+/// Whether a signature is right. Everything that is signed is checked here, by the strict rules: a key or a point of small
+/// order, for which signatures of many messages are right, is refused, and so is what is not written in the one way.
+pub(crate) fn is_signed(key: &[u8; 32], bytes: &[u8], signature: &[u8; 64]) -> bool {
+    VerifyingKey::from_bytes(key).is_ok_and(|key| key.verify_strict(bytes, &Signature::from_bytes(signature)).is_ok())
 }
 
 impl fmt::Debug for Secret {
@@ -103,7 +109,7 @@ impl RecoveryKeys {
 }
 
 /// The keys of one device, which never leave it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Zeroize, ZeroizeOnDrop)]
 pub struct DeviceKeys(Secret);
 
 impl DeviceKeys {
@@ -220,6 +226,10 @@ impl VolumeKeys {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::identity::era::Era;
+    use crate::identity::phrase::Phrase;
+    use crate::identity::place::{Address, Place};
+    use crate::seal::ExtentKey;
 
     #[test]
     fn no_two_purposes_share_a_key() {
@@ -251,7 +261,24 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_never_prints() {
-        assert_eq!(format!("{:?}", Secret::new([7; 32])), "Secret(..)");
+    fn nothing_that_has_a_secret_in_it_shows_it() {
+        let secret = || Secret::new([0xa7; 32]);
+        let (device, volume) = (DeviceKeys::new(secret()), VolumeKeys::new(VolumeId([2; 16]), 3, secret()));
+        let recovery = RecoveryKeys(secret());
+        let address = Address { signer: [3; 32], secret: [0xa7; 16] };
+        let shown = [
+            format!("{:?}", secret()),
+            format!("{device:?} {:?}", device.signing_key()),
+            format!("{volume:?} {recovery:#?} {address:?}"),
+            format!("{:?} {:?}", Era::new(1, secret()), Place::new(secret())),
+            format!("{:?}", minicbor::decode::<ExtentKey>(&minicbor::to_vec(secret()).unwrap()).unwrap()),
+            format!("{:?}", Phrase::new(&secret())),
+        ];
+        for text in &shown {
+            // Neither as numbers nor as text in hex.
+            assert!(!text.contains("167, 167") && !text.to_lowercase().contains("a7a7"), "{text}");
+        }
+        assert_eq!(shown[0], "Secret(..)");
+        assert!(Phrase::new(&secret()).words().all(|word| !shown[5].contains(word)), "{}", shown[5]);
     }
 }

@@ -22,4 +22,6 @@ pub mod seal;
 pub mod segment;
 pub mod time;
 pub mod tree;
+#[cfg(test)]
+mod vectors;
 pub mod wire;

@@ -6,12 +6,13 @@
 //! number wins. Whoever holds a record may publish it again verbatim: that is how it outlives its owner's absence.
 //! The idea is that of mutable items in BitTorrent's BEP 44.
 
-use ed25519_dalek::{Signature, Signer, SigningKey, Verifier, VerifyingKey};
+use ed25519_dalek::{Signer, SigningKey};
 use minicbor::{Decode, Encode};
 use thiserror::Error;
 
 use crate::codec::{self, CodecError};
 use crate::id::RecordKey;
+use crate::key::is_signed;
 use crate::limits::{RECORD_MAX, RECORD_PAYLOAD_MAX};
 
 const KEY_CONTEXT: &str = "hypernet 2026 record key v1";
@@ -89,10 +90,10 @@ impl Record {
         if record.payload.len() > RECORD_PAYLOAD_MAX {
             return Err(RecordError::TooLong(record.payload.len()));
         }
-        let signer = VerifyingKey::from_bytes(&record.signer).map_err(|_| RecordError::Signature)?;
-        signer
-            .verify(&signed_bytes(record.sequence, &record.payload), &Signature::from_bytes(&record.signature))
-            .map_err(|_| RecordError::Signature)?;
+        let signed = signed_bytes(record.sequence, &record.payload);
+        if !is_signed(&record.signer, &signed, &record.signature) {
+            return Err(RecordError::Signature);
+        }
         Ok(record)
     }
 

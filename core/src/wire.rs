@@ -5,12 +5,13 @@
 //! [`limits`](crate::limits) before anything is allocated for them.
 
 use bytes::Bytes;
-use ed25519_dalek::{Signature, Signer, SigningKey, Verifier, VerifyingKey};
+use ed25519_dalek::{Signer, SigningKey};
 use minicbor::{Decode, Encode};
 use thiserror::Error;
 
 use crate::codec::{self, CodecError};
 use crate::id::{PeerId, ShardId};
+use crate::key::is_signed;
 use crate::limits::{RECORD_MAX, SHARD_MAX, WIRE_BODY_MAX, WIRE_HEADER_MAX, WIRE_IDS_MAX};
 use crate::time::UnixSeconds;
 
@@ -47,9 +48,7 @@ impl Lease {
 
     /// Whether the signature is right for this holder and shard.
     pub fn verify(&self, holder: &PeerId, shard: &ShardId) -> bool {
-        VerifyingKey::from_bytes(&self.key).is_ok_and(|key| {
-            key.verify(&lease_bytes(holder, shard, self.expires), &Signature::from_bytes(&self.signature)).is_ok()
-        })
+        is_signed(&self.key, &lease_bytes(holder, shard, self.expires), &self.signature)
     }
 }
 

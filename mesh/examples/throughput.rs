@@ -24,7 +24,7 @@ async fn main() {
     };
     let total: u64 = args.next().map_or(1024, |n| n.parse().unwrap());
     let config = |seed, bootstrap| MeshConfig {
-        secret: [seed; 32],
+        secret: hypernet_core::key::Secret::new([seed; 32]),
         network: NetworkId([1; 16]),
         listen: vec![listen.parse().unwrap()],
         bootstrap,

@@ -90,7 +90,7 @@ pub(crate) struct Driver {
 impl Driver {
     /// Binds the sockets and dials the first peers; [`Driver::run`] does the rest.
     pub(crate) async fn start(config: MeshConfig) -> Result<(Self, Mesh, mpsc::Receiver<MeshEvent>), MeshError> {
-        let key = Keypair::ed25519_from_bytes(config.secret).map_err(io::Error::other)?;
+        let key = Keypair::ed25519_from_bytes(*config.secret.expose()).map_err(io::Error::other)?;
         let me = key.public().to_peer_id();
         let peer = peer_id::from_libp2p(&me).ok_or_else(|| io::Error::other("the key is not Ed25519"))?;
         let names = Names::new(config.network)?;

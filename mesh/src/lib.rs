@@ -17,6 +17,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use hypernet_core::id::{NetworkId, PeerId, RecordKey};
+use hypernet_core::key::Secret;
 use hypernet_core::wire::{Request, Response};
 pub use libp2p::Multiaddr;
 use thiserror::Error;
@@ -35,7 +36,7 @@ pub use peer_id::distance;
 /// What a mesh needs to start.
 pub struct MeshConfig {
     /// Seed of the transport's Ed25519 key.
-    pub secret: [u8; 32],
+    pub secret: Secret,
     /// Peers of other networks are not talked to.
     pub network: NetworkId,
     /// Where to listen: `/ip4/…/udp/…/quic-v1` and `/ip4/…/tcp/…`; port 0 lets the kernel choose.

@@ -17,6 +17,7 @@
 //! | `POST /v1/devices/remove` | [`RemoveDeviceRequest`] | [`DeviceRemoved`] |
 //! | `GET /v1/volumes` | | list of [`VolumeInfo`] |
 //! | `POST /v1/volumes/make` | [`MakeVolumeRequest`] | [`VolumeInfo`] |
+//! | `POST /v1/keystore/seal` | [`SealRequest`] | [`KeystoreSealed`] |
 //! | `POST /v1/down` | [`Empty`] | [`Empty`], then the agent stops |
 //!
 //! Streams are NDJSON: one event per line, the last being `done` or `error`. A request that fails before its stream
@@ -32,12 +33,14 @@ use serde::{Deserialize, Serialize};
 use crate::exact_path;
 
 mod devices;
+mod keystore;
 mod printed;
 mod volumes;
 
 pub use devices::{
     DeviceInfo, DeviceRemoved, OtherHead, PhraseInput, RecoverEvent, RecoverRequest, Recovered, RemoveDeviceRequest,
 };
+pub use keystore::{KeystoreSealed, KeystoreStatus, SealRequest, SealedBy};
 pub use printed::{Cleared, Ready, SetUp, Words};
 pub use volumes::{MakeVolumeRequest, VolumeInfo};
 
@@ -76,6 +79,8 @@ pub mod path {
     pub const VOLUMES: &str = "/v1/volumes";
     /// `POST`: [`VolumeInfo`](super::VolumeInfo).
     pub const VOLUMES_MAKE: &str = "/v1/volumes/make";
+    /// `POST`: [`KeystoreSealed`](super::KeystoreSealed).
+    pub const KEYSTORE_SEAL: &str = "/v1/keystore/seal";
     /// `POST`: stops the agent.
     pub const DOWN: &str = "/v1/down";
 }
@@ -235,37 +240,6 @@ pub struct Status {
     /// What a person should look into.
     #[serde(default)]
     pub warnings: Vec<String>,
-}
-
-/// The keystore.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct KeystoreStatus {
-    /// What opens it.
-    pub sealed_by: SealedBy,
-    /// Where it lies.
-    #[serde(with = "exact_path")]
-    pub path: PathBuf,
-}
-
-/// What opens a keystore.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum SealedBy {
-    /// A passphrase.
-    #[serde(rename = "passphrase")]
-    Passphrase,
-    /// A file beside the keystore that only its owner can read.
-    #[serde(rename = "key file")]
-    KeyFile,
-}
-
-impl SealedBy {
-    /// In words.
-    pub fn words(self) -> &'static str {
-        match self {
-            Self::Passphrase => "passphrase",
-            Self::KeyFile => "key file",
-        }
-    }
 }
 
 /// What an agent stores for others.

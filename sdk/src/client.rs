@@ -12,6 +12,7 @@ use std::time::Duration;
 use reqwest::{Method, Response, StatusCode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use zeroize::Zeroizing;
 
 use crate::api::{self, ApiError, ErrorCode, path};
 use crate::home::{Home, SocketPathTooLong};
@@ -206,6 +207,11 @@ impl Client {
         self.post(path::VOLUMES_MAKE, request, LONG).await
     }
 
+    /// Has something else open the keystore.
+    pub async fn seal_keystore(&self, request: &api::SealRequest) -> Result<api::KeystoreSealed, Error> {
+        self.post(path::KEYSTORE_SEAL, request, LONG).await
+    }
+
     /// Asks the agent to stop. It is still stopping when this returns.
     pub async fn down(&self) -> Result<(), Error> {
         self.post(path::DOWN, &api::Empty {}, SHORT).await.map(|_: api::Empty| ())
@@ -254,7 +260,11 @@ impl Client {
         // The host is never resolved: the client speaks to its socket only.
         let mut request = self.http.request(method, format!("http://hnd{path}"));
         if let Some(body) = body {
-            request = request.json(body);
+            let text =
+                serde_json::to_vec(body).map_err(|error| Error::Request { request: path, why: error.to_string() })?;
+            // It may have words or a passphrase in it: what is sent is wiped when it has gone.
+            let text = bytes::Bytes::from_owner(Zeroizing::new(text));
+            request = request.header(reqwest::header::CONTENT_TYPE, "application/json").body(text);
         }
         let response = request.send().await.map_err(|error| self.transport(path, &error))?;
         let status = response.status();

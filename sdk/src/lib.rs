@@ -4,6 +4,7 @@
 //! - [`client`]: a typed client of the socket;
 //! - [`home`]: where an agent keeps its files;
 //! - [`exact_path`]: paths in that JSON, whatever bytes they are of;
+//! - [`secret`]: words and passphrases, which never show;
 //! - [`size`]: sizes as people write them.
 //!
 //! The library never touches a terminal and gives no advice: kinds of exit codes and hints belong to the program that
@@ -15,8 +16,10 @@ pub mod api;
 pub mod client;
 pub mod exact_path;
 pub mod home;
+pub mod secret;
 pub mod size;
 
 pub use api::{ApiError, ErrorCode};
 pub use client::{Client, Error, Events};
 pub use home::Home;
+pub use secret::SecretText;

@@ -130,6 +130,7 @@ impl Agent {
 fn of_device(other: &Home, file: PathBuf, unlock: &Unlock, peers: Arc<Peers>) -> Result<Identity, Failure> {
     let unlock = match KeystoreFile::sealed_by(&other.keystore())? {
         api::SealedBy::KeyFile => &Unlock::KeyFile,
+        api::SealedBy::Keyring => &Unlock::Keyring,
         api::SealedBy::Passphrase => unlock,
     };
     let keystore = KeystoreFile::load(&other.keystore(), unlock)?;

@@ -12,6 +12,7 @@ use os_display::Quotable;
 use super::recovery::{keys_of, other_head};
 use super::{Agent, Own, blocking, port_failure, store_failure};
 use crate::failure::{Failure, Kind};
+use crate::keystore::{KeystoreFile, Unlock};
 use crate::status::head_status;
 use crate::volume::devices::{Listed, RemoveError, Removed};
 use crate::volume::heads::when;
@@ -32,6 +33,27 @@ impl Agent {
             false => Failure::new(Kind::TryAgain, "the identity of this agent has not been found yet")
                 .hint("`hn recover` looks for it"),
         })
+    }
+
+    /// Has something else open the keystore. Blocks.
+    pub(crate) fn seal_keystore(&self, request: &api::SealRequest) -> Result<api::KeystoreSealed, Failure> {
+        let file = self.own()?.volume.identity.keystore();
+        if file.unlocked_by() == api::SealedBy::Passphrase {
+            // Open as it is, the one at the keyboard need not be the one who knows the passphrase.
+            let old = request.old.as_ref().ok_or_else(|| {
+                Failure::new(Kind::Permission, "the passphrase that opens the keystore now is not given")
+            })?;
+            KeystoreFile::load(&self.home.keystore(), &crate::unlock_with(old)?)?;
+        }
+        let unlock = match (request.by, &request.new) {
+            (api::SealedBy::Passphrase, Some(new)) => crate::unlock_with(new)?,
+            (api::SealedBy::Passphrase, None) => {
+                return Err(Failure::new(Kind::Usage, "the new passphrase is not given"));
+            }
+            (api::SealedBy::KeyFile, _) => Unlock::KeyFile,
+            (api::SealedBy::Keyring, _) => Unlock::Keyring,
+        };
+        crate::setup::reseal(file, &self.home, &unlock)
     }
 
     /// The devices of the identity. Blocks.

@@ -18,6 +18,7 @@ use super::known::Put;
 use super::places::{At, in_the_way, put, read};
 use super::{Identity, era_of, named_by, on_disk};
 use crate::keystore::Keystore;
+use crate::locked::Locked;
 use crate::peers::Peers;
 use crate::sealing;
 use crate::volume::damaged;
@@ -75,7 +76,7 @@ impl Identity {
             let known = self.known.lock();
             known.posting.ways().into_iter().map(|(era, _)| era.recipient).collect()
         };
-        let now = self.era.lock().clone();
+        let now = Era::clone(&self.era.lock());
         let mut eras = self.keystore.keystore().eras;
         let is_named = |era: &Era| named_by(era).is_some_and(|found| named.contains(&found));
         eras.sort_by_cached_key(|era| (*era != now, !is_named(era), std::cmp::Reverse(era.rank())));
@@ -123,7 +124,7 @@ impl Identity {
         self.change_known(|known| known.merge(&gathered.posting))?;
         *self.beacons.lock() = gathered.beacons.iter().map(|(id, (beacon, _))| (*id, beacon.clone())).collect();
         let is_in = self.follow(&self.still_listed()?)?;
-        let now = self.era.lock().clone();
+        let now = Era::clone(&self.era.lock());
         *self.end.lock() = gathered.ends.get(&now.door()).map(|(_, record)| record.clone());
         for era in new.iter().filter(|era| **era != now) {
             if let Some(other) = keystore_beside(&self.peers, self.id, era) {
@@ -138,7 +139,7 @@ impl Identity {
         let Some(era) = era_of(&self.keystore.keystore().eras, roster) else { return Ok(false) };
         let changed = {
             let mut now = self.era.lock();
-            std::mem::replace(&mut *now, era.clone()) != era
+            *std::mem::replace(&mut *now, Locked::new(era.clone())) != era
         };
         if changed {
             tracing::info!(era = era.number, "the keys of this identity have changed");
@@ -174,7 +175,7 @@ impl Identity {
                     .into(),
             ));
         }
-        let era = self.era.lock().clone();
+        let era = Era::clone(&self.era.lock());
         self.meet_keystore(&era)?;
         Ok(self.roster())
     }
@@ -211,14 +212,14 @@ impl Identity {
     /// Whether the mesh still has all as this device put it there, and nobody has begun another era: one round of
     /// questions, to be asked after something was published and before it counts.
     pub(crate) fn is_current(&self) -> Result<bool, PortError> {
-        let era = self.era.lock().clone();
+        let era = Era::clone(&self.era.lock());
         let found = self.peers.lookup_all(&[era.roster().record_key(), era.end().record_key()])?;
         let posted = self.known.lock().posted.record.clone();
         Ok(posted.is_some() && found == [posted, self.end.lock().clone()])
     }
 
     fn put_up(&self, gathered: &Gathered) -> Result<Roster, PortError> {
-        let era = self.era.lock().clone();
+        let era = Era::clone(&self.era.lock());
         let (door, key) = (era.door(), roster_sealing_key(&self.id));
         self.put_up_list(gathered, &era, &key)?;
         let kept = self.meet_keystore(&era)?;

@@ -72,7 +72,7 @@ impl Identity {
 
     /// Begins an era by a change, in the name of this device or in that of the phrase; then there is also another signpost.
     pub(super) fn begin_era(&self, change: Change, phrase: Option<&RecoveryKeys>) -> Result<(), PortError> {
-        let old = self.era.lock().clone();
+        let old = Era::clone(&self.era.lock());
         let mut keystore = self.keystore.keystore();
         let era = Era::new(old.number.saturating_add(1), random_secret().map_err(on_disk)?);
         keystore.add(era.clone());

@@ -165,7 +165,7 @@ fn an_era_that_nobody_can_open_is_followed_by_another() {
     let mut posting = thief.identity.known.lock().posting.clone();
     posting.change(|log| log.change(me, &key, Hlc::default(), Change::Rotate, shut)).unwrap();
     thief.identity.change_known(|known| known.merge(&posting)).unwrap();
-    let era = thief.identity.era.lock().clone();
+    let era = Era::clone(&thief.identity.era.lock());
     let list = Notice::Here(posting.encode());
     mesh.keep(list.publish(&era.roster(), &roster_sealing_key(&phrase().id()), 1_000).unwrap());
     publish(&first, 2).unwrap();
@@ -249,7 +249,7 @@ fn what_a_stolen_device_puts_in_the_way_is_seen_and_the_phrase_leads_past_it() {
     publish(&third, 2).unwrap();
     confirm(&first).unwrap();
     // First it spoils everything that is there, then it takes the others off.
-    let era = thief.identity.era.lock().clone();
+    let era = Era::clone(&thief.identity.era.lock());
     let (key, junk) = (roster_sealing_key(&phrase().id()), Door { roster: [7; 32], end: [8; 32] });
     mesh.keep(Notice::Ended(junk).publish(&era.end(), &key, 0).unwrap());
     mesh.keep(Notice::Here(vec![9; 40]).publish(&era.roster(), &key, LAST - 1).unwrap());

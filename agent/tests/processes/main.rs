@@ -11,6 +11,7 @@ mod heads;
 mod leases;
 mod lost;
 mod mesh;
+mod secrets;
 mod tree;
 mod volumes;
 
@@ -172,7 +173,7 @@ fn wrong_words_bring_nothing_back_and_the_right_ones_can_be_given_then() {
     other.start(&["--hold"]);
     other.wait_for_donors(3);
     let recover = |words: String, passphrase: &str| {
-        let phrase = Some(api::PhraseInput::new(words, passphrase.to_owned()));
+        let phrase = Some(api::PhraseInput::new(words.as_str().into(), passphrase.into()));
         other.recover_by(&api::RecoverRequest { phrase, ..Default::default() })
     };
     let misspelt = [&words[..4], &["abbandon"], &words[5..]].concat().join(" ");

@@ -62,15 +62,27 @@ impl Agent {
 
     /// Starts it; the handshake is the line that it prints when it is ready.
     pub(crate) fn try_start(&mut self, args: &[&str]) -> Result<api::Ready, api::ApiError> {
+        self.try_start_told(args, "", &[])
+    }
+
+    /// The same, with something to read on its standard input and in its environment.
+    pub(crate) fn try_start_told(
+        &mut self,
+        args: &[&str],
+        told: &str,
+        env: &[(&str, &str)],
+    ) -> Result<api::Ready, api::ApiError> {
         assert!(self.child.is_none(), "it is running");
         let mut child = Command::new(HND)
             .arg("run")
             .args(args)
             .env("HN_HOME", &self.home)
-            .stdin(Stdio::null())
+            .envs(env.iter().copied())
+            .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
+        let _ = child.stdin.take().unwrap().write_all(told.as_bytes());
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let ready: api::Ready = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{line:?}: {error}"));
@@ -90,6 +102,19 @@ impl Agent {
 
     pub(crate) fn log(&self) -> String {
         fs::read_to_string(self.home.join("hnd.log")).unwrap_or_default()
+    }
+
+    /// What the kernel says of its process in this file below `/proc/PID`.
+    pub(crate) fn proc(&self, file: &str) -> String {
+        fs::read_to_string(format!("/proc/{}/{file}", self.child.as_ref().unwrap().id())).unwrap()
+    }
+
+    /// Sends it the signal of one that has found itself to be wrong. Returns how it ended.
+    pub(crate) fn abort(&mut self) -> std::process::ExitStatus {
+        let mut child = self.child.take().unwrap();
+        let sent = Command::new("kill").args(["-ABRT", &child.id().to_string()]).status().unwrap();
+        assert!(sent.success());
+        child.wait().unwrap()
     }
 
     /// kill -9.
@@ -144,7 +169,7 @@ impl Agent {
     }
 
     pub(crate) fn recover(&self, device: Option<&str>) -> Result<api::Recovered, api::ApiError> {
-        let phrase = Some(api::PhraseInput::new(self.phrase.clone(), String::new()));
+        let phrase = Some(api::PhraseInput::new(self.phrase.as_str().into(), Default::default()));
         self.recover_by(&api::RecoverRequest { phrase, from: None, device: device.map(str::to_owned) })
     }
 

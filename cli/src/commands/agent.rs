@@ -86,7 +86,7 @@ pub(crate) async fn start(home: &Home, start: &Start, out: &Output) -> Result<()
         args.push("--hold".into());
     }
     let bar = Bar::new(out, "starting the agent");
-    hnd::start(home, args, passphrase.as_deref()).await?;
+    hnd::start(home, args, passphrase.as_ref()).await?;
     bar.clear();
     Ok(())
 }
@@ -308,7 +308,7 @@ pub(crate) async fn join(home: &Home, args: Join, out: &mut Output) -> Result<()
             again.push("--hold".into());
         }
         // Also when joining failed: an agent that ran before runs afterwards. Why it failed comes first.
-        let started = hnd::start(home, again, passphrase.as_deref()).await;
+        let started = hnd::start(home, again, passphrase.as_ref()).await;
         if joined.is_ok() {
             started?;
         } else if let Err(failure) = started {

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::Path;
 
 use hypernet_sdk::api::SetUp;
-use hypernet_sdk::{Home, home};
+use hypernet_sdk::{Home, SecretText, home};
 use os_display::Quotable;
 use serde::Serialize;
 
@@ -54,7 +54,7 @@ pub(crate) async fn init(home: &Home, args: Init, out: &mut Output) -> Result<()
     }
     let of_words = match args.phrase_passphrase {
         true => passphrase::new("Passphrase that belongs to the words: ")?,
-        false => String::new(),
+        false => SecretText::default(),
     };
     let passphrase = if args.passphrase {
         Some(passphrase::new("New passphrase: ")?)
@@ -63,11 +63,14 @@ pub(crate) async fn init(home: &Home, args: Init, out: &mut Output) -> Result<()
     } else {
         None
     };
-    let line = words.words.join(" ");
-    let mut secrets = vec![line.as_str(), of_words.as_str()];
+    let line = SecretText::new(words.words.iter().map(SecretText::expose).collect::<Vec<_>>().join(" "));
+    let mut secrets = vec![&line, &of_words];
     if let Some(passphrase) = &passphrase {
         arguments.push("--passphrase-stdin".into());
         secrets.push(passphrase);
+    }
+    if args.keyring {
+        arguments.push("--keyring".into());
     }
     let made = hnd::set_up(home, arguments, &secrets).await?;
     let phrase = args.no_confirm.then(|| words.words.clone());
@@ -80,7 +83,7 @@ struct Made {
     #[serde(flatten)]
     made: SetUp,
     #[serde(skip_serializing_if = "Option::is_none")]
-    phrase: Option<Vec<String>>,
+    phrase: Option<Vec<SecretText>>,
 }
 
 fn tell(home: &Home, made: Made, out: &mut Output) -> Result<(), Failure> {
@@ -89,7 +92,7 @@ fn tell(home: &Home, made: Made, out: &mut Output) -> Result<(), Failure> {
     if let Some(words) = &made.phrase {
         out.line(format_args!(
             "\nThe words that bring everything back; keep them where nobody finds them:\n\n{}\n",
-            phrase::table(words)
+            *phrase::table(words)
         ))?;
     }
     out.line(format_args!("Next: {}hn up", prefix(home)))

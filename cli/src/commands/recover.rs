@@ -71,7 +71,8 @@ pub(crate) async fn recover(home: &Home, args: Recover, out: &mut Output) -> Res
         Some((client, _)) => client,
         None => {
             let bar = Bar::new(out, "starting the agent");
-            hnd::start(home, Vec::new(), secret.as_deref()).await?;
+            let keyring = args.keyring.then(|| "--keyring".into());
+            hnd::start(home, Vec::from_iter(keyring), secret.as_ref()).await?;
             bar.clear();
             Client::new(home.clone())?
         }

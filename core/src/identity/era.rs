@@ -7,6 +7,8 @@
 
 use minicbor::{Decode, Encode};
 
+use zeroize::{Zeroize, ZeroizeOnDrop};
+
 use crate::id::VolumeId;
 use crate::identity::place::Place;
 use crate::key::{Secret, VolumeKeys};
@@ -24,7 +26,7 @@ pub struct Door {
 }
 
 /// An era of one identity.
-#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[derive(Clone, Debug, PartialEq, Eq, Zeroize, ZeroizeOnDrop, Encode, Decode)]
 #[cbor(array)]
 pub struct Era {
     /// Above that of the one before it. Two may have the same one, where two devices have begun one at once.

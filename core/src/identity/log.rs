@@ -5,12 +5,13 @@
 
 use std::collections::BTreeMap;
 
-use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
+use ed25519_dalek::{Signer, SigningKey};
 use minicbor::{Decode, Encode};
 use thiserror::Error;
 
 use crate::codec::{self, CodecError};
 use crate::id::{DeviceId, EntryId, IdentityId};
+use crate::key::is_signed;
 use crate::limits::{
     DEVICE_NAME_MAX, DEVICES_BY_DEVICES_MAX, DEVICES_MAX, ROSTER_BEFORE_MAX, ROSTER_ENTRIES_BY_DEVICES_MAX,
     ROSTER_ENTRIES_MAX, ROSTER_MAX,
@@ -79,9 +80,7 @@ impl Device {
 }
 
 fn verify(key: &[u8; 32], bytes: &[u8], signature: &[u8; 64]) -> Result<(), LogError> {
-    VerifyingKey::from_bytes(key)
-        .and_then(|key| key.verify_strict(bytes, &Signature::from_bytes(signature)))
-        .map_err(|_| LogError::Signature)
+    if is_signed(key, bytes, signature) { Ok(()) } else { Err(LogError::Signature) }
 }
 
 /// An era that begins with a change, as all may know it.

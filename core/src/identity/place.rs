@@ -15,6 +15,8 @@
 //! believed by its signatures, an era because a change of the roster names its way, a keystore by its seal. And the phrase
 //! can put up another signpost.
 
+use std::fmt;
+
 use ed25519_dalek::SigningKey;
 use minicbor::{Decode, Encode};
 use thiserror::Error;
@@ -125,12 +127,19 @@ impl Notice {
 }
 
 /// By which an identity is found: what its owner gives to those who are to know it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Address {
     /// Signer of the signpost's record.
     pub signer: [u8; 32],
     /// What opens it, which who keeps the record does not have.
     pub secret: [u8; 16],
+}
+
+/// Not what opens the signpost.
+impl fmt::Debug for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Address").field("signer", &self.signer).finish_non_exhaustive()
+    }
 }
 
 impl Address {

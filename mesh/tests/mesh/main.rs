@@ -8,6 +8,7 @@ mod lan;
 mod lookup;
 mod meeting;
 mod peer;
+mod quantum;
 mod records;
 mod rogue;
 mod sends;

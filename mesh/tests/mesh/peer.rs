@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hypernet_core::id::{NetworkId, PeerId, RecordKey, ShardId};
+use hypernet_core::key::Secret;
 use hypernet_core::time::UnixSeconds;
 use hypernet_core::wire::{Hello, Lease, Refusal, Request, Response};
 use hypernet_mesh::{Mesh, MeshConfig, MeshEvent, Multiaddr, SendError};
@@ -127,7 +128,7 @@ impl Peer {
 
 pub(crate) fn config(seed: u8, network: NetworkId, listen: &str, bootstrap: &[Multiaddr]) -> MeshConfig {
     MeshConfig {
-        secret: [seed; 32],
+        secret: Secret::new([seed; 32]),
         network,
         listen: vec![listen.parse().unwrap()],
         bootstrap: bootstrap.to_vec(),

@@ -1,44 +1,36 @@
 //! Recovering an identity on a new device, and the list of its devices.
 
-use std::fmt;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
-use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use super::{ApiError, HeadStatus};
+use crate::secret::SecretText;
 
 // ---- recover --------------------------------------------------------------------------------------------------------
 
-/// 24 words, as a person typed them, and the passphrase that belongs to them, which may be empty. They never show in a
-/// log, and are wiped when dropped.
-#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize, Zeroize, ZeroizeOnDrop)]
+/// 24 words, as a person typed them, and the passphrase that belongs to them, which may be empty.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PhraseInput {
-    words: String,
+    words: SecretText,
     #[serde(default)]
-    passphrase: String,
+    passphrase: SecretText,
 }
 
 impl PhraseInput {
     /// Of what was typed.
-    pub fn new(words: String, passphrase: String) -> Self {
+    pub fn new(words: SecretText, passphrase: SecretText) -> Self {
         Self { words, passphrase }
     }
 
     /// The words, in one line.
     pub fn words(&self) -> &str {
-        &self.words
+        self.words.expose()
     }
 
     /// Empty where there is none.
     pub fn passphrase(&self) -> &str {
-        &self.passphrase
-    }
-}
-
-impl fmt::Debug for PhraseInput {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("PhraseInput(..)")
+        self.passphrase.expose()
     }
 }
 

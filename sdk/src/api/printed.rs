@@ -1,13 +1,12 @@
 //! What `hnd` prints.
 
-use std::fmt;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
-use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use super::{ApiError, SealedBy};
 use crate::exact_path;
+use crate::secret::SecretText;
 
 /// What `hnd clear` prints: one line.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -68,14 +67,8 @@ pub struct SetUp {
 }
 
 /// What `hnd phrase` prints: words that were never shown to anybody.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Zeroize, ZeroizeOnDrop)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Words {
     /// 24 of them.
-    pub words: Vec<String>,
-}
-
-impl fmt::Debug for Words {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Words(..)")
-    }
+    pub words: Vec<SecretText>,
 }

@@ -127,6 +127,10 @@ fn an_ordinary_user_mounts_writes_and_comes_back() -> Result<()> {
     let status = user.status()?;
     assert_eq!(status["mount"]["dir"].as_str(), user.path("mnt").to_str(), "{status}");
     assert!(status["mount"].to_string().contains("writeback"), "{status}");
+    // What it has in memory is told to nobody but root, also not to whoever has started it.
+    let environ = format!("/proc/{}/environ", status["pid"]);
+    let refused = hn::run(user.command(Path::new("/bin/cat")).arg(&environ))?;
+    ensure!(refused.code == Some(1) && refused.stderr.contains("Permission denied"), "{refused:?}");
     user.sh(r#"
         cd "$M"; mkdir d; printf 'by hand' >d/file; ln d/file d/hard; ln -s file d/soft; chmod 0640 d/file
         mkfifo d/pipe; seq 100000 >numbers; mv numbers d/; touch -d '2001-02-03 04:05:06 UTC' d/file

@@ -5,6 +5,7 @@ use data_encoding::HEXLOWER;
 use hypernet_core::id::{ExtentId, PeerId, ShardId};
 use hypernet_core::identity::beacon::Beacon;
 use hypernet_core::identity::era::Era;
+use hypernet_core::identity::phrase::Phrase;
 use hypernet_core::identity::place::{Place, roster_sealing_key};
 use hypernet_core::identity::posting::way_hash;
 use hypernet_core::key::Secret;
@@ -94,6 +95,7 @@ fn segment() -> Vec<u8> {
 
 pub(crate) fn all() -> Vec<Golden> {
     let (keys, peer) = (volume_keys(), PeerId([0x91; 32]));
+    let with_passphrase = Phrase::new(&Secret::new([0x55; 32])).keys("a passphrase");
     let place = Place::new(Secret::new([0x66; 32]));
     let era = Era::new(3, Secret::new([0x69; 32]));
     let reference = Sealer::new(&keys).prepare(Kind::Node, b"a node").map(|prepared| prepared.reference);
@@ -121,6 +123,8 @@ pub(crate) fn all() -> Vec<Golden> {
         derived("derive-way-hash", &way_hash(b"a sealed way")),
         derived("derive-device-opening-key", device().opening_key().expose()),
         derived("derive-identity-id", &recovery().id().0),
+        derived("derive-identity-id-of-words-with-a-passphrase", &with_passphrase.id().0),
+        derived("derive-device-id", &device().id().0),
         derived("derive-recovery-signing-key", &recovery().signing_key().to_bytes()),
         derived("derive-recovery-signpost-key", &recovery().signpost_key().to_bytes()),
         derived("derive-recovery-signpost-secret", &recovery().signpost_secret()),

@@ -17,7 +17,7 @@ use crate::watcher::Watcher;
 
 /// What the watcher does: a polite stop, else the end of the process that the agent wrote down, then the mount.
 const CLEAN_UP: &str = r#"
-timeout 60 "$HN" down || { pid=$(cat "$DIR/pid" 2>/dev/null) && [ "$(readlink "/proc/$pid/exe")" = "$HND" ] && kill -9 "$pid"; }
+timeout 60 "$HN" down || { pid=$(cat "$DIR/pid" 2>/dev/null) && [ "$(cat "/proc/$pid/comm")" = hnd ] && kill -9 "$pid"; }
 umount -l "$DIR/mnt" || fusermount3 -uz "$DIR/mnt"
 rm -rf --one-file-system "$DIR"
 "#;
@@ -47,12 +47,7 @@ impl Agent {
         let home = home.unwrap_or_else(|| dir.path().join("home"));
         let watcher = Watcher::new(
             CLEAN_UP,
-            &[
-                ("HN", hn::binary("hn")?.as_os_str()),
-                ("HND", hn::binary("hnd")?.as_os_str()),
-                ("HN_HOME", home.as_os_str()),
-                ("DIR", dir.path().as_os_str()),
-            ],
+            &[("HN", hn::binary("hn")?.as_os_str()), ("HN_HOME", home.as_os_str()), ("DIR", dir.path().as_os_str())],
         )?;
         Ok(Self { _watcher: watcher, dir, home })
     }

@@ -17,6 +17,8 @@ pub enum Need {
     Fuse,
     /// To be root: to become somebody else, and to mount filesystems of the kernel.
     Root,
+    /// A keyring such as desktops have, to be started in a session of its own.
+    Keyring,
 }
 
 impl Need {
@@ -24,6 +26,7 @@ impl Need {
         match self {
             Self::Fuse => "fuse",
             Self::Root => "root",
+            Self::Keyring => "keyring",
         }
     }
 
@@ -32,6 +35,7 @@ impl Need {
         match self {
             Self::Fuse => fuse_missing(Path::new("/dev/fuse"), is_root()),
             Self::Root => (!is_root()).then(|| "this test must be run by root".to_owned()),
+            Self::Keyring => keyring_missing(),
         }
     }
 }
@@ -53,6 +57,15 @@ fn fuse_missing(device: &Path, root: bool) -> Option<String> {
     }
     let helper = || Command::new("fusermount3").arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
     (!root && helper().is_err()).then(|| "fusermount3 is missing: install the package fuse3".to_owned())
+}
+
+fn keyring_missing() -> Option<String> {
+    let missing = |program: &&str| {
+        let mut asked = Command::new(program);
+        asked.arg("--version").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status().is_err()
+    };
+    let program = ["gnome-keyring-daemon", "dbus-run-session"].into_iter().find(missing)?;
+    Some(format!("{program} is missing: install the packages gnome-keyring and dbus-daemon"))
 }
 
 /// Whether the kernel can read and write backing files itself here: Linux 6.9 has it, for root. Where that is so, a mount
