@@ -100,7 +100,7 @@ pub(crate) async fn serve(agent: Arc<Agent>, listener: UnixListener) {
         .route(path::INVITE, post(post_invite))
         .route(path::RECOVER, post(post_recover))
         .route(path::DEVICES, get(get_devices))
-        .route(path::DEVICES_REMOVE, post(post_devices_remove))
+        .route(path::DEVICE_REVOKE, post(post_devices_revoke))
         .route(path::DOWN, post(post_down))
         .with_state(agent);
     if let Err(error) = axum::serve(listener, router).await {
@@ -120,11 +120,11 @@ async fn get_devices(State(agent): Agents) -> Answer<Vec<api::DeviceInfo>> {
     Ok(Json(blocking(move || agent.devices()).await??))
 }
 
-async fn post_devices_remove(
+async fn post_devices_revoke(
     State(agent): Agents,
-    Json(request): Json<api::RemoveDeviceRequest>,
-) -> Answer<api::DeviceRemoved> {
-    Ok(Json(blocking(move || agent.remove_device(&request)).await??))
+    Json(request): Json<api::RevokeDeviceRequest>,
+) -> Answer<api::DeviceRevoked> {
+    Ok(Json(blocking(move || agent.revoke_device(&request)).await??))
 }
 
 async fn post_donors(State(agent): Agents, Json(request): Json<api::DonorsRequest>) -> Response {

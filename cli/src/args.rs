@@ -56,9 +56,10 @@ pub(crate) enum Command {
     /// Bring everything back by the 24 words, on a new device.
     #[command(after_help = examples::RECOVER)]
     Recover(Recover),
-    /// Show the devices of this identity, or take one off the list.
-    #[command(after_help = examples::DEVICES)]
-    Devices(Devices),
+    /// The devices of this identity.
+    #[command(after_help = examples::DEVICE)]
+    #[command(subcommand)]
+    Device(Device),
     /// Look after local copies.
     #[command(after_help = examples::CACHE)]
     #[command(subcommand)]
@@ -210,21 +211,18 @@ pub(crate) struct Recover {
     pub(crate) setup: Setup,
 }
 
-#[derive(Debug, Args)]
-pub(crate) struct Devices {
-    #[command(subcommand)]
-    pub(crate) command: Option<DevicesCommand>,
-}
-
 #[derive(Debug, Subcommand)]
-pub(crate) enum DevicesCommand {
-    /// Take a device off the list, to make room for another.
-    #[command(after_help = examples::DEVICES_REMOVE)]
-    Remove(Remove),
+pub(crate) enum Device {
+    /// Show them, and what each has published.
+    #[command(after_help = examples::DEVICE_LIST)]
+    List,
+    /// Take one off the list: what comes after is closed to it.
+    #[command(after_help = examples::DEVICE_REVOKE)]
+    Revoke(Revoke),
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct Remove {
+pub(crate) struct Revoke {
     /// Its name, or its id where several are called so.
     pub(crate) name: String,
     /// Also when nothing would lead to what it published.

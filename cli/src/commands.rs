@@ -11,7 +11,7 @@ use crate::output::Output;
 
 mod agent;
 mod dev;
-mod devices;
+mod device;
 mod events;
 pub(crate) mod init;
 mod recover;
@@ -31,7 +31,7 @@ pub(crate) async fn run(command: Command, out: &mut Output) -> Result<(), Failur
         Command::Mount(args) => agent::mount(home, args, out).await,
         Command::Umount => umount(home, out).await,
         Command::Recover(args) => recover::recover(&home, args, out).await,
-        Command::Devices(args) => devices::devices(home, args, out).await,
+        Command::Device(command) => device::device(home, command, out).await,
         Command::Cache(Cache::Drop { path, force }) => events::cache_drop(home, path, force, out).await,
         Command::Fsck(args) => events::fsck(home, args, out).await,
         Command::Dev(Dev::Mesh(args)) => dev::mesh(args, out).await,

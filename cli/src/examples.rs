@@ -66,14 +66,18 @@ examples! { RECOVER:
     "hn recover --join LINK --device laptop              what this device synced last"
     "HN_HOME=/tmp/b hn recover --from /tmp/a             by a device of yours, whose HN_HOME is /tmp/a"
 }
-examples! { DEVICES:
-    "hn devices                   who has published what, and what of it is not in this tree"
-    "hn devices --json | jq '.[] | select(.here | not) | .name'"
+examples! { DEVICE:
+    "hn device list                 who has published what"
+    "hn device revoke old-laptop    take one off the list"
 }
-examples! { DEVICES_REMOVE:
-    "hn devices remove old-laptop            one of which all is part of another device's head"
-    "hn devices remove --force old-laptop    whatever it published"
-    "hn devices remove --phrase stolen       with the 24 words: also when that device has taken this one off"
+examples! { DEVICE_LIST:
+    "hn device list                   who has published what, and what of it is not in this tree"
+    "hn device list --json | jq '.[] | select(.here | not) | .name'"
+}
+examples! { DEVICE_REVOKE:
+    "hn device revoke old-laptop            one of which all is part of another device's head"
+    "hn device revoke --force old-laptop    whatever it published"
+    "hn device revoke --phrase stolen       with the 24 words: also when that device has taken this one off"
 }
 examples! { CACHE:
     "hn cache drop                forget all local copies of what is on the mesh"

@@ -14,7 +14,7 @@
 //! | `POST /v1/invite` | [`Empty`] | [`Invite`] |
 //! | `POST /v1/recover` | [`RecoverRequest`] | stream of [`RecoverEvent`] |
 //! | `GET /v1/devices` | | list of [`DeviceInfo`] |
-//! | `POST /v1/devices/remove` | [`RemoveDeviceRequest`] | [`DeviceRemoved`] |
+//! | `POST /v1/devices/revoke` | [`RevokeDeviceRequest`] | [`DeviceRevoked`] |
 //! | `POST /v1/down` | [`Empty`] | [`Empty`], then the agent stops |
 //!
 //! Streams are NDJSON: one event per line, the last being `done` or `error`. A request that fails before its stream
@@ -33,7 +33,7 @@ mod devices;
 mod printed;
 
 pub use devices::{
-    DeviceInfo, DeviceRemoved, OtherHead, PhraseInput, RecoverEvent, RecoverRequest, Recovered, RemoveDeviceRequest,
+    DeviceInfo, DeviceRevoked, OtherHead, PhraseInput, RecoverEvent, RecoverRequest, Recovered, RevokeDeviceRequest,
 };
 pub use printed::{Cleared, Ready, SetUp, Words};
 
@@ -66,8 +66,8 @@ pub mod path {
     pub const RECOVER: &str = "/v1/recover";
     /// `GET`: list of [`DeviceInfo`](super::DeviceInfo).
     pub const DEVICES: &str = "/v1/devices";
-    /// `POST`: [`DeviceRemoved`](super::DeviceRemoved).
-    pub const DEVICES_REMOVE: &str = "/v1/devices/remove";
+    /// `POST`: [`DeviceRevoked`](super::DeviceRevoked).
+    pub const DEVICE_REVOKE: &str = "/v1/devices/revoke";
     /// `POST`: stops the agent.
     pub const DOWN: &str = "/v1/down";
 }

@@ -192,8 +192,8 @@ impl Client {
     }
 
     /// Takes a device off the list.
-    pub async fn remove_device(&self, request: &api::RemoveDeviceRequest) -> Result<api::DeviceRemoved, Error> {
-        self.post(path::DEVICES_REMOVE, request, LONG).await
+    pub async fn revoke_device(&self, request: &api::RevokeDeviceRequest) -> Result<api::DeviceRevoked, Error> {
+        self.post(path::DEVICE_REVOKE, request, LONG).await
     }
 
     /// Asks the agent to stop. It is still stopping when this returns.

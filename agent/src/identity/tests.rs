@@ -225,7 +225,7 @@ fn a_device_that_was_taken_off_calls_nothing_durable() {
     publish(&first, 1).unwrap();
     let second = arrive(&mesh, b.path(), 2);
     publish(&second, 2).unwrap();
-    first.remove_device("device 2", true, None).unwrap();
+    first.revoke_device("device 2", true, None).unwrap();
     assert!(matches!(publish(&second, 3), Err(PortError::Superseded(_))));
     assert!(matches!(second.still_current(), Err(PortError::Superseded(_))));
     // And what the survivor publishes counts, though the keys were changed since it last asked.
@@ -257,8 +257,8 @@ fn what_a_stolen_device_puts_in_the_way_is_seen_and_the_phrase_leads_past_it() {
     let told = publish(&first, 3).unwrap_err();
     assert!(matches!(told, PortError::Unreachable(_)) && told.to_string().contains("--phrase"), "{told}");
     let wrong = hypernet_core::key::RecoveryKeys::new(&[4; 64]);
-    assert!(first.remove_device("device 2", true, Some(&wrong)).is_err());
-    first.remove_device("device 2", true, Some(&phrase())).unwrap();
+    assert!(first.revoke_device("device 2", true, Some(&wrong)).is_err());
+    first.revoke_device("device 2", true, Some(&phrase())).unwrap();
     publish(&first, 4).unwrap();
     assert_eq!(names(&confirm(&third).unwrap()), ["device 1", "device 3"]);
     publish(&third, 5).unwrap();
@@ -279,7 +279,7 @@ fn a_device_that_was_taken_off_by_a_thief_comes_back_by_the_phrase() {
     publish(&mine, 2).unwrap();
     thief.identity.revoke(&mine.device.id()).unwrap();
     assert!(matches!(publish(&mine, 3), Err(PortError::Superseded(_))));
-    mine.remove_device("device 1", true, Some(&phrase())).unwrap();
+    mine.revoke_device("device 1", true, Some(&phrase())).unwrap();
     mine.still_current().unwrap();
     publish(&mine, 4).unwrap();
     assert!(matches!(publish(&thief, 5), Err(PortError::Superseded(_))));

@@ -27,7 +27,7 @@ pub(crate) struct Listed {
 
 /// Why a device stays on the list.
 #[derive(Debug, Error)]
-pub(crate) enum RemoveError {
+pub(crate) enum RevokeError {
     /// The mesh did not do its part.
     #[error(transparent)]
     Port(#[from] PortError),
@@ -58,7 +58,7 @@ pub(crate) enum RemoveError {
 }
 
 /// A device that is on the list no more.
-pub(crate) struct Removed {
+pub(crate) struct Revoked {
     pub(crate) device: Device,
     /// A head that it published before it knew, and that nobody had seen when it was taken off.
     pub(crate) late: Option<Found>,
@@ -90,14 +90,14 @@ impl Volume {
     }
 
     /// Takes a device off the roster; by the phrase also against what that device has signed or put in the way.
-    pub(crate) fn remove_device(
+    pub(crate) fn revoke_device(
         &self,
         name: &str,
         force: bool,
         phrase: Option<&RecoveryKeys>,
-    ) -> Result<Removed, RemoveError> {
+    ) -> Result<Revoked, RevokeError> {
         if phrase.is_some_and(|phrase| phrase.id() != self.identity.id()) {
-            return Err(RemoveError::Words);
+            return Err(RevokeError::Words);
         }
         let roster = match (self.identity.look_well(), phrase) {
             (Err(error), Some(_)) => {
@@ -113,7 +113,7 @@ impl Volume {
             None => found?.clone(),
         };
         if device.id == self.device.id() {
-            return Err(RemoveError::This(device.name));
+            return Err(RevokeError::This(device.name));
         }
         let survey = self.find_heads(&roster.devices)?;
         if !force && roster.device(&device.id).is_some() {
@@ -128,13 +128,13 @@ impl Volume {
         let newest = |survey: Survey| survey.found.into_iter().find(|found| found.device.id == device.id);
         let seen = newest(survey).map_or(0, |found| found.head.sequence);
         let late = newest(self.find_heads(std::slice::from_ref(&device))?).filter(|found| found.head.sequence > seen);
-        Ok(Removed { device, late })
+        Ok(Revoked { device, late })
     }
 
     /// Whether another device's head, which stays, leads to all that this one published.
-    fn may_go(&self, roster: &Roster, device: &Device, survey: &Survey) -> Result<(), RemoveError> {
+    fn may_go(&self, roster: &Roster, device: &Device, survey: &Survey) -> Result<(), RevokeError> {
         let Some(found) = survey.found.iter().find(|found| found.device.id == device.id) else {
-            return Err(RemoveError::Unseen(device.name.clone()));
+            return Err(RevokeError::Unseen(device.name.clone()));
         };
         let published = found.head.sequence.max(survey.seen_of(&device.id));
         let is_in_another = state::latest(&self.db)?.is_some_and(|latest| {
@@ -146,6 +146,6 @@ impl Volume {
             return Ok(());
         }
         let time = when(found.head.time);
-        Err(RemoveError::Only { name: device.name.clone(), sequence: published, time })
+        Err(RevokeError::Only { name: device.name.clone(), sequence: published, time })
     }
 }

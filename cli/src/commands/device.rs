@@ -1,35 +1,44 @@
-//! `hn devices`.
+//! `hn device`.
 
-use hypernet_sdk::api::{DeviceInfo, RemoveDeviceRequest};
+use hypernet_sdk::api::{DeviceInfo, RevokeDeviceRequest};
 use hypernet_sdk::{Client, Home};
 use os_display::Quotable;
 
-use crate::args::{Devices, DevicesCommand, Remove};
+use crate::args::{Device, Revoke};
 use crate::error::Failure;
 use crate::output::{Output, table, words};
 use crate::phrase;
 
-pub(crate) async fn devices(home: Home, args: Devices, out: &mut Output) -> Result<(), Failure> {
-    let client = Client::new(home)?;
-    if let Some(DevicesCommand::Remove(args)) = args.command {
-        let Remove { name, force, phrase, phrase_stdin, phrase_passphrase } = args;
-        let phrase = match phrase || phrase_stdin {
-            true => Some(phrase::ask(phrase_stdin, phrase_passphrase, out)?),
-            false => None,
-        };
-        let removed = client.remove_device(&RemoveDeviceRequest { name, force, phrase }).await?;
-        out.json(&removed)?;
-        if let Some(late) = &removed.late {
-            out.note(format_args!(
-                "it published head {} at {} just now, which no other device has: `hn recover --device {}` in an empty HN_HOME \
-                 shows it",
-                late.sequence,
-                late.time,
-                late.device.maybe_quote()
-            ));
-        }
-        return out.line(format_args!("{} is not on the list any more", removed.name));
+pub(crate) async fn device(home: Home, command: Device, out: &mut Output) -> Result<(), Failure> {
+    match command {
+        Device::List => list(home, out).await,
+        Device::Revoke(args) => revoke(home, args, out).await,
     }
+}
+
+async fn revoke(home: Home, args: Revoke, out: &mut Output) -> Result<(), Failure> {
+    let client = Client::new(home)?;
+    let Revoke { name, force, phrase, phrase_stdin, phrase_passphrase } = args;
+    let phrase = match phrase || phrase_stdin {
+        true => Some(phrase::ask(phrase_stdin, phrase_passphrase, out)?),
+        false => None,
+    };
+    let revoked = client.revoke_device(&RevokeDeviceRequest { name, force, phrase }).await?;
+    out.json(&revoked)?;
+    if let Some(late) = &revoked.late {
+        out.note(format_args!(
+            "it published head {} at {} just now, which no other device has: `hn recover --device {}` in an empty HN_HOME \
+             shows it",
+            late.sequence,
+            late.time,
+            late.device.maybe_quote()
+        ));
+    }
+    out.line(format_args!("{} is not on the list any more", revoked.name))
+}
+
+async fn list(home: Home, out: &mut Output) -> Result<(), Failure> {
+    let client = Client::new(home)?;
     let devices = client.devices().await?;
     out.json(&devices)?;
     if devices.is_empty() {
