@@ -33,6 +33,7 @@ use crate::{databases, log, reserve, server};
 
 mod keeper;
 pub(crate) mod mount;
+pub(crate) mod people;
 mod recovery;
 pub(crate) mod work;
 
@@ -93,6 +94,7 @@ pub(crate) struct Agent {
     hold: bool,
     runtime: tokio::runtime::Handle,
     pub(crate) memory: Arc<Mutex<Memory>>,
+    pub(crate) pairings: people::Table,
     /// What was out of order at the start.
     pub(crate) notes: Vec<String>,
     pub(crate) stop: Notify,
@@ -382,6 +384,7 @@ async fn serve(
         hold: args.hold,
         runtime: tokio::runtime::Handle::current(),
         memory: memory.clone(),
+        pairings: people::Table::default(),
         notes: note.into_iter().collect(),
         stop: Notify::new(),
     });

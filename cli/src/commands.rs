@@ -10,10 +10,12 @@ use crate::error::Failure;
 use crate::output::Output;
 
 mod agent;
+mod contact;
 mod dev;
 mod device;
 mod events;
 pub(crate) mod init;
+mod meet;
 mod recover;
 mod status;
 
@@ -32,6 +34,8 @@ pub(crate) async fn run(command: Command, out: &mut Output) -> Result<(), Failur
         Command::Umount => umount(home, out).await,
         Command::Recover(args) => recover::recover(&home, args, out).await,
         Command::Device(command) => device::device(home, command, out).await,
+        Command::Id(args) => contact::id(home, &args, out).await,
+        Command::Contact(command) => contact::contact(home, command, out).await,
         Command::Cache(Cache::Drop { path, force }) => events::cache_drop(home, path, force, out).await,
         Command::Fsck(args) => events::fsck(home, args, out).await,
         Command::Dev(Dev::Mesh(args)) => dev::mesh(args, out).await,

@@ -15,6 +15,14 @@
 //! | `POST /v1/recover` | [`RecoverRequest`] | stream of [`RecoverEvent`] |
 //! | `GET /v1/devices` | | list of [`DeviceInfo`] |
 //! | `POST /v1/devices/revoke` | [`RevokeDeviceRequest`] | [`DeviceRevoked`] |
+//! | `POST /v1/devices/add` | [`PairRequest`] | stream of [`PairEvent`] |
+//! | `POST /v1/devices/join` | [`PairRequest`] | stream of [`PairEvent`] |
+//! | `GET /v1/id` | | [`IdInfo`] |
+//! | `GET /v1/contacts` | | list of [`ContactInfo`] |
+//! | `POST /v1/contacts/add` | [`AddContactRequest`] | [`ContactInfo`] |
+//! | `POST /v1/contacts/remove` | [`ContactRequest`] | [`ContactInfo`] |
+//! | `POST /v1/contacts/verify` | [`PairRequest`] | stream of [`PairEvent`] |
+//! | `POST /v1/compared` | [`ComparedRequest`] | [`Empty`] |
 //! | `POST /v1/down` | [`Empty`] | [`Empty`], then the agent stops |
 //!
 //! Streams are NDJSON: one event per line, the last being `done` or `error`. A request that fails before its stream
@@ -30,10 +38,14 @@ use serde::{Deserialize, Serialize};
 use crate::exact_path;
 
 mod devices;
+mod people;
 mod printed;
 
 pub use devices::{
     DeviceInfo, DeviceRevoked, OtherHead, PhraseInput, RecoverEvent, RecoverRequest, Recovered, RevokeDeviceRequest,
+};
+pub use people::{
+    AddContactRequest, ComparedRequest, ContactInfo, ContactRequest, IdInfo, PairEvent, PairRequest, Paired,
 };
 pub use printed::{Cleared, Ready, SetUp, Words};
 
@@ -68,6 +80,22 @@ pub mod path {
     pub const DEVICES: &str = "/v1/devices";
     /// `POST`: [`DeviceRevoked`](super::DeviceRevoked).
     pub const DEVICE_REVOKE: &str = "/v1/devices/revoke";
+    /// `POST`: stream of [`PairEvent`](super::PairEvent); a code is shown, and whoever enters it is enrolled.
+    pub const DEVICES_ADD: &str = "/v1/devices/add";
+    /// `POST`: stream of [`PairEvent`](super::PairEvent); by the code that a device of the identity shows.
+    pub const DEVICES_JOIN: &str = "/v1/devices/join";
+    /// `GET`: [`IdInfo`](super::IdInfo).
+    pub const ID: &str = "/v1/id";
+    /// `GET`: list of [`ContactInfo`](super::ContactInfo).
+    pub const CONTACTS: &str = "/v1/contacts";
+    /// `POST`: [`ContactInfo`](super::ContactInfo).
+    pub const CONTACTS_ADD: &str = "/v1/contacts/add";
+    /// `POST`: [`ContactInfo`](super::ContactInfo).
+    pub const CONTACTS_REMOVE: &str = "/v1/contacts/remove";
+    /// `POST`: stream of [`PairEvent`](super::PairEvent).
+    pub const CONTACTS_VERIFY: &str = "/v1/contacts/verify";
+    /// `POST`: answers a [`PairEvent::Compare`](super::PairEvent::Compare).
+    pub const COMPARED: &str = "/v1/compared";
     /// `POST`: stops the agent.
     pub const DOWN: &str = "/v1/down";
 }

@@ -1,19 +1,74 @@
 //! `hn device`.
 
-use hypernet_sdk::api::{DeviceInfo, RevokeDeviceRequest};
-use hypernet_sdk::{Client, Home};
+use hypernet_sdk::api::{DeviceInfo, RecoverRequest, RevokeDeviceRequest};
+use hypernet_sdk::{Client, ErrorCode, Home};
 use os_display::Quotable;
 
-use crate::args::{Device, Revoke};
+use crate::args::{Device, DeviceJoin, Meet, Revoke};
 use crate::error::Failure;
 use crate::output::{Output, table, words};
-use crate::phrase;
+use crate::{passphrase, phrase};
+
+use super::meet;
+use super::recover::{self, Begun};
+
+/// Seconds to look for the newest head once a device is on the list.
+const FOUND_WITHIN: u64 = 90;
 
 pub(crate) async fn device(home: Home, command: Device, out: &mut Output) -> Result<(), Failure> {
     match command {
         Device::List => list(home, out).await,
+        Device::Add(meet) => add(home, meet, out).await,
+        Device::Join(args) => join(&home, args, out).await,
         Device::Revoke(args) => revoke(home, args, out).await,
     }
+}
+
+async fn add(home: Home, how: Meet, out: &mut Output) -> Result<(), Failure> {
+    meet::needs_person(how)?;
+    let client = Client::new(home)?;
+    let events = client.add_device(&meet::request(how, None, None)).await?;
+    let added = meet::run(&client, events, how, "hn device join", out).await?;
+    out.line(format_args!("{} is a device of this identity now", added.name))
+}
+
+/// The code and the rest of an invite link that one link carries, if it is such a link.
+fn apart(link: &str) -> Option<(&str, String)> {
+    let (code, mesh) = link.trim().strip_prefix("hypernet:pair/")?.split_once('/')?;
+    Some((code, format!("hypernet:join/{mesh}")))
+}
+
+async fn join(home: &Home, mut args: DeviceJoin, out: &mut Output) -> Result<(), Failure> {
+    let Begun { begun, is_found } = recover::begun(home)?;
+    if let Some((code, mesh)) = args.code.as_deref().and_then(apart) {
+        args.setup.join.get_or_insert(mesh);
+        args.code = Some(code.to_owned());
+    }
+    if !is_found && args.code.is_none() {
+        return Err(Failure::new(ErrorCode::Usage, "there is no code")
+            .hint("`hn device add` on a device of the identity shows one"));
+    }
+    if !begun && args.setup.join.is_none() {
+        return Err(Failure::new(ErrorCode::Usage, "the code alone does not say on which mesh to look")
+            .hint("give the link that `hn device add` shows, or add --join LINK, which `hn invite` prints"));
+    }
+    if !is_found {
+        meet::needs_person(args.meet)?;
+    }
+    let from_stdin = args.setup.passphrase.passphrase_stdin;
+    let secret = match is_found {
+        true => passphrase::existing(&home.keystore(), from_stdin)?,
+        false if args.passphrase => Some(passphrase::new("New passphrase: ")?),
+        false if from_stdin => Some(passphrase::read_line()?),
+        false => None,
+    };
+    let client = recover::set_up(home, begun, None, &args.setup, secret.as_deref(), out).await?;
+    if !is_found {
+        let request = meet::request(args.meet, args.code, None);
+        let events = client.join_identity(&request).await?;
+        meet::run(&client, events, args.meet, "hn device join", out).await?;
+    }
+    recover::find(home, &client, &RecoverRequest::default(), FOUND_WITHIN, out).await
 }
 
 async fn revoke(home: Home, args: Revoke, out: &mut Output) -> Result<(), Failure> {
@@ -71,6 +126,13 @@ mod tests {
     use hypernet_sdk::api::HeadStatus;
 
     use super::*;
+
+    #[test]
+    fn a_link_has_a_code_and_a_mesh_in_it() {
+        let (code, mesh) = apart("hypernet:pair/aaaa-bbbb/network?via=/ip4/1.2.3.4&via=/ip6/::1").unwrap();
+        assert_eq!((code, mesh.as_str()), ("aaaa-bbbb", "hypernet:join/network?via=/ip4/1.2.3.4&via=/ip6/::1"));
+        assert_eq!((apart("aaaa-bbbb"), apart("hypernet:pair/aaaa"), apart("hypernet:join/x/y")), (None, None, None));
+    }
 
     #[test]
     fn what_is_not_here_stands_out() {
