@@ -118,6 +118,8 @@ pub(crate) struct Meeting<'a> {
     pub(crate) pairing: Pairing,
     /// Messages that are on the mesh.
     left: usize,
+    /// Some of them may be.
+    tried: bool,
     within: Duration,
     until: Instant,
     ended: bool,
@@ -132,7 +134,17 @@ impl<'a> Meeting<'a> {
             Role::Enters => Role::Shows,
         };
         let (mine, theirs) = (code.place(role), code.place(other));
-        Self { peers, mine, theirs, pairing, left: 0, within, until: Instant::now() + within, ended: false }
+        Self {
+            peers,
+            mine,
+            theirs,
+            pairing,
+            left: 0,
+            tried: false,
+            within,
+            until: Instant::now() + within,
+            ended: false,
+        }
     }
 
     /// Leaves word that somebody waits, or finds whoever does; returns once people have compared, and both say that it is
@@ -294,7 +306,7 @@ impl<'a> Meeting<'a> {
         let At::Here(bytes) = read_here(&record, &self.theirs.sealing_key())? else { return Ok(()) };
         let said: Said = codec::decode(&bytes).map_err(damaged)?;
         events.extend(self.pairing.hear(&said)?);
-        if self.left == 0 && self.pairing.role() == Role::Enters && !self.pairing.said().0.is_empty() {
+        if !self.tried && self.pairing.role() == Role::Enters && !self.pairing.said().0.is_empty() {
             // Nothing of this side's is there yet: what is there is of somebody else, or of an attempt before.
             if self.peers.lookup(self.mine.record_key())?.is_some() {
                 self.ended = true;
@@ -312,6 +324,7 @@ impl<'a> Meeting<'a> {
         }
         let here = Notice::Here(codec::encode(&said));
         let record = here.publish(&self.mine, &self.mine.sealing_key(), count as u64).map_err(damaged)?;
+        self.tried = true;
         self.peers.publish(record, 1, "word for the other side")?;
         self.left = count;
         Ok(())

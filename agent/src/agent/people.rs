@@ -36,6 +36,7 @@ use crate::pairing::{Answer, Meeting, PairingError, Person, parcel};
 use crate::peers::Peers;
 use crate::people::contact::Contact;
 use crate::people::{self, ContactError, Contacts, address};
+use crate::volume::state;
 
 /// Addresses of other peers in an invite: whoever uses it later may find this agent gone.
 const INVITE_OTHERS: usize = 8;
@@ -165,7 +166,10 @@ fn contact_failure(error: ContactError) -> Failure {
             "ask them, not by the mesh, which address is theirs; `hn contact remove` first if it is to be replaced, or \
              add this one by another name",
         ),
-        ContactError::Known(_) | ContactError::Own => failure(Kind::Usage),
+        ContactError::Known(_) => {
+            failure(Kind::Usage).hint("`hn contact remove` first if they are to be called otherwise")
+        }
+        ContactError::Own => failure(Kind::Usage).hint("others add it; you add theirs, which `hn id` prints there"),
         ContactError::Full => failure(Kind::CantCreate).hint("hn contact remove NAME"),
     }
 }
@@ -231,11 +235,13 @@ impl Agent {
         Ok(contact_info(&removed))
     }
 
-    /// The keystore has changed: the mesh is to have it. Where it cannot now, the next sync does it.
+    /// The keystore has changed: the mesh is to have it. Where it cannot now, the agent does it later: it looks
+    /// after that every ten minutes.
     fn keep_on_the_mesh(&self) -> Result<(), Failure> {
         let own = self.own()?;
         // What a recovery has not found yet says nothing of where its heads are.
-        if let Err(error) = own.volume.identity.confirm() {
+        let told = if self.config.lock().recovering { Ok(()) } else { own.volume.tell() };
+        if let Err(error) = told.and_then(|()| own.volume.identity.confirm()) {
             tracing::warn!(%error, "the keystore has changed, and is not on the mesh yet");
         }
         Ok(())
@@ -244,7 +250,12 @@ impl Agent {
     /// Waits for a new device, and enrols it. Blocks.
     pub(crate) fn add_device(&self, request: &api::PairRequest, tell: Tell) -> Result<api::Paired, Failure> {
         let seated = self.pairings.sit_down()?;
-        let identity = &self.own()?.volume.identity;
+        let volume = &self.own()?.volume;
+        if state::latest(&volume.db).map_err(port_failure)?.is_none() {
+            return Err(Failure::new(Kind::Config, "nothing was synced yet that another device could begin with")
+                .hint("write something into the mount, then `hn sync`, then try again"));
+        }
+        let identity = &volume.identity;
         identity.still_listed().map_err(port_failure)?;
         let mut here = Here { seat: seated.seat.clone(), tell };
         let (code, transaction) = (Code::random()?, random_bytes()?);

@@ -120,6 +120,20 @@ fn whoever_ends_it_is_heard_at_once() {
     }
 }
 
+/// Killed: it says nothing any more, not even that.
+#[test]
+fn one_that_is_gone_without_a_word_is_given_up_at_the_deadline() {
+    let mesh = Mesh::new(3);
+    let (code, peers) = (Code::random().unwrap(), mesh.peers());
+    let mut first = Meeting::begin(&peers, &code, shows(), LONG);
+    first.look().unwrap();
+    std::mem::forget(first);
+    let (mut person, _seen) = says(Answer::NotYet);
+    let mut second = Meeting::begin(&peers, &code, enters(), Duration::from_millis(50));
+    let gone = second.compare(&mut person).unwrap_err();
+    assert!(matches!(gone, PairingError::Silent), "{gone}");
+}
+
 /// Somebody who looks first.
 struct Ends(Answer, bool, mpsc::Sender<Picture>);
 

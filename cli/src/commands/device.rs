@@ -32,15 +32,9 @@ async fn add(home: Home, how: Meet, out: &mut Output) -> Result<(), Failure> {
     out.line(format_args!("{} is a device of this identity now", added.name))
 }
 
-/// The code and the rest of an invite link that one link carries, if it is such a link.
-fn apart(link: &str) -> Option<(&str, String)> {
-    let (code, mesh) = link.trim().strip_prefix("hypernet:pair/")?.split_once('/')?;
-    Some((code, format!("hypernet:join/{mesh}")))
-}
-
 async fn join(home: &Home, mut args: DeviceJoin, out: &mut Output) -> Result<(), Failure> {
     let Begun { begun, is_found } = recover::begun(home)?;
-    if let Some((code, mesh)) = args.code.as_deref().and_then(apart) {
+    if let Some((code, mesh)) = args.code.as_deref().and_then(meet::apart) {
         args.setup.join.get_or_insert(mesh);
         args.code = Some(code.to_owned());
     }
@@ -126,13 +120,6 @@ mod tests {
     use hypernet_sdk::api::HeadStatus;
 
     use super::*;
-
-    #[test]
-    fn a_link_has_a_code_and_a_mesh_in_it() {
-        let (code, mesh) = apart("hypernet:pair/aaaa-bbbb/network?via=/ip4/1.2.3.4&via=/ip6/::1").unwrap();
-        assert_eq!((code, mesh.as_str()), ("aaaa-bbbb", "hypernet:join/network?via=/ip4/1.2.3.4&via=/ip6/::1"));
-        assert_eq!((apart("aaaa-bbbb"), apart("hypernet:pair/aaaa"), apart("hypernet:join/x/y")), (None, None, None));
-    }
 
     #[test]
     fn what_is_not_here_stands_out() {

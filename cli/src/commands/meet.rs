@@ -28,6 +28,12 @@ pub(crate) fn needs_person(how: Meet) -> Result<(), Failure> {
         .hint("run this on a terminal; a program gives the words that the other side shows with --words-stdin"))
 }
 
+/// The code and the rest of an invite link that one link carries, if it is such a link.
+pub(crate) fn apart(link: &str) -> Option<(&str, String)> {
+    let (code, mesh) = link.trim().strip_prefix("hypernet:pair/")?.split_once('/')?;
+    Some((code, format!("hypernet:join/{mesh}")))
+}
+
 /// The lines of standard input, which nobody waits for when the meeting has ended before they come.
 fn typed() -> mpsc::Receiver<String> {
     let (give, lines) = mpsc::channel(1);
@@ -144,6 +150,13 @@ fn told(code: &str, link: &str, join: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_link_has_a_code_and_a_mesh_in_it() {
+        let (code, mesh) = apart("hypernet:pair/aaaa-bbbb/network?via=/ip4/1.2.3.4&via=/ip6/::1").unwrap();
+        assert_eq!((code, mesh.as_str()), ("aaaa-bbbb", "hypernet:join/network?via=/ip4/1.2.3.4&via=/ip6/::1"));
+        assert_eq!((apart("aaaa-bbbb"), apart("hypernet:pair/aaaa"), apart("hypernet:join/x/y")), (None, None, None));
+    }
 
     #[test]
     fn only_a_plain_answer_counts() {
