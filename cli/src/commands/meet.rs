@@ -142,7 +142,7 @@ fn told(code: &str, link: &str, join: &str) -> String {
     match join.strip_prefix("hn contact verify") {
         Some(_) => format!("The other one runs:   {join} {code}\n"),
         None => format!(
-            "On the other machine:   {join} '{link}'\nor, where it is on this mesh already, with the code:   {code}\n"
+            "On the other machine:   {join} '{link}'\nor by hand:   {join} {code} --join LINK   with a link of `hn invite`\n"
         ),
     }
 }
