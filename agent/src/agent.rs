@@ -34,6 +34,7 @@ use crate::{databases, log, reserve, server};
 
 mod keeper;
 pub(crate) mod mount;
+pub(crate) mod people;
 mod recovery;
 mod tree;
 pub(crate) mod work;
@@ -95,6 +96,7 @@ pub(crate) struct Agent {
     hold: bool,
     runtime: tokio::runtime::Handle,
     pub(crate) memory: Arc<Mutex<Memory>>,
+    pub(crate) pairings: people::Table,
     /// What was out of order at the start.
     pub(crate) notes: Vec<String>,
     pub(crate) stop: Notify,
@@ -402,6 +404,7 @@ async fn serve(
         hold: args.hold,
         runtime: tokio::runtime::Handle::current(),
         memory: memory.clone(),
+        pairings: people::Table::default(),
         notes: note.into_iter().chain(crate::locked::refused()).collect(),
         stop: Notify::new(),
     });

@@ -18,6 +18,7 @@ use hypernet_core::id::{DeviceId, IdentityId, VolumeId};
 use hypernet_core::identity::beacon::Beacon;
 use hypernet_core::identity::era::Era;
 use hypernet_core::identity::log::{Device, Recipient, Roster};
+use hypernet_core::identity::place::Address;
 use hypernet_core::key::{DeviceKeys, VolumeKeys};
 use hypernet_core::port::PortError;
 use hypernet_core::record::Record;
@@ -31,10 +32,10 @@ use crate::peers::Peers;
 use crate::sealing;
 
 pub(crate) mod arrival;
-mod gathering;
+pub(crate) mod gathering;
 pub(crate) mod known;
 mod meeting;
-mod places;
+pub(crate) mod places;
 pub(crate) mod revocation;
 #[cfg(test)]
 mod tests;
@@ -122,6 +123,11 @@ impl Identity {
 
     pub(crate) fn id(&self) -> IdentityId {
         self.id
+    }
+
+    /// By which others find it.
+    pub(crate) fn address(&self) -> Address {
+        self.known.lock().address()
     }
 
     pub(crate) fn keystore(&self) -> &Arc<KeystoreFile> {

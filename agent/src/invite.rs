@@ -7,7 +7,8 @@ use libp2p::Multiaddr;
 
 use crate::failure::{Failure, Kind};
 
-const SCHEME: &str = "hypernet:join/";
+/// How a link begins.
+pub(crate) const SCHEME: &str = "hypernet:join/";
 /// Addresses in one link.
 const ADDRESSES_MAX: usize = 24;
 /// Longest link.

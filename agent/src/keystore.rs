@@ -5,7 +5,7 @@
 //! it that only its owner can read. The device's own secrets lie in a second file, sealed to a key in that file, so one
 //! unlocking opens both.
 //!
-//! Two devices may change it at the same time. So it only grows, and what two of them have is [merged](Keystore::merge).
+//! Two devices may change it at the same time. So it only grows, or says when a part of it was changed last, and what two of them have is [merged](Keystore::merge).
 
 use std::fmt;
 use std::fs;
@@ -26,6 +26,7 @@ use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 use crate::config::PUT_BACK;
 use crate::failure::{Failure, Kind};
 use crate::locked::LockedBytes;
+use crate::people::contact::{self, Contact};
 use crate::{files, sealing};
 
 mod seal;
@@ -57,6 +58,9 @@ pub(crate) struct Keystore {
     /// The one of them that is mounted where nothing else is said.
     #[n(4)]
     pub(crate) main: VolumeId,
+    /// Other people, and marks of those that were removed: one of each identity.
+    #[n(5)]
+    pub(crate) contacts: Vec<Contact>,
 }
 hypernet_core::format!(Keystore, tag = 0x50, version = 3, max = KEYSTORE_MAX, name = "keystore");
 
@@ -66,14 +70,14 @@ impl Keystore {
         let mut volume = [0; 16];
         volume.copy_from_slice(&random_secret()?.expose()[..16]);
         let (main, era) = (VolumeId(volume), Era::new(0, random_secret()?));
-        Ok(Self { identity, phrase, eras: vec![era], volumes: vec![main], main })
+        Ok(Self { identity, phrase, eras: vec![era], volumes: vec![main], main, contacts: Vec::new() })
     }
 
     /// Always the same one.
     #[cfg(test)]
     pub(crate) fn fixed(identity: IdentityId, phrase: Recipient) -> Self {
         let (main, era) = (VolumeId([1; 16]), Era::new(0, Secret::new([4; 32])));
-        Self { identity, phrase, eras: vec![era], volumes: vec![main], main }
+        Self { identity, phrase, eras: vec![era], volumes: vec![main], main, contacts: Vec::new() }
     }
 
     /// Takes in an era.
@@ -93,6 +97,7 @@ impl Keystore {
         let new = other.volumes.iter().filter(|id| !self.volumes.contains(id)).take(room);
         let new: Vec<VolumeId> = new.copied().collect();
         self.volumes.extend(new);
+        contact::merge(&mut self.contacts, &other.contacts);
         self.sort();
     }
 
@@ -298,6 +303,9 @@ fn damaged(path: &Path, why: &str) -> Failure {
 
 #[cfg(test)]
 mod tests {
+    use hypernet_core::identity::place::Address;
+    use hypernet_core::time::Hlc;
+
     use super::*;
 
     fn keystore() -> Keystore {
@@ -465,6 +473,8 @@ mod tests {
     fn golden() -> Keystore {
         let mut keystore = Keystore::fixed(IdentityId([1; 32]), Recipient::X25519([9; 32]));
         keystore.add(era(5));
+        let address = Address { signer: [6; 32], secret: [7; 16] };
+        keystore.contacts.push(Contact::new("anna", IdentityId([8; 32]), address, Hlc { millis: 9, counter: 1 }));
         keystore
     }
 

@@ -24,9 +24,10 @@ use zeroize::Zeroize;
 use crate::agent::{Agent, blocking, port_failure};
 use crate::config::Home;
 use crate::failure::{Failure, Kind};
-use crate::invite::Invite;
 use crate::status;
 use crate::volume::census::Census;
+
+mod people;
 
 /// Events of a long operation that wait for a slow reader; the operation waits with them.
 const EVENTS: usize = 64;
@@ -128,11 +129,12 @@ pub(crate) async fn serve(agent: Arc<Agent>, listener: UnixListener) {
         .route(path::INVITE, post(post_invite))
         .route(path::RECOVER, post(post_recover))
         .route(path::DEVICES, get(get_devices))
-        .route(path::DEVICES_REMOVE, post(post_devices_remove))
         .route(path::VOLUMES, get(get_volumes))
         .route(path::VOLUMES_MAKE, post(post_volumes_make))
         .route(path::KEYSTORE_SEAL, post(post_keystore_seal))
+        .route(path::DEVICE_REVOKE, post(post_devices_revoke))
         .route(path::DOWN, post(post_down))
+        .merge(people::router())
         .with_state(agent);
     if let Err(error) = axum::serve(listener, router).await {
         tracing::error!(%error, "the local socket failed");
@@ -151,11 +153,11 @@ async fn get_devices(State(agent): Agents) -> Answer<Vec<api::DeviceInfo>> {
     Ok(Json(blocking(move || agent.devices()).await??))
 }
 
-async fn post_devices_remove(
+async fn post_devices_revoke(
     State(agent): Agents,
-    Private(request): Private<api::RemoveDeviceRequest>,
-) -> Answer<api::DeviceRemoved> {
-    Ok(Json(blocking(move || agent.remove_device(&request)).await??))
+    Private(request): Private<api::RevokeDeviceRequest>,
+) -> Answer<api::DeviceRevoked> {
+    Ok(Json(blocking(move || agent.revoke_device(&request)).await??))
 }
 
 async fn get_volumes(State(agent): Agents) -> Answer<Vec<api::VolumeInfo>> {
@@ -303,21 +305,8 @@ fn drop_cache(
     })
 }
 
-/// Addresses of other peers in an invite: whoever uses it later may find this agent gone.
-const INVITE_OTHERS: usize = 8;
-
 async fn post_invite(State(agent): Agents) -> Answer<api::Invite> {
-    let network = agent.config.lock().network()?;
-    let mut via = agent.mesh.listen_addrs();
-    // Others first try what is not this machine itself.
-    let is_local = |text: &str| text.contains("/127.") || text.contains("/ip6/::1");
-    via.sort_by_key(|addr| {
-        let text = addr.to_string();
-        (is_local(&text), text)
-    });
-    let known = agent.memory.lock();
-    via.extend(known.others(INVITE_OTHERS).filter_map(|addr| addr.parse::<libp2p::Multiaddr>().ok()));
-    Ok(Json(api::Invite { link: Invite { network, via }.to_link() }))
+    Ok(Json(api::Invite { link: agent.invite()?.to_link() }))
 }
 
 async fn post_down(State(agent): Agents) -> Answer<Empty> {

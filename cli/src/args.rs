@@ -56,9 +56,17 @@ pub(crate) enum Command {
     /// Bring everything back by the 24 words, on a new device.
     #[command(after_help = examples::RECOVER)]
     Recover(Recover),
-    /// Show the devices of this identity, or take one off the list.
-    #[command(after_help = examples::DEVICES)]
-    Devices(Devices),
+    /// The devices of this identity.
+    #[command(after_help = examples::DEVICE)]
+    #[command(subcommand)]
+    Device(Device),
+    /// Print the address by which others find this identity, and as a QR code.
+    #[command(after_help = examples::ID)]
+    Id(Id),
+    /// Other people.
+    #[command(after_help = examples::CONTACT)]
+    #[command(subcommand)]
+    Contact(Contact),
     /// The volumes of the tree: a directory can be one of its own.
     #[command(after_help = examples::VOLUME)]
     #[command(subcommand)]
@@ -236,21 +244,90 @@ pub(crate) struct Recover {
     pub(crate) setup: Setup,
 }
 
+#[derive(Debug, Subcommand)]
+pub(crate) enum Device {
+    /// Show them, and what each has published.
+    #[command(after_help = examples::DEVICE_LIST)]
+    List,
+    /// Show a code, by which another machine becomes a device of this identity.
+    #[command(after_help = examples::DEVICE_ADD)]
+    Add(Meet),
+    /// On another machine: become a device of the identity whose device shows a code.
+    #[command(after_help = examples::DEVICE_JOIN)]
+    Join(DeviceJoin),
+    /// Take one off the list: what comes after is closed to it.
+    #[command(after_help = examples::DEVICE_REVOKE)]
+    Revoke(Revoke),
+}
+
+/// How two sides meet.
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct Meet {
+    /// Read the seven words that the other side shows from a line of standard input, instead of asking whether they are
+    /// the same.
+    #[arg(long)]
+    pub(crate) words_stdin: bool,
+    /// Seconds to wait for the other side, and for each person.
+    #[arg(long, value_name = "SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub(crate) timeout: u64,
+}
+
 #[derive(Debug, Args)]
-pub(crate) struct Devices {
-    #[command(subcommand)]
-    pub(crate) command: Option<DevicesCommand>,
+pub(crate) struct DeviceJoin {
+    /// The code that `hn device add` shows, or its link, which also says which mesh it is; nothing to go on with what was
+    /// begun.
+    #[arg(value_name = "CODE")]
+    pub(crate) code: Option<String>,
+    /// Seal the keystore of this device by a passphrase that is asked for, instead of a key file.
+    #[arg(long, conflicts_with_all = ["words_stdin", "passphrase_stdin"])]
+    pub(crate) passphrase: bool,
+    #[command(flatten)]
+    pub(crate) meet: Meet,
+    #[command(flatten)]
+    pub(crate) setup: Setup,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Id {
+    /// Also draw the picture where it goes to no terminal.
+    #[arg(long)]
+    pub(crate) qr: bool,
 }
 
 #[derive(Debug, Subcommand)]
-pub(crate) enum DevicesCommand {
-    /// Take a device off the list, to make room for another.
-    #[command(after_help = examples::DEVICES_REMOVE)]
-    Remove(Remove),
+pub(crate) enum Contact {
+    /// Add somebody by the address that `hn id` prints there.
+    #[command(after_help = examples::CONTACT_ADD)]
+    Add {
+        /// Their address: hn1…
+        address: String,
+        /// What they are to be called here.
+        #[arg(long)]
+        name: String,
+    },
+    /// Show them all.
+    #[command(after_help = examples::CONTACT_LIST)]
+    List,
+    /// Forget somebody.
+    #[command(after_help = examples::CONTACT_REMOVE)]
+    Remove {
+        /// Their name, or their address where several are called so.
+        name: String,
+    },
+    /// Make sure, together with them, that nobody has put another key in the place of theirs.
+    #[command(after_help = examples::CONTACT_VERIFY)]
+    Verify {
+        /// Their name, or their address where several are called so.
+        name: String,
+        /// The code that the other one was shown; without it one is shown here.
+        code: Option<String>,
+        #[command(flatten)]
+        meet: Meet,
+    },
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct Remove {
+pub(crate) struct Revoke {
     /// Its name, or its id where several are called so.
     pub(crate) name: String,
     /// Also when nothing would lead to what it published.

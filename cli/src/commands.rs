@@ -10,10 +10,12 @@ use crate::error::Failure;
 use crate::output::Output;
 
 mod agent;
+mod contact;
 mod dev;
-mod devices;
+mod device;
 mod events;
 pub(crate) mod init;
+mod meet;
 mod passphrase;
 mod recover;
 mod status;
@@ -33,7 +35,9 @@ pub(crate) async fn run(command: Command, out: &mut Output) -> Result<(), Failur
         Command::Mount(args) => agent::mount(home, args, out).await,
         Command::Umount => umount(home, out).await,
         Command::Recover(args) => recover::recover(&home, args, out).await,
-        Command::Devices(args) => devices::devices(home, args, out).await,
+        Command::Device(command) => device::device(home, command, out).await,
+        Command::Id(args) => contact::id(home, &args, out).await,
+        Command::Contact(command) => contact::contact(home, command, out).await,
         Command::Volume(command) => volume::volume(home, command, out).await,
         Command::Passphrase(args) => passphrase::passphrase(home, &args, out).await,
         Command::Cache(Cache::Drop { path, force }) => events::cache_drop(home, path, force, out).await,

@@ -72,14 +72,54 @@ examples! { RECOVER:
     "hn recover --join LINK --device laptop              what this device synced last"
     "HN_HOME=/tmp/b hn recover --from /tmp/a             by a device of yours, whose HN_HOME is /tmp/a"
 }
-examples! { DEVICES:
-    "hn devices                   who has published what, and what of it is not in this tree"
-    "hn devices --json | jq '.[] | select(.here | not) | .name'"
+examples! { DEVICE:
+    "hn device list                 who has published what"
+    "hn device add                  show a code, to be entered on another machine"
+    "hn device join CODE --join LINK    on that machine"
+    "hn device revoke old-laptop    take one off the list"
 }
-examples! { DEVICES_REMOVE:
-    "hn devices remove old-laptop            one of which all is part of another device's head"
-    "hn devices remove --force old-laptop    whatever it published"
-    "hn devices remove --phrase stolen       with the 24 words: also when that device has taken this one off"
+examples! { DEVICE_ADD:
+    "hn device add                  then enter what it shows on the other machine, and compare seven pictures"
+    "hn device add --timeout 60     for one minute"
+    "hn device add --json --words-stdin    in a program, which reads the other side's words and writes them here"
+}
+examples! { DEVICE_JOIN:
+    "hn device join 'hypernet:pair/...'                          the link that `hn device add` shows there"
+    "hn device join mvqx-7k2p-wd3h-4c5a --join 'hypernet:join/...'    its code, and a link of `hn invite`"
+    "hn device join                                              go on where this machine was cut off"
+}
+examples! { ID:
+    "hn id                          give it to those who are to find you"
+    "hn id --json | jq -r .address  in a script"
+    "hn id --qr > id.txt            with the picture"
+}
+examples! { CONTACT:
+    "hn contact add hn1... --name anna    by the address that `hn id` prints there"
+    "hn contact verify anna               and make sure of her, together with her"
+    "hn contact list"
+}
+examples! { CONTACT_ADD:
+    "hn contact add hn1... --name anna"
+}
+examples! { CONTACT_LIST:
+    "hn contact list"
+    "hn contact list --json | jq '.[] | select(.verified) | .name'"
+}
+examples! { CONTACT_REMOVE:
+    "hn contact remove anna"
+}
+examples! { CONTACT_VERIFY:
+    "hn contact verify anna                        show a code; she enters it, and both compare seven pictures"
+    "hn contact verify bob mvqx-7k2p-wd3h-4c5a     with the code that bob was shown"
+}
+examples! { DEVICE_LIST:
+    "hn device list                   who has published what, and what of it is not in this tree"
+    "hn device list --json | jq '.[] | select(.here | not) | .name'"
+}
+examples! { DEVICE_REVOKE:
+    "hn device revoke old-laptop            one of which all is part of another device's head"
+    "hn device revoke --force old-laptop    whatever it published"
+    "hn device revoke --phrase stolen       with the 24 words: also when that device has taken this one off"
 }
 examples! { VOLUME:
     "hn volume make /hypernet/photos     a volume of its own, where it is"

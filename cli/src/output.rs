@@ -12,6 +12,7 @@ use serde::Serialize;
 use crate::error::Failure;
 
 pub(crate) mod bar;
+pub(crate) mod qr;
 pub(crate) mod table;
 pub(crate) mod words;
 

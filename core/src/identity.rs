@@ -5,7 +5,8 @@
 //! - `era`: what the devices share from one revocation to the next;
 //! - `posting`: the log and the ways to eras, as the mesh has them;
 //! - `beacon`: what each device says of itself: where it publishes its heads;
-//! - `place`: where all that is found.
+//! - `place`: where all that is found;
+//! - `proof`: a device shows that it speaks for them.
 
 pub mod beacon;
 pub mod era;
@@ -13,3 +14,4 @@ pub mod log;
 pub mod phrase;
 pub mod place;
 pub mod posting;
+pub mod proof;

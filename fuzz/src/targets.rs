@@ -1,10 +1,10 @@
 //! One function per decoder of bytes from outside. `cargo fuzz` drives them with a sanitizer; `tests/fuzz` drives the
 //! same over seeded mutations in every test run.
 //!
-//! Two are not here: invite links and keystores belong to the agent, which is a program and no library, and whose
+//! Some are not here: invite links, addresses, codes, what is said in meetings, and keystores belong to the agent, which is a program and no library, and whose
 //! dependencies (libp2p, SQLite, age) would have to be built with the sanitizer to reach a hundred lines. What parses
-//! below those lines is libp2p's and age's, or the codec that is under test here. `agent/src/{invite,keystore}.rs` run
-//! the same mutations over both in every test run.
+//! below those lines is libp2p's and age's, or the codec that is under test here. `agent/src/{invite,keystore}.rs`,
+//! `agent/src/people/address.rs` and `agent/src/pairing` run the same mutations over all of them in every test run.
 //!
 //! Each must return whatever the bytes are, and what it accepts must survive being written and read again.
 
@@ -20,6 +20,7 @@ use hypernet_core::identity::log::Log;
 use hypernet_core::identity::phrase::Phrase;
 use hypernet_core::identity::place::{Notice, Signpost};
 use hypernet_core::identity::posting::Posting;
+use hypernet_core::identity::proof::Proof;
 use hypernet_core::key::Secret;
 use hypernet_core::record::Record;
 use hypernet_core::seal::{ExtentRef, Kind};
@@ -39,7 +40,7 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 15] = [
+pub const TARGETS: [Target; 16] = [
     Target { name: "request", tag: Some(0x20), run: request },
     Target { name: "response", tag: Some(0x21), run: response },
     Target { name: "record", tag: Some(0x10), run: record },
@@ -55,6 +56,7 @@ pub const TARGETS: [Target; 15] = [
     Target { name: "roster_log", tag: Some(0x35), run: roster_log },
     Target { name: "signpost", tag: Some(0x36), run: round_trip::<Signpost> },
     Target { name: "notice", tag: Some(0x37), run: round_trip::<Notice> },
+    Target { name: "proof", tag: Some(0x39), run: round_trip::<Proof> },
 ];
 
 /// What is accepted reads the same after it was written again.

@@ -14,7 +14,15 @@
 //! | `POST /v1/invite` | [`Empty`] | [`Invite`] |
 //! | `POST /v1/recover` | [`RecoverRequest`] | stream of [`RecoverEvent`] |
 //! | `GET /v1/devices` | | list of [`DeviceInfo`] |
-//! | `POST /v1/devices/remove` | [`RemoveDeviceRequest`] | [`DeviceRemoved`] |
+//! | `POST /v1/devices/revoke` | [`RevokeDeviceRequest`] | [`DeviceRevoked`] |
+//! | `POST /v1/devices/add` | [`PairRequest`] | stream of [`PairEvent`] |
+//! | `POST /v1/devices/join` | [`PairRequest`] | stream of [`PairEvent`] |
+//! | `GET /v1/id` | | [`IdInfo`] |
+//! | `GET /v1/contacts` | | list of [`ContactInfo`] |
+//! | `POST /v1/contacts/add` | [`AddContactRequest`] | [`ContactInfo`] |
+//! | `POST /v1/contacts/remove` | [`ContactRequest`] | [`ContactInfo`] |
+//! | `POST /v1/contacts/verify` | [`PairRequest`] | stream of [`PairEvent`] |
+//! | `POST /v1/compared` | [`ComparedRequest`] | [`Empty`] |
 //! | `GET /v1/volumes` | | list of [`VolumeInfo`] |
 //! | `POST /v1/volumes/make` | [`MakeVolumeRequest`] | [`VolumeInfo`] |
 //! | `POST /v1/keystore/seal` | [`SealRequest`] | [`KeystoreSealed`] |
@@ -34,13 +42,17 @@ use crate::exact_path;
 
 mod devices;
 mod keystore;
+mod people;
 mod printed;
 mod volumes;
 
 pub use devices::{
-    DeviceInfo, DeviceRemoved, OtherHead, PhraseInput, RecoverEvent, RecoverRequest, Recovered, RemoveDeviceRequest,
+    DeviceInfo, DeviceRevoked, OtherHead, PhraseInput, RecoverEvent, RecoverRequest, Recovered, RevokeDeviceRequest,
 };
 pub use keystore::{KeystoreSealed, KeystoreStatus, SealRequest, SealedBy};
+pub use people::{
+    AddContactRequest, ComparedRequest, ContactInfo, ContactRequest, IdInfo, PairEvent, PairRequest, Paired,
+};
 pub use printed::{Cleared, Ready, SetUp, Words};
 pub use volumes::{MakeVolumeRequest, VolumeInfo};
 
@@ -73,8 +85,24 @@ pub mod path {
     pub const RECOVER: &str = "/v1/recover";
     /// `GET`: list of [`DeviceInfo`](super::DeviceInfo).
     pub const DEVICES: &str = "/v1/devices";
-    /// `POST`: [`DeviceRemoved`](super::DeviceRemoved).
-    pub const DEVICES_REMOVE: &str = "/v1/devices/remove";
+    /// `POST`: [`DeviceRevoked`](super::DeviceRevoked).
+    pub const DEVICE_REVOKE: &str = "/v1/devices/revoke";
+    /// `POST`: stream of [`PairEvent`](super::PairEvent); a code is shown, and whoever enters it is enrolled.
+    pub const DEVICES_ADD: &str = "/v1/devices/add";
+    /// `POST`: stream of [`PairEvent`](super::PairEvent); by the code that a device of the identity shows.
+    pub const DEVICES_JOIN: &str = "/v1/devices/join";
+    /// `GET`: [`IdInfo`](super::IdInfo).
+    pub const ID: &str = "/v1/id";
+    /// `GET`: list of [`ContactInfo`](super::ContactInfo).
+    pub const CONTACTS: &str = "/v1/contacts";
+    /// `POST`: [`ContactInfo`](super::ContactInfo).
+    pub const CONTACTS_ADD: &str = "/v1/contacts/add";
+    /// `POST`: [`ContactInfo`](super::ContactInfo).
+    pub const CONTACTS_REMOVE: &str = "/v1/contacts/remove";
+    /// `POST`: stream of [`PairEvent`](super::PairEvent).
+    pub const CONTACTS_VERIFY: &str = "/v1/contacts/verify";
+    /// `POST`: answers a [`PairEvent::Compare`](super::PairEvent::Compare).
+    pub const COMPARED: &str = "/v1/compared";
     /// `GET`: list of [`VolumeInfo`](super::VolumeInfo).
     pub const VOLUMES: &str = "/v1/volumes";
     /// `POST`: [`VolumeInfo`](super::VolumeInfo).

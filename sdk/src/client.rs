@@ -193,8 +193,48 @@ impl Client {
     }
 
     /// Takes a device off the list.
-    pub async fn remove_device(&self, request: &api::RemoveDeviceRequest) -> Result<api::DeviceRemoved, Error> {
-        self.post(path::DEVICES_REMOVE, request, LONG).await
+    pub async fn revoke_device(&self, request: &api::RevokeDeviceRequest) -> Result<api::DeviceRevoked, Error> {
+        self.post(path::DEVICE_REVOKE, request, LONG).await
+    }
+
+    /// Shows a code, and enrols the device that enters it.
+    pub async fn add_device(&self, request: &api::PairRequest) -> Result<Events<api::PairEvent>, Error> {
+        self.stream(path::DEVICES_ADD, request).await
+    }
+
+    /// Comes onto the list of devices of whoever shows the code.
+    pub async fn join_identity(&self, request: &api::PairRequest) -> Result<Events<api::PairEvent>, Error> {
+        self.stream(path::DEVICES_JOIN, request).await
+    }
+
+    /// Who this is.
+    pub async fn id(&self) -> Result<api::IdInfo, Error> {
+        self.call(Method::GET, path::ID, None::<&api::Empty>, SHORT).await
+    }
+
+    /// Whom this identity knows.
+    pub async fn contacts(&self) -> Result<Vec<api::ContactInfo>, Error> {
+        self.call(Method::GET, path::CONTACTS, None::<&api::Empty>, SHORT).await
+    }
+
+    /// Adds a contact.
+    pub async fn add_contact(&self, request: &api::AddContactRequest) -> Result<api::ContactInfo, Error> {
+        self.post(path::CONTACTS_ADD, request, LONG).await
+    }
+
+    /// Removes a contact.
+    pub async fn remove_contact(&self, name: &str) -> Result<api::ContactInfo, Error> {
+        self.post(path::CONTACTS_REMOVE, &api::ContactRequest { name: name.to_owned() }, LONG).await
+    }
+
+    /// Makes sure of a contact, together with them.
+    pub async fn verify_contact(&self, request: &api::PairRequest) -> Result<Events<api::PairEvent>, Error> {
+        self.stream(path::CONTACTS_VERIFY, request).await
+    }
+
+    /// Says what the other side of a meeting shows: none where it is not the same.
+    pub async fn compared(&self, words: Vec<String>) -> Result<(), Error> {
+        self.post(path::COMPARED, &api::ComparedRequest { words }, SHORT).await.map(|_: api::Empty| ())
     }
 
     /// The volumes of the tree.

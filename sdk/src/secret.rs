@@ -56,7 +56,7 @@ pub fn no_core_dumps() {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::{PhraseInput, RecoverRequest, RemoveDeviceRequest, SealRequest, SealedBy, Words};
+    use crate::api::{PhraseInput, RecoverRequest, RevokeDeviceRequest, SealRequest, SealedBy, Words};
 
     #[test]
     fn nothing_that_has_a_secret_in_it_shows_it() {
@@ -67,7 +67,7 @@ mod tests {
             format!("{:#?}", phrase()),
             format!("{:?}", Words { words: vec![secret(); 24] }),
             format!("{:?}", RecoverRequest { phrase: phrase(), ..Default::default() }),
-            format!("{:?}", RemoveDeviceRequest { name: "laptop".into(), force: false, phrase: phrase() }),
+            format!("{:?}", RevokeDeviceRequest { name: "laptop".into(), force: false, phrase: phrase() }),
             format!("{:?}", SealRequest { old: Some(secret()), by: SealedBy::Passphrase, new: Some(secret()) }),
         ];
         for text in shown {

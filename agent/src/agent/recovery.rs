@@ -38,7 +38,7 @@ impl Agent {
     }
 
     /// More peers do not help where the disk must be seen to, or what was found is no good.
-    fn not_yet(&self, error: PortError) -> Failure {
+    pub(super) fn not_yet(&self, error: PortError) -> Failure {
         match error {
             PortError::DiskFull(_) | PortError::Disk(_) => port_failure(error),
             PortError::Damaged(_) => Failure::new(Kind::Data, format!("cannot recover: {error}"))
@@ -98,6 +98,14 @@ impl Agent {
         })
     }
 
+    /// Writes down all that makes a device, and opens it.
+    pub(super) fn settle_down(&self, arrived: Arrived, device: &DeviceKeys) -> Result<(), Failure> {
+        let Arrived { keystore, known } = arrived;
+        let file = KeystoreFile::new(self.home.keystore(), self.unlock.clone(), keystore);
+        write_device(&self.home, &file, device, &known)?;
+        self.open(Arc::new(file))
+    }
+
     /// Finds the identity and comes onto its list of devices.
     fn arrive(&self, request: &api::RecoverRequest, say: &mut dyn FnMut(String)) -> Result<(), Failure> {
         let name = self.config.lock().device_name.clone();
@@ -115,10 +123,7 @@ impl Agent {
                     .hint("`hn recover` asks for the phrase"));
             }
         };
-        let Arrived { keystore, known } = arrived.map_err(|error| self.not_yet(error))?;
-        let file = KeystoreFile::new(self.home.keystore(), self.unlock.clone(), keystore);
-        write_device(&self.home, &file, &device, &known)?;
-        self.open(Arc::new(file))?;
+        self.settle_down(arrived.map_err(|error| self.not_yet(error))?, &device)?;
         say("coming onto the list of devices".into());
         // It tells where its heads are when it has one: until then nobody need look for it.
         self.own()?.volume.identity.confirm().map(drop).map_err(|error| self.not_yet(error))

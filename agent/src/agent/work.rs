@@ -14,7 +14,7 @@ use super::{Agent, Own, blocking, port_failure, store_failure};
 use crate::failure::{Failure, Kind};
 use crate::keystore::{KeystoreFile, Unlock};
 use crate::status::head_status;
-use crate::volume::devices::{Listed, RemoveError, Removed};
+use crate::volume::devices::{Listed, RevokeError, Revoked};
 use crate::volume::heads::when;
 use crate::volume::reach::Seen;
 use crate::volume::{Volume, state};
@@ -71,7 +71,7 @@ impl Agent {
     }
 
     /// Takes a device off the list. Blocks.
-    pub(crate) fn remove_device(&self, request: &api::RemoveDeviceRequest) -> Result<api::DeviceRemoved, Failure> {
+    pub(crate) fn revoke_device(&self, request: &api::RevokeDeviceRequest) -> Result<api::DeviceRevoked, Failure> {
         let own = self.own()?;
         let words = request.phrase.as_ref().map(keys_of).transpose()?;
         let others = || {
@@ -79,22 +79,22 @@ impl Agent {
             let all: BTreeSet<_> = listed.into_iter().chain(own.vfs.volumes().iter().map(|one| one.volume)).collect();
             all.into_iter().filter(|id| *id != own.volume.id).map(|id| own.volumes.of(id)).collect()
         };
-        let removed = own.volume.remove_device(&others, &request.name, request.force, words.as_ref()).map_err(|error| {
+        let removed = own.volume.revoke_device(&others, &request.name, request.force, words.as_ref()).map_err(|error| {
             let text = error.to_string();
             match error {
-                RemoveError::Port(error) => port_failure(error),
-                RemoveError::Words => Failure::new(Kind::Usage, text).hint("look at the paper again; nothing was changed"),
-                RemoveError::Device(_) | RemoveError::This(_) => {
-                    Failure::new(Kind::Usage, text).hint("`hn devices` shows them all")
+                RevokeError::Port(error) => port_failure(error),
+                RevokeError::Words => Failure::new(Kind::Usage, text).hint("look at the paper again; nothing was changed"),
+                RevokeError::Device(_) | RevokeError::This(_) => {
+                    Failure::new(Kind::Usage, text).hint("`hn device list` shows them all")
                 }
-                RemoveError::Only { name, .. } | RemoveError::Unseen(name) => Failure::new(Kind::Usage, text).hint(format!(
+                RevokeError::Only { name, .. } | RevokeError::Unseen(name) => Failure::new(Kind::Usage, text).hint(format!(
                     "look first with `hn recover --device {}` in an empty HN_HOME; --force takes it off all the same",
                     name.maybe_quote()
                 )),
             }
         })?;
-        let Removed { device, late } = removed;
-        Ok(api::DeviceRemoved { id: device.id.to_string(), name: device.name, late: late.as_ref().map(other_head) })
+        let Revoked { device, late } = removed;
+        Ok(api::DeviceRevoked { id: device.id.to_string(), name: device.name, late: late.as_ref().map(other_head) })
     }
 
     /// Checks the databases and the working tree, and if `verify` whether the index knows all of it, and asks the

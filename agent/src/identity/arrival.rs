@@ -1,18 +1,22 @@
-//! Coming onto the list of devices: by the phrase on a bare machine, or by a device that is on it, whose directory is here.
+//! Coming onto the list of devices: by the phrase on a bare machine, or by a device that is on it, whose directory is here
+//! or which is [met](crate::pairing).
 
+use hypernet_core::id::IdentityId;
 use hypernet_core::identity::era::Era;
-use hypernet_core::identity::log::{Author, Change, Log};
+use hypernet_core::identity::log::{Author, Change, Device, Log};
 use hypernet_core::identity::place::{Address, Signpost};
 use hypernet_core::identity::posting::Posting;
 use hypernet_core::key::{DeviceKeys, RecoveryKeys};
 use hypernet_core::port::PortError;
 use hypernet_core::time::Hlc;
+use minicbor::{Decode, Encode};
 
 use super::gathering::{gather, open_ways};
 use super::known::{Known, enrol_by_phrase, listed, seal_era, signpost};
 use super::meeting::{keystore_beside, read_keystore};
 use super::{Identity, era_of};
 use crate::keystore::{Keystore, random_secret};
+use crate::pairing::message::VOUCHED_MAX;
 use crate::peers::Peers;
 use crate::sealing;
 use crate::volume::damaged;
@@ -22,6 +26,31 @@ use crate::volume::recover::clock;
 pub(crate) struct Arrived {
     pub(crate) keystore: Keystore,
     pub(crate) known: Known,
+}
+
+/// How a new device wants to be listed: it has signed this itself.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub(crate) struct Newcomer {
+    #[n(0)]
+    pub(crate) device: Device,
+}
+hypernet_core::format!(Newcomer, tag = 0x5b, version = 1, max = VOUCHED_MAX, name = "new device");
+
+/// Whether what a device was handed over is of this identity, and lists that device.
+pub(crate) fn is_sound(arrived: &Arrived, identity: IdentityId, device: &DeviceKeys) -> Result<(), PortError> {
+    let Arrived { keystore, known } = arrived;
+    let address = known.address();
+    let is_of = |found: &IdentityId| *found == identity;
+    let signpost = Signpost::open(&known.signpost, &address).map_err(damaged)?;
+    if !is_of(&keystore.identity) || !is_of(&signpost.identity) || !is_of(&known.posting.log().identity()) {
+        return Err(damaged("what was handed over is of another identity"));
+    }
+    let roster = known.posting.log().roster();
+    if roster.device(&device.id()).is_none() || era_of(&keystore.eras, roster).is_none() {
+        return Err(damaged("what was handed over does not list this device"));
+    }
+    Ok(())
 }
 
 fn not_found(what: &str) -> PortError {
@@ -97,9 +126,14 @@ impl Identity {
         say: &mut dyn FnMut(String),
     ) -> Result<Arrived, PortError> {
         say("asking the mesh for the keystore and the list of devices".into());
+        self.enrol_listed(listed(&self.id, device, name).map_err(damaged)?)
+    }
+
+    /// The same, of a device that has said itself how it is to be listed.
+    pub(crate) fn enrol_listed(&self, listed: Device) -> Result<Arrived, PortError> {
+        listed.verify(&self.id).map_err(damaged)?;
         self.look_well()?;
         self.still_listed()?;
-        let listed = listed(&self.id, device, name).map_err(damaged)?;
         let (me, key) = (Author::Device(self.device.id()), self.device.signing_key());
         let known = self.known.lock();
         let mut posting = known.posting.clone();

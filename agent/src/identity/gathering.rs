@@ -27,19 +27,19 @@ const BEACONS_MAX: usize = 128;
 const DOORS_OF_GONE_MAX: usize = 16;
 
 /// What is at the place of a roster.
-pub(super) struct Rostered {
+pub(crate) struct Rostered {
     pub(super) record: Option<Record>,
     /// What it says, unless that was known.
-    pub(super) bytes: Option<Vec<u8>>,
+    pub(crate) bytes: Option<Vec<u8>>,
     /// Why it could not be read.
     pub(super) unread: Option<PortError>,
 }
 
 /// All that was found.
-pub(super) struct Gathered {
+pub(crate) struct Gathered {
     /// All of it that is signed, together with what was known.
-    pub(super) posting: Posting,
-    pub(super) rosters: BTreeMap<Door, Rostered>,
+    pub(crate) posting: Posting,
+    pub(crate) rosters: BTreeMap<Door, Rostered>,
     /// The eras that have ended, and what says so.
     pub(super) ends: BTreeMap<Door, (Door, Record)>,
     pub(super) beacons: BTreeMap<DeviceId, (Beacon, Record)>,
@@ -84,7 +84,7 @@ struct Search<'a> {
 }
 
 /// Finds all that these doors lead to. `known` is a record whose content is part of `posting` already.
-pub(super) fn gather(
+pub(crate) fn gather(
     peers: &Peers,
     posting: Posting,
     doors: Vec<Door>,

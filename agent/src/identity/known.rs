@@ -198,19 +198,26 @@ impl Known {
         let bytes = fs::read(path).map_err(|error| {
             Failure::new(Kind::NoInput, format!("cannot read {}: {error}", path.display())).hint(PUT_BACK)
         })?;
-        let damaged = |error: &dyn std::fmt::Display| {
+        Self::from_bytes(&bytes, identity).map_err(|error| {
             Failure::new(Kind::Data, format!("{} cannot be used: {error}", path.display())).hint(PUT_BACK)
-        };
-        let Filed { signpost, secret, posting, posted, kept, beacon } =
-            codec::decode(&bytes).map_err(|error| damaged(&error))?;
-        let posting = Posting::decode(&posting, identity).map_err(|error| damaged(&error))?;
+        })
+    }
+
+    /// As it was written down or handed over; all signatures in it are verified.
+    pub(crate) fn from_bytes(bytes: &[u8], identity: &IdentityId) -> Result<Self, LogError> {
+        let Filed { signpost, secret, posting, posted, kept, beacon } = codec::decode(bytes)?;
+        let posting = Posting::decode(&posting, identity)?;
         Ok(Self { signpost, secret, posting, posted, kept, beacon })
+    }
+
+    /// To be written down, or handed over.
+    pub(crate) fn to_bytes(&self) -> Vec<u8> {
+        let Self { signpost, secret, posting, posted, kept, beacon } = self.clone();
+        codec::encode(&Filed { signpost, secret, posting: posting.encode(), posted, kept, beacon })
     }
 
     /// Writes it, atomically.
     pub(crate) fn save(&self, path: &Path) -> Result<(), Failure> {
-        let Self { signpost, secret, posting, posted, kept, beacon } = self.clone();
-        let filed = Filed { signpost, secret, posting: posting.encode(), posted, kept, beacon };
-        files::write_secret(path, &codec::encode(&filed))
+        files::write_secret(path, &self.to_bytes())
     }
 }

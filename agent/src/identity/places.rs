@@ -14,15 +14,15 @@ use crate::volume::damaged;
 use crate::volume::progress::Meter;
 
 /// A device, of now or of before, that keeps others from what they are to find.
-pub(super) fn in_the_way(what: &str) -> PortError {
+pub(crate) fn in_the_way(what: &str) -> PortError {
     PortError::Unreachable(format!(
         "{what}: a device that has the keys of this identity has put something in the way; take away the one that you do \
-         not trust, with the words: `hn devices remove NAME --phrase`"
+         not trust, with the words: `hn device revoke NAME --phrase`"
     ))
 }
 
 /// What a record that was found at a place says.
-pub(super) enum At {
+pub(crate) enum At {
     /// Nothing that whoever has the place's key put there.
     Nothing,
     /// This.
@@ -32,7 +32,7 @@ pub(super) enum At {
 }
 
 /// Reads the record of a place, sealed under `key`.
-pub(super) fn read(peers: &Peers, record: &Record, key: &Secret) -> Result<At, PortError> {
+pub(crate) fn read(peers: &Peers, record: &Record, key: &Secret) -> Result<At, PortError> {
     match Notice::open(record, key) {
         Ok(Notice::Placed(extent, placement)) => {
             if !placement.is_sound() || !extent.is_sound() || extent.kind != Kind::Posted {
@@ -47,7 +47,7 @@ pub(super) fn read(peers: &Peers, record: &Record, key: &Secret) -> Result<At, P
 }
 
 /// The same, of what is in the record itself: nothing is fetched for it.
-pub(super) fn read_here(record: &Record, key: &Secret) -> Result<At, PortError> {
+pub(crate) fn read_here(record: &Record, key: &Secret) -> Result<At, PortError> {
     match Notice::open(record, key) {
         Ok(Notice::Here(bytes)) => Ok(At::Here(bytes)),
         Ok(Notice::Ended(door)) => Ok(At::Ended(door)),
@@ -63,7 +63,7 @@ pub(super) fn read_here(record: &Record, key: &Secret) -> Result<At, PortError> 
 
 /// The record that puts something at a place, with a number above `after`. What it names is on the mesh when this
 /// returns.
-pub(super) fn put(peers: &Peers, place: &Place, key: &Secret, bytes: Vec<u8>, after: u64) -> Result<Record, PortError> {
+pub(crate) fn put(peers: &Peers, place: &Place, key: &Secret, bytes: Vec<u8>, after: u64) -> Result<Record, PortError> {
     let sequence = after
         .checked_add(1)
         .filter(|sequence| *sequence < LAST)

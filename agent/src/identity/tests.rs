@@ -1,6 +1,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use hypernet_core::codec;
 use hypernet_core::head::Head;
 use hypernet_core::identity::era::Door;
 use hypernet_core::identity::log::{Author, Change, NewEra, Recipient};
@@ -225,7 +226,7 @@ fn a_device_that_was_taken_off_calls_nothing_durable() {
     publish(&first, 1).unwrap();
     let second = arrive(&mesh, b.path(), 2);
     publish(&second, 2).unwrap();
-    first.remove_device(&|| Ok(vec![]), "device 2", true, None).unwrap();
+    first.revoke_device(&|| Ok(vec![]), "device 2", true, None).unwrap();
     assert!(matches!(publish(&second, 3), Err(PortError::Superseded(_))));
     assert!(matches!(second.still_current(), Err(PortError::Superseded(_))));
     // And what the survivor publishes counts, though the keys were changed since it last asked.
@@ -257,8 +258,8 @@ fn what_a_stolen_device_puts_in_the_way_is_seen_and_the_phrase_leads_past_it() {
     let told = publish(&first, 3).unwrap_err();
     assert!(matches!(told, PortError::Unreachable(_)) && told.to_string().contains("--phrase"), "{told}");
     let wrong = hypernet_core::key::RecoveryKeys::new(&[4; 64]);
-    assert!(first.remove_device(&|| Ok(vec![]), "device 2", true, Some(&wrong)).is_err());
-    first.remove_device(&|| Ok(vec![]), "device 2", true, Some(&phrase())).unwrap();
+    assert!(first.revoke_device(&|| Ok(vec![]), "device 2", true, Some(&wrong)).is_err());
+    first.revoke_device(&|| Ok(vec![]), "device 2", true, Some(&phrase())).unwrap();
     publish(&first, 4).unwrap();
     assert_eq!(names(&confirm(&third).unwrap()), ["device 1", "device 3"]);
     publish(&third, 5).unwrap();
@@ -279,7 +280,7 @@ fn a_device_that_was_taken_off_by_a_thief_comes_back_by_the_phrase() {
     publish(&mine, 2).unwrap();
     thief.identity.revoke(&mine.device.id()).unwrap();
     assert!(matches!(publish(&mine, 3), Err(PortError::Superseded(_))));
-    mine.remove_device(&|| Ok(vec![]), "device 1", true, Some(&phrase())).unwrap();
+    mine.revoke_device(&|| Ok(vec![]), "device 1", true, Some(&phrase())).unwrap();
     mine.still_current().unwrap();
     publish(&mine, 4).unwrap();
     assert!(matches!(publish(&thief, 5), Err(PortError::Superseded(_))));
@@ -346,4 +347,46 @@ fn who_arrives_while_a_device_is_taken_off_is_found() {
     let fourth = arrive(&mesh, d.path(), 4);
     assert_eq!(names(&fourth.identity.roster()), ["device 1", "third", "device 4"]);
     assert_eq!(found(&fourth), [at("device 1", 2), at("third", 2)]);
+}
+
+/// What `agent/golden/new-device.hex` stands for.
+#[test]
+fn how_a_device_wants_to_be_listed_is_written_and_read_as_ever() {
+    let device = known::listed(&phrase().id(), &keys(5), "laptop").unwrap();
+    let golden = arrival::Newcomer { device };
+    let bytes = crate::golden::bytes(include_str!("../../golden/new-device.hex"));
+    assert_eq!(crate::golden::hex(&codec::encode(&golden)), crate::golden::hex(&bytes));
+    assert_eq!(codec::decode::<arrival::Newcomer>(&bytes).unwrap(), golden);
+    crate::golden::mutations(&bytes, |bytes| {
+        if let Ok(found) = codec::decode::<arrival::Newcomer>(bytes) {
+            let _ = found.device.verify(&phrase().id());
+        }
+    });
+}
+
+/// As two that meet do it: the new device signs its own entry, and nobody is enrolled who has not.
+#[test]
+fn a_device_that_is_met_is_enrolled_as_it_has_signed_and_is_on_no_list_before_it_says_so() {
+    let mesh = Mesh::new(5);
+    let (a, b) = (dir(), dir());
+    let first = mesh.volume(a.path(), 1);
+    confirm(&first).unwrap();
+    let device = known::listed(&phrase().id(), &keys(2), "second").unwrap();
+    let elsewhere = known::listed(&IdentityId([9; 32]), &keys(2), "second").unwrap();
+    assert!(first.identity.enrol_listed(elsewhere).is_err(), "it has signed for another identity");
+    let code = crate::pairing::code::Code::random().unwrap();
+    let arrived = first.identity.enrol_listed(device.clone()).unwrap();
+    let named = crate::pairing::parcel::send(&mesh.peers(), &code, &device.recipient, &arrived).unwrap();
+    assert_eq!(names(&first.identity.look().unwrap()), ["device 1"], "it has not said so yet");
+    let receive =
+        |by: &DeviceKeys, named: &[u8]| crate::pairing::parcel::receive(&mesh.peers(), &code, by, phrase().id(), named);
+    assert!(receive(&keys(3), &named).is_err(), "sealed for another device");
+    assert!(receive(&keys(2), &[0; 32]).is_err(), "not what was vouched for");
+    let got = receive(&keys(2), &named).unwrap();
+    arrival::is_sound(&got, phrase().id(), &keys(2)).unwrap();
+    assert!(arrival::is_sound(&got, phrase().id(), &keys(3)).is_err(), "it lists another device");
+    assert!(arrival::is_sound(&got, IdentityId([9; 32]), &keys(2)).is_err());
+    let second = mesh.arrived(b.path(), 2, got);
+    confirm(&second).unwrap();
+    assert_eq!(names(&first.identity.look().unwrap()), ["device 1", "second"]);
 }

@@ -29,7 +29,7 @@ pub(crate) struct Listed {
 
 /// Why a device stays on the list.
 #[derive(Debug, Error)]
-pub(crate) enum RemoveError {
+pub(crate) enum RevokeError {
     /// The mesh did not do its part.
     #[error(transparent)]
     Port(#[from] PortError),
@@ -60,7 +60,7 @@ pub(crate) enum RemoveError {
 }
 
 /// A device that is on the list no more.
-pub(crate) struct Removed {
+pub(crate) struct Revoked {
     pub(crate) device: Device,
     /// A head that it published before it knew, and that nobody had seen when it was taken off.
     pub(crate) late: Option<Found>,
@@ -94,15 +94,15 @@ impl Volume {
     /// Takes a device off the roster; by the phrase also against what that device has signed or put in the way.
     ///
     /// `others` gives the other volumes in which it may have published something, as far as is known then.
-    pub(crate) fn remove_device(
+    pub(crate) fn revoke_device(
         &self,
         others: &dyn Fn() -> Result<Vec<Arc<Self>>, PortError>,
         name: &str,
         force: bool,
         phrase: Option<&RecoveryKeys>,
-    ) -> Result<Removed, RemoveError> {
+    ) -> Result<Revoked, RevokeError> {
         if phrase.is_some_and(|phrase| phrase.id() != self.identity.id()) {
-            return Err(RemoveError::Words);
+            return Err(RevokeError::Words);
         }
         let roster = match (self.identity.look_well(), phrase) {
             (Err(error), Some(_)) => {
@@ -118,13 +118,13 @@ impl Volume {
             None => found?.clone(),
         };
         if device.id == self.device.id() {
-            return Err(RemoveError::This(device.name));
+            return Err(RevokeError::This(device.name));
         }
         let others = others()?;
         let survey = self.find_heads(&roster.devices)?;
         if !force && roster.device(&device.id).is_some() {
             if !survey.found.iter().any(|found| found.device.id == device.id) {
-                return Err(RemoveError::Unseen(device.name));
+                return Err(RevokeError::Unseen(device.name));
             }
             self.may_go(&roster, &device, &survey)?;
         }
@@ -150,15 +150,15 @@ impl Volume {
             let now = newest(&volume.find_heads(std::slice::from_ref(&device))?);
             late = late.or(now.filter(|found| found.head.sequence > seen));
         }
-        Ok(Removed { device, late })
+        Ok(Revoked { device, late })
     }
 
     /// Whether another device's head, which stays, leads to all that this one published.
-    fn may_go(&self, roster: &Roster, device: &Device, survey: &Survey) -> Result<(), RemoveError> {
+    fn may_go(&self, roster: &Roster, device: &Device, survey: &Survey) -> Result<(), RevokeError> {
         let Some(found) = survey.found.iter().find(|found| found.device.id == device.id) else {
             // It may say that it publishes here, and another may have seen a head of it.
             let has_one = survey.silent().any(|silent| silent.id == device.id) || survey.seen_of(&device.id) > 0;
-            return if has_one { Err(RemoveError::Unseen(device.name.clone())) } else { Ok(()) };
+            return if has_one { Err(RevokeError::Unseen(device.name.clone())) } else { Ok(()) };
         };
         let published = found.head.sequence.max(survey.seen_of(&device.id));
         let is_in_another = state::latest(&self.db)?.is_some_and(|latest| {
@@ -170,6 +170,6 @@ impl Volume {
             return Ok(());
         }
         let time = when(found.head.time);
-        Err(RemoveError::Only { name: device.name.clone(), sequence: published, time })
+        Err(RevokeError::Only { name: device.name.clone(), sequence: published, time })
     }
 }

@@ -1,12 +1,13 @@
 //! `hn recover`: from 24 words to a running agent that knows the newest head. It goes on where it was broken off.
 
-use std::path::PathBuf;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use hypernet_sdk::api::{RecoverEvent, RecoverRequest, Recovered};
-use hypernet_sdk::{Client, ErrorCode, Home};
+use hypernet_sdk::{Client, ErrorCode, Home, SecretText};
 
-use crate::args::Recover;
+use crate::args::{Recover, Setup};
 use crate::error::Failure;
 use crate::output::{Output, bar::Bar, words};
 use crate::{hnd, passphrase, phrase};
@@ -21,19 +22,7 @@ const ASK_AGAIN: Duration = Duration::from_secs(5);
 pub(crate) async fn recover(home: &Home, args: Recover, out: &mut Output) -> Result<(), Failure> {
     let absolute = |dir: &PathBuf| std::path::absolute(dir).map_err(|error| Failure::io(dir.display(), &error));
     let from = args.from.as_ref().map(absolute).transpose()?;
-    // Where the keystore is there, the identity was found.
-    let is_found = home.keystore().exists();
-    let begun = match home.settings() {
-        None if !home.is_set_up() => false,
-        Some(settings) if settings.recovering => true,
-        _ => {
-            return Err(Failure::new(
-                ErrorCode::CantCreate,
-                format!("{} is in use by an agent already", home.path().display()),
-            )
-            .hint("set HN_HOME to an empty directory and recover there"));
-        }
-    };
+    let Begun { begun, is_found } = begun(home)?;
     if !begun && from.is_none() && args.setup.join.is_none() {
         return Err(Failure::new(ErrorCode::Usage, "the words alone do not say on which mesh to look")
             .hint("add --join LINK, a link that `hn invite` prints on any machine of that mesh"));
@@ -50,9 +39,50 @@ pub(crate) async fn recover(home: &Home, args: Recover, out: &mut Output) -> Res
         (None, _) if args.setup.passphrase.passphrase_stdin => Some(passphrase::read_line()?),
         (None, _) => None,
     };
+    let keyring = args.keyring.then(|| "--keyring".into());
+    let how = Vec::from_iter(keyring);
+    let client = set_up(home, begun, from.as_deref(), &args.setup, how, secret.as_ref(), out).await?;
+    let request = RecoverRequest { phrase: words, from, device: args.device.clone() };
+    find(home, &client, &request, args.timeout, out).await
+}
+
+/// How far an agent has come that is to find its identity.
+pub(crate) struct Begun {
+    /// There is a directory for it.
+    pub(crate) begun: bool,
+    /// Where the keystore is there, the identity was found.
+    pub(crate) is_found: bool,
+}
+
+/// An error where an agent has its state already.
+pub(crate) fn begun(home: &Home) -> Result<Begun, Failure> {
+    let begun = match home.settings() {
+        None if !home.is_set_up() => false,
+        Some(settings) if settings.recovering => true,
+        _ => {
+            return Err(Failure::new(
+                ErrorCode::CantCreate,
+                format!("{} is in use by an agent already", home.path().display()),
+            )
+            .hint("set HN_HOME to an empty directory and recover there"));
+        }
+    };
+    Ok(Begun { begun, is_found: home.keystore().exists() })
+}
+
+/// Makes an agent that is to find its identity, or goes on with one, and starts it. `how`: arguments of `hnd run`.
+pub(crate) async fn set_up(
+    home: &Home,
+    begun: bool,
+    from: Option<&Path>,
+    setup: &Setup,
+    how: Vec<OsString>,
+    secret: Option<&SecretText>,
+    out: &Output,
+) -> Result<Client, Failure> {
     if begun {
-        out.note("going on with the recovery that was begun here");
-        if let Some(link) = &args.setup.join {
+        out.note("going on with what was begun here");
+        if let Some(link) = &setup.join {
             // A way into the mesh that was not known before: the agent looks at them at its start.
             if let Some((client, status)) = agent::running(home).await? {
                 agent::stop(&client, &status, out).await?;
@@ -60,30 +90,38 @@ pub(crate) async fn recover(home: &Home, args: Recover, out: &mut Output) -> Res
             hnd::set_up(home, vec!["join".into(), link.into()], &[]).await?;
         }
     } else {
-        let mut arguments = init::arguments("recover", &args.setup);
-        if let Some(from) = &from {
+        let mut arguments = init::arguments("recover", setup);
+        if let Some(from) = from {
             arguments.extend(["--from".into(), from.into()]);
         }
         hnd::set_up(home, arguments, &[]).await?;
     }
-    let request = RecoverRequest { phrase: words, from, device: args.device.clone() };
-    let client = match agent::running(home).await? {
+    Ok(match agent::running(home).await? {
         Some((client, _)) => client,
         None => {
             let bar = Bar::new(out, "starting the agent");
-            let keyring = args.keyring.then(|| "--keyring".into());
-            hnd::start(home, Vec::from_iter(keyring), secret.as_ref()).await?;
+            hnd::start(home, how, secret).await?;
             bar.clear();
             Client::new(home.clone())?
         }
-    };
+    })
+}
+
+/// Asks until the newest head is found, for so many seconds.
+pub(crate) async fn find(
+    home: &Home,
+    client: &Client,
+    request: &RecoverRequest,
+    timeout: u64,
+    out: &mut Output,
+) -> Result<(), Failure> {
     let bar = Bar::new(out, "asking the mesh");
-    let (began, within) = (Instant::now(), Duration::from_secs(args.timeout));
+    let (began, within) = (Instant::now(), Duration::from_secs(timeout));
     loop {
         // Listened to from before the question on: who comes while it is asked is a reason to ask again.
         let mut donors = client.donors(None).await?;
         donors.next().await?;
-        match attempt(&client, &request, &bar, out).await {
+        match attempt(client, request, &bar, out).await {
             Ok(found) => {
                 bar.clear();
                 return tell(home, &found, out);

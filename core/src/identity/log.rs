@@ -74,7 +74,8 @@ impl Device {
         bytes
     }
 
-    fn verify(&self, identity: &IdentityId) -> Result<(), LogError> {
+    /// Whether it has signed this itself, for that identity.
+    pub fn verify(&self, identity: &IdentityId) -> Result<(), LogError> {
         verify(self.id.as_bytes(), &self.signed_bytes(identity), &self.signature)
     }
 }

@@ -118,7 +118,7 @@ pub struct DeviceInfo {
 
 /// Which device to take off the list.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RemoveDeviceRequest {
+pub struct RevokeDeviceRequest {
     /// Its name, or its id where several are called so.
     pub name: String,
     /// Also when nothing would lead to what it published.
@@ -131,7 +131,7 @@ pub struct RemoveDeviceRequest {
 
 /// A device that is on the list no more.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DeviceRemoved {
+pub struct DeviceRevoked {
     /// Its name.
     pub name: String,
     /// Its id.

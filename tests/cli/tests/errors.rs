@@ -26,6 +26,9 @@ fn without_an_agent_every_command_says_what_to_do() -> Result<()> {
         &["cache", "drop"],
         &["fsck"],
         &["invite"],
+        &["id"],
+        &["contact", "list"],
+        &["device", "list"],
         &["up"],
     ] {
         agent.hn(command)?.fails(78, "not running", "hn init");

@@ -9,6 +9,7 @@ use hypernet_core::identity::era::{Door, Era};
 use hypernet_core::identity::log::{Author, Change, Device, Log, NewEra, Recipient};
 use hypernet_core::identity::place::{Address, Notice, Place, Signpost};
 use hypernet_core::identity::posting::{Posting, way_hash};
+use hypernet_core::identity::proof::{Proof, Transcript};
 use hypernet_core::key::{DeviceKeys, Secret};
 use hypernet_core::record::Record;
 use hypernet_core::seal::{ExtentRef, Kind};
@@ -273,6 +274,7 @@ pub(crate) fn all() -> Vec<Golden> {
         posting(),
         roster_log("roster-log", log),
         roster_log("roster-log-anew", log_anew),
+        framed("proof", Proof::sign(recovery().id(), &device(), &Transcript([7; 32]))),
         framed("notice-here", Notice::Here(b"a sealed keystore".to_vec())),
         framed("notice-placed", Notice::Placed(extent(9), placement())),
         framed("notice-ended", Notice::Ended(door())),

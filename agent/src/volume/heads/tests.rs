@@ -4,7 +4,7 @@ use std::sync::Arc;
 use hypernet_core::codec;
 use tempfile::TempDir;
 
-use super::super::devices::RemoveError;
+use super::super::devices::RevokeError;
 use super::super::double::{Mesh, head, publish, record};
 use super::super::state::Latest;
 use super::*;
@@ -136,8 +136,8 @@ fn a_device_is_taken_off_only_when_something_else_leads_to_what_it_published() {
     let last = volumes[2].clone();
     // Nothing that is here leads to what it published.
     assert!(matches!(
-        last.remove_device(&|| Ok(vec![]), "device 2", false, None),
-        Err(RemoveError::Only { sequence: 1, .. })
+        last.revoke_device(&|| Ok(vec![]), "device 2", false, None),
+        Err(RevokeError::Only { sequence: 1, .. })
     ));
     let dot = |i: usize| Dot { device: volumes[i].device.id().tag(), sequence: 1 };
     let formats = hypernet_format::all();
@@ -152,12 +152,12 @@ fn a_device_is_taken_off_only_when_something_else_leads_to_what_it_published() {
     latest.root.vector = vec![dot(0), dot(1)];
     state::put_latest(&last.db, &latest).unwrap();
     // Its tree has all of both, and the first is what leads to it.
-    assert!(matches!(last.remove_device(&|| Ok(vec![]), "device 1", false, None), Err(RemoveError::Only { .. })));
+    assert!(matches!(last.revoke_device(&|| Ok(vec![]), "device 1", false, None), Err(RevokeError::Only { .. })));
     assert_eq!(last.devices().unwrap().iter().filter(|listed| listed.is_here).count(), 2);
-    assert_eq!(last.remove_device(&|| Ok(vec![]), "device 2", false, None).unwrap().device.name, "device 2");
+    assert_eq!(last.revoke_device(&|| Ok(vec![]), "device 2", false, None).unwrap().device.name, "device 2");
     assert_eq!(last.devices().unwrap().len(), 2);
-    assert!(matches!(last.remove_device(&|| Ok(vec![]), "device 3", true, None), Err(RemoveError::This(_))));
-    assert!(matches!(last.remove_device(&|| Ok(vec![]), "device 2", true, None), Err(RemoveError::Device(_))));
+    assert!(matches!(last.revoke_device(&|| Ok(vec![]), "device 3", true, None), Err(RevokeError::This(_))));
+    assert!(matches!(last.revoke_device(&|| Ok(vec![]), "device 2", true, None), Err(RevokeError::Device(_))));
     // It publishes no more, and those that stay do.
     let [first, second, third] = [0, 1, 2].map(|i| volumes[i].clone());
     for volume in [&first, &second, &third] {

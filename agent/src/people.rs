@@ -1,0 +1,211 @@
+//! Other people: who is known here, and who they are on the mesh now.
+//!
+//! - `address`: what a person hands on, so that others find them;
+//! - `contact`: what is kept of them, in the keystore, so that all devices and the 24 words have it.
+//!
+//! Invariant: a contact's identity is pinned when it is added. What is found at their address later counts if it is of that
+//! identity, and is an error that says so loudly if it is not.
+
+use std::sync::Arc;
+
+use hypernet_core::id::IdentityId;
+use hypernet_core::identity::log::{Log, Roster};
+use hypernet_core::identity::place::{Address, Signpost};
+use hypernet_core::identity::posting::Posting;
+use hypernet_core::identity::proof::{Proof, Transcript};
+use hypernet_core::port::PortError;
+use thiserror::Error;
+
+use crate::failure::Failure;
+use crate::identity::gathering::gather;
+use crate::keystore::KeystoreFile;
+use crate::peers::Peers;
+use crate::volume::damaged;
+use crate::volume::recover::clock;
+
+pub(crate) mod address;
+pub(crate) mod contact;
+
+use contact::{CONTACT_NAME_MAX, CONTACTS_MAX, Contact};
+
+/// Why a contact is not there, or not changed.
+#[derive(Debug, Error)]
+pub(crate) enum ContactError {
+    /// Nobody is called so.
+    #[error("no contact is called {0}")]
+    Unknown(String),
+    /// Two devices have given one name to two people.
+    #[error("{0} contacts are called {1}, added on different devices: name one by its address")]
+    Ambiguous(usize, String),
+    /// It would not be a name.
+    #[error("a contact's name has between 1 and {CONTACT_NAME_MAX} bytes, no control characters, and is no address")]
+    Name,
+    /// The name is in use.
+    #[error("{0} is somebody else already: THE ADDRESS THAT IS KNOWN OF {0} IS ANOTHER ONE")]
+    Taken(String),
+    /// They are known by another name.
+    #[error("this is the address of {0}, whom you know already")]
+    Known(String),
+    /// It is oneself.
+    #[error("this is your own address")]
+    Own,
+    /// There is no room.
+    #[error("there is room for {CONTACTS_MAX} contacts; remove one")]
+    Full,
+    /// The disk failed.
+    #[error(transparent)]
+    Disk(#[from] Failure),
+}
+
+/// The contacts of an identity.
+pub(crate) struct Contacts(Arc<KeystoreFile>);
+
+impl Contacts {
+    /// Those in this keystore.
+    pub(crate) fn of(keystore: &Arc<KeystoreFile>) -> Self {
+        Self(keystore.clone())
+    }
+
+    /// All, by their names.
+    pub(crate) fn list(&self) -> Vec<Contact> {
+        let mut all = self.0.keystore().contacts;
+        all.retain(|contact| !contact.is_removed);
+        all.sort_by(|one, other| (&one.name, one.identity).cmp(&(&other.name, other.identity)));
+        all
+    }
+
+    /// The one that a person means: by name, or by address where that is not enough.
+    pub(crate) fn get(&self, name: &str) -> Result<Contact, ContactError> {
+        let mut all = self.list();
+        if let Ok(address) = address::parse(name) {
+            all.retain(|contact| contact.address() == address);
+        } else {
+            all.retain(|contact| contact.name == name);
+        }
+        match all.len() {
+            0 => Err(ContactError::Unknown(name.to_owned())),
+            1 => Ok(all.swap_remove(0)),
+            several => Err(ContactError::Ambiguous(several, name.to_owned())),
+        }
+    }
+
+    /// Adds somebody who was looked up. Who is there already, with all of that, stays as they are.
+    pub(crate) fn add(&self, name: &str, identity: IdentityId, address: Address) -> Result<Contact, ContactError> {
+        let is_name = (1..=CONTACT_NAME_MAX).contains(&name.len())
+            && !name.chars().any(char::is_control)
+            && name.trim() == name
+            && address::parse(name).is_err();
+        if !is_name {
+            return Err(ContactError::Name);
+        }
+        self.0.change(|keystore| {
+            if keystore.identity == identity {
+                return Err(ContactError::Own);
+            }
+            let there = || keystore.contacts.iter().filter(|one| !one.is_removed);
+            if there().any(|one| one.name == name && (one.identity, one.address()) != (identity, address)) {
+                return Err(ContactError::Taken(name.to_owned()));
+            }
+            if let Some(known) = there().find(|one| one.identity == identity) {
+                return match known.name == name {
+                    true => Ok(known.clone()),
+                    false => Err(ContactError::Known(known.name.clone())),
+                };
+            }
+            if there().count() >= CONTACTS_MAX {
+                return Err(ContactError::Full);
+            }
+            let before = keystore.contacts.iter().find(|one| one.identity == identity).map(|one| one.changed);
+            let added = Contact::new(name, identity, address, clock(before.unwrap_or_default()));
+            contact::merge(&mut keystore.contacts, std::slice::from_ref(&added));
+            Ok(added)
+        })?
+    }
+
+    /// Removes one.
+    pub(crate) fn remove(&self, name: &str) -> Result<Contact, ContactError> {
+        let found = self.get(name)?;
+        self.change(&found, |contact| {
+            contact.is_removed = true;
+            contact.is_verified = false;
+        })
+    }
+
+    /// People have made sure of this one.
+    pub(crate) fn verified(&self, found: &Contact) -> Result<Contact, ContactError> {
+        self.change(found, |contact| contact.is_verified = true)
+    }
+
+    fn change(&self, found: &Contact, change: impl FnOnce(&mut Contact)) -> Result<Contact, ContactError> {
+        self.0.change(|keystore| {
+            let now: Option<&Contact> = keystore.contacts.iter().find(|one| one.identity == found.identity);
+            let now = now.filter(|one| !one.is_removed && one.address() == found.address());
+            let Some(mut changed) = now.cloned() else { return Err(ContactError::Unknown(found.name.clone())) };
+            changed.changed = clock(changed.changed);
+            change(&mut changed);
+            contact::merge(&mut keystore.contacts, std::slice::from_ref(&changed));
+            Ok(changed)
+        })?
+    }
+}
+
+fn changed(name: &str, what: &str) -> PortError {
+    PortError::Damaged(format!(
+        "the key of {name} has CHANGED: {what}. Nothing is sealed for it and nothing of it is believed. Ask {name}, not by \
+         the mesh"
+    ))
+}
+
+fn nothing(name: &str) -> PortError {
+    PortError::NotFound(format!("the mesh has nothing of {name}, or no peer that has it is there"))
+}
+
+/// The identity at an address, to be pinned.
+pub(crate) fn identity_at(peers: &Peers, address: &Address) -> Result<IdentityId, PortError> {
+    let post = peers.look_well(address.record_key())?;
+    let post = post.ok_or_else(|| {
+        PortError::NotFound("the mesh has nothing at this address, or no peer that has it is there".into())
+    })?;
+    Ok(Signpost::open(&post, address).map_err(damaged)?.identity)
+}
+
+/// The devices of a contact as the mesh has them now. What is sealed for the recipient of the roster's era, all of them
+/// open.
+pub(crate) fn recipients_of(peers: &Peers, contact: &Contact) -> Result<(IdentityId, Roster), PortError> {
+    let (name, address) = (&contact.name, contact.address());
+    let post = peers.look_well(address.record_key())?.ok_or_else(|| nothing(name))?;
+    let found = Signpost::open(&post, &address).map_err(damaged)?;
+    if found.identity != contact.identity {
+        return Err(changed(name, "at their address there is another identity"));
+    }
+    let blank = Posting::new(Log::new(contact.identity));
+    // Twice, as in [`Peers::look_well`].
+    let once = gather(peers, blank, vec![found.door], None)?.posting;
+    let gathered = gather(peers, once, vec![found.door], None)?;
+    let roster = gathered.posting.log().roster().clone();
+    if roster.era.is_none() || roster.devices.is_empty() {
+        let behind = gathered.rosters.get(&found.door);
+        return Err(match behind.is_some_and(|there| there.bytes.is_some()) {
+            true => changed(name, "the list of devices there is not signed by them"),
+            false => nothing(name),
+        });
+    }
+    Ok((contact.identity, roster))
+}
+
+/// Whether this is the contact, in this meeting: one of their devices of now says so.
+pub(crate) fn is_them(
+    peers: &Peers,
+    contact: &Contact,
+    proof: &Proof,
+    meeting: &Transcript,
+) -> Result<bool, PortError> {
+    if proof.identity != contact.identity || !proof.is_of(meeting) {
+        return Ok(false);
+    }
+    let (_, roster) = recipients_of(peers, contact)?;
+    Ok(roster.device(&proof.device).is_some())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,120 @@
+use hypernet_core::id::DeviceId;
+use hypernet_core::identity::place::{Notice, roster_sealing_key};
+use hypernet_core::key::{DeviceKeys, RecoveryKeys, Secret};
+
+use super::*;
+use crate::keystore::{Keystore, Unlock};
+use crate::volume::double::{Mesh, phrase, publish};
+
+fn keystore(dir: &tempfile::TempDir) -> Arc<KeystoreFile> {
+    let recipient = hypernet_core::identity::log::Recipient::X25519([2; 32]);
+    let file = KeystoreFile::new(
+        dir.path().join("other.age"),
+        Unlock::KeyFile,
+        Keystore::create(IdentityId([1; 32]), recipient).unwrap(),
+    );
+    Arc::new(file)
+}
+
+fn address(byte: u8) -> Address {
+    Address { signer: [byte; 32], secret: [byte; 16] }
+}
+
+#[test]
+fn a_name_is_of_one_person_and_says_so_loudly() {
+    let dir = tempfile::tempdir().unwrap();
+    let contacts = Contacts::of(&keystore(&dir));
+    let anna = contacts.add("anna", IdentityId([2; 32]), address(2)).unwrap();
+    assert_eq!(contacts.add("anna", IdentityId([2; 32]), address(2)).unwrap(), anna);
+    let taken = contacts.add("anna", IdentityId([3; 32]), address(3)).unwrap_err();
+    assert!(matches!(taken, ContactError::Taken(_)) && taken.to_string().contains("ANOTHER ONE"), "{taken}");
+    // The same identity by another address is no less another address.
+    assert!(matches!(contacts.add("anna", IdentityId([2; 32]), address(3)), Err(ContactError::Taken(_))));
+    assert!(
+        matches!(contacts.add("bob", IdentityId([2; 32]), address(2)), Err(ContactError::Known(name)) if name == "anna")
+    );
+    assert!(matches!(contacts.add("me", IdentityId([1; 32]), address(1)), Err(ContactError::Own)));
+    for name in ["", " anna", "a\nb", &"x".repeat(65), &address::text(&address(2))] {
+        assert!(matches!(contacts.add(name, IdentityId([4; 32]), address(4)), Err(ContactError::Name)), "{name:?}");
+    }
+    assert!(contacts.verified(&anna).unwrap().is_verified);
+    assert!(contacts.get("anna").unwrap().is_verified);
+    assert_eq!(contacts.get(&address::text(&address(2))).unwrap().name, "anna");
+    contacts.remove("anna").unwrap();
+    assert!(matches!(contacts.get("anna"), Err(ContactError::Unknown(_))) && contacts.list().is_empty());
+    // Whoever comes back is a stranger again, and a name that is free is free.
+    assert!(!contacts.add("anna", IdentityId([2; 32]), address(2)).unwrap().is_verified);
+    assert!(matches!(
+        contacts.verified(&Contact::new("x", IdentityId([9; 32]), address(9), anna.changed)),
+        Err(ContactError::Unknown(_))
+    ));
+}
+
+#[test]
+fn two_devices_that_give_one_name_to_two_people_lose_neither() {
+    let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let files = [keystore(&dirs[0]), keystore(&dirs[1])];
+    for (file, byte) in files.iter().zip(2..) {
+        Contacts::of(file).add("anna", IdentityId([byte; 32]), address(byte)).unwrap();
+    }
+    let other = files[1].keystore();
+    files[0].change(|mine| mine.merge(&other)).unwrap();
+    let contacts = Contacts::of(&files[0]);
+    assert!(matches!(contacts.get("anna"), Err(ContactError::Ambiguous(2, _))));
+    contacts.remove(&address::text(&address(3))).unwrap();
+    assert_eq!(contacts.get("anna").unwrap().identity, IdentityId([2; 32]));
+}
+
+/// A contact whose identity is on the mesh.
+fn there(mesh: &Mesh, identity: IdentityId) -> Contact {
+    let address = Address::of(&phrase());
+    assert_eq!(identity_at(&mesh.peers(), &address).unwrap(), phrase().id());
+    Contact::new("anna", identity, address, clock(Default::default()))
+}
+
+#[test]
+fn a_contacts_devices_are_found_and_another_key_is_loud() {
+    let (mesh, home) = (Mesh::new(5), tempfile::tempdir().unwrap());
+    let address = Address::of(&phrase());
+    assert!(matches!(identity_at(&mesh.peers(), &address), Err(PortError::NotFound(_))));
+    let volume = mesh.volume(home.path(), 1);
+    publish(&volume, 1).unwrap();
+    let anna = there(&mesh, phrase().id());
+    let (identity, roster) = recipients_of(&mesh.peers(), &anna).unwrap();
+    assert_eq!((identity, roster.clone()), (phrase().id(), volume.identity.roster()));
+    assert!(roster.era.is_some());
+
+    let other = there(&mesh, RecoveryKeys::new(&[4; 64]).id());
+    let loud = recipients_of(&mesh.peers(), &other).unwrap_err();
+    assert!(
+        matches!(loud, PortError::Damaged(_)) && loud.to_string().contains("the key of anna has CHANGED"),
+        "{loud}"
+    );
+
+    // Somebody who has the era puts up a list that anna has not signed, and nothing else is there.
+    let bare = Mesh::new(5);
+    let post = mesh.peers().lookup(address.record_key()).unwrap().unwrap();
+    bare.keep(post.clone());
+    assert!(matches!(recipients_of(&bare.peers(), &anna), Err(PortError::NotFound(_))));
+    let kept = volume.identity.keystore().keystore();
+    let era = kept.eras.last().unwrap();
+    let forged = Posting::new(Log::new(RecoveryKeys::new(&[4; 64]).id())).encode();
+    bare.keep(Notice::Here(forged).publish(&era.roster(), &roster_sealing_key(&phrase().id()), 9).unwrap());
+    let loud = recipients_of(&bare.peers(), &anna).unwrap_err();
+    assert!(loud.to_string().contains("the key of anna has CHANGED"), "{loud}");
+}
+
+#[test]
+fn a_contact_is_who_has_one_of_their_devices_now() {
+    let (mesh, home) = (Mesh::new(5), tempfile::tempdir().unwrap());
+    let volume = mesh.volume(home.path(), 1);
+    publish(&volume, 1).unwrap();
+    let (anna, meeting) = (there(&mesh, phrase().id()), Transcript([7; 32]));
+    let them = |proof: &Proof| is_them(&mesh.peers(), &anna, proof, &meeting).unwrap();
+    assert!(them(&Proof::sign(phrase().id(), &volume.device, &meeting)));
+    assert!(!them(&Proof::sign(phrase().id(), &volume.device, &Transcript([8; 32]))), "of another meeting");
+    let stranger = DeviceKeys::new(Secret::new([99; 32]));
+    assert_ne!(stranger.id(), DeviceId([0; 32]));
+    assert!(!them(&Proof::sign(phrase().id(), &stranger, &meeting)), "who only knows the address");
+    assert!(!them(&Proof::sign(IdentityId([5; 32]), &volume.device, &meeting)));
+}
