@@ -20,8 +20,12 @@ pub(crate) fn write_secret(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
     let temporary = dir.join(format!(".{name}.new"));
     let _ = fs::remove_file(&temporary);
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary).map_err(failed)?;
-    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(failed)?;
-    fs::rename(&temporary, path).map_err(failed)?;
+    let written = file.write_all(bytes).and_then(|()| file.sync_all()).and_then(|()| fs::rename(&temporary, path));
+    if let Err(error) = written {
+        // On a full disk it would take up room that others need.
+        let _ = fs::remove_file(&temporary);
+        return Err(failed(error));
+    }
     File::open(dir).and_then(|dir| dir.sync_all()).map_err(failed)
 }
 
@@ -33,9 +37,12 @@ pub(crate) fn remove(path: &Path) -> Result<(), Failure> {
 }
 
 fn cannot(verb: &str, path: &Path, error: &std::io::Error) -> Failure {
+    if error.kind() == std::io::ErrorKind::StorageFull {
+        let why = format!("cannot {verb} {}: the disk is full", path.display());
+        return Failure::new(Kind::Io, why).hint("free some space on this disk; nothing is lost");
+    }
     let failure = Failure::new(Kind::CantCreate, format!("cannot {verb} {}: {error}", path.display()));
     match error.kind() {
-        std::io::ErrorKind::StorageFull => failure.hint("the disk is full: make room, nothing was lost"),
         std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::ReadOnlyFilesystem => {
             failure.hint("set HN_HOME to a directory that you can write to")
         }

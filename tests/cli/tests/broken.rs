@@ -69,7 +69,7 @@ fn a_full_disk_is_named_and_loses_nothing() -> Result<()> {
     disk.fill()?;
     agent.hn(["up", "--no-mount"])?.fails(74, "the disk is full", "free some space");
     let other = hn::run(hn::command(["init", "--no-confirm"])?.env("HN_HOME", disk.path().join("other")))?;
-    other.fails(73, "No space left on device", "make room");
+    other.fails(74, "the disk is full", "free some space");
     fs::remove_file(filler)?;
     agent.up()?;
     assert_eq!(fs::read_to_string(&before)?, "kept");
