@@ -90,6 +90,13 @@ impl Keystore {
 
     /// Takes in what another copy has.
     pub(crate) fn merge(&mut self, other: &Self) {
+        self.merge_beside(other);
+        contact::merge(&mut self.contacts, &other.contacts);
+    }
+
+    /// The same of a copy of an era that does not count, where devices that were revoked can still write: what it brings may
+    /// be more than there is, and changes nothing of what is here.
+    pub(crate) fn merge_beside(&mut self, other: &Self) {
         let room = ERAS_MAX.saturating_sub(self.eras.len());
         let new: Vec<Era> = other.eras.iter().filter(|era| !self.eras.contains(era)).take(room).cloned().collect();
         self.eras.extend(new);
@@ -97,7 +104,6 @@ impl Keystore {
         let new = other.volumes.iter().filter(|id| !self.volumes.contains(id)).take(room);
         let new: Vec<VolumeId> = new.copied().collect();
         self.volumes.extend(new);
-        contact::merge(&mut self.contacts, &other.contacts);
         self.sort();
     }
 
@@ -219,6 +225,9 @@ impl KeystoreFile {
         let said = change(&mut changed.keystore);
         if changed.keystore != filed.keystore {
             let plain = Zeroizing::new(codec::encode(&changed));
+            if plain.len() > KEYSTORE_MAX {
+                return Err(Failure::new(Kind::Data, "the keystore would be longer than a keystore may be"));
+            }
             self.write(&mut open, &plain)?;
             open.plain = LockedBytes::new(&plain);
         }
@@ -467,6 +476,17 @@ mod tests {
         let before = one.clone();
         one.merge(&base);
         assert_eq!(one, before);
+        // Of a copy where a revoked device can write nothing of what is here is changed.
+        let address = Address { signer: [7; 32], secret: [7; 16] };
+        let anna = Contact::new("anna", IdentityId([7; 32]), address, Hlc::default());
+        one.contacts = vec![anna.clone()];
+        let mut gone = anna.clone();
+        (gone.is_removed, gone.changed) = (true, Hlc { millis: u64::MAX, counter: 0 });
+        let forged = Keystore { contacts: vec![gone], eras: vec![era(9)], ..base };
+        one.merge_beside(&forged);
+        assert_eq!((one.contacts.clone(), one.eras.len()), (vec![anna], before.eras.len() + 1));
+        one.merge(&forged);
+        assert!(one.contacts[0].is_removed);
     }
 
     /// What `agent/golden/keystore.hex` stands for. Its bytes are in files, and on meshes, for years.

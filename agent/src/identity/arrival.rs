@@ -98,7 +98,7 @@ pub(crate) fn by_phrase(
     keystore.phrase = sealing::recipient(&phrase.opening_key()).map_err(damaged)?;
     for other in eras.iter().filter(|other| **other != era) {
         if let Some(beside) = keystore_beside(peers, identity, other) {
-            keystore.merge(&beside);
+            keystore.merge_beside(&beside);
         }
     }
     eras.into_iter().for_each(|era| keystore.add(era));

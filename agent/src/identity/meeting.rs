@@ -128,7 +128,7 @@ impl Identity {
         *self.end.lock() = gathered.ends.get(&now.door()).map(|(_, record)| record.clone());
         for era in new.iter().filter(|era| **era != now) {
             if let Some(other) = keystore_beside(&self.peers, self.id, era) {
-                self.keystore.change(|mine| mine.merge(&other)).map_err(on_disk)?;
+                self.keystore.change(|mine| mine.merge_beside(&other)).map_err(on_disk)?;
             }
         }
         Ok(is_in)

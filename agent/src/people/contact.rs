@@ -50,16 +50,22 @@ impl Contact {
         Self { identity, changed: now, is_removed, name: name.to_owned(), signer, secret, is_verified }
     }
 
+    /// Whether it can be called so.
+    fn is_sound(&self) -> bool {
+        (1..=CONTACT_NAME_MAX).contains(&self.name.len()) && !self.name.chars().any(char::is_control)
+    }
+
     /// Where they are found.
     pub(crate) fn address(&self) -> Address {
         Address { signer: self.signer, secret: self.secret }
     }
 }
 
-/// Takes in what another copy has: of each identity the newest change, and of all what there is room for.
+/// Takes in what another copy has: of each identity the newest change, and of all what there is room for. What no device
+/// that means well has written is left out.
 pub(crate) fn merge(mine: &mut Vec<Contact>, others: &[Contact]) {
     let mut newest: BTreeMap<IdentityId, Contact> = BTreeMap::new();
-    for contact in mine.drain(..).chain(others.iter().cloned()) {
+    for contact in mine.drain(..).chain(others.iter().filter(|other| other.is_sound()).cloned()) {
         let held = newest.entry(contact.identity).or_insert_with(|| contact.clone());
         if (contact.changed, &contact) > (held.changed, &*held) {
             *held = contact;
@@ -97,6 +103,15 @@ mod tests {
         let parts: [&[Contact]; 3] = [&[old, other.clone()], &[verified], std::slice::from_ref(&gone)];
         for order in [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]] {
             assert_eq!(merged(&order.map(|at| parts[at])), [gone.clone(), other.clone()], "{order:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_too_long_or_bends_a_terminal_is_not_taken_in() {
+        let called = |name: &str| Contact { name: name.to_owned(), ..contact(1, 9) };
+        let mine = [contact(1, 1)];
+        for name in ["", "\u{1b}[2J", "a\nb", &"x".repeat(1 << 20)] {
+            assert_eq!(merged(&[&mine, &[called(name)]]), mine, "{} bytes", name.len());
         }
     }
 
