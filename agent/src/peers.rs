@@ -198,12 +198,34 @@ impl Peers {
 
     /// Asks for several records at once; one answer for each.
     pub(crate) fn lookup_all(&self, keys: &[RecordKey]) -> Result<Vec<Option<Record>>, PortError> {
+        Ok(self.ask_all(keys)?.into_iter().map(|(record, _)| record).collect())
+    }
+
+    /// As [`Self::lookup_all`], for who takes it for an answer that nothing was found: an error where fewer than `wanted`
+    /// other peers have said so, for what is found then is what this node itself has.
+    pub(crate) fn lookup_heard(
+        &self,
+        keys: &[RecordKey],
+        wanted: usize,
+        what: &str,
+    ) -> Result<Vec<Option<Record>>, PortError> {
+        let wanted = wanted.clamp(1, RECORD_KEEPERS_MAX);
+        let found = self.ask_all(keys)?;
+        match found.iter().map(|(_, answers)| *answers).min() {
+            Some(answers) if answers < wanted => Err(PortError::Unreachable(format!(
+                "asked {what}, {answers} peers have answered where {wanted} are needed"
+            ))),
+            _ => Ok(found.into_iter().map(|(record, _)| record).collect()),
+        }
+    }
+
+    fn ask_all(&self, keys: &[RecordKey]) -> Result<Vec<(Option<Record>, usize)>, PortError> {
         let asked: Vec<_> = keys.iter().map(|key| self.node.start(Command::Lookup(*key))).collect();
-        asked.into_iter().map(|asked| record_of(outcome(asked))).collect()
+        asked.into_iter().map(|asked| answer_of(outcome(asked))).collect()
     }
 
     pub(crate) fn lookup(&self, key: RecordKey) -> Result<Option<Record>, PortError> {
-        record_of(self.node.run_blocking(Command::Lookup(key)))
+        Ok(answer_of(self.node.run_blocking(Command::Lookup(key)))?.0)
     }
 
     /// As [`Self::lookup`], twice, and once peers have stopped coming in: the first answer after a start may be that of

@@ -210,10 +210,12 @@ impl Identity {
     }
 
     /// Whether the mesh still has all as this device put it there, and nobody has begun another era: one round of
-    /// questions, to be asked after something was published and before it counts.
-    pub(crate) fn is_current(&self) -> Result<bool, PortError> {
+    /// questions, to be asked after something was published and before it counts. As many are to answer as are to keep what
+    /// was published: silence says nothing.
+    pub(crate) fn is_current(&self, wanted: usize) -> Result<bool, PortError> {
         let era = Era::clone(&self.era.lock());
-        let found = self.peers.lookup_all(&[era.roster().record_key(), era.end().record_key()])?;
+        let keys = [era.roster().record_key(), era.end().record_key()];
+        let found = self.peers.lookup_heard(&keys, wanted, "whether the keys of this identity have changed")?;
         let posted = self.known.lock().posted.record.clone();
         Ok(posted.is_some() && found == [posted, self.end.lock().clone()])
     }

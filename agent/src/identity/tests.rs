@@ -3,6 +3,7 @@ use std::sync::Arc;
 
 use hypernet_core::codec;
 use hypernet_core::head::Head;
+use hypernet_core::id::PeerId;
 use hypernet_core::identity::era::Door;
 use hypernet_core::identity::log::{Author, Change, NewEra, Recipient};
 use hypernet_core::identity::place::{Address, Notice, Signpost, roster_sealing_key};
@@ -389,4 +390,24 @@ fn a_device_that_is_met_is_enrolled_as_it_has_signed_and_is_on_no_list_before_it
     let second = mesh.arrived(b.path(), 2, got);
     confirm(&second).unwrap();
     assert_eq!(names(&first.identity.look().unwrap()), ["device 1", "second"]);
+}
+
+/// This node has its own copies of the records, and they say that all is as it was.
+#[test]
+fn silence_does_not_say_that_the_keys_are_as_they_were() {
+    let mesh = Mesh::new(5);
+    let a = dir();
+    let first = mesh.volume(a.path(), 1);
+    publish(&first, 1).unwrap();
+    mesh.set_mute(true);
+    let told = publish(&first, 2).unwrap_err();
+    assert!(told.to_string().contains("0 peers have answered where 1 are needed"), "{told}");
+    assert!(!first.identity.is_current(1).is_ok_and(|is_current| is_current));
+    mesh.set_mute(false);
+    // As many are to answer as are to keep a record, and never more than are asked.
+    assert!(first.identity.is_current(5).unwrap());
+    assert!(first.identity.is_current(6).is_err());
+    mesh.connect((6..=30).map(|peer| PeerId([peer; 32])));
+    assert!(first.identity.is_current(25).unwrap());
+    publish(&first, 3).unwrap();
 }
