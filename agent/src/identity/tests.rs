@@ -411,3 +411,24 @@ fn silence_does_not_say_that_the_keys_are_as_they_were() {
     assert!(first.identity.is_current(25).unwrap());
     publish(&first, 3).unwrap();
 }
+
+/// It has the keys of the place, and names a volume of its own.
+#[test]
+fn the_keystore_of_a_thief_does_not_change_what_the_words_recover() {
+    let mesh = Mesh::new(5);
+    let (a, b, c) = (dir(), dir(), dir());
+    let first = mesh.volume(a.path(), 1);
+    publish(&first, 1).unwrap();
+    let thief = arrive(&mesh, b.path(), 2);
+    let its = hypernet_core::id::VolumeId([9; 16]);
+    let of_thief = crate::keystore::Keystore { main: its, volumes: vec![its], ..thief.identity.keystore().keystore() };
+    let era = Era::clone(&thief.identity.era.lock());
+    mesh.keep(thief.identity.seal_keystore(&of_thief, &era, 1_000).unwrap());
+    let third = arrive(&mesh, c.path(), 3);
+    assert_eq!((third.id, found(&third)), (first.id, vec![at("device 1", 1)]));
+    let kept = third.identity.keystore().keystore();
+    assert!(kept.main == first.id && kept.volumes.contains(&first.id));
+    // And nobody takes it over who has a main volume.
+    confirm(&first).unwrap();
+    assert_eq!(first.identity.keystore().keystore().main, first.id);
+}

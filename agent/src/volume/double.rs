@@ -258,7 +258,9 @@ fn keys_of(device: u8) -> DeviceKeys {
 }
 
 fn keystore() -> Keystore {
-    Keystore::fixed(phrase().id(), sealing::recipient(&phrase().opening_key()).unwrap())
+    let main = phrase().main_volume();
+    let keystore = Keystore::fixed(phrase().id(), sealing::recipient(&phrase().opening_key()).unwrap());
+    Keystore { volumes: vec![main], main, ..keystore }
 }
 
 /// The list of devices with one more on it.
