@@ -257,6 +257,21 @@ impl Peers {
         self.plan().map_or(1, |plan| usize::from(plan.n - plan.k) + 1)
     }
 
+    /// Whether so many shards of a segment are with holders that are there, and say that they have them.
+    pub(crate) fn holds(&self, placement: &Placement, rows: u8, within: u64) -> Result<bool, PortError> {
+        let connected = self.connected()?;
+        let mut asked = placement.clone();
+        asked.holders.retain(|holder| connected.contains(&holder.peer));
+        if asked.holders.len() < usize::from(rows) {
+            return Ok(false);
+        }
+        match self.node.run_blocking(Command::Probe { placement: asked.into(), within }) {
+            Outcome::Probed { held, .. } => Ok(held.len() >= usize::from(rows)),
+            Outcome::Failed(error) => Err(failed(error)),
+            other => Err(damaged(format!("unexpected outcome {other:?}"))),
+        }
+    }
+
     /// One extent at a known place: how the manifest is read, before there is an index.
     pub(crate) fn fetch_at(
         &self,

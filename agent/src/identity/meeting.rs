@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 
 use super::gathering::{Gathered, gather, open_ways};
 use super::known::Put;
-use super::places::{At, in_the_way, put, read};
+use super::places::{At, in_the_way, is_whole, put, read};
 use super::{Identity, era_of, named_by, on_disk};
 use crate::keystore::Keystore;
 use crate::locked::Locked;
@@ -245,7 +245,7 @@ impl Identity {
         };
         let is_there = there.record == posted.record || there.bytes.as_ref() == Some(&posting);
         let record = match &there.record {
-            Some(record) if is_there => record.clone(),
+            Some(record) if is_there && is_whole(&self.peers, record, key)? => record.clone(),
             found => {
                 let after = posted.number.max(found.as_ref().map_or(0, |record| record.sequence));
                 put(&self.peers, &era.roster(), key, posting.clone(), after)?
@@ -264,8 +264,9 @@ impl Identity {
             Some(found) => *found == mine,
             None => there.record.is_some() && there.record == kept.record && kept.is_of(&mine),
         };
+        let key = era.keystore().sealing_key();
         let record = match &there.record {
-            Some(record) if is_there => record.clone(),
+            Some(record) if is_there && is_whole(&self.peers, record, &key)? => record.clone(),
             found => {
                 let after = kept.number.max(found.as_ref().map_or(0, |record| record.sequence));
                 self.seal_keystore(&mine, era, after)?
@@ -304,7 +305,7 @@ impl Identity {
         let place: Place = Beacon::place(&self.device);
         let me: DeviceId = self.device.id();
         let record = match gathered.beacons.get(&me) {
-            Some((found, record)) if *found == beacon => record.clone(),
+            Some((found, record)) if *found == beacon && is_whole(&self.peers, record, key)? => record.clone(),
             found => {
                 let after = found.map_or(0, |(_, record)| record.sequence).max(self.known.lock().beacon);
                 put(&self.peers, &place, key, codec::encode(&beacon), after)?

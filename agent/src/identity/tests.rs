@@ -117,6 +117,12 @@ fn a_list_that_does_not_fit_into_a_record_lies_in_a_segment() {
     }
     assert_eq!(first.identity.look().unwrap().devices.len(), DEVICES_MAX);
     assert!(mesh.uploads() > 0, "it was never too long");
+    // Others come, and the holders of that segment go, while the list stays as it is.
+    for peer in 1..=5 {
+        mesh.connect([PeerId([peer + 5; 32])]);
+        mesh.disconnect([PeerId([peer; 32])]);
+        confirm(&first).unwrap();
+    }
     let full = by_phrase(&mesh.peers(), &phrase(), &keys(99), "one more", &mut |_| {}).map(drop).unwrap_err();
     assert!(full.to_string().contains("revoke one"), "{full}");
     let last = first.identity.others().pop().unwrap();
@@ -410,6 +416,44 @@ fn silence_does_not_say_that_the_keys_are_as_they_were() {
     mesh.connect((6..=30).map(|peer| PeerId([peer; 32])));
     assert!(first.identity.is_current(25).unwrap());
     publish(&first, 3).unwrap();
+}
+
+/// The holders of its segment go, or lose their disks, and nobody changes it meanwhile.
+#[test]
+fn a_keystore_that_lies_in_a_segment_is_placed_anew_before_it_is_lost() {
+    let mesh = Mesh::new(10);
+    let (a, b) = (dir(), dir());
+    let first = mesh.volume(a.path(), 1);
+    let fill = |mine: &mut crate::keystore::Keystore| {
+        for number in 0..500_u128 {
+            assert!(mine.add_volume(hypernet_core::id::VolumeId((number << 64).to_be_bytes())));
+        }
+    };
+    first.identity.keystore().change(fill).unwrap();
+    confirm(&first).unwrap();
+    let uploads = mesh.uploads();
+    assert!(uploads > 0, "it was never too long");
+    for _ in 0..3 {
+        confirm(&first).unwrap();
+    }
+    assert_eq!(mesh.uploads(), uploads, "what is there is left as it is");
+    mesh.disconnect([PeerId([1; 32])]);
+    confirm(&first).unwrap();
+    assert_eq!(mesh.uploads(), uploads, "one loss is what it is coded for");
+    for peer in 1..=10 {
+        mesh.connect([PeerId([peer + 10; 32])]);
+        mesh.disconnect([PeerId([peer; 32])]);
+        confirm(&first).unwrap();
+    }
+    let moved = mesh.uploads();
+    assert!(moved > uploads && moved <= uploads + 10, "{moved}");
+    for peer in 11..=20 {
+        mesh.lose_disk(PeerId([peer; 32]));
+        confirm(&first).unwrap();
+    }
+    assert!(mesh.uploads() > moved);
+    let second = arrive(&mesh, b.path(), 2);
+    assert_eq!(second.identity.keystore().keystore(), first.identity.keystore().keystore());
 }
 
 /// It has the keys of the place, and names a volume of its own.
