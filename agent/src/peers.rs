@@ -36,10 +36,26 @@ const REPLANS: u32 = 3;
 /// long.
 const WAIT_AGAIN: Duration = Duration::from_secs(60);
 
-/// The record that a look-up found.
-pub(crate) fn record_of(outcome: Outcome) -> Result<Option<Record>, PortError> {
+/// Records that are on their way to their keepers at the same time.
+const PUBLISHED_AT_ONCE: usize = 16;
+
+/// The record that a look-up found, and how many other peers have answered.
+fn answer_of(outcome: Outcome) -> Result<(Option<Record>, usize), PortError> {
     match outcome {
-        Outcome::Found(record) => Ok(record),
+        Outcome::Found { record, answers } => Ok((record, answers)),
+        Outcome::Failed(error) => Err(PortError::Unreachable(error.to_string())),
+        other => Err(damaged(format!("unexpected outcome {other:?}"))),
+    }
+}
+
+/// Whether a record is kept by enough.
+fn is_published(outcome: Outcome, wanted: usize, what: &str) -> Result<(), PortError> {
+    match outcome {
+        Outcome::Published { stored } if stored >= wanted => Ok(()),
+        Outcome::Published { stored } => Err(PortError::Unreachable(format!(
+            "{what} is kept by {stored} peers where {wanted} are needed to outlive the loss of {}",
+            wanted.saturating_sub(1)
+        ))),
         Outcome::Failed(error) => Err(PortError::Unreachable(error.to_string())),
         other => Err(damaged(format!("unexpected outcome {other:?}"))),
     }
@@ -238,17 +254,21 @@ impl Peers {
 
     /// Publishes a record; an error unless `wanted` other peers have it on stable storage.
     pub(crate) fn publish(&self, record: Record, wanted: usize, what: &str) -> Result<(), PortError> {
+        let mut published = self.publish_all(vec![record], wanted, what);
+        published.pop().unwrap_or_else(|| Err(damaged("a record was published nowhere")))
+    }
+
+    /// The same of several, some of them at once; one answer for each.
+    pub(crate) fn publish_all(&self, records: Vec<Record>, wanted: usize, what: &str) -> Vec<Result<(), PortError>> {
         // It is handed to no more; where segments survive more losses than that, so must one of these.
         let wanted = wanted.min(RECORD_KEEPERS_MAX);
-        match self.node.run_blocking(Command::Publish { record, enough: wanted }) {
-            Outcome::Published { stored } if stored >= wanted => Ok(()),
-            Outcome::Published { stored } => Err(PortError::Unreachable(format!(
-                "{what} is kept by {stored} peers where {wanted} are needed to outlive the loss of {}",
-                wanted.saturating_sub(1)
-            ))),
-            Outcome::Failed(error) => Err(PortError::Unreachable(error.to_string())),
-            other => Err(damaged(format!("unexpected outcome {other:?}"))),
+        let mut published = Vec::with_capacity(records.len());
+        for records in records.chunks(PUBLISHED_AT_ONCE) {
+            let publish = |record: &Record| Command::Publish { record: record.clone(), enough: wanted };
+            let under_way: Vec<_> = records.iter().map(|record| self.node.start(publish(record))).collect();
+            published.extend(under_way.into_iter().map(|one| is_published(outcome(one), wanted, what)));
         }
+        published
     }
 
     /// Peers that must keep a record, so that it outlives as many losses as a segment does.

@@ -1,8 +1,10 @@
 //! Bringing together what this device and the mesh have of an identity: all places are read, what is there is taken in, and
 //! what is here and not there is put there.
 
+use std::collections::BTreeSet;
+
 use hypernet_core::codec;
-use hypernet_core::id::{DeviceId, IdentityId};
+use hypernet_core::id::{DeviceId, IdentityId, RecordKey};
 use hypernet_core::identity::beacon::Beacon;
 use hypernet_core::identity::era::{Door, Era};
 use hypernet_core::identity::log::{Change, Log, Recipient, Roster};
@@ -320,17 +322,34 @@ impl Identity {
         })
     }
 
-    /// Whoever has only an older way comes to where all is now.
+    /// Whoever has only an older way comes to where all is now: from each of the newest eras, and from the door that the
+    /// signpost leads to, however many have ended since.
     fn keep_up_ends(&self, gathered: &Gathered, now: &Era, key: &Secret) -> Result<(), PortError> {
-        for era in self.eras_kept_up().iter().filter(|era| *era != now) {
-            let end = era.end();
-            let record = match gathered.ends.get(&era.door()) {
+        let path = self.signposted().map(|begin| gathered.path(begin)).unwrap_or_default();
+        let mut eras = self.eras_kept_up();
+        // Where the path breaks off it goes on from here.
+        if let Some(last) = path.last()
+            && let Some(era) = self.keystore.keystore().eras.iter().find(|era| era.door() == *last)
+            && !eras.contains(era)
+        {
+            eras.push(era.clone());
+        }
+        eras.retain(|era| era != now);
+        let doors: BTreeSet<Door> = eras.iter().map(Era::door).collect();
+        let on_path = path.iter().filter(|door| !doors.contains(*door));
+        let mut records: Vec<Record> =
+            on_path.filter_map(|door| gathered.ends.get(door)).map(|(_, record)| record.clone()).collect();
+        for era in &eras {
+            records.push(match gathered.ends.get(&era.door()) {
                 Some((_, record)) => record.clone(),
-                None => Notice::Ended(now.door()).publish(&end, key, 0).map_err(damaged)?,
-            };
+                None => Notice::Ended(now.door()).publish(&era.end(), key, 0).map_err(damaged)?,
+            });
+        }
+        let places: Vec<RecordKey> = records.iter().map(Record::key).collect();
+        for (place, kept) in places.into_iter().zip(self.peers.publish_all(records, self.peers.keepers(), WAY)) {
             // What somebody else put there stays, and where that leads to is looked at below.
-            if let Err(error) = self.publish(record, WAY)
-                && self.peers.lookup(end.record_key())?.is_none()
+            if let Err(error) = kept
+                && self.peers.lookup(place)?.is_none()
             {
                 return Err(error);
             }

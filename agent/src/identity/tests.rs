@@ -456,6 +456,38 @@ fn a_keystore_that_lies_in_a_segment_is_placed_anew_before_it_is_lost() {
     assert_eq!(second.identity.keystore().keystore(), first.identity.keystore().keystore());
 }
 
+/// More than there are eras whose ends are kept up for their own sake, and nobody else keeps a record up.
+#[test]
+fn the_words_lead_over_many_revocations_to_where_all_is_now() {
+    let mesh = Mesh::new(5);
+    let (a, b, c) = (dir(), dir(), dir());
+    let first = mesh.volume(a.path(), 1);
+    publish(&first, 1).unwrap();
+    for byte in 100..124 {
+        let home = dir();
+        let arrived = first.identity.enrol(&keys(byte), "short-lived", &mut |_| {}).unwrap();
+        let other = mesh.arrived(home.path(), byte, arrived);
+        confirm(&other).unwrap();
+        first.identity.revoke(&other.device.id()).unwrap();
+    }
+    mesh.expire();
+    publish(&first, 2).unwrap();
+    confirm(&first).unwrap();
+    mesh.expire();
+    let second = arrive(&mesh, b.path(), 2);
+    assert_eq!((number(&second), found(&second)), (24, vec![at("device 1", 2)]));
+    drop(second);
+    // That one has put up a signpost to where all is. Without it, and without anything else that there was:
+    let signpost = first.identity.known.lock().signpost.clone();
+    mesh.expire();
+    mesh.expire();
+    assert!(mesh.peers().lookup(signpost.key()).unwrap().is_none());
+    confirm(&first).unwrap();
+    publish(&first, 3).unwrap();
+    let third = arrive(&mesh, c.path(), 3);
+    assert_eq!((number(&third), found(&third)), (24, vec![at("device 1", 3)]));
+}
+
 /// It has the keys of the place, and names a volume of its own.
 #[test]
 fn the_keystore_of_a_thief_does_not_change_what_the_words_recover() {
