@@ -18,7 +18,7 @@ use crate::volume::progress::Meter;
 pub(crate) fn in_the_way(what: &str) -> PortError {
     PortError::Unreachable(format!(
         "{what}: a device that has the keys of this identity has put something in the way; take away the one that you do \
-         not trust, with the words: `hn device revoke NAME --phrase`"
+         not trust, with the words: `hn device revoke NAME --phrase`, or, not knowing which it is, `hn device renew`"
     ))
 }
 

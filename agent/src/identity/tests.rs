@@ -15,6 +15,7 @@ use tempfile::TempDir;
 use super::arrival::by_phrase;
 use super::*;
 use crate::volume::Volume;
+use crate::volume::devices::RevokeError;
 use crate::volume::double::{Mesh, phrase, publish};
 
 fn dir() -> TempDir {
@@ -396,6 +397,84 @@ fn a_device_that_is_met_is_enrolled_as_it_has_signed_and_is_on_no_list_before_it
     let second = mesh.arrived(b.path(), 2, got);
     confirm(&second).unwrap();
     assert_eq!(names(&first.identity.look().unwrap()), ["device 1", "second"]);
+}
+
+/// It has all that the others have, and nobody here knows which device it is.
+#[test]
+fn the_words_put_right_what_a_device_has_spoiled_that_is_not_known_here() {
+    let mesh = Mesh::new(5);
+    let (a, b, c) = (dir(), dir(), dir());
+    let mine = mesh.volume(a.path(), 1);
+    publish(&mine, 1).unwrap();
+    let thief = arrive(&mesh, b.path(), 2);
+    let era = Era::clone(&thief.identity.era.lock());
+    let (key, junk) = (roster_sealing_key(&phrase().id()), Door { roster: [7; 32], end: [8; 32] });
+    mesh.keep(Notice::Ended(junk).publish(&era.end(), &key, 0).unwrap());
+    mesh.keep(Notice::Here(vec![9; 40]).publish(&era.roster(), &key, LAST - 1).unwrap());
+    mesh.keep(Notice::Here(vec![9; 40]).publish(&era.keystore(), &era.keystore().sealing_key(), LAST - 1).unwrap());
+    let told = publish(&mine, 2).unwrap_err();
+    assert!(matches!(told, PortError::Unreachable(_)) && told.to_string().contains("hn device renew"), "{told}");
+    assert_eq!(names(&mine.identity.roster()), ["device 1"], "there is no name to revoke");
+    let wrong = hypernet_core::key::RecoveryKeys::new(&[4; 64]);
+    assert!(matches!(mine.renew(&wrong), Err(RevokeError::Words)));
+    let renewed = mine.renew(&phrase()).unwrap();
+    assert!(!renewed.is_back && renewed.devices.len() == 1);
+    publish(&mine, 3).unwrap();
+    let fresh = arrive(&mesh, c.path(), 3);
+    let heads = found(&fresh);
+    assert!(heads.iter().any(|(name, sequence)| name == "device 1" && *sequence > 1), "{heads:?}");
+}
+
+/// By one that the thief has enrolled, and of which this one has not heard.
+#[test]
+fn a_device_that_a_stranger_took_off_comes_back_by_the_words_and_sees_who_is_on_the_list() {
+    let mesh = Mesh::new(5);
+    let (a, b, c) = (dir(), dir(), dir());
+    let thief = mesh.volume(a.path(), 1);
+    publish(&thief, 1).unwrap();
+    let mine = arrive(&mesh, b.path(), 2);
+    publish(&mine, 2).unwrap();
+    let arrived = thief.identity.enrol(&keys(9), "minted", &mut |_| {}).unwrap();
+    let minted = mesh.arrived(c.path(), 9, arrived);
+    confirm(&minted).unwrap();
+    minted.identity.revoke(&mine.device.id()).unwrap();
+    assert!(matches!(publish(&mine, 3), Err(PortError::Superseded(_))));
+    let renewed = mine.renew(&phrase()).unwrap();
+    let listed: Vec<&str> = renewed.devices.iter().map(|device| device.name.as_str()).collect();
+    assert!(renewed.is_back && listed.contains(&"minted") && listed.contains(&"device 2"), "{listed:?}");
+    publish(&mine, 4).unwrap();
+    // Whom it has brought is on the list still, and named.
+    let revoked = mine.revoke_device(&|| Ok(vec![]), "device 1", true, Some(&phrase())).unwrap();
+    assert!(revoked.with.is_empty());
+    assert_eq!(revoked.brought.iter().map(|device| device.name.as_str()).collect::<Vec<_>>(), ["minted"]);
+    let revoked = mine.revoke_device(&|| Ok(vec![]), "minted", true, Some(&phrase())).unwrap();
+    assert!(revoked.with.is_empty() && revoked.brought.is_empty());
+    publish(&mine, 5).unwrap();
+    assert_eq!(names(&mine.identity.roster()), ["device 2"]);
+}
+
+/// Somebody had taken the thief off who had not heard of whom it has enrolled.
+#[test]
+fn who_takes_a_device_off_hears_who_goes_with_it() {
+    let mesh = Mesh::new(5);
+    let (a, b, c, d) = (dir(), dir(), dir(), dir());
+    let first = mesh.volume(a.path(), 1);
+    publish(&first, 1).unwrap();
+    let thief = arrive(&mesh, b.path(), 2);
+    drop(arrive(&mesh, c.path(), 3));
+    confirm(&thief).unwrap();
+    let other = mesh.split(5);
+    let third = other.volume(c.path(), 3);
+    third.identity.revoke(&thief.device.id()).unwrap();
+    let arrived = thief.identity.enrol(&keys(9), "minted", &mut |_| {}).unwrap();
+    confirm(&mesh.arrived(d.path(), 9, arrived)).unwrap();
+    confirm(&first).unwrap();
+    assert_eq!(names(&first.identity.roster()), ["device 1", "device 2", "device 3", "minted"]);
+    mesh.join(&other);
+    let revoked = first.revoke_device(&|| Ok(vec![]), "device 2", true, Some(&phrase())).unwrap();
+    assert_eq!(revoked.with.iter().map(|device| device.name.as_str()).collect::<Vec<_>>(), ["minted"]);
+    assert!(revoked.brought.is_empty());
+    assert_eq!(names(&first.identity.roster()), ["device 1", "device 3"]);
 }
 
 /// This node has its own copies of the records, and they say that all is as it was.
