@@ -256,7 +256,9 @@ impl Driver {
             }
             MeshEvent::TurnedAway { peer } => Input::TurnedAway { peer },
             MeshEvent::Closest { id, peers } => Input::Closest { id: RequestId(id), peers },
-            MeshEvent::RecordFound { id, records } => Input::RecordFound { id: RequestId(id), records },
+            MeshEvent::RecordFound { id, records, answers } => {
+                Input::RecordFound { id: RequestId(id), records, answers }
+            }
             MeshEvent::PeerAddr { peer, addr } => return (self.remember)(peer, addr.to_string()),
             MeshEvent::Listening { addr } => {
                 tracing::info!(%addr, "listening");
@@ -321,7 +323,7 @@ impl Driver {
         match effect {
             Effect::Send { id, .. } => Some(Input::Response { id, result: Err(SendFault::Unreachable) }),
             Effect::FindClosest { id, .. } => Some(Input::Closest { id, peers: Vec::new() }),
-            Effect::FindRecord { id, .. } => Some(Input::RecordFound { id, records: Vec::new() }),
+            Effect::FindRecord { id, .. } => Some(Input::RecordFound { id, records: Vec::new(), answers: 0 }),
             Effect::KeepRecord { key, .. } | Effect::DropRecord { key } => Some(Input::NotServed { key }),
             Effect::Reply { .. } | Effect::Block { .. } | Effect::Store { .. } | Effect::Finished { .. } => None,
         }

@@ -149,6 +149,11 @@ impl Identity {
         self.known.lock().posting.log().enrolled(device)
     }
 
+    /// The devices on the list that this one has brought onto it.
+    pub(crate) fn brought_by(&self, device: &DeviceId) -> Vec<Device> {
+        self.known.lock().posting.log().brought_by(device)
+    }
+
     /// The keys of a volume by which is written now.
     pub(crate) fn keys(&self, volume: VolumeId) -> Arc<VolumeKeys> {
         Arc::new(self.era.lock().volume(volume))

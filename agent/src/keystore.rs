@@ -66,10 +66,8 @@ hypernet_core::format!(Keystore, tag = 0x50, version = 3, max = KEYSTORE_MAX, na
 
 impl Keystore {
     /// Of a new identity, with one volume.
-    pub(crate) fn create(identity: IdentityId, phrase: Recipient) -> Result<Self, Failure> {
-        let mut volume = [0; 16];
-        volume.copy_from_slice(&random_secret()?.expose()[..16]);
-        let (main, era) = (VolumeId(volume), Era::new(0, random_secret()?));
+    pub(crate) fn create(identity: IdentityId, phrase: Recipient, main: VolumeId) -> Result<Self, Failure> {
+        let era = Era::new(0, random_secret()?);
         Ok(Self { identity, phrase, eras: vec![era], volumes: vec![main], main, contacts: Vec::new() })
     }
 
@@ -115,6 +113,15 @@ impl Keystore {
             self.sort();
         }
         has_room
+    }
+
+    /// Which volume is the main one, by the words: whoever had the keystore could have named another one.
+    pub(crate) fn set_main(&mut self, main: VolumeId) {
+        self.main = main;
+        if !self.volumes.contains(&main) {
+            self.volumes.truncate(VOLUMES_MAX - 1);
+            self.add_volume(main);
+        }
     }
 
     fn sort(&mut self) {
@@ -318,7 +325,7 @@ mod tests {
     use super::*;
 
     fn keystore() -> Keystore {
-        Keystore::create(IdentityId([1; 32]), Recipient::X25519([2; 32])).unwrap()
+        Keystore::create(IdentityId([1; 32]), Recipient::X25519([2; 32]), VolumeId([3; 16])).unwrap()
     }
 
     fn passphrase(text: &str) -> Unlock {
@@ -487,6 +494,24 @@ mod tests {
         assert_eq!((one.contacts.clone(), one.eras.len()), (vec![anna], before.eras.len() + 1));
         one.merge(&forged);
         assert!(one.contacts[0].is_removed);
+    }
+
+    #[test]
+    fn the_words_say_which_volume_is_the_main_one() {
+        let mut keystore = Keystore::fixed(IdentityId([1; 32]), Recipient::X25519([2; 32]));
+        keystore.set_main(VolumeId([0; 16]));
+        assert_eq!(
+            (keystore.main, keystore.volumes.as_slice()),
+            (VolumeId([0; 16]), &[0, 1].map(|n| VolumeId([n; 16]))[..])
+        );
+        // A thief has left no room for it.
+        let number = |n: usize| VolumeId((n as u128 + 1).to_be_bytes());
+        keystore.volumes = (0..VOLUMES_MAX).map(number).collect();
+        keystore.set_main(VolumeId([9; 16]));
+        assert!(keystore.volumes.contains(&VolumeId([9; 16])) && keystore.volumes.len() == VOLUMES_MAX);
+        let before = keystore.clone();
+        keystore.set_main(VolumeId([9; 16]));
+        assert_eq!(keystore, before);
     }
 
     /// What `agent/golden/keystore.hex` stands for. Its bytes are in files, and on meshes, for years.

@@ -36,10 +36,26 @@ const REPLANS: u32 = 3;
 /// long.
 const WAIT_AGAIN: Duration = Duration::from_secs(60);
 
-/// The record that a look-up found.
-pub(crate) fn record_of(outcome: Outcome) -> Result<Option<Record>, PortError> {
+/// Records that are on their way to their keepers at the same time.
+const PUBLISHED_AT_ONCE: usize = 16;
+
+/// The record that a look-up found, and how many other peers have answered.
+fn answer_of(outcome: Outcome) -> Result<(Option<Record>, usize), PortError> {
     match outcome {
-        Outcome::Found(record) => Ok(record),
+        Outcome::Found { record, answers } => Ok((record, answers)),
+        Outcome::Failed(error) => Err(PortError::Unreachable(error.to_string())),
+        other => Err(damaged(format!("unexpected outcome {other:?}"))),
+    }
+}
+
+/// Whether a record is kept by enough.
+fn is_published(outcome: Outcome, wanted: usize, what: &str) -> Result<(), PortError> {
+    match outcome {
+        Outcome::Published { stored } if stored >= wanted => Ok(()),
+        Outcome::Published { stored } => Err(PortError::Unreachable(format!(
+            "{what} is kept by {stored} peers where {wanted} are needed to outlive the loss of {}",
+            wanted.saturating_sub(1)
+        ))),
         Outcome::Failed(error) => Err(PortError::Unreachable(error.to_string())),
         other => Err(damaged(format!("unexpected outcome {other:?}"))),
     }
@@ -198,12 +214,34 @@ impl Peers {
 
     /// Asks for several records at once; one answer for each.
     pub(crate) fn lookup_all(&self, keys: &[RecordKey]) -> Result<Vec<Option<Record>>, PortError> {
+        Ok(self.ask_all(keys)?.into_iter().map(|(record, _)| record).collect())
+    }
+
+    /// As [`Self::lookup_all`], for who takes it for an answer that nothing was found: an error where fewer than `wanted`
+    /// other peers have said so, for what is found then is what this node itself has.
+    pub(crate) fn lookup_heard(
+        &self,
+        keys: &[RecordKey],
+        wanted: usize,
+        what: &str,
+    ) -> Result<Vec<Option<Record>>, PortError> {
+        let wanted = wanted.clamp(1, RECORD_KEEPERS_MAX);
+        let found = self.ask_all(keys)?;
+        match found.iter().map(|(_, answers)| *answers).min() {
+            Some(answers) if answers < wanted => Err(PortError::Unreachable(format!(
+                "asked {what}, {answers} peers have answered where {wanted} are needed"
+            ))),
+            _ => Ok(found.into_iter().map(|(record, _)| record).collect()),
+        }
+    }
+
+    fn ask_all(&self, keys: &[RecordKey]) -> Result<Vec<(Option<Record>, usize)>, PortError> {
         let asked: Vec<_> = keys.iter().map(|key| self.node.start(Command::Lookup(*key))).collect();
-        asked.into_iter().map(|asked| record_of(outcome(asked))).collect()
+        asked.into_iter().map(|asked| answer_of(outcome(asked))).collect()
     }
 
     pub(crate) fn lookup(&self, key: RecordKey) -> Result<Option<Record>, PortError> {
-        record_of(self.node.run_blocking(Command::Lookup(key)))
+        Ok(answer_of(self.node.run_blocking(Command::Lookup(key)))?.0)
     }
 
     /// As [`Self::lookup`], twice, and once peers have stopped coming in: the first answer after a start may be that of
@@ -216,23 +254,42 @@ impl Peers {
 
     /// Publishes a record; an error unless `wanted` other peers have it on stable storage.
     pub(crate) fn publish(&self, record: Record, wanted: usize, what: &str) -> Result<(), PortError> {
+        let mut published = self.publish_all(vec![record], wanted, what);
+        published.pop().unwrap_or_else(|| Err(damaged("a record was published nowhere")))
+    }
+
+    /// The same of several, some of them at once; one answer for each.
+    pub(crate) fn publish_all(&self, records: Vec<Record>, wanted: usize, what: &str) -> Vec<Result<(), PortError>> {
         // It is handed to no more; where segments survive more losses than that, so must one of these.
         let wanted = wanted.min(RECORD_KEEPERS_MAX);
-        match self.node.run_blocking(Command::Publish { record, enough: wanted }) {
-            Outcome::Published { stored } if stored >= wanted => Ok(()),
-            Outcome::Published { stored } => Err(PortError::Unreachable(format!(
-                "{what} is kept by {stored} peers where {wanted} are needed to outlive the loss of {}",
-                wanted.saturating_sub(1)
-            ))),
-            Outcome::Failed(error) => Err(PortError::Unreachable(error.to_string())),
-            other => Err(damaged(format!("unexpected outcome {other:?}"))),
+        let mut published = Vec::with_capacity(records.len());
+        for records in records.chunks(PUBLISHED_AT_ONCE) {
+            let publish = |record: &Record| Command::Publish { record: record.clone(), enough: wanted };
+            let under_way: Vec<_> = records.iter().map(|record| self.node.start(publish(record))).collect();
+            published.extend(under_way.into_iter().map(|one| is_published(outcome(one), wanted, what)));
         }
+        published
     }
 
     /// Peers that must keep a record, so that it outlives as many losses as a segment does.
     pub(crate) fn keepers(&self) -> usize {
         // Without a plan nothing can be stored, but what is there can be recovered and read.
         self.plan().map_or(1, |plan| usize::from(plan.n - plan.k) + 1)
+    }
+
+    /// Whether so many shards of a segment are with holders that are there, and say that they have them.
+    pub(crate) fn holds(&self, placement: &Placement, rows: u8, within: u64) -> Result<bool, PortError> {
+        let connected = self.connected()?;
+        let mut asked = placement.clone();
+        asked.holders.retain(|holder| connected.contains(&holder.peer));
+        if asked.holders.len() < usize::from(rows) {
+            return Ok(false);
+        }
+        match self.node.run_blocking(Command::Probe { placement: asked.into(), within }) {
+            Outcome::Probed { held, .. } => Ok(held.len() >= usize::from(rows)),
+            Outcome::Failed(error) => Err(failed(error)),
+            other => Err(damaged(format!("unexpected outcome {other:?}"))),
+        }
     }
 
     /// One extent at a known place: how the manifest is read, before there is an index.

@@ -133,6 +133,7 @@ pub(crate) async fn serve(agent: Arc<Agent>, listener: UnixListener) {
         .route(path::VOLUMES_MAKE, post(post_volumes_make))
         .route(path::KEYSTORE_SEAL, post(post_keystore_seal))
         .route(path::DEVICE_REVOKE, post(post_devices_revoke))
+        .route(path::DEVICE_RENEW, post(post_devices_renew))
         .route(path::DOWN, post(post_down))
         .merge(people::router())
         .with_state(agent);
@@ -158,6 +159,13 @@ async fn post_devices_revoke(
     Private(request): Private<api::RevokeDeviceRequest>,
 ) -> Answer<api::DeviceRevoked> {
     Ok(Json(blocking(move || agent.revoke_device(&request)).await??))
+}
+
+async fn post_devices_renew(
+    State(agent): Agents,
+    Private(request): Private<api::RenewDeviceRequest>,
+) -> Answer<api::DeviceRenewed> {
+    Ok(Json(blocking(move || agent.renew_device(&request)).await??))
 }
 
 async fn get_volumes(State(agent): Agents) -> Answer<Vec<api::VolumeInfo>> {

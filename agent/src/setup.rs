@@ -115,7 +115,7 @@ pub(crate) fn init(
     if let Some(phrase) = phrase {
         let recipient = sealing::recipient(&phrase.opening_key())
             .map_err(|error| Failure::new(Kind::System, format!("cannot make an identity: {error}")))?;
-        let keystore = Keystore::create(phrase.id(), recipient)?;
+        let keystore = Keystore::create(phrase.id(), recipient, phrase.main_volume())?;
         let device = DeviceKeys::new(random_secret()?);
         let known = Known::create(phrase, &keystore, &device, &config.device_name, clock(Hlc::default()))?;
         let file = KeystoreFile::new(home.keystore(), unlock.clone(), keystore);

@@ -258,6 +258,10 @@ pub(crate) enum Device {
     /// Take one off the list: what comes after is closed to it.
     #[command(after_help = examples::DEVICE_REVOKE)]
     Revoke(Revoke),
+    /// By the 24 words: new keys, this device on the list, and the words lead to it; for when something is in the way and it
+    /// is not known whose device has put it there. Takes nobody off.
+    #[command(after_help = examples::DEVICE_RENEW)]
+    Renew(Renew),
 }
 
 /// How two sides meet.
@@ -337,6 +341,16 @@ pub(crate) struct Revoke {
     #[arg(long)]
     pub(crate) phrase: bool,
     /// The same, the words in the first line of standard input.
+    #[arg(long)]
+    pub(crate) phrase_stdin: bool,
+    /// A passphrase belongs to the words: it is asked for, or stands in the next line of standard input.
+    #[arg(long)]
+    pub(crate) phrase_passphrase: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Renew {
+    /// Read the 24 words from the first line of standard input instead of asking for them.
     #[arg(long)]
     pub(crate) phrase_stdin: bool,
     /// A passphrase belongs to the words: it is asked for, or stands in the next line of standard input.

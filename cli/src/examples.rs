@@ -77,6 +77,7 @@ examples! { DEVICE:
     "hn device add                  show a code, to be entered on another machine"
     "hn device join CODE --join LINK    on that machine"
     "hn device revoke old-laptop    take one off the list"
+    "hn device renew                put right by the words what an unknown device has spoiled"
 }
 examples! { DEVICE_ADD:
     "hn device add                  then enter what it shows on the other machine, and compare seven pictures"
@@ -120,6 +121,11 @@ examples! { DEVICE_REVOKE:
     "hn device revoke old-laptop            one of which all is part of another device's head"
     "hn device revoke --force old-laptop    whatever it published"
     "hn device revoke --phrase stolen       with the 24 words: also when that device has taken this one off"
+}
+examples! { DEVICE_RENEW:
+    "hn device renew                               ask for the 24 words, and say who is on the list"
+    "hn device renew --phrase-stdin < words.txt    the same in a script"
+    "hn device renew --json --phrase-stdin < words.txt | jq -r '.devices[].name'"
 }
 examples! { VOLUME:
     "hn volume make /hypernet/photos     a volume of its own, where it is"

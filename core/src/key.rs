@@ -106,6 +106,14 @@ impl RecoveryKeys {
     pub fn opening_key(&self) -> Secret {
         self.0.derive("hypernet 2026 recovery opening key v1", &[])
     }
+
+    /// The volume that is mounted where nothing else is said. Whoever has the words knows which it is, whatever a keystore
+    /// says that a stolen device has written.
+    pub fn main_volume(&self) -> VolumeId {
+        let mut id = [0; 16];
+        id.copy_from_slice(&self.0.derive("hypernet 2026 recovery main volume v1", &[]).expose()[..16]);
+        VolumeId(id)
+    }
 }
 
 /// The keys of one device, which never leave it.

@@ -179,6 +179,8 @@ pub enum Input {
         id: RequestId,
         /// Whatever came back, unchecked.
         records: Vec<Vec<u8>>,
+        /// How many other peers have answered, with a record or without.
+        answers: usize,
     },
     /// The agent wants something done.
     Command {
@@ -274,7 +276,12 @@ pub enum Outcome {
         stored: usize,
     },
     /// [`Command::Lookup`].
-    Found(Option<Record>),
+    Found {
+        /// The newest of what came back and what is held here.
+        record: Option<Record>,
+        /// How many other peers have answered: where none has, that nothing was found says nothing.
+        answers: usize,
+    },
     /// [`Command::AskRoom`]: what answered in time counts from now on.
     Asked,
     /// It could not be done.
@@ -553,9 +560,9 @@ impl Node {
                     self.records.closest(&mut self.context, &mut self.peers, handing, peers);
                 }
             }
-            Input::RecordFound { id, records } => {
+            Input::RecordFound { id, records, answers } => {
                 if let Some((_, Waiter::Lookup(command, key))) = self.context.waiters.remove(&id) {
-                    self.records.found(&mut self.context, command, key, &records);
+                    self.records.found(&mut self.context, command, key, &records, answers);
                 }
             }
             Input::Command { id, command } => self.command(id, command),

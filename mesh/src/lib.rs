@@ -188,6 +188,8 @@ pub enum MeshEvent {
         id: u64,
         /// The distinct answers, not verified.
         records: Vec<Vec<u8>>,
+        /// How many other peers have answered, with a record or without.
+        answers: usize,
     },
     /// An address at which a peer of this network says it listens; worth remembering across restarts.
     PeerAddr {

@@ -15,6 +15,7 @@
 //! | `POST /v1/recover` | [`RecoverRequest`] | stream of [`RecoverEvent`] |
 //! | `GET /v1/devices` | | list of [`DeviceInfo`] |
 //! | `POST /v1/devices/revoke` | [`RevokeDeviceRequest`] | [`DeviceRevoked`] |
+//! | `POST /v1/devices/renew` | [`RenewDeviceRequest`] | [`DeviceRenewed`] |
 //! | `POST /v1/devices/add` | [`PairRequest`] | stream of [`PairEvent`] |
 //! | `POST /v1/devices/join` | [`PairRequest`] | stream of [`PairEvent`] |
 //! | `GET /v1/id` | | [`IdInfo`] |
@@ -47,7 +48,8 @@ mod printed;
 mod volumes;
 
 pub use devices::{
-    DeviceInfo, DeviceRevoked, OtherHead, PhraseInput, RecoverEvent, RecoverRequest, Recovered, RevokeDeviceRequest,
+    DeviceInfo, DeviceRenewed, DeviceRevoked, NamedDevice, OtherHead, PhraseInput, RecoverEvent, RecoverRequest,
+    Recovered, RenewDeviceRequest, RevokeDeviceRequest,
 };
 pub use keystore::{KeystoreSealed, KeystoreStatus, SealRequest, SealedBy};
 pub use people::{
@@ -87,6 +89,8 @@ pub mod path {
     pub const DEVICES: &str = "/v1/devices";
     /// `POST`: [`DeviceRevoked`](super::DeviceRevoked).
     pub const DEVICE_REVOKE: &str = "/v1/devices/revoke";
+    /// `POST`: [`DeviceRenewed`](super::DeviceRenewed).
+    pub const DEVICE_RENEW: &str = "/v1/devices/renew";
     /// `POST`: stream of [`PairEvent`](super::PairEvent); a code is shown, and whoever enters it is enrolled.
     pub const DEVICES_ADD: &str = "/v1/devices/add";
     /// `POST`: stream of [`PairEvent`](super::PairEvent); by the code that a device of the identity shows.

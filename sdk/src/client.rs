@@ -197,6 +197,11 @@ impl Client {
         self.post(path::DEVICE_REVOKE, request, LONG).await
     }
 
+    /// Puts the keys, the device that is asked and the way of the words right, by the words.
+    pub async fn renew_device(&self, request: &api::RenewDeviceRequest) -> Result<api::DeviceRenewed, Error> {
+        self.post(path::DEVICE_RENEW, request, LONG).await
+    }
+
     /// Shows a code, and enrols the device that enters it.
     pub async fn add_device(&self, request: &api::PairRequest) -> Result<Events<api::PairEvent>, Error> {
         self.stream(path::DEVICES_ADD, request).await

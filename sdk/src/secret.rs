@@ -56,7 +56,9 @@ pub fn no_core_dumps() {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::{PhraseInput, RecoverRequest, RevokeDeviceRequest, SealRequest, SealedBy, Words};
+    use crate::api::{
+        PhraseInput, RecoverRequest, RenewDeviceRequest, RevokeDeviceRequest, SealRequest, SealedBy, Words,
+    };
 
     #[test]
     fn nothing_that_has_a_secret_in_it_shows_it() {
@@ -68,6 +70,7 @@ mod tests {
             format!("{:?}", Words { words: vec![secret(); 24] }),
             format!("{:?}", RecoverRequest { phrase: phrase(), ..Default::default() }),
             format!("{:?}", RevokeDeviceRequest { name: "laptop".into(), force: false, phrase: phrase() }),
+            format!("{:?}", RenewDeviceRequest { phrase: PhraseInput::new(secret(), secret()) }),
             format!("{:?}", SealRequest { old: Some(secret()), by: SealedBy::Passphrase, new: Some(secret()) }),
         ];
         for text in shown {

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use hypernet_core::codec;
+use hypernet_core::identity::log::Device;
 use hypernet_core::node::{Command, Outcome};
 use hypernet_core::segment::Placement;
 use hypernet_sdk::api;
@@ -25,6 +26,14 @@ const PROBES: u32 = 16;
 const REACH_PROBLEMS_MAX: usize = 1_000;
 /// Milliseconds in which the holders of a segment must have answered.
 const PROBE_WITHIN: u64 = 15_000;
+
+fn not_the_words(text: &str) -> Failure {
+    Failure::new(Kind::Usage, text).hint("look at the paper again; nothing was changed")
+}
+
+fn named(device: &Device) -> api::NamedDevice {
+    api::NamedDevice { name: device.name.clone(), id: device.id.to_string() }
+}
 
 impl Agent {
     pub(crate) fn own(&self) -> Result<&Own, Failure> {
@@ -83,7 +92,7 @@ impl Agent {
             let text = error.to_string();
             match error {
                 RevokeError::Port(error) => port_failure(error),
-                RevokeError::Words => Failure::new(Kind::Usage, text).hint("look at the paper again; nothing was changed"),
+                RevokeError::Words => not_the_words(&text),
                 RevokeError::Device(_) | RevokeError::This(_) => {
                     Failure::new(Kind::Usage, text).hint("`hn device list` shows them all")
                 }
@@ -93,8 +102,24 @@ impl Agent {
                 )),
             }
         })?;
-        let Revoked { device, late } = removed;
-        Ok(api::DeviceRevoked { id: device.id.to_string(), name: device.name, late: late.as_ref().map(other_head) })
+        let Revoked { device, with, brought, late } = removed;
+        Ok(api::DeviceRevoked {
+            id: device.id.to_string(),
+            name: device.name,
+            with: with.iter().map(named).collect(),
+            brought: brought.iter().map(named).collect(),
+            late: late.as_ref().map(other_head),
+        })
+    }
+
+    /// Puts the keys of the identity, this device and the way of the words right, by the words. Blocks.
+    pub(crate) fn renew_device(&self, request: &api::RenewDeviceRequest) -> Result<api::DeviceRenewed, Failure> {
+        let words = keys_of(&request.phrase)?;
+        let renewed = self.own()?.volume.renew(&words).map_err(|error| match error {
+            RevokeError::Port(error) => port_failure(error),
+            other => not_the_words(&other.to_string()),
+        })?;
+        Ok(api::DeviceRenewed { back: renewed.is_back, devices: renewed.devices.iter().map(named).collect() })
     }
 
     /// Checks the databases and the working tree, and if `verify` whether the index knows all of it, and asks the

@@ -96,6 +96,7 @@ pub(crate) fn by_phrase(
     }
     // Whoever had the keystore could have put another one there.
     keystore.phrase = sealing::recipient(&phrase.opening_key()).map_err(damaged)?;
+    keystore.set_main(phrase.main_volume());
     for other in eras.iter().filter(|other| **other != era) {
         if let Some(beside) = keystore_beside(peers, identity, other) {
             keystore.merge_beside(&beside);

@@ -46,17 +46,23 @@ pub(crate) struct Gathered {
 }
 
 impl Gathered {
+    /// The doors to which ends lead from one, and that one first.
+    pub(super) fn path(&self, from: Door) -> Vec<Door> {
+        let mut path = vec![from];
+        let mut at = from;
+        while let Some((next, _)) = self.ends.get(&at)
+            && path.len() < DOORS_MAX
+            && !path.contains(next)
+        {
+            at = *next;
+            path.push(at);
+        }
+        path
+    }
+
     /// Whether ends lead from one door to another.
     pub(super) fn leads(&self, from: Door, to: Door) -> bool {
-        let mut at = from;
-        for _ in 0..DOORS_MAX {
-            if at == to {
-                return true;
-            }
-            let Some((next, _)) = self.ends.get(&at) else { return false };
-            at = *next;
-        }
-        false
+        self.path(from).contains(&to)
     }
 }
 

@@ -1,8 +1,10 @@
 //! Bringing together what this device and the mesh have of an identity: all places are read, what is there is taken in, and
 //! what is here and not there is put there.
 
+use std::collections::BTreeSet;
+
 use hypernet_core::codec;
-use hypernet_core::id::{DeviceId, IdentityId};
+use hypernet_core::id::{DeviceId, IdentityId, RecordKey};
 use hypernet_core::identity::beacon::Beacon;
 use hypernet_core::identity::era::{Door, Era};
 use hypernet_core::identity::log::{Change, Log, Recipient, Roster};
@@ -15,7 +17,7 @@ use zeroize::Zeroizing;
 
 use super::gathering::{Gathered, gather, open_ways};
 use super::known::Put;
-use super::places::{At, in_the_way, put, read};
+use super::places::{At, in_the_way, is_whole, put, read};
 use super::{Identity, era_of, named_by, on_disk};
 use crate::keystore::Keystore;
 use crate::locked::Locked;
@@ -210,10 +212,12 @@ impl Identity {
     }
 
     /// Whether the mesh still has all as this device put it there, and nobody has begun another era: one round of
-    /// questions, to be asked after something was published and before it counts.
-    pub(crate) fn is_current(&self) -> Result<bool, PortError> {
+    /// questions, to be asked after something was published and before it counts. As many are to answer as are to keep what
+    /// was published: silence says nothing.
+    pub(crate) fn is_current(&self, wanted: usize) -> Result<bool, PortError> {
         let era = Era::clone(&self.era.lock());
-        let found = self.peers.lookup_all(&[era.roster().record_key(), era.end().record_key()])?;
+        let keys = [era.roster().record_key(), era.end().record_key()];
+        let found = self.peers.lookup_heard(&keys, wanted, "whether the keys of this identity have changed")?;
         let posted = self.known.lock().posted.record.clone();
         Ok(posted.is_some() && found == [posted, self.end.lock().clone()])
     }
@@ -243,7 +247,7 @@ impl Identity {
         };
         let is_there = there.record == posted.record || there.bytes.as_ref() == Some(&posting);
         let record = match &there.record {
-            Some(record) if is_there => record.clone(),
+            Some(record) if is_there && is_whole(&self.peers, record, key)? => record.clone(),
             found => {
                 let after = posted.number.max(found.as_ref().map_or(0, |record| record.sequence));
                 put(&self.peers, &era.roster(), key, posting.clone(), after)?
@@ -262,8 +266,9 @@ impl Identity {
             Some(found) => *found == mine,
             None => there.record.is_some() && there.record == kept.record && kept.is_of(&mine),
         };
+        let key = era.keystore().sealing_key();
         let record = match &there.record {
-            Some(record) if is_there => record.clone(),
+            Some(record) if is_there && is_whole(&self.peers, record, &key)? => record.clone(),
             found => {
                 let after = kept.number.max(found.as_ref().map_or(0, |record| record.sequence));
                 self.seal_keystore(&mine, era, after)?
@@ -302,7 +307,7 @@ impl Identity {
         let place: Place = Beacon::place(&self.device);
         let me: DeviceId = self.device.id();
         let record = match gathered.beacons.get(&me) {
-            Some((found, record)) if *found == beacon => record.clone(),
+            Some((found, record)) if *found == beacon && is_whole(&self.peers, record, key)? => record.clone(),
             found => {
                 let after = found.map_or(0, |(_, record)| record.sequence).max(self.known.lock().beacon);
                 put(&self.peers, &place, key, codec::encode(&beacon), after)?
@@ -317,17 +322,34 @@ impl Identity {
         })
     }
 
-    /// Whoever has only an older way comes to where all is now.
+    /// Whoever has only an older way comes to where all is now: from each of the newest eras, and from the door that the
+    /// signpost leads to, however many have ended since.
     fn keep_up_ends(&self, gathered: &Gathered, now: &Era, key: &Secret) -> Result<(), PortError> {
-        for era in self.eras_kept_up().iter().filter(|era| *era != now) {
-            let end = era.end();
-            let record = match gathered.ends.get(&era.door()) {
+        let path = self.signposted().map(|begin| gathered.path(begin)).unwrap_or_default();
+        let mut eras = self.eras_kept_up();
+        // Where the path breaks off it goes on from here.
+        if let Some(last) = path.last()
+            && let Some(era) = self.keystore.keystore().eras.iter().find(|era| era.door() == *last)
+            && !eras.contains(era)
+        {
+            eras.push(era.clone());
+        }
+        eras.retain(|era| era != now);
+        let doors: BTreeSet<Door> = eras.iter().map(Era::door).collect();
+        let on_path = path.iter().filter(|door| !doors.contains(*door));
+        let mut records: Vec<Record> =
+            on_path.filter_map(|door| gathered.ends.get(door)).map(|(_, record)| record.clone()).collect();
+        for era in &eras {
+            records.push(match gathered.ends.get(&era.door()) {
                 Some((_, record)) => record.clone(),
-                None => Notice::Ended(now.door()).publish(&end, key, 0).map_err(damaged)?,
-            };
+                None => Notice::Ended(now.door()).publish(&era.end(), key, 0).map_err(damaged)?,
+            });
+        }
+        let places: Vec<RecordKey> = records.iter().map(Record::key).collect();
+        for (place, kept) in places.into_iter().zip(self.peers.publish_all(records, self.peers.keepers(), WAY)) {
             // What somebody else put there stays, and where that leads to is looked at below.
-            if let Err(error) = self.publish(record, WAY)
-                && self.peers.lookup(end.record_key())?.is_none()
+            if let Err(error) = kept
+                && self.peers.lookup(place)?.is_none()
             {
                 return Err(error);
             }

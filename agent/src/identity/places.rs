@@ -10,6 +10,7 @@ use hypernet_core::record::{LAST, Record};
 use hypernet_core::seal::{Kind, SealError};
 
 use crate::peers::Peers;
+use crate::volume::census::{ASK_WITHIN, Enough};
 use crate::volume::damaged;
 use crate::volume::progress::Meter;
 
@@ -17,7 +18,7 @@ use crate::volume::progress::Meter;
 pub(crate) fn in_the_way(what: &str) -> PortError {
     PortError::Unreachable(format!(
         "{what}: a device that has the keys of this identity has put something in the way; take away the one that you do \
-         not trust, with the words: `hn device revoke NAME --phrase`"
+         not trust, with the words: `hn device revoke NAME --phrase`, or, not knowing which it is, `hn device renew`"
     ))
 }
 
@@ -58,6 +59,18 @@ pub(crate) fn read_here(record: &Record, key: &Secret) -> Result<At, PortError> 
             tracing::warn!(%error, "what lies at a place of this identity is not believed");
             Ok(At::Nothing)
         }
+    }
+}
+
+/// Whether what is at a place would outlive some more losses: its segment is mended by nothing else while what it says
+/// stays the same. The holders are asked, in one round.
+pub(crate) fn is_whole(peers: &Peers, record: &Record, key: &Secret) -> Result<bool, PortError> {
+    match Notice::open(record, key) {
+        Ok(Notice::Placed(_, placement)) if placement.is_sound() => {
+            peers.holds(&placement, Enough::Last.rows(&placement), ASK_WITHIN)
+        }
+        Ok(Notice::Placed(..)) => Ok(false),
+        _ => Ok(true),
     }
 }
 

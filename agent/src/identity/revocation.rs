@@ -16,6 +16,7 @@ use hypernet_core::time::Hlc;
 
 use super::gathering::open_ways;
 use super::known::{listed, seal_era, signpost};
+use super::meeting::keystore_beside;
 use super::places::put;
 use super::{Identity, on_disk};
 use crate::keystore::random_secret;
@@ -35,9 +36,19 @@ impl Identity {
         self.confirm_in_turn().map(drop)
     }
 
-    /// The same by the phrase, whatever others have signed or put in the way: this device comes back onto the list if it
-    /// was taken off, and the phrase leads to what it has.
+    /// The same by the phrase, whatever others have signed or put in the way.
     pub(crate) fn revoke_by_phrase(&self, phrase: &RecoveryKeys, device: &DeviceId) -> Result<(), PortError> {
+        self.put_right(phrase, Change::Revoke(*device)).map(drop)
+    }
+
+    /// Puts right what somebody has spoiled whose device is not known here, and takes nobody off. Returns whether this device
+    /// had to come back onto the list.
+    pub(crate) fn renew_by_phrase(&self, phrase: &RecoveryKeys) -> Result<bool, PortError> {
+        self.put_right(phrase, Change::Rotate)
+    }
+
+    /// Begins an era by the phrase, with this device on the list, and puts up a signpost that leads there.
+    fn put_right(&self, phrase: &RecoveryKeys, change: Change) -> Result<bool, PortError> {
         let _turn = self.turn.lock();
         let gathered = self.gather_all()?;
         if let Err(error) = self.take_in(&gathered) {
@@ -46,8 +57,11 @@ impl Identity {
         let eras = self.keystore.keystore().eras;
         let new = open_ways(&self.known.lock().posting, &phrase.opening_key(), &eras);
         let recipient = sealing::recipient(&phrase.opening_key()).map_err(damaged)?;
+        // What only devices have that were in these is not to be lost with them.
+        let beside: Vec<_> = new.iter().filter_map(|era| keystore_beside(&self.peers, self.id, era)).collect();
         self.keystore
             .change(|mine| {
+                beside.iter().for_each(|other| mine.merge(other));
                 new.into_iter().for_each(|era| mine.add(era));
                 // Whoever had the keystore could have put another one there.
                 mine.phrase = recipient;
@@ -56,7 +70,8 @@ impl Identity {
         let roster = self.roster();
         self.follow(&roster)?;
         let me = self.device.id();
-        if roster.device(&me).is_none() {
+        let is_gone = roster.device(&me).is_none();
+        if is_gone {
             let name = roster.gone.iter().find(|device| device.id == me).map_or("device", |device| &device.name);
             let back = Change::Enrol(listed(&self.id, &self.device, name).map_err(damaged)?);
             let (key, now) = (phrase.signing_key(), clock(Hlc::default()));
@@ -66,8 +81,8 @@ impl Identity {
                 })
             })?;
         }
-        self.begin_era(Change::Revoke(*device), Some(phrase))?;
-        self.confirm_in_turn().map(drop)
+        self.begin_era(change, Some(phrase))?;
+        self.confirm_in_turn().map(|_| is_gone)
     }
 
     /// Begins an era by a change, in the name of this device or in that of the phrase; then there is also another signpost.

@@ -3,6 +3,7 @@ use std::sync::Arc;
 
 use hypernet_core::codec;
 use hypernet_core::head::Head;
+use hypernet_core::id::PeerId;
 use hypernet_core::identity::era::Door;
 use hypernet_core::identity::log::{Author, Change, NewEra, Recipient};
 use hypernet_core::identity::place::{Address, Notice, Signpost, roster_sealing_key};
@@ -14,6 +15,7 @@ use tempfile::TempDir;
 use super::arrival::by_phrase;
 use super::*;
 use crate::volume::Volume;
+use crate::volume::devices::RevokeError;
 use crate::volume::double::{Mesh, phrase, publish};
 
 fn dir() -> TempDir {
@@ -116,6 +118,12 @@ fn a_list_that_does_not_fit_into_a_record_lies_in_a_segment() {
     }
     assert_eq!(first.identity.look().unwrap().devices.len(), DEVICES_MAX);
     assert!(mesh.uploads() > 0, "it was never too long");
+    // Others come, and the holders of that segment go, while the list stays as it is.
+    for peer in 1..=5 {
+        mesh.connect([PeerId([peer + 5; 32])]);
+        mesh.disconnect([PeerId([peer; 32])]);
+        confirm(&first).unwrap();
+    }
     let full = by_phrase(&mesh.peers(), &phrase(), &keys(99), "one more", &mut |_| {}).map(drop).unwrap_err();
     assert!(full.to_string().contains("revoke one"), "{full}");
     let last = first.identity.others().pop().unwrap();
@@ -389,4 +397,193 @@ fn a_device_that_is_met_is_enrolled_as_it_has_signed_and_is_on_no_list_before_it
     let second = mesh.arrived(b.path(), 2, got);
     confirm(&second).unwrap();
     assert_eq!(names(&first.identity.look().unwrap()), ["device 1", "second"]);
+}
+
+/// It has all that the others have, and nobody here knows which device it is.
+#[test]
+fn the_words_put_right_what_a_device_has_spoiled_that_is_not_known_here() {
+    let mesh = Mesh::new(5);
+    let (a, b, c) = (dir(), dir(), dir());
+    let mine = mesh.volume(a.path(), 1);
+    publish(&mine, 1).unwrap();
+    let thief = arrive(&mesh, b.path(), 2);
+    let era = Era::clone(&thief.identity.era.lock());
+    let (key, junk) = (roster_sealing_key(&phrase().id()), Door { roster: [7; 32], end: [8; 32] });
+    mesh.keep(Notice::Ended(junk).publish(&era.end(), &key, 0).unwrap());
+    mesh.keep(Notice::Here(vec![9; 40]).publish(&era.roster(), &key, LAST - 1).unwrap());
+    mesh.keep(Notice::Here(vec![9; 40]).publish(&era.keystore(), &era.keystore().sealing_key(), LAST - 1).unwrap());
+    let told = publish(&mine, 2).unwrap_err();
+    assert!(matches!(told, PortError::Unreachable(_)) && told.to_string().contains("hn device renew"), "{told}");
+    assert_eq!(names(&mine.identity.roster()), ["device 1"], "there is no name to revoke");
+    let wrong = hypernet_core::key::RecoveryKeys::new(&[4; 64]);
+    assert!(matches!(mine.renew(&wrong), Err(RevokeError::Words)));
+    let renewed = mine.renew(&phrase()).unwrap();
+    assert!(!renewed.is_back && renewed.devices.len() == 1);
+    publish(&mine, 3).unwrap();
+    let fresh = arrive(&mesh, c.path(), 3);
+    let heads = found(&fresh);
+    assert!(heads.iter().any(|(name, sequence)| name == "device 1" && *sequence > 1), "{heads:?}");
+}
+
+/// By one that the thief has enrolled, and of which this one has not heard.
+#[test]
+fn a_device_that_a_stranger_took_off_comes_back_by_the_words_and_sees_who_is_on_the_list() {
+    let mesh = Mesh::new(5);
+    let (a, b, c) = (dir(), dir(), dir());
+    let thief = mesh.volume(a.path(), 1);
+    publish(&thief, 1).unwrap();
+    let mine = arrive(&mesh, b.path(), 2);
+    publish(&mine, 2).unwrap();
+    let arrived = thief.identity.enrol(&keys(9), "minted", &mut |_| {}).unwrap();
+    let minted = mesh.arrived(c.path(), 9, arrived);
+    confirm(&minted).unwrap();
+    minted.identity.revoke(&mine.device.id()).unwrap();
+    assert!(matches!(publish(&mine, 3), Err(PortError::Superseded(_))));
+    let renewed = mine.renew(&phrase()).unwrap();
+    let listed: Vec<&str> = renewed.devices.iter().map(|device| device.name.as_str()).collect();
+    assert!(renewed.is_back && listed.contains(&"minted") && listed.contains(&"device 2"), "{listed:?}");
+    publish(&mine, 4).unwrap();
+    // Whom it has brought is on the list still, and named.
+    let revoked = mine.revoke_device(&|| Ok(vec![]), "device 1", true, Some(&phrase())).unwrap();
+    assert!(revoked.with.is_empty());
+    assert_eq!(revoked.brought.iter().map(|device| device.name.as_str()).collect::<Vec<_>>(), ["minted"]);
+    let revoked = mine.revoke_device(&|| Ok(vec![]), "minted", true, Some(&phrase())).unwrap();
+    assert!(revoked.with.is_empty() && revoked.brought.is_empty());
+    publish(&mine, 5).unwrap();
+    assert_eq!(names(&mine.identity.roster()), ["device 2"]);
+}
+
+/// Somebody had taken the thief off who had not heard of whom it has enrolled.
+#[test]
+fn who_takes_a_device_off_hears_who_goes_with_it() {
+    let mesh = Mesh::new(5);
+    let (a, b, c, d) = (dir(), dir(), dir(), dir());
+    let first = mesh.volume(a.path(), 1);
+    publish(&first, 1).unwrap();
+    let thief = arrive(&mesh, b.path(), 2);
+    drop(arrive(&mesh, c.path(), 3));
+    confirm(&thief).unwrap();
+    let other = mesh.split(5);
+    let third = other.volume(c.path(), 3);
+    third.identity.revoke(&thief.device.id()).unwrap();
+    let arrived = thief.identity.enrol(&keys(9), "minted", &mut |_| {}).unwrap();
+    confirm(&mesh.arrived(d.path(), 9, arrived)).unwrap();
+    confirm(&first).unwrap();
+    assert_eq!(names(&first.identity.roster()), ["device 1", "device 2", "device 3", "minted"]);
+    mesh.join(&other);
+    let revoked = first.revoke_device(&|| Ok(vec![]), "device 2", true, Some(&phrase())).unwrap();
+    assert_eq!(revoked.with.iter().map(|device| device.name.as_str()).collect::<Vec<_>>(), ["minted"]);
+    assert!(revoked.brought.is_empty());
+    assert_eq!(names(&first.identity.roster()), ["device 1", "device 3"]);
+}
+
+/// This node has its own copies of the records, and they say that all is as it was.
+#[test]
+fn silence_does_not_say_that_the_keys_are_as_they_were() {
+    let mesh = Mesh::new(5);
+    let a = dir();
+    let first = mesh.volume(a.path(), 1);
+    publish(&first, 1).unwrap();
+    mesh.set_mute(true);
+    let told = publish(&first, 2).unwrap_err();
+    assert!(told.to_string().contains("0 peers have answered where 1 are needed"), "{told}");
+    assert!(!first.identity.is_current(1).is_ok_and(|is_current| is_current));
+    mesh.set_mute(false);
+    // As many are to answer as are to keep a record, and never more than are asked.
+    assert!(first.identity.is_current(5).unwrap());
+    assert!(first.identity.is_current(6).is_err());
+    mesh.connect((6..=30).map(|peer| PeerId([peer; 32])));
+    assert!(first.identity.is_current(25).unwrap());
+    publish(&first, 3).unwrap();
+}
+
+/// The holders of its segment go, or lose their disks, and nobody changes it meanwhile.
+#[test]
+fn a_keystore_that_lies_in_a_segment_is_placed_anew_before_it_is_lost() {
+    let mesh = Mesh::new(10);
+    let (a, b) = (dir(), dir());
+    let first = mesh.volume(a.path(), 1);
+    let fill = |mine: &mut crate::keystore::Keystore| {
+        for number in 0..500_u128 {
+            assert!(mine.add_volume(hypernet_core::id::VolumeId((number << 64).to_be_bytes())));
+        }
+    };
+    first.identity.keystore().change(fill).unwrap();
+    confirm(&first).unwrap();
+    let uploads = mesh.uploads();
+    assert!(uploads > 0, "it was never too long");
+    for _ in 0..3 {
+        confirm(&first).unwrap();
+    }
+    assert_eq!(mesh.uploads(), uploads, "what is there is left as it is");
+    mesh.disconnect([PeerId([1; 32])]);
+    confirm(&first).unwrap();
+    assert_eq!(mesh.uploads(), uploads, "one loss is what it is coded for");
+    for peer in 1..=10 {
+        mesh.connect([PeerId([peer + 10; 32])]);
+        mesh.disconnect([PeerId([peer; 32])]);
+        confirm(&first).unwrap();
+    }
+    let moved = mesh.uploads();
+    assert!(moved > uploads && moved <= uploads + 10, "{moved}");
+    for peer in 11..=20 {
+        mesh.lose_disk(PeerId([peer; 32]));
+        confirm(&first).unwrap();
+    }
+    assert!(mesh.uploads() > moved);
+    let second = arrive(&mesh, b.path(), 2);
+    assert_eq!(second.identity.keystore().keystore(), first.identity.keystore().keystore());
+}
+
+/// More than there are eras whose ends are kept up for their own sake, and nobody else keeps a record up.
+#[test]
+fn the_words_lead_over_many_revocations_to_where_all_is_now() {
+    let mesh = Mesh::new(5);
+    let (a, b, c) = (dir(), dir(), dir());
+    let first = mesh.volume(a.path(), 1);
+    publish(&first, 1).unwrap();
+    for byte in 100..124 {
+        let home = dir();
+        let arrived = first.identity.enrol(&keys(byte), "short-lived", &mut |_| {}).unwrap();
+        let other = mesh.arrived(home.path(), byte, arrived);
+        confirm(&other).unwrap();
+        first.identity.revoke(&other.device.id()).unwrap();
+    }
+    mesh.expire();
+    publish(&first, 2).unwrap();
+    confirm(&first).unwrap();
+    mesh.expire();
+    let second = arrive(&mesh, b.path(), 2);
+    assert_eq!((number(&second), found(&second)), (24, vec![at("device 1", 2)]));
+    drop(second);
+    // That one has put up a signpost to where all is. Without it, and without anything else that there was:
+    let signpost = first.identity.known.lock().signpost.clone();
+    mesh.expire();
+    mesh.expire();
+    assert!(mesh.peers().lookup(signpost.key()).unwrap().is_none());
+    confirm(&first).unwrap();
+    publish(&first, 3).unwrap();
+    let third = arrive(&mesh, c.path(), 3);
+    assert_eq!((number(&third), found(&third)), (24, vec![at("device 1", 3)]));
+}
+
+/// It has the keys of the place, and names a volume of its own.
+#[test]
+fn the_keystore_of_a_thief_does_not_change_what_the_words_recover() {
+    let mesh = Mesh::new(5);
+    let (a, b, c) = (dir(), dir(), dir());
+    let first = mesh.volume(a.path(), 1);
+    publish(&first, 1).unwrap();
+    let thief = arrive(&mesh, b.path(), 2);
+    let its = hypernet_core::id::VolumeId([9; 16]);
+    let of_thief = crate::keystore::Keystore { main: its, volumes: vec![its], ..thief.identity.keystore().keystore() };
+    let era = Era::clone(&thief.identity.era.lock());
+    mesh.keep(thief.identity.seal_keystore(&of_thief, &era, 1_000).unwrap());
+    let third = arrive(&mesh, c.path(), 3);
+    assert_eq!((third.id, found(&third)), (first.id, vec![at("device 1", 1)]));
+    let kept = third.identity.keystore().keystore();
+    assert!(kept.main == first.id && kept.volumes.contains(&first.id));
+    // And nobody takes it over who has a main volume.
+    confirm(&first).unwrap();
+    assert_eq!(first.identity.keystore().keystore().main, first.id);
 }

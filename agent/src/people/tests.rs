@@ -1,4 +1,4 @@
-use hypernet_core::id::DeviceId;
+use hypernet_core::id::{DeviceId, VolumeId};
 use hypernet_core::identity::place::{Notice, roster_sealing_key};
 use hypernet_core::key::{DeviceKeys, RecoveryKeys, Secret};
 
@@ -11,7 +11,7 @@ fn keystore(dir: &tempfile::TempDir) -> Arc<KeystoreFile> {
     let file = KeystoreFile::new(
         dir.path().join("other.age"),
         Unlock::KeyFile,
-        Keystore::create(IdentityId([1; 32]), recipient).unwrap(),
+        Keystore::create(IdentityId([1; 32]), recipient, VolumeId([3; 16])).unwrap(),
     );
     Arc::new(file)
 }

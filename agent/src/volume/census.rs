@@ -14,7 +14,7 @@ use super::Volume;
 use super::write::Tally;
 
 /// How long the holders of a segment have to answer, in milliseconds. Who does not counts as gone from then on.
-const ASK_WITHIN: u64 = 3_000;
+pub(crate) const ASK_WITHIN: u64 = 3_000;
 
 /// How much of a segment must be there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,7 +26,8 @@ pub(crate) enum Enough {
 }
 
 impl Enough {
-    fn rows(self, placement: &Placement) -> u8 {
+    /// Shards that must be there for it.
+    pub(crate) fn rows(self, placement: &Placement) -> u8 {
         let (k, n) = (placement.segment.k, placement.n);
         match self {
             Self::Read => k,

@@ -62,8 +62,20 @@ pub(crate) enum RevokeError {
 /// A device that is on the list no more.
 pub(crate) struct Revoked {
     pub(crate) device: Device,
+    /// Devices that were on the list as far as was known here, and are not any more either.
+    pub(crate) with: Vec<Device>,
+    /// Devices that it has brought onto the list, and that are on it still.
+    pub(crate) brought: Vec<Device>,
     /// A head that it published before it knew, and that nobody had seen when it was taken off.
     pub(crate) late: Option<Found>,
+}
+
+/// What the words have put right.
+pub(crate) struct Renewed {
+    /// This device had been taken off the list.
+    pub(crate) is_back: bool,
+    /// All that are on the list now.
+    pub(crate) devices: Vec<Device>,
 }
 
 /// A device that is gone and is called so, or why none is meant.
@@ -104,6 +116,7 @@ impl Volume {
         if phrase.is_some_and(|phrase| phrase.id() != self.identity.id()) {
             return Err(RevokeError::Words);
         }
+        let before = self.identity.roster();
         let roster = match (self.identity.look_well(), phrase) {
             (Err(error), Some(_)) => {
                 tracing::warn!(%error, "the phrase is to mend it");
@@ -140,8 +153,18 @@ impl Volume {
             Some(phrase) => self.identity.revoke_by_phrase(phrase, &device.id)?,
             None => self.identity.revoke(&device.id)?,
         }
-        self.heads.lock().forget(&device.id);
-        others.iter().for_each(|other| other.heads.lock().forget(&device.id));
+        let now = self.identity.roster();
+        let mut with: Vec<Device> = Vec::new();
+        for other in before.devices.into_iter().chain(roster.devices) {
+            let is_new = other.id != device.id && with.iter().all(|known| known.id != other.id);
+            if is_new && now.device(&other.id).is_none() {
+                with.push(other);
+            }
+        }
+        for gone in with.iter().chain([&device]) {
+            self.heads.lock().forget(&gone.id);
+            others.iter().for_each(|other| other.heads.lock().forget(&gone.id));
+        }
         // It publishes and then looks whether it still may; here it is the other way round. So one of the two sees the other.
         let newest = |survey: &Survey| survey.found.iter().find(|found| found.device.id == device.id).cloned();
         let mut late = None;
@@ -150,7 +173,20 @@ impl Volume {
             let now = newest(&volume.find_heads(std::slice::from_ref(&device))?);
             late = late.or(now.filter(|found| found.head.sequence > seen));
         }
-        Ok(Revoked { device, late })
+        let brought = self.identity.brought_by(&device.id);
+        Ok(Revoked { device, with, brought, late })
+    }
+
+    /// Begins an era by the phrase, comes back onto the list, and puts up another signpost; takes nobody off.
+    pub(crate) fn renew(&self, phrase: &RecoveryKeys) -> Result<Renewed, RevokeError> {
+        if phrase.id() != self.identity.id() {
+            return Err(RevokeError::Words);
+        }
+        if let Err(error) = self.identity.look_well() {
+            tracing::warn!(%error, "the phrase is to mend it");
+        }
+        let is_back = self.identity.renew_by_phrase(phrase)?;
+        Ok(Renewed { is_back, devices: self.identity.roster().devices })
     }
 
     /// Whether another device's head, which stays, leads to all that this one published.

@@ -45,6 +45,10 @@ struct Kept {
     /// The payload of each segment.
     segments: BTreeMap<SegmentId, Vec<u8>>,
     records: BTreeMap<RecordKey, Record>,
+    /// Those that were published since they last expired.
+    published: BTreeSet<RecordKey>,
+    /// Nobody answers who is asked for a record: what is found is what this node itself has.
+    mute: bool,
     now: u64,
 }
 
@@ -116,6 +120,18 @@ impl Mesh {
         self.kept.lock().free = free;
     }
 
+    /// From now on nobody answers who is asked for a record, or everybody does.
+    pub(crate) fn set_mute(&self, mute: bool) {
+        self.kept.lock().mute = mute;
+    }
+
+    /// All records expire that nobody has published since this was last done.
+    pub(crate) fn expire(&self) {
+        let mut kept = self.kept.lock();
+        let published = std::mem::take(&mut kept.published);
+        kept.records.retain(|key, _| published.contains(key));
+    }
+
     fn settle(&self) {
         self.kept.lock().now += LATER;
         // So that `Node::settled_for` sees the time.
@@ -157,6 +173,7 @@ impl Mesh {
                 }
                 Command::Probe { placement, .. } => kept.probe(&placement),
                 Command::Publish { record, enough } => {
+                    kept.published.insert(record.key());
                     let kept = kept.records.entry(record_key(&record.signer)).or_insert_with(|| record.clone());
                     if record.replaces(kept) {
                         *kept = record.clone();
@@ -171,7 +188,10 @@ impl Mesh {
                     }
                     Outcome::Asked
                 }
-                Command::Lookup(key) => Outcome::Found(kept.records.get(&key).cloned()),
+                Command::Lookup(key) => {
+                    let answers = if kept.mute { 0 } else { kept.connected.len() };
+                    Outcome::Found { record: kept.records.get(&key).cloned(), answers }
+                }
             };
             let _ = done.send(outcome);
         })
@@ -238,7 +258,9 @@ fn keys_of(device: u8) -> DeviceKeys {
 }
 
 fn keystore() -> Keystore {
-    Keystore::fixed(phrase().id(), sealing::recipient(&phrase().opening_key()).unwrap())
+    let main = phrase().main_volume();
+    let keystore = Keystore::fixed(phrase().id(), sealing::recipient(&phrase().opening_key()).unwrap());
+    Keystore { volumes: vec![main], main, ..keystore }
 }
 
 /// The list of devices with one more on it.

@@ -289,7 +289,7 @@ impl Volume {
                 self.still_current()?;
             }
             published?;
-            if self.identity.is_current()? && self.is_told(&record) {
+            if self.identity.is_current(wanted)? && self.is_told(&record) {
                 state::acknowledge(&self.db, &record)?;
                 return self.open_own(&record).ok_or_else(|| damaged("the head that was published does not open"));
             }

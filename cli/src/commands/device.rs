@@ -1,10 +1,10 @@
 //! `hn device`.
 
-use hypernet_sdk::api::{DeviceInfo, RecoverRequest, RevokeDeviceRequest};
+use hypernet_sdk::api::{DeviceInfo, NamedDevice, RecoverRequest, RenewDeviceRequest, RevokeDeviceRequest};
 use hypernet_sdk::{Client, ErrorCode, Home};
 use os_display::Quotable;
 
-use crate::args::{Device, DeviceJoin, Meet, Revoke};
+use crate::args::{Device, DeviceJoin, Meet, Renew, Revoke};
 use crate::error::Failure;
 use crate::output::{Output, table, words};
 use crate::{passphrase, phrase};
@@ -21,6 +21,7 @@ pub(crate) async fn device(home: Home, command: Device, out: &mut Output) -> Res
         Device::Add(meet) => add(home, meet, out).await,
         Device::Join(args) => join(&home, args, out).await,
         Device::Revoke(args) => revoke(home, args, out).await,
+        Device::Renew(args) => renew(home, args, out).await,
     }
 }
 
@@ -83,7 +84,38 @@ async fn revoke(home: Home, args: Revoke, out: &mut Output) -> Result<(), Failur
             late.device.maybe_quote()
         ));
     }
+    if !revoked.with.is_empty() {
+        out.note(format_args!(
+            "off the list with it: {}; a device of yours that is among them comes back with `hn device renew` on it",
+            names(&revoked.with)
+        ));
+    }
+    if !revoked.brought.is_empty() {
+        out.note(format_args!(
+            "still on the list, enrolled by it: {}; take off what is not yours with `hn device revoke`",
+            names(&revoked.brought)
+        ));
+    }
     out.line(format_args!("{} is not on the list any more", revoked.name))
+}
+
+/// As a person can type them.
+fn names(devices: &[NamedDevice]) -> String {
+    let one =
+        |device: &NamedDevice| format!("{} ({})", device.name.maybe_quote(), device.id.get(..10).unwrap_or(&device.id));
+    devices.iter().map(one).collect::<Vec<_>>().join(", ")
+}
+
+async fn renew(home: Home, args: Renew, out: &mut Output) -> Result<(), Failure> {
+    let client = Client::new(home)?;
+    let phrase = phrase::ask(args.phrase_stdin, args.phrase_passphrase, out)?;
+    let renewed = client.renew_device(&RenewDeviceRequest { phrase }).await?;
+    out.json(&renewed)?;
+    if renewed.back {
+        out.note(format_args!("this device had been taken off the list, and is on it again"));
+    }
+    out.note(format_args!("take off what is not yours with `hn device revoke NAME --phrase`"));
+    out.line(format_args!("the keys are new, and the words lead to them; on the list: {}", names(&renewed.devices)))
 }
 
 async fn list(home: Home, out: &mut Output) -> Result<(), Failure> {

@@ -519,6 +519,19 @@ impl Log {
         self.outcome.enrolled.get(id).copied()
     }
 
+    /// The devices on the list that this one has brought onto it, and that the phrase has not: whoever takes this one off,
+    /// because somebody has stolen it, is to look at them, too.
+    pub fn brought_by(&self, id: &DeviceId) -> Vec<Device> {
+        let brings = |author: Author, device: &Device| {
+            self.entries
+                .values()
+                .any(|entry| entry.author == author && entry.change.enrols().is_some_and(|other| other.id == device.id))
+        };
+        let listed = self.roster().devices.iter();
+        let brought = |device: &&Device| brings(Author::Device(*id), device) && !brings(Author::Phrase, device);
+        listed.filter(brought).cloned().collect()
+    }
+
     /// The era that counts first, and then those that may count in the eyes of somebody who has not heard all.
     pub(crate) fn eras(&self) -> &[NewEra] {
         &self.outcome.eras

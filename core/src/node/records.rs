@@ -412,7 +412,14 @@ impl Records {
     }
 
     /// The newest of what came back and what is held here.
-    pub(super) fn found(&mut self, context: &mut Context, command: CommandId, key: RecordKey, found: &[Vec<u8>]) {
+    pub(super) fn found(
+        &mut self,
+        context: &mut Context,
+        command: CommandId,
+        key: RecordKey,
+        found: &[Vec<u8>],
+        answers: usize,
+    ) {
         self.lookups = self.lookups.saturating_sub(1);
         let mut best = self.record(&key).cloned();
         for record in found.iter().filter_map(|bytes| Record::verify_under(&key, bytes).ok()) {
@@ -425,7 +432,7 @@ impl Records {
             (Some(best), _) => self.keep_own(context, best.clone()),
             (None, _) => {}
         }
-        context.finish(command, Outcome::Found(best));
+        context.finish(command, Outcome::Found { record: best, answers });
     }
 }
 

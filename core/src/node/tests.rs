@@ -208,14 +208,21 @@ impl World {
                 self.queue.push_back((at, Input::Closest { id, peers }));
             }
             Effect::FindRecord { id, key } => {
-                let records = (0..self.nodes.len())
-                    .filter(|i| *i != at && self.manners[*i] == Manner::Honest)
-                    .filter_map(|i| self.kept[i].get(&key).cloned())
-                    .collect();
-                self.queue.push_back((at, Input::RecordFound { id, records }));
+                let asked = (0..self.nodes.len()).filter(|i| *i != at && self.manners[*i] == Manner::Honest);
+                let asked: Vec<usize> = asked.collect();
+                let records = asked.iter().filter_map(|i| self.kept[*i].get(&key).cloned()).collect();
+                self.queue.push_back((at, Input::RecordFound { id, records, answers: asked.len() }));
             }
             Effect::Block { .. } => {}
             Effect::Finished { id, outcome } => self.finished.push((id, outcome)),
+        }
+    }
+
+    /// What is found, and how many have answered.
+    fn lookup(&mut self, at: usize, key: RecordKey) -> (Option<Record>, usize) {
+        match self.command(at, Command::Lookup(key)) {
+            Outcome::Found { record, answers } => (record, answers),
+            other => panic!("{other:?}"),
         }
     }
 
@@ -554,6 +561,19 @@ fn a_node_reads_the_row_it_holds_from_its_own_store() {
     assert!(world.sent.iter().all(|(to, _)| *to != 1), "it asked itself over the network");
 }
 
+/// What is held here is found all the same: it says nothing of what the others have by now.
+#[test]
+fn a_look_up_says_how_many_others_have_answered() {
+    let mut world = World::new(4);
+    let record = Record::sign(&ed25519_dalek::SigningKey::from_bytes(&[9; 32]), 1, b"one".to_vec()).unwrap();
+    assert_eq!(world.lookup(0, record.key()), (None, 3));
+    world.command(0, Command::Publish { record: record.clone(), enough: 3 });
+    world.manners[1] = Manner::Silent;
+    assert_eq!(world.lookup(0, record.key()), (Some(record.clone()), 2));
+    (2..4).for_each(|other| world.manners[other] = Manner::Silent);
+    assert_eq!(world.lookup(0, record.key()), (Some(record), 0));
+}
+
 #[test]
 fn a_record_outlives_its_owner_by_being_handed_on() {
     let mut world = World::new(6);
@@ -567,10 +587,10 @@ fn a_record_outlives_its_owner_by_being_handed_on() {
     // the owner is away for three lifetimes; nobody hears from it
     world.nodes[0] = Node::new(NodeConfig::new(peer(0), metric, 0, 0));
     world.run(35_000);
-    assert_eq!(world.command(3, Command::Lookup(record.key())), Outcome::Found(Some(record.clone())));
+    assert_eq!(world.lookup(3, record.key()), (Some(record.clone()), 4));
     let newer = Record::sign(&key, 2, b"two".to_vec()).unwrap();
     world.command(1, Command::Publish { record: newer.clone(), enough: 3 });
-    assert_eq!(world.command(3, Command::Lookup(record.key())), Outcome::Found(Some(newer)));
+    assert_eq!(world.lookup(3, record.key()), (Some(newer), 4));
     assert!(matches!(
         world.command(1, Command::Publish { record, enough: 3 }),
         Outcome::Failed(CommandError::Record(_))
@@ -777,7 +797,7 @@ fn a_keeper_that_came_later_serves_records_when_the_first_ones_are_gone() {
     world.run(35_000);
     for i in late.clone() {
         assert_eq!(world.nodes[i].records_held(), 1);
-        assert_eq!(world.command(i, Command::Lookup(record.key())), Outcome::Found(Some(record.clone())));
+        assert_eq!(world.lookup(i, record.key()).0, Some(record.clone()));
     }
 }
 

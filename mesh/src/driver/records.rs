@@ -80,12 +80,14 @@ impl Driver {
             kad::Event::InboundRequest { request: InboundRequest::AddProvider { record: Some(record) } } => {
                 self.misbehaved(&record.provider, "announced itself as a provider by Kademlia".to_owned());
             }
-            kad::Event::OutboundQueryProgressed { id, result, step, .. } => self.on_query(id, result, step.last),
+            kad::Event::OutboundQueryProgressed { id, result, step, stats } => {
+                self.on_query(id, result, step.last, stats.num_successes() as usize);
+            }
             _ => {}
         }
     }
 
-    fn on_query(&mut self, query: kad::QueryId, result: QueryResult, last: bool) {
+    fn on_query(&mut self, query: kad::QueryId, result: QueryResult, last: bool, answers: usize) {
         if let (Some(Query::Get { key, records, .. }), QueryResult::GetRecord(Ok(GetRecordOk::FoundRecord(found)))) =
             (self.queries.get_mut(&query), &result)
         {
@@ -117,7 +119,7 @@ impl Driver {
                 self.outbox.tell(MeshEvent::Closest { id, peers: closest });
             }
             (Some(Query::Get { id, records, .. }), _) => {
-                self.outbox.tell(MeshEvent::RecordFound { id, records });
+                self.outbox.tell(MeshEvent::RecordFound { id, records, answers });
             }
             (Some(Query::Refresh), _) => self.refresh.running = false,
             // Not a query of ours, or a result of another kind, which libp2p does not send.

@@ -83,9 +83,17 @@ impl Peer {
 
     /// What a look-up finds.
     pub(crate) async fn find(&mut self, key: RecordKey) -> Vec<Vec<u8>> {
+        self.look_up(key).await.0
+    }
+
+    /// The same, and how many peers have answered.
+    pub(crate) async fn look_up(&mut self, key: RecordKey) -> (Vec<Vec<u8>>, usize) {
         self.mesh.get_record(77, key).await;
-        self.until(|event| if let MeshEvent::RecordFound { id: 77, records } = event { Some(records) } else { None })
-            .await
+        self.until(|event| match event {
+            MeshEvent::RecordFound { id: 77, records, answers } => Some((records, answers)),
+            _ => None,
+        })
+        .await
     }
 
     /// Who is closest to a key.

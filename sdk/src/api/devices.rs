@@ -136,7 +136,39 @@ pub struct DeviceRevoked {
     pub name: String,
     /// Its id.
     pub id: String,
+    /// Others that were on the list as the one that was asked knew it, and are not any more either: those that it had
+    /// enrolled and of whom whoever took it off had not heard.
+    #[serde(default)]
+    pub with: Vec<NamedDevice>,
+    /// Those that it had enrolled and that are on the list still.
+    #[serde(default)]
+    pub brought: Vec<NamedDevice>,
     /// A head that it published before it knew: nothing leads to that one but `hn recover --device`.
     #[serde(default)]
     pub late: Option<OtherHead>,
+}
+
+/// A device, as far as a person needs it to name it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NamedDevice {
+    /// What its owner calls it.
+    pub name: String,
+    /// Its id.
+    pub id: String,
+}
+
+/// Puts the keys, the device that is asked and the way of the words right.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RenewDeviceRequest {
+    /// The words of the identity.
+    pub phrase: PhraseInput,
+}
+
+/// What the words have put right.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceRenewed {
+    /// The device that was asked had been taken off the list, and is on it again.
+    pub back: bool,
+    /// All devices that are on the list now, whoever has enrolled them.
+    pub devices: Vec<NamedDevice>,
 }

@@ -51,6 +51,7 @@ fn every_command_explains_itself_with_examples() -> Result<()> {
         "device add",
         "device join",
         "device revoke",
+        "device renew",
         "id",
         "contact add",
         "contact list",

@@ -100,6 +100,16 @@ fn files_survive_the_loss_of_peers_and_of_the_machine() -> Result<()> {
     agent.sync()?;
     agent.json(["cache", "drop"])?;
     assert_eq!(fs::read_to_string(agent.mount().join("new"))?, "written after the recovery");
+
+    // By the words its keys are new; nobody is off the list for it, and it goes on.
+    let listed = agent.json(["device", "list"])?;
+    let renewed = agent.by_words(&["--json", "device", "renew"])?.json()?;
+    let ids = |devices: &Value| devices.as_array().unwrap().iter().map(|one| one["id"].clone()).collect::<Vec<_>>();
+    assert_eq!((&renewed["back"], ids(&renewed["devices"])), (&false.into(), ids(&listed)), "{renewed}");
+    fs::write(agent.mount().join("newer"), "written with the new keys")?;
+    agent.sync()?;
+    agent.json(["cache", "drop"])?;
+    assert_eq!(fs::read_to_string(agent.mount().join("newer"))?, "written with the new keys");
     Ok(())
 }
 

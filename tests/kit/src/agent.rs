@@ -81,8 +81,12 @@ impl Agent {
 
     /// `hn recover` by the words of [`Self::init`], on loopback.
     pub fn recover(&self, args: &[&str]) -> Result<Ran> {
-        let mut command =
-            self.command(["recover", "--phrase-stdin", "--no-mdns", "--listen", "127.0.0.1"].iter().chain(args))?;
+        self.by_words(&[&["recover", "--no-mdns", "--listen", "127.0.0.1"], args].concat())
+    }
+
+    /// Runs `hn` for this agent, and gives it the words of [`Self::init`].
+    pub fn by_words(&self, args: &[&str]) -> Result<Ran> {
+        let mut command = self.command(args.iter().chain(&["--phrase-stdin"]))?;
         command.stdin(fs::File::open(self.words()).context("no words were kept")?);
         hn::run(&mut command)
     }

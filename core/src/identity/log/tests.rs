@@ -106,6 +106,22 @@ fn devices_come_and_go_by_those_on_the_list() {
 }
 
 #[test]
+fn whom_a_device_has_brought_is_known_while_they_are_listed() {
+    let mut log = begun(2);
+    log.by(2, enrol(3)).unwrap();
+    log.by(3, enrol(4)).unwrap();
+    let brought = |log: &Log, device| log.brought_by(&id(device)).iter().map(|device| device.id).collect::<Vec<_>>();
+    assert_eq!([1, 2, 3, 4].map(|device| brought(&log, device)), [vec![id(2)], vec![id(3)], vec![id(4)], vec![]]);
+    // They stay when it goes, and are named still.
+    log.by(1, revoke(2)).unwrap();
+    assert_eq!(brought(&log, 2), [id(3)]);
+    log.by(1, revoke(3)).unwrap();
+    assert!(brought(&log, 2).is_empty());
+    log.by_phrase(9, enrol(3)).unwrap();
+    assert!(brought(&log, 2).is_empty(), "the phrase has brought it");
+}
+
+#[test]
 fn a_list_begins_by_the_phrase_and_with_an_era() {
     let mut log = Log::new(phrase().id());
     assert_eq!(log.roster().devices, []);

@@ -147,7 +147,7 @@ fn what_this_node_looked_for_stays_whatever_comes_later() {
         let command = Command::Lookup(record.key());
         let effects = keeper.node.step(keeper.now, Input::Command { id: CommandId(1), command });
         let [Effect::FindRecord { id, .. }] = effects[..] else { panic!("{effects:?}") };
-        keeper.step(Input::RecordFound { id, records: vec![codec::encode(record)] });
+        keeper.step(Input::RecordFound { id, records: vec![codec::encode(record)], answers: 1 });
     }
     for i in 0..RECORDS_HELD_MAX as u64 + 10 {
         let record = keeper.record(is_near);

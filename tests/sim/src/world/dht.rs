@@ -60,11 +60,12 @@ impl World {
         if !self.lives(node, life) {
             return;
         }
-        let mut records = Vec::new();
+        let (mut records, mut answers) = (Vec::new(), 0);
         for from in self.closest(&key, node) {
             if !self.reachable(node, from) || self.random.chance(self.config.loss) {
                 continue;
             }
+            answers += 1;
             let host = &self.hosts[from];
             let served = host.kept.get(&key).map(|(bytes, _)| bytes.clone());
             match (host.manner, served) {
@@ -84,12 +85,12 @@ impl World {
             }
         }
         self.book.finding.insert((node, id), key);
-        self.step(node, Input::RecordFound { id, records });
+        self.step(node, Input::RecordFound { id, records, answers });
     }
 
     /// The newest valid record among the answers to a lookup.
     pub(super) fn lookup_floor(&mut self, at: usize, input: &Input) -> Option<Floor> {
-        let Input::RecordFound { id, records } = input else { return None };
+        let Input::RecordFound { id, records, .. } = input else { return None };
         let key = self.book.finding.remove(&(at, *id))?;
         let valid = records.iter().filter_map(|bytes| Record::verify_under(&key, bytes).ok());
         let newest = valid.reduce(|a, b| if b.replaces(&a) { b } else { a });
@@ -98,7 +99,7 @@ impl World {
 
     pub(super) fn check_lookup(&mut self, at: usize, floor: Floor, effects: &[Effect]) {
         let found = effects.iter().find_map(|effect| match effect {
-            Effect::Finished { outcome: Outcome::Found(record), .. } => Some(record.clone()),
+            Effect::Finished { outcome: Outcome::Found { record, .. }, .. } => Some(record.clone()),
             _ => None,
         });
         let Some(found) = found else {

@@ -213,7 +213,7 @@ impl World {
             }
             // A newer one may be here already, or come from the owner meanwhile.
             (TaskKind::Republish, Outcome::Published { .. } | Outcome::Failed(CommandError::Record(_))) => {}
-            (TaskKind::Lookup { owner }, Outcome::Found(found)) => {
+            (TaskKind::Lookup { owner }, Outcome::Found { record: found, .. }) => {
                 self.counts.lookups += 1;
                 let newest = self.book.owners[owner].acknowledged.clone();
                 let older = newest.is_some_and(|newest| found.as_ref().is_none_or(|found| newest.replaces(found)));
