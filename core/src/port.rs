@@ -37,6 +37,17 @@ pub enum PortError {
     Superseded(String),
 }
 
+impl PortError {
+    /// Whether only what was asked for cannot be had, or is no good: another thing may be, and this one later. `false`
+    /// when this home itself must be seen to first.
+    pub fn is_of_what_was_read(&self) -> bool {
+        match self {
+            Self::Unreachable(_) | Self::Deadline(_) | Self::Damaged(_) | Self::NotFound(_) => true,
+            Self::DiskFull(_) | Self::Disk(_) | Self::Superseded(_) => false,
+        }
+    }
+}
+
 // ---- the store of a donor ----
 
 /// What a node asks of the shard store.

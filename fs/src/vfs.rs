@@ -98,6 +98,11 @@ impl Config {
             failed_for: Duration::from_millis(100),
         }
     }
+
+    /// Who owns what nobody has made here.
+    fn owner(&self) -> Caller {
+        Caller { uid: self.uid, gid: self.gid, umask: 0o022 }
+    }
 }
 
 /// Who asks, as far as it matters to what is made.
@@ -251,11 +256,6 @@ impl Vfs {
             }
         }
         self.bury_free(ino);
-    }
-
-    /// Who owns what nobody has made here.
-    fn owner(&self) -> Caller {
-        Caller { uid: self.config.uid, gid: self.config.gid, umask: 0o022 }
     }
 
     fn bury_free(&self, ino: u64) {

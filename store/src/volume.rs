@@ -217,19 +217,21 @@ impl VolumeDb {
 
     /// Where an extent is, of whichever volume.
     pub fn locate(&self, id: &ExtentId) -> Result<Option<Location>, StoreError> {
-        self.shared.readers.read(|c| locate(c, id, self.volume))
+        self.shared.readers.read(|c| locate(c, id, self.volume, Among::All))
     }
 
     /// Where these extents are, of whichever volume, one answer each.
     pub fn locate_many(&self, ids: &[ExtentId]) -> Result<Vec<Option<Location>>, StoreError> {
-        self.shared.readers.read(|c| ids.iter().map(|id| locate(c, id, self.volume)).collect())
+        self.locate_among(ids, Among::All)
     }
 
     /// The same, in segments of this volume only.
     pub fn locate_own(&self, ids: &[ExtentId]) -> Result<Vec<Option<Location>>, StoreError> {
-        let has = self.has_extents(ids)?;
-        let located = self.locate_many(ids)?;
-        Ok(located.into_iter().zip(has).map(|(location, has)| location.filter(|_| has)).collect())
+        self.locate_among(ids, Among::Own)
+    }
+
+    fn locate_among(&self, ids: &[ExtentId], among: Among) -> Result<Vec<Option<Location>>, StoreError> {
+        self.shared.readers.read(|c| ids.iter().map(|id| locate(c, id, self.volume, among)).collect())
     }
 
     /// Adds a segment with what lies in it; returns its number. One that is known already gets a new number, and what
@@ -462,15 +464,24 @@ fn write<T>(
     writer.commit(durability, |tx| f(tx).map_err(|e| place.error(&e)))
 }
 
-/// What `volume` knows of it comes first.
-fn locate(c: &Connection, id: &ExtentId, volume: i64) -> rusqlite::Result<Option<Location>> {
+/// In whose segments to look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Among {
+    /// Those of this volume only.
+    Own,
+    /// Those of any, this volume's first.
+    All,
+}
+
+/// Where an extent is, seen from `volume`.
+fn locate(c: &Connection, id: &ExtentId, volume: i64, among: Among) -> rusqlite::Result<Option<Location>> {
     let sql = "SELECT s.descriptor, s.id, e.offset, e.len
                FROM extents e JOIN segments s ON s.volume = e.volume AND s.num = e.segment
-               WHERE e.id = ?1 ORDER BY e.volume != ?2, e.volume LIMIT 1";
+               WHERE e.id = ?1 AND (?3 OR e.volume = ?2) ORDER BY e.volume != ?2, e.volume LIMIT 1";
     let row = |row: &rusqlite::Row<'_>| {
         Ok(Location { descriptor: row.get(0)?, segment: SegmentId(row.get(1)?), offset: row.get(2)?, len: row.get(3)? })
     };
-    c.prepare_cached(sql)?.query_row(params![id.as_bytes(), volume], row).optional()
+    c.prepare_cached(sql)?.query_row(params![id.as_bytes(), volume, among == Among::All], row).optional()
 }
 
 /// Segments of this volume get no number below `next` from now on.

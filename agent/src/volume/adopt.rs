@@ -15,7 +15,7 @@ use hypernet_core::tree::{self, Content, Entry, LinkEntry, Root, Run, Target, Tr
 use hypernet_store::volume::NewSegment;
 
 use super::read::{Deadline, Nodes, tree_error};
-use super::served::WINDOW;
+use super::served::{WINDOW, after_window};
 use super::{Volume, damaged};
 
 /// Extents looked up at once.
@@ -79,12 +79,7 @@ impl Walk<'_> {
     /// What cannot be read now is left for the next time.
     fn miss(&mut self, seen: Result<(), PortError>) -> Result<(), PortError> {
         match seen {
-            Err(
-                error @ (PortError::Unreachable(_)
-                | PortError::Deadline(_)
-                | PortError::Damaged(_)
-                | PortError::NotFound(_)),
-            ) => {
+            Err(error) if error.is_of_what_was_read() => {
                 self.missed = Some(error);
                 Ok(())
             }
@@ -141,9 +136,7 @@ impl Walk<'_> {
                     self.extent(extent)?;
                 }
             }
-            // The last may reach far beyond: a hole can be as long as it likes.
-            let reached = found.last().map_or(end, |(from, run)| from.saturating_add(tree::Item::weight(run)));
-            at = reached.max(end);
+            at = after_window(&found, end);
         }
         Ok(())
     }

@@ -10,7 +10,7 @@ use hypernet_core::tree::{self, Content, Entry, Item, LinkEntry, Root, Run, Sour
 
 use super::Volume;
 use super::read::{Deadline, Nodes, tree_error};
-use super::served::WINDOW;
+use super::served::{WINDOW, after_window};
 
 /// Inodes looked at between two words of progress.
 const PAGE: u64 = 1_000;
@@ -135,9 +135,7 @@ impl Walk<'_> {
                 Run::Hole(_) => None,
             });
             lost.set(lost.get() | self.volume.any_unknown(&data.collect::<Vec<_>>())?);
-            // The last may reach far beyond: a hole can be as long as it likes.
-            let reached = found.last().map_or(end, |(from, run)| from.saturating_add(run.weight()));
-            at = reached.max(end);
+            at = after_window(&found, end);
         }
         self.tell(name, lost.get(), failed)
     }

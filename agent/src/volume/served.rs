@@ -5,14 +5,20 @@ use hypernet_core::id::ExtentId;
 use hypernet_core::limits::MIB;
 use hypernet_core::port::PortError;
 use hypernet_core::seal::ExtentRef;
-use hypernet_core::tree::{self, Content, Run, Source, TreeError, TreeRef};
+use hypernet_core::tree::{self, Content, Item, Run, Source, TreeRef};
 
 use super::Volume;
 use super::census::{Census, Enough};
-use super::read::{Deadline, Nodes};
+use super::read::{Deadline, Nodes, tree_error};
 
 /// Bytes of a file whose runs are looked at together.
 pub(super) const WINDOW: u64 = 1024 * MIB as u64;
+
+/// Where the next window begins, after the runs of one that ended at `end`: the last may reach far beyond it, as a hole
+/// can be as long as it likes.
+pub(super) fn after_window(found: &[(u64, Run)], end: u64) -> u64 {
+    found.last().map_or(end, |(from, run)| from.saturating_add(run.weight()).max(end))
+}
 
 /// Tree nodes that the peers of now serve, and an error for any other: nobody is waited for who is not there.
 struct ServedNodes<'a> {
@@ -71,10 +77,7 @@ impl Volume {
         while at < runs.weight {
             let nodes = ServedNodes { nodes: Nodes(self, Deadline::of_read()), census };
             let end = at.saturating_add(WINDOW);
-            let found = tree::range::<Run, _>(runs, &nodes, at, end).map_err(|error| match error {
-                TreeError::Port(error) => error,
-                other => PortError::Damaged(other.to_string()),
-            })?;
+            let found = tree::range::<Run, _>(runs, &nodes, at, end).map_err(tree_error)?;
             let data = found.iter().filter_map(|(_, run)| match run {
                 Run::Data(extent) => Some(extent.id()),
                 Run::Hole(_) => None,
@@ -82,9 +85,7 @@ impl Volume {
             if !self.all_stored(data, census)? {
                 return Ok(false);
             }
-            // The last may reach far beyond: a hole can be as long as it likes.
-            let reached = found.last().map_or(end, |(from, run)| from.saturating_add(tree::Item::weight(run)));
-            at = reached.max(end);
+            at = after_window(&found, end);
         }
         Ok(true)
     }

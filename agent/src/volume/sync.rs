@@ -14,12 +14,12 @@ use hypernet_core::id::{FileId, VolumeId};
 use hypernet_core::port::{InodeRow, Local, PortError};
 use hypernet_core::seal::Kind;
 use hypernet_core::time::Hlc;
-use hypernet_core::tree::{self, Content, Dot, Entry, FileKind, Inode, LinkEntry, Root, Sink, Target, TreeError};
+use hypernet_core::tree::{self, Content, Dot, Entry, FileKind, Inode, LinkEntry, Root, Sink, Target};
 use hypernet_fs::vfs::{Cut, CutDirectory, CutEntry, Stamp, Synced, Vfs, VfsError};
 
 use super::catalog::Sizes;
 use super::progress::{Meter, Phase};
-use super::read::Deadline;
+use super::read::{Deadline, tree_error};
 use super::recover::clock;
 use super::state::{self, Latest};
 use super::write::Writer;
@@ -98,13 +98,6 @@ fn of_tree(error: VfsError) -> PortError {
         VfsError::NoSpace => PortError::DiskFull("the changes of the working tree cannot be written down".into()),
         VfsError::Damaged(text) => PortError::Damaged(text),
         other => PortError::Disk(other.to_string()),
-    }
-}
-
-fn tree_error(error: TreeError<PortError>) -> PortError {
-    match error {
-        TreeError::Port(error) => error,
-        other => damaged(other),
     }
 }
 
@@ -343,12 +336,7 @@ impl Build<'_> {
     fn old_entries(&self, ino: u64, tree: &tree::TreeRef) -> Result<BTreeMap<Vec<u8>, Entry>, PortError> {
         match self.volume.entries(tree, Deadline::of_read()) {
             Ok(entries) => Ok(entries.into_iter().map(|entry| (entry.name.clone(), entry)).collect()),
-            Err(
-                error @ (PortError::Unreachable(_)
-                | PortError::Deadline(_)
-                | PortError::Damaged(_)
-                | PortError::NotFound(_)),
-            ) => {
+            Err(error) if error.is_of_what_was_read() => {
                 tracing::warn!(ino, %error, "the last listing of a directory cannot be read; its entries count as new");
                 Ok(BTreeMap::new())
             }

@@ -19,7 +19,8 @@ use super::evict::Gauge;
 use super::fetch::Fetcher;
 use super::node::{Node, ROOT};
 use super::spoilt::Syncs;
-use super::state::{Op, State, Tomb, now};
+use super::state::{Op, State, Tomb};
+use super::volumes::vacant;
 use super::{Config, Result, Vfs, VfsError, dir};
 
 /// Present while nobody has the working tree open and everything in it is committed.
@@ -228,30 +229,10 @@ impl Drop for Vfs {
     }
 }
 
+/// The root of a new working tree: nothing is to be fetched for it.
 fn new_root(config: &Config) -> Node {
-    let time = now();
-    Node::from_row(InodeRow {
-        ino: ROOT,
-        id: FileId::ROOT,
-        kind: FileKind::Directory,
-        mode: 0o755,
-        uid: config.uid,
-        gid: config.gid,
-        rdev: 0,
-        nlink: 2,
-        size: 0,
-        atime: time,
-        mtime: time,
-        ctime: time,
-        xattrs: Vec::new(),
-        symlink: Vec::new(),
-        parent: 0,
-        linked: false,
-        volume: Some(config.volume),
-        dirty: false,
-        remote: None,
-        local: Local::Complete,
-    })
+    let row = vacant(FileId::ROOT, 0, config.volume, config.owner());
+    Node::from_row(InodeRow { ino: ROOT, local: Local::Complete, ..row })
 }
 
 /// After an unclean stop the backing files know better than the rows: whatever was written to is dirty, with the

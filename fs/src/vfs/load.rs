@@ -295,7 +295,7 @@ impl Vfs {
                     Found::Root(volume, id) => {
                         let child = state.alloc_ino();
                         subdirectories += 1;
-                        let owner = self.owner();
+                        let owner = self.config.owner();
                         state.add_root(child, super::volumes::vacant(*id, ino, *volume, owner), *volume);
                         child
                     }
