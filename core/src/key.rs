@@ -162,6 +162,16 @@ impl DeviceKeys {
     pub fn beacon_secret(&self) -> Secret {
         self.0.derive("hypernet 2026 device beacon v1", &[])
     }
+
+    /// The secret of the place where this device puts who may do what in a volume.
+    pub fn share_secret(&self, volume: &VolumeId) -> Secret {
+        self.0.derive("hypernet 2026 device share place v1", &[volume.as_bytes()])
+    }
+
+    /// The secret of the place of what this device offers to others.
+    pub fn offers_secret(&self) -> Secret {
+        self.0.derive("hypernet 2026 device offers place v1", &[])
+    }
 }
 
 /// The secret of one epoch of a volume, and all keys under it.
@@ -261,6 +271,8 @@ mod tests {
             device.head_record_key(&v).to_bytes(),
             device.head_record_key(&next).to_bytes(),
             *device.beacon_secret().expose(),
+            *device.share_secret(&v.volume).expose(),
+            *device.offers_secret().expose(),
             *device.opening_key().expose(),
             *secret.expose(),
         ];

@@ -6,6 +6,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod catalog;
+mod causal;
 pub mod codec;
 pub mod erasure;
 pub mod extent;
@@ -20,6 +21,7 @@ pub mod port;
 pub mod record;
 pub mod seal;
 pub mod segment;
+pub mod share;
 pub mod time;
 pub mod tree;
 #[cfg(test)]

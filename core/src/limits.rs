@@ -126,6 +126,24 @@ pub const WAY_MAX: usize = 6 * KIB;
 pub const BEACON_MAX: usize = 256 * KIB;
 /// Bytes of a roster log and of the ways beside it.
 pub const POSTING_MAX: usize = 1024 * KIB - KIB;
+/// Identities that have a part in one volume.
+pub const MEMBERS_MAX: usize = 2_048;
+/// Signed changes of who may do what in one volume.
+pub const MEMBER_CHANGES_MAX: usize = 1_024;
+/// Changes that one of them follows.
+pub const MEMBERS_PREVIOUS_MAX: usize = 16;
+/// All of them, encoded.
+pub const MEMBER_LOG_MAX: usize = 512 * KIB;
+/// Epochs that members are told.
+pub const EPOCHS_TOLD_MAX: usize = 64;
+/// These, encoded.
+pub const EPOCHS_MAX: usize = 4 * KIB;
+/// What lies at the place of a share: the epochs sealed for all members, and the changes.
+pub const SHARE_POSTING_MAX: usize = 1024 * KIB - KIB;
+/// What is offered to one identity.
+pub const OFFER_BOX_MAX: usize = 64 * KIB;
+/// What one device offers to all.
+pub const OFFERS_MAX: usize = 1024 * KIB - KIB;
 
 /// Changes of a working tree that may wait for a commit; whoever makes more commits first.
 pub const FS_PENDING_OPS_MAX: usize = 200_000;

@@ -26,6 +26,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Author, Change, Device, Entry, NewEra, Roster};
+use crate::causal::{self, Follows, Numbers};
 use crate::id::{DeviceId, EntryId, IdentityId};
 use crate::limits::{
     DEVICE_NAME_MAX, DEVICES_MAX, ROSTER_BEFORE_MAX, ROSTER_ENTRIES_MAX, ROSTER_ERAS_MAX,
@@ -66,41 +67,7 @@ pub(super) fn previous_max(author: &Author) -> usize {
     }
 }
 
-/// A set of small numbers.
-#[derive(Clone, Default)]
-struct Numbers(Vec<u64>);
-
-impl Numbers {
-    fn insert(&mut self, number: usize) {
-        if self.0.len() <= number / 64 {
-            self.0.resize(number / 64 + 1, 0);
-        }
-        self.0[number / 64] |= 1 << (number % 64);
-    }
-
-    fn extend(&mut self, other: &Self) {
-        if self.0.len() < other.0.len() {
-            self.0.resize(other.0.len(), 0);
-        }
-        self.0.iter_mut().zip(&other.0).for_each(|(mine, other)| *mine |= other);
-    }
-
-    fn contains(&self, number: usize) -> bool {
-        self.0.get(number / 64).is_some_and(|bits| bits & (1 << (number % 64)) != 0)
-    }
-
-    fn len(&self) -> usize {
-        self.0.iter().map(|bits| bits.count_ones() as usize).sum()
-    }
-}
-
-/// A change that can be followed back to where the list begins, and all of that.
-struct Standing<'a> {
-    id: EntryId,
-    entry: &'a Entry,
-    /// By their numbers.
-    before: Numbers,
-}
+type Standing<'a> = causal::Standing<'a, Entry>;
 
 /// Where the newest list begins.
 fn beginning(all: &BTreeMap<EntryId, Entry>) -> Option<EntryId> {
@@ -112,31 +79,15 @@ fn beginning(all: &BTreeMap<EntryId, Entry>) -> Option<EntryId> {
     found.map(|(id, _)| *id)
 }
 
-/// All that can be followed back, each after all that it follows.
+/// All that can be followed back to where the newest list begins.
 fn standing(all: &BTreeMap<EntryId, Entry>) -> Vec<Standing<'_>> {
-    let mut after: BTreeMap<EntryId, Vec<EntryId>> = BTreeMap::new();
-    for (id, entry) in all {
-        entry.previous.iter().for_each(|previous| after.entry(*previous).or_default().push(*id));
+    causal::standing(all, beginning(all), may_stand)
+}
+
+impl Follows for Entry {
+    fn previous(&self) -> &[EntryId] {
+        &self.previous
     }
-    let mut found: Vec<Standing<'_>> = Vec::new();
-    let mut numbers: BTreeMap<EntryId, usize> = BTreeMap::new();
-    let mut ready: BTreeSet<EntryId> = beginning(all).into_iter().collect();
-    while let Some(id) = ready.pop_first() {
-        let Some(entry) = all.get(&id) else { continue };
-        let mut before = Numbers::default();
-        for number in entry.previous.iter().filter_map(|previous| numbers.get(previous)) {
-            before.insert(*number);
-            before.extend(&found[*number].before);
-        }
-        if !may_stand(entry, &before, &found) {
-            continue;
-        }
-        numbers.insert(id, found.len());
-        found.push(Standing { id, entry, before });
-        let follows = |next: &&EntryId| all[*next].previous.iter().all(|previous| numbers.contains_key(previous));
-        ready.extend(after.get(&id).into_iter().flatten().filter(follows).filter(|next| !numbers.contains_key(*next)));
-    }
-    found
 }
 
 /// Whether a change is one that its author could sign after these.

@@ -1,0 +1,453 @@
+//! Who may do what in a volume: signed changes, each of which names by their hashes those that its author had heard of.
+//!
+//! Everybody keeps all changes that they have heard of and [works out](counting) for themselves which of them count. A
+//! change is signed by a device, and speaks for the identity that has it on its list. What is on that list changes, so
+//! whoever asks says which devices are.
+//!
+//! Invariant: nothing that was heard of is forgotten, and equal sets of changes, with equal lists of devices, come to the
+//! same members, whoever was heard first and whatever time anybody says it is.
+
+use std::collections::BTreeMap;
+
+use ed25519_dalek::{Signer, SigningKey};
+use minicbor::{Decode, Encode};
+use thiserror::Error;
+
+use crate::codec::{self, CodecError};
+use crate::head::Head;
+use crate::id::{DeviceId, EntryId, IdentityId, VolumeId};
+use crate::identity::place::Address;
+use crate::key::is_signed;
+use crate::limits::{MEMBER_CHANGES_MAX, MEMBER_LOG_MAX, MEMBERS_MAX, MEMBERS_PREVIOUS_MAX};
+use crate::time::Hlc;
+
+mod counting;
+#[cfg(test)]
+mod tests;
+
+const SIGN_CONTEXT: &[u8] = b"hypernet member change v1\0";
+const ID_CONTEXT: &str = "hypernet 2026 member change id v1";
+const HEAD_CONTEXT: &str = "hypernet 2026 accepted head v1";
+
+/// What an identity may do in a volume. Each may also do what those before it may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
+#[cbor(index_only)]
+pub enum Role {
+    /// Read.
+    #[n(0)]
+    Reader,
+    /// Publish heads that others take.
+    #[n(1)]
+    Writer,
+    /// Bring readers and writers, and take them off.
+    #[n(2)]
+    Admin,
+    /// Bring admins and take them off: the identity that began it.
+    #[n(3)]
+    Owner,
+}
+
+/// An identity that has a part in a volume.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct Member {
+    /// Who.
+    #[n(0)]
+    pub identity: IdentityId,
+    #[cbor(n(1), with = "minicbor::bytes")]
+    signer: [u8; 32],
+    #[cbor(n(2), with = "minicbor::bytes")]
+    secret: [u8; 16],
+    /// What it may do.
+    #[n(3)]
+    pub role: Role,
+}
+
+impl Member {
+    /// Who is found at this address.
+    pub fn new(identity: IdentityId, address: Address, role: Role) -> Self {
+        Self { identity, signer: address.signer, secret: address.secret, role }
+    }
+
+    /// Where its list of devices is found.
+    pub fn address(&self) -> Address {
+        Address { signer: self.signer, secret: self.secret }
+    }
+}
+
+/// The last head of a device that is taken when its identity is taken off: times decide nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
+#[cbor(array)]
+pub struct Accepted {
+    /// Whose.
+    #[n(0)]
+    pub device: DeviceId,
+    /// Its number.
+    #[n(1)]
+    pub sequence: u64,
+    /// Its [hash](head_hash).
+    #[cbor(n(2), with = "minicbor::bytes")]
+    pub head: [u8; 32],
+}
+
+impl Accepted {
+    /// This one.
+    pub fn of(head: &Head) -> Self {
+        Self { device: head.device, sequence: head.sequence, head: head_hash(head) }
+    }
+
+    /// Whether a head of that device is this one or from before it.
+    pub fn takes(&self, head: &Head) -> bool {
+        head.device == self.device
+            && (head.sequence < self.sequence || head.sequence == self.sequence && head_hash(head) == self.head)
+    }
+}
+
+/// By which a head is named.
+pub fn head_hash(head: &Head) -> [u8; 32] {
+    blake3::derive_key(HEAD_CONTEXT, &codec::encode(head))
+}
+
+/// An epoch that begins with a change, as all may know it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct NewEpoch {
+    /// Above that of the one before it.
+    #[n(0)]
+    pub number: u32,
+    /// [Hash](crate::share::epoch::Epoch::name) of its secret.
+    #[cbor(n(1), with = "minicbor::bytes")]
+    pub name: [u8; 32],
+}
+
+/// What changes.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum Change {
+    /// The volume is shared: by whom.
+    #[n(0)]
+    Begin(#[n(0)] Member),
+    /// These get a part in it, or another one.
+    #[n(1)]
+    Grant(#[n(0)] Vec<Member>),
+    /// These have none any more. What their devices published is taken up to these heads.
+    #[n(2)]
+    Remove(#[n(0)] Vec<IdentityId>, #[n(1)] Vec<Accepted>),
+    /// Nothing but the epoch: a device of a member was taken off its list, or one epoch does not follow all removals.
+    #[n(3)]
+    Rotate,
+}
+
+/// Who signs a change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
+#[cbor(array)]
+pub struct Author {
+    /// In whose name.
+    #[n(0)]
+    pub identity: IdentityId,
+    /// By which of its devices.
+    #[n(1)]
+    pub device: DeviceId,
+}
+
+/// One signed change.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct Entry {
+    /// What its author had heard of, but for what that follows; nothing where it begins.
+    #[n(0)]
+    pub previous: Vec<EntryId>,
+    /// Who signs it.
+    #[n(1)]
+    pub author: Author,
+    /// When, for people: it decides nothing.
+    #[n(2)]
+    pub time: Hlc,
+    /// What changes.
+    #[n(3)]
+    pub change: Change,
+    /// The epoch that it begins: all do but grants.
+    #[n(4)]
+    pub epoch: Option<NewEpoch>,
+    /// Ed25519 of the device over all the rest and the volume.
+    #[cbor(n(5), with = "minicbor::bytes")]
+    signature: [u8; 64],
+}
+
+impl Entry {
+    fn signed_bytes(&self, volume: &VolumeId) -> Vec<u8> {
+        let unsigned = Self { signature: [0; 64], ..self.clone() };
+        let mut bytes = [SIGN_CONTEXT, volume.as_bytes()].concat();
+        // Writing to a Vec is infallible.
+        let _ = minicbor::encode(&unsigned, &mut bytes);
+        bytes
+    }
+
+    /// By which others name it.
+    pub fn id(&self) -> EntryId {
+        let mut bytes = Vec::new();
+        let _ = minicbor::encode(self, &mut bytes);
+        EntryId(blake3::derive_key(ID_CONTEXT, &bytes))
+    }
+
+    fn verify(&self, volume: &VolumeId) -> Result<(), MembersError> {
+        let is_right = is_signed(self.author.device.as_bytes(), &self.signed_bytes(volume), &self.signature);
+        if is_right { Ok(()) } else { Err(MembersError::Signature) }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+struct Entries {
+    #[n(0)]
+    volume: VolumeId,
+    #[n(1)]
+    begin: EntryId,
+    #[n(2)]
+    entries: Vec<Entry>,
+}
+crate::format!(Entries, tag = 0x60, version = 1, max = MEMBER_LOG_MAX, name = "member log");
+
+/// Why changes were refused.
+#[derive(Debug, Error, PartialEq, Eq, Clone)]
+pub enum MembersError {
+    /// They do not decode.
+    #[error(transparent)]
+    Codec(#[from] CodecError),
+    /// They are of something else.
+    #[error("member log: it is of another volume, or begins otherwise")]
+    Other,
+    /// The author did not sign it.
+    #[error("member log: the signature of a change is not its author's")]
+    Signature,
+    /// There are too many.
+    #[error("there is no room for more than {MEMBER_CHANGES_MAX} changes of who may do what in one volume")]
+    Full,
+    /// It would not count.
+    #[error(transparent)]
+    Refused(#[from] Refused),
+}
+
+/// Why a change is not signed.
+#[derive(Debug, Error, PartialEq, Eq, Clone, Copy)]
+pub enum Refused {
+    /// Only the owner and admins change who may do what.
+    #[error("only its owner and admins say who may do what in this volume")]
+    Stranger,
+    /// Only the owner says who is admin.
+    #[error("only its owner brings admins to this volume, and takes them off")]
+    Admins,
+    /// There is one owner.
+    #[error("the owner of a volume stays its owner")]
+    Owner,
+    /// Whoever may do less is taken off first.
+    #[error("they may do more already: take them off first")]
+    Less,
+    /// They have no part in it.
+    #[error("they have no part in this volume")]
+    Unknown,
+    /// There is no room.
+    #[error("there is room for {MEMBERS_MAX} members")]
+    Crowded,
+    /// Removals begin an epoch, and grants do not.
+    #[error("whoever takes somebody off begins an epoch, and nobody else")]
+    Epoch,
+}
+
+/// What changes come to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Members {
+    /// By identity; the owner is among them.
+    pub members: BTreeMap<IdentityId, Member>,
+    /// All that ever had a part in it and have none now, as they were granted it last.
+    pub gone: BTreeMap<IdentityId, Member>,
+    /// The last heads that are taken of those who are gone.
+    pub accepted: BTreeMap<DeviceId, Accepted>,
+    /// The epoch that counts.
+    pub epoch: Option<NewEpoch>,
+    /// Whoever began it had heard of all removals. Otherwise somebody who was taken off may have it, and an admin's device
+    /// that hears of it [rotates](Change::Rotate).
+    pub is_sealed_off: bool,
+    /// Whoever has signed changes of which neither follows the other: a copy of a device, or one that lies.
+    pub forks: Vec<Author>,
+    tips: Vec<EntryId>,
+}
+
+impl Members {
+    /// What an identity may do.
+    pub fn role(&self, identity: &IdentityId) -> Option<Role> {
+        self.members.get(identity).map(|member| member.role)
+    }
+
+    /// Those whose heads are taken.
+    pub fn writers(&self) -> impl Iterator<Item = &Member> {
+        self.members.values().filter(|member| member.role >= Role::Writer)
+    }
+
+    /// Those whose changes are.
+    pub fn admins(&self) -> impl Iterator<Item = &Member> {
+        self.members.values().filter(|member| member.role >= Role::Admin)
+    }
+}
+
+/// All changes of one volume that somebody has heard of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Log {
+    volume: VolumeId,
+    begin: EntryId,
+    entries: BTreeMap<EntryId, Entry>,
+}
+
+impl Log {
+    /// The owner shares a volume.
+    pub fn begin(
+        volume: VolumeId,
+        author: Author,
+        key: &SigningKey,
+        owner: Address,
+        now: Hlc,
+        epoch: NewEpoch,
+    ) -> Self {
+        let change = Change::Begin(Member::new(author.identity, owner, Role::Owner));
+        let entry = sign(Vec::new(), volume, author, key, now, change, Some(epoch));
+        let begin = entry.id();
+        Self { volume, begin, entries: BTreeMap::from([(begin, entry)]) }
+    }
+
+    /// Decodes what came from anywhere, and verifies the signatures in it. It must begin as it does in the eyes of whoever
+    /// asks.
+    pub fn decode(bytes: &[u8], volume: VolumeId, begin: EntryId) -> Result<Self, MembersError> {
+        let found: Entries = codec::decode(bytes)?;
+        if found.volume != volume || found.begin != begin {
+            return Err(MembersError::Other);
+        }
+        if found.entries.len() > MEMBER_CHANGES_MAX {
+            return Err(MembersError::Full);
+        }
+        let mut entries = BTreeMap::new();
+        for entry in found.entries {
+            entry.verify(&volume)?;
+            entries.insert(entry.id(), entry);
+        }
+        let log = Self { volume, begin, entries };
+        if log.owner().is_none() { Err(MembersError::Other) } else { Ok(log) }
+    }
+
+    /// Encodes it. What is equal has equal bytes.
+    pub fn encode(&self) -> Vec<u8> {
+        let entries = self.entries.values().cloned().collect();
+        codec::encode(&Entries { volume: self.volume, begin: self.begin, entries })
+    }
+
+    /// Of which volume.
+    pub fn volume(&self) -> VolumeId {
+        self.volume
+    }
+
+    /// By which change it begins.
+    pub fn beginning(&self) -> EntryId {
+        self.begin
+    }
+
+    /// Who began it.
+    pub fn owner(&self) -> Option<Member> {
+        let entry = self.entries.get(&self.begin)?;
+        match &entry.change {
+            Change::Begin(owner) if owner.identity == entry.author.identity && owner.role == Role::Owner => {
+                Some(*owner)
+            }
+            _ => None,
+        }
+    }
+
+    /// All changes, in no order that means anything.
+    pub fn entries(&self) -> impl Iterator<Item = &Entry> {
+        self.entries.values()
+    }
+
+    /// Takes in what another one has heard of. Returns whether that was anything new.
+    pub fn merge(&mut self, other: &Self) -> Result<bool, MembersError> {
+        if (other.volume, other.begin) != (self.volume, self.begin) {
+            return Err(MembersError::Other);
+        }
+        let new: Vec<_> = other.entries.iter().filter(|(id, _)| !self.entries.contains_key(*id)).collect();
+        // What is here is never given up for what somebody else may have made up.
+        let room = MEMBER_CHANGES_MAX.saturating_sub(self.entries.len());
+        let is_new = !new.is_empty() && room > 0;
+        self.entries.extend(new.into_iter().take(room).map(|(id, entry)| (*id, entry.clone())));
+        Ok(is_new)
+    }
+
+    /// What the changes come to. `is_listed` says which devices are on the lists of their identities now.
+    pub fn members(&self, is_listed: &dyn Fn(&Author) -> bool) -> Members {
+        counting::resolve(self, is_listed)
+    }
+
+    /// Signs a change that follows all that counts, and takes it in.
+    pub fn change(
+        &mut self,
+        author: Author,
+        key: &SigningKey,
+        now: Hlc,
+        change: Change,
+        epoch: Option<NewEpoch>,
+        is_listed: &dyn Fn(&Author) -> bool,
+    ) -> Result<EntryId, MembersError> {
+        let members = self.members(is_listed);
+        check(&members, &author, &change, epoch.is_some())?;
+        if self.entries.len() >= MEMBER_CHANGES_MAX {
+            return Err(MembersError::Full);
+        }
+        let mut previous = members.tips;
+        previous.truncate(MEMBERS_PREVIOUS_MAX);
+        let entry = sign(previous, self.volume, author, key, now, change, epoch);
+        let id = entry.id();
+        self.entries.insert(id, entry);
+        Ok(id)
+    }
+}
+
+fn sign(
+    previous: Vec<EntryId>,
+    volume: VolumeId,
+    author: Author,
+    key: &SigningKey,
+    time: Hlc,
+    change: Change,
+    epoch: Option<NewEpoch>,
+) -> Entry {
+    let mut entry = Entry { previous, author, time, change, epoch, signature: [0; 64] };
+    entry.signature = key.sign(&entry.signed_bytes(&volume)).to_bytes();
+    entry
+}
+
+/// Whether a change would count.
+fn check(members: &Members, author: &Author, change: &Change, begins_epoch: bool) -> Result<(), Refused> {
+    let role = members.role(&author.identity).filter(|role| *role >= Role::Admin).ok_or(Refused::Stranger)?;
+    if begins_epoch == matches!(change, Change::Grant(_)) {
+        return Err(Refused::Epoch);
+    }
+    match change {
+        Change::Begin(_) => Err(Refused::Owner),
+        Change::Grant(new) => {
+            let fresh = new.iter().filter(|one| !members.members.contains_key(&one.identity)).count();
+            if members.members.len() + fresh > MEMBERS_MAX {
+                return Err(Refused::Crowded);
+            }
+            new.iter().try_for_each(|one| match members.role(&one.identity) {
+                Some(Role::Owner) => Err(Refused::Owner),
+                _ if one.role == Role::Owner => Err(Refused::Owner),
+                Some(Role::Admin) if role < Role::Owner => Err(Refused::Admins),
+                _ if one.role == Role::Admin && role < Role::Owner => Err(Refused::Admins),
+                Some(now) if now > one.role => Err(Refused::Less),
+                _ => Ok(()),
+            })
+        }
+        Change::Remove(gone, _) => gone.iter().try_for_each(|identity| match members.role(identity) {
+            Some(Role::Owner) => Err(Refused::Owner),
+            Some(Role::Admin) if role < Role::Owner => Err(Refused::Admins),
+            Some(_) => Ok(()),
+            None => Err(Refused::Unknown),
+        }),
+        Change::Rotate => Ok(()),
+    }
+}

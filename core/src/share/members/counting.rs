@@ -1,0 +1,223 @@
+//! Which changes of who may do what count.
+//!
+//! Who may say what must not depend on who was heard first, nor on times. So there are two steps of authority:
+//!
+//! - The owner's changes all count. They alone say who is admin, so no two admins can take off one another.
+//! - An admin's change counts if it follows the owner's grant, and unless a removal of that admin says otherwise: of what
+//!   somebody signed who was taken off counts only what the removal follows.
+//! - What a device signed that is on the list of its identity no more counts only where a change that counts follows it,
+//!   of a device that still is: of the owner, or of that identity. So whoever takes a device off signs a change after it.
+//!
+//! Of a grant and a removal of the same member, of which neither follows the other, the removal counts: whoever takes
+//! somebody off relies on it, and whoever brought them finds that they are gone and can say so again. Where several
+//! grants are left of which none follows the other, the least of them counts.
+//!
+//! Of the epochs, that one counts whose author had heard of the most removals, of those none that another one of them
+//! follows, of several begun at once that of the owner before those of admins, and then that of the lowest hash.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{Accepted, Author, Change, Entry, Log, Member, Members, NewEpoch, Role};
+use crate::causal::{self, Follows, Numbers};
+use crate::id::{DeviceId, EntryId, IdentityId};
+use crate::limits::{MEMBERS_MAX, MEMBERS_PREVIOUS_MAX};
+
+impl Follows for Entry {
+    fn previous(&self) -> &[EntryId] {
+        &self.previous
+    }
+}
+
+type Standing<'a> = causal::Standing<'a, Entry>;
+
+/// Whether a change is one that could be signed after these.
+fn may_stand(entry: &Entry, _: &Numbers, found: &[Standing<'_>]) -> bool {
+    let is_sound = match &entry.change {
+        Change::Begin(_) => found.is_empty() && entry.previous.is_empty(),
+        Change::Grant(members) => members.iter().all(|member| member.role < Role::Owner),
+        Change::Remove(..) | Change::Rotate => true,
+    };
+    let begins_epoch = !matches!(entry.change, Change::Grant(_));
+    let is_first = found.is_empty();
+    is_sound
+        && entry.epoch.is_some() == begins_epoch
+        && entry.previous.is_empty() == is_first
+        && entry.previous.len() <= MEMBERS_PREVIOUS_MAX
+}
+
+struct Court<'a> {
+    all: Vec<Standing<'a>>,
+    owner: IdentityId,
+    counts: Vec<bool>,
+}
+
+/// A grant or removal of one member that counts, by its number.
+#[derive(Default)]
+struct Of<'a> {
+    grants: Vec<(usize, &'a Member)>,
+    removals: Vec<usize>,
+}
+
+impl<'a> Court<'a> {
+    fn author(&self, number: usize) -> &'a Author {
+        &self.all[number].entry.author
+    }
+
+    fn follows(&self, number: usize, before: usize) -> bool {
+        self.all[number].before.contains(before)
+    }
+
+    fn is_owners(&self, number: usize) -> bool {
+        self.author(number).identity == self.owner
+    }
+
+    /// Works out what counts: first what the owner says, then what admins do.
+    fn hear(&mut self, is_listed: &dyn Fn(&Author) -> bool) {
+        let listed: Vec<bool> = self.all.iter().map(|one| is_listed(&one.entry.author)).collect();
+        // Backwards: what follows a change stands after it.
+        for number in (0..self.all.len()).rev() {
+            let vouched = |later: usize| self.counts[later] && self.follows(later, number);
+            self.counts[number] =
+                self.is_owners(number) && (number == 0 || listed[number] || (number + 1..self.all.len()).any(vouched));
+        }
+        let admins = self.of(true);
+        for number in (0..self.all.len()).rev().filter(|number| !self.is_owners(*number)).collect::<Vec<_>>() {
+            let author = self.author(number);
+            let vouched = |later: usize| {
+                let by = self.author(later).identity;
+                self.counts[later] && (by == self.owner || by == author.identity) && self.follows(later, number)
+            };
+            let is_vouched = listed[number] || (number + 1..self.all.len()).any(vouched);
+            let is_admin = admins.get(&author.identity).is_some_and(|of| self.was_admin(of, number));
+            self.counts[number] = is_vouched && is_admin;
+        }
+    }
+
+    /// Whether a change follows a grant of the admin's part which no removal, as far as it did not know of it, takes back.
+    fn was_admin(&self, of: &Of<'_>, number: usize) -> bool {
+        let granted = |grant: usize| {
+            let void = |removal: &usize| !self.follows(*removal, number) && !self.follows(grant, *removal);
+            self.follows(number, grant) && !of.removals.iter().any(void)
+        };
+        of.grants.iter().any(|(grant, member)| member.role == Role::Admin && granted(*grant))
+    }
+
+    /// What counts of each member: of the owner's changes alone, or of all.
+    fn of(&self, owners: bool) -> BTreeMap<IdentityId, Of<'a>> {
+        let mut all: BTreeMap<IdentityId, Of<'a>> = BTreeMap::new();
+        for (number, one) in self.all.iter().enumerate() {
+            if !self.counts[number] || owners && !self.is_owners(number) {
+                continue;
+            }
+            match &one.entry.change {
+                Change::Grant(members) => {
+                    for member in members.iter().filter(|member| member.identity != self.owner) {
+                        all.entry(member.identity).or_default().grants.push((number, member));
+                    }
+                }
+                Change::Remove(gone, _) => {
+                    gone.iter().for_each(|identity| all.entry(*identity).or_default().removals.push(number));
+                }
+                Change::Begin(_) | Change::Rotate => {}
+            }
+        }
+        all
+    }
+
+    /// Grants that no removal takes back, and which none of the others follows.
+    fn standing_grants(&self, of: &Of<'a>) -> Vec<&'a Member> {
+        let stays = |grant: usize| of.removals.iter().all(|removal| self.follows(grant, *removal));
+        let stay: Vec<_> = of.grants.iter().filter(|(grant, _)| stays(*grant)).collect();
+        let is_last = |number: usize| !stay.iter().any(|(other, _)| self.follows(*other, number));
+        stay.iter().filter(|(number, _)| is_last(*number)).map(|(_, member)| *member).collect()
+    }
+
+    /// Without what admins say of admins, and who they make one.
+    fn only_what_they_may(&self, all: &mut BTreeMap<IdentityId, Of<'a>>) {
+        let of_owner = self.of(true);
+        for (identity, of) in all.iter_mut() {
+            let granted = of_owner.get(identity).map(|of| self.standing_grants(of)).unwrap_or_default();
+            let is_admin = granted.iter().any(|member| member.role == Role::Admin);
+            of.grants.retain(|(number, member)| self.is_owners(*number) || !is_admin && member.role < Role::Admin);
+            of.removals.retain(|number| self.is_owners(*number) || !is_admin);
+        }
+    }
+
+    fn epoch(&self) -> (Option<NewEpoch>, bool) {
+        let numbers = |is: &dyn Fn(&Entry) -> bool| -> Vec<usize> {
+            (0..self.all.len()).filter(|number| self.counts[*number] && is(self.all[*number].entry)).collect()
+        };
+        let removals = numbers(&|entry| matches!(entry.change, Change::Remove(..)));
+        let begin = numbers(&|entry| entry.epoch.is_some());
+        let heard =
+            |number: usize| removals.iter().filter(|one| **one == number || self.follows(number, **one)).count();
+        let most = begin.iter().map(|number| heard(*number)).max().unwrap_or(0);
+        let best: Vec<usize> = begin.into_iter().filter(|number| heard(*number) == most).collect();
+        let is_last = |number: &&usize| !best.iter().any(|other| self.follows(*other, **number));
+        let first = best.iter().filter(is_last).min_by_key(|number| (!self.is_owners(**number), self.all[**number].id));
+        (first.and_then(|number| self.all[*number].entry.epoch), most == removals.len())
+    }
+
+    /// Devices of which two changes stand, neither of which follows the other.
+    fn forks(&self) -> Vec<Author> {
+        let mut last: BTreeMap<Author, usize> = BTreeMap::new();
+        let mut forks = BTreeSet::new();
+        for number in 0..self.all.len() {
+            let author = *self.author(number);
+            if let Some(before) = last.insert(author, number)
+                && !self.follows(number, before)
+            {
+                forks.insert(author);
+            }
+        }
+        forks.into_iter().collect()
+    }
+
+    /// What a new change follows: all that counts, and what was signed by whoever may be back.
+    fn tips(&self) -> Vec<EntryId> {
+        let numbers: Vec<usize> = (0..self.all.len()).filter(|number| self.counts[*number]).collect();
+        let is_last = |number: &&usize| !numbers.iter().any(|other| self.follows(*other, **number));
+        numbers.iter().filter(is_last).map(|number| self.all[*number].id).collect()
+    }
+}
+
+/// Works out what changes come to.
+pub(super) fn resolve(log: &Log, is_listed: &dyn Fn(&Author) -> bool) -> Members {
+    let all = causal::standing(&log.entries, Some(log.begin), may_stand);
+    // There is one, or it would not be a log.
+    let owner = log.owner().map_or(IdentityId([0; 32]), |owner| owner.identity);
+    let counts = vec![false; all.len()];
+    let mut court = Court { all, owner, counts };
+    court.hear(is_listed);
+    let mut of = court.of(false);
+    court.only_what_they_may(&mut of);
+    let mut members: BTreeMap<IdentityId, Member> = log.owner().into_iter().map(|one| (one.identity, one)).collect();
+    let mut gone = BTreeMap::new();
+    for (identity, of) in &of {
+        match court.standing_grants(of).into_iter().min_by_key(|member| member.role) {
+            Some(member) if members.len() < MEMBERS_MAX => drop(members.insert(*identity, *member)),
+            _ => {
+                let last = of.grants.last().map(|(_, member)| **member);
+                gone.extend(last.map(|member| (*identity, member)));
+            }
+        }
+    }
+    let accepted = accepted(&court);
+    let (epoch, is_sealed_off) = court.epoch();
+    let (forks, tips) = (court.forks(), court.tips());
+    Members { members, gone, accepted, epoch, is_sealed_off, forks, tips }
+}
+
+/// Of several removals at once the one that takes the most: nothing that somebody was allowed to write is refused.
+fn accepted(court: &Court<'_>) -> BTreeMap<DeviceId, Accepted> {
+    let mut all: BTreeMap<DeviceId, Accepted> = BTreeMap::new();
+    for (number, one) in court.all.iter().enumerate().filter(|(number, _)| court.counts[*number]) {
+        let Change::Remove(_, heads) = &one.entry.change else { continue };
+        debug_assert!(court.counts[number]);
+        for head in heads {
+            let best = all.entry(head.device).or_insert(*head);
+            *best = (*best).max(*head);
+        }
+    }
+    all
+}

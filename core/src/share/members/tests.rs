@@ -1,0 +1,281 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::key::{DeviceKeys, Secret};
+use crate::share::epoch::Epoch;
+
+const VOLUME: VolumeId = VolumeId([9; 16]);
+
+fn device(who: u8, which: u8) -> DeviceKeys {
+    let mut seed = [who; 32];
+    seed[0] = which;
+    DeviceKeys::new(Secret::new(seed))
+}
+
+fn identity(who: u8) -> IdentityId {
+    IdentityId([who; 32])
+}
+
+fn member(who: u8, role: Role) -> Member {
+    Member::new(identity(who), Address { signer: [who; 32], secret: [who; 16] }, role)
+}
+
+fn author(who: u8, which: u8) -> Author {
+    Author { identity: identity(who), device: device(who, which).id() }
+}
+
+fn epoch(number: u32) -> NewEpoch {
+    Epoch::new(number, Secret::new([number as u8; 32])).name()
+}
+
+fn all(_: &Author) -> bool {
+    true
+}
+
+fn log() -> Log {
+    let key = device(0, 0).signing_key();
+    Log::begin(VOLUME, author(0, 0), &key, Address { signer: [0; 32], secret: [0; 16] }, Hlc::default(), epoch(0))
+}
+
+fn say(log: &mut Log, who: (u8, u8), change: Change, number: Option<u32>) -> Result<(), MembersError> {
+    let key = device(who.0, who.1).signing_key();
+    log.change(author(who.0, who.1), &key, Hlc::default(), change, number.map(epoch), &all).map(drop)
+}
+
+fn grant(log: &mut Log, who: u8, whom: u8, role: Role) -> Result<(), MembersError> {
+    say(log, (who, 0), Change::Grant(vec![member(whom, role)]), None)
+}
+
+fn remove(log: &mut Log, who: u8, whom: u8, number: u32) -> Result<(), MembersError> {
+    say(log, (who, 0), Change::Remove(vec![identity(whom)], Vec::new()), Some(number))
+}
+
+fn roles(log: &Log) -> Vec<(u8, Role)> {
+    log.members(&all).members.values().map(|member| (member.identity.0[0], member.role)).collect()
+}
+
+fn refused(result: Result<(), MembersError>) -> Refused {
+    match result.unwrap_err() {
+        MembersError::Refused(refused) => refused,
+        other => panic!("{other}"),
+    }
+}
+
+#[test]
+fn the_owner_brings_admins_and_they_bring_others() {
+    let mut log = log();
+    grant(&mut log, 0, 1, Role::Admin).unwrap();
+    grant(&mut log, 1, 2, Role::Writer).unwrap();
+    grant(&mut log, 1, 3, Role::Reader).unwrap();
+    let owner = (0, Role::Owner);
+    assert_eq!(roles(&log), [owner, (1, Role::Admin), (2, Role::Writer), (3, Role::Reader)]);
+    assert_eq!(refused(grant(&mut log, 2, 4, Role::Reader)), Refused::Stranger);
+    assert_eq!(refused(grant(&mut log, 9, 4, Role::Reader)), Refused::Stranger);
+    assert_eq!(refused(grant(&mut log, 1, 4, Role::Admin)), Refused::Admins);
+    assert_eq!(refused(grant(&mut log, 0, 4, Role::Owner)), Refused::Owner);
+    assert_eq!(refused(grant(&mut log, 1, 2, Role::Reader)), Refused::Less);
+    assert_eq!(refused(remove(&mut log, 1, 0, 1)), Refused::Owner);
+    assert_eq!(refused(remove(&mut log, 1, 7, 1)), Refused::Unknown);
+    let rotates = say(&mut log, (1, 0), Change::Grant(vec![member(4, Role::Reader)]), Some(1));
+    assert_eq!(refused(rotates), Refused::Epoch);
+    remove(&mut log, 1, 3, 1).unwrap();
+    remove(&mut log, 0, 1, 2).unwrap();
+    assert_eq!(roles(&log), [owner, (2, Role::Writer)]);
+    let members = log.members(&all);
+    assert_eq!((members.epoch, members.is_sealed_off), (Some(epoch(2)), true));
+    assert!(members.gone.contains_key(&identity(3)) && members.forks.is_empty());
+    assert_eq!(refused(grant(&mut log, 1, 4, Role::Reader)), Refused::Stranger);
+}
+
+#[test]
+fn what_a_removed_admin_signed_counts_only_where_the_removal_follows_it() {
+    let mut log = log();
+    grant(&mut log, 0, 1, Role::Admin).unwrap();
+    grant(&mut log, 1, 2, Role::Reader).unwrap();
+    let mut behind = log.clone();
+    remove(&mut log, 0, 1, 1).unwrap();
+    // Says that it was earlier: nobody can tell, and nobody asks.
+    grant(&mut behind, 1, 3, Role::Writer).unwrap();
+    log.merge(&behind).unwrap();
+    assert_eq!(roles(&log), [(0, Role::Owner), (2, Role::Reader)]);
+    grant(&mut log, 0, 1, Role::Admin).unwrap();
+    assert_eq!(
+        roles(&log),
+        [(0, Role::Owner), (1, Role::Admin), (2, Role::Reader)],
+        "it is back, and what it said is not"
+    );
+    grant(&mut log, 1, 3, Role::Writer).unwrap();
+    assert_eq!(roles(&log).len(), 4);
+}
+
+#[test]
+fn whoever_is_taken_off_stays_off_until_somebody_who_knows_brings_them_back() {
+    let mut log = log();
+    grant(&mut log, 0, 1, Role::Admin).unwrap();
+    grant(&mut log, 0, 2, Role::Reader).unwrap();
+    let mut other = log.clone();
+    remove(&mut log, 0, 2, 1).unwrap();
+    grant(&mut other, 1, 2, Role::Writer).unwrap();
+    log.merge(&other).unwrap();
+    assert_eq!(roles(&log), [(0, Role::Owner), (1, Role::Admin)]);
+    grant(&mut log, 1, 2, Role::Writer).unwrap();
+    assert_eq!(roles(&log).last(), Some(&(2, Role::Writer)));
+}
+
+#[test]
+fn an_epoch_that_somebody_has_who_was_taken_off_is_known_as_one() {
+    let mut log = log();
+    (1..=3).for_each(|who| grant(&mut log, 0, who, Role::Admin).unwrap());
+    let mut other = log.clone();
+    remove(&mut log, 0, 3, 1).unwrap();
+    say(&mut other, (1, 0), Change::Rotate, Some(2)).unwrap();
+    log.merge(&other).unwrap();
+    let members = log.members(&all);
+    assert_eq!((members.epoch, members.is_sealed_off), (Some(epoch(1)), true), "the one that has heard of the removal");
+    let mut third = other.clone();
+    remove(&mut third, 0, 2, 3).unwrap();
+    log.merge(&third).unwrap();
+    assert!(!log.members(&all).is_sealed_off, "neither has heard of both");
+    assert!(!log.members(&all).forks.is_empty(), "the owner's one device has said two things at once");
+    say(&mut log, (0, 0), Change::Rotate, Some(4)).unwrap();
+    let members = log.members(&all);
+    assert_eq!((members.epoch, members.is_sealed_off), (Some(epoch(4)), true));
+}
+
+#[test]
+fn of_a_device_that_is_off_its_list_counts_what_its_identity_has_built_upon() {
+    let mut log = log();
+    grant(&mut log, 0, 1, Role::Admin).unwrap();
+    say(&mut log, (0, 1), Change::Grant(vec![member(2, Role::Reader)]), None).unwrap();
+    // The device was stolen, and is off the list.
+    let mut theirs = log.clone();
+    let without = |author: &Author| *author != self::author(0, 1);
+    let seen = |log: &Log| log.members(&without).members.len();
+    assert_eq!(seen(&log), 2, "nobody has said yet that this is how it was");
+    say(&mut log, (0, 0), Change::Rotate, Some(1)).unwrap();
+    assert_eq!(seen(&log), 3);
+    say(&mut theirs, (0, 1), Change::Grant(vec![member(3, Role::Admin)]), None).unwrap();
+    // And their friend, whose device is on a list, follows that.
+    say(&mut theirs, (3, 0), Change::Rotate, Some(2)).unwrap();
+    log.merge(&theirs).unwrap();
+    let members = log.members(&without);
+    assert_eq!((members.members.len(), members.epoch), (3, Some(epoch(1))));
+    assert_eq!(members.role(&identity(3)), None);
+}
+
+#[test]
+fn a_log_is_of_its_volume_and_begins_as_it_does() {
+    let mut log = log();
+    grant(&mut log, 0, 1, Role::Writer).unwrap();
+    let (bytes, begin) = (log.encode(), log.beginning());
+    assert_eq!(Log::decode(&bytes, VOLUME, begin).unwrap(), log);
+    assert_eq!(Log::decode(&bytes, VolumeId([1; 16]), begin), Err(MembersError::Other));
+    assert_eq!(Log::decode(&bytes, VOLUME, EntryId([1; 32])), Err(MembersError::Other));
+    // Somebody else begins one of the same volume: it is another log.
+    let (key, address) = (device(5, 0).signing_key(), Address { signer: [5; 32], secret: [5; 16] });
+    let theirs = Log::begin(VOLUME, author(5, 0), &key, address, Hlc::default(), epoch(0));
+    assert_eq!(log.merge(&theirs), Err(MembersError::Other));
+    // And every byte of it is signed.
+    let mut bent = bytes.clone();
+    let at = bytes.windows(32).rposition(|part| part == identity(1).as_bytes()).unwrap();
+    bent[at] ^= 1;
+    assert!(Log::decode(&bent, VOLUME, begin).is_err());
+}
+
+#[test]
+fn a_removal_takes_the_heads_that_it_names() {
+    let mut log = log();
+    grant(&mut log, 0, 1, Role::Writer).unwrap();
+    let head = |sequence, byte| Accepted { device: device(1, 0).id(), sequence, head: [byte; 32] };
+    let mut other = log.clone();
+    say(&mut log, (0, 0), Change::Remove(vec![identity(1)], vec![head(3, 1)]), Some(1)).unwrap();
+    say(&mut other, (0, 1), Change::Remove(vec![identity(1)], vec![head(5, 2)]), Some(2)).unwrap();
+    log.merge(&other).unwrap();
+    assert_eq!(log.members(&all).accepted[&device(1, 0).id()], head(5, 2));
+}
+
+#[test]
+fn a_thousand_members_are_granted_and_read_quickly_enough_to_count() {
+    let mut log = log();
+    let members = (1..=1_000u32).map(|number| {
+        let mut id = [7; 32];
+        id[..4].copy_from_slice(&number.to_be_bytes());
+        Member::new(IdentityId(id), Address { signer: id, secret: [1; 16] }, Role::Reader)
+    });
+    say(&mut log, (0, 0), Change::Grant(members.collect()), None).unwrap();
+    let read = Log::decode(&log.encode(), VOLUME, log.beginning()).unwrap();
+    assert_eq!(read.members(&all).members.len(), 1_001);
+}
+
+/// One step of somebody: who, what, and whom; or what they hear from whom.
+#[derive(Clone, Debug)]
+enum Step {
+    Grant(u8, u8, Role),
+    Remove(u8, u8),
+    Rotate(u8),
+    Hear(u8, u8),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let who = 0..4u8;
+    let role = prop_oneof![Just(Role::Reader), Just(Role::Writer), Just(Role::Admin)];
+    prop_oneof![
+        (who.clone(), 1..6u8, role).prop_map(|(who, whom, role)| Step::Grant(who, whom, role)),
+        (who.clone(), 1..6u8).prop_map(|(who, whom)| Step::Remove(who, whom)),
+        who.clone().prop_map(Step::Rotate),
+        (who.clone(), who).prop_map(|(who, whom)| Step::Hear(who, whom)),
+    ]
+}
+
+proptest! {
+    /// Four people change one volume while they hear of each other now and then. Whoever has heard of all sees the same,
+    /// in whatever order; nobody whom the owner has taken off, and has not brought back since, has a part in it.
+    #[test]
+    fn all_see_the_same_and_nobody_who_was_taken_off_by_the_owner_is_back(steps in prop::collection::vec(step(), 1..40)) {
+        let mut logs = vec![log(); 4];
+        let mut number = 0;
+        let mut off: Vec<u8> = Vec::new();
+        for step in steps {
+            number += 1;
+            match step {
+                Step::Grant(who, whom, role) => {
+                    let granted = grant(&mut logs[usize::from(who)], who, whom, role).is_ok();
+                    if granted && who == 0 {
+                        off.retain(|other| *other != whom);
+                    }
+                }
+                Step::Remove(who, whom) => {
+                    let removed = remove(&mut logs[usize::from(who)], who, whom, number).is_ok();
+                    if removed && who == 0 {
+                        off.push(whom);
+                    }
+                }
+                Step::Rotate(who) => drop(say(&mut logs[usize::from(who)], (who, 0), Change::Rotate, Some(number))),
+                Step::Hear(who, whom) => {
+                    let other = logs[usize::from(whom)].clone();
+                    logs[usize::from(who)].merge(&other).unwrap();
+                }
+            }
+        }
+        let before = logs[0].clone();
+        for other in logs.clone() {
+            logs[0].merge(&other).unwrap();
+        }
+        let mut backwards = logs[3].clone();
+        for other in [&logs[2], &logs[1], &before] {
+            backwards.merge(other).unwrap();
+        }
+        prop_assert_eq!(logs[0].members(&all), backwards.members(&all));
+        prop_assert_eq!(logs[0].encode(), backwards.encode());
+        let members = logs[0].members(&all);
+        prop_assert_eq!(members.role(&identity(0)), Some(Role::Owner));
+        prop_assert!(members.epoch.is_some());
+        for whom in off {
+            // Admins that had heard of it may have brought them back as readers and writers.
+            let heard = |entry: &Entry| matches!(&entry.change, Change::Grant(new) if new.iter().any(|one| one.identity == identity(whom)));
+            let back = logs[0].entries().any(|entry| heard(entry) && entry.author.identity != identity(0));
+            prop_assert!(members.role(&identity(whom)).is_none() || back, "{} is back", whom);
+            prop_assert!(members.role(&identity(whom)).is_none_or(|role| role < Role::Admin));
+        }
+    }
+}

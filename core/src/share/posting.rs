@@ -1,0 +1,100 @@
+//! What a device of an admin puts on the mesh of a volume that several identities have: the epochs, sealed for all members,
+//! and the changes of who may do what, sealed under the epoch that counts.
+//!
+//! It lies at a place of that device's own, so nobody else can spoil it, and the place stays when the epoch changes: who
+//! has not heard of the change finds it there, if it is still a member.
+
+use minicbor::{Decode, Encode};
+
+use crate::codec::{self, CodecError};
+use crate::id::{EntryId, VolumeId};
+use crate::identity::place::Place;
+use crate::key::{DeviceKeys, Secret};
+use crate::limits::SHARE_POSTING_MAX;
+use crate::seal::{SealError, open_bytes, seal_bytes};
+use crate::share::epoch::Epoch;
+use crate::share::members::{Log, MembersError};
+
+const MEMBERS_CONTEXT: &[u8] = b"hypernet members v1\0";
+
+/// What lies there.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct SharePosting {
+    /// [`Epochs`](crate::share::epoch::Epochs), sealed for each member's identity.
+    #[cbor(n(0), with = "minicbor::bytes")]
+    pub way: Vec<u8>,
+    /// A member log, sealed under the newest of them.
+    #[cbor(n(1), with = "minicbor::bytes")]
+    members: Vec<u8>,
+}
+crate::format!(SharePosting, tag = 0x62, version = 1, max = SHARE_POSTING_MAX, name = "share posting");
+
+/// Why the changes of who may do what cannot be read.
+#[derive(Debug, thiserror::Error, PartialEq, Eq, Clone)]
+pub enum SharePostingError {
+    /// It does not decode.
+    #[error(transparent)]
+    Codec(#[from] CodecError),
+    /// None of the epochs that are known opens it.
+    #[error("who may do what in this volume is sealed in an epoch that is not known here")]
+    Sealed,
+    /// It is not believed.
+    #[error(transparent)]
+    Members(#[from] MembersError),
+}
+
+impl SharePosting {
+    /// Puts both together.
+    pub fn new(way: Vec<u8>, log: &Log, epoch: &Epoch) -> Result<Self, SealError> {
+        Ok(Self { way, members: seal_bytes(&epoch.members_key(), MEMBERS_CONTEXT, &log.encode())? })
+    }
+
+    /// Decodes what came from anywhere.
+    pub fn decode(bytes: &[u8]) -> Result<Self, SharePostingError> {
+        Ok(codec::decode(bytes)?)
+    }
+
+    /// The changes of who may do what, if one of these epochs opens them.
+    pub fn members(&self, epochs: &[Epoch], volume: VolumeId, begin: EntryId) -> Result<Log, SharePostingError> {
+        let open = |epoch: &Epoch| open_bytes(&epoch.members_key(), MEMBERS_CONTEXT, &self.members).ok();
+        let plain = epochs.iter().rev().find_map(open).ok_or(SharePostingError::Sealed)?;
+        Ok(Log::decode(&plain, volume, begin)?)
+    }
+}
+
+/// The place of a device for one volume.
+pub fn place(device: &DeviceKeys, volume: &VolumeId) -> Place {
+    Place::new(device.share_secret(volume))
+}
+
+/// Seals what lies at all such places of one volume, for who was told of it.
+pub fn sealing_key(secret: &Secret) -> Secret {
+    secret.derive("hypernet 2026 share posting sealing key v1", &[])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::{DeviceId, IdentityId};
+    use crate::identity::place::Address;
+    use crate::share::members::Author;
+    use crate::time::Hlc;
+
+    #[test]
+    fn who_may_do_what_is_read_by_who_has_the_epoch() {
+        let device = DeviceKeys::new(Secret::new([1; 32]));
+        let epoch = |byte| Epoch::new(1, Secret::new([byte; 32]));
+        let author = Author { identity: IdentityId([5; 32]), device: DeviceId(device.id().0) };
+        let address = Address { signer: [6; 32], secret: [7; 16] };
+        let volume = VolumeId([3; 16]);
+        let log = Log::begin(volume, author, &device.signing_key(), address, Hlc::default(), epoch(1).name());
+        let posting = SharePosting::new(b"sealed".to_vec(), &log, &epoch(1)).unwrap();
+        let posting = SharePosting::decode(&codec::encode(&posting)).unwrap();
+        let begin = log.beginning();
+        assert_eq!(posting.members(&[epoch(1), epoch(2)], volume, begin).unwrap(), log);
+        assert_eq!(posting.members(&[epoch(2)], volume, begin), Err(SharePostingError::Sealed));
+        let other = posting.members(&[epoch(1)], volume, EntryId([0; 32]));
+        assert_eq!(other, Err(MembersError::Other.into()));
+    }
+}
