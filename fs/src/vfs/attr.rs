@@ -176,6 +176,9 @@ impl Vfs {
             self.truncate(caller, ino, size)?;
         }
         self.run_mut(|state| {
+            if set != SetAttr::default() {
+                state.writable(ino)?;
+            }
             state.found(ino)?;
             self.refresh(state, ino)?;
             let time = now();
@@ -258,6 +261,7 @@ impl Vfs {
             return Err(VfsError::AttributeTooLarge);
         }
         self.run_mut(|state| {
+            state.writable(ino)?;
             state.found(ino)?;
             let node = state.node_mut(ino)?;
             match (flags, node.xattrs().iter().any(|xattr| xattr.name == name)) {
@@ -286,6 +290,7 @@ impl Vfs {
     pub fn removexattr(&self, ino: u64, name: &[u8]) -> Result<()> {
         check_xattr_name(name)?;
         self.run_mut(|state| {
+            state.writable(ino)?;
             state.found(ino)?;
             let node = state.node_mut(ino)?;
             if !node.xattrs().iter().any(|xattr| xattr.name == name) {

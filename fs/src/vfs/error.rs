@@ -58,6 +58,9 @@ pub enum VfsError {
     /// A volume begins there, or is being published.
     #[error("it is in use")]
     Busy,
+    /// Nothing may be changed in that volume.
+    #[error("the volume is read-only on this device")]
+    ReadOnlyVolume,
     /// The caller's buffer is too small for the extended attribute.
     #[error("the buffer is too small")]
     BufferTooSmall,
@@ -115,6 +118,7 @@ impl VfsError {
             Self::NoAttribute => libc::ENODATA,
             Self::CrossesVolumes | Self::LinkedElsewhere(_) => libc::EXDEV,
             Self::Busy => libc::EBUSY,
+            Self::ReadOnlyVolume => libc::EROFS,
             Self::BufferTooSmall => libc::ERANGE,
             Self::AttributeTooLarge => libc::E2BIG,
             Self::AttributeSpace => libc::ENOSPC,

@@ -236,6 +236,7 @@ impl Vfs {
             let next = self.run(|state| {
                 let node = state.node(ino)?;
                 check_file(node)?;
+                state.writable(ino)?;
                 let local = node.local();
                 if local == Local::Absent && !truncate {
                     return Ok(Next::Hydrate);
@@ -518,6 +519,7 @@ impl Vfs {
         self.run(|state| {
             let node = state.node(ino)?;
             check_file(node)?;
+            state.writable(ino)?;
             if node.writers() == 0 { Err(VfsError::BadHandle.into()) } else { Ok(()) }
         })
     }

@@ -69,6 +69,7 @@ impl Vfs {
 
     fn make(&self, state: &mut State, caller: Caller, parent: u64, name: &[u8], new: &New<'_>) -> Step<u64> {
         check_name(name)?;
+        state.writable(parent)?;
         let dir = state.live_dir(parent)?;
         let (dir_mode, dir_gid) = (dir.mode, dir.gid);
         if state.entries(parent)?.contains_key(name) {
@@ -189,6 +190,7 @@ impl Vfs {
                 return Err(VfsError::Exists.into());
             }
             state.within_one(ino, parent)?;
+            state.writable(parent)?;
             let root = state.root_of(parent)?;
             let (first, was_linked) = {
                 let node = state.node(ino)?;
@@ -228,6 +230,7 @@ impl Vfs {
     pub fn unlink(&self, parent: u64, name: &[u8]) -> Result<()> {
         self.run_mut(|state| {
             check_name(name)?;
+            state.writable(parent)?;
             let ino = state.child(parent, name)?.ok_or(VfsError::NotFound)?;
             if state.node(ino)?.is_dir() {
                 return Err(VfsError::IsDirectory.into());
@@ -247,6 +250,7 @@ impl Vfs {
                 b".." => return Err(VfsError::NotEmpty.into()),
                 _ => check_name(name)?,
             }
+            state.writable(parent)?;
             let ino = state.child(parent, name)?.ok_or(VfsError::NotFound)?;
             state.no_root(ino)?;
             if !state.entries(ino)?.is_empty() {
@@ -268,6 +272,7 @@ impl Vfs {
             let ino = state.child(parent, name)?.ok_or(VfsError::NotFound)?;
             state.live_dir(to)?;
             state.within_one(parent, to)?;
+            state.writable(parent)?;
             let target = state.child(to, to_name)?;
             if flags == RenameFlags::NoReplace && target.is_some() {
                 return Err(VfsError::Exists.into());
@@ -335,8 +340,9 @@ impl Vfs {
                 state.add_links(to, 1);
             }
         }
-        if state.vacant(ino).is_some() {
-            state.queue(ino);
+        // The name of a root is not its own volume's.
+        if state.vacant(ino).is_some() || state.writable(ino).is_err() {
+            state.queue_needed(ino);
         } else {
             state.changed(ino);
         }

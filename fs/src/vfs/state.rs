@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::hash::{BuildHasherDefault, Hasher};
 
-use hypernet_core::id::FileId;
+use hypernet_core::id::{FileId, VolumeId};
 use hypernet_core::limits::{INO_RESERVE, NAME_MAX};
 use hypernet_core::port::{Durability, InodeRow};
 use hypernet_core::time::Timespec;
@@ -135,6 +135,8 @@ pub(super) struct State {
     pub(super) cuts: u32,
     /// By their roots.
     pub(super) volumes: BTreeMap<u64, Held>,
+    /// Those in which nothing may be changed, in the tree or not.
+    pub(super) read_only: BTreeSet<VolumeId>,
     /// Threads that wait for a change.
     pub(super) waiters: u32,
 }
@@ -201,6 +203,7 @@ impl State {
             held: Vec::new(),
             cuts: 0,
             volumes: BTreeMap::new(),
+            read_only: BTreeSet::new(),
             waiters: 0,
         }
     }

@@ -19,6 +19,7 @@ mod evict;
 mod files;
 mod model;
 mod names;
+mod read_only;
 mod remote;
 mod spoilt;
 mod together;

@@ -93,6 +93,18 @@ impl State {
         Err(VfsError::CrossesVolumes.into())
     }
 
+    /// An error where an inode is in a volume in which nothing may be changed. What has no name any more is in none.
+    pub(super) fn writable(&self, ino: u64) -> Step<()> {
+        if self.read_only.is_empty() || self.node(ino)?.nlink == 0 {
+            return Ok(());
+        }
+        let root = self.root_of(ino)?;
+        match self.volumes.get(&root) {
+            Some(held) if self.read_only.contains(&held.volume) => Err(VfsError::ReadOnlyVolume.into()),
+            _ => Ok(()),
+        }
+    }
+
     /// Of a root whose volume is to be found first.
     pub(super) fn found(&self, ino: u64) -> Step<()> {
         match self.vacant(ino) {
@@ -190,6 +202,18 @@ impl Vfs {
         })
     }
 
+    /// From now on nothing in a volume may be changed, or everything again. This is not written down, and the volume need not
+    /// be in the tree. Whoever has a file open for writing is refused from now on, but for what the kernel writes to the
+    /// backing file itself: where that is possible it is to be said before there is a mount.
+    pub fn set_read_only(&self, volume: VolumeId, read_only: bool) {
+        let mut state = self.state.lock();
+        if read_only {
+            state.read_only.insert(volume);
+        } else {
+            state.read_only.remove(&volume);
+        }
+    }
+
     /// A path from the uppermost root to a directory, or to a file with one name.
     pub fn path(&self, ino: u64) -> Result<PathBuf> {
         let mut names: Vec<Vec<u8>> = Vec::new();
@@ -250,6 +274,7 @@ impl Vfs {
     pub fn may_split(&self, ino: u64) -> Result<()> {
         self.run(|state| {
             state.no_root(ino)?;
+            state.writable(ino)?;
             match state.node(ino)?.is_dir() {
                 true if state.volumes.len() >= FS_VOLUMES_MAX => Err(VfsError::Busy.into()),
                 true => Ok(()),
@@ -297,6 +322,7 @@ impl Vfs {
     pub fn attach(&self, caller: Caller, parent: u64, name: &[u8], volume: VolumeId, id: FileId) -> Result<Attr> {
         let attr = self.run_mut(|state| {
             check_name(name)?;
+            state.writable(parent)?;
             state.live_dir(parent)?;
             if state.entries(parent)?.contains_key(name) {
                 return Err(VfsError::Exists.into());
@@ -369,6 +395,7 @@ fn split(state: &mut State, ino: u64, volume: VolumeId, linked: &BTreeSet<u64>) 
         return Err(VfsError::Exists.into());
     }
     state.no_root(ino)?;
+    state.writable(ino)?;
     if state.cuts > 0 {
         return Err(VfsError::Busy.into());
     }
