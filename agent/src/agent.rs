@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use hypernet_core::id::PeerId;
+use hypernet_core::identity::share::Shares;
 use hypernet_core::node::{Node, NodeConfig};
 use hypernet_core::port::{MetaStore, PortError, RemoteTree};
 use hypernet_fs::vfs::{Config as VfsConfig, Vfs, VfsError};
@@ -32,10 +33,12 @@ use crate::volume::trim::Trimmer;
 use crate::volumes::{Reader, Volumes};
 use crate::{databases, log, reserve, server};
 
+mod guardians;
 mod keeper;
 pub(crate) mod mount;
 pub(crate) mod people;
 mod recovery;
+mod share;
 mod tree;
 pub(crate) mod work;
 
@@ -97,6 +100,8 @@ pub(crate) struct Agent {
     runtime: tokio::runtime::Handle,
     pub(crate) memory: Arc<Mutex<Memory>>,
     pub(crate) pairings: people::Table,
+    /// Of the words of the identity that is looked for.
+    shares: Mutex<Shares>,
     /// What was out of order at the start.
     pub(crate) notes: Vec<String>,
     pub(crate) stop: Notify,
@@ -358,7 +363,9 @@ impl Own {
         let there = self.vfs.volumes().into_iter().filter(|rooted| !rooted.is_vacant || rooted.above.is_none());
         for rooted in there {
             tree::note_origin(self, &rooted)?;
-            self.start_engine(self.volumes.of(rooted.volume).map_err(port_failure)?)?;
+            let volume = self.volumes.of(rooted.volume).map_err(port_failure)?;
+            self.set_rights(&volume);
+            self.start_engine(volume)?;
         }
         Ok(())
     }
@@ -405,6 +412,7 @@ async fn serve(
         runtime: tokio::runtime::Handle::current(),
         memory: memory.clone(),
         pairings: people::Table::default(),
+        shares: Mutex::default(),
         notes: note.into_iter().chain(crate::locked::refused()).collect(),
         stop: Notify::new(),
     });

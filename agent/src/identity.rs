@@ -10,7 +10,7 @@
 //! Invariant: nothing at a place is replaced before it was read and taken in. Both the keystore and the list of devices
 //! only grow, so that what two devices put there one after the other comes to the same.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -22,14 +22,19 @@ use hypernet_core::identity::place::Address;
 use hypernet_core::key::{DeviceKeys, VolumeKeys};
 use hypernet_core::port::PortError;
 use hypernet_core::record::Record;
+use hypernet_core::share::epoch::Epoch;
+use hypernet_core::share::members::NewEpoch;
 use hypernet_core::time::Hlc;
 use parking_lot::Mutex;
+use zeroize::Zeroizing;
 
 use crate::failure::Failure;
 use crate::keystore::KeystoreFile;
 use crate::locked::Locked;
 use crate::peers::Peers;
+use crate::people::Lists;
 use crate::sealing;
+use crate::volume::damaged;
 
 pub(crate) mod arrival;
 pub(crate) mod gathering;
@@ -41,6 +46,7 @@ pub(crate) mod revocation;
 mod tests;
 
 use known::Known;
+pub(crate) use meeting::SHARE;
 
 /// An identity on one of its devices.
 pub(crate) struct Identity {
@@ -57,6 +63,11 @@ pub(crate) struct Identity {
     era: Mutex<Locked<Era>>,
     /// What devices said of themselves when they were last asked.
     beacons: Mutex<BTreeMap<DeviceId, Beacon>>,
+    beacons_of_others: Mutex<BTreeMap<DeviceId, Beacon>>,
+    /// Of volumes that other identities have a part in: which epoch counts.
+    epochs: Mutex<BTreeMap<VolumeId, Option<NewEpoch>>>,
+    /// Volumes that this device offers to others.
+    offered: Mutex<BTreeSet<VolumeId>>,
     /// What was at the end of the era, if somebody put anything there though it goes on.
     end: Mutex<Option<Record>>,
     /// Volumes whose heads this device publishes, and the signers of the records of the last ones.
@@ -116,6 +127,9 @@ impl Identity {
             known: Mutex::new(known),
             era: Mutex::new(Locked::new(era)),
             beacons: Mutex::default(),
+            beacons_of_others: Mutex::default(),
+            epochs: Mutex::default(),
+            offered: Mutex::default(),
             end: Mutex::default(),
             told: Mutex::default(),
         })
@@ -132,6 +146,11 @@ impl Identity {
 
     pub(crate) fn keystore(&self) -> &Arc<KeystoreFile> {
         &self.keystore
+    }
+
+    /// What this device has seen of the devices of other people.
+    pub(crate) fn lists(&self) -> Lists<'_> {
+        Lists::new(self.file.with_file_name("contacts"), &self.device)
     }
 
     /// What is asked of the peers of its mesh.
@@ -156,7 +175,23 @@ impl Identity {
 
     /// The keys of a volume by which is written now.
     pub(crate) fn keys(&self, volume: VolumeId) -> Arc<VolumeKeys> {
-        Arc::new(self.era.lock().volume(volume))
+        let epoch = self.shared_keys(volume).into_iter().next();
+        Arc::new(epoch.unwrap_or_else(|| self.era.lock().volume(volume)))
+    }
+
+    /// Those of a volume that other identities have a part in, the newest first.
+    fn shared_keys(&self, volume: VolumeId) -> Vec<VolumeKeys> {
+        let keystore = self.keystore.keystore();
+        let Some(share) = keystore.share(volume) else { return Vec::new() };
+        let now = *self.epochs.lock().get(&volume).unwrap_or(&None);
+        let mut epochs: Vec<&Epoch> = share.epochs.iter().rev().collect();
+        epochs.sort_by_key(|epoch| now.is_some_and(|now| epoch.name() != now));
+        epochs.into_iter().map(|epoch| epoch.volume(volume)).collect()
+    }
+
+    /// Which epoch of a volume counts, where other identities have a part in it.
+    pub(crate) fn set_epoch(&self, volume: VolumeId, epoch: Option<NewEpoch>) {
+        self.epochs.lock().insert(volume, epoch);
     }
 
     /// All keys that a volume had, those by which is written now first.
@@ -164,30 +199,70 @@ impl Identity {
         let now = Era::clone(&self.era.lock());
         let before = self.keystore.keystore().eras;
         let before = before.iter().rev().filter(|era| **era != now);
-        std::iter::once(&now).chain(before).map(|era| era.volume(volume)).collect()
+        let eras = std::iter::once(&now).chain(before).map(|era| era.volume(volume));
+        // Before it was shared its keys were those of an era.
+        self.shared_keys(volume).into_iter().chain(eras).collect()
     }
 
     /// Signers of the records of a device's heads of a volume that it has told, and under which keys each of them is.
     pub(crate) fn head_signers(&self, device: &DeviceId, keys: &[VolumeKeys]) -> Vec<([u8; 32], VolumeKeys)> {
-        let beacons = self.beacons.lock();
-        let Some(beacon) = beacons.get(device) else { return Vec::new() };
+        let Some(beacon) = self.beacon(device) else { return Vec::new() };
         keys.iter().filter_map(|keys| Some((beacon.head_signer(device, keys)?, keys.clone()))).collect()
+    }
+
+    /// What a device said of itself when it was last asked, of this identity or of another one.
+    pub(crate) fn beacon(&self, device: &DeviceId) -> Option<Beacon> {
+        let own = self.beacons.lock().get(device).cloned();
+        own.or_else(|| self.beacons_of_others.lock().get(device).cloned())
+    }
+
+    /// Remembers what devices of other identities said.
+    pub(crate) fn heard(&self, beacons: impl IntoIterator<Item = (DeviceId, Beacon)>) {
+        self.beacons_of_others.lock().extend(beacons);
     }
 
     /// Whether a device was found to say anything of itself.
     pub(crate) fn has_told(&self, device: &DeviceId) -> bool {
-        self.beacons.lock().contains_key(device)
+        self.beacon(device).is_some()
+    }
+
+    /// Opens what was sealed for this identity, in whichever era.
+    pub(crate) fn open_sealed(&self, sealed: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+        let now = self.era.lock().opening_key();
+        sealing::open(&now, sealed).ok().or_else(|| {
+            let before = self.keystore.keystore().eras;
+            before.iter().rev().find_map(|era| sealing::open(&era.opening_key(), sealed).ok())
+        })
+    }
+
+    /// For whom is sealed what all devices of this identity are to open.
+    pub(crate) fn recipient(&self) -> Result<Recipient, PortError> {
+        sealing::recipient(&self.era.lock().opening_key()).map_err(damaged)
+    }
+
+    /// The keys of this device.
+    pub(crate) fn device(&self) -> &DeviceKeys {
+        &self.device
+    }
+
+    /// From now on it is told whether this device offers a volume to others.
+    pub(crate) fn set_offers_of(&self, volume: VolumeId, offers: bool) {
+        let mut offered = self.offered.lock();
+        if offers {
+            offered.insert(volume)
+        } else {
+            offered.remove(&volume)
+        };
+    }
+
+    /// The volumes that it offers.
+    pub(crate) fn offered(&self) -> BTreeSet<VolumeId> {
+        self.offered.lock().clone()
     }
 
     /// From now on this device tells where its heads of a volume are; the last ones had these signers.
     pub(crate) fn tell(&self, volume: VolumeId, last: Vec<[u8; 32]>) {
         self.told.lock().insert(volume, last);
-    }
-
-    /// The devices on the list but this one.
-    pub(crate) fn others(&self) -> Vec<Device> {
-        let me = self.device.id();
-        self.roster().devices.into_iter().filter(|device| device.id != me).collect()
     }
 
     /// Changes what is known; it is on the disk when this returns.

@@ -18,6 +18,7 @@ use hypernet_core::id::{IdentityId, VolumeId};
 use hypernet_core::identity::era::Era;
 use hypernet_core::identity::log::Recipient;
 use hypernet_core::key::{DeviceKeys, Secret};
+use hypernet_core::time::Hlc;
 use hypernet_sdk::api::SealedBy;
 use minicbor::{Decode, Encode};
 use parking_lot::Mutex;
@@ -27,6 +28,9 @@ use crate::config::PUT_BACK;
 use crate::failure::{Failure, Kind};
 use crate::locked::LockedBytes;
 use crate::people::contact::{self, Contact};
+use crate::people::guardians::Guardianship;
+use crate::share::kept::{self, Share};
+use crate::volume::recover::clock;
 use crate::{files, sealing};
 
 mod seal;
@@ -61,21 +65,45 @@ pub(crate) struct Keystore {
     /// Other people, and marks of those that were removed: one of each identity.
     #[n(5)]
     pub(crate) contacts: Vec<Contact>,
+    /// Volumes that other identities have a part in, sorted: one of each.
+    #[n(6)]
+    pub(crate) shares: Vec<Share>,
+    /// Who has shares of the words, and shares of others' words.
+    #[n(7)]
+    pub(crate) guardians: Guardianship,
 }
-hypernet_core::format!(Keystore, tag = 0x50, version = 3, max = KEYSTORE_MAX, name = "keystore");
+hypernet_core::format!(Keystore, tag = 0x50, version = 4, max = KEYSTORE_MAX, name = "keystore");
 
 impl Keystore {
     /// Of a new identity, with one volume.
     pub(crate) fn create(identity: IdentityId, phrase: Recipient, main: VolumeId) -> Result<Self, Failure> {
         let era = Era::new(0, random_secret()?);
-        Ok(Self { identity, phrase, eras: vec![era], volumes: vec![main], main, contacts: Vec::new() })
+        Ok(Self {
+            identity,
+            phrase,
+            eras: vec![era],
+            volumes: vec![main],
+            main,
+            contacts: Vec::new(),
+            shares: Vec::new(),
+            guardians: Guardianship::default(),
+        })
     }
 
     /// Always the same one.
     #[cfg(test)]
     pub(crate) fn fixed(identity: IdentityId, phrase: Recipient) -> Self {
         let (main, era) = (VolumeId([1; 16]), Era::new(0, Secret::new([4; 32])));
-        Self { identity, phrase, eras: vec![era], volumes: vec![main], main, contacts: Vec::new() }
+        Self {
+            identity,
+            phrase,
+            eras: vec![era],
+            volumes: vec![main],
+            main,
+            contacts: Vec::new(),
+            shares: Vec::new(),
+            guardians: Guardianship::default(),
+        }
     }
 
     /// Takes in an era.
@@ -89,7 +117,28 @@ impl Keystore {
     /// Takes in what another copy has.
     pub(crate) fn merge(&mut self, other: &Self) {
         self.merge_beside(other);
-        contact::merge(&mut self.contacts, &other.contacts);
+        contact::merge(&mut self.contacts, &other.contacts, clock(Hlc::default()));
+        kept::merge(&mut self.shares, &other.shares);
+        self.guardians.merge(&other.guardians, &self.identity);
+    }
+
+    /// A volume that other identities have a part in.
+    pub(crate) fn share(&self, volume: VolumeId) -> Option<&Share> {
+        self.shares.iter().find(|share| share.volume == volume)
+    }
+
+    /// Keeps one more, if there is room; one that is kept takes in what is new.
+    pub(crate) fn add_share(&mut self, share: Share) -> bool {
+        let volume = share.volume;
+        kept::merge(&mut self.shares, &[share]);
+        self.share(volume).is_some()
+    }
+
+    /// Changes what is kept of one.
+    pub(crate) fn change_share(&mut self, volume: VolumeId, change: impl FnOnce(&mut Share)) {
+        if let Some(share) = self.shares.iter_mut().find(|share| share.volume == volume) {
+            change(share);
+        }
     }
 
     /// The same of a copy of an era that does not count, where devices that were revoked can still write: what it brings may
@@ -320,7 +369,6 @@ fn damaged(path: &Path, why: &str) -> Failure {
 #[cfg(test)]
 mod tests {
     use hypernet_core::identity::place::Address;
-    use hypernet_core::time::Hlc;
 
     use super::*;
 
@@ -487,11 +535,13 @@ mod tests {
         let address = Address { signer: [7; 32], secret: [7; 16] };
         let anna = Contact::new("anna", IdentityId([7; 32]), address, Hlc::default());
         one.contacts = vec![anna.clone()];
+        one.guardians = crate::people::guardians::golden();
         let mut gone = anna.clone();
         (gone.is_removed, gone.changed) = (true, Hlc { millis: u64::MAX, counter: 0 });
         let forged = Keystore { contacts: vec![gone], eras: vec![era(9)], ..base };
         one.merge_beside(&forged);
         assert_eq!((one.contacts.clone(), one.eras.len()), (vec![anna], before.eras.len() + 1));
+        assert_eq!(one.guardians, crate::people::guardians::golden());
         one.merge(&forged);
         assert!(one.contacts[0].is_removed);
     }
@@ -519,7 +569,9 @@ mod tests {
         let mut keystore = Keystore::fixed(IdentityId([1; 32]), Recipient::X25519([9; 32]));
         keystore.add(era(5));
         let address = Address { signer: [6; 32], secret: [7; 16] };
+        keystore.shares.push(kept::fixed());
         keystore.contacts.push(Contact::new("anna", IdentityId([8; 32]), address, Hlc { millis: 9, counter: 1 }));
+        keystore.guardians = crate::people::guardians::golden();
         keystore
     }
 

@@ -36,6 +36,7 @@ mod reserve;
 mod sealing;
 mod server;
 mod setup;
+mod share;
 mod status;
 mod volume;
 mod volumes;

@@ -4,7 +4,8 @@
 //! - `message`: what is said;
 //! - `sas`: in which order, and what must fit;
 //! - `emoji`: what people compare;
-//! - `parcel`: what a new device is given.
+//! - `parcel`: what a new device is given;
+//! - `handover`: how a guardian gives a share of the words.
 //!
 //! Invariant: nothing here waits for ever, and nothing that a stranger does is believed. Who does not have the code finds no
 //! place; who has it can spoil one meeting, and cannot be taken for the other person.
@@ -22,6 +23,7 @@ use crate::volume::damaged;
 
 pub(crate) mod code;
 pub(crate) mod emoji;
+pub(crate) mod handover;
 pub(crate) mod message;
 pub(crate) mod parcel;
 pub(crate) mod sas;

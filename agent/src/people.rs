@@ -1,22 +1,28 @@
 //! Other people: who is known here, and who they are on the mesh now.
 //!
 //! - `address`: what a person hands on, so that others find them;
-//! - `contact`: what is kept of them, in the keystore, so that all devices and the 24 words have it.
+//! - `contact`: what is kept of them, in the keystore, so that all devices and the 24 words have it;
+//! - `lists`: what this device has seen of their devices;
+//! - `guardians`: those of them who have shares of the words, and the shares of their words that are here.
 //!
 //! Invariant: a contact's identity is pinned when it is added. What is found at their address later counts if it is of that
 //! identity, and is an error that says so loudly if it is not.
 
 use std::sync::Arc;
 
-use hypernet_core::id::IdentityId;
-use hypernet_core::identity::log::{Log, Roster};
+use hypernet_core::id::{DeviceId, IdentityId};
+use hypernet_core::identity::beacon::Beacon;
+use hypernet_core::identity::log::{Log, Recipient};
 use hypernet_core::identity::place::{Address, Signpost};
 use hypernet_core::identity::posting::Posting;
 use hypernet_core::identity::proof::{Proof, Transcript};
+use hypernet_core::name::is_name;
 use hypernet_core::port::PortError;
+use hypernet_core::time::Hlc;
 use thiserror::Error;
 
 use crate::failure::Failure;
+use crate::identity::Identity;
 use crate::identity::gathering::gather;
 use crate::keystore::KeystoreFile;
 use crate::peers::Peers;
@@ -25,8 +31,11 @@ use crate::volume::recover::clock;
 
 pub(crate) mod address;
 pub(crate) mod contact;
+pub(crate) mod guardians;
+mod lists;
 
 use contact::{CONTACT_NAME_MAX, CONTACTS_MAX, Contact};
+pub(crate) use lists::Lists;
 
 /// Why a contact is not there, or not changed.
 #[derive(Debug, Error)]
@@ -38,7 +47,10 @@ pub(crate) enum ContactError {
     #[error("{0} contacts are called {1}, added on different devices: name one by its address")]
     Ambiguous(usize, String),
     /// It would not be a name.
-    #[error("a contact's name has between 1 and {CONTACT_NAME_MAX} bytes, no control characters, and is no address")]
+    #[error(
+        "a contact's name has between 1 and {CONTACT_NAME_MAX} bytes, no blanks around it, no characters that control what is \
+             shown, and is no address"
+    )]
     Name,
     /// The name is in use.
     #[error("{0} is somebody else already: THE ADDRESS THAT IS KNOWN OF {0} IS ANOTHER ONE")]
@@ -91,11 +103,7 @@ impl Contacts {
 
     /// Adds somebody who was looked up. Who is there already, with all of that, stays as they are.
     pub(crate) fn add(&self, name: &str, identity: IdentityId, address: Address) -> Result<Contact, ContactError> {
-        let is_name = (1..=CONTACT_NAME_MAX).contains(&name.len())
-            && !name.chars().any(char::is_control)
-            && name.trim() == name
-            && address::parse(name).is_err();
-        if !is_name {
+        if !is_name(name, CONTACT_NAME_MAX) || address::parse(name).is_ok() {
             return Err(ContactError::Name);
         }
         self.0.change(|keystore| {
@@ -115,9 +123,11 @@ impl Contacts {
             if there().count() >= CONTACTS_MAX {
                 return Err(ContactError::Full);
             }
-            let before = keystore.contacts.iter().find(|one| one.identity == identity).map(|one| one.changed);
-            let added = Contact::new(name, identity, address, clock(before.unwrap_or_default()));
-            contact::merge(&mut keystore.contacts, std::slice::from_ref(&added));
+            let now = clock(Hlc::default());
+            let before = keystore.contacts.iter().find(|one| one.identity == identity).cloned();
+            let before = before.map(|one| one.by_clock(now).changed).unwrap_or_default();
+            let added = Contact::new(name, identity, address, clock(before));
+            contact::merge(&mut keystore.contacts, std::slice::from_ref(&added), now);
             Ok(added)
         })?
     }
@@ -140,10 +150,12 @@ impl Contacts {
         self.0.change(|keystore| {
             let now: Option<&Contact> = keystore.contacts.iter().find(|one| one.identity == found.identity);
             let now = now.filter(|one| !one.is_removed && one.address() == found.address());
-            let Some(mut changed) = now.cloned() else { return Err(ContactError::Unknown(found.name.clone())) };
+            let Some(found) = now.cloned() else { return Err(ContactError::Unknown(found.name.clone())) };
+            let now = clock(Hlc::default());
+            let mut changed = found.by_clock(now);
             changed.changed = clock(changed.changed);
             change(&mut changed);
-            contact::merge(&mut keystore.contacts, std::slice::from_ref(&changed));
+            contact::merge(&mut keystore.contacts, std::slice::from_ref(&changed), now);
             Ok(changed)
         })?
     }
@@ -169,20 +181,40 @@ pub(crate) fn identity_at(peers: &Peers, address: &Address) -> Result<IdentityId
     Ok(Signpost::open(&post, address).map_err(damaged)?.identity)
 }
 
-/// The devices of a contact as the mesh has them now. What is sealed for the recipient of the roster's era, all of them
-/// open.
-pub(crate) fn recipients_of(peers: &Peers, contact: &Contact) -> Result<(IdentityId, Roster), PortError> {
-    let (name, address) = (&contact.name, contact.address());
+/// What the mesh has of somebody.
+pub(crate) struct Found {
+    /// Their devices, together with what was known of them.
+    pub(crate) posting: Posting,
+    /// What these say of themselves.
+    pub(crate) beacons: Vec<(DeviceId, Beacon)>,
+}
+
+impl Found {
+    /// What is sealed for them all of their devices open.
+    pub(crate) fn recipient(&self) -> Result<Recipient, PortError> {
+        let era = self.posting.log().roster().era;
+        era.map(|era| era.recipient).ok_or_else(|| damaged("a list of devices without keys to seal for"))
+    }
+}
+
+/// Looks somebody up whose identity is pinned. What was `known` of their devices stays known, whatever is found.
+pub(crate) fn look_up(
+    peers: &Peers,
+    name: &str,
+    identity: IdentityId,
+    address: &Address,
+    known: Option<&Posting>,
+) -> Result<Found, PortError> {
     let post = peers.look_well(address.record_key())?.ok_or_else(|| nothing(name))?;
-    let found = Signpost::open(&post, &address).map_err(damaged)?;
-    if found.identity != contact.identity {
+    let found = Signpost::open(&post, address).map_err(damaged)?;
+    if found.identity != identity {
         return Err(changed(name, "at their address there is another identity"));
     }
-    let blank = Posting::new(Log::new(contact.identity));
+    let blank = known.cloned().unwrap_or_else(|| Posting::new(Log::new(identity)));
     // Twice, as in [`Peers::look_well`].
     let once = gather(peers, blank, vec![found.door], None)?.posting;
     let gathered = gather(peers, once, vec![found.door], None)?;
-    let roster = gathered.posting.log().roster().clone();
+    let roster = gathered.posting.log().roster();
     if roster.era.is_none() || roster.devices.is_empty() {
         let behind = gathered.rosters.get(&found.door);
         return Err(match behind.is_some_and(|there| there.bytes.is_some()) {
@@ -190,12 +222,25 @@ pub(crate) fn recipients_of(peers: &Peers, contact: &Contact) -> Result<(Identit
             false => nothing(name),
         });
     }
-    Ok((contact.identity, roster))
+    let beacons = gathered.beacons.into_iter().map(|(id, (beacon, _))| (id, beacon)).collect();
+    Ok(Found { posting: gathered.posting, beacons })
+}
+
+/// A contact as the mesh has them now: what this device has seen of their devices before stays known, so that nobody who keeps
+/// the records brings one back that was taken off.
+pub(crate) fn look_up_contact(me: &Identity, contact: &Contact) -> Result<Found, PortError> {
+    let lists = me.lists();
+    let before = lists.known(&contact.identity);
+    let found = look_up(me.peers(), &contact.name, contact.identity, &contact.address(), before.as_ref())?;
+    if let Err(error) = lists.keep(&found.posting, before.as_ref()) {
+        tracing::warn!(%error, "the devices of a contact are not remembered");
+    }
+    Ok(found)
 }
 
 /// Whether this is the contact, in this meeting: one of their devices of now says so.
 pub(crate) fn is_them(
-    peers: &Peers,
+    me: &Identity,
     contact: &Contact,
     proof: &Proof,
     meeting: &Transcript,
@@ -203,8 +248,8 @@ pub(crate) fn is_them(
     if proof.identity != contact.identity || !proof.is_of(meeting) {
         return Ok(false);
     }
-    let (_, roster) = recipients_of(peers, contact)?;
-    Ok(roster.device(&proof.device).is_some())
+    let found = look_up_contact(me, contact)?;
+    Ok(found.posting.log().roster().device(&proof.device).is_some())
 }
 
 #[cfg(test)]

@@ -28,6 +28,7 @@ use crate::status;
 use crate::volume::census::Census;
 
 mod people;
+mod share;
 
 /// Events of a long operation that wait for a slow reader; the operation waits with them.
 const EVENTS: usize = 64;
@@ -136,6 +137,7 @@ pub(crate) async fn serve(agent: Arc<Agent>, listener: UnixListener) {
         .route(path::DEVICE_RENEW, post(post_devices_renew))
         .route(path::DOWN, post(post_down))
         .merge(people::router())
+        .merge(share::router())
         .with_state(agent);
     if let Err(error) = axum::serve(listener, router).await {
         tracing::error!(%error, "the local socket failed");

@@ -11,6 +11,8 @@
 //! - `catalog`: the pages of index and placement log, and the manifest;
 //! - `heads`: what the mesh has of this device's heads and of those of the others;
 //! - `devices`: the devices of the identity, and taking one off;
+//! - `follow`: moving on to what another device has published;
+//! - `rekey`: sealing what was written before in the epoch of now;
 //! - `recover`: from the list of devices to the newest head, its catalog and its root.
 //!
 //! Invariant: a head is published only when everything that it reaches is acknowledged by its holders, and inodes
@@ -18,10 +20,13 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 
 use hypernet_core::id::{PeerId, VolumeId};
+use hypernet_core::identity::log::Device;
 use hypernet_core::key::{DeviceKeys, VolumeKeys};
 use hypernet_core::port::PortError;
+use hypernet_core::record::Record;
 use hypernet_core::tree::TreeRef;
 use hypernet_store::volume::VolumeDb;
 use parking_lot::Mutex;
@@ -30,6 +35,7 @@ use crate::driver::NodeHandle;
 use crate::identity::Identity;
 use crate::locked::Locked;
 use crate::peers::Peers;
+use crate::share::circle::{Circle, Publishers};
 
 mod adopt;
 pub(crate) mod catalog;
@@ -37,6 +43,7 @@ pub(crate) mod census;
 pub(crate) mod devices;
 #[cfg(test)]
 pub(crate) mod double;
+mod follow;
 pub(crate) mod heads;
 pub(crate) mod health;
 pub(crate) mod lacking;
@@ -45,6 +52,7 @@ pub(crate) mod progress;
 pub(crate) mod reach;
 pub(crate) mod read;
 pub(crate) mod recover;
+mod rekey;
 pub(crate) mod served;
 pub(crate) mod state;
 pub(crate) mod sync;
@@ -84,6 +92,18 @@ pub(crate) struct Volume {
     pub(crate) heads: Mutex<heads::Heads>,
     /// Sealed bytes that came along with what was read lately.
     pub(crate) nearby: Mutex<nearby::Nearby>,
+    /// Who has a part in it, where others have.
+    pub(crate) circle: Mutex<Option<Circle>>,
+    /// Of whoever brings together what is here of that and what is on the mesh. There is nothing in it.
+    pub(crate) circle_turn: Mutex<()>,
+    /// What was taken in of it last.
+    pub(crate) heard: Mutex<Vec<Record>>,
+    /// Signers of what is sealed for others and not for this identity.
+    pub(crate) shut: Mutex<BTreeSet<[u8; 32]>>,
+    /// How many of those who only read were looked up so far.
+    pub(crate) looked: AtomicUsize,
+    /// What was written before is being sealed anew.
+    pub(crate) rekeying: AtomicBool,
 }
 
 impl Volume {
@@ -96,12 +116,12 @@ impl Volume {
         node: NodeHandle,
     ) -> Result<Self, PortError> {
         let links = state::latest(&db)?.and_then(|latest| latest.root.links);
-        let last = state::last_signers(&db)?;
+        let (last, rekeying) = (state::last_signers(&db)?, state::is_rekeying(&db)?);
         if !last.is_empty() {
             // Whatever this process publishes of itself first, it does not take these back.
             identity.tell(id, last);
         }
-        Ok(Self {
+        let volume = Self {
             id,
             device: Locked::new(device),
             peers: identity.peers().clone(),
@@ -114,7 +134,15 @@ impl Volume {
             lacking: Default::default(),
             heads: Mutex::default(),
             nearby: Mutex::new(nearby::Nearby::new()),
-        })
+            circle: Mutex::default(),
+            circle_turn: Mutex::default(),
+            heard: Mutex::default(),
+            shut: Mutex::default(),
+            looked: AtomicUsize::new(0),
+            rekeying: AtomicBool::new(rekeying),
+        };
+        volume.remember_share()?;
+        Ok(volume)
     }
 
     /// Another volume of the same identity, as this device left it.
@@ -122,6 +150,22 @@ impl Volume {
         let db = Arc::new(main.db.of(id)?);
         let (device, identity, node) = (DeviceKeys::clone(&main.device), main.identity.clone(), main.node.clone());
         Ok(Self { lacking: main.lacking.clone(), ..Self::open(id, device, identity, db, node)? })
+    }
+
+    /// Whose heads of it are taken, as far as is known here.
+    pub(crate) fn publishers(&self) -> Publishers {
+        let own = self.identity.roster();
+        match (self.share(), &*self.circle.lock()) {
+            (Some(_), Some(circle)) => circle.publishers(&own),
+            (Some(_), None) => Publishers::default(),
+            (None, _) => Publishers::of(own),
+        }
+    }
+
+    /// The same without this device.
+    pub(crate) fn other_publishers(&self) -> Vec<Device> {
+        let me = self.device.id();
+        self.publishers().listed.into_iter().filter(|device| device.id != me).collect()
     }
 
     /// The keys by which is written now.

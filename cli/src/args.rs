@@ -1,6 +1,7 @@
 //! The command line. Every command explains itself and shows examples.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use hypernet_sdk::size::{Limit, parse_limit, parse_size};
@@ -53,7 +54,7 @@ pub(crate) enum Command {
     /// Unmount the volume.
     #[command(after_help = examples::UMOUNT)]
     Umount,
-    /// Bring everything back by the 24 words, on a new device.
+    /// Bring everything back by the 24 words, or by guardians who have shares of them, on a new device.
     #[command(after_help = examples::RECOVER)]
     Recover(Recover),
     /// The devices of this identity.
@@ -67,10 +68,28 @@ pub(crate) enum Command {
     #[command(after_help = examples::CONTACT)]
     #[command(subcommand)]
     Contact(Contact),
+    /// People who together can bring your 24 words back.
+    #[command(after_help = examples::GUARDIANS, disable_help_subcommand = true)]
+    #[command(subcommand)]
+    Guardians(Guardians),
     /// The volumes of the tree: a directory can be one of its own.
     #[command(after_help = examples::VOLUME)]
     #[command(subcommand)]
     Volume(Volume),
+    /// Share a directory with others; without --with and --public show who has a part in it.
+    ///
+    /// It becomes a volume of its own, where it is; nothing is uploaded again, and what was before stays private.
+    #[command(after_help = examples::SHARE)]
+    Share(Share),
+    /// Take that back: what is written from then on is sealed with other keys.
+    #[command(after_help = examples::UNSHARE)]
+    Unshare(Unshare),
+    /// Show what is shared, and what contacts offer.
+    #[command(after_help = examples::SHARES)]
+    Shares,
+    /// Put what somebody shares into your tree.
+    #[command(after_help = examples::ATTACH)]
+    Attach(Attach),
     /// Change what opens the keystore of this device: a new passphrase, or a new key in a file or in the keyring.
     #[command(after_help = examples::PASSPHRASE)]
     Passphrase(Passphrase),
@@ -220,8 +239,17 @@ pub(crate) struct Mount {
 #[derive(Debug, Args)]
 pub(crate) struct Recover {
     /// By a device of yours instead of the words: its HN_HOME, or a copy of it.
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["phrase_stdin", "phrase_passphrase", "passphrase"])]
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["phrase_stdin", "phrase_passphrase", "passphrase", "guardians"])]
     pub(crate) from: Option<PathBuf>,
+    /// By guardians instead of the words: shows a code for each of them, until as many as it takes have helped.
+    #[arg(long, conflicts_with_all = ["phrase_stdin", "phrase_passphrase"])]
+    pub(crate) guardians: bool,
+    /// Print the 24 words that the guardians have brought back, and do not ask for some of them again.
+    #[arg(long, requires = "guardians")]
+    pub(crate) no_confirm: bool,
+    /// Read what each guardian's device shows from a line of standard input, instead of asking whether it is the same.
+    #[arg(long, requires = "guardians")]
+    pub(crate) words_stdin: bool,
     /// Read the 24 words from the first line of standard input instead of asking for them.
     #[arg(long)]
     pub(crate) phrase_stdin: bool,
@@ -278,8 +306,8 @@ pub(crate) struct Meet {
 
 #[derive(Debug, Args)]
 pub(crate) struct DeviceJoin {
-    /// The code that `hn device add` shows, or its link, which also says which mesh it is; nothing to go on with what was
-    /// begun.
+    /// The code that `hn device add` shows, or its link, which also says which mesh it is; `-` reads it from standard input, where
+    /// no other user of this machine sees it; nothing to be asked for it, or to go on with what was begun.
     #[arg(value_name = "CODE")]
     pub(crate) code: Option<String>,
     /// Seal the keystore of this device by a passphrase that is asked for, instead of a key file.
@@ -323,11 +351,71 @@ pub(crate) enum Contact {
     Verify {
         /// Their name, or their address where several are called so.
         name: String,
-        /// The code that the other one was shown; without it one is shown here.
+        /// The code that the other one was shown; without it one is shown here; `-` asks for it, or reads it from standard input,
+        /// where no other user of this machine sees it.
         code: Option<String>,
         #[command(flatten)]
         meet: Meet,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Guardians {
+    /// Share the 24 words among contacts, so that some of them together can bring them back. Asks for the words, which are kept
+    /// nowhere; guardians of before are none any more.
+    #[command(after_help = examples::GUARDIANS_SET)]
+    Set(GuardiansSet),
+    /// Show who has shares of your words, and whose words you have a share of; what you have none of yet is looked for.
+    #[command(after_help = examples::GUARDIANS_LIST)]
+    List,
+    /// Hand your share of somebody's words over to them, by the code that `hn recover --guardians` shows there.
+    #[command(after_help = examples::GUARDIANS_HELP)]
+    Help {
+        /// Whose words: a contact's name, or their address.
+        name: String,
+        /// The code that they are shown, or the link; without it, or for `-`, it is asked for, or read from standard input, where no
+        /// other user of this machine sees it.
+        #[arg(default_value = "-", hide_default_value = true)]
+        code: String,
+        #[command(flatten)]
+        meet: Meet,
+    },
+    /// Take your guardians back: who has not fetched their share yet finds none.
+    #[command(after_help = examples::GUARDIANS_CLEAR)]
+    Clear,
+}
+
+/// So many of so many.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Of {
+    pub(crate) threshold: u8,
+    pub(crate) count: u8,
+}
+
+fn parse_of(text: &str) -> Result<Of, String> {
+    let wrong = || "it looks like 3-of-5: so many are needed, of so many".to_owned();
+    let (threshold, count) = text.split_once("-of-").ok_or_else(wrong)?;
+    match (threshold.parse(), count.parse()) {
+        (Ok(threshold), Ok(count)) => Ok(Of { threshold, count }),
+        _ => Err(wrong()),
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct GuardiansSet {
+    /// How many of how many are needed: 3-of-5.
+    #[arg(value_name = "T-of-N", value_parser = parse_of)]
+    pub(crate) of: Of,
+    /// Contacts, by their names or addresses.
+    #[arg(required = true)]
+    pub(crate) guardians: Vec<String>,
+    /// Read the 24 words from the first line of standard input instead of asking for them.
+    #[arg(long)]
+    pub(crate) phrase_stdin: bool,
+    /// A passphrase belongs to the words, which guardians get nothing of: it is asked for, or stands in the next line of
+    /// standard input.
+    #[arg(long)]
+    pub(crate) phrase_passphrase: bool,
 }
 
 #[derive(Debug, Args)]
@@ -370,6 +458,53 @@ pub(crate) enum Volume {
         /// A directory below the mount.
         dir: PathBuf,
     },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Share {
+    /// A directory below the mount.
+    pub(crate) dir: PathBuf,
+    /// A contact; again for each of several.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) with: Vec<String>,
+    /// They may also write.
+    #[arg(long, requires = "with", conflicts_with = "admin")]
+    pub(crate) write: bool,
+    /// They may also write, bring others and take them off.
+    #[arg(long, requires = "with")]
+    pub(crate) admin: bool,
+    /// Make a link: whoever has it reads the directory.
+    #[arg(long)]
+    pub(crate) public: bool,
+    /// The link ends after this, such as 7days.
+    #[arg(long, requires = "public", value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub(crate) until: Option<Duration>,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Unshare {
+    /// A directory below the mount.
+    pub(crate) dir: PathBuf,
+    /// A contact, or an identity that `hn share DIR` shows; again for each of several.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) with: Vec<String>,
+    /// A link to it.
+    #[arg(long, value_name = "LINK")]
+    pub(crate) link: Vec<String>,
+    /// All links to it.
+    #[arg(long, conflicts_with = "link")]
+    pub(crate) all_links: bool,
+    /// Seal anew what was written before, too: in the background, and everything is uploaded once more.
+    #[arg(long)]
+    pub(crate) rekey: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Attach {
+    /// What `hn shares` shows, such as anna/photos, or a link.
+    pub(crate) share: String,
+    /// Where: a directory below the mount that is not there yet.
+    pub(crate) dir: PathBuf,
 }
 
 #[derive(Debug, Subcommand)]
@@ -533,6 +668,11 @@ mod tests {
             &["hn", "recover", "--from", "/x", "--keyring"],
             &["hn", "passphrase", "--key-file", "--keyring"],
             &["hn", "recover", "--from", "/x", "--phrase-stdin"],
+            &["hn", "recover", "--guardians", "--phrase-stdin"],
+            &["hn", "recover", "--no-confirm"],
+            &["hn", "guardians", "set", "2", "anna", "ben", "carl"],
+            &["hn", "guardians", "set", "2-of-3"],
+            &["hn", "guardians", "help"],
             &["hn", "init", "--storage-only", "--no-confirm"],
             &["hn", "up", "--donate", "lots"],
         ] {

@@ -14,10 +14,12 @@ mod contact;
 mod dev;
 mod device;
 mod events;
+mod guardians;
 pub(crate) mod init;
 mod meet;
 mod passphrase;
 mod recover;
+mod share;
 mod status;
 mod volume;
 
@@ -38,7 +40,12 @@ pub(crate) async fn run(command: Command, out: &mut Output) -> Result<(), Failur
         Command::Device(command) => device::device(home, command, out).await,
         Command::Id(args) => contact::id(home, &args, out).await,
         Command::Contact(command) => contact::contact(home, command, out).await,
+        Command::Guardians(command) => guardians::guardians(home, command, out).await,
         Command::Volume(command) => volume::volume(home, command, out).await,
+        Command::Share(args) => share::share(home, args, out).await,
+        Command::Unshare(args) => share::unshare(home, args, out).await,
+        Command::Shares => share::shares(home, out).await,
+        Command::Attach(args) => share::attach(home, args, out).await,
         Command::Passphrase(args) => passphrase::passphrase(home, &args, out).await,
         Command::Cache(Cache::Drop { path, force }) => events::cache_drop(home, path, force, out).await,
         Command::Fsck(args) => events::fsck(home, args, out).await,

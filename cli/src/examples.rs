@@ -70,6 +70,7 @@ examples! { RECOVER:
     "hn recover --join 'hypernet:join/...'               ask for the 24 words"
     "hn recover --join LINK --phrase-stdin < words.txt   the same in a script"
     "hn recover --join LINK --device laptop              what this device synced last"
+    "hn recover --join LINK --guardians                  by people who have shares of the words, one after another"
     "HN_HOME=/tmp/b hn recover --from /tmp/a             by a device of yours, whose HN_HOME is /tmp/a"
 }
 examples! { DEVICE:
@@ -87,7 +88,8 @@ examples! { DEVICE_ADD:
 examples! { DEVICE_JOIN:
     "hn device join 'hypernet:pair/...'                          the link that `hn device add` shows there"
     "hn device join mvqx-7k2p-wd3h-4c5a --join 'hypernet:join/...'    its code, and a link of `hn invite`"
-    "hn device join                                              go on where this machine was cut off"
+    "hn device join - --json --words-stdin    in a program, which writes the link, and then the other side's words"
+    "hn device join                                              ask for the code, or go on where this machine was cut off"
 }
 examples! { ID:
     "hn id                          give it to those who are to find you"
@@ -112,6 +114,7 @@ examples! { CONTACT_REMOVE:
 examples! { CONTACT_VERIFY:
     "hn contact verify anna                        show a code; she enters it, and both compare seven pictures"
     "hn contact verify bob mvqx-7k2p-wd3h-4c5a     with the code that bob was shown"
+    "hn contact verify bob -                       ask for it, and do not show it in the list of processes"
 }
 examples! { DEVICE_LIST:
     "hn device list                   who has published what, and what of it is not in this tree"
@@ -127,6 +130,27 @@ examples! { DEVICE_RENEW:
     "hn device renew --phrase-stdin < words.txt    the same in a script"
     "hn device renew --json --phrase-stdin < words.txt | jq -r '.devices[].name'"
 }
+examples! { GUARDIANS:
+    "hn guardians set 2-of-3 anna ben carl    any two of them can bring your words back"
+    "hn guardians list                        who they are, and for whom you are one"
+    "hn guardians help anna CODE              she has lost everything, and `hn recover --guardians` shows her a code"
+}
+examples! { GUARDIANS_SET:
+    "hn guardians set 2-of-3 anna ben carl    ask for the 24 words, and share them among three contacts"
+    "hn guardians set 3-of-5 anna ben carl dora emil --phrase-stdin < words.txt"
+}
+examples! { GUARDIANS_LIST:
+    "hn guardians list"
+    "hn guardians list --json | jq -r '.held[].name'"
+}
+examples! { GUARDIANS_HELP:
+    "hn guardians help anna                        ask for the code that she reads to you, and compare seven pictures"
+    "hn guardians help anna mvqx-7k2p-wd3h-4c5a    with the code that anna reads to you; then compare seven pictures"
+    "hn guardians help anna 'hypernet:pair/...'    with the link that she is shown"
+}
+examples! { GUARDIANS_CLEAR:
+    "hn guardians clear"
+}
 examples! { VOLUME:
     "hn volume make /hypernet/photos     a volume of its own, where it is"
     "hn volume list                      where each begins, and what of it the mesh lacks"
@@ -137,6 +161,25 @@ examples! { VOLUME_LIST:
 }
 examples! { VOLUME_MAKE:
     "hn volume make /hypernet/photos"
+}
+examples! { SHARE:
+    "hn share /hypernet/photos --with anna               she reads it"
+    "hn share /hypernet/book --with anna --with ben --write"
+    "hn share /hypernet/photos --public --until 7days    a link that reads it for a week"
+    "hn share /hypernet/photos                           who has a part in it"
+}
+examples! { UNSHARE:
+    "hn unshare /hypernet/photos --with anna   she reads nothing that is written from now on"
+    "hn unshare /hypernet/photos --with anna --rekey   and what was written before is sealed anew"
+    "hn unshare /hypernet/photos --all-links"
+}
+examples! { SHARES:
+    "hn shares"
+    "hn shares --json | jq -r '.offers[].share'"
+}
+examples! { ATTACH:
+    "hn attach anna/photos /hypernet/annas-photos"
+    "hn attach 'hn:hns1...' /hypernet/public      what a link leads to, for reading"
 }
 examples! { CACHE:
     "hn cache drop                forget all local copies of what is on the mesh"

@@ -46,17 +46,17 @@ fn some_numbers() -> BTreeSet<usize> {
     numbers
 }
 
-/// That somebody is there to write words down; else a failure, before anything is made.
-pub(crate) fn needs_terminal() -> Result<(), Failure> {
+/// That somebody is there to write words down; else a failure, before anything is made. `in_script` needs nobody.
+pub(crate) fn needs_terminal(in_script: &str) -> Result<(), Failure> {
     if io::stdin().is_terminal() && io::stderr().is_terminal() {
         return Ok(());
     }
     Err(Failure::new(ErrorCode::Usage, "there is no terminal to show the 24 words on and to confirm them")
-        .hint("run this on a terminal; in a script: hn init --no-confirm, whose output has the words"))
+        .hint(format!("run this on a terminal; in a script: {in_script}, whose output has the words")))
 }
 
-/// Shows words, and returns when the person has shown that they are written down.
-pub(crate) fn confirm(words: &[SecretText], out: &Output) -> Result<(), Failure> {
+/// Shows words, and returns when the person has shown that they are written down. `otherwise`: what is so where they have not.
+pub(crate) fn confirm(words: &[SecretText], otherwise: &str, out: &Output) -> Result<(), Failure> {
     for left in (0..TRIES).rev() {
         out.note(format_args!(
             "These {WORDS} words bring everything back, on any machine. They are shown now and never again, and nobody \
@@ -70,7 +70,8 @@ pub(crate) fn confirm(words: &[SecretText], out: &Output) -> Result<(), Failure>
             out.note("That is another word. Look at them once more:\n");
         }
     }
-    Err(Failure::new(ErrorCode::Usage, "the words were not confirmed").hint("nothing was made: run the command again"))
+    Err(Failure::new(ErrorCode::Usage, "the words were not confirmed")
+        .hint(format!("{otherwise}: run the command again")))
 }
 
 fn asked(words: &[SecretText], out: &Output) -> Result<bool, Failure> {

@@ -123,20 +123,23 @@ pub struct Head {
     /// The newest heads of other devices that this one had seen.
     #[n(4)]
     pub seen: Vec<Dot>,
-    /// Which snapshot.
+    /// Those of them that its tree has all of.
     #[n(5)]
+    pub vector: Vec<Dot>,
+    /// Which snapshot.
+    #[n(6)]
     pub snapshot: SnapshotId,
     /// The sealed [`Snapshot`].
-    #[n(6)]
+    #[n(7)]
     pub snapshot_extent: ExtentRef,
     /// The sealed [`crate::catalog::Manifest`], which begins the payload of the segment placed next.
-    #[n(7)]
+    #[n(8)]
     pub manifest: ExtentRef,
     /// Where the manifest is.
-    #[n(8)]
+    #[n(9)]
     pub manifest_placement: Placement,
     /// Ed25519 of the device over all the rest.
-    #[cbor(n(9), with = "minicbor::bytes")]
+    #[cbor(n(10), with = "minicbor::bytes")]
     pub signature: [u8; 64],
 }
 crate::format!(Head, tag = 0x33, version = 1, max = RECORD_PAYLOAD_MAX, name = "head");
@@ -208,6 +211,7 @@ pub(crate) mod tests {
             sequence: u64::MAX,
             time: Hlc { millis: u64::MAX, counter: u32::MAX },
             seen: vec![],
+            vector: vec![],
             snapshot: SnapshotId([7; 32]),
             snapshot_extent: extent.clone(),
             manifest: extent,
@@ -239,7 +243,7 @@ pub(crate) mod tests {
         let seen: Vec<Dot> = (1..DEVICES_MAX as u64).map(dot).collect();
         let publish = |plan: Plan| {
             let (head, device, keys) = head(plan);
-            Head { seen: seen.clone(), ..head }.publish(&device, &keys)
+            Head { seen: seen.clone(), vector: seen.clone(), ..head }.publish(&device, &keys)
         };
         for peers in 2..120 {
             for availability in (0..=20).map(|i| f64::from(i) / 20.0) {

@@ -112,6 +112,10 @@ id_type!(
     NetworkId, 16
 );
 id_type!(
+    /// The shares of an identity's words that belong together; random.
+    ShareSetId, 16
+);
+id_type!(
     /// A file or directory for its whole life: the creating device's tag and that device's counter.
     FileId, 16
 );

@@ -6,7 +6,8 @@
 //! - `posting`: the log and the ways to eras, as the mesh has them;
 //! - `beacon`: what each device says of itself: where it publishes its heads;
 //! - `place`: where all that is found;
-//! - `proof`: a device shows that it speaks for them.
+//! - `proof`: a device shows that it speaks for them;
+//! - `share`: what each guardian of the words has of them.
 
 pub mod beacon;
 pub mod era;
@@ -15,3 +16,4 @@ pub mod phrase;
 pub mod place;
 pub mod posting;
 pub mod proof;
+pub mod share;

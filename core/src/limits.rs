@@ -144,6 +144,12 @@ pub const SHARE_POSTING_MAX: usize = 1024 * KIB - KIB;
 pub const OFFER_BOX_MAX: usize = 64 * KIB;
 /// What one device offers to all.
 pub const OFFERS_MAX: usize = 1024 * KIB - KIB;
+/// Guardians of an identity's words.
+pub const GUARDIANS_MAX: usize = 16;
+/// What one of them is called, in bytes.
+pub const GUARDIAN_NAME_MAX: usize = 64;
+/// Sets of shares that are held apart while shares are gathered.
+pub const SHARE_SETS_MAX: usize = 16;
 
 /// Changes of a working tree that may wait for a commit; whoever makes more commits first.
 pub const FS_PENDING_OPS_MAX: usize = 200_000;

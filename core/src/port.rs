@@ -250,6 +250,11 @@ pub trait MetaStore: Send + Sync {
     fn inode(&self, ino: u64) -> Result<Option<InodeRow>, PortError>;
     /// The inode with several names that has this id in the volume of this root.
     fn linked(&self, root: u64, id: FileId) -> Result<Option<InodeRow>, PortError>;
+    /// The inodes with several names in the volume of this root, by id, in pages: those whose id comes after `after`, at
+    /// most `limit`.
+    fn all_linked(&self, root: u64, after: Option<FileId>, limit: u32) -> Result<Vec<InodeRow>, PortError>;
+    /// All names of these inodes, each with its directory. That takes a look at every name there is.
+    fn names_of(&self, inos: &[u64]) -> Result<Vec<(u64, Vec<u8>)>, PortError>;
     /// The roots of all volumes.
     fn roots(&self) -> Result<Vec<InodeRow>, PortError>;
     /// The names in a directory, in bytewise order, each with its inode.

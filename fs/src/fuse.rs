@@ -4,6 +4,8 @@
 //! the backing file of an open file itself; it takes CAP_SYS_ADMIN and Linux 6.9. *Writeback*: the kernel collects
 //! writes in its page cache. A mount has one of them, because the kernel excludes both at once.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -152,6 +154,12 @@ impl Invalidate for KernelCache {
         // A negative offset: no pages, and so none that are waited for.
         if let Err(error) = self.notifier.inval_inode(fuser::INodeNo(ino), -1, 0) {
             tracing::debug!(ino, %error, "the kernel could not be told to ask for attributes");
+        }
+    }
+
+    fn entry(&self, parent: u64, name: &[u8]) {
+        if let Err(error) = self.notifier.inval_entry(fuser::INodeNo(parent), OsStr::from_bytes(name)) {
+            tracing::debug!(parent, %error, "the kernel could not be told to look a name up again");
         }
     }
 

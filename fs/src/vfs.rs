@@ -19,6 +19,7 @@ use hypernet_core::tree::{Content, FileKind};
 use parking_lot::{Condvar, Mutex, RwLock};
 
 mod acl;
+mod advance;
 mod attr;
 mod backing;
 mod commit;
@@ -155,9 +156,12 @@ pub trait Invalidate: Send + Sync {
     /// The attributes of this inode changed past the kernel, which may have others. This waits for nothing: it may be
     /// called from a thread that serves the kernel.
     fn attributes(&self, ino: u64);
-    /// A write took its setuid or setgid bit: whoever is let run it must not have it any more. This waits for nothing
-    /// either.
+    /// What a write does not move of its attributes has changed, such as the mode, on which it depends who may run it.
+    /// This waits for nothing either.
     fn mode(&self, ino: u64);
+    /// This name leads to something else, or to nothing any more, or to something since. This waits for whoever looks a
+    /// name up in that directory.
+    fn entry(&self, parent: u64, name: &[u8]);
     /// Whether the kernel keeps the times of what it writes, and tells of them when they move. They do not move with each
     /// write: its clock has ticks.
     fn keeps_times(&self) -> bool;
@@ -184,6 +188,8 @@ pub struct Vfs {
     committed: Condvar,
     /// Something became dirty.
     dirtied: Condvar,
+    /// The kernel does not know an inode any more.
+    forgotten: Condvar,
     backing: Arc<Backing>,
     syncs: spoilt::Syncs,
     /// Held during a whole commit; has what a failed one must bring again.
@@ -221,6 +227,9 @@ impl Vfs {
             let mut state = self.state.lock();
             state.mounted = mounted;
             state.told_times = invalidate.as_ref().is_some_and(|kernel| kernel.keeps_times());
+            // Another knows of none yet.
+            state.away.clear();
+            state.nodes.values_mut().for_each(|node| node.told = 0);
             if mounted { state::InoSet::default() } else { std::mem::take(&mut state.known) }
         };
         known.into_iter().for_each(|ino| self.bury_free(ino));
@@ -229,14 +238,27 @@ impl Vfs {
 
     /// The kernel is about to be told of an inode: once more it will have to forget it.
     pub fn told(&self, ino: u64) {
-        if let Some(node) = self.state.lock().nodes.get_mut(&ino) {
-            node.told = node.told.saturating_add(1);
-        }
+        self.state.lock().tell(ino);
     }
 
-    /// The same, by this answer.
+    /// The same, by this answer, which says of a file what it is as long as nobody changes it.
     pub fn tell(&self, answer: Result<Attr>) -> Result<Attr> {
         answer.inspect(|attr| self.told(attr.ino))
+    }
+
+    /// The same, by the answer to a look-up. Another snapshot that comes meanwhile is looked at again: of a file that the
+    /// kernel does not know it changes the content.
+    pub fn tell_found<T>(&self, look: impl Fn() -> T, ino: impl Fn(&T) -> Option<u64>) -> T {
+        loop {
+            let before = self.state.lock().advanced;
+            let found = look();
+            let Some(ino) = ino(&found) else { return found };
+            let mut state = self.state.lock();
+            if state.advanced == before {
+                state.tell(ino);
+                return found;
+            }
+        }
     }
 
     /// The kernel forgets that it was told of an inode so many times. What it says may come late: it knows one that it
@@ -244,12 +266,15 @@ impl Vfs {
     pub fn forget(&self, ino: u64, times: u64) {
         {
             let mut state = self.state.lock();
-            if let Some(node) = state.nodes.get_mut(&ino) {
-                // Of one that was not in memory all the time it has been told more often.
-                node.told = node.told.saturating_sub(u16::try_from(times).unwrap_or(u16::MAX));
-                if node.told > 0 {
+            let State { nodes, away, .. } = &mut *state;
+            let told = nodes.get_mut(&ino).map(|node| &mut node.told).or_else(|| away.get_mut(&ino));
+            if let Some(told) = told {
+                *told = told.saturating_sub(u16::try_from(times).unwrap_or(u16::MAX));
+                if *told > 0 {
                     return;
                 }
+                away.remove(&ino);
+                self.forgotten.notify_all();
             }
             if !state.known.remove(&ino) {
                 return;

@@ -18,6 +18,8 @@ use hypernet_fs::{Config, Vfs};
 use hypernet_kit::machine::{Need, has, has_passthrough};
 use tempfile::TempDir;
 
+#[path = "mount/advanced.rs"]
+mod advanced;
 #[path = "mount/limits.rs"]
 mod limits;
 #[path = "mount/replaced.rs"]

@@ -15,16 +15,21 @@ use bytes::Bytes;
 use hypernet_core::catalog::{IndexPage, Manifest, PageKind, PlacementPage};
 use hypernet_core::codec::{self, Format};
 use hypernet_core::head::{Head, Snapshot};
-use hypernet_core::id::{FileId, IdentityId};
+use hypernet_core::id::{EntryId, FileId, IdentityId, VolumeId};
 use hypernet_core::identity::log::Log;
 use hypernet_core::identity::phrase::Phrase;
 use hypernet_core::identity::place::{Notice, Signpost};
 use hypernet_core::identity::posting::Posting;
 use hypernet_core::identity::proof::Proof;
+use hypernet_core::identity::share::{Share, Shares};
 use hypernet_core::key::Secret;
 use hypernet_core::record::Record;
 use hypernet_core::seal::{ExtentRef, Kind};
 use hypernet_core::segment::Placement;
+use hypernet_core::share::epoch::Epochs;
+use hypernet_core::share::members;
+use hypernet_core::share::offer::{Boxes, LinkNotice, Offers};
+use hypernet_core::share::posting::SharePosting;
 use hypernet_core::tree::{self, Entry, Item, LinkEntry, Name, Root, Run, Source, TreeRef};
 use hypernet_core::wire::{self, Request, Response};
 use minicbor::{Decode, Encode};
@@ -40,7 +45,7 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 16] = [
+pub const TARGETS: [Target; 23] = [
     Target { name: "request", tag: Some(0x20), run: request },
     Target { name: "response", tag: Some(0x21), run: response },
     Target { name: "record", tag: Some(0x10), run: record },
@@ -57,6 +62,13 @@ pub const TARGETS: [Target; 16] = [
     Target { name: "signpost", tag: Some(0x36), run: round_trip::<Signpost> },
     Target { name: "notice", tag: Some(0x37), run: round_trip::<Notice> },
     Target { name: "proof", tag: Some(0x39), run: round_trip::<Proof> },
+    Target { name: "member_log", tag: Some(0x60), run: member_log },
+    Target { name: "epochs", tag: Some(0x61), run: round_trip::<Epochs> },
+    Target { name: "share_posting", tag: Some(0x62), run: round_trip::<SharePosting> },
+    Target { name: "offers", tag: Some(0x63), run: round_trip::<Offers> },
+    Target { name: "boxes", tag: Some(0x64), run: round_trip::<Boxes> },
+    Target { name: "link_notice", tag: Some(0x65), run: round_trip::<LinkNotice> },
+    Target { name: "share", tag: Some(0x3a), run: share },
 ];
 
 /// What is accepted reads the same after it was written again.
@@ -68,6 +80,17 @@ where
         let again = codec::encode(&value);
         // A shorter encoding of the same value is accepted, so the bytes may differ, but never the value.
         assert_eq!(codec::decode::<T>(&again).as_ref(), Ok(&value));
+    }
+}
+
+/// Who may do what in the volume that it says it is of; what it comes to is worked out, too.
+pub fn member_log(data: &[u8]) {
+    // The frame, the volume and the beginning stand at fixed places.
+    let (Some(volume), Some(begin)) = (data.get(4..20), data.get(22..54)) else { return };
+    let (Some(volume), Some(begin)) = (VolumeId::from_slice(volume), EntryId::from_slice(begin)) else { return };
+    if let Ok(log) = members::Log::decode(data, volume, begin) {
+        let _ = log.members(&|author| author.device.0[0] & 1 == 0);
+        assert_eq!(members::Log::decode(&log.encode(), volume, begin).as_ref(), Ok(&log));
     }
 }
 
@@ -208,6 +231,16 @@ pub fn manifest(data: &[u8]) {
             assert!(listing.manifest.is_sound());
         }
         assert!(manifest.is_sound());
+    }
+}
+
+/// What a guardian hands over.
+pub fn share(data: &[u8]) {
+    round_trip::<Share>(data);
+    if let Ok(share) = codec::decode::<Share>(data) {
+        let mut shares = Shares::default();
+        assert_eq!(shares.take(share.clone()).is_ok(), share.verify().is_ok());
+        assert!(shares.words("").is_err(), "one is never enough");
     }
 }
 

@@ -23,9 +23,21 @@
 //! | `POST /v1/contacts/add` | [`AddContactRequest`] | [`ContactInfo`] |
 //! | `POST /v1/contacts/remove` | [`ContactRequest`] | [`ContactInfo`] |
 //! | `POST /v1/contacts/verify` | [`PairRequest`] | stream of [`PairEvent`] |
+//! | `GET /v1/guardians` | | [`GuardiansList`] |
+//! | `POST /v1/guardians/set` | [`SetGuardiansRequest`] | [`GuardiansInfo`] |
+//! | `POST /v1/guardians/clear` | [`Empty`] | [`GuardiansCleared`] |
+//! | `POST /v1/guardians/help` | [`PairRequest`] | stream of [`PairEvent`] |
+//! | `GET /v1/recover/shares` | | [`Gathered`] |
+//! | `POST /v1/recover/gather` | [`PairRequest`] | stream of [`PairEvent`] |
+//! | `POST /v1/recover/words` | [`SharedWordsRequest`] | [`Words`] |
 //! | `POST /v1/compared` | [`ComparedRequest`] | [`Empty`] |
 //! | `GET /v1/volumes` | | list of [`VolumeInfo`] |
 //! | `POST /v1/volumes/make` | [`MakeVolumeRequest`] | [`VolumeInfo`] |
+//! | `GET /v1/shares` | | [`SharesInfo`] |
+//! | `POST /v1/share` | [`ShareRequest`] | [`ShareInfo`] |
+//! | `POST /v1/share/show` | [`ShareQuery`] | [`ShareInfo`] |
+//! | `POST /v1/unshare` | [`UnshareRequest`] | [`ShareInfo`] |
+//! | `POST /v1/attach` | [`AttachRequest`] | [`ShareInfo`] |
 //! | `POST /v1/keystore/seal` | [`SealRequest`] | [`KeystoreSealed`] |
 //! | `POST /v1/down` | [`Empty`] | [`Empty`], then the agent stops |
 //!
@@ -42,80 +54,35 @@ use serde::{Deserialize, Serialize};
 use crate::exact_path;
 
 mod devices;
+mod guardians;
 mod keystore;
+pub mod path;
 mod people;
 mod printed;
+mod share;
 mod volumes;
 
 pub use devices::{
     DeviceInfo, DeviceRenewed, DeviceRevoked, NamedDevice, OtherHead, PhraseInput, RecoverEvent, RecoverRequest,
     Recovered, RenewDeviceRequest, RevokeDeviceRequest,
 };
+pub use guardians::{
+    Gathered, GuardianInfo, GuardiansCleared, GuardiansInfo, GuardiansList, HeldShare, SetGuardiansRequest,
+    SharedWordsRequest,
+};
 pub use keystore::{KeystoreSealed, KeystoreStatus, SealRequest, SealedBy};
 pub use people::{
     AddContactRequest, ComparedRequest, ContactInfo, ContactRequest, IdInfo, PairEvent, PairRequest, Paired,
 };
 pub use printed::{Cleared, Ready, SetUp, Words};
+pub use share::{
+    AttachRequest, LinkInfo, MemberInfo, MissingContact, OfferInfo, ShareInfo, ShareQuery, ShareRequest, ShareRole,
+    SharesInfo, UnshareRequest,
+};
 pub use volumes::{MakeVolumeRequest, VolumeInfo};
 
 /// Version of the paths and of these types.
 pub const API_VERSION: u32 = 1;
-
-/// Paths of the API.
-pub mod path {
-    /// `GET`: [`Status`](super::Status).
-    pub const STATUS: &str = "/v1/status";
-    /// `GET`: list of [`PeerInfo`](super::PeerInfo).
-    pub const PEERS: &str = "/v1/peers";
-    /// `POST`: stream of [`DonorsEvent`](super::DonorsEvent).
-    pub const DONORS: &str = "/v1/donors";
-    /// `POST`: stream of [`SyncEvent`](super::SyncEvent).
-    pub const SYNC: &str = "/v1/sync";
-    /// `POST`: holds the background upload back, or lets it go.
-    pub const HOLD: &str = "/v1/hold";
-    /// `POST`: [`Mounted`](super::Mounted).
-    pub const MOUNT: &str = "/v1/mount";
-    /// `POST`: unmounts.
-    pub const UMOUNT: &str = "/v1/umount";
-    /// `POST`: stream of [`CacheDropEvent`](super::CacheDropEvent).
-    pub const CACHE_DROP: &str = "/v1/cache/drop";
-    /// `POST`: stream of [`FsckEvent`](super::FsckEvent).
-    pub const FSCK: &str = "/v1/fsck";
-    /// `POST`: [`Invite`](super::Invite).
-    pub const INVITE: &str = "/v1/invite";
-    /// `POST`: stream of [`RecoverEvent`](super::RecoverEvent).
-    pub const RECOVER: &str = "/v1/recover";
-    /// `GET`: list of [`DeviceInfo`](super::DeviceInfo).
-    pub const DEVICES: &str = "/v1/devices";
-    /// `POST`: [`DeviceRevoked`](super::DeviceRevoked).
-    pub const DEVICE_REVOKE: &str = "/v1/devices/revoke";
-    /// `POST`: [`DeviceRenewed`](super::DeviceRenewed).
-    pub const DEVICE_RENEW: &str = "/v1/devices/renew";
-    /// `POST`: stream of [`PairEvent`](super::PairEvent); a code is shown, and whoever enters it is enrolled.
-    pub const DEVICES_ADD: &str = "/v1/devices/add";
-    /// `POST`: stream of [`PairEvent`](super::PairEvent); by the code that a device of the identity shows.
-    pub const DEVICES_JOIN: &str = "/v1/devices/join";
-    /// `GET`: [`IdInfo`](super::IdInfo).
-    pub const ID: &str = "/v1/id";
-    /// `GET`: list of [`ContactInfo`](super::ContactInfo).
-    pub const CONTACTS: &str = "/v1/contacts";
-    /// `POST`: [`ContactInfo`](super::ContactInfo).
-    pub const CONTACTS_ADD: &str = "/v1/contacts/add";
-    /// `POST`: [`ContactInfo`](super::ContactInfo).
-    pub const CONTACTS_REMOVE: &str = "/v1/contacts/remove";
-    /// `POST`: stream of [`PairEvent`](super::PairEvent).
-    pub const CONTACTS_VERIFY: &str = "/v1/contacts/verify";
-    /// `POST`: answers a [`PairEvent::Compare`](super::PairEvent::Compare).
-    pub const COMPARED: &str = "/v1/compared";
-    /// `GET`: list of [`VolumeInfo`](super::VolumeInfo).
-    pub const VOLUMES: &str = "/v1/volumes";
-    /// `POST`: [`VolumeInfo`](super::VolumeInfo).
-    pub const VOLUMES_MAKE: &str = "/v1/volumes/make";
-    /// `POST`: [`KeystoreSealed`](super::KeystoreSealed).
-    pub const KEYSTORE_SEAL: &str = "/v1/keystore/seal";
-    /// `POST`: stops the agent.
-    pub const DOWN: &str = "/v1/down";
-}
 
 /// Where something went wrong, by what the caller can do about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

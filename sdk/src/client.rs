@@ -237,6 +237,41 @@ impl Client {
         self.stream(path::CONTACTS_VERIFY, request).await
     }
 
+    /// The guardians of this identity's words, and for whom this identity is one.
+    pub async fn guardians(&self) -> Result<api::GuardiansList, Error> {
+        self.call(Method::GET, path::GUARDIANS, None::<&api::Empty>, LONG).await
+    }
+
+    /// Gives each guardian a share of the words.
+    pub async fn set_guardians(&self, request: &api::SetGuardiansRequest) -> Result<api::GuardiansInfo, Error> {
+        self.post(path::GUARDIANS_SET, request, LONG).await
+    }
+
+    /// Takes the guardians back.
+    pub async fn clear_guardians(&self) -> Result<api::GuardiansCleared, Error> {
+        self.post(path::GUARDIANS_CLEAR, &api::Empty {}, LONG).await
+    }
+
+    /// Hands a share of somebody's words over to them, together with them.
+    pub async fn help_to_recover(&self, request: &api::PairRequest) -> Result<Events<api::PairEvent>, Error> {
+        self.stream(path::GUARDIANS_HELP, request).await
+    }
+
+    /// Shows a code, and takes the share of the guardian who enters it.
+    pub async fn gather_share(&self, request: &api::PairRequest) -> Result<Events<api::PairEvent>, Error> {
+        self.stream(path::RECOVER_GATHER, request).await
+    }
+
+    /// The shares that were taken so far.
+    pub async fn gathered(&self) -> Result<api::Gathered, Error> {
+        self.call(Method::GET, path::RECOVER_SHARES, None::<&api::Empty>, SHORT).await
+    }
+
+    /// The words that they give.
+    pub async fn shared_words(&self, request: &api::SharedWordsRequest) -> Result<api::Words, Error> {
+        self.post(path::RECOVER_WORDS, request, SHORT).await
+    }
+
     /// Says what the other side of a meeting shows: none where it is not the same.
     pub async fn compared(&self, words: Vec<String>) -> Result<(), Error> {
         self.post(path::COMPARED, &api::ComparedRequest { words }, SHORT).await.map(|_: api::Empty| ())
@@ -250,6 +285,31 @@ impl Client {
     /// Makes a directory a volume of its own.
     pub async fn make_volume(&self, request: &api::MakeVolumeRequest) -> Result<api::VolumeInfo, Error> {
         self.post(path::VOLUMES_MAKE, request, LONG).await
+    }
+
+    /// What is shared by this identity or with it.
+    pub async fn shares(&self) -> Result<api::SharesInfo, Error> {
+        self.call(Method::GET, path::SHARES, None::<&api::Empty>, LONG).await
+    }
+
+    /// Shares a directory.
+    pub async fn share(&self, request: &api::ShareRequest) -> Result<api::ShareInfo, Error> {
+        self.post(path::SHARE, request, LONG).await
+    }
+
+    /// Who has a part in a directory.
+    pub async fn share_show(&self, request: &api::ShareQuery) -> Result<api::ShareInfo, Error> {
+        self.post(path::SHARE_SHOW, request, LONG).await
+    }
+
+    /// Takes back what was shared.
+    pub async fn unshare(&self, request: &api::UnshareRequest) -> Result<api::ShareInfo, Error> {
+        self.post(path::UNSHARE, request, LONG).await
+    }
+
+    /// Puts what somebody shares into the tree.
+    pub async fn attach(&self, request: &api::AttachRequest) -> Result<api::ShareInfo, Error> {
+        self.post(path::ATTACH, request, LONG).await
     }
 
     /// Has something else open the keystore.

@@ -57,7 +57,8 @@ pub fn no_core_dumps() {
 mod tests {
     use super::*;
     use crate::api::{
-        PhraseInput, RecoverRequest, RenewDeviceRequest, RevokeDeviceRequest, SealRequest, SealedBy, Words,
+        PhraseInput, RecoverRequest, RenewDeviceRequest, RevokeDeviceRequest, SealRequest, SealedBy,
+        SetGuardiansRequest, SharedWordsRequest, Words,
     };
 
     #[test]
@@ -71,6 +72,11 @@ mod tests {
             format!("{:?}", RecoverRequest { phrase: phrase(), ..Default::default() }),
             format!("{:?}", RevokeDeviceRequest { name: "laptop".into(), force: false, phrase: phrase() }),
             format!("{:?}", RenewDeviceRequest { phrase: PhraseInput::new(secret(), secret()) }),
+            format!("{:?}", SharedWordsRequest { passphrase: secret() }),
+            format!(
+                "{:?}",
+                SetGuardiansRequest { threshold: 2, guardians: vec![], phrase: PhraseInput::new(secret(), secret()) }
+            ),
             format!("{:?}", SealRequest { old: Some(secret()), by: SealedBy::Passphrase, new: Some(secret()) }),
         ];
         for text in shown {

@@ -16,7 +16,7 @@ mod tests;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use hypernet_core::id::{ExtentId, SegmentId, VolumeId};
 use hypernet_core::port::Durability;
@@ -34,6 +34,9 @@ const SCHEMA: Schema = Schema {
         CREATE TABLE volumes (
             num INTEGER PRIMARY KEY,
             id BLOB NOT NULL UNIQUE,
+            -- By which its segments and extents go; NULL is num.
+            catalog INTEGER,
+            -- Of the segments that go by num.
             next_segment INTEGER NOT NULL DEFAULT 1
         );
         CREATE TABLE extents (
@@ -135,6 +138,8 @@ pub struct VolumeDb {
     shared: Arc<Shared>,
     /// The volume's number in this database.
     volume: i64,
+    /// That by which its segments and extents go: another one once another catalog was taken over.
+    catalog: AtomicI64,
 }
 
 impl VolumeDb {
@@ -164,16 +169,21 @@ impl VolumeDb {
     }
 
     fn of_shared(shared: Arc<Shared>, volume: VolumeId) -> Result<Self, StoreError> {
-        let sql = "SELECT num FROM volumes WHERE id = ?1";
-        let known = shared.readers.read(|c| c.query_row(sql, [volume.as_bytes()], |row| row.get(0)).optional())?;
-        let number = match known {
-            Some(number) => number,
+        let sql = "SELECT num, COALESCE(catalog, num) FROM volumes WHERE id = ?1";
+        let numbers = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?));
+        let known = shared.readers.read(|c| c.query_row(sql, [volume.as_bytes()], numbers).optional())?;
+        let (number, catalog) = match known {
+            Some(numbers) => numbers,
             None => write(&mut shared.writer.lock(), Durability::Power, |tx| {
                 tx.execute("INSERT OR IGNORE INTO volumes (id) VALUES (?1)", [volume.as_bytes()])?;
-                tx.query_row(sql, [volume.as_bytes()], |row| row.get(0))
+                tx.query_row(sql, [volume.as_bytes()], numbers)
             })?,
         };
-        Ok(Self { shared, volume: number })
+        Ok(Self { shared, volume: number, catalog: AtomicI64::new(catalog) })
+    }
+
+    fn catalog(&self) -> i64 {
+        self.catalog.load(Ordering::SeqCst)
     }
 
     /// Whether a catalog in `dir`, of whichever volume, has a segment or this state.
@@ -211,13 +221,13 @@ impl VolumeDb {
     pub fn has_extents(&self, ids: &[ExtentId]) -> Result<Vec<bool>, StoreError> {
         self.shared.readers.read(|c| {
             let mut statement = c.prepare_cached("SELECT 1 FROM extents WHERE id = ?1 AND volume = ?2")?;
-            ids.iter().map(|id| statement.exists(params![id.as_bytes(), self.volume])).collect()
+            ids.iter().map(|id| statement.exists(params![id.as_bytes(), self.catalog()])).collect()
         })
     }
 
     /// Where an extent is, of whichever volume.
     pub fn locate(&self, id: &ExtentId) -> Result<Option<Location>, StoreError> {
-        self.shared.readers.read(|c| locate(c, id, self.volume, Among::All))
+        self.shared.readers.read(|c| locate(c, id, self.catalog(), Among::All))
     }
 
     /// Where these extents are, of whichever volume, one answer each.
@@ -231,7 +241,7 @@ impl VolumeDb {
     }
 
     fn locate_among(&self, ids: &[ExtentId], among: Among) -> Result<Vec<Option<Location>>, StoreError> {
-        self.shared.readers.read(|c| ids.iter().map(|id| locate(c, id, self.volume, among)).collect())
+        self.shared.readers.read(|c| ids.iter().map(|id| locate(c, id, self.catalog(), among)).collect())
     }
 
     /// Adds a segment with what lies in it; returns its number. One that is known already gets a new number, and what
@@ -244,16 +254,36 @@ impl VolumeDb {
 
     /// Adds segments, all or none, with one flush; returns their numbers.
     pub fn add_segments(&self, segments: &[NewSegment<'_>]) -> Result<Vec<u64>, StoreError> {
-        self.write(Durability::Power, |tx| segments.iter().map(|segment| add(tx, self.volume, segment)).collect())
+        self.write(Durability::Power, |tx| segments.iter().map(|segment| add(tx, self.catalog(), segment)).collect())
     }
 
     /// Forgets all segments: what [`Self::take_segments`] begins with when another catalog is taken over.
     pub fn clear_segments(&self) -> Result<(), StoreError> {
         self.write(Durability::Power, |tx| {
-            tx.execute("DELETE FROM extents WHERE volume = ?1", [self.volume])?;
-            tx.execute("DELETE FROM segments WHERE volume = ?1", [self.volume])?;
+            tx.execute("DELETE FROM extents WHERE volume = ?1", [self.catalog()])?;
+            tx.execute("DELETE FROM segments WHERE volume = ?1", [self.catalog()])?;
             Ok(())
         })
+    }
+
+    /// Takes the catalog of another volume in the place of this one's, with changes of this one's state, all or none. The
+    /// other one, which nobody else uses, is left empty.
+    pub fn take_over(&self, other: &Self, changes: &[(&str, Option<&[u8]>)]) -> Result<(), StoreError> {
+        {
+            let mut writer = self.shared.writer.lock();
+            let (mine, theirs) = (self.catalog(), other.catalog());
+            write(&mut writer, Durability::Power, |tx| {
+                for (volume, catalog) in [(self.volume, theirs), (other.volume, mine)] {
+                    tx.execute("UPDATE volumes SET catalog = ?2 WHERE num = ?1", [volume, catalog])?;
+                }
+                put_states(tx, self.volume, changes)
+            })?;
+            // Whoever writes next does so there; who reads meanwhile finds both.
+            self.catalog.store(theirs, Ordering::SeqCst);
+            other.catalog.store(mine, Ordering::SeqCst);
+        }
+        self.shared.changes.fetch_add(1, Ordering::SeqCst);
+        other.clear_segments()
     }
 
     /// Takes over segments under the numbers that the catalog gives them, all or none; what lies in them comes later.
@@ -262,14 +292,14 @@ impl VolumeDb {
     pub fn take_segments(&self, segments: &[SegmentRow]) -> Result<(), StoreError> {
         self.write(Durability::Power, |tx| {
             for row in segments {
-                remove(tx, self.volume, &row.id)?;
+                remove(tx, self.catalog(), &row.id)?;
                 tx.prepare_cached(
                     "INSERT OR REPLACE INTO segments (volume, num, id, descriptor, contents) VALUES (?1, ?2, ?3, ?4, x'')",
                 )?
-                .execute(params![self.volume, row.num as i64, row.id.as_bytes(), row.descriptor])?;
+                .execute(params![self.catalog(), row.num as i64, row.id.as_bytes(), row.descriptor])?;
             }
             let last = segments.iter().map(|row| row.num).max().unwrap_or(0);
-            raise(tx, self.volume, last + 1)
+            raise(tx, self.catalog(), last + 1)
         })
     }
 
@@ -278,8 +308,8 @@ impl VolumeDb {
         self.write(Durability::Power, |tx| {
             let mut update = tx.prepare_cached("UPDATE segments SET contents = ?3 WHERE volume = ?1 AND num = ?2")?;
             for (num, extents) in contents {
-                if update.execute(params![self.volume, *num as i64, pack(extents)])? > 0 {
-                    insert_extents(tx, self.volume, *num as i64, extents)?;
+                if update.execute(params![self.catalog(), *num as i64, pack(extents)])? > 0 {
+                    insert_extents(tx, self.catalog(), *num as i64, extents)?;
                 }
             }
             Ok(())
@@ -288,13 +318,13 @@ impl VolumeDb {
 
     /// Gives out no number below `next` from now on: pages of the catalog that is used cover them.
     pub fn number_from(&self, next: u64) -> Result<(), StoreError> {
-        self.write(Durability::Power, |tx| raise(tx, self.volume, next))
+        self.write(Durability::Power, |tx| raise(tx, self.catalog(), next))
     }
 
     /// Takes over a changed descriptor, as when a shard has moved; `false` when the segment is not known.
     pub fn replace_descriptor(&self, id: &SegmentId, descriptor: &[u8]) -> Result<bool, StoreError> {
         let sql = "UPDATE segments SET descriptor = ?2 WHERE id = ?1 AND volume = ?3";
-        let params = params![id.as_bytes(), descriptor, self.volume];
+        let params = params![id.as_bytes(), descriptor, self.catalog()];
         self.write(Durability::Power, |tx| Ok(tx.prepare_cached(sql)?.execute(params)? > 0))
     }
 
@@ -304,7 +334,7 @@ impl VolumeDb {
             let sql = "UPDATE segments SET descriptor = ?2 WHERE id = ?1 AND volume = ?3";
             let mut statement = tx.prepare_cached(sql)?;
             for (id, descriptor) in changed {
-                statement.execute(params![id.as_bytes(), descriptor, self.volume])?;
+                statement.execute(params![id.as_bytes(), descriptor, self.catalog()])?;
             }
             Ok(())
         })
@@ -315,14 +345,14 @@ impl VolumeDb {
         self.shared.readers.read(|c| {
             let mut statement =
                 c.prepare_cached("SELECT num, id, descriptor FROM segments WHERE id = ?1 AND volume = ?2")?;
-            statement.query_row(params![id.as_bytes(), self.volume], segment_row).optional()
+            statement.query_row(params![id.as_bytes(), self.catalog()], segment_row).optional()
         })
     }
 
     /// What is known to lie in a segment.
     pub fn contents(&self, id: &SegmentId) -> Result<Vec<ExtentAt>, StoreError> {
         let sql = "SELECT contents FROM segments WHERE id = ?1 AND volume = ?2";
-        let params = params![id.as_bytes(), self.volume];
+        let params = params![id.as_bytes(), self.catalog()];
         let bytes: Option<Vec<u8>> =
             self.shared.readers.read(|c| c.prepare_cached(sql)?.query_row(params, |row| row.get(0)).optional())?;
         let cut_short = || self.shared.readers.place().corrupt("the contents of a segment are cut short".into());
@@ -333,7 +363,7 @@ impl VolumeDb {
     pub fn segments_iter(&self, after: u64, limit: u32) -> Result<Vec<SegmentRow>, StoreError> {
         self.shared.readers.read(|c| {
             let sql = "SELECT num, id, descriptor FROM segments WHERE volume = ?1 AND num > ?2 ORDER BY num LIMIT ?3";
-            c.prepare_cached(sql)?.query_map(params![self.volume, after as i64, limit], segment_row)?.collect()
+            c.prepare_cached(sql)?.query_map(params![self.catalog(), after as i64, limit], segment_row)?.collect()
         })
     }
 
@@ -342,7 +372,7 @@ impl VolumeDb {
         self.shared.readers.read(|c| {
             let sql = "SELECT num, id, descriptor FROM segments s WHERE volume = ?1 AND num > ?2 AND NOT EXISTS
                        (SELECT 1 FROM segments o WHERE o.id = s.id AND o.volume < ?1) ORDER BY num LIMIT ?3";
-            c.prepare_cached(sql)?.query_map(params![self.volume, after as i64, limit], segment_row)?.collect()
+            c.prepare_cached(sql)?.query_map(params![self.catalog(), after as i64, limit], segment_row)?.collect()
         })
     }
 
@@ -353,7 +383,7 @@ impl VolumeDb {
             let sql = "SELECT num, id, descriptor, contents FROM segments WHERE volume = ?1 AND num >= ?2
                        ORDER BY num LIMIT ?3";
             let row = |row: &rusqlite::Row<'_>| Ok((segment_row(row)?, row.get(3)?));
-            c.prepare_cached(sql)?.query_map(params![self.volume, from as i64, limit], row)?.collect()
+            c.prepare_cached(sql)?.query_map(params![self.catalog(), from as i64, limit], row)?.collect()
         })?;
         let unpack = |(row, contents): (SegmentRow, Vec<u8>)| match unpack(&contents) {
             Some(extents) => Ok((row, extents)),
@@ -368,7 +398,7 @@ impl VolumeDb {
     pub fn next_segment(&self) -> Result<u64, StoreError> {
         let sql = "SELECT next_segment FROM volumes WHERE num = ?1";
         let next: i64 =
-            self.shared.readers.read(|c| c.prepare_cached(sql)?.query_row([self.volume], |row| row.get(0)))?;
+            self.shared.readers.read(|c| c.prepare_cached(sql)?.query_row([self.catalog()], |row| row.get(0)))?;
         Ok(next as u64)
     }
 
@@ -381,9 +411,10 @@ impl VolumeDb {
     pub fn counts(&self) -> Result<Counts, StoreError> {
         self.shared.readers.read(|c| {
             let sql = "SELECT count(*) FROM segments WHERE volume = ?1";
-            let segments: i64 = c.query_row(sql, [self.volume], |row| row.get(0))?;
+            let segments: i64 = c.query_row(sql, [self.catalog()], |row| row.get(0))?;
             let sql = "SELECT count(*), ifnull(sum(len), 0) FROM extents WHERE volume = ?1";
-            let (extents, bytes): (i64, i64) = c.query_row(sql, [self.volume], |row| Ok((row.get(0)?, row.get(1)?)))?;
+            let (extents, bytes): (i64, i64) =
+                c.query_row(sql, [self.catalog()], |row| Ok((row.get(0)?, row.get(1)?)))?;
             Ok(Counts { segments: segments as u64, extents: extents as u64, bytes: bytes as u64 })
         })
     }
@@ -402,19 +433,7 @@ impl VolumeDb {
 
     /// Sets (or, with `None`, removes) pieces of state, all or none.
     pub fn put_states(&self, changes: &[(&str, Option<&[u8]>)]) -> Result<(), StoreError> {
-        self.write(Durability::Power, |tx| {
-            for (key, value) in changes {
-                match value {
-                    Some(value) => tx
-                        .prepare_cached("INSERT OR REPLACE INTO state (volume, key, value) VALUES (?1, ?2, ?3)")?
-                        .execute(params![self.volume, key, value])?,
-                    None => tx
-                        .prepare_cached("DELETE FROM state WHERE volume = ?1 AND key = ?2")?
-                        .execute(params![self.volume, key])?,
-                };
-            }
-            Ok(())
-        })
+        self.write(Durability::Power, |tx| put_states(tx, self.volume, changes))
     }
 
     /// An opened tree node, if it is in the cache.
@@ -462,6 +481,20 @@ fn write<T>(
 ) -> Result<T, StoreError> {
     let place: Place = writer.place().clone();
     writer.commit(durability, |tx| f(tx).map_err(|e| place.error(&e)))
+}
+
+fn put_states(tx: &Transaction<'_>, volume: i64, changes: &[(&str, Option<&[u8]>)]) -> rusqlite::Result<()> {
+    for (key, value) in changes {
+        match value {
+            Some(value) => tx
+                .prepare_cached("INSERT OR REPLACE INTO state (volume, key, value) VALUES (?1, ?2, ?3)")?
+                .execute(params![volume, key, value])?,
+            None => {
+                tx.prepare_cached("DELETE FROM state WHERE volume = ?1 AND key = ?2")?.execute(params![volume, key])?
+            }
+        };
+    }
+    Ok(())
 }
 
 /// In whose segments to look.

@@ -8,6 +8,7 @@ mod rows;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use hypernet_core::id::FileId;
@@ -122,6 +123,31 @@ impl MetaStore for WorkTree {
             "SELECT {FIELDS} FROM inodes i INDEXED BY inodes_linked WHERE linked = 1 AND id = ?1 AND parent = ?2 LIMIT 1"
         );
         self.one(&sql, params![id.as_bytes(), root as i64])
+    }
+
+    fn all_linked(&self, root: u64, after: Option<FileId>, limit: u32) -> Result<Vec<InodeRow>, PortError> {
+        let sql = format!(
+            "SELECT {FIELDS} FROM inodes i INDEXED BY inodes_linked
+             WHERE linked = 1 AND id > ?1 AND parent = ?2 ORDER BY id LIMIT ?3"
+        );
+        // No id is shorter.
+        let after = after.as_ref().map_or(&[][..], |id| id.as_bytes());
+        self.many(&sql, params![after, root as i64, limit], row)
+    }
+
+    fn names_of(&self, inos: &[u64]) -> Result<Vec<(u64, Vec<u8>)>, PortError> {
+        let wanted: HashSet<i64> = inos.iter().map(|ino| *ino as i64).collect();
+        Ok(self.readers.read(|c: &Connection| {
+            let mut statement = c.prepare_cached("SELECT ino, parent, name FROM names")?;
+            let mut rows = statement.query([])?;
+            let mut found = Vec::new();
+            while let Some(row) = rows.next()? {
+                if wanted.contains(&row.get(0)?) {
+                    found.push((row.get::<_, i64>(1)? as u64, row.get(2)?));
+                }
+            }
+            Ok(found)
+        })?)
     }
 
     fn roots(&self) -> Result<Vec<InodeRow>, PortError> {

@@ -17,6 +17,7 @@ use hypernet_core::codec;
 use hypernet_core::id::IdentityId;
 use hypernet_core::identity::proof::Proof;
 use hypernet_core::key::DeviceKeys;
+use hypernet_core::name::filtered;
 use hypernet_core::port::PortError;
 use hypernet_sdk::api;
 use parking_lot::Mutex;
@@ -30,7 +31,7 @@ use crate::invite::Invite;
 use crate::keystore::random_secret;
 use crate::pairing::code::Code;
 use crate::pairing::emoji::Picture;
-use crate::pairing::message::{Reason, Topic};
+use crate::pairing::message::{NAME_MAX, Reason, Topic};
 use crate::pairing::sas::{Pairing, Refused};
 use crate::pairing::{Answer, Meeting, PairingError, Person, parcel};
 use crate::peers::Peers;
@@ -56,7 +57,7 @@ pub(crate) struct Seat {
 pub(crate) struct Table(Mutex<Option<Arc<Seat>>>);
 
 impl Table {
-    fn sit_down(&self) -> Result<Seated<'_>, Failure> {
+    pub(super) fn sit_down(&self) -> Result<Seated<'_>, Failure> {
         let mut there = self.0.lock();
         if there.is_some() {
             return Err(Failure::new(Kind::TryAgain, "this agent is meeting somebody already")
@@ -80,7 +81,7 @@ impl Table {
     }
 }
 
-struct Seated<'a> {
+pub(super) struct Seated<'a> {
     table: &'a Table,
     seat: Arc<Seat>,
 }
@@ -95,24 +96,31 @@ impl Drop for Seated<'_> {
 pub(crate) type Tell = mpsc::Sender<api::PairEvent>;
 
 /// The person at this agent's socket.
-struct Here {
+pub(super) struct Here {
     seat: Arc<Seat>,
     tell: Tell,
+    /// What the other side calls itself.
+    pub(super) met: String,
 }
 
 impl Here {
+    pub(super) fn new(seated: &Seated<'_>, tell: Tell) -> Self {
+        Self { seat: seated.seat.clone(), tell, met: String::new() }
+    }
+
     fn tell(&self, event: api::PairEvent) {
         let _ = self.tell.blocking_send(event);
     }
 
-    fn say(&self, text: &str) {
+    pub(super) fn say(&self, text: &str) {
         self.tell(api::PairEvent::Progress { text: text.to_owned() });
     }
 }
 
 impl Person for Here {
     fn met(&mut self, name: &str) {
-        let name: String = name.chars().filter(|c| !c.is_control()).collect();
+        let name = filtered(name, NAME_MAX);
+        self.met.clone_from(&name);
         self.tell(api::PairEvent::Met { name });
     }
 
@@ -127,7 +135,7 @@ impl Person for Here {
 }
 
 /// What a failed meeting means, and what to do.
-fn failed(error: PairingError) -> Failure {
+pub(super) fn failed(error: PairingError) -> Failure {
     let failure = |kind| Failure::new(kind, error.to_string());
     let again = "begin again with another code: each is good for one attempt";
     let between = "do not go on over this network until you know why; nothing was handed over";
@@ -143,6 +151,9 @@ fn failed(error: PairingError) -> Failure {
         PairingError::Refused(Refused::Cancelled(Reason::Different | Reason::Refused | Reason::Identity)) => {
             failure(Kind::Data).hint(between)
         }
+        PairingError::Refused(Refused::Cancelled(Reason::Share)) => failure(Kind::Data).hint(
+            "they need another guardian's share; if yours was damaged here, a device of yours that has it may help instead",
+        ),
         PairingError::Refused(Refused::Cancelled(_)) => failure(Kind::TryAgain).hint(again),
         PairingError::Refused(Refused::Topic(_)) => failure(Kind::Usage).hint(again),
         PairingError::Refused(_) => failure(Kind::Data).hint(again),
@@ -154,7 +165,7 @@ fn failed(error: PairingError) -> Failure {
 }
 
 /// A contact that is not there, or not changed.
-fn contact_failure(error: ContactError) -> Failure {
+pub(super) fn contact_failure(error: ContactError) -> Failure {
     let failure = |kind| Failure::new(kind, error.to_string());
     match error {
         ContactError::Disk(failure) => failure,
@@ -183,7 +194,7 @@ fn contact_info(contact: &Contact) -> api::ContactInfo {
     }
 }
 
-fn within(request: &api::PairRequest) -> Duration {
+pub(super) fn within(request: &api::PairRequest) -> Duration {
     Duration::from_secs(request.timeout_seconds.clamp(1, TIMEOUT_MAX))
 }
 
@@ -209,7 +220,7 @@ impl Agent {
         Ok(api::IdInfo { address: address::text(&identity.address()), identity: identity.id().to_string() })
     }
 
-    fn contacts(&self) -> Result<Contacts, Failure> {
+    pub(super) fn contacts(&self) -> Result<Contacts, Failure> {
         Ok(Contacts::of(self.own()?.volume.identity.keystore()))
     }
 
@@ -237,7 +248,7 @@ impl Agent {
 
     /// The keystore has changed: the mesh is to have it. Where it cannot now, the agent does it later: it looks
     /// after that every ten minutes.
-    fn keep_on_the_mesh(&self) -> Result<(), Failure> {
+    pub(super) fn keep_on_the_mesh(&self) -> Result<(), Failure> {
         let own = self.own()?;
         // What a recovery has not found yet says nothing of where its heads are.
         let told = if self.config.lock().recovering { Ok(()) } else { own.volume.tell() };
@@ -257,7 +268,7 @@ impl Agent {
         }
         let identity = &volume.identity;
         identity.still_listed().map_err(port_failure)?;
-        let mut here = Here { seat: seated.seat.clone(), tell };
+        let mut here = Here::new(&seated, tell);
         let (code, transaction) = (Code::random()?, random_bytes()?);
         let pairing = Pairing::shows(Topic::Device, "", transaction);
         let mut meeting = Meeting::begin(identity.peers(), &code, pairing, within(request));
@@ -290,7 +301,7 @@ impl Agent {
         if let Err(error) = identity.look() {
             tracing::info!(%error, "the new device is not on the list that the mesh has yet");
         }
-        Ok(api::Paired { name: device.name, id: device.id.to_string() })
+        Ok(api::Paired::with(device.name, device.id.to_string()))
     }
 
     /// Comes onto the list of devices of whoever shows the code. Blocks.
@@ -302,9 +313,9 @@ impl Agent {
         let seated = self.pairings.sit_down()?;
         if let Some(own) = self.with_volume() {
             // What a crash after the keystore was written has left.
-            return Ok(api::Paired { name: self.name(), id: own.volume.device.id().to_string() });
+            return Ok(api::Paired::with(self.name(), own.volume.device.id().to_string()));
         }
-        let mut here = Here { seat: seated.seat.clone(), tell };
+        let mut here = Here::new(&seated, tell);
         let code = code_of(request)?;
         let (peers, name) = (Arc::new(Peers::new(self.node.clone())), self.name());
         let device = DeviceKeys::new(random_secret()?);
@@ -336,7 +347,7 @@ impl Agent {
         meeting.pairing.done(Vec::new()).map_err(|error| failed(error.into()))?;
         meeting.leave_last();
         confirmed.map_err(|error| self.not_yet(error))?;
-        Ok(api::Paired { name, id: device.id().to_string() })
+        Ok(api::Paired::with(name, device.id().to_string()))
     }
 
     /// Makes sure of a contact, together with them: without a code this side shows one. Blocks.
@@ -347,7 +358,7 @@ impl Agent {
         let contact = self.contacts()?.get(name).map_err(contact_failure)?;
         let code = request.code.as_ref().map(|_| code_of(request)).transpose()?;
         let seated = self.pairings.sit_down()?;
-        let mut here = Here { seat: seated.seat.clone(), tell };
+        let mut here = Here::new(&seated, tell);
         // Before anybody is kept waiting: it takes the list of devices of theirs, and this one's must be good there.
         identity.still_listed().map_err(port_failure)?;
         let is_first = code.is_none();
@@ -375,7 +386,7 @@ impl Agent {
         here.say("looking for their list of devices");
         let is_them = meeting.attempt(Reason::Failed, |_| {
             let theirs = codec::decode::<Proof>(&vouched).map_err(crate::volume::damaged)?;
-            people::is_them(identity.peers(), &contact, &theirs, &meeting_hash)
+            people::is_them(identity, &contact, &theirs, &meeting_hash)
         });
         if !is_them.map_err(port_failure)? {
             return meeting.attempt(Reason::Identity, |_| {
@@ -400,14 +411,14 @@ impl Agent {
         meeting.leave_last();
         self.contacts()?.verified(&contact).map_err(contact_failure)?;
         self.keep_on_the_mesh()?;
-        Ok(api::Paired { name: contact.name, id: contact.identity.to_string() })
+        Ok(api::Paired::with(contact.name, contact.identity.to_string()))
     }
 
-    fn name(&self) -> String {
+    pub(super) fn name(&self) -> String {
         self.config.lock().device_name.clone()
     }
 
-    fn show(&self, code: &Code, request: &api::PairRequest, here: &Here) -> Result<(), Failure> {
+    pub(super) fn show(&self, code: &Code, request: &api::PairRequest, here: &Here) -> Result<(), Failure> {
         let mut invite = self.invite()?;
         invite.via.truncate(PAIR_ADDRESSES);
         let seconds = within(request).as_secs();
@@ -416,14 +427,14 @@ impl Agent {
     }
 }
 
-fn code_of(request: &api::PairRequest) -> Result<Code, Failure> {
+pub(super) fn code_of(request: &api::PairRequest) -> Result<Code, Failure> {
     let code = request.code.as_deref().ok_or_else(|| {
         Failure::new(Kind::Usage, "there is no code").hint("give the one that the other device shows")
     })?;
     Code::parse(code)
 }
 
-fn random_bytes() -> Result<[u8; 16], Failure> {
+pub(super) fn random_bytes() -> Result<[u8; 16], Failure> {
     let mut bytes = [0; 16];
     bytes.copy_from_slice(&random_secret()?.expose()[..16]);
     Ok(bytes)

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use hypernet_core::identity::phrase::Phrase;
+use hypernet_core::identity::share::Shares;
 use hypernet_core::key::{DeviceKeys, RecoveryKeys};
 use hypernet_core::port::PortError;
 use hypernet_fs::vfs::ROOT;
@@ -124,6 +125,8 @@ impl Agent {
             }
         };
         self.settle_down(arrived.map_err(|error| self.not_yet(error))?, &device)?;
+        // Who needed them to get here needs them no more.
+        *self.shares.lock() = Shares::default();
         say("coming onto the list of devices".into());
         // It tells where its heads are when it has one: until then nobody need look for it.
         self.own()?.volume.identity.confirm().map(drop).map_err(|error| self.not_yet(error))

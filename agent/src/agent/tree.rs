@@ -20,7 +20,7 @@ use crate::volume::state::{self, Origin};
 const PATIENCE: Duration = Duration::from_secs(60);
 const AGAIN: Duration = Duration::from_millis(100);
 
-fn of_tree(error: &VfsError) -> Failure {
+pub(super) fn of_tree(error: &VfsError) -> Failure {
     match error {
         VfsError::NotDirectory => Failure::new(Kind::Usage, "only a directory can become a volume"),
         VfsError::LinkedElsewhere(ino) => {

@@ -102,6 +102,7 @@ impl Agent {
                 )),
             }
         })?;
+        self.tend_shares(own);
         let Revoked { device, with, brought, late } = removed;
         Ok(api::DeviceRevoked {
             id: device.id.to_string(),
@@ -115,10 +116,12 @@ impl Agent {
     /// Puts the keys of the identity, this device and the way of the words right, by the words. Blocks.
     pub(crate) fn renew_device(&self, request: &api::RenewDeviceRequest) -> Result<api::DeviceRenewed, Failure> {
         let words = keys_of(&request.phrase)?;
-        let renewed = self.own()?.volume.renew(&words).map_err(|error| match error {
+        let own = self.own()?;
+        let renewed = own.volume.renew(&words).map_err(|error| match error {
             RevokeError::Port(error) => port_failure(error),
             other => not_the_words(&other.to_string()),
         })?;
+        self.tend_shares(own);
         Ok(api::DeviceRenewed { back: renewed.is_back, devices: renewed.devices.iter().map(named).collect() })
     }
 

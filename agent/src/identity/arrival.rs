@@ -37,14 +37,17 @@ pub(crate) struct Newcomer {
 }
 hypernet_core::format!(Newcomer, tag = 0x5b, version = 1, max = VOUCHED_MAX, name = "new device");
 
-/// Whether what a device was handed over is of this identity, and lists that device.
+/// Whether what a device was handed over is of this identity, lists that device, and is sealed for the words of this identity:
+/// a thief could enrol a device, and hand it an address and words of their own.
 pub(crate) fn is_sound(arrived: &Arrived, identity: IdentityId, device: &DeviceKeys) -> Result<(), PortError> {
     let Arrived { keystore, known } = arrived;
-    let address = known.address();
     let is_of = |found: &IdentityId| *found == identity;
-    let signpost = Signpost::open(&known.signpost, &address).map_err(damaged)?;
+    let signpost = known.signposted().map_err(damaged)?;
     if !is_of(&keystore.identity) || !is_of(&signpost.identity) || !is_of(&known.posting.log().identity()) {
         return Err(damaged("what was handed over is of another identity"));
+    }
+    if keystore.phrase != signpost.phrase {
+        return Err(damaged("what was handed over would be sealed for other words than those of this identity"));
     }
     let roster = known.posting.log().roster();
     if roster.device(&device.id()).is_none() || era_of(&keystore.eras, roster).is_none() {
@@ -115,7 +118,7 @@ pub(crate) fn by_phrase(
         keystore.add(next.clone());
     }
     let signpost = signpost(phrase, if begun { &next } else { &era }, post.sequence.saturating_add(1));
-    Ok(Arrived { keystore, known: Known::new(signpost.map_err(damaged)?, address, posting) })
+    Ok(Arrived { keystore, known: Known::new(signpost?, address, posting) })
 }
 
 impl Identity {

@@ -42,7 +42,7 @@ pub(crate) struct Gathered {
     pub(crate) rosters: BTreeMap<Door, Rostered>,
     /// The eras that have ended, and what says so.
     pub(super) ends: BTreeMap<Door, (Door, Record)>,
-    pub(super) beacons: BTreeMap<DeviceId, (Beacon, Record)>,
+    pub(crate) beacons: BTreeMap<DeviceId, (Beacon, Record)>,
 }
 
 impl Gathered {

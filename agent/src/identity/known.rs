@@ -13,6 +13,7 @@ use hypernet_core::identity::place::{Address, PlaceError, Signpost};
 use hypernet_core::identity::posting::{Posting, way_hash};
 use hypernet_core::key::{DeviceKeys, RecoveryKeys};
 use hypernet_core::limits::{DEVICE_NAME_MAX, POSTING_MAX};
+use hypernet_core::name::filtered;
 use hypernet_core::port::PortError;
 use hypernet_core::record::Record;
 use hypernet_core::time::Hlc;
@@ -98,10 +99,10 @@ pub(crate) struct Known {
     pub(crate) beacon: u64,
 }
 
-/// The name of a device as a roster can have it.
+/// The name of a device as a roster can have it: that of the machine may be any.
 pub(crate) fn device_name(name: &str) -> String {
-    let name = &name[..name.floor_char_boundary(DEVICE_NAME_MAX)];
-    if name.is_empty() { "device".to_owned() } else { name.to_owned() }
+    let name = filtered(name, DEVICE_NAME_MAX);
+    if name.is_empty() { "device".to_owned() } else { name }
 }
 
 /// How a roster of this identity lists a device.
@@ -140,8 +141,9 @@ pub(crate) fn seal_era(era: &Era, for_whom: &[Recipient]) -> Result<(NewEra, Vec
 }
 
 /// A signpost that leads to an era.
-pub(crate) fn signpost(phrase: &RecoveryKeys, era: &Era, sequence: u64) -> Result<Record, PlaceError> {
-    Signpost::publish(era.door(), phrase, sequence)
+pub(crate) fn signpost(phrase: &RecoveryKeys, era: &Era, sequence: u64) -> Result<Record, PortError> {
+    let recipient = sealing::recipient(&phrase.opening_key()).map_err(damaged)?;
+    Signpost::publish(era.door(), recipient, phrase, sequence).map_err(damaged)
 }
 
 impl Known {
@@ -174,6 +176,11 @@ impl Known {
     /// By which the identity is found.
     pub(crate) fn address(&self) -> Address {
         Address { signer: self.signpost.signer, secret: self.secret }
+    }
+
+    /// What the signpost says; an error where the identity that it names has not signed it.
+    pub(crate) fn signposted(&self) -> Result<Signpost, PlaceError> {
+        Signpost::open(&self.signpost, &self.address())
     }
 
     /// Takes in what is posted.

@@ -30,6 +30,7 @@ const LIST: &str = "the list of devices";
 const KEYS: &str = "the keystore";
 const BEACON: &str = "where this device publishes";
 const WAY: &str = "the way to both";
+pub(crate) const SHARE: &str = "the share of a guardian";
 /// How often it is tried to come to rest while others change the list.
 pub(super) const TRIES: u32 = 4;
 /// Eras whose places are looked at, and whose ends are kept up, from the newest.
@@ -88,8 +89,17 @@ impl Identity {
 
     /// The door that the signpost leads to.
     fn signposted(&self) -> Option<Door> {
-        let known = self.known.lock();
-        Signpost::open(&known.signpost, &known.address()).ok().map(|signpost| signpost.door)
+        self.known.lock().signposted().ok().map(|signpost| signpost.door)
+    }
+
+    /// Seals for the words of this identity from now on: for whom that is the signpost says, which these have signed, and no
+    /// keystore that a device has written.
+    fn keep_the_words(&self) -> Result<(), PortError> {
+        let signpost = self.known.lock().signposted().map_err(damaged)?;
+        if signpost.identity != self.id {
+            return Err(damaged("the signpost is of another identity"));
+        }
+        self.keystore.change(|mine| mine.phrase = signpost.phrase).map_err(on_disk)
     }
 
     /// Takes in a signpost that was put up since.
@@ -97,7 +107,8 @@ impl Identity {
         let place = self.known.lock().signpost.key();
         let Some(found) = self.peers.lookup(place)? else { return Ok(()) };
         self.change_known(|known| {
-            if found.replaces(&known.signpost) {
+            let is_ours = |found: Signpost| found.identity == self.id;
+            if found.replaces(&known.signpost) && Signpost::open(&found, &known.address()).is_ok_and(is_ours) {
                 known.signpost = found;
             }
             Ok(())
@@ -107,6 +118,7 @@ impl Identity {
     /// All that the mesh has, as far as the eras of this device and the signpost lead there.
     pub(super) fn gather_all(&self) -> Result<Gathered, PortError> {
         self.meet_signpost()?;
+        self.keep_the_words()?;
         let mut doors: Vec<Door> = self.eras_kept_up().iter().map(Era::door).collect();
         doors.extend(self.signposted());
         let (posting, posted) = {
@@ -232,6 +244,7 @@ impl Identity {
         self.keep_up_ends(gathered, &era, &key)?;
         let signpost = self.known.lock().signpost.clone();
         self.publish(signpost, WAY)?;
+        self.put_up_shares();
         self.check_the_way(gathered, door)?;
         self.still_listed()
     }
@@ -302,8 +315,26 @@ impl Identity {
         told
     }
 
+    /// The shares of the words that guardians are to find. What is durable does not depend on them.
+    fn put_up_shares(&self) {
+        let Some(guardians) = self.keystore.keystore().guardians.mine else { return };
+        match guardians.records(&self.address()) {
+            Ok(records) => {
+                let (names, records): (Vec<_>, Vec<_>) =
+                    records.into_iter().map(|(one, record)| (&one.name, record)).unzip();
+                for (name, kept) in names.into_iter().zip(self.peers.publish_all(records, self.peers.keepers(), SHARE))
+                {
+                    if let Err(error) = kept {
+                        tracing::warn!(%error, name, "the share of a guardian is not on the mesh");
+                    }
+                }
+            }
+            Err(error) => tracing::error!(%error, "shares of the words cannot be put on the mesh"),
+        }
+    }
+
     fn put_up_beacon(&self, gathered: &Gathered, door: Door, key: &Secret) -> Result<(), PortError> {
-        let beacon = Beacon::new(&self.device, door, &self.told()).map_err(damaged)?;
+        let beacon = Beacon::new(&self.device, door, &self.told(), !self.offered.lock().is_empty()).map_err(damaged)?;
         let place: Place = Beacon::place(&self.device);
         let me: DeviceId = self.device.id();
         let record = match gathered.beacons.get(&me) {

@@ -111,7 +111,7 @@ impl Identity {
         self.publish(record, "the new keystore")?;
         if let Some(phrase) = phrase {
             let there = self.known.lock().signpost.sequence;
-            let post = signpost(phrase, &era, there.saturating_add(1)).map_err(damaged)?;
+            let post = signpost(phrase, &era, there.saturating_add(1))?;
             self.publish(post.clone(), "the new signpost")?;
             self.change_known(|known| {
                 known.signpost = post;

@@ -126,7 +126,7 @@ fn a_list_that_does_not_fit_into_a_record_lies_in_a_segment() {
     }
     let full = by_phrase(&mesh.peers(), &phrase(), &keys(99), "one more", &mut |_| {}).map(drop).unwrap_err();
     assert!(full.to_string().contains("revoke one"), "{full}");
-    let last = first.identity.others().pop().unwrap();
+    let last = first.identity.roster().devices.pop().unwrap();
     first.identity.revoke(&last.id).unwrap();
     arrive(&mesh, homes[DEVICES_MAX].path(), 99);
 }
@@ -397,6 +397,58 @@ fn a_device_that_is_met_is_enrolled_as_it_has_signed_and_is_on_no_list_before_it
     let second = mesh.arrived(b.path(), 2, got);
     confirm(&second).unwrap();
     assert_eq!(names(&first.identity.look().unwrap()), ["device 1", "second"]);
+}
+
+/// A thief of a device enrols another one, and wants what is sealed for the words to be sealed for words of their own.
+#[test]
+fn a_device_takes_no_address_and_no_words_but_those_that_its_identity_has_signed() {
+    let mesh = Mesh::new(5);
+    let (a, b) = (dir(), dir());
+    let thief = mesh.volume(a.path(), 1);
+    confirm(&thief).unwrap();
+    let theirs = hypernet_core::key::RecoveryKeys::new(&[4; 64]);
+    let hand_over = || thief.identity.enrol(&keys(2), "second", &mut |_| {}).unwrap();
+    let refused = |arrived: &arrival::Arrived| arrival::is_sound(arrived, phrase().id(), &keys(2)).unwrap_err();
+    arrival::is_sound(&hand_over(), phrase().id(), &keys(2)).unwrap();
+    let mut arrived = hand_over();
+    let era = Era::clone(&thief.identity.era.lock());
+    let post = known::signpost(&theirs, &era, 9).unwrap();
+    arrived.known = Known::new(post, Address::of(&theirs), arrived.known.posting);
+    assert!(refused(&arrived).to_string().contains("another identity"));
+    let mut arrived = hand_over();
+    arrived.keystore.phrase = sealing::recipient(&theirs.opening_key()).unwrap();
+    assert!(refused(&arrived).to_string().contains("other words"));
+    // One that has taken them all the same seals for the words, and hands on no others.
+    let second = mesh.arrived(b.path(), 2, arrived);
+    confirm(&second).unwrap();
+    second.identity.revoke(&thief.device.id()).unwrap();
+    let now = Era::clone(&second.identity.era.lock());
+    let read = |by: &Secret| meeting::read_keystore(&mesh.peers(), &now, by, None).unwrap().keystore;
+    assert!(read(&phrase().opening_key()).is_some() && read(&theirs.opening_key()).is_none());
+    let third = second.identity.enrol(&keys(3), "third", &mut |_| {}).unwrap();
+    arrival::is_sound(&third, phrase().id(), &keys(3)).unwrap();
+}
+
+/// Its host name may be anything, and whoever enrols it looks.
+#[test]
+fn whatever_a_machine_is_called_its_device_has_a_name_that_bends_no_terminal() {
+    let mesh = Mesh::new(5);
+    let (a, b) = (dir(), dir());
+    let first = mesh.volume(a.path(), 1);
+    confirm(&first).unwrap();
+    let bent = Device::sign(
+        &phrase().id(),
+        &keys(2).signing_key(),
+        sealing::recipient(&keys(2).opening_key()).unwrap(),
+        "\u{1b}[2Jlaptop".into(),
+        Beacon::place(&keys(2)).signer(),
+    );
+    let refused = first.identity.enrol_listed(bent).map(drop).unwrap_err();
+    assert!(refused.to_string().contains("control"), "{refused}");
+    let arrived = first.identity.enrol(&keys(2), " \u{202e}lap\ntop\t", &mut |_| {}).unwrap();
+    confirm(&mesh.arrived(b.path(), 2, arrived)).unwrap();
+    assert_eq!(names(&first.identity.look().unwrap()), ["device 1", "laptop"]);
+    assert_eq!(known::device_name("\u{7}\n"), "device");
 }
 
 /// It has all that the others have, and nobody here knows which device it is.

@@ -21,6 +21,9 @@ pub(crate) enum Topic {
     /// Two people make sure of each other's identities.
     #[n(1)]
     Contact,
+    /// A guardian hands over a share of somebody's words.
+    #[n(2)]
+    Share,
 }
 
 /// Why one side has ended it.
@@ -50,6 +53,10 @@ pub(crate) enum Reason {
     #[n(5)]
     #[error("something failed there")]
     Failed,
+    /// The share is none that can be used.
+    #[n(6)]
+    #[error("the share is refused there: it was forged or damaged, or does not fit to the others")]
+    Share,
 }
 
 /// One message.
@@ -138,11 +145,19 @@ mod tests {
         ])
     }
 
+    /// What `agent/golden/pairing-share.hex` stands for.
+    fn golden_of_a_share() -> Said {
+        Said(vec![Message::Request { topic: Topic::Share, transaction: [1; 16] }, Message::Cancel(Reason::Share)])
+    }
+
     #[test]
     fn they_are_written_and_read_as_ever() {
         let bytes = crate::golden::bytes(include_str!("../../golden/pairing-messages.hex"));
         assert_eq!(crate::golden::hex(&codec::encode(&golden())), crate::golden::hex(&bytes));
         assert_eq!(codec::decode::<Said>(&bytes).unwrap(), golden());
+        let bytes = crate::golden::bytes(include_str!("../../golden/pairing-share.hex"));
+        assert_eq!(crate::golden::hex(&codec::encode(&golden_of_a_share())), crate::golden::hex(&bytes));
+        assert_eq!(codec::decode::<Said>(&bytes).unwrap(), golden_of_a_share());
     }
 
     #[test]

@@ -115,6 +115,7 @@ impl Topic {
         match self {
             Self::Device => "a new device (`hn device join`)",
             Self::Contact => "a contact (`hn contact verify`)",
+            Self::Share => "a share of somebody's words (`hn guardians help`)",
         }
     }
 }

@@ -1,7 +1,11 @@
 use std::sync::mpsc;
 use std::thread;
 
+use hypernet_core::id::{IdentityId, ShareSetId};
+use hypernet_core::identity::phrase::Phrase;
+use hypernet_core::identity::share::{Share, ShareError, Shares, Taken, Terms, split};
 use hypernet_core::key::Secret;
+use hypernet_core::time::Hlc;
 
 use super::message::Topic;
 use super::*;
@@ -163,6 +167,67 @@ fn of_two_who_enter_one_code_nobody_is_believed_twice() {
     let (mut person, _seen) = says(Answer::NotYet);
     let late = Meeting::begin(&peers, &code, enters(), LONG).compare(&mut person).unwrap_err();
     assert!(matches!(late, PairingError::Used), "{late}");
+}
+
+fn share_of(byte: u8, threshold: u8, count: u8) -> Vec<Share> {
+    let terms = Terms { set: ShareSetId([byte; 16]), made: Hlc::default(), threshold };
+    let guardians: Vec<_> = (1..=count).map(|i| (IdentityId([i; 32]), format!("guardian {i}"))).collect();
+    let words = Phrase::new(&Secret::new([byte; 32]));
+    split(&words, "", &terms, &guardians, getrandom::rand_core::UnwrapErr(getrandom::SysRng)).unwrap()
+}
+
+/// One guardian and the one who recovers meet. What each of them says of it.
+fn hand_over(mesh: &Mesh, share: Share, shares: &mut Shares) -> (Result<Taken, ShareError>, Result<(), PairingError>) {
+    let (code, peers, there) = (Code::random().unwrap(), mesh.peers(), mesh.peers());
+    let here = code.clone();
+    let guardian = thread::spawn(move || {
+        let (mut person, _seen) = says(Answer::Same);
+        let mut meeting = Meeting::begin(&there, &here, Pairing::enters(Topic::Share, "anna"), LONG);
+        meeting.compare(&mut person)?;
+        handover::give(&mut meeting, &mut person, &share)
+    });
+    let ((mut person, _seen), key) = (says(Answer::Same), Secret::new([5; 32]));
+    let mut meeting = Meeting::begin(&peers, &code, Pairing::shows(Topic::Share, "", [3; 16]), LONG);
+    meeting.compare(&mut person).unwrap();
+    let plain = handover::receive(&mut meeting, &mut person, &key).unwrap();
+    let taken = meeting.attempt(Reason::Share, |_| shares.take(codec::decode(&plain).unwrap()));
+    if taken.is_ok() {
+        handover::taken(&mut meeting).unwrap();
+    }
+    (taken, guardian.join().unwrap())
+}
+
+#[test]
+fn guardians_hand_over_their_shares_and_one_that_was_forged_is_refused_on_both_sides() {
+    let (mesh, mut shares) = (Mesh::new(3), Shares::default());
+    let made = share_of(7, 2, 3);
+    let mut forged = made[0].clone();
+    forged.name = "guardian 2".into();
+    let (taken, told) = hand_over(&mesh, forged, &mut shares);
+    assert_eq!(taken, Err(ShareError::Forged));
+    assert!(matches!(told, Err(PairingError::Refused(Refused::Cancelled(Reason::Share)))), "{told:?}");
+    for share in &made[1..] {
+        assert!(shares.words("").is_err());
+        let (taken, told) = hand_over(&mesh, share.clone(), &mut shares);
+        assert_eq!(taken, Ok(Taken::Fits));
+        told.unwrap();
+    }
+    assert_eq!(shares.words("").unwrap(), Phrase::new(&Secret::new([7; 32])));
+}
+
+/// What keepers of a meeting's records have, and who has the code, is sealed: no share is in it.
+#[test]
+fn a_share_on_its_way_is_sealed_and_always_short_enough() {
+    let mut share = share_of(7, 2, 16).swap_remove(0);
+    share.name = "x".repeat(64);
+    let plain = codec::encode(&share);
+    let to = crate::sealing::recipient(&Secret::new([5; 32])).unwrap();
+    for _ in 0..200 {
+        // What age puts into a header at random has no fixed length.
+        let sealed = crate::sealing::seal(&[to], &plain).unwrap();
+        assert!(sealed.len() <= message::VOUCHED_MAX, "{}", sealed.len());
+        assert!(!sealed.windows(16).any(|part| plain.windows(16).any(|other| part == other)));
+    }
 }
 
 /// What lies there is junk, or of another key: it is an error or nothing, and no panic.

@@ -1,8 +1,8 @@
 //! The address of a person, as they hand it on: `hn1…`, 86 characters.
 //!
 //! It is what the signpost is found and opened by: 32 bytes that sign it and 16 that open it, in Bech32m, which finds every
-//! slip of up to four characters in a text of this length. Whose it is stands in the signpost, which nobody but the one who
-//! has the words can have signed; with the identity in it as well the address would be longer than the checksum is good for,
+//! slip of up to four characters in a text of this length. Whose it is stands in the signpost, in
+//! which that identity has signed the address; with the identity in it as well the address would be longer than the checksum is good for,
 //! and say nothing that is not signed there.
 
 use bech32::primitives::decode::CheckedHrpstring;

@@ -2,12 +2,18 @@
 //!
 //! Two devices may change contacts at once. So each of them says when it was changed last, the newest change of one
 //! identity counts, and one that was removed stays as a mark: sets of changes come to the same in any order.
+//!
+//! Who says when is the clock of the device that makes a change, and that may be wrong or lie. So a change of more than a day
+//! ahead counts as the oldest that there is, wherever it lies: it is taken in where there is no other one, and is in nobody's
+//! way. It needs the own clock, and is forgotten by it alone: which of the others is the newest does not depend on when they
+//! are heard of, so that devices whose clocks are right come to the same once they have heard of the same.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use hypernet_core::id::IdentityId;
 use hypernet_core::identity::place::Address;
+use hypernet_core::name::is_name;
 use hypernet_core::time::Hlc;
 use minicbor::{Decode, Encode};
 
@@ -16,6 +22,10 @@ use minicbor::{Decode, Encode};
 pub(crate) const CONTACTS_MAX: usize = 1024;
 /// Longest name, in bytes.
 pub(crate) const CONTACT_NAME_MAX: usize = 64;
+/// How far ahead of this device's clock that of another one may be: what it says is of a later time is of none.
+const AHEAD_MAX: u64 = 24 * 60 * 60 * 1000;
+/// 2026-11-29. A clock that shows an earlier time was not set yet, and says of no other one that it is ahead.
+const NOT_SET: u64 = 1_795_910_400_000;
 
 /// One contact.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
@@ -50,9 +60,16 @@ impl Contact {
         Self { identity, changed: now, is_removed, name: name.to_owned(), signer, secret, is_verified }
     }
 
+    /// The same, by a clock that shows `now`.
+    pub(crate) fn by_clock(self, now: Hlc) -> Self {
+        let is_ahead = now.millis >= NOT_SET && self.changed.millis > now.millis.saturating_add(AHEAD_MAX);
+        let changed = if is_ahead { Hlc::default() } else { self.changed };
+        Self { changed, ..self }
+    }
+
     /// Whether it can be called so.
     fn is_sound(&self) -> bool {
-        (1..=CONTACT_NAME_MAX).contains(&self.name.len()) && !self.name.chars().any(char::is_control)
+        is_name(&self.name, CONTACT_NAME_MAX)
     }
 
     /// Where they are found.
@@ -63,9 +80,10 @@ impl Contact {
 
 /// Takes in what another copy has: of each identity the newest change, and of all what there is room for. What no device
 /// that means well has written is left out.
-pub(crate) fn merge(mine: &mut Vec<Contact>, others: &[Contact]) {
+pub(crate) fn merge(mine: &mut Vec<Contact>, others: &[Contact], now: Hlc) {
     let mut newest: BTreeMap<IdentityId, Contact> = BTreeMap::new();
-    for contact in mine.drain(..).chain(others.iter().filter(|other| other.is_sound()).cloned()) {
+    let all = mine.drain(..).chain(others.iter().filter(|other| other.is_sound()).cloned());
+    for contact in all.map(|contact| contact.by_clock(now)) {
         let held = newest.entry(contact.identity).or_insert_with(|| contact.clone());
         if (contact.changed, &contact) > (held.changed, &*held) {
             *held = contact;
@@ -83,6 +101,8 @@ pub(crate) fn merge(mine: &mut Vec<Contact>, others: &[Contact]) {
 mod tests {
     use super::*;
 
+    const NOW: Hlc = Hlc { millis: NOT_SET, counter: 0 };
+
     fn contact(byte: u8, millis: u64) -> Contact {
         let address = Address { signer: [byte; 32], secret: [byte; 16] };
         Contact::new(&format!("contact {byte}"), IdentityId([byte; 32]), address, Hlc { millis, counter: 0 })
@@ -90,7 +110,7 @@ mod tests {
 
     fn merged(parts: &[&[Contact]]) -> Vec<Contact> {
         let mut all = Vec::new();
-        parts.iter().for_each(|part| merge(&mut all, part));
+        parts.iter().for_each(|part| merge(&mut all, part, NOW));
         all
     }
 
@@ -110,9 +130,36 @@ mod tests {
     fn what_is_too_long_or_bends_a_terminal_is_not_taken_in() {
         let called = |name: &str| Contact { name: name.to_owned(), ..contact(1, 9) };
         let mine = [contact(1, 1)];
-        for name in ["", "\u{1b}[2J", "a\nb", &"x".repeat(1 << 20)] {
+        for name in ["", " a", "\u{1b}[2J", "a\nb", "a\u{202e}b", &"x".repeat(1 << 20)] {
             assert_eq!(merged(&[&mine, &[called(name)]]), mine, "{} bytes", name.len());
         }
+    }
+
+    /// One device's clock is far ahead, or its thief wants to have the last word.
+    #[test]
+    fn a_change_from_the_year_9999_has_no_last_word() {
+        let far = [Hlc { millis: 253_370_764_800_000, counter: 0 }, Hlc { millis: u64::MAX, counter: u32::MAX }];
+        for changed in far {
+            let frozen = Contact { changed, is_removed: true, ..contact(1, 0) };
+            let (old, new) = (contact(1, 1), Contact { is_verified: true, ..contact(1, 2) });
+            let parts = [&old, &frozen, &new].map(std::slice::from_ref);
+            for order in [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]] {
+                assert_eq!(merged(&order.map(|at| parts[at])), std::slice::from_ref(&new), "{order:?}");
+            }
+            // Also where it lies in the own keystore, and it stays where it is the only one.
+            let mut mine = vec![frozen.clone()];
+            merge(&mut mine, &[], NOW);
+            assert_eq!(mine, [Contact { changed: Hlc::default(), ..frozen.clone() }]);
+            merge(&mut mine, parts[0], NOW);
+            assert_eq!(mine, [old]);
+        }
+        // A clock that is a little ahead is one.
+        let soon = contact(1, NOW.millis + AHEAD_MAX);
+        assert_eq!(merged(&[&[contact(1, 5)], std::slice::from_ref(&soon)]), std::slice::from_ref(&soon));
+        // One that was not set yet makes nobody else's a wrong one.
+        let mut mine = vec![contact(1, 5)];
+        merge(&mut mine, std::slice::from_ref(&soon), Hlc::default());
+        assert_eq!(mine, [soon]);
     }
 
     #[test]

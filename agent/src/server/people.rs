@@ -9,7 +9,7 @@ use axum::{Json, Router};
 use hypernet_sdk::api::{self, Empty, path};
 use tokio::sync::mpsc;
 
-use super::{Agents, Answer, EVENTS, api_error, line, lines};
+use super::{Agents, Answer, EVENTS, Private, api_error, line, lines};
 use crate::agent::people::Tell;
 use crate::agent::{Agent, blocking};
 use crate::failure::Failure;
@@ -24,6 +24,13 @@ pub(super) fn router() -> Router<Arc<Agent>> {
         .route(path::DEVICES_ADD, post(post_devices_add))
         .route(path::DEVICES_JOIN, post(post_devices_join))
         .route(path::COMPARED, post(post_compared))
+        .route(path::GUARDIANS, get(get_guardians))
+        .route(path::GUARDIANS_SET, post(post_guardians_set))
+        .route(path::GUARDIANS_CLEAR, post(post_guardians_clear))
+        .route(path::GUARDIANS_HELP, post(post_guardians_help))
+        .route(path::RECOVER_SHARES, get(get_shares))
+        .route(path::RECOVER_GATHER, post(post_shares_gather))
+        .route(path::RECOVER_WORDS, post(post_shares_words))
 }
 
 async fn get_id(State(agent): Agents) -> Answer<api::IdInfo> {
@@ -63,6 +70,40 @@ async fn post_devices_add(State(agent): Agents, Json(request): Json<api::PairReq
 
 async fn post_devices_join(State(agent): Agents, Json(request): Json<api::PairRequest>) -> Response {
     pair(agent, request, Agent::join_identity)
+}
+
+async fn get_guardians(State(agent): Agents) -> Answer<api::GuardiansList> {
+    Ok(Json(blocking(move || agent.list_guardians()).await??))
+}
+
+async fn post_guardians_set(
+    State(agent): Agents,
+    Private(request): Private<api::SetGuardiansRequest>,
+) -> Answer<api::GuardiansInfo> {
+    Ok(Json(blocking(move || agent.set_guardians(&request)).await??))
+}
+
+async fn post_guardians_clear(State(agent): Agents) -> Answer<api::GuardiansCleared> {
+    Ok(Json(blocking(move || agent.clear_guardians()).await??))
+}
+
+async fn post_guardians_help(State(agent): Agents, Json(request): Json<api::PairRequest>) -> Response {
+    pair(agent, request, Agent::help_to_recover)
+}
+
+async fn get_shares(State(agent): Agents) -> Answer<api::Gathered> {
+    Ok(Json(agent.gathered()?))
+}
+
+async fn post_shares_gather(State(agent): Agents, Json(request): Json<api::PairRequest>) -> Response {
+    pair(agent, request, Agent::gather_share)
+}
+
+async fn post_shares_words(
+    State(agent): Agents,
+    Private(request): Private<api::SharedWordsRequest>,
+) -> Answer<api::Words> {
+    Ok(Json(blocking(move || agent.shared_words(&request)).await??))
 }
 
 /// A meeting, whose reader is the person: when they go away it is over.

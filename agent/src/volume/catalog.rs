@@ -18,7 +18,7 @@ use hypernet_core::placement::Plan;
 use hypernet_core::port::PortError;
 use hypernet_core::seal::{ExtentRef, Kind, Sealer};
 use hypernet_core::segment::{Packed, Packer, Placement};
-use hypernet_store::volume::{ExtentAt, SegmentRow};
+use hypernet_store::volume::{ExtentAt, SegmentRow, VolumeDb};
 
 use super::progress::Meter;
 use super::write::Tally;
@@ -321,10 +321,20 @@ impl Volume {
     /// as they are, so the manifest is good for this device, too. When this fails the index is incomplete, and nobody
     /// may use it until this was done again to its end.
     pub(crate) fn load_catalog(&self, manifest: &Manifest, seen: &mut dyn FnMut(u64, u64)) -> Result<(), PortError> {
-        let all = manifest.pages.iter().fold(0u64, |sum, page| sum.saturating_add(page.rows));
-        self.db.clear_segments()?;
         // What was read under another catalog may name other holders.
         self.placements.lock().clear();
+        self.load_catalog_into(&self.db, manifest, seen)
+    }
+
+    /// The same into another index, where it is in nobody's way.
+    pub(crate) fn load_catalog_into(
+        &self,
+        db: &VolumeDb,
+        manifest: &Manifest,
+        seen: &mut dyn FnMut(u64, u64),
+    ) -> Result<(), PortError> {
+        let all = manifest.pages.iter().fold(0u64, |sum, page| sum.saturating_add(page.rows));
+        db.clear_segments()?;
         let mut done = 0;
         let mut seen = |rows| {
             done = u64::saturating_add(done, rows);
@@ -332,12 +342,12 @@ impl Volume {
         };
         // An extent can be taken in only when its segment is known.
         for kind in [PageKind::Placement, PageKind::Index] {
-            let mut loading = Loading { volume: self, segments: Vec::new(), contents: Vec::new(), rows: 0 };
+            let mut loading = Loading { volume: self, db, segments: Vec::new(), contents: Vec::new(), rows: 0 };
             loading.load(manifest, kind, &mut seen)?;
             loading.flush()?;
         }
         let next = PageKind::ALL.map(|kind| manifest.covered(kind)).into_iter().max().unwrap_or(0);
-        self.db.number_from(next)?;
+        db.number_from(next)?;
         Ok(())
     }
 }
@@ -345,6 +355,7 @@ impl Volume {
 /// Rows on their way into the local index.
 struct Loading<'a> {
     volume: &'a Volume,
+    db: &'a VolumeDb,
     segments: Vec<SegmentRow>,
     contents: Vec<(u64, Vec<ExtentAt>)>,
     rows: usize,
@@ -393,8 +404,8 @@ impl Loading<'_> {
     }
 
     fn flush(&mut self) -> Result<(), PortError> {
-        self.volume.db.take_segments(&self.segments)?;
-        self.volume.db.take_contents(&self.contents)?;
+        self.db.take_segments(&self.segments)?;
+        self.db.take_contents(&self.contents)?;
         self.segments.clear();
         self.contents.clear();
         self.rows = 0;

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use hypernet_core::codec;
 use hypernet_core::head::Head;
 use hypernet_core::id::{PeerId, RecordKey, SegmentId};
+use hypernet_core::identity::era::Era;
 use hypernet_core::key::{DeviceKeys, RecoveryKeys, Secret};
 use hypernet_core::node::{Command, CommandError, Effect, InboundId, Input, Node, NodeConfig, Now, Outcome};
 use hypernet_core::placement::{Candidate, order};
@@ -61,6 +62,8 @@ pub(crate) struct Mesh {
     fetches: Arc<AtomicU64>,
     /// The devices that have a home.
     enrolled: Mutex<Option<Known>>,
+    /// Other people, and their devices.
+    people: Mutex<BTreeMap<u8, Known>>,
 }
 
 /// What the words yield whose identity all devices are of.
@@ -77,6 +80,7 @@ impl Mesh {
             uploads: Arc::default(),
             fetches: Arc::default(),
             enrolled: Mutex::default(),
+            people: Mutex::default(),
         };
         mesh.connect((1..=donors).map(|i| PeerId([i; 32])));
         mesh
@@ -206,6 +210,73 @@ impl Mesh {
         open(self.handle(), dir, device, known)
     }
 
+    /// The home of somebody else, who has one device; they are on the mesh.
+    pub(crate) fn person(&self, dir: &Path, who: u8) -> Arc<Volume> {
+        let volume = self.device_of(dir, who, 0);
+        volume.look_around().unwrap();
+        volume
+    }
+
+    /// One of many people, each with one device, on the mesh.
+    pub(crate) fn numbered(&self, dir: &Path, number: u16) -> Arc<Volume> {
+        let mut seed = [0x5e; 64];
+        seed[..2].copy_from_slice(&number.to_be_bytes());
+        let (phrase, mut secret) = (RecoveryKeys::new(&seed), [0x5f; 32]);
+        secret[..2].copy_from_slice(&number.to_be_bytes());
+        let main = phrase.main_volume();
+        let keystore = Keystore {
+            eras: vec![Era::new(0, Secret::new(secret))],
+            volumes: vec![main],
+            main,
+            ..Keystore::fixed(phrase.id(), sealing::recipient(&phrase.opening_key()).unwrap())
+        };
+        let keys = DeviceKeys::new(Secret::new(secret));
+        Known::create(&phrase, &keystore, &keys, "device", Hlc::default())
+            .unwrap()
+            .save(&dir.join("identity"))
+            .unwrap();
+        KeystoreFile::new(dir.join("keystore.age"), Unlock::KeyFile, keystore).save().unwrap();
+        let volume = open_as(self.handle(), dir, keys);
+        volume.look_around().unwrap();
+        volume
+    }
+
+    /// The home of one of the devices of somebody else, made where there is none. Each has all that the first one begins with,
+    /// and was enrolled by the words.
+    pub(crate) fn device_of(&self, dir: &Path, who: u8, which: u8) -> Arc<Volume> {
+        let phrase = RecoveryKeys::new(&[who; 64]);
+        let main = phrase.main_volume();
+        let keystore = Keystore {
+            eras: vec![Era::new(0, Secret::new([who; 32]))],
+            volumes: vec![main],
+            main,
+            ..Keystore::fixed(phrase.id(), sealing::recipient(&phrase.opening_key()).unwrap())
+        };
+        let (keys, path) =
+            (|which: u8| keys_of(who.wrapping_mul(8).wrapping_add(100 + which)), dir.join("keystore.age"));
+        if !path.exists() {
+            // What is sealed for the first device is sealed anew each time, so all begin with the same.
+            let mut all = self.people.lock();
+            let known = all
+                .entry(who)
+                .or_insert_with(|| Known::create(&phrase, &keystore, &keys(0), "device 0", Hlc::default()).unwrap());
+            let one = listed(&phrase.id(), &keys(which), &format!("device {which}")).unwrap();
+            if known.posting.log().roster().device(&one.id).is_none() {
+                let era = known.posting.log().roster().era.unwrap();
+                let enrol = |log: &mut _| enrol_by_phrase(log, &phrase, &one, Hlc::default(), era);
+                known.posting.change(enrol).unwrap();
+            }
+            known.save(&dir.join("identity")).unwrap();
+            KeystoreFile::new(path, Unlock::KeyFile, keystore).save().unwrap();
+        }
+        open_as(self.handle(), dir, keys(which))
+    }
+
+    /// All that is kept for anybody.
+    pub(crate) fn all_records(&self) -> Vec<Record> {
+        self.kept.lock().records.values().cloned().collect()
+    }
+
     /// The home of a device that has come onto the list.
     pub(crate) fn arrived(&self, dir: &Path, device: u8, arrived: Arrived) -> Arc<Volume> {
         KeystoreFile::new(dir.join("keystore.age"), Unlock::KeyFile, arrived.keystore).save().unwrap();
@@ -289,23 +360,30 @@ pub(crate) fn open(node: NodeHandle, dir: &Path, device: u8, known: Known) -> Ar
         known.save(&file).unwrap();
         KeystoreFile::new(path.clone(), Unlock::KeyFile, keystore()).save().unwrap();
     }
+    open_as(node, dir, keys_of(device))
+}
+
+fn open_as(node: NodeHandle, dir: &Path, device: DeviceKeys) -> Arc<Volume> {
+    let (file, path) = (dir.join("identity"), dir.join("keystore.age"));
     let keystore = Arc::new(KeystoreFile::load(&path, &Unlock::KeyFile).unwrap());
     let peers = Arc::new(Peers::new(node.clone()));
-    let identity = Identity::load(file, keystore.clone(), keys_of(device), peers).unwrap();
+    let identity = Identity::load(file, keystore.clone(), device.clone(), peers).unwrap();
     let main = keystore.keystore().main;
     let db = Arc::new(VolumeDb::open(dir, main, 64 << 20).unwrap());
-    Arc::new(Volume::open(main, keys_of(device), Arc::new(identity), db, node).unwrap())
+    Arc::new(Volume::open(main, device, Arc::new(identity), db, node).unwrap())
 }
 
 /// The next head of a device; nothing is behind it.
 pub(crate) fn head(volume: &Volume, millis: u64, vector: &[Dot]) -> Head {
     let golden: Head = codec::decode(&hypernet_format::all()["head"].bytes).unwrap();
+    let heads = volume.heads.lock();
     Head {
         volume: volume.id,
         device: volume.device.id(),
         sequence: state::next_sequence(&volume.db, &volume.device.id()).unwrap(),
         time: Hlc { millis, counter: 0 },
-        seen: volume.heads.lock().seen(vector),
+        seen: heads.seen(vector),
+        vector: heads.had_by(vector),
         ..golden
     }
 }

@@ -16,6 +16,7 @@ use hypernet_core::head::Head;
 use hypernet_core::id::DeviceId;
 use hypernet_core::identity::log::Device;
 use hypernet_core::key::VolumeKeys;
+use hypernet_core::limits::DEVICES_MAX;
 use hypernet_core::port::PortError;
 use hypernet_core::record::{Record, record_key};
 use hypernet_core::time::Hlc;
@@ -128,9 +129,31 @@ impl Heads {
             let sequence = found.map_or(0, |found| found.head.sequence).max(sequence_of(vector, &device.id));
             Dot { device: device.id.tag(), sequence }
         };
-        let mut seen: Vec<Dot> = self.others.devices.iter().map(newest).filter(|dot| dot.sequence > 0).collect();
-        seen.sort();
-        seen
+        self.those_of(newest)
+    }
+
+    /// Of the other devices, the heads that a tree with this version vector has all of.
+    pub(crate) fn had_by(&self, vector: &[Dot]) -> Vec<Dot> {
+        self.those_of(|device| Dot { device: device.id.tag(), sequence: sequence_of(vector, &device.id) })
+    }
+
+    /// A dot of each device that has one: of those that published last, as many as a head has room for.
+    fn those_of(&self, dot: impl Fn(&Device) -> Dot) -> Vec<Dot> {
+        let time = |device: &Device| {
+            let found = self.others.found.iter().find(|found| found.device.id == device.id);
+            found.map(|found| found.head.time)
+        };
+        let mut devices: Vec<&Device> = self.others.devices.iter().collect();
+        devices.sort_by_key(|device| (std::cmp::Reverse(time(device)), device.id));
+        let mut dots: Vec<Dot> = devices.into_iter().map(dot).filter(|dot| dot.sequence > 0).collect();
+        dots.truncate(DEVICES_MAX - 1);
+        dots.sort();
+        dots
+    }
+
+    /// What was found of the others just now.
+    pub(super) fn set_others(&mut self, survey: Survey) {
+        self.others = survey;
     }
 
     /// A device is not on the roster any more.
@@ -155,7 +178,7 @@ impl Volume {
 
     /// The heads of these devices, all asked for at once, in all epochs in which they say that there is one.
     pub(crate) fn find_heads(&self, devices: &[Device]) -> Result<Survey, PortError> {
-        let all = self.identity.all_keys(self.id);
+        let (all, publishers) = (self.identity.all_keys(self.id), self.publishers());
         let mut survey = Survey::default();
         let mut places: Vec<(&Device, VolumeKeys)> = Vec::new();
         let mut keys = Vec::new();
@@ -173,7 +196,11 @@ impl Volume {
         }
         for ((device, keys), record) in places.into_iter().zip(self.peers.lookup_all(&keys)?) {
             match record.map(|record| Head::open(&record, &device.id, &keys)) {
-                Some(Ok(head)) => survey.add(Found { device: device.clone(), head }),
+                Some(Ok(head)) if publishers.takes(&head) => survey.add(Found { device: device.clone(), head }),
+                Some(Ok(_)) => {
+                    let why = "it was published after whoever did had no part in the volume any more";
+                    survey.refused.push((device.clone(), why.to_owned()));
+                }
                 Some(Err(error)) => survey.refused.push((device.clone(), error.to_string())),
                 None => {}
             }
@@ -228,8 +255,8 @@ impl Volume {
         for found in self.peers.lookup_all(&own)?.into_iter().flatten() {
             self.judge(&found)?;
         }
-        let survey = self.find_heads(&self.identity.others())?;
-        self.heads.lock().others = survey;
+        let survey = self.find_heads(&self.other_publishers())?;
+        self.heads.lock().set_others(survey);
         Ok(())
     }
 
@@ -243,6 +270,10 @@ impl Volume {
         if let Err(error @ PortError::Superseded(_)) = told {
             return Err(error);
         }
+        self.tend()?;
+        if self.id == self.identity.keystore().keystore().main {
+            self.put_offers()?;
+        }
         self.look_at_heads()?;
         told.map(drop)
     }
@@ -255,6 +286,7 @@ impl Volume {
         }
         self.tell()?;
         self.identity.confirm()?;
+        self.tend()?;
         self.look_at_heads()?;
         self.heads.lock().confirmed = Some(Instant::now());
         Ok(())

@@ -8,7 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use hypernet_core::catalog::Manifest;
 use hypernet_core::codec;
 use hypernet_core::head::{Head, Snapshot};
-use hypernet_core::identity::log::{Device, NameError, Roster};
+use hypernet_core::identity::log::{Device, NameError};
 use hypernet_core::port::PortError;
 use hypernet_core::seal::Kind;
 use hypernet_core::time::Hlc;
@@ -21,6 +21,8 @@ use super::read::{Deadline, expect_kind};
 use super::state::{self, Latest};
 use super::write::unix_now;
 use super::{Volume, damaged};
+use crate::share::circle::Publishers;
+use crate::share::hearing::Ask;
 
 /// Devices without a head that are named.
 const SILENT: usize = 5;
@@ -90,7 +92,7 @@ impl Volume {
     /// The heads of all other devices, and of those that were taken off the list, asked for twice as in
     /// [`Self::look_well`].
     fn heads_well(&self) -> Result<(Survey, Survey), PortError> {
-        let (others, gone) = (self.identity.others(), self.identity.roster().gone);
+        let (others, gone) = (self.other_publishers(), self.publishers().gone);
         self.peers.settle();
         self.find_heads(&others)?;
         Ok((self.find_heads(&others)?, self.find_heads(&gone)?))
@@ -101,13 +103,15 @@ impl Volume {
     pub(crate) fn recover(&self, device: Option<&str>, say: &mut dyn FnMut(String)) -> Result<Recovered, RecoverError> {
         say("asking the mesh for the list of devices".into());
         let roster = self.identity.look_well()?;
+        self.hear(Ask::All)?;
+        let publishers = self.publishers();
         let wanted = device.map(|name| roster.named(name).or_else(|error| gone_or(&roster, name, error)));
         let wanted = wanted.transpose()?.map(|device| device.id);
-        say(format!("{} device(s); asking for their heads", roster.devices.len()));
+        say(format!("{} device(s); asking for their heads", publishers.listed.len()));
         let (survey, gone) = self.heads_well()?;
         let may_be = |found: &&Found| match wanted {
             Some(id) => found.device.id == id,
-            None => roster.device(&found.device.id).is_some(),
+            None => publishers.device(&found.device.id).is_some(),
         };
         let chosen = survey.found.iter().chain(&gone.found).filter(may_be);
         let newest = chosen.max_by_key(|found| (found.head.time, found.head.device)).ok_or_else(|| {
@@ -127,15 +131,15 @@ impl Volume {
         }
         self.load_catalog(&manifest, &mut |done, all| say(format!("{done} of {all} rows of the catalog")))?;
         say("reading the snapshot".into());
-        let root = self.read_root(&head, &roster, wanted.is_some())?;
+        let root = self.read_root(&head, &publishers, wanted.is_some())?;
         let latest =
             Latest { snapshot: head.snapshot, root: root.clone(), manifest, time: head.time, head: head.clone() };
         state::put_latest(&self.db, &latest)?;
         (*self.links.lock()).clone_from(&root.links);
-        Ok(self.recovered(&roster, &survey, &gone, &head, root))
+        Ok(self.recovered(&survey, &gone, &head, root))
     }
 
-    fn recovered(&self, roster: &Roster, survey: &Survey, gone: &Survey, head: &Head, root: Root) -> Recovered {
+    fn recovered(&self, survey: &Survey, gone: &Survey, head: &Head, root: Root) -> Recovered {
         let lacks = |found: &&Found| !found.is_part_of(&root.vector);
         let mut others: Vec<Found> = survey.found.iter().filter(lacks).cloned().collect();
         let mut warnings: Vec<String> = others.iter().map(Found::words).collect();
@@ -143,9 +147,10 @@ impl Volume {
         let gone: Vec<Found> = gone.found.iter().filter(lacks).cloned().collect();
         warnings.extend(gone.iter().map(|found| format!("of a device that was taken off the list: {}", found.words())));
         others.extend(gone);
-        let device = roster.devices.iter().chain(&roster.gone).find(|device| device.id == head.device);
+        let publishers = self.publishers();
+        let device = publishers.listed.iter().chain(&publishers.gone).find(|device| device.id == head.device);
         Recovered {
-            devices: self.identity.others().len(),
+            devices: self.other_publishers().len(),
             head_device: device.map_or_else(|| head.device.short(), |device| device.name.clone()),
             head_sequence: head.sequence,
             head_age_seconds: unix_now().saturating_sub(head.time.millis / 1000),
@@ -163,14 +168,13 @@ impl Volume {
             tracing::warn!(%error, "cannot look up the devices of this identity");
             Default::default()
         });
-        let roster = self.identity.roster();
-        let mut recovered = self.recovered(&roster, &survey, &gone, &latest.head, latest.root);
+        let mut recovered = self.recovered(&survey, &gone, &latest.head, latest.root);
         recovered.warnings.push("an earlier attempt had set up the tree; no newer head was taken".to_owned());
         Ok(Some(recovered))
     }
 
     /// `gone`: also of a device that was taken off the list.
-    fn read_root(&self, head: &Head, roster: &Roster, gone: bool) -> Result<Root, PortError> {
+    pub(super) fn read_root(&self, head: &Head, publishers: &Publishers, gone: bool) -> Result<Root, PortError> {
         expect_kind(&head.snapshot_extent, Kind::Snapshot)?;
         let one = |reference| -> Result<bytes::Bytes, PortError> {
             self.fetch(std::slice::from_ref(reference), Deadline::of_read())?
@@ -181,9 +185,9 @@ impl Volume {
         if snapshot.id() != head.snapshot {
             return Err(damaged("the snapshot is not the one that the head names"));
         }
-        let was = roster.gone.iter().filter(|_| gone);
-        if !roster.devices.iter().chain(was).any(|device| device.id == snapshot.author) {
-            return Err(damaged("the snapshot's author is not a device of this identity"));
+        let was = publishers.gone.iter().filter(|_| gone);
+        if !publishers.listed.iter().chain(was).any(|device| device.id == snapshot.author) {
+            return Err(damaged("the snapshot's author is not a device that may publish here"));
         }
         expect_kind(&snapshot.root, Kind::Root)?;
         let root: Root = codec::decode(&one(&snapshot.root)?).map_err(damaged)?;

@@ -16,6 +16,8 @@ use super::heads::sequence_of;
 /// The key of [`Latest`].
 pub(crate) const LATEST: &str = "latest";
 const ORIGIN: &str = "origin";
+const FOLLOWING: &str = "following";
+const REKEYING: &str = "rekeying";
 const HANDED: &str = "handed";
 const ACKNOWLEDGED: &str = "acknowledged";
 
@@ -75,6 +77,35 @@ pub(crate) fn forget_origin(db: &VolumeDb) -> Result<(), PortError> {
         db.put_states(&[(ORIGIN, None)])?;
     }
     Ok(())
+}
+
+/// The head of another device that this one is moving on to.
+pub(crate) fn following(db: &VolumeDb) -> Result<Option<Latest>, PortError> {
+    db.get_state(FOLLOWING)?
+        .map(|bytes| codec::decode(&bytes).map_err(|error| PortError::Damaged(error.to_string())))
+        .transpose()
+}
+
+pub(crate) fn put_following(db: &VolumeDb, next: &Latest) -> Result<(), PortError> {
+    Ok(db.put_state(FOLLOWING, &codec::encode(next))?)
+}
+
+pub(crate) fn forget_following(db: &VolumeDb) -> Result<(), PortError> {
+    Ok(db.put_states(&[(FOLLOWING, None)])?)
+}
+
+/// Whether what was written before is to be sealed anew.
+pub(crate) fn is_rekeying(db: &VolumeDb) -> Result<bool, PortError> {
+    Ok(db.get_state(REKEYING)?.is_some())
+}
+
+pub(crate) fn put_rekeying(db: &VolumeDb, rekeying: bool) -> Result<(), PortError> {
+    Ok(db.put_states(&[(REKEYING, rekeying.then_some(&[][..]))])?)
+}
+
+/// What changes when this device has moved on.
+pub(crate) fn stands_on(next: &Latest) -> [(&'static str, Option<Vec<u8>>); 2] {
+    [(LATEST, Some(codec::encode(next))), (FOLLOWING, None)]
 }
 
 fn record(db: &VolumeDb, what: &str) -> Result<Option<Record>, PortError> {

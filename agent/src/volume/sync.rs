@@ -18,12 +18,14 @@ use hypernet_core::tree::{self, Content, Dot, Entry, FileKind, Inode, LinkEntry,
 use hypernet_fs::vfs::{Cut, CutDirectory, CutEntry, Stamp, Synced, Vfs, VfsError};
 
 use super::catalog::Sizes;
+use super::heads::sequence_of;
 use super::progress::{Meter, Phase};
 use super::read::{Deadline, tree_error};
 use super::recover::clock;
 use super::state::{self, Latest};
-use super::write::Writer;
+use super::write::{Tally, Writer};
 use super::{Volume, damaged};
+use crate::share::hearing::Ask;
 
 mod content;
 mod engine;
@@ -93,7 +95,7 @@ impl Volume {
 }
 
 /// The working tree failed, on this device.
-fn of_tree(error: VfsError) -> PortError {
+pub(super) fn of_tree(error: VfsError) -> PortError {
     match error {
         VfsError::NoSpace => PortError::DiskFull("the changes of the working tree cannot be written down".into()),
         VfsError::Damaged(text) => PortError::Damaged(text),
@@ -126,12 +128,16 @@ impl Drop for CutGuard<'_> {
 /// Makes everything durable that is in the working tree now.
 pub(crate) fn run(volume: &Arc<Volume>, vfs: &Arc<Vfs>, meter: &Meter) -> Result<Report, PortError> {
     volume.still_current()?;
+    volume.end_following(vfs)?;
     let mut cut = vfs.cut(volume.id).map_err(of_tree)?;
     let _guard = CutGuard(vfs);
     let latest = state::latest(&volume.db)?;
     if cut.is_empty() {
         return Ok(Report::default());
     }
+    // Whoever was taken off is to read nothing of it.
+    volume.hear(Ask::Places)?;
+    volume.may_write()?;
     for entry in cut.directories.iter().flat_map(|directory| directory.entries.iter().flatten()) {
         // What its root held is to be found by its own heads from now on, so there must be one.
         if let Some(below) = entry.volume.filter(|_| !entry.inode.is_vacant())
@@ -145,7 +151,6 @@ pub(crate) fn run(volume: &Arc<Volume>, vfs: &Arc<Vfs>, meter: &Meter) -> Result
     let sequence = state::next_sequence(&volume.db, &volume.device.id())?;
     let dot = Dot { device: volume.device.id().tag(), sequence };
     let mut writer = Writer::new(volume.clone(), meter.clone())?;
-    let plan = writer.plan();
     let mut build = Build {
         volume,
         vfs,
@@ -173,27 +178,58 @@ pub(crate) fn run(volume: &Arc<Volume>, vfs: &Arc<Vfs>, meter: &Meter) -> Result
     let before = latest.as_ref().map(|latest| &latest.root.vector).or(origin.as_ref().map(|origin| &origin.vector));
     let vector = state::advance(before.map_or(&[][..], Vec::as_slice), dot);
     let root = Root { volume: volume.id, inode, links, vector };
-    let time = clock(latest.as_ref().map_or(Hlc::default(), |latest| latest.time));
+    let all = publish(volume, writer, root, latest.as_ref(), meter)?;
+    let inodes = synced.len() as u64;
+    vfs.mark_synced(volume.id, cut.seq, synced).map_err(of_tree)?;
+    Ok(Report {
+        inodes,
+        bytes,
+        sequence,
+        segments: all.segments,
+        bytes_stored: all.bytes,
+        n: all.n(),
+        k: all.k(),
+        peers: all.peers(),
+    })
+}
+
+/// A root becomes a snapshot, then a catalog, then the next head, and what this device stands on. What is below it was put
+/// before.
+pub(super) fn publish(
+    volume: &Arc<Volume>,
+    mut writer: Writer,
+    root: Root,
+    latest: Option<&Latest>,
+    meter: &Meter,
+) -> Result<Tally, PortError> {
+    let plan = writer.plan();
+    let sequence = sequence_of(&root.vector, &volume.device.id());
+    let time = clock(latest.map_or(Hlc::default(), |latest| latest.time));
     let root_extent = writer.put(Kind::Root, &codec::encode(&root))?;
     let parents = latest.iter().map(|latest| latest.snapshot).collect();
     let snapshot = Snapshot::sign(&volume.device.signing_key(), root_extent, parents, time, String::new());
     let snapshot_extent = writer.put(Kind::Snapshot, &codec::encode(&snapshot))?;
     let tally = writer.finish()?;
-    let adopted = origin.is_none() || volume.adopt(&root)?;
+    let adopted = state::origin(&volume.db)?.is_none() || volume.adopt(&root)?;
 
     meter.update(|progress| progress.phase = Phase::Catalog);
-    let manifest = latest.as_ref().map(|latest| latest.manifest.clone()).unwrap_or_default();
+    let manifest = latest.map(|latest| latest.manifest.clone()).unwrap_or_default();
     let published = volume.publish_catalog(&manifest, Sizes::FULL, plan, meter)?;
 
     meter.update(|progress| progress.phase = Phase::Publishing);
     // Whoever took in the segments is there to be asked.
     volume.confirm()?;
+    let (seen, vector) = {
+        let heads = volume.heads.lock();
+        (heads.seen(&root.vector), heads.had_by(&root.vector))
+    };
     let head = Head {
         volume: volume.id,
         device: volume.device.id(),
         sequence,
         time,
-        seen: volume.heads.lock().seen(&root.vector),
+        seen,
+        vector,
         snapshot: snapshot.id(),
         snapshot_extent,
         manifest: published.extent,
@@ -210,18 +246,7 @@ pub(crate) fn run(volume: &Arc<Volume>, vfs: &Arc<Vfs>, meter: &Meter) -> Result
         state::forget_origin(&volume.db)?;
     }
     *volume.links.lock() = links;
-    let inodes = synced.len() as u64;
-    vfs.mark_synced(volume.id, cut.seq, synced).map_err(of_tree)?;
-    Ok(Report {
-        inodes,
-        bytes,
-        sequence,
-        segments: all.segments,
-        bytes_stored: all.bytes,
-        n: all.n(),
-        k: all.k(),
-        peers: all.peers(),
-    })
+    Ok(all)
 }
 
 fn start_meter(cut: &Cut, meter: &Meter) {

@@ -12,6 +12,7 @@ mod leases;
 mod lost;
 mod mesh;
 mod secrets;
+mod share;
 mod tree;
 mod volumes;
 

@@ -80,7 +80,7 @@ fn written(bytes: &[u8]) -> Vec<String> {
 /// The secrets of the eras in a keystore, and the key to which the device's seed is sealed.
 fn inside(plain: &[u8]) -> (Vec<Vec<u8>>, String) {
     let mut decoder = minicbor::Decoder::new(&plain[2..]);
-    assert_eq!((decoder.array().unwrap(), decoder.array().unwrap()), (Some(2), Some(6)));
+    assert_eq!((decoder.array().unwrap(), decoder.array().unwrap()), (Some(2), Some(8)));
     (0..2).for_each(|_| decoder.skip().unwrap());
     let eras = (0..decoder.array().unwrap().unwrap()).map(|_| {
         assert_eq!(decoder.array().unwrap(), Some(2));
@@ -88,7 +88,7 @@ fn inside(plain: &[u8]) -> (Vec<Vec<u8>>, String) {
         decoder.bytes().unwrap().to_vec()
     });
     let eras = eras.collect();
-    (0..3).for_each(|_| decoder.skip().unwrap());
+    (0..5).for_each(|_| decoder.skip().unwrap());
     (eras, decoder.str().unwrap().to_owned())
 }
 

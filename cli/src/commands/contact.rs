@@ -64,6 +64,7 @@ async fn verify(
     out: &mut Output,
 ) -> Result<(), Failure> {
     meet::needs_person(how)?;
+    let code = code.map(|code| meet::code(code, out)).transpose()?;
     let code = code.map(|code| meet::apart(&code).map_or(code.clone(), |(code, _)| code.to_owned()));
     let events = client.verify_contact(&meet::request(how, code, Some(name))).await?;
     let verified = meet::run(client, events, how, "hn contact verify YOUR-NAME-THERE", out).await?;

@@ -1,5 +1,7 @@
 //! `hn device`.
 
+use std::io::{self, IsTerminal};
+
 use hypernet_sdk::api::{DeviceInfo, NamedDevice, RecoverRequest, RenewDeviceRequest, RevokeDeviceRequest};
 use hypernet_sdk::{Client, ErrorCode, Home};
 use os_display::Quotable;
@@ -35,20 +37,23 @@ async fn add(home: Home, how: Meet, out: &mut Output) -> Result<(), Failure> {
 
 async fn join(home: &Home, mut args: DeviceJoin, out: &mut Output) -> Result<(), Failure> {
     let Begun { begun, is_found } = recover::begun(home)?;
+    if !is_found {
+        meet::needs_person(args.meet)?;
+        // Whoever is there is asked; a program says that it gives one.
+        let asked = io::stdin().is_terminal().then(|| "-".to_owned());
+        args.code = args.code.or(asked).map(|code| meet::code(code, out)).transpose()?;
+    }
     if let Some((code, mesh)) = args.code.as_deref().and_then(meet::apart) {
         args.setup.join.get_or_insert(mesh);
         args.code = Some(code.to_owned());
     }
     if !is_found && args.code.is_none() {
         return Err(Failure::new(ErrorCode::Usage, "there is no code")
-            .hint("`hn device add` on a device of the identity shows one"));
+            .hint("`hn device add` on a device of the identity shows one; `-` reads it from standard input"));
     }
     if !begun && args.setup.join.is_none() {
         return Err(Failure::new(ErrorCode::Usage, "the code alone does not say on which mesh to look")
             .hint("give the link that `hn device add` shows, or add --join LINK, which `hn invite` prints"));
-    }
-    if !is_found {
-        meet::needs_person(args.meet)?;
     }
     let from_stdin = args.setup.passphrase.passphrase_stdin;
     let secret = match is_found {

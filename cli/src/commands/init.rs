@@ -46,11 +46,11 @@ pub(crate) async fn init(home: &Home, args: Init, out: &mut Output) -> Result<()
         return tell(home, Made { made, phrase: None }, out);
     }
     if !args.no_confirm {
-        phrase::needs_terminal()?;
+        phrase::needs_terminal("hn init --no-confirm")?;
     }
     let words = hnd::new_words(home).await?;
     if !args.no_confirm {
-        phrase::confirm(&words.words, out)?;
+        phrase::confirm(&words.words, "nothing was made", out)?;
     }
     let of_words = match args.phrase_passphrase {
         true => passphrase::new("Passphrase that belongs to the words: ")?,

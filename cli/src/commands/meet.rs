@@ -1,9 +1,11 @@
 //! Two sides that meet: a code that one shows and the other enters, and seven pictures that people compare.
 
 use std::io::{self, BufRead, IsTerminal, Read};
+use std::os::fd::AsFd;
 
 use hypernet_sdk::api::{PairEvent, PairRequest, Paired};
 use hypernet_sdk::{Client, ErrorCode, Events};
+use rustix::termios::{QueueSelector, tcflush};
 use tokio::sync::mpsc;
 
 use crate::args::Meet;
@@ -34,11 +36,69 @@ pub(crate) fn apart(link: &str) -> Option<(&str, String)> {
     Some((code, format!("hypernet:join/{mesh}")))
 }
 
-/// The lines of standard input, which nobody waits for when the meeting has ended before they come.
-fn typed() -> mpsc::Receiver<String> {
+/// The code or the link that was given; for `-` it is asked for, or read from standard input, so that other users of this machine do
+/// not see it in the list of processes.
+pub(crate) fn code(given: String, out: &Output) -> Result<String, Failure> {
+    if given != "-" {
+        return Ok(given);
+    }
+    if io::stdin().is_terminal() {
+        out.prompt("Code: ");
+    }
+    read_code(io::stdin().lock())
+}
+
+fn read_code(from: impl BufRead) -> Result<String, Failure> {
+    let mut line = String::new();
+    from.take(LINE_MAX)
+        .read_line(&mut line)
+        .map_err(|error| Failure::io("cannot read the code from standard input", &error))?;
+    match line.trim() {
+        "" => Err(Failure::new(ErrorCode::NoInput, "standard input holds no code")
+            .hint("give the one that the other side shows, in a line of its own")),
+        code => Ok(code.to_owned()),
+    }
+}
+
+/// Lines of standard input, each read when it is asked for. Nobody waits for one when the meeting has ended before it comes.
+#[derive(Default)]
+pub(crate) struct Typed {
+    reader: Option<(mpsc::Sender<()>, mpsc::Receiver<String>)>,
+    /// One was asked for and has not come.
+    asked: bool,
+}
+
+impl Typed {
+    /// Asks for a line. What was typed before for a meeting that is over is no answer in this one.
+    fn ask(&mut self) {
+        let (ask, lines) = self.reader.get_or_insert_with(reader);
+        if self.asked && lines.try_recv().is_ok() {
+            self.asked = false;
+        }
+        if !self.asked {
+            self.asked = ask.try_send(()).is_ok();
+        }
+    }
+
+    /// The line that was asked for; none at the end of input.
+    async fn line(&mut self) -> Option<String> {
+        match &mut self.reader {
+            Some((_, lines)) if self.asked => {
+                let line = lines.recv().await;
+                self.asked = false;
+                line
+            }
+            Some(_) => None,
+            None => std::future::pending().await,
+        }
+    }
+}
+
+fn reader() -> (mpsc::Sender<()>, mpsc::Receiver<String>) {
+    let (ask, mut asked) = mpsc::channel(1);
     let (give, lines) = mpsc::channel(1);
     std::thread::spawn(move || {
-        loop {
+        while asked.blocking_recv().is_some() {
             let mut line = String::new();
             match io::stdin().lock().take(LINE_MAX).read_line(&mut line) {
                 Ok(0) | Err(_) => return,
@@ -47,7 +107,16 @@ fn typed() -> mpsc::Receiver<String> {
             }
         }
     });
-    lines
+    (ask, lines)
+}
+
+/// What was typed on a terminal before a question was shown there is no answer to it: whoever types ahead has compared nothing.
+fn forget_typed(terminal: impl AsFd) -> Result<(), Failure> {
+    if !terminal.as_fd().is_terminal() {
+        return Ok(());
+    }
+    tcflush(&terminal, QueueSelector::IFlush)
+        .map_err(|error| Failure::io("cannot forget what was typed before the question", &error.into()))
 }
 
 /// What the agent is told for what was typed; nothing where that was no answer.
@@ -70,19 +139,31 @@ fn pictures(emoji: &[String], words: &[String]) -> String {
 /// Goes through with it. `join` is what is run on the other side.
 pub(crate) async fn run(
     client: &Client,
-    mut events: Events<PairEvent>,
+    events: Events<PairEvent>,
     how: Meet,
     join: &str,
     out: &mut Output,
 ) -> Result<Paired, Failure> {
+    run_typed(client, events, how, join, &mut Typed::default(), out).await
+}
+
+/// The same, one of several in one command.
+pub(crate) async fn run_typed(
+    client: &Client,
+    mut events: Events<PairEvent>,
+    how: Meet,
+    join: &str,
+    typed: &mut Typed,
+    out: &mut Output,
+) -> Result<Paired, Failure> {
     let mut bar: Option<Bar> = None;
-    let mut lines: Option<mpsc::Receiver<String>> = None;
+    let mut is_asked = false;
     let mut shown = Vec::new();
     loop {
         let line = async {
-            match &mut lines {
-                Some(lines) => lines.recv().await,
-                None => std::future::pending().await,
+            match is_asked {
+                true => typed.line().await,
+                false => std::future::pending().await,
             }
         };
         tokio::select! {
@@ -112,11 +193,13 @@ pub(crate) async fn run(
                             "\nCompare with what the other side shows:\n\n  {}\n",
                             pictures(&emoji, &words)
                         ));
+                        forget_typed(io::stdin())?;
                         if !how.words_stdin {
                             out.prompt("Do both show the same, in the same order? (yes/no) ");
                         }
                         shown = words;
-                        lines = Some(typed());
+                        is_asked = true;
+                        typed.ask();
                     }
                     PairEvent::Progress { text } => bar = Some(Bar::new(out, text)),
                     PairEvent::Done(paired) => return Ok(paired),
@@ -128,10 +211,13 @@ pub(crate) async fn run(
                 let told = line.map_or(Some(Vec::new()), |line| answer(&line, how, &shown));
                 match told {
                     Some(words) => {
-                        lines = None;
+                        is_asked = false;
                         client.compared(words).await?;
                     }
-                    None => out.prompt("Please type yes or no: "),
+                    None => {
+                        out.prompt("Please type yes or no: ");
+                        typed.ask();
+                    }
                 }
             }
         }
@@ -139,9 +225,9 @@ pub(crate) async fn run(
 }
 
 fn told(code: &str, link: &str, join: &str) -> String {
-    match join.strip_prefix("hn contact verify") {
-        Some(_) => format!("The other one runs:   {join} {code}\n"),
-        None => format!(
+    match join.starts_with("hn device join") {
+        false => format!("The other one runs:   {join} {code}\n"),
+        true => format!(
             "On the other machine:   {join} '{link}'\nor by hand:   {join} {code} --join LINK   with a link of `hn invite`\n"
         ),
     }
@@ -149,6 +235,11 @@ fn told(code: &str, link: &str, join: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
+    use std::io::Write;
+
+    use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+
     use super::*;
 
     #[test]
@@ -156,6 +247,45 @@ mod tests {
         let (code, mesh) = apart("hypernet:pair/aaaa-bbbb/network?via=/ip4/1.2.3.4&via=/ip6/::1").unwrap();
         assert_eq!((code, mesh.as_str()), ("aaaa-bbbb", "hypernet:join/network?via=/ip4/1.2.3.4&via=/ip6/::1"));
         assert_eq!((apart("aaaa-bbbb"), apart("hypernet:pair/aaaa"), apart("hypernet:join/x/y")), (None, None, None));
+    }
+
+    #[test]
+    fn a_code_is_one_line_and_leaves_what_comes_after() {
+        let mut typed = io::Cursor::new("  aaaa-bbbb \r\ndog cat\n");
+        assert_eq!(read_code(&mut typed).unwrap(), "aaaa-bbbb");
+        assert_eq!(io::read_to_string(typed).unwrap(), "dog cat\n");
+        for nothing in ["", "\n", "  \ndog"] {
+            assert_eq!(read_code(nothing.as_bytes()).unwrap_err().code, ErrorCode::NoInput, "{nothing:?}");
+        }
+    }
+
+    #[test]
+    fn what_was_typed_before_the_question_is_no_answer() {
+        let keyboard = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+        grantpt(&keyboard).unwrap();
+        unlockpt(&keyboard).unwrap();
+        let terminal = ptsname(&keyboard, Vec::new()).unwrap();
+        let terminal = File::options().read(true).write(true).open(terminal.to_str().unwrap()).unwrap();
+        // What is typed is there once it is echoed.
+        let mut keyboard = File::from(keyboard);
+        let mut typed = |text: &str| {
+            keyboard.write_all(text.as_bytes()).unwrap();
+            let mut echo = vec![0; text.len() + 1];
+            keyboard.read_exact(&mut echo).unwrap();
+        };
+        typed("yes\n");
+        forget_typed(&terminal).unwrap();
+        typed("no\n");
+        let mut line = String::new();
+        io::BufReader::new(&terminal).read_line(&mut line).unwrap();
+        assert_eq!(line, "no\n");
+        // What a program has written is there to be read.
+        let (from, to) = io::pipe().unwrap();
+        (&to).write_all(b"dog cat\n").unwrap();
+        forget_typed(&from).unwrap();
+        let mut line = String::new();
+        io::BufReader::new(from).read_line(&mut line).unwrap();
+        assert_eq!(line, "dog cat\n");
     }
 
     #[test]

@@ -13,6 +13,7 @@ use crate::output::{Output, bar::Bar, words};
 use crate::{hnd, passphrase, phrase};
 
 use super::agent;
+use super::guardians;
 use super::init;
 
 /// A mesh that has not answered is asked again when a donor has come or gone, and after this time at the latest: peers
@@ -27,8 +28,12 @@ pub(crate) async fn recover(home: &Home, args: Recover, out: &mut Output) -> Res
         return Err(Failure::new(ErrorCode::Usage, "the words alone do not say on which mesh to look")
             .hint("add --join LINK, a link that `hn invite` prints on any machine of that mesh"));
     }
+    let by_guardians = args.guardians && !is_found;
+    if by_guardians {
+        guardians::needs_person(&args)?;
+    }
     // All that is asked for is asked first: standard input can be read only once.
-    let words = match from.is_none() && !is_found {
+    let words = match from.is_none() && !is_found && !by_guardians {
         true => Some(phrase::ask(args.phrase_stdin, args.phrase_passphrase, out)?),
         false => None,
     };
@@ -42,6 +47,10 @@ pub(crate) async fn recover(home: &Home, args: Recover, out: &mut Output) -> Res
     let keyring = args.keyring.then(|| "--keyring".into());
     let how = Vec::from_iter(keyring);
     let client = set_up(home, begun, from.as_deref(), &args.setup, how, secret.as_ref(), out).await?;
+    let words = match by_guardians {
+        true => Some(guardians::gather(&client, &args, out).await?),
+        false => words,
+    };
     let request = RecoverRequest { phrase: words, from, device: args.device.clone() };
     find(home, &client, &request, args.timeout, out).await
 }

@@ -46,7 +46,7 @@ pub struct Device {
     /// What is sealed for it alone.
     #[n(1)]
     pub recipient: Recipient,
-    /// What its owner calls it: at most [`DEVICE_NAME_MAX`] bytes.
+    /// What its owner calls it: a [name](crate::name) of at most [`DEVICE_NAME_MAX`] bytes.
     #[n(2)]
     pub name: String,
     /// Signer of its [beacon](crate::identity::beacon::Beacon).
@@ -222,8 +222,11 @@ pub enum Refused {
     /// The list begins by the phrase.
     #[error("the first device is enrolled by the phrase")]
     Beginning,
-    /// It has no name, or a long one.
-    #[error("the name of a device has between 1 and {DEVICE_NAME_MAX} bytes")]
+    /// It has no name, a long one, or one that is not what it looks like.
+    #[error(
+        "the name of a device has between 1 and {DEVICE_NAME_MAX} bytes, no blanks around it, and no characters that control \
+         what is shown"
+    )]
     Name,
     /// It is on the list, or another one has the same tag.
     #[error("the device is on the list already")]

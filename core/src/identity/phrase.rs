@@ -85,6 +85,17 @@ impl Phrase {
         parsed.map(Self).map_err(|_| PhraseError::Checksum)
     }
 
+    /// The 256 bits.
+    pub fn entropy(&self) -> Secret {
+        let (mut bits, _) = self.0.to_entropy_array();
+        let mut entropy = [0; 32];
+        entropy.copy_from_slice(&bits[..32]);
+        bits.zeroize();
+        let secret = Secret::new(entropy);
+        entropy.zeroize();
+        secret
+    }
+
     /// The words, in order.
     pub fn words(&self) -> impl Iterator<Item = &'static str> {
         self.0.words()
@@ -177,6 +188,7 @@ mod tests {
             let phrase = Phrase::new(&Secret::new(entropy));
             let words = Vec::from_iter(phrase.words());
             prop_assert_eq!(words.len(), WORDS);
+            prop_assert!(phrase.entropy().expose() == &entropy);
             prop_assert_eq!(Phrase::parse(&words.join(" ")), Ok(phrase));
             let _ = Phrase::parse(&text);
         }

@@ -11,26 +11,30 @@
 //! ```
 //!
 //! Who has the [address](Address) of an identity finds its roster; who keeps the records learns neither whose they are nor
-//! which of them belong together. Whoever has an era can spoil what is at its places, and not forge it: a roster is
+//! which of them belong together. An address and an identity belong together because both sign: the address signs the record
+//! of the signpost, and in it the identity signs the address. So nobody puts another identity's name at an address of their
+//! own. Whoever has an era can spoil what is at its places, and not forge it: a roster is
 //! believed by its signatures, an era because a change of the roster names its way, a keystore by its seal. And the phrase
 //! can put up another signpost.
 
 use std::fmt;
 
-use ed25519_dalek::SigningKey;
+use ed25519_dalek::{Signer, SigningKey};
 use minicbor::{Decode, Encode};
 use thiserror::Error;
 
 use crate::codec::{self, CodecError};
 use crate::id::{IdentityId, RecordKey, VolumeId};
 use crate::identity::era::Door;
-use crate::key::{RecoveryKeys, Secret, VolumeKeys};
+use crate::identity::log::Recipient;
+use crate::key::{RecoveryKeys, Secret, VolumeKeys, is_signed};
 use crate::limits::RECORD_PAYLOAD_MAX;
 use crate::record::{LAST, Record, RecordError, record_key};
 use crate::seal::{ExtentRef, SealError, open_record, seal_record};
 use crate::segment::Placement;
 
 const SIGNPOST_CONTEXT: &[u8] = b"hypernet signpost v1\0";
+const ADDRESS_CONTEXT: &[u8] = b"hypernet address v1\0";
 const NOTICE_CONTEXT: &[u8] = b"hypernet notice v1\0";
 const SIGNPOST_KEY_CONTEXT: &str = "hypernet 2026 signpost sealing key v1";
 const ROSTER_KEY_CONTEXT: &str = "hypernet 2026 roster sealing key v1";
@@ -47,6 +51,9 @@ pub enum PlaceError {
     /// It is not for this identity, this phrase or this place.
     #[error("{0}")]
     Seal(#[from] SealError),
+    /// Whoever has the address names an identity that has not signed it.
+    #[error("the identity that it names has not signed this address")]
+    Identity,
 }
 
 /// A record's key, and what follows from it.
@@ -168,26 +175,58 @@ pub struct Signpost {
     /// Where its roster was when this was put up.
     #[n(1)]
     pub door: Door,
+    /// Who has the words: for whom the keystore is sealed besides the devices. A device does not say who that is.
+    #[n(2)]
+    pub phrase: Recipient,
+    /// Ed25519 of the identity over the signer of the address and `phrase`.
+    #[cbor(n(3), with = "minicbor::bytes")]
+    signature: [u8; 64],
 }
-crate::format!(Signpost, tag = 0x36, version = 1, max = RECORD_PAYLOAD_MAX, name = "signpost");
+crate::format!(Signpost, tag = 0x36, version = 2, max = RECORD_PAYLOAD_MAX, name = "signpost");
+
+/// What the identity signs. The door is not in it: it changes, and who has the words signs the record.
+fn address_bytes(signer: &[u8; 32], phrase: &Recipient) -> Vec<u8> {
+    let mut bytes = [ADDRESS_CONTEXT, signer].concat();
+    // Writing to a Vec is infallible.
+    let _ = minicbor::encode(phrase, &mut bytes);
+    bytes
+}
 
 impl Signpost {
-    /// Its record. A higher `sequence` replaces an older one.
-    pub fn publish(door: Door, phrase: &RecoveryKeys, sequence: u64) -> Result<Record, PlaceError> {
-        let key = Address::of(phrase).sealing_key();
-        let signpost = Self { identity: phrase.id(), door };
-        let payload = seal_record(&key, SIGNPOST_CONTEXT, sequence, &codec::encode(&signpost))?;
-        Ok(Record::sign(&phrase.signpost_key(), sequence, payload)?)
+    /// As whoever has the words puts it up; `recipient` is for whom is sealed what the words open.
+    pub fn sign(door: Door, recipient: Recipient, phrase: &RecoveryKeys) -> Self {
+        let bytes = address_bytes(&Address::of(phrase).signer, &recipient);
+        let signature = phrase.signing_key().sign(&bytes).to_bytes();
+        Self { identity: phrase.id(), door, phrase: recipient, signature }
     }
 
-    /// Opens the record that was found at an address. Whose it is it says itself, and whoever gave the address vouches
-    /// for that: nobody else can have signed it.
+    /// Its record. A higher `sequence` replaces an older one.
+    pub fn publish(
+        door: Door,
+        recipient: Recipient,
+        phrase: &RecoveryKeys,
+        sequence: u64,
+    ) -> Result<Record, PlaceError> {
+        Self::sign(door, recipient, phrase).seal(&phrase.signpost_key(), &Address::of(phrase), sequence)
+    }
+
+    fn seal(&self, key: &SigningKey, address: &Address, sequence: u64) -> Result<Record, PlaceError> {
+        let payload = seal_record(&address.sealing_key(), SIGNPOST_CONTEXT, sequence, &codec::encode(self))?;
+        Ok(Record::sign(key, sequence, payload)?)
+    }
+
+    /// Opens the record that was found at an address. Whose it is it says itself, and that identity has signed the address.
     pub fn open(record: &Record, address: &Address) -> Result<Self, PlaceError> {
         if record.signer != address.signer {
             return Err(RecordError::WrongKey.into());
         }
         let plain = open_record(&address.sealing_key(), SIGNPOST_CONTEXT, record.sequence, &record.payload)?;
-        Ok(codec::decode(&plain)?)
+        let found: Self = codec::decode(&plain)?;
+        let bytes = address_bytes(&address.signer, &found.phrase);
+        match is_signed(found.identity.as_bytes(), &bytes, &found.signature) {
+            true => Ok(found),
+            false => Err(PlaceError::Identity),
+        }
     }
 }
 
@@ -203,6 +242,10 @@ mod tests {
         Place::new(Secret::new([byte; 32]))
     }
 
+    fn words(byte: u8) -> Recipient {
+        Recipient::X25519([byte; 32])
+    }
+
     fn door(byte: u8) -> Door {
         Door { roster: [byte; 32], end: [byte + 1; 32] }
     }
@@ -210,19 +253,37 @@ mod tests {
     #[test]
     fn a_signpost_leads_who_has_the_address_to_the_roster() {
         let (mine, others) = (phrase(1), phrase(2));
-        let record = Signpost::publish(door(1), &mine, 7).unwrap();
+        let record = Signpost::publish(door(1), words(1), &mine, 7).unwrap();
         let address = Address::of(&mine);
         assert_eq!(record.key(), address.record_key());
         let found = Signpost::open(&record, &address).unwrap();
-        assert_eq!((found.identity, found.door), (mine.id(), door(1)));
+        assert_eq!((found.identity, found.door, found.phrase), (mine.id(), door(1), words(1)));
         assert!(Signpost::open(&record, &Address::of(&others)).is_err());
         // Who keeps it has all of the address but what opens it.
         assert!(Signpost::open(&record, &Address { secret: [0; 16], ..address }).is_err());
         let bytes = codec::encode(&record);
         assert!(!bytes.windows(32).any(|part| part == door(1).roster || part == mine.id().as_bytes()));
         // Nobody but the phrase puts one up.
-        let forged = Signpost::publish(door(3), &others, 8).unwrap();
+        let forged = Signpost::publish(door(3), words(2), &others, 8).unwrap();
         assert_eq!(Signpost::open(&forged, &address), Err(RecordError::WrongKey.into()));
+    }
+
+    /// Whoever makes an address of their own has all keys of it, and not the identity's.
+    #[test]
+    fn nobody_puts_another_identity_or_other_words_at_an_address() {
+        let (theirs, thief) = (phrase(1), phrase(2));
+        let address = Address::of(&thief);
+        let open =
+            |signpost: Signpost| Signpost::open(&signpost.seal(&thief.signpost_key(), &address, 1).unwrap(), &address);
+        let own = || Signpost::sign(door(1), words(2), &thief);
+        assert_eq!(open(own()), Ok(own()));
+        // As anybody has it who knows the identity.
+        let signed = Signpost::sign(door(1), words(1), &theirs);
+        assert_eq!(open(signed), Err(PlaceError::Identity));
+        assert_eq!(open(Signpost { identity: theirs.id(), ..own() }), Err(PlaceError::Identity));
+        assert_eq!(open(Signpost { phrase: words(3), ..own() }), Err(PlaceError::Identity));
+        // A key of small order has signed everything.
+        assert_eq!(open(Signpost { identity: IdentityId([0; 32]), ..own() }), Err(PlaceError::Identity));
     }
 
     #[test]

@@ -11,6 +11,7 @@ use crate::id::{EntryId, FileId, RecordKey, VolumeId};
 use crate::identity::place::Place;
 use crate::key::{DeviceKeys, Secret};
 use crate::limits::{NAME_MAX, OFFER_BOX_MAX, OFFERS_MAX, SHARE_POSTING_MAX};
+use crate::name::is_shown;
 use crate::record::record_key;
 use crate::share::epoch::Epoch;
 use crate::share::members::Role;
@@ -51,15 +52,7 @@ impl Offer {
 
 /// Whether somebody else's directory can be called so: it is shown, proposed and typed again by people.
 pub fn is_name(name: &str) -> bool {
-    (1..=NAME_MAX).contains(&name.len())
-        && name != "."
-        && name != ".."
-        && !name.chars().any(|c| c == '/' || c.is_control() || is_bidi(c))
-}
-
-/// Turns the direction of what is shown after it.
-fn is_bidi(c: char) -> bool {
-    matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}')
+    (1..=NAME_MAX).contains(&name.len()) && name != "." && name != ".." && name.chars().all(|c| c != '/' && is_shown(c))
 }
 
 /// What is offered to one identity.

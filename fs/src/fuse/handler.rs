@@ -272,7 +272,7 @@ impl Filesystem for Handler {
         let name = name.as_bytes().to_vec();
         self.serve(
             reply,
-            move |vfs| vfs.tell(vfs.lookup(parent.0, &name)),
+            move |vfs| vfs.tell_found(|| vfs.lookup(parent.0, &name), |found| found.as_ref().ok().map(|attr| attr.ino)),
             |reply, result| match result {
                 Err(VfsError::NotFound) => reply.entry(&TTL, &nothing(), GENERATION),
                 result => answer_entry(reply, result),
@@ -553,13 +553,11 @@ impl Filesystem for Handler {
             move |mut reply, result| match result {
                 Ok(snapshot) => {
                     for item in vfs::after(&snapshot, offset) {
-                        let Some(found) = vfs.item_now(ino.0, item) else { continue };
-                        let (name, ttl) = (OsStr::from_bytes(&item.name), ttl(&found));
                         // Of itself and its parent the kernel takes no note.
                         let counts = !matches!(&*item.name, b"." | b"..");
-                        if counts {
-                            vfs.told(found.ino);
-                        }
+                        let told = |found: &Option<vfs::Attr>| found.as_ref().map(|attr| attr.ino).filter(|_| counts);
+                        let Some(found) = vfs.tell_found(|| vfs.item_now(ino.0, item), told) else { continue };
+                        let (name, ttl) = (OsStr::from_bytes(&item.name), ttl(&found));
                         if reply.add(INodeNo(found.ino), item.offset, name, &ttl, &attr(&found), GENERATION) {
                             if counts {
                                 vfs.forget(found.ino, 1);

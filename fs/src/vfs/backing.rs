@@ -150,9 +150,9 @@ impl Backing {
         self.make(ino, OFlags::CREATE)
     }
 
-    /// A new, empty backing file, whatever was there.
+    /// A new, empty backing file, whatever was there: who still has that mapped keeps it as it was.
     pub(super) fn fresh(&self, ino: u64) -> io::Result<Arc<File>> {
-        self.close(ino);
+        self.remove(ino)?;
         self.make(ino, OFlags::CREATE | OFlags::TRUNC)
     }
 

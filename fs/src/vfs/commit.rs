@@ -10,7 +10,7 @@ use parking_lot::{Condvar, Mutex};
 
 use super::patience::{self, Wait};
 use super::state::{InoMap, InoSet, Op, State};
-use super::{Result, Vfs};
+use super::{Result, Vfs, VfsError};
 use crate::panics;
 
 /// A background commit takes at most this part of the time: a slow disk is not kept busy with flushing.
@@ -69,6 +69,7 @@ pub(super) struct Batch {
     rows: InoMap<usize>,
     seq: u64,
     doomed: Vec<u64>,
+    given_up: Vec<u64>,
     unsynced: InoSet,
 }
 
@@ -107,6 +108,7 @@ impl Batch {
             self.ops.push(op);
         }
         self.unsynced.extend(state.unsynced.drain());
+        self.given_up.append(&mut state.given_up);
         let doomed = std::mem::take(&mut state.doomed);
         if state.cuts > 0 {
             state.held.extend(doomed);
@@ -167,7 +169,7 @@ impl Vfs {
         let mut state = self.state.lock();
         match done {
             Ok(()) => {
-                let Batch { seq, doomed, .. } = std::mem::take(&mut *stuck);
+                let Batch { seq, doomed, given_up, .. } = std::mem::take(&mut *stuck);
                 state.committed = seq;
                 state.stuck = 0;
                 state.weakly_marked.retain(|_, batch| *batch > seq);
@@ -182,6 +184,8 @@ impl Vfs {
                 self.remove_backing(&doomed);
                 let mut state = self.state.lock();
                 doomed.iter().for_each(|ino| _ = state.removing.remove(ino));
+                drop(state);
+                self.remove_given_up(&given_up);
                 Ok(())
             }
             Err(error) => {
@@ -240,6 +244,17 @@ impl Vfs {
                 let mut state = self.state.lock();
                 state.doomed.push(*ino);
                 self.arm(&mut state);
+            }
+        }
+    }
+
+    /// Removes content that is not what its file holds any more. What is not removed now is when something is fetched.
+    fn remove_given_up(&self, given_up: &[u64]) {
+        for ino in given_up {
+            let there = self.run(|state| state.node(*ino).map(drop));
+            match there.and_then(|()| self.remove_absent(*ino, false)) {
+                Ok(_) | Err(VfsError::NotFound) => {}
+                Err(error) => tracing::warn!(ino, %error, "an old copy of a file could not be removed from the disk"),
             }
         }
     }

@@ -9,6 +9,7 @@ use hypernet_core::port::{InodeRow, Local};
 use hypernet_core::tree::{Content, FileKind};
 use parking_lot::{Condvar, Mutex};
 
+use super::backing::Stat;
 use super::state::{State, Step};
 use super::{Result, Vfs, VfsError};
 
@@ -161,9 +162,10 @@ impl Vfs {
     /// was used longest ago goes first; what is dirty is not counted and stays, what is open or not to be had from the
     /// mesh stays. Of files that are open and have arrived in part, parts go that nobody reads now.
     pub fn trim_cache(&self, limit: u64, served: &mut Served<'_>) -> Result<Trimmed> {
+        // Before what waits is committed: what becomes clean in between is not among the rows that are counted.
+        let began = self.gauge.read();
         self.let_go()?;
         self.commit_if_room()?;
-        let began = self.gauge.read();
         let mut copies = Vec::new();
         self.each_copy(|row| copies.push((row.ino, row.size)))?;
         let mut copies = self.sized(&copies)?;
@@ -363,17 +365,22 @@ impl Vfs {
         if let Some(stat) = self.backing.stat(ino).map_err(VfsError::from)?
             && (stat.size, stat.ctime) != (size, ctime)
         {
-            // Somebody who had it open before the last start of the agent wrote to it past us.
-            tracing::warn!(ino, "a file was changed behind the agent's back; it stays, and is uploaded");
-            state.unmarked.insert(ino);
-            state.node_mut(ino)?.set_local(Local::Complete);
-            self.take_over(state, ino, stat);
+            self.found_written(state, ino, stat)?;
             return Ok(false);
         }
         state.node_mut(ino)?.set_local(Local::Absent);
         // A fetch must not touch the backing file before this is on stable storage.
         state.queue_needed(ino);
         Ok(true)
+    }
+
+    /// Somebody who had it open before the last start of the agent wrote to it past us.
+    pub(super) fn found_written(&self, state: &mut State, ino: u64, stat: Stat) -> Step<()> {
+        tracing::warn!(ino, "a file was changed behind the agent's back; it stays, and is uploaded");
+        state.node_mut(ino)?.set_local(Local::Complete);
+        state.unmarked.insert(ino);
+        self.take_over(state, ino, stat);
+        Ok(())
     }
 }
 

@@ -238,7 +238,7 @@ impl Vfs {
                 check_file(node)?;
                 state.writable(ino)?;
                 let local = node.local();
-                if local == Local::Absent && !truncate {
+                if local == Local::Absent && !truncate && node.size > 0 {
                     return Ok(Next::Hydrate);
                 }
                 let (first, node_times) = (node.writers() == 0, (node.atime(), node.mtime()));
@@ -248,7 +248,7 @@ impl Vfs {
                     // The dirty mark waits for the disk.
                     patience::check(Wait::Disk)?;
                 }
-                let mut untruncated = None;
+                let (mut untruncated, mut clean) = (None, None);
                 if local == Local::Absent {
                     let needs = state.node(ino)?.needs;
                     if state.committed < needs {
@@ -264,14 +264,19 @@ impl Vfs {
                     let (size, was_clean) = (node.size, node.changed == 0);
                     node.set_local(Local::Complete);
                     node.size = 0;
-                    state.changed(ino);
-                    untruncated = Some(Untruncated { size, was_clean, changed: state.node(ino)?.changed });
+                    if size > 0 {
+                        state.changed(ino);
+                        untruncated = Some(Untruncated { size, was_clean, changed: state.node(ino)?.changed });
+                    } else {
+                        // There is nothing to fetch, and it is as it was.
+                        let stat = Stat::of(&file).map_err(VfsError::from)?;
+                        clean = Some(Local::Clean { size: 0, ctime: stat.ctime });
+                    }
                 }
                 if !is_dirty {
                     state.unmarked.insert(ino);
                     state.queue_needed(ino);
                 }
-                let mut clean = None;
                 if let Local::Clean { size, ctime } = local {
                     let stat = self.backing.stat(ino).map_err(VfsError::from)?;
                     clean = Some(local);

@@ -140,7 +140,9 @@ impl Vfs {
     /// Inodes that no name leads to: of those that can be listed, the dirty and the clean ones.
     fn check_unreached(&self, names: &BTreeMap<u64, (u32, InodeRow)>, findings: &mut Vec<(String, Fix)>) -> Result<()> {
         let mut check = |row: InodeRow| {
-            if row.ino != ROOT && row.nlink > 0 && !names.contains_key(&row.ino) {
+            // It may have its names in directories that are not here.
+            let is_elsewhere = row.linked && row.remote.is_some();
+            if row.ino != ROOT && row.nlink > 0 && !names.contains_key(&row.ino) && !is_elsewhere {
                 findings.push((format!("no name leads to inode {}", row.ino), Fix::None));
             }
             Ok(())
@@ -149,8 +151,12 @@ impl Vfs {
         each_row(|after, limit| self.meta.clean(after, limit), check)
     }
 
-    /// It is open, on its way to removal, or held for a cut.
+    /// It is open, on its way to removal, held for a cut, or of a file that may have its names in directories that are not
+    /// here.
     fn is_needed(&self, ino: u64) -> Result<bool> {
+        if self.meta.inode(ino)?.is_some_and(|row| row.linked && row.nlink > 0 && row.local != Local::Absent) {
+            return Ok(true);
+        }
         let state = self.state.lock();
         let waiting = state.doomed.contains(&ino) || state.held.contains(&ino) || state.removing.contains(&ino);
         Ok(waiting || state.nodes.contains_key(&ino))

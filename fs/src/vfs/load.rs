@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 use hypernet_core::id::{FileId, VolumeId};
 use hypernet_core::limits::FS_VOLUMES_MAX;
 use hypernet_core::port::{InodeRow, Local, PortError};
-use hypernet_core::tree::{Content, Entry, FileKind, Inode, Target, TreeRef};
+use hypernet_core::tree::{Content, Entry, FileKind, Inode, LinkEntry, Target, TreeRef};
 use parking_lot::{Condvar, Mutex};
 
 use super::node::{Entries, Node};
@@ -203,13 +203,14 @@ impl Vfs {
         // Only now: another listing may have ended just before this one began.
         let there = self.run(|state| {
             let node = state.node(ino)?;
-            Ok((node.local() == Local::Absent).then(|| (state.vacant(ino), node.remote.as_deref().cloned())))
+            let is_absent = node.local() == Local::Absent;
+            Ok(is_absent.then(|| (state.vacant(ino), node.remote.as_deref().cloned(), state.advanced)))
         });
         let result = match there {
             Ok(None) => Ok(()),
-            Ok(Some((Some(volume), _))) => self.find_root(volume),
-            Ok(Some((None, Some(Content::Directory(tree))))) => self.list_and_adopt(ino, &tree),
-            Ok(Some((None, _))) => self.adopt(ino, Vec::new(), None),
+            Ok(Some((Some(volume), ..))) => self.find_root(volume),
+            Ok(Some((None, Some(Content::Directory(tree)), _))) => self.list_and_adopt(ino, &tree),
+            Ok(Some((None, _, advanced))) => self.adopt(ino, Vec::new(), None, advanced),
             Err(error) => Err(error),
         };
         if let Err(error) = &result {
@@ -220,19 +221,12 @@ impl Vfs {
     }
 
     fn list_and_adopt(&self, ino: u64, tree: &TreeRef) -> Result<()> {
-        let (root, volume) = self.run(|state| {
+        let (root, volume, advanced) = self.run(|state| {
             let root = state.root_of(ino)?;
-            Ok((root, state.held(root)?.volume))
+            Ok((root, state.held(root)?.volume, state.advanced))
         })?;
         let mut found = Vec::new();
-        let mut last: Option<Vec<u8>> = None;
-        for Entry { name, target, .. } in self.remote.list(tree)? {
-            check_name(&name)
-                .map_err(|_| VfsError::Damaged(format!("a directory of the mesh has a bad name: {ino}")))?;
-            if last.as_ref().is_some_and(|last| *last >= name) {
-                return Err(VfsError::Damaged(format!("a directory of the mesh is out of order: {ino}")));
-            }
-            last = Some(name.clone());
+        for Entry { name, target, .. } in self.listing_of(ino, tree)? {
             let target = match target {
                 Target::Inode(inode) => Found::New(inode, None),
                 Target::Link(id) => self.find_linked(root, volume, id)?,
@@ -240,42 +234,77 @@ impl Vfs {
             };
             found.push((name, target));
         }
-        self.adopt(ino, found, Some(tree))
+        self.adopt(ino, found, Some(tree), advanced)
+    }
+
+    /// The entries of a directory as the mesh has them.
+    pub(super) fn listing_of(&self, ino: u64, tree: &TreeRef) -> Result<Vec<Entry>> {
+        let entries = self.remote.list(tree)?;
+        if entries.iter().any(|entry| check_name(&entry.name).is_err()) {
+            return Err(VfsError::Damaged(format!("a directory of the mesh has a bad name: {ino}")));
+        }
+        if !entries.is_sorted_by(|one, next| one.name < next.name) {
+            return Err(VfsError::Damaged(format!("a directory of the mesh is out of order: {ino}")));
+        }
+        Ok(entries)
     }
 
     /// An inode with several names may be here already, under another of them.
-    fn find_linked(&self, root: u64, volume: VolumeId, id: FileId) -> Result<Found> {
+    pub(super) fn find_linked(&self, root: u64, volume: VolumeId, id: FileId) -> Result<Found> {
         let known = self.state.lock().linked.get(&(root, id)).copied();
         if let Some(ino) = known {
             return Ok(Found::Known(ino));
         }
         if let Some(row) = self.meta.linked(root, id)?.filter(|row| row.nlink > 0) {
-            return Ok(Found::Known(row.ino));
+            // What is in memory is newer.
+            let state = self.state.lock();
+            if !state.gone.contains_key(&row.ino) && state.nodes.get(&row.ino).is_none_or(|node| node.linked) {
+                return Ok(Found::Known(row.ino));
+            }
         }
+        Ok(match self.record_of(volume, id)? {
+            Some(link) => Found::New(Box::new(link.inode), Some(link.links)),
+            None => {
+                tracing::error!(%id, "a hard link of the mesh leads nowhere: it is listed, and reading it fails");
+                Found::Lost(id)
+            }
+        })
+    }
+
+    /// The record of an inode with several names; `None` where the snapshot has none.
+    pub(super) fn record_of(&self, volume: VolumeId, id: FileId) -> Result<Option<LinkEntry>> {
         let why = match self.remote.link(volume, id) {
             Ok(link) if link.inode.id == id && link.inode.kind != FileKind::Directory => {
-                return Ok(Found::New(Box::new(link.inode), Some(link.links.max(1))));
+                return Ok(Some(LinkEntry { links: link.links.max(1), ..link }));
             }
             Ok(_) => "its row is about something else".to_owned(),
             // The snapshot itself lacks it: asking again would not help.
             Err(PortError::NotFound(text)) => text,
             Err(other) => return Err(other.into()),
         };
-        tracing::error!(%id, why, "a hard link of the mesh leads nowhere: it is listed, and reading it fails");
-        Ok(Found::Lost(id))
+        tracing::debug!(%id, why, "the link table has no record");
+        Ok(None)
     }
 
     /// Puts a listing into the working tree; the directory is complete from then on.
-    fn adopt(&self, ino: u64, found: Vec<(Vec<u8>, Found)>, of: Option<&TreeRef>) -> Result<()> {
+    pub(super) fn adopt(
+        &self,
+        ino: u64,
+        found: Vec<(Vec<u8>, Found)>,
+        of: Option<&TreeRef>,
+        advanced: u64,
+    ) -> Result<()> {
         self.run_mut(|state| {
             let node = state.node(ino)?;
             if node.local() != Local::Absent {
                 return Ok(());
             }
-            if let (Some(Content::Directory(now)), Some(of)) = (node.remote.as_deref(), of)
-                && now != of
-            {
-                // It got other content meanwhile; the caller asks again.
+            let now = match node.remote.as_deref() {
+                Some(Content::Directory(tree)) => Some(tree),
+                _ => None,
+            };
+            if now != of || state.advanced != advanced {
+                // It got other content meanwhile, or the link table did; the caller asks again.
                 return Ok(());
             }
             let root = state.root_of(ino)?;
@@ -339,7 +368,7 @@ impl Vfs {
         let mut state = self.state.lock();
         state.tick = state.tick.wrapping_add(1);
         let over = state.nodes.len().saturating_sub(self.config.hot_inodes);
-        if over == 0 {
+        if over == 0 || state.pinned > 0 {
             return;
         }
         let committed = state.committed;
@@ -359,8 +388,11 @@ impl Vfs {
             candidates.select_nth_unstable(count);
         }
         for (_, ino) in &candidates[..count] {
-            if !self.fetcher.is_partial(*ino) {
-                state.forget(*ino);
+            if !self.fetcher.is_partial(*ino)
+                && let Some(node) = state.forget(*ino)
+                && node.told > 0
+            {
+                state.away.insert(*ino, node.told);
             }
         }
         // The names of directories whose inodes have gone are of little use now.
@@ -379,7 +411,7 @@ impl Vfs {
     }
 }
 
-enum Found {
+pub(super) enum Found {
     Known(u64),
     New(Box<Inode>, Option<u32>),
     /// The root of another volume.

@@ -124,12 +124,21 @@ pub(super) struct State {
     /// Inodes without a name that the kernel has not forgotten. It may have looked one up just before the name was gone:
     /// whoever opens it then must find it. Somebody may be in a directory, or hold it open without a word to us.
     pub(super) known: InoSet,
+    /// Inodes that the kernel knows and that are not in memory, with the times that it was told of them.
+    pub(super) away: InoMap<u16>,
+    /// Somebody needs much of the tree at once: nothing leaves memory meanwhile.
+    pub(super) pinned: u32,
+    /// Counts the volumes that were moved on to another snapshot: what was listed before that may be of the one before.
+    pub(super) advanced: u64,
     /// Handles that were closed while their file may be mapped for writing, by inode; they count as open.
     pub(super) lingering: BTreeMap<u64, u32>,
     /// Backing files to remove once the removal of their inode is on stable storage.
     pub(super) doomed: Vec<u64>,
     /// Of those, the ones that a cut may still read.
     pub(super) held: Vec<u64>,
+    /// Backing files of what counts as absent from this batch on: they go when it is on stable storage, if nothing is here
+    /// again by then.
+    pub(super) given_up: Vec<u64>,
     /// Backing files that are being removed.
     pub(super) removing: InoSet,
     pub(super) cuts: u32,
@@ -197,8 +206,12 @@ impl State {
             mounted: false,
             told_times: false,
             known: InoSet::default(),
+            away: InoMap::default(),
+            pinned: 0,
+            advanced: 0,
             lingering: BTreeMap::new(),
             doomed: Vec::new(),
+            given_up: Vec::new(),
             removing: InoSet::default(),
             held: Vec::new(),
             cuts: 0,
@@ -385,6 +398,7 @@ impl State {
     /// Takes an inode into memory. Its parent is there already.
     pub(super) fn insert(&mut self, ino: u64, mut node: Node) {
         node.used = self.tick;
+        node.told = self.away.remove(&ino).unwrap_or(node.told);
         let parent = node.parent;
         if node.linked {
             self.linked.insert((parent, node.id), ino);
@@ -395,6 +409,15 @@ impl State {
         if self.nodes.insert(ino, Box::new(node)).is_none() {
             self.kid(parent, 1);
         }
+    }
+
+    /// The kernel is told of an inode once more.
+    pub(super) fn tell(&mut self, ino: u64) {
+        let told = match self.nodes.get_mut(&ino) {
+            Some(node) => &mut node.told,
+            None => self.away.entry(ino).or_default(),
+        };
+        *told = told.saturating_add(1);
     }
 
     /// Lets an inode go from memory.
@@ -438,6 +461,17 @@ impl State {
         self.note_relinked();
     }
 
+    /// From now on it counts as one with one name, which is in this directory; 0 for none.
+    pub(super) fn unlink_record(&mut self, ino: u64, parent: u64) {
+        let Some(node) = self.nodes.get_mut(&ino) else { return };
+        let (id, root) = (node.id, node.parent);
+        if std::mem::replace(&mut node.linked, false) && self.linked.get(&(root, id)) == Some(&ino) {
+            self.linked.remove(&(root, id));
+        }
+        self.set_parent(ino, parent);
+        self.note_relinked();
+    }
+
     /// Adds to the number of names or, of a directory, of subdirectories.
     pub(super) fn add_links(&mut self, ino: u64, by: i32) {
         if let Some(node) = self.nodes.get_mut(&ino) {
@@ -461,6 +495,22 @@ impl State {
 
     /// Follows up on the loss of an inode's last name.
     pub(super) fn orphaned(&mut self, ino: u64) {
+        if self.mounted && self.nodes.contains_key(&ino) {
+            self.known.insert(ino);
+        }
+        self.lose(ino);
+    }
+
+    /// The same, where it was not the kernel that took the name: it says that it forgets an inode only if it was told of
+    /// it.
+    pub(super) fn vanished(&mut self, ino: u64) {
+        if self.mounted && self.nodes.get(&ino).is_some_and(|node| node.told > 0) {
+            self.known.insert(ino);
+        }
+        self.lose(ino);
+    }
+
+    fn lose(&mut self, ino: u64) {
         self.clean(ino);
         if self.nodes.get(&ino).is_some_and(|node| !node.linked) {
             self.set_parent(ino, 0);
@@ -469,9 +519,6 @@ impl State {
         node.nlink = 0;
         if node.is_dir() {
             node.set_ctime(now());
-        }
-        if self.mounted {
-            self.known.insert(ino);
         }
         if self.is_free(ino) {
             self.bury(ino);

@@ -14,6 +14,7 @@ use crate::panics;
 use crate::testing::{MemoryMeta, MemoryRemote, VOLUME, publish};
 
 mod acl;
+mod advance;
 mod crash;
 mod evict;
 mod files;
@@ -77,6 +78,7 @@ impl Bed {
             fn inode(&self, _ino: u64) {}
             fn attributes(&self, _ino: u64) {}
             fn mode(&self, _ino: u64) {}
+            fn entry(&self, _parent: u64, _name: &[u8]) {}
             fn keeps_times(&self) -> bool {
                 self.0
             }

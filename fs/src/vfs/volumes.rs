@@ -16,7 +16,7 @@ use hypernet_core::id::{FileId, VolumeId};
 use hypernet_core::limits::FS_VOLUMES_MAX;
 use hypernet_core::port::{InodeRow, Local};
 use hypernet_core::time::Timespec;
-use hypernet_core::tree::{FileKind, Inode};
+use hypernet_core::tree::{Content, FileKind, Inode};
 
 use super::node::{Node, ROOT};
 use super::state::{InoSet, Need, Op, State, Step, Tomb, check_name, now};
@@ -168,6 +168,8 @@ pub struct Rooted {
     pub volume: VolumeId,
     /// Its root.
     pub ino: u64,
+    /// The same, in every tree that it is in.
+    pub id: FileId,
     /// The volume in which its root has its name; of the uppermost none.
     pub above: Option<VolumeId>,
     /// Nothing of it was found yet: whoever enters it has it looked for.
@@ -188,7 +190,8 @@ impl Vfs {
             let depth = std::iter::successors(named_in, |root| above(*root)).count();
             let above = named_in.and_then(|root| state.volumes.get(&root)).map(|held| held.volume);
             let is_vacant = state.vacant(*root).is_some();
-            all.push((depth, Rooted { volume: held.volume, ino: *root, above, is_vacant }));
+            let Some(id) = state.nodes.get(root).map(|node| node.id) else { continue };
+            all.push((depth, Rooted { volume: held.volume, ino: *root, id, above, is_vacant }));
         }
         all.sort_by_key(|(depth, _)| *depth);
         all.into_iter().map(|(_, rooted)| rooted).collect()
@@ -268,6 +271,25 @@ impl Vfs {
             }
         }
         Err(VfsError::Busy)
+    }
+
+    /// What was published of the root of a volume that this tree goes on from; none where nothing was.
+    pub fn published(&self, volume: VolumeId) -> Result<Option<Content>> {
+        self.run(|state| Ok(state.node(state.root_here(volume)?)?.remote.as_deref().cloned()))
+    }
+
+    /// The next cut of a volume has its root in it, though nothing has changed: another head is to be published. Nothing
+    /// where nothing was found of it yet.
+    pub fn mark_changed(&self, volume: VolumeId) -> Result<()> {
+        self.run_mut(|state| {
+            let root = state.root_here(volume)?;
+            if state.vacant(root).is_none() {
+                state.queue_needed(root);
+                state.touch(root);
+            }
+            Ok(())
+        })?;
+        self.commit()
     }
 
     /// Whether [`Self::split`] would find anything in the way, but for a cut. Nothing is changed.

@@ -109,6 +109,16 @@ pub struct Paired {
     pub name: String,
     /// The id of the new device, or the identity of the contact.
     pub id: String,
+    /// Why what was handed over is of no use, where that is so: a share of the words that does not fit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<ApiError>,
+}
+
+impl Paired {
+    /// With whom, and all is well.
+    pub fn with(name: String, id: String) -> Self {
+        Self { name, id, refused: None }
+    }
 }
 
 /// What the other side shows.

@@ -350,3 +350,31 @@ fn each_volume_has_its_own_catalog_and_what_one_knows_all_can_read() {
     two.take_segments(&[SegmentRow { num: 30, id: segment(2), descriptor: b"again".to_vec() }]).unwrap();
     assert_eq!(two.segments_iter(0, 9).unwrap().iter().map(|row| row.num).collect::<Vec<_>>(), [2, 30]);
 }
+
+#[test]
+fn another_catalog_takes_the_place_of_one_and_the_state_stays() {
+    let dir = tempfile::tempdir().unwrap();
+    let one = VolumeDb::open(dir.path(), VOLUME, CACHE).unwrap();
+    let beside = one.of(VolumeId([9; 16])).unwrap();
+    one.add_segment(segment(1), b"old", &[(extent(1), 0, 9)]).unwrap();
+    one.put_states(&[("handed", Some(b"1")), ("latest", Some(b"1"))]).unwrap();
+    for round in 0..3u8 {
+        let row = SegmentRow { num: 7, id: segment(2 + round), descriptor: vec![round] };
+        beside.take_segments(std::slice::from_ref(&row)).unwrap();
+        beside.take_contents(&[(7, vec![(extent(u32::from(2 + round)), 0, 9)])]).unwrap();
+        // What is not taken over yet can be read.
+        assert_eq!(one.locate(&extent(u32::from(2 + round))).unwrap().unwrap().descriptor, [round]);
+        one.take_over(&beside, &[("latest", Some(&[round])), ("intent", None)]).unwrap();
+        for one in [&one, &one.of(VOLUME).unwrap()] {
+            assert_eq!(one.segments_iter(0, 9).unwrap(), std::slice::from_ref(&row));
+            assert!(one.locate(&extent(u32::from(1 + round))).unwrap().is_none());
+            assert_eq!(one.get_state("latest").unwrap().unwrap(), [round]);
+            assert_eq!(one.get_state("handed").unwrap().unwrap(), b"1");
+        }
+        assert_eq!((beside.counts().unwrap().segments, one.next_segment().unwrap()), (0, 8));
+    }
+    drop((one, beside));
+    let one = VolumeDb::open(dir.path(), VOLUME, CACHE).unwrap();
+    assert_eq!(one.segments_iter(0, 9).unwrap()[0].id, segment(4));
+    assert_eq!(one.add_segment(segment(8), b"new", &[]).unwrap(), 8);
+}

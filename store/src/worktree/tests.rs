@@ -55,6 +55,26 @@ impl Model {
             assert_eq!(found.map(|found| (found.id, found.parent)), row.linked.then_some((row.id, row.parent)));
             assert_eq!(store.linked(row.parent ^ 1, row.id).unwrap(), None);
         }
+        for root in 0..3 {
+            let mut linked: Vec<InodeRow> =
+                self.inodes.values().filter(|row| row.linked && row.parent == root).cloned().collect();
+            linked.sort_by_key(|row| row.id);
+            let mut found: Vec<InodeRow> = Vec::new();
+            loop {
+                let page = store.all_linked(root, found.last().map(|row| row.id), 2).unwrap();
+                match page.len() {
+                    0 => break,
+                    len => assert!(len <= 2),
+                }
+                found.extend(page);
+            }
+            assert_eq!(found, linked);
+        }
+        let named: Vec<u64> = (0..INOS).step_by(2).collect();
+        let mut found = store.names_of(&named).unwrap();
+        found.sort();
+        let names = self.names.iter().filter(|(_, ino)| named.contains(ino)).map(|(name, _)| name.clone());
+        assert_eq!(found, names.collect::<Vec<_>>());
         let roots: Vec<InodeRow> = self.inodes.values().filter(|row| row.volume.is_some()).cloned().collect();
         assert_eq!(store.roots().unwrap(), roots);
         let pending: Vec<InodeRow> = self.inodes.values().filter(|row| row.dirty || row.nlink == 0).cloned().collect();
@@ -120,7 +140,7 @@ prop_compose! {
     fn inode()(
         (ino, id_seed, kind, mode, uid, gid) in (1..INOS, 0..2u8, kind(), 0..0o10000u32, any::<u32>(), any::<u32>()),
         (rdev, nlink, size, parent, linked, dirty) in
-            (any::<u64>(), 0..3u32, any::<u64>(), any::<u64>(), any::<bool>(), any::<bool>()),
+            (any::<u64>(), 0..3u32, any::<u64>(), prop_oneof![0..3u64, any::<u64>()], any::<bool>(), any::<bool>()),
         (atime, mtime, ctime) in (time(), time(), time()),
         (xattrs, symlink, remote, local, volume) in
             (xattrs(), prop::collection::vec(any::<u8>(), 0..30), content(), local(), any::<Option<[u8; 16]>>()),

@@ -2,90 +2,14 @@
 #![allow(clippy::unwrap_used)]
 
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
-use std::process::{Child, ChildStdin, ChildStdout, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use hypernet_kit::machine::{Need, has};
-use hypernet_kit::{Agent, Mesh};
+use hypernet_kit::{Agent, Meets, Mesh};
 use serde_json::Value;
 
 const PEERS: u32 = 4;
-
-/// A command that meets somebody, with a program in the place of the person.
-struct Meets {
-    child: Child,
-    words: ChildStdin,
-    events: BufReader<ChildStdout>,
-}
-
-impl Meets {
-    fn start(agent: &Agent, args: &[&str]) -> Result<Self> {
-        let mut command = agent.command(["--json"])?;
-        command.args(args).arg("--words-stdin").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn()?;
-        let words = child.stdin.take().context("no input")?;
-        let events = BufReader::new(child.stdout.take().context("no output")?);
-        Ok(Self { child, words, events })
-    }
-
-    /// The next event of this kind. One that is the last is an error.
-    fn wait_for(&mut self, event: &str) -> Result<Value> {
-        loop {
-            let mut line = String::new();
-            ensure!(self.events.read_line(&mut line)? > 0, "no {event} came: {}", self.said()?);
-            let found: Value = serde_json::from_str(&line)?;
-            if found["event"] == event {
-                return Ok(found);
-            }
-            ensure!(found.get("error").is_none(), "{found} instead of {event}");
-        }
-    }
-
-    fn said(&mut self) -> Result<String> {
-        let mut text = String::new();
-        if let Some(stderr) = self.child.stderr.take() {
-            std::io::Read::read_to_string(&mut BufReader::new(stderr), &mut text)?;
-        }
-        Ok(text)
-    }
-
-    fn pictures(&mut self) -> Result<String> {
-        let shown = self.wait_for("compare")?;
-        let words: Vec<&str> = shown["words"].as_array().unwrap().iter().map(|word| word.as_str().unwrap()).collect();
-        assert_eq!((words.len(), shown["emoji"].as_array().unwrap().len()), (7, 7));
-        Ok(words.join(" "))
-    }
-
-    fn tell(&mut self, words: &str) -> Result<()> {
-        Ok(writeln!(self.words, "{words}")?)
-    }
-
-    /// Its last answer, when it has succeeded.
-    fn ends(mut self) -> Result<Value> {
-        let lines = (&mut self.events).lines().collect::<Result<Vec<String>, _>>()?;
-        let said = self.said()?;
-        let status = self.child.wait()?;
-        ensure!(status.success(), "{status}: {lines:?} {said}");
-        Ok(serde_json::from_str(lines.last().context("it said nothing")?)?)
-    }
-
-    /// What it says when it has failed.
-    fn fails(mut self) -> Result<String> {
-        let said = self.said()?;
-        ensure!(!self.child.wait()?.success(), "it did not fail");
-        Ok(said)
-    }
-}
-
-/// Each program reads what the other side shows.
-fn compare(one: &mut Meets, other: &mut Meets) -> Result<()> {
-    let (here, there) = (one.pictures()?, other.pictures()?);
-    assert_eq!(here, there);
-    one.tell(&there)?;
-    other.tell(&here)
-}
 
 fn join<'a>(code: &'a str, more: &[&'a str]) -> Vec<&'a str> {
     [&["device", "join", code, "--no-mdns", "--listen", "127.0.0.1", "--device-name", "second"][..], more].concat()
@@ -128,8 +52,10 @@ fn a_device_joins_by_a_code_and_has_the_files_and_a_code_that_leads_nowhere_says
     // Now they are the same. The second device goes on in the directory in which it has begun.
     let mut adds = Meets::start(&first, &["device", "add"])?;
     let code = adds.wait_for("code")?["code"].as_str().unwrap().to_owned();
-    let mut joins = Meets::start(&second, &join(&code, &[]))?;
-    compare(&mut adds, &mut joins)?;
+    // Where no other user of the machine sees the code.
+    let mut joins = Meets::start(&second, &join("-", &[]))?;
+    joins.tell(&code)?;
+    adds.compare(&mut joins)?;
     assert_eq!(adds.ends()?["name"], "second");
     assert_eq!(joins.ends()?["event"], "done");
     second.json(["mount".as_ref(), second.mount().as_os_str()])?;
@@ -243,8 +169,9 @@ fn contacts_are_added_verified_on_both_sides_and_come_back_with_the_words() -> R
     // Both make sure of each other at once.
     let mut shows = Meets::start(&bob, &["contact", "verify", "anna"])?;
     let code = shows.wait_for("code")?["code"].as_str().unwrap().to_owned();
-    let mut enters = Meets::start(&anna, &["contact", "verify", "bob", &code])?;
-    compare(&mut shows, &mut enters)?;
+    let mut enters = Meets::start(&anna, &["contact", "verify", "bob", "-"])?;
+    enters.tell(&code)?;
+    shows.compare(&mut enters)?;
     assert_eq!(shows.ends()?["name"], "anna");
     assert_eq!(enters.ends()?["name"], "bob");
     for agent in [&anna, &bob] {
@@ -260,7 +187,7 @@ fn contacts_are_added_verified_on_both_sides_and_come_back_with_the_words() -> R
     let mut shows = Meets::start(&bob, &["contact", "verify", "anna"])?;
     let code = shows.wait_for("code")?["code"].as_str().unwrap().to_owned();
     let mut enters = Meets::start(&eve, &["contact", "verify", "bob", &code])?;
-    compare(&mut shows, &mut enters)?;
+    shows.compare(&mut enters)?;
     let said = shows.fails()?;
     assert!(said.contains("the key of anna has CHANGED, or this is NOT anna"), "{said}");
     let said = enters.fails()?;

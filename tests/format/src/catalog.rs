@@ -1,20 +1,26 @@
 //! Goldens of what is persisted: trees, snapshots, heads, rosters, records, and the catalog.
 
+use std::convert::Infallible;
+
 use hypernet_core::catalog::{Contents, IndexPage, IndexRow, Manifest, PageKind, PageRef, PlacementPage, PlacementRow};
 use hypernet_core::codec;
 use hypernet_core::head::{Head, Snapshot};
-use hypernet_core::id::SnapshotId;
+use hypernet_core::id::{IdentityId, ShareSetId, SnapshotId};
 use hypernet_core::identity::beacon::Beacon;
 use hypernet_core::identity::era::{Door, Era};
 use hypernet_core::identity::log::{Author, Change, Device, Log, NewEra, Recipient};
+use hypernet_core::identity::phrase::Phrase;
 use hypernet_core::identity::place::{Address, Notice, Place, Signpost};
 use hypernet_core::identity::posting::{Posting, way_hash};
 use hypernet_core::identity::proof::{Proof, Transcript};
+use hypernet_core::identity::share::{Share, Shares, Terms, split};
 use hypernet_core::key::{DeviceKeys, Secret};
 use hypernet_core::record::Record;
 use hypernet_core::seal::{ExtentRef, Kind};
+use hypernet_core::share;
 use hypernet_core::time::Hlc;
 use hypernet_core::tree::{self, Content, FileKind, Item, LinkEntry, Root, Run, TreeRef};
+use rand_core::{TryCryptoRng, TryRng};
 
 use crate::values::{Nodes, device, dot, entries, extent, extent_id, inode, placement, recovery, volume, volume_keys};
 use crate::{Golden, framed};
@@ -79,6 +85,7 @@ fn head() -> Head {
         sequence: 9,
         time: TIME,
         seen: vec![dot(8)],
+        vector: vec![dot(7)],
         snapshot: SnapshotId([0x63; 32]),
         snapshot_extent: extent(6),
         manifest: extent(7),
@@ -172,8 +179,9 @@ fn record_of_a_notice() -> Golden {
 
 /// A signpost, and its record.
 fn signposts() -> [Golden; 2] {
-    let expected = Signpost { identity: recovery().id(), door: door() };
-    let record = Signpost::publish(door(), &recovery(), 1_700_000_000_000);
+    let words = Recipient::X25519([0x69; 32]);
+    let expected = Signpost::sign(door(), words, &recovery());
+    let record = Signpost::publish(door(), words, &recovery(), 1_700_000_000_000);
     let record = published("record-of-a-signpost", record.ok(), expected.clone(), |record| {
         Signpost::open(record, &Address::of(&recovery())).map_err(|error| error.to_string())
     });
@@ -181,9 +189,11 @@ fn signposts() -> [Golden; 2] {
 }
 
 fn beacon() -> Golden {
-    let told = Beacon::new(&device(), door(), &[volume_keys()]);
+    let told = Beacon::new(&device(), door(), &[volume_keys()], true);
     let bytes = told.map(|told| codec::encode(&told)).unwrap_or_default();
     let signer = device().head_signer(&volume_keys());
+    let poster = share::posting::place(&device(), &volume()).signer();
+    let offers = share::offer::place(&device()).signer();
     Golden {
         name: "beacon",
         tag: Some(0x38),
@@ -191,9 +201,11 @@ fn beacon() -> Golden {
         bytes,
         check: Box::new(move |golden| {
             let told: Beacon = codec::decode(golden).map_err(|error| error.to_string())?;
-            match told.door == door() && told.head_signer(&device().id(), &volume_keys()) == Some(signer) {
+            let (id, keys) = (device().id(), volume_keys());
+            let leads = (told.door, told.head_signer(&id, &keys), told.poster(&id, &keys), told.offers.map(|at| at.0));
+            match leads == (door(), Some(signer), Some(poster), Some(offers)) {
                 true => Ok(()),
-                false => Err("it does not lead to the device's heads".into()),
+                false => Err("it does not lead where the device puts things".into()),
             }
         }),
     }
@@ -245,6 +257,52 @@ fn published_head() -> Golden {
     })
 }
 
+/// Always the same: what it gives does not depend on how much of it is asked for.
+struct Same;
+
+impl TryRng for Same {
+    type Error = Infallible;
+    fn try_next_u32(&mut self) -> Result<u32, Infallible> {
+        Ok(0x5a5a_5a5a)
+    }
+    fn try_next_u64(&mut self) -> Result<u64, Infallible> {
+        Ok(0x5a5a_5a5a_5a5a_5a5a)
+    }
+    fn try_fill_bytes(&mut self, bytes: &mut [u8]) -> Result<(), Infallible> {
+        bytes.fill(0x5a);
+        Ok(())
+    }
+}
+
+impl TryCryptoRng for Same {}
+
+/// The first of three shares of the words that [`recovery`] is made of. It gives them back together with the third.
+fn share() -> Golden {
+    let words = Phrase::new(&Secret::new([0x55; 32]));
+    let terms = Terms { set: ShareSetId([0x6a; 16]), made: TIME, threshold: 2 };
+    let guardians: Vec<_> = (1..=3).map(|i| (IdentityId([i; 32]), format!("guardian {i}"))).collect();
+    let made = split(&words, "", &terms, &guardians, Same).unwrap_or_default();
+    let bytes = made.first().map(codec::encode).unwrap_or_default();
+    Golden {
+        name: "share",
+        tag: Some(0x3a),
+        format: "share",
+        bytes,
+        check: Box::new(move |golden| {
+            let share = codec::decode::<Share>(golden).map_err(|error| error.to_string())?;
+            let mut all = Shares::default();
+            for share in made.last().cloned().into_iter().chain([share]) {
+                all.take(share).map_err(|error| error.to_string())?;
+            }
+            match all.words("") {
+                Ok(found) if found == words => Ok(()),
+                Ok(_) => Err("it gives other words".into()),
+                Err(error) => Err(error.to_string()),
+            }
+        }),
+    }
+}
+
 pub(crate) fn all() -> Vec<Golden> {
     let signed = Record::sign(&device().head_record_key(&volume_keys()), 9, b"a sealed payload".to_vec());
     let page = |kind, level, from, to| {
@@ -275,6 +333,7 @@ pub(crate) fn all() -> Vec<Golden> {
         roster_log("roster-log", log),
         roster_log("roster-log-anew", log_anew),
         framed("proof", Proof::sign(recovery().id(), &device(), &Transcript([7; 32]))),
+        share(),
         framed("notice-here", Notice::Here(b"a sealed keystore".to_vec())),
         framed("notice-placed", Notice::Placed(extent(9), placement())),
         framed("notice-ended", Notice::Ended(door())),

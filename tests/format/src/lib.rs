@@ -14,6 +14,7 @@ use minicbor::{Decode, Encode};
 
 mod catalog;
 mod secrets;
+mod share;
 pub mod values;
 mod wire;
 
@@ -54,6 +55,6 @@ where
 
 /// All goldens, by name.
 pub fn all() -> BTreeMap<&'static str, Golden> {
-    let all = catalog::all().into_iter().chain(wire::all()).chain(secrets::all());
+    let all = catalog::all().into_iter().chain(wire::all()).chain(secrets::all()).chain(share::all());
     all.map(|golden| (golden.name, golden)).collect()
 }

@@ -6,14 +6,18 @@ use hypernet_core::id::{ExtentId, PeerId, ShardId};
 use hypernet_core::identity::beacon::Beacon;
 use hypernet_core::identity::era::Era;
 use hypernet_core::identity::phrase::Phrase;
-use hypernet_core::identity::place::{Place, roster_sealing_key};
+use hypernet_core::identity::place::{Address, Place, roster_sealing_key};
 use hypernet_core::identity::posting::way_hash;
+use hypernet_core::identity::share;
 use hypernet_core::key::Secret;
 use hypernet_core::record::record_key;
 use hypernet_core::seal::{ExtentRef, Kind, Sealer, open_record, seal_record};
 use hypernet_core::segment::Packer;
+use hypernet_core::share::offer::Link;
+use hypernet_core::share::posting::sealing_key;
 
 use crate::Golden;
+use crate::share::epoch;
 use crate::values::{device, noise, recovery, volume, volume_keys};
 
 /// Bytes without a frame that must come out equal.
@@ -97,9 +101,11 @@ pub(crate) fn all() -> Vec<Golden> {
     let (keys, peer) = (volume_keys(), PeerId([0x91; 32]));
     let with_passphrase = Phrase::new(&Secret::new([0x55; 32])).keys("a passphrase");
     let place = Place::new(Secret::new([0x66; 32]));
+    let link = Secret::new([0x77; 32]);
     let era = Era::new(3, Secret::new([0x69; 32]));
     let reference = Sealer::new(&keys).prepare(Kind::Node, b"a node").map(|prepared| prepared.reference);
     let ExtentId(id) = reference.map(|reference| reference.id()).unwrap_or(ExtentId([0; 32]));
+    let address = |byte| Address { signer: [byte; 32], secret: [byte; 16] };
     let derived = |name, bytes: &[u8]| equal(name, "key derivations", bytes.to_vec());
     vec![
         sealed("sealed-extent", Kind::Content, noise(200)),
@@ -132,10 +138,20 @@ pub(crate) fn all() -> Vec<Golden> {
         derived("derive-roster-sealing-key", roster_sealing_key(&recovery().id()).expose()),
         derived("derive-announcement-tag", &keys.announcement(&device().id()).0),
         derived("derive-announcement-key", keys.announcement(&device().id()).1.expose()),
+        derived("derive-share-place", share::place(&address(1), &address(2)).secret().expose()),
         derived("derive-place-signer", &place.signer()),
         derived("derive-place-sealing-key", place.sealing_key().expose()),
         derived("derive-place-volume-id", place.keys().volume.as_bytes()),
         derived("derive-place-volume-secret", place.keys().secret().expose()),
+        derived("derive-epoch-name", &epoch(3).name().name),
+        derived("derive-epoch-volume-secret", epoch(3).volume(volume()).secret().expose()),
+        derived("derive-epoch-members-key", epoch(3).members_key().expose()),
+        derived("derive-device-share-place", device().share_secret(&volume()).expose()),
+        derived("derive-device-offers-place", device().offers_secret().expose()),
+        derived("derive-share-posting-sealing-key", sealing_key(&link).expose()),
+        derived("derive-link-place", Link::place(&link).secret().expose()),
+        derived("derive-link-secret", &Link::of(&link).secret),
+        derived("derive-link-sealing-key", Link::of(&link).sealing_key().expose()),
         derived("derive-record-key", record_key(&device().signing_key().verifying_key().to_bytes()).as_bytes()),
     ]
 }

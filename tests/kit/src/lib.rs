@@ -2,6 +2,7 @@
 //!
 //! - [`hn`]: the built binaries, run and read;
 //! - [`Agent`] and [`Mesh`]: an agent of one's own and a mesh of storage peers, with directories that go away;
+//! - [`Meets`]: a command that meets somebody by a code, with the test in the place of the person;
 //! - [`machine`]: what a test needs of the machine, and fails without;
 //! - [`Disk`] and [`FaultyDisk`]: disks whose power can be cut, and that fill up or fail;
 //! - [`tree`]: random trees, and what two trees differ in;
@@ -17,6 +18,7 @@ mod faulty;
 pub mod hn;
 pub mod machine;
 pub mod marker;
+mod meets;
 mod mesh;
 pub mod tree;
 mod watcher;
@@ -25,4 +27,5 @@ pub use agent::Agent;
 pub use disk::{Disk, PowerCut};
 pub use faulty::{Fault, FaultyDisk};
 pub use hn::Ran;
+pub use meets::Meets;
 pub use mesh::Mesh;

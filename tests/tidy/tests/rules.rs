@@ -152,3 +152,24 @@ fn printing_is_left_to_programs() {
         .collect();
     none(mentions(&library, &["println!", "eprintln!", "dbg!"]), "a library does not print");
 }
+
+/// A promise that nobody tries to break is none.
+#[test]
+fn the_tests_that_the_threat_model_names_are_there() {
+    let page = fs::read_to_string(root().join("docs/threat-model.md")).unwrap();
+    let table = page.split("## The tests that try").nth(1).unwrap().split("\n## ").next().unwrap();
+    let rows: Vec<&str> = table.lines().filter(|line| line.starts_with("| ")).skip(1).collect();
+    let names: Vec<&str> =
+        rows.iter().flat_map(|row| row.rsplit(" | ").next().unwrap().split('`').skip(1).step_by(2)).collect();
+    assert!(rows.len() > 15 && names.len() > rows.len(), "{rows:?}");
+    let all = sources();
+    let is_test = |name: &&str| {
+        all.iter().any(|source| {
+            let lines: Vec<&str> = source.text.lines().map(str::trim_start).collect();
+            let head = [format!("fn {name}("), format!("async fn {name}(")];
+            let begins = |at: usize| head.iter().any(|head| lines[at].starts_with(head));
+            (1..lines.len()).any(|at| begins(at) && lines[at - 1].starts_with("#[") && lines[at - 1].contains("test"))
+        })
+    };
+    none(names.iter().filter(|name| !is_test(name)).map(ToString::to_string).collect(), "tests that nobody wrote");
+}

@@ -102,6 +102,7 @@ impl Device {
             sequence: self.sequence,
             time,
             seen: vec![],
+            vector: vec![],
             snapshot: snapshot.id(),
             snapshot_extent,
             manifest: published.extent.clone(),

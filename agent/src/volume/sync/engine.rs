@@ -15,6 +15,7 @@ use super::super::heads::LOOK_EVERY;
 use super::super::progress::{Meter, Phase};
 use super::pace::Pace;
 use super::{Report, Volume, run};
+use crate::share::hearing::Ask;
 
 /// A change is uploaded when nothing more has changed for this long,
 const SETTLE: Duration = Duration::from_secs(2);
@@ -24,6 +25,8 @@ const SETTLE_MAX: Duration = Duration::from_secs(15);
 const RETRY_FIRST: Duration = Duration::from_secs(5);
 /// up to this.
 const RETRY_MAX: Duration = Duration::from_secs(120);
+/// How often it is looked whether another device has gone on from what is here.
+const FOLLOW_EVERY: Duration = Duration::from_secs(15);
 /// The loop looks up at least this often.
 const LOOK_UP: Duration = Duration::from_secs(10);
 
@@ -42,6 +45,7 @@ struct Control {
 enum Due {
     Sync,
     Look,
+    Follow,
     Stop,
 }
 
@@ -154,7 +158,7 @@ impl Engine {
     }
 
     /// Waits until there is something to do.
-    fn wait(&self, retry_at: Option<Instant>, look_at: Instant) -> Due {
+    fn wait(&self, retry_at: Option<Instant>, look_at: Instant, follow_at: Instant) -> Due {
         let mut settled: Option<(u64, Instant, Instant)> = None;
         loop {
             let (held, asked) = {
@@ -171,10 +175,15 @@ impl Engine {
             let pending = self.vfs.pending(self.volume.id);
             let mut wake = now + LOOK_UP;
             let stopped = self.volume.still_current().err();
+            let may_not = if pending.files > 0 { self.volume.may_write().err() } else { None };
             if let Some(error) = &stopped {
                 self.meter.update(|progress| progress.phase = Phase::Stopped(error.to_string()));
             } else if look_at <= now {
                 return Due::Look;
+            } else if let Some(error) = may_not {
+                self.meter.update(|progress| progress.phase = Phase::Stopped(error.to_string()));
+            } else if pending.files == 0 && follow_at <= now && (self.has_others() || self.volume.is_rekeying()) {
+                return Due::Follow;
             } else if held {
                 self.meter.update(|progress| progress.phase = Phase::Held);
             } else if pending.files > 0 && !self.volume.may_be_published(&self.vfs).unwrap_or(true) {
@@ -195,7 +204,10 @@ impl Engine {
             }
             let mut control = self.control.lock();
             if !control.stopping && control.asked == control.answered {
-                self.changed.wait_until(&mut control, if stopped.is_some() { wake } else { wake.min(look_at) });
+                self.changed.wait_until(
+                    &mut control,
+                    if stopped.is_some() { wake } else { wake.min(look_at).min(follow_at.max(now + SETTLE)) },
+                );
             }
         }
     }
@@ -216,7 +228,10 @@ impl Engine {
     /// ask again.
     fn look(&self) -> Instant {
         let failed = match panics::caught(|| self.volume.look_around()) {
-            Ok(Ok(())) => return Instant::now() + LOOK_EVERY,
+            Ok(Ok(())) => {
+                self.set_rights();
+                return Instant::now() + LOOK_EVERY;
+            }
             Ok(Err(error)) => error.to_string(),
             Err(text) => text,
         };
@@ -224,16 +239,76 @@ impl Engine {
         Instant::now() + LOOK_UP
     }
 
+    /// Whether anybody else may have published something here.
+    fn has_others(&self) -> bool {
+        !self.volume.other_publishers().is_empty()
+    }
+
+    /// Nothing can be changed in the tree that nobody would take.
+    fn set_rights(&self) {
+        self.vfs.set_read_only(self.volume.id, self.volume.may_write().is_err());
+    }
+
+    /// Moves on to what another device has published.
+    fn follow(&self) {
+        let followed = panics::caught(|| {
+            self.volume.hear(Ask::Places)?;
+            self.set_rights();
+            self.volume.follow(&self.vfs)
+        });
+        match followed {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => tracing::debug!(%error, "cannot look for what others have published yet"),
+            Err(text) => tracing::error!(text, "moving on to what another device has published panicked"),
+        }
+    }
+
+    /// Seals anew what was written before, for as long as there is nothing else to do.
+    fn rekey(&self) {
+        loop {
+            let busy = {
+                let control = self.control.lock();
+                control.stopping || control.asked > control.answered
+            };
+            match panics::caught(|| self.volume.rekey(&self.vfs, &self.meter)) {
+                Ok(Ok(true)) if !busy => {}
+                Ok(Ok(_)) => break,
+                Ok(Err(error)) => {
+                    tracing::warn!(%error, "what was written before cannot be sealed anew yet");
+                    break;
+                }
+                Err(text) => {
+                    tracing::error!(text, "sealing anew what was written before panicked");
+                    break;
+                }
+            }
+        }
+        self.meter.update(|progress| progress.phase = Phase::Idle);
+    }
+
     fn work(&self) {
         let mut backoff = RETRY_FIRST;
         let mut retry_at = None;
         let mut look_at = Instant::now();
+        let mut follow_at = Instant::now() + FOLLOW_EVERY;
         let mut pace = Pace::default();
+        // What a crash has left under way.
+        match panics::caught(|| self.volume.end_following(&self.vfs)) {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "moving on to what another device has published is ended later"),
+            Err(text) => tracing::error!(text, "moving on to what another device has published panicked"),
+        }
         loop {
-            match self.wait(retry_at, look_at) {
+            match self.wait(retry_at, look_at, follow_at) {
                 Due::Stop => break,
                 Due::Look => {
                     look_at = self.look();
+                    continue;
+                }
+                Due::Follow => {
+                    self.follow();
+                    self.rekey();
+                    follow_at = Instant::now() + FOLLOW_EVERY;
                     continue;
                 }
                 Due::Sync => {}
@@ -243,6 +318,11 @@ impl Engine {
             }
             let began = self.control.lock().asked;
             let outcome = guarded(|| run(&self.volume, &self.vfs, &self.meter));
+            if outcome.is_ok() && self.has_others() {
+                // Whoever asks for it also wants to see what others have.
+                self.follow();
+                follow_at = Instant::now() + FOLLOW_EVERY;
+            }
             if !matches!(outcome, Ok(Report { sequence: 0, .. })) {
                 pace.published(Instant::now());
             }
@@ -277,6 +357,11 @@ impl Engine {
             self.changed.notify_all();
         }
         self.changed.notify_all();
+    }
+
+    /// Whose uploads it does.
+    pub(crate) fn volume(&self) -> VolumeId {
+        self.volume.id
     }
 
     /// Makes everything durable that is in the working tree now; waits for a sync that began after this call.

@@ -56,7 +56,7 @@ pub(super) struct Outcome {
 
 /// Whether a device can be called so.
 pub(super) fn is_name(name: &str) -> bool {
-    (1..=DEVICE_NAME_MAX).contains(&name.len())
+    crate::name::is_name(name, DEVICE_NAME_MAX)
 }
 
 /// Changes that one by this author follows, at most.

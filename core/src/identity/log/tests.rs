@@ -155,7 +155,8 @@ fn no_era_is_begun_twice() {
 #[test]
 fn a_name_has_its_length_and_a_list_its_room() {
     let mut log = begun(1);
-    for name in [String::new(), "x".repeat(DEVICE_NAME_MAX + 1)] {
+    let bent = [" laptop", "laptop ", "\u{1b}[2J", "lap\ntop", "pot\u{202e}pal"].map(str::to_owned);
+    for name in [String::new(), "x".repeat(DEVICE_NAME_MAX + 1)].into_iter().chain(bent) {
         assert_eq!(refused(log.by(1, Change::Enrol(named(2, name)))), Refused::Name);
     }
     // Whoever has a device fills the list, and the phrase has room all the same.

@@ -122,6 +122,7 @@ fn the_kernel_is_told_what_is_void() {
         }
         fn attributes(&self, _ino: u64) {}
         fn mode(&self, _ino: u64) {}
+        fn entry(&self, _parent: u64, _name: &[u8]) {}
         fn keeps_times(&self) -> bool {
             false
         }

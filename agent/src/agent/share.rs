@@ -1,0 +1,413 @@
+//! Sharing directories with other people, taking that back, and what others share.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use hypernet_core::id::{IdentityId, VolumeId};
+use hypernet_core::share::members::{Member, MembersError, Refused, Role};
+use hypernet_core::share::offer::is_name;
+use hypernet_core::time::Hlc;
+use hypernet_fs::vfs::{Caller, ROOT, VfsError};
+use hypernet_sdk::api;
+
+use super::people::contact_failure;
+use super::tree::of_tree;
+use super::{Agent, Own, port_failure};
+use crate::failure::{Failure, Kind};
+use crate::people::Contacts;
+use crate::people::contact::Contact;
+use crate::share::circle::Circle;
+use crate::share::granting::{Guest, ShareError};
+use crate::share::hearing::{Ask, Known};
+use crate::share::kept::Share;
+use crate::share::links;
+use crate::share::offers::Offered;
+use crate::volume::heads::when;
+use crate::volume::recover::clock;
+use crate::volume::{Volume, state};
+
+/// Contacts that are looked up at once.
+const LOOKED_UP_AT_ONCE: usize = 16;
+/// Digits of a volume's number that name it.
+const NUMBER_MIN: usize = 8;
+
+fn share_failure(error: ShareError) -> Failure {
+    let failure = |kind| Failure::new(kind, error.to_string());
+    match error {
+        ShareError::Port(error) => port_failure(error),
+        ShareError::Disk(failure) => failure,
+        ShareError::Contact(error) => contact_failure(error),
+        ShareError::Members(MembersError::Refused(refused)) => {
+            let hint = match refused {
+                Refused::Stranger | Refused::Admins | Refused::Owner => "ask its owner, whom `hn share DIR` shows",
+                Refused::Less => "`hn unshare DIR --with NAME` first, then share it for less",
+                Refused::Unknown => "`hn share DIR` shows who has a part in it",
+                Refused::Crowded | Refused::Epoch => "`hn share DIR` shows who has a part in it; take somebody off",
+            };
+            failure(Kind::Permission).hint(hint)
+        }
+        ShareError::Members(_) => failure(Kind::Data).hint("share what is in it as another directory"),
+        ShareError::NotShared => failure(Kind::Usage).hint("`hn share DIR --with NAME` shares it"),
+        ShareError::Full => failure(Kind::CantCreate),
+        ShareError::Link(_) => failure(Kind::Usage).hint("`hn share DIR` shows the links to it"),
+        ShareError::Ended => failure(Kind::NoInput).hint("ask whoever gave it to you for another one"),
+        ShareError::Unknown(_) => failure(Kind::Usage).hint("`hn shares` shows what is offered"),
+        ShareError::Attached(_) => failure(Kind::Usage),
+    }
+}
+
+fn role_of(role: api::ShareRole) -> Role {
+    match role {
+        api::ShareRole::Reader => Role::Reader,
+        api::ShareRole::Writer => Role::Writer,
+        api::ShareRole::Admin => Role::Admin,
+        api::ShareRole::Owner => Role::Owner,
+    }
+}
+
+fn role_info(role: Role) -> api::ShareRole {
+    match role {
+        Role::Reader => api::ShareRole::Reader,
+        Role::Writer => api::ShareRole::Writer,
+        Role::Admin => api::ShareRole::Admin,
+        Role::Owner => api::ShareRole::Owner,
+    }
+}
+
+fn until_info(millis: u64) -> String {
+    when(Hlc { millis, counter: 0 })
+}
+
+fn member_info(member: &Member, me: IdentityId, contacts: &[Contact]) -> api::MemberInfo {
+    let contact = contacts.iter().find(|contact| contact.identity == member.identity);
+    api::MemberInfo {
+        name: contact.map(|contact| contact.name.clone()),
+        identity: member.identity.to_string(),
+        role: role_info(member.role),
+        you: member.identity == me,
+        verified: contact.is_some_and(|contact| contact.is_verified),
+    }
+}
+
+impl Own {
+    fn contacts(&self) -> Contacts {
+        Contacts::of(self.volume.identity.keystore())
+    }
+
+    /// A volume that others have a part in, as far as this device has heard. Nothing is opened for it.
+    fn share_info(&self, share: &Share) -> Result<api::ShareInfo, Failure> {
+        let identity = &self.volume.identity;
+        let db = self.volume.db.of(share.volume).map_err(|error| port_failure(error.into()))?;
+        let circle = Circle::load(&db, share.volume).map_err(port_failure)?;
+        let members = circle.map(|circle| circle.members(&identity.roster()));
+        let (me, contacts) = (identity.id(), self.contacts().list());
+        let rooted = self.vfs.volumes().into_iter().find(|rooted| rooted.volume == share.volume);
+        let role = match rooted.filter(|rooted| !rooted.is_vacant) {
+            Some(_) => self.volumes.of(share.volume).map_err(port_failure)?.role(),
+            None => members.as_ref().and_then(|members| members.role(&me)).or(share.by.map(|_| Role::Reader)),
+        };
+        let all = members.iter().flat_map(|members| members.members.values());
+        let forks = members.iter().flat_map(|members| &members.forks);
+        Ok(api::ShareInfo {
+            volume: share.volume.to_string(),
+            name: share.name.clone(),
+            path: rooted.map(|rooted| self.vfs.path(rooted.ino)).transpose().map_err(|error| of_tree(&error))?,
+            role: role.map(role_info),
+            by_link: share.by.is_some(),
+            members: all.map(|member| member_info(member, me, &contacts)).collect(),
+            links: share
+                .open_links()
+                .map(|made| api::LinkInfo { link: links::text(&made.link()), until: made.until.map(until_info) })
+                .collect(),
+            epoch: members.as_ref().and_then(|members| members.epoch).map_or(0, |epoch| epoch.number),
+            rekeying: state::is_rekeying(&db).map_err(port_failure)?,
+            forks: forks.map(|author| author.device.to_string()).collect(),
+        })
+    }
+
+    fn known_share(&self, volume: &Volume) -> Result<api::ShareInfo, Failure> {
+        self.share_info(&volume.share().ok_or_else(|| share_failure(ShareError::NotShared))?)
+    }
+
+    /// The volume whose root this is.
+    fn rooted_at(&self, ino: u64) -> Result<Option<Arc<Volume>>, Failure> {
+        let rooted = self.vfs.volumes().into_iter().find(|rooted| rooted.ino == ino);
+        rooted.map(|rooted| self.volumes.of(rooted.volume).map_err(port_failure)).transpose()
+    }
+
+    fn shared_at(&self, ino: u64) -> Result<Arc<Volume>, Failure> {
+        let volume = self.rooted_at(ino)?.filter(|volume| volume.share().is_some());
+        volume.ok_or_else(|| share_failure(ShareError::NotShared))
+    }
+
+    /// Looks up all of these; the first who is not found is told.
+    fn guests(&self, names: &[String]) -> Result<Vec<Guest>, Failure> {
+        let contacts = self.contacts();
+        let found = names.iter().map(|name| contacts.get(name)).collect::<Result<Vec<_>, _>>();
+        let mut all: Vec<Contact> = found.map_err(contact_failure)?;
+        all.sort_by_key(|contact| contact.identity);
+        all.dedup_by_key(|contact| contact.identity);
+        let mut guests = Vec::with_capacity(all.len());
+        for some in all.chunks(LOOKED_UP_AT_ONCE) {
+            let found: Vec<_> = std::thread::scope(|scope| {
+                let asked: Vec<_> =
+                    some.iter().map(|contact| scope.spawn(|| Guest::find(&self.volume, contact.clone()))).collect();
+                asked.into_iter().map(std::thread::ScopedJoinHandle::join).collect()
+            });
+            for guest in found {
+                let guest = guest.map_err(|_| Failure::new(Kind::System, "looking somebody up failed; report it"))?;
+                guests.push(guest.map_err(port_failure)?);
+            }
+        }
+        Ok(guests)
+    }
+
+    /// What this identity may do in a volume decides whether anything can be changed in it here.
+    pub(super) fn set_rights(&self, volume: &Volume) {
+        let may_not = volume.share().is_some() && volume.may_write().is_err();
+        self.vfs.set_read_only(volume.id, may_not);
+    }
+}
+
+/// The identities that a person means, among those who have a part in a volume: contacts, or by what is shown of them.
+fn members_named(own: &Own, known: &Known, names: &[String]) -> Result<Vec<IdentityId>, Failure> {
+    let contacts = own.contacts();
+    let named = |name: &String| -> Result<IdentityId, Failure> {
+        let begins =
+            |identity: &&IdentityId| name.len() >= NUMBER_MIN && identity.to_string().starts_with(name.as_str());
+        match known.members.members.keys().find(begins) {
+            Some(identity) => Ok(*identity),
+            None => Ok(contacts.get(name).map_err(contact_failure)?.identity),
+        }
+    };
+    names.iter().map(named).collect()
+}
+
+impl Agent {
+    fn own_tree(&self) -> Result<&Own, Failure> {
+        if self.config.lock().recovering {
+            return Err(Failure::new(Kind::TryAgain, "the head of this volume has not been found yet")
+                .hint("`hn recover` looks again"));
+        }
+        self.own()
+    }
+
+    /// Who has a part in a directory. Blocks.
+    pub(crate) fn share_at(&self, ino: u64) -> Result<api::ShareInfo, Failure> {
+        let own = self.own_tree()?;
+        let volume = own.shared_at(ino)?;
+        if let Err(error) = volume.hear(Ask::All) {
+            tracing::warn!(%error, "who has a part in a volume is shown as it was heard last");
+        }
+        own.set_rights(&volume);
+        own.known_share(&volume)
+    }
+
+    /// Shares a directory: with contacts, by a link, or so far with nobody. Blocks.
+    pub(crate) fn share(&self, ino: u64, request: &api::ShareRequest) -> Result<api::ShareInfo, Failure> {
+        let own = self.own_tree()?;
+        if ino == ROOT {
+            return Err(Failure::new(Kind::Usage, "the whole tree is not shared")
+                .hint("name a directory in it: it becomes a volume of its own, where it is"));
+        }
+        let guests = own.guests(&request.with)?;
+        let name = own.vfs.path(ino).map_err(|error| of_tree(&error))?;
+        let name = name.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if !is_name(&name) {
+            return Err(Failure::new(Kind::Usage, "this directory has a name that cannot be shown to others")
+                .hint("rename it: control characters and signs that turn the direction of writing are not allowed"));
+        }
+        let volume = match own.rooted_at(ino)? {
+            Some(volume) => volume,
+            None => {
+                self.make_volume(ino)?;
+                own.rooted_at(ino)?.ok_or_else(|| Failure::new(Kind::System, "the new volume is gone already"))?
+            }
+        };
+        let rooted = own.vfs.volumes().into_iter().find(|rooted| rooted.volume == volume.id);
+        let rooted = rooted.ok_or_else(|| Failure::new(Kind::System, "the volume is gone already"))?;
+        if volume.share().is_none() {
+            volume.begin_share(rooted.id, &name).map_err(share_failure)?;
+            // Whoever it is shared with finds nothing that was published before.
+            own.vfs.mark_changed(volume.id).map_err(|error| of_tree(&error))?;
+        }
+        volume.grant(guests, role_of(request.role)).map_err(share_failure)?;
+        if request.link {
+            let ends = |seconds: u64| clock(Hlc::default()).millis.saturating_add(seconds.saturating_mul(1000));
+            volume.make_link(request.link_seconds.map(ends)).map_err(share_failure)?;
+        }
+        self.told_all(own)?;
+        // Whoever takes it at once is to find it.
+        let engine = own.engines().into_iter().find(|engine| engine.volume() == volume.id);
+        if let Some(Err(error)) = engine.map(|engine| engine.sync()) {
+            tracing::warn!(%error, "a volume is shared, and nobody finds what is in it before it is uploaded");
+        }
+        own.known_share(&volume)
+    }
+
+    /// Takes back what was shared. Blocks.
+    pub(crate) fn unshare(&self, ino: u64, request: &api::UnshareRequest) -> Result<api::ShareInfo, Failure> {
+        let own = self.own_tree()?;
+        let volume = own.shared_at(ino)?;
+        let known = volume.known_share().ok_or_else(|| share_failure(ShareError::NotShared))?;
+        if !request.with.is_empty() {
+            let gone = members_named(own, &known, &request.with)?;
+            volume.remove(&gone).map_err(share_failure)?;
+        }
+        let mut over = request.links.iter().map(|text| links::parse(text)).collect::<Result<Vec<_>, _>>()?;
+        if request.all_links {
+            over = known.share.open_links().map(|made| made.link()).collect();
+        }
+        for link in over {
+            volume.take_back(&link).map_err(share_failure)?;
+        }
+        if request.rekey {
+            if request.with.is_empty() {
+                volume.rotate().map_err(share_failure)?;
+            }
+            volume.begin_rekey().map_err(port_failure)?;
+        }
+        // The next head is sealed in the new epoch, also when nothing is written.
+        own.vfs.mark_changed(volume.id).map_err(|error| of_tree(&error))?;
+        self.told_all(own)?;
+        own.known_share(&volume)
+    }
+
+    /// What has changed is to be on the mesh. Where it cannot now, the agent does it later.
+    fn told_all(&self, own: &Own) -> Result<(), Failure> {
+        if let Err(error) = own.volume.put_offers() {
+            tracing::warn!(%error, "what is offered to others is not on the mesh yet");
+        }
+        self.keep_on_the_mesh()
+    }
+
+    /// A device of this identity is off its list: it has no part in what comes after in any volume that this one is to look
+    /// after. Where the mesh is not to be reached now, each volume is looked after when it is.
+    pub(super) fn tend_shares(&self, own: &Own) {
+        for share in own.volume.identity.keystore().keystore().shares {
+            let tended = own.volumes.of(share.volume).and_then(|volume| volume.tend());
+            if let Err(error) = tended {
+                tracing::warn!(%error, volume = %share.volume.short(), "the keys of a volume are changed later");
+            }
+        }
+        if let Err(failure) = self.told_all(own) {
+            tracing::warn!(%failure, "what has changed is not on the mesh yet");
+        }
+    }
+
+    /// All that is shared by this identity or with it. Blocks.
+    pub(crate) fn shares(&self) -> Result<api::SharesInfo, Failure> {
+        let own = self.own_tree()?;
+        let kept = own.volume.identity.keystore().keystore().shares;
+        let (offers, missing) = own.volume.offers();
+        let shares = kept.iter().map(|share| own.share_info(share)).collect::<Result<Vec<_>, _>>()?;
+        let attached = |volume: VolumeId| {
+            let volume = volume.to_string();
+            shares.iter().any(|share| share.volume == volume && share.path.is_some())
+        };
+        let offer = |offered: &Offered| api::OfferInfo {
+            share: offered.name(),
+            volume: offered.offer.volume.to_string(),
+            by: offered.by.name.clone(),
+            verified: offered.by.is_verified,
+            role: role_info(offered.offer.role),
+            attached: attached(offered.offer.volume),
+        };
+        let offers = offers.iter().filter(|offered| offered.offer.is_sound()).map(offer).collect();
+        let missing = missing.into_iter().map(|(name, error)| api::MissingContact { name, why: error.to_string() });
+        Ok(api::SharesInfo { offers, missing: missing.collect(), shares })
+    }
+
+    /// Puts a volume of somebody else into the tree, in a directory that is there. Blocks.
+    pub(crate) fn attach(&self, parent: u64, name: &OsStr, share: &str) -> Result<api::ShareInfo, Failure> {
+        let own = self.own_tree()?;
+        let (volume, taken) = match links::is_link(share) {
+            true => {
+                let link = links::parse(share)?;
+                let linked = own.volume.follow_link(&link).map_err(share_failure)?;
+                let volume = self.not_attached(own, linked.offer.volume)?;
+                let taken = volume.accept_link(link, linked);
+                (volume, taken)
+            }
+            false => match own.offered(share)? {
+                Some(offered) => {
+                    let volume = self.not_attached(own, offered.offer.volume)?;
+                    let taken = volume.accept(offered.offer);
+                    (volume, taken)
+                }
+                None => {
+                    let known = own.kept(share).ok_or_else(|| share_failure(ShareError::Unknown(share.to_owned())))?;
+                    (self.not_attached(own, known.volume)?, Ok(known))
+                }
+            },
+        };
+        let taken = taken.inspect_err(|_| own.volumes.close(volume.id)).map_err(share_failure)?;
+        own.volume.identity.keystore().change(|keystore| keystore.add_volume(volume.id))?;
+        own.set_rights(&volume);
+        let caller =
+            Caller { uid: rustix::process::getuid().as_raw(), gid: rustix::process::getgid().as_raw(), umask: 0o022 };
+        let attached = own.vfs.attach(caller, parent, name.as_bytes(), volume.id, taken.root);
+        attached.map_err(|error| match error {
+            VfsError::Exists => {
+                Failure::new(Kind::CantCreate, format!("there is something called {} already", name.display()))
+                    .hint("attach it by another name")
+            }
+            other => of_tree(&other),
+        })?;
+        self.keep_on_the_mesh()?;
+        own.known_share(&volume)
+    }
+
+    /// A volume that is to be attached.
+    fn not_attached(&self, own: &Own, volume: VolumeId) -> Result<Arc<Volume>, Failure> {
+        if let Some(rooted) = own.vfs.volumes().into_iter().find(|rooted| rooted.volume == volume) {
+            let path = own.vfs.path(rooted.ino).map_err(|error| of_tree(&error))?;
+            return Err(share_failure(ShareError::Attached(path.display().to_string())));
+        }
+        own.volumes.of(volume).map_err(port_failure)
+    }
+}
+
+impl Own {
+    /// What a contact offers, as a person names it: `anna/photos`, the name alone where only one is called so, or the number
+    /// of the volume.
+    fn offered(&self, share: &str) -> Result<Option<Offered>, Failure> {
+        let contacts = self.contacts();
+        let by = Path::new(share).components().next().and_then(|first| first.as_os_str().to_str());
+        // Whoever is named is asked alone.
+        let (all, missing) = match by.map(|by| contacts.get(by)) {
+            Some(Ok(contact)) => (self.volume.offered_by(&contact).map_err(port_failure)?, Vec::new()),
+            _ => self.volume.offers(),
+        };
+        let is_so = |offered: &&Offered| {
+            let is_number = share.len() >= NUMBER_MIN && offered.offer.volume.to_string().starts_with(share);
+            offered.name() == share || is_number
+        };
+        if let Some(found) = all.iter().find(is_so) {
+            return Ok(Some(found.clone()));
+        }
+        let mut called = all.iter().filter(|offered| offered.offer.name == share);
+        match (called.next(), called.next()) {
+            (Some(found), None) => Ok(Some(found.clone())),
+            (Some(_), Some(_)) => {
+                Err(Failure::new(Kind::Usage, format!("several contacts offer something called {share}"))
+                    .hint("`hn shares` shows them: name one as it stands there"))
+            }
+            (None, _) => match missing.into_iter().next() {
+                Some((name, error)) => {
+                    Err(port_failure(error).hint(format!("{name} is not found now: try again later")))
+                }
+                None => Ok(None),
+            },
+        }
+    }
+
+    /// What another device has attached already, by its name or number.
+    fn kept(&self, share: &str) -> Option<Share> {
+        let all = self.volume.identity.keystore().keystore().shares;
+        let is_number = |one: &Share| share.len() >= NUMBER_MIN && one.volume.to_string().starts_with(share);
+        all.into_iter().find(|one| one.name == share || is_number(one))
+    }
+}

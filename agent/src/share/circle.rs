@@ -1,0 +1,218 @@
+//! Who has a part in one volume, as far as this device has heard: the signed changes, and the lists of devices of those
+//! whose word counts.
+
+use std::collections::BTreeMap;
+
+use hypernet_core::codec;
+use hypernet_core::head::Head;
+use hypernet_core::id::{DeviceId, EntryId, IdentityId, VolumeId};
+use hypernet_core::identity::log::{Device, Recipient, Roster};
+use hypernet_core::identity::posting::Posting;
+use hypernet_core::port::PortError;
+use hypernet_core::share::members::{Accepted, Author, Log, Members, NewEpoch, Role};
+use hypernet_store::volume::VolumeDb;
+use minicbor::bytes::ByteVec;
+use minicbor::{Decode, Encode};
+
+use crate::volume::damaged;
+
+/// The key of what is filed.
+const CIRCLE: &str = "circle";
+
+/// Somebody as they were found last.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Person {
+    /// Who opens what is sealed for them.
+    pub(crate) recipient: Recipient,
+    /// Their devices, where it is asked what these have signed.
+    pub(crate) posting: Option<Posting>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+struct FiledPerson {
+    #[n(0)]
+    identity: IdentityId,
+    #[n(1)]
+    recipient: Recipient,
+    #[n(2)]
+    posting: Option<ByteVec>,
+}
+
+/// For whom an epoch was sealed.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub(crate) struct Told {
+    #[n(0)]
+    pub(crate) epoch: NewEpoch,
+    #[n(1)]
+    pub(crate) to: Vec<Recipient>,
+}
+
+/// As it lies in the state of its volume.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+struct Filed {
+    #[cbor(n(0), with = "minicbor::bytes")]
+    log: Vec<u8>,
+    #[n(1)]
+    begin: EntryId,
+    #[n(2)]
+    people: Vec<FiledPerson>,
+    /// Of what this device has put at its place: the number, and a hash of what it says.
+    #[n(3)]
+    posted: u64,
+    #[cbor(n(4), with = "minicbor::bytes")]
+    said: [u8; 32],
+    #[n(5)]
+    told: Option<Told>,
+}
+hypernet_core::format!(Filed, tag = 0x56, version = 1, max = 16 << 20, name = "circle");
+
+/// See the module.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Circle {
+    pub(crate) log: Log,
+    pub(crate) people: BTreeMap<IdentityId, Person>,
+    pub(crate) posted: u64,
+    pub(crate) said: [u8; 32],
+    /// Of the epoch that counts: whoever of these is somebody else's by now has lost a device, which has it, too.
+    pub(crate) told: Option<Told>,
+}
+
+/// Whose heads of a volume are taken.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Publishers {
+    /// Devices that may publish.
+    pub(crate) listed: Vec<Device>,
+    /// Those that could, and whose heads are found all the same.
+    pub(crate) gone: Vec<Device>,
+    /// Of those whose identity was taken off: the last ones that are taken.
+    accepted: Option<BTreeMap<DeviceId, Accepted>>,
+    /// Those of which nothing is taken that is not accepted.
+    removed: Vec<DeviceId>,
+}
+
+impl Publishers {
+    /// Of a volume that nobody else has a part in.
+    pub(crate) fn of(roster: Roster) -> Self {
+        Self { listed: roster.devices, gone: roster.gone, ..Self::default() }
+    }
+
+    /// A device that may publish.
+    pub(crate) fn device(&self, id: &DeviceId) -> Option<&Device> {
+        self.listed.iter().find(|device| device.id == *id)
+    }
+
+    /// Whether a head of one of these is one that it was allowed to publish.
+    pub(crate) fn takes(&self, head: &Head) -> bool {
+        if !self.removed.contains(&head.device) {
+            return true;
+        }
+        let accepted = self.accepted.as_ref().and_then(|accepted| accepted.get(&head.device));
+        accepted.is_some_and(|accepted| accepted.takes(head))
+    }
+}
+
+impl Circle {
+    pub(crate) fn new(log: Log) -> Self {
+        Self { log, people: BTreeMap::new(), posted: 0, said: [0; 32], told: None }
+    }
+
+    /// As this device left it.
+    pub(crate) fn load(db: &VolumeDb, volume: VolumeId) -> Result<Option<Self>, PortError> {
+        let Some(bytes) = db.get_state(CIRCLE)? else { return Ok(None) };
+        let Filed { log, begin, people, posted, said, told } = codec::decode(&bytes).map_err(damaged)?;
+        let log = Log::decode(&log, volume, begin).map_err(damaged)?;
+        let mut circle = Self { log, people: BTreeMap::new(), posted, said, told };
+        for FiledPerson { identity, recipient, posting } in people {
+            let posting = posting.map(|bytes| Posting::decode(&bytes, &identity)).transpose().map_err(damaged)?;
+            circle.people.insert(identity, Person { recipient, posting });
+        }
+        Ok(Some(circle))
+    }
+
+    pub(crate) fn save(&self, db: &VolumeDb) -> Result<(), PortError> {
+        let people = self.people.iter().map(|(identity, person)| FiledPerson {
+            identity: *identity,
+            recipient: person.recipient,
+            posting: person.posting.as_ref().map(|posting| posting.encode().into()),
+        });
+        let (log, begin, people) = (self.log.encode(), self.log.beginning(), people.collect());
+        let told = self.told.clone();
+        let filed = Filed { log, begin, people, posted: self.posted, said: self.said, told };
+        Ok(db.put_state(CIRCLE, &codec::encode(&filed))?)
+    }
+
+    fn roster(&self, identity: &IdentityId) -> Option<&Roster> {
+        self.people.get(identity)?.posting.as_ref().map(|posting| posting.log().roster())
+    }
+
+    /// Who has a part in it, in the eyes of the identity with this list of devices.
+    pub(crate) fn members(&self, own: &Roster) -> Members {
+        self.log.members(&|author: &Author| self.is_listed(own, author))
+    }
+
+    /// Whether a device is on the list of the identity in whose name it signs.
+    pub(crate) fn is_listed(&self, own: &Roster, author: &Author) -> bool {
+        let roster = if author.identity == own.identity { Some(own) } else { self.roster(&author.identity) };
+        roster.is_some_and(|roster| roster.device(&author.device).is_some())
+    }
+
+    /// Whose heads are taken. `by_link` says that this identity itself has no part in it.
+    pub(crate) fn publishers(&self, own: &Roster) -> Publishers {
+        let members = self.members(own);
+        let mut publishers = Publishers { accepted: Some(members.accepted.clone()), ..Publishers::default() };
+        let roster = |identity: &IdentityId| match *identity == own.identity {
+            true => Some(own),
+            false => self.roster(identity),
+        };
+        for roster in members.writers().filter_map(|member| roster(&member.identity)) {
+            publishers.listed.extend(roster.devices.iter().cloned());
+            publishers.gone.extend(roster.gone.iter().cloned());
+        }
+        let wrote = |identity: &IdentityId| members.gone.get(identity).is_some_and(|one| one.role >= Role::Writer);
+        for roster in members.gone.keys().filter(|identity| wrote(identity)).filter_map(roster) {
+            let devices = roster.devices.iter().chain(&roster.gone);
+            publishers.removed.extend(devices.clone().map(|device| device.id));
+            publishers.gone.extend(devices.cloned());
+        }
+        publishers
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What `agent/golden/circle.hex` stands for.
+    fn golden() -> Filed {
+        let posting = hypernet_format::all()["posting"].bytes.clone();
+        Filed {
+            log: hypernet_format::all()["member-log"].bytes.clone(),
+            begin: EntryId([1; 32]),
+            people: vec![FiledPerson {
+                identity: IdentityId([2; 32]),
+                recipient: Recipient::X25519([3; 32]),
+                posting: Some(posting.into()),
+            }],
+            posted: 4,
+            said: [5; 32],
+            told: Some(Told { epoch: NewEpoch { number: 6, name: [7; 32] }, to: vec![Recipient::X25519([3; 32])] }),
+        }
+    }
+
+    #[test]
+    fn it_is_written_and_read_as_ever() {
+        let bytes = crate::golden::bytes(include_str!("../../golden/circle.hex"));
+        assert_eq!(crate::golden::hex(&codec::encode(&golden())), crate::golden::hex(&bytes));
+        assert_eq!(codec::decode::<Filed>(&bytes).unwrap(), golden());
+    }
+
+    #[test]
+    fn damaged_bytes_are_refused_and_never_a_panic() {
+        crate::golden::mutations(&codec::encode(&golden()), |bytes| {
+            let _ = codec::decode::<Filed>(bytes);
+        });
+    }
+}

@@ -1,0 +1,219 @@
+//! Beginning to share a volume, bringing people and taking them off.
+//!
+//! Order: what opens an epoch is in the keystore before a change names it, the change is on this disk before it is on the
+//! mesh, and what is told to others comes last. So wherever this is broken off, either nothing has happened, or
+//! [tending](Volume::tend) ends it.
+
+use hypernet_core::id::{FileId, IdentityId};
+use hypernet_core::key::Secret;
+use hypernet_core::port::PortError;
+use hypernet_core::share::epoch::Epoch;
+use hypernet_core::share::members::{Accepted, Author, Change, Log, Member, MembersError, Role};
+use hypernet_core::share::offer::Offer;
+use hypernet_core::time::Hlc;
+use thiserror::Error;
+
+use super::circle::{Circle, Person};
+use super::hearing::{Ask, Known};
+use super::kept::{SHARES_MAX, Share};
+use crate::failure::Failure;
+use crate::keystore::random_secret;
+use crate::people::ContactError;
+use crate::people::contact::Contact;
+use crate::people::{self, Found};
+use crate::volume::recover::clock;
+use crate::volume::{Volume, damaged};
+
+/// Why something is not shared, or not taken back.
+#[derive(Debug, Error)]
+pub(crate) enum ShareError {
+    /// The mesh or the disk did not do its part.
+    #[error(transparent)]
+    Port(#[from] PortError),
+    /// The keystore could not be changed.
+    #[error(transparent)]
+    Disk(#[from] Failure),
+    /// Nobody is known by that name.
+    #[error(transparent)]
+    Contact(#[from] ContactError),
+    /// The change would not count.
+    #[error(transparent)]
+    Members(#[from] MembersError),
+    /// Nobody else has a part in it.
+    #[error("this volume is not shared with anybody")]
+    NotShared,
+    /// There is no room.
+    #[error("there is room for {SHARES_MAX} volumes that are shared")]
+    Full,
+    /// No link is that.
+    #[error("no link to this volume is {0}")]
+    Link(String),
+    /// It has ended.
+    #[error("this link has ended, or was taken back")]
+    Ended,
+    /// Nothing is offered by that name.
+    #[error("nothing that is offered is called {0}")]
+    Unknown(String),
+    /// It is here already.
+    #[error("it is attached already, at {0}")]
+    Attached(String),
+}
+
+/// Somebody who is to get a part in a volume, as they were found.
+pub(crate) struct Guest {
+    pub(crate) contact: Contact,
+    found: Found,
+}
+
+impl Guest {
+    /// Looks a contact up.
+    pub(crate) fn find(volume: &Volume, contact: Contact) -> Result<Self, PortError> {
+        let found = people::look_up_contact(&volume.identity, &contact)?;
+        Ok(Self { contact, found })
+    }
+}
+
+impl Volume {
+    pub(super) fn author(&self) -> Author {
+        Author { identity: self.identity.id(), device: self.device.id() }
+    }
+
+    /// Begins to share it, with nobody so far; nothing when that has begun. `name` is what others are shown.
+    pub(crate) fn begin_share(&self, root: FileId, name: &str) -> Result<(), ShareError> {
+        if self.share().is_some() {
+            return Ok(());
+        }
+        let _turn = self.circle_turn.lock();
+        let (epoch, secret) = (Epoch::new(1, random_secret()?), random_secret()?);
+        let key = self.device.signing_key();
+        let (owner, now) = (self.identity.address(), clock(Hlc::default()));
+        let log = Log::begin(self.id, self.author(), &key, owner, now, epoch.name());
+        let poster = hypernet_core::share::posting::place(&self.device, &self.id).signer();
+        let (begin, role) = (log.beginning(), Role::Owner);
+        let offer = Offer { volume: self.id, begin, root, name: name.to_owned(), role, secret, poster };
+        let mut share = Share::offered(offer, None);
+        share.add(epoch);
+        self.change_circle(|circle| {
+            *circle = Some(Circle::new(log));
+            Ok::<_, PortError>(())
+        })?;
+        let is_kept = self.identity.keystore().change(|mine| mine.add_share(share))?;
+        if !is_kept {
+            return Err(ShareError::Full);
+        }
+        self.heard();
+        Ok(())
+    }
+
+    /// What this device knows now is what it acts by.
+    fn heard(&self) {
+        if let Some(known) = self.known_share() {
+            self.identity.set_epoch(self.id, known.members.epoch);
+            let is_admin = known.members.role(&self.identity.id()) >= Some(Role::Admin);
+            self.identity.set_offers_of(self.id, is_admin);
+        }
+    }
+
+    /// The same of what was known when this device was started.
+    pub(crate) fn remember_share(&self) -> Result<(), PortError> {
+        if self.share().is_some() {
+            *self.circle.lock() = Circle::load(&self.db, self.id)?;
+            self.heard();
+        }
+        Ok(())
+    }
+
+    /// These get a part in it. It is on the mesh when this returns.
+    pub(crate) fn grant(&self, guests: Vec<Guest>, role: Role) -> Result<(), ShareError> {
+        let _turn = self.circle_turn.lock();
+        let known = self.hear_in_turn(Ask::All)?.ok_or(ShareError::NotShared)?;
+        let mut new = Vec::with_capacity(guests.len());
+        let mut people = Vec::with_capacity(guests.len());
+        for Guest { contact, found } in guests {
+            let member = Member::new(contact.identity, contact.address(), role);
+            let recipient = found.recipient()?;
+            let posting = Some(found.posting).filter(|_| role >= Role::Writer);
+            people.push((member.identity, Person { recipient, posting }));
+            self.identity.heard(found.beacons);
+            if known.members.role(&member.identity) != Some(role) {
+                new.push(member);
+            }
+        }
+        // First who they are: what is sealed from now on is sealed for them, too.
+        self.change_circle(|circle| {
+            if let Some(circle) = circle {
+                circle.people.extend(people);
+            }
+            Ok::<_, PortError>(())
+        })?;
+        if !new.is_empty() {
+            self.change_members(Change::Grant(new))?;
+        }
+        Ok(self.post()?)
+    }
+
+    /// These have no part in it any more: what is written from now on is sealed in another epoch, and of what their devices
+    /// publish nothing is taken that is not found now. It is on the mesh when this returns.
+    pub(crate) fn remove(&self, gone: &[IdentityId]) -> Result<(), ShareError> {
+        let _turn = self.circle_turn.lock();
+        let known = self.hear_in_turn(Ask::All)?.ok_or(ShareError::NotShared)?;
+        let mut devices = Vec::new();
+        for person in gone.iter().filter_map(|identity| known.circle.people.get(identity)) {
+            if let Some(posting) = &person.posting {
+                let roster = posting.log().roster();
+                devices.extend(roster.devices.iter().chain(&roster.gone).cloned());
+            }
+        }
+        let publishers = known.circle.publishers(&self.identity.roster());
+        let survey = self.find_heads(&devices)?;
+        let heads = survey.found.iter().map(|found| &found.head).filter(|head| publishers.takes(head));
+        let accepted = heads.map(Accepted::of).collect();
+        self.change_members(Change::Remove(gone.to_vec(), accepted))?;
+        Ok(self.post()?)
+    }
+
+    /// Another epoch, and nothing else.
+    pub(crate) fn rotate(&self) -> Result<(), ShareError> {
+        let _turn = self.circle_turn.lock();
+        self.hear_in_turn(Ask::All)?.ok_or(ShareError::NotShared)?;
+        self.change_members(Change::Rotate)?;
+        Ok(self.post()?)
+    }
+
+    /// Signs a change; it is on this disk when this returns.
+    pub(super) fn change_members(&self, change: Change) -> Result<(), ShareError> {
+        let Known { share, members, .. } =
+            self.known_share().ok_or_else(|| damaged("nothing is known of who has a part in this volume"))?;
+        let epoch = match change {
+            Change::Grant(_) => None,
+            Change::Begin(_) | Change::Remove(..) | Change::Rotate => {
+                let last = share.epochs.last().map_or(0, |epoch| epoch.number);
+                let secret: Secret = random_secret()?;
+                Some(Epoch::new(last.max(members.epoch.map_or(0, |epoch| epoch.number)).saturating_add(1), secret))
+            }
+        };
+        if let Some(epoch) = &epoch {
+            self.identity.keystore().change(|mine| mine.change_share(self.id, |share| share.add(epoch.clone())))?;
+        }
+        let (author, key, own) = (self.author(), self.device.signing_key(), self.identity.roster());
+        self.change_circle(|circle| {
+            let circle = circle.as_mut().ok_or_else(|| damaged("nothing is known of this volume"))?;
+            let lists = circle.clone();
+            let is_listed = |author: &Author| lists.is_listed(&own, author);
+            let epoch = epoch.as_ref().map(Epoch::name);
+            let changed = circle.log.change(author, &key, clock(Hlc::default()), change, epoch, &is_listed);
+            Ok::<_, ShareError>(changed.map(drop)?)
+        })?;
+        self.heard();
+        Ok(())
+    }
+}
+
+/// The same for who only wants to know whether it can be tried again.
+pub(super) fn into_port(error: ShareError) -> PortError {
+    match error {
+        ShareError::Port(error) => error,
+        ShareError::Disk(failure) => PortError::Disk(failure.to_string()),
+        other => PortError::Damaged(other.to_string()),
+    }
+}

@@ -1,0 +1,231 @@
+//! Links: whoever has one reads the volume, and needs nobody's word for it.
+//!
+//! A link leads to a record of a key of its own, which whoever made it keeps, so nobody who has the link can put anything
+//! there. In it is what a member is told: where who has a part in the volume is found, and the epochs. So what is
+//! read by a link is believed as by a member: by the signatures of those who may write.
+
+use bech32::primitives::decode::CheckedHrpstring;
+use bech32::{Bech32m, Hrp};
+use hypernet_core::codec;
+use hypernet_core::port::PortError;
+use hypernet_core::share::epoch::Epochs;
+use hypernet_core::share::members::{Change, Role};
+use hypernet_core::share::offer::{Link, LinkNotice, Linked, Offer};
+use hypernet_core::share::posting;
+use hypernet_core::time::Hlc;
+
+use super::ShareError;
+use super::hearing::Known;
+use super::kept::{Made, Share};
+use crate::failure::{Failure, Kind};
+use crate::identity::places::{At, put, read};
+use crate::keystore::random_secret;
+use crate::volume::recover::clock;
+use crate::volume::{Volume, damaged};
+
+const HRP: Hrp = Hrp::parse_unchecked("hns");
+/// What a link begins with.
+const SCHEME: &str = "hn:";
+const BYTES: usize = 48;
+const CHARS: usize = 87;
+/// What the record is called when it cannot be published.
+const LINK: &str = "where the link leads";
+
+/// As it is handed on: `hn:hns1…`, in Bech32m, whose checksum finds what is mistyped or cut off.
+pub(crate) fn text(link: &Link) -> String {
+    let bytes = [&link.signer[..], &link.secret].concat();
+    // 48 bytes fit.
+    format!("{SCHEME}{}", bech32::encode::<Bech32m>(HRP, &bytes).unwrap_or_default())
+}
+
+/// Whether somebody means a link.
+pub(crate) fn is_link(text: &str) -> bool {
+    text.trim().get(..SCHEME.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(SCHEME))
+}
+
+/// What somebody has pasted or typed.
+pub(crate) fn parse(text: &str) -> Result<Link, Failure> {
+    let wrong = |why: &str| {
+        Failure::new(Kind::Usage, format!("not a link to a shared directory: {why}"))
+            .hint("copy all of the line that `hn share --public` printed, which begins with hn:hns1")
+    };
+    let body =
+        text.trim().get(SCHEME.len()..).filter(|_| is_link(text)).ok_or_else(|| wrong("it does not begin with hn:"))?;
+    match body.chars().count() {
+        CHARS => {}
+        count if count < CHARS => {
+            return Err(wrong(&format!("it is cut short: {count} of {CHARS} characters after hn:")));
+        }
+        _ => return Err(wrong(&format!("it has more than {CHARS} characters after hn:"))),
+    }
+    let mistyped = || wrong("its checksum does not fit, so a character of it is mistyped");
+    let checked = CheckedHrpstring::new::<Bech32m>(body).map_err(|_| mistyped())?;
+    let bytes: Vec<u8> = checked.byte_iter().collect();
+    let (signer, secret) = bytes.split_at_checked(32).ok_or_else(mistyped)?;
+    match (checked.hrp() == HRP && bytes.len() == BYTES, signer.try_into(), secret.try_into()) {
+        (true, Ok(signer), Ok(secret)) => Ok(Link { signer, secret }),
+        _ => Err(mistyped()),
+    }
+}
+
+/// Milliseconds since 1970.
+fn now() -> u64 {
+    clock(Hlc::default()).millis
+}
+
+impl Volume {
+    /// Makes a link that reads this volume, until a time in milliseconds since 1970. It leads there when this returns.
+    pub(crate) fn make_link(&self, until: Option<u64>) -> Result<Link, ShareError> {
+        let _turn = self.circle_turn.lock();
+        self.hear_in_turn(super::hearing::Ask::Places)?.ok_or(ShareError::NotShared)?;
+        let made = Made::new(&random_secret()?, until, clock(Hlc::default()));
+        self.identity.keystore().change(|mine| mine.change_share(self.id, |share| share.add_link(&made)))?;
+        self.post()?;
+        self.put_link(&made)?;
+        Ok(made.link())
+    }
+
+    /// Takes a link back: what is written from now on is sealed in another epoch, and the link leads nowhere.
+    pub(crate) fn take_back(&self, link: &Link) -> Result<(), ShareError> {
+        let _turn = self.circle_turn.lock();
+        let known = self.hear_in_turn(super::hearing::Ask::All)?.ok_or(ShareError::NotShared)?;
+        let made = known.share.open_links().find(|made| made.link() == *link);
+        let made = made.cloned().ok_or_else(|| ShareError::Link(text(link)))?;
+        self.end(&[made])?;
+        self.post()?;
+        Ok(self.put_links()?)
+    }
+
+    /// Ends those whose time has come.
+    pub(super) fn end_links(&self) -> Result<(), PortError> {
+        let now = now();
+        let share = self.share();
+        let over = share.iter().flat_map(Share::open_links).filter(|made| made.until.is_some_and(|until| until <= now));
+        let over: Vec<Made> = over.cloned().collect();
+        if over.is_empty() { Ok(()) } else { self.end(&over).map_err(super::granting::into_port) }
+    }
+
+    fn end(&self, over: &[Made]) -> Result<(), ShareError> {
+        // The epoch first: where this is broken off the link still leads to what its holder has anyway.
+        self.change_members(Change::Rotate)?;
+        self.identity.keystore().change(|mine| {
+            mine.change_share(self.id, |share| {
+                for made in over {
+                    share.add_link(&made.over(clock(made.changed)));
+                }
+            });
+        })?;
+        Ok(())
+    }
+
+    /// Puts up where all links of this volume lead.
+    pub(super) fn put_links(&self) -> Result<(), PortError> {
+        let Some(share) = self.share() else { return Ok(()) };
+        share.links.iter().try_for_each(|made| self.put_link(made))
+    }
+
+    fn put_link(&self, made: &Made) -> Result<(), PortError> {
+        let Some(Known { share, members, .. }) = self.known_share() else { return Ok(()) };
+        let (place, key) = (Link::place(&made.secret()), made.link().sealing_key());
+        let there = self.peers.lookup(place.record_key())?;
+        let mut epochs = Epochs::newest(share.epochs.clone()).epochs;
+        // That which counts comes last: it is the one by which is written.
+        epochs.sort_by_key(|epoch| (Some(epoch.name()) == members.epoch, epoch.rank()));
+        let poster = posting::place(&self.device, &self.id).signer();
+        let (volume, begin, root, name, secret) = (self.id, share.begin, share.root, share.name, share.secret);
+        let offer = Offer { volume, begin, root, name, role: Role::Reader, secret, poster };
+        let linked = Linked { offer, epochs, until: made.until };
+        let notice = if made.is_over { LinkNotice::Ended } else { LinkNotice::Leads(linked.into()) };
+        if let Some(record) = &there
+            && let Ok(At::Here(bytes)) = read(&self.peers, record, &key)
+            && bytes == codec::encode(&notice)
+        {
+            return self.peers.publish(record.clone(), self.peers.keepers(), LINK);
+        }
+        let after = there.map_or(0, |record| record.sequence);
+        let record = put(&self.peers, &place, &key, codec::encode(&notice), after)?;
+        self.peers.publish(record, self.peers.keepers(), LINK)
+    }
+
+    /// Where a link leads.
+    pub(crate) fn follow_link(&self, link: &Link) -> Result<Linked, ShareError> {
+        let record = self.peers.look_well(link.record_key())?.ok_or_else(|| {
+            PortError::NotFound("the mesh has nothing where this link leads, or no peer that has it is there".into())
+        })?;
+        match read(&self.peers, &record, &link.sealing_key())? {
+            At::Here(bytes) => match codec::decode::<LinkNotice>(&bytes).map_err(damaged)? {
+                LinkNotice::Leads(linked) if linked.until.is_none_or(|until| until > now()) => Ok(*linked),
+                LinkNotice::Leads(_) | LinkNotice::Ended => Err(ShareError::Ended),
+            },
+            At::Nothing | At::Ended(_) => Err(damaged("this link does not open what it leads to").into()),
+        }
+    }
+
+    /// Takes in the epochs that a link tells.
+    pub(super) fn hear_link(&self, link: &Link) -> Result<(), PortError> {
+        let linked = match self.follow_link(link) {
+            Ok(linked) => linked,
+            Err(ShareError::Ended) => return Ok(()),
+            Err(error) => return Err(super::granting::into_port(error)),
+        };
+        self.identity
+            .keystore()
+            .change(|mine| {
+                mine.change_share(self.id, |share| {
+                    share.add_poster(linked.offer.poster);
+                    linked.epochs.into_iter().for_each(|epoch| share.add(epoch));
+                });
+            })
+            .map_err(|failure| PortError::Disk(failure.to_string()))
+    }
+
+    /// Takes what a link leads to: it is in the keystore when this returns, and can be read.
+    pub(crate) fn accept_link(&self, link: Link, linked: Linked) -> Result<Share, ShareError> {
+        let Linked { offer, epochs, .. } = linked;
+        let mut share = Share::offered(offer, Some(link));
+        epochs.into_iter().for_each(|epoch| share.add(epoch));
+        self.take(share)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn link() -> Link {
+        Link { signer: [0x5a; 32], secret: [7; 16] }
+    }
+
+    #[test]
+    fn a_link_is_read_as_it_was_written_and_every_cut_and_slip_is_named() {
+        let text = text(&link());
+        assert_eq!(text.len(), SCHEME.len() + CHARS);
+        for typed in [text.clone(), text.to_uppercase(), format!(" {text}\n")] {
+            assert_eq!(parse(&typed).unwrap(), link());
+        }
+        let says = |typed: &str, what: &str| {
+            let failure = parse(typed).unwrap_err();
+            assert!(failure.message.contains(what) && failure.hint.is_some(), "{typed}: {failure}");
+        };
+        for at in SCHEME.len()..text.len() {
+            says(&text[..at], "cut short");
+            if at >= SCHEME.len() + 4 {
+                let mut typed = text.clone().into_bytes();
+                typed[at] = if typed[at] == b'q' { b'p' } else { b'q' };
+                says(std::str::from_utf8(&typed).unwrap(), "checksum");
+            }
+        }
+        says(&format!("{text}q"), "more than");
+        says("https://example.org", "begin with hn:");
+        says("", "begin with hn:");
+    }
+
+    #[test]
+    fn what_is_typed_is_never_a_panic() {
+        crate::golden::mutations(text(&link()).as_bytes(), |bytes| {
+            if let Ok(parsed) = parse(&String::from_utf8_lossy(bytes)) {
+                assert_eq!(parse(&text(&parsed)).unwrap(), parsed);
+            }
+        });
+    }
+}

@@ -1,0 +1,214 @@
+//! Directories that several people have.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use hypernet_kit::machine::{Need, has};
+use hypernet_sdk::api;
+use hypernet_sdk::client::Error;
+
+use super::mesh::{Agent, Mesh, PATIENCE};
+use super::tree::{assert_same, look, noise, plant};
+
+impl Agent {
+    fn id(&self) -> api::IdInfo {
+        self.call(async |client| client.id().await).unwrap()
+    }
+
+    fn knows(&self, other: &Self, name: &str) {
+        let request = api::AddContactRequest { address: other.id().address, name: name.into() };
+        // Who has just begun may not be on the mesh yet.
+        let begun = Instant::now();
+        while let Err(error) = self.call(async |client| client.add_contact(&request).await) {
+            assert!(begun.elapsed() < PATIENCE, "{error}");
+        }
+    }
+
+    fn share_with(&self, path: &str, with: &[&str], role: api::ShareRole) -> Result<api::ShareInfo, Error> {
+        let with = with.iter().map(ToString::to_string).collect();
+        let request = api::ShareRequest { path: path.into(), with, role, ..api::ShareRequest::default() };
+        self.call(async |client| client.share(&request).await)
+    }
+
+    fn link_to(&self, path: &str) -> String {
+        let request = api::ShareRequest { path: path.into(), link: true, ..api::ShareRequest::default() };
+        self.call(async |client| client.share(&request).await).unwrap().links.pop().unwrap().link
+    }
+
+    fn unshare(&self, path: &str, with: &[&str], all_links: bool) -> Result<api::ShareInfo, Error> {
+        let with = with.iter().map(ToString::to_string).collect();
+        let request = api::UnshareRequest { path: path.into(), with, all_links, ..api::UnshareRequest::default() };
+        self.call(async |client| client.unshare(&request).await)
+    }
+
+    fn shares(&self) -> api::SharesInfo {
+        self.call(async |client| client.shares().await).unwrap()
+    }
+
+    fn attach(&self, share: &str, path: &str) -> Result<api::ShareInfo, Error> {
+        let request = api::AttachRequest { share: share.into(), path: path.into() };
+        self.call(async |client| client.attach(&request).await)
+    }
+
+    fn below(&self, path: &str) -> PathBuf {
+        self.mount.as_ref().unwrap().join(path)
+    }
+
+    /// Syncs until what others have published is here.
+    fn sync_until(&self, what: &str, is: impl Fn(&Self) -> bool) {
+        let begun = Instant::now();
+        while !is(self) {
+            assert!(begun.elapsed() < PATIENCE, "{what} did not come\n{}", self.log());
+            self.sync().unwrap();
+        }
+    }
+}
+
+fn read(path: &Path) -> Option<Vec<u8>> {
+    fs::read(path).ok()
+}
+
+fn code(error: std::io::Error) -> i32 {
+    error.raw_os_error().unwrap()
+}
+
+#[test]
+fn two_people_have_one_directory_until_one_of_them_is_taken_off() {
+    if !has(&[Need::Fuse]) {
+        return;
+    }
+    let mesh = Mesh::start(5);
+    let (carl, mut anna) = (mesh.agent("carl"), mesh.agent("anna"));
+    fs::create_dir(carl.below("shared")).unwrap();
+    plant(&carl.below("shared"));
+    fs::write(carl.below("shared/large"), noise("large", 8 << 20)).unwrap();
+    carl.sync().unwrap();
+    carl.knows(&anna, "anna");
+    anna.knows(&carl, "carl");
+    assert!(anna.shares().offers.is_empty());
+
+    let shared = carl.share_with("/shared", &["anna"], api::ShareRole::Writer).unwrap();
+    let roles: Vec<_> = shared.members.iter().map(|one| (one.name.as_deref(), one.role, one.you)).collect();
+    assert!(roles.contains(&(Some("anna"), api::ShareRole::Writer, false)), "{roles:?}");
+    assert!(roles.contains(&(None, api::ShareRole::Owner, true)), "{roles:?}");
+    let report = carl.sync().unwrap();
+    assert!(report.bytes < 1 << 10 && report.bytes_stored < 4 << 20, "nothing was uploaded again: {report:?}");
+    let offers = anna.shares().offers;
+    let names: Vec<_> = offers.iter().map(|offer| (offer.share.as_str(), offer.role, offer.attached)).collect();
+    assert_eq!(names, [("carl/shared", api::ShareRole::Writer, false)]);
+
+    let missing = anna.attach("carl/nothing", "/there").unwrap_err().to_string();
+    assert!(missing.contains("nothing that is offered is called carl/nothing"), "{missing}");
+    fs::write(anna.below("taken"), b"mine").unwrap();
+    let taken = anna.attach("carl/shared", "/taken").unwrap_err().to_string();
+    assert!(taken.contains("something called taken already"), "{taken}");
+    anna.attach("carl/shared", "/from carl").unwrap();
+    let twice = anna.attach("carl/shared", "/again").unwrap_err().to_string();
+    assert!(twice.contains("attached already, at /from carl"), "{twice}");
+    assert_same(&look(&carl.below("shared")), &look(&anna.below("from carl")));
+    let across = fs::rename(anna.below("taken"), anna.below("from carl/taken")).unwrap_err();
+    assert_eq!(code(across), libc::EXDEV);
+
+    // What one writes the other one has.
+    fs::write(anna.below("from carl/by anna"), noise("anna", 1 << 20)).unwrap();
+    fs::remove_file(anna.below("from carl/large")).unwrap();
+    anna.sync().unwrap();
+    carl.sync_until("what anna wrote", |carl| carl.below("shared/by anna").exists());
+    assert_same(&look(&anna.below("from carl")), &look(&carl.below("shared")));
+    fs::write(carl.below("shared/by carl"), b"for anna").unwrap();
+    carl.sync().unwrap();
+    anna.sync_until("what carl wrote", |anna| anna.below("from carl/by carl").exists());
+    assert_same(&look(&anna.below("from carl")), &look(&carl.below("shared")));
+
+    // Her agent is killed, and knows all of it afterwards.
+    anna.kill();
+    mesh.run(&mut anna);
+    assert_same(&look(&anna.below("from carl")), &look(&carl.below("shared")));
+
+    let left = carl.unshare("/shared", &["anna"], false).unwrap();
+    assert_eq!((left.members.len(), left.epoch), (1, 2));
+    fs::write(carl.below("shared/secret"), b"not for anna").unwrap();
+    carl.sync().unwrap();
+    // She has what she had, and nothing of what comes after; what she writes now nobody takes, and she is told.
+    let _ = anna.sync();
+    assert!(!anna.below("from carl/secret").exists());
+    assert_eq!(read(&anna.below("from carl/by carl")).unwrap(), b"for anna");
+    if fs::write(anna.below("from carl/late"), b"too late").is_ok() {
+        let refused = anna.sync().unwrap_err();
+        assert!(refused.message.contains("no part in"), "{refused:?}");
+    }
+    carl.sync().unwrap();
+    assert!(!carl.below("shared/late").exists());
+    assert_eq!(read(&carl.below("shared/secret")).unwrap(), b"not for anna");
+    // What was written before is sealed anew, while it is read and written, and over a crash.
+    let before = look(&carl.below("shared"));
+    let rekey = api::UnshareRequest { path: "/shared".into(), rekey: true, ..api::UnshareRequest::default() };
+    let begun = carl.call(async |client| client.unshare(&rekey).await).unwrap();
+    assert!(begun.rekeying && begun.epoch == 3, "{begun:?}");
+    carl.sync().unwrap();
+    let query = api::ShareQuery { path: "/shared".into() };
+    let begun = Instant::now();
+    while carl.call(async |client| client.share_show(&query).await).unwrap().rekeying {
+        assert!(begun.elapsed() < PATIENCE, "{}", carl.log());
+        std::thread::sleep(std::time::Duration::from_millis(200));
+    }
+    assert_same(&before, &look(&carl.below("shared")));
+    assert!(carl.drop_cache().files > 10);
+    assert_same(&before, &look(&carl.below("shared")));
+    assert_eq!(carl.fsck().problems, Vec::<String>::new());
+    // Her own tree goes on.
+    fs::write(anna.below("taken"), b"changed").unwrap();
+    let offers = anna.shares().offers;
+    assert!(offers.is_empty(), "{offers:?}");
+}
+
+#[test]
+fn who_reads_sees_what_is_written_and_changes_nothing_with_a_link_or_without() {
+    if !has(&[Need::Fuse]) {
+        return;
+    }
+    let mesh = Mesh::start(5);
+    let (carl, anna, ben) = (mesh.agent("carl"), mesh.agent("anna"), mesh.agent("ben"));
+    fs::create_dir(carl.below("public")).unwrap();
+    fs::write(carl.below("public/one"), noise("one", 2 << 20)).unwrap();
+    carl.knows(&anna, "anna");
+    anna.knows(&carl, "carl");
+    carl.share_with("/public", &["anna"], api::ShareRole::Reader).unwrap();
+    let link = carl.link_to("/public");
+    assert!(link.starts_with("hn:hns1"), "{link}");
+    carl.sync().unwrap();
+
+    let cut = ben.attach(&link[..link.len() - 3], "/theirs").unwrap_err().to_string();
+    assert!(cut.contains("cut short"), "{cut}");
+    let attached = ben.attach(&link, "/theirs").unwrap();
+    assert_eq!((attached.role, attached.by_link), (Some(api::ShareRole::Reader), true));
+    anna.attach("shared-by-nobody", "/x").unwrap_err();
+    anna.attach("public", "/theirs").unwrap();
+    for reader in [&anna, &ben] {
+        assert_same(&look(&carl.below("public")), &look(&reader.below("theirs")));
+        let refused = [
+            fs::write(reader.below("theirs/new"), b"x").unwrap_err(),
+            fs::write(reader.below("theirs/one"), b"x").unwrap_err(),
+            fs::remove_file(reader.below("theirs/one")).unwrap_err(),
+            fs::create_dir(reader.below("theirs/dir")).unwrap_err(),
+        ];
+        assert_eq!(refused.map(code), [libc::EROFS; 4]);
+    }
+    fs::write(carl.below("public/one"), b"changed").unwrap();
+    fs::write(carl.below("public/two"), b"new").unwrap();
+    carl.sync().unwrap();
+    for reader in [&anna, &ben] {
+        reader.sync_until("what carl wrote", |reader| reader.below("theirs/two").exists());
+        assert_same(&look(&carl.below("public")), &look(&reader.below("theirs")));
+    }
+    // The link is taken back, and Anna goes on reading.
+    carl.unshare("/public", &[], true).unwrap();
+    fs::write(carl.below("public/three"), b"for anna").unwrap();
+    carl.sync().unwrap();
+    anna.sync_until("what carl wrote", |anna| anna.below("theirs/three").exists());
+    let _ = ben.sync();
+    assert!(!ben.below("theirs/three").exists() && ben.below("theirs/two").exists());
+    let ended = ben.attach(&link, "/again").unwrap_err().to_string();
+    assert!(ended.contains("has ended"), "{ended}");
+}
