@@ -77,23 +77,16 @@ hypernet_core::format!(Keystore, tag = 0x50, version = 4, max = KEYSTORE_MAX, na
 impl Keystore {
     /// Of a new identity, with one volume.
     pub(crate) fn create(identity: IdentityId, phrase: Recipient, main: VolumeId) -> Result<Self, Failure> {
-        let era = Era::new(0, random_secret()?);
-        Ok(Self {
-            identity,
-            phrase,
-            eras: vec![era],
-            volumes: vec![main],
-            main,
-            contacts: Vec::new(),
-            shares: Vec::new(),
-            guardians: Guardianship::default(),
-        })
+        Ok(Self::begin(identity, phrase, main, Era::new(0, random_secret()?)))
     }
 
     /// Always the same one.
     #[cfg(test)]
     pub(crate) fn fixed(identity: IdentityId, phrase: Recipient) -> Self {
-        let (main, era) = (VolumeId([1; 16]), Era::new(0, Secret::new([4; 32])));
+        Self::begin(identity, phrase, VolumeId([1; 16]), Era::new(0, Secret::new([4; 32])))
+    }
+
+    fn begin(identity: IdentityId, phrase: Recipient, main: VolumeId, era: Era) -> Self {
         Self {
             identity,
             phrase,

@@ -4,23 +4,17 @@
 //! the other, together with the head that this device stands on. What is under way is written down before the working tree
 //! moves: wherever this is broken off, it is ended before anything is published or looked for.
 
-use std::sync::Arc;
-
-use hypernet_core::catalog::Manifest;
-use hypernet_core::codec;
 use hypernet_core::head::Head;
 use hypernet_core::id::{DeviceId, VolumeId};
 use hypernet_core::port::PortError;
-use hypernet_core::seal::Kind;
 use hypernet_core::tree::Dot;
 use hypernet_fs::vfs::{Vfs, VfsError};
 use hypernet_store::volume::VolumeDb;
 
+use super::Volume;
 use super::heads::{Found, sequence_of};
-use super::read::expect_kind;
 use super::state::{self, Latest};
 use super::sync::of_tree;
-use super::{Volume, damaged};
 
 /// The number of the volume beside another one.
 const BESIDE_CONTEXT: &str = "hypernet 2026 catalog beside a volume v1";
@@ -81,14 +75,7 @@ impl Volume {
 
     /// Reads the catalog and the root of a head.
     fn read_beside(&self, head: &Head) -> Result<(VolumeDb, Latest), PortError> {
-        expect_kind(&head.manifest, Kind::Manifest)?;
-        let placement = Arc::new(head.manifest_placement.clone());
-        let plain = self.peers.fetch_at(placement, vec![(head.manifest.clone(), 0)])?;
-        let bytes = plain.first().ok_or_else(|| damaged("the manifest came back empty"))?;
-        let manifest: Manifest = codec::decode(bytes).map_err(damaged)?;
-        if !manifest.is_sound() {
-            return Err(damaged("the manifest refers to what it does not list"));
-        }
+        let manifest = self.manifest_of(head)?;
         let beside = self.beside()?;
         self.load_catalog_into(&beside, &manifest, &mut |_, _| ())?;
         let root = self.read_root(head, &self.publishers(), false)?;
@@ -128,6 +115,7 @@ impl Volume {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use hypernet_core::codec;
 
     fn device(byte: u8) -> DeviceId {
         DeviceId([byte; 32])

@@ -121,14 +121,7 @@ impl Volume {
         })?;
         let head = newest.head.clone();
         say(format!("head {} found; reading its catalog", head.sequence));
-        expect_kind(&head.manifest, Kind::Manifest)?;
-        let placement = Arc::new(head.manifest_placement.clone());
-        let plain = self.peers.fetch_at(placement, vec![(head.manifest.clone(), 0)])?;
-        let bytes = plain.first().ok_or_else(|| damaged("the manifest came back empty"))?;
-        let manifest: Manifest = codec::decode(bytes).map_err(damaged)?;
-        if !manifest.is_sound() {
-            return Err(damaged("the manifest refers to what it does not list").into());
-        }
+        let manifest = self.manifest_of(&head)?;
         self.load_catalog(&manifest, &mut |done, all| say(format!("{done} of {all} rows of the catalog")))?;
         say("reading the snapshot".into());
         let root = self.read_root(&head, &publishers, wanted.is_some())?;
@@ -171,6 +164,16 @@ impl Volume {
         let mut recovered = self.recovered(&survey, &gone, &latest.head, latest.root);
         recovered.warnings.push("an earlier attempt had set up the tree; no newer head was taken".to_owned());
         Ok(Some(recovered))
+    }
+
+    /// The manifest that a head leads to.
+    pub(super) fn manifest_of(&self, head: &Head) -> Result<Manifest, PortError> {
+        expect_kind(&head.manifest, Kind::Manifest)?;
+        let placement = Arc::new(head.manifest_placement.clone());
+        let plain = self.peers.fetch_at(placement, vec![(head.manifest.clone(), 0)])?;
+        let bytes = plain.first().ok_or_else(|| damaged("the manifest came back empty"))?;
+        let manifest: Manifest = codec::decode(bytes).map_err(damaged)?;
+        if manifest.is_sound() { Ok(manifest) } else { Err(damaged("the manifest refers to what it does not list")) }
     }
 
     /// `gone`: also of a device that was taken off the list.
