@@ -15,6 +15,7 @@ pub mod id;
 pub mod identity;
 pub mod key;
 pub mod limits;
+pub mod merge;
 pub mod name;
 pub mod node;
 pub mod placement;

@@ -1,0 +1,188 @@
+//! Merging: from the trees of several devices to the one tree that each of them comes to.
+//!
+//! Every name and every inode carries the [`Dot`] of its last change, and every tree a version vector: the dots that its
+//! author had seen. So what is in one tree and not in another is new to the other where the other's vector does not cover
+//! its dot, and was taken away there where it does. No common ancestor is needed, and pruned history does not matter.
+//! (Dots and vectors as in Almeida et al., "Scalable and Accurate Causality Tracking for Eventually Consistent Stores",
+//! 2014; sets that keep what was added beside a removal as in Bieniusa et al., "An optimized conflict-free replicated set",
+//! 2012.)
+//!
+//! - A file is known by its id: one that was renamed here and written there is both.
+//! - What was changed where another one did not see it is not taken away by that other one: it stays, with the directories
+//!   that lead to it.
+//! - Two contents of one file are both kept: one stays, and the other one lies beside it under a name that says so. It
+//!   carries the dots of both, so only a tree that has seen both can have taken it away.
+//! - Two directories that came to have one name become one; of other things all but one get another name.
+//! - Two places for one directory: the later move counts. Where moves would make a circle, one of them does not.
+//! - Metadata (mode, owner, attributes, times) is that of the later change: it never makes a copy.
+//!
+//! Invariant: the result depends on the set of trees only, not on their order, and two devices that merge equal sets come to
+//! equal roots. To merge further one merges the trees of before, which a [root](Root::parts) that was merged names, and not
+//! the result: what a result does not show would be lost to the next merge otherwise.
+
+use std::collections::BTreeMap;
+
+use thiserror::Error;
+
+use crate::id::{DeviceTag, FileId, VolumeId};
+use crate::time::Timespec;
+use crate::tree::{Content, Dot, Inode, Root, Sink, Source, TreeError, TreeRef};
+
+mod build;
+mod gather;
+mod inodes;
+mod places;
+#[cfg(test)]
+mod tests;
+
+use gather::Gathered;
+
+/// One of the trees that are merged.
+#[derive(Clone, Debug)]
+pub struct Part {
+    /// Its root directory.
+    pub inode: Inode,
+    /// Its inodes with several names.
+    pub links: Option<TreeRef>,
+    /// What its author had seen.
+    pub vector: Vec<Dot>,
+    /// It is a directory of another volume, in which this one had its place when the part's author saw it last: its
+    /// link table has rows of what is elsewhere.
+    pub is_below: bool,
+}
+
+impl From<&Root> for Part {
+    fn from(root: &Root) -> Self {
+        Self { inode: root.inode.clone(), links: root.links.clone(), vector: root.vector.clone(), is_below: false }
+    }
+}
+
+impl Part {
+    /// Whether its author had seen this change.
+    fn covers(&self, dot: Dot) -> bool {
+        covers(&self.vector, dot)
+    }
+
+    /// By which parts are put in order, so that who came first plays no part.
+    fn rank(&self) -> impl Ord + use<> {
+        let mut bytes = Vec::new();
+        // Writing to a Vec is infallible.
+        let _ = minicbor::encode((&self.inode, &self.links), &mut bytes);
+        (self.vector.clone(), self.is_below, bytes)
+    }
+}
+
+/// Whether a version vector has this dot.
+pub fn covers(vector: &[Dot], dot: Dot) -> bool {
+    vector.iter().any(|other| other.device == dot.device && other.sequence >= dot.sequence)
+}
+
+/// Whether a version vector has all that another one has.
+pub fn covers_all(vector: &[Dot], other: &[Dot]) -> bool {
+    other.iter().all(|dot| covers(vector, *dot))
+}
+
+/// What all of these together have seen, sorted by device.
+pub fn join<'a>(vectors: impl IntoIterator<Item = &'a [Dot]>) -> Vec<Dot> {
+    let mut all: BTreeMap<DeviceTag, u64> = BTreeMap::new();
+    for dot in vectors.into_iter().flatten() {
+        let sequence = all.entry(dot.device).or_default();
+        *sequence = dot.sequence.max(*sequence);
+    }
+    all.into_iter().map(|(device, sequence)| Dot { device, sequence }).collect()
+}
+
+/// A directory that is a volume of its own in one of the trees, and was changed as part of this one in another: that is to
+/// be merged into the volume.
+#[derive(Clone, Debug)]
+pub struct Split {
+    /// The volume.
+    pub volume: VolumeId,
+    /// The directory.
+    pub part: Part,
+}
+
+/// What was kept beside something else.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Conflict {
+    /// The directory.
+    pub parent: FileId,
+    /// The name that it would have.
+    pub wanted: Vec<u8>,
+    /// The one that it has.
+    pub name: Vec<u8>,
+    /// Whose version it is.
+    pub of: DeviceTag,
+}
+
+/// What trees come to.
+#[derive(Clone, Debug)]
+pub struct Merged {
+    /// The root directory.
+    pub inode: Inode,
+    /// The inodes with several names.
+    pub links: Option<TreeRef>,
+    /// What all authors together had seen.
+    pub vector: Vec<Dot>,
+    /// What belongs into other volumes.
+    pub splits: Vec<Split>,
+    /// What was kept beside something else.
+    pub conflicts: Vec<Conflict>,
+}
+
+/// Why trees were not merged.
+#[derive(Debug, Error)]
+pub enum MergeError<E> {
+    /// A node could not be read or written.
+    #[error(transparent)]
+    Tree(#[from] TreeError<E>),
+    /// One of the trees is none: what its author says is not believed.
+    #[error("the tree of device {device:016x} is malformed ({reason})")]
+    Malformed {
+        /// Whose: that which it was changed by last.
+        device: u64,
+        /// What is wrong.
+        reason: &'static str,
+    },
+    /// There is nothing to merge.
+    #[error("there is no tree to merge")]
+    Nothing,
+}
+
+/// How a version is called that is kept beside another one: by who wrote it, and when.
+pub type Label<'a> = &'a dyn Fn(DeviceTag, Timespec) -> String;
+
+/// Merges trees of one volume. None of them should have all that another one has seen: that would be the other one's past.
+pub fn merge<S, K>(parts: &[Part], label: Label<'_>, source: &S, sink: &mut K) -> Result<Merged, MergeError<S::Error>>
+where
+    S: Source,
+    K: Sink<Error = S::Error>,
+{
+    let mut parts = parts.to_vec();
+    parts.sort_by_cached_key(Part::rank);
+    parts.dedup_by_key(|part| part.rank());
+    let gathered = Gathered::gather(&parts, source)?;
+    let outcomes = inodes::resolve(&gathered);
+    let places = places::resolve(&gathered, &outcomes, label);
+    let splits = splits(&gathered);
+    let vector = join(parts.iter().map(|part| &part.vector[..]));
+    let conflicts = places.conflicts.iter().cloned().collect();
+    let (inode, links) = build::build(&gathered, outcomes, places, sink)?;
+    Ok(Merged { inode, links, vector, splits, conflicts })
+}
+
+/// Directories of one part that are volumes in another one.
+fn splits(gathered: &Gathered<'_>) -> Vec<Split> {
+    let mut splits = Vec::new();
+    for (id, volume) in &gathered.volumes {
+        for (part, seen) in gathered.parts.iter().zip(&gathered.seen) {
+            if let Some(inode) = seen.inodes.get(id)
+                && matches!(inode.content, Content::Directory(_))
+            {
+                let part = Part { inode: inode.clone(), is_below: true, ..part.clone() };
+                splits.push(Split { volume: *volume, part });
+            }
+        }
+    }
+    splits
+}

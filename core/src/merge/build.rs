@@ -1,0 +1,81 @@
+//! From what stays to trees.
+
+use std::collections::BTreeMap;
+
+use super::MergeError;
+use super::gather::Gathered;
+use super::inodes::{Outcome, Outcomes};
+use super::places::{Leads, Places, names_elsewhere};
+use crate::id::FileId;
+use crate::tree::{self, Content, Entry, Inode, LinkEntry, Sink, Target, TreeRef};
+
+/// Writes all directories that were looked into, those below before those above, and the link table.
+pub(super) fn build<K: Sink>(
+    gathered: &Gathered<'_>,
+    mut outcomes: Outcomes,
+    places: Places,
+    sink: &mut K,
+) -> Result<(Inode, Option<TreeRef>), MergeError<K::Error>> {
+    let mut rows = rows(gathered);
+    let mut linked: BTreeMap<FileId, u32> = BTreeMap::new();
+    for id in gathered.ids() {
+        let here = places.names.get(&id).copied().unwrap_or(0);
+        let elsewhere = names_elsewhere(gathered, id);
+        rows.remove(&id);
+        if elsewhere > 0 || here > 1 {
+            linked.insert(id, elsewhere + here);
+        }
+    }
+    let mut built: BTreeMap<FileId, Content> = BTreeMap::new();
+    for (id, names) in places.directories.into_iter().rev() {
+        let mut entries = Vec::with_capacity(names.len());
+        for (name, leads) in names {
+            entries.extend(match leads {
+                Leads::Same(entry) => Some(Entry { name, ..entry }),
+                Leads::Copy(inode, dot) => Some(Entry { name, dot, target: Target::Inode(inode) }),
+                Leads::To(id, dot) => {
+                    let target = match gathered.volumes.get(&id) {
+                        Some(volume) => Some(Target::Volume { volume: *volume, id }),
+                        None if linked.contains_key(&id) => Some(Target::Link(id)),
+                        None => outcomes.remove(&id).map(|Outcome { mut inode, .. }| {
+                            if let Some(content) = built.remove(&id) {
+                                inode.content = content;
+                            }
+                            Target::Inode(inode.into())
+                        }),
+                    };
+                    target.map(|target| Entry { name, dot, target })
+                }
+            });
+        }
+        built.insert(id, Content::Directory(tree::build(entries, sink)?));
+    }
+    for (id, links) in linked {
+        if let Some(Outcome { inode, .. }) = outcomes.remove(&id) {
+            rows.insert(id, LinkEntry { inode, links });
+        }
+    }
+    let links = match rows.is_empty() {
+        true => None,
+        false => Some(tree::build(rows.into_values(), sink)?),
+    };
+    let root = outcomes.remove(&gathered.root).ok_or(MergeError::Nothing)?;
+    let mut inode = root.inode;
+    if let Some(content) = built.remove(&gathered.root) {
+        inode.content = content;
+    }
+    Ok((inode, links))
+}
+
+/// What is in the link tables, for what was not looked at.
+fn rows(gathered: &Gathered<'_>) -> BTreeMap<FileId, LinkEntry> {
+    let mut rows = BTreeMap::new();
+    for (_, seen) in gathered.parts.iter().zip(&gathered.seen).filter(|(part, _)| !part.is_below) {
+        for (id, links) in &seen.links {
+            if let Some(inode) = seen.inodes.get(id) {
+                rows.entry(*id).or_insert_with(|| LinkEntry { inode: inode.clone(), links: *links });
+            }
+        }
+    }
+    rows
+}

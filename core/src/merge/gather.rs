@@ -1,0 +1,314 @@
+//! What the trees say, where they differ: directories that are equal in all of them are not looked into.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{MergeError, Part, inodes};
+use crate::id::{FileId, VolumeId};
+use crate::tree::{self, Content, Dot, Entry, Inode, LinkEntry, Source, Target, TreeRef};
+
+/// A name in a directory.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Place {
+    pub(super) parent: FileId,
+    pub(super) name: Vec<u8>,
+}
+
+/// What one tree has, where it is looked into.
+#[derive(Debug, Default)]
+pub(super) struct Seen {
+    /// Where each id is found, and since when. What is the same in all trees is left out.
+    pub(super) names: BTreeMap<FileId, BTreeMap<Place, Dot>>,
+    /// Records of these, and of all that has several names.
+    pub(super) inodes: BTreeMap<FileId, Inode>,
+    /// How many names these have.
+    pub(super) links: BTreeMap<FileId, u32>,
+}
+
+/// What all trees have, where they differ.
+pub(super) struct Gathered<'a> {
+    pub(super) parts: &'a [Part],
+    pub(super) root: FileId,
+    /// By part.
+    pub(super) seen: Vec<Seen>,
+    /// Directories that are roots of other volumes in any of them.
+    pub(super) volumes: BTreeMap<FileId, VolumeId>,
+    /// Directories that were looked into, with the entries that are the same in all trees.
+    pub(super) same: BTreeMap<FileId, Vec<Entry>>,
+    /// Where something is found of which only the record differs, and in more than its metadata.
+    pub(super) homes: BTreeMap<FileId, Place>,
+}
+
+/// One tree, as far as it was looked into.
+#[derive(Default)]
+struct Known {
+    directories: BTreeMap<FileId, TreeRef>,
+    listings: BTreeMap<FileId, Vec<Entry>>,
+}
+
+struct Walk<'a, S> {
+    parts: &'a [Part],
+    source: &'a S,
+    known: Vec<Known>,
+    looked: BTreeSet<FileId>,
+    volumes: BTreeMap<FileId, VolumeId>,
+}
+
+fn malformed<E>(part: &Part, reason: &'static str) -> MergeError<E> {
+    let dot = part.inode.content_dot.unwrap_or(part.inode.meta_dot);
+    MergeError::Malformed { device: dot.device.0, reason }
+}
+
+impl<'a> Gathered<'a> {
+    pub(super) fn gather<S: Source>(parts: &'a [Part], source: &S) -> Result<Self, MergeError<S::Error>> {
+        let root = parts.first().ok_or(MergeError::Nothing)?.inode.id;
+        let mut walk = Walk { parts, source, known: Vec::new(), looked: BTreeSet::new(), volumes: BTreeMap::new() };
+        // A directory that turns out to be a volume is not to be looked into.
+        while walk.walk(root)? {}
+        let tables = walk.tables()?;
+        let mut homes = BTreeMap::new();
+        for id in differing(parts, &tables) {
+            if let Some(place) = walk.home(root, id)? {
+                homes.insert(id, place);
+            }
+        }
+        let Walk { known, looked, volumes, .. } = walk;
+        let mut gathered = Self { parts, root, seen: Vec::new(), volumes, same: BTreeMap::new(), homes };
+        for id in &looked {
+            gathered.same.insert(*id, same_in_all(&known, *id, &looked));
+        }
+        for ((part, known), table) in parts.iter().zip(known).zip(tables) {
+            let seen = gathered.seen_in(part, known, table)?;
+            gathered.seen.push(seen);
+        }
+        Ok(gathered)
+    }
+
+    fn seen_in<E>(&self, part: &Part, known: Known, table: BTreeMap<FileId, LinkEntry>) -> Result<Seen, MergeError<E>> {
+        let mut seen = Seen::default();
+        let settled: BTreeSet<FileId> = self.same.values().flatten().filter_map(single).collect();
+        for (id, LinkEntry { inode, links }) in table {
+            seen.links.insert(id, links);
+            seen.inodes.insert(id, inode);
+        }
+        for (parent, listing) in known.listings {
+            let same: BTreeSet<&[u8]> =
+                self.same.get(&parent).into_iter().flatten().map(|entry| &entry.name[..]).collect();
+            for Entry { name, dot, target } in listing {
+                if same.contains(&name[..]) {
+                    continue;
+                }
+                let id = target.id();
+                let is_known = seen.inodes.contains_key(&id);
+                match target {
+                    Target::Inode(_) if is_known || settled.contains(&id) => {
+                        return Err(malformed(part, "an inode stands in two places"));
+                    }
+                    Target::Link(_) if !is_known => return Err(malformed(part, "a name leads to no inode")),
+                    Target::Inode(inode) => drop(seen.inodes.insert(id, *inode)),
+                    Target::Link(_) | Target::Volume { .. } => {}
+                }
+                seen.names.entry(id).or_default().insert(Place { parent, name }, dot);
+            }
+        }
+        seen.inodes.insert(self.root, part.inode.clone());
+        Ok(seen)
+    }
+
+    /// All that stands anywhere where the trees differ, and what has several names and another record.
+    pub(super) fn ids(&self) -> BTreeSet<FileId> {
+        let named = self.seen.iter().flat_map(|seen| seen.names.keys().copied());
+        named.chain(self.homes.keys().copied()).chain(self.differing_records()).collect()
+    }
+
+    fn differing_records(&self) -> BTreeSet<FileId> {
+        let mut all: BTreeMap<FileId, (&Inode, u32)> = BTreeMap::new();
+        let mut differing = BTreeSet::new();
+        for (_, seen) in self.parts.iter().zip(&self.seen).filter(|(part, _)| !part.is_below) {
+            for (id, links) in &seen.links {
+                let Some(inode) = seen.inodes.get(id) else { continue };
+                if *all.entry(*id).or_insert((inode, *links)) != (inode, *links) {
+                    differing.insert(*id);
+                }
+            }
+        }
+        differing
+    }
+
+    pub(super) fn is_directory(&self, id: FileId) -> bool {
+        let is = |inode: &Inode| matches!(inode.content, Content::Directory(_));
+        self.volumes.contains_key(&id) || self.seen.iter().any(|seen| seen.inodes.get(&id).is_some_and(is))
+    }
+}
+
+/// What has this one name.
+fn single(entry: &Entry) -> Option<FileId> {
+    match &entry.target {
+        Target::Inode(inode) => Some(inode.id),
+        Target::Link(_) | Target::Volume { .. } => None,
+    }
+}
+
+/// Entries of a directory that all trees have looked into, and that all of them have.
+fn same_in_all(known: &[Known], id: FileId, looked: &BTreeSet<FileId>) -> Vec<Entry> {
+    let listings: Option<Vec<&Vec<Entry>>> = known.iter().map(|known| known.listings.get(&id)).collect();
+    let Some(listings) = listings else { return Vec::new() };
+    let Some((first, others)) = listings.split_first() else { return Vec::new() };
+    let others: Vec<BTreeMap<&[u8], &Entry>> =
+        others.iter().map(|all| all.iter().map(|entry| (&entry.name[..], entry)).collect()).collect();
+    let is_same = |entry: &&Entry| {
+        !looked.contains(&entry.target.id()) && others.iter().all(|other| other.get(&entry.name[..]) == Some(entry))
+    };
+    first.iter().filter(is_same).cloned().collect()
+}
+
+/// What has several names, and of which there are several contents to keep.
+fn differing(parts: &[Part], tables: &[BTreeMap<FileId, LinkEntry>]) -> BTreeSet<FileId> {
+    let mut records: BTreeMap<FileId, Vec<(usize, &Inode)>> = BTreeMap::new();
+    for (number, table) in tables.iter().enumerate().filter(|(number, _)| !parts[*number].is_below) {
+        for (id, row) in table {
+            records.entry(*id).or_default().push((number, &row.inode));
+        }
+    }
+    let several = records.into_iter().filter(|(_, records)| inodes::contents(parts, records).len() > 1);
+    several.map(|(id, _)| id).collect()
+}
+
+impl<S: Source> Walk<'_, S> {
+    /// Looks into all directories that differ. True when one of those turned out to be a volume.
+    fn walk(&mut self, root: FileId) -> Result<bool, MergeError<S::Error>> {
+        self.known = self.parts.iter().map(|_| Known::default()).collect();
+        self.looked.clear();
+        let mut pending = BTreeSet::from([root]);
+        for (part, known) in self.parts.iter().zip(&mut self.known) {
+            match &part.inode.content {
+                Content::Directory(tree) if part.inode.id == root => known.directories.insert(root, tree.clone()),
+                _ => return Err(malformed(part, "its root is not that of the volume")),
+            };
+        }
+        loop {
+            pending.retain(|id| !self.volumes.contains_key(id));
+            // First those of which several trees know different listings: what is missing in one tree may have moved, and is
+            // found by that.
+            let mut next: Vec<FileId> = pending.iter().copied().filter(|id| self.differs(*id)).collect();
+            if next.is_empty() {
+                next = pending.iter().copied().filter(|id| self.is_missing(*id)).collect();
+            }
+            if next.is_empty() {
+                return Ok(false);
+            }
+            for id in next {
+                pending.remove(&id);
+                self.looked.insert(id);
+                for part in 0..self.parts.len() {
+                    self.look(part, id, &mut pending)?;
+                }
+            }
+            if self.looked.iter().any(|id| self.volumes.contains_key(id)) {
+                return Ok(true);
+            }
+        }
+    }
+
+    fn trees(&self, id: FileId) -> impl Iterator<Item = &TreeRef> {
+        self.known.iter().filter_map(move |known| known.directories.get(&id))
+    }
+
+    fn differs(&self, id: FileId) -> bool {
+        let mut trees = self.trees(id);
+        let first = trees.next();
+        trees.any(|tree| Some(tree) != first)
+    }
+
+    fn is_missing(&self, id: FileId) -> bool {
+        self.trees(id).count() < self.parts.len()
+    }
+
+    /// Lists a directory in one tree, and what is below it there that was looked into already in another one.
+    fn look(&mut self, part: usize, id: FileId, pending: &mut BTreeSet<FileId>) -> Result<(), MergeError<S::Error>> {
+        let mut waiting = vec![id];
+        while let Some(id) = waiting.pop() {
+            let known = &mut self.known[part];
+            let Some(tree) = known.directories.get(&id) else { continue };
+            if known.listings.contains_key(&id) {
+                continue;
+            }
+            let entries = tree::list::<Entry, _>(tree, self.source)?;
+            for entry in &entries {
+                match &entry.target {
+                    Target::Volume { volume, id } => {
+                        self.volumes.entry(*id).or_insert(*volume);
+                    }
+                    Target::Inode(inode) => {
+                        let Content::Directory(tree) = &inode.content else { continue };
+                        if known.directories.insert(inode.id, tree.clone()).is_some() {
+                            return Err(malformed(&self.parts[part], "a directory stands in two places"));
+                        }
+                        match self.looked.contains(&inode.id) {
+                            true => waiting.push(inode.id),
+                            false => drop(pending.insert(inode.id)),
+                        }
+                    }
+                    Target::Link(_) => {}
+                }
+            }
+            known.listings.insert(id, entries);
+        }
+        Ok(())
+    }
+
+    fn tables(&self) -> Result<Vec<BTreeMap<FileId, LinkEntry>>, MergeError<S::Error>> {
+        let table = |part: &Part| match &part.links {
+            Some(links) => {
+                let rows = tree::list::<LinkEntry, _>(links, self.source)?;
+                Ok(rows.into_iter().map(|row| (row.inode.id, row)).collect())
+            }
+            None => Ok(BTreeMap::new()),
+        };
+        self.parts.iter().map(table).collect()
+    }
+
+    /// A name that something has in all trees: a version that is kept beside it is to lie there, where no other name is left.
+    fn home(&mut self, root: FileId, id: FileId) -> Result<Option<Place>, MergeError<S::Error>> {
+        let first = self.known.first().and_then(|known| known.directories.get(&root));
+        let mut trees: BTreeMap<FileId, TreeRef> = first.map(|tree| (root, tree.clone())).into_iter().collect();
+        let mut waiting = vec![vec![root]];
+        while let Some(path) = waiting.pop() {
+            let Some(&parent) = path.last() else { continue };
+            let (all, same) = match (self.looked.contains(&parent), trees.get(&parent)) {
+                (true, _) => {
+                    let listings = self.known.iter().filter_map(|known| known.listings.get(&parent));
+                    (listings.flatten().cloned().collect(), same_in_all(&self.known, parent, &self.looked))
+                }
+                (false, Some(tree)) => {
+                    let all = tree::list::<Entry, _>(tree, self.source)?;
+                    (all.clone(), all)
+                }
+                (false, None) => continue,
+            };
+            if let Some(entry) = same.into_iter().find(|entry| entry.target == Target::Link(id)) {
+                self.look_down(&path)?;
+                return Ok(Some(Place { parent, name: entry.name }));
+            }
+            for entry in all {
+                if let Target::Inode(inode) = entry.target
+                    && let Content::Directory(tree) = inode.content
+                    && trees.insert(inode.id, tree).is_none()
+                {
+                    waiting.push(path.iter().copied().chain([inode.id]).collect());
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Looks into the directories on the way, in all trees.
+    fn look_down(&mut self, path: &[FileId]) -> Result<(), MergeError<S::Error>> {
+        for id in path {
+            self.looked.insert(*id);
+            for part in 0..self.parts.len() {
+                self.look(part, *id, &mut BTreeSet::new())?;
+            }
+        }
+        Ok(())
+    }
+}

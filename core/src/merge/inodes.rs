@@ -1,0 +1,127 @@
+//! What becomes of each inode: which content, which metadata, and which content is kept beside it.
+
+use std::collections::BTreeMap;
+
+use super::Part;
+use super::gather::Gathered;
+use crate::id::FileId;
+use crate::tree::{Content, Dot, Inode};
+
+const COPY_CONTEXT: &str = "hypernet 2026 id of a version that is kept beside another v1";
+
+/// What becomes of an inode.
+#[derive(Debug)]
+pub(super) struct Outcome {
+    /// It.
+    pub(super) inode: Inode,
+    /// Versions that are kept beside it, as files of their own.
+    pub(super) copies: Vec<Inode>,
+}
+
+pub(super) type Outcomes = BTreeMap<FileId, Outcome>;
+
+/// The last change of an inode's content.
+pub(super) fn content_dot(inode: &Inode) -> Dot {
+    inode.content_dot.unwrap_or(inode.meta_dot)
+}
+
+fn bytes<T: minicbor::Encode<()>>(value: &T) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    // Writing to a Vec is infallible.
+    let _ = minicbor::encode(value, &mut bytes);
+    bytes
+}
+
+/// Whether two records differ in nothing that counts as metadata. Times follow from what else has changed.
+fn same_metadata(a: &Inode, b: &Inode) -> bool {
+    (a.mode, a.uid, a.gid, a.rdev, &a.xattrs, a.meta_dot) == (b.mode, b.uid, b.gid, b.rdev, &b.xattrs, b.meta_dot)
+}
+
+/// Of the records that parts have of one file, those with a content that no other part had seen and replaced or taken away:
+/// each content once, the one that stays last.
+pub(super) fn contents<'a>(parts: &[Part], records: &[(usize, &'a Inode)]) -> Vec<&'a Inode> {
+    let replaced = |inode: &Inode| {
+        let (content, dot) = (&inode.content, content_dot(inode));
+        parts.iter().enumerate().any(|(number, part)| {
+            let other = records.iter().find(|(of, _)| *of == number).map(|(_, other)| *other);
+            let is_other = other.map_or(!part.is_below, |other| content_dot(other) != dot && other.content != *content);
+            is_other && part.covers(dot)
+        })
+    };
+    let mut kept: Vec<&Inode> = records.iter().map(|(_, inode)| *inode).filter(|inode| !replaced(inode)).collect();
+    if kept.is_empty() {
+        kept = records.iter().map(|(_, inode)| *inode).collect();
+    }
+    kept.sort_by_cached_key(|inode| (inode.mtime, content_dot(inode), bytes(*inode)));
+    let mut distinct: Vec<&Inode> = Vec::with_capacity(kept.len());
+    for inode in kept.into_iter().rev() {
+        if !distinct.iter().any(|other| other.content == inode.content) {
+            distinct.push(inode);
+        }
+    }
+    distinct.reverse();
+    distinct
+}
+
+/// Of these records, the one whose metadata counts.
+fn metadata<'a>(parts: &[Part], records: &[(usize, &'a Inode)]) -> Option<&'a Inode> {
+    let replaced = |inode: &Inode| {
+        records.iter().any(|(of, other)| {
+            !same_metadata(other, inode) && other.meta_dot != inode.meta_dot && parts[*of].covers(inode.meta_dot)
+        })
+    };
+    let rank = |inode: &&Inode| (inode.ctime, inode.meta_dot, bytes(*inode));
+    let all = || records.iter().map(|(_, inode)| *inode);
+    all().filter(|inode| !replaced(inode)).max_by_key(rank).or_else(|| all().max_by_key(rank))
+}
+
+/// A version that is kept beside another one: a file of its own.
+fn copy(of: &Inode) -> Inode {
+    let dot = content_dot(of);
+    let version = bytes(&(of.id, dot, &of.content));
+    let mut id = [0; 16];
+    id.copy_from_slice(&blake3::derive_key(COPY_CONTEXT, &version)[..16]);
+    Inode { id: FileId(id), meta_dot: dot, content_dot: None, ..of.clone() }
+}
+
+fn outcome(parts: &[Part], mut records: Vec<(usize, &Inode)>) -> Option<Outcome> {
+    let kind = records.iter().map(|(_, inode)| inode.kind).max()?;
+    records.retain(|(_, inode)| inode.kind == kind);
+    let meta = metadata(parts, &records)?;
+    let mut inode = meta.clone();
+    inode.ctime = records.iter().map(|(_, inode)| inode.ctime).max().unwrap_or(inode.ctime);
+    if matches!(meta.content, Content::Directory(_)) {
+        // What it holds is worked out from its entries.
+        let times = records.iter().filter(|(_, one)| one.content != meta.content).map(|(_, one)| one.mtime);
+        inode.mtime = times.chain([meta.mtime]).max().unwrap_or(meta.mtime);
+        let newest = records.iter().map(|(_, one)| content_dot(one)).max();
+        inode.content_dot = newest.filter(|dot| *dot != inode.meta_dot);
+        return Some(Outcome { inode, copies: Vec::new() });
+    }
+    let mut contents = contents(parts, &records);
+    let content = contents.pop()?;
+    if content.content != meta.content {
+        inode.mtime = content.mtime;
+    }
+    inode.content = content.content.clone();
+    inode.content_dot = Some(content_dot(content)).filter(|dot| *dot != inode.meta_dot);
+    let copies = contents.into_iter().map(copy).collect();
+    Some(Outcome { inode, copies })
+}
+
+/// All inodes that stand anywhere where the trees differ.
+pub(super) fn resolve(gathered: &Gathered<'_>) -> Outcomes {
+    let mut outcomes = Outcomes::new();
+    for id in gathered.ids().into_iter().chain([gathered.root]) {
+        let records: Vec<(usize, &Inode)> = gathered
+            .seen
+            .iter()
+            .enumerate()
+            .filter_map(|(number, seen)| Some((number, seen.inodes.get(&id)?)))
+            .collect();
+        if let Some(outcome) = outcome(gathered.parts, records) {
+            outcomes.insert(id, outcome);
+        }
+    }
+    outcomes
+}

@@ -1,0 +1,255 @@
+//! What merging promises, tried with devices that change their trees apart from one another.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::id::VolumeId;
+use crate::tree::Target;
+
+mod devices;
+
+use devices::{Op, Token, World, run};
+
+/// A world of `n` devices that have one tree with these files in its root.
+fn world(n: u8, files: &[&str]) -> World {
+    let mut world = World::new(n);
+    for name in files {
+        world.device(0).create(FileId::ROOT, name);
+    }
+    world.meet();
+    world
+}
+
+#[test]
+fn a_file_that_is_renamed_here_and_written_there_is_both() {
+    let mut world = world(2, &["a"]);
+    world.device(0).rename("a", "b");
+    let token = world.device(1).write("a");
+    world.meet();
+    assert_eq!(world.names(), ["b"]);
+    assert_eq!(world.device(0).read("b"), token);
+}
+
+#[test]
+fn two_versions_of_a_file_are_both_kept_and_whoever_takes_one_away_has_seen_both() {
+    let mut world = world(3, &["notes.txt"]);
+    let (one, two) = (world.device(0).write("notes.txt"), world.device(1).write("notes.txt"));
+    // The third has seen one of them only.
+    world.learn(2, 1);
+    world.learn(0, 1);
+    let names = world.device(0).names();
+    assert_eq!(names.len(), 2, "{names:?}");
+    let copy = names.iter().find(|name| *name != "notes.txt").unwrap().clone();
+    assert!(copy.starts_with("notes (conflict of ") && copy.ends_with(").txt"), "{copy}");
+    let mut read = [world.device(0).read("notes.txt"), world.device(0).read(&copy)];
+    read.sort();
+    assert_eq!(read, [one, two]);
+    // It writes something else on top of that, and the third does, too.
+    world.device(0).create(FileId::ROOT, "other");
+    world.device(2).create(FileId::ROOT, "third");
+    world.meet();
+    assert_eq!(world.names(), [&copy, "notes.txt", "other", "third"].map(String::from));
+    world.device(2).unlink(&copy);
+    world.meet();
+    assert_eq!(world.names(), ["notes.txt", "other", "third"]);
+}
+
+#[test]
+fn what_is_written_is_kept_though_it_is_taken_away_elsewhere() {
+    let mut world = world(2, &[]);
+    let dir = world.device(0).mkdir(FileId::ROOT, "d");
+    let below = world.device(0).mkdir(dir, "e");
+    world.device(0).create(below, "f");
+    world.device(0).create(below, "g");
+    world.meet();
+    let token = world.device(1).write("d/e/f");
+    world.device(0).remove_all("d");
+    world.meet();
+    assert_eq!(world.device(0).paths(), ["d/e/f"]);
+    assert_eq!(world.device(0).read("d/e/f"), token);
+    // Of metadata alone nothing is kept.
+    world.device(1).chmod("d/e/f");
+    world.device(0).remove_all("d");
+    world.meet();
+    assert!(world.names().is_empty());
+}
+
+#[test]
+fn directories_that_come_to_have_one_name_become_one() {
+    let mut world = world(3, &[]);
+    for number in 0..3 {
+        let dir = world.device(number).mkdir(FileId::ROOT, "photos");
+        world.device(number).create(dir, &format!("of {number}"));
+        world.device(number).create(dir, "same name");
+    }
+    // One does not hear of it for a while, and goes on in its own.
+    world.learn(0, 1);
+    world.learn(1, 0);
+    world.device(0).create(FileId::ROOT, "x");
+    let late = world.device(2).lookup("photos");
+    world.device(2).create(late, "late");
+    world.meet();
+    let paths = world.device(1).paths();
+    for name in ["photos/of 0", "photos/of 1", "photos/of 2", "photos/late", "photos/same name", "x"] {
+        assert!(paths.iter().any(|path| path == name), "{name}: {paths:?}");
+    }
+    assert_eq!(paths.len(), 8, "{paths:?}");
+}
+
+#[test]
+fn moves_that_make_a_circle_lose_nothing() {
+    let mut world = world(2, &[]);
+    for name in ["a", "b"] {
+        let dir = world.device(0).mkdir(FileId::ROOT, name);
+        world.device(0).create(dir, &format!("in {name}"));
+    }
+    world.meet();
+    world.device(0).rename("a", "b/a");
+    world.device(1).rename("b", "a/b");
+    world.meet();
+    let paths = world.device(0).paths();
+    assert_eq!(paths.len(), 2, "{paths:?}");
+    assert!(paths.iter().any(|path| path.ends_with("in a")) && paths.iter().any(|path| path.ends_with("in b")));
+}
+
+#[test]
+fn a_directory_is_in_one_place_however_many_move_it() {
+    let mut world = world(3, &[]);
+    let dir = world.device(0).mkdir(FileId::ROOT, "d");
+    world.device(0).create(dir, "f");
+    world.meet();
+    for number in 0..3 {
+        world.device(number).rename("d", &format!("to {number}"));
+    }
+    let token = world.device(1).write("to 1/f");
+    world.meet();
+    let paths = world.device(0).paths();
+    assert_eq!(paths.len(), 1, "{paths:?}");
+    assert_eq!(world.device(0).read(&paths[0]), token);
+}
+
+#[test]
+fn names_of_one_file_are_kept_apart_and_together() {
+    let mut world = world(2, &["a"]);
+    world.device(0).link("a", "b");
+    world.device(1).link("a", "c");
+    world.meet();
+    assert_eq!(world.names(), ["a", "b", "c"]);
+    // Two versions of what has several names: the directory does not differ.
+    let tokens = [world.device(0).write("a"), world.device(1).write("c")];
+    world.meet();
+    let names = world.names();
+    assert_eq!(names.len(), 4, "{names:?}");
+    let read: Vec<Token> = names.iter().map(|name| world.device(0).read(name)).collect();
+    assert!(tokens.iter().all(|token| read.contains(token)));
+    assert_eq!(world.device(0).links("a"), 3);
+    world.device(0).unlink("a");
+    world.device(1).unlink("b");
+    world.meet();
+    assert_eq!(world.device(1).links("c"), 1);
+}
+
+#[test]
+fn metadata_never_makes_a_copy() {
+    let mut world = world(2, &["a"]);
+    world.device(0).chmod("a");
+    let token = world.device(1).write("a");
+    world.device(1).chmod("a");
+    world.meet();
+    assert_eq!(world.names(), ["a"]);
+    assert_eq!(world.device(0).read("a"), token);
+}
+
+#[test]
+fn what_was_changed_in_a_directory_that_became_a_volume_is_handed_to_the_volume() {
+    let mut world = world(2, &[]);
+    let dir = world.device(0).mkdir(FileId::ROOT, "d");
+    world.device(0).create(dir, "f");
+    world.meet();
+    let before = world.device(0).root();
+    world.device(1).create(dir, "new");
+    let token = world.device(1).write("d/f");
+    let (Part { inode, .. }, volume) = (Part::from(&before), VolumeId([7; 16]));
+    let inner = world.device(0).split("d", volume);
+    let [mine, theirs] = [0, 1].map(|number| {
+        world.device(number).publish();
+        world.device(number).root()
+    });
+    let merged = world.merge(&[Part::from(&mine), Part::from(&theirs)]);
+    let entries = world.list(&merged.inode);
+    assert!(matches!(entries[0].target, Target::Volume { id, .. } if id == dir), "{entries:?}");
+    assert_ne!(merged.inode, inode);
+    let [Split { volume: of, part }] = &merged.splits[..] else { panic!("{:?}", merged.splits) };
+    assert_eq!((*of, part.inode.id), (volume, dir));
+    // What the volume began with is older than all that.
+    let begun = Part { inode: inner, links: None, vector: before.vector, is_below: false };
+    let volume = world.merge(&[begun, part.clone()]);
+    let names: Vec<_> = world.list(&volume.inode).into_iter().map(|entry| (entry.name.clone(), entry)).collect();
+    assert_eq!(names.len(), 2);
+    let Target::Inode(file) = &names[0].1.target else { panic!("{names:?}") };
+    assert_eq!(devices::token(&file.content), token);
+}
+
+#[test]
+fn a_tree_that_is_none_is_refused() {
+    let mut world = world(1, &["a"]);
+    let good = world.device(0).root();
+    let mut entries = world.list(&good.inode);
+    let twice = crate::tree::Entry { name: b"twice".to_vec(), ..entries[0].clone() };
+    entries.push(twice);
+    let circle = Target::Inode(good.inode.clone().into());
+    for (target, reason) in
+        [(None, "an inode stands in two places"), (Some(circle), "a directory stands in two places")]
+    {
+        let mut entries = entries.clone();
+        if let Some(target) = target {
+            entries.pop();
+            entries.push(crate::tree::Entry { name: b"up".to_vec(), target, ..entries[0].clone() });
+        }
+        let bent = world.bent(&good, entries);
+        let error = world.try_merge(&[Part::from(&good), bent]).unwrap_err();
+        assert!(matches!(error, MergeError::Malformed { reason: found, .. } if found == reason), "{error}");
+    }
+    let other = Part { inode: Inode { id: FileId([9; 16]), ..good.inode.clone() }, ..Part::from(&good) };
+    assert!(matches!(world.try_merge(&[Part::from(&good), other]), Err(MergeError::Malformed { .. })));
+    assert!(matches!(world.try_merge(&[]), Err(MergeError::Nothing)));
+}
+
+#[test]
+fn long_names_stay_names() {
+    let mut world = world(2, &[]);
+    let name = format!("{}.tar.gz", "ä".repeat(120));
+    world.device(0).create(FileId::ROOT, &name);
+    world.device(1).create(FileId::ROOT, &name);
+    world.meet();
+    let names = world.names();
+    assert_eq!(names.len(), 2);
+    assert!(names.iter().all(|name| name.len() <= crate::limits::NAME_MAX && name.ends_with(".gz")), "{names:?}");
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    let pick = any::<u8>();
+    prop_oneof![
+        4 => (pick, pick).prop_map(|(dir, name)| Op::Create(dir, name)),
+        5 => pick.prop_map(Op::Write),
+        2 => (pick, pick).prop_map(|(dir, name)| Op::Mkdir(dir, name)),
+        4 => (pick, pick, pick).prop_map(|(what, dir, name)| Op::Rename(what, dir, name)),
+        3 => pick.prop_map(Op::Remove),
+        1 => (pick, pick, pick).prop_map(|(what, dir, name)| Op::Link(what, dir, name)),
+        1 => pick.prop_map(Op::Chmod),
+        3 => pick.prop_map(Op::Learn),
+        1 => Just(Op::Publish),
+    ]
+}
+
+proptest! {
+    /// Up to eight devices, apart and together in any way: at the end all have one tree, it is a tree, and nothing is
+    /// missing in it that nobody has taken away.
+    #[test]
+    fn devices_come_to_one_tree_and_lose_nothing(
+        devices in 2u8..=8,
+        ops in proptest::collection::vec((any::<u8>(), op()), 1..120),
+    ) {
+        run(devices, &ops).map_err(TestCaseError::fail)?;
+    }
+}
