@@ -41,6 +41,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(8);
 const QUIC_KEEP_ALIVE: Duration = Duration::from_secs(3);
 /// After this long without a sign of life a peer is gone; a killed one says no goodbye.
 const QUIC_IDLE_MS: u32 = 10_000;
+/// How often it is measured how far away a peer is, and how long that may take. It tells what a TCP connection does not.
+const PING_INTERVAL: Duration = Duration::from_secs(10);
+const PING_TIMEOUT: Duration = Duration::from_secs(10);
 /// At least one full body must fit, or its sender waits a round trip for each window.
 const QUIC_STREAM_WINDOW: u32 = 8 << 20;
 const QUIC_CONNECTION_WINDOW: u32 = 16 << 20;
@@ -190,7 +193,7 @@ fn behaviour(key: &Keypair, names: &Names, with_mdns: bool) -> Behaviour {
                 // Its cache would dial addresses that nobody has checked.
                 .with_cache_size(0),
         ),
-        ping: ping::Behaviour::new(ping::Config::new()),
+        ping: ping::Behaviour::new(ping::Config::new().with_interval(PING_INTERVAL).with_timeout(PING_TIMEOUT)),
         kad: Kademlia::new(kademlia(key, names)),
         mdns: mdns.into(),
         whose: Whose(codec.budget()),

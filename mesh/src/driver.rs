@@ -18,7 +18,7 @@ use hypernet_core::wire::{Request, Response};
 use libp2p::identity::Keypair;
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p::swarm::{ConnectionId, DialError, SwarmEvent};
-use libp2p::{Multiaddr, Swarm};
+use libp2p::{Multiaddr, Swarm, identify, ping, request_response};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tracing::{debug, warn};
@@ -242,6 +242,9 @@ impl Driver {
     }
 
     fn on_behaviour(&mut self, event: BehaviourEvent) {
+        if let Some(peer) = spoke(&event) {
+            self.swarm.behaviour_mut().kad.heard(&peer);
+        }
         match event {
             BehaviourEvent::Shards(event) => self.on_shards(event),
             BehaviourEvent::Kad(Told::Kad(event)) => self.on_kad(*event),
@@ -280,5 +283,15 @@ impl Driver {
                 false
             }
         }
+    }
+}
+
+/// Who has said something that Kademlia has not heard itself.
+fn spoke(event: &BehaviourEvent) -> Option<P2p> {
+    match event {
+        BehaviourEvent::Shards(request_response::Event::Message { peer, .. }) => Some(*peer),
+        BehaviourEvent::Identify(identify::Event::Received { peer_id, .. }) => Some(*peer_id),
+        BehaviourEvent::Ping(ping::Event { peer, result: Ok(_), .. }) => Some(*peer),
+        _ => None,
     }
 }

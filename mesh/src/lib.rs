@@ -29,6 +29,7 @@ mod behaviour;
 mod codec;
 mod driver;
 mod peer_id;
+mod silence;
 
 use driver::{Command, Driver};
 pub use peer_id::distance;

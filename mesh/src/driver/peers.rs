@@ -10,7 +10,7 @@ use std::hash::{BuildHasher, RandomState};
 
 use hypernet_core::limits::{MESH_ADDRS_PER_PEER, MESH_CONNECTIONS_PER_PEER, MESH_PEERS_KEPT, MESH_SMALL};
 use libp2p::core::ConnectedPoint;
-use libp2p::{identify, mdns, ping};
+use libp2p::mdns;
 
 use super::*;
 use crate::Transport;
@@ -308,8 +308,21 @@ impl Driver {
     }
 
     pub(super) fn on_ping(&mut self, event: ping::Event) {
-        if let (Some(peer), Ok(rtt)) = (self.peers.get_mut(&event.peer), event.result) {
-            peer.rtt = Some(rtt);
+        match event.result {
+            Ok(rtt) => {
+                if let Some(peer) = self.peers.get_mut(&event.peer) {
+                    peer.rtt = Some(rtt);
+                }
+            }
+            // QUIC misses its other end by itself. With TCP it is the kernel that answers for a process that stands still.
+            // A failure is told of the second ping in a row that is not answered; a slow link alone makes nobody silent.
+            Err(ping::Failure::Timeout | ping::Failure::Other { .. })
+                if self.swarm.behaviour().kad.is_silent(&event.peer) =>
+            {
+                debug!(peer = %event.peer, "nothing is heard of a peer on a connection any more");
+                self.swarm.close_connection(event.connection);
+            }
+            Err(_) => {}
         }
     }
 

@@ -7,7 +7,7 @@
 
 use hypernet_core::limits::{MESH_RESPONSES, MESH_RESPONSES_PER_PEER, SERVING_PER_PEER};
 use hypernet_core::wire::Refusal;
-use libp2p::request_response::{self, InboundRequestId, Message, ResponseChannel};
+use libp2p::request_response::{InboundRequestId, Message, ResponseChannel};
 
 use super::*;
 use crate::codec::{Answer, Asked};

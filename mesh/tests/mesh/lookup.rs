@@ -11,7 +11,7 @@ use libp2p::identity::Keypair;
 use libp2p::kad::KBucketKey;
 use libp2p::multihash::Multihash;
 
-use crate::peer::{DEADLINE, LIMIT, NETWORK, Peer, QUIC, full_mesh, hello};
+use crate::peer::{DEADLINE, LIMIT, NETWORK, Peer, QUIC, TCP, full_mesh, hello};
 use crate::records::record;
 use crate::rogue::{Raw, Rogue, id_of};
 
@@ -131,4 +131,86 @@ async fn who_could_not_be_reached_keeps_no_look_up_waiting_and_is_found_when_it_
     assert_eq!(again.mesh.listen_addrs(), [addr]);
     let found = async { while peers[0].closest(RecordKey([9; 32])).await.len() < 3 {} };
     tokio::time::timeout(LIMIT, found).await.expect("it is dialed beside the look-ups");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_says_nothing_is_waited_for_once_and_asked_again_when_it_speaks() {
+    const LOOKUPS: usize = 20;
+    let mut peers = full_mesh(&[1, 2, 3]).await;
+    let mut still = Rogue::start(9, NETWORK, Raw::bytes(Vec::new()));
+    let id = still.id();
+    still.listen().await;
+    for peer in &peers {
+        still.join(&peer.mesh.listen_addrs()[0]).await;
+    }
+    let asker = &mut peers[0];
+    let key = RecordKey([7; 32]);
+    still.run_while(async { while !asker.closest(key).await.contains(&id) {} }).await;
+
+    // It stands still from here on, and its connections stay.
+    let before = still.asked();
+    for n in 0..LOOKUPS {
+        let closest = asker.closest(RecordKey([n as u8; 32])).await;
+        assert!(closest.len() == 2 && !closest.contains(&id), "{closest:?}");
+        assert_eq!(asker.look_up(RecordKey([n as u8; 32])).await, (vec![], 2), "nobody says that it was asked");
+    }
+    let there = asker.mesh.peers().await;
+    assert!(there.iter().any(|peer| peer.peer == id), "the connection was lost");
+
+    // What it was asked it answers now, and with that it is one of them.
+    still.run_while(async { while !asker.closest(key).await.contains(&id) {} }).await;
+    let asked = still.asked() - before;
+    assert!((1..LOOKUPS).contains(&asked), "it was asked {asked} times in {} look-ups", 2 * LOOKUPS);
+    let before = still.asked();
+    let (_, answers) = still.run_while(asker.look_up(key)).await;
+    assert_eq!(answers, 3);
+    assert!(still.asked() > before);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn while_nothing_is_heard_of_anybody_nobody_is_given_up() {
+    const LOOKUPS: usize = 3;
+    let mut still = Rogue::start(9, NETWORK, Raw::bytes(Vec::new()));
+    let (id, addr) = (still.id(), still.listen().await);
+    let mut asker = Peer::start(1, NETWORK, QUIC, &[addr]).await;
+    let key = RecordKey([7; 32]);
+    still.run_while(async { while !asker.closest(key).await.contains(&id) {} }).await;
+    let before = still.asked();
+    for n in 0..LOOKUPS {
+        assert_eq!(asker.look_up(RecordKey([n as u8; 32])).await, (vec![], 0));
+    }
+    let (_, answers) = still.run_while(asker.look_up(key)).await;
+    assert_eq!(answers, 1, "it is asked and waited for all the time");
+    assert!(still.asked() - before > LOOKUPS);
+}
+
+#[test]
+fn a_process_that_stands_still_is_gone_in_the_end_by_tcp_too() {
+    let here = tokio::runtime::Runtime::new().unwrap();
+    let process = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (mut asker, other) = here.block_on(async {
+        let mut asker = Peer::start(1, NETWORK, TCP, &[]).await;
+        let other = Peer::of(2, &asker).await;
+        asker.connected_to(other.id()).await;
+        (asker, other)
+    });
+    let (me, addrs) = (asker.id(), asker.mesh.listen_addrs());
+    let mut still = process.block_on(Peer::start(3, NETWORK, TCP, &addrs));
+    let id = still.id();
+    let known = here.spawn(async move {
+        while !asker.closest(RecordKey([7; 32])).await.contains(&id) {}
+        asker
+    });
+    let mut asker = process.block_on(async {
+        still.connected_to(me).await;
+        known.await.unwrap()
+    });
+    // Nothing of it runs from here on; its sockets are open, and the kernel takes in what comes.
+    here.block_on(async {
+        assert_eq!(asker.closest(RecordKey([8; 32])).await, [other.id()]);
+        asker.until(|event| (event == MeshEvent::Disconnected { peer: id }).then_some(())).await;
+    });
+    // It goes on, and is one of them again.
+    let back = here.spawn(async move { while !asker.closest(RecordKey([9; 32])).await.contains(&id) {} });
+    process.block_on(async { tokio::time::timeout(LIMIT, back).await }).expect("it comes back").unwrap();
 }

@@ -99,6 +99,8 @@ pub(crate) struct Rogue {
     id: PeerId,
     /// What it answers to everything.
     answer: Raw,
+    /// Times its Kademlia was asked something.
+    asked: usize,
 }
 
 /// Where it sends raw bytes.
@@ -143,7 +145,7 @@ impl Rogue {
             .unwrap()
             .with_swarm_config(|config| config.with_idle_connection_timeout(Duration::from_secs(3600)))
             .build();
-        Self { swarm, id, answer }
+        Self { swarm, id, answer, asked: 0 }
     }
 
     /// Who it is.
@@ -239,6 +241,19 @@ impl Rogue {
         self.until(|_| None::<()>).await;
     }
 
+    /// Goes on for as long as this takes. In between it stands still, with open connections, as a process can.
+    pub(crate) async fn run_while<T>(&mut self, something: impl Future<Output = T>) -> T {
+        tokio::select! {
+            done = something => done,
+            () = self.until(|_| None::<()>) => unreachable!("it goes on"),
+        }
+    }
+
+    /// Times that its Kademlia was asked something, as far as it has noticed.
+    pub(crate) fn asked(&self) -> usize {
+        self.asked
+    }
+
     async fn result(&mut self, query: kad::QueryId) -> QueryResult {
         self.until(|event| match event {
             SwarmEvent::Behaviour(BehaviourEvent::Kad(kad::Event::OutboundQueryProgressed { id, result, .. }))
@@ -254,6 +269,8 @@ impl Rogue {
     async fn until<T>(&mut self, wanted: impl Fn(&SwarmEvent<BehaviourEvent>) -> Option<T>) -> T {
         loop {
             let event = self.swarm.select_next_some().await;
+            let asked = matches!(event, SwarmEvent::Behaviour(BehaviourEvent::Kad(kad::Event::InboundRequest { .. })));
+            self.asked += usize::from(asked);
             if let Some(found) = wanted(&event) {
                 return found;
             }
