@@ -33,6 +33,7 @@ use crate::volume::trim::Trimmer;
 use crate::volumes::{Reader, Volumes};
 use crate::{databases, log, reserve, server};
 
+mod detach;
 mod guardians;
 mod keeper;
 pub(crate) mod mount;
@@ -229,6 +230,10 @@ pub(crate) fn port_failure(error: PortError) -> Failure {
             "`hn recover` in an empty HN_HOME brings that head back; then copy over what was changed here \
              since: nothing here is deleted",
         ),
+        PortError::NoPart(_) => failure(Kind::Permission).hint(
+            "ask whoever shares it (`hn share DIR` shows who) for a part in it, and copy what you have written to a directory of \
+             your own; `hn detach DIR` takes it out of your tree when nothing in it waits to be published",
+        ),
     }
 }
 
@@ -360,6 +365,7 @@ fn open_own(
 impl Own {
     /// Lets the uploads begin: at start, or once the head was found.
     pub(crate) fn start_engines(&self) -> Result<(), Failure> {
+        self.tell_of_shares()?;
         let there = self.vfs.volumes().into_iter().filter(|rooted| !rooted.is_vacant || rooted.above.is_none());
         for rooted in there {
             tree::note_origin(self, &rooted)?;

@@ -63,7 +63,8 @@ pub(crate) struct Identity {
     era: Mutex<Locked<Era>>,
     /// What devices said of themselves when they were last asked.
     beacons: Mutex<BTreeMap<DeviceId, Beacon>>,
-    beacons_of_others: Mutex<BTreeMap<DeviceId, Beacon>>,
+    /// Of devices of other identities, by which one: a device that came by a link says something else in its name.
+    beacons_of_others: Mutex<BTreeMap<(DeviceId, IdentityId), Beacon>>,
     /// Of volumes that other identities have a part in: which epoch counts.
     epochs: Mutex<BTreeMap<VolumeId, Option<NewEpoch>>>,
     /// Volumes that this device offers to others.
@@ -206,24 +207,39 @@ impl Identity {
 
     /// Signers of the records of a device's heads of a volume that it has told, and under which keys each of them is.
     pub(crate) fn head_signers(&self, device: &DeviceId, keys: &[VolumeKeys]) -> Vec<([u8; 32], VolumeKeys)> {
-        let Some(beacon) = self.beacon(device) else { return Vec::new() };
-        keys.iter().filter_map(|keys| Some((beacon.head_signer(device, keys)?, keys.clone()))).collect()
+        let mut all: Vec<([u8; 32], VolumeKeys)> = Vec::new();
+        for beacon in self.beacons_of(device) {
+            for keys in keys {
+                let signer = beacon.head_signer(device, keys);
+                if let Some(signer) = signer.filter(|signer| all.iter().all(|(other, _)| other != signer)) {
+                    all.push((signer, keys.clone()));
+                }
+            }
+        }
+        all
     }
 
-    /// What a device said of itself when it was last asked, of this identity or of another one.
-    pub(crate) fn beacon(&self, device: &DeviceId) -> Option<Beacon> {
-        let own = self.beacons.lock().get(device).cloned();
-        own.or_else(|| self.beacons_of_others.lock().get(device).cloned())
+    /// What a device of this identity, this one too, said of itself when it was last asked.
+    pub(crate) fn own_beacon(&self, device: &DeviceId) -> Option<Beacon> {
+        self.beacons.lock().get(device).cloned()
     }
 
-    /// Remembers what devices of other identities said.
-    pub(crate) fn heard(&self, beacons: impl IntoIterator<Item = (DeviceId, Beacon)>) {
-        self.beacons_of_others.lock().extend(beacons);
+    /// What a device said of itself when it was last asked, in whosever name.
+    fn beacons_of(&self, device: &DeviceId) -> Vec<Beacon> {
+        let of_others = self.beacons_of_others.lock();
+        let whose = (*device, IdentityId([0; 32]))..=(*device, IdentityId([0xff; 32]));
+        let others = of_others.range(whose).map(|(_, beacon)| beacon.clone());
+        self.own_beacon(device).into_iter().chain(others).collect()
+    }
+
+    /// Remembers what devices of another identity said.
+    pub(crate) fn heard(&self, of: IdentityId, beacons: impl IntoIterator<Item = (DeviceId, Beacon)>) {
+        self.beacons_of_others.lock().extend(beacons.into_iter().map(|(device, beacon)| ((device, of), beacon)));
     }
 
     /// Whether a device was found to say anything of itself.
     pub(crate) fn has_told(&self, device: &DeviceId) -> bool {
-        self.beacon(device).is_some()
+        !self.beacons_of(device).is_empty()
     }
 
     /// Opens what was sealed for this identity, in whichever era.

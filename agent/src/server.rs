@@ -400,8 +400,8 @@ async fn post_sync(State(agent): Agents, Json(request): Json<api::SyncRequest>) 
                 millis: began.elapsed().as_millis() as u64,
                 state,
             }),
-            // Waiting mends neither.
-            Ok(Err(error @ (PortError::Superseded(_) | PortError::Damaged(_)))) => {
+            // Waiting mends none of them.
+            Ok(Err(error @ (PortError::Superseded(_) | PortError::NoPart(_) | PortError::Damaged(_)))) => {
                 api::SyncEvent::Error(api_error(&port_failure(error)))
             }
             Ok(Err(error @ PortError::DiskFull(_))) => {

@@ -5,11 +5,13 @@
 //! - `hearing`: what the mesh has of that, and what this device puts there;
 //! - `granting`: beginning to share, bringing people and taking them off;
 //! - `offers`: what is told to those who are new, and what others tell here;
-//! - `links`: the same, for whoever has a link.
+//! - `links`: the same, for whoever has a link;
+//! - `bearer`: writing by a link: the list of devices of the identity that is granted what the link may do.
 //!
 //! Invariant: what this device has said is on its disk before it is on the mesh, and whoever has heard of a change never
 //! acts again as if they had not.
 
+pub(crate) mod bearer;
 pub(crate) mod circle;
 pub(crate) mod granting;
 pub(crate) mod hearing;

@@ -17,7 +17,6 @@ use libp2p::identity::ed25519;
 use crate::agent::mount::MountView;
 use crate::agent::{Agent, Own, blocking, port_failure};
 use crate::failure::Failure;
-use crate::volume::heads::Found;
 use crate::volume::health::{SOON, Tally};
 use crate::volume::progress::{Phase, Progress};
 use crate::volume::state::Latest;
@@ -268,7 +267,8 @@ fn head_warnings(own: &Own, latest: Option<&Latest>) -> Vec<String> {
         }
         let below = if volume.id == own.volume.id { None } else { state::latest(&volume.db).ok().flatten() };
         let vector = below.as_ref().or(latest).map_or(&[][..], |latest| &latest.root.vector);
-        warnings.extend(volume.heads.lock().not_part_of(vector).iter().map(Found::words));
+        let is_main = volume.id == own.volume.id;
+        warnings.extend(volume.heads.lock().not_part_of(vector).iter().map(|found| found.words(is_main)));
     }
     warnings.dedup();
     warnings

@@ -35,7 +35,9 @@ use crate::driver::NodeHandle;
 use crate::identity::Identity;
 use crate::locked::Locked;
 use crate::peers::Peers;
+use crate::share::bearer::Borne;
 use crate::share::circle::{Circle, Publishers};
+use crate::share::hearing::Known;
 
 mod adopt;
 pub(crate) mod catalog;
@@ -100,6 +102,8 @@ pub(crate) struct Volume {
     pub(crate) heard: Mutex<Vec<Record>>,
     /// Signers of what is sealed for others and not for this identity.
     pub(crate) shut: Mutex<BTreeSet<[u8; 32]>>,
+    /// What this device has last put up by a link that writes, where it may write by that alone.
+    pub(crate) borne: Mutex<Option<Borne>>,
     /// How many of those who only read were looked up so far.
     pub(crate) looked: AtomicUsize,
     /// What was written before is being sealed anew.
@@ -138,6 +142,7 @@ impl Volume {
             circle_turn: Mutex::default(),
             heard: Mutex::default(),
             shut: Mutex::default(),
+            borne: Mutex::default(),
             looked: AtomicUsize::new(0),
             rekeying: AtomicBool::new(rekeying),
         };
@@ -166,6 +171,13 @@ impl Volume {
     pub(crate) fn other_publishers(&self) -> Vec<Device> {
         let me = self.device.id();
         self.publishers().listed.into_iter().filter(|device| device.id != me).collect()
+    }
+
+    /// Whether anybody else may publish something here: also who is not on any list yet, and comes by a link.
+    pub(crate) fn has_others(&self) -> bool {
+        let me = self.identity.id();
+        let may = |known: Known| known.members.writers().any(|member| member.identity != me);
+        self.known_share().is_some_and(may) || !self.other_publishers().is_empty()
     }
 
     /// The keys by which is written now.

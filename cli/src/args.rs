@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{ArgGroup, Args, Parser, Subcommand};
 use hypernet_sdk::size::{Limit, parse_limit, parse_size};
 
 use crate::examples;
@@ -90,6 +90,11 @@ pub(crate) enum Command {
     /// Put what somebody shares into your tree.
     #[command(after_help = examples::ATTACH)]
     Attach(Attach),
+    /// Take what you have attached out of your tree again: it can be attached anew.
+    ///
+    /// What is in it stays where it is shared. What you have changed in it must be synced, and nothing in it open.
+    #[command(after_help = examples::DETACH)]
+    Detach(Detach),
     /// Change what opens the keystore of this device: a new passphrase, or a new key in a file or in the keyring.
     #[command(after_help = examples::PASSPHRASE)]
     Passphrase(Passphrase),
@@ -461,19 +466,20 @@ pub(crate) enum Volume {
 }
 
 #[derive(Debug, Args)]
+#[command(group = ArgGroup::new("whom").args(["with", "public"]).multiple(true))]
 pub(crate) struct Share {
     /// A directory below the mount.
     pub(crate) dir: PathBuf,
     /// A contact; again for each of several.
     #[arg(long, value_name = "NAME")]
     pub(crate) with: Vec<String>,
-    /// They may also write.
-    #[arg(long, requires = "with", conflicts_with = "admin")]
+    /// They may also write; or whoever has the link may.
+    #[arg(long, conflicts_with = "admin", requires = "whom")]
     pub(crate) write: bool,
     /// They may also write, bring others and take them off.
     #[arg(long, requires = "with")]
     pub(crate) admin: bool,
-    /// Make a link: whoever has it reads the directory.
+    /// Make a link: whoever has it reads the directory, and writes it with --write.
     #[arg(long)]
     pub(crate) public: bool,
     /// The link ends after this, such as 7days.
@@ -504,6 +510,12 @@ pub(crate) struct Attach {
     /// What `hn shares` shows, such as anna/photos, or a link.
     pub(crate) share: String,
     /// Where: a directory below the mount that is not there yet.
+    pub(crate) dir: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Detach {
+    /// Where it was attached.
     pub(crate) dir: PathBuf,
 }
 

@@ -46,6 +46,7 @@ pub(crate) async fn run(command: Command, out: &mut Output) -> Result<(), Failur
         Command::Unshare(args) => share::unshare(home, args, out).await,
         Command::Shares => share::shares(home, out).await,
         Command::Attach(args) => share::attach(home, args, out).await,
+        Command::Detach(args) => share::detach(home, args, out).await,
         Command::Passphrase(args) => passphrase::passphrase(home, &args, out).await,
         Command::Cache(Cache::Drop { path, force }) => events::cache_drop(home, path, force, out).await,
         Command::Fsck(args) => events::fsck(home, args, out).await,

@@ -166,6 +166,7 @@ examples! { SHARE:
     "hn share /hypernet/photos --with anna               she reads it"
     "hn share /hypernet/book --with anna --with ben --write"
     "hn share /hypernet/photos --public --until 7days    a link that reads it for a week"
+    "hn share /hypernet/notes --public --write           a link by which anybody who has it writes, too"
     "hn share /hypernet/photos                           who has a part in it"
 }
 examples! { UNSHARE:
@@ -179,7 +180,10 @@ examples! { SHARES:
 }
 examples! { ATTACH:
     "hn attach anna/photos /hypernet/annas-photos"
-    "hn attach 'hn:hns1...' /hypernet/public      what a link leads to, for reading"
+    "hn attach 'hn:hns1...' /hypernet/public      what a link leads to"
+}
+examples! { DETACH:
+    "hn detach /hypernet/annas-photos"
 }
 examples! { CACHE:
     "hn cache drop                forget all local copies of what is on the mesh"

@@ -80,6 +80,11 @@ impl RecoveryKeys {
         Self(Secret(blake3::derive_key("hypernet 2026 recovery v1", seed)))
     }
 
+    /// Of an identity that nobody has words for.
+    pub(crate) fn of(secret: Secret) -> Self {
+        Self(secret)
+    }
+
     /// Signs the list of devices, and where everything is found. Its public half is the identity's name.
     pub fn signing_key(&self) -> SigningKey {
         self.0.derive("hypernet 2026 recovery signing key v1", &[]).signing_key()
@@ -166,6 +171,11 @@ impl DeviceKeys {
     /// The secret of the place where this device puts who may do what in a volume.
     pub fn share_secret(&self, volume: &VolumeId) -> Secret {
         self.0.derive("hypernet 2026 device share place v1", &[volume.as_bytes()])
+    }
+
+    /// Of the place of what it says of itself as one of the devices of a [bearer](crate::share::bearer).
+    pub fn bearer_beacon_secret(&self, bearer: &IdentityId) -> Secret {
+        self.0.derive("hypernet 2026 device bearer beacon v1", &[bearer.as_bytes()])
     }
 
     /// The secret of the place of what this device offers to others.

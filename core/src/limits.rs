@@ -129,11 +129,11 @@ pub const POSTING_MAX: usize = 1024 * KIB - KIB;
 /// Identities that have a part in one volume.
 pub const MEMBERS_MAX: usize = 2_048;
 /// Signed changes of who may do what in one volume.
-pub const MEMBER_CHANGES_MAX: usize = 1_024;
+pub const MEMBER_CHANGES_MAX: usize = 2_048;
 /// Changes that one of them follows.
 pub const MEMBERS_PREVIOUS_MAX: usize = 16;
 /// All of them, encoded.
-pub const MEMBER_LOG_MAX: usize = 512 * KIB;
+pub const MEMBER_LOG_MAX: usize = 640 * KIB;
 /// Epochs that members are told.
 pub const EPOCHS_TOLD_MAX: usize = 64;
 /// These, encoded.

@@ -35,6 +35,9 @@ pub enum PortError {
     /// This home is older than what its device has published: it must publish nothing. The text says what is newer.
     #[error("{0}")]
     Superseded(String),
+    /// This identity may not do that in this volume. The text says what.
+    #[error("{0}")]
+    NoPart(String),
 }
 
 impl PortError {
@@ -43,7 +46,7 @@ impl PortError {
     pub fn is_of_what_was_read(&self) -> bool {
         match self {
             Self::Unreachable(_) | Self::Deadline(_) | Self::Damaged(_) | Self::NotFound(_) => true,
-            Self::DiskFull(_) | Self::Disk(_) | Self::Superseded(_) => false,
+            Self::DiskFull(_) | Self::Disk(_) | Self::Superseded(_) | Self::NoPart(_) => false,
         }
     }
 }

@@ -38,6 +38,7 @@
 //! | `POST /v1/share/show` | [`ShareQuery`] | [`ShareInfo`] |
 //! | `POST /v1/unshare` | [`UnshareRequest`] | [`ShareInfo`] |
 //! | `POST /v1/attach` | [`AttachRequest`] | [`ShareInfo`] |
+//! | `POST /v1/detach` | [`DetachRequest`] | [`ShareInfo`] |
 //! | `POST /v1/keystore/seal` | [`SealRequest`] | [`KeystoreSealed`] |
 //! | `POST /v1/down` | [`Empty`] | [`Empty`], then the agent stops |
 //!
@@ -76,8 +77,8 @@ pub use people::{
 };
 pub use printed::{Cleared, Ready, SetUp, Words};
 pub use share::{
-    AttachRequest, LinkInfo, MemberInfo, MissingContact, OfferInfo, ShareInfo, ShareQuery, ShareRequest, ShareRole,
-    SharesInfo, UnshareRequest,
+    AttachRequest, DetachRequest, LinkInfo, MemberInfo, MissingContact, OfferInfo, ShareInfo, ShareQuery, ShareRequest,
+    ShareRole, SharesInfo, UnshareRequest,
 };
 pub use volumes::{MakeVolumeRequest, VolumeInfo};
 

@@ -312,6 +312,11 @@ impl Client {
         self.post(path::ATTACH, request, LONG).await
     }
 
+    /// Takes what was attached out of the tree.
+    pub async fn detach(&self, request: &api::DetachRequest) -> Result<api::ShareInfo, Error> {
+        self.post(path::DETACH, request, LONG).await
+    }
+
     /// Has something else open the keystore.
     pub async fn seal_keystore(&self, request: &api::SealRequest) -> Result<api::KeystoreSealed, Error> {
         self.post(path::KEYSTORE_SEAL, request, LONG).await

@@ -44,6 +44,7 @@ impl Agent {
             PortError::DiskFull(_) | PortError::Disk(_) => port_failure(error),
             PortError::Damaged(_) => Failure::new(Kind::Data, format!("cannot recover: {error}"))
                 .hint("what the mesh has of this identity is not as it must be: a newer version may understand it"),
+            PortError::NoPart(_) => port_failure(error),
             PortError::Superseded(_) => Failure::new(Kind::Data, format!("cannot recover here: {error}"))
                 .hint("begin again in an empty HN_HOME: nothing was written here yet"),
             error @ (PortError::Unreachable(_) | PortError::Deadline(_) | PortError::NotFound(_)) => {

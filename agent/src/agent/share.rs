@@ -1,19 +1,23 @@
 //! Sharing directories with other people, taking that back, and what others share.
 
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use hypernet_core::id::{IdentityId, VolumeId};
+use hypernet_core::share::bearer::Bearer;
 use hypernet_core::share::members::{Member, MembersError, Refused, Role};
 use hypernet_core::share::offer::is_name;
 use hypernet_core::time::Hlc;
+use hypernet_core::tree::FileKind;
 use hypernet_fs::vfs::{Caller, ROOT, VfsError};
 use hypernet_sdk::api;
 
 use super::people::contact_failure;
-use super::tree::of_tree;
+use super::tree::{not_shared, of_tree};
 use super::{Agent, Own, port_failure};
 use crate::failure::{Failure, Kind};
 use crate::people::Contacts;
@@ -21,7 +25,7 @@ use crate::people::contact::Contact;
 use crate::share::circle::Circle;
 use crate::share::granting::{Guest, ShareError};
 use crate::share::hearing::{Ask, Known};
-use crate::share::kept::Share;
+use crate::share::kept::{Made, Share};
 use crate::share::links;
 use crate::share::offers::Offered;
 use crate::volume::heads::when;
@@ -30,6 +34,8 @@ use crate::volume::{Volume, state};
 
 /// Contacts that are looked up at once.
 const LOOKED_UP_AT_ONCE: usize = 16;
+/// How long a directory that was shared is waited for to be on the mesh.
+const UPLOADED_WITHIN: Duration = Duration::from_secs(3);
 /// Digits of a volume's number that name it.
 const NUMBER_MIN: usize = 8;
 
@@ -42,6 +48,7 @@ fn share_failure(error: ShareError) -> Failure {
         ShareError::Members(MembersError::Refused(refused)) => {
             let hint = match refused {
                 Refused::Stranger | Refused::Admins | Refused::Owner => "ask its owner, whom `hn share DIR` shows",
+                Refused::Device => "`hn recover` in an empty HN_HOME makes another device of this identity",
                 Refused::Less => "`hn unshare DIR --with NAME` first, then share it for less",
                 Refused::Unknown => "`hn share DIR` shows who has a part in it",
                 Refused::Crowded | Refused::Epoch => "`hn share DIR` shows who has a part in it; take somebody off",
@@ -54,7 +61,7 @@ fn share_failure(error: ShareError) -> Failure {
         ShareError::Link(_) => failure(Kind::Usage).hint("`hn share DIR` shows the links to it"),
         ShareError::Ended => failure(Kind::NoInput).hint("ask whoever gave it to you for another one"),
         ShareError::Unknown(_) => failure(Kind::Usage).hint("`hn shares` shows what is offered"),
-        ShareError::Attached(_) => failure(Kind::Usage),
+        ShareError::Attached(_) => failure(Kind::Usage).hint("to attach it by another link, `hn detach` it first"),
     }
 }
 
@@ -80,7 +87,18 @@ fn until_info(millis: u64) -> String {
     when(Hlc { millis, counter: 0 })
 }
 
-fn member_info(member: &Member, me: IdentityId, contacts: &[Contact]) -> api::MemberInfo {
+/// The links of which somebody is the bearer who has a part in a volume, as far as they are known here.
+fn bearers(share: &Share) -> BTreeMap<IdentityId, String> {
+    let made = share.links.iter().map(Made::link).chain(share.by.iter().map(|by| by.link));
+    made.map(|link| (Bearer::of(&link).id(), links::text(&link))).collect()
+}
+
+fn member_info(
+    member: &Member,
+    me: IdentityId,
+    contacts: &[Contact],
+    bearers: &BTreeMap<IdentityId, String>,
+) -> api::MemberInfo {
     let contact = contacts.iter().find(|contact| contact.identity == member.identity);
     api::MemberInfo {
         name: contact.map(|contact| contact.name.clone()),
@@ -88,6 +106,7 @@ fn member_info(member: &Member, me: IdentityId, contacts: &[Contact]) -> api::Me
         role: role_info(member.role),
         you: member.identity == me,
         verified: contact.is_some_and(|contact| contact.is_verified),
+        link: bearers.get(&member.identity).cloned(),
     }
 }
 
@@ -97,7 +116,7 @@ impl Own {
     }
 
     /// A volume that others have a part in, as far as this device has heard. Nothing is opened for it.
-    fn share_info(&self, share: &Share) -> Result<api::ShareInfo, Failure> {
+    pub(super) fn share_info(&self, share: &Share) -> Result<api::ShareInfo, Failure> {
         let identity = &self.volume.identity;
         let db = self.volume.db.of(share.volume).map_err(|error| port_failure(error.into()))?;
         let circle = Circle::load(&db, share.volume).map_err(port_failure)?;
@@ -106,8 +125,13 @@ impl Own {
         let rooted = self.vfs.volumes().into_iter().find(|rooted| rooted.volume == share.volume);
         let role = match rooted.filter(|rooted| !rooted.is_vacant) {
             Some(_) => self.volumes.of(share.volume).map_err(port_failure)?.role(),
-            None => members.as_ref().and_then(|members| members.role(&me)).or(share.by.map(|_| Role::Reader)),
+            None => members
+                .as_ref()
+                .and_then(|members| members.role(&me).max(share.role_by_links(members, links::now())))
+                .or((!share.by.is_empty()).then_some(Role::Reader)),
         };
+        let is_granted = members.as_ref().is_some_and(|members| members.role(&me).is_some());
+        let bearers = bearers(share);
         let all = members.iter().flat_map(|members| members.members.values());
         let forks = members.iter().flat_map(|members| &members.forks);
         Ok(api::ShareInfo {
@@ -115,11 +139,19 @@ impl Own {
             name: share.name.clone(),
             path: rooted.map(|rooted| self.vfs.path(rooted.ino)).transpose().map_err(|error| of_tree(&error))?,
             role: role.map(role_info),
-            by_link: share.by.is_some(),
-            members: all.map(|member| member_info(member, me, &contacts)).collect(),
+            by_link: !share.by.is_empty() && !is_granted,
+            members: all
+                .map(|member| member_info(member, me, &contacts, &bearers))
+                // Whoever finds that it was taken off is not told of that by those who did it.
+                .filter(|member| !member.you || role.is_some())
+                .collect(),
             links: share
                 .open_links()
-                .map(|made| api::LinkInfo { link: links::text(&made.link()), until: made.until.map(until_info) })
+                .map(|made| api::LinkInfo {
+                    link: links::text(&made.link()),
+                    until: made.until.map(until_info),
+                    role: role_info(made.role),
+                })
                 .collect(),
             epoch: members.as_ref().and_then(|members| members.epoch).map_or(0, |epoch| epoch.number),
             rekeying: state::is_rekeying(&db).map_err(port_failure)?,
@@ -129,6 +161,24 @@ impl Own {
 
     fn known_share(&self, volume: &Volume) -> Result<api::ShareInfo, Failure> {
         self.share_info(&volume.share().ok_or_else(|| share_failure(ShareError::NotShared))?)
+    }
+
+    /// Whether whoever a directory is shared with would find all that is in it.
+    fn may_be_shared(&self, ino: u64) -> Result<(), Failure> {
+        let path = |ino: u64| self.vfs.path(ino).map_err(|error| of_tree(&error));
+        let top = path(ino)?;
+        if self.vfs.getattr(ino).map_err(|error| of_tree(&error))?.kind != FileKind::Directory {
+            return Err(Failure::new(Kind::Usage, format!("{} is not a directory", top.display()))
+                .hint("put it into a directory, and share that"));
+        }
+        for rooted in self.vfs.volumes() {
+            let inner = path(rooted.ino)?;
+            if rooted.ino != ino && inner.starts_with(&top) {
+                let text = format!("{} is a volume of its own, which nobody else would find there", inner.display());
+                return Err(Failure::new(Kind::Usage, text).hint("share it by itself, from outside of this directory"));
+            }
+        }
+        Ok(())
     }
 
     /// The volume whose root this is.
@@ -175,18 +225,26 @@ impl Own {
 fn members_named(own: &Own, known: &Known, names: &[String]) -> Result<Vec<IdentityId>, Failure> {
     let contacts = own.contacts();
     let named = |name: &String| -> Result<IdentityId, Failure> {
-        let begins =
-            |identity: &&IdentityId| name.len() >= NUMBER_MIN && identity.to_string().starts_with(name.as_str());
-        match known.members.members.keys().find(begins) {
-            Some(identity) => Ok(*identity),
-            None => Ok(contacts.get(name).map_err(contact_failure)?.identity),
+        let unknown = match contacts.get(name) {
+            Ok(contact) => return Ok(contact.identity),
+            Err(error) => contact_failure(error),
+        };
+        let begins = |identity: &&IdentityId| name.len() >= NUMBER_MIN && identity.to_string().starts_with(name);
+        let mut all = known.members.members.keys().filter(begins);
+        match (all.next(), all.next()) {
+            (Some(identity), None) => Ok(*identity),
+            (Some(_), Some(_)) => {
+                Err(Failure::new(Kind::Usage, format!("several who have a part in it begin by {name}"))
+                    .hint("give more digits: `hn share DIR --json` has all of them"))
+            }
+            (None, _) => Err(unknown),
         }
     };
     names.iter().map(named).collect()
 }
 
 impl Agent {
-    fn own_tree(&self) -> Result<&Own, Failure> {
+    pub(super) fn own_tree(&self) -> Result<&Own, Failure> {
         if self.config.lock().recovering {
             return Err(Failure::new(Kind::TryAgain, "the head of this volume has not been found yet")
                 .hint("`hn recover` looks again"));
@@ -212,6 +270,7 @@ impl Agent {
             return Err(Failure::new(Kind::Usage, "the whole tree is not shared")
                 .hint("name a directory in it: it becomes a volume of its own, where it is"));
         }
+        own.may_be_shared(ino)?;
         let guests = own.guests(&request.with)?;
         let name = own.vfs.path(ino).map_err(|error| of_tree(&error))?;
         let name = name.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -236,12 +295,13 @@ impl Agent {
         volume.grant(guests, role_of(request.role)).map_err(share_failure)?;
         if request.link {
             let ends = |seconds: u64| clock(Hlc::default()).millis.saturating_add(seconds.saturating_mul(1000));
-            volume.make_link(request.link_seconds.map(ends)).map_err(share_failure)?;
+            let role = role_of(request.link_role).min(Role::Writer);
+            volume.make_link(role, request.link_seconds.map(ends)).map_err(share_failure)?;
         }
         self.told_all(own)?;
-        // Whoever takes it at once is to find it.
+        // Whoever takes it at once is to find it. It is shared all the same when a donor keeps the upload waiting.
         let engine = own.engines().into_iter().find(|engine| engine.volume() == volume.id);
-        if let Some(Err(error)) = engine.map(|engine| engine.sync()) {
+        if let Some(Some(Err(error))) = engine.map(|engine| engine.sync_within(UPLOADED_WITHIN)) {
             tracing::warn!(%error, "a volume is shared, and nobody finds what is in it before it is uploaded");
         }
         own.known_share(&volume)
@@ -283,6 +343,19 @@ impl Agent {
         self.keep_on_the_mesh()
     }
 
+    /// What a device that is to leave the list has said of who may do what is to count as before.
+    pub(super) fn vouch_for(&self, own: &Own, name: &str) {
+        let roster = own.volume.identity.roster();
+        let Some(device) = roster.devices.iter().find(|device| device.name == name) else { return };
+        for share in own.volume.identity.keystore().keystore().shares {
+            let vouched =
+                own.volumes.of(share.volume).map_err(Into::into).and_then(|volume| volume.vouch_for(&device.id));
+            if let Err(error) = vouched {
+                tracing::warn!(%error, volume = %share.volume.short(), "what a device said of a volume is not vouched for");
+            }
+        }
+    }
+
     /// A device of this identity is off its list: it has no part in what comes after in any volume that this one is to look
     /// after. Where the mesh is not to be reached now, each volume is looked after when it is.
     pub(super) fn tend_shares(&self, own: &Own) {
@@ -307,8 +380,14 @@ impl Agent {
             let volume = volume.to_string();
             shares.iter().any(|share| share.volume == volume && share.path.is_some())
         };
+        // What has a name in common with another one is named by its number.
+        let share = |offered: &Offered| match offers.iter().filter(|other| other.name() == offered.name()).count() {
+            1 => offered.name(),
+            _ => offered.offer.volume.to_string(),
+        };
         let offer = |offered: &Offered| api::OfferInfo {
-            share: offered.name(),
+            share: share(offered),
+            name: offered.offer.name.clone(),
             volume: offered.offer.volume.to_string(),
             by: offered.by.name.clone(),
             verified: offered.by.is_verified,
@@ -323,6 +402,8 @@ impl Agent {
     /// Puts a volume of somebody else into the tree, in a directory that is there. Blocks.
     pub(crate) fn attach(&self, parent: u64, name: &OsStr, share: &str) -> Result<api::ShareInfo, Failure> {
         let own = self.own_tree()?;
+        let above = own.vfs.volume_of(parent).map_err(|error| of_tree(&error))?;
+        not_shared(&*own.volumes.of(above).map_err(port_failure)?)?;
         let (volume, taken) = match links::is_link(share) {
             true => {
                 let link = links::parse(share)?;
@@ -331,21 +412,22 @@ impl Agent {
                 let taken = volume.accept_link(link, linked);
                 (volume, taken)
             }
-            false => match own.offered(share)? {
-                Some(offered) => {
+            false => match (own.offered(share), own.kept(share)) {
+                (Ok(Some(offered)), _) => {
                     let volume = self.not_attached(own, offered.offer.volume)?;
                     let taken = volume.accept(offered.offer);
                     (volume, taken)
                 }
-                None => {
-                    let known = own.kept(share).ok_or_else(|| share_failure(ShareError::Unknown(share.to_owned())))?;
-                    (self.not_attached(own, known.volume)?, Ok(known))
-                }
+                // Whoever was away when it was asked what they offer has nothing to do with what is known already.
+                (_, Some(known)) => (self.not_attached(own, known.volume)?, Ok(known)),
+                (Ok(None), None) => return Err(share_failure(ShareError::Unknown(share.to_owned()))),
+                (Err(failure), None) => return Err(failure),
             },
         };
         let taken = taken.inspect_err(|_| own.volumes.close(volume.id)).map_err(share_failure)?;
         own.volume.identity.keystore().change(|keystore| keystore.add_volume(volume.id))?;
         own.set_rights(&volume);
+        own.set_left(volume.id, false)?;
         let caller =
             Caller { uid: rustix::process::getuid().as_raw(), gid: rustix::process::getgid().as_raw(), umask: 0o022 };
         let attached = own.vfs.attach(caller, parent, name.as_bytes(), volume.id, taken.root);
@@ -385,8 +467,14 @@ impl Own {
             let is_number = share.len() >= NUMBER_MIN && offered.offer.volume.to_string().starts_with(share);
             offered.name() == share || is_number
         };
-        if let Some(found) = all.iter().find(is_so) {
-            return Ok(Some(found.clone()));
+        let mut so = all.iter().filter(is_so);
+        match (so.next(), so.next()) {
+            (Some(found), None) => return Ok(Some(found.clone())),
+            (Some(_), Some(_)) => {
+                return Err(Failure::new(Kind::Usage, format!("{share} is the name of several"))
+                    .hint("attach one by its number, which `hn shares` shows"));
+            }
+            (None, _) => {}
         }
         let mut called = all.iter().filter(|offered| offered.offer.name == share);
         match (called.next(), called.next()) {

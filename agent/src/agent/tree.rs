@@ -73,6 +73,18 @@ fn info(own: &Own, rooted: Rooted) -> Result<api::VolumeInfo, Failure> {
     })
 }
 
+/// Nobody else finds a volume that begins in one in which others have a part.
+pub(super) fn not_shared(above: &Volume) -> Result<(), Failure> {
+    match above.share() {
+        None => Ok(()),
+        Some(share) => Err(Failure::new(
+            Kind::Usage,
+            format!("others have a part in {}, and would not find another volume in it", share.name),
+        )
+        .hint("choose a place outside of it; what is to be a volume of its own is moved there first")),
+    }
+}
+
 impl Agent {
     /// The volumes of the tree, each after those above it. Blocks.
     pub(crate) fn volumes(&self) -> Result<Vec<api::VolumeInfo>, Failure> {
@@ -93,6 +105,7 @@ impl Agent {
         own.vfs.may_split(ino).map_err(|error| of_tree(&error))?;
         let above = own.vfs.volume_of(ino).map_err(|error| of_tree(&error))?;
         let above = own.volumes.of(above).map_err(port_failure)?;
+        not_shared(&above)?;
         let mut id = [0; 16];
         id.copy_from_slice(&random_secret()?.expose()[..16]);
         let id = VolumeId(id);

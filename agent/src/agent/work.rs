@@ -88,6 +88,7 @@ impl Agent {
             let all: BTreeSet<_> = listed.into_iter().chain(own.vfs.volumes().iter().map(|one| one.volume)).collect();
             all.into_iter().filter(|id| *id != own.volume.id).map(|id| own.volumes.of(id)).collect()
         };
+        self.vouch_for(own, &request.name);
         let removed = own.volume.revoke_device(&others, &request.name, request.force, words.as_ref()).map_err(|error| {
             let text = error.to_string();
             match error {

@@ -28,11 +28,11 @@ const DOORS_OF_GONE_MAX: usize = 16;
 
 /// What is at the place of a roster.
 pub(crate) struct Rostered {
-    pub(super) record: Option<Record>,
+    pub(crate) record: Option<Record>,
     /// What it says, unless that was known.
     pub(crate) bytes: Option<Vec<u8>>,
     /// Why it could not be read.
-    pub(super) unread: Option<PortError>,
+    pub(crate) unread: Option<PortError>,
 }
 
 /// All that was found.

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use hypernet_core::codec;
-use hypernet_core::id::{DeviceId, IdentityId, RecordKey};
+use hypernet_core::id::{DeviceId, IdentityId, RecordKey, VolumeId};
 use hypernet_core::identity::beacon::Beacon;
 use hypernet_core::identity::era::{Door, Era};
 use hypernet_core::identity::log::{Change, Log, Recipient, Roster};
@@ -305,14 +305,24 @@ impl Identity {
 
     /// The keys under which this device's heads are found: of each volume those of now, and those of the last ones.
     fn told(&self) -> Vec<VolumeKeys> {
-        let mut told = Vec::new();
-        for (volume, last) in self.told.lock().clone() {
-            let mut all = self.all_keys(volume).into_iter();
-            told.extend(all.next());
-            let is_last = |keys: &VolumeKeys| last.contains(&self.device.head_signer(keys));
-            told.extend(all.filter(is_last));
-        }
+        let volumes: Vec<VolumeId> = self.told.lock().keys().copied().collect();
+        volumes.into_iter().flat_map(|volume| self.told_of(volume)).collect()
+    }
+
+    /// The same of one volume; nothing while it is not told.
+    pub(crate) fn told_of(&self, volume: VolumeId) -> Vec<VolumeKeys> {
+        let Some(last) = self.told.lock().get(&volume).cloned() else { return Vec::new() };
+        let mut all = self.all_keys(volume).into_iter();
+        let mut told: Vec<VolumeKeys> = all.next().into_iter().collect();
+        told.extend(all.filter(|keys| last.contains(&self.device.head_signer(keys))));
         told
+    }
+
+    /// The volumes of which this device says who may do what, with the secrets of their shares.
+    fn posters(&self) -> Vec<(VolumeId, Secret)> {
+        let keystore = self.keystore.keystore();
+        let all = self.offered();
+        all.into_iter().filter_map(|volume| Some((volume, keystore.share(volume)?.secret.clone()))).collect()
     }
 
     /// The shares of the words that guardians are to find. What is durable does not depend on them.
@@ -334,7 +344,8 @@ impl Identity {
     }
 
     fn put_up_beacon(&self, gathered: &Gathered, door: Door, key: &Secret) -> Result<(), PortError> {
-        let beacon = Beacon::new(&self.device, door, &self.told(), !self.offered.lock().is_empty()).map_err(damaged)?;
+        let (told, posters) = (self.told(), self.posters());
+        let beacon = Beacon::new(&self.device, door, &told, &posters, !posters.is_empty()).map_err(damaged)?;
         let place: Place = Beacon::place(&self.device);
         let me: DeviceId = self.device.id();
         let record = match gathered.beacons.get(&me) {

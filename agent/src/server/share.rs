@@ -18,6 +18,7 @@ pub(super) fn router() -> Router<Arc<Agent>> {
         .route(path::SHARE_SHOW, post(post_share_show))
         .route(path::UNSHARE, post(post_unshare))
         .route(path::ATTACH, post(post_attach))
+        .route(path::DETACH, post(post_detach))
 }
 
 async fn get_shares(State(agent): Agents) -> Answer<api::SharesInfo> {
@@ -45,4 +46,8 @@ async fn post_attach(State(agent): Agents, Json(request): Json<api::AttachReques
         agent.attach(find(&agent, parent)?, name, &request.share)
     };
     Ok(Json(blocking(attached).await??))
+}
+
+async fn post_detach(State(agent): Agents, Json(request): Json<api::DetachRequest>) -> Answer<api::ShareInfo> {
+    Ok(Json(blocking(move || agent.detach(find(&agent, &request.path)?)).await??))
 }

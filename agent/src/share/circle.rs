@@ -1,21 +1,25 @@
 //! Who has a part in one volume, as far as this device has heard: the signed changes, and the lists of devices of those
 //! whose word counts.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use hypernet_core::codec;
 use hypernet_core::head::Head;
 use hypernet_core::id::{DeviceId, EntryId, IdentityId, VolumeId};
 use hypernet_core::identity::log::{Device, Recipient, Roster};
 use hypernet_core::identity::posting::Posting;
+use hypernet_core::limits::MEMBERS_MAX;
 use hypernet_core::port::PortError;
 use hypernet_core::share::members::{Accepted, Author, Log, Members, NewEpoch, Role};
+use hypernet_core::share::posting::Met;
 use hypernet_store::volume::VolumeDb;
 use minicbor::bytes::ByteVec;
 use minicbor::{Decode, Encode};
 
 use crate::volume::damaged;
 
+/// Places of which it is remembered whose they are.
+const POSTERS_MAX: usize = 256;
 /// The key of what is filed.
 const CIRCLE: &str = "circle";
 
@@ -37,6 +41,16 @@ struct FiledPerson {
     recipient: Recipient,
     #[n(2)]
     posting: Option<ByteVec>,
+}
+
+/// By whom what lies at a place of the volume is signed.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+struct FiledPoster {
+    #[cbor(n(0), with = "minicbor::bytes")]
+    signer: [u8; 32],
+    #[n(1)]
+    identity: IdentityId,
 }
 
 /// For whom an epoch was sealed.
@@ -66,6 +80,8 @@ struct Filed {
     said: [u8; 32],
     #[n(5)]
     told: Option<Told>,
+    #[n(6)]
+    posters: Vec<FiledPoster>,
 }
 hypernet_core::format!(Filed, tag = 0x56, version = 1, max = 16 << 20, name = "circle");
 
@@ -78,6 +94,8 @@ pub(crate) struct Circle {
     pub(crate) said: [u8; 32],
     /// Of the epoch that counts: whoever of these is somebody else's by now has lost a device, which has it, too.
     pub(crate) told: Option<Told>,
+    /// Whose places these are.
+    pub(crate) posters: BTreeMap<[u8; 32], IdentityId>,
 }
 
 /// Whose heads of a volume are taken.
@@ -89,7 +107,7 @@ pub(crate) struct Publishers {
     pub(crate) gone: Vec<Device>,
     /// Of those whose identity was taken off: the last ones that are taken.
     accepted: Option<BTreeMap<DeviceId, Accepted>>,
-    /// Those of which nothing is taken that is not accepted.
+    /// Those of which nothing is taken that is not accepted: all identities that list them were taken off.
     removed: Vec<DeviceId>,
 }
 
@@ -104,6 +122,12 @@ impl Publishers {
         self.listed.iter().find(|device| device.id == *id)
     }
 
+    /// The number of the last head of a device that is taken, of those that are not without limit.
+    pub(crate) fn accepted(&self) -> impl Iterator<Item = (DeviceId, u64)> {
+        let accepted = self.accepted.iter().flatten();
+        accepted.filter(|(id, _)| self.removed.contains(id)).map(|(id, accepted)| (*id, accepted.sequence))
+    }
+
     /// Whether a head of one of these is one that it was allowed to publish.
     pub(crate) fn takes(&self, head: &Head) -> bool {
         if !self.removed.contains(&head.device) {
@@ -114,17 +138,41 @@ impl Publishers {
     }
 }
 
+/// Leaves the first of those that are one device.
+fn one_of_each(devices: &mut Vec<Device>) {
+    let mut seen = BTreeSet::new();
+    devices.retain(|device| seen.insert(device.id));
+}
+
 impl Circle {
     pub(crate) fn new(log: Log) -> Self {
-        Self { log, people: BTreeMap::new(), posted: 0, said: [0; 32], told: None }
+        let (people, posters) = (BTreeMap::new(), BTreeMap::new());
+        Self { log, people, posted: 0, said: [0; 32], told: None, posters }
+    }
+
+    /// Who opens what is sealed for these, as somebody else has heard: what was found here counts before that.
+    pub(crate) fn hear_of(&mut self, people: Vec<Met>) {
+        for Met { identity, recipient } in people {
+            if self.people.len() < MEMBERS_MAX {
+                self.people.entry(identity).or_insert(Person { recipient, posting: None });
+            }
+        }
+    }
+
+    /// That place is a device's of this identity.
+    pub(crate) fn post_of(&mut self, signer: [u8; 32], identity: IdentityId) {
+        if self.posters.len() < POSTERS_MAX {
+            self.posters.insert(signer, identity);
+        }
     }
 
     /// As this device left it.
     pub(crate) fn load(db: &VolumeDb, volume: VolumeId) -> Result<Option<Self>, PortError> {
         let Some(bytes) = db.get_state(CIRCLE)? else { return Ok(None) };
-        let Filed { log, begin, people, posted, said, told } = codec::decode(&bytes).map_err(damaged)?;
+        let Filed { log, begin, people, posted, said, told, posters } = codec::decode(&bytes).map_err(damaged)?;
         let log = Log::decode(&log, volume, begin).map_err(damaged)?;
-        let mut circle = Self { log, people: BTreeMap::new(), posted, said, told };
+        let posters = posters.into_iter().map(|FiledPoster { signer, identity }| (signer, identity)).collect();
+        let mut circle = Self { log, people: BTreeMap::new(), posted, said, told, posters };
         for FiledPerson { identity, recipient, posting } in people {
             let posting = posting.map(|bytes| Posting::decode(&bytes, &identity)).transpose().map_err(damaged)?;
             circle.people.insert(identity, Person { recipient, posting });
@@ -140,7 +188,10 @@ impl Circle {
         });
         let (log, begin, people) = (self.log.encode(), self.log.beginning(), people.collect());
         let told = self.told.clone();
-        let filed = Filed { log, begin, people, posted: self.posted, said: self.said, told };
+        let posters =
+            self.posters.iter().map(|(signer, identity)| FiledPoster { signer: *signer, identity: *identity });
+        let posters = posters.collect();
+        let filed = Filed { log, begin, people, posted: self.posted, said: self.said, told, posters };
         Ok(db.put_state(CIRCLE, &codec::encode(&filed))?)
     }
 
@@ -159,7 +210,8 @@ impl Circle {
         roster.is_some_and(|roster| roster.device(&author.device).is_some())
     }
 
-    /// Whose heads are taken. `by_link` says that this identity itself has no part in it.
+    /// Whose heads are taken. A device may be on the lists of several identities: of its own, and of a link by which it came.
+    /// What any of them may do it may.
     pub(crate) fn publishers(&self, own: &Roster) -> Publishers {
         let members = self.members(own);
         let mut publishers = Publishers { accepted: Some(members.accepted.clone()), ..Publishers::default() };
@@ -177,6 +229,11 @@ impl Circle {
             publishers.removed.extend(devices.clone().map(|device| device.id));
             publishers.gone.extend(devices.cloned());
         }
+        let Publishers { listed, gone, removed, .. } = &mut publishers;
+        one_of_each(listed);
+        gone.retain(|device| listed.iter().all(|other| other.id != device.id));
+        one_of_each(gone);
+        removed.retain(|id| listed.iter().all(|other| other.id != *id));
         publishers
     }
 }
@@ -199,6 +256,7 @@ mod tests {
             posted: 4,
             said: [5; 32],
             told: Some(Told { epoch: NewEpoch { number: 6, name: [7; 32] }, to: vec![Recipient::X25519([3; 32])] }),
+            posters: vec![FiledPoster { signer: [8; 32], identity: IdentityId([2; 32]) }],
         }
     }
 

@@ -4,7 +4,7 @@
 //! mesh, and what is told to others comes last. So wherever this is broken off, either nothing has happened, or
 //! [tending](Volume::tend) ends it.
 
-use hypernet_core::id::{FileId, IdentityId};
+use hypernet_core::id::{DeviceId, FileId, IdentityId};
 use hypernet_core::key::Secret;
 use hypernet_core::port::PortError;
 use hypernet_core::share::epoch::Epoch;
@@ -134,7 +134,7 @@ impl Volume {
             let recipient = found.recipient()?;
             let posting = Some(found.posting).filter(|_| role >= Role::Writer);
             people.push((member.identity, Person { recipient, posting }));
-            self.identity.heard(found.beacons);
+            self.identity.heard(member.identity, found.beacons);
             if known.members.role(&member.identity) != Some(role) {
                 new.push(member);
             }
@@ -157,6 +157,14 @@ impl Volume {
     pub(crate) fn remove(&self, gone: &[IdentityId]) -> Result<(), ShareError> {
         let _turn = self.circle_turn.lock();
         let known = self.hear_in_turn(Ask::All)?.ok_or(ShareError::NotShared)?;
+        self.remove_in_turn(&known, gone)?;
+        // A link that writes is one of those who may be gone.
+        self.end_links()?;
+        self.post()?;
+        Ok(self.put_links()?)
+    }
+
+    pub(super) fn remove_in_turn(&self, known: &Known, gone: &[IdentityId]) -> Result<(), ShareError> {
         let mut devices = Vec::new();
         for person in gone.iter().filter_map(|identity| known.circle.people.get(identity)) {
             if let Some(posting) = &person.posting {
@@ -165,10 +173,26 @@ impl Volume {
             }
         }
         let publishers = known.circle.publishers(&self.identity.roster());
-        let survey = self.find_heads(&devices)?;
-        let heads = survey.found.iter().map(|found| &found.head).filter(|head| publishers.takes(head));
+        let found = self.find_heads(&devices)?.found;
+        // Of a head that nobody finds now, the one that was found last.
+        let is_found = |device: &DeviceId| found.iter().any(|found| found.device.id == *device);
+        let mut before = self.heads.lock().last_found();
+        before.retain(|one| devices.iter().any(|device| device.id == one.device.id) && !is_found(&one.device.id));
+        let heads = found.iter().chain(&before).map(|found| &found.head).filter(|head| publishers.takes(head));
         let accepted = heads.map(Accepted::of).collect();
-        self.change_members(Change::Remove(gone.to_vec(), accepted))?;
+        self.change_members(Change::Remove(gone.to_vec(), accepted))
+    }
+
+    /// Of what another device of this identity has signed counts nothing, once it is off the list, that no device on it has
+    /// signed something after. So that comes before it leaves.
+    pub(crate) fn vouch_for(&self, device: &DeviceId) -> Result<(), ShareError> {
+        let _turn = self.circle_turn.lock();
+        let known = self.hear_in_turn(Ask::All)?.ok_or(ShareError::NotShared)?;
+        let me = self.author();
+        if known.members.role(&me.identity) < Some(Role::Admin) || known.circle.log.has_all_of(device, &me) {
+            return Ok(());
+        }
+        self.change_members(Change::Rotate)?;
         Ok(self.post()?)
     }
 
@@ -177,6 +201,14 @@ impl Volume {
         let _turn = self.circle_turn.lock();
         self.hear_in_turn(Ask::All)?.ok_or(ShareError::NotShared)?;
         self.change_members(Change::Rotate)?;
+        Ok(self.post()?)
+    }
+
+    /// The same of one who has not heard of anything.
+    #[cfg(test)]
+    pub(super) fn remove_unheard(&self, gone: &[IdentityId]) -> Result<(), ShareError> {
+        let _turn = self.circle_turn.lock();
+        self.change_members(Change::Remove(gone.to_vec(), Vec::new()))?;
         Ok(self.post()?)
     }
 

@@ -3,24 +3,27 @@
 //! Each device of an admin has a place, which nobody else can write to. What lies at any of them is taken in, as far as it
 //! is signed by whom it says; and whoever may, puts at its own place what it has heard, sealed for all who have a part.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
 
 use hypernet_core::codec;
-use hypernet_core::id::IdentityId;
+use hypernet_core::id::{DeviceId, IdentityId};
 use hypernet_core::identity::beacon::Beacon;
 use hypernet_core::identity::log::Recipient;
 use hypernet_core::identity::place::roster_sealing_key;
+use hypernet_core::identity::posting::Posting;
 use hypernet_core::port::PortError;
 use hypernet_core::record::{Record, record_key};
+use hypernet_core::share::bearer::Bearer;
 use hypernet_core::share::epoch::{Epoch, Epochs};
 use hypernet_core::share::members::{Change, Log, Member, Members, Role};
-use hypernet_core::share::posting::{self, SharePosting, SharePostingError};
+use hypernet_core::share::posting::{self, Met, SharePosting, SharePostingError};
 use zeroize::Zeroizing;
 
 use super::circle::{Circle, Person, Told};
 use super::granting::into_port;
-use super::kept::Share;
+use super::kept::{By, Share};
+use super::links::now;
 use crate::identity::places::{At, is_whole, put, read};
 use crate::people::{self, Found};
 use crate::sealing;
@@ -28,8 +31,12 @@ use crate::volume::{Volume, damaged};
 
 /// How often new places are looked at that were found by what lay at others.
 const ROUNDS: usize = 4;
+/// Places at which the list of devices of one identity is looked for.
+const LISTS_MAX: usize = 4;
 /// Of those who only read, how many are looked up each time.
 const READERS_AT_ONCE: usize = 16;
+/// Of those whom nobody has met, how many are looked up before something is sealed for all.
+const STRANGERS_AT_ONCE: usize = 64;
 const SAID_CONTEXT: &str = "hypernet 2026 said of a circle v1";
 /// What the record is called when it cannot be published.
 const POSTING: &str = "who has a part in the volume";
@@ -54,13 +61,25 @@ pub(crate) struct Known {
 impl Known {
     /// What this identity may do.
     pub(crate) fn role(&self, identity: &IdentityId) -> Option<Role> {
-        self.members.role(identity).or(self.share.by.map(|_| Role::Reader))
+        self.members.role(identity).max(self.share.role_by_links(&self.members, now()))
+    }
+
+    /// Whether it was attached by a link, and neither that nor anybody else lets this identity do anything any more.
+    fn is_ended(&self, identity: &IdentityId) -> bool {
+        let is_over = self.share.by.iter().all(|by| !by.is_open(now()));
+        self.members.role(identity).is_none() && !self.share.by.is_empty() && is_over
     }
 }
 
 /// Who somebody is called as long as nothing else is known.
 fn called(identity: &IdentityId) -> String {
     format!("identity {}", identity.short())
+}
+
+/// Opens what was sealed for whoever has one of the links by which a volume was attached.
+fn open_by_links(share: &Share, sealed: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+    let open = |by: &By| sealing::open(&Bearer::of(&by.link).era().opening_key(), sealed).ok();
+    share.by.iter().filter(|by| by.is_open(now())).find_map(open)
 }
 
 /// Looks up somebody who has a part in a volume.
@@ -89,10 +108,16 @@ impl Volume {
     }
 
     /// What this identity may do here, as far as is known. Who finds that an admin has sealed for others what it cannot open
-    /// takes it that it was taken off, which is not told to it in any other way. Nobody takes off the owner.
+    /// takes it that it was taken off, which is not told to it in any other way. Nobody takes off the owner, and what is
+    /// sealed by one who is no admin any more is nobody's business.
     pub(crate) fn role(&self) -> Option<Role> {
-        let role = self.known_share()?.role(&self.identity.id());
-        let is_shut_out = !self.shut.lock().is_empty();
+        let known = self.known_share()?;
+        let role = known.role(&self.identity.id());
+        let by_admin = |signer: &[u8; 32]| {
+            let by = known.circle.posters.get(signer).and_then(|identity| known.members.role(identity));
+            by >= Some(Role::Admin)
+        };
+        let is_shut_out = self.shut.lock().iter().any(by_admin);
         role.filter(|role| *role == Role::Owner || !is_shut_out)
     }
 
@@ -101,13 +126,30 @@ impl Volume {
         if self.share().is_none() {
             return Ok(());
         }
-        match self.role() {
-            Some(role) if role >= Role::Writer => Ok(()),
-            Some(_) => {
-                Err(PortError::Superseded("this volume is shared for reading: nothing is published here".into()))
+        let why = match self.role() {
+            Some(role) if role >= Role::Writer => return Ok(()),
+            _ if self.known_share().is_some_and(|known| known.is_ended(&self.identity.id())) => {
+                "the link by which this volume was attached has ended, or was taken back: nothing is published from here"
             }
-            None => Err(PortError::Superseded(
-                "this identity has no part in this volume any more: nothing is published from here".into(),
+            Some(_) => "this volume is shared for reading: nothing is published here",
+            None => "this identity has no part in this volume any more: nothing is published from here",
+        };
+        Err(PortError::NoPart(why.into()))
+    }
+
+    /// Where two admins have taken off somebody each, neither of whose epochs the other one's is kept from, nothing is to be
+    /// written before an admin's device has begun one that both are.
+    pub(crate) fn seal_off(&self) -> Result<(), PortError> {
+        let is_sealed_off = || self.known_share().is_none_or(|known| known.members.is_sealed_off);
+        if !is_sealed_off() {
+            self.tend()?;
+        }
+        match is_sealed_off() {
+            true => Ok(()),
+            false => Err(PortError::Unreachable(
+                "two who share this volume have taken somebody off at once, and neither has changed its keys since: what is \
+                 written here stays here until one of them has"
+                    .into(),
             )),
         }
     }
@@ -124,8 +166,7 @@ impl Volume {
     pub(super) fn hear_in_turn(&self, ask: Ask) -> Result<Option<Known>, PortError> {
         let mut looked: BTreeSet<IdentityId> = BTreeSet::new();
         for _ in 0..ROUNDS {
-            let is_new = self.hear_places()?;
-            self.hear_beacons()?;
+            let is_new = self.hear_places()? | self.hear_beacons()?;
             let is_more = ask == Ask::All && self.hear_people(&mut looked)?;
             if !is_new && !is_more {
                 break;
@@ -145,9 +186,7 @@ impl Volume {
     /// Reads what lies at the places that are known. Returns whether anything was new.
     fn hear_places(&self) -> Result<bool, PortError> {
         let Some(share) = self.share() else { return Ok(false) };
-        if let Some(link) = share.by {
-            self.hear_link(&link)?;
-        }
+        self.hear_links(&share)?;
         let keys: Vec<_> = share.posters.iter().map(|signer| record_key(&signer.0)).collect();
         let mut is_new = false;
         for record in self.peers.lookup_all(&keys)?.into_iter().flatten() {
@@ -169,9 +208,10 @@ impl Volume {
         Ok(is_new)
     }
 
-    /// Asks the devices of the others where they publish by now.
-    fn hear_beacons(&self) -> Result<(), PortError> {
-        let Some(Known { circle, .. }) = self.known_share() else { return Ok(()) };
+    /// Asks the devices of the others where they publish by now, and looks at the lists of devices that are there. Returns
+    /// whether there are devices that were not known.
+    fn hear_beacons(&self) -> Result<bool, PortError> {
+        let Some(Known { circle, .. }) = self.known_share() else { return Ok(false) };
         let mut asked = Vec::new();
         for (identity, person) in &circle.people {
             let roster = person.posting.as_ref().map(|posting| posting.log().roster());
@@ -179,12 +219,21 @@ impl Volume {
                 roster.into_iter().flat_map(|roster| &roster.devices).map(|device| (*identity, device.clone())),
             );
         }
+        // Another device of this identity may have taken somebody off that this one has not heard of.
+        let (own, this) = (self.identity.roster(), self.device.id());
+        asked.extend(own.devices.into_iter().filter(|device| device.id != this).map(|device| (own.identity, device)));
         let keys: Vec<_> = asked.iter().map(|(_, device)| record_key(&device.beacon)).collect();
+        let mut lists: BTreeMap<IdentityId, BTreeSet<[u8; 32]>> = BTreeMap::new();
+        let mut is_new = false;
         for ((identity, device), record) in asked.into_iter().zip(self.peers.lookup_all(&keys)?) {
             let Some(record) = record else { continue };
             match read(&self.peers, &record, &roster_sealing_key(&identity)) {
                 Ok(At::Here(bytes)) => match codec::decode::<Beacon>(&bytes) {
-                    Ok(beacon) => self.identity.heard([(device.id, beacon)]),
+                    Ok(beacon) => {
+                        is_new |= self.meet_posters(identity, [(&device.id, &beacon)])?;
+                        lists.entry(identity).or_default().insert(beacon.door.roster);
+                        self.identity.heard(identity, [(device.id, beacon)]);
+                    }
                     Err(error) => {
                         tracing::warn!(%error, device = %device.id.short(), "what a device says is not believed")
                     }
@@ -193,7 +242,49 @@ impl Volume {
                 Err(error) => tracing::warn!(%error, device = %device.id.short(), "what a device says cannot be read"),
             }
         }
-        Ok(())
+        Ok(self.hear_lists(lists)? || is_new)
+    }
+
+    /// Takes in lists of devices that have changed: whoever comes by a link is on one only since then.
+    fn hear_lists(&self, lists: BTreeMap<IdentityId, BTreeSet<[u8; 32]>>) -> Result<bool, PortError> {
+        let me = self.identity.id();
+        let others = lists.into_iter().filter(|(identity, _)| *identity != me);
+        let places: Vec<(IdentityId, [u8; 32])> = others
+            .flat_map(|(identity, signers)| signers.into_iter().take(LISTS_MAX).map(move |one| (identity, one)))
+            .collect();
+        let keys: Vec<_> = places.iter().map(|(_, signer)| record_key(signer)).collect();
+        let mut is_new = false;
+        for ((identity, signer), record) in places.into_iter().zip(self.peers.lookup_all(&keys)?) {
+            let Some(record) = record.filter(|record| !self.heard.lock().contains(record)) else { continue };
+            let bytes = match read(&self.peers, &record, &roster_sealing_key(&identity)) {
+                Ok(At::Here(bytes)) => bytes,
+                Ok(At::Nothing | At::Ended(_)) => continue,
+                Err(error) => {
+                    tracing::warn!(%error, identity = %identity.short(), "a list of devices cannot be read");
+                    continue;
+                }
+            };
+            match Posting::decode(&bytes, &identity) {
+                Ok(posting) => is_new |= self.hear_list(&identity, &posting)?,
+                Err(error) => {
+                    tracing::warn!(%error, identity = %identity.short(), "a list of devices is not believed")
+                }
+            }
+            let mut heard = self.heard.lock();
+            heard.retain(|other| other.signer != signer);
+            heard.push(record);
+        }
+        Ok(is_new)
+    }
+
+    fn hear_list(&self, identity: &IdentityId, found: &Posting) -> Result<bool, PortError> {
+        self.change_circle(|circle| {
+            let person = circle.as_mut().and_then(|circle| circle.people.get_mut(identity));
+            let Some(Person { recipient, posting: Some(posting) }) = person else { return Ok(false) };
+            let is_new = posting.merge(found).map_err(damaged)?;
+            *recipient = posting.log().roster().era.map_or(*recipient, |era| era.recipient);
+            Ok(is_new)
+        })
     }
 
     fn hear_record(&self, record: &Record) -> Result<bool, PortError> {
@@ -203,15 +294,15 @@ impl Volume {
         };
         let posting = SharePosting::decode(&bytes).map_err(damaged)?;
         let mut told: Vec<Epoch> = share.epochs.clone();
-        if let Some(plain) = self.identity.open_sealed(&posting.way) {
+        if let Some(plain) = self.identity.open_sealed(&posting.way).or_else(|| open_by_links(&share, &posting.way)) {
             told.extend(codec::decode::<Epochs>(&plain).map_err(damaged)?.epochs);
         }
         told.sort_by_key(Epoch::rank);
         told.dedup();
         match posting.members(&told, self.id, share.begin) {
-            Ok(log) => {
+            Ok((log, people)) => {
                 self.shut.lock().remove(&record.signer);
-                self.take_in(log, told)
+                self.take_in(log, people, told)
             }
             Err(error) => {
                 if error == SharePostingError::Sealed {
@@ -223,7 +314,7 @@ impl Volume {
     }
 
     /// Takes in changes and the epochs that they name. The keystore comes first: what the circle names is then there.
-    pub(super) fn take_in(&self, log: Log, told: Vec<Epoch>) -> Result<bool, PortError> {
+    pub(super) fn take_in(&self, log: Log, people: Vec<Met>, told: Vec<Epoch>) -> Result<bool, PortError> {
         let named = |epoch: &Epoch| log.entries().any(|entry| entry.epoch == Some(epoch.name()));
         let told: Vec<Epoch> = told.into_iter().filter(named).collect();
         let before = self.share().map_or(0, |share| share.epochs.len());
@@ -232,12 +323,16 @@ impl Volume {
             .change(|mine| mine.change_share(self.id, |share| told.into_iter().for_each(|epoch| share.add(epoch))))
             .map_err(|failure| PortError::Disk(failure.to_string()))?;
         let epochs = self.share().map_or(0, |share| share.epochs.len()) != before;
-        let new: bool = self.change_circle(|circle| match circle {
-            Some(circle) => circle.log.merge(&log).map_err(damaged),
-            None => {
-                *circle = Some(Circle::new(log));
-                Ok(true)
-            }
+        let new: bool = self.change_circle(|circle| {
+            let (circle, is_new) = match circle {
+                Some(circle) => {
+                    let is_new = circle.log.merge(&log).map_err(damaged)?;
+                    (circle, is_new)
+                }
+                None => (circle.insert(Circle::new(log)), true),
+            };
+            circle.hear_of(people);
+            Ok::<_, PortError>(is_new)
         })?;
         Ok(epochs || new)
     }
@@ -287,22 +382,37 @@ impl Volume {
         all.into_iter().find(|member| member.identity != me && !looked.contains(&member.identity))
     }
 
+    /// Remembers where devices of somebody who says who may do what say so. Returns whether any of that is new.
+    fn meet_posters<'a>(
+        &self,
+        identity: IdentityId,
+        beacons: impl IntoIterator<Item = (&'a DeviceId, &'a Beacon)>,
+    ) -> Result<bool, PortError> {
+        let Some(Known { share, members, .. }) = self.known_share() else { return Ok(false) };
+        if members.role(&identity) < Some(Role::Admin) {
+            return Ok(false);
+        }
+        let mut is_new = false;
+        for (device, beacon) in beacons {
+            let Some(signer) = beacon.poster(device, &self.id, &share.secret) else { continue };
+            is_new |= share.posters.iter().all(|known| known.0 != signer);
+            self.identity
+                .keystore()
+                .change(|mine| mine.change_share(self.id, |share| share.add_poster(signer)))
+                .map_err(|failure| PortError::Disk(failure.to_string()))?;
+            self.change_circle(|circle| {
+                circle.iter_mut().for_each(|circle| circle.post_of(signer, identity));
+                Ok::<_, PortError>(())
+            })?;
+        }
+        Ok(is_new)
+    }
+
     /// Takes in somebody who was looked up. Returns whether anything is new by it.
     pub(super) fn meet(&self, member: &Member, found: Found) -> Result<bool, PortError> {
         let recipient = found.recipient()?;
-        let is_admin = member.role >= Role::Admin;
-        let keys = self.identity.all_keys(self.id);
-        let mut is_new = false;
-        for (device, beacon) in found.beacons.iter().filter(|_| is_admin) {
-            for signer in keys.iter().filter_map(|keys| beacon.poster(device, keys)) {
-                is_new |= self.share().is_some_and(|share| share.posters.iter().all(|known| known.0 != signer));
-                self.identity
-                    .keystore()
-                    .change(|mine| mine.change_share(self.id, |share| share.add_poster(signer)))
-                    .map_err(|failure| PortError::Disk(failure.to_string()))?;
-            }
-        }
-        self.identity.heard(found.beacons);
+        let is_new = self.meet_posters(member.identity, found.beacons.iter().map(|(id, beacon)| (id, beacon)))?;
+        self.identity.heard(member.identity, found.beacons);
         let is_writer = member.role >= Role::Writer;
         self.change_circle(|circle| {
             let Some(circle) = circle else { return Ok(false) };
@@ -321,6 +431,8 @@ impl Volume {
         }
         // Others find this place by what this device says of itself.
         self.tell()?;
+        self.look_at_strangers(&known);
+        let known = self.known_share().unwrap_or(known);
         let to = self.recipients(&known)?;
         let Known { share, circle, members } = known;
         let key = posting::sealing_key(&share.secret);
@@ -341,7 +453,9 @@ impl Volume {
             return self.peers.publish(record.clone(), self.peers.keepers(), POSTING);
         }
         let way = sealing::seal(&to, &Zeroizing::new(codec::encode(&epochs))).map_err(damaged)?;
-        let posting = SharePosting::new(way, &circle.log, epoch).map_err(damaged)?;
+        let people = circle.people.iter().filter(|(identity, _)| members.members.contains_key(*identity));
+        let people = people.map(|(identity, person)| Met { identity: *identity, recipient: person.recipient });
+        let posting = SharePosting::new(way, &circle.log, people.collect(), epoch).map_err(damaged)?;
         let after = circle.posted.max(there.map_or(0, |record| record.sequence));
         let record = put(&self.peers, &place, &key, codec::encode(&posting), after)?;
         let posted = record.sequence;
@@ -362,6 +476,7 @@ impl Volume {
         }
         let _turn = self.circle_turn.lock();
         let Some(known) = self.hear_in_turn(Ask::All)? else { return Ok(()) };
+        self.bear(&known)?;
         if known.members.role(&self.identity.id()) < Some(Role::Admin) {
             return Ok(());
         }
@@ -370,9 +485,24 @@ impl Volume {
             self.change_members(Change::Rotate).map_err(into_port)?;
             self.is_told_to_others()?;
         }
-        self.end_links()?;
+        if let Err(error) = self.end_links() {
+            tracing::warn!(%error, volume = %self.id.short(), "links to a volume whose time has come are ended later");
+        }
+        self.tend_bearers()?;
         self.post()?;
         self.put_links()
+    }
+
+    /// Looks up those of whom nobody has said who opens what is sealed for them: nobody is to be left out.
+    fn look_at_strangers(&self, known: &Known) {
+        let me = self.identity.id();
+        let is_met = |member: &&Member| member.identity == me || known.circle.people.contains_key(&member.identity);
+        for member in known.members.members.values().filter(|member| !is_met(member)).take(STRANGERS_AT_ONCE) {
+            let met = look_up(self, member, None).and_then(|found| self.meet(member, found));
+            if let Err(error) = met {
+                tracing::warn!(%error, volume = %self.id.short(), "somebody who has a part in a volume is not told yet");
+            }
+        }
     }
 
     /// Looks up some of those who only read, others each time: each of them may have lost a device.

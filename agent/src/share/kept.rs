@@ -7,7 +7,9 @@
 use hypernet_core::id::{EntryId, FileId, VolumeId};
 use hypernet_core::identity::beacon::Signer;
 use hypernet_core::key::Secret;
+use hypernet_core::share::bearer::Bearer;
 use hypernet_core::share::epoch::Epoch;
+use hypernet_core::share::members::{Members, Role};
 use hypernet_core::share::offer::{Link, Offer};
 use hypernet_core::time::Hlc;
 use minicbor::{Decode, Encode};
@@ -20,6 +22,8 @@ const EPOCHS_MAX: usize = 256;
 const POSTERS_MAX: usize = 64;
 /// Links to one, with those that have ended.
 const LINKS_MAX: usize = 64;
+/// Links by which one was attached.
+const BY_MAX: usize = 16;
 
 /// A link that was made here.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
@@ -36,11 +40,19 @@ pub(crate) struct Made {
     /// It was taken back, or has ended.
     #[n(3)]
     pub(crate) is_over: bool,
+    /// What whoever has it may do.
+    #[n(4)]
+    pub(crate) role: Role,
 }
 
 impl Made {
-    pub(crate) fn new(secret: &Secret, until: Option<u64>, now: Hlc) -> Self {
-        Self { changed: now, secret: *secret.expose(), until, is_over: false }
+    pub(crate) fn new(secret: &Secret, role: Role, until: Option<u64>, now: Hlc) -> Self {
+        Self { changed: now, secret: *secret.expose(), until, is_over: false, role }
+    }
+
+    /// The identity that is granted what whoever has the link may do; none of a link that only reads.
+    pub(crate) fn bearer(&self) -> Option<Bearer> {
+        (self.role >= Role::Writer).then(|| Bearer::of(&self.link()))
     }
 
     pub(crate) fn secret(&self) -> Secret {
@@ -54,6 +66,32 @@ impl Made {
     /// The same, which has ended.
     pub(crate) fn over(&self, now: Hlc) -> Self {
         Self { is_over: true, changed: now, ..self.clone() }
+    }
+}
+
+/// A link by which a volume was attached.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
+#[cbor(array)]
+pub(crate) struct By {
+    /// What it leads to was found to say that it has ended.
+    #[n(0)]
+    pub(crate) is_over: bool,
+    #[n(1)]
+    pub(crate) link: Link,
+    /// When it ends, in milliseconds since 1970.
+    #[n(2)]
+    pub(crate) until: Option<u64>,
+}
+
+impl By {
+    pub(crate) fn is_open(&self, now: u64) -> bool {
+        !self.is_over && self.until.is_none_or(|until| until > now)
+    }
+
+    /// Whose part in the volume whoever has it has, if it is one that writes.
+    pub(crate) fn bearer(&self, members: &Members, now: u64) -> Option<Bearer> {
+        let bearer = self.is_open(now).then(|| Bearer::of(&self.link))?;
+        Some(bearer).filter(|bearer| members.role(&bearer.id()) >= Some(Role::Writer))
     }
 }
 
@@ -80,20 +118,34 @@ pub(crate) struct Share {
     /// Signers of these places, sorted.
     #[n(6)]
     pub(crate) posters: Vec<Signer>,
-    /// The link by which it was attached, where nobody has granted it to this identity.
+    /// The links by which it was attached, sorted: what they say counts beside what this identity was granted.
     #[n(7)]
-    pub(crate) by: Option<Link>,
+    pub(crate) by: Vec<By>,
     /// Sorted.
     #[n(8)]
     pub(crate) links: Vec<Made>,
+    /// Whether it is out of the tree, and since when that is so.
+    #[n(9)]
+    pub(crate) left: Left,
+}
+
+/// Whether somebody has taken what was attached out of the tree again. Of two devices the later one counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
+#[cbor(array)]
+pub(crate) struct Left {
+    #[n(0)]
+    pub(crate) changed: Hlc,
+    #[n(1)]
+    pub(crate) is_out: bool,
 }
 
 impl Share {
-    /// As it was offered.
-    pub(crate) fn offered(offer: Offer, by: Option<Link>) -> Self {
+    /// As it was offered, or as a link says.
+    pub(crate) fn offered(offer: Offer, by: Option<By>) -> Self {
         let Offer { volume, begin, root, name, secret, poster, .. } = offer;
         let (epochs, posters, links) = (Vec::new(), vec![Signer(poster)], Vec::new());
-        Self { volume, begin, root, name, secret, epochs, posters, by, links }
+        let by = by.into_iter().collect();
+        Self { volume, begin, root, name, secret, epochs, posters, by, links, left: Left::default() }
     }
 
     /// Takes in an epoch.
@@ -128,6 +180,25 @@ impl Share {
         self.links.sort();
     }
 
+    /// Remembers a link by which it was attached, or that one has ended. Those that have make room first.
+    pub(crate) fn add_by(&mut self, by: &By) {
+        match self.by.iter_mut().find(|other| other.link == by.link) {
+            Some(other) => {
+                other.is_over |= by.is_over;
+                other.until = other.until.max(by.until);
+            }
+            None => self.by.push(by.clone()),
+        }
+        self.by.sort();
+        self.by.truncate(BY_MAX);
+    }
+
+    /// What whoever has one of the links by which it was attached may do. Who has had one reads what there was.
+    pub(crate) fn role_by_links(&self, members: &Members, now: u64) -> Option<Role> {
+        let role = |by: &By| by.bearer(members, now).map_or(Role::Reader, |_| Role::Writer);
+        self.by.iter().map(role).max()
+    }
+
     /// Links that lead here.
     pub(crate) fn open_links(&self) -> impl Iterator<Item = &Made> {
         self.links.iter().filter(|link| !link.is_over)
@@ -141,8 +212,8 @@ impl Share {
         other.epochs.iter().for_each(|epoch| self.add(epoch.clone()));
         other.posters.iter().for_each(|signer| self.add_poster(signer.0));
         other.links.iter().for_each(|made| self.add_link(made));
-        // Whoever is granted what they had by a link has it as granted.
-        self.by = self.by.filter(|_| other.by.is_some());
+        other.by.iter().for_each(|by| self.add_by(by));
+        self.left = self.left.max(other.left);
     }
 }
 
@@ -162,8 +233,6 @@ pub(crate) fn merge(mine: &mut Vec<Share>, others: &[Share]) {
 /// Always the same one.
 #[cfg(test)]
 pub(crate) fn fixed() -> Share {
-    use hypernet_core::share::members::Role;
-
     let offer = Offer {
         volume: VolumeId([1; 16]),
         begin: EntryId([2; 32]),
@@ -173,10 +242,12 @@ pub(crate) fn fixed() -> Share {
         secret: Secret::new([4; 32]),
         poster: [5; 32],
     };
-    let mut share = Share::offered(offer, None);
+    let by = By { is_over: false, link: Link { signer: [8; 32], secret: [9; 16] }, until: Some(7) };
+    let mut share = Share::offered(offer, Some(by));
     share.add(Epoch::new(1, Secret::new([1; 32])));
+    share.left = Left { changed: Hlc { millis: 3, counter: 1 }, is_out: true };
     share.add_poster([6; 32]);
-    share.add_link(&Made::new(&Secret::new([7; 32]), Some(8), Hlc { millis: 9, counter: 1 }));
+    share.add_link(&Made::new(&Secret::new([7; 32]), Role::Writer, Some(8), Hlc { millis: 9, counter: 1 }));
     share
 }
 
@@ -190,7 +261,7 @@ mod tests {
 
     #[test]
     fn what_two_devices_change_at_once_comes_to_the_same() {
-        let made = |byte, millis| Made::new(&Secret::new([byte; 32]), None, Hlc { millis, counter: 0 });
+        let made = |byte, millis| Made::new(&Secret::new([byte; 32]), Role::Reader, None, Hlc { millis, counter: 0 });
         let (mut one, mut other) = (fixed(), fixed());
         one.add(epoch(3));
         one.add_link(&made(1, 1));
@@ -198,12 +269,18 @@ mod tests {
         other.add(epoch(2));
         other.add_link(&Made { is_over: true, ..made(1, 2) });
         other.add_link(&made(2, 1));
+        let by = |byte, is_over| By { is_over, link: Link { signer: [byte; 32], secret: [1; 16] }, until: None };
+        one.add_by(&by(1, false));
+        other.add_by(&by(1, true));
+        other.add_by(&by(2, false));
         let (mut left, mut right) = (vec![one.clone()], vec![other.clone()]);
         merge(&mut left, &[other]);
         merge(&mut right, &[one]);
         assert_eq!(left, right);
         let numbers: Vec<u32> = left[0].epochs.iter().map(|epoch| epoch.number).collect();
         assert_eq!((numbers, left[0].open_links().count(), left[0].posters.len()), (vec![1, 2, 3], 2, 3));
+        let over: Vec<bool> = left[0].by.iter().map(|by| by.is_over).collect();
+        assert_eq!(over, [false, false, true], "that a link has ended is not forgotten");
     }
 
     #[test]
@@ -220,7 +297,7 @@ mod tests {
         (2..EPOCHS_MAX as u32 + 10).for_each(|number| share.add(epoch(number)));
         (0..200u8).for_each(|byte| share.add_poster([byte; 32]));
         (0..200u8).for_each(|byte| {
-            let made = Made::new(&Secret::new([byte; 32]), None, Hlc { millis: byte.into(), counter: 0 });
+            let made = Made::new(&Secret::new([byte; 32]), Role::Reader, None, Hlc { millis: byte.into(), counter: 0 });
             share.add_link(&Made { is_over: byte > 0, ..made });
         });
         assert_eq!((share.epochs.len(), share.posters.len(), share.links.len()), (EPOCHS_MAX, POSTERS_MAX, LINKS_MAX));

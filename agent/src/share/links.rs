@@ -1,22 +1,24 @@
-//! Links: whoever has one reads the volume, and needs nobody's word for it.
+//! Links: whoever has one reads the volume, or writes it, too, and needs nobody's word for it.
 //!
 //! A link leads to a record of a key of its own, which whoever made it keeps, so nobody who has the link can put anything
 //! there. In it is what a member is told: where who has a part in the volume is found, and the epochs. So what is
-//! read by a link is believed as by a member: by the signatures of those who may write.
+//! read by a link is believed as by a member: by the signatures of those who may write. Of a link that writes the
+//! [bearer](super::bearer) is one of those, and ending the link is taking it off.
 
 use bech32::primitives::decode::CheckedHrpstring;
 use bech32::{Bech32m, Hrp};
 use hypernet_core::codec;
+use hypernet_core::id::IdentityId;
 use hypernet_core::port::PortError;
 use hypernet_core::share::epoch::Epochs;
-use hypernet_core::share::members::{Change, Role};
+use hypernet_core::share::members::{Change, MembersError, Refused, Role};
 use hypernet_core::share::offer::{Link, LinkNotice, Linked, Offer};
 use hypernet_core::share::posting;
 use hypernet_core::time::Hlc;
 
 use super::ShareError;
-use super::hearing::Known;
-use super::kept::{Made, Share};
+use super::hearing::{Ask, Known};
+use super::kept::{By, Made, Share};
 use crate::failure::{Failure, Kind};
 use crate::identity::places::{At, put, read};
 use crate::keystore::random_secret;
@@ -69,45 +71,69 @@ pub(crate) fn parse(text: &str) -> Result<Link, Failure> {
 }
 
 /// Milliseconds since 1970.
-fn now() -> u64 {
+pub(crate) fn now() -> u64 {
     clock(Hlc::default()).millis
 }
 
 impl Volume {
-    /// Makes a link that reads this volume, until a time in milliseconds since 1970. It leads there when this returns.
-    pub(crate) fn make_link(&self, until: Option<u64>) -> Result<Link, ShareError> {
+    /// Makes a link that reads this volume, or also writes, until a time in milliseconds since 1970. It leads there when this
+    /// returns.
+    pub(crate) fn make_link(&self, role: Role, until: Option<u64>) -> Result<Link, ShareError> {
         let _turn = self.circle_turn.lock();
-        self.hear_in_turn(super::hearing::Ask::Places)?.ok_or(ShareError::NotShared)?;
-        let made = Made::new(&random_secret()?, until, clock(Hlc::default()));
+        let known = self.hear_in_turn(Ask::Places)?.ok_or(ShareError::NotShared)?;
+        let made = Made::new(&random_secret()?, role, until, clock(Hlc::default()));
+        let bearer = made.bearer();
+        // What a link leads to lies at the places of admins.
+        if known.members.role(&self.identity.id()) < Some(Role::Admin) {
+            return Err(MembersError::Refused(Refused::Stranger).into());
+        }
+        // It is kept before anybody is granted anything by it: where this is broken off, tending goes on.
         self.identity.keystore().change(|mine| mine.change_share(self.id, |share| share.add_link(&made)))?;
+        if let Some(bearer) = bearer {
+            self.grant_bearer(&bearer)?;
+        }
         self.post()?;
         self.put_link(&made)?;
         Ok(made.link())
     }
 
-    /// Takes a link back: what is written from now on is sealed in another epoch, and the link leads nowhere.
+    /// Takes a link back: what is written from now on is sealed in another epoch, and the link leads nowhere. What was
+    /// written by it until now stays.
     pub(crate) fn take_back(&self, link: &Link) -> Result<(), ShareError> {
         let _turn = self.circle_turn.lock();
-        let known = self.hear_in_turn(super::hearing::Ask::All)?.ok_or(ShareError::NotShared)?;
+        let known = self.hear_in_turn(Ask::All)?.ok_or(ShareError::NotShared)?;
         let made = known.share.open_links().find(|made| made.link() == *link);
         let made = made.cloned().ok_or_else(|| ShareError::Link(text(link)))?;
-        self.end(&[made])?;
+        self.end(&known, &[made])?;
         self.post()?;
         Ok(self.put_links()?)
     }
 
-    /// Ends those whose time has come.
+    /// Ends those whose time has come, and those whose bearer was taken off. The bearer of one that has ended, which another
+    /// device may have granted its part meanwhile, has none, either.
     pub(super) fn end_links(&self) -> Result<(), PortError> {
+        let Some(known) = self.known_share() else { return Ok(()) };
         let now = now();
-        let share = self.share();
-        let over = share.iter().flat_map(Share::open_links).filter(|made| made.until.is_some_and(|until| until <= now));
-        let over: Vec<Made> = over.cloned().collect();
-        if over.is_empty() { Ok(()) } else { self.end(&over).map_err(super::granting::into_port) }
+        let is_over = |made: &&Made| {
+            let bearer = made.bearer().map(|bearer| bearer.id());
+            let is_in = bearer.is_some_and(|id| known.members.role(&id).is_some());
+            let is_off = bearer.is_some_and(|id| known.members.gone.contains_key(&id));
+            let is_due = made.until.is_some_and(|until| until <= now) || is_off;
+            if made.is_over { is_in } else { is_due }
+        };
+        let over: Vec<Made> = known.share.links.iter().filter(is_over).cloned().collect();
+        if over.is_empty() { Ok(()) } else { self.end(&known, &over).map_err(super::granting::into_port) }
     }
 
-    fn end(&self, over: &[Made]) -> Result<(), ShareError> {
+    fn end(&self, known: &Known, over: &[Made]) -> Result<(), ShareError> {
+        let bearers = over.iter().filter_map(Made::bearer).map(|bearer| bearer.id());
+        let gone: Vec<IdentityId> = bearers.filter(|id| known.members.role(id).is_some()).collect();
         // The epoch first: where this is broken off the link still leads to what its holder has anyway.
-        self.change_members(Change::Rotate)?;
+        if !gone.is_empty() {
+            self.remove_in_turn(known, &gone)?;
+        } else if over.iter().any(|made| made.bearer().is_none()) {
+            self.change_members(Change::Rotate)?;
+        }
         self.identity.keystore().change(|mine| {
             mine.change_share(self.id, |share| {
                 for made in over {
@@ -133,9 +159,11 @@ impl Volume {
         epochs.sort_by_key(|epoch| (Some(epoch.name()) == members.epoch, epoch.rank()));
         let poster = posting::place(&self.device, &self.id).signer();
         let (volume, begin, root, name, secret) = (self.id, share.begin, share.root, share.name, share.secret);
-        let offer = Offer { volume, begin, root, name, role: Role::Reader, secret, poster };
+        let offer = Offer { volume, begin, root, name, role: made.role, secret, poster };
         let linked = Linked { offer, epochs, until: made.until };
-        let notice = if made.is_over { LinkNotice::Ended } else { LinkNotice::Leads(linked.into()) };
+        // Somebody else may have taken off whoever has it.
+        let is_off = made.bearer().is_some_and(|bearer| members.role(&bearer.id()).is_none());
+        let notice = if made.is_over || is_off { LinkNotice::Ended } else { LinkNotice::Leads(linked.into()) };
         if let Some(record) = &there
             && let Ok(At::Here(bytes)) = read(&self.peers, record, &key)
             && bytes == codec::encode(&notice)
@@ -147,33 +175,57 @@ impl Volume {
         self.peers.publish(record, self.peers.keepers(), LINK)
     }
 
-    /// Where a link leads.
-    pub(crate) fn follow_link(&self, link: &Link) -> Result<Linked, ShareError> {
+    /// What is said where a link leads.
+    fn notice(&self, link: &Link) -> Result<LinkNotice, PortError> {
         let record = self.peers.look_well(link.record_key())?.ok_or_else(|| {
             PortError::NotFound("the mesh has nothing where this link leads, or no peer that has it is there".into())
         })?;
         match read(&self.peers, &record, &link.sealing_key())? {
-            At::Here(bytes) => match codec::decode::<LinkNotice>(&bytes).map_err(damaged)? {
-                LinkNotice::Leads(linked) if linked.until.is_none_or(|until| until > now()) => Ok(*linked),
-                LinkNotice::Leads(_) | LinkNotice::Ended => Err(ShareError::Ended),
-            },
-            At::Nothing | At::Ended(_) => Err(damaged("this link does not open what it leads to").into()),
+            At::Here(bytes) => codec::decode(&bytes).map_err(damaged),
+            At::Nothing | At::Ended(_) => Err(damaged("this link does not open what it leads to")),
         }
     }
 
-    /// Takes in the epochs that a link tells.
-    pub(super) fn hear_link(&self, link: &Link) -> Result<(), PortError> {
-        let linked = match self.follow_link(link) {
-            Ok(linked) => linked,
-            Err(ShareError::Ended) => return Ok(()),
-            Err(error) => return Err(super::granting::into_port(error)),
+    /// Where a link leads.
+    pub(crate) fn follow_link(&self, link: &Link) -> Result<Linked, ShareError> {
+        match self.notice(link)? {
+            LinkNotice::Leads(linked) if linked.until.is_none_or(|until| until > now()) => Ok(*linked),
+            LinkNotice::Leads(_) | LinkNotice::Ended => Err(ShareError::Ended),
+        }
+    }
+
+    /// Takes in the epochs that the links tell by which a volume was attached. An error where none of them is found, and
+    /// nobody else tells this identity anything.
+    pub(super) fn hear_links(&self, share: &Share) -> Result<(), PortError> {
+        let is_member = |known: Known| known.members.role(&self.identity.id()).is_some();
+        let mut heard = self.known_share().is_some_and(is_member);
+        let mut failed = None;
+        for by in share.by.iter().filter(|by| by.is_open(now())) {
+            match self.hear_link(by) {
+                Ok(()) => heard = true,
+                Err(error) => failed = Some(error),
+            }
+        }
+        failed.filter(|_| !heard).map_or(Ok(()), Err)
+    }
+
+    fn hear_link(&self, by: &By) -> Result<(), PortError> {
+        let linked = match self.notice(&by.link)? {
+            LinkNotice::Leads(linked) => Some(linked),
+            LinkNotice::Ended => None,
         };
+        let is_over = linked.is_none();
+        let until = linked.as_ref().map_or(by.until, |linked| linked.until);
+        let by = By { is_over, link: by.link, until };
         self.identity
             .keystore()
             .change(|mine| {
                 mine.change_share(self.id, |share| {
-                    share.add_poster(linked.offer.poster);
-                    linked.epochs.into_iter().for_each(|epoch| share.add(epoch));
+                    share.add_by(&by);
+                    if let Some(linked) = linked.filter(|_| by.is_open(now())) {
+                        share.add_poster(linked.offer.poster);
+                        linked.epochs.into_iter().for_each(|epoch| share.add(epoch));
+                    }
                 });
             })
             .map_err(|failure| PortError::Disk(failure.to_string()))
@@ -181,8 +233,8 @@ impl Volume {
 
     /// Takes what a link leads to: it is in the keystore when this returns, and can be read.
     pub(crate) fn accept_link(&self, link: Link, linked: Linked) -> Result<Share, ShareError> {
-        let Linked { offer, epochs, .. } = linked;
-        let mut share = Share::offered(offer, Some(link));
+        let Linked { offer, epochs, until } = linked;
+        let mut share = Share::offered(offer, Some(By { is_over: false, link, until }));
         epochs.into_iter().for_each(|epoch| share.add(epoch));
         self.take(share)
     }

@@ -20,7 +20,7 @@ use zeroize::Zeroizing;
 use super::ShareError;
 use super::circle::Circle;
 use super::hearing::Ask;
-use super::kept::{SHARES_MAX, Share};
+use super::kept::{Made, SHARES_MAX, Share};
 use crate::identity::places::{At, is_whole, put, read};
 use crate::people::contact::Contact;
 use crate::people::{Contacts, look_up_contact};
@@ -69,7 +69,10 @@ impl Volume {
             let Some(share) = shares.iter().find(|share| share.volume == volume) else { continue };
             let Some(circle) = Circle::load(&self.db.of(volume)?, volume)? else { continue };
             let members = circle.members(&own).members;
-            for (identity, person) in circle.people {
+            // Whoever has a link is told by that.
+            let bearers: Vec<IdentityId> = share.links.iter().filter_map(Made::bearer).map(|one| one.id()).collect();
+            let others = circle.people.into_iter().filter(|(identity, _)| !bearers.contains(identity));
+            for (identity, person) in others {
                 if let Some(member) = members.get(&identity) {
                     let offer = self.offer(share, member.role);
                     boxes.entry(identity).or_insert_with(|| (person.recipient, Vec::new())).1.push(offer);
@@ -184,10 +187,11 @@ impl Volume {
         if !self.identity.keystore().change(|mine| mine.shares.len() < SHARES_MAX && mine.add_share(share))? {
             return Err(ShareError::Full);
         }
-        let heard = self.hear(Ask::All).map_err(ShareError::from).and_then(|known| {
+        let _turn = self.circle_turn.lock();
+        let heard = self.hear_in_turn(Ask::All).map_err(ShareError::from).and_then(|known| {
             let known = known.ok_or(ShareError::NotShared)?;
             match known.role(&self.identity.id()) {
-                Some(_) => Ok(known.share),
+                Some(_) => self.bear(&known).map(|()| known.share).map_err(ShareError::from),
                 None => Err(PortError::NotFound("this identity has no part in it any more".into()).into()),
             }
         });

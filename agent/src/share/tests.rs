@@ -1,3 +1,5 @@
+mod bearers;
+mod devices;
 mod figures;
 mod model;
 
@@ -201,7 +203,7 @@ fn a_link_reads_until_it_is_taken_back() {
     let [owner, anna] = [OWNER, ANNA].map(|who| One::new(&mesh, who));
     let volume = share(&owner, &[]);
     publish(&volume, 1).unwrap();
-    let link = volume.make_link(None).unwrap();
+    let link = volume.make_link(Role::Reader, None).unwrap();
     let hers = anna.volume();
     hers.accept_link(link, hers.follow_link(&link).unwrap()).unwrap();
     assert_eq!(seen(&hers), [(owner.id(), 1)]);
@@ -223,7 +225,7 @@ fn a_link_reads_until_it_is_taken_back() {
     let survey = hers.find_heads(&hers.publishers().listed).unwrap();
     assert!(survey.found.iter().all(|found| found.head.sequence <= 3));
     // One that ends by itself.
-    let short = volume.make_link(Some(1)).unwrap();
+    let short = volume.make_link(Role::Reader, Some(1)).unwrap();
     assert!(matches!(hers.follow_link(&short), Err(ShareError::Ended)));
     let epochs = volume.share().unwrap().epochs.len();
     volume.tend().unwrap();

@@ -19,13 +19,14 @@ use super::sync::of_tree;
 /// The number of the volume beside another one.
 const BESIDE_CONTEXT: &str = "hypernet 2026 catalog beside a volume v1";
 
-/// Whether a head's tree has all that is part of a tree with this version vector, as far as `known` devices say, and more.
-fn goes_on(head: &Head, vector: &[Dot], known: &[DeviceId]) -> bool {
+/// Whether a head's tree has all that is part of a tree with this version vector, as far as `known` devices say, each up to
+/// the head that is the last one taken of it, and more.
+fn goes_on(head: &Head, vector: &[Dot], known: &[(DeviceId, u64)]) -> bool {
     let has = |device: &DeviceId| match *device == head.device {
         true => head.sequence,
         false => sequence_of(&head.vector, device),
     };
-    let is_part = known.iter().all(|device| has(device) >= sequence_of(vector, device));
+    let is_part = known.iter().all(|(device, last)| has(device) >= sequence_of(vector, device).min(*last));
     is_part && head.sequence > sequence_of(vector, &head.device)
 }
 
@@ -39,9 +40,13 @@ impl Volume {
 
     /// The newest of these heads that has all that this device stands on.
     fn next(&self, found: &[Found], latest: &Latest) -> Option<Head> {
-        let known: Vec<DeviceId> = self.publishers().listed.iter().map(|device| device.id).collect();
-        let may_be =
-            |found: &&Found| known.contains(&found.head.device) && goes_on(&found.head, &latest.root.vector, &known);
+        let publishers = self.publishers();
+        let listed = publishers.listed.iter().map(|device| (device.id, u64::MAX));
+        // What was taken of those who are gone stays.
+        let known: Vec<(DeviceId, u64)> = listed.chain(publishers.accepted()).collect();
+        let may_be = |found: &&Found| {
+            publishers.device(&found.head.device).is_some() && goes_on(&found.head, &latest.root.vector, &known)
+        };
         let next: Vec<&Head> = found.iter().filter(may_be).map(|found| &found.head).collect();
         let had = |head: &Head| next.iter().any(|other| sequence_of(&other.vector, &head.device) >= head.sequence);
         let last = next.iter().filter(|head| !had(head));
@@ -86,6 +91,9 @@ impl Volume {
     /// The working tree moves on, then the index. False when something was changed here meanwhile, or is in use.
     fn move_on(&self, vfs: &Vfs, beside: &VolumeDb, next: Latest) -> Result<bool, PortError> {
         let before = std::mem::replace(&mut *self.links.lock(), next.root.links.clone());
+        // What another device of this identity has taken out of its tree goes from this one, too.
+        let shares = self.identity.keystore().keystore().shares;
+        vfs.set_leaving(shares.iter().filter(|share| share.left.is_out).map(|share| share.volume));
         match vfs.advance(self.id, next.root.inode.clone()) {
             Ok(()) => {}
             // It has moved on before a crash, and was changed since.
@@ -134,13 +142,16 @@ mod tests {
             vector: dots(vector),
             ..golden.clone()
         };
-        let known = [device(1), device(2), device(3)];
+        let known = [(device(1), u64::MAX), (device(2), u64::MAX), (device(3), u64::MAX), (device(4), 5)];
         let from = |head: &Head, vector: &[(u8, u64)]| goes_on(head, &dots(vector), &known);
         assert!(from(&head(2, 5, &[(1, 3)]), &[(1, 3)]));
         assert!(from(&head(2, 5, &[(1, 3)]), &[(1, 3), (2, 4)]));
         assert!(!from(&head(2, 5, &[(1, 3)]), &[(1, 3), (2, 5)]), "it is here already");
         assert!(!from(&head(2, 5, &[(1, 2)]), &[(1, 3)]), "something is here that it lacks");
         assert!(!from(&head(2, 5, &[]), &[(3, 1)]));
+        // Of one that was taken off, what was taken stays, and what came after that does not.
+        assert!(!from(&head(2, 5, &[(1, 3)]), &[(1, 3), (4, 5)]));
+        assert!(from(&head(2, 5, &[(1, 3), (4, 5)]), &[(1, 3), (4, 7)]));
         // What a device published that may not any more is nobody's business.
         assert!(from(&head(2, 5, &[(1, 3)]), &[(1, 3), (9, 7)]));
     }

@@ -47,16 +47,15 @@ impl Found {
         sequence_of(vector, &self.device.id) >= self.head.sequence
     }
 
-    /// For a person who sees a tree that it is not part of.
-    pub(crate) fn words(&self) -> String {
+    /// For a person who sees a tree that it is not part of; of the whole of it only the main volume's heads are looked at.
+    pub(crate) fn words(&self, of_main: bool) -> String {
         let Device { name, .. } = &self.device;
-        format!(
-            "device {name} has head {} of {}, which is not part of this tree; `hn recover --device {}` in another \
-             HN_HOME shows it",
-            self.head.sequence,
-            when(self.head.time),
-            name.maybe_quote()
-        )
+        let (sequence, when, quoted) = (self.head.sequence, when(self.head.time), name.maybe_quote());
+        let next = match of_main {
+            true => format!("`hn recover --device {quoted}` in another HN_HOME shows it"),
+            false => "it stays on the mesh as it is".to_owned(),
+        };
+        format!("device {name} has head {sequence} of {when}, which is not part of this tree; {next}")
     }
 }
 
@@ -160,6 +159,11 @@ impl Heads {
     pub(super) fn forget(&mut self, device: &DeviceId) {
         self.others.devices.retain(|other| other.id != *device);
         self.others.found.retain(|found| found.device.id != *device);
+    }
+
+    /// Heads of other devices as they were found last.
+    pub(crate) fn last_found(&self) -> Vec<Found> {
+        self.others.found.clone()
     }
 
     /// Heads of other devices of which a tree with this version vector does not have all.
@@ -300,8 +304,9 @@ impl Volume {
 
     /// Whether who looks for the heads of this device is told of where this one is.
     fn is_told(&self, record: &Record) -> bool {
-        let signers = self.identity.head_signers(&self.device.id(), &[(*self.keys()).clone()]);
-        signers.iter().any(|(signer, _)| *signer == record.signer)
+        let (me, keys) = (self.device.id(), self.keys());
+        let told = self.identity.own_beacon(&me).and_then(|beacon| beacon.head_signer(&me, &keys));
+        told == Some(record.signer)
     }
 
     /// Publishes a head of this device so that it counts, and returns it as it was published. One that too few took may
@@ -321,7 +326,7 @@ impl Volume {
                 self.still_current()?;
             }
             published?;
-            if self.identity.is_current(wanted)? && self.is_told(&record) {
+            if self.identity.is_current(wanted)? && self.is_told(&record) && self.is_borne(&record, wanted)? {
                 state::acknowledge(&self.db, &record)?;
                 return self.open_own(&record).ok_or_else(|| damaged("the head that was published does not open"));
             }

@@ -134,11 +134,14 @@ impl Volume {
 
     fn recovered(&self, survey: &Survey, gone: &Survey, head: &Head, root: Root) -> Recovered {
         let lacks = |found: &&Found| !found.is_part_of(&root.vector);
+        let is_main = self.id == self.identity.keystore().keystore().main;
         let mut others: Vec<Found> = survey.found.iter().filter(lacks).cloned().collect();
-        let mut warnings: Vec<String> = others.iter().map(Found::words).collect();
+        let mut warnings: Vec<String> = others.iter().map(|found| found.words(is_main)).collect();
         warnings.extend(missing(survey));
         let gone: Vec<Found> = gone.found.iter().filter(lacks).cloned().collect();
-        warnings.extend(gone.iter().map(|found| format!("of a device that was taken off the list: {}", found.words())));
+        warnings.extend(
+            gone.iter().map(|found| format!("of a device that was taken off the list: {}", found.words(is_main))),
+        );
         others.extend(gone);
         let publishers = self.publishers();
         let device = publishers.listed.iter().chain(&publishers.gone).find(|device| device.id == head.device);

@@ -59,6 +59,7 @@ impl Volume {
         }
         let Some(latest) = state::latest(&self.db)? else { return Ok(false) };
         self.may_write()?;
+        self.seal_off()?;
         // Where it was in use when the last stretch was published.
         if !self.moves_to(vfs, &latest.root)? {
             return Ok(false);

@@ -112,7 +112,7 @@ fn explained(what: &str, error: PortError) -> PortError {
         PortError::DiskFull(why) => PortError::DiskFull(format!("{what}: {why}")),
         PortError::Disk(why) => PortError::Disk(format!("{what}: {why}")),
         PortError::NotFound(why) => PortError::NotFound(format!("{what}: {why}")),
-        PortError::Superseded(why) => PortError::Superseded(why),
+        PortError::Superseded(_) | PortError::NoPart(_) => error,
     }
 }
 
@@ -138,6 +138,7 @@ pub(crate) fn run(volume: &Arc<Volume>, vfs: &Arc<Vfs>, meter: &Meter) -> Result
     // Whoever was taken off is to read nothing of it.
     volume.hear(Ask::Places)?;
     volume.may_write()?;
+    volume.seal_off()?;
     for entry in cut.directories.iter().flat_map(|directory| directory.entries.iter().flatten()) {
         // What its root held is to be found by its own heads from now on, so there must be one.
         if let Some(below) = entry.volume.filter(|_| !entry.inode.is_vacant())

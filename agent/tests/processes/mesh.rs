@@ -117,6 +117,12 @@ impl Agent {
         child.wait().unwrap()
     }
 
+    /// It stands still, with open connections, or goes on.
+    pub(crate) fn signal(&self, name: &str) {
+        let id = self.child.as_ref().unwrap().id().to_string();
+        assert!(Command::new("kill").args([name, &id]).status().unwrap().success());
+    }
+
     /// kill -9.
     pub(crate) fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {

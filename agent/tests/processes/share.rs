@@ -36,6 +36,23 @@ impl Agent {
         self.call(async |client| client.share(&request).await).unwrap().links.pop().unwrap().link
     }
 
+    fn writing_link_to(&self, path: &str) -> api::ShareInfo {
+        let link_role = api::ShareRole::Writer;
+        let request = api::ShareRequest { path: path.into(), link: true, link_role, ..api::ShareRequest::default() };
+        self.call(async |client| client.share(&request).await).unwrap()
+    }
+
+    fn take_back(&self, path: &str, link: &str) -> Result<api::ShareInfo, Error> {
+        let links = vec![link.to_owned()];
+        let request = api::UnshareRequest { path: path.into(), links, ..api::UnshareRequest::default() };
+        self.call(async |client| client.unshare(&request).await)
+    }
+
+    fn detach(&self, path: &str) -> Result<api::ShareInfo, Error> {
+        let request = api::DetachRequest { path: path.into() };
+        self.call(async |client| client.detach(&request).await)
+    }
+
     fn unshare(&self, path: &str, with: &[&str], all_links: bool) -> Result<api::ShareInfo, Error> {
         let with = with.iter().map(ToString::to_string).collect();
         let request = api::UnshareRequest { path: path.into(), with, all_links, ..api::UnshareRequest::default() };
@@ -211,4 +228,156 @@ fn who_reads_sees_what_is_written_and_changes_nothing_with_a_link_or_without() {
     assert!(!ben.below("theirs/three").exists() && ben.below("theirs/two").exists());
     let ended = ben.attach(&link, "/again").unwrap_err().to_string();
     assert!(ended.contains("has ended"), "{ended}");
+}
+
+#[test]
+fn whoever_has_a_writing_link_writes_until_it_is_taken_back() {
+    if !has(&[Need::Fuse]) {
+        return;
+    }
+    let mesh = Mesh::start(5);
+    let (carl, anna, ben) = (mesh.agent("carl"), mesh.agent("anna"), mesh.agent("ben"));
+    fs::create_dir(carl.below("board")).unwrap();
+    fs::write(carl.below("board/one"), noise("one", 2 << 20)).unwrap();
+    let shared = carl.writing_link_to("/board");
+    let link = shared.links[0].link.clone();
+    let bearer = shared.members.iter().find(|member| !member.you).unwrap();
+    assert_eq!(
+        (bearer.link.as_ref(), bearer.role, shared.links[0].role),
+        (Some(&link), api::ShareRole::Writer, api::ShareRole::Writer)
+    );
+    carl.sync().unwrap();
+
+    for one in [&anna, &ben] {
+        let attached = one.attach(&link, "/theirs").unwrap();
+        assert_eq!((attached.role, attached.by_link), (Some(api::ShareRole::Writer), true));
+        assert_same(&look(&carl.below("board")), &look(&one.below("theirs")));
+    }
+    // Neither knows the other one, nor does Carl know them.
+    fs::write(anna.below("theirs/by anna"), noise("anna", 1 << 20)).unwrap();
+    anna.sync().unwrap();
+    carl.sync_until("what anna wrote", |carl| carl.below("board/by anna").exists());
+    ben.sync_until("what anna wrote", |ben| ben.below("theirs/by anna").exists());
+    fs::write(ben.below("theirs/by ben"), b"ben").unwrap();
+    fs::remove_file(ben.below("theirs/one")).unwrap();
+    ben.sync().unwrap();
+    carl.sync_until("what ben wrote", |carl| carl.below("board/by ben").exists());
+    anna.sync_until("what ben wrote", |anna| anna.below("theirs/by ben").exists());
+    for one in [&anna, &ben] {
+        assert_same(&look(&carl.below("board")), &look(&one.below("theirs")));
+    }
+
+    carl.take_back("/board", &link).unwrap();
+    fs::write(carl.below("board/secret"), b"not for them").unwrap();
+    carl.sync().unwrap();
+    let before = look(&carl.below("board"));
+    assert!(["by anna", "by ben"].iter().all(|name| before.contains_key(Path::new(name))), "what they wrote stays");
+    let _ = anna.sync();
+    // She is told when she writes, or when that is to be published.
+    match fs::write(anna.below("theirs/late"), b"too late") {
+        Ok(()) => {
+            let refused = anna.sync().unwrap_err();
+            assert!(refused.message.contains("nothing is published from here"), "{refused:?}");
+            assert!(refused.hint.as_deref().is_some_and(|hint| hint.contains("hn detach")), "{refused:?}");
+        }
+        Err(error) => assert_eq!(code(error), libc::EROFS),
+    }
+    assert!(!anna.below("theirs/secret").exists());
+    carl.sync().unwrap();
+    assert_same(&before, &look(&carl.below("board")));
+    let ended = anna.attach(&link, "/again").unwrap_err().to_string();
+    assert!(ended.contains("has ended"), "{ended}");
+    assert!(carl.take_back("/board", &link).is_err());
+    assert_eq!(carl.shares().shares[0].members.len(), 1);
+}
+
+#[test]
+fn what_was_attached_is_detached_and_is_all_there_when_it_is_attached_again() {
+    if !has(&[Need::Fuse]) {
+        return;
+    }
+    let mesh = Mesh::start(5);
+    let (carl, mut anna) = (mesh.agent("carl"), mesh.agent("anna"));
+    fs::create_dir(carl.below("shared")).unwrap();
+    plant(&carl.below("shared"));
+    carl.knows(&anna, "anna");
+    anna.knows(&carl, "carl");
+    carl.share_with("/shared", &["anna"], api::ShareRole::Writer).unwrap();
+    anna.attach("carl/shared", "/theirs").unwrap();
+    assert_same(&look(&carl.below("shared")), &look(&anna.below("theirs")));
+    fs::create_dir(anna.below("own")).unwrap();
+
+    let says = |agent: &Agent, path: &str, what: &str| match agent.detach(path) {
+        Err(Error::Api(refused)) => {
+            assert!(refused.message.contains(what) && refused.hint.is_some(), "{path}: {refused:?}");
+        }
+        other => panic!("{path}: {other:?}"),
+    };
+    says(&anna, "/", "the whole tree");
+    says(&anna, "/own", "nothing was attached there");
+    says(&carl, "/shared", "this directory is yours");
+    assert_eq!(code(fs::remove_dir(anna.below("theirs")).unwrap_err()), libc::EBUSY);
+    fs::write(anna.below("theirs/new"), b"only here").unwrap();
+    says(&anna, "/theirs", "not synced");
+    anna.sync().unwrap();
+    let open = fs::File::open(anna.below("theirs/new")).unwrap();
+    says(&anna, "/theirs", "in use by a program");
+    drop(open);
+
+    let detached = anna.detach("/theirs").unwrap();
+    assert_eq!(detached.path, None);
+    assert!(!anna.below("theirs").exists());
+    let shares = anna.shares();
+    assert_eq!((shares.shares.len(), shares.shares[0].path.as_ref(), shares.offers[0].attached), (1, None, false));
+    anna.sync().unwrap();
+    anna.kill();
+    mesh.run(&mut anna);
+    assert!(!anna.below("theirs").exists() && anna.below("own").exists());
+    carl.sync_until("what anna wrote", |carl| carl.below("shared/new").exists());
+
+    anna.attach("carl/shared", "/theirs").unwrap();
+    assert_same(&look(&carl.below("shared")), &look(&anna.below("theirs")));
+    fs::write(anna.below("theirs/more"), b"goes on").unwrap();
+    anna.sync().unwrap();
+    carl.sync_until("what anna wrote", |carl| carl.below("shared/more").exists());
+    assert_eq!(anna.fsck().problems, Vec::<String>::new());
+}
+
+#[test]
+fn who_has_no_part_in_it_and_stands_still_keeps_nobody_from_sharing() {
+    if !has(&[Need::Fuse]) {
+        return;
+    }
+    let mesh = Mesh::start(4);
+    let (carl, anna, ben) = (mesh.agent("carl"), mesh.agent("anna"), mesh.agent("ben"));
+    fs::create_dir(carl.below("shared")).unwrap();
+    fs::write(carl.below("shared/one"), noise("one", 1 << 20)).unwrap();
+    carl.knows(&anna, "anna");
+    carl.knows(&ben, "ben");
+    anna.knows(&carl, "carl");
+    ben.knows(&carl, "carl");
+    carl.sync().unwrap();
+
+    ben.signal("-STOP");
+    let shared = carl.share_with("/shared", &["anna"], api::ShareRole::Reader).unwrap();
+    assert_eq!(shared.members.len(), 2, "{shared:?}");
+    carl.sync().unwrap();
+    let names: Vec<_> = anna.shares().offers.into_iter().map(|offer| offer.share).collect();
+    assert_eq!(names, ["carl/shared"]);
+    anna.attach("carl/shared", "/from carl").unwrap();
+    assert_same(&look(&carl.below("shared")), &look(&anna.below("from carl")));
+    let left = carl.unshare("/shared", &["anna"], false).unwrap();
+    assert_eq!((left.members.len(), left.epoch), (1, 2));
+    carl.sync().unwrap();
+    assert!(anna.shares().offers.is_empty());
+
+    // He goes on, and what was said meanwhile he hears.
+    carl.share_with("/shared", &["ben"], api::ShareRole::Reader).unwrap();
+    ben.signal("-CONT");
+    let begun = Instant::now();
+    while ben.shares().offers.is_empty() {
+        assert!(begun.elapsed() < PATIENCE, "{}", ben.log());
+    }
+    ben.attach("carl/shared", "/from carl").unwrap();
+    assert_same(&look(&carl.below("shared")), &look(&ben.below("from carl")));
 }

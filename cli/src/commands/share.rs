@@ -1,14 +1,15 @@
-//! `hn share`, `hn unshare`, `hn shares` and `hn attach`.
+//! `hn share`, `hn unshare`, `hn shares`, `hn attach` and `hn detach`.
 
 use std::path::Path;
 
 use hypernet_sdk::api::{
-    AttachRequest, MemberInfo, ShareInfo, ShareQuery, ShareRequest, ShareRole, SharesInfo, UnshareRequest,
+    AttachRequest, DetachRequest, MemberInfo, ShareInfo, ShareQuery, ShareRequest, ShareRole, SharesInfo,
+    UnshareRequest,
 };
 use hypernet_sdk::{Client, ErrorCode, Home};
 use os_display::Quotable;
 
-use crate::args::{Attach, Share, Unshare};
+use crate::args::{Attach, Detach, Share, Unshare};
 use crate::error::Failure;
 use crate::output::{Output, table};
 use crate::volume_path;
@@ -26,8 +27,13 @@ pub(crate) async fn share(home: Home, args: Share, out: &mut Output) -> Result<(
         (true, false) => ShareRole::Writer,
         (false, false) => ShareRole::Reader,
     };
+    if args.public && args.write && !args.with.is_empty() {
+        return Err(Failure::new(ErrorCode::Usage, "who is to write: those who are named, or whoever has the link?")
+            .hint("share it twice: once with --with and once with --public, each with --write or without"));
+    }
     let link_seconds = args.until.map(|until| until.as_secs());
-    let request = ShareRequest { path, with: args.with.clone(), role, link: args.public, link_seconds };
+    let link_role = if args.write { ShareRole::Writer } else { ShareRole::Reader };
+    let request = ShareRequest { path, with: args.with.clone(), role, link: args.public, link_role, link_seconds };
     let shared = client.share(&request).await?;
     out.json(&shared)?;
     let dir = args.dir.display();
@@ -51,7 +57,8 @@ pub(crate) async fn share(home: Home, args: Share, out: &mut Output) -> Result<(
             out.line(format_args!("{}", link.link))?;
         }
         out.note(format_args!(
-            "whoever has this link reads {dir}; `hn unshare {} --link LINK` takes it back",
+            "whoever has this link {} {dir}; `hn unshare {} --link LINK` takes it back",
+            link_role.words(),
             args.dir.maybe_quote()
         ));
     }
@@ -83,7 +90,9 @@ pub(crate) async fn unshare(home: Home, args: Unshare, out: &mut Output) -> Resu
         out.line(format_args!("{} can read nothing that is written to {dir} from now on", args.with.join(", ")))?;
     }
     if args.all_links || !args.link.is_empty() {
-        out.line(format_args!("what is written to {dir} from now on is not read by those links"))?;
+        out.line(format_args!(
+            "what is written to {dir} from now on is not read by those links, and nothing is taken by them"
+        ))?;
     }
     if left.rekeying {
         out.note(format_args!(
@@ -125,6 +134,19 @@ pub(crate) async fn attach(home: Home, args: Attach, out: &mut Output) -> Result
     out.line(format_args!("{} is at {}; you: {what}", attached.name, args.dir.display()))
 }
 
+pub(crate) async fn detach(home: Home, args: Detach, out: &mut Output) -> Result<(), Failure> {
+    let (client, status) = Client::connect(home).await?;
+    let path = volume_path::inside(&status, &args.dir)?;
+    let detached = client.detach(&DetachRequest { path }).await?;
+    out.json(&detached)?;
+    out.line(format_args!("{} is not at {} any more", detached.name, args.dir.display()))?;
+    out.note(format_args!(
+        "`hn attach {} DIR` puts it into your tree again",
+        detached.volume.get(..8).unwrap_or_default()
+    ));
+    Ok(())
+}
+
 /// A path that nothing has yet: what is above it is followed.
 fn inside_new(status: &hypernet_sdk::api::Status, path: &Path) -> Result<std::path::PathBuf, Failure> {
     match (path.parent(), path.file_name()) {
@@ -143,8 +165,10 @@ fn show(share: &ShareInfo, out: &mut Output) -> Result<(), Failure> {
         out.note(format_args!("what was written before is being sealed anew"));
     }
     if !share.links.is_empty() {
-        let rows = share.links.iter().map(|link| vec![link.link.clone(), link.until.clone().unwrap_or("-".into())]);
-        out.line(table::table(&["LINK", "UNTIL"], rows.collect(), &[]))?;
+        let rows = share.links.iter().map(|link| {
+            vec![link.link.clone(), link.role.words().to_owned(), link.until.clone().unwrap_or("-".into())]
+        });
+        out.line(table::table(&["LINK", "MAY", "UNTIL"], rows.collect(), &[]))?;
     }
     Ok(())
 }
@@ -154,9 +178,11 @@ fn member_table(share: &ShareInfo) -> String {
         let name = match (member.you, &member.name) {
             (true, _) => "(you)".to_owned(),
             (false, Some(name)) => name.clone(),
+            (false, None) if member.link.is_some() => "(link)".to_owned(),
             (false, None) => "-".to_owned(),
         };
         let verified = match member {
+            MemberInfo { name: None, link: Some(_), .. } => "whoever has it",
             MemberInfo { you: true, .. } => "",
             MemberInfo { verified: true, .. } => "verified",
             MemberInfo { name: Some(_), .. } => "NOT verified",
@@ -172,9 +198,15 @@ fn shares_table(all: &SharesInfo) -> String {
     let mut rows: Vec<Vec<String>> = Vec::new();
     for share in &all.shares {
         let at = share.path.as_ref().map_or("-".to_owned(), |path| path.display().to_string());
-        let role = share.role.map_or("nothing any more", ShareRole::words);
-        let with = match share.members.len().saturating_sub(1) {
-            0 if share.by_link => "by a link".to_owned(),
+        let role = match share.role {
+            Some(role) => role.words(),
+            None if share.members.is_empty() => "not known here yet",
+            None => "nothing any more",
+        };
+        let with = match share.members.iter().filter(|member| !member.you && member.link.is_none()).count() {
+            _ if share.by_link => "by a link".to_owned(),
+            0 if share.members.is_empty() => "not known here yet".to_owned(),
+            0 if !share.links.is_empty() => "whoever has a link".to_owned(),
             0 => "nobody yet".to_owned(),
             1 => "1 other".to_owned(),
             count => format!("{count} others"),
@@ -183,6 +215,8 @@ fn shares_table(all: &SharesInfo) -> String {
     }
     for offer in all.offers.iter().filter(|offer| !offer.attached) {
         let by = if offer.verified { "offered".to_owned() } else { "offered, NOT verified".to_owned() };
+        let by =
+            if offer.share.ends_with(&offer.name) { by } else { format!("{by}, by {} as {}", offer.by, offer.name) };
         rows.push(vec![offer.share.clone(), "-".to_owned(), offer.role.words().to_owned(), by]);
     }
     table::table(&["SHARE", "AT", "YOU", "WITH"], rows, &[])
@@ -190,6 +224,8 @@ fn shares_table(all: &SharesInfo) -> String {
 
 #[cfg(test)]
 mod tests {
+    use hypernet_sdk::api::LinkInfo;
+
     use super::*;
 
     fn share(name: &str, path: Option<&str>) -> ShareInfo {
@@ -199,6 +235,7 @@ mod tests {
             role: if you { ShareRole::Owner } else { ShareRole::Reader },
             you,
             verified,
+            link: None,
         };
         ShareInfo {
             volume: "00".into(),
@@ -224,9 +261,29 @@ mod tests {
     }
 
     #[test]
+    fn whoever_has_a_link_is_shown_as_that_and_not_as_a_stranger() {
+        let mut photos = share("photos", Some("/photos"));
+        photos.members.truncate(1);
+        photos.members.push(MemberInfo {
+            name: None,
+            identity: "fedcba9876543210".into(),
+            role: ShareRole::Writer,
+            you: false,
+            verified: false,
+            link: Some("hn:hns1".into()),
+        });
+        let text = member_table(&photos);
+        assert!(text.contains("(link)") && text.contains("reads and writes") && !text.contains("no contact"), "{text}");
+        photos.links.push(LinkInfo { link: "hn:hns1".into(), until: None, role: ShareRole::Writer });
+        let text = shares_table(&SharesInfo { shares: vec![photos], offers: Vec::new(), missing: Vec::new() });
+        assert!(text.contains("whoever has a link"), "{text}");
+    }
+
+    #[test]
     fn what_is_here_comes_before_what_is_offered() {
         let offer = |name: &str, attached| hypernet_sdk::api::OfferInfo {
             share: name.into(),
+            name: name.rsplit('/').next().unwrap().into(),
             volume: "11".into(),
             by: "anna".into(),
             verified: false,

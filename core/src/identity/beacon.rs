@@ -4,28 +4,29 @@
 //! A beacon lies at a place of the device's own, whose signer the roster names, so no other device can spoil it: where two
 //! have begun an era each, every device finds the other one by it. All who know the identity read it. So what it says of
 //! a volume is sealed under that volume's key: others see how many volumes a device has, and neither which nor where
-//! their heads are.
+//! their heads are. Where it puts who may do what in a volume is sealed under a secret that all have who were ever told of the
+//! volume, and that stays: whoever has not heard of the newest epoch yet hears of it there.
 
 use minicbor::{Decode, Encode};
 
-use crate::id::DeviceId;
+use crate::id::{DeviceId, VolumeId};
 use crate::identity::era::Door;
 use crate::identity::place::Place;
-use crate::key::{DeviceKeys, VolumeKeys};
+use crate::key::{DeviceKeys, Secret, VolumeKeys};
 use crate::limits::BEACON_MAX;
 use crate::seal::{SealError, open_bytes, seal_bytes};
 use crate::share::{offer, posting};
 
 const SEAL_CONTEXT: &[u8] = b"hypernet announced place v1\0";
 
-/// The place of a device's heads of one volume in one epoch.
+/// A place of a device: of its heads of one volume in one epoch, or of what it says of who may do what in one.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 #[cbor(array)]
 struct Announced {
-    /// By which who has the volume's key knows it.
+    /// By which who has the key knows it.
     #[cbor(n(0), with = "minicbor::bytes")]
     tag: [u8; 16],
-    /// The signer of their records, and that of the place of [who may do what](crate::share::posting) there.
+    /// The signer of the records.
     #[cbor(n(1), with = "minicbor::bytes")]
     sealed: Vec<u8>,
 }
@@ -47,6 +48,8 @@ pub struct Beacon {
     /// Signer of the place of what it [offers](crate::share::offer), if it offers anything.
     #[n(2)]
     pub offers: Option<Signer>,
+    #[n(3)]
+    posters: Vec<Announced>,
 }
 crate::format!(Beacon, tag = 0x38, version = 1, max = BEACON_MAX, name = "beacon");
 
@@ -56,46 +59,57 @@ impl Beacon {
         Place::new(device.beacon_secret())
     }
 
-    /// Tells where `device` publishes its heads under these keys.
-    pub fn new(device: &DeviceKeys, door: Door, keys: &[VolumeKeys], offers: bool) -> Result<Self, SealError> {
+    /// Tells where `device` publishes its heads under these keys, and where it puts who may do what in these volumes, each with
+    /// the secret of its share.
+    pub fn new(
+        device: &DeviceKeys,
+        door: Door,
+        keys: &[VolumeKeys],
+        shares: &[(VolumeId, Secret)],
+        offers: bool,
+    ) -> Result<Self, SealError> {
         let id = device.id();
-        let mut heads = Vec::with_capacity(keys.len());
-        for keys in keys {
-            let signers = [device.head_signer(keys), posting::place(device, &keys.volume).signer()].concat();
-            let (tag, key) = keys.announcement(&id);
-            heads.push(Announced { tag, sealed: seal_bytes(&key, SEAL_CONTEXT, &signers)? });
-        }
-        // The order in which volumes came is nobody's business.
-        heads.sort_unstable_by_key(|head| head.tag);
-        heads.dedup_by_key(|head| head.tag);
+        let heads = keys.iter().map(|keys| Announced::new(keys.announcement(&id), device.head_signer(keys)));
+        let posters = shares.iter().map(|(volume, secret)| {
+            Announced::new(posting::announcement(secret, volume, &id), posting::place(device, volume).signer())
+        });
         let offers = offers.then(|| Signer(offer::place(device).signer()));
-        Ok(Self { door, heads, offers })
+        Ok(Self { door, heads: sorted(heads)?, offers, posters: sorted(posters)? })
     }
 
     /// Signer of the records of the heads of `device`, whose beacon this is, under these keys.
     pub fn head_signer(&self, device: &DeviceId, keys: &VolumeKeys) -> Option<[u8; 32]> {
-        self.announced(device, keys).map(|(head, _)| head)
+        find(&self.heads, &keys.announcement(device))
     }
 
     /// Signer of the place where it puts who may do what in that volume.
-    pub fn poster(&self, device: &DeviceId, keys: &VolumeKeys) -> Option<[u8; 32]> {
-        self.announced(device, keys).map(|(_, poster)| poster)
+    pub fn poster(&self, device: &DeviceId, volume: &VolumeId, secret: &Secret) -> Option<[u8; 32]> {
+        find(&self.posters, &posting::announcement(secret, volume, device))
     }
+}
 
-    fn announced(&self, device: &DeviceId, keys: &VolumeKeys) -> Option<([u8; 32], [u8; 32])> {
-        let (tag, key) = keys.announcement(device);
-        let head = self.heads.iter().find(|head| head.tag == tag)?;
-        let signers = open_bytes(&key, SEAL_CONTEXT, &head.sealed).ok()?;
-        let (head, poster) = signers.split_first_chunk::<32>()?;
-        Some((*head, poster.try_into().ok()?))
+impl Announced {
+    fn new((tag, key): ([u8; 16], Secret), signer: [u8; 32]) -> Result<Self, SealError> {
+        Ok(Self { tag, sealed: seal_bytes(&key, SEAL_CONTEXT, &signer)? })
     }
+}
+
+/// The order in which volumes came is nobody's business.
+fn sorted(all: impl Iterator<Item = Result<Announced, SealError>>) -> Result<Vec<Announced>, SealError> {
+    let mut all = all.collect::<Result<Vec<_>, _>>()?;
+    all.sort_unstable_by_key(|one| one.tag);
+    all.dedup_by_key(|one| one.tag);
+    Ok(all)
+}
+
+fn find(all: &[Announced], (tag, key): &([u8; 16], Secret)) -> Option<[u8; 32]> {
+    let one = all.iter().find(|one| one.tag == *tag)?;
+    open_bytes(key, SEAL_CONTEXT, &one.sealed).ok()?[..].try_into().ok()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::id::VolumeId;
-    use crate::key::Secret;
 
     #[test]
     fn who_has_a_volumes_key_finds_its_heads_and_nobody_else_does() {
@@ -103,19 +117,23 @@ mod tests {
         let door = Door { roster: [7; 32], end: [8; 32] };
         let keys = |byte, epoch| VolumeKeys::new(VolumeId([byte; 16]), epoch, Secret::new([byte; 32]));
         let all = [keys(1, 0), keys(2, 0), keys(1, 1)];
-        let told = Beacon::new(&device, door, &all, false).unwrap();
+        let shares = [(VolumeId([1; 16]), Secret::new([5; 32]))];
+        let told = Beacon::new(&device, door, &all, &shares, false).unwrap();
         for keys in &all {
             let signer = device.head_signer(keys);
             assert_eq!(told.head_signer(&device.id(), keys), Some(signer));
-            let poster = posting::place(&device, &keys.volume).signer();
-            assert_eq!(told.poster(&device.id(), keys), Some(poster));
         }
+        let (volume, secret) = &shares[0];
+        let poster = |volume: &VolumeId, secret: &Secret| told.poster(&device.id(), volume, secret);
+        assert_eq!(poster(volume, secret), Some(posting::place(&device, volume).signer()));
+        assert_eq!(poster(volume, &Secret::new([6; 32])), None);
+        assert_eq!(poster(&VolumeId([2; 16]), secret), None);
         assert_eq!(told.head_signer(&device.id(), &keys(3, 0)), None);
         let guess = VolumeKeys::new(all[0].volume, 0, Secret::new([9; 32]));
         assert_eq!(told.head_signer(&device.id(), &guess), None, "the volume's id is not enough");
         assert_eq!(told.offers, None);
         // Nothing that two devices tell of one volume is equal.
-        let other = Beacon::new(&DeviceKeys::new(Secret::new([2; 32])), door, &all, true).unwrap();
+        let other = Beacon::new(&DeviceKeys::new(Secret::new([2; 32])), door, &all, &shares, true).unwrap();
         assert!(other.offers.is_some());
         assert!(told.heads.iter().all(|head| other.heads.iter().all(|there| there.tag != head.tag)));
     }

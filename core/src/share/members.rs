@@ -7,7 +7,7 @@
 //! Invariant: nothing that was heard of is forgotten, and equal sets of changes, with equal lists of devices, come to the
 //! same members, whoever was heard first and whatever time anybody says it is.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ed25519_dalek::{Signer, SigningKey};
 use minicbor::{Decode, Encode};
@@ -233,6 +233,9 @@ pub enum Refused {
     /// Only the owner and admins change who may do what.
     #[error("only its owner and admins say who may do what in this volume")]
     Stranger,
+    /// Nobody counts what it signs.
+    #[error("this device is not on the list of its identity any more")]
+    Device,
     /// Only the owner says who is admin.
     #[error("only its owner brings admins to this volume, and takes them off")]
     Admins,
@@ -364,17 +367,41 @@ impl Log {
         self.entries.values()
     }
 
-    /// Takes in what another one has heard of. Returns whether that was anything new.
+    /// Takes in what another one has heard of. Returns whether that was anything new. Where there is more than half of what
+    /// there is room for, what would not count were all devices listed, and nobody signed who brings or takes off anybody now,
+    /// is left out: whoever was taken off can sign any number.
     pub fn merge(&mut self, other: &Self) -> Result<bool, MembersError> {
         if (other.volume, other.begin) != (self.volume, self.begin) {
             return Err(MembersError::Other);
         }
-        let new: Vec<_> = other.entries.iter().filter(|(id, _)| !self.entries.contains_key(*id)).collect();
+        let mut new: Vec<_> = other.entries.iter().filter(|(id, _)| !self.entries.contains_key(*id)).collect();
+        if new.is_empty() {
+            return Ok(false);
+        }
+        if self.entries.len() + new.len() > MEMBER_CHANGES_MAX / 2 {
+            let mut both = self.clone();
+            both.entries.extend(new.iter().map(|(id, entry)| (**id, (*entry).clone())));
+            let idle = counting::idle(&both);
+            new.retain(|(id, _)| !idle.contains(*id));
+        }
         // What is here is never given up for what somebody else may have made up.
         let room = MEMBER_CHANGES_MAX.saturating_sub(self.entries.len());
         let is_new = !new.is_empty() && room > 0;
         self.entries.extend(new.into_iter().take(room).map(|(id, entry)| (*id, entry.clone())));
         Ok(is_new)
+    }
+
+    /// Whether an author has signed something after all that a device has signed.
+    pub fn has_all_of(&self, device: &DeviceId, author: &Author) -> bool {
+        let mut passed: BTreeSet<EntryId> = BTreeSet::new();
+        let mut waiting: Vec<EntryId> =
+            self.entries.iter().filter(|(_, entry)| entry.author == *author).map(|(id, _)| *id).collect();
+        while let Some(id) = waiting.pop() {
+            if let Some(entry) = self.entries.get(&id).filter(|_| passed.insert(id)) {
+                waiting.extend(&entry.previous);
+            }
+        }
+        self.entries.iter().all(|(id, entry)| entry.author.device != *device || passed.contains(id))
     }
 
     /// What the changes come to. `is_listed` says which devices are on the lists of their identities now.
@@ -392,6 +419,9 @@ impl Log {
         epoch: Option<NewEpoch>,
         is_listed: &dyn Fn(&Author) -> bool,
     ) -> Result<EntryId, MembersError> {
+        if !is_listed(&author) {
+            return Err(Refused::Device.into());
+        }
         let members = self.members(is_listed);
         check(&members, &author, &change, epoch.is_some())?;
         if self.entries.len() >= MEMBER_CHANGES_MAX {

@@ -2,7 +2,8 @@
 //!
 //! A device puts what it offers at a place of its own, which its beacon names: a box for each identity that is offered
 //! anything, sealed for it. Who knows the sharing identity sees how many boxes there are, and opens its own.
-//! A link tells the same to whoever has it, and the keys with it.
+//! A link tells the same to whoever has it, and the keys with it; one that writes is an identity, too, which is granted its
+//! part as any other ([bearer](super::bearer)).
 
 use minicbor::bytes::ByteVec;
 use minicbor::{Decode, Encode};
@@ -80,7 +81,7 @@ pub fn place(device: &DeviceKeys) -> Place {
     Place::new(device.offers_secret())
 }
 
-/// What a link leads to: whoever has it reads the volume.
+/// What a link leads to: whoever has it reads the volume, or also writes, as the offer says.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 #[cbor(array)]
 pub struct Linked {

@@ -32,6 +32,7 @@ use super::state::{State, Step};
 use super::{Result, Vfs, VfsError};
 
 mod apply;
+mod vacate;
 mod work;
 
 use work::{Held, Work};
@@ -106,6 +107,8 @@ struct Done {
 enum Next {
     Get(Wants),
     Hold(Held),
+    /// Other volumes that go with their names: first all that is here of them.
+    Leave(Vec<VolumeId>),
     /// A file turned out to be changed.
     Dirty,
     Done(Done),
@@ -126,8 +129,9 @@ impl Vfs {
     /// serves it.
     ///
     /// [`VfsError::Busy`] when something in the volume is dirty, being cut or open for writing, when a file is open, or held
-    /// in another way, whose content differs, and when the new snapshot has no place for the root of another volume that is here: nothing has
-    /// changed then. With another error from the store it has, in memory, and calling again writes it down.
+    /// in another way, whose content differs, and when the new snapshot has no place for the root of another volume that is
+    /// here, and which is not to [leave](Self::set_leaving) or cannot: nothing has changed then, but that there may be
+    /// nothing here any more of others that leave. With another error from the store it has, in memory, and calling again writes it down.
     ///
     /// Where a kernel keeps the times of files to itself, which it does where it collects writes, whoever has a file open
     /// whose content is the same is shown the old ones until it is closed.
@@ -159,6 +163,7 @@ impl Vfs {
                         return Err(VfsError::Busy);
                     }
                 }
+                Next::Leave(others) => others.into_iter().try_for_each(|other| self.vacate(other))?,
                 Next::Dirty => return Err(VfsError::Busy),
                 Next::Done(done) => return self.follow_up(&done),
             }
@@ -237,6 +242,9 @@ impl Vfs {
             Err(wants) => return Ok(Next::Get(wants)),
         };
         let plan = work.plan(state)?;
+        if !plan.leaving.is_empty() {
+            return Ok(Next::Leave(plan.leaving));
+        }
         if let Some(held) = work.held(state, &plan)? {
             return Ok(Next::Hold(held));
         }

@@ -136,9 +136,11 @@ impl VfsError {
 impl From<PortError> for VfsError {
     fn from(error: PortError) -> Self {
         match error {
-            PortError::Unreachable(_) | PortError::Deadline(_) | PortError::NotFound(_) | PortError::Superseded(_) => {
-                Self::Unreachable(error.to_string())
-            }
+            PortError::Unreachable(_)
+            | PortError::Deadline(_)
+            | PortError::NotFound(_)
+            | PortError::Superseded(_)
+            | PortError::NoPart(_) => Self::Unreachable(error.to_string()),
             PortError::Damaged(text) => Self::Damaged(text),
             PortError::DiskFull(_) => Self::NoSpace,
             PortError::Disk(text) => Self::Local(text),

@@ -146,6 +146,8 @@ pub(super) struct State {
     pub(super) volumes: BTreeMap<u64, Held>,
     /// Those in which nothing may be changed, in the tree or not.
     pub(super) read_only: BTreeSet<VolumeId>,
+    /// Those that go with their names.
+    pub(super) leaving: BTreeSet<VolumeId>,
     /// Threads that wait for a change.
     pub(super) waiters: u32,
 }
@@ -217,6 +219,7 @@ impl State {
             cuts: 0,
             volumes: BTreeMap::new(),
             read_only: BTreeSet::new(),
+            leaving: BTreeSet::new(),
             waiters: 0,
         }
     }

@@ -16,6 +16,7 @@ use crate::testing::{MemoryMeta, MemoryRemote, VOLUME, publish};
 mod acl;
 mod advance;
 mod crash;
+mod detach;
 mod evict;
 mod files;
 mod model;

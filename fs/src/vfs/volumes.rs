@@ -359,8 +359,18 @@ impl Vfs {
             state.entries_changed(parent);
             self.attr_of(state, ino)
         })?;
+        self.tell_name(parent, name);
         self.commit()?;
         Ok(attr)
+    }
+
+    /// A name has come, or gone, that no request of the kernel's was about: it may have another answer in mind.
+    pub(super) fn tell_name(&self, parent: u64, name: &[u8]) {
+        if let Some(kernel) = self.invalidate.read().clone() {
+            kernel.inode(parent);
+            kernel.mode(parent);
+            kernel.entry(parent, name);
+        }
     }
 
     /// Asks the mesh for the root of a volume of which nothing is here yet.

@@ -72,6 +72,8 @@ pub const SHARE_SHOW: &str = "/v1/share/show";
 pub const UNSHARE: &str = "/v1/unshare";
 /// `POST`: [`ShareInfo`](super::ShareInfo).
 pub const ATTACH: &str = "/v1/attach";
+/// See [`DetachRequest`](super::DetachRequest).
+pub const DETACH: &str = "/v1/detach";
 /// `POST`: [`KeystoreSealed`](super::KeystoreSealed).
 pub const KEYSTORE_SEAL: &str = "/v1/keystore/seal";
 /// `POST`: stops the agent.

@@ -43,9 +43,12 @@ pub struct ShareRequest {
     /// What they may do.
     #[serde(default)]
     pub role: ShareRole,
-    /// Makes a link that reads it.
+    /// Makes a link to it.
     #[serde(default)]
     pub link: bool,
+    /// What whoever has the link may do: read, or also write.
+    #[serde(default)]
+    pub link_role: ShareRole,
     /// When the link ends: seconds from now.
     #[serde(default)]
     pub link_seconds: Option<u64>,
@@ -93,9 +96,12 @@ pub struct MemberInfo {
     pub you: bool,
     /// Two people have compared what their devices showed.
     pub verified: bool,
+    /// It is nobody in particular: whoever has this link, which was made by this identity, or by which this device came.
+    #[serde(default)]
+    pub link: Option<String>,
 }
 
-/// A link that reads a volume.
+/// A link to a volume.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LinkInfo {
     /// As it is handed on.
@@ -103,6 +109,9 @@ pub struct LinkInfo {
     /// When it ends, by RFC 3339.
     #[serde(default)]
     pub until: Option<String>,
+    /// What whoever has it may do.
+    #[serde(default)]
+    pub role: ShareRole,
 }
 
 /// A volume that several people have.
@@ -118,7 +127,7 @@ pub struct ShareInfo {
     /// What this identity may do; none when it was taken off.
     #[serde(default)]
     pub role: Option<ShareRole>,
-    /// It was attached by a link.
+    /// It was attached by a link, and nobody has granted it to this identity.
     pub by_link: bool,
     /// Who has a part in it.
     pub members: Vec<MemberInfo>,
@@ -137,6 +146,8 @@ pub struct ShareInfo {
 pub struct OfferInfo {
     /// As `hn attach` takes it.
     pub share: String,
+    /// What its owner calls it.
+    pub name: String,
     /// In hex.
     pub volume: String,
     /// Which contact.
@@ -175,6 +186,14 @@ pub struct AttachRequest {
     /// An offer by its name or number, or a link.
     pub share: String,
     /// Where, from the root of the tree; nothing is there yet.
+    #[serde(with = "crate::exact_path")]
+    pub path: PathBuf,
+}
+
+/// Takes what was attached out of the tree.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DetachRequest {
+    /// Where it is, from the root of the tree.
     #[serde(with = "crate::exact_path")]
     pub path: PathBuf,
 }

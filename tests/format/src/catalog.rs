@@ -189,7 +189,8 @@ fn signposts() -> [Golden; 2] {
 }
 
 fn beacon() -> Golden {
-    let told = Beacon::new(&device(), door(), &[volume_keys()], true);
+    let share = Secret::new([0x75; 32]);
+    let told = Beacon::new(&device(), door(), &[volume_keys()], &[(volume(), share.clone())], true);
     let bytes = told.map(|told| codec::encode(&told)).unwrap_or_default();
     let signer = device().head_signer(&volume_keys());
     let poster = share::posting::place(&device(), &volume()).signer();
@@ -202,7 +203,12 @@ fn beacon() -> Golden {
         check: Box::new(move |golden| {
             let told: Beacon = codec::decode(golden).map_err(|error| error.to_string())?;
             let (id, keys) = (device().id(), volume_keys());
-            let leads = (told.door, told.head_signer(&id, &keys), told.poster(&id, &keys), told.offers.map(|at| at.0));
+            let leads = (
+                told.door,
+                told.head_signer(&id, &keys),
+                told.poster(&id, &volume(), &share),
+                told.offers.map(|at| at.0),
+            );
             match leads == (door(), Some(signer), Some(poster), Some(offers)) {
                 true => Ok(()),
                 false => Err("it does not lead where the device puts things".into()),

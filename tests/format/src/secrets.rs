@@ -13,8 +13,9 @@ use hypernet_core::key::Secret;
 use hypernet_core::record::record_key;
 use hypernet_core::seal::{ExtentRef, Kind, Sealer, open_record, seal_record};
 use hypernet_core::segment::Packer;
+use hypernet_core::share::bearer::Bearer;
 use hypernet_core::share::offer::Link;
-use hypernet_core::share::posting::sealing_key;
+use hypernet_core::share::posting::{announcement, sealing_key};
 
 use crate::Golden;
 use crate::share::epoch;
@@ -102,6 +103,7 @@ pub(crate) fn all() -> Vec<Golden> {
     let with_passphrase = Phrase::new(&Secret::new([0x55; 32])).keys("a passphrase");
     let place = Place::new(Secret::new([0x66; 32]));
     let link = Secret::new([0x77; 32]);
+    let bearer = Bearer::of(&Link::of(&link));
     let era = Era::new(3, Secret::new([0x69; 32]));
     let reference = Sealer::new(&keys).prepare(Kind::Node, b"a node").map(|prepared| prepared.reference);
     let ExtentId(id) = reference.map(|reference| reference.id()).unwrap_or(ExtentId([0; 32]));
@@ -149,9 +151,17 @@ pub(crate) fn all() -> Vec<Golden> {
         derived("derive-device-share-place", device().share_secret(&volume()).expose()),
         derived("derive-device-offers-place", device().offers_secret().expose()),
         derived("derive-share-posting-sealing-key", sealing_key(&link).expose()),
+        derived("derive-share-posting-announcement-tag", &announcement(&link, &volume(), &device().id()).0),
+        derived("derive-share-posting-announcement-key", announcement(&link, &volume(), &device().id()).1.expose()),
         derived("derive-link-place", Link::place(&link).secret().expose()),
         derived("derive-link-secret", &Link::of(&link).secret),
         derived("derive-link-sealing-key", Link::of(&link).sealing_key().expose()),
+        derived("derive-link-bearer-id", &bearer.id().0),
+        derived("derive-link-bearer-signpost-key", &bearer.keys().signpost_key().to_bytes()),
+        derived("derive-link-bearer-opening-key", bearer.keys().opening_key().expose()),
+        derived("derive-link-bearer-era-roster-place", bearer.era().roster().secret().expose()),
+        derived("derive-link-bearer-era-opening-key", bearer.era().opening_key().expose()),
+        derived("derive-link-bearer-beacon", &device().bearer_beacon_secret(&bearer.id()).expose()[..]),
         derived("derive-record-key", record_key(&device().signing_key().verifying_key().to_bytes()).as_bytes()),
     ]
 }

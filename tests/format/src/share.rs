@@ -1,12 +1,13 @@
 //! Goldens of what several identities have in common.
 
 use hypernet_core::id::{EntryId, FileId, IdentityId};
+use hypernet_core::identity::log::Recipient;
 use hypernet_core::identity::place::Address;
 use hypernet_core::key::Secret;
 use hypernet_core::share::epoch::{Epoch, Epochs};
 use hypernet_core::share::members::{Accepted, Author, Change, Log, Member, Role};
 use hypernet_core::share::offer::{Boxes, LinkNotice, Linked, Offer, Offers};
-use hypernet_core::share::posting::SharePosting;
+use hypernet_core::share::posting::{Met, Said, SharePosting};
 use hypernet_core::time::Hlc;
 
 use crate::values::{device, recovery, volume};
@@ -55,22 +56,29 @@ fn member_log() -> Golden {
 }
 
 fn posting() -> Golden {
-    let posting = SharePosting::new(b"a sealed way".to_vec(), &log(), &epoch(3));
+    let people = said().people;
+    let posting = SharePosting::new(b"a sealed way".to_vec(), &log(), people.clone(), &epoch(3));
     let bytes = posting.map(|posting| hypernet_core::codec::encode(&posting)).unwrap_or_default();
     Golden {
         name: "share-posting",
         tag: Some(0x62),
         format: "share posting",
         bytes,
-        check: Box::new(|golden| {
+        check: Box::new(move |golden| {
             let posting = SharePosting::decode(golden).map_err(|error| error.to_string())?;
             let read = posting.members(&[epoch(3)], volume(), log().beginning());
-            match read.map_err(|error| error.to_string())? == log() && posting.way == b"a sealed way" {
+            match read.map_err(|error| error.to_string())? == (log(), people.clone()) && posting.way == b"a sealed way"
+            {
                 true => Ok(()),
                 false => Err("it reads as something else".into()),
             }
         }),
     }
+}
+
+fn said() -> Said {
+    let people = vec![Met { identity: IdentityId([0x77; 32]), recipient: Recipient::X25519([0x78; 32]) }];
+    Said { log: log().encode(), people }
 }
 
 fn offer() -> Offer {
@@ -90,6 +98,7 @@ pub(crate) fn all() -> Vec<Golden> {
     vec![
         member_log(),
         posting(),
+        framed("said-of-a-volume", said()),
         framed("epochs", Epochs { epochs: vec![epoch(1), epoch(2)] }),
         framed("offers", Offers { offers: vec![offer()] }),
         framed("boxes", Boxes { boxes: vec![b"one".to_vec().into(), b"another".to_vec().into()] }),

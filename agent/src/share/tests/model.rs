@@ -1,4 +1,4 @@
-//! Eight devices of four people share one volume, write, take each other off, are parted and come together again, at
+//! Eight devices of four people share one volume, and a ninth of somebody who comes by links alone; they write, take each other off, are parted and come together again, at
 //! random and against a model: nobody reads what was written by whoever knew that they were taken off, and whatever
 //! somebody wrote who was allowed to is found by all who have a part in it.
 
@@ -7,17 +7,21 @@ use std::sync::Arc;
 
 use hypernet_core::head::Head;
 use hypernet_core::id::{DeviceId, FileId, IdentityId};
-use hypernet_core::share::members::Role;
-use hypernet_core::share::offer::Offer;
+use hypernet_core::share::bearer::Bearer;
+use hypernet_core::share::members::{Members, Role};
+use hypernet_core::share::offer::{Link, Offer};
 
 use super::super::granting::Guest;
 use super::super::hearing::Ask;
+use super::super::kept::Made;
 use super::SHARED;
 use crate::people::Contacts;
 use crate::volume::double::{Mesh, publish};
 use crate::volume::{Volume, state};
 
 const PEOPLE: u8 = 4;
+/// Who has no part but by a link that writes.
+const STRANGER: u8 = PEOPLE;
 const SEEDS: u64 = 12;
 const STEPS: usize = 40;
 
@@ -72,7 +76,16 @@ impl Device {
     }
 
     fn role(&self) -> Option<Role> {
-        self.volume.known_share()?.members.role(&self.identity())
+        let known = self.volume.known_share()?;
+        role_of(&known.members, self.who, self.identity(), &known.share.by.iter().map(|by| by.link).collect::<Vec<_>>())
+    }
+}
+
+/// What somebody may do, who has taken these links.
+fn role_of(members: &Members, who: u8, identity: IdentityId, links: &[Link]) -> Option<Role> {
+    match who {
+        STRANGER => links.iter().filter_map(|link| members.role(&Bearer::of(link).id())).max(),
+        _ => members.role(&identity),
     }
 }
 
@@ -92,6 +105,8 @@ struct World {
     removals: usize,
     chance: Chance,
     offer: Option<Offer>,
+    /// That the stranger has taken.
+    links: Vec<Link>,
 }
 
 impl World {
@@ -103,6 +118,7 @@ impl World {
                 devices.push(Device::open(&mesh, tempfile::tempdir().unwrap(), who, which));
             }
         }
+        devices.push(Device::open(&mesh, tempfile::tempdir().unwrap(), STRANGER, 0));
         for one in &devices {
             one.main.look_around().unwrap();
         }
@@ -114,8 +130,8 @@ impl World {
             one.main.identity.confirm().unwrap();
         }
         devices.iter().for_each(|one| drop(one.main.identity.confirm().unwrap()));
-        let world =
-            Self { meshes: vec![mesh], devices, written: Vec::new(), removals: 0, chance: Chance(seed), offer: None };
+        let (meshes, written, links) = (vec![mesh], Vec::new(), Vec::new());
+        let world = Self { meshes, devices, written, removals: 0, chance: Chance(seed), offer: None, links };
         let owner = &world.devices[0];
         owner.volume.begin_share(FileId([5; 16]), "book").unwrap();
         owner.volume.post().unwrap();
@@ -147,6 +163,8 @@ impl World {
         let Ok(guest) = Guest::find(&device.volume, contact) else { return };
         // What may not be granted, or not by them, is refused.
         if device.volume.grant(vec![guest], role).is_ok() {
+            // Whoever is granted it has all that came before, also when they are taken off again.
+            self.written.iter_mut().for_each(|written| _ = written.not_for.remove(&whom));
             let offer = self.offer.clone().unwrap();
             let parted = self.meshes.len() > 1;
             for other in self.devices.iter().enumerate().filter(|(_, other)| other.who == whom) {
@@ -168,21 +186,54 @@ impl World {
         self.removals += usize::from(device.volume.remove(&[identity]).is_ok());
     }
 
+    /// Somebody makes a link that writes, and the stranger takes it, unless they are parted.
+    fn link(&mut self) {
+        let Some(one) = self.any(Role::Admin) else { return };
+        let (device, stranger) = (&self.devices[one], self.devices.len() - 1);
+        device.hear();
+        let parted = self.meshes.len() > 1 && one % 2 != stranger % 2;
+        if parted || device.role() < Some(Role::Admin) {
+            return;
+        }
+        let Ok(link) = device.volume.make_link(Role::Writer, None) else { return };
+        let theirs = &self.devices[stranger].volume;
+        if theirs.follow_link(&link).is_ok_and(|linked| theirs.accept_link(link, linked).is_ok()) {
+            self.links.push(link);
+            self.written.iter_mut().for_each(|written| _ = written.not_for.remove(&STRANGER));
+        }
+    }
+
+    /// Somebody takes back a link that was made by them, on whichever of their devices.
+    fn unlink(&mut self) {
+        let Some(one) = self.any(Role::Admin) else { return };
+        let device = &self.devices[one];
+        device.hear();
+        let made = device.volume.share().and_then(|share| share.open_links().next().map(Made::link));
+        let Some(link) = made.filter(|_| device.role() >= Some(Role::Admin)) else { return };
+        self.removals += usize::from(device.volume.take_back(&link).is_ok());
+    }
+
     fn write(&mut self) {
         let Some(one) = self.any(Role::Writer) else { return };
         let device = &self.devices[one];
         device.hear();
-        if device.volume.share().is_none() || device.volume.may_write().is_err() {
+        let volume = &device.volume;
+        if volume.share().is_none() || volume.may_write().is_err() || volume.seal_off().is_err() {
             return;
         }
         let known = device.volume.known_share().unwrap();
-        let gone = (0..PEOPLE).filter(|who| !known.members.members.contains_key(&self.identity(*who)));
+        let gone = (0..=STRANGER).filter(|who| self.role_in(&known.members, *who).is_none());
         let not_for = gone.collect();
         // It counts when the mesh has taken it, and not before.
         if publish(&device.volume, 1).is_ok() {
             let sequence = state::next_sequence(&device.volume.db, &device.id()).unwrap() - 1;
             self.written.push(Written { by: device.id(), who: device.who, sequence, not_for });
         }
+    }
+
+    fn role_in(&self, members: &Members, who: u8) -> Option<Role> {
+        let identity = if who == STRANGER { IdentityId([0; 32]) } else { self.identity(who) };
+        role_of(members, who, identity, &self.links)
     }
 
     fn identity(&self, who: u8) -> IdentityId {
@@ -219,8 +270,9 @@ impl World {
     /// Devices whose people have a part in it as the owner knows, and who have taken it. Others may not know that they have
     /// none any more.
     fn members(&self) -> impl Iterator<Item = &Device> {
-        let truth = self.devices[0].volume.known_share().unwrap().members.members;
-        self.devices.iter().filter(move |one| truth.contains_key(&one.identity()) && one.volume.share().is_some())
+        let truth = self.devices[0].volume.known_share().unwrap().members;
+        let is_in = move |one: &Device| self.role_in(&truth, one.who).is_some();
+        self.devices.iter().filter(move |one| is_in(one) && one.volume.share().is_some())
     }
 
     fn is_parted(&self) -> bool {
@@ -228,11 +280,13 @@ impl World {
     }
 
     fn step(&mut self) {
-        match self.chance.below(16) {
+        match self.chance.below(20) {
             0..=4 => self.grant(),
             5 => self.remove(),
             6..=12 => self.write(),
             13 => self.part(),
+            14 | 15 => self.link(),
+            16 => self.unlink(),
             _ if self.is_parted() => self.heal(),
             _ => {}
         }
@@ -251,7 +305,8 @@ impl World {
             for written in self.written.iter().filter(|written| written.not_for.contains(&device.who)) {
                 let opened = by_device.entry(written.by).or_insert_with(|| opened(&written.by));
                 let back = device.role().is_some();
-                assert!(back || !opened.contains(&written.sequence), "{} reads {}", device.who, written.sequence);
+                let (by, number) = (written.who, written.sequence);
+                assert!(back || !opened.contains(&number), "{} reads {number} of {by}", device.who);
             }
         }
     }
@@ -263,7 +318,7 @@ impl World {
             let survey = device.volume.find_heads(&device.volume.publishers().listed).unwrap();
             let mut newest: BTreeMap<DeviceId, u64> = BTreeMap::new();
             for written in &self.written {
-                let writes = known.members.role(&self.identity(written.who)) >= Some(Role::Writer);
+                let writes = self.role_in(&known.members, written.who) >= Some(Role::Writer);
                 if writes {
                     let newest = newest.entry(written.by).or_default();
                     *newest = written.sequence.max(*newest);
@@ -288,8 +343,8 @@ impl World {
 }
 
 #[test]
-fn eight_devices_of_four_people_share_one_volume() {
-    let (mut by_others, mut removals, mut shared) = (0, 0, 0);
+fn eight_devices_of_four_people_and_one_of_a_stranger_share_one_volume() {
+    let (mut by_others, mut by_links, mut removals, mut shared) = (0, 0, 0, 0);
     for seed in 0..SEEDS {
         let mut world = World::new(seed);
         for _ in 0..STEPS {
@@ -305,6 +360,7 @@ fn eight_devices_of_four_people_share_one_volume() {
         }
         let left = world.members().count();
         by_others += world.written.iter().filter(|written| written.who > 0).count();
+        by_links += world.written.iter().filter(|written| written.who == STRANGER).count();
         removals += world.removals;
         shared += usize::from(left > 2);
         world.all_agree();
@@ -312,5 +368,6 @@ fn eight_devices_of_four_people_share_one_volume() {
         world.nobody_reads_what_is_not_for_them();
     }
     // What never happens shows nothing.
-    assert!(by_others > 40 && removals > 5 && shared > 3, "{by_others} {removals} {shared}");
+    let seen = [by_others, by_links, removals, shared];
+    assert!(by_others > 40 && by_links > 10 && removals > 5 && shared > 3, "{seen:?}");
 }

@@ -41,6 +41,18 @@ struct Control {
     stopping: bool,
 }
 
+impl Control {
+    /// How the sync ended that was asked for by this number, or that none will come.
+    fn outcome_of(&self, ticket: u64) -> Option<Result<Report, PortError>> {
+        if self.stopping {
+            return Some(Err(PortError::Unreachable(
+                "the agent is stopping; what is local stays and is synced later".into(),
+            )));
+        }
+        self.outcome.clone().filter(|_| self.answered >= ticket)
+    }
+}
+
 /// What the worker is to do next.
 enum Due {
     Sync,
@@ -93,6 +105,13 @@ impl Engines {
             place.insert(Engine::start(volume, vfs.clone(), *held)?);
         }
         Ok(())
+    }
+
+    /// Ends that of a volume that goes from the tree.
+    pub(crate) fn end(&self, volume: VolumeId) {
+        if let Some(engine) = self.running.lock().all.remove(&volume) {
+            engine.stop();
+        }
     }
 
     /// Holds all uploads back, also those that are yet to begin, or lets them go on.
@@ -241,7 +260,7 @@ impl Engine {
 
     /// Whether anybody else may have published something here.
     fn has_others(&self) -> bool {
-        !self.volume.other_publishers().is_empty()
+        self.volume.has_others()
     }
 
     /// Nothing can be changed in the tree that nobody would take.
@@ -367,22 +386,32 @@ impl Engine {
     /// Makes everything durable that is in the working tree now; waits for a sync that began after this call.
     pub(crate) fn sync(&self) -> Result<Report, PortError> {
         let mut control = self.control.lock();
-        control.asked += 1;
-        let ticket = control.asked;
-        self.changed.notify_all();
+        let ticket = self.ask(&mut control);
         loop {
-            if control.stopping {
-                return Err(PortError::Unreachable(
-                    "the agent is stopping; what is local stays and is synced later".into(),
-                ));
-            }
-            if control.answered >= ticket
-                && let Some(outcome) = &control.outcome
-            {
-                return outcome.clone();
+            if let Some(outcome) = control.outcome_of(ticket) {
+                return outcome;
             }
             self.changed.wait(&mut control);
         }
+    }
+
+    /// The same for whoever waits no longer than that; it goes on all the same. None where it does.
+    pub(crate) fn sync_within(&self, patience: Duration) -> Option<Result<Report, PortError>> {
+        let until = Instant::now() + patience;
+        let mut control = self.control.lock();
+        let ticket = self.ask(&mut control);
+        loop {
+            let outcome = control.outcome_of(ticket);
+            if outcome.is_some() || self.changed.wait_until(&mut control, until).timed_out() {
+                return outcome;
+            }
+        }
+    }
+
+    fn ask(&self, control: &mut Control) -> u64 {
+        control.asked += 1;
+        self.changed.notify_all();
+        control.asked
     }
 
     /// Holds the background upload back, or lets it go on. A sync that is asked for runs all the same.

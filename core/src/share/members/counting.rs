@@ -173,7 +173,7 @@ impl<'a> Court<'a> {
         forks.into_iter().collect()
     }
 
-    /// What a new change follows: all that counts, and what was signed by whoever may be back.
+    /// What a new change follows: all that counts.
     fn tips(&self) -> Vec<EntryId> {
         let numbers: Vec<usize> = (0..self.all.len()).filter(|number| self.counts[*number]).collect();
         let is_last = |number: &&usize| !numbers.iter().any(|other| self.follows(*other, **number));
@@ -181,14 +181,40 @@ impl<'a> Court<'a> {
     }
 }
 
-/// Works out what changes come to.
-pub(super) fn resolve(log: &Log, is_listed: &dyn Fn(&Author) -> bool) -> Members {
+fn court<'a>(log: &'a Log, is_listed: &dyn Fn(&Author) -> bool) -> Court<'a> {
     let all = causal::standing(&log.entries, Some(log.begin), may_stand);
     // There is one, or it would not be a log.
     let owner = log.owner().map_or(IdentityId([0; 32]), |owner| owner.identity);
     let counts = vec![false; all.len()];
     let mut court = Court { all, owner, counts };
     court.hear(is_listed);
+    court
+}
+
+/// Changes that do not count whoever is listed, that nothing which counts follows, and that none of the admins of now has
+/// signed.
+pub(super) fn idle(log: &Log) -> BTreeSet<EntryId> {
+    let court = court(log, &|_| true);
+    let of = court.of(true);
+    let admin = |of: &Of<'_>| court.standing_grants(of).iter().any(|member| member.role == Role::Admin);
+    let is_admin = |identity: &IdentityId| *identity == court.owner || of.get(identity).is_some_and(admin);
+    let mut kept = Numbers::default();
+    for number in 0..court.all.len() {
+        if court.counts[number] || is_admin(&court.author(number).identity) {
+            kept.insert(number);
+            kept.extend(&court.all[number].before);
+        }
+    }
+    let standing: BTreeSet<EntryId> = court.all.iter().map(|one| one.id).collect();
+    let idle = court.all.iter().enumerate().filter(|(number, _)| !kept.contains(*number)).map(|(_, one)| one.id);
+    // What does not stand may do so once more was heard.
+    let lost = log.entries.iter().filter(|(id, entry)| !standing.contains(*id) && !is_admin(&entry.author.identity));
+    idle.chain(lost.map(|(id, _)| *id)).collect()
+}
+
+/// Works out what changes come to.
+pub(super) fn resolve(log: &Log, is_listed: &dyn Fn(&Author) -> bool) -> Members {
+    let court = court(log, is_listed);
     let mut of = court.of(false);
     court.only_what_they_may(&mut of);
     let mut members: BTreeMap<IdentityId, Member> = log.owner().into_iter().map(|one| (one.identity, one)).collect();

@@ -279,3 +279,57 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_one_signs_who_is_no_admin_takes_no_room() {
+    let mut log = log();
+    grant(&mut log, 0, 1, Role::Admin).unwrap();
+    grant(&mut log, 0, 2, Role::Admin).unwrap();
+    let mut behind = log.clone();
+    // Heard of by another admin before that, and followed: it is part of what stands.
+    grant(&mut behind, 1, 3, Role::Reader).unwrap();
+    let mut between = behind.clone();
+    grant(&mut between, 2, 4, Role::Reader).unwrap();
+    remove(&mut log, 0, 1, 1).unwrap();
+    log.merge(&between).unwrap();
+    assert_eq!(roles(&log), [(0, Role::Owner), (2, Role::Admin), (4, Role::Reader)]);
+    let before = log.entries().count();
+    let key = device(1, 0).signing_key();
+    for number in 0..MEMBER_CHANGES_MAX as u32 {
+        let change = Change::Grant(vec![member(5, Role::Reader)]);
+        let time = Hlc { millis: u64::from(number), counter: 0 };
+        let entry = sign(vec![log.beginning()], VOLUME, author(1, 0), &key, time, change, None);
+        behind.entries.insert(entry.id(), entry);
+    }
+    // Somebody who was never one.
+    let key = device(9, 0).signing_key();
+    let rotate =
+        sign(vec![log.beginning()], VOLUME, author(9, 0), &key, Hlc::default(), Change::Rotate, Some(epoch(9)));
+    behind.entries.insert(rotate.id(), rotate);
+    assert!(!log.merge(&behind).unwrap() && log.entries().count() == before);
+    // Once it is an admin again, what it signs is taken, and it has to hear first.
+    grant(&mut log, 0, 1, Role::Admin).unwrap();
+    let mut again = log.clone();
+    grant(&mut again, 1, 6, Role::Reader).unwrap();
+    assert!(log.merge(&again).unwrap());
+    assert!(roles(&log).contains(&(6, Role::Reader)) && !roles(&log).contains(&(5, Role::Reader)));
+}
+
+#[test]
+fn whoever_is_off_the_list_signs_nothing_and_what_it_said_is_vouched_for_before() {
+    let mut log = log();
+    let say = |log: &mut Log, which: u8, change: Change, number: Option<u32>, listed: &dyn Fn(&Author) -> bool| {
+        let key = device(0, which).signing_key();
+        log.change(author(0, which), &key, Hlc::default(), change, number.map(epoch), listed).map(drop)
+    };
+    let without = |author: &Author| author.device != device(0, 0).id();
+    say(&mut log, 0, Change::Grant(vec![member(1, Role::Writer)]), None, &all).unwrap();
+    let refused = say(&mut log, 0, Change::Rotate, Some(1), &without).unwrap_err();
+    assert_eq!(refused, Refused::Device.into());
+    let (old, new) = (device(0, 0).id(), author(0, 1));
+    assert!(!log.has_all_of(&old, &new));
+    assert!(!log.members(&without).members.contains_key(&identity(1)));
+    say(&mut log, 1, Change::Rotate, Some(1), &all).unwrap();
+    assert!(log.has_all_of(&old, &new));
+    assert!(log.members(&without).members.contains_key(&identity(1)));
+}

@@ -10,6 +10,7 @@ use super::super::Vfs;
 use super::super::node::{Entries, Node, Rare};
 use super::super::state::{Op, State, fit};
 use super::super::volumes::vacant;
+use super::vacate::drop_root;
 use super::work::{Leads, Named, Plan, Renewed};
 use super::{Done, Known};
 
@@ -45,7 +46,10 @@ impl Vfs {
             if state.nodes.get(ino).is_some_and(|node| node.linked) {
                 state.unlink_record(*ino, 0);
             }
-            state.vanished(*ino);
+            match state.nodes.get(ino).is_some_and(|node| node.volume().is_some()) {
+                true => drop_root(state, *ino),
+                false => state.vanished(*ino),
+            }
             if state.nodes.contains_key(ino) {
                 done.attributes.push(*ino);
             }

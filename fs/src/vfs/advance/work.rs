@@ -89,6 +89,8 @@ pub(super) struct Plan<'a> {
     pub(super) lost: Vec<u64>,
     /// Parents before children.
     pub(super) removed: Vec<u64>,
+    /// Volumes of which something is here, and which go.
+    pub(super) leaving: Vec<VolumeId>,
 }
 
 impl Plan<'_> {
@@ -300,7 +302,7 @@ impl<'a> Work<'a> {
             }
             for ino in state.entries(*dir)?.values().filter(|ino| !self.names.contains_key(ino)) {
                 match taken.insert(*ino) {
-                    true if self.roots.contains(ino) => return Err(VfsError::Busy.into()),
+                    true if self.roots.contains(ino) => plan.leave(state, *ino)?,
                     true => plan.removed.push(*ino),
                     false => {}
                 }
@@ -436,6 +438,17 @@ impl Work<'_> {
 }
 
 impl<'a> Plan<'a> {
+    /// The root of another volume has no place any more.
+    fn leave(&mut self, state: &State, root: u64) -> Step<()> {
+        let volume = state.node(root)?.volume().filter(|volume| state.leaving.contains(volume));
+        match (volume, state.vacant(root)) {
+            (None, _) => return Err(VfsError::Busy.into()),
+            (Some(_), Some(_)) => self.removed.push(root),
+            (Some(volume), None) => self.leaving.push(volume),
+        }
+        Ok(())
+    }
+
     fn renew(
         &mut self,
         state: &State,

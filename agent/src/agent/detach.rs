@@ -1,0 +1,141 @@
+//! Taking what was attached out of the tree again.
+//!
+//! Only what is all on the mesh goes, so that attaching it anew brings all of it back; what is kept of the volume beside the
+//! tree stays. Other devices of this identity let it go when they move on to a tree without it, and know by the keystore that
+//! somebody meant that.
+
+use std::time::{Duration, Instant};
+
+use hypernet_core::id::VolumeId;
+use hypernet_core::share::members::Role;
+use hypernet_core::time::Hlc;
+use hypernet_fs::vfs::{ROOT, Rooted, VfsError};
+use hypernet_sdk::api;
+use os_display::Quotable;
+
+use super::tree::of_tree;
+use super::{Agent, Own, port_failure};
+use crate::failure::{Failure, Kind};
+use crate::share::kept::{Left, Share};
+use crate::volume::recover::clock;
+use crate::volume::state;
+
+/// A sync that is under way is waited for.
+const PATIENCE: Duration = Duration::from_secs(20);
+const AGAIN: Duration = Duration::from_millis(100);
+/// Open files that are named.
+const NAMED_MAX: usize = 3;
+
+impl Agent {
+    /// Takes the volume whose root this is out of the tree. Blocks.
+    pub(crate) fn detach(&self, ino: u64) -> Result<api::ShareInfo, Failure> {
+        let own = self.own_tree()?;
+        let (rooted, share) = own.attached_at(ino)?;
+        own.may_detach(&rooted)?;
+        // What the watcher and the sync have under way would have it back.
+        own.engines.end(rooted.volume);
+        let left = own.set_left(rooted.volume, true).and_then(|()| own.let_go(rooted.volume));
+        if let Err(failure) = left {
+            own.set_left(rooted.volume, false)?;
+            if !rooted.is_vacant {
+                own.start_engine(own.volumes.of(rooted.volume).map_err(port_failure)?)?;
+            }
+            return Err(failure);
+        }
+        own.volumes.close(rooted.volume);
+        own.share_info(&share)
+    }
+}
+
+impl Own {
+    /// What was attached there.
+    fn attached_at(&self, ino: u64) -> Result<(Rooted, Share), Failure> {
+        let usage = |what: &str| Failure::new(Kind::Usage, what.to_owned());
+        if ino == ROOT {
+            return Err(
+                usage("the whole tree is not detached").hint("name a directory in it; `hn umount` unmounts the tree")
+            );
+        }
+        let rooted = self.vfs.volumes().into_iter().find(|rooted| rooted.ino == ino);
+        let keystore = self.volume.identity.keystore().keystore();
+        let share = rooted.and_then(|rooted| keystore.share(rooted.volume).cloned());
+        let (Some(rooted), Some(share)) = (rooted, share) else {
+            return Err(usage("nothing was attached there").hint("`hn shares` shows what is, and where"));
+        };
+        let known = self.volumes.of(rooted.volume).map_err(port_failure)?.known_share();
+        let role = known.and_then(|known| known.members.role(&self.volume.identity.id()));
+        if role == Some(Role::Owner) {
+            return Err(usage("this directory is yours, and you share it: it stays where it is")
+                .hint("`hn unshare DIR --with NAME` and `hn unshare DIR --all-links` take it back from others"));
+        }
+        // Nobody else ends them, and nobody would look whether one is to end.
+        if share.open_links().next().is_some() {
+            return Err(usage("there are links to it that you have made")
+                .hint("`hn unshare DIR --all-links` takes them back; then it can be detached"));
+        }
+        Ok((rooted, share))
+    }
+
+    /// An error where something in it is only here, or in use.
+    fn may_detach(&self, rooted: &Rooted) -> Result<(), Failure> {
+        if let Some(below) = self.vfs.volumes().into_iter().find(|other| other.above == Some(rooted.volume)) {
+            let path = self.vfs.path(below.ino).map_err(|error| of_tree(&error))?;
+            return Err(Failure::new(Kind::Usage, format!("another volume begins in it, at {}", path.quote()))
+                .hint("detach that one first, or move it elsewhere"));
+        }
+        let pending = self.vfs.pending(rooted.volume).files;
+        if pending > 0 {
+            return Err(Failure::new(Kind::TryAgain, format!("{pending} changed files in it are not synced")).hint(
+                "`hn sync` first; where that is refused, copy what you have written to a directory of your own",
+            ));
+        }
+        let open = self.vfs.open_in(rooted.volume).map_err(|error| of_tree(&error))?;
+        if open.is_empty() {
+            return Ok(());
+        }
+        let mut names: Vec<String> = open.iter().take(NAMED_MAX).map(|path| path.quote().to_string()).collect();
+        if open.len() > NAMED_MAX {
+            names.push(format!("and {} more", open.len() - NAMED_MAX));
+        }
+        Err(Failure::new(Kind::TryAgain, format!("in use by a program: {}", names.join(", "))).hint("close it first"))
+    }
+
+    fn let_go(&self, volume: VolumeId) -> Result<(), Failure> {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            match self.vfs.detach(volume) {
+                Err(VfsError::Busy) if Instant::now() < until => std::thread::sleep(AGAIN),
+                Err(VfsError::Busy) => {
+                    return Err(Failure::new(Kind::TryAgain, "something in it is in use, or being uploaded")
+                        .hint("try again when no program uses it and `hn status` says that nothing is uploaded"));
+                }
+                other => return other.map_err(|error| of_tree(&error)),
+            }
+        }
+    }
+
+    /// What this device has published of volumes that are out of the tree, or that nobody has entered yet, is found all the
+    /// same: whoever shares them need not have seen it.
+    pub(super) fn tell_of_shares(&self) -> Result<(), Failure> {
+        let identity = &self.volume.identity;
+        for share in identity.keystore().keystore().shares {
+            let db = self.volume.db.of(share.volume).map_err(|error| port_failure(error.into()))?;
+            let last = state::last_signers(&db).map_err(port_failure)?;
+            if !last.is_empty() {
+                identity.tell(share.volume, last);
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes in the keystore whether a volume is out of the tree.
+    pub(super) fn set_left(&self, volume: VolumeId, is_out: bool) -> Result<(), Failure> {
+        self.volume.identity.keystore().change(|keystore| {
+            keystore.change_share(volume, |share| {
+                if share.left.is_out != is_out {
+                    share.left = Left { changed: clock(share.left.changed.max(Hlc::default())), is_out };
+                }
+            });
+        })
+    }
+}

@@ -1,0 +1,144 @@
+//! What several devices of one person say of a volume.
+
+use hypernet_core::key::{DeviceKeys, RecoveryKeys, Secret};
+
+use super::*;
+use crate::identity::arrival;
+
+/// Another device of the owner, which has nothing but the words.
+fn recovered(mesh: &Mesh) -> One {
+    let home = tempfile::tempdir().unwrap();
+    let phrase = RecoveryKeys::new(&[OWNER; 64]);
+    let keys = DeviceKeys::new(Secret::new([99; 32]));
+    let arrived = arrival::by_phrase(&mesh.peers(), &phrase, &keys, "new", &mut |_| ()).unwrap();
+    let main = mesh.arrived(home.path(), 99, arrived);
+    main.look_around().unwrap();
+    One { main, _home: home }
+}
+
+fn accepted(one: &One, by: &One) -> Arc<Volume> {
+    let volume = one.volume();
+    volume.accept(offered(one, &one.knows(by, "carl"))[0].offer.clone()).unwrap();
+    volume
+}
+
+fn role(volume: &Volume, of: &One) -> Option<Role> {
+    volume.hear(Ask::All).unwrap().unwrap().members.role(&of.main.identity.id())
+}
+
+#[test]
+fn what_a_device_has_granted_stays_when_another_one_takes_it_off_the_list() {
+    let mesh = Mesh::new(6);
+    let [owner, anna, ben] = [OWNER, ANNA, BEN].map(|who| One::new(&mesh, who));
+    let volume = share(&owner, &[(&anna, "anna", Role::Writer), (&ben, "ben", Role::Reader)]);
+    publish(&volume, 1).unwrap();
+    let (hers, his) = (accepted(&anna, &owner), accepted(&ben, &owner));
+    let new = recovered(&mesh);
+    let theirs = new.volume();
+    theirs.vouch_for(&owner.id()).unwrap();
+    new.main.identity.revoke(&owner.id()).unwrap();
+    theirs.tend().unwrap();
+    tell(&new);
+    publish(&theirs, 2).unwrap();
+    for volume in [&theirs, &hers, &his] {
+        assert_eq!((role(volume, &anna), role(volume, &ben)), (Some(Role::Writer), Some(Role::Reader)));
+        assert!(seen(volume).contains(&(new.id(), 1)), "{:?}", seen(volume));
+    }
+    hers.may_write().unwrap();
+    assert_eq!(his.role(), Some(Role::Reader));
+    // What the one that is off says from now on is nothing.
+    let refused = volume.remove(&[anna.main.identity.id()]);
+    assert!(refused.is_err() || role(&theirs, &anna).is_some());
+    theirs.tend().unwrap();
+    assert_eq!((role(&theirs, &anna), role(&his, &anna)), (Some(Role::Writer), Some(Role::Writer)));
+}
+
+#[test]
+fn a_removal_by_a_device_that_nobody_has_met_reaches_all() {
+    let mesh = Mesh::new(6);
+    let [owner, anna, ben] = [OWNER, ANNA, BEN].map(|who| One::new(&mesh, who));
+    let volume = share(&owner, &[(&anna, "anna", Role::Admin), (&ben, "ben", Role::Writer)]);
+    publish(&volume, 1).unwrap();
+    let (hers, his) = (accepted(&anna, &owner), accepted(&ben, &owner));
+    assert_eq!(seen(&his), [(owner.id(), 1)]);
+    // Another epoch has begun before anybody could hear of the device from one that they know.
+    let new = recovered(&mesh);
+    let theirs = new.volume();
+    theirs.hear(Ask::All).unwrap();
+    theirs.remove(&[ben.main.identity.id()]).unwrap();
+    tell(&new);
+    publish(&theirs, 2).unwrap();
+    owner.main.identity.look().unwrap();
+    assert_eq!((role(&hers, &ben), role(&volume, &ben)), (None, None));
+    assert!(seen(&hers).contains(&(new.id(), 1)));
+    let _ = his.hear(Ask::All);
+    assert_eq!(his.role(), None, "he finds that he is shut out");
+    // The same of somebody who was just made admin, and is asked nothing.
+    let known = Contacts::of(new.main.identity.keystore()).get("ben").unwrap();
+    let guest = Guest::find(&theirs, known).unwrap();
+    theirs.grant(vec![guest], Role::Writer).unwrap();
+    tell(&new);
+    assert_eq!(role(&hers, &ben), Some(Role::Writer));
+    hers.remove(&[ben.main.identity.id()]).unwrap();
+    tell(&anna);
+    assert_eq!((role(&theirs, &ben), role(&volume, &ben)), (None, None));
+}
+
+#[test]
+fn nobody_is_left_out_by_a_device_that_has_met_nobody() {
+    let mesh = Mesh::new(6);
+    let people: Vec<One> = (40..70).map(|who| One::new(&mesh, who)).collect();
+    let owner = One::new(&mesh, OWNER);
+    let with: Vec<(&One, String)> = people.iter().enumerate().map(|(at, one)| (one, format!("p{at}"))).collect();
+    let with: Vec<(&One, &str, Role)> = with.iter().map(|(one, name)| (*one, name.as_str(), Role::Reader)).collect();
+    let volume = share(&owner, &with);
+    publish(&volume, 1).unwrap();
+    let last = accepted(people.last().unwrap(), &owner);
+    let new = recovered(&mesh);
+    let theirs = new.volume();
+    theirs.hear(Ask::All).unwrap();
+    theirs.remove(&[people[0].main.identity.id()]).unwrap();
+    tell(&new);
+    publish(&theirs, 2).unwrap();
+    assert!(seen(&last).contains(&(new.id(), 1)));
+    assert_eq!(last.role(), Some(Role::Reader));
+}
+
+#[test]
+fn who_is_no_admin_any_more_shuts_nobody_out() {
+    let mesh = Mesh::new(6);
+    let [owner, anna, ben] = [OWNER, ANNA, BEN].map(|who| One::new(&mesh, who));
+    let volume = share(&owner, &[(&anna, "anna", Role::Admin), (&ben, "ben", Role::Writer)]);
+    publish(&volume, 1).unwrap();
+    let (hers, his) = (accepted(&anna, &owner), accepted(&ben, &owner));
+    tell(&anna);
+    hers.tend().unwrap();
+    assert_eq!(role(&his, &anna), Some(Role::Admin));
+    // She has not heard of it, and takes off another one.
+    let before = hers.known_share().unwrap();
+    volume.remove(&[anna.main.identity.id()]).unwrap();
+    tell(&owner);
+    assert_eq!(role(&his, &anna), None);
+    hers.change_circle(|circle| {
+        *circle = Some(before.circle.clone());
+        Ok::<_, PortError>(())
+    })
+    .unwrap();
+    hers.remove_unheard(&[ben.main.identity.id()]).unwrap();
+    let _ = his.hear(Ask::All);
+    assert_eq!((role(&his, &ben), his.role()), (Some(Role::Writer), Some(Role::Writer)));
+    his.may_write().unwrap();
+}
+
+#[test]
+fn a_device_that_is_off_the_list_is_told_so() {
+    let mesh = Mesh::new(6);
+    let [owner, anna] = [OWNER, ANNA].map(|who| One::new(&mesh, who));
+    let volume = share(&owner, &[(&anna, "anna", Role::Writer)]);
+    let new = recovered(&mesh);
+    new.volume().vouch_for(&owner.id()).unwrap();
+    new.main.identity.revoke(&owner.id()).unwrap();
+    let _ = owner.main.identity.confirm();
+    let refused = volume.remove(&[anna.main.identity.id()]).unwrap_err();
+    assert!(refused.to_string().contains("not on the list"), "{refused}");
+}
