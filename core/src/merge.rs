@@ -26,7 +26,7 @@ use thiserror::Error;
 
 use crate::id::{DeviceTag, FileId, VolumeId};
 use crate::time::Timespec;
-use crate::tree::{Content, Dot, Inode, Root, Sink, Source, TreeError, TreeRef};
+use crate::tree::{Dot, Inode, Root, Sink, Source, TreeError, TreeRef};
 
 mod build;
 mod gather;
@@ -65,10 +65,7 @@ impl Part {
 
     /// By which parts are put in order, so that who came first plays no part.
     fn rank(&self) -> impl Ord + use<> {
-        let mut bytes = Vec::new();
-        // Writing to a Vec is infallible.
-        let _ = minicbor::encode((&self.inode, &self.links), &mut bytes);
-        (self.vector.clone(), self.is_below, bytes)
+        (self.vector.clone(), self.is_below, inodes::bytes(&(&self.inode, &self.links)))
     }
 }
 
@@ -176,9 +173,7 @@ fn splits(gathered: &Gathered<'_>) -> Vec<Split> {
     let mut splits = Vec::new();
     for (id, volume) in &gathered.volumes {
         for (part, seen) in gathered.parts.iter().zip(&gathered.seen) {
-            if let Some(inode) = seen.inodes.get(id)
-                && matches!(inode.content, Content::Directory(_))
-            {
+            if let Some(inode) = seen.inodes.get(id).filter(|inode| inodes::is_directory(inode)) {
                 let part = Part { inode: inode.clone(), is_below: true, ..part.clone() };
                 splits.push(Split { volume: *volume, part });
             }

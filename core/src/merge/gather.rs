@@ -135,8 +135,8 @@ impl<'a> Gathered<'a> {
     }
 
     pub(super) fn is_directory(&self, id: FileId) -> bool {
-        let is = |inode: &Inode| matches!(inode.content, Content::Directory(_));
-        self.volumes.contains_key(&id) || self.seen.iter().any(|seen| seen.inodes.get(&id).is_some_and(is))
+        let is_one = |seen: &Seen| seen.inodes.get(&id).is_some_and(inodes::is_directory);
+        self.volumes.contains_key(&id) || self.seen.iter().any(is_one)
     }
 }
 

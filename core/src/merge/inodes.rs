@@ -25,7 +25,12 @@ pub(super) fn content_dot(inode: &Inode) -> Dot {
     inode.content_dot.unwrap_or(inode.meta_dot)
 }
 
-fn bytes<T: minicbor::Encode<()>>(value: &T) -> Vec<u8> {
+pub(super) fn is_directory(inode: &Inode) -> bool {
+    matches!(inode.content, Content::Directory(_))
+}
+
+/// By which things are put in order, and told from others.
+pub(super) fn bytes<T: minicbor::Encode<()>>(value: &T) -> Vec<u8> {
     let mut bytes = Vec::new();
     // Writing to a Vec is infallible.
     let _ = minicbor::encode(value, &mut bytes);
@@ -90,7 +95,7 @@ fn outcome(parts: &[Part], mut records: Vec<(usize, &Inode)>) -> Option<Outcome>
     let meta = metadata(parts, &records)?;
     let mut inode = meta.clone();
     inode.ctime = records.iter().map(|(_, inode)| inode.ctime).max().unwrap_or(inode.ctime);
-    if matches!(meta.content, Content::Directory(_)) {
+    if is_directory(meta) {
         // What it holds is worked out from its entries.
         let times = records.iter().filter(|(_, one)| one.content != meta.content).map(|(_, one)| one.mtime);
         inode.mtime = times.chain([meta.mtime]).max().unwrap_or(meta.mtime);

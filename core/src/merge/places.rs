@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::gather::{Gathered, Place, Seen};
-use super::inodes::{Outcomes, content_dot};
+use super::inodes::{Outcomes, bytes, content_dot, is_directory};
 use super::{Conflict, Label};
 use crate::id::FileId;
 use crate::limits::NAME_MAX;
@@ -29,18 +29,11 @@ pub(super) struct Places {
     pub(super) names: BTreeMap<FileId, u32>,
 }
 
-fn is_directory(inode: &Inode) -> bool {
-    matches!(inode.content, Content::Directory(_))
-}
-
 /// What was written, and when.
 type Version = (Dot, [u8; 32]);
 
 fn version(inode: &Inode) -> Version {
-    let mut bytes = Vec::new();
-    // Writing to a Vec is infallible.
-    let _ = minicbor::encode(&inode.content, &mut bytes);
-    (content_dot(inode), *blake3::hash(&bytes).as_bytes())
+    (content_dot(inode), *blake3::hash(&bytes(&inode.content)).as_bytes())
 }
 
 fn has_content(inode: &Inode) -> bool {
@@ -116,13 +109,11 @@ impl Choice<'_> {
             seen.inodes.contains_key(&id) || seen.names.contains_key(&id)
         };
         let lacking: Vec<_> = (0..self.gathered.parts.len()).filter(|number| !has(*number)).collect();
-        // Whoever took it away has seen both its name and what is in it: a version that is kept beside another one has its name
-        // from whoever wrote that.
         let is_new = |seen: &Seen| {
-            let Some(inode) = seen.inodes.get(&id).filter(|inode| !is_directory(inode)) else { return false };
-            let names = seen.names.get(&id).into_iter().flat_map(BTreeMap::values).copied();
-            let dots: Vec<Dot> = names.chain([content_dot(inode)]).collect();
-            lacking.iter().all(|number| dots.iter().any(|dot| !self.gathered.parts[*number].covers(*dot)))
+            let inode = seen.inodes.get(&id).filter(|inode| !is_directory(inode));
+            inode.is_some_and(|inode| {
+                lacking.iter().all(|number| !self.gathered.parts[*number].covers(content_dot(inode)))
+            })
         };
         lacking.is_empty() || self.gathered.seen.iter().any(is_new)
     }
@@ -192,20 +183,6 @@ impl Choice<'_> {
         Some(self.chosen.get(&id)?.first_key_value()?.0.parent)
     }
 
-    /// The directories from here up to the root, or all that are passed again and again.
-    fn circle(&self, id: FileId) -> Option<BTreeSet<FileId>> {
-        let mut passed = Vec::new();
-        let mut at = id;
-        while at != self.gathered.root {
-            if let Some(from) = passed.iter().position(|other| *other == at) {
-                return Some(passed[from..].iter().copied().collect());
-            }
-            passed.push(at);
-            at = self.parent(at)?;
-        }
-        None
-    }
-
     /// Of moves that make a circle the last one does not count.
     fn break_circles(&mut self) {
         let directories: Vec<FileId> =
@@ -213,7 +190,7 @@ impl Choice<'_> {
         // What is reached from the root once is reached for good.
         let mut fine = BTreeSet::new();
         for id in directories {
-            while let Some(circle) = self.circle_below(id, &mut fine) {
+            while let Some(circle) = self.circle_above(id, &mut fine) {
                 let last = circle.iter().copied().max_by_key(|id| {
                     self.chosen.get(id).and_then(|all| all.first_key_value()).map(|(place, dot)| (*dot, place.clone()))
                 });
@@ -226,7 +203,7 @@ impl Choice<'_> {
     }
 
     /// The circle that the way up from here leads into; otherwise all on it are fine.
-    fn circle_below(&self, id: FileId, fine: &mut BTreeSet<FileId>) -> Option<BTreeSet<FileId>> {
+    fn circle_above(&self, id: FileId, fine: &mut BTreeSet<FileId>) -> Option<BTreeSet<FileId>> {
         let mut passed = Vec::new();
         let mut set = BTreeSet::new();
         let mut at = id;
@@ -255,7 +232,7 @@ impl Choice<'_> {
             let mut other = Choice { gathered: self.gathered, chosen: self.chosen.clone() };
             other.chosen.insert(id, BTreeMap::from([(place, dot)]));
             other.keep_ways();
-            if other.circle(id).is_none() {
+            if other.circle_above(id, &mut BTreeSet::new()).is_none() {
                 self.chosen = other.chosen;
                 return;
             }

@@ -55,6 +55,39 @@ fn two_versions_of_a_file_are_both_kept_and_whoever_takes_one_away_has_seen_both
 }
 
 #[test]
+fn a_version_stays_of_which_each_of_two_others_has_seen_half() {
+    let mut world = world(3, &["f"]);
+    world.device(0).write("f");
+    let token = world.device(1).write("f");
+    world.learn(2, 1);
+    // Beside the other one's content, since whoever wrote that; the first knows of no copy, and the third has it in the file.
+    world.learn(1, 0);
+    for number in 0..3 {
+        world.device(number).create(FileId::ROOT, &format!("of {number}"));
+    }
+    world.meet();
+    assert!(world.device(0).holds(token), "{:?}", world.names());
+}
+
+#[test]
+fn a_version_stays_that_is_in_the_file_here_and_in_a_copy_there() {
+    let mut world = world(3, &["f"]);
+    world.device(2).write("f");
+    world.learn(0, 2);
+    let token = world.device(1).write("f");
+    world.device(1).rename("f", "e");
+    world.device(2).unlink("f");
+    world.learn(0, 1);
+    world.learn(2, 1);
+    assert_eq!(world.device(2).read("e"), token);
+    assert_ne!(world.device(0).read("e"), token);
+    world.device(0).unlink("e");
+    world.device(2).create(FileId::ROOT, "x");
+    world.meet();
+    assert!(world.device(0).holds(token), "{:?}", world.names());
+}
+
+#[test]
 fn what_is_written_is_kept_though_it_is_taken_away_elsewhere() {
     let mut world = world(2, &[]);
     let dir = world.device(0).mkdir(FileId::ROOT, "d");

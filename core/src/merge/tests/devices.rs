@@ -348,6 +348,10 @@ impl Device {
         self.nodes[&self.lookup(path)].token.unwrap()
     }
 
+    pub(super) fn holds(&self, token: Token) -> bool {
+        self.tokens().contains(&token)
+    }
+
     pub(super) fn names(&self) -> Vec<String> {
         self.nodes[&FileId::ROOT].names.keys().map(|name| String::from_utf8(name.clone()).unwrap()).collect()
     }
