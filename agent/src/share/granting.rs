@@ -108,10 +108,13 @@ impl Volume {
     /// What this device knows now is what it acts by.
     fn heard(&self) {
         if let Some(known) = self.known_share() {
-            self.identity.set_epoch(self.id, known.members.epoch);
-            let is_admin = known.members.role(&self.identity.id()) >= Some(Role::Admin);
-            self.identity.set_offers_of(self.id, is_admin);
+            self.acts_by(&known);
         }
+    }
+
+    pub(super) fn acts_by(&self, Known { members, .. }: &Known) {
+        self.identity.set_epoch(self.id, members.epoch);
+        self.identity.set_offers_of(self.id, members.role(&self.identity.id()) >= Some(Role::Admin));
     }
 
     /// The same of what was known when this device was started.

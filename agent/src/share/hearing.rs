@@ -178,8 +178,7 @@ impl Volume {
                 "the mesh has nothing of who has a part in this volume, or no peer that has it is there".into(),
             )
         })?;
-        self.identity.set_epoch(self.id, known.members.epoch);
-        self.identity.set_offers_of(self.id, known.members.role(&self.identity.id()) >= Some(Role::Admin));
+        self.acts_by(&known);
         Ok(Some(known))
     }
 
@@ -211,9 +210,9 @@ impl Volume {
     /// Asks the devices of the others where they publish by now, and looks at the lists of devices that are there. Returns
     /// whether there are devices that were not known.
     fn hear_beacons(&self) -> Result<bool, PortError> {
-        let Some(Known { circle, .. }) = self.known_share() else { return Ok(false) };
+        let Some(known) = self.known_share() else { return Ok(false) };
         let mut asked = Vec::new();
-        for (identity, person) in &circle.people {
+        for (identity, person) in &known.circle.people {
             let roster = person.posting.as_ref().map(|posting| posting.log().roster());
             asked.extend(
                 roster.into_iter().flat_map(|roster| &roster.devices).map(|device| (*identity, device.clone())),
@@ -230,7 +229,7 @@ impl Volume {
             match read(&self.peers, &record, &roster_sealing_key(&identity)) {
                 Ok(At::Here(bytes)) => match codec::decode::<Beacon>(&bytes) {
                     Ok(beacon) => {
-                        is_new |= self.meet_posters(identity, [(&device.id, &beacon)])?;
+                        is_new |= self.meet_posters(&known, identity, [(&device.id, &beacon)])?;
                         lists.entry(identity).or_default().insert(beacon.door.roster);
                         self.identity.heard(identity, [(device.id, beacon)]);
                     }
@@ -385,17 +384,21 @@ impl Volume {
     /// Remembers where devices of somebody who says who may do what say so. Returns whether any of that is new.
     fn meet_posters<'a>(
         &self,
+        Known { share, circle, members }: &Known,
         identity: IdentityId,
         beacons: impl IntoIterator<Item = (&'a DeviceId, &'a Beacon)>,
     ) -> Result<bool, PortError> {
-        let Some(Known { share, members, .. }) = self.known_share() else { return Ok(false) };
         if members.role(&identity) < Some(Role::Admin) {
             return Ok(false);
         }
         let mut is_new = false;
         for (device, beacon) in beacons {
             let Some(signer) = beacon.poster(device, &self.id, &share.secret) else { continue };
-            is_new |= share.posters.iter().all(|known| known.0 != signer);
+            let is_known = share.posters.iter().any(|known| known.0 == signer);
+            if is_known && circle.posters.contains_key(&signer) {
+                continue;
+            }
+            is_new |= !is_known;
             self.identity
                 .keystore()
                 .change(|mine| mine.change_share(self.id, |share| share.add_poster(signer)))
@@ -411,7 +414,9 @@ impl Volume {
     /// Takes in somebody who was looked up. Returns whether anything is new by it.
     pub(super) fn meet(&self, member: &Member, found: Found) -> Result<bool, PortError> {
         let recipient = found.recipient()?;
-        let is_new = self.meet_posters(member.identity, found.beacons.iter().map(|(id, beacon)| (id, beacon)))?;
+        let beacons = found.beacons.iter().map(|(id, beacon)| (id, beacon));
+        let known = self.known_share();
+        let is_new = known.map_or(Ok(false), |known| self.meet_posters(&known, member.identity, beacons))?;
         self.identity.heard(member.identity, found.beacons);
         let is_writer = member.role >= Role::Writer;
         self.change_circle(|circle| {

@@ -71,6 +71,13 @@ fn offered(to: &One, by: &Contact) -> Vec<Offered> {
     to.main.offered_by(by).unwrap()
 }
 
+/// The volume on the device of somebody who takes what they are offered.
+fn accepted(one: &One, by: &One) -> Arc<Volume> {
+    let volume = one.volume();
+    volume.accept(offered(one, &one.knows(by, "carl"))[0].offer.clone()).unwrap();
+    volume
+}
+
 /// The sequence numbers of the heads that a device takes, by whose they are.
 fn seen(volume: &Volume) -> Vec<(DeviceId, u64)> {
     volume.hear(Ask::All).unwrap();
@@ -116,8 +123,7 @@ fn who_may_only_read_publishes_nothing_that_others_take() {
     let [owner, anna] = [OWNER, ANNA].map(|who| One::new(&mesh, who));
     let volume = share(&owner, &[(&anna, "anna", Role::Reader)]);
     publish(&volume, 1).unwrap();
-    let theirs = anna.volume();
-    theirs.accept(offered(&anna, &anna.knows(&owner, "carl"))[0].offer.clone()).unwrap();
+    let theirs = accepted(&anna, &owner);
     assert_eq!(seen(&theirs), [(owner.id(), 1)]);
     let refused = theirs.may_write().unwrap_err();
     assert!(refused.to_string().contains("shared for reading"), "{refused}");
@@ -137,11 +143,7 @@ fn who_is_taken_off_reads_nothing_of_what_comes_after_and_is_not_believed_any_mo
     let [owner, anna, ben] = [OWNER, ANNA, BEN].map(|who| One::new(&mesh, who));
     let volume = share(&owner, &[(&anna, "anna", Role::Writer), (&ben, "ben", Role::Writer)]);
     publish(&volume, 1).unwrap();
-    let [hers, his] = [&anna, &ben].map(|one| {
-        let volume = one.volume();
-        volume.accept(offered(one, &one.knows(&owner, "carl"))[0].offer.clone()).unwrap();
-        volume
-    });
+    let [hers, his] = [&anna, &ben].map(|one| accepted(one, &owner));
     publish(&hers, 2).unwrap();
     publish(&his, 3).unwrap();
     assert_eq!(seen(&volume).len(), 3);
@@ -179,13 +181,11 @@ fn an_admin_shares_with_others_and_what_each_says_is_found_through_the_other() {
     let [owner, anna, ben] = [OWNER, ANNA, BEN].map(|who| One::new(&mesh, who));
     let volume = share(&owner, &[(&anna, "anna", Role::Admin)]);
     publish(&volume, 1).unwrap();
-    let hers = anna.volume();
-    hers.accept(offered(&anna, &anna.knows(&owner, "carl"))[0].offer.clone()).unwrap();
+    let hers = accepted(&anna, &owner);
     let guest = Guest::find(&hers, anna.knows(&ben, "ben")).unwrap();
     hers.grant(vec![guest], Role::Writer).unwrap();
     tell(&anna);
-    let his = ben.volume();
-    his.accept(offered(&ben, &ben.knows(&anna, "anna"))[0].offer.clone()).unwrap();
+    let his = accepted(&ben, &anna);
     assert_eq!(seen(&his), [(owner.id(), 1)]);
     publish(&his, 2).unwrap();
     assert_eq!(seen(&volume).len(), 2, "the owner hears from the admin whom she has brought");

@@ -8,6 +8,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use hypernet_core::merge::join;
 use hypernet_core::port::PortError;
 use hypernet_core::seal::{ExtentRef, Kind, Origin};
 use hypernet_core::tree::{self, Content, Dot, Entry, Root, Run, Sink, Target, TreeRef};
@@ -79,7 +80,7 @@ impl Volume {
         let mut root = latest.root.clone();
         root.inode.content = content.unwrap_or(root.inode.content);
         root.links = links.or(root.links);
-        root.vector = state::advance(&root.vector, Dot { device: self.device.id().tag(), sequence });
+        root.vector = join([&root.vector[..], &[Dot { device: self.device.id().tag(), sequence }]]);
         publish(self, writer, root.clone(), Some(&latest), meter)?;
         self.moves_to(vfs, &root)
     }

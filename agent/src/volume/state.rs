@@ -1,7 +1,7 @@
 //! What a device remembers of its own heads: the counterpart of the head on the mesh.
 
 use hypernet_core::catalog::Manifest;
-use hypernet_core::codec;
+use hypernet_core::codec::{self, Format};
 use hypernet_core::head::Head;
 use hypernet_core::id::{DeviceId, SnapshotId};
 use hypernet_core::port::PortError;
@@ -11,6 +11,7 @@ use hypernet_core::tree::{Dot, Root};
 use hypernet_store::volume::VolumeDb;
 use minicbor::{Decode, Encode};
 
+use super::damaged;
 use super::heads::sequence_of;
 
 /// The key of [`Latest`].
@@ -39,10 +40,13 @@ pub(crate) struct Latest {
 }
 hypernet_core::format!(Latest, tag = 0x51, version = 1, max = 4 << 20, name = "latest state");
 
+/// What is filed by this name.
+fn get<T: Format + for<'b> Decode<'b, ()>>(db: &VolumeDb, what: &str) -> Result<Option<T>, PortError> {
+    db.get_state(what)?.map(|bytes| codec::decode(&bytes).map_err(damaged)).transpose()
+}
+
 pub(crate) fn latest(db: &VolumeDb) -> Result<Option<Latest>, PortError> {
-    db.get_state(LATEST)?
-        .map(|bytes| codec::decode(&bytes).map_err(|error| PortError::Damaged(error.to_string())))
-        .transpose()
+    get(db, LATEST)
 }
 
 pub(crate) fn put_latest(db: &VolumeDb, latest: &Latest) -> Result<(), PortError> {
@@ -63,9 +67,7 @@ pub(crate) struct Origin {
 hypernet_core::format!(Origin, tag = 0x55, version = 1, max = 64 << 10, name = "origin of a volume");
 
 pub(crate) fn origin(db: &VolumeDb) -> Result<Option<Origin>, PortError> {
-    db.get_state(ORIGIN)?
-        .map(|bytes| codec::decode(&bytes).map_err(|error| PortError::Damaged(error.to_string())))
-        .transpose()
+    get(db, ORIGIN)
 }
 
 pub(crate) fn put_origin(db: &VolumeDb, origin: &Origin) -> Result<(), PortError> {
@@ -81,9 +83,7 @@ pub(crate) fn forget_origin(db: &VolumeDb) -> Result<(), PortError> {
 
 /// The head of another device that this one is moving on to.
 pub(crate) fn following(db: &VolumeDb) -> Result<Option<Latest>, PortError> {
-    db.get_state(FOLLOWING)?
-        .map(|bytes| codec::decode(&bytes).map_err(|error| PortError::Damaged(error.to_string())))
-        .transpose()
+    get(db, FOLLOWING)
 }
 
 pub(crate) fn put_following(db: &VolumeDb, next: &Latest) -> Result<(), PortError> {
@@ -109,9 +109,7 @@ pub(crate) fn stands_on(next: &Latest) -> [(&'static str, Option<Vec<u8>>); 2] {
 }
 
 fn record(db: &VolumeDb, what: &str) -> Result<Option<Record>, PortError> {
-    db.get_state(what)?
-        .map(|bytes| Record::verify(&bytes).map_err(|error| PortError::Damaged(error.to_string())))
-        .transpose()
+    db.get_state(what)?.map(|bytes| Record::verify(&bytes).map_err(damaged)).transpose()
 }
 
 /// The record of the last head that may have left this home.
@@ -148,14 +146,6 @@ pub(crate) fn next_sequence(db: &VolumeDb, device: &DeviceId) -> Result<u64, Por
     let origin = origin(db)?.map_or(0, |origin| origin.head);
     let taken = latest(db)?.map_or(0, |latest| sequence_of(&latest.root.vector, device));
     Ok(handed.max(origin).max(taken) + 1)
-}
-
-/// The version vector with `dot` brought up to date.
-pub(crate) fn advance(vector: &[Dot], dot: Dot) -> Vec<Dot> {
-    let mut out: Vec<Dot> = vector.iter().copied().filter(|other| other.device != dot.device).collect();
-    out.push(dot);
-    out.sort();
-    out
 }
 
 #[cfg(test)]

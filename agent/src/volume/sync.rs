@@ -11,6 +11,7 @@ use hypernet_core::codec;
 use hypernet_core::extent::Cutter;
 use hypernet_core::head::{Head, Snapshot};
 use hypernet_core::id::{FileId, VolumeId};
+use hypernet_core::merge::join;
 use hypernet_core::port::{InodeRow, Local, PortError};
 use hypernet_core::seal::Kind;
 use hypernet_core::time::Hlc;
@@ -177,7 +178,7 @@ pub(crate) fn run(volume: &Arc<Volume>, vfs: &Arc<Vfs>, meter: &Meter) -> Result
     let inode = root_inode.ok_or_else(|| damaged("the cut has no root"))?;
     let origin = state::origin(&volume.db)?;
     let before = latest.as_ref().map(|latest| &latest.root.vector).or(origin.as_ref().map(|origin| &origin.vector));
-    let vector = state::advance(before.map_or(&[][..], Vec::as_slice), dot);
+    let vector = join([before.map_or(&[][..], Vec::as_slice), &[dot]]);
     let root = Root { volume: volume.id, inode, links, vector };
     let all = publish(volume, writer, root, latest.as_ref(), meter)?;
     let inodes = synced.len() as u64;

@@ -38,8 +38,7 @@ fn two_strangers_with_one_link_write_until_it_is_taken_back_and_what_they_wrote_
     publish(&volume, 1).unwrap();
     let link = volume.make_link(Role::Writer, None).unwrap();
     tell(&owner);
-    let reads = carol.volume();
-    reads.accept(offered(&carol, &carol.knows(&owner, "carl"))[0].offer.clone()).unwrap();
+    let reads = accepted(&carol, &owner);
 
     let [hers, his] = [&anna, &ben].map(|one| take(one, &link));
     for theirs in [&hers, &his] {
@@ -101,11 +100,7 @@ fn whoever_may_write_by_name_stays_a_writer_when_the_link_ends_and_by_the_link_w
     let [owner, anna, ben] = [OWNER, ANNA, BEN].map(|who| One::new(&mesh, who));
     let volume = share(&owner, &[(&anna, "anna", Role::Reader), (&ben, "ben", Role::Writer)]);
     publish(&volume, 1).unwrap();
-    let [hers, his] = [&anna, &ben].map(|one| {
-        let volume = one.volume();
-        volume.accept(offered(one, &one.knows(&owner, "carl"))[0].offer.clone()).unwrap();
-        volume
-    });
+    let [hers, his] = [&anna, &ben].map(|one| accepted(one, &owner));
     hers.may_write().unwrap_err();
     let link = volume.make_link(Role::Writer, None).unwrap();
     for theirs in [&hers, &his] {
@@ -250,8 +245,7 @@ fn taking_off_whoever_has_a_link_ends_it_and_one_that_was_half_made_is_made() {
     let [owner, anna, ben, dora] = [OWNER, ANNA, BEN, DORA].map(|who| One::new(&mesh, who));
     let volume = share(&owner, &[(&ben, "ben", Role::Admin)]);
     publish(&volume, 1).unwrap();
-    let his = ben.volume();
-    his.accept(offered(&ben, &ben.knows(&owner, "carl"))[0].offer.clone()).unwrap();
+    let his = accepted(&ben, &owner);
     // By an admin, who has it from nobody: the owner ends it by what is shown of it.
     let link = his.make_link(Role::Writer, None).unwrap();
     tell(&ben);

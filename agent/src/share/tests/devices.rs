@@ -16,12 +16,6 @@ fn recovered(mesh: &Mesh) -> One {
     One { main, _home: home }
 }
 
-fn accepted(one: &One, by: &One) -> Arc<Volume> {
-    let volume = one.volume();
-    volume.accept(offered(one, &one.knows(by, "carl"))[0].offer.clone()).unwrap();
-    volume
-}
-
 fn role(volume: &Volume, of: &One) -> Option<Role> {
     volume.hear(Ask::All).unwrap().unwrap().members.role(&of.main.identity.id())
 }
