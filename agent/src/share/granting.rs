@@ -187,15 +187,19 @@ impl Volume {
     }
 
     /// Of what another device of this identity has signed counts nothing, once it is off the list, that no device on it has
-    /// signed something after. So that comes before it leaves.
+    /// signed something after. So that comes before it leaves. For whom the epoch is sealed until then is remembered, so that
+    /// another one begins when it has left.
     pub(crate) fn vouch_for(&self, device: &DeviceId) -> Result<(), ShareError> {
         let _turn = self.circle_turn.lock();
         let known = self.hear_in_turn(Ask::All)?.ok_or(ShareError::NotShared)?;
         let me = self.author();
-        if known.members.role(&me.identity) < Some(Role::Admin) || known.circle.log.has_all_of(device, &me) {
+        if known.members.role(&me.identity) < Some(Role::Admin) {
             return Ok(());
         }
-        self.change_members(Change::Rotate)?;
+        if !known.circle.log.has_all_of(device, &me) {
+            self.change_members(Change::Rotate)?;
+        }
+        self.is_told_to_others()?;
         Ok(self.post()?)
     }
 

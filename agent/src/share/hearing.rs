@@ -486,7 +486,7 @@ impl Volume {
             return Ok(());
         }
         self.look_at_readers(&known)?;
-        if !known.members.is_sealed_off || self.has_stale_tips(&known) || self.is_told_to_others()? {
+        if !known.members.is_sealed_off || self.is_told_to_others()? {
             self.change_members(Change::Rotate).map_err(into_port)?;
             self.is_told_to_others()?;
         }
@@ -538,7 +538,7 @@ impl Volume {
 
     /// Whether the epoch that counts was sealed for somebody who is none of the members as they are now: one of them has taken
     /// a device off their list since, which still opens it. Remembers for whom it is sealed from now on.
-    fn is_told_to_others(&self) -> Result<bool, PortError> {
+    pub(super) fn is_told_to_others(&self) -> Result<bool, PortError> {
         let Some(known) = self.known_share() else { return Ok(false) };
         let (Some(epoch), to) = (known.members.epoch, self.recipients(&known)?) else { return Ok(false) };
         let told = known.circle.told.filter(|told| told.epoch == epoch);
@@ -552,16 +552,6 @@ impl Volume {
             })?;
         }
         Ok(is_told)
-    }
-
-    /// Whether something that counts was signed by a device of this identity that is off its list: until one that is on it
-    /// has signed something after that, nobody knows how much of it is to count.
-    fn has_stale_tips(&self, known: &Known) -> bool {
-        let roster = self.identity.roster();
-        let is_gone = |device| roster.gone.iter().any(|gone| gone.id == device);
-        let mine = known.circle.log.entries().filter(|entry| entry.author.identity == roster.identity);
-        let followed: BTreeSet<_> = known.circle.log.entries().flat_map(|entry| entry.previous.clone()).collect();
-        mine.filter(|entry| is_gone(entry.author.device)).any(|entry| !followed.contains(&entry.id()))
     }
 }
 

@@ -47,6 +47,32 @@ fn what_a_device_has_granted_stays_when_another_one_takes_it_off_the_list() {
     assert_eq!((role(&theirs, &anna), role(&his, &anna)), (Some(Role::Writer), Some(Role::Writer)));
 }
 
+/// Whoever has a device that is off the list signs what they like with it, and others hear of it.
+#[test]
+fn what_a_device_signs_that_is_off_the_list_changes_nothing_however_often_it_is_heard_of() {
+    let mesh = Mesh::new(6);
+    let [owner, anna, ben] = [OWNER, ANNA, BEN].map(|who| One::new(&mesh, who));
+    let volume = share(&owner, &[(&anna, "anna", Role::Writer), (&ben, "ben", Role::Reader)]);
+    let new = recovered(&mesh);
+    let theirs = new.volume();
+    theirs.vouch_for(&owner.id()).unwrap();
+    new.main.identity.revoke(&owner.id()).unwrap();
+    theirs.tend().unwrap();
+    // It was told of the epoch before the one that began when it was gone, and of none after that.
+    let before = volume.share().unwrap().epochs;
+    volume.remove_unheard(&[ben.main.identity.id()]).unwrap();
+    theirs.tend().unwrap();
+    let heard = theirs.known_share().unwrap().circle.log;
+    assert!(heard.entries().filter(|entry| entry.author.device == owner.id()).count() > 2, "it was heard of");
+    assert!(theirs.share().unwrap().epochs.iter().any(|epoch| !before.contains(epoch)));
+    let entries = heard.entries().count();
+    for _ in 0..3 {
+        theirs.tend().unwrap();
+    }
+    assert_eq!(theirs.known_share().unwrap().circle.log.entries().count(), entries, "it is answered again and again");
+    assert_eq!((role(&theirs, &anna), role(&theirs, &ben)), (Some(Role::Writer), Some(Role::Reader)));
+}
+
 #[test]
 fn a_removal_by_a_device_that_nobody_has_met_reaches_all() {
     let mesh = Mesh::new(6);
