@@ -358,7 +358,7 @@ fn open_own(
         ),
         None => None,
     };
-    engines.set_vfs(&vfs);
+    engines.set_tree(&vfs, &volumes);
     Ok(Own { volume, volumes, tree, vfs, engines, counter, trimmer, mount: Mutex::new(None) })
 }
 

@@ -13,6 +13,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Instant;
 
 use hypernet_core::id::{DeviceId, IdentityId, VolumeId};
 use hypernet_core::identity::beacon::Beacon;
@@ -63,6 +64,8 @@ pub(crate) struct Identity {
     era: Mutex<Locked<Era>>,
     /// What devices said of themselves when they were last asked.
     beacons: Mutex<BTreeMap<DeviceId, Beacon>>,
+    /// When all of that was last looked at.
+    looked: Mutex<Option<Instant>>,
     /// Of devices of other identities, by which one: a device that came by a link says something else in its name.
     beacons_of_others: Mutex<BTreeMap<(DeviceId, IdentityId), Beacon>>,
     /// Of volumes that other identities have a part in: which epoch counts.
@@ -128,6 +131,7 @@ impl Identity {
             known: Mutex::new(known),
             era: Mutex::new(Locked::new(era)),
             beacons: Mutex::default(),
+            looked: Mutex::default(),
             beacons_of_others: Mutex::default(),
             epochs: Mutex::default(),
             offered: Mutex::default(),

@@ -17,6 +17,7 @@ use libp2p::identity::ed25519;
 use crate::agent::mount::MountView;
 use crate::agent::{Agent, Own, blocking, port_failure};
 use crate::failure::Failure;
+use crate::volume::heads::Found;
 use crate::volume::health::{SOON, Tally};
 use crate::volume::progress::{Phase, Progress};
 use crate::volume::state::Latest;
@@ -52,6 +53,7 @@ pub(crate) fn progress(progress: &Progress) -> api::Progress {
         Phase::Idle => ("idle", None),
         Phase::Uploading => ("uploading", None),
         Phase::Catalog => ("placing the catalog", None),
+        Phase::Merging => ("merging what several devices have changed", None),
         Phase::Publishing => ("publishing the head", None),
         Phase::Waiting(why) => ("waiting", Some(why.clone())),
         Phase::Held => ("held", None),
@@ -92,7 +94,7 @@ fn upload_of(engine: &Engine) -> api::Upload {
         Phase::Idle | Phase::Held => api::Upload::Idle,
         Phase::Waiting(reason) => api::Upload::Waiting { reason: reason.clone() },
         Phase::Stopped(reason) => api::Upload::Stopped { reason: reason.clone() },
-        Phase::Uploading | Phase::Catalog | Phase::Publishing => api::Upload::Running(progress(&now)),
+        Phase::Uploading | Phase::Merging | Phase::Catalog | Phase::Publishing => api::Upload::Running(progress(&now)),
     }
 }
 
@@ -267,8 +269,7 @@ fn head_warnings(own: &Own, latest: Option<&Latest>) -> Vec<String> {
         }
         let below = if volume.id == own.volume.id { None } else { state::latest(&volume.db).ok().flatten() };
         let vector = below.as_ref().or(latest).map_or(&[][..], |latest| &latest.root.vector);
-        let is_main = volume.id == own.volume.id;
-        warnings.extend(volume.heads.lock().not_part_of(vector).iter().map(|found| found.words(is_main)));
+        warnings.extend(volume.heads.lock().not_part_of(vector).iter().map(Found::words));
     }
     warnings.dedup();
     warnings

@@ -22,9 +22,10 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 
-use hypernet_core::id::{PeerId, VolumeId};
+use hypernet_core::id::{PeerId, SnapshotId, VolumeId};
 use hypernet_core::identity::log::Device;
 use hypernet_core::key::{DeviceKeys, VolumeKeys};
+use hypernet_core::merge::Part;
 use hypernet_core::port::PortError;
 use hypernet_core::record::Record;
 use hypernet_core::tree::TreeRef;
@@ -45,10 +46,11 @@ pub(crate) mod census;
 pub(crate) mod devices;
 #[cfg(test)]
 pub(crate) mod double;
-mod follow;
+pub(crate) mod follow;
 pub(crate) mod heads;
 pub(crate) mod health;
 pub(crate) mod lacking;
+mod merging;
 pub(crate) mod nearby;
 pub(crate) mod progress;
 pub(crate) mod reach;
@@ -108,6 +110,14 @@ pub(crate) struct Volume {
     pub(crate) looked: AtomicUsize,
     /// What was written before is being sealed anew.
     pub(crate) rekeying: AtomicBool,
+    /// Of whoever publishes heads of it. There is nothing in it.
+    pub(crate) turn: Mutex<()>,
+    /// Directories that have become this volume, as other devices have changed them.
+    pub(crate) splits: Mutex<Vec<Part>>,
+    /// Something was added to them.
+    pub(crate) news: AtomicBool,
+    /// Snapshots that were left to their authors to be merged.
+    pub(crate) left_to_others: Mutex<Vec<SnapshotId>>,
 }
 
 impl Volume {
@@ -145,6 +155,10 @@ impl Volume {
             borne: Mutex::default(),
             looked: AtomicUsize::new(0),
             rekeying: AtomicBool::new(rekeying),
+            turn: Mutex::default(),
+            splits: Mutex::default(),
+            news: AtomicBool::new(false),
+            left_to_others: Mutex::default(),
         };
         volume.remember_share()?;
         Ok(volume)

@@ -123,7 +123,7 @@ pub struct Head {
     /// The newest heads of other devices that this one had seen.
     #[n(4)]
     pub seen: Vec<Dot>,
-    /// Those of them that its tree has all of.
+    /// What its tree has all of, of this device, too: one that was only merged is a head without a dot of its own.
     #[n(5)]
     pub vector: Vec<Dot>,
     /// Which snapshot.
@@ -243,7 +243,8 @@ pub(crate) mod tests {
         let seen: Vec<Dot> = (1..DEVICES_MAX as u64).map(dot).collect();
         let publish = |plan: Plan| {
             let (head, device, keys) = head(plan);
-            Head { seen: seen.clone(), vector: seen.clone(), ..head }.publish(&device, &keys)
+            Head { seen: seen.clone(), vector: seen.iter().copied().chain([dot(0)]).collect(), ..head }
+                .publish(&device, &keys)
         };
         for peers in 2..120 {
             for availability in (0..=20).map(|i| f64::from(i) / 20.0) {

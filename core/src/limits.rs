@@ -100,6 +100,9 @@ pub const ACL_MAX: usize = 4 * KIB;
 /// All extended attributes of one inode.
 pub const XATTRS_TOTAL_MAX: usize = 64 * KIB;
 
+/// Trees that one is merged of.
+pub const MERGED_MAX: usize = 64;
+
 /// Devices in one roster: with the longest names and numbers that there are they fit into a record.
 pub const DEVICES_MAX: usize = 28;
 /// Devices up to which one enrols another: the room that is left is for the phrase.

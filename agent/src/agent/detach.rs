@@ -23,6 +23,8 @@ use crate::volume::state;
 /// A sync that is under way is waited for.
 const PATIENCE: Duration = Duration::from_secs(20);
 const AGAIN: Duration = Duration::from_millis(100);
+/// The kernel tells of a file that was closed after the program goes on.
+const CLOSES_WITHIN: Duration = Duration::from_secs(1);
 /// Open files that are named.
 const NAMED_MAX: usize = 3;
 
@@ -89,10 +91,17 @@ impl Own {
                 "`hn sync` first; where that is refused, copy what you have written to a directory of your own",
             ));
         }
-        let open = self.vfs.open_in(rooted.volume).map_err(|error| of_tree(&error))?;
-        if open.is_empty() {
-            return Ok(());
-        }
+        let until = Instant::now() + CLOSES_WITHIN;
+        let open = loop {
+            let open = self.vfs.open_in(rooted.volume).map_err(|error| of_tree(&error))?;
+            if open.is_empty() {
+                return Ok(());
+            }
+            if Instant::now() >= until {
+                break open;
+            }
+            std::thread::sleep(AGAIN);
+        };
         let mut names: Vec<String> = open.iter().take(NAMED_MAX).map(|path| path.quote().to_string()).collect();
         if open.len() > NAMED_MAX {
             names.push(format!("and {} more", open.len() - NAMED_MAX));

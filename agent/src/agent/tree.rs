@@ -34,12 +34,15 @@ pub(super) fn of_tree(error: &VfsError) -> Failure {
 
 /// Notes what a volume begins with, of which nothing was published yet.
 fn put_origin(volume: &Volume, above: &Volume) -> Result<(), Failure> {
-    let vector = match state::latest(&above.db).map_err(port_failure)? {
-        Some(latest) => latest.root.vector,
-        None => state::origin(&above.db).map_err(port_failure)?.map(|origin| origin.vector).unwrap_or_default(),
+    let (vector, links) = match state::latest(&above.db).map_err(port_failure)? {
+        Some(latest) => (latest.root.vector, latest.root.links),
+        None => {
+            let origin = state::origin(&above.db).map_err(port_failure)?;
+            origin.map(|origin| (origin.vector, origin.links)).unwrap_or_default()
+        }
     };
     let head = state::next_sequence(&above.db, &above.device.id()).map_err(port_failure)? - 1;
-    state::put_origin(&volume.db, &Origin { head, vector }).map_err(port_failure)
+    state::put_origin(&volume.db, &Origin { head, vector, links }).map_err(port_failure)
 }
 
 /// The same of one that was made before the last stop, which may have come before all of it was noted.

@@ -2,6 +2,7 @@
 //! what is here and not there is put there.
 
 use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
 
 use hypernet_core::codec;
 use hypernet_core::id::{DeviceId, IdentityId, RecordKey, VolumeId};
@@ -136,6 +137,7 @@ impl Identity {
         // First the eras, so that the list on the disk names none that is not there.
         self.keystore.change(|mine| new.iter().cloned().for_each(|era| mine.add(era))).map_err(on_disk)?;
         self.change_known(|known| known.merge(&gathered.posting))?;
+        *self.looked.lock() = Some(Instant::now());
         *self.beacons.lock() = gathered.beacons.iter().map(|(id, (beacon, _))| (*id, beacon.clone())).collect();
         let is_in = self.follow(&self.still_listed()?)?;
         let now = Era::clone(&self.era.lock());
@@ -177,6 +179,14 @@ impl Identity {
             self.keystore.change(|mine| mine.merge(other)).map_err(on_disk)?;
         }
         Ok(found)
+    }
+
+    /// The same as [`Self::look`], unless what is known is no older than this.
+    pub(crate) fn look_within(&self, age: Duration) -> Result<(), PortError> {
+        if self.looked.lock().is_some_and(|looked| looked.elapsed() <= age) {
+            return Ok(());
+        }
+        self.look().map(drop)
     }
 
     /// Takes in what the mesh has of this identity, and puts nothing there. Returns its devices.

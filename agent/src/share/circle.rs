@@ -128,6 +128,13 @@ impl Publishers {
         accepted.filter(|(id, _)| self.removed.contains(id)).map(|(id, accepted)| (*id, accepted.sequence))
     }
 
+    /// Up to which head each device has a part in what the volume is: also of those that may publish no more, and of which
+    /// somebody has taken something in while they could.
+    pub(crate) fn counted(&self) -> Vec<(DeviceId, u64)> {
+        let without_limit = self.listed.iter().chain(&self.gone).filter(|device| !self.removed.contains(&device.id));
+        without_limit.map(|device| (device.id, u64::MAX)).chain(self.accepted()).collect()
+    }
+
     /// Whether a head of one of these is one that it was allowed to publish.
     pub(crate) fn takes(&self, head: &Head) -> bool {
         if !self.removed.contains(&head.device) {

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use thiserror::Error;
 
 use super::Volume;
-use super::heads::{Found, Survey, sequence_of, when};
+use super::heads::{Found, Survey, when};
 use super::state;
 
 /// A device and what it published last.
@@ -200,7 +200,8 @@ impl Volume {
         let is_in_another = state::latest(&self.db)?.is_some_and(|latest| {
             latest.head.device != device.id
                 && roster.devices.iter().any(|other| other.id == latest.head.device)
-                && sequence_of(&latest.root.vector, &device.id) >= published
+                && found.head.sequence >= published
+                && found.is_part_of(&latest.root.vector)
         });
         if is_in_another {
             return Ok(());

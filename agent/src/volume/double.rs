@@ -11,6 +11,7 @@ use hypernet_core::head::Head;
 use hypernet_core::id::{PeerId, RecordKey, SegmentId};
 use hypernet_core::identity::era::Era;
 use hypernet_core::key::{DeviceKeys, RecoveryKeys, Secret};
+use hypernet_core::merge::join;
 use hypernet_core::node::{Command, CommandError, Effect, InboundId, Input, Node, NodeConfig, Now, Outcome};
 use hypernet_core::placement::{Candidate, order};
 use hypernet_core::port::PortError;
@@ -377,13 +378,17 @@ fn open_as(node: NodeHandle, dir: &Path, device: DeviceKeys) -> Arc<Volume> {
 pub(crate) fn head(volume: &Volume, millis: u64, vector: &[Dot]) -> Head {
     let golden: Head = codec::decode(&hypernet_format::all()["head"].bytes).unwrap();
     let heads = volume.heads.lock();
+    let sequence = state::next_sequence(&volume.db, &volume.device.id()).unwrap();
     Head {
         volume: volume.id,
         device: volume.device.id(),
-        sequence: state::next_sequence(&volume.db, &volume.device.id()).unwrap(),
+        sequence,
         time: Hlc { millis, counter: 0 },
         seen: heads.seen(vector),
-        vector: heads.had_by(vector),
+        vector: {
+            let me = Dot { device: volume.device.id().tag(), sequence };
+            join([vector, &[me]])
+        },
         ..golden
     }
 }

@@ -1,114 +1,255 @@
-//! Moving on to what another device has published: where nothing is changed here, and its tree has all that this one has.
+//! Moving on to what other devices have published, where nothing waits to be published here: to the tree of one that has all
+//! that the others have, or else to one that is merged of theirs and this one's (see [`super::merging`]).
 //!
-//! Its catalog is read beside this device's own, then the working tree moves on, and only then the one takes the place of
-//! the other, together with the head that this device stands on. What is under way is written down before the working tree
-//! moves: wherever this is broken off, it is ended before anything is published or looked for.
+//! Another device's catalog is read beside this device's own, then the working tree moves on, and only then the one takes the
+//! place of the other, together with the head that this device stands on. What is under way is written down before the
+//! working tree moves: wherever this is broken off, it is ended before anything is published or looked for.
 
+use std::sync::Arc;
+
+use hypernet_core::catalog::Manifest;
 use hypernet_core::head::Head;
-use hypernet_core::id::{DeviceId, VolumeId};
+use hypernet_core::id::{DeviceTag, SnapshotId, VolumeId};
+use hypernet_core::identity::log::Device;
+use hypernet_core::merge::covers_all;
 use hypernet_core::port::PortError;
-use hypernet_core::tree::Dot;
+use hypernet_core::tree::{Dot, Root};
 use hypernet_fs::vfs::{Vfs, VfsError};
 use hypernet_store::volume::VolumeDb;
 
 use super::Volume;
-use super::heads::{Found, sequence_of};
+use super::progress::Meter;
 use super::state::{self, Latest};
 use super::sync::of_tree;
+use crate::share::circle::Publishers;
+use crate::volumes::Volumes;
 
 /// The number of the volume beside another one.
 const BESIDE_CONTEXT: &str = "hypernet 2026 catalog beside a volume v1";
 
-/// Whether a head's tree has all that is part of a tree with this version vector, as far as `known` devices say, each up to
-/// the head that is the last one taken of it, and more.
-fn goes_on(head: &Head, vector: &[Dot], known: &[(DeviceId, u64)]) -> bool {
-    let has = |device: &DeviceId| match *device == head.device {
-        true => head.sequence,
-        false => sequence_of(&head.vector, device),
+/// What a look at the heads of the others came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Followed {
+    /// Nothing, for now.
+    Nothing,
+    /// This device stands on another one's head.
+    MovedOn,
+    /// It has published a head whose tree was merged.
+    Merged,
+}
+
+/// Which dots of a version vector count. Of what others did nobody need have anything: see [`Publishers::counted`].
+pub(crate) struct Counted(Vec<(DeviceTag, u64)>);
+
+impl Counted {
+    pub(crate) fn by(publishers: &Publishers) -> Self {
+        Self(publishers.counted().into_iter().map(|(device, last)| (device.tag(), last)).collect())
+    }
+
+    /// What counts of a vector, sorted.
+    pub(crate) fn of(&self, vector: &[Dot]) -> Vec<Dot> {
+        let mut dots: Vec<Dot> = vector
+            .iter()
+            .filter_map(|dot| {
+                let (_, last) = self.0.iter().find(|(device, _)| *device == dot.device)?;
+                Some(Dot { device: dot.device, sequence: dot.sequence.min(*last) })
+            })
+            .filter(|dot| dot.sequence > 0)
+            .collect();
+        dots.sort();
+        dots
+    }
+
+    /// Whether a tree with this vector has all that counts of one with the other.
+    pub(crate) fn has_all(&self, vector: &[Dot], other: &[Dot]) -> bool {
+        covers_all(vector, &self.of(other))
+    }
+}
+
+/// Where this device goes from the head that it stands on.
+#[derive(Debug, PartialEq, Eq)]
+enum Next {
+    Stay,
+    MoveOn(Box<Head>),
+    /// None of these has all of the others, and this tree.
+    Merge(Vec<Head>),
+}
+
+/// Of heads that have the same, all come to stand on the last one: trees that were merged apart need not be equal in names
+/// that follow from what somebody has heard of others, and in how they are sealed.
+fn rank(head: &Head) -> impl Ord + use<> {
+    (head.time, head.device)
+}
+
+fn next(counted: &Counted, heads: &[&Head], latest: &Latest) -> Next {
+    let mine = &latest.root.vector;
+    let ahead: Vec<&&Head> = heads.iter().filter(|head| !counted.has_all(mine, &head.vector)).collect();
+    let is_past = |head: &Head| {
+        ahead.iter().any(|other| {
+            let (has, had) =
+                (counted.has_all(&other.vector, &head.vector), counted.has_all(&head.vector, &other.vector));
+            has && (!had || rank(other) > rank(head))
+        })
     };
-    let is_part = known.iter().all(|(device, last)| has(device) >= sequence_of(vector, device).min(*last));
-    is_part && head.sequence > sequence_of(vector, &head.device)
+    let newest: Vec<&Head> = ahead.iter().filter(|head| !is_past(head)).map(|head| **head).collect();
+    match newest[..] {
+        [] => {
+            let equal = heads.iter().filter(|head| counted.has_all(&head.vector, mine));
+            let last = equal.max_by_key(|head| rank(head)).filter(|head| rank(head) > rank(&latest.head));
+            last.map_or(Next::Stay, |head| Next::MoveOn(Box::new(Head::clone(head))))
+        }
+        [one] if counted.has_all(&one.vector, mine) => Next::MoveOn(Box::new(one.clone())),
+        _ => Next::Merge(newest.into_iter().cloned().collect()),
+    }
 }
 
 impl Volume {
     /// Where the catalog of another device is read.
-    fn beside(&self) -> Result<VolumeDb, PortError> {
+    pub(super) fn beside(&self) -> Result<VolumeDb, PortError> {
         let mut id = [0; 16];
         id.copy_from_slice(&blake3::derive_key(BESIDE_CONTEXT, self.id.as_bytes())[..16]);
         Ok(self.db.of(VolumeId(id))?)
     }
 
-    /// The newest of these heads that has all that this device stands on.
-    fn next(&self, found: &[Found], latest: &Latest) -> Option<Head> {
-        let publishers = self.publishers();
-        let listed = publishers.listed.iter().map(|device| (device.id, u64::MAX));
-        // What was taken of those who are gone stays.
-        let known: Vec<(DeviceId, u64)> = listed.chain(publishers.accepted()).collect();
-        let may_be = |found: &&Found| {
-            publishers.device(&found.head.device).is_some() && goes_on(&found.head, &latest.root.vector, &known)
-        };
-        let next: Vec<&Head> = found.iter().filter(may_be).map(|found| &found.head).collect();
-        let had = |head: &Head| next.iter().any(|other| sequence_of(&other.vector, &head.device) >= head.sequence);
-        let last = next.iter().filter(|head| !had(head));
-        last.max_by_key(|head| (head.time, head.device)).map(|head| Head::clone(head))
+    /// Whose heads have a part in what this volume is, but for this device: also of those who may not publish any more, as
+    /// far as something of theirs was taken.
+    pub(super) fn heard_devices(&self) -> Vec<Device> {
+        let (me, publishers) = (self.device.id(), self.publishers());
+        let taken: Vec<_> = publishers.accepted().map(|(device, _)| device).collect();
+        let gone = publishers.gone.into_iter().filter(|device| taken.contains(&device.id));
+        publishers.listed.into_iter().chain(gone).filter(|device| device.id != me).collect()
     }
 
-    /// Moves on to what another device has published, where that goes on from what is here and nothing waits to be published.
-    /// Returns the head that this device stands on since.
-    pub(crate) fn follow(&self, vfs: &Vfs) -> Result<Option<Head>, PortError> {
-        self.end_following(vfs)?;
-        let Some(latest) = state::latest(&self.db)? else { return Ok(None) };
+    /// Moves on to what others have published, unless something waits to be published here. `publishes`: a head of a merged
+    /// tree may be published now.
+    pub(crate) fn follow(
+        self: &Arc<Self>,
+        vfs: &Vfs,
+        volumes: &Volumes,
+        publishes: bool,
+        meter: &Meter,
+    ) -> Result<Followed, PortError> {
+        self.end_following(vfs, meter)?;
+        let Some(latest) = state::latest(&self.db)? else { return Ok(Followed::Nothing) };
         if state::origin(&self.db)?.is_some() || vfs.pending(self.id).files > 0 {
-            return Ok(None);
+            return Ok(Followed::Nothing);
         }
-        let survey = self.find_heads(&self.other_publishers())?;
-        let next = self.next(&survey.found, &latest);
+        let counted = Counted::by(&self.publishers());
+        let survey = self.find_heads(&self.heard_devices())?;
+        let heads: Vec<Head> = survey.found.iter().map(|found| found.head.clone()).collect();
         self.heads.lock().set_others(survey);
-        let Some(head) = next else { return Ok(None) };
-        let (beside, next) = self.read_beside(&head)?;
+        let heads: Vec<&Head> = heads.iter().filter(|head| self.may_be_mine(head)).collect();
+        let splits = self.splits_to_take(&latest.root.vector);
+        let next = match next(&counted, &heads, &latest) {
+            Next::Stay if !splits.is_empty() => Next::Merge(Vec::new()),
+            // What was split off is merged in when this device stands there.
+            next => next,
+        };
+        if next == Next::Stay || !vfs.may_advance(self.id).map_err(of_tree)? {
+            return Ok(Followed::Nothing);
+        }
+        match next {
+            Next::Stay => Ok(Followed::Nothing),
+            Next::MoveOn(head) => self.move_on_to(vfs, &head),
+            Next::Merge(heads) if self.may_write().is_err() => {
+                // Whoever may write merges them; until then this is the newest that goes on from here.
+                let goes_on = heads.iter().filter(|head| counted.has_all(&head.vector, &latest.root.vector));
+                let newest = goes_on.max_by_key(|head| rank(head));
+                newest.map_or(Ok(Followed::Nothing), |head| self.move_on_to(vfs, head))
+            }
+            Next::Merge(heads)
+                if !publishes || (splits.is_empty() && self.leaves_to_others(&counted, &latest, &heads)) =>
+            {
+                Ok(Followed::Nothing)
+            }
+            Next::Merge(heads) => self.merge(vfs, volumes, &latest, &heads, splits, meter),
+        }
+    }
+
+    /// A head whose author says that it has seen what this device never published is not believed: whatever this device
+    /// publishes next would count as part of it.
+    fn may_be_mine(&self, head: &Head) -> bool {
+        let me = self.device.id();
+        let claimed = super::heads::sequence_of(&head.vector, &me);
+        let is_true = state::next_sequence(&self.db, &me).is_ok_and(|next| claimed < next);
+        if !is_true {
+            let (volume, of) = (self.id.short(), head.device.short());
+            tracing::warn!(volume, of, claimed, "a head is not believed that has more of this device than there is");
+        }
+        is_true
+    }
+
+    /// Whoever has a part in what is to be merged does it first; this device waits for that once.
+    fn leaves_to_others(&self, counted: &Counted, latest: &Latest, heads: &[Head]) -> bool {
+        let is_mine = heads.iter().all(|head| !counted.has_all(&head.vector, &latest.root.vector));
+        let mut seen: Vec<SnapshotId> = heads.iter().map(|head| head.snapshot).collect();
+        seen.sort();
+        let mut left = self.left_to_others.lock();
+        let again = *left == seen;
+        *left = seen;
+        !is_mine && !again
+    }
+
+    pub(super) fn move_on_to(&self, vfs: &Vfs, head: &Head) -> Result<Followed, PortError> {
+        let (beside, next) = self.read_beside(head)?;
         state::put_following(&self.db, &next)?;
-        Ok(self.move_on(vfs, &beside, next)?.then_some(head))
+        Ok(if self.move_on(vfs, &beside, next)? { Followed::MovedOn } else { Followed::Nothing })
     }
 
     /// Ends what a crash, or a mesh that was not to be reached, has left under way.
-    pub(crate) fn end_following(&self, vfs: &Vfs) -> Result<(), PortError> {
-        match state::following(&self.db)? {
-            Some(next) => self.move_on(vfs, &self.beside()?, next).map(drop),
-            None => Ok(()),
+    pub(crate) fn end_following(self: &Arc<Self>, vfs: &Vfs, meter: &Meter) -> Result<(), PortError> {
+        if let Some(next) = state::following(&self.db)? {
+            self.move_on(vfs, &self.beside()?, next)?;
         }
+        self.end_merging(vfs, meter).map(drop)
     }
 
     /// Reads the catalog and the root of a head.
     fn read_beside(&self, head: &Head) -> Result<(VolumeDb, Latest), PortError> {
-        let manifest = self.manifest_of(head)?;
-        let beside = self.beside()?;
-        self.load_catalog_into(&beside, &manifest, &mut |_, _| ())?;
-        let root = self.read_root(head, &self.publishers(), false)?;
+        let (beside, manifest) = self.load_beside(head)?;
+        let root = self.root_of(head, &self.publishers())?;
         let (snapshot, time) = (head.snapshot, head.time);
         Ok((beside, Latest { snapshot, root, manifest, time, head: head.clone() }))
     }
 
-    /// The working tree moves on, then the index. False when something was changed here meanwhile, or is in use.
-    fn move_on(&self, vfs: &Vfs, beside: &VolumeDb, next: Latest) -> Result<bool, PortError> {
-        let before = std::mem::replace(&mut *self.links.lock(), next.root.links.clone());
+    /// The root of a head that counts.
+    pub(super) fn root_of(&self, head: &Head, publishers: &Publishers) -> Result<Root, PortError> {
+        self.read_root(head, publishers, publishers.device(&head.device).is_none())
+    }
+
+    /// Reads the catalog of a head.
+    pub(super) fn load_beside(&self, head: &Head) -> Result<(VolumeDb, Manifest), PortError> {
+        let manifest = self.manifest_of(head)?;
+        let beside = self.beside()?;
+        self.load_catalog_into(&beside, &manifest, &mut |_, _| ())?;
+        Ok((beside, manifest))
+    }
+
+    /// The working tree moves to this root of the volume. False when something was changed here meanwhile, or is in use.
+    pub(super) fn advance(&self, vfs: &Vfs, root: &Root) -> Result<bool, PortError> {
+        let before = std::mem::replace(&mut *self.links.lock(), root.links.clone());
         // What another device of this identity has taken out of its tree goes from this one, too.
         let shares = self.identity.keystore().keystore().shares;
         vfs.set_leaving(shares.iter().filter(|share| share.left.is_out).map(|share| share.volume));
-        match vfs.advance(self.id, next.root.inode.clone()) {
-            Ok(()) => {}
+        match vfs.advance(self.id, root.inode.clone()) {
+            Ok(()) => Ok(true),
             // It has moved on before a crash, and was changed since.
-            Err(VfsError::Busy)
-                if vfs.published(self.id).map_err(of_tree)?.as_ref() == Some(&next.root.inode.content) => {}
-            Err(VfsError::Busy) => {
-                *self.links.lock() = before;
-                state::forget_following(&self.db)?;
-                beside.clear_segments()?;
-                return Ok(false);
+            Err(VfsError::Busy) if vfs.published(self.id).map_err(of_tree)?.as_ref() == Some(&root.inode.content) => {
+                Ok(true)
             }
             Err(error) => {
                 *self.links.lock() = before;
-                return Err(of_tree(error));
+                if error == VfsError::Busy { Ok(false) } else { Err(of_tree(error)) }
             }
+        }
+    }
+
+    /// The working tree moves on, then the index. False when something was changed here meanwhile, or is in use.
+    fn move_on(&self, vfs: &Vfs, beside: &VolumeDb, next: Latest) -> Result<bool, PortError> {
+        if !self.advance(vfs, &next.root)? {
+            state::forget_following(&self.db)?;
+            beside.clear_segments()?;
+            return Ok(false);
         }
         let changes = state::stands_on(&next);
         let changes: Vec<(&str, Option<&[u8]>)> = changes.iter().map(|(key, value)| (*key, value.as_deref())).collect();
@@ -122,8 +263,12 @@ impl Volume {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use hypernet_core::codec;
+    use hypernet_core::id::DeviceId;
+    use hypernet_core::time::Hlc;
+
+    use super::*;
+    use crate::volume::state::tests::golden;
 
     fn device(byte: u8) -> DeviceId {
         DeviceId([byte; 32])
@@ -133,26 +278,54 @@ mod tests {
         all.iter().map(|(byte, sequence)| Dot { device: device(*byte).tag(), sequence: *sequence }).collect()
     }
 
-    #[test]
-    fn a_head_goes_on_from_a_tree_when_it_has_all_of_it_and_more() {
+    /// A head of a tree that has all of these.
+    fn head(byte: u8, millis: u64, vector: &[(u8, u64)]) -> Head {
         let golden: Head = codec::decode(&hypernet_format::all()["head"].bytes).unwrap();
-        let head = |byte, sequence, vector: &[(u8, u64)]| Head {
-            device: device(byte),
-            sequence,
-            vector: dots(vector),
-            ..golden.clone()
-        };
-        let known = [(device(1), u64::MAX), (device(2), u64::MAX), (device(3), u64::MAX), (device(4), 5)];
-        let from = |head: &Head, vector: &[(u8, u64)]| goes_on(head, &dots(vector), &known);
-        assert!(from(&head(2, 5, &[(1, 3)]), &[(1, 3)]));
-        assert!(from(&head(2, 5, &[(1, 3)]), &[(1, 3), (2, 4)]));
-        assert!(!from(&head(2, 5, &[(1, 3)]), &[(1, 3), (2, 5)]), "it is here already");
-        assert!(!from(&head(2, 5, &[(1, 2)]), &[(1, 3)]), "something is here that it lacks");
-        assert!(!from(&head(2, 5, &[]), &[(3, 1)]));
+        Head { device: device(byte), time: Hlc { millis, counter: 0 }, vector: dots(vector), ..golden }
+    }
+
+    fn from(vector: &[(u8, u64)], heads: &[&Head]) -> Next {
+        let mut latest = golden();
+        latest.root.vector = dots(vector);
+        latest.head = head(1, 5, vector);
+        let known = [(1, u64::MAX), (2, u64::MAX), (3, u64::MAX), (4, 5)];
+        next(&Counted(known.map(|(byte, last)| (device(byte).tag(), last)).to_vec()), heads, &latest)
+    }
+
+    #[test]
+    fn a_device_moves_on_to_a_head_that_has_all_and_more() {
+        let moves = |head: &Head, vector: &[(u8, u64)]| from(vector, &[head]) == Next::MoveOn(Box::new(head.clone()));
+        assert!(moves(&head(2, 9, &[(1, 3), (2, 5)]), &[(1, 3)]));
+        assert!(moves(&head(2, 9, &[(1, 3), (2, 5)]), &[(1, 3), (2, 4)]));
+        assert_eq!(from(&[(1, 4), (2, 5)], &[&head(2, 9, &[(1, 3), (2, 5)])]), Next::Stay, "it is here already");
+        assert!(!moves(&head(2, 9, &[(1, 2), (2, 5)]), &[(1, 3)]), "something is here that it lacks");
         // Of one that was taken off, what was taken stays, and what came after that does not.
-        assert!(!from(&head(2, 5, &[(1, 3)]), &[(1, 3), (4, 5)]));
-        assert!(from(&head(2, 5, &[(1, 3), (4, 5)]), &[(1, 3), (4, 7)]));
+        assert!(!moves(&head(2, 9, &[(1, 3), (2, 5)]), &[(1, 3), (4, 5)]));
+        assert!(moves(&head(2, 9, &[(1, 3), (2, 5), (4, 5)]), &[(1, 3), (4, 7)]));
         // What a device published that may not any more is nobody's business.
-        assert!(from(&head(2, 5, &[(1, 3)]), &[(1, 3), (9, 7)]));
+        assert!(moves(&head(2, 9, &[(1, 3), (2, 5)]), &[(1, 3), (9, 7)]));
+        // The last of those that are one after the other.
+        let (one, two) = (head(2, 9, &[(1, 3), (2, 5)]), head(3, 7, &[(1, 3), (2, 5), (3, 1)]));
+        assert_eq!(from(&[(1, 3)], &[&one, &two]), Next::MoveOn(Box::new(two)));
+    }
+
+    #[test]
+    fn heads_of_which_none_has_all_are_merged() {
+        let (one, two) = (head(2, 9, &[(1, 3), (2, 5)]), head(3, 7, &[(1, 3), (3, 1)]));
+        assert_eq!(from(&[(1, 3)], &[&one, &two]), Next::Merge(vec![one.clone(), two.clone()]));
+        assert_eq!(from(&[(1, 4)], &[&one]), Next::Merge(vec![one.clone()]));
+        // One that has both, and one more that has not.
+        let both = head(1, 8, &[(1, 3), (2, 5), (3, 1)]);
+        let other = head(3, 6, &[(1, 3), (3, 2)]);
+        assert_eq!(from(&[(1, 3)], &[&one, &two, &both, &other]), Next::Merge(vec![both, other]));
+    }
+
+    #[test]
+    fn of_heads_that_have_the_same_the_last_one_is_stood_on() {
+        let (before, after) = (head(2, 4, &[(1, 3)]), head(3, 6, &[(1, 3)]));
+        assert_eq!(from(&[(1, 3)], &[&before]), Next::Stay);
+        assert_eq!(from(&[(1, 3)], &[&before, &after]), Next::MoveOn(Box::new(after.clone())));
+        let later = head(2, 7, &[(1, 3)]);
+        assert_eq!(from(&[(1, 2)], &[&later, &after]), Next::MoveOn(Box::new(later)));
     }
 }

@@ -13,15 +13,15 @@
 use std::time::{Duration, Instant};
 
 use hypernet_core::head::Head;
-use hypernet_core::id::DeviceId;
+use hypernet_core::id::{DeviceId, DeviceTag};
 use hypernet_core::identity::log::Device;
 use hypernet_core::key::VolumeKeys;
 use hypernet_core::limits::DEVICES_MAX;
+use hypernet_core::merge::covers_all;
 use hypernet_core::port::PortError;
 use hypernet_core::record::{Record, record_key};
 use hypernet_core::time::Hlc;
 use hypernet_core::tree::Dot;
-use os_display::Quotable;
 
 use super::state;
 use super::{Volume, damaged};
@@ -44,18 +44,14 @@ pub(crate) struct Found {
 impl Found {
     /// Whether a tree with this version vector has all of it.
     pub(crate) fn is_part_of(&self, vector: &[Dot]) -> bool {
-        sequence_of(vector, &self.device.id) >= self.head.sequence
+        covers_all(vector, &self.head.vector)
     }
 
-    /// For a person who sees a tree that it is not part of; of the whole of it only the main volume's heads are looked at.
-    pub(crate) fn words(&self, of_main: bool) -> String {
+    /// For a person who sees a tree that it is not part of.
+    pub(crate) fn words(&self) -> String {
         let Device { name, .. } = &self.device;
-        let (sequence, when, quoted) = (self.head.sequence, when(self.head.time), name.maybe_quote());
-        let next = match of_main {
-            true => format!("`hn recover --device {quoted}` in another HN_HOME shows it"),
-            false => "it stays on the mesh as it is".to_owned(),
-        };
-        format!("device {name} has head {sequence} of {when}, which is not part of this tree; {next}")
+        let (sequence, when) = (self.head.sequence, when(self.head.time));
+        format!("device {name} has head {sequence} of {when}, which is not part of this tree yet")
     }
 }
 
@@ -66,7 +62,7 @@ pub(crate) fn when(time: Hlc) -> String {
 }
 
 /// Where that notation ends, in milliseconds: a clock may say anything.
-const YEAR_9999: u64 = 253_402_300_799_000;
+pub(super) const YEAR_9999: u64 = 253_402_300_799_000;
 
 pub(crate) fn sequence_of(dots: &[Dot], device: &DeviceId) -> u64 {
     dots.iter().filter(|dot| dot.device == device.tag()).map(|dot| dot.sequence).max().unwrap_or(0)
@@ -131,20 +127,26 @@ impl Heads {
         self.those_of(newest)
     }
 
-    /// Of the other devices, the heads that a tree with this version vector has all of.
-    pub(crate) fn had_by(&self, vector: &[Dot]) -> Vec<Dot> {
-        self.those_of(|device| Dot { device: device.id.tag(), sequence: sequence_of(vector, &device.id) })
+    /// Of what a tree of the device `me` has all of, what counts, as far as a head has room for it.
+    pub(crate) fn had_by(&self, counted: Vec<Dot>, me: DeviceTag) -> Vec<Dot> {
+        let (mine, others): (Vec<Dot>, Vec<Dot>) = counted.into_iter().partition(|dot| dot.device == me);
+        let mut dots = self.last_ones(others);
+        dots.extend(mine);
+        dots.sort();
+        dots
     }
 
     /// A dot of each device that has one: of those that published last, as many as a head has room for.
     fn those_of(&self, dot: impl Fn(&Device) -> Dot) -> Vec<Dot> {
-        let time = |device: &Device| {
-            let found = self.others.found.iter().find(|found| found.device.id == device.id);
+        self.last_ones(self.others.devices.iter().map(dot).filter(|dot| dot.sequence > 0).collect())
+    }
+
+    fn last_ones(&self, mut dots: Vec<Dot>) -> Vec<Dot> {
+        let time = |dot: &Dot| {
+            let found = self.others.found.iter().find(|found| found.device.id.tag() == dot.device);
             found.map(|found| found.head.time)
         };
-        let mut devices: Vec<&Device> = self.others.devices.iter().collect();
-        devices.sort_by_key(|device| (std::cmp::Reverse(time(device)), device.id));
-        let mut dots: Vec<Dot> = devices.into_iter().map(dot).filter(|dot| dot.sequence > 0).collect();
+        dots.sort_by_key(|dot| (std::cmp::Reverse(time(dot)), dot.device));
         dots.truncate(DEVICES_MAX - 1);
         dots.sort();
         dots
@@ -259,7 +261,7 @@ impl Volume {
         for found in self.peers.lookup_all(&own)?.into_iter().flatten() {
             self.judge(&found)?;
         }
-        let survey = self.find_heads(&self.other_publishers())?;
+        let survey = self.find_heads(&self.heard_devices())?;
         self.heads.lock().set_others(survey);
         Ok(())
     }

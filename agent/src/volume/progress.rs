@@ -10,6 +10,8 @@ pub(crate) enum Phase {
     Idle,
     /// Reading, sealing and placing.
     Uploading,
+    /// Bringing the trees of several devices together.
+    Merging,
     /// Placing the catalog.
     Catalog,
     /// Publishing the head.

@@ -227,7 +227,8 @@ mod tests {
             let top = tree::build([entry("below", below)], writer).unwrap();
             let links = [LinkEntry { inode: inode(5, Content::Extent(part)), links: 2 }];
             let links = Some(tree::build(links, writer).unwrap());
-            Root { volume: volume.id, inode: inode(0, Content::Directory(top)), links, vector: vec![DOT] }
+            let inode = inode(0, Content::Directory(top));
+            Root { volume: volume.id, inode, links, vector: vec![DOT], parts: vec![] }
         };
         let (whole, lost) = (build(&mut writer, false), build(&mut writer, true));
         writer.finish().unwrap();

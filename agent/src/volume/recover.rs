@@ -10,9 +10,11 @@ use hypernet_core::codec;
 use hypernet_core::head::{Head, Snapshot};
 use hypernet_core::identity::log::{Device, NameError};
 use hypernet_core::port::PortError;
+use hypernet_core::seal::ExtentRef;
 use hypernet_core::seal::Kind;
 use hypernet_core::time::Hlc;
 use hypernet_core::tree::Root;
+use os_display::Quotable;
 use thiserror::Error;
 
 use super::devices::gone_or;
@@ -136,12 +138,19 @@ impl Volume {
         let lacks = |found: &&Found| !found.is_part_of(&root.vector);
         let is_main = self.id == self.identity.keystore().keystore().main;
         let mut others: Vec<Found> = survey.found.iter().filter(lacks).cloned().collect();
-        let mut warnings: Vec<String> = others.iter().map(|found| found.words(is_main)).collect();
+        let mut warnings: Vec<String> = others.iter().map(Found::words).collect();
         warnings.extend(missing(survey));
         let gone: Vec<Found> = gone.found.iter().filter(lacks).cloned().collect();
-        warnings.extend(
-            gone.iter().map(|found| format!("of a device that was taken off the list: {}", found.words(is_main))),
-        );
+        warnings.extend(gone.iter().map(|found| {
+            // Of the whole of it only the main volume's heads are looked at.
+            let hint = match is_main {
+                true => {
+                    format!("; `hn recover --device {}` in another HN_HOME shows it", found.device.name.maybe_quote())
+                }
+                false => String::new(),
+            };
+            format!("of a device that was taken off the list: {}{hint}", found.words())
+        }));
         others.extend(gone);
         let publishers = self.publishers();
         let device = publishers.listed.iter().chain(&publishers.gone).find(|device| device.id == head.device);
@@ -179,24 +188,34 @@ impl Volume {
         if manifest.is_sound() { Ok(manifest) } else { Err(damaged("the manifest refers to what it does not list")) }
     }
 
-    /// `gone`: also of a device that was taken off the list.
-    pub(super) fn read_root(&self, head: &Head, publishers: &Publishers, gone: bool) -> Result<Root, PortError> {
+    fn read_one(&self, reference: &ExtentRef) -> Result<bytes::Bytes, PortError> {
+        let mut plain = self.fetch(std::slice::from_ref(reference), Deadline::of_read())?;
+        plain.pop().ok_or_else(|| damaged("it came back empty"))
+    }
+
+    /// The snapshot that a head names, whoever made it.
+    pub(super) fn read_snapshot(&self, head: &Head) -> Result<Snapshot, PortError> {
         expect_kind(&head.snapshot_extent, Kind::Snapshot)?;
-        let one = |reference| -> Result<bytes::Bytes, PortError> {
-            self.fetch(std::slice::from_ref(reference), Deadline::of_read())?
-                .pop()
-                .ok_or_else(|| damaged("it came back empty"))
-        };
-        let snapshot = Snapshot::verify(&one(&head.snapshot_extent)?).map_err(damaged)?;
+        let snapshot = Snapshot::verify(&self.read_one(&head.snapshot_extent)?).map_err(damaged)?;
         if snapshot.id() != head.snapshot {
             return Err(damaged("the snapshot is not the one that the head names"));
         }
+        Ok(snapshot)
+    }
+
+    /// `gone`: also of a device that was taken off the list.
+    pub(super) fn read_root(&self, head: &Head, publishers: &Publishers, gone: bool) -> Result<Root, PortError> {
+        let snapshot = self.read_snapshot(head)?;
         let was = publishers.gone.iter().filter(|_| gone);
         if !publishers.listed.iter().chain(was).any(|device| device.id == snapshot.author) {
             return Err(damaged("the snapshot's author is not a device that may publish here"));
         }
-        expect_kind(&snapshot.root, Kind::Root)?;
-        let root: Root = codec::decode(&one(&snapshot.root)?).map_err(damaged)?;
+        self.read_root_at(&snapshot.root)
+    }
+
+    pub(super) fn read_root_at(&self, reference: &ExtentRef) -> Result<Root, PortError> {
+        expect_kind(reference, Kind::Root)?;
+        let root: Root = codec::decode(&self.read_one(reference)?).map_err(damaged)?;
         if root.volume != self.id {
             return Err(damaged("the root is of another volume"));
         }

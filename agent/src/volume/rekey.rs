@@ -18,7 +18,7 @@ use super::Volume;
 use super::progress::Meter;
 use super::read::{Deadline, tree_error};
 use super::state;
-use super::sync::{of_tree, publish};
+use super::sync::{Publication, of_tree, publish};
 use super::write::Writer;
 
 /// Bytes that are sealed anew before a head is published.
@@ -58,6 +58,7 @@ impl Volume {
         if !self.is_rekeying() || vfs.pending(self.id).files > 0 {
             return Ok(false);
         }
+        self.end_following(vfs, meter)?;
         let Some(latest) = state::latest(&self.db)? else { return Ok(false) };
         self.may_write()?;
         self.seal_off()?;
@@ -81,7 +82,8 @@ impl Volume {
         root.inode.content = content.unwrap_or(root.inode.content);
         root.links = links.or(root.links);
         root.vector = join([&root.vector[..], &[Dot { device: self.device.id().tag(), sequence }]]);
-        publish(self, writer, root.clone(), Some(&latest), meter)?;
+        root.parts.clear();
+        publish(self, writer, Publication::after(Some(&latest), root.clone(), sequence), meter)?;
         self.moves_to(vfs, &root)
     }
 

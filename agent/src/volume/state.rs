@@ -7,7 +7,7 @@ use hypernet_core::id::{DeviceId, SnapshotId};
 use hypernet_core::port::PortError;
 use hypernet_core::record::Record;
 use hypernet_core::time::Hlc;
-use hypernet_core::tree::{Dot, Root};
+use hypernet_core::tree::{Dot, Root, TreeRef};
 use hypernet_store::volume::VolumeDb;
 use minicbor::{Decode, Encode};
 
@@ -18,6 +18,7 @@ use super::heads::sequence_of;
 pub(crate) const LATEST: &str = "latest";
 const ORIGIN: &str = "origin";
 const FOLLOWING: &str = "following";
+const MERGING: &str = "merging";
 const REKEYING: &str = "rekeying";
 const HANDED: &str = "handed";
 const ACKNOWLEDGED: &str = "acknowledged";
@@ -50,7 +51,9 @@ pub(crate) fn latest(db: &VolumeDb) -> Result<Option<Latest>, PortError> {
 }
 
 pub(crate) fn put_latest(db: &VolumeDb, latest: &Latest) -> Result<(), PortError> {
-    Ok(db.put_state(LATEST, &codec::encode(latest))?)
+    let changes = stands_on(latest);
+    let changes: Vec<(&str, Option<&[u8]>)> = changes.iter().map(|(key, value)| (*key, value.as_deref())).collect();
+    Ok(db.put_states(&changes)?)
 }
 
 /// Where a volume that was split off another on this device comes from. It is there until its index knows all of it.
@@ -63,6 +66,9 @@ pub(crate) struct Origin {
     /// The version vector of what was there. Dots in what is taken over are from before, whatever they say.
     #[n(1)]
     pub(crate) vector: Vec<Dot>,
+    /// The link table of what was there.
+    #[n(2)]
+    pub(crate) links: Option<TreeRef>,
 }
 hypernet_core::format!(Origin, tag = 0x55, version = 1, max = 64 << 10, name = "origin of a volume");
 
@@ -94,6 +100,38 @@ pub(crate) fn forget_following(db: &VolumeDb) -> Result<(), PortError> {
     Ok(db.put_states(&[(FOLLOWING, None)])?)
 }
 
+/// A tree that was made of those of several devices, and is on the mesh but for its head.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub(crate) struct Merging {
+    /// It.
+    #[n(0)]
+    pub(crate) root: Root,
+    /// What it follows.
+    #[n(1)]
+    pub(crate) parents: Vec<SnapshotId>,
+    /// The newest of the heads that it was made of.
+    #[n(2)]
+    pub(crate) time: Hlc,
+    /// It is one more change of this device: it has what is no tree of this volume, and nobody else can make it of the same.
+    #[n(3)]
+    pub(crate) is_change: bool,
+}
+hypernet_core::format!(Merging, tag = 0x58, version = 1, max = 4 << 20, name = "merged state");
+
+/// The tree that this device is moving on to, and is to publish then.
+pub(crate) fn merging(db: &VolumeDb) -> Result<Option<Merging>, PortError> {
+    get(db, MERGING)
+}
+
+pub(crate) fn put_merging(db: &VolumeDb, merging: &Merging) -> Result<(), PortError> {
+    Ok(db.put_state(MERGING, &codec::encode(merging))?)
+}
+
+pub(crate) fn forget_merging(db: &VolumeDb) -> Result<(), PortError> {
+    Ok(db.put_states(&[(MERGING, None)])?)
+}
+
 /// Whether what was written before is to be sealed anew.
 pub(crate) fn is_rekeying(db: &VolumeDb) -> Result<bool, PortError> {
     Ok(db.get_state(REKEYING)?.is_some())
@@ -103,9 +141,9 @@ pub(crate) fn put_rekeying(db: &VolumeDb, rekeying: bool) -> Result<(), PortErro
     Ok(db.put_states(&[(REKEYING, rekeying.then_some(&[][..]))])?)
 }
 
-/// What changes when this device has moved on.
-pub(crate) fn stands_on(next: &Latest) -> [(&'static str, Option<Vec<u8>>); 2] {
-    [(LATEST, Some(codec::encode(next))), (FOLLOWING, None)]
+/// What changes when this device has moved on, or has published.
+pub(crate) fn stands_on(next: &Latest) -> [(&'static str, Option<Vec<u8>>); 3] {
+    [(LATEST, Some(codec::encode(next))), (FOLLOWING, None), (MERGING, None)]
 }
 
 fn record(db: &VolumeDb, what: &str) -> Result<Option<Record>, PortError> {
@@ -175,20 +213,40 @@ pub(crate) mod tests {
         assert_eq!((back.root, back.manifest, back.head), (golden().root, golden().manifest, golden().head));
     }
 
+    fn from() -> Origin {
+        let Root { vector, links, .. } = golden().root;
+        Origin { head: 7, vector, links }
+    }
+
     #[test]
     fn where_a_volume_comes_from_is_written_and_read_as_ever() {
-        let origin = Origin { head: 7, vector: golden().root.vector };
+        let origin = from();
         let bytes = crate::golden::bytes(include_str!("../../golden/origin.hex"));
         assert_eq!(crate::golden::hex(&codec::encode(&origin)), crate::golden::hex(&bytes));
         assert_eq!(codec::decode::<Origin>(&bytes).unwrap(), origin);
     }
 
+    fn merging() -> Merging {
+        let Latest { snapshot, root, time, .. } = golden();
+        Merging { root, parents: vec![snapshot, SnapshotId([0x45; 32])], time, is_change: true }
+    }
+
+    #[test]
+    fn what_was_merged_is_written_and_read_as_ever() {
+        let bytes = crate::golden::bytes(include_str!("../../golden/merging.hex"));
+        assert_eq!(crate::golden::hex(&codec::encode(&merging())), crate::golden::hex(&bytes));
+        assert_eq!(codec::decode::<Merging>(&bytes).unwrap(), merging());
+    }
+
     #[test]
     fn damaged_bytes_are_refused_and_never_a_panic() {
+        crate::golden::mutations(&codec::encode(&merging()), |bytes| {
+            let _ = codec::decode::<Merging>(bytes);
+        });
         crate::golden::mutations(&codec::encode(&golden()), |bytes| {
             let _ = codec::decode::<Latest>(bytes);
         });
-        crate::golden::mutations(&codec::encode(&Origin { head: 7, vector: golden().root.vector }), |bytes| {
+        crate::golden::mutations(&codec::encode(&from()), |bytes| {
             let _ = codec::decode::<Origin>(bytes);
         });
     }

@@ -7,10 +7,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use hypernet_core::catalog::Manifest;
 use hypernet_core::codec;
 use hypernet_core::extent::Cutter;
 use hypernet_core::head::{Head, Snapshot};
-use hypernet_core::id::{FileId, VolumeId};
+use hypernet_core::id::{FileId, SnapshotId, VolumeId};
 use hypernet_core::merge::join;
 use hypernet_core::port::{InodeRow, Local, PortError};
 use hypernet_core::seal::Kind;
@@ -19,7 +20,7 @@ use hypernet_core::tree::{self, Content, Dot, Entry, FileKind, Inode, LinkEntry,
 use hypernet_fs::vfs::{Cut, CutDirectory, CutEntry, Stamp, Synced, Vfs, VfsError};
 
 use super::catalog::Sizes;
-use super::heads::sequence_of;
+use super::follow::Counted;
 use super::progress::{Meter, Phase};
 use super::read::{Deadline, tree_error};
 use super::recover::clock;
@@ -28,10 +29,12 @@ use super::write::{Tally, Writer};
 use super::{Volume, damaged};
 use crate::share::hearing::Ask;
 
+mod before;
 mod content;
 mod engine;
 mod pace;
 
+use before::Before;
 pub(crate) use engine::{Engine, Engines};
 
 /// What a sync did.
@@ -129,7 +132,7 @@ impl Drop for CutGuard<'_> {
 /// Makes everything durable that is in the working tree now.
 pub(crate) fn run(volume: &Arc<Volume>, vfs: &Arc<Vfs>, meter: &Meter) -> Result<Report, PortError> {
     volume.still_current()?;
-    volume.end_following(vfs)?;
+    volume.end_following(vfs, meter)?;
     let mut cut = vfs.cut(volume.id).map_err(of_tree)?;
     let _guard = CutGuard(vfs);
     let latest = state::latest(&volume.db)?;
@@ -153,6 +156,11 @@ pub(crate) fn run(volume: &Arc<Volume>, vfs: &Arc<Vfs>, meter: &Meter) -> Result
     let sequence = state::next_sequence(&volume.db, &volume.device.id())?;
     let dot = Dot { device: volume.device.id().tag(), sequence };
     let mut writer = Writer::new(volume.clone(), meter.clone())?;
+    let origin = state::origin(&volume.db)?;
+    let links_before = match (&latest, &origin) {
+        (Some(latest), _) => latest.root.links.as_ref(),
+        (None, origin) => origin.as_ref().and_then(|origin| origin.links.as_ref()),
+    };
     let mut build = Build {
         volume,
         vfs,
@@ -160,7 +168,7 @@ pub(crate) fn run(volume: &Arc<Volume>, vfs: &Arc<Vfs>, meter: &Meter) -> Result
         cutter: Cutter::new(writer.keys()),
         writer: &mut writer,
         dot,
-        is_first: latest.is_none(),
+        before: Before::look(volume, &cut, links_before)?,
         built: BTreeMap::new(),
         synced: Vec::new(),
         bytes: 0,
@@ -176,11 +184,10 @@ pub(crate) fn run(volume: &Arc<Volume>, vfs: &Arc<Vfs>, meter: &Meter) -> Result
     }
     let Build { synced, bytes, .. } = build;
     let inode = root_inode.ok_or_else(|| damaged("the cut has no root"))?;
-    let origin = state::origin(&volume.db)?;
     let before = latest.as_ref().map(|latest| &latest.root.vector).or(origin.as_ref().map(|origin| &origin.vector));
     let vector = join([before.map_or(&[][..], Vec::as_slice), &[dot]]);
-    let root = Root { volume: volume.id, inode, links, vector };
-    let all = publish(volume, writer, root, latest.as_ref(), meter)?;
+    let root = Root { volume: volume.id, inode, links, vector, parts: Vec::new() };
+    let all = publish(volume, writer, Publication::after(latest.as_ref(), root, sequence), meter)?;
     let inodes = synced.len() as u64;
     vfs.mark_synced(volume.id, cut.seq, synced).map_err(of_tree)?;
     Ok(Report {
@@ -195,35 +202,55 @@ pub(crate) fn run(volume: &Arc<Volume>, vfs: &Arc<Vfs>, meter: &Meter) -> Result
     })
 }
 
+/// A root that is to be published.
+pub(super) struct Publication {
+    pub(super) root: Root,
+    /// The number of its head.
+    pub(super) sequence: u64,
+    /// What it follows, and the last of their times.
+    pub(super) parents: Vec<SnapshotId>,
+    pub(super) after: Hlc,
+    /// The catalog of this device before.
+    pub(super) manifest: Manifest,
+}
+
+impl Publication {
+    /// A root that follows this one.
+    pub(super) fn after(latest: Option<&Latest>, root: Root, sequence: u64) -> Self {
+        let parents = latest.iter().map(|latest| latest.snapshot).collect();
+        let after = latest.map_or(Hlc::default(), |latest| latest.time);
+        let manifest = latest.map(|latest| latest.manifest.clone()).unwrap_or_default();
+        Self { root, sequence, parents, after, manifest }
+    }
+}
+
 /// A root becomes a snapshot, then a catalog, then the next head, and what this device stands on. What is below it was put
 /// before.
 pub(super) fn publish(
     volume: &Arc<Volume>,
     mut writer: Writer,
-    root: Root,
-    latest: Option<&Latest>,
+    publication: Publication,
     meter: &Meter,
 ) -> Result<Tally, PortError> {
+    let Publication { root, sequence, parents, after, manifest } = publication;
     let plan = writer.plan();
-    let sequence = sequence_of(&root.vector, &volume.device.id());
-    let time = clock(latest.map_or(Hlc::default(), |latest| latest.time));
+    let time = clock(after);
     let root_extent = writer.put(Kind::Root, &codec::encode(&root))?;
-    let parents = latest.iter().map(|latest| latest.snapshot).collect();
     let snapshot = Snapshot::sign(&volume.device.signing_key(), root_extent, parents, time, String::new());
     let snapshot_extent = writer.put(Kind::Snapshot, &codec::encode(&snapshot))?;
     let tally = writer.finish()?;
     let adopted = state::origin(&volume.db)?.is_none() || volume.adopt(&root)?;
 
     meter.update(|progress| progress.phase = Phase::Catalog);
-    let manifest = latest.map(|latest| latest.manifest.clone()).unwrap_or_default();
     let published = volume.publish_catalog(&manifest, Sizes::FULL, plan, meter)?;
 
     meter.update(|progress| progress.phase = Phase::Publishing);
     // Whoever took in the segments is there to be asked.
     volume.confirm()?;
+    let counted = Counted::by(&volume.publishers()).of(&root.vector);
     let (seen, vector) = {
         let heads = volume.heads.lock();
-        (heads.seen(&root.vector), heads.had_by(&root.vector))
+        (heads.seen(&root.vector), heads.had_by(counted, volume.device.id().tag()))
     };
     let head = Head {
         volume: volume.id,
@@ -272,19 +299,18 @@ struct Build<'a> {
     cutter: Cutter,
     writer: &'a mut Writer,
     dot: Dot,
-    /// Nothing was published of this volume before, though it may have been of what it was split off.
-    is_first: bool,
+    /// What was published of it before.
+    before: Before,
     /// Directories that are done, by inode: they come before their parents.
     built: BTreeMap<u64, Content>,
     synced: Vec<Synced>,
     bytes: u64,
 }
 
-/// Whether two records differ in nothing but content and dots.
+/// Whether two records differ in nothing that counts as a change of metadata: times that follow from another change do not.
 fn same_metadata(a: &Inode, b: &Inode) -> bool {
-    let bare =
-        |inode: &Inode| (inode.id, inode.kind, inode.mode, inode.uid, inode.gid, inode.rdev, inode.mtime, inode.ctime);
-    bare(a) == bare(b) && a.xattrs == b.xattrs
+    let bare = |inode: &Inode| (inode.id, inode.kind, inode.mode, inode.uid, inode.gid, inode.rdev);
+    bare(a) == bare(b) && a.xattrs == b.xattrs && (a.mtime == b.mtime || a.content != b.content)
 }
 
 impl Build<'_> {
@@ -358,19 +384,6 @@ impl Build<'_> {
         Ok((content, Some(stamp)))
     }
 
-    /// What was published of a directory, by name. It tells only which dots hold on, and everything else is in the cut:
-    /// a listing that nobody has any more costs its entries new dots, and does not keep what is new from being stored.
-    fn old_entries(&self, ino: u64, tree: &tree::TreeRef) -> Result<BTreeMap<Vec<u8>, Entry>, PortError> {
-        match self.volume.entries(tree, Deadline::of_read()) {
-            Ok(entries) => Ok(entries.into_iter().map(|entry| (entry.name.clone(), entry)).collect()),
-            Err(error) if error.is_of_what_was_read() => {
-                tracing::warn!(ino, %error, "the last listing of a directory cannot be read; its entries count as new");
-                Ok(BTreeMap::new())
-            }
-            Err(error) => Err(error),
-        }
-    }
-
     /// `old_root`: of the root, what was published of it.
     fn directory(&mut self, directory: CutDirectory, old_root: Option<&Inode>) -> Result<Inode, PortError> {
         let CutDirectory { row, entries } = directory;
@@ -378,10 +391,7 @@ impl Build<'_> {
             (None, Some(remote)) => remote.clone(),
             (None, None) => return Err(damaged("a directory without entries was never published")),
             (Some(entries), remote) => {
-                let mut old = match remote {
-                    Some(Content::Directory(tree)) if !self.is_first => self.old_entries(row.ino, tree)?,
-                    _ => BTreeMap::new(),
-                };
+                let mut old = self.before.listing(self.volume, row.ino, remote.as_ref())?;
                 let mut made = Vec::with_capacity(entries.len());
                 for entry in entries {
                     let old = old.remove(&*entry.name);
@@ -410,7 +420,7 @@ impl Build<'_> {
         };
         let old_inode = match old {
             Some(Entry { target: Target::Inode(inode), .. }) => Some(*inode),
-            _ => None,
+            _ => self.before.moved(row.id),
         };
         let inode = match (&old_inode, dirty) {
             (Some(old), false) => old.clone(),
@@ -443,7 +453,8 @@ impl Build<'_> {
         }
         for row in &cut.linked {
             let content = self.content(row, true)?;
-            let inode = self.inode(row, content, rows.get(&row.id).map(|old| &old.inode));
+            let old = rows.get(&row.id).map(|old| old.inode.clone()).or_else(|| self.before.moved(row.id));
+            let inode = self.inode(row, content, old.as_ref());
             rows.insert(row.id, LinkEntry { inode, links: row.nlink });
         }
         if rows.is_empty() {

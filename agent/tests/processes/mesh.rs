@@ -5,7 +5,7 @@ use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hypernet_sdk::api;
 use hypernet_sdk::client::Client;
@@ -172,6 +172,20 @@ impl Agent {
             Err(events.interrupted())
         })
         .unwrap_or_else(|error| panic!("{error}\n{}", self.log()))
+    }
+
+    /// Below where it is mounted.
+    pub(crate) fn below(&self, path: &str) -> PathBuf {
+        self.mount.as_ref().unwrap().join(path)
+    }
+
+    /// Syncs until what others have published is here.
+    pub(crate) fn sync_until(&self, what: &str, is: impl Fn(&Self) -> bool) {
+        let begun = Instant::now();
+        while !is(self) {
+            assert!(begun.elapsed() < PATIENCE, "{what} did not come\n{}", self.log());
+            self.sync().unwrap();
+        }
     }
 
     pub(crate) fn recover(&self, device: Option<&str>) -> Result<api::Recovered, api::ApiError> {

@@ -1,7 +1,7 @@
 //! Directories that several people have.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Instant;
 
 use hypernet_kit::machine::{Need, has};
@@ -66,19 +66,6 @@ impl Agent {
     fn attach(&self, share: &str, path: &str) -> Result<api::ShareInfo, Error> {
         let request = api::AttachRequest { share: share.into(), path: path.into() };
         self.call(async |client| client.attach(&request).await)
-    }
-
-    fn below(&self, path: &str) -> PathBuf {
-        self.mount.as_ref().unwrap().join(path)
-    }
-
-    /// Syncs until what others have published is here.
-    fn sync_until(&self, what: &str, is: impl Fn(&Self) -> bool) {
-        let begun = Instant::now();
-        while !is(self) {
-            assert!(begun.elapsed() < PATIENCE, "{what} did not come\n{}", self.log());
-            self.sync().unwrap();
-        }
     }
 }
 
@@ -380,4 +367,52 @@ fn who_has_no_part_in_it_and_stands_still_keeps_nobody_from_sharing() {
     }
     ben.attach("carl/shared", "/from carl").unwrap();
     assert_same(&look(&carl.below("shared")), &look(&ben.below("from carl")));
+}
+
+#[test]
+fn what_another_device_changed_in_a_directory_before_it_heard_that_it_is_shared_is_in_the_share() {
+    if !has(&[Need::Fuse]) {
+        return;
+    }
+    let mesh = Mesh::start(5);
+    let (carl, anna) = (mesh.agent("carl"), mesh.agent("anna"));
+    fs::create_dir(carl.below("shared")).unwrap();
+    plant(&carl.below("shared"));
+    fs::write(carl.below("shared/both"), b"before").unwrap();
+    fs::create_dir(carl.below("shared/sub")).unwrap();
+    carl.sync().unwrap();
+    let (other, _) = mesh.recovered("other", &carl.phrase.clone());
+    // It has not heard of anything, and nothing of it is uploaded.
+    fs::write(other.below("shared/both"), b"changed").unwrap();
+    fs::write(other.below("shared/sub/of the other"), b"new").unwrap();
+    fs::rename(other.below("shared/sub"), other.below("shared/renamed")).unwrap();
+    fs::write(other.below("elsewhere"), b"elsewhere").unwrap();
+
+    carl.knows(&anna, "anna");
+    anna.knows(&carl, "carl");
+    carl.share_with("/shared", &["anna"], api::ShareRole::Writer).unwrap();
+    fs::write(carl.below("shared/of carl"), b"carl").unwrap();
+    carl.sync().unwrap();
+    anna.attach("carl/shared", "/theirs").unwrap();
+    fs::write(anna.below("theirs/of anna"), b"anna").unwrap();
+    anna.sync().unwrap();
+
+    other.sync_until("what carl and anna wrote", |other| {
+        ["of carl", "of anna", "renamed/of the other"].iter().all(|name| other.below("shared").join(name).exists())
+    });
+    assert_eq!(read(&other.below("shared/both")).unwrap(), b"changed");
+    carl.sync_until("what the other device wrote", |carl| {
+        carl.below("shared/renamed/of the other").exists() && carl.below("elsewhere").exists()
+    });
+    anna.sync_until("what the other device wrote", |anna| anna.below("theirs/renamed/of the other").exists());
+    other.sync().unwrap();
+    assert_same(&look(&carl.below("shared")), &look(&other.below("shared")));
+    assert_same(&look(&carl.below("shared")), &look(&anna.below("theirs")));
+    let conflicts = fs::read_dir(carl.below("shared"))
+        .unwrap()
+        .filter(|entry| entry.as_ref().unwrap().file_name().to_string_lossy().contains("conflict"));
+    assert_eq!(conflicts.count(), 0);
+    for agent in [&carl, &anna, &other] {
+        assert_eq!(agent.fsck().problems, Vec::<String>::new());
+    }
 }

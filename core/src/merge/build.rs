@@ -67,15 +67,14 @@ pub(super) fn build<K: Sink>(
     Ok((inode, links))
 }
 
-/// What is in the link tables, for what was not looked at.
+/// What is in the link tables, for what was not looked at: in all of them. What is not in one of them, and has no name where
+/// the trees differ, has its names in a directory that is a volume of its own there.
 fn rows(gathered: &Gathered<'_>) -> BTreeMap<FileId, LinkEntry> {
-    let mut rows = BTreeMap::new();
-    for (_, seen) in gathered.parts.iter().zip(&gathered.seen).filter(|(part, _)| !part.is_below) {
-        for (id, links) in &seen.links {
-            if let Some(inode) = seen.inodes.get(id) {
-                rows.entry(*id).or_insert_with(|| LinkEntry { inode: inode.clone(), links: *links });
-            }
-        }
-    }
-    rows
+    let mut tables = gathered.parts.iter().zip(&gathered.seen).filter(|(part, _)| !part.is_below).map(|(_, seen)| seen);
+    let Some(first) = tables.next() else { return BTreeMap::new() };
+    let others: Vec<_> = tables.collect();
+    let in_all = first.links.iter().filter(|(id, _)| others.iter().all(|other| other.links.contains_key(id)));
+    let row =
+        |(id, links): (&FileId, &u32)| Some((*id, LinkEntry { inode: first.inodes.get(id)?.clone(), links: *links }));
+    in_all.filter_map(row).collect()
 }

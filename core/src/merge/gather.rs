@@ -121,12 +121,15 @@ impl<'a> Gathered<'a> {
     }
 
     fn differing_records(&self) -> BTreeSet<FileId> {
-        let mut all: BTreeMap<FileId, (&Inode, u32)> = BTreeMap::new();
+        let mut records: BTreeMap<FileId, &Inode> = BTreeMap::new();
+        let mut counts: BTreeMap<FileId, u32> = BTreeMap::new();
         let mut differing = BTreeSet::new();
-        for (_, seen) in self.parts.iter().zip(&self.seen).filter(|(part, _)| !part.is_below) {
+        for (part, seen) in self.parts.iter().zip(&self.seen) {
             for (id, links) in &seen.links {
                 let Some(inode) = seen.inodes.get(id) else { continue };
-                if *all.entry(*id).or_insert((inode, *links)) != (inode, *links) {
+                // Of names that are elsewhere in the other volume nothing follows.
+                let is_counted_so = part.is_below || *counts.entry(*id).or_insert(*links) == *links;
+                if *records.entry(*id).or_insert(inode) != inode || !is_counted_so {
                     differing.insert(*id);
                 }
             }
@@ -164,7 +167,7 @@ fn same_in_all(known: &[Known], id: FileId, looked: &BTreeSet<FileId>) -> Vec<En
 /// What has several names, and of which there are several contents to keep.
 fn differing(parts: &[Part], tables: &[BTreeMap<FileId, LinkEntry>]) -> BTreeSet<FileId> {
     let mut records: BTreeMap<FileId, Vec<(usize, &Inode)>> = BTreeMap::new();
-    for (number, table) in tables.iter().enumerate().filter(|(number, _)| !parts[*number].is_below) {
+    for (number, table) in tables.iter().enumerate() {
         for (id, row) in table {
             records.entry(*id).or_default().push((number, &row.inode));
         }
@@ -257,14 +260,26 @@ impl<S: Source> Walk<'_, S> {
     }
 
     fn tables(&self) -> Result<Vec<BTreeMap<FileId, LinkEntry>>, MergeError<S::Error>> {
-        let table = |part: &Part| match &part.links {
-            Some(links) => {
-                let rows = tree::list::<LinkEntry, _>(links, self.source)?;
-                Ok(rows.into_iter().map(|row| (row.inode.id, row)).collect())
+        let table = |part: &Part| -> Result<BTreeMap<FileId, LinkEntry>, MergeError<S::Error>> {
+            match &part.links {
+                Some(links) => {
+                    let rows = tree::list::<LinkEntry, _>(links, self.source)?;
+                    Ok(rows.into_iter().map(|row| (row.inode.id, row)).collect())
+                }
+                None => Ok(BTreeMap::new()),
             }
-            None => Ok(BTreeMap::new()),
         };
-        self.parts.iter().map(table).collect()
+        let mut tables = self.parts.iter().map(table).collect::<Result<Vec<_>, MergeError<S::Error>>>()?;
+        let of_volume = self.parts.iter().zip(&tables).filter(|(part, _)| !part.is_below);
+        let of_volume: BTreeSet<FileId> = of_volume.flat_map(|(_, table)| table.keys().copied()).collect();
+        for ((part, known), table) in self.parts.iter().zip(&self.known).zip(&mut tables) {
+            if part.is_below {
+                let entries = known.listings.values().flatten();
+                let named: BTreeSet<FileId> = entries.map(|entry| entry.target.id()).collect();
+                table.retain(|id, _| of_volume.contains(id) || named.contains(id));
+            }
+        }
+        Ok(tables)
     }
 
     /// A name that something has in all trees: a version that is kept beside it is to lie there, where no other name is left.

@@ -42,6 +42,22 @@ fn same_metadata(a: &Inode, b: &Inode) -> bool {
     (a.mode, a.uid, a.gid, a.rdev, &a.xattrs, a.meta_dot) == (b.mode, b.uid, b.gid, b.rdev, &b.xattrs, b.meta_dot)
 }
 
+/// Whether two records have one content, which may have been sealed anew since. A state that was cloned gives one dot twice,
+/// for what was written at different times.
+fn is_one_version(a: &Inode, b: &Inode) -> bool {
+    let version = |inode: &Inode| (content_dot(inode), inode.mtime, inode.content.size());
+    a.content == b.content || version(a) == version(b)
+}
+
+/// The epoch in which a content was sealed.
+fn epoch(content: &Content) -> u32 {
+    match content {
+        Content::Extent(extent) => extent.epoch,
+        Content::Runs { tree, .. } => tree.node.epoch,
+        Content::Empty | Content::Inline(_) | Content::Symlink(_) | Content::Directory(_) => 0,
+    }
+}
+
 /// Of the records that parts have of one file, those with a content that no other part had seen and replaced or taken away:
 /// each content once, the one that stays last.
 pub(super) fn contents<'a>(parts: &[Part], records: &[(usize, &'a Inode)]) -> Vec<&'a Inode> {
@@ -57,10 +73,10 @@ pub(super) fn contents<'a>(parts: &[Part], records: &[(usize, &'a Inode)]) -> Ve
     if kept.is_empty() {
         kept = records.iter().map(|(_, inode)| *inode).collect();
     }
-    kept.sort_by_cached_key(|inode| (inode.mtime, content_dot(inode), bytes(*inode)));
+    kept.sort_by_cached_key(|inode| (inode.mtime, content_dot(inode), epoch(&inode.content), bytes(*inode)));
     let mut distinct: Vec<&Inode> = Vec::with_capacity(kept.len());
     for inode in kept.into_iter().rev() {
-        if !distinct.iter().any(|other| other.content == inode.content) {
+        if !distinct.iter().any(|other| is_one_version(other, inode)) {
             distinct.push(inode);
         }
     }
@@ -129,4 +145,48 @@ pub(super) fn resolve(gathered: &Gathered<'_>) -> Outcomes {
         }
     }
     outcomes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::{DeviceTag, VolumeId};
+    use crate::key::{Secret, VolumeKeys};
+    use crate::seal::{Kind, Sealer};
+    use crate::time::Timespec;
+    use crate::tree::FileKind;
+
+    fn record(epoch: u32, seconds: i64) -> Inode {
+        let keys = VolumeKeys::new(VolumeId([1; 16]), epoch, Secret::new([2; 32]));
+        let extent = Sealer::new(&keys).seal(Kind::Content, b"what somebody wrote").unwrap().reference;
+        let time = Timespec { seconds, nanos: 0 };
+        Inode {
+            id: FileId([3; 16]),
+            kind: FileKind::Regular,
+            mode: 0o644,
+            uid: 0,
+            gid: 0,
+            rdev: 0,
+            mtime: time,
+            ctime: time,
+            xattrs: vec![],
+            content: Content::Extent(extent),
+            meta_dot: Dot { device: DeviceTag(1), sequence: 4 },
+            content_dot: None,
+        }
+    }
+
+    #[test]
+    fn what_was_sealed_anew_is_the_same_version_and_what_a_cloned_state_wrote_is_not() {
+        let (old, new, cloned) = (record(7, 1), record(9, 1), record(7, 2));
+        assert_ne!(old.content, new.content);
+        let vector = vec![old.meta_dot];
+        let part = Part { inode: record(0, 0), links: None, vector, is_below: false };
+        let parts = [part.clone(), part];
+        for (one, other) in [(&old, &new), (&new, &old)] {
+            assert_eq!(contents(&parts, &[(0, one), (1, other)]), [&new]);
+        }
+        let bent = Inode { content: record(8, 2).content, ..cloned };
+        assert_eq!(contents(&parts, &[(0, &new), (1, &bent)]), [&new, &bent]);
+    }
 }

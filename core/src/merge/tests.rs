@@ -198,29 +198,41 @@ fn what_was_changed_in_a_directory_that_became_a_volume_is_handed_to_the_volume(
     let mut world = world(2, &[]);
     let dir = world.device(0).mkdir(FileId::ROOT, "d");
     world.device(0).create(dir, "f");
+    world.device(0).create(dir, "linked");
+    world.device(0).link("d/linked", "d/again");
+    world.device(0).create(FileId::ROOT, "elsewhere");
+    world.device(0).link("elsewhere", "twice");
     world.meet();
     let before = world.device(0).root();
     world.device(1).create(dir, "new");
-    let token = world.device(1).write("d/f");
+    world.device(1).write("elsewhere");
+    let (token, linked) = (world.device(1).write("d/f"), world.device(1).write("d/linked"));
     let (Part { inode, .. }, volume) = (Part::from(&before), VolumeId([7; 16]));
     let inner = world.device(0).split("d", volume);
     let [mine, theirs] = [0, 1].map(|number| {
         world.device(number).publish();
         world.device(number).root()
     });
-    let merged = world.merge(&[Part::from(&mine), Part::from(&theirs)]);
+    let outside = world.rows_of(before.links.as_ref(), &inner, false);
+    let merged = world.merge(&[Part { links: outside, ..Part::from(&mine) }, Part::from(&theirs)]);
     let entries = world.list(&merged.inode);
     assert!(matches!(entries[0].target, Target::Volume { id, .. } if id == dir), "{entries:?}");
     assert_ne!(merged.inode, inode);
+    let rows = world.rows(merged.links.as_ref());
+    assert_eq!((rows.len(), rows[0].links), (1, 2), "what has its names in the volume is there: {rows:?}");
     let [Split { volume: of, part }] = &merged.splits[..] else { panic!("{:?}", merged.splits) };
     assert_eq!((*of, part.inode.id), (volume, dir));
     // What the volume began with is older than all that.
-    let begun = Part { inode: inner, links: None, vector: before.vector, is_below: false };
+    let links = world.rows_of(before.links.as_ref(), &inner, true);
+    let begun = Part { inode: inner, links, vector: before.vector, is_below: false };
     let volume = world.merge(&[begun, part.clone()]);
-    let names: Vec<_> = world.list(&volume.inode).into_iter().map(|entry| (entry.name.clone(), entry)).collect();
-    assert_eq!(names.len(), 2);
-    let Target::Inode(file) = &names[0].1.target else { panic!("{names:?}") };
+    let entries = world.list(&volume.inode);
+    let names: Vec<&[u8]> = entries.iter().map(|entry| &entry.name[..]).collect();
+    assert_eq!(names, [&b"again"[..], b"f", b"linked", b"new"]);
+    let Target::Inode(file) = &entries[1].target else { panic!("{entries:?}") };
     assert_eq!(devices::token(&file.content), token);
+    let rows = world.rows(volume.links.as_ref());
+    assert_eq!((rows.len(), devices::token(&rows[0].inode.content), rows[0].links), (1, linked, 2));
 }
 
 #[test]

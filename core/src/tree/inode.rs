@@ -297,6 +297,10 @@ pub struct Root {
     /// For each device the newest head whose changes are in here, sorted by device: the version vector.
     #[n(3)]
     pub vector: Vec<Dot>,
+    /// Of a tree that was merged, in which its author has changed nothing: the sealed roots that it was made of. Whoever
+    /// merges further takes these. None of them was merged itself.
+    #[n(4)]
+    pub parts: Vec<ExtentRef>,
 }
 crate::format!(Root, tag = 0x31, version = 1, max = SEALED_MAX, name = "snapshot root");
 

@@ -170,6 +170,15 @@ impl Vfs {
         }
     }
 
+    /// Whether nothing in a volume waits for the upload, is on its way there, or may change without a word: a look before
+    /// the work that leads to [`Self::advance`], which looks again.
+    pub fn may_advance(&self, volume: VolumeId) -> Result<bool> {
+        self.run(|state| {
+            let root = state.root_here(volume)?;
+            Ok(!is_busy(state, root)?)
+        })
+    }
+
     /// Inodes with several names are found by their ids, in memory.
     fn load_linked(&self, volume: VolumeId) -> Result<()> {
         let root = self.run(|state| state.root_here(volume))?;

@@ -107,6 +107,11 @@ impl Frozen {
         self.0.remote.is_none() && self.0.local() == Local::Absent
     }
 
+    /// Something of it was published, here or under another name.
+    pub fn is_published(&self) -> bool {
+        self.0.remote.is_some()
+    }
+
     /// Its record is in the link table.
     pub fn is_linked(&self) -> bool {
         self.0.linked

@@ -70,6 +70,7 @@ fn root() -> Root {
         inode: inode(FileKind::Directory, Content::Directory(tree.clone())),
         links: Some(TreeRef { depth: 0, weight: 1, ..tree }),
         vector: vec![dot(12)],
+        parts: vec![extent(6), extent(7)],
     }
 }
 

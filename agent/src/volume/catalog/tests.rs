@@ -78,7 +78,7 @@ impl Device {
             meta_dot: dot,
             content_dot: None,
         };
-        let root = Root { volume: volume.id, inode, links: None, vector: vec![dot] };
+        let root = Root { volume: volume.id, inode, links: None, vector: vec![dot], parts: vec![] };
         let time = Hlc { millis: self.sequence, counter: 0 };
         let mut writer = Writer::new(volume.clone(), Meter::new()).unwrap();
         let plan = writer.plan();
@@ -102,7 +102,7 @@ impl Device {
             sequence: self.sequence,
             time,
             seen: vec![],
-            vector: vec![],
+            vector: vec![Dot { device: volume.device.id().tag(), sequence: self.sequence }],
             snapshot: snapshot.id(),
             snapshot_extent,
             manifest: published.extent.clone(),
@@ -324,7 +324,7 @@ fn a_recovery_names_the_heads_that_it_leaves_out_and_takes_the_one_that_is_asked
     assert_eq!((found.head_device.as_str(), found.head_sequence), ("device 1", 2));
     let others: Vec<_> = found.others.iter().map(|other| (other.device.name.as_str(), other.head.sequence)).collect();
     assert_eq!(others, [("device 2", 1)]);
-    assert!(found.warnings[0].contains("hn recover --device 'device 2'"), "{:?}", found.warnings);
+    assert!(found.warnings[0].contains("device 2 has head 1 of"), "{:?}", found.warnings);
     let found = recover(4, Some("device 2")).unwrap();
     assert_eq!((found.head_device.as_str(), found.head_sequence), ("device 2", 1));
     assert!(found.warnings[0].contains("device 1 has head 2 of"), "{:?}", found.warnings);

@@ -114,7 +114,7 @@ fn what_others_published_is_known_told_and_handed_on() {
     a.look_around().unwrap();
     let dot = |sequence| Dot { device: b.device.id().tag(), sequence };
     let told = a.heads.lock().not_part_of(&[dot(1)]);
-    let words: Vec<String> = told.iter().map(|found| found.words(true)).collect();
+    let words: Vec<String> = told.iter().map(|found| found.words()).collect();
     assert_eq!(words.len(), 1);
     assert!(words[0].contains("device device 2 has head 2 of 1970-01-01T00:00:00Z"), "{words:?}");
     assert_eq!(a.heads.lock().not_part_of(&[dot(2)]).len(), 0, "a tree that has it all lacks nothing");

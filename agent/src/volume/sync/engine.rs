@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
 use hypernet_core::id::VolumeId;
@@ -11,11 +11,13 @@ use hypernet_fs::panics;
 use hypernet_fs::vfs::Vfs;
 use parking_lot::{Condvar, Mutex};
 
+use super::super::follow::Followed;
 use super::super::heads::LOOK_EVERY;
 use super::super::progress::{Meter, Phase};
 use super::pace::Pace;
 use super::{Report, Volume, run};
 use crate::share::hearing::Ask;
+use crate::volumes::Volumes;
 
 /// A change is uploaded when nothing more has changed for this long,
 const SETTLE: Duration = Duration::from_secs(2);
@@ -27,6 +29,10 @@ const RETRY_FIRST: Duration = Duration::from_secs(5);
 const RETRY_MAX: Duration = Duration::from_secs(120);
 /// How often it is looked whether another device has gone on from what is here.
 const FOLLOW_EVERY: Duration = Duration::from_secs(15);
+/// How often it is looked then whether there are other devices.
+const LOOK_FOR_DEVICES_EVERY: Duration = Duration::from_secs(60);
+/// Who asks for a sync does not have it looked at again for each volume.
+const LOOKED_LATELY: Duration = Duration::from_secs(2);
 /// The loop looks up at least this often.
 const LOOK_UP: Duration = Duration::from_secs(10);
 
@@ -72,7 +78,7 @@ fn guarded(work: impl FnOnce() -> Result<Report, PortError>) -> Result<Report, P
 
 /// One for each volume of the tree that has a head, or may have its first one.
 pub(crate) struct Engines {
-    vfs: OnceLock<Arc<Vfs>>,
+    tree: OnceLock<(Arc<Vfs>, Weak<Volumes>)>,
     running: Mutex<Running>,
 }
 
@@ -86,23 +92,23 @@ struct Running {
 impl Engines {
     /// None yet. `held`: as [`Engine::start`].
     pub(crate) fn new(held: bool) -> Self {
-        Self { vfs: OnceLock::new(), running: Mutex::new(Running { held, ..Running::default() }) }
+        Self { tree: OnceLock::new(), running: Mutex::new(Running { held, ..Running::default() }) }
     }
 
-    /// The tree, which cannot be there before what it is read by.
-    pub(crate) fn set_vfs(&self, vfs: &Arc<Vfs>) {
-        let _ = self.vfs.set(vfs.clone());
+    /// The tree, which cannot be there before what it is read by, and that.
+    pub(crate) fn set_tree(&self, vfs: &Arc<Vfs>, volumes: &Arc<Volumes>) {
+        let _ = self.tree.set((vfs.clone(), Arc::downgrade(volumes)));
     }
 
     /// Starts the one of a volume, unless it runs.
     pub(crate) fn start(&self, volume: Arc<Volume>) -> std::io::Result<()> {
-        let vfs = self.vfs.get().ok_or_else(|| std::io::Error::other("there is no tree yet"))?;
+        let (vfs, volumes) = self.tree.get().ok_or_else(|| std::io::Error::other("there is no tree yet"))?;
         let mut running = self.running.lock();
         let Running { all, held, stopped } = &mut *running;
         if let Entry::Vacant(place) = all.entry(volume.id)
             && !*stopped
         {
-            place.insert(Engine::start(volume, vfs.clone(), *held)?);
+            place.insert(Engine::start(volume, vfs.clone(), volumes.clone(), *held)?);
         }
         Ok(())
     }
@@ -130,7 +136,7 @@ impl Engines {
 
     /// Those that run, each before that of the volume above it.
     pub(crate) fn all(&self) -> Vec<Arc<Engine>> {
-        let volumes = self.vfs.get().map_or_else(Vec::new, |vfs| vfs.volumes());
+        let volumes = self.tree.get().map_or_else(Vec::new, |(vfs, _)| vfs.volumes());
         let running = self.running.lock();
         volumes.iter().rev().filter_map(|rooted| running.all.get(&rooted.volume).cloned()).collect()
     }
@@ -140,6 +146,7 @@ impl Engines {
 pub(crate) struct Engine {
     volume: Arc<Volume>,
     vfs: Arc<Vfs>,
+    volumes: Weak<Volumes>,
     pub(crate) meter: Meter,
     control: Mutex<Control>,
     changed: Condvar,
@@ -147,9 +154,14 @@ pub(crate) struct Engine {
 
 impl Engine {
     /// Starts the thread.
-    pub(crate) fn start(volume: Arc<Volume>, vfs: Arc<Vfs>, held: bool) -> std::io::Result<Arc<Self>> {
+    pub(crate) fn start(
+        volume: Arc<Volume>,
+        vfs: Arc<Vfs>,
+        volumes: Weak<Volumes>,
+        held: bool,
+    ) -> std::io::Result<Arc<Self>> {
         let control = Mutex::new(Control { held, ..Control::default() });
-        let engine = Arc::new(Self { volume, vfs, meter: Meter::new(), control, changed: Condvar::new() });
+        let engine = Arc::new(Self { volume, vfs, volumes, meter: Meter::new(), control, changed: Condvar::new() });
         let (worker, watcher) = (engine.clone(), engine.clone());
         std::thread::Builder::new().name("hn-sync".into()).spawn(move || worker.work())?;
         std::thread::Builder::new().name("hn-sync-watch".into()).spawn(move || watcher.watch())?;
@@ -201,7 +213,9 @@ impl Engine {
                 return Due::Look;
             } else if let Some(error) = may_not {
                 self.meter.update(|progress| progress.phase = Phase::Stopped(error.to_string()));
-            } else if pending.files == 0 && follow_at <= now && (self.has_others() || self.volume.is_rekeying()) {
+            } else if pending.files == 0
+                && (follow_at <= now && (self.has_others() || self.volume.is_rekeying()) || self.volume.has_news())
+            {
                 return Due::Follow;
             } else if held {
                 self.meter.update(|progress| progress.phase = Phase::Held);
@@ -268,17 +282,26 @@ impl Engine {
         self.vfs.set_read_only(self.volume.id, self.volume.may_write().is_err());
     }
 
-    /// Moves on to what another device has published.
-    fn follow(&self) {
+    /// Moves on to what other devices have published.
+    fn follow(&self, pace: &mut Pace, is_asked: bool) {
+        let Some(volumes) = self.volumes.upgrade() else { return };
+        let publishes = pace.wait(Instant::now()).is_zero() && (is_asked || !self.is_held());
         let followed = panics::caught(|| {
+            // Who came onto the list, or publishes here for the first time, is found by that only.
+            let age = if is_asked { LOOKED_LATELY } else { LOOK_FOR_DEVICES_EVERY };
+            if let Err(error) = self.volume.identity.look_within(age) {
+                tracing::debug!(%error, "cannot look for the devices of this identity yet");
+            }
             self.volume.hear(Ask::Places)?;
             self.set_rights();
-            self.volume.follow(&self.vfs)
+            let _turn = self.volume.turn.lock();
+            self.volume.follow(&self.vfs, &volumes, publishes, &self.meter)
         });
         match followed {
-            Ok(Ok(_)) => {}
-            Ok(Err(error)) => tracing::debug!(%error, "cannot look for what others have published yet"),
-            Err(text) => tracing::error!(text, "moving on to what another device has published panicked"),
+            Ok(Ok(Followed::Nothing | Followed::MovedOn)) => {}
+            Ok(Ok(Followed::Merged)) => pace.published(Instant::now()),
+            Ok(Err(error)) => tracing::info!(%error, "cannot take in what others have published yet"),
+            Err(text) => tracing::error!(text, "taking in what others have published panicked"),
         }
     }
 
@@ -289,7 +312,11 @@ impl Engine {
                 let control = self.control.lock();
                 control.stopping || control.asked > control.answered
             };
-            match panics::caught(|| self.volume.rekey(&self.vfs, &self.meter)) {
+            let stretch = || {
+                let _turn = self.volume.turn.lock();
+                self.volume.rekey(&self.vfs, &self.meter)
+            };
+            match panics::caught(stretch) {
                 Ok(Ok(true)) if !busy => {}
                 Ok(Ok(_)) => break,
                 Ok(Err(error)) => {
@@ -312,7 +339,11 @@ impl Engine {
         let mut follow_at = Instant::now() + FOLLOW_EVERY;
         let mut pace = Pace::default();
         // What a crash has left under way.
-        match panics::caught(|| self.volume.end_following(&self.vfs)) {
+        let under_way = || {
+            let _turn = self.volume.turn.lock();
+            self.volume.end_following(&self.vfs, &self.meter)
+        };
+        match panics::caught(under_way) {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::warn!(%error, "moving on to what another device has published is ended later"),
             Err(text) => tracing::error!(text, "moving on to what another device has published panicked"),
@@ -325,7 +356,7 @@ impl Engine {
                     continue;
                 }
                 Due::Follow => {
-                    self.follow();
+                    self.follow(&mut pace, false);
                     self.rekey();
                     follow_at = Instant::now() + FOLLOW_EVERY;
                     continue;
@@ -336,10 +367,13 @@ impl Engine {
                 break;
             }
             let began = self.control.lock().asked;
-            let outcome = guarded(|| run(&self.volume, &self.vfs, &self.meter));
+            let outcome = guarded(|| {
+                let _turn = self.volume.turn.lock();
+                run(&self.volume, &self.vfs, &self.meter)
+            });
             if outcome.is_ok() && self.has_others() {
                 // Whoever asks for it also wants to see what others have.
-                self.follow();
+                self.follow(&mut pace, true);
                 follow_at = Instant::now() + FOLLOW_EVERY;
             }
             if !matches!(outcome, Ok(Report { sequence: 0, .. })) {

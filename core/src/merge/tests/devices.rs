@@ -159,6 +159,17 @@ impl World {
         tree::list(tree, &self.shared.bag).unwrap()
     }
 
+    pub(super) fn rows(&self, links: Option<&tree::TreeRef>) -> Vec<LinkEntry> {
+        links.map_or(Vec::new(), |links| tree::list(links, &self.shared.bag).unwrap())
+    }
+
+    /// The same table without what has no name in this directory, or with nothing else.
+    pub(super) fn rows_of(&self, links: Option<&tree::TreeRef>, dir: &Inode, inside: bool) -> Option<tree::TreeRef> {
+        let named: BTreeSet<FileId> = self.list(dir).iter().map(|entry| entry.target.id()).collect();
+        let rows = self.rows(links).into_iter().filter(|row| named.contains(&row.inode.id) == inside);
+        Some(tree::build(rows, &mut self.shared.bag.clone()).unwrap())
+    }
+
     /// A tree with other entries in its root.
     pub(super) fn bent(&self, good: &Root, mut entries: Vec<Entry>) -> Part {
         entries.sort_by(|a, b| a.name.cmp(&b.name));
@@ -445,7 +456,7 @@ impl Device {
             let (inode, links) = self.tree_at(Some(dot));
             self.vector = join([&self.vector[..], &[dot]]);
             self.is_changed = false;
-            let root = Root { volume: VolumeId([1; 16]), inode, links, vector: self.vector.clone() };
+            let root = Root { volume: VolumeId([1; 16]), inode, links, vector: self.vector.clone(), parts: vec![] };
             self.heard.insert(self.tag, root);
         }
     }

@@ -1,0 +1,302 @@
+//! Merging what several devices have published into one tree, and publishing that: see [`hypernet_core::merge`].
+//!
+//! - What is merged are the trees that were changed: of a tree that was merged already, those that it was made of.
+//! - The catalogs of the others are added to this device's own: the new tree leads to what lies in their segments.
+//! - The nodes of the new tree are placed, then it is written down, then the working tree moves to it, and then its head is
+//!   published. So this device never stands on a head that has what its working tree has not: the next sync would publish
+//!   that as taken away. Where the working tree is in use, nothing has happened but that some nodes were placed; a merge of
+//!   the same later gives the same nodes, which are not placed again.
+//! - A directory that has become a volume in one tree, and was changed in another, is merged into that volume first: by
+//!   whoever uploads that volume here, or, where the working tree has it as a directory still, beside it. Nothing of the
+//!   volume above is published before that has happened, so what was changed stays in a head all the time.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use hypernet_core::head::Head;
+use hypernet_core::id::{DeviceTag, SnapshotId};
+use hypernet_core::limits::MERGED_MAX;
+use hypernet_core::merge::{MergeError, Merged, Part, Split, covers_all, join, merge};
+use hypernet_core::port::PortError;
+use hypernet_core::seal::ExtentRef;
+use hypernet_core::time::{Hlc, Timespec};
+use hypernet_core::tree::{Dot, Root, Source};
+use hypernet_fs::vfs::Vfs;
+use hypernet_store::volume::{ExtentAt, NewSegment, SegmentRow, VolumeDb};
+
+use super::follow::{Counted, Followed};
+use super::heads::YEAR_9999;
+use super::progress::{Meter, Phase};
+use super::read::{Deadline, Nodes, tree_error};
+use super::recover::RecoverError;
+use super::state::{self, Latest, Merging};
+use super::sync::{Publication, publish};
+use super::write::Writer;
+use super::{Volume, damaged};
+use crate::volumes::Volumes;
+
+/// Segments taken in with one flush.
+const SEGMENTS_AT_ONCE: u32 = 64;
+
+/// A tree that was changed, and where its root is.
+struct Tree {
+    at: ExtentRef,
+    root: Root,
+}
+
+/// Nodes of trees, each within the time of a read: all of a merge takes as long as it takes.
+struct Unhurried<'a>(&'a Volume);
+
+impl Source for Unhurried<'_> {
+    type Error = PortError;
+
+    fn get(&self, refs: &[ExtentRef]) -> Result<Vec<Vec<u8>>, PortError> {
+        Nodes(self.0, Deadline::of_read()).get(refs)
+    }
+}
+
+impl Volume {
+    /// Directories that are to be merged into this volume, and of which a tree with this vector does not have all.
+    pub(super) fn splits_to_take(&self, vector: &[Dot]) -> Vec<Part> {
+        let mut splits = self.splits.lock();
+        splits.retain(|part| !covers_all(vector, &part.vector));
+        splits.clone()
+    }
+
+    /// Whether something is to be merged into this volume of which whoever uploads it was not told yet.
+    pub(crate) fn has_news(&self) -> bool {
+        self.news.swap(false, Ordering::SeqCst)
+    }
+
+    /// Merges the trees of these heads, this device's own, and directories that are to become part of it.
+    pub(super) fn merge(
+        self: &Arc<Self>,
+        vfs: &Vfs,
+        volumes: &Volumes,
+        latest: &Latest,
+        heads: &[Head],
+        splits: Vec<Part>,
+        meter: &Meter,
+    ) -> Result<Followed, PortError> {
+        self.seal_off()?;
+        meter.update(|progress| progress.phase = Phase::Merging);
+        let (trees, parents, time) = self.gather(latest, heads)?;
+        if let ([tree], true) = (&trees[..], splits.is_empty()) {
+            // It has all of the others after all: a head has not room for all devices.
+            let mut all = heads.iter();
+            let head = all.find(|head| self.read_snapshot(head).is_ok_and(|snapshot| snapshot.root == tree.at));
+            return head.map_or(Ok(Followed::Nothing), |head| self.move_on_to(vfs, head));
+        }
+        let is_change = !splits.is_empty() || trees.len() > MERGED_MAX;
+        let parts: Vec<Part> = trees.iter().map(|tree| Part::from(&tree.root)).chain(splits).collect();
+        let (merged, writer) = self.merged(&parts, meter)?;
+        writer.finish()?;
+        if !self.hand_over(vfs, volumes, &merged.splits)? {
+            // It is merged again when what belongs into other volumes is there.
+            return Ok(Followed::Nothing);
+        }
+        let Merged { inode, links, vector, conflicts, .. } = merged;
+        for conflict in &conflicts {
+            let (wanted, name) = (conflict.wanted.escape_ascii(), conflict.name.escape_ascii());
+            tracing::info!(volume = %self.id.short(), %wanted, %name, "two versions are kept");
+        }
+        let parts = if is_change { Vec::new() } else { trees.into_iter().map(|tree| tree.at).collect() };
+        let root = Root { volume: self.id, inode, links, vector, parts };
+        state::put_merging(&self.db, &Merging { root, parents, time, is_change })?;
+        let done = self.end_merging(vfs, meter)?;
+        Ok(if done { Followed::Merged } else { Followed::Nothing })
+    }
+
+    /// What these parts come to, and what writes it.
+    fn merged(self: &Arc<Self>, parts: &[Part], meter: &Meter) -> Result<(Merged, Writer), PortError> {
+        let names = self.names();
+        let label = |device: DeviceTag, time: Timespec| {
+            let name = names.iter().find(|(tag, _)| *tag == device).map(|(_, name)| name.clone());
+            conflict_label(&name.unwrap_or_else(|| format!("device {:08x}", device.0 >> 32)), time)
+        };
+        let mut writer = Writer::new(self.clone(), meter.clone())?;
+        let merged = merge(parts, &label, &Unhurried(self), &mut writer).map_err(|error| match error {
+            MergeError::Tree(error) => tree_error(error),
+            other => damaged(other),
+        })?;
+        Ok((merged, writer))
+    }
+
+    /// How devices are called that may have written something here.
+    fn names(&self) -> Vec<(DeviceTag, String)> {
+        let publishers = self.publishers();
+        let devices = publishers.listed.into_iter().chain(publishers.gone);
+        devices.map(|device| (device.id.tag(), device.name)).collect()
+    }
+
+    /// The trees that were changed among those of these heads and of this device, of which no other one has all; with the
+    /// snapshots that they come from, and the last of their times. Their segments are in this device's index then.
+    fn gather(&self, latest: &Latest, heads: &[Head]) -> Result<(Vec<Tree>, Vec<SnapshotId>, Hlc), PortError> {
+        let publishers = self.publishers();
+        let mut found: Vec<Tree> = Vec::new();
+        let own = Tree { at: self.read_snapshot(&latest.head)?.root, root: latest.root.clone() };
+        self.add_changed(own, &mut found)?;
+        let (mut parents, mut time) = (vec![latest.snapshot], latest.time);
+        for head in heads.iter().take(MERGED_MAX) {
+            let (beside, _) = self.load_beside(head)?;
+            let root = self.root_of(head, &publishers)?;
+            let at = self.read_snapshot(head)?.root;
+            self.take_segments_of(&beside)?;
+            beside.clear_segments()?;
+            self.add_changed(Tree { at, root }, &mut found)?;
+            parents.push(head.snapshot);
+            time = time.max(head.time);
+        }
+        let counted = Counted::by(&publishers);
+        let is_past = |tree: &Tree| {
+            found.iter().any(|other| {
+                let has = counted.has_all(&other.root.vector, &tree.root.vector);
+                let had = counted.has_all(&tree.root.vector, &other.root.vector);
+                has && (!had || other.at.id() > tree.at.id())
+            })
+        };
+        let past: Vec<bool> = found.iter().map(is_past).collect();
+        let trees = found.into_iter().zip(past).filter(|(_, is_past)| !is_past).map(|(tree, _)| tree);
+        Ok((trees.collect(), parents, time))
+    }
+
+    fn add_changed(&self, tree: Tree, found: &mut Vec<Tree>) -> Result<(), PortError> {
+        if tree.root.parts.len() > MERGED_MAX {
+            return Err(damaged("a tree says that it was made of more than there can be"));
+        }
+        let mut changed = Vec::new();
+        if tree.root.parts.is_empty() {
+            changed.push(tree);
+        } else {
+            for at in tree.root.parts {
+                let root = self.read_root_at(&at)?;
+                if !root.parts.is_empty() || !covers_all(&tree.root.vector, &root.vector) {
+                    return Err(damaged("a tree was not made of what it says"));
+                }
+                changed.push(Tree { at, root });
+            }
+        }
+        changed.retain(|tree| found.iter().all(|other| other.at.id() != tree.at.id()));
+        found.extend(changed);
+        Ok(())
+    }
+
+    /// Takes what another catalog knows and this one does not.
+    fn take_segments_of(&self, beside: &VolumeDb) -> Result<(), PortError> {
+        let mut at = 0;
+        loop {
+            let rows = beside.segments_since(at, SEGMENTS_AT_ONCE)?;
+            let Some((last, _)) = rows.last() else { return Ok(()) };
+            at = last.num + 1;
+            let mut new: Vec<(SegmentRow, Vec<ExtentAt>)> = Vec::new();
+            for (row, theirs) in rows {
+                // Of a segment that was taken over from another volume each may list what the other one does not.
+                let mut all = self.db.contents(&row.id)?;
+                let before = all.len();
+                all.extend(theirs);
+                all.sort_by_key(|(_, offset, _)| *offset);
+                all.dedup();
+                if all.len() > before {
+                    new.push((row, all));
+                }
+            }
+            let segment =
+                |(row, extents): &'_ (SegmentRow, Vec<ExtentAt>)| (row.id, row.descriptor.clone(), extents.clone());
+            let new: Vec<_> = new.iter().map(segment).collect();
+            let new: Vec<NewSegment<'_>> =
+                new.iter().map(|(id, descriptor, extents)| NewSegment { id: *id, descriptor, extents }).collect();
+            self.db.add_segments(&new)?;
+        }
+    }
+
+    /// Ends a merge that was written down. False when there is none, or something was changed or is in use.
+    pub(super) fn end_merging(self: &Arc<Self>, vfs: &Vfs, meter: &Meter) -> Result<bool, PortError> {
+        let Some(merging) = state::merging(&self.db)? else { return Ok(false) };
+        let is_here = vfs.volumes().iter().any(|rooted| rooted.volume == self.id);
+        if is_here && !self.advance(vfs, &merging.root)? {
+            state::forget_merging(&self.db)?;
+            return Ok(false);
+        }
+        self.may_write()?;
+        let Merging { mut root, parents, time, is_change } = merging;
+        let latest = state::latest(&self.db)?;
+        let sequence = state::next_sequence(&self.db, &self.device.id())?;
+        if is_change {
+            let dot = Dot { device: self.device.id().tag(), sequence };
+            root.vector = join([&root.vector[..], &[dot]]);
+        }
+        // Who has a part in this volume need not have one in that which a directory comes from.
+        if is_change && !self.adopt(&root)? {
+            return Err(PortError::Unreachable("not all that was merged into this volume can be read now".into()));
+        }
+        let writer = Writer::new(self.clone(), meter.clone())?;
+        let (vector, manifest) = (root.vector.len(), latest.map(|latest| latest.manifest).unwrap_or_default());
+        publish(self, writer, Publication { root, sequence, parents, after: time, manifest }, meter)?;
+        meter.update(|progress| progress.phase = Phase::Idle);
+        tracing::info!(volume = %self.id.short(), head = sequence, devices = vector, "merged");
+        Ok(true)
+    }
+
+    /// Has directories merged into the volumes that they have become. Whether all of them are.
+    fn hand_over(&self, vfs: &Vfs, volumes: &Volumes, splits: &[Split]) -> Result<bool, PortError> {
+        let mut is_done = true;
+        for Split { volume, part } in splits {
+            let below = volumes.of(*volume)?;
+            let has_all = || -> Result<bool, PortError> {
+                Ok(state::latest(&below.db)?.is_some_and(|latest| covers_all(&latest.root.vector, &part.vector)))
+            };
+            if has_all()? {
+                continue;
+            }
+            if vfs.volumes().iter().any(|rooted| rooted.volume == *volume && !rooted.is_vacant) {
+                let mut waiting = below.splits.lock();
+                if waiting.iter().all(|other| other.vector != part.vector) && waiting.len() < MERGED_MAX {
+                    waiting.push(part.clone());
+                    below.news.store(true, Ordering::SeqCst);
+                }
+                is_done = false;
+            } else {
+                below.take_split(vfs, part)?;
+                is_done &= has_all()?;
+            }
+        }
+        Ok(is_done)
+    }
+
+    /// Merges a directory into this volume, which is not in the working tree.
+    fn take_split(self: &Arc<Self>, vfs: &Vfs, part: &Part) -> Result<(), PortError> {
+        // Somebody may be about to enter it.
+        let Some(_turn) = self.turn.try_lock() else { return Ok(()) };
+        let meter = Meter::new();
+        self.end_merging(vfs, &meter)?;
+        self.recover(None, &mut |_| ()).map_err(|error| match error {
+            RecoverError::Port(error) => error,
+            RecoverError::Device(error) => damaged(error),
+        })?;
+        let Some(latest) = state::latest(&self.db)? else { return Ok(()) };
+        self.may_write()?;
+        self.seal_off()?;
+        let (trees, parents, time) = self.gather(&latest, &[])?;
+        let parts: Vec<Part> = trees.iter().map(|tree| Part::from(&tree.root)).chain([part.clone()]).collect();
+        let (merged, writer) = self.merged(&parts, &meter)?;
+        writer.finish()?;
+        let Merged { inode, links, vector, .. } = merged;
+        let root = Root { volume: self.id, inode, links, vector, parts: Vec::new() };
+        state::put_merging(&self.db, &Merging { root, parents, time, is_change: true })?;
+        self.end_merging(vfs, &meter).map(drop)
+    }
+}
+
+/// What stands in the name of a version that is kept beside another one. The name of a device is what somebody else says.
+fn conflict_label(device: &str, time: Timespec) -> String {
+    let is_plain = |c: char| !c.is_control() && c != '/' && c != '\\';
+    let device: String = device.chars().map(|c| if is_plain(c) { c } else { '_' }).collect();
+    let seconds = std::time::Duration::from_secs(u64::try_from(time.seconds).unwrap_or(0).min(YEAR_9999 / 1_000));
+    let when = humantime::format_rfc3339_seconds(std::time::UNIX_EPOCH + seconds).to_string();
+    // Colons are no part of names elsewhere.
+    let when = when.trim_end_matches('Z').replace('T', " ").replace(':', ".");
+    format!("conflict of {device} {when}")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,532 @@
+//! Several devices with a working tree each, over a mesh that is a map.
+
+use std::collections::BTreeMap;
+
+use hypernet_core::id::VolumeId;
+use hypernet_core::port::{MetaStore, RemoteTree};
+use hypernet_fs::vfs::{Caller, Config, OpenFlags, ROOT, RenameFlags, SetAttr};
+use hypernet_store::worktree::WorkTree;
+use tempfile::TempDir;
+
+use super::*;
+use crate::volume::double::Mesh;
+use crate::volume::sync::run;
+use crate::volumes::Reader;
+
+const ME: Caller = Caller { uid: 0, gid: 0, umask: 0 };
+const BELOW: VolumeId = VolumeId([0xb; 16]);
+
+/// What a tree holds by path: the content of files, and the mode of all.
+type Tree = BTreeMap<String, (u32, Option<Vec<u8>>)>;
+
+struct Home {
+    _dir: TempDir,
+    volume: Arc<Volume>,
+    volumes: Arc<Volumes>,
+    vfs: Arc<Vfs>,
+}
+
+impl Home {
+    fn new(mesh: &Mesh, device: u8) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let volume = mesh.volume(dir.path(), device);
+        let volumes = Volumes::new(volume.clone(), |_| ());
+        let meta: Arc<dyn MetaStore> = Arc::new(WorkTree::open(&dir.path().join("tree")).unwrap());
+        let remote: Arc<dyn RemoteTree> = Arc::new(Reader(volumes.clone()));
+        let config = Config::new(dir.path().join("files"), volume.id, volume.device.id().tag());
+        let vfs = Vfs::open(config, meta, remote).unwrap();
+        volume.look_around().unwrap();
+        Self { _dir: dir, volume, volumes, vfs }
+    }
+
+    fn at(&self, path: &str) -> u64 {
+        path.split('/').filter(|name| !name.is_empty()).fold(ROOT, |dir, name| {
+            self.vfs.lookup(dir, name.as_bytes()).unwrap_or_else(|error| panic!("{path}: {error}")).ino
+        })
+    }
+
+    fn place<'a>(&self, path: &'a str) -> (u64, &'a [u8]) {
+        let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
+        (self.at(parent), name.as_bytes())
+    }
+
+    fn mkdir(&self, path: &str) {
+        let (parent, name) = self.place(path);
+        self.vfs.mkdir(ME, parent, name, 0o755).unwrap();
+    }
+
+    fn write(&self, path: &str, content: &[u8]) {
+        let (parent, name) = self.place(path);
+        let flags = OpenFlags(libc::O_RDWR);
+        let ino = match self.vfs.lookup(parent, name) {
+            Ok(attr) => {
+                self.vfs.open_file(ME, attr.ino, OpenFlags(libc::O_RDWR | libc::O_TRUNC), false).unwrap();
+                attr.ino
+            }
+            Err(_) => self.vfs.create(ME, parent, name, 0o644, flags, false).unwrap().0.ino,
+        };
+        self.vfs.write(ino, 0, content, false).unwrap();
+        self.vfs.release(ino, flags).unwrap();
+    }
+
+    fn rename(&self, from: &str, to: &str) {
+        let ((parent, name), (dir, to)) = (self.place(from), self.place(to));
+        self.vfs.rename(parent, name, dir, to, RenameFlags::Replace).unwrap();
+    }
+
+    fn unlink(&self, path: &str) {
+        let (parent, name) = self.place(path);
+        self.vfs.unlink(parent, name).unwrap();
+    }
+
+    fn link(&self, path: &str, to: &str) {
+        let (dir, name) = self.place(to);
+        self.vfs.link(self.at(path), dir, name).unwrap();
+    }
+
+    fn chmod(&self, path: &str, mode: u32) {
+        self.vfs.setattr(ME, self.at(path), SetAttr { mode: Some(mode), ..SetAttr::default() }).unwrap();
+    }
+
+    fn read(&self, path: &str) -> Vec<u8> {
+        self.content(self.at(path))
+    }
+
+    fn content(&self, ino: u64) -> Vec<u8> {
+        let flags = OpenFlags(libc::O_RDONLY);
+        self.vfs.open_file(ME, ino, flags, false).unwrap();
+        let mut bytes = vec![0; 1 << 20];
+        let len = self.vfs.read(ino, 0, &mut bytes).unwrap();
+        self.vfs.release(ino, flags).unwrap();
+        bytes.truncate(len);
+        bytes
+    }
+
+    fn tree(&self) -> Tree {
+        let mut tree = Tree::new();
+        self.walk(ROOT, "", &mut tree);
+        tree
+    }
+
+    fn walk(&self, dir: u64, path: &str, tree: &mut Tree) {
+        for entry in self.vfs.readdir(dir, 0).unwrap().iter() {
+            let name = String::from_utf8(entry.name.to_vec()).unwrap();
+            if name == "." || name == ".." {
+                continue;
+            }
+            let (attr, path) = (self.vfs.lookup(dir, name.as_bytes()).unwrap(), format!("{path}{name}"));
+            let is_dir = attr.kind == hypernet_core::tree::FileKind::Directory;
+            tree.insert(path.clone(), (attr.mode & 0o7777, (!is_dir).then(|| self.content(attr.ino))));
+            if is_dir {
+                self.walk(attr.ino, &format!("{path}/"), tree);
+            }
+        }
+    }
+
+    fn sync(&self) {
+        self.sync_of(&self.volume);
+    }
+
+    fn sync_of(&self, volume: &Arc<Volume>) {
+        run(volume, &self.vfs, &Meter::new()).unwrap();
+    }
+
+    /// Asks who else there is.
+    fn look(&self) {
+        self.volume.identity.look().unwrap();
+    }
+
+    fn follow(&self) -> Followed {
+        self.follow_of(&self.volume)
+    }
+
+    fn follow_of(&self, volume: &Arc<Volume>) -> Followed {
+        self.look();
+        volume.follow(&self.vfs, &self.volumes, true, &Meter::new()).unwrap()
+    }
+
+    fn latest(&self) -> Latest {
+        state::latest(&self.volume.db).unwrap().unwrap()
+    }
+}
+
+/// Devices that stand on one head.
+fn homes(mesh: &Mesh, n: u8, begin: impl Fn(&Home)) -> Vec<Home> {
+    let first = Home::new(mesh, 1);
+    begin(&first);
+    first.sync();
+    let mut homes = vec![first];
+    for device in 2..=n {
+        let home = Home::new(mesh, device);
+        let found = home.volume.recover(None, &mut |_| ()).unwrap();
+        home.vfs.set_root(home.volume.id, found.root.inode).unwrap();
+        homes.push(home);
+    }
+    for home in &homes {
+        home.volume.look_around().unwrap();
+    }
+    homes
+}
+
+/// Everybody hears of everybody until nothing happens any more; then all trees are one.
+fn meet(homes: &[Home]) -> Tree {
+    homes.iter().for_each(Home::sync);
+    homes.iter().for_each(Home::look);
+    for round in 0.. {
+        assert!(round < 12, "there is no end of it");
+        let followed: Vec<Followed> = homes.iter().map(Home::follow).collect();
+        // Whoever has no part in it waits once.
+        let again: Vec<Followed> = homes.iter().map(Home::follow).collect();
+        if followed.iter().chain(&again).all(|one| *one == Followed::Nothing) {
+            break;
+        }
+    }
+    let trees: Vec<Tree> = homes.iter().map(Home::tree).collect();
+    for tree in &trees[1..] {
+        assert_eq!(tree, &trees[0]);
+    }
+    trees.into_iter().next().unwrap()
+}
+
+fn names(tree: &Tree) -> Vec<&str> {
+    tree.keys().map(String::as_str).collect()
+}
+
+#[test]
+fn what_two_devices_did_apart_from_one_another_is_in_both_trees_and_that_is_the_end() {
+    let mesh = Mesh::new(6);
+    let homes = homes(&mesh, 2, |home| {
+        home.write("a", b"a");
+        home.write("b", b"b");
+        home.mkdir("dir");
+        home.write("dir/deep", b"deep");
+    });
+    let [one, two] = &homes[..] else { panic!() };
+    one.write("a", b"by one");
+    one.write("new one", b"1");
+    two.write("b", b"by two");
+    two.write("dir/new two", b"2");
+    two.unlink("dir/deep");
+    let tree = meet(&homes);
+    assert_eq!(names(&tree), ["a", "b", "dir", "dir/new two", "new one"]);
+    assert_eq!((one.read("b"), two.read("a")), (b"by two".to_vec(), b"by one".to_vec()));
+    let (first, second) = (one.latest(), two.latest());
+    assert_eq!(first.root, second.root);
+    // It is not taken for a change of anybody.
+    assert!(first.root.parts.len() == 2 && first.root.vector.len() == 2);
+    for home in &homes {
+        assert_eq!(home.follow(), Followed::Nothing);
+        assert_eq!(run(&home.volume, &home.vfs, &Meter::new()).unwrap().sequence, 0);
+    }
+    one.write("a", b"and on");
+    assert_eq!(meet(&homes)["a"].1, Some(b"and on".to_vec()));
+    assert_eq!(one.latest().root.vector, two.latest().root.vector);
+}
+
+#[test]
+fn a_file_that_got_another_place_here_and_was_written_there_is_one() {
+    let mesh = Mesh::new(6);
+    let homes = homes(&mesh, 2, |home| {
+        for dir in ["from", "to", "gone", "gone/below"] {
+            home.mkdir(dir);
+        }
+        for file in ["same", "from/moved", "linked", "gone/below/saved", "twice", "mode", "touched"] {
+            home.write(file, b"before");
+        }
+        home.link("twice", "from/twice");
+    });
+    let [one, two] = &homes[..] else { panic!() };
+    one.rename("same", "renamed");
+    one.rename("from/moved", "to/moved");
+    one.link("linked", "to/link");
+    one.rename("gone/below/saved", "saved");
+    one.vfs.rmdir(one.at("gone"), b"below").unwrap();
+    one.vfs.rmdir(ROOT, b"gone").unwrap();
+    one.unlink("from/twice");
+    one.chmod("mode", 0o600);
+    for file in ["same", "from/moved", "linked", "gone/below/saved", "twice", "mode"] {
+        two.write(file, file.as_bytes());
+    }
+    let tree = meet(&homes);
+    let expected = ["from", "linked", "mode", "renamed", "saved", "to", "to/link", "to/moved", "touched", "twice"];
+    assert_eq!(names(&tree), expected);
+    let content = |path: &str| String::from_utf8(tree[path].1.clone().unwrap()).unwrap();
+    let contents = [content("renamed"), content("to/moved"), content("linked"), content("to/link"), content("saved")];
+    assert_eq!(contents, ["same", "from/moved", "linked", "linked", "gone/below/saved"]);
+    assert_eq!((content("twice"), content("mode"), tree["mode"].0), ("twice".into(), "mode".into(), 0o600));
+}
+
+#[test]
+fn two_versions_of_a_file_are_kept_under_one_name_on_all_devices() {
+    let mesh = Mesh::new(6);
+    let homes = homes(&mesh, 3, |home| home.write("notes.txt", b"before"));
+    homes[0].write("notes.txt", b"by one");
+    homes[1].write("notes.txt", b"by two");
+    homes[2].write("other", b"by three");
+    let tree = meet(&homes);
+    let names = names(&tree);
+    assert_eq!(names.len(), 3, "{names:?}");
+    assert!(names[0].starts_with("notes (conflict of device ") && names[0].ends_with(").txt"), "{names:?}");
+    let mut both = [tree[names[0]].1.clone().unwrap(), tree["notes.txt"].1.clone().unwrap()];
+    both.sort();
+    assert_eq!(both, [b"by one".to_vec(), b"by two".to_vec()]);
+    // One of them is taken away, by somebody who has seen both.
+    homes[2].unlink(names[0]);
+    assert_eq!(meet(&homes).keys().collect::<Vec<_>>(), ["notes.txt", "other"]);
+}
+
+#[test]
+fn whoever_has_no_part_in_it_leaves_it_to_those_who_have_and_does_it_when_they_do_not() {
+    let mesh = Mesh::new(6);
+    let homes = homes(&mesh, 3, |home| home.write("a", b"a"));
+    homes[0].write("one", b"1");
+    homes[1].write("two", b"2");
+    homes[0].sync();
+    homes[1].sync();
+    assert_eq!(homes[2].follow(), Followed::Nothing);
+    assert_eq!(homes[2].follow(), Followed::Merged);
+    assert_eq!(names(&homes[2].tree()), ["a", "one", "two"]);
+    assert_eq!([homes[0].follow(), homes[1].follow()], [Followed::MovedOn; 2]);
+    meet(&homes);
+}
+
+#[test]
+fn a_merge_that_is_broken_off_is_ended_before_anything_else() {
+    let mesh = Mesh::new(6);
+    let homes = homes(&mesh, 2, |home| home.write("a", b"a"));
+    let [one, two] = &homes[..] else { panic!() };
+    one.write("one", b"1");
+    two.write("two", b"2");
+    one.sync();
+    two.sync();
+    // As far as it goes without its head.
+    one.look();
+    let latest = one.latest();
+    let survey = one.volume.find_heads(&one.volume.heard_devices()).unwrap();
+    let heads: Vec<Head> = survey.found.into_iter().map(|found| found.head).collect();
+    let (trees, parents, time) = one.volume.gather(&latest, &heads).unwrap();
+    let parts: Vec<Part> = trees.iter().map(|tree| Part::from(&tree.root)).collect();
+    let (merged, writer) = one.volume.merged(&parts, &Meter::new()).unwrap();
+    writer.finish().unwrap();
+    let Merged { inode, links, vector, .. } = merged;
+    let parts = trees.into_iter().map(|tree| tree.at).collect();
+    let root = Root { volume: one.volume.id, inode, links, vector, parts };
+    state::put_merging(&one.volume.db, &Merging { root: root.clone(), parents, time, is_change: false }).unwrap();
+    assert!(one.volume.advance(&one.vfs, &root).unwrap());
+    // And what is changed in it then.
+    assert_eq!(names(&one.tree()), ["a", "one", "two"]);
+    one.unlink("two");
+    one.write("a", b"later");
+    one.sync();
+    assert_eq!(state::merging(&one.volume.db).unwrap(), None);
+    assert_eq!(one.latest().root.vector.len(), 2);
+    let tree = meet(&homes);
+    assert_eq!(names(&tree), ["a", "one"]);
+    assert_eq!(tree["a"].1, Some(b"later".to_vec()));
+}
+
+#[test]
+fn nothing_is_merged_while_something_is_in_use_and_nothing_is_lost_by_that() {
+    let mesh = Mesh::new(6);
+    let homes = homes(&mesh, 2, |home| home.write("a", b"a"));
+    let [one, two] = &homes[..] else { panic!() };
+    one.write("a", b"by one");
+    two.write("a", b"by two");
+    one.sync();
+    two.sync();
+    let a = one.at("a");
+    one.vfs.open_file(ME, a, OpenFlags(libc::O_RDWR), false).unwrap();
+    let before = mesh.uploads();
+    assert_eq!(one.follow(), Followed::Nothing);
+    assert_eq!(mesh.uploads(), before, "nothing is placed for nothing");
+    one.vfs.write(a, 0, b"BY ONE", false).unwrap();
+    one.vfs.release(a, OpenFlags(libc::O_RDWR)).unwrap();
+    assert_eq!(one.follow(), Followed::Nothing, "something waits for the upload");
+    let tree = meet(&homes);
+    let mut both: Vec<_> = tree.values().map(|(_, content)| content.clone().unwrap()).collect();
+    both.sort();
+    assert_eq!(both, [b"BY ONE".to_vec(), b"by two".to_vec()]);
+}
+
+#[test]
+fn a_head_that_has_more_of_a_device_than_that_published_is_not_believed() {
+    let mesh = Mesh::new(6);
+    let homes = homes(&mesh, 2, |home| home.write("a", b"a"));
+    let [one, two] = &homes[..] else { panic!() };
+    two.write("a", b"by two");
+    two.sync();
+    let me = Dot { device: one.volume.device.id().tag(), sequence: 9 };
+    let head = two.latest().head;
+    let vector = join([&head.vector[..], &[me]]);
+    two.volume.publish_head(Head { vector, sequence: head.sequence + 1, ..head }, 1).unwrap();
+    assert_eq!(one.follow(), Followed::Nothing);
+    assert_eq!(one.read("a"), b"a");
+}
+
+/// A directory of the first device becomes a volume, and the other one has changed it without having heard of that.
+fn split(mesh: &Mesh) -> Vec<Home> {
+    let homes = homes(mesh, 2, |home| {
+        home.mkdir("dir");
+        home.mkdir("dir/sub");
+        home.write("dir/f", b"before");
+        home.write("dir/kept", b"kept");
+        home.write("dir/linked", b"linked");
+        home.link("dir/linked", "dir/sub/link");
+        home.write("beside", b"beside");
+    });
+    let [one, two] = &homes[..] else { panic!() };
+    one.volume.identity.keystore().change(|keystore| keystore.add_volume(BELOW)).unwrap();
+    let below = one.volumes.of(BELOW).unwrap();
+    let head = state::next_sequence(&one.volume.db, &one.volume.device.id()).unwrap() - 1;
+    let Root { vector, links, .. } = one.latest().root;
+    let origin = state::Origin { head, vector, links };
+    state::put_origin(&below.db, &origin).unwrap();
+    one.vfs.split(one.at("dir"), BELOW).unwrap();
+    one.write("dir/by one", b"1");
+    one.write("beside", b"changed by one");
+    one.sync_of(&below);
+    one.sync();
+    two.write("dir/f", b"changed by two");
+    two.write("dir/sub/by two", b"2");
+    two.write("dir/linked", b"linked by two");
+    two.write("other", b"2");
+    two.sync();
+    homes
+}
+
+const AFTER_SPLIT: [&str; 9] =
+    ["beside", "dir", "dir/by one", "dir/f", "dir/kept", "dir/linked", "dir/sub", "dir/sub/by two", "dir/sub/link"];
+
+fn assert_split(homes: &[Home]) {
+    for home in homes {
+        let tree = home.tree();
+        assert_eq!(names(&tree)[..9], AFTER_SPLIT);
+        assert_eq!(names(&tree)[9..], ["other"]);
+        assert_eq!(tree["dir/f"].1, Some(b"changed by two".to_vec()));
+        assert_eq!(tree["beside"].1, Some(b"changed by one".to_vec()));
+        assert_eq!(tree["dir/sub/link"].1, Some(b"linked by two".to_vec()));
+        let rooted = home.vfs.volumes();
+        assert!(rooted.iter().any(|rooted| rooted.volume == BELOW && rooted.ino == home.at("dir")), "{rooted:?}");
+        assert!(home.vfs.fsck(false).unwrap().problems.is_empty());
+    }
+}
+
+#[test]
+fn what_was_changed_in_a_directory_that_became_a_volume_is_in_the_volume_though_who_made_it_is_away() {
+    let mesh = Mesh::new(6);
+    let homes = split(&mesh);
+    let [one, two] = &homes[..] else { panic!() };
+    assert_eq!(two.follow(), Followed::Merged);
+    assert_eq!(two.follow(), Followed::Nothing);
+    assert_split(&homes[1..]);
+    // The other one comes back.
+    let below = one.volumes.of(BELOW).unwrap();
+    assert_eq!([one.follow_of(&below), one.follow()], [Followed::MovedOn; 2]);
+    assert_split(&homes);
+    for home in &homes {
+        let below = home.volumes.of(BELOW).unwrap();
+        assert_eq!([home.follow_of(&below), home.follow()], [Followed::Nothing; 2]);
+    }
+}
+
+#[test]
+fn what_was_changed_in_a_directory_that_became_a_volume_is_handed_to_whoever_uploads_that() {
+    let mesh = Mesh::new(6);
+    let homes = split(&mesh);
+    let [one, two] = &homes[..] else { panic!() };
+    let below = one.volumes.of(BELOW).unwrap();
+    assert_eq!(one.follow(), Followed::Nothing, "not before it is in the volume");
+    assert!(below.has_news() && !below.has_news());
+    assert_eq!(one.follow_of(&below), Followed::Merged);
+    assert_eq!(one.follow(), Followed::Merged);
+    assert_split(&homes[..1]);
+    assert_eq!(two.follow(), Followed::MovedOn);
+    assert_split(&homes);
+}
+
+/// Always the same numbers for one seed (SplitMix64; Steele, Lea, Flood: Fast splittable pseudorandom number generators, 2014).
+struct Chance(u64);
+
+impl Chance {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)) % bound
+    }
+}
+
+/// Something that a person does, of which nothing that was written is overwritten or taken away; names that are taken, or are
+/// not there, make it fail.
+fn something(home: &Home, chance: &mut Chance, written: &mut Vec<Vec<u8>>) {
+    let dirs = ["", "x/", "y/", "x/z/"];
+    let name = |chance: &mut Chance| {
+        let dir = dirs[chance.below(4) as usize];
+        format!("{dir}{}", ["a", "b", "c", "d", "e"][chance.below(5) as usize])
+    };
+    let (path, to) = (name(chance), name(chance));
+    let find = |path: &str| {
+        let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
+        let dir = parent
+            .split('/')
+            .filter(|name| !name.is_empty())
+            .try_fold(ROOT, |dir, name| home.vfs.lookup(dir, name.as_bytes()).ok().map(|attr| attr.ino))?;
+        Some((dir, name.as_bytes().to_vec()))
+    };
+    let (Some((dir, name)), Some((other, new))) = (find(&path), find(&to)) else { return };
+    let here = home.vfs.lookup(dir, &name);
+    match chance.below(8) {
+        0..=3 => {
+            let content = format!("{:016x}", chance.below(u64::MAX)).into_bytes();
+            let flags = OpenFlags(libc::O_RDWR | libc::O_APPEND);
+            let ino = match here {
+                Ok(attr) if attr.kind == hypernet_core::tree::FileKind::Regular => {
+                    home.vfs.open_file(ME, attr.ino, flags, false).unwrap();
+                    attr.ino
+                }
+                Ok(_) => return,
+                Err(_) => home.vfs.create(ME, dir, &name, 0o644, flags, false).unwrap().0.ino,
+            };
+            let end = home.vfs.getattr(ino).unwrap().size;
+            home.vfs.write(ino, end, &content, false).unwrap();
+            home.vfs.release(ino, flags).unwrap();
+            written.push(content);
+        }
+        4 => drop(home.vfs.rename(dir, &name, other, &new, RenameFlags::NoReplace)),
+        5 => drop(here.map(|attr| home.vfs.link(attr.ino, other, &new))),
+        6 => drop(here.map(|attr| {
+            let mode = 0o600 + chance.below(8) as u32;
+            home.vfs.setattr(ME, attr.ino, SetAttr { mode: Some(mode | 0o100), ..SetAttr::default() })
+        })),
+        _ => drop(home.vfs.mkdir(ME, dir, &name, 0o700)),
+    }
+}
+
+#[test]
+fn devices_that_do_anything_come_to_one_tree_that_has_all_that_they_wrote() {
+    for seed in 0..6 {
+        let (mesh, mut chance, mut written) = (Mesh::new(6), Chance(seed), Vec::new());
+        let homes = homes(&mesh, 3, |home| ["x", "y", "x/z"].into_iter().for_each(|dir| home.mkdir(dir)));
+        for _ in 0..60 {
+            let home = &homes[chance.below(3) as usize];
+            match chance.below(8) {
+                0 => home.sync(),
+                1 => {
+                    home.sync();
+                    home.follow();
+                }
+                _ => something(home, &mut chance, &mut written),
+            }
+        }
+        let tree = meet(&homes);
+        let all: Vec<u8> = tree.values().filter_map(|(_, content)| content.clone()).flatten().collect();
+        for content in &written {
+            let is_there = all.windows(content.len()).any(|window| window == &content[..]);
+            assert!(is_there, "seed {seed}: {} is missing", content.escape_ascii());
+        }
+        for home in &homes {
+            assert!(home.vfs.fsck(false).unwrap().problems.is_empty(), "seed {seed}");
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! What was published before of what is in a cut: by it is known what has changed since, and what has not keeps its dots.
+//!
+//! It tells only that. Everything else is in the cut, so a listing that nobody has any more costs its entries new dots, and
+//! does not keep what is new from being stored. A file that got another name, in another directory or in the link table, is
+//! the same one: only its name is new, and whoever has written to it elsewhere has not written beside it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use hypernet_core::id::FileId;
+use hypernet_core::port::PortError;
+use hypernet_core::tree::{self, Content, Entry, Inode, LinkEntry, Target, TreeRef};
+use hypernet_fs::vfs::Cut;
+
+use super::super::Volume;
+use super::super::read::{Deadline, Nodes};
+
+/// Entries of listings that are kept from the first look to the second one.
+const KEPT_MAX: usize = 100_000;
+/// Entries that are looked at below directories that are gone.
+const GONE_MAX: usize = 100_000;
+
+/// The entries of a directory by name.
+type Listing = BTreeMap<Vec<u8>, Entry>;
+
+/// See the module.
+pub(super) struct Before {
+    kept: BTreeMap<u64, Listing>,
+    /// What had another place.
+    moved: BTreeMap<FileId, Inode>,
+}
+
+fn listing(volume: &Volume, ino: u64, tree: &TreeRef) -> Result<Listing, PortError> {
+    match volume.entries(tree, Deadline::of_read()) {
+        Ok(entries) => Ok(entries.into_iter().map(|entry| (entry.name.clone(), entry)).collect()),
+        Err(error) if error.is_of_what_was_read() => {
+            tracing::warn!(ino, %error, "the last listing of a directory cannot be read; its entries count as new");
+            Ok(BTreeMap::new())
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Directories of a cut whose entries are in it, each with its last listing.
+fn directories(cut: &Cut) -> impl Iterator<Item = (u64, &TreeRef, &[hypernet_fs::vfs::CutEntry])> {
+    cut.directories.iter().filter_map(|directory| match (&directory.row.remote, &directory.entries) {
+        (Some(Content::Directory(tree)), Some(entries)) => Some((directory.row.ino, tree, &entries[..])),
+        _ => None,
+    })
+}
+
+impl Before {
+    /// Looks at all that is in the cut.
+    pub(super) fn look(volume: &Volume, cut: &Cut, links: Option<&TreeRef>) -> Result<Self, PortError> {
+        let mut before = Self { kept: BTreeMap::new(), moved: BTreeMap::new() };
+        let mut wanted: BTreeSet<FileId> = BTreeSet::new();
+        let listed: BTreeMap<u64, &TreeRef> = directories(cut).map(|(ino, tree, _)| (ino, tree)).collect();
+        let mut room = KEPT_MAX;
+        for directory in &cut.directories {
+            let Some(entries) = &directory.entries else { continue };
+            let old = match listed.get(&directory.row.ino) {
+                Some(tree) => listing(volume, directory.row.ino, tree)?,
+                None => Listing::new(),
+            };
+            for entry in entries.iter().filter(|entry| entry.inode.is_published() && entry.volume.is_none()) {
+                let is_here = |old: &&Entry| match &old.target {
+                    Target::Inode(inode) => inode.id == entry.inode.id(),
+                    Target::Link(id) => *id == entry.inode.id() && entry.inode.is_linked(),
+                    Target::Volume { .. } => false,
+                };
+                if old.get(&*entry.name).filter(is_here).is_none() {
+                    wanted.insert(entry.inode.id());
+                }
+            }
+            if let Some(left) = room.checked_sub(old.len()) {
+                room = left;
+                before.kept.insert(directory.row.ino, old);
+            }
+        }
+        wanted.extend(cut.linked.iter().filter(|row| row.remote.is_some()).map(|row| row.id));
+        if !wanted.is_empty() {
+            before.find(volume, cut, links, wanted)?;
+        }
+        Ok(before)
+    }
+
+    /// Finds where these were: in directories of the cut, in the link table, and below directories that are gone.
+    fn find(
+        &mut self,
+        volume: &Volume,
+        cut: &Cut,
+        links: Option<&TreeRef>,
+        mut wanted: BTreeSet<FileId>,
+    ) -> Result<(), PortError> {
+        let mut gone: Vec<TreeRef> = Vec::new();
+        for (ino, tree, entries) in directories(cut) {
+            let here: BTreeSet<FileId> = entries.iter().map(|entry| entry.inode.id()).collect();
+            let read = match self.kept.get(&ino) {
+                Some(_) => None,
+                None => Some(listing(volume, ino, tree)?),
+            };
+            let Some(old) = read.as_ref().or_else(|| self.kept.get(&ino)) else { continue };
+            for entry in old.values() {
+                let Target::Inode(inode) = &entry.target else { continue };
+                if wanted.remove(&inode.id) {
+                    self.moved.insert(inode.id, Inode::clone(inode));
+                } else if let Content::Directory(tree) = &inode.content
+                    && !here.contains(&inode.id)
+                {
+                    gone.push(tree.clone());
+                }
+            }
+        }
+        if let Some(links) = links {
+            for id in wanted.clone() {
+                let found = tree::find::<LinkEntry, _>(links, &Nodes(volume, Deadline::of_read()), &id);
+                if let Ok(Some(row)) = found {
+                    wanted.remove(&id);
+                    self.moved.insert(id, row.inode);
+                }
+            }
+        }
+        let mut left = GONE_MAX;
+        while let Some(tree) = gone.pop().filter(|_| !wanted.is_empty() && left > 0) {
+            for entry in listing(volume, 0, &tree)?.into_values() {
+                left = left.saturating_sub(1);
+                let Target::Inode(inode) = entry.target else { continue };
+                if let Content::Directory(tree) = &inode.content {
+                    gone.push(tree.clone());
+                }
+                if wanted.remove(&inode.id) {
+                    self.moved.insert(inode.id, *inode);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What was published of a directory.
+    pub(super) fn listing(
+        &mut self,
+        volume: &Volume,
+        ino: u64,
+        published: Option<&Content>,
+    ) -> Result<Listing, PortError> {
+        match (self.kept.remove(&ino), published) {
+            (Some(kept), _) => Ok(kept),
+            (None, Some(Content::Directory(tree))) => listing(volume, ino, tree),
+            (None, _) => Ok(Listing::new()),
+        }
+    }
+
+    /// What was published of a file that had another place.
+    pub(super) fn moved(&self, id: FileId) -> Option<Inode> {
+        self.moved.get(&id).cloned()
+    }
+}
