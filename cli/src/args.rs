@@ -517,6 +517,9 @@ pub(crate) struct Attach {
 pub(crate) struct Detach {
     /// Where it was attached.
     pub(crate) dir: PathBuf,
+    /// Give up what was changed in it and is not synced.
+    #[arg(long)]
+    pub(crate) discard: bool,
 }
 
 #[derive(Debug, Subcommand)]

@@ -184,6 +184,7 @@ examples! { ATTACH:
 }
 examples! { DETACH:
     "hn detach /hypernet/annas-photos"
+    "hn detach --discard /hypernet/annas-photos   with what is not synced, and nobody takes any more"
 }
 examples! { CACHE:
     "hn cache drop                forget all local copies of what is on the mesh"

@@ -29,14 +29,14 @@ const CLOSES_WITHIN: Duration = Duration::from_secs(1);
 const NAMED_MAX: usize = 3;
 
 impl Agent {
-    /// Takes the volume whose root this is out of the tree. Blocks.
-    pub(crate) fn detach(&self, ino: u64) -> Result<api::ShareInfo, Failure> {
+    /// Takes the volume whose root this is out of the tree; `discard`: also with what is only here. Blocks.
+    pub(crate) fn detach(&self, ino: u64, discard: bool) -> Result<api::ShareInfo, Failure> {
         let own = self.own_tree()?;
         let (rooted, share) = own.attached_at(ino)?;
-        own.may_detach(&rooted)?;
+        own.may_detach(&rooted, discard)?;
         // What the watcher and the sync have under way would have it back.
         own.engines.end(rooted.volume);
-        let left = own.set_left(rooted.volume, true).and_then(|()| own.let_go(rooted.volume));
+        let left = own.set_left(rooted.volume, true).and_then(|()| own.let_go(rooted.volume, discard));
         if let Err(failure) = left {
             own.set_left(rooted.volume, false)?;
             if !rooted.is_vacant {
@@ -79,16 +79,17 @@ impl Own {
     }
 
     /// An error where something in it is only here, or in use.
-    fn may_detach(&self, rooted: &Rooted) -> Result<(), Failure> {
+    fn may_detach(&self, rooted: &Rooted, discard: bool) -> Result<(), Failure> {
         if let Some(below) = self.vfs.volumes().into_iter().find(|other| other.above == Some(rooted.volume)) {
             let path = self.vfs.path(below.ino).map_err(|error| of_tree(&error))?;
             return Err(Failure::new(Kind::Usage, format!("another volume begins in it, at {}", path.quote()))
                 .hint("detach that one first, or move it elsewhere"));
         }
         let pending = self.vfs.pending(rooted.volume).files;
-        if pending > 0 {
+        if pending > 0 && !discard {
             return Err(Failure::new(Kind::TryAgain, format!("{pending} changed files in it are not synced")).hint(
-                "`hn sync` first; where that is refused, copy what you have written to a directory of your own",
+                "`hn sync` first; where that is refused, copy what you have written to a directory of your own, and give \
+                 up the rest with `hn detach --discard`",
             ));
         }
         let until = Instant::now() + CLOSES_WITHIN;
@@ -109,10 +110,10 @@ impl Own {
         Err(Failure::new(Kind::TryAgain, format!("in use by a program: {}", names.join(", "))).hint("close it first"))
     }
 
-    fn let_go(&self, volume: VolumeId) -> Result<(), Failure> {
+    fn let_go(&self, volume: VolumeId, discard: bool) -> Result<(), Failure> {
         let until = Instant::now() + PATIENCE;
         loop {
-            match self.vfs.detach(volume) {
+            match self.vfs.detach(volume, discard) {
                 Err(VfsError::Busy) if Instant::now() < until => std::thread::sleep(AGAIN),
                 Err(VfsError::Busy) => {
                     return Err(Failure::new(Kind::TryAgain, "something in it is in use, or being uploaded")

@@ -49,5 +49,5 @@ async fn post_attach(State(agent): Agents, Json(request): Json<api::AttachReques
 }
 
 async fn post_detach(State(agent): Agents, Json(request): Json<api::DetachRequest>) -> Answer<api::ShareInfo> {
-    Ok(Json(blocking(move || agent.detach(find(&agent, &request.path)?)).await??))
+    Ok(Json(blocking(move || agent.detach(find(&agent, &request.path)?, request.discard)).await??))
 }

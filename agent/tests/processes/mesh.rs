@@ -352,8 +352,14 @@ impl Mesh {
 
     /// Starts an agent with its mount beside its home.
     pub(crate) fn run(&self, agent: &mut Agent) {
+        self.run_with(agent, &[]);
+    }
+
+    /// The same with something in its environment.
+    pub(crate) fn run_with(&self, agent: &mut Agent, env: &[(&str, &str)]) {
         let mount = agent.home.with_extension("mnt");
-        agent.start(&["--hold", "--mount", mount.to_str().unwrap()]);
+        let started = agent.try_start_told(&["--hold", "--mount", mount.to_str().unwrap()], "", env);
+        started.unwrap_or_else(|error| panic!("{}: {error:?}\n{}", agent.home.display(), agent.log()));
         agent.wait_for_donors(self.peers.iter().filter(|peer| peer.child.is_some()).count() as u64);
     }
 

@@ -67,7 +67,7 @@ fn a_system_that_locks_nothing_is_told_of() {
 }
 
 /// A secret, in each way in which bytes are written down.
-fn written(bytes: &[u8]) -> Vec<String> {
+pub(crate) fn written(bytes: &[u8]) -> Vec<String> {
     let numbers: Vec<String> = bytes.iter().take(12).map(u8::to_string).collect();
     vec![
         HEXLOWER.encode(bytes),
@@ -75,6 +75,55 @@ fn written(bytes: &[u8]) -> Vec<String> {
         BASE64.encode(bytes).trim_end_matches('=').to_lowercase(),
         numbers.join(", "),
     ]
+}
+
+/// That and all else of a home that was logged does not have these.
+pub(crate) fn assert_not_logged(agent: &Agent, secrets: &[String]) {
+    let mut logged = agent.log().to_lowercase();
+    logged.push_str(&fs::read_to_string(agent.home.join("hnd.log.old")).unwrap_or_default().to_lowercase());
+    assert!(logged.contains("trace"), "it was logged at this level");
+    for secret in secrets {
+        assert!(!logged.contains(secret.as_str()), "{} has {secret:?}", agent.home.display());
+    }
+}
+
+/// What opens the shares in a keystore that a key file opens: of each its secret, those of its epochs, and those of its links.
+pub(crate) fn of_shares(agent: &Agent) -> Vec<Vec<u8>> {
+    let key = fs::read_to_string(agent.home.join("keystore.key")).unwrap();
+    let key = key.lines().find(|line| line.starts_with("AGE-SECRET-KEY-")).unwrap();
+    let key = age::x25519::Identity::from_str(key).unwrap();
+    let plain = age::decrypt(&key, &fs::read(agent.home.join("keystore.age")).unwrap()).unwrap();
+    let mut decoder = minicbor::Decoder::new(&plain[2..]);
+    assert_eq!((decoder.array().unwrap(), decoder.array().unwrap()), (Some(2), Some(8)));
+    (0..6).for_each(|_| decoder.skip().unwrap());
+    let mut secrets = Vec::new();
+    for _ in 0..decoder.array().unwrap().unwrap() {
+        assert_eq!(decoder.array().unwrap(), Some(10));
+        (0..4).for_each(|_| decoder.skip().unwrap());
+        secrets.push(decoder.bytes().unwrap().to_vec());
+        for _ in 0..decoder.array().unwrap().unwrap() {
+            assert_eq!(decoder.array().unwrap(), Some(2));
+            decoder.skip().unwrap();
+            secrets.push(decoder.bytes().unwrap().to_vec());
+        }
+        decoder.skip().unwrap();
+        for _ in 0..decoder.array().unwrap().unwrap() {
+            assert_eq!(decoder.array().unwrap(), Some(3));
+            decoder.skip().unwrap();
+            assert_eq!(decoder.array().unwrap(), Some(2));
+            decoder.skip().unwrap();
+            secrets.push(decoder.bytes().unwrap().to_vec());
+            decoder.skip().unwrap();
+        }
+        for _ in 0..decoder.array().unwrap().unwrap() {
+            assert_eq!(decoder.array().unwrap(), Some(5));
+            decoder.skip().unwrap();
+            secrets.push(decoder.bytes().unwrap().to_vec());
+            (0..3).for_each(|_| decoder.skip().unwrap());
+        }
+        decoder.skip().unwrap();
+    }
+    secrets
 }
 
 /// The secrets of the eras in a keystore, and the key to which the device's seed is sealed.
@@ -152,12 +201,7 @@ fn no_log_has_a_secret_at_any_level() {
     secrets.extend(misspelt.split(' ').next().map(str::to_owned));
     secrets.extend(eras.iter().chain([&seed, &peer]).flat_map(|bytes| written(bytes)));
     for agent in [&mine, &other] {
-        let mut logged = agent.log().to_lowercase();
-        logged.push_str(&fs::read_to_string(agent.home.join("hnd.log.old")).unwrap_or_default().to_lowercase());
-        assert!(logged.contains("trace"), "it was logged at this level");
-        for secret in &secrets {
-            assert!(!logged.contains(secret.as_str()), "{} has {secret:?}", agent.home.display());
-        }
+        assert_not_logged(agent, &secrets);
     }
 }
 

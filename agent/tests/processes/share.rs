@@ -9,6 +9,7 @@ use hypernet_sdk::api;
 use hypernet_sdk::client::Error;
 
 use super::mesh::{Agent, Mesh, PATIENCE};
+use super::secrets::{assert_not_logged, of_shares, written};
 use super::tree::{assert_same, look, noise, plant};
 
 impl Agent {
@@ -49,7 +50,13 @@ impl Agent {
     }
 
     fn detach(&self, path: &str) -> Result<api::ShareInfo, Error> {
-        let request = api::DetachRequest { path: path.into() };
+        let request = api::DetachRequest { path: path.into(), discard: false };
+        self.call(async |client| client.detach(&request).await)
+    }
+
+    /// The same with what is only here.
+    fn give_up(&self, path: &str) -> Result<api::ShareInfo, Error> {
+        let request = api::DetachRequest { path: path.into(), discard: true };
         self.call(async |client| client.detach(&request).await)
     }
 
@@ -327,7 +334,20 @@ fn what_was_attached_is_detached_and_is_all_there_when_it_is_attached_again() {
     fs::write(anna.below("theirs/more"), b"goes on").unwrap();
     anna.sync().unwrap();
     carl.sync_until("what anna wrote", |carl| carl.below("shared/more").exists());
+
+    // Who has no part in it any more, and has written something that nobody takes, is rid of it all the same.
+    fs::write(anna.below("theirs/late"), b"too late").unwrap();
+    fs::remove_file(anna.below("theirs/more")).unwrap();
+    carl.unshare("/shared", &["anna"], false).unwrap();
+    assert!(anna.sync().is_err());
+    says(&anna, "/theirs", "not synced");
+    anna.give_up("/theirs").unwrap();
+    assert!(!anna.below("theirs").exists());
+    anna.sync().unwrap();
+    assert_eq!(anna.status().volume.unwrap().dirty_files, 0);
     assert_eq!(anna.fsck().problems, Vec::<String>::new());
+    carl.sync().unwrap();
+    assert!(carl.below("shared/more").exists() && !carl.below("shared/late").exists());
 }
 
 #[test]
@@ -415,4 +435,45 @@ fn what_another_device_changed_in_a_directory_before_it_heard_that_it_is_shared_
     for agent in [&carl, &anna, &other] {
         assert_eq!(agent.fsck().problems, Vec::<String>::new());
     }
+}
+
+#[test]
+fn no_log_has_what_opens_a_share_at_any_level() {
+    if !has(&[Need::Fuse]) {
+        return;
+    }
+    let mesh = Mesh::start(3);
+    let mut agents = [mesh.agent("carl"), mesh.agent("anna")];
+    for agent in &mut agents {
+        agent.stop();
+        mesh.run_with(agent, &[("HN_LOG", "trace")]);
+    }
+    let [carl, anna] = &agents;
+    for dir in ["shared", "read", "write"] {
+        fs::create_dir(carl.below(dir)).unwrap();
+        fs::write(carl.below(dir).join("file"), dir).unwrap();
+    }
+    carl.knows(anna, "anna");
+    anna.knows(carl, "carl");
+    carl.share_with("/shared", &["anna"], api::ShareRole::Writer).unwrap();
+    let links = [carl.link_to("/read"), carl.writing_link_to("/write").links.pop().unwrap().link];
+    carl.sync().unwrap();
+    anna.attach("carl/shared", "/theirs").unwrap();
+    anna.attach(&links[0], "/read").unwrap();
+    anna.attach(&links[1], "/write").unwrap();
+    fs::write(anna.below("write/of anna"), "anna").unwrap();
+    anna.sync().unwrap();
+    carl.unshare("/shared", &["anna"], false).unwrap();
+    carl.take_back("/write", &links[1]).unwrap();
+    carl.sync().unwrap();
+    let _ = anna.sync();
+    for agent in &mut agents {
+        agent.stop();
+    }
+    let mut secrets: Vec<String> = links.iter().map(|link| link.to_lowercase()).collect();
+    let opens: Vec<Vec<u8>> = agents.iter().flat_map(of_shares).collect();
+    // Of each of them a secret and an epoch at least, one more epoch where somebody was taken off, and the links.
+    assert!(opens.len() >= 3 * 2 + 2 + 2 + 3 * 2 + 2, "{}", opens.len());
+    secrets.extend(opens.iter().flat_map(|bytes| written(bytes)));
+    agents.iter().for_each(|agent| assert_not_logged(agent, &secrets));
 }

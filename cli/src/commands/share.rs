@@ -137,7 +137,7 @@ pub(crate) async fn attach(home: Home, args: Attach, out: &mut Output) -> Result
 pub(crate) async fn detach(home: Home, args: Detach, out: &mut Output) -> Result<(), Failure> {
     let (client, status) = Client::connect(home).await?;
     let path = volume_path::inside(&status, &args.dir)?;
-    let detached = client.detach(&DetachRequest { path }).await?;
+    let detached = client.detach(&DetachRequest { path, discard: args.discard }).await?;
     out.json(&detached)?;
     out.line(format_args!("{} is not at {} any more", detached.name, args.dir.display()))?;
     out.note(format_args!(

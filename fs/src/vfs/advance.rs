@@ -290,7 +290,15 @@ impl Vfs {
 /// Whether something in the volume of this root waits for the upload, is on its way there, or may change without a word.
 fn is_busy(state: &mut State, root: u64) -> Step<bool> {
     let held = state.held(root)?;
-    if !held.dirty.is_empty() || !held.tombs.is_empty() || state.cuts > 0 {
+    if !held.dirty.is_empty() || !held.tombs.is_empty() {
+        return Ok(true);
+    }
+    is_changing(state, root)
+}
+
+/// Whether something in the volume of this root is on its way to the mesh, or may change without a word.
+fn is_changing(state: &mut State, root: u64) -> Step<bool> {
+    if state.cuts > 0 {
         return Ok(true);
     }
     for ino in &state.watch {

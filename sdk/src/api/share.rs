@@ -196,4 +196,7 @@ pub struct DetachRequest {
     /// Where it is, from the root of the tree.
     #[serde(with = "crate::exact_path")]
     pub path: PathBuf,
+    /// What was changed in it and is not synced is given up.
+    #[serde(default)]
+    pub discard: bool,
 }

@@ -11,10 +11,10 @@ use hypernet_core::port::Local;
 use hypernet_core::tree::{Content, Dot, FileKind, Inode};
 
 use super::super::node::{Entries, Node, ROOT};
-use super::super::state::{Need, State, Step};
+use super::super::state::{Need, Op, State, Step};
 use super::super::{Result, Vfs, VfsError};
 use super::work::Work;
-use super::{Done, Known, Next, Pinned, Wants, is_busy};
+use super::{Done, Known, Next, Pinned, Wants, is_busy, is_changing};
 
 /// How often it is let go of again that somebody has entered.
 const TRIES: u32 = 5;
@@ -28,9 +28,10 @@ impl Vfs {
     /// Takes the root of a volume below another one out of the tree; what it holds is on the mesh.
     ///
     /// [`VfsError::Busy`] when something in it is not, or is open, or another volume begins in it: nothing has changed then.
-    pub fn detach(&self, volume: VolumeId) -> Result<()> {
+    /// `discard`: what is not on the mesh is lost.
+    pub fn detach(&self, volume: VolumeId, discard: bool) -> Result<()> {
         for _ in 0..TRIES {
-            self.vacate(volume)?;
+            self.vacate_with(volume, discard)?;
             if let Some((parent, name)) = self.run_mut(|state| take_out(state, volume))? {
                 self.tell_name(parent, &name);
                 return self.commit();
@@ -57,6 +58,10 @@ impl Vfs {
 
     /// Forgets all that is here of a volume below another one: it is as it was when it had just got its name.
     pub(in super::super) fn vacate(&self, volume: VolumeId) -> Result<()> {
+        self.vacate_with(volume, false)
+    }
+
+    fn vacate_with(&self, volume: VolumeId, discard: bool) -> Result<()> {
         self.flush_kernel()?;
         self.let_go()?;
         self.state.lock().pinned += 1;
@@ -65,7 +70,7 @@ impl Vfs {
         let empty = self.run(|state| Ok(empty(state.node(state.root_here(volume)?)?)))?;
         let mut known = Known::default();
         loop {
-            match self.run_mut(|state| self.vacate_now(state, volume, &empty, &known))? {
+            match self.run_mut(|state| self.vacate_now(state, volume, &empty, &known, discard))? {
                 Next::Get(wants) => {
                     // Nothing is in the link table, either.
                     known.records.extend(wants.records.iter().map(|id| (*id, None)));
@@ -77,7 +82,14 @@ impl Vfs {
         }
     }
 
-    fn vacate_now(&self, state: &mut State, volume: VolumeId, empty: &Inode, known: &Known) -> Step<Next> {
+    fn vacate_now(
+        &self,
+        state: &mut State,
+        volume: VolumeId,
+        empty: &Inode,
+        known: &Known,
+        discard: bool,
+    ) -> Step<Next> {
         let root = state.root_here(volume)?;
         if root == ROOT {
             return Err(VfsError::Invalid.into());
@@ -85,7 +97,7 @@ impl Vfs {
         if state.vacant(root).is_some() {
             return Ok(Next::Done(Done::default()));
         }
-        if is_busy(state, root)? {
+        if if discard { is_changing(state, root)? } else { is_busy(state, root)? } {
             return Err(VfsError::Busy.into());
         }
         let work = match Work::out(state, root, empty, known)? {
@@ -104,7 +116,9 @@ impl Vfs {
                 return Err(VfsError::Busy.into());
             }
         }
-        if self.finds_written(state, &plan)? {
+        if discard {
+            give_up_changes(state, root)?;
+        } else if self.finds_written(state, &plan)? {
             return Ok(Next::Dirty);
         }
         let done = self.carry_out(state, root, plan, known);
@@ -119,6 +133,25 @@ impl Vfs {
         state.queue_needed(root);
         Ok(Next::Done(done))
     }
+}
+
+/// Nothing in the volume of this root waits for the upload any more, though the mesh does not have it.
+fn give_up_changes(state: &mut State, root: u64) -> Step<()> {
+    let held = state.held(root)?;
+    let dirty: Vec<u64> = held.dirty.iter().copied().collect();
+    let tombs: Vec<u64> = std::mem::take(&mut held.tombs).into_keys().collect();
+    for ino in dirty {
+        if let Some(dir) = state.nodes.get_mut(&ino).and_then(|node| node.dir.as_mut()) {
+            dir.below = 0;
+        }
+        state.clean(ino);
+        state.queue(ino);
+    }
+    for ino in tombs {
+        state.gone.insert(ino, state.batch);
+        state.ops.push(Op::Remove(ino));
+    }
+    Ok(())
 }
 
 /// A directory that has nothing in it, and is otherwise the same.

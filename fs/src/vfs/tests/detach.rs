@@ -51,10 +51,10 @@ fn what_is_detached_is_gone_and_attached_anew_it_is_all_there() {
         let bed = if is_mounted { bed.mounted() } else { bed };
         bed.assert_whole("theirs");
         bed.vfs.commit().unwrap();
-        bed.vfs.detach(OTHER).unwrap();
+        bed.vfs.detach(OTHER, false).unwrap();
         assert_eq!((bed.names(ROOT), bed.volumes_here()), (vec!["top".to_owned()], vec![VOLUME]));
         assert_eq!(bed.vfs.resolve("theirs"), Err(VfsError::NotFound));
-        assert_eq!(bed.vfs.detach(OTHER), Err(VfsError::NotFound));
+        assert_eq!(bed.vfs.detach(OTHER, false), Err(VfsError::NotFound));
         assert_eq!(bed.stat(ROOT).nlink, 2);
         bed.assert_sound();
         // The volume above publishes that it is gone.
@@ -75,12 +75,12 @@ fn what_is_detached_is_gone_and_attached_anew_it_is_all_there() {
 fn what_is_not_all_on_the_mesh_or_in_use_stays() {
     let (bed, _) = Bed::attached();
     let busy = |bed: &Bed| {
-        assert_eq!(bed.vfs.detach(OTHER), Err(VfsError::Busy));
+        assert_eq!(bed.vfs.detach(OTHER, false), Err(VfsError::Busy));
         bed.assert_whole("theirs");
         bed.assert_sound();
     };
-    assert_eq!(bed.vfs.detach(VOLUME), Err(VfsError::Invalid));
-    assert_eq!(bed.vfs.detach(THIRD), Err(VfsError::NotFound));
+    assert_eq!(bed.vfs.detach(VOLUME, false), Err(VfsError::Invalid));
+    assert_eq!(bed.vfs.detach(THIRD, false), Err(VfsError::NotFound));
     let b = bed.at("theirs/deep/b");
     bed.vfs.open_file(ME, b, RO, false).unwrap();
     assert_eq!(bed.vfs.open_in(OTHER).unwrap(), [PathBuf::from("/theirs/deep/b")]);
@@ -102,9 +102,9 @@ fn what_is_not_all_on_the_mesh_or_in_use_stays() {
     bed.vfs.attach(ME, bed.at("theirs"), b"below", THIRD, FileId([9; 16])).unwrap();
     publish_volume(&bed.vfs, &bed.remote, OTHER).unwrap();
     busy(&bed);
-    bed.vfs.detach(THIRD).unwrap();
+    bed.vfs.detach(THIRD, false).unwrap();
     publish_volume(&bed.vfs, &bed.remote, OTHER).unwrap();
-    bed.vfs.detach(OTHER).unwrap();
+    bed.vfs.detach(OTHER, false).unwrap();
     assert_eq!(bed.names(ROOT), ["top"]);
     bed.assert_sound();
 }
@@ -119,7 +119,7 @@ fn wherever_it_is_broken_off_it_is_attached_or_it_is_not() {
         let mut left = vec![before];
         bed.vfs.vacate(OTHER).unwrap();
         left.push(bed.meta.after_power_loss());
-        bed.vfs.detach(OTHER).unwrap();
+        bed.vfs.detach(OTHER, false).unwrap();
         left.push(bed.meta.after_power_loss());
         let bed = bed.reopen(left.swap_remove(lost));
         if lost == 2 {
@@ -140,7 +140,7 @@ fn whoever_enters_it_meanwhile_has_it_back() {
     // And what nobody has ever entered goes, too.
     bed.vfs.vacate(OTHER).unwrap();
     let bed = bed.restart();
-    bed.vfs.detach(OTHER).unwrap();
+    bed.vfs.detach(OTHER, false).unwrap();
     assert_eq!(bed.names(ROOT), ["top"]);
     bed.assert_sound();
 }
@@ -151,7 +151,7 @@ fn another_device_lets_it_go_when_it_is_told_to_and_not_before() {
     writer.file(ROOT, "more", b"");
     let reader = writer.recovered(writer.publish().unwrap());
     reader.assert_whole("theirs");
-    writer.vfs.detach(OTHER).unwrap();
+    writer.vfs.detach(OTHER, false).unwrap();
     let root = writer.publish().unwrap();
     assert_eq!(reader.vfs.advance(VOLUME, root.clone()), Err(VfsError::Busy));
     reader.vfs.set_leaving([OTHER]);
@@ -171,9 +171,41 @@ fn another_device_lets_it_go_when_it_is_told_to_and_not_before() {
     writer.vfs.attach(ME, ROOT, b"back", OTHER, other.id).unwrap();
     reader.vfs.advance(VOLUME, writer.publish().unwrap()).unwrap();
     assert_eq!(reader.volumes_here(), [VOLUME, OTHER]);
-    writer.vfs.detach(OTHER).unwrap();
+    writer.vfs.detach(OTHER, false).unwrap();
     reader.vfs.set_leaving([OTHER]);
     reader.vfs.advance(VOLUME, writer.publish().unwrap()).unwrap();
     assert_eq!(reader.names(ROOT), ["more", "top"]);
     reader.assert_sound();
+}
+
+#[test]
+fn what_is_given_up_is_gone_with_it_and_the_rest_is_as_it_was() {
+    for is_mounted in [false, true] {
+        let (bed, other) = Bed::attached();
+        let bed = if is_mounted { bed.mounted() } else { bed };
+        bed.overwrite(bed.at("theirs/a"), 0, b"IN IT");
+        let deep = bed.at("theirs/deep");
+        bed.file(deep, "new", b"only here");
+        bed.vfs.unlink(bed.at("theirs"), b"twice").unwrap();
+        bed.vfs.unlink(deep, b"b").unwrap();
+        let more = bed.dir(deep, "more");
+        let new = bed.file(more, "both", b"two names");
+        bed.vfs.link(new, deep, b"again").unwrap();
+        bed.overwrite(bed.at("top"), 0, b"ABOVE");
+        assert_eq!(bed.vfs.detach(OTHER, false), Err(VfsError::Busy));
+        bed.vfs.open_file(ME, new, OpenFlags(libc::O_RDONLY), false).unwrap();
+        assert_eq!(bed.vfs.detach(OTHER, true), Err(VfsError::Busy), "somebody has it open");
+        assert!(bed.vfs.pending(OTHER).files > 0);
+        bed.vfs.release(new, OpenFlags(libc::O_RDONLY)).unwrap();
+        bed.vfs.detach(OTHER, true).unwrap();
+        assert_eq!((bed.names(ROOT), bed.volumes_here()), (vec!["top".to_owned()], vec![VOLUME]));
+        bed.assert_sound();
+        let bed = bed.restart();
+        bed.assert_sound();
+        assert_eq!(bed.read(bed.at("top")), b"ABOVE");
+        bed.publish().unwrap();
+        bed.vfs.attach(ME, ROOT, b"again", OTHER, other.id).unwrap();
+        bed.assert_whole("again");
+        bed.assert_sound();
+    }
 }
