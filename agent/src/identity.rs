@@ -23,6 +23,7 @@ use hypernet_core::identity::place::Address;
 use hypernet_core::key::{DeviceKeys, VolumeKeys};
 use hypernet_core::port::PortError;
 use hypernet_core::record::Record;
+use hypernet_core::seal::ExtentRef;
 use hypernet_core::share::epoch::Epoch;
 use hypernet_core::share::members::NewEpoch;
 use hypernet_core::time::Hlc;
@@ -64,6 +65,8 @@ pub(crate) struct Identity {
     era: Mutex<Locked<Era>>,
     /// What devices said of themselves when they were last asked.
     beacons: Mutex<BTreeMap<DeviceId, Beacon>>,
+    /// The last number that this process has given to a head.
+    pub(crate) last_number: Mutex<u64>,
     /// When all of that was last looked at.
     looked: Mutex<Option<Instant>>,
     /// Of devices of other identities, by which one: a device that came by a link says something else in its name.
@@ -131,6 +134,7 @@ impl Identity {
             known: Mutex::new(known),
             era: Mutex::new(Locked::new(era)),
             beacons: Mutex::default(),
+            last_number: Mutex::default(),
             looked: Mutex::default(),
             beacons_of_others: Mutex::default(),
             epochs: Mutex::default(),
@@ -192,6 +196,11 @@ impl Identity {
         let mut epochs: Vec<&Epoch> = share.epochs.iter().rev().collect();
         epochs.sort_by_key(|epoch| now.is_some_and(|now| epoch.name() != now));
         epochs.into_iter().map(|epoch| epoch.volume(volume)).collect()
+    }
+
+    /// Whether this was sealed when other identities had a part in the volume already: whoever has one now may have had it then.
+    pub(crate) fn is_shared_epoch(&self, volume: VolumeId, extent: &ExtentRef) -> bool {
+        extent.origin == volume.into() && self.shared_keys(volume).iter().any(|keys| keys.epoch == extent.epoch)
     }
 
     /// Which epoch of a volume counts, where other identities have a part in it.

@@ -22,7 +22,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 
-use hypernet_core::id::{PeerId, SnapshotId, VolumeId};
+use hypernet_core::id::{PeerId, VolumeId};
 use hypernet_core::identity::log::Device;
 use hypernet_core::key::{DeviceKeys, VolumeKeys};
 use hypernet_core::merge::Part;
@@ -116,8 +116,8 @@ pub(crate) struct Volume {
     pub(crate) splits: Mutex<Vec<Part>>,
     /// Something was added to them.
     pub(crate) news: AtomicBool,
-    /// Snapshots that were left to their authors to be merged.
-    pub(crate) left_to_others: Mutex<Vec<SnapshotId>>,
+    /// What is known of heads that this device has not moved on to.
+    pub(crate) waiting: Mutex<follow::Waiting>,
 }
 
 impl Volume {
@@ -158,7 +158,7 @@ impl Volume {
             turn: Mutex::default(),
             splits: Mutex::default(),
             news: AtomicBool::new(false),
-            left_to_others: Mutex::default(),
+            waiting: Mutex::default(),
         };
         volume.remember_share()?;
         Ok(volume)
@@ -169,6 +169,13 @@ impl Volume {
         let db = Arc::new(main.db.of(id)?);
         let (device, identity, node) = (DeviceKeys::clone(&main.device), main.identity.clone(), main.node.clone());
         Ok(Self { lacking: main.lacking.clone(), ..Self::open(id, device, identity, db, node)? })
+    }
+
+    /// A number for a head, which nobody else gets: of several volumes heads are published at once.
+    pub(crate) fn take_number(&self) -> Result<u64, PortError> {
+        let mut last = self.identity.last_number.lock();
+        *last = state::next_sequence(&self.db, &self.device.id())?.max(last.saturating_add(1));
+        Ok(*last)
     }
 
     /// Whose heads of it are taken, as far as is known here.
@@ -187,11 +194,12 @@ impl Volume {
         self.publishers().listed.into_iter().filter(|device| device.id != me).collect()
     }
 
-    /// Whether anybody else may publish something here: also who is not on any list yet, and comes by a link.
+    /// Whether anybody else may publish something here, or has before they were taken off: also who is not on any list yet, and
+    /// comes by a link.
     pub(crate) fn has_others(&self) -> bool {
         let me = self.identity.id();
         let may = |known: Known| known.members.writers().any(|member| member.identity != me);
-        self.known_share().is_some_and(may) || !self.other_publishers().is_empty()
+        self.known_share().is_some_and(may) || !self.heard_devices().is_empty()
     }
 
     /// The keys by which is written now.

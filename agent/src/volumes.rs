@@ -93,7 +93,14 @@ impl Volumes {
         }
         let (volumes, id) = (self.clone(), volume.id);
         let search = move || {
-            let found = panics::caught(|| volume.recover(None, &mut |_| ()));
+            let found = panics::caught(|| {
+                // Whoever publishes a head of it has found one.
+                let _turn = volume.turn.lock();
+                match Reader::newest(&volume)? {
+                    Some(_) => Ok(()),
+                    None => volume.recover(None, &mut |_| ()).map(drop),
+                }
+            });
             let mut below = volumes.below.lock();
             below.searched.remove(&volume.id);
             if !matches!(found, Ok(Ok(_))) {

@@ -100,6 +100,12 @@ pub const ACL_MAX: usize = 4 * KIB;
 /// All extended attributes of one inode.
 pub const XATTRS_TOTAL_MAX: usize = 64 * KIB;
 
+/// Devices in the version vector of a tree that is believed.
+pub const VECTOR_MAX: usize = 4_096;
+/// Nodes of one level of a tree that are read at once.
+pub const TREE_NODES_AT_ONCE: usize = 1 << 20;
+/// Items of a tree that are read at once.
+pub const TREE_ITEMS_AT_ONCE: usize = 1 << 23;
 /// Trees that one is merged of.
 pub const MERGED_MAX: usize = 64;
 

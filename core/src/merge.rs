@@ -138,6 +138,8 @@ pub enum MergeError<E> {
     Malformed {
         /// Whose: that which it was changed by last.
         device: u64,
+        /// What its author had seen, by which it is told from the others.
+        vector: Vec<Dot>,
         /// What is wrong.
         reason: &'static str,
     },

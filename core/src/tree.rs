@@ -13,7 +13,7 @@ use minicbor::{Decode, Encode};
 use thiserror::Error;
 
 use crate::codec::{self, CodecError, Format};
-use crate::limits::{NODE_MAX, NODE_TARGET, TREE_DEPTH_MAX};
+use crate::limits::{NODE_MAX, NODE_TARGET, TREE_DEPTH_MAX, TREE_ITEMS_AT_ONCE, TREE_NODES_AT_ONCE};
 use crate::seal::{ExtentRef, Kind, SealError};
 
 mod inode;
@@ -333,6 +333,10 @@ pub fn range<T: Item, S: Source>(
             }
             if at != stop {
                 return Err(TreeError::Malformed { tree: T::NAME, reason: "weights do not add up" });
+            }
+            // One node may be named any number of times.
+            if below.len() > TREE_NODES_AT_ONCE || items.len() > TREE_ITEMS_AT_ONCE {
+                return Err(TreeError::Malformed { tree: T::NAME, reason: "more than is read at once" });
             }
         }
         level = below;

@@ -45,6 +45,8 @@ impl Agent {
             return Err(failure);
         }
         own.volumes.close(rooted.volume);
+        // The other devices of this identity go on from here only when they know that somebody meant it.
+        self.keep_on_the_mesh()?;
         own.share_info(&share)
     }
 }

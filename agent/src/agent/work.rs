@@ -6,6 +6,7 @@ use std::sync::Arc;
 use hypernet_core::codec;
 use hypernet_core::identity::log::Device;
 use hypernet_core::node::{Command, Outcome};
+use hypernet_core::port::PortError;
 use hypernet_core::segment::Placement;
 use hypernet_sdk::api;
 use os_display::Quotable;
@@ -26,6 +27,27 @@ const PROBES: u32 = 16;
 const REACH_PROBLEMS_MAX: usize = 1_000;
 /// Milliseconds in which the holders of a segment must have answered.
 const PROBE_WITHIN: u64 = 15_000;
+
+/// Where this device stands on a head of one that is to leave the list, it publishes the same under its own name: a head that
+/// counts is to lead there.
+fn publish_beside(own: &Own, name: &str) {
+    let roster = own.volume.identity.roster();
+    let Some(device) = roster.devices.iter().find(|device| device.name == name) else { return };
+    for engine in own.engines() {
+        let stands_on =
+            |volume: Arc<Volume>| Ok(state::latest(&volume.db)?.is_some_and(|latest| latest.head.device == device.id));
+        let published = own.volumes.of(engine.volume()).and_then(stands_on).and_then(|is_to_be| {
+            if !is_to_be {
+                return Ok(());
+            }
+            own.vfs.mark_changed(engine.volume()).map_err(|error| PortError::Disk(error.to_string()))?;
+            engine.sync().map(drop)
+        });
+        if let Err(error) = published {
+            tracing::warn!(%error, "what another device has published is not published by this one yet");
+        }
+    }
+}
 
 fn not_the_words(text: &str) -> Failure {
     Failure::new(Kind::Usage, text).hint("look at the paper again; nothing was changed")
@@ -89,6 +111,7 @@ impl Agent {
             all.into_iter().filter(|id| *id != own.volume.id).map(|id| own.volumes.of(id)).collect()
         };
         self.vouch_for(own, &request.name);
+        publish_beside(own, &request.name);
         let removed = own.volume.revoke_device(&others, &request.name, request.force, words.as_ref()).map_err(|error| {
             let text = error.to_string();
             match error {

@@ -21,8 +21,9 @@ use crate::keystore::random_secret;
 use crate::people::ContactError;
 use crate::people::contact::Contact;
 use crate::people::{self, Found};
+use crate::volume::heads::sequence_of;
 use crate::volume::recover::clock;
-use crate::volume::{Volume, damaged};
+use crate::volume::{Volume, damaged, state};
 
 /// Why something is not shared, or not taken back.
 #[derive(Debug, Error)]
@@ -176,13 +177,22 @@ impl Volume {
             }
         }
         let publishers = known.circle.publishers(&self.identity.roster());
-        let found = self.find_heads(&devices)?.found;
-        // Of a head that nobody finds now, the one that was found last.
-        let is_found = |device: &DeviceId| found.iter().any(|found| found.device.id == *device);
-        let mut before = self.heads.lock().last_found();
-        before.retain(|one| devices.iter().any(|device| device.id == one.device.id) && !is_found(&one.device.id));
-        let heads = found.iter().chain(&before).map(|found| &found.head).filter(|head| publishers.takes(head));
-        let accepted = heads.map(Accepted::of).collect();
+        let mut found = self.find_heads(&devices)?.found;
+        // Of a head that nobody finds now, or only an older one, the one that was found last.
+        found.extend(self.heads.lock().last_found());
+        let tree = state::latest(&self.db)?.map(|latest| latest.root.vector).unwrap_or_default();
+        let accepted = devices.iter().filter_map(|device| {
+            let heads = found.iter().filter(|found| found.device.id == device.id).map(|found| &found.head);
+            let newest = heads.filter(|head| publishers.takes(head)).max_by_key(|head| head.sequence).map(Accepted::of);
+            // What is part of this tree was taken, also where the head that it came by is not found any more.
+            let taken = sequence_of(&tree, &device.id);
+            match newest {
+                Some(newest) if newest.sequence >= taken => Some(newest),
+                _ if taken > 0 => Some(Accepted { device: device.id, sequence: taken, head: [0; 32] }),
+                newest => newest,
+            }
+        });
+        let accepted = accepted.collect();
         self.change_members(Change::Remove(gone.to_vec(), accepted))
     }
 

@@ -5,27 +5,40 @@
 //! place of the other, together with the head that this device stands on. What is under way is written down before the
 //! working tree moves: wherever this is broken off, it is ended before anything is published or looked for.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use hypernet_core::catalog::Manifest;
 use hypernet_core::head::Head;
 use hypernet_core::id::{DeviceTag, SnapshotId, VolumeId};
 use hypernet_core::identity::log::Device;
-use hypernet_core::merge::covers_all;
+use hypernet_core::limits::DEVICES_MAX;
+use hypernet_core::merge::{covers, covers_all};
 use hypernet_core::port::PortError;
 use hypernet_core::tree::{Dot, Root};
 use hypernet_fs::vfs::{Vfs, VfsError};
 use hypernet_store::volume::VolumeDb;
 
-use super::Volume;
+use super::heads::sequence_of;
 use super::progress::Meter;
 use super::state::{self, Latest};
 use super::sync::of_tree;
+use super::{Volume, damaged};
 use crate::share::circle::Publishers;
 use crate::volumes::Volumes;
 
 /// The number of the volume beside another one.
 const BESIDE_CONTEXT: &str = "hypernet 2026 catalog beside a volume v1";
+
+/// Why it is looked at the heads of the others.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Asked {
+    /// A head of a merged tree may be published now.
+    pub(crate) publishes: bool,
+    /// Somebody waits for it.
+    pub(crate) by_somebody: bool,
+}
 
 /// What a look at the heads of the others came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,6 +79,24 @@ impl Counted {
     }
 }
 
+/// What is known of heads that this device has not moved on to.
+#[derive(Default)]
+pub(crate) struct Waiting {
+    /// What was to be merged was left to those who have a part in it.
+    has_left: bool,
+    /// Snapshots that are not what they must be, and since when that is known: what was damaged on its way comes again.
+    refused: BTreeMap<SnapshotId, Instant>,
+    /// Snapshots to which something that is in use did not let the tree move.
+    in_use: Option<(Vec<SnapshotId>, Instant)>,
+}
+
+/// For how long a snapshot is left out that is not what it must be,
+const REFUSED_FOR: Duration = Duration::from_secs(600);
+/// how many of them are remembered,
+const REFUSED_MAX: usize = 1_024;
+/// and for how long a move is not tried again, unless somebody asks, that something in use was in the way of.
+const IN_USE_FOR: Duration = Duration::from_secs(60);
+
 /// Where this device goes from the head that it stands on.
 #[derive(Debug, PartialEq, Eq)]
 enum Next {
@@ -73,6 +104,14 @@ enum Next {
     MoveOn(Box<Head>),
     /// None of these has all of the others, and this tree.
     Merge(Vec<Head>),
+}
+
+/// Whether a head's tree has all of a vector. A head has not room for all devices there may be: of those that it does not name
+/// its root is asked when it is read.
+fn head_has(counted: &Counted, head: &Head, vector: &[Dot]) -> bool {
+    let is_full = head.vector.len() >= DEVICES_MAX;
+    let is_named = |dot: &Dot| !is_full || head.vector.iter().any(|named| named.device == dot.device);
+    counted.of(vector).into_iter().filter(is_named).all(|dot| covers(&head.vector, dot))
 }
 
 /// Of heads that have the same, all come to stand on the last one: trees that were merged apart need not be equal in names
@@ -86,19 +125,18 @@ fn next(counted: &Counted, heads: &[&Head], latest: &Latest) -> Next {
     let ahead: Vec<&&Head> = heads.iter().filter(|head| !counted.has_all(mine, &head.vector)).collect();
     let is_past = |head: &Head| {
         ahead.iter().any(|other| {
-            let (has, had) =
-                (counted.has_all(&other.vector, &head.vector), counted.has_all(&head.vector, &other.vector));
+            let (has, had) = (head_has(counted, other, &head.vector), head_has(counted, head, &other.vector));
             has && (!had || rank(other) > rank(head))
         })
     };
     let newest: Vec<&Head> = ahead.iter().filter(|head| !is_past(head)).map(|head| **head).collect();
     match newest[..] {
         [] => {
-            let equal = heads.iter().filter(|head| counted.has_all(&head.vector, mine));
+            let equal = heads.iter().filter(|head| head_has(counted, head, mine));
             let last = equal.max_by_key(|head| rank(head)).filter(|head| rank(head) > rank(&latest.head));
             last.map_or(Next::Stay, |head| Next::MoveOn(Box::new(Head::clone(head))))
         }
-        [one] if counted.has_all(&one.vector, mine) => Next::MoveOn(Box::new(one.clone())),
+        [one] if head_has(counted, one, mine) => Next::MoveOn(Box::new(one.clone())),
         _ => Next::Merge(newest.into_iter().cloned().collect()),
     }
 }
@@ -120,13 +158,12 @@ impl Volume {
         publishers.listed.into_iter().chain(gone).filter(|device| device.id != me).collect()
     }
 
-    /// Moves on to what others have published, unless something waits to be published here. `publishes`: a head of a merged
-    /// tree may be published now.
+    /// Moves on to what others have published, unless something waits to be published here.
     pub(crate) fn follow(
         self: &Arc<Self>,
         vfs: &Vfs,
         volumes: &Volumes,
-        publishes: bool,
+        asked: Asked,
         meter: &Meter,
     ) -> Result<Followed, PortError> {
         self.end_following(vfs, meter)?;
@@ -138,39 +175,80 @@ impl Volume {
         let survey = self.find_heads(&self.heard_devices())?;
         let heads: Vec<Head> = survey.found.iter().map(|found| found.head.clone()).collect();
         self.heads.lock().set_others(survey);
-        let heads: Vec<&Head> = heads.iter().filter(|head| self.may_be_mine(head)).collect();
+        let heads = self.believed(heads);
+        let heads: Vec<&Head> = heads.iter().collect();
         let splits = self.splits_to_take(&latest.root.vector);
         let next = match next(&counted, &heads, &latest) {
             Next::Stay if !splits.is_empty() => Next::Merge(Vec::new()),
             // What was split off is merged in when this device stands there.
             next => next,
         };
-        if next == Next::Stay || !vfs.may_advance(self.id).map_err(of_tree)? {
+        let mut snapshots: Vec<SnapshotId> = match &next {
+            Next::Stay => return Ok(Followed::Nothing),
+            Next::MoveOn(head) => vec![head.snapshot],
+            Next::Merge(heads) => heads.iter().map(|head| head.snapshot).collect(),
+        };
+        snapshots.sort();
+        if !vfs.may_advance(self.id).map_err(of_tree)? || (!asked.by_somebody && self.was_in_use(&snapshots)) {
             return Ok(Followed::Nothing);
         }
-        match next {
-            Next::Stay => Ok(Followed::Nothing),
-            Next::MoveOn(head) => self.move_on_to(vfs, &head),
+        let followed = match next {
+            Next::Stay => return Ok(Followed::Nothing),
+            Next::MoveOn(head) => self.move_on_to(vfs, &head, &latest)?,
             Next::Merge(heads) if self.may_write().is_err() => {
                 // Whoever may write merges them; until then this is the newest that goes on from here.
-                let goes_on = heads.iter().filter(|head| counted.has_all(&head.vector, &latest.root.vector));
-                let newest = goes_on.max_by_key(|head| rank(head));
-                newest.map_or(Ok(Followed::Nothing), |head| self.move_on_to(vfs, head))
+                let goes_on = heads.iter().filter(|head| head_has(&counted, head, &latest.root.vector));
+                match goes_on.max_by_key(|head| rank(head)) {
+                    Some(head) => self.move_on_to(vfs, head, &latest)?,
+                    None => return Ok(Followed::Nothing),
+                }
             }
-            Next::Merge(heads)
-                if !publishes || (splits.is_empty() && self.leaves_to_others(&counted, &latest, &heads)) =>
-            {
-                Ok(Followed::Nothing)
+            Next::Merge(_) if !asked.publishes => return Ok(Followed::Nothing),
+            Next::Merge(heads) if splits.is_empty() && self.leaves_to_others(&counted, &latest, &heads) => {
+                return Ok(Followed::Nothing);
             }
-            Next::Merge(heads) => self.merge(vfs, volumes, &latest, &heads, splits, meter),
+            Next::Merge(heads) => self.merge(vfs, volumes, &latest, &heads, splits, meter)?,
+        };
+        let mut waiting = self.waiting.lock();
+        if followed == Followed::Nothing {
+            waiting.in_use = Some((snapshots, Instant::now()));
+        } else {
+            (waiting.in_use, waiting.has_left) = (None, false);
         }
+        Ok(followed)
+    }
+
+    fn was_in_use(&self, snapshots: &[SnapshotId]) -> bool {
+        let waiting = self.waiting.lock();
+        waiting.in_use.as_ref().is_some_and(|(before, when)| before == snapshots && when.elapsed() < IN_USE_FOR)
+    }
+
+    fn is_refused(&self, head: &Head) -> bool {
+        self.waiting.lock().refused.get(&head.snapshot).is_some_and(|since| since.elapsed() < REFUSED_FOR)
+    }
+
+    /// What a head leads to is not what it must be: the others go on without it.
+    pub(super) fn refuse(&self, head: &Head, why: &PortError) {
+        let (volume, of) = (self.id.short(), head.device.short());
+        tracing::warn!(volume, of, sequence = head.sequence, %why, "a head is left out");
+        let mut waiting = self.waiting.lock();
+        if waiting.refused.len() >= REFUSED_MAX {
+            waiting.refused.clear();
+        }
+        waiting.refused.insert(head.snapshot, Instant::now());
+    }
+
+    /// Those heads that may be what they must be.
+    pub(super) fn believed(&self, mut heads: Vec<Head>) -> Vec<Head> {
+        heads.retain(|head| self.may_be_mine(head) && !self.is_refused(head));
+        heads
     }
 
     /// A head whose author says that it has seen what this device never published is not believed: whatever this device
     /// publishes next would count as part of it.
     fn may_be_mine(&self, head: &Head) -> bool {
         let me = self.device.id();
-        let claimed = super::heads::sequence_of(&head.vector, &me);
+        let claimed = sequence_of(&head.vector, &me);
         let is_true = state::next_sequence(&self.db, &me).is_ok_and(|next| claimed < next);
         if !is_true {
             let (volume, of) = (self.id.short(), head.device.short());
@@ -181,17 +259,33 @@ impl Volume {
 
     /// Whoever has a part in what is to be merged does it first; this device waits for that once.
     fn leaves_to_others(&self, counted: &Counted, latest: &Latest, heads: &[Head]) -> bool {
-        let is_mine = heads.iter().all(|head| !counted.has_all(&head.vector, &latest.root.vector));
-        let mut seen: Vec<SnapshotId> = heads.iter().map(|head| head.snapshot).collect();
-        seen.sort();
-        let mut left = self.left_to_others.lock();
-        let again = *left == seen;
-        *left = seen;
-        !is_mine && !again
+        let is_mine = heads.iter().all(|head| !head_has(counted, head, &latest.root.vector));
+        let mut waiting = self.waiting.lock();
+        !is_mine && !std::mem::replace(&mut waiting.has_left, true)
     }
 
-    pub(super) fn move_on_to(&self, vfs: &Vfs, head: &Head) -> Result<Followed, PortError> {
-        let (beside, next) = self.read_beside(head)?;
+    /// Moves on to a head, unless its tree turns out not to have all that is here.
+    pub(super) fn move_on_to(&self, vfs: &Vfs, head: &Head, latest: &Latest) -> Result<Followed, PortError> {
+        let (beside, next) = match self.read_beside(head) {
+            Err(why @ PortError::Damaged(_)) => {
+                self.refuse(head, &why);
+                return Err(why);
+            }
+            other => other?,
+        };
+        let counted = Counted::by(&self.publishers());
+        let why = if next.root.inode.id != latest.root.inode.id {
+            Some("its root is not that of the volume")
+        } else if !counted.has_all(&next.root.vector, &latest.root.vector) {
+            Some("it has not all that is here")
+        } else {
+            None
+        };
+        if let Some(why) = why {
+            beside.clear_segments()?;
+            self.refuse(head, &damaged(why));
+            return Ok(Followed::Nothing);
+        }
         state::put_following(&self.db, &next)?;
         Ok(if self.move_on(vfs, &beside, next)? { Followed::MovedOn } else { Followed::Nothing })
     }
@@ -199,7 +293,12 @@ impl Volume {
     /// Ends what a crash, or a mesh that was not to be reached, has left under way.
     pub(crate) fn end_following(self: &Arc<Self>, vfs: &Vfs, meter: &Meter) -> Result<(), PortError> {
         if let Some(next) = state::following(&self.db)? {
-            self.move_on(vfs, &self.beside()?, next)?;
+            let moved = self.move_on(vfs, &self.beside()?, next);
+            if matches!(moved, Err(PortError::Damaged(_))) {
+                // What cannot be moved to is not to be in the way of everything else for ever.
+                state::forget_following(&self.db)?;
+            }
+            moved?;
         }
         self.end_merging(vfs, meter).map(drop)
     }
@@ -212,9 +311,19 @@ impl Volume {
         Ok((beside, Latest { snapshot, root, manifest, time, head: head.clone() }))
     }
 
-    /// The root of a head that counts.
+    /// The root of a head that counts. It has what its head says that it has, and nothing that this device never published.
     pub(super) fn root_of(&self, head: &Head, publishers: &Publishers) -> Result<Root, PortError> {
-        self.read_root(head, publishers, publishers.device(&head.device).is_none())
+        let root = self.read_root(head, publishers, publishers.device(&head.device).is_none())?;
+        let me = self.device.id();
+        let is_true = sequence_of(&root.vector, &me) < state::next_sequence(&self.db, &me)?;
+        // Of who was taken off its author may count less than there is.
+        let is_listed = |dot: &Dot| publishers.listed.iter().any(|device| device.id.tag() == dot.device);
+        let listed: Vec<Dot> = root.vector.iter().copied().filter(is_listed).collect();
+        let is_full = head.vector.len() >= DEVICES_MAX;
+        if is_true && covers_all(&root.vector, &head.vector) && (is_full || covers_all(&head.vector, &listed)) {
+            return Ok(root);
+        }
+        Err(damaged("a head says that it has what its tree has not, or what nobody has published"))
     }
 
     /// Reads the catalog of a head.
@@ -233,13 +342,21 @@ impl Volume {
         vfs.set_leaving(shares.iter().filter(|share| share.left.is_out).map(|share| share.volume));
         match vfs.advance(self.id, root.inode.clone()) {
             Ok(()) => Ok(true),
-            // It has moved on before a crash, and was changed since.
-            Err(VfsError::Busy) if vfs.published(self.id).map_err(of_tree)?.as_ref() == Some(&root.inode.content) => {
+            // It has moved on before a crash, and was changed since. The content of what has several names is in the link table
+            // only: where that is another one, it may not have.
+            Err(VfsError::Busy)
+                if before == root.links
+                    && vfs.published(self.id).map_err(of_tree)?.as_ref() == Some(&root.inode.content) =>
+            {
                 Ok(true)
             }
             Err(error) => {
                 *self.links.lock() = before;
-                if error == VfsError::Busy { Ok(false) } else { Err(of_tree(error)) }
+                match error {
+                    VfsError::Busy => Ok(false),
+                    VfsError::Invalid => Err(damaged("a published root is not that of the volume")),
+                    other => Err(of_tree(other)),
+                }
             }
         }
     }

@@ -10,15 +10,18 @@
 //!   whoever uploads that volume here, or, where the working tree has it as a directory still, beside it. Nothing of the
 //!   volume above is published before that has happened, so what was changed stays in a head all the time.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use hypernet_core::codec;
 use hypernet_core::head::Head;
-use hypernet_core::id::{DeviceTag, SnapshotId};
-use hypernet_core::limits::MERGED_MAX;
+use hypernet_core::id::{DeviceTag, SnapshotId, VolumeId};
+use hypernet_core::limits::{MERGED_MAX, SEALED_MAX};
 use hypernet_core::merge::{MergeError, Merged, Part, Split, covers_all, join, merge};
 use hypernet_core::port::PortError;
 use hypernet_core::seal::ExtentRef;
+use hypernet_core::segment::Placement;
 use hypernet_core::time::{Hlc, Timespec};
 use hypernet_core::tree::{Dot, Root, Source};
 use hypernet_fs::vfs::Vfs;
@@ -33,6 +36,7 @@ use super::state::{self, Latest, Merging};
 use super::sync::{Publication, publish};
 use super::write::Writer;
 use super::{Volume, damaged};
+use crate::share::circle::Publishers;
 use crate::volumes::Volumes;
 
 /// Segments taken in with one flush.
@@ -42,6 +46,13 @@ const SEGMENTS_AT_ONCE: u32 = 64;
 struct Tree {
     at: ExtentRef,
     root: Root,
+}
+
+/// Trees that are to be merged, the snapshots that they come from, and the last of their times.
+struct Gathered {
+    trees: Vec<Tree>,
+    parents: Vec<SnapshotId>,
+    time: Hlc,
 }
 
 /// Nodes of trees, each within the time of a read: all of a merge takes as long as it takes.
@@ -80,21 +91,31 @@ impl Volume {
     ) -> Result<Followed, PortError> {
         self.seal_off()?;
         meter.update(|progress| progress.phase = Phase::Merging);
-        let (trees, parents, time) = self.gather(latest, heads)?;
-        if let ([tree], true) = (&trees[..], splits.is_empty()) {
+        let gathered = self.gather(latest, heads)?;
+        if let ([tree], true) = (&gathered.trees[..], splits.is_empty()) {
             // It has all of the others after all: a head has not room for all devices.
-            let mut all = heads.iter();
+            let mut all = heads.iter().filter(|head| gathered.parents.contains(&head.snapshot));
             let head = all.find(|head| self.read_snapshot(head).is_ok_and(|snapshot| snapshot.root == tree.at));
-            return head.map_or(Ok(Followed::Nothing), |head| self.move_on_to(vfs, head));
+            return head.map_or(Ok(Followed::Nothing), |head| self.move_on_to(vfs, head, latest));
         }
-        let is_change = !splits.is_empty() || trees.len() > MERGED_MAX;
-        let parts: Vec<Part> = trees.iter().map(|tree| Part::from(&tree.root)).chain(splits).collect();
-        let (merged, writer) = self.merged(&parts, meter)?;
-        writer.finish()?;
-        if !self.hand_over(vfs, volumes, &merged.splits)? {
+        let is_split = !splits.is_empty();
+        let mut merged = self.merged(&gathered.trees, splits, heads, meter)?;
+        if !self.hand_over(vfs, volumes, std::mem::take(&mut merged.splits))? {
             // It is merged again when what belongs into other volumes is there.
             return Ok(Followed::Nothing);
         }
+        self.put_merged(merged, gathered, is_split)?;
+        let done = self.end_merging(vfs, meter)?;
+        Ok(if done { Followed::Merged } else { Followed::Nothing })
+    }
+
+    /// Writes down what is to be moved to, and published. `is_split`: something of it is no tree of this volume.
+    fn put_merged(&self, merged: Merged, gathered: Gathered, is_split: bool) -> Result<(), PortError> {
+        let Gathered { trees, parents, time } = gathered;
+        // Who has a part in this volume is to find nothing from before it was shared.
+        let is_private = |tree: &Tree| !self.identity.is_shared_epoch(self.id, &tree.at);
+        let is_change =
+            is_split || trees.len() > MERGED_MAX || (self.share().is_some() && trees.iter().any(is_private));
         let Merged { inode, links, vector, conflicts, .. } = merged;
         for conflict in &conflicts {
             let (wanted, name) = (conflict.wanted.escape_ascii(), conflict.name.escape_ascii());
@@ -102,24 +123,43 @@ impl Volume {
         }
         let parts = if is_change { Vec::new() } else { trees.into_iter().map(|tree| tree.at).collect() };
         let root = Root { volume: self.id, inode, links, vector, parts };
-        state::put_merging(&self.db, &Merging { root, parents, time, is_change })?;
-        let done = self.end_merging(vfs, meter)?;
-        Ok(if done { Followed::Merged } else { Followed::Nothing })
+        if codec::encode(&root).len() > SEALED_MAX / 2 {
+            return Err(damaged("the root of what was merged is too long"));
+        }
+        // Who has a part in this volume need not have one in that which a directory comes from.
+        if is_change && !self.adopt(&root)? {
+            return Err(PortError::Unreachable("not all that is to be merged into a volume can be read now".into()));
+        }
+        state::put_merging(&self.db, &Merging { root, parents, time, is_change })
     }
 
-    /// What these parts come to, and what writes it.
-    fn merged(self: &Arc<Self>, parts: &[Part], meter: &Meter) -> Result<(Merged, Writer), PortError> {
+    /// What trees, and directories that are to become part of them, come to. What is new of it is placed.
+    fn merged(
+        self: &Arc<Self>,
+        trees: &[Tree],
+        splits: Vec<Part>,
+        heads: &[Head],
+        meter: &Meter,
+    ) -> Result<Merged, PortError> {
+        let parts: Vec<Part> = trees.iter().map(|tree| Part::from(&tree.root)).chain(splits).collect();
         let names = self.names();
         let label = |device: DeviceTag, time: Timespec| {
             let name = names.iter().find(|(tag, _)| *tag == device).map(|(_, name)| name.clone());
             conflict_label(&name.unwrap_or_else(|| format!("device {:08x}", device.0 >> 32)), time)
         };
         let mut writer = Writer::new(self.clone(), meter.clone())?;
-        let merged = merge(parts, &label, &Unhurried(self), &mut writer).map_err(|error| match error {
+        let merged = merge(&parts, &label, &Unhurried(self), &mut writer).map_err(|error| match error {
             MergeError::Tree(error) => tree_error(error),
-            other => damaged(other),
+            MergeError::Malformed { ref vector, .. } => {
+                let is_of = |head: &&Head| covers_all(vector, &head.vector) && covers_all(&head.vector, vector);
+                let why = damaged(error.to_string());
+                heads.iter().filter(is_of).for_each(|head| self.refuse(head, &why));
+                why
+            }
+            other @ MergeError::Nothing => damaged(other),
         })?;
-        Ok((merged, writer))
+        writer.finish()?;
+        Ok(merged)
     }
 
     /// How devices are called that may have written something here.
@@ -131,19 +171,20 @@ impl Volume {
 
     /// The trees that were changed among those of these heads and of this device, of which no other one has all; with the
     /// snapshots that they come from, and the last of their times. Their segments are in this device's index then.
-    fn gather(&self, latest: &Latest, heads: &[Head]) -> Result<(Vec<Tree>, Vec<SnapshotId>, Hlc), PortError> {
+    fn gather(&self, latest: &Latest, heads: &[Head]) -> Result<Gathered, PortError> {
         let publishers = self.publishers();
         let mut found: Vec<Tree> = Vec::new();
         let own = Tree { at: self.read_snapshot(&latest.head)?.root, root: latest.root.clone() };
         self.add_changed(own, &mut found)?;
         let (mut parents, mut time) = (vec![latest.snapshot], latest.time);
         for head in heads.iter().take(MERGED_MAX) {
-            let (beside, _) = self.load_beside(head)?;
-            let root = self.root_of(head, &publishers)?;
-            let at = self.read_snapshot(head)?.root;
-            self.take_segments_of(&beside)?;
-            beside.clear_segments()?;
-            self.add_changed(Tree { at, root }, &mut found)?;
+            match self.add_head(head, latest, &publishers, &mut found) {
+                Err(why @ PortError::Damaged(_)) => {
+                    self.refuse(head, &why);
+                    continue;
+                }
+                other => other?,
+            }
             parents.push(head.snapshot);
             time = time.max(head.time);
         }
@@ -157,13 +198,28 @@ impl Volume {
         };
         let past: Vec<bool> = found.iter().map(is_past).collect();
         let trees = found.into_iter().zip(past).filter(|(_, is_past)| !is_past).map(|(tree, _)| tree);
-        Ok((trees.collect(), parents, time))
+        Ok(Gathered { trees: trees.collect(), parents, time })
+    }
+
+    fn add_head(
+        &self,
+        head: &Head,
+        latest: &Latest,
+        publishers: &Publishers,
+        found: &mut Vec<Tree>,
+    ) -> Result<(), PortError> {
+        let (beside, _) = self.load_beside(head)?;
+        let root = self.root_of(head, publishers)?;
+        if root.inode.id != latest.root.inode.id {
+            return Err(damaged("its root is not that of the volume"));
+        }
+        let at = self.read_snapshot(head)?.root;
+        self.take_segments_of(&beside)?;
+        beside.clear_segments()?;
+        self.add_changed(Tree { at, root }, found)
     }
 
     fn add_changed(&self, tree: Tree, found: &mut Vec<Tree>) -> Result<(), PortError> {
-        if tree.root.parts.len() > MERGED_MAX {
-            return Err(damaged("a tree says that it was made of more than there can be"));
-        }
         let mut changed = Vec::new();
         if tree.root.parts.is_empty() {
             changed.push(tree);
@@ -189,14 +245,23 @@ impl Volume {
             let Some((last, _)) = rows.last() else { return Ok(()) };
             at = last.num + 1;
             let mut new: Vec<(SegmentRow, Vec<ExtentAt>)> = Vec::new();
-            for (row, theirs) in rows {
+            for (mut row, theirs) in rows {
                 // Of a segment that was taken over from another volume each may list what the other one does not.
                 let mut all = self.db.contents(&row.id)?;
                 let before = all.len();
+                let mine = match all.first() {
+                    Some((id, ..)) => self.db.locate_own(&[*id])?.pop().flatten(),
+                    None => None,
+                };
                 all.extend(theirs);
                 all.sort_by_key(|(_, offset, _)| *offset);
                 all.dedup();
-                if all.len() > before {
+                let mut is_moved = false;
+                if let Some(mine) = mine.filter(|mine| mine.segment == row.id && mine.descriptor != row.descriptor) {
+                    row.descriptor = unite(&mine.descriptor, &row.descriptor)?;
+                    is_moved = row.descriptor != mine.descriptor;
+                }
+                if all.len() > before || is_moved {
                     new.push((row, all));
                 }
             }
@@ -212,22 +277,17 @@ impl Volume {
     /// Ends a merge that was written down. False when there is none, or something was changed or is in use.
     pub(super) fn end_merging(self: &Arc<Self>, vfs: &Vfs, meter: &Meter) -> Result<bool, PortError> {
         let Some(merging) = state::merging(&self.db)? else { return Ok(false) };
-        let is_here = vfs.volumes().iter().any(|rooted| rooted.volume == self.id);
-        if is_here && !self.advance(vfs, &merging.root)? {
+        let is_here = vfs.volumes().iter().any(|rooted| rooted.volume == self.id && !rooted.is_vacant);
+        if self.may_write().is_err() || (is_here && !self.advance(vfs, &merging.root)?) {
             state::forget_merging(&self.db)?;
             return Ok(false);
         }
-        self.may_write()?;
         let Merging { mut root, parents, time, is_change } = merging;
         let latest = state::latest(&self.db)?;
-        let sequence = state::next_sequence(&self.db, &self.device.id())?;
+        let sequence = self.take_number()?;
         if is_change {
             let dot = Dot { device: self.device.id().tag(), sequence };
             root.vector = join([&root.vector[..], &[dot]]);
-        }
-        // Who has a part in this volume need not have one in that which a directory comes from.
-        if is_change && !self.adopt(&root)? {
-            return Err(PortError::Unreachable("not all that was merged into this volume can be read now".into()));
         }
         let writer = Writer::new(self.clone(), meter.clone())?;
         let (vector, manifest) = (root.vector.len(), latest.map(|latest| latest.manifest).unwrap_or_default());
@@ -238,53 +298,91 @@ impl Volume {
     }
 
     /// Has directories merged into the volumes that they have become. Whether all of them are.
-    fn hand_over(&self, vfs: &Vfs, volumes: &Volumes, splits: &[Split]) -> Result<bool, PortError> {
-        let mut is_done = true;
+    fn hand_over(&self, vfs: &Vfs, volumes: &Volumes, splits: Vec<Split>) -> Result<bool, PortError> {
+        let mut by_volume: BTreeMap<VolumeId, Vec<Part>> = BTreeMap::new();
         for Split { volume, part } in splits {
-            let below = volumes.of(*volume)?;
-            let has_all = || -> Result<bool, PortError> {
-                Ok(state::latest(&below.db)?.is_some_and(|latest| covers_all(&latest.root.vector, &part.vector)))
-            };
-            if has_all()? {
+            by_volume.entry(volume).or_default().push(part);
+        }
+        let mut is_done = true;
+        for (volume, parts) in by_volume {
+            let below = volumes.of(volume)?;
+            let missing = below.lacks(parts)?;
+            if missing.is_empty() {
                 continue;
             }
-            if vfs.volumes().iter().any(|rooted| rooted.volume == *volume && !rooted.is_vacant) {
+            if vfs.volumes().iter().any(|rooted| rooted.volume == volume && !rooted.is_vacant) {
                 let mut waiting = below.splits.lock();
-                if waiting.iter().all(|other| other.vector != part.vector) && waiting.len() < MERGED_MAX {
-                    waiting.push(part.clone());
-                    below.news.store(true, Ordering::SeqCst);
+                for part in missing {
+                    if waiting.iter().all(|other| other.vector != part.vector) && waiting.len() < MERGED_MAX {
+                        waiting.push(part);
+                        below.news.store(true, Ordering::SeqCst);
+                    }
                 }
                 is_done = false;
             } else {
-                below.take_split(vfs, part)?;
-                is_done &= has_all()?;
+                below.take_splits(vfs, volumes, missing.clone())?;
+                is_done &= below.lacks(missing)?.is_empty();
             }
         }
         Ok(is_done)
     }
 
-    /// Merges a directory into this volume, which is not in the working tree.
-    fn take_split(self: &Arc<Self>, vfs: &Vfs, part: &Part) -> Result<(), PortError> {
+    /// Those of these parts of which the tree that this device stands on does not have all.
+    fn lacks(&self, mut parts: Vec<Part>) -> Result<Vec<Part>, PortError> {
+        if let Some(latest) = state::latest(&self.db)? {
+            parts.retain(|part| !covers_all(&latest.root.vector, &part.vector));
+        }
+        Ok(parts)
+    }
+
+    /// Merges directories into this volume, which is not in the working tree.
+    fn take_splits(self: &Arc<Self>, vfs: &Vfs, volumes: &Volumes, parts: Vec<Part>) -> Result<(), PortError> {
         // Somebody may be about to enter it.
         let Some(_turn) = self.turn.try_lock() else { return Ok(()) };
         let meter = Meter::new();
         self.end_merging(vfs, &meter)?;
-        self.recover(None, &mut |_| ()).map_err(|error| match error {
-            RecoverError::Port(error) => error,
-            RecoverError::Device(error) => damaged(error),
-        })?;
+        if state::latest(&self.db)?.is_none() {
+            self.recover(None, &mut |_| ()).map_err(|error| match error {
+                RecoverError::Port(error) => error,
+                RecoverError::Device(error) => damaged(error),
+            })?;
+        }
         let Some(latest) = state::latest(&self.db)? else { return Ok(()) };
+        let parts = self.lacks(parts)?;
         self.may_write()?;
         self.seal_off()?;
-        let (trees, parents, time) = self.gather(&latest, &[])?;
-        let parts: Vec<Part> = trees.iter().map(|tree| Part::from(&tree.root)).chain([part.clone()]).collect();
-        let (merged, writer) = self.merged(&parts, &meter)?;
-        writer.finish()?;
-        let Merged { inode, links, vector, .. } = merged;
-        let root = Root { volume: self.id, inode, links, vector, parts: Vec::new() };
-        state::put_merging(&self.db, &Merging { root, parents, time, is_change: true })?;
+        // With what others have published of it since: so one head has all of it.
+        let found = self.find_heads(&self.heard_devices())?.found;
+        let mut heads = self.believed(found.into_iter().map(|found| found.head).collect());
+        heads.retain(|head| !covers_all(&latest.root.vector, &head.vector));
+        let gathered = self.gather(&latest, &heads)?;
+        let mut merged = self.merged(&gathered.trees, parts, &heads, &meter)?;
+        // A directory in it may have become a volume, too.
+        if !self.hand_over(vfs, volumes, std::mem::take(&mut merged.splits))? {
+            return Ok(());
+        }
+        self.put_merged(merged, gathered, true)?;
         self.end_merging(vfs, &meter).map(drop)
     }
+}
+
+/// Where a segment is, of two who have placed shards of it anew: of each row with whom it is to stay the longest.
+fn unite(one: &[u8], other: &[u8]) -> Result<Vec<u8>, PortError> {
+    let mut one: Placement = codec::decode(one).map_err(damaged)?;
+    let other: Placement = codec::decode(other).map_err(damaged)?;
+    if one.segment != other.segment {
+        return Err(damaged("two segments have one id"));
+    }
+    for holder in other.holders {
+        match one.holders.iter_mut().find(|mine| mine.row == holder.row) {
+            Some(mine) if mine.until < holder.until => *mine = holder,
+            Some(_) => {}
+            None => one.holders.push(holder),
+        }
+    }
+    one.holders.sort_by_key(|holder| holder.row);
+    one.n = one.n.max(other.n);
+    Ok(codec::encode(&one))
 }
 
 /// What stands in the name of a version that is kept beside another one. The name of a device is what somebody else says.

@@ -9,11 +9,12 @@ use hypernet_core::catalog::Manifest;
 use hypernet_core::codec;
 use hypernet_core::head::{Head, Snapshot};
 use hypernet_core::identity::log::{Device, NameError};
+use hypernet_core::limits::{MERGED_MAX, VECTOR_MAX};
 use hypernet_core::port::PortError;
 use hypernet_core::seal::ExtentRef;
 use hypernet_core::seal::Kind;
 use hypernet_core::time::Hlc;
-use hypernet_core::tree::Root;
+use hypernet_core::tree::{Content, FileKind, Root};
 use os_display::Quotable;
 use thiserror::Error;
 
@@ -218,6 +219,14 @@ impl Volume {
         let root: Root = codec::decode(&self.read_one(reference)?).map_err(damaged)?;
         if root.volume != self.id {
             return Err(damaged("the root is of another volume"));
+        }
+        if root.inode.kind != FileKind::Directory
+            || !matches!(root.inode.content, Content::Directory(_) | Content::Empty)
+        {
+            return Err(damaged("the root is no directory"));
+        }
+        if root.vector.len() > VECTOR_MAX || root.parts.len() > MERGED_MAX {
+            return Err(damaged("the root has more devices, or is made of more trees, than there can be"));
         }
         Ok(root)
     }

@@ -11,14 +11,14 @@ use std::sync::atomic::Ordering;
 use hypernet_core::merge::join;
 use hypernet_core::port::PortError;
 use hypernet_core::seal::{ExtentRef, Kind, Origin};
-use hypernet_core::tree::{self, Content, Dot, Entry, Root, Run, Sink, Target, TreeRef};
-use hypernet_fs::vfs::{Vfs, VfsError};
+use hypernet_core::tree::{self, Content, Dot, Entry, Run, Sink, Target, TreeRef};
+use hypernet_fs::vfs::Vfs;
 
 use super::Volume;
 use super::progress::Meter;
 use super::read::{Deadline, tree_error};
 use super::state;
-use super::sync::{Publication, of_tree, publish};
+use super::sync::{Publication, publish};
 use super::write::Writer;
 
 /// Bytes that are sealed anew before a head is published.
@@ -63,7 +63,7 @@ impl Volume {
         self.may_write()?;
         self.seal_off()?;
         // Where it was in use when the last stretch was published.
-        if !self.moves_to(vfs, &latest.root)? {
+        if !self.advance(vfs, &latest.root)? {
             return Ok(false);
         }
         let mut writer = Writer::new(self.clone(), meter.clone())?;
@@ -77,22 +77,14 @@ impl Volume {
             tracing::info!(volume = %self.id.short(), "all of it is sealed in the epoch of now");
             return Ok(false);
         }
-        let sequence = state::next_sequence(&self.db, &self.device.id())?;
+        let sequence = self.take_number()?;
         let mut root = latest.root.clone();
         root.inode.content = content.unwrap_or(root.inode.content);
         root.links = links.or(root.links);
         root.vector = join([&root.vector[..], &[Dot { device: self.device.id().tag(), sequence }]]);
         root.parts.clear();
         publish(self, writer, Publication::after(Some(&latest), root.clone(), sequence), meter)?;
-        self.moves_to(vfs, &root)
-    }
-
-    fn moves_to(&self, vfs: &Vfs, root: &Root) -> Result<bool, PortError> {
-        match vfs.advance(self.id, root.inode.clone()) {
-            Ok(()) => Ok(true),
-            Err(VfsError::Busy) => Ok(false),
-            Err(error) => Err(of_tree(error)),
-        }
+        self.advance(vfs, &root)
     }
 }
 

@@ -177,13 +177,17 @@ pub(crate) fn hand_out(db: &VolumeDb, record: &Record) -> Result<(), PortError> 
     Ok(db.put_state(HANDED, &codec::encode(record))?)
 }
 
-/// The number of the next head. It is taken by [`hand_out`]: what was never handed out takes none.
+/// The number of the next head. It is above those of all volumes of this device: a directory that becomes a volume takes the
+/// dots of the volume above with it, and none of them may stand for something else there.
 pub(crate) fn next_sequence(db: &VolumeDb, device: &DeviceId) -> Result<u64, PortError> {
-    let handed = handed_out(db)?.map_or(0, |record| record.sequence);
+    let mut handed = 0;
+    for volume in db.volumes()? {
+        handed = handed_out(&db.of(volume)?)?.map_or(0, |record| record.sequence).max(handed);
+    }
     // Those of a tree that was taken over are covered by what comes next.
     let origin = origin(db)?.map_or(0, |origin| origin.head);
     let taken = latest(db)?.map_or(0, |latest| sequence_of(&latest.root.vector, device));
-    Ok(handed.max(origin).max(taken) + 1)
+    handed.max(origin).max(taken).checked_add(1).ok_or_else(|| damaged("this device has no number for a head any more"))
 }
 
 #[cfg(test)]

@@ -153,7 +153,7 @@ pub(crate) fn run(volume: &Arc<Volume>, vfs: &Arc<Vfs>, meter: &Meter) -> Result
         }
     }
     start_meter(&cut, meter);
-    let sequence = state::next_sequence(&volume.db, &volume.device.id())?;
+    let sequence = volume.take_number()?;
     let dot = Dot { device: volume.device.id().tag(), sequence };
     let mut writer = Writer::new(volume.clone(), meter.clone())?;
     let origin = state::origin(&volume.db)?;

@@ -108,17 +108,19 @@ pub(crate) fn of_shares(agent: &Agent) -> Vec<Vec<u8>> {
         }
         decoder.skip().unwrap();
         for _ in 0..decoder.array().unwrap().unwrap() {
-            assert_eq!(decoder.array().unwrap(), Some(3));
+            // What is not there at the end is left out.
+            let len = decoder.array().unwrap().unwrap();
             decoder.skip().unwrap();
             assert_eq!(decoder.array().unwrap(), Some(2));
             decoder.skip().unwrap();
             secrets.push(decoder.bytes().unwrap().to_vec());
-            decoder.skip().unwrap();
+            (2..len).for_each(|_| decoder.skip().unwrap());
         }
         for _ in 0..decoder.array().unwrap().unwrap() {
             assert_eq!(decoder.array().unwrap(), Some(5));
             decoder.skip().unwrap();
-            secrets.push(decoder.bytes().unwrap().to_vec());
+            let len = decoder.array().unwrap().unwrap();
+            secrets.push((0..len).map(|_| decoder.u8().unwrap()).collect());
             (0..3).for_each(|_| decoder.skip().unwrap());
         }
         decoder.skip().unwrap();

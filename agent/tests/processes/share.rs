@@ -477,3 +477,82 @@ fn no_log_has_what_opens_a_share_at_any_level() {
     secrets.extend(opens.iter().flat_map(|bytes| written(bytes)));
     agents.iter().for_each(|agent| assert_not_logged(agent, &secrets));
 }
+
+#[test]
+fn what_a_member_has_synced_before_it_is_taken_off_is_part_of_the_share() {
+    if !has(&[Need::Fuse]) {
+        return;
+    }
+    let mesh = Mesh::start(5);
+    let (carl, anna) = (mesh.agent("carl"), mesh.agent("anna"));
+    carl.knows(&anna, "anna");
+    anna.knows(&carl, "carl");
+    for (dir, is_followed) in [("followed", true), ("not followed", false)] {
+        fs::create_dir(carl.below(dir)).unwrap();
+        fs::write(carl.below(dir).join("file"), "carl").unwrap();
+        carl.share_with(&format!("/{dir}"), &["anna"], api::ShareRole::Writer).unwrap();
+        anna.attach(&format!("carl/{dir}"), &format!("/{dir}")).unwrap();
+        fs::write(anna.below(dir).join("first"), "anna").unwrap();
+        anna.sync().unwrap();
+        if is_followed {
+            carl.sync_until("what anna wrote", |carl| carl.below(dir).join("first").exists());
+        }
+        fs::write(anna.below(dir).join("acknowledged"), "anna").unwrap();
+        anna.sync().unwrap();
+        carl.unshare(&format!("/{dir}"), &["anna"], false).unwrap();
+        carl.sync_until("what anna wrote before", |carl| carl.below(dir).join("acknowledged").exists());
+        fs::write(anna.below(dir).join("late"), "anna").unwrap();
+        assert!(anna.sync().is_err());
+        anna.give_up(&format!("/{dir}")).unwrap();
+        carl.sync().unwrap();
+        assert!(!carl.below(dir).join("late").exists());
+    }
+}
+
+#[test]
+fn a_directory_and_one_in_it_that_two_devices_share_apart_from_one_another_lose_nothing() {
+    if !has(&[Need::Fuse]) {
+        return;
+    }
+    let mesh = Mesh::start(5);
+    let (carl, anna) = (mesh.agent("carl"), mesh.agent("anna"));
+    fs::create_dir_all(carl.below("both")).unwrap();
+    fs::create_dir_all(carl.below("outer/inner")).unwrap();
+    fs::write(carl.below("outer/inner/file"), "before").unwrap();
+    carl.knows(&anna, "anna");
+    carl.sync().unwrap();
+    let (other, _) = mesh.recovered("other", &carl.phrase.clone());
+    fs::write(other.below("outer/inner/of the other"), "1").unwrap();
+    fs::write(other.below("both/of the other"), "1").unwrap();
+    other.share_with("/outer/inner", &["anna"], api::ShareRole::Writer).unwrap();
+    other.share_with("/both", &["anna"], api::ShareRole::Writer).unwrap();
+    fs::write(carl.below("outer/inner/of carl"), "2").unwrap();
+    fs::write(carl.below("outer/inner/file"), "after").unwrap();
+    fs::write(carl.below("both/of carl"), "2").unwrap();
+    carl.share_with("/outer", &["anna"], api::ShareRole::Writer).unwrap();
+    carl.share_with("/both", &["anna"], api::ShareRole::Writer).unwrap();
+    fs::write(carl.below("outer/inner/later of carl"), "3").unwrap();
+    carl.sync().unwrap();
+    other.sync().unwrap();
+    // Of two volumes of one directory one has another name.
+    let both = |agent: &Agent| {
+        let entries = fs::read_dir(agent.below("")).unwrap().map(|entry| entry.unwrap().path());
+        let both = entries.filter(|path| path.file_name().unwrap().to_string_lossy().starts_with("both"));
+        let mut names: Vec<_> =
+            both.flat_map(|path| fs::read_dir(path).unwrap()).map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        names
+    };
+    for agent in [&carl, &other, &carl] {
+        agent.sync_until("what the other one wrote", |agent| {
+            let names = ["of carl", "of the other", "later of carl"];
+            names.iter().all(|name| agent.below("outer/inner").join(name).exists())
+                && read(&agent.below("outer/inner/file")).is_some_and(|content| content == b"after")
+                && both(agent) == ["of carl", "of the other"]
+        });
+    }
+    assert_same(&look(&carl.below("")), &look(&other.below("")));
+    for agent in [&carl, &other] {
+        assert_eq!(agent.fsck().problems, Vec::<String>::new());
+    }
+}

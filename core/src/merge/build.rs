@@ -35,7 +35,10 @@ pub(super) fn build<K: Sink>(
                 Leads::Copy(inode, dot) => Some(Entry { name, dot, target: Target::Inode(inode) }),
                 Leads::To(id, dot) => {
                     let target = match gathered.volumes.get(&id) {
-                        Some(volume) => Some(Target::Volume { volume: *volume, id }),
+                        Some(volume) => {
+                            let id = gathered.aliases.get(&id).copied().unwrap_or(id);
+                            Some(Target::Volume { volume: *volume, id })
+                        }
                         None if linked.contains_key(&id) => Some(Target::Link(id)),
                         None => outcomes.remove(&id).map(|Outcome { mut inode, .. }| {
                             if let Some(content) = built.remove(&id) {

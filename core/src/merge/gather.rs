@@ -6,6 +6,8 @@ use super::{MergeError, Part, inodes};
 use crate::id::{FileId, VolumeId};
 use crate::tree::{self, Content, Dot, Entry, Inode, LinkEntry, Source, Target, TreeRef};
 
+const ALIAS_CONTEXT: &str = "hypernet 2026 id by which the second volume of one directory goes in a merge v1";
+
 /// A name in a directory.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Place {
@@ -30,8 +32,11 @@ pub(super) struct Gathered<'a> {
     pub(super) root: FileId,
     /// By part.
     pub(super) seen: Vec<Seen>,
-    /// Directories that are roots of other volumes in any of them.
+    /// Directories that are roots of other volumes in any of them. Where one has become two volumes, apart from one another,
+    /// the second one goes by an id of its own here.
     pub(super) volumes: BTreeMap<FileId, VolumeId>,
+    /// The ids of those that go by another one.
+    pub(super) aliases: BTreeMap<FileId, FileId>,
     /// Directories that were looked into, with the entries that are the same in all trees.
     pub(super) same: BTreeMap<FileId, Vec<Entry>>,
     /// Where something is found of which only the record differs, and in more than its metadata.
@@ -55,7 +60,7 @@ struct Walk<'a, S> {
 
 fn malformed<E>(part: &Part, reason: &'static str) -> MergeError<E> {
     let dot = part.inode.content_dot.unwrap_or(part.inode.meta_dot);
-    MergeError::Malformed { device: dot.device.0, reason }
+    MergeError::Malformed { device: dot.device.0, vector: part.vector.clone(), reason }
 }
 
 impl<'a> Gathered<'a> {
@@ -71,8 +76,17 @@ impl<'a> Gathered<'a> {
                 homes.insert(id, place);
             }
         }
-        let Walk { known, looked, volumes, .. } = walk;
-        let mut gathered = Self { parts, root, seen: Vec::new(), volumes, same: BTreeMap::new(), homes };
+        let Walk { known, looked, mut volumes, .. } = walk;
+        let mut aliases = BTreeMap::new();
+        for entry in known.iter().flat_map(|known| known.listings.values().flatten()) {
+            if let Target::Volume { volume, id } = &entry.target
+                && volumes.get(id) != Some(volume)
+            {
+                volumes.insert(alias(*volume), *volume);
+                aliases.insert(alias(*volume), *id);
+            }
+        }
+        let mut gathered = Self { parts, root, seen: Vec::new(), volumes, aliases, same: BTreeMap::new(), homes };
         for id in &looked {
             gathered.same.insert(*id, same_in_all(&known, *id, &looked));
         }
@@ -97,7 +111,10 @@ impl<'a> Gathered<'a> {
                 if same.contains(&name[..]) {
                     continue;
                 }
-                let id = target.id();
+                let id = match &target {
+                    Target::Volume { volume, id } if self.volumes.get(id) != Some(volume) => alias(*volume),
+                    other => other.id(),
+                };
                 let is_known = seen.inodes.contains_key(&id);
                 match target {
                     Target::Inode(_) if is_known || settled.contains(&id) => {
@@ -141,6 +158,13 @@ impl<'a> Gathered<'a> {
         let is_one = |seen: &Seen| seen.inodes.get(&id).is_some_and(inodes::is_directory);
         self.volumes.contains_key(&id) || self.seen.iter().any(is_one)
     }
+}
+
+/// By what a volume goes whose root has an id that another one's has, too.
+fn alias(volume: VolumeId) -> FileId {
+    let mut id = [0; 16];
+    id.copy_from_slice(&blake3::derive_key(ALIAS_CONTEXT, volume.as_bytes())[..16]);
+    FileId(id)
 }
 
 /// What has this one name.
@@ -239,7 +263,8 @@ impl<S: Source> Walk<'_, S> {
             for entry in &entries {
                 match &entry.target {
                     Target::Volume { volume, id } => {
-                        self.volumes.entry(*id).or_insert(*volume);
+                        let first = self.volumes.entry(*id).or_insert(*volume);
+                        *first = *volume.min(first);
                     }
                     Target::Inode(inode) => {
                         let Content::Directory(tree) = &inode.content else { continue };

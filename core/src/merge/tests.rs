@@ -236,6 +236,44 @@ fn what_was_changed_in_a_directory_that_became_a_volume_is_handed_to_the_volume(
 }
 
 #[test]
+fn a_directory_that_two_have_made_a_volume_each_is_both() {
+    let mut world = world(2, &[]);
+    let dir = world.device(0).mkdir(FileId::ROOT, "d");
+    world.device(0).create(dir, "f");
+    world.meet();
+    let volumes = [VolumeId([7; 16]), VolumeId([3; 16])];
+    let parts: Vec<Part> = [0, 1]
+        .map(|number| {
+            world.device(number).split("d", volumes[number]);
+            world.device(number).publish();
+            Part::from(&world.device(number).root())
+        })
+        .into();
+    let mut merged = world.merge(&parts);
+    let found = |world: &World, merged: &Merged| -> Vec<_> {
+        let entries = world.list(&merged.inode).into_iter();
+        let found = entries.map(|entry| match entry.target {
+            Target::Volume { volume, id } => (String::from_utf8(entry.name).unwrap(), volume, id),
+            other => panic!("{other:?}"),
+        });
+        found.collect()
+    };
+    let both = found(&world, &merged);
+    assert_eq!((both.len(), both[0].2, both[1].2), (2, dir, dir), "{both:?}");
+    assert_eq!((both[0].0.as_str(), both[0].1), ("d", volumes[1]));
+    assert!(both[1].0.starts_with("d (conflict of ") && both[1].1 == volumes[0], "{both:?}");
+    assert!(merged.splits.is_empty() && merged.conflicts.len() == 1);
+    // It stays so, whoever goes on from there.
+    let again = Part {
+        inode: merged.inode.clone(),
+        links: merged.links.take(),
+        vector: merged.vector.clone(),
+        is_below: false,
+    };
+    assert_eq!(found(&world, &world.merge(&[again])), both);
+}
+
+#[test]
 fn a_tree_that_is_none_is_refused() {
     let mut world = world(1, &["a"]);
     let good = world.device(0).root();

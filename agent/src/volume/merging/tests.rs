@@ -2,18 +2,23 @@
 
 use std::collections::BTreeMap;
 
+use hypernet_core::head::Snapshot;
 use hypernet_core::id::VolumeId;
 use hypernet_core::port::{MetaStore, RemoteTree};
+use hypernet_core::seal::Kind;
 use hypernet_fs::vfs::{Caller, Config, OpenFlags, ROOT, RenameFlags, SetAttr};
 use hypernet_store::worktree::WorkTree;
 use tempfile::TempDir;
 
 use super::*;
+use crate::volume::catalog::Sizes;
 use crate::volume::double::Mesh;
+use crate::volume::follow::Asked;
 use crate::volume::sync::run;
 use crate::volumes::Reader;
 
 const ME: Caller = Caller { uid: 0, gid: 0, umask: 0 };
+const ASKED: Asked = Asked { publishes: true, by_somebody: true };
 const BELOW: VolumeId = VolumeId([0xb; 16]);
 
 /// What a tree holds by path: the content of files, and the mode of all.
@@ -142,7 +147,7 @@ impl Home {
 
     fn follow_of(&self, volume: &Arc<Volume>) -> Followed {
         self.look();
-        volume.follow(&self.vfs, &self.volumes, true, &Meter::new()).unwrap()
+        volume.follow(&self.vfs, &self.volumes, ASKED, &Meter::new()).unwrap()
     }
 
     fn latest(&self) -> Latest {
@@ -304,14 +309,10 @@ fn a_merge_that_is_broken_off_is_ended_before_anything_else() {
     let latest = one.latest();
     let survey = one.volume.find_heads(&one.volume.heard_devices()).unwrap();
     let heads: Vec<Head> = survey.found.into_iter().map(|found| found.head).collect();
-    let (trees, parents, time) = one.volume.gather(&latest, &heads).unwrap();
-    let parts: Vec<Part> = trees.iter().map(|tree| Part::from(&tree.root)).collect();
-    let (merged, writer) = one.volume.merged(&parts, &Meter::new()).unwrap();
-    writer.finish().unwrap();
-    let Merged { inode, links, vector, .. } = merged;
-    let parts = trees.into_iter().map(|tree| tree.at).collect();
-    let root = Root { volume: one.volume.id, inode, links, vector, parts };
-    state::put_merging(&one.volume.db, &Merging { root: root.clone(), parents, time, is_change: false }).unwrap();
+    let gathered = one.volume.gather(&latest, &heads).unwrap();
+    let merged = one.volume.merged(&gathered.trees, vec![], &heads, &Meter::new()).unwrap();
+    one.volume.put_merged(merged, gathered, false).unwrap();
+    let root = state::merging(&one.volume.db).unwrap().unwrap().root;
     assert!(one.volume.advance(&one.vfs, &root).unwrap());
     // And what is changed in it then.
     assert_eq!(names(&one.tree()), ["a", "one", "two"]);
@@ -364,8 +365,8 @@ fn a_head_that_has_more_of_a_device_than_that_published_is_not_believed() {
 }
 
 /// A directory of the first device becomes a volume, and the other one has changed it without having heard of that.
-fn split(mesh: &Mesh) -> Vec<Home> {
-    let homes = homes(mesh, 2, |home| {
+fn split(mesh: &Mesh, n: u8) -> Vec<Home> {
+    let homes = homes(mesh, n, |home| {
         home.mkdir("dir");
         home.mkdir("dir/sub");
         home.write("dir/f", b"before");
@@ -374,7 +375,7 @@ fn split(mesh: &Mesh) -> Vec<Home> {
         home.link("dir/linked", "dir/sub/link");
         home.write("beside", b"beside");
     });
-    let [one, two] = &homes[..] else { panic!() };
+    let [one, others @ ..] = &homes[..] else { panic!() };
     one.volume.identity.keystore().change(|keystore| keystore.add_volume(BELOW)).unwrap();
     let below = one.volumes.of(BELOW).unwrap();
     let head = state::next_sequence(&one.volume.db, &one.volume.device.id()).unwrap() - 1;
@@ -386,11 +387,20 @@ fn split(mesh: &Mesh) -> Vec<Home> {
     one.write("beside", b"changed by one");
     one.sync_of(&below);
     one.sync();
+    let two = &others[0];
     two.write("dir/f", b"changed by two");
     two.write("dir/sub/by two", b"2");
     two.write("dir/linked", b"linked by two");
     two.write("other", b"2");
     two.sync();
+    for (number, home) in others.iter().enumerate().skip(1) {
+        home.write(&format!("dir/sub/of {number}"), b"more");
+        // Its numbers are not those of the others.
+        for _ in 0..2 * number {
+            home.write(&format!("elsewhere {number}"), b"anything");
+            home.sync();
+        }
+    }
     homes
 }
 
@@ -414,7 +424,7 @@ fn assert_split(homes: &[Home]) {
 #[test]
 fn what_was_changed_in_a_directory_that_became_a_volume_is_in_the_volume_though_who_made_it_is_away() {
     let mesh = Mesh::new(6);
-    let homes = split(&mesh);
+    let homes = split(&mesh, 2);
     let [one, two] = &homes[..] else { panic!() };
     assert_eq!(two.follow(), Followed::Merged);
     assert_eq!(two.follow(), Followed::Nothing);
@@ -432,7 +442,7 @@ fn what_was_changed_in_a_directory_that_became_a_volume_is_in_the_volume_though_
 #[test]
 fn what_was_changed_in_a_directory_that_became_a_volume_is_handed_to_whoever_uploads_that() {
     let mesh = Mesh::new(6);
-    let homes = split(&mesh);
+    let homes = split(&mesh, 2);
     let [one, two] = &homes[..] else { panic!() };
     let below = one.volumes.of(BELOW).unwrap();
     assert_eq!(one.follow(), Followed::Nothing, "not before it is in the volume");
@@ -528,5 +538,114 @@ fn devices_that_do_anything_come_to_one_tree_that_has_all_that_they_wrote() {
         for home in &homes {
             assert!(home.vfs.fsck(false).unwrap().problems.is_empty(), "seed {seed}");
         }
+    }
+}
+
+#[test]
+fn what_several_changed_in_a_directory_that_became_a_volume_is_all_in_it() {
+    // Whoever does it first, and whether that one has the volume in its tree.
+    for first in 0..4 {
+        let homes = split(&Mesh::new(6), 4);
+        let all = |home: &Home| {
+            let names = ["dir/sub/by two", "dir/sub/of 1", "dir/sub/of 2", "dir/by one", "elsewhere 1", "elsewhere 2"];
+            names.iter().all(|path| home.tree().contains_key(*path))
+        };
+        for _ in 0..6 {
+            for home in homes.iter().cycle().skip(first).take(4) {
+                let below = home.volumes.of(BELOW).unwrap();
+                if home.vfs.volumes().iter().any(|rooted| rooted.volume == BELOW && !rooted.is_vacant) {
+                    home.sync_of(&below);
+                    home.follow_of(&below);
+                }
+                home.follow();
+                // And goes on in it as soon as it has it.
+                if home.vfs.volumes().iter().any(|rooted| rooted.volume == BELOW) {
+                    let name = format!("later of {}", home.volume.device.id().short());
+                    if home.vfs.lookup(home.at("dir"), name.as_bytes()).is_err() {
+                        home.write(&format!("dir/{name}"), b"later");
+                        home.sync_of(&home.volumes.of(BELOW).unwrap());
+                    }
+                }
+            }
+        }
+        let trees: Vec<Tree> = homes.iter().map(Home::tree).collect();
+        for (home, tree) in homes.iter().zip(&trees) {
+            assert!(all(home), "by {first}: {:?}", names(tree));
+            assert_eq!(tree.keys().filter(|path| path.starts_with("dir/later of ")).count(), 4, "{:?}", names(tree));
+            assert!(!tree.keys().any(|path| path.contains("conflict")), "{:?}", names(tree));
+            assert_eq!(tree, &trees[0]);
+        }
+    }
+}
+
+#[test]
+fn no_two_heads_of_a_device_have_one_number_whatever_volumes_they_are_of() {
+    let mesh = Mesh::new(6);
+    let homes = split(&mesh, 2);
+    let one = &homes[0];
+    let below = one.volumes.of(BELOW).unwrap();
+    let handed = |volume: &Volume| state::handed_out(&volume.db).unwrap().unwrap().sequence;
+    let mut numbers = vec![handed(&below), handed(&one.volume)];
+    for _ in 0..3 {
+        one.write("dir/again", &numbers.len().to_be_bytes());
+        one.sync_of(&below);
+        numbers.push(handed(&below));
+        one.write("beside", &numbers.len().to_be_bytes());
+        one.sync();
+        numbers.push(handed(&one.volume));
+    }
+    assert!(numbers.is_sorted_by(|a, b| a < b), "{numbers:?}");
+}
+
+#[test]
+fn a_head_that_leads_to_something_else_is_left_out_and_the_others_go_on() {
+    let mesh = Mesh::new(6);
+    let homes = homes(&mesh, 3, |home| home.write("a", b"a"));
+    let [one, two, three] = &homes[..] else { panic!() };
+    // Two publishes what is no tree of the volume.
+    let latest = two.latest();
+    let bent: [&dyn Fn(&mut Root); 4] = [
+        &|root| root.inode.id = hypernet_core::id::FileId([9; 16]),
+        &|root| root.vector.clear(),
+        &|root| root.vector.push(Dot { device: one.volume.device.id().tag(), sequence: u64::MAX }),
+        &|root| root.parts = vec![latest.head.snapshot_extent.clone()],
+    ];
+    for (number, bend) in bent.into_iter().enumerate() {
+        let sequence = two.volume.take_number().unwrap();
+        let mut root = latest.root.clone();
+        root.vector = join([&root.vector[..], &[Dot { device: two.volume.device.id().tag(), sequence }]]);
+        bend(&mut root);
+        let mut writer = Writer::new(two.volume.clone(), Meter::new()).unwrap();
+        let at = hypernet_core::tree::Sink::put(&mut writer, Kind::Root, &codec::encode(&root)).unwrap();
+        let key = two.volume.device.signing_key();
+        let snapshot = Snapshot::sign(&key, at, vec![], latest.time, String::new());
+        let extent = hypernet_core::tree::Sink::put(&mut writer, Kind::Snapshot, &codec::encode(&snapshot)).unwrap();
+        let plan = writer.plan();
+        writer.finish().unwrap();
+        let published = two.volume.publish_catalog(&latest.manifest, Sizes::FULL, plan, &Meter::new()).unwrap();
+        let mine = Dot { device: two.volume.device.id().tag(), sequence };
+        let head = Head {
+            sequence,
+            vector: join([&latest.head.vector[..], &[mine]]),
+            snapshot: snapshot.id(),
+            snapshot_extent: extent,
+            manifest: published.extent,
+            manifest_placement: published.placement,
+            ..latest.head.clone()
+        };
+        two.volume.publish_head(Head { device: two.volume.device.id(), ..head }, 1).unwrap();
+        three.write(&format!("of three {number}"), b"3");
+        three.sync();
+        one.write(&format!("of one {number}"), b"1");
+        one.sync();
+        for _ in 0..3 {
+            for home in [one, three] {
+                home.look();
+                let _ = home.volume.follow(&home.vfs, &home.volumes, ASKED, &Meter::new());
+            }
+        }
+        assert_eq!(one.tree(), three.tree(), "{number}");
+        assert!(one.tree().contains_key(&format!("of three {number}")), "{number}: {:?}", names(&one.tree()));
+        one.sync();
     }
 }

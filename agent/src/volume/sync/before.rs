@@ -12,7 +12,7 @@ use hypernet_core::tree::{self, Content, Entry, Inode, LinkEntry, Target, TreeRe
 use hypernet_fs::vfs::Cut;
 
 use super::super::Volume;
-use super::super::read::{Deadline, Nodes};
+use super::super::read::{Deadline, Nodes, tree_error};
 
 /// Entries of listings that are kept from the first look to the second one.
 const KEPT_MAX: usize = 100_000;
@@ -113,9 +113,17 @@ impl Before {
         if let Some(links) = links {
             for id in wanted.clone() {
                 let found = tree::find::<LinkEntry, _>(links, &Nodes(volume, Deadline::of_read()), &id);
-                if let Ok(Some(row)) = found {
-                    wanted.remove(&id);
-                    self.moved.insert(id, row.inode);
+                match found.map_err(tree_error) {
+                    Ok(Some(row)) => {
+                        wanted.remove(&id);
+                        self.moved.insert(id, row.inode);
+                    }
+                    Ok(None) => {}
+                    Err(error) if error.is_of_what_was_read() => {
+                        tracing::warn!(%error, "the last list of files with several names cannot be read; they count as new");
+                        break;
+                    }
+                    Err(error) => return Err(error),
                 }
             }
         }

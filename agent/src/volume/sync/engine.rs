@@ -11,7 +11,7 @@ use hypernet_fs::panics;
 use hypernet_fs::vfs::Vfs;
 use parking_lot::{Condvar, Mutex};
 
-use super::super::follow::Followed;
+use super::super::follow::{Asked, Followed};
 use super::super::heads::LOOK_EVERY;
 use super::super::progress::{Meter, Phase};
 use super::pace::Pace;
@@ -295,7 +295,7 @@ impl Engine {
             self.volume.hear(Ask::Places)?;
             self.set_rights();
             let _turn = self.volume.turn.lock();
-            self.volume.follow(&self.vfs, &volumes, publishes, &self.meter)
+            self.volume.follow(&self.vfs, &volumes, Asked { publishes, by_somebody: is_asked }, &self.meter)
         });
         match followed {
             Ok(Ok(Followed::Nothing | Followed::MovedOn)) => {}

@@ -302,7 +302,10 @@ impl<'a> Work<'a> {
             }
             for ino in state.entries(*dir)?.values().filter(|ino| !self.names.contains_key(ino)) {
                 match taken.insert(*ino) {
-                    true if self.roots.contains(ino) => plan.leave(state, *ino)?,
+                    true if self.roots.contains(ino) => {
+                        let goes_along = self.is_in_another(state, *ino)?;
+                        plan.leave(state, *ino, goes_along)?;
+                    }
                     true => plan.removed.push(*ino),
                     false => {}
                 }
@@ -353,6 +356,26 @@ impl<'a> Work<'a> {
             plan.renew(state, *ino, inode, Some(links), None)?;
         }
         Ok(())
+    }
+
+    /// Whether a directory that is above this one has become a volume of its own: what is below it is found there.
+    fn is_in_another(&self, state: &State, root: u64) -> Step<bool> {
+        let entries = self.paired.iter().flat_map(|(_, entries)| *entries);
+        let volumes: BTreeSet<FileId> = entries
+            .filter_map(|entry| match &entry.target {
+                Target::Volume { id, .. } => Some(*id),
+                Target::Inode(_) | Target::Link(_) => None,
+            })
+            .collect();
+        let mut at = state.node(root)?.parent;
+        while at != self.root {
+            let node = state.node(at)?;
+            if volumes.contains(&node.id) {
+                return Ok(true);
+            }
+            at = node.parent;
+        }
+        Ok(false)
     }
 
     /// The root of another volume: here, `Some(None)` where it is new, and `None` where it has no place in the tree.
@@ -438,9 +461,9 @@ impl Work<'_> {
 }
 
 impl<'a> Plan<'a> {
-    /// The root of another volume has no place any more.
-    fn leave(&mut self, state: &State, root: u64) -> Step<()> {
-        let volume = state.node(root)?.volume().filter(|volume| state.leaving.contains(volume));
+    /// The root of another volume has no place any more, or has one in a volume that is not here yet.
+    fn leave(&mut self, state: &State, root: u64, goes_along: bool) -> Step<()> {
+        let volume = state.node(root)?.volume().filter(|volume| goes_along || state.leaving.contains(volume));
         match (volume, state.vacant(root)) {
             (None, _) => return Err(VfsError::Busy.into()),
             (Some(_), Some(_)) => self.removed.push(root),
