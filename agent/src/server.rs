@@ -15,6 +15,7 @@ use hypernet_core::port::PortError;
 use hypernet_core::tree::Content;
 use hypernet_fs::vfs::VfsError;
 use hypernet_sdk::api::{self, Empty, path};
+use os_display::Quotable;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixListener;
@@ -26,6 +27,7 @@ use crate::config::Home;
 use crate::failure::{Failure, Kind};
 use crate::status;
 use crate::volume::census::Census;
+use crate::volume::sync::Engine;
 
 mod people;
 mod share;
@@ -338,6 +340,19 @@ fn lines(events: mpsc::Receiver<Bytes>) -> Response {
     ([(header::CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(stream)).into_response()
 }
 
+/// Why a volume cannot be synced, with where it is.
+fn placed(agent: &Agent, engine: &Engine, error: PortError) -> PortError {
+    let PortError::NoPart(why) = error else { return error };
+    let path = agent.own().ok().and_then(|own| {
+        let rooted = own.vfs.volumes().into_iter().find(|rooted| rooted.volume == engine.volume())?;
+        own.vfs.path(rooted.ino).ok()
+    });
+    PortError::NoPart(match path {
+        Some(path) => format!("{}: {why}", path.quote()),
+        None => why,
+    })
+}
+
 /// Everything is synced whether a path is named or not: a head reaches the whole tree. A path must exist, and how
 /// durable it is comes with the report.
 async fn post_sync(State(agent): Agents, Json(request): Json<api::SyncRequest>) -> Result<Response, Refused> {
@@ -358,12 +373,12 @@ async fn post_sync(State(agent): Agents, Json(request): Json<api::SyncRequest>) 
     let began = Instant::now();
     let (next, mut meters) = mpsc::channel(1);
     let mut sync = tokio::task::spawn_blocking(move || {
-        let mut report = engines[0].sync();
+        let mut report = engines[0].sync().map_err(|error| placed(&agent, &engines[0], error));
         for engine in &engines[1..] {
             // Nobody may look at it any more.
             let _ = next.blocking_send(engine.meter.watch());
             // One that fails keeps the others from nothing, and is told.
-            let synced = engine.sync();
+            let synced = engine.sync().map_err(|error| placed(&agent, engine, error));
             report = report.and_then(|below| Ok(synced?.and(below)));
         }
         let report = report?;

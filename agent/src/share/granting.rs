@@ -8,7 +8,7 @@ use hypernet_core::id::{DeviceId, FileId, IdentityId};
 use hypernet_core::key::Secret;
 use hypernet_core::port::PortError;
 use hypernet_core::share::epoch::Epoch;
-use hypernet_core::share::members::{Accepted, Author, Change, Log, Member, MembersError, Role};
+use hypernet_core::share::members::{Accepted, Author, Change, Log, Member, MembersError, Refused, Role};
 use hypernet_core::share::offer::Offer;
 use hypernet_core::time::Hlc;
 use thiserror::Error;
@@ -127,10 +127,19 @@ impl Volume {
         Ok(())
     }
 
+    /// All that is known, to whoever says who may do what. Who was taken off finds that nothing it says counts.
+    pub(super) fn hear_as_admin(&self) -> Result<Known, ShareError> {
+        let known = self.hear_in_turn(Ask::All)?.ok_or(ShareError::NotShared)?;
+        match self.role() >= Some(Role::Admin) {
+            true => Ok(known),
+            false => Err(ShareError::Members(Refused::Stranger.into())),
+        }
+    }
+
     /// These get a part in it. It is on the mesh when this returns.
     pub(crate) fn grant(&self, guests: Vec<Guest>, role: Role) -> Result<(), ShareError> {
         let _turn = self.circle_turn.lock();
-        let known = self.hear_in_turn(Ask::All)?.ok_or(ShareError::NotShared)?;
+        let known = self.hear_as_admin()?;
         let mut new = Vec::with_capacity(guests.len());
         let mut people = Vec::with_capacity(guests.len());
         for Guest { contact, found } in guests {
@@ -160,7 +169,7 @@ impl Volume {
     /// publish nothing is taken that is not found now. It is on the mesh when this returns.
     pub(crate) fn remove(&self, gone: &[IdentityId]) -> Result<(), ShareError> {
         let _turn = self.circle_turn.lock();
-        let known = self.hear_in_turn(Ask::All)?.ok_or(ShareError::NotShared)?;
+        let known = self.hear_as_admin()?;
         self.remove_in_turn(&known, gone)?;
         // A link that writes is one of those who may be gone.
         self.end_links()?;
@@ -216,7 +225,7 @@ impl Volume {
     /// Another epoch, and nothing else.
     pub(crate) fn rotate(&self) -> Result<(), ShareError> {
         let _turn = self.circle_turn.lock();
-        self.hear_in_turn(Ask::All)?.ok_or(ShareError::NotShared)?;
+        self.hear_as_admin()?;
         self.change_members(Change::Rotate)?;
         Ok(self.post()?)
     }

@@ -11,7 +11,7 @@ use hypernet_core::codec;
 use hypernet_core::id::IdentityId;
 use hypernet_core::port::PortError;
 use hypernet_core::share::epoch::Epochs;
-use hypernet_core::share::members::{Change, MembersError, Refused, Role};
+use hypernet_core::share::members::{Change, Role};
 use hypernet_core::share::offer::{Link, LinkNotice, Linked, Offer};
 use hypernet_core::share::posting;
 use hypernet_core::time::Hlc;
@@ -80,13 +80,10 @@ impl Volume {
     /// returns.
     pub(crate) fn make_link(&self, role: Role, until: Option<u64>) -> Result<Link, ShareError> {
         let _turn = self.circle_turn.lock();
-        let known = self.hear_in_turn(Ask::Places)?.ok_or(ShareError::NotShared)?;
+        // What a link leads to lies at the places of admins.
+        self.hear_as_admin()?;
         let made = Made::new(&random_secret()?, role, until, clock(Hlc::default()));
         let bearer = made.bearer();
-        // What a link leads to lies at the places of admins.
-        if known.members.role(&self.identity.id()) < Some(Role::Admin) {
-            return Err(MembersError::Refused(Refused::Stranger).into());
-        }
         // It is kept before anybody is granted anything by it: where this is broken off, tending goes on.
         self.identity.keystore().change(|mine| mine.change_share(self.id, |share| share.add_link(&made)))?;
         if let Some(bearer) = bearer {
@@ -101,7 +98,7 @@ impl Volume {
     /// written by it until now stays.
     pub(crate) fn take_back(&self, link: &Link) -> Result<(), ShareError> {
         let _turn = self.circle_turn.lock();
-        let known = self.hear_in_turn(Ask::All)?.ok_or(ShareError::NotShared)?;
+        let known = self.hear_as_admin()?;
         let made = known.share.open_links().find(|made| made.link() == *link);
         let made = made.cloned().ok_or_else(|| ShareError::Link(text(link)))?;
         self.end(&known, &[made])?;

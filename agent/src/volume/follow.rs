@@ -316,11 +316,13 @@ impl Volume {
         let root = self.read_root(head, publishers, publishers.device(&head.device).is_none())?;
         let me = self.device.id();
         let is_true = sequence_of(&root.vector, &me) < state::next_sequence(&self.db, &me)?;
-        // Of who was taken off its author may count less than there is.
-        let is_listed = |dot: &Dot| publishers.listed.iter().any(|device| device.id.tag() == dot.device);
-        let listed: Vec<Dot> = root.vector.iter().copied().filter(is_listed).collect();
-        let is_full = head.vector.len() >= DEVICES_MAX;
-        if is_true && covers_all(&root.vector, &head.vector) && (is_full || covers_all(&head.vector, &listed)) {
+        // Of who was taken off its author may count less than there is, and of whom it has not heard nothing.
+        let counts_all = |dot: &&Dot| {
+            let is_named = head.vector.iter().any(|named| named.device == dot.device);
+            is_named && publishers.listed.iter().any(|device| device.id.tag() == dot.device)
+        };
+        let is_said = root.vector.iter().filter(counts_all).all(|dot| covers(&head.vector, *dot));
+        if is_true && is_said && covers_all(&root.vector, &head.vector) {
             return Ok(root);
         }
         Err(damaged("a head says that it has what its tree has not, or what nobody has published"))

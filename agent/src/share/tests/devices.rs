@@ -162,3 +162,29 @@ fn a_device_that_is_off_the_list_is_told_so() {
     let refused = volume.remove(&[anna.main.identity.id()]).unwrap_err();
     assert!(refused.to_string().contains("not on the list"), "{refused}");
 }
+
+#[test]
+fn an_admin_who_was_taken_off_is_told_so_and_not_that_it_is_done() {
+    let mesh = Mesh::new(6);
+    let [owner, anna, ben] = [OWNER, ANNA, BEN].map(|who| One::new(&mesh, who));
+    let volume = share(&owner, &[(&anna, "anna", Role::Admin), (&ben, "ben", Role::Writer)]);
+    publish(&volume, 1).unwrap();
+    let theirs = accepted(&anna, &owner);
+    theirs.hear(Ask::All).unwrap();
+    let link = theirs.make_link(Role::Reader, None).unwrap();
+    volume.remove(&[anna.main.identity.id()]).unwrap();
+    let guest = Guest::find(&theirs, anna.knows(&ben, "ben")).unwrap();
+    let refused = [
+        theirs.grant(vec![guest], Role::Admin),
+        theirs.remove(&[ben.main.identity.id()]),
+        theirs.rotate(),
+        theirs.make_link(Role::Writer, None).map(drop),
+        theirs.take_back(&link),
+    ];
+    for one in refused {
+        assert!(matches!(one, Err(ShareError::Members(_))), "{one:?}");
+    }
+    volume.hear(Ask::All).unwrap();
+    let members = volume.known_share().unwrap().members;
+    assert_eq!(members.role(&ben.main.identity.id()), Some(Role::Writer));
+}

@@ -366,14 +366,17 @@ impl Engine {
             if !self.take_turn(&pace) {
                 break;
             }
-            let began = self.control.lock().asked;
+            let (began, is_asked) = {
+                let control = self.control.lock();
+                (control.asked, control.asked > control.answered)
+            };
             let outcome = guarded(|| {
                 let _turn = self.volume.turn.lock();
                 run(&self.volume, &self.vfs, &self.meter)
             });
             if outcome.is_ok() && self.has_others() {
                 // Whoever asks for it also wants to see what others have.
-                self.follow(&mut pace, true);
+                self.follow(&mut pace, is_asked);
                 follow_at = Instant::now() + FOLLOW_EVERY;
             }
             if !matches!(outcome, Ok(Report { sequence: 0, .. })) {
