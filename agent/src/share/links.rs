@@ -17,7 +17,7 @@ use hypernet_core::share::posting;
 use hypernet_core::time::Hlc;
 
 use super::ShareError;
-use super::hearing::{Ask, Known};
+use super::hearing::Known;
 use super::kept::{By, Made, Share};
 use crate::failure::{Failure, Kind};
 use crate::identity::places::{At, put, read};
