@@ -66,14 +66,13 @@ impl Own {
         let (Some(rooted), Some(share)) = (rooted, share) else {
             return Err(usage("nothing was attached there").hint("`hn shares` shows what is, and where"));
         };
-        let known = self.volumes.of(rooted.volume).map_err(port_failure)?.known_share();
-        let role = known.and_then(|known| known.members.role(&self.volume.identity.id()));
+        let role = self.volumes.of(rooted.volume).map_err(port_failure)?.role();
         if role == Some(Role::Owner) {
             return Err(usage("this directory is yours, and you share it: it stays where it is")
                 .hint("`hn unshare DIR --with NAME` and `hn unshare DIR --all-links` take it back from others"));
         }
         // Nobody else ends them, and nobody would look whether one is to end.
-        if share.open_links().next().is_some() {
+        if role >= Some(Role::Admin) && share.open_links().next().is_some() {
             return Err(usage("there are links to it that you have made")
                 .hint("`hn unshare DIR --all-links` takes them back; then it can be detached"));
         }

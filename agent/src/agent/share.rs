@@ -428,6 +428,11 @@ impl Agent {
         own.volume.identity.keystore().change(|keystore| keystore.add_volume(volume.id))?;
         own.set_rights(&volume);
         own.set_left(volume.id, false)?;
+        if own.vfs.volumes().iter().any(|rooted| rooted.volume == volume.id) {
+            // It has its place in another one that was attached before.
+            self.keep_on_the_mesh()?;
+            return own.known_share(&volume);
+        }
         let caller =
             Caller { uid: rustix::process::getuid().as_raw(), gid: rustix::process::getgid().as_raw(), umask: 0o022 };
         let attached = own.vfs.attach(caller, parent, name.as_bytes(), volume.id, taken.root);
@@ -442,9 +447,11 @@ impl Agent {
         own.known_share(&volume)
     }
 
-    /// A volume that is to be attached.
+    /// A volume that is to be attached. One that has a place in the tree, in another one, and of which nothing was taken yet is
+    /// not.
     fn not_attached(&self, own: &Own, volume: VolumeId) -> Result<Arc<Volume>, Failure> {
-        if let Some(rooted) = own.vfs.volumes().into_iter().find(|rooted| rooted.volume == volume) {
+        let is_known = own.volume.identity.keystore().keystore().share(volume).is_some();
+        if is_known && let Some(rooted) = own.vfs.volumes().into_iter().find(|rooted| rooted.volume == volume) {
             let path = own.vfs.path(rooted.ino).map_err(|error| of_tree(&error))?;
             return Err(share_failure(ShareError::Attached(path.display().to_string())));
         }

@@ -34,6 +34,10 @@ fn publish_beside(own: &Own, name: &str) {
     let roster = own.volume.identity.roster();
     let Some(device) = roster.devices.iter().find(|device| device.name == name) else { return };
     for engine in own.engines() {
+        // What it has published just now is to be here first.
+        if let Err(error) = engine.sync() {
+            tracing::warn!(%error, "what another device has published is not taken in yet");
+        }
         let stands_on =
             |volume: Arc<Volume>| Ok(state::latest(&volume.db)?.is_some_and(|latest| latest.head.device == device.id));
         let published = own.volumes.of(engine.volume()).and_then(stands_on).and_then(|is_to_be| {

@@ -389,6 +389,10 @@ fn unite(one: &[u8], other: &[u8]) -> Result<Vec<u8>, PortError> {
 fn conflict_label(device: &str, time: Timespec) -> String {
     let is_plain = |c: char| !c.is_control() && c != '/' && c != '\\';
     let device: String = device.chars().map(|c| if is_plain(c) { c } else { '_' }).collect();
+    if time.seconds <= 0 {
+        // Of a volume nothing is said here of when it was changed.
+        return format!("conflict of {device}");
+    }
     let seconds = std::time::Duration::from_secs(u64::try_from(time.seconds).unwrap_or(0).min(YEAR_9999 / 1_000));
     let when = humantime::format_rfc3339_seconds(std::time::UNIX_EPOCH + seconds).to_string();
     // Colons are no part of names elsewhere.

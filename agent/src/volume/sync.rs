@@ -4,7 +4,7 @@
 //! that finds the catalog, then the local state, and only then inodes count as synced. A crash between any two of
 //! these repeats work (dedup makes that cheap) and loses nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use hypernet_core::catalog::Manifest;
@@ -169,6 +169,7 @@ pub(crate) fn run(volume: &Arc<Volume>, vfs: &Arc<Vfs>, meter: &Meter) -> Result
         writer: &mut writer,
         dot,
         before: Before::look(volume, &cut, links_before)?,
+        placed: placed(volume, vfs),
         built: BTreeMap::new(),
         synced: Vec::new(),
         bytes: 0,
@@ -291,6 +292,13 @@ fn start_meter(cut: &Cut, meter: &Meter) {
     });
 }
 
+/// Volumes that have their place in this one, and those that were taken out of the tree.
+fn placed(volume: &Volume, vfs: &Vfs) -> BTreeSet<VolumeId> {
+    let below = vfs.volumes().into_iter().filter(|rooted| rooted.above == Some(volume.id)).map(|rooted| rooted.volume);
+    let shares = volume.identity.keystore().keystore().shares;
+    below.chain(shares.iter().filter(|share| share.left.is_out).map(|share| share.volume)).collect()
+}
+
 /// One tree under construction.
 struct Build<'a> {
     volume: &'a Arc<Volume>,
@@ -301,6 +309,8 @@ struct Build<'a> {
     dot: Dot,
     /// What was published of it before.
     before: Before,
+    /// Volumes that have their place in this one, and those that were taken out of the tree.
+    placed: BTreeSet<VolumeId>,
     /// Directories that are done, by inode: they come before their parents.
     built: BTreeMap<u64, Content>,
     synced: Vec<Synced>,
@@ -397,12 +407,20 @@ impl Build<'_> {
                     let old = old.remove(&*entry.name);
                     made.push(self.entry(entry, old)?);
                 }
+                // A volume that has its place elsewhere in this device's tree has none here, and for others it has.
+                made.extend(old.into_values().filter(|entry| self.is_left_out(&entry.target)));
+                made.sort_by(|one, other| one.name.cmp(&other.name));
                 Content::Directory(tree::build(made, self.writer).map_err(tree_error)?)
             }
         };
         self.built.insert(row.ino, content.clone());
         self.synced.push(Synced { ino: row.ino, content: Box::new(content.clone()), stamp: None });
         Ok(self.inode(&row, content, old_root))
+    }
+
+    /// Whether this is a volume that nobody has taken away here, though it is not in the cut.
+    fn is_left_out(&self, target: &Target) -> bool {
+        matches!(target, Target::Volume { volume, .. } if !self.placed.contains(volume))
     }
 
     fn entry(&mut self, entry: CutEntry, old: Option<Entry>) -> Result<Entry, PortError> {

@@ -552,7 +552,39 @@ fn a_directory_and_one_in_it_that_two_devices_share_apart_from_one_another_lose_
         });
     }
     assert_same(&look(&carl.below("")), &look(&other.below("")));
+
+    // Anna has both: the inner one has one place in her tree, and what she writes in the outer one takes it from nobody.
+    anna.knows(&carl, "carl");
+    anna.attach("carl/inner", "/inner").unwrap();
+    anna.attach("carl/outer", "/outer").unwrap();
+    fs::write(anna.below("outer/of anna"), "4").unwrap();
+    fs::write(anna.below("inner/of anna"), "4").unwrap();
+    anna.sync().unwrap();
     for agent in [&carl, &other] {
+        agent.sync_until("what anna wrote", |agent| {
+            agent.below("outer/of anna").exists() && agent.below("outer/inner/of anna").exists()
+        });
+        fs::write(agent.below(&format!("outer/by {}", agent.home.file_name().unwrap().display())), "5").unwrap();
+        agent.sync().unwrap();
+    }
+    for agent in [&carl, &other] {
+        agent.sync_until("what both wrote", |agent| {
+            ["by carl", "by other"].iter().all(|name| agent.below("outer").join(name).exists())
+        });
+    }
+    // The other way round it is found in the outer one, when it is taken.
+    let ben = mesh.agent("ben");
+    carl.knows(&ben, "ben");
+    ben.knows(&carl, "carl");
+    for path in ["/outer", "/outer/inner"] {
+        carl.share_with(path, &["ben"], api::ShareRole::Writer).unwrap();
+    }
+    ben.attach("carl/outer", "/outer").unwrap();
+    assert!(ben.below("outer/of anna").exists());
+    let inner = ben.attach("carl/inner", "/inner").unwrap();
+    assert_eq!(inner.path.unwrap(), Path::new("/outer/inner"));
+    assert_eq!(read(&ben.below("outer/inner/of anna")).unwrap(), b"4");
+    for agent in [&carl, &other, &anna, &ben] {
         assert_eq!(agent.fsck().problems, Vec::<String>::new());
     }
 }
