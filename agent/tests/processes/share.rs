@@ -515,21 +515,22 @@ fn a_directory_and_one_in_it_that_two_devices_share_apart_from_one_another_lose_
         return;
     }
     let mesh = Mesh::start(5);
-    let (carl, anna) = (mesh.agent("carl"), mesh.agent("anna"));
+    let (carl, anna, ben) = (mesh.agent("carl"), mesh.agent("anna"), mesh.agent("ben"));
     fs::create_dir_all(carl.below("both")).unwrap();
     fs::create_dir_all(carl.below("outer/inner")).unwrap();
     fs::write(carl.below("outer/inner/file"), "before").unwrap();
     carl.knows(&anna, "anna");
+    carl.knows(&ben, "ben");
     carl.sync().unwrap();
     let (other, _) = mesh.recovered("other", &carl.phrase.clone());
     fs::write(other.below("outer/inner/of the other"), "1").unwrap();
     fs::write(other.below("both/of the other"), "1").unwrap();
-    other.share_with("/outer/inner", &["anna"], api::ShareRole::Writer).unwrap();
+    other.share_with("/outer/inner", &["anna", "ben"], api::ShareRole::Writer).unwrap();
     other.share_with("/both", &["anna"], api::ShareRole::Writer).unwrap();
     fs::write(carl.below("outer/inner/of carl"), "2").unwrap();
     fs::write(carl.below("outer/inner/file"), "after").unwrap();
     fs::write(carl.below("both/of carl"), "2").unwrap();
-    carl.share_with("/outer", &["anna"], api::ShareRole::Writer).unwrap();
+    carl.share_with("/outer", &["anna", "ben"], api::ShareRole::Writer).unwrap();
     carl.share_with("/both", &["anna"], api::ShareRole::Writer).unwrap();
     fs::write(carl.below("outer/inner/later of carl"), "3").unwrap();
     carl.sync().unwrap();
@@ -573,12 +574,7 @@ fn a_directory_and_one_in_it_that_two_devices_share_apart_from_one_another_lose_
         });
     }
     // The other way round it is found in the outer one, when it is taken.
-    let ben = mesh.agent("ben");
-    carl.knows(&ben, "ben");
     ben.knows(&carl, "carl");
-    for path in ["/outer", "/outer/inner"] {
-        carl.share_with(path, &["ben"], api::ShareRole::Writer).unwrap();
-    }
     ben.attach("carl/outer", "/outer").unwrap();
     assert!(ben.below("outer/of anna").exists());
     let inner = ben.attach("carl/inner", "/inner").unwrap();
