@@ -175,7 +175,7 @@ impl Volume {
         let survey = self.find_heads(&self.heard_devices())?;
         let heads: Vec<Head> = survey.found.iter().map(|found| found.head.clone()).collect();
         self.heads.lock().set_others(survey);
-        let heads = self.believed(heads);
+        let heads = self.believed(heads)?;
         let heads: Vec<&Head> = heads.iter().collect();
         let splits = self.splits_to_take(&latest.root.vector);
         let next = match next(&counted, &heads, &latest) {
@@ -238,23 +238,25 @@ impl Volume {
         waiting.refused.insert(head.snapshot, Instant::now());
     }
 
-    /// Those heads that may be what they must be.
-    pub(super) fn believed(&self, mut heads: Vec<Head>) -> Vec<Head> {
-        heads.retain(|head| self.may_be_mine(head) && !self.is_refused(head));
-        heads
-    }
-
-    /// A head whose author says that it has seen what this device never published is not believed: whatever this device
-    /// publishes next would count as part of it.
-    fn may_be_mine(&self, head: &Head) -> bool {
+    /// Those heads that may be what they must be. One whose author says that it has seen what this device never published is
+    /// not: whatever this device publishes next would count as part of it.
+    pub(super) fn believed(&self, mut heads: Vec<Head>) -> Result<Vec<Head>, PortError> {
         let me = self.device.id();
-        let claimed = sequence_of(&head.vector, &me);
-        let is_true = state::next_sequence(&self.db, &me).is_ok_and(|next| claimed < next);
-        if !is_true {
-            let (volume, of) = (self.id.short(), head.device.short());
-            tracing::warn!(volume, of, claimed, "a head is not believed that has more of this device than there is");
-        }
-        is_true
+        let next = state::next_sequence(&self.db, &me)?;
+        heads.retain(|head| {
+            let claimed = sequence_of(&head.vector, &me);
+            if claimed >= next {
+                let (volume, of) = (self.id.short(), head.device.short());
+                tracing::warn!(
+                    volume,
+                    of,
+                    claimed,
+                    "a head is not believed that has more of this device than there is"
+                );
+            }
+            claimed < next && !self.is_refused(head)
+        });
+        Ok(heads)
     }
 
     /// Whoever has a part in what is to be merged does it first; this device waits for that once.

@@ -62,7 +62,7 @@ pub(crate) fn when(time: Hlc) -> String {
 }
 
 /// Where that notation ends, in milliseconds: a clock may say anything.
-pub(super) const YEAR_9999: u64 = 253_402_300_799_000;
+const YEAR_9999: u64 = 253_402_300_799_000;
 
 pub(crate) fn sequence_of(dots: &[Dot], device: &DeviceId) -> u64 {
     dots.iter().filter(|dot| dot.device == device.tag()).map(|dot| dot.sequence).max().unwrap_or(0)

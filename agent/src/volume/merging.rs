@@ -28,7 +28,7 @@ use hypernet_fs::vfs::Vfs;
 use hypernet_store::volume::{ExtentAt, NewSegment, SegmentRow, VolumeDb};
 
 use super::follow::{Counted, Followed};
-use super::heads::YEAR_9999;
+use super::heads::when;
 use super::progress::{Meter, Phase};
 use super::read::{Deadline, Nodes, tree_error};
 use super::recover::RecoverError;
@@ -74,8 +74,8 @@ impl Volume {
         splits.clone()
     }
 
-    /// Whether something is to be merged into this volume of which whoever uploads it was not told yet.
-    pub(crate) fn has_news(&self) -> bool {
+    /// Whether something is to be merged into this volume of which whoever uploads it was not told yet; it is, by this.
+    pub(crate) fn take_news(&self) -> bool {
         self.news.swap(false, Ordering::SeqCst)
     }
 
@@ -265,11 +265,10 @@ impl Volume {
                     new.push((row, all));
                 }
             }
-            let segment =
-                |(row, extents): &'_ (SegmentRow, Vec<ExtentAt>)| (row.id, row.descriptor.clone(), extents.clone());
-            let new: Vec<_> = new.iter().map(segment).collect();
-            let new: Vec<NewSegment<'_>> =
-                new.iter().map(|(id, descriptor, extents)| NewSegment { id: *id, descriptor, extents }).collect();
+            let new: Vec<NewSegment<'_>> = new
+                .iter()
+                .map(|(row, extents)| NewSegment { id: row.id, descriptor: &row.descriptor, extents })
+                .collect();
             self.db.add_segments(&new)?;
         }
     }
@@ -353,7 +352,7 @@ impl Volume {
         self.seal_off()?;
         // With what others have published of it since: so one head has all of it.
         let found = self.find_heads(&self.heard_devices())?.found;
-        let mut heads = self.believed(found.into_iter().map(|found| found.head).collect());
+        let mut heads = self.believed(found.into_iter().map(|found| found.head).collect())?;
         heads.retain(|head| !covers_all(&latest.root.vector, &head.vector));
         let gathered = self.gather(&latest, &heads)?;
         let mut merged = self.merged(&gathered.trees, parts, &heads, &meter)?;
@@ -393,9 +392,9 @@ fn conflict_label(device: &str, time: Timespec) -> String {
         // Of a volume nothing is said here of when it was changed.
         return format!("conflict of {device}");
     }
-    let seconds = std::time::Duration::from_secs(u64::try_from(time.seconds).unwrap_or(0).min(YEAR_9999 / 1_000));
-    let when = humantime::format_rfc3339_seconds(std::time::UNIX_EPOCH + seconds).to_string();
+    let millis = time.seconds.unsigned_abs().saturating_mul(1_000);
     // Colons are no part of names elsewhere.
+    let when = when(Hlc { millis, counter: 0 });
     let when = when.trim_end_matches('Z').replace('T', " ").replace(':', ".");
     format!("conflict of {device} {when}")
 }

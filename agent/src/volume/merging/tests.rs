@@ -446,7 +446,7 @@ fn what_was_changed_in_a_directory_that_became_a_volume_is_handed_to_whoever_upl
     let [one, two] = &homes[..] else { panic!() };
     let below = one.volumes.of(BELOW).unwrap();
     assert_eq!(one.follow(), Followed::Nothing, "not before it is in the volume");
-    assert!(below.has_news() && !below.has_news());
+    assert!(below.take_news() && !below.take_news());
     assert_eq!(one.follow_of(&below), Followed::Merged);
     assert_eq!(one.follow(), Followed::Merged);
     assert_split(&homes[..1]);

@@ -214,7 +214,7 @@ impl Engine {
             } else if let Some(error) = may_not {
                 self.meter.update(|progress| progress.phase = Phase::Stopped(error.to_string()));
             } else if pending.files == 0
-                && (follow_at <= now && (self.has_others() || self.volume.is_rekeying()) || self.volume.has_news())
+                && (follow_at <= now && (self.has_others() || self.volume.is_rekeying()) || self.volume.take_news())
             {
                 return Due::Follow;
             } else if held {
