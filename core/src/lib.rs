@@ -8,6 +8,7 @@
 pub mod catalog;
 mod causal;
 pub mod codec;
+pub mod diff;
 pub mod erasure;
 pub mod extent;
 pub mod head;

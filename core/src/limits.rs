@@ -106,6 +106,10 @@ pub const VECTOR_MAX: usize = 4_096;
 pub const TREE_NODES_AT_ONCE: usize = 1 << 20;
 /// Items of a tree that are read at once.
 pub const TREE_ITEMS_AT_ONCE: usize = 1 << 23;
+/// Directories that are compared with others at once.
+pub const DIFF_DIRECTORIES_AT_ONCE: usize = 1 << 10;
+/// Directories of which one is in the other that a path is made of.
+pub const PATH_DEPTH_MAX: usize = 1 << 12;
 /// Trees that one is merged of.
 pub const MERGED_MAX: usize = 64;
 

@@ -33,7 +33,7 @@ mod gather;
 mod inodes;
 mod places;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use gather::Gathered;
 

@@ -16,8 +16,10 @@ use crate::codec::{self, CodecError, Format};
 use crate::limits::{NODE_MAX, NODE_TARGET, TREE_DEPTH_MAX, TREE_ITEMS_AT_ONCE, TREE_NODES_AT_ONCE};
 use crate::seal::{ExtentRef, Kind, SealError};
 
+mod differ;
 mod inode;
 
+pub use differ::{Differing, differing};
 pub use inode::{Content, Dot, Entry, FileKind, Inode, LinkEntry, Name, Root, Run, Target, Xattr};
 
 /// What stands in the leaves of a tree.

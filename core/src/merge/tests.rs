@@ -6,7 +6,7 @@ use super::*;
 use crate::id::VolumeId;
 use crate::tree::Target;
 
-mod devices;
+pub(crate) mod devices;
 
 use devices::{Op, Token, World, run};
 
@@ -310,7 +310,7 @@ fn long_names_stay_names() {
     assert!(names.iter().all(|name| name.len() <= crate::limits::NAME_MAX && name.ends_with(".gz")), "{names:?}");
 }
 
-fn op() -> impl Strategy<Value = Op> {
+pub(crate) fn op() -> impl Strategy<Value = Op> {
     let pick = any::<u8>();
     prop_oneof![
         4 => (pick, pick).prop_map(|(dir, name)| Op::Create(dir, name)),

@@ -84,6 +84,29 @@ proptest! {
     }
 
     #[test]
+    fn two_directories_differ_in_what_only_one_of_them_has(
+        names in proptest::collection::btree_map(proptest::collection::vec(any::<u8>(), 1..20), 0usize..500, 0..800),
+        others in proptest::collection::btree_map(proptest::collection::vec(any::<u8>(), 1..20), 0usize..500, 0..20),
+        gone in proptest::collection::vec(any::<proptest::sample::Index>(), 0..20),
+    ) {
+        let mut bag = Bag::new();
+        let mut changed = names.clone();
+        for index in gone.iter().filter(|_| !names.is_empty()) {
+            changed.remove(names.keys().nth(index.index(names.len())).unwrap());
+        }
+        changed.extend(others);
+        let (one, other) = (entries(&names), entries(&changed));
+        let trees = [build(one.clone(), &mut bag).unwrap(), build(other.clone(), &mut bag).unwrap()];
+        let only = |all: &[Entry], not: &[Entry]| all.iter().filter(|entry| !not.contains(entry)).cloned().collect();
+        let expected = Differing { before: only(&one, &other), after: only(&other, &one) };
+        let pairs = [(Some(&trees[0]), Some(&trees[1])), (None, Some(&trees[1])), (Some(&trees[1]), Some(&trees[1]))];
+        let found = differing::<Entry, _>(&pairs, &bag).unwrap();
+        prop_assert_eq!(&found[0], &expected);
+        prop_assert_eq!(&found[1], &Differing { before: vec![], after: other });
+        prop_assert_eq!(&found[2], &Differing { before: vec![], after: vec![] });
+    }
+
+    #[test]
     fn a_file_range_is_what_overlaps(lens in proptest::collection::vec(1u64..1_000_000, 1..300), a: u64, b: u64) {
         let mut bag = Bag::new();
         let total: u64 = lens.iter().sum();

@@ -14,9 +14,9 @@ use crate::tree::{self, Content, Dot, Entry, FileKind, Inode, LinkEntry, Root, S
 
 /// What was written once, anywhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Token(u64);
+pub(crate) struct Token(u64);
 
-pub(super) fn token(content: &Content) -> Token {
+pub(crate) fn token(content: &Content) -> Token {
     match content {
         Content::Inline(bytes) => Token(u64::from_be_bytes(bytes[..].try_into().unwrap())),
         other => panic!("{other:?}"),
@@ -24,7 +24,7 @@ pub(super) fn token(content: &Content) -> Token {
 }
 
 #[derive(Clone)]
-struct Bag(Rc<(Sealer, RefCell<BTreeMap<ExtentId, bytes::Bytes>>)>);
+pub(crate) struct Bag(Rc<(Sealer, RefCell<BTreeMap<ExtentId, bytes::Bytes>>)>);
 
 impl Sink for Bag {
     type Error = SealError;
@@ -64,7 +64,7 @@ struct Node {
     content: Option<Dot>,
 }
 
-pub(super) struct Device {
+pub(crate) struct Device {
     shared: Shared,
     tag: DeviceTag,
     counter: u64,
@@ -77,7 +77,7 @@ pub(super) struct Device {
 }
 
 #[derive(Clone, Debug)]
-pub(super) enum Op {
+pub(crate) enum Op {
     Create(u8, u8),
     Write(u8),
     Mkdir(u8, u8),
@@ -89,13 +89,13 @@ pub(super) enum Op {
     Learn(u8),
 }
 
-pub(super) struct World {
+pub(crate) struct World {
     shared: Shared,
     devices: Vec<Device>,
 }
 
 impl World {
-    pub(super) fn new(n: u8) -> Self {
+    pub(crate) fn new(n: u8) -> Self {
         let keys = VolumeKeys::new(VolumeId([1; 16]), 0, Secret::new([2; 32]));
         let bag = Bag(Rc::new((Sealer::new(&keys), RefCell::default())));
         let shared = Shared { bag, clock: Rc::default(), alive: Rc::default() };
@@ -111,12 +111,12 @@ impl World {
         Self { shared, devices }
     }
 
-    pub(super) fn device(&mut self, number: usize) -> &mut Device {
+    pub(crate) fn device(&mut self, number: usize) -> &mut Device {
         &mut self.devices[number]
     }
 
     /// Everybody publishes and hears of everybody.
-    pub(super) fn meet(&mut self) {
+    pub(crate) fn meet(&mut self) {
         let mut all: BTreeMap<DeviceTag, Root> = BTreeMap::new();
         for device in &mut self.devices {
             device.publish();
@@ -135,43 +135,43 @@ impl World {
     }
 
     /// One publishes, and the other one hears of it.
-    pub(super) fn learn(&mut self, who: usize, of: usize) {
+    pub(crate) fn learn(&mut self, who: usize, of: usize) {
         self.devices[of].publish();
         let heard = self.devices[of].heard.clone();
         self.devices[who].publish();
         self.devices[who].hear(&heard);
     }
 
-    pub(super) fn names(&mut self) -> Vec<String> {
+    pub(crate) fn names(&mut self) -> Vec<String> {
         self.devices[0].names()
     }
 
-    pub(super) fn merge(&self, parts: &[Part]) -> Merged {
+    pub(crate) fn merge(&self, parts: &[Part]) -> Merged {
         self.try_merge(parts).unwrap()
     }
 
-    pub(super) fn try_merge(&self, parts: &[Part]) -> Result<Merged, MergeError<SealError>> {
+    pub(crate) fn try_merge(&self, parts: &[Part]) -> Result<Merged, MergeError<SealError>> {
         merge_in(&self.shared.bag, parts)
     }
 
-    pub(super) fn list(&self, inode: &Inode) -> Vec<Entry> {
+    pub(crate) fn list(&self, inode: &Inode) -> Vec<Entry> {
         let Content::Directory(tree) = &inode.content else { panic!("{inode:?}") };
         tree::list(tree, &self.shared.bag).unwrap()
     }
 
-    pub(super) fn rows(&self, links: Option<&tree::TreeRef>) -> Vec<LinkEntry> {
+    pub(crate) fn rows(&self, links: Option<&tree::TreeRef>) -> Vec<LinkEntry> {
         links.map_or(Vec::new(), |links| tree::list(links, &self.shared.bag).unwrap())
     }
 
     /// The same table without what has no name in this directory, or with nothing else.
-    pub(super) fn rows_of(&self, links: Option<&tree::TreeRef>, dir: &Inode, inside: bool) -> Option<tree::TreeRef> {
+    pub(crate) fn rows_of(&self, links: Option<&tree::TreeRef>, dir: &Inode, inside: bool) -> Option<tree::TreeRef> {
         let named: BTreeSet<FileId> = self.list(dir).iter().map(|entry| entry.target.id()).collect();
         let rows = self.rows(links).into_iter().filter(|row| named.contains(&row.inode.id) == inside);
         Some(tree::build(rows, &mut self.shared.bag.clone()).unwrap())
     }
 
     /// A tree with other entries in its root.
-    pub(super) fn bent(&self, good: &Root, mut entries: Vec<Entry>) -> Part {
+    pub(crate) fn bent(&self, good: &Root, mut entries: Vec<Entry>) -> Part {
         entries.sort_by(|a, b| a.name.cmp(&b.name));
         let content = Content::Directory(tree::build(entries, &mut self.shared.bag.clone()).unwrap());
         let vector = vec![Dot { device: DeviceTag(9), sequence: 1 }];
@@ -240,11 +240,11 @@ impl Device {
         self.nodes.get_mut(&dir).unwrap().names.insert(name.to_vec(), (id, None));
     }
 
-    pub(super) fn create(&mut self, dir: FileId, name: &str) -> FileId {
+    pub(crate) fn create(&mut self, dir: FileId, name: &str) -> FileId {
         self.add(dir, name, FileKind::Regular)
     }
 
-    pub(super) fn mkdir(&mut self, dir: FileId, name: &str) -> FileId {
+    pub(crate) fn mkdir(&mut self, dir: FileId, name: &str) -> FileId {
         self.add(dir, name, FileKind::Directory)
     }
 
@@ -254,12 +254,17 @@ impl Device {
         (parent, name.as_bytes().to_vec())
     }
 
-    pub(super) fn lookup(&self, path: &str) -> FileId {
+    pub(crate) fn has(&self, path: &str) -> bool {
+        let step = |at: FileId, name: &str| self.nodes.get(&at)?.names.get(name.as_bytes()).map(|(id, _)| *id);
+        path.split('/').try_fold(FileId::ROOT, step).is_some()
+    }
+
+    pub(crate) fn lookup(&self, path: &str) -> FileId {
         let step = |at: FileId, name: &str| self.nodes[&at].names[name.as_bytes()].0;
         path.split('/').fold(FileId::ROOT, step)
     }
 
-    pub(super) fn write(&mut self, path: &str) -> Token {
+    pub(crate) fn write(&mut self, path: &str) -> Token {
         self.write_to(self.lookup(path))
     }
 
@@ -274,7 +279,7 @@ impl Device {
         token
     }
 
-    pub(super) fn chmod(&mut self, path: &str) {
+    pub(crate) fn chmod(&mut self, path: &str) {
         self.chmod_of(self.lookup(path));
     }
 
@@ -285,13 +290,13 @@ impl Device {
         self.is_changed = true;
     }
 
-    pub(super) fn link(&mut self, from: &str, to: &str) {
+    pub(crate) fn link(&mut self, from: &str, to: &str) {
         let (id, (dir, name)) = (self.lookup(from), self.place(to));
         self.touch(dir);
         self.put(dir, &name, id);
     }
 
-    pub(super) fn unlink(&mut self, path: &str) {
+    pub(crate) fn unlink(&mut self, path: &str) {
         let (dir, name) = self.place(path);
         self.unlink_at(dir, &name);
     }
@@ -307,7 +312,7 @@ impl Device {
         }
     }
 
-    pub(super) fn remove_all(&mut self, path: &str) {
+    pub(crate) fn remove_all(&mut self, path: &str) {
         let (dir, name) = self.place(path);
         self.remove_all_at(dir, &name);
     }
@@ -319,7 +324,7 @@ impl Device {
         self.unlink_at(dir, name);
     }
 
-    pub(super) fn rename(&mut self, from: &str, to: &str) {
+    pub(crate) fn rename(&mut self, from: &str, to: &str) {
         let ((dir, name), (to, other)) = (self.place(from), self.place(to));
         self.rename_at((dir, &name), (to, &other));
     }
@@ -351,24 +356,24 @@ impl Device {
         self.nodes.values().flat_map(|node| node.names.values()).filter(|(other, _)| *other == id).count() as u32
     }
 
-    pub(super) fn links(&self, path: &str) -> u32 {
+    pub(crate) fn links(&self, path: &str) -> u32 {
         self.count(self.lookup(path))
     }
 
-    pub(super) fn read(&self, path: &str) -> Token {
+    pub(crate) fn read(&self, path: &str) -> Token {
         self.nodes[&self.lookup(path)].token.unwrap()
     }
 
-    pub(super) fn holds(&self, token: Token) -> bool {
+    pub(crate) fn holds(&self, token: Token) -> bool {
         self.tokens().contains(&token)
     }
 
-    pub(super) fn names(&self) -> Vec<String> {
+    pub(crate) fn names(&self) -> Vec<String> {
         self.nodes[&FileId::ROOT].names.keys().map(|name| String::from_utf8(name.clone()).unwrap()).collect()
     }
 
     /// Of all files.
-    pub(super) fn paths(&self) -> Vec<String> {
+    pub(crate) fn paths(&self) -> Vec<String> {
         let mut all = Vec::new();
         let mut waiting = vec![(FileId::ROOT, String::new())];
         while let Some((id, path)) = waiting.pop() {
@@ -385,7 +390,7 @@ impl Device {
     }
 
     /// The directory becomes a volume; returns its root.
-    pub(super) fn split(&mut self, name: &str, volume: VolumeId) -> Inode {
+    pub(crate) fn split(&mut self, name: &str, volume: VolumeId) -> Inode {
         let id = self.lookup(name);
         let inode = self.inode(id, None);
         self.touch(FileId::ROOT);
@@ -394,7 +399,12 @@ impl Device {
         inode
     }
 
-    pub(super) fn root(&self) -> Root {
+    /// The trees of all devices, and where they lie.
+    pub(crate) fn bag(&self) -> &Bag {
+        &self.shared.bag
+    }
+
+    pub(crate) fn root(&self) -> Root {
         self.heard[&self.tag].clone()
     }
 
@@ -449,7 +459,7 @@ impl Device {
     }
 
     /// A head, if anything has changed.
-    pub(super) fn publish(&mut self) {
+    pub(crate) fn publish(&mut self) {
         if self.is_changed {
             self.sequence += 1;
             let dot = Dot { device: self.tag, sequence: self.sequence };
@@ -534,7 +544,7 @@ impl Device {
         all.flat_map(|(dir, node)| node.names.iter().map(|(name, (id, _))| (*dir, name.clone(), *id))).collect()
     }
 
-    fn act(&mut self, op: &Op) {
+    pub(crate) fn act(&mut self, op: &Op) {
         let directory = |pick: u8| {
             let all = self.directories();
             all[usize::from(pick) % all.len()]
@@ -590,7 +600,7 @@ impl Device {
 }
 
 /// What devices do, then all meet.
-pub(super) fn run(devices: u8, ops: &[(u8, Op)]) -> Result<(), String> {
+pub(crate) fn run(devices: u8, ops: &[(u8, Op)]) -> Result<(), String> {
     let mut world = World::new(devices);
     for (who, op) in ops {
         let who = usize::from(*who) % world.devices.len();
