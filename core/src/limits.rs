@@ -110,6 +110,8 @@ pub const TREE_ITEMS_AT_ONCE: usize = 1 << 23;
 pub const DIFF_DIRECTORIES_AT_ONCE: usize = 1 << 10;
 /// Directories of which one is in the other that a path is made of.
 pub const PATH_DEPTH_MAX: usize = 1 << 12;
+/// Second places of what is to have one in a tree, up to which the tree is merged all the same.
+pub const SECOND_PLACES_MAX: usize = 1 << 10;
 /// Trees that one is merged of.
 pub const MERGED_MAX: usize = 64;
 

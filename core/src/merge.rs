@@ -20,7 +20,7 @@
 //! equal roots. To merge further one merges the trees of before, which a [root](Root::parts) that was merged names, and not
 //! the result: what a result does not show would be lost to the next merge otherwise.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use thiserror::Error;
 
@@ -152,7 +152,14 @@ pub enum MergeError<E> {
 pub type Label<'a> = &'a dyn Fn(DeviceTag, Timespec) -> String;
 
 /// Merges trees of one volume. None of them should have all that another one has seen: that would be the other one's past.
-pub fn merge<S, K>(parts: &[Part], label: Label<'_>, source: &S, sink: &mut K) -> Result<Merged, MergeError<S::Error>>
+/// `beside`: directories of which what was changed is kept beside the volumes that they have become, and split off no more.
+pub fn merge<S, K>(
+    parts: &[Part],
+    beside: &BTreeSet<FileId>,
+    label: Label<'_>,
+    source: &S,
+    sink: &mut K,
+) -> Result<Merged, MergeError<S::Error>>
 where
     S: Source,
     K: Sink<Error = S::Error>,
@@ -160,7 +167,7 @@ where
     let mut parts = parts.to_vec();
     parts.sort_by_cached_key(Part::rank);
     parts.dedup_by_key(|part| part.rank());
-    let gathered = Gathered::gather(&parts, source)?;
+    let gathered = Gathered::gather(&parts, beside, source)?;
     let outcomes = inodes::resolve(&gathered);
     let places = places::resolve(&gathered, &outcomes, label);
     let splits = splits(&gathered);

@@ -4,9 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{MergeError, Part, inodes};
 use crate::id::{FileId, VolumeId};
+use crate::limits::SECOND_PLACES_MAX;
 use crate::tree::{self, Content, Dot, Entry, Inode, LinkEntry, Source, Target, TreeRef};
 
 const ALIAS_CONTEXT: &str = "hypernet 2026 id by which the second volume of one directory goes in a merge v1";
+const BESIDE_CONTEXT: &str = "hypernet 2026 id of a directory that is kept beside the volume that it has become v1";
+const TWICE_CONTEXT: &str = "hypernet 2026 id of what stands in a second place v1";
 
 /// A name in a directory.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -48,6 +51,8 @@ pub(super) struct Gathered<'a> {
 struct Known {
     directories: BTreeMap<FileId, TreeRef>,
     listings: BTreeMap<FileId, Vec<Entry>>,
+    /// Second places of directories.
+    twice: usize,
 }
 
 struct Walk<'a, S> {
@@ -56,6 +61,8 @@ struct Walk<'a, S> {
     known: Vec<Known>,
     looked: BTreeSet<FileId>,
     volumes: BTreeMap<FileId, VolumeId>,
+    /// Directories that stay such, whatever volumes they have become.
+    beside: &'a BTreeSet<FileId>,
 }
 
 fn malformed<E>(part: &Part, reason: &'static str) -> MergeError<E> {
@@ -64,9 +71,14 @@ fn malformed<E>(part: &Part, reason: &'static str) -> MergeError<E> {
 }
 
 impl<'a> Gathered<'a> {
-    pub(super) fn gather<S: Source>(parts: &'a [Part], source: &S) -> Result<Self, MergeError<S::Error>> {
+    pub(super) fn gather<S: Source>(
+        parts: &'a [Part],
+        beside: &'a BTreeSet<FileId>,
+        source: &'a S,
+    ) -> Result<Self, MergeError<S::Error>> {
         let root = parts.first().ok_or(MergeError::Nothing)?.inode.id;
-        let mut walk = Walk { parts, source, known: Vec::new(), looked: BTreeSet::new(), volumes: BTreeMap::new() };
+        let (known, looked, volumes) = (Vec::new(), BTreeSet::new(), BTreeMap::new());
+        let mut walk = Walk { parts, source, known, looked, volumes, beside };
         // A directory that turns out to be a volume is not to be looked into.
         while walk.walk(root)? {}
         let tables = walk.tables()?;
@@ -91,13 +103,13 @@ impl<'a> Gathered<'a> {
             gathered.same.insert(*id, same_in_all(&known, *id, &looked));
         }
         for ((part, known), table) in parts.iter().zip(known).zip(tables) {
-            let seen = gathered.seen_in(part, known, table)?;
+            let seen = gathered.seen_in(part, known, table);
             gathered.seen.push(seen);
         }
         Ok(gathered)
     }
 
-    fn seen_in<E>(&self, part: &Part, known: Known, table: BTreeMap<FileId, LinkEntry>) -> Result<Seen, MergeError<E>> {
+    fn seen_in(&self, part: &Part, known: Known, table: BTreeMap<FileId, LinkEntry>) -> Seen {
         let mut seen = Seen::default();
         let settled: BTreeSet<FileId> = self.same.values().flatten().filter_map(single).collect();
         for (id, LinkEntry { inode, links }) in table {
@@ -115,20 +127,24 @@ impl<'a> Gathered<'a> {
                     Target::Volume { volume, id } if self.volumes.get(id) != Some(volume) => alias(*volume),
                     other => other.id(),
                 };
-                let is_known = seen.inodes.contains_key(&id);
-                match target {
-                    Target::Inode(_) if is_known || settled.contains(&id) => {
-                        return Err(malformed(part, "an inode stands in two places"));
+                let place = Place { parent, name };
+                let id = match target {
+                    Target::Inode(mut inode) => {
+                        if seen.inodes.contains_key(&id) || settled.contains(&id) {
+                            inode.id = twice(id, &place);
+                        }
+                        let id = inode.id;
+                        seen.inodes.insert(id, *inode);
+                        id
                     }
-                    Target::Link(_) if !is_known => return Err(malformed(part, "a name leads to no inode")),
-                    Target::Inode(inode) => drop(seen.inodes.insert(id, *inode)),
-                    Target::Link(_) | Target::Volume { .. } => {}
-                }
-                seen.names.entry(id).or_default().insert(Place { parent, name }, dot);
+                    // Where the link table has nothing of it, that of another tree may.
+                    Target::Link(_) | Target::Volume { .. } => id,
+                };
+                seen.names.entry(id).or_default().insert(place, dot);
             }
         }
         seen.inodes.insert(self.root, part.inode.clone());
-        Ok(seen)
+        seen
     }
 
     /// All that stands anywhere where the trees differ, and what has several names and another record.
@@ -162,8 +178,23 @@ impl<'a> Gathered<'a> {
 
 /// By what a volume goes whose root has an id that another one's has, too.
 fn alias(volume: VolumeId) -> FileId {
+    derived(ALIAS_CONTEXT, volume.as_bytes())
+}
+
+/// By what a directory goes that is kept beside the volume that it has become.
+fn beside(id: FileId) -> FileId {
+    derived(BESIDE_CONTEXT, &id.0)
+}
+
+/// By what something goes that has the id of something else in the same tree. No device makes that by itself, and whoever did
+/// must not be in the way of all others.
+fn twice(id: FileId, place: &Place) -> FileId {
+    derived(TWICE_CONTEXT, &[&id.0[..], &place.parent.0, &place.name].concat())
+}
+
+fn derived(context: &str, of: &[u8]) -> FileId {
     let mut id = [0; 16];
-    id.copy_from_slice(&blake3::derive_key(ALIAS_CONTEXT, volume.as_bytes())[..16]);
+    id.copy_from_slice(&blake3::derive_key(context, of)[..16]);
     FileId(id)
 }
 
@@ -259,18 +290,27 @@ impl<S: Source> Walk<'_, S> {
             if known.listings.contains_key(&id) {
                 continue;
             }
-            let entries = tree::list::<Entry, _>(tree, self.source)?;
-            for entry in &entries {
-                match &entry.target {
+            let mut entries = tree::list::<Entry, _>(tree, self.source)?;
+            for entry in &mut entries {
+                match &mut entry.target {
                     Target::Volume { volume, id } => {
                         let first = self.volumes.entry(*id).or_insert(*volume);
-                        *first = *volume.min(first);
+                        *first = (*volume).min(*first);
                     }
                     Target::Inode(inode) => {
                         let Content::Directory(tree) = &inode.content else { continue };
-                        if known.directories.insert(inode.id, tree.clone()).is_some() {
-                            return Err(malformed(&self.parts[part], "a directory stands in two places"));
+                        if self.beside.contains(&inode.id) {
+                            inode.id = beside(inode.id);
                         }
+                        if known.directories.contains_key(&inode.id) {
+                            // What is in it has two places as well: without an end that would double at each step.
+                            known.twice += 1;
+                            if known.twice > SECOND_PLACES_MAX {
+                                return Err(malformed(&self.parts[part], "directories stand in two places"));
+                            }
+                            inode.id = twice(inode.id, &Place { parent: id, name: entry.name.clone() });
+                        }
+                        known.directories.insert(inode.id, tree.clone());
                         match self.looked.contains(&inode.id) {
                             true => waiting.push(inode.id),
                             false => drop(pending.insert(inode.id)),

@@ -165,8 +165,13 @@ impl Choice<'_> {
 
     /// The directories that lead to what stays, stay.
     fn keep_ways(&mut self) {
-        let mut waiting: Vec<FileId> =
-            self.chosen.values().flat_map(BTreeMap::keys).map(|place| place.parent).collect();
+        let all = self.chosen.values().flat_map(BTreeMap::keys).map(|place| place.parent).collect();
+        self.keep_way(all);
+    }
+
+    /// These directories stay, and those that lead to them; says which of them did not before.
+    fn keep_way(&mut self, mut waiting: Vec<FileId>) -> Vec<FileId> {
+        let mut kept = Vec::new();
         while let Some(id) = waiting.pop() {
             if id == self.gathered.root || self.chosen.contains_key(&id) {
                 continue;
@@ -175,8 +180,10 @@ impl Choice<'_> {
             if let Some((dot, place)) = self.candidates(id).pop() {
                 waiting.push(place.parent);
                 self.chosen.insert(id, BTreeMap::from([(place, dot)]));
+                kept.push(id);
             }
         }
+        kept
     }
 
     fn parent(&self, id: FileId) -> Option<FileId> {
@@ -229,13 +236,13 @@ impl Choice<'_> {
             if now.contains_key(&place) {
                 continue;
             }
-            let mut other = Choice { gathered: self.gathered, chosen: self.chosen.clone() };
-            other.chosen.insert(id, BTreeMap::from([(place, dot)]));
-            other.keep_ways();
-            if other.circle_above(id, &mut BTreeSet::new()).is_none() {
-                self.chosen = other.chosen;
+            let parent = place.parent;
+            self.chosen.insert(id, BTreeMap::from([(place, dot)]));
+            let kept = self.keep_way(vec![parent]);
+            if self.circle_above(id, &mut BTreeSet::new()).is_none() {
                 return;
             }
+            kept.iter().chain([&id]).for_each(|id| drop(self.chosen.remove(id)));
         }
         let places = now.into_iter().map(|(place, dot)| (Place { parent: self.gathered.root, ..place }, dot));
         self.chosen.insert(id, places.collect());

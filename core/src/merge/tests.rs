@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::id::VolumeId;
-use crate::tree::Target;
+use crate::tree::{Content, Target};
 
 pub(crate) mod devices;
 
@@ -274,28 +274,118 @@ fn a_directory_that_two_have_made_a_volume_each_is_both() {
 }
 
 #[test]
+fn what_was_changed_in_a_directory_is_kept_beside_a_volume_that_nobody_can_enter() {
+    let mut world = world(3, &[]);
+    let dir = world.device(0).mkdir(FileId::ROOT, "d");
+    for name in ["f", "g", "h"] {
+        world.device(0).create(dir, name);
+    }
+    world.meet();
+    let tokens = [world.device(1).write("d/f"), world.device(2).write("d/g")];
+    let volume = VolumeId([7; 16]);
+    world.device(0).split("d", volume);
+    let mut parts: Vec<Part> = Vec::new();
+    for number in 0..3 {
+        world.device(number).publish();
+        parts.push(Part::from(&world.device(number).root()));
+    }
+    assert_eq!(world.merge(&parts).splits.len(), 2);
+    let mut merged = world.merge_beside(&parts, dir);
+    assert!(merged.splits.is_empty());
+    let entries = world.list(&merged.inode);
+    assert_eq!(entries[0].target, Target::Volume { volume, id: dir });
+    let Target::Inode(kept) = &entries[1].target else { panic!("{entries:?}") };
+    assert!(entries[1].name.starts_with(b"d (conflict of ") && kept.id != dir, "{entries:?}");
+    let files: Vec<_> = world
+        .list(kept)
+        .into_iter()
+        .map(|entry| match entry.target {
+            Target::Inode(file) => (entry.name, devices::token(&file.content)),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    // What nobody has changed is in the volume.
+    assert_eq!(files, [(b"f".to_vec(), tokens[0]), (b"g".to_vec(), tokens[1])]);
+    // It stays so, and is a directory like any other for whoever can enter the volume.
+    let again = Part {
+        inode: merged.inode.clone(),
+        links: merged.links.take(),
+        vector: merged.vector.clone(),
+        is_below: false,
+    };
+    let more = world.merge(&[again, parts[0].clone()]);
+    assert!(more.inode == merged.inode && more.splits.is_empty());
+}
+
+#[test]
+fn what_stands_in_two_places_is_two_things() {
+    let mut world = world(1, &["a"]);
+    let dir = world.device(0).mkdir(FileId::ROOT, "d");
+    world.device(0).create(dir, "f");
+    world.device(0).publish();
+    let good = world.device(0).root();
+    let entries = world.list(&good.inode);
+    let dot = Dot { device: crate::id::DeviceTag(9), sequence: 1 };
+    let as_it_is =
+        |name: &str, from: &crate::tree::Entry| crate::tree::Entry { name: name.into(), dot, ..from.clone() };
+    let up = Target::Inode(good.inode.clone().into());
+    let link = Target::Link(FileId([8; 16]));
+    let more = [
+        as_it_is("a again", &entries[0]),
+        as_it_is("d again", &entries[1]),
+        crate::tree::Entry { target: up, ..as_it_is("up", &entries[0]) },
+        // The link table has nothing of it.
+        crate::tree::Entry { target: link, ..as_it_is("nothing", &entries[0]) },
+    ];
+    let bent = world.bent(&good, entries.iter().cloned().chain(more).collect());
+    let merged = world.merge(&[Part::from(&good), bent.clone()]);
+    let names = |world: &World, inode: &Inode| -> Vec<String> {
+        world.list(inode).into_iter().map(|entry| String::from_utf8(entry.name).unwrap()).collect()
+    };
+    assert_eq!(names(&world, &merged.inode), ["a", "a again", "d", "d again", "up"]);
+    // Now it is a tree.
+    let ids: std::collections::BTreeSet<FileId> =
+        world.list(&merged.inode).iter().map(|entry| entry.target.id()).collect();
+    assert_eq!(ids.len(), 5);
+    // Each is changed where it is.
+    let changed = |name: &str| {
+        let mut entries = world.list(&bent.inode);
+        let entry = entries.iter_mut().find(|entry| entry.name == name.as_bytes()).unwrap();
+        let Target::Inode(dir) = &mut entry.target else { panic!() };
+        let mut files = world.list(dir);
+        let device = crate::id::DeviceTag(name.len() as u64 + 20);
+        let dot = Dot { device, sequence: 1 };
+        files.push(crate::tree::Entry { name: b"new".to_vec(), dot, target: world.file(device) });
+        dir.content = world.directory(files);
+        Part { vector: join([&bent.vector[..], &[dot]]), ..world.bent(&good, entries) }
+    };
+    let merged = world.merge(&[changed("d"), changed("d again")]);
+    for entry in world.list(&merged.inode).iter().filter(|entry| entry.name.starts_with(b"d")) {
+        let Target::Inode(dir) = &entry.target else { panic!() };
+        assert!(names(&world, dir).contains(&"new".to_owned()), "{:?}", entry.name);
+    }
+}
+
+#[test]
 fn a_tree_that_is_none_is_refused() {
     let mut world = world(1, &["a"]);
     let good = world.device(0).root();
-    let mut entries = world.list(&good.inode);
-    let twice = crate::tree::Entry { name: b"twice".to_vec(), ..entries[0].clone() };
-    entries.push(twice);
-    let circle = Target::Inode(good.inode.clone().into());
-    for (target, reason) in
-        [(None, "an inode stands in two places"), (Some(circle), "a directory stands in two places")]
-    {
-        let mut entries = entries.clone();
-        if let Some(target) = target {
-            entries.pop();
-            entries.push(crate::tree::Entry { name: b"up".to_vec(), target, ..entries[0].clone() });
-        }
-        let bent = world.bent(&good, entries);
-        let error = world.try_merge(&[Part::from(&good), bent]).unwrap_err();
-        assert!(matches!(error, MergeError::Malformed { reason: found, .. } if found == reason), "{error}");
-    }
     let other = Part { inode: Inode { id: FileId([9; 16]), ..good.inode.clone() }, ..Part::from(&good) };
     assert!(matches!(world.try_merge(&[Part::from(&good), other]), Err(MergeError::Malformed { .. })));
     assert!(matches!(world.try_merge(&[]), Err(MergeError::Nothing)));
+    // Each directory has the one below it in it twice: to go through all of them would take for ever.
+    let mut inode = good.inode.clone();
+    for depth in 0..40u8 {
+        let below = Inode { id: FileId([100 + depth; 16]), ..inode.clone() };
+        let entry = |name: &str| {
+            let dot = Dot { device: crate::id::DeviceTag(9), sequence: 1 };
+            crate::tree::Entry { name: name.into(), dot, target: Target::Inode(below.clone().into()) }
+        };
+        inode.content = world.directory(vec![entry("one"), entry("other")]);
+    }
+    let Content::Directory(_) = &inode.content else { panic!() };
+    let bent = Part { vector: vec![Dot { device: crate::id::DeviceTag(9), sequence: 1 }], inode, ..Part::from(&good) };
+    assert!(matches!(world.try_merge(&[Part::from(&good), bent]), Err(MergeError::Malformed { .. })));
 }
 
 #[test]

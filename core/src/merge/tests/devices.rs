@@ -151,7 +151,11 @@ impl World {
     }
 
     pub(crate) fn try_merge(&self, parts: &[Part]) -> Result<Merged, MergeError<SealError>> {
-        merge_in(&self.shared.bag, parts)
+        merge_in(&self.shared.bag, parts, &BTreeSet::new())
+    }
+
+    pub(crate) fn merge_beside(&self, parts: &[Part], beside: FileId) -> Merged {
+        merge_in(&self.shared.bag, parts, &BTreeSet::from([beside])).unwrap()
     }
 
     pub(crate) fn list(&self, inode: &Inode) -> Vec<Entry> {
@@ -170,18 +174,32 @@ impl World {
         Some(tree::build(rows, &mut self.shared.bag.clone()).unwrap())
     }
 
-    /// A tree with other entries in its root.
-    pub(crate) fn bent(&self, good: &Root, mut entries: Vec<Entry>) -> Part {
+    /// A new file of this device.
+    pub(crate) fn file(&self, device: DeviceTag) -> Target {
+        let dot = Dot { device, sequence: 1 };
+        let content = Content::Inline(device.0.to_be_bytes().to_vec());
+        let mut inode = self.devices[0].root().inode;
+        (inode.id, inode.kind, inode.content) = (FileId::new(device, 1), FileKind::Regular, content);
+        (inode.meta_dot, inode.content_dot) = (dot, None);
+        Target::Inode(inode.into())
+    }
+
+    pub(crate) fn directory(&self, mut entries: Vec<Entry>) -> Content {
         entries.sort_by(|a, b| a.name.cmp(&b.name));
-        let content = Content::Directory(tree::build(entries, &mut self.shared.bag.clone()).unwrap());
+        Content::Directory(tree::build(entries, &mut self.shared.bag.clone()).unwrap())
+    }
+
+    /// A tree with other entries in its root.
+    pub(crate) fn bent(&self, good: &Root, entries: Vec<Entry>) -> Part {
+        let content = self.directory(entries);
         let vector = vec![Dot { device: DeviceTag(9), sequence: 1 }];
         Part { inode: Inode { content, ..good.inode.clone() }, vector, ..Part::from(good) }
     }
 }
 
-fn merge_in(bag: &Bag, parts: &[Part]) -> Result<Merged, MergeError<SealError>> {
+fn merge_in(bag: &Bag, parts: &[Part], beside: &BTreeSet<FileId>) -> Result<Merged, MergeError<SealError>> {
     let label = |device: DeviceTag, time: Timespec| format!("conflict of {:x} {}", device.0, time.seconds);
-    merge(parts, &label, bag, &mut bag.clone())
+    merge(parts, beside, &label, bag, &mut bag.clone())
 }
 
 fn sequence(root: &Root, device: DeviceTag) -> u64 {
@@ -483,9 +501,9 @@ impl Device {
         let has_all = |one: &Root, other: &Root| covers_all(&one.vector, &other.vector);
         let newest = roots.iter().filter(|root| !roots.iter().any(|other| *other != **root && has_all(other, root)));
         let mut parts: Vec<Part> = newest.map(|root| Part::from(*root)).collect();
-        let merged = merge_in(&self.shared.bag, &parts).unwrap();
+        let merged = merge_in(&self.shared.bag, &parts, &BTreeSet::new()).unwrap();
         parts.reverse();
-        let again = merge_in(&self.shared.bag, &parts).unwrap();
+        let again = merge_in(&self.shared.bag, &parts, &BTreeSet::new()).unwrap();
         assert_eq!((&merged.inode, &merged.links), (&again.inode, &again.links), "the order of trees plays a part");
         self.vector = merged.vector;
         self.load(&merged.inode, merged.links.as_ref());
