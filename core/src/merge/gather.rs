@@ -53,6 +53,8 @@ struct Known {
     listings: BTreeMap<FileId, Vec<Entry>>,
     /// Second places of directories.
     twice: usize,
+    /// Directories that are kept beside the volumes that they have become, and by what these go.
+    beside: BTreeMap<FileId, FileId>,
 }
 
 struct Walk<'a, S> {
@@ -140,6 +142,10 @@ impl<'a> Gathered<'a> {
                     // Where the link table has nothing of it, that of another tree may.
                     Target::Link(_) | Target::Volume { .. } => id,
                 };
+                if let Some(volume) = known.beside.get(&id) {
+                    // It is not that the volume was taken away.
+                    seen.names.entry(*volume).or_default().insert(place.clone(), dot);
+                }
                 seen.names.entry(id).or_default().insert(place, dot);
             }
         }
@@ -300,6 +306,7 @@ impl<S: Source> Walk<'_, S> {
                     Target::Inode(inode) => {
                         let Content::Directory(tree) = &inode.content else { continue };
                         if self.beside.contains(&inode.id) {
+                            known.beside.insert(beside(inode.id), inode.id);
                             inode.id = beside(inode.id);
                         }
                         if known.directories.contains_key(&inode.id) {

@@ -211,7 +211,8 @@ impl Device {
         let root = Node::new(FileKind::Directory, Timespec::default());
         Self {
             shared: shared.clone(),
-            tag: DeviceTag(u64::from(number)),
+            // In another order than the numbers, and so are the ids of what they make.
+            tag: DeviceTag(u64::from(number.wrapping_mul(151)) << 56 | u64::from(number)),
             counter: 0,
             sequence: 0,
             nodes: BTreeMap::from([(FileId::ROOT, root)]),
@@ -224,12 +225,12 @@ impl Device {
     fn now(&self) -> Timespec {
         self.shared.clock.set(self.shared.clock.get() + 1);
         // One clock is hours behind all others.
-        let skew = if self.tag.0 == 2 { 10_000 } else { 0 };
+        let skew = if self.tag.0 & 0xff == 2 { 10_000 } else { 0 };
         Timespec { seconds: self.shared.clock.get() - skew, nanos: 0 }
     }
 
     fn fresh(&mut self) -> Token {
-        let token = Token(self.shared.clock.get() as u64 * 1_000 + self.tag.0);
+        let token = Token(self.shared.clock.get() as u64 * 1_000 + (self.tag.0 & 0xff));
         self.shared.alive.borrow_mut().insert(token);
         token
     }
@@ -420,6 +421,14 @@ impl Device {
     /// The trees of all devices, and where they lie.
     pub(crate) fn bag(&self) -> &Bag {
         &self.shared.bag
+    }
+
+    /// The name of something in the root is as old as what the first device has published.
+    pub(crate) fn keep_dot(&mut self, name: &str) {
+        let first = self.vector.iter().find(|dot| dot.device == self.tag).unwrap();
+        let since = Some(Dot { sequence: 1, ..*first });
+        let names = &mut self.nodes.get_mut(&FileId::ROOT).unwrap().names;
+        names.get_mut(name.as_bytes()).unwrap().1 = since;
     }
 
     pub(crate) fn root(&self) -> Root {
