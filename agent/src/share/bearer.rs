@@ -74,7 +74,7 @@ impl Volume {
     /// The bearer of a link that was made here gets its part in the volume: it has a list of devices before anybody is told.
     pub(super) fn grant_bearer(&self, bearer: &Bearer) -> Result<(), ShareError> {
         self.keep_list(bearer, Part::Maker)?;
-        let member = Member::new(bearer.id(), bearer.address(), Role::Writer);
+        let member = Member::of_link(bearer.id(), bearer.address(), Role::Writer);
         self.change_members(Change::Grant(vec![member]))
     }
 

@@ -275,6 +275,27 @@ mod tests {
     }
 
     #[test]
+    fn of_who_was_taken_off_only_the_head_is_taken_that_the_removal_names() {
+        let head: Head = codec::decode(&hypernet_format::all()["head"].bytes).unwrap();
+        let takes = |accepted: Accepted, head: &Head| {
+            let publishers = Publishers {
+                accepted: Some(BTreeMap::from([(accepted.device, accepted)])),
+                removed: vec![head.device],
+                ..Publishers::default()
+            };
+            publishers.takes(head)
+        };
+        let accepted = Accepted::of(&head);
+        assert!(takes(accepted, &head));
+        // What was signed since may have any number.
+        for sequence in [0, head.sequence - 1, head.sequence + 1] {
+            assert!(!takes(accepted, &Head { sequence, ..head.clone() }), "{sequence}");
+        }
+        assert!(!takes(accepted, &Head { vector: Vec::new(), ..head.clone() }));
+        assert!(!takes(Accepted { head: [0; 32], sequence: head.sequence + 1, ..accepted }, &head));
+    }
+
+    #[test]
     fn damaged_bytes_are_refused_and_never_a_panic() {
         crate::golden::mutations(&codec::encode(&golden()), |bytes| {
             let _ = codec::decode::<Filed>(bytes);

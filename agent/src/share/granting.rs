@@ -166,11 +166,14 @@ impl Volume {
     }
 
     /// These have no part in it any more: what is written from now on is sealed in another epoch, and of what their devices
-    /// publish nothing is taken that is not found now. It is on the mesh when this returns.
+    /// publish nothing is taken that is not found now. So it is with links that they have made: who is taken off would write by
+    /// one. It is on the mesh when this returns.
     pub(crate) fn remove(&self, gone: &[IdentityId]) -> Result<(), ShareError> {
         let _turn = self.circle_turn.lock();
         let known = self.hear_as_admin()?;
-        self.remove_in_turn(&known, gone)?;
+        let mut all: Vec<IdentityId> = gone.iter().copied().chain(known.members.links_of(gone)).collect();
+        all.dedup();
+        self.remove_in_turn(&known, &all)?;
         // A link that writes is one of those who may be gone.
         self.end_links()?;
         self.post()?;

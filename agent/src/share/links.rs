@@ -40,9 +40,10 @@ pub(crate) fn text(link: &Link) -> String {
     format!("{SCHEME}{}", bech32::encode::<Bech32m>(HRP, &bytes).unwrap_or_default())
 }
 
-/// Whether somebody means a link.
+/// Whether somebody means a link. What is copied without its beginning is one, too.
 pub(crate) fn is_link(text: &str) -> bool {
-    text.trim().get(..SCHEME.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(SCHEME))
+    let begins = |with: &str| text.trim().get(..with.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(with));
+    begins(SCHEME) || begins("hns1") && text.trim().len() > CHARS / 2
 }
 
 /// What somebody has pasted or typed.
@@ -51,8 +52,9 @@ pub(crate) fn parse(text: &str) -> Result<Link, Failure> {
         Failure::new(Kind::Usage, format!("not a link to a shared directory: {why}"))
             .hint("copy all of the line that `hn share --public` printed, which begins with hn:hns1")
     };
-    let body =
-        text.trim().get(SCHEME.len()..).filter(|_| is_link(text)).ok_or_else(|| wrong("it does not begin with hn:"))?;
+    let text = Some(text.trim()).filter(|text| is_link(text)).ok_or_else(|| wrong("it does not begin with hn:"))?;
+    let is_whole = text.get(..SCHEME.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(SCHEME));
+    let body = if is_whole { &text[SCHEME.len()..] } else { text };
     match body.chars().count() {
         CHARS => {}
         count if count < CHARS => {
@@ -102,6 +104,21 @@ impl Volume {
         let made = known.share.open_links().find(|made| made.link() == *link);
         let made = made.cloned().ok_or_else(|| ShareError::Link(text(link)))?;
         self.end(&known, &[made])?;
+        self.post()?;
+        Ok(self.put_links()?)
+    }
+
+    /// Takes all links back that this identity has made, and all that write, whoever has made them.
+    pub(crate) fn take_all_back(&self) -> Result<(), ShareError> {
+        let _turn = self.circle_turn.lock();
+        let known = self.hear_as_admin()?;
+        let open: Vec<Made> = known.share.open_links().cloned().collect();
+        let bearers: Vec<IdentityId> = open.iter().filter_map(Made::bearer).map(|bearer| bearer.id()).collect();
+        let others: Vec<IdentityId> = known.members.links().filter(|id| !bearers.contains(id)).collect();
+        if !others.is_empty() {
+            self.remove_in_turn(&known, &others)?;
+        }
+        self.end(&known, &open)?;
         self.post()?;
         Ok(self.put_links()?)
     }
@@ -249,7 +266,7 @@ mod tests {
     fn a_link_is_read_as_it_was_written_and_every_cut_and_slip_is_named() {
         let text = text(&link());
         assert_eq!(text.len(), SCHEME.len() + CHARS);
-        for typed in [text.clone(), text.to_uppercase(), format!(" {text}\n")] {
+        for typed in [text.clone(), text.to_uppercase(), format!(" {text}\n"), text[SCHEME.len()..].to_owned()] {
             assert_eq!(parse(&typed).unwrap(), link());
         }
         let says = |typed: &str, what: &str| {

@@ -94,6 +94,10 @@ pub(crate) async fn unshare(home: Home, args: Unshare, out: &mut Output) -> Resu
             "what is written to {dir} from now on is not read by those links, and nothing is taken by them"
         ))?;
     }
+    let is_admin = |member: &MemberInfo| !member.you && member.role >= ShareRole::Admin;
+    if args.all_links && left.members.iter().any(is_admin) {
+        out.note("links that only read, and that another admin has made, are taken back by that admin, or end with their part");
+    }
     if left.rekeying {
         out.note(format_args!(
             "what was written before is being sealed anew; `hn share {}` says when that has ended",
@@ -178,11 +182,12 @@ fn member_table(share: &ShareInfo) -> String {
         let name = match (member.you, &member.name) {
             (true, _) => "(you)".to_owned(),
             (false, Some(name)) => name.clone(),
-            (false, None) if member.link.is_some() => "(link)".to_owned(),
+            (false, None) if member.is_link => "(link)".to_owned(),
             (false, None) => "-".to_owned(),
         };
         let verified = match member {
-            MemberInfo { name: None, link: Some(_), .. } => "whoever has it",
+            MemberInfo { name: None, is_link: true, link: Some(_), .. } => "whoever has it",
+            MemberInfo { name: None, is_link: true, link: None, .. } => "another admin made it",
             MemberInfo { you: true, .. } => "",
             MemberInfo { verified: true, .. } => "verified",
             MemberInfo { name: Some(_), .. } => "NOT verified",
@@ -235,6 +240,7 @@ mod tests {
             role: if you { ShareRole::Owner } else { ShareRole::Reader },
             you,
             verified,
+            is_link: false,
             link: None,
         };
         ShareInfo {
@@ -270,6 +276,7 @@ mod tests {
             role: ShareRole::Writer,
             you: false,
             verified: false,
+            is_link: true,
             link: Some("hn:hns1".into()),
         });
         let text = member_table(&photos);

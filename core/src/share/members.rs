@@ -61,12 +61,20 @@ pub struct Member {
     /// What it may do.
     #[n(3)]
     pub role: Role,
+    /// It is nobody in particular: whoever has a link that somebody made.
+    #[n(4)]
+    pub is_link: bool,
 }
 
 impl Member {
     /// Who is found at this address.
     pub fn new(identity: IdentityId, address: Address, role: Role) -> Self {
-        Self { identity, signer: address.signer, secret: address.secret, role }
+        Self { identity, signer: address.signer, secret: address.secret, role, is_link: false }
+    }
+
+    /// Whoever has a link.
+    pub fn of_link(identity: IdentityId, address: Address, role: Role) -> Self {
+        Self { is_link: true, ..Self::new(identity, address, role) }
     }
 
     /// Where its list of devices is found.
@@ -96,10 +104,10 @@ impl Accepted {
         Self { device: head.device, sequence: head.sequence, head: head_hash(head) }
     }
 
-    /// Whether a head of that device is this one or from before it.
+    /// Whether a head of that device is this one. One with a lower number need not be from before it: whoever was taken off
+    /// may sign any number, and what they published before is part of what those have who took this one.
     pub fn takes(&self, head: &Head) -> bool {
-        head.device == self.device
-            && (head.sequence < self.sequence || head.sequence == self.sequence && head_hash(head) == self.head)
+        head.device == self.device && head.sequence == self.sequence && head_hash(head) == self.head
     }
 }
 
@@ -263,6 +271,8 @@ pub struct Members {
     pub members: BTreeMap<IdentityId, Member>,
     /// All that ever had a part in it and have none now, as they were granted it last.
     pub gone: BTreeMap<IdentityId, Member>,
+    /// Who has brought them, of those that the owner or an admin has.
+    pub brought: BTreeMap<IdentityId, IdentityId>,
     /// The last heads that are taken of those who are gone.
     pub accepted: BTreeMap<DeviceId, Accepted>,
     /// The epoch that counts.
@@ -279,6 +289,17 @@ impl Members {
     /// What an identity may do.
     pub fn role(&self, identity: &IdentityId) -> Option<Role> {
         self.members.get(identity).map(|member| member.role)
+    }
+
+    /// Links that let whoever has them write, of those that any of these has made.
+    pub fn links_of<'a>(&'a self, makers: &'a [IdentityId]) -> impl Iterator<Item = IdentityId> + 'a {
+        let is_theirs = |id: &IdentityId| self.brought.get(id).is_some_and(|by| makers.contains(by));
+        self.links().filter(move |id| is_theirs(id))
+    }
+
+    /// All links that let whoever has them write.
+    pub fn links(&self) -> impl Iterator<Item = IdentityId> + '_ {
+        self.members.values().filter(|member| member.is_link).map(|member| member.identity)
     }
 
     /// Those whose heads are taken.

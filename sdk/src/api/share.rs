@@ -96,7 +96,9 @@ pub struct MemberInfo {
     pub you: bool,
     /// Two people have compared what their devices showed.
     pub verified: bool,
-    /// It is nobody in particular: whoever has this link, which was made by this identity, or by which this device came.
+    /// It is nobody in particular: whoever has a link that writes.
+    pub is_link: bool,
+    /// That link, where it was made by this identity, or this device came by it.
     #[serde(default)]
     pub link: Option<String>,
 }

@@ -86,12 +86,53 @@ fn two_strangers_with_one_link_write_until_it_is_taken_back_and_what_they_wrote_
     assert!(matches!(refused, PortError::NoPart(_)));
     assert_eq!(hers.share().unwrap().epochs.len(), 2, "what comes after she does not read");
     mesh.keep(record(&hers, head(&hers, 9, &[])));
-    // Where she published before the keys changed the one from then is still found.
-    assert_eq!(gone(&volume), sorted([(anna.id(), 2), (ben.id(), 1)]));
+    // Nor is one from before that, which is found where she published before the keys changed: anybody could have signed its number
+    // since, and whoever took in the last one has all of it.
+    assert_eq!(gone(&volume), [(ben.id(), 1)]);
     // He does not ask, either, but as agents do.
     his.tend().ok();
     assert!(his.may_write().is_err());
     assert_eq!(seen(&volume), [(owner.id(), 3)]);
+}
+
+#[test]
+fn a_link_that_an_admin_has_made_ends_with_the_admin_and_when_all_are_taken_back() {
+    for is_removed in [true, false] {
+        let mesh = Mesh::new(6);
+        let [owner, anna, ben] = [OWNER, ANNA, BEN].map(|who| One::new(&mesh, who));
+        let volume = share(&owner, &[(&anna, "anna", Role::Admin)]);
+        publish(&volume, 1).unwrap();
+        let hers = accepted(&anna, &owner);
+        let link = hers.make_link(Role::Writer, None).unwrap();
+        tell(&anna);
+        let his = take(&ben, &link);
+        publish(&his, 2).unwrap();
+        assert_eq!(seen(&volume).len(), 2);
+        let bearers = |volume: &Volume| volume.known_share().unwrap().members.links().count();
+        assert_eq!(bearers(&volume), 1);
+        if is_removed {
+            volume.remove(&[anna.main.identity.id()]).unwrap();
+        } else {
+            volume.take_all_back().unwrap();
+        }
+        tell(&owner);
+        publish(&volume, 3).unwrap();
+        assert_eq!(bearers(&volume), 0);
+        let _ = his.hear(Ask::All);
+        his.may_write().unwrap_err();
+        assert_eq!(his.share().unwrap().epochs.len(), 1, "what comes after he does not read");
+        // He does not ask, and is not believed.
+        mesh.keep(record(&his, head(&his, 9, &[])));
+        assert_eq!(seen(&volume), [(owner.id(), 2)]);
+        // Her agent looks after her links, and does not bring it back.
+        let _ = hers.hear(Ask::All);
+        let _ = hers.tend();
+        let _ = volume.hear(Ask::All);
+        assert_eq!(bearers(&volume), 0);
+        if !is_removed {
+            assert!(matches!(hers.follow_link(&link), Err(ShareError::Ended)));
+        }
+    }
 }
 
 #[test]

@@ -125,11 +125,11 @@ impl<'a> Court<'a> {
     }
 
     /// Grants that no removal takes back, and which none of the others follows.
-    fn standing_grants(&self, of: &Of<'a>) -> Vec<&'a Member> {
+    fn standing_grants(&self, of: &Of<'a>) -> Vec<(usize, &'a Member)> {
         let stays = |grant: usize| of.removals.iter().all(|removal| self.follows(grant, *removal));
         let stay: Vec<_> = of.grants.iter().filter(|(grant, _)| stays(*grant)).collect();
         let is_last = |number: usize| !stay.iter().any(|(other, _)| self.follows(*other, number));
-        stay.iter().filter(|(number, _)| is_last(*number)).map(|(_, member)| *member).collect()
+        stay.iter().filter(|(number, _)| is_last(*number)).map(|one| **one).collect()
     }
 
     /// Without what admins say of admins, and who they make one.
@@ -137,7 +137,7 @@ impl<'a> Court<'a> {
         let of_owner = self.of(true);
         for (identity, of) in all.iter_mut() {
             let granted = of_owner.get(identity).map(|of| self.standing_grants(of)).unwrap_or_default();
-            let is_admin = granted.iter().any(|member| member.role == Role::Admin);
+            let is_admin = granted.iter().any(|(_, member)| member.role == Role::Admin);
             of.grants.retain(|(number, member)| self.is_owners(*number) || !is_admin && member.role < Role::Admin);
             of.removals.retain(|number| self.is_owners(*number) || !is_admin);
         }
@@ -196,7 +196,7 @@ fn court<'a>(log: &'a Log, is_listed: &dyn Fn(&Author) -> bool) -> Court<'a> {
 pub(super) fn idle(log: &Log) -> BTreeSet<EntryId> {
     let court = court(log, &|_| true);
     let of = court.of(true);
-    let admin = |of: &Of<'_>| court.standing_grants(of).iter().any(|member| member.role == Role::Admin);
+    let admin = |of: &Of<'_>| court.standing_grants(of).iter().any(|(_, member)| member.role == Role::Admin);
     let is_admin = |identity: &IdentityId| *identity == court.owner || of.get(identity).is_some_and(admin);
     let mut kept = Numbers::default();
     for number in 0..court.all.len() {
@@ -218,10 +218,13 @@ pub(super) fn resolve(log: &Log, is_listed: &dyn Fn(&Author) -> bool) -> Members
     let mut of = court.of(false);
     court.only_what_they_may(&mut of);
     let mut members: BTreeMap<IdentityId, Member> = log.owner().into_iter().map(|one| (one.identity, one)).collect();
-    let mut gone = BTreeMap::new();
+    let (mut gone, mut brought) = (BTreeMap::new(), BTreeMap::new());
     for (identity, of) in &of {
-        match court.standing_grants(of).into_iter().min_by_key(|member| member.role) {
-            Some(member) if members.len() < MEMBERS_MAX => drop(members.insert(*identity, *member)),
+        match court.standing_grants(of).into_iter().min_by_key(|(_, member)| member.role) {
+            Some((number, member)) if members.len() < MEMBERS_MAX => {
+                members.insert(*identity, *member);
+                brought.insert(*identity, court.author(number).identity);
+            }
             _ => {
                 let last = of.grants.last().map(|(_, member)| **member);
                 gone.extend(last.map(|member| (*identity, member)));
@@ -231,7 +234,7 @@ pub(super) fn resolve(log: &Log, is_listed: &dyn Fn(&Author) -> bool) -> Members
     let accepted = accepted(&court);
     let (epoch, is_sealed_off) = court.epoch();
     let (forks, tips) = (court.forks(), court.tips());
-    Members { members, gone, accepted, epoch, is_sealed_off, forks, tips }
+    Members { members, gone, brought, accepted, epoch, is_sealed_off, forks, tips }
 }
 
 /// Of several removals at once the one that takes the most: nothing that somebody was allowed to write is refused.
