@@ -16,12 +16,13 @@ use hypernet_core::identity::log::Device;
 use hypernet_core::limits::DEVICES_MAX;
 use hypernet_core::merge::{covers, covers_all};
 use hypernet_core::port::PortError;
-use hypernet_core::tree::{Dot, Root};
+use hypernet_core::tree::{self, Differing, Dot, LinkEntry, Root, TreeRef};
 use hypernet_fs::vfs::{Vfs, VfsError};
 use hypernet_store::volume::VolumeDb;
 
 use super::heads::sequence_of;
 use super::progress::Meter;
+use super::read::{Deadline, Nodes, tree_error};
 use super::state::{self, Latest};
 use super::sync::of_tree;
 use super::{Volume, damaged};
@@ -88,6 +89,8 @@ pub(crate) struct Waiting {
     refused: BTreeMap<SnapshotId, Instant>,
     /// Snapshots to which something that is in use did not let the tree move.
     in_use: Option<(Vec<SnapshotId>, Instant)>,
+    /// Volumes that directories have become and that nothing is known of here, and since when.
+    unknown: BTreeMap<VolumeId, Instant>,
 }
 
 /// For how long a snapshot is left out that is not what it must be,
@@ -96,6 +99,9 @@ const REFUSED_FOR: Duration = Duration::from_secs(600);
 const REFUSED_MAX: usize = 1_024;
 /// and for how long a move is not tried again, unless somebody asks, that something in use was in the way of.
 const IN_USE_FOR: Duration = Duration::from_secs(60);
+
+/// For how long another device of this identity may have made a volume of which its keystore does not tell here yet.
+const UNKNOWN_FOR: Duration = Duration::from_secs(60);
 
 /// Where this device goes from the head that it stands on.
 #[derive(Debug, PartialEq, Eq)]
@@ -259,6 +265,27 @@ impl Volume {
         Ok(heads)
     }
 
+    /// Whether what others have changed in a directory that has become this volume can become part of it by this device's doing;
+    /// none where that is not known yet.
+    pub(super) fn can_enter(&self, volumes: &Volumes, volume: VolumeId) -> Result<Option<bool>, PortError> {
+        let keystore = self.identity.keystore().keystore();
+        // Where nobody else has a part in this volume, that one is of this identity, too.
+        let is_own = self.share().is_none() || keystore.volumes.contains(&volume) || keystore.share(volume).is_some();
+        if is_own {
+            let below = volumes.of(volume)?;
+            // Of one that nobody here has heard of it turns out when it is entered.
+            return Ok(Some(below.known_share().is_none() || below.may_write().is_ok()));
+        }
+        let has_devices = self.identity.roster().devices.len() > 1;
+        let mut waiting = self.waiting.lock();
+        if waiting.unknown.len() >= REFUSED_MAX {
+            waiting.unknown.clear();
+        }
+        let since = *waiting.unknown.entry(volume).or_insert_with(Instant::now);
+        let may_come = has_devices && since.elapsed() < UNKNOWN_FOR;
+        Ok((!may_come).then_some(false))
+    }
+
     /// Whoever has a part in what is to be merged does it first; this device waits for that once.
     fn leaves_to_others(&self, counted: &Counted, latest: &Latest, heads: &[Head]) -> bool {
         let is_mine = heads.iter().all(|head| !head_has(counted, head, &latest.root.vector));
@@ -344,25 +371,45 @@ impl Volume {
         // What another device of this identity has taken out of its tree goes from this one, too.
         let shares = self.identity.keystore().keystore().shares;
         vfs.set_leaving(shares.iter().filter(|share| share.left.is_out).map(|share| share.volume));
-        match vfs.advance(self.id, root.inode.clone()) {
+        let moved = match vfs.advance(self.id, root.inode.clone()) {
             Ok(()) => Ok(true),
-            // It has moved on before a crash, and was changed since. The content of what has several names is in the link table
-            // only: where that is another one, it may not have.
-            Err(VfsError::Busy)
-                if before == root.links
-                    && vfs.published(self.id).map_err(of_tree)?.as_ref() == Some(&root.inode.content) =>
-            {
-                Ok(true)
-            }
-            Err(error) => {
-                *self.links.lock() = before;
-                match error {
-                    VfsError::Busy => Ok(false),
-                    VfsError::Invalid => Err(damaged("a published root is not that of the volume")),
-                    other => Err(of_tree(other)),
+            // It may have moved on before a crash, or before its head could be published, and have been changed since.
+            Err(VfsError::Busy) => self.stands_on(vfs, root, before.as_ref()),
+            Err(VfsError::Invalid) => Err(damaged("a published root is not that of the volume")),
+            Err(error) => Err(of_tree(error)),
+        };
+        if !matches!(moved, Ok(true)) {
+            *self.links.lock() = before;
+        }
+        moved
+    }
+
+    /// Whether the working tree is that of this root, whatever was changed in it since. It moves at once or not at all, so anything
+    /// tells that is not the same in the tree before: the listing of the root, or, where files with several names have others
+    /// contents only, one of these. Of what says nothing it is not so: it is merged once more.
+    fn stands_on(&self, vfs: &Vfs, root: &Root, links: Option<&TreeRef>) -> Result<bool, PortError> {
+        if vfs.published(self.id).map_err(of_tree)?.as_ref() != Some(&root.inode.content) {
+            return Ok(false);
+        }
+        let Some(Latest { root: before, .. }) = state::latest(&self.db)? else { return Ok(true) };
+        if before.inode.content != root.inode.content || links == root.links.as_ref() {
+            return Ok(true);
+        }
+        let nodes = Nodes(self, Deadline::of_read());
+        let pairs = [(before.links.as_ref(), root.links.as_ref())];
+        let differing = tree::differing::<LinkEntry, _>(&pairs, &nodes).map_err(tree_error)?;
+        for Differing { before, after } in differing {
+            for row in after {
+                let old = before.iter().find(|old| old.inode.id == row.inode.id).map(|old| &old.inode.content);
+                let here = vfs.published_of(self.id, row.inode.id).map_err(of_tree)?;
+                if let Some(here) = here
+                    .filter(|here| old != Some(&row.inode.content) && (*here == row.inode.content || old == Some(here)))
+                {
+                    return Ok(here == row.inode.content);
                 }
             }
         }
+        Ok(false)
     }
 
     /// The working tree moves on, then the index. False when something was changed here meanwhile, or is in use.

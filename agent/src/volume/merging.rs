@@ -8,15 +8,16 @@
 //!   the same later gives the same nodes, which are not placed again.
 //! - A directory that has become a volume in one tree, and was changed in another, is merged into that volume first: by
 //!   whoever uploads that volume here, or, where the working tree has it as a directory still, beside it. Nothing of the
-//!   volume above is published before that has happened, so what was changed stays in a head all the time.
+//!   volume above is published before that has happened, so what was changed stays in a head all the time. Whoever has no
+//!   part in that volume keeps what was changed in a directory beside it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use hypernet_core::codec;
 use hypernet_core::head::Head;
-use hypernet_core::id::{DeviceTag, SnapshotId, VolumeId};
+use hypernet_core::id::{DeviceTag, FileId, SnapshotId, VolumeId};
 use hypernet_core::limits::{MERGED_MAX, SEALED_MAX};
 use hypernet_core::merge::{MergeError, Merged, Part, Split, covers_all, join, merge};
 use hypernet_core::port::PortError;
@@ -37,6 +38,7 @@ use super::sync::{Publication, publish};
 use super::write::Writer;
 use super::{Volume, damaged};
 use crate::share::circle::Publishers;
+use crate::share::hearing::Ask;
 use crate::volumes::Volumes;
 
 /// Segments taken in with one flush.
@@ -53,6 +55,15 @@ struct Gathered {
     trees: Vec<Tree>,
     parents: Vec<SnapshotId>,
     time: Hlc,
+}
+
+/// What became of directories that belong into other volumes.
+enum Handed {
+    All,
+    /// They are to be looked at again.
+    NotYet,
+    /// These never will be by this device's doing: it has no part in the volumes that they have become.
+    Not(BTreeSet<FileId>),
 }
 
 /// Nodes of trees, each within the time of a read: all of a merge takes as long as it takes.
@@ -98,24 +109,49 @@ impl Volume {
             let head = all.find(|head| self.read_snapshot(head).is_ok_and(|snapshot| snapshot.root == tree.at));
             return head.map_or(Ok(Followed::Nothing), |head| self.move_on_to(vfs, head, latest));
         }
-        let is_split = !splits.is_empty();
-        let mut merged = self.merged(&gathered.trees, splits, heads, meter)?;
-        if !self.hand_over(vfs, volumes, std::mem::take(&mut merged.splits))? {
-            // It is merged again when what belongs into other volumes is there.
-            return Ok(Followed::Nothing);
-        }
-        self.put_merged(merged, gathered, is_split)?;
-        let done = self.end_merging(vfs, meter)?;
+        let done = self.move_to_merged(vfs, volumes, gathered, splits, heads, meter)?;
         Ok(if done { Followed::Merged } else { Followed::Nothing })
     }
 
-    /// Writes down what is to be moved to, and published. `is_split`: something of it is no tree of this volume.
-    fn put_merged(&self, merged: Merged, gathered: Gathered, is_split: bool) -> Result<(), PortError> {
+    /// Merges these trees, and directories that are to become part of them, and publishes what they come to. False when something
+    /// else is to come first, or is in use.
+    fn move_to_merged(
+        self: &Arc<Self>,
+        vfs: &Vfs,
+        volumes: &Volumes,
+        gathered: Gathered,
+        splits: Vec<Part>,
+        heads: &[Head],
+        meter: &Meter,
+    ) -> Result<bool, PortError> {
+        let mut beside: BTreeSet<FileId> = BTreeSet::new();
+        loop {
+            let mut merged = self.merged(&gathered.trees, &splits, &beside, heads, meter)?;
+            match self.hand_over(vfs, volumes, std::mem::take(&mut merged.splits))? {
+                Handed::All => {
+                    let is_own = !splits.is_empty() || !beside.is_empty();
+                    self.put_merged(merged, gathered, is_own)?;
+                    return self.end_merging(vfs, meter);
+                }
+                // It is merged again when what belongs into other volumes is there.
+                Handed::NotYet => return Ok(false),
+                Handed::Not(directories) => {
+                    let before = beside.len();
+                    beside.extend(directories);
+                    if beside.len() == before {
+                        return Err(damaged("a directory is not kept beside the volume that it has become"));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Writes down what is to be moved to, and published. `is_own`: nobody else makes the same of these trees.
+    fn put_merged(&self, merged: Merged, gathered: Gathered, is_own: bool) -> Result<(), PortError> {
         let Gathered { trees, parents, time } = gathered;
         // Who has a part in this volume is to find nothing from before it was shared.
         let is_private = |tree: &Tree| !self.identity.is_shared_epoch(self.id, &tree.at);
-        let is_change =
-            is_split || trees.len() > MERGED_MAX || (self.share().is_some() && trees.iter().any(is_private));
+        let is_change = is_own || trees.len() > MERGED_MAX || (self.share().is_some() && trees.iter().any(is_private));
         let Merged { inode, links, vector, conflicts, .. } = merged;
         for conflict in &conflicts {
             let (wanted, name) = (conflict.wanted.escape_ascii(), conflict.name.escape_ascii());
@@ -137,18 +173,19 @@ impl Volume {
     fn merged(
         self: &Arc<Self>,
         trees: &[Tree],
-        splits: Vec<Part>,
+        splits: &[Part],
+        beside: &BTreeSet<FileId>,
         heads: &[Head],
         meter: &Meter,
     ) -> Result<Merged, PortError> {
-        let parts: Vec<Part> = trees.iter().map(|tree| Part::from(&tree.root)).chain(splits).collect();
+        let parts: Vec<Part> = trees.iter().map(|tree| Part::from(&tree.root)).chain(splits.iter().cloned()).collect();
         let names = self.names();
         let label = |device: DeviceTag, time: Timespec| {
             let name = names.iter().find(|(tag, _)| *tag == device).map(|(_, name)| name.clone());
             conflict_label(&name.unwrap_or_else(|| format!("device {:08x}", device.0 >> 32)), time)
         };
         let mut writer = Writer::new(self.clone(), meter.clone())?;
-        let merged = merge(&parts, &label, &Unhurried(self), &mut writer).map_err(|error| match error {
+        let merged = merge(&parts, beside, &label, &Unhurried(self), &mut writer).map_err(|error| match error {
             MergeError::Tree(error) => tree_error(error),
             MergeError::Malformed { ref vector, .. } => {
                 let is_of = |head: &&Head| covers_all(vector, &head.vector) && covers_all(&head.vector, vector);
@@ -296,13 +333,20 @@ impl Volume {
         Ok(true)
     }
 
-    /// Has directories merged into the volumes that they have become. Whether all of them are.
-    fn hand_over(&self, vfs: &Vfs, volumes: &Volumes, splits: Vec<Split>) -> Result<bool, PortError> {
+    /// Has directories merged into the volumes that they have become.
+    fn hand_over(&self, vfs: &Vfs, volumes: &Volumes, splits: Vec<Split>) -> Result<Handed, PortError> {
         let mut by_volume: BTreeMap<VolumeId, Vec<Part>> = BTreeMap::new();
+        let (mut is_done, mut closed) = (true, BTreeSet::new());
         for Split { volume, part } in splits {
-            by_volume.entry(volume).or_default().push(part);
+            match self.can_enter(volumes, volume)? {
+                Some(true) => by_volume.entry(volume).or_default().push(part),
+                Some(false) => drop(closed.insert(part.inode.id)),
+                None => is_done = false,
+            }
         }
-        let mut is_done = true;
+        if !closed.is_empty() {
+            return Ok(Handed::Not(closed));
+        }
         for (volume, parts) in by_volume {
             let below = volumes.of(volume)?;
             let missing = below.lacks(parts)?;
@@ -319,11 +363,18 @@ impl Volume {
                 }
                 is_done = false;
             } else {
-                below.take_splits(vfs, volumes, missing.clone())?;
+                match below.take_splits(vfs, volumes, missing.clone()) {
+                    Err(PortError::NoPart(_)) => closed.extend(missing.iter().map(|part| part.inode.id)),
+                    taken => taken?,
+                }
                 is_done &= below.lacks(missing)?.is_empty();
             }
         }
-        Ok(is_done)
+        Ok(match (closed.is_empty(), is_done) {
+            (false, _) => Handed::Not(closed),
+            (true, true) => Handed::All,
+            (true, false) => Handed::NotYet,
+        })
     }
 
     /// Those of these parts of which the tree that this device stands on does not have all.
@@ -348,6 +399,10 @@ impl Volume {
         }
         let Some(latest) = state::latest(&self.db)? else { return Ok(()) };
         let parts = self.lacks(parts)?;
+        if parts.is_empty() {
+            return Ok(());
+        }
+        self.hear(Ask::Places)?;
         self.may_write()?;
         self.seal_off()?;
         // With what others have published of it since: so one head has all of it.
@@ -355,13 +410,7 @@ impl Volume {
         let mut heads = self.believed(found.into_iter().map(|found| found.head).collect())?;
         heads.retain(|head| !covers_all(&latest.root.vector, &head.vector));
         let gathered = self.gather(&latest, &heads)?;
-        let mut merged = self.merged(&gathered.trees, parts, &heads, &meter)?;
-        // A directory in it may have become a volume, too.
-        if !self.hand_over(vfs, volumes, std::mem::take(&mut merged.splits))? {
-            return Ok(());
-        }
-        self.put_merged(merged, gathered, true)?;
-        self.end_merging(vfs, &meter).map(drop)
+        self.move_to_merged(vfs, volumes, gathered, parts, &heads, &meter).map(drop)
     }
 }
 

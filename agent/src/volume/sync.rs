@@ -12,6 +12,7 @@ use hypernet_core::codec;
 use hypernet_core::extent::Cutter;
 use hypernet_core::head::{Head, Snapshot};
 use hypernet_core::id::{FileId, SnapshotId, VolumeId};
+use hypernet_core::limits::NAME_MAX;
 use hypernet_core::merge::join;
 use hypernet_core::port::{InodeRow, Local, PortError};
 use hypernet_core::seal::Kind;
@@ -299,6 +300,24 @@ fn placed(volume: &Volume, vfs: &Vfs) -> BTreeSet<VolumeId> {
     below.chain(shares.iter().filter(|share| share.left.is_out).map(|share| share.volume)).collect()
 }
 
+/// Adds an entry where it belongs in the order of names; by another one where something else has its name.
+fn add_beside(entries: &mut Vec<Entry>, mut entry: Entry, dot: Dot) {
+    let wanted = entry.name.clone();
+    for number in 2u64.. {
+        match entries.binary_search_by(|other| other.name.cmp(&entry.name)) {
+            Err(at) => return entries.insert(at, entry),
+            Ok(_) => {
+                let label = format!(" ({number})");
+                let mut end = wanted.len().min(NAME_MAX - label.len());
+                while end > 0 && end < wanted.len() && wanted[end] & 0xc0 == 0x80 {
+                    end -= 1;
+                }
+                (entry.name, entry.dot) = ([&wanted[..end], label.as_bytes()].concat(), dot);
+            }
+        }
+    }
+}
+
 /// One tree under construction.
 struct Build<'a> {
     volume: &'a Arc<Volume>,
@@ -403,13 +422,18 @@ impl Build<'_> {
             (Some(entries), remote) => {
                 let mut old = self.before.listing(self.volume, row.ino, remote.as_ref())?;
                 let mut made = Vec::with_capacity(entries.len());
+                // A volume that has its place elsewhere in this device's tree has none here, and for others it has.
+                let mut left_out = Vec::new();
                 for entry in entries {
                     let old = old.remove(&*entry.name);
+                    let is_hidden = |old: &&Entry| entry.volume.is_none() && self.is_left_out(&old.target);
+                    left_out.extend(old.as_ref().filter(is_hidden).cloned());
                     made.push(self.entry(entry, old)?);
                 }
-                // A volume that has its place elsewhere in this device's tree has none here, and for others it has.
-                made.extend(old.into_values().filter(|entry| self.is_left_out(&entry.target)));
-                made.sort_by(|one, other| one.name.cmp(&other.name));
+                left_out.extend(old.into_values().filter(|entry| self.is_left_out(&entry.target)));
+                for entry in left_out {
+                    add_beside(&mut made, entry, self.dot);
+                }
                 Content::Directory(tree::build(made, self.writer).map_err(tree_error)?)
             }
         };

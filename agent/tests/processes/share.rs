@@ -309,7 +309,7 @@ fn what_was_attached_is_detached_and_is_all_there_when_it_is_attached_again() {
     };
     says(&anna, "/", "the whole tree");
     says(&anna, "/own", "nothing was attached there");
-    says(&carl, "/shared", "this directory is yours");
+    says(&carl, "/shared", "is yours");
     assert_eq!(code(fs::remove_dir(anna.below("theirs")).unwrap_err()), libc::EBUSY);
     fs::write(anna.below("theirs/new"), b"only here").unwrap();
     says(&anna, "/theirs", "not synced");
@@ -583,4 +583,93 @@ fn a_directory_and_one_in_it_that_two_devices_share_apart_from_one_another_lose_
     for agent in [&carl, &other, &anna, &ben] {
         assert_eq!(agent.fsck().problems, Vec::<String>::new());
     }
+}
+
+#[test]
+fn what_somebody_changed_in_what_became_a_volume_of_others_is_kept_beside_it_and_nobody_is_kept_from_anything() {
+    if !has(&[Need::Fuse]) {
+        return;
+    }
+    let mesh = Mesh::start(5);
+    let (carl, anna, ben) = (mesh.agent("carl"), mesh.agent("anna"), mesh.agent("ben"));
+    fs::create_dir_all(carl.below("outer/inner")).unwrap();
+    fs::write(carl.below("outer/inner/file"), "before").unwrap();
+    fs::write(carl.below("outer/inner/kept"), "before").unwrap();
+    carl.sync().unwrap();
+    let (other, _) = mesh.recovered("other", &carl.phrase.clone());
+    other.make_volume("/outer/inner").unwrap();
+    for (guest, name) in [(&anna, "anna"), (&ben, "ben")] {
+        carl.knows(guest, name);
+        guest.knows(&carl, "carl");
+    }
+    carl.share_with("/outer", &["anna", "ben"], api::ShareRole::Writer).unwrap();
+    carl.sync().unwrap();
+    for guest in [&anna, &ben] {
+        guest.attach("carl/outer", "/outer").unwrap();
+        assert!(guest.below("outer/inner/kept").exists());
+    }
+    fs::write(anna.below("outer/inner/by anna"), "new").unwrap();
+    fs::write(anna.below("outer/inner/file"), "after").unwrap();
+    fs::write(ben.below("outer/of ben"), "1").unwrap();
+    let has_inner = |agent: &Agent| {
+        // Whoever looks into it has all of it.
+        fs::read_dir(agent.below("outer")).unwrap().for_each(|entry| drop(entry.unwrap()));
+        let volumes = agent.call(async |client| client.volumes().await).unwrap();
+        volumes.iter().any(|one| one.path == Path::new("/outer/inner"))
+    };
+    for agent in [&other, &carl, &other] {
+        agent.sync().unwrap();
+        agent.sync_until("the volume in the one that is shared", |agent| {
+            has_inner(agent) && agent.shares().shares.iter().any(|one| one.path.is_some())
+        });
+    }
+
+    let beside = |agent: &Agent| {
+        let entries = fs::read_dir(agent.below("outer")).unwrap().map(|entry| entry.unwrap().path());
+        entries.into_iter().find(|path| path.file_name().unwrap().to_string_lossy().starts_with("inner (conflict of "))
+    };
+    anna.sync_until("what anna wrote", |anna| beside(anna).is_some_and(|path| path.join("by anna").exists()));
+    for agent in [&ben, &anna, &carl, &other] {
+        agent.sync_until("what anna and ben wrote", |agent| {
+            let kept = beside(agent).is_some_and(|path| path.join("by anna").exists());
+            kept && agent.below("outer/of ben").exists()
+        });
+        let kept = beside(agent).unwrap();
+        assert_eq!(read(&kept.join("file")).unwrap(), b"after");
+        assert!(!kept.join("kept").exists());
+    }
+    for agent in [&carl, &other] {
+        assert_eq!(read(&agent.below("outer/inner/file")).unwrap(), b"before");
+        assert_eq!(read(&agent.below("outer/inner/kept")).unwrap(), b"before");
+    }
+    // Who has no part in it has its name, and goes on.
+    let entries = fs::read_dir(anna.below("outer/inner"));
+    assert!(entries.and_then(Iterator::collect::<Result<Vec<_>, _>>).is_err());
+    fs::write(anna.below("outer/more"), "2").unwrap();
+    anna.sync().unwrap();
+    ben.sync_until("what anna wrote", |ben| ben.below("outer/more").exists());
+    assert_eq!(anna.fsck().problems, Vec::<String>::new());
+    anna.detach("/outer").unwrap();
+    assert!(!anna.below("outer").exists());
+    anna.sync().unwrap();
+    carl.sync_until("what anna wrote", |carl| carl.below("outer/more").exists());
+    assert_eq!(read(&carl.below("outer/inner/kept")).unwrap(), b"before");
+    // What is shared stays in one place, also where another device of this identity has not heard of it.
+    fs::create_dir(carl.below("late")).unwrap();
+    carl.sync().unwrap();
+    other.sync_until("a directory", |other| other.below("late").exists());
+    fs::write(other.below("late/of the other"), "3").unwrap();
+    carl.share_with("/late", &["anna"], api::ShareRole::Writer).unwrap();
+    carl.sync().unwrap();
+    // Where something is in use it hears of it, and stays where it is.
+    let open = fs::OpenOptions::new().append(true).open(other.below("late/of the other")).unwrap();
+    let is_shared = |other: &Agent| other.shares().shares.into_iter().find(|one| one.name == "late");
+    other.sync_until("that it is shared", |other| is_shared(other).is_some_and(|one| one.path.is_none()));
+    match other.attach("late", "/elsewhere") {
+        Err(Error::Api(refused)) => assert!(refused.message.contains("of yours"), "{refused:?}"),
+        attached => panic!("{attached:?}"),
+    }
+    drop(open);
+    other.sync_until("it where it is", |other| is_shared(other).is_some_and(|one| one.path.is_some()));
+    assert!(other.below("late/of the other").exists());
 }

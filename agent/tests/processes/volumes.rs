@@ -11,7 +11,7 @@ use super::mesh::{Agent, Mesh, PATIENCE};
 use super::tree::{assert_same, look, noise, plant};
 
 impl Agent {
-    fn make_volume(&self, path: &str) -> Result<api::VolumeInfo, hypernet_sdk::client::Error> {
+    pub(crate) fn make_volume(&self, path: &str) -> Result<api::VolumeInfo, hypernet_sdk::client::Error> {
         let request = api::MakeVolumeRequest { path: path.into() };
         self.call(async |client| client.make_volume(&request).await)
     }

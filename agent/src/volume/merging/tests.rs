@@ -310,7 +310,7 @@ fn a_merge_that_is_broken_off_is_ended_before_anything_else() {
     let survey = one.volume.find_heads(&one.volume.heard_devices()).unwrap();
     let heads: Vec<Head> = survey.found.into_iter().map(|found| found.head).collect();
     let gathered = one.volume.gather(&latest, &heads).unwrap();
-    let merged = one.volume.merged(&gathered.trees, vec![], &heads, &Meter::new()).unwrap();
+    let merged = one.volume.merged(&gathered.trees, &[], &BTreeSet::new(), &heads, &Meter::new()).unwrap();
     one.volume.put_merged(merged, gathered, false).unwrap();
     let root = state::merging(&one.volume.db).unwrap().unwrap().root;
     assert!(one.volume.advance(&one.vfs, &root).unwrap());
@@ -324,6 +324,57 @@ fn a_merge_that_is_broken_off_is_ended_before_anything_else() {
     let tree = meet(&homes);
     assert_eq!(names(&tree), ["a", "one"]);
     assert_eq!(tree["a"].1, Some(b"later".to_vec()));
+}
+
+/// What `one` has merged is written down, and its tree has moved there or not; then it is changed, and everything begins anew.
+#[track_caller]
+fn break_off(one: &Home, has_moved: bool) {
+    one.look();
+    let latest = one.latest();
+    let survey = one.volume.find_heads(&one.volume.heard_devices()).unwrap();
+    let heads: Vec<Head> = survey.found.into_iter().map(|found| found.head).collect();
+    let gathered = one.volume.gather(&latest, &heads).unwrap();
+    let merged = one.volume.merged(&gathered.trees, &[], &BTreeSet::new(), &heads, &Meter::new()).unwrap();
+    one.volume.put_merged(merged, gathered, false).unwrap();
+    let root = state::merging(&one.volume.db).unwrap().unwrap().root;
+    if has_moved {
+        assert!(one.volume.advance(&one.vfs, &root).unwrap());
+    }
+    one.write("later", b"later");
+    // As one that is opened.
+    *one.volume.links.lock() = latest.root.links;
+}
+
+#[test]
+fn what_has_several_names_is_there_wherever_a_merge_was_broken_off() {
+    for (has_moved, is_new) in [(true, true), (true, false), (false, true), (false, false)] {
+        let mesh = Mesh::new(6);
+        let homes = homes(&mesh, 2, |home| {
+            home.mkdir("dir");
+            home.write("x", b"x");
+            if !is_new {
+                home.link("x", "dir/y");
+            }
+        });
+        let [one, two] = &homes[..] else { panic!() };
+        one.write("one", b"1");
+        match is_new {
+            true => two.link("x", "dir/y"),
+            // No listing is another one by that.
+            false => two.write("x", b"by two"),
+        }
+        one.sync();
+        two.sync();
+        break_off(one, has_moved);
+        one.sync();
+        let tree = meet(&homes);
+        assert_eq!(names(&tree), ["dir", "dir/y", "later", "one", "x"], "{has_moved} {is_new}");
+        let expected = Some(if is_new { b"x".to_vec() } else { b"by two".to_vec() });
+        assert_eq!([&tree["x"].1, &tree["dir/y"].1], [&expected, &expected], "{has_moved} {is_new}");
+        for home in &homes {
+            assert!(home.vfs.fsck(false).unwrap().problems.is_empty(), "{has_moved} {is_new}");
+        }
+    }
 }
 
 #[test]
