@@ -16,6 +16,7 @@ use os_display::Quotable;
 use super::tree::of_tree;
 use super::{Agent, Own, port_failure};
 use crate::failure::{Failure, Kind};
+use crate::share::hearing::Ask;
 use crate::share::kept::{Left, Share};
 use crate::volume::recover::clock;
 use crate::volume::state;
@@ -33,18 +34,19 @@ impl Agent {
     pub(crate) fn detach(&self, ino: u64, discard: bool) -> Result<api::ShareInfo, Failure> {
         let own = self.own_tree()?;
         let (rooted, share) = own.attached_at(ino)?;
-        own.may_detach(&rooted, discard)?;
+        let all: Vec<Rooted> = std::iter::once(rooted).chain(own.below(rooted.volume)).collect();
+        all.iter().try_for_each(|one| own.may_detach(one, discard))?;
         // What the watcher and the sync have under way would have it back.
-        own.engines.end(rooted.volume);
+        all.iter().for_each(|one| own.engines.end(one.volume));
         let left = own.set_left(rooted.volume, true).and_then(|()| own.let_go(rooted.volume, discard));
         if let Err(failure) = left {
             own.set_left(rooted.volume, false)?;
-            if !rooted.is_vacant {
-                own.start_engine(own.volumes.of(rooted.volume).map_err(port_failure)?)?;
+            for one in all.iter().filter(|one| !one.is_vacant) {
+                own.start_engine(own.volumes.of(one.volume).map_err(port_failure)?)?;
             }
             return Err(failure);
         }
-        own.volumes.close(rooted.volume);
+        all.iter().for_each(|one| own.volumes.close(one.volume));
         // The other devices of this identity go on from here only when they know that somebody meant it.
         self.keep_on_the_mesh()?;
         own.share_info(&share)
@@ -66,25 +68,50 @@ impl Own {
         let (Some(rooted), Some(share)) = (rooted, share) else {
             return Err(usage("nothing was attached there").hint("`hn shares` shows what is, and where"));
         };
-        let role = self.volumes.of(rooted.volume).map_err(port_failure)?.role();
-        if role == Some(Role::Owner) {
-            return Err(usage("this directory is yours, and you share it: it stays where it is")
-                .hint("`hn unshare DIR --with NAME` and `hn unshare DIR --all-links` take it back from others"));
+        if let Some(above) = self.vfs.volumes().into_iter().find(|other| Some(other.volume) == rooted.above)
+            && keystore.share(above.volume).is_some()
+        {
+            let path = self.vfs.path(above.ino).map_err(|error| of_tree(&error))?;
+            return Err(usage("it has its place in another shared directory, and others would find it gone, too")
+                .hint(format!("`hn detach` of {} takes both out of your tree", path.quote())));
         }
-        // Nobody else ends them, and nobody would look whether one is to end.
-        if role >= Some(Role::Admin) && share.open_links().next().is_some() {
-            return Err(usage("there are links to it that you have made")
-                .hint("`hn unshare DIR --all-links` takes them back; then it can be detached"));
+        // Whether anything of it is this identity's still.
+        let volume = self.volumes.of(rooted.volume).map_err(port_failure)?;
+        if let Err(error) = volume.hear(Ask::Places) {
+            tracing::debug!(%error, "who has a part in what is to be detached is not heard now");
         }
         Ok((rooted, share))
     }
 
-    /// An error where something in it is only here, or in use.
+    /// The volumes that begin in this one, and in these.
+    fn below(&self, volume: VolumeId) -> Vec<Rooted> {
+        let mut all = vec![volume];
+        let mut below = self.vfs.volumes();
+        // Each comes after the one above it.
+        below.retain(|rooted| {
+            let is_below = rooted.above.is_some_and(|above| all.contains(&above));
+            all.extend(is_below.then_some(rooted.volume));
+            is_below
+        });
+        below
+    }
+
+    /// An error where it is this identity's to look after, or something in it is only here, or in use.
     fn may_detach(&self, rooted: &Rooted, discard: bool) -> Result<(), Failure> {
-        if let Some(below) = self.vfs.volumes().into_iter().find(|other| other.above == Some(rooted.volume)) {
-            let path = self.vfs.path(below.ino).map_err(|error| of_tree(&error))?;
-            return Err(Failure::new(Kind::Usage, format!("another volume begins in it, at {}", path.quote()))
-                .hint("detach that one first, or move it elsewhere"));
+        let path = || self.vfs.path(rooted.ino).map_err(|error| of_tree(&error));
+        if let Some(share) = self.volume.identity.keystore().keystore().share(rooted.volume) {
+            let role = self.volumes.of(rooted.volume).map_err(port_failure)?.role();
+            if role == Some(Role::Owner) {
+                let text = format!("{} is yours, and you share it: it stays where it is", path()?.quote());
+                return Err(Failure::new(Kind::Usage, text)
+                    .hint("`hn unshare DIR --with NAME` and `hn unshare DIR --all-links` take it back from others"));
+            }
+            // Nobody else ends them, and nobody would look whether one is to end.
+            if role >= Some(Role::Admin) && share.open_links().next().is_some() {
+                let text = format!("there are links to {} that you have made", path()?.quote());
+                return Err(Failure::new(Kind::Usage, text)
+                    .hint("`hn unshare DIR --all-links` takes them back; then it can be detached"));
+            }
         }
         let pending = self.vfs.pending(rooted.volume).files;
         if pending > 0 && !discard {
@@ -114,6 +141,7 @@ impl Own {
     fn let_go(&self, volume: VolumeId, discard: bool) -> Result<(), Failure> {
         let until = Instant::now() + PATIENCE;
         loop {
+            self.vfs.set_leaving(self.below(volume).iter().map(|one| one.volume));
             match self.vfs.detach(volume, discard) {
                 Err(VfsError::Busy) if Instant::now() < until => std::thread::sleep(AGAIN),
                 Err(VfsError::Busy) => {

@@ -106,6 +106,7 @@ fn member_info(
         role: role_info(member.role),
         you: member.identity == me,
         verified: contact.is_some_and(|contact| contact.is_verified),
+        is_link: member.is_link,
         link: bearers.get(&member.identity).cloned(),
     }
 }
@@ -316,12 +317,11 @@ impl Agent {
             let gone = members_named(own, &known, &request.with)?;
             volume.remove(&gone).map_err(share_failure)?;
         }
-        let mut over = request.links.iter().map(|text| links::parse(text)).collect::<Result<Vec<_>, _>>()?;
+        let over = request.links.iter().map(|text| links::parse(text)).collect::<Result<Vec<_>, _>>()?;
         if request.all_links {
-            over = known.share.open_links().map(|made| made.link()).collect();
-        }
-        for link in over {
-            volume.take_back(&link).map_err(share_failure)?;
+            volume.take_all_back().map_err(share_failure)?;
+        } else {
+            over.iter().try_for_each(|link| volume.take_back(link)).map_err(share_failure)?;
         }
         if request.rekey {
             if request.with.is_empty() {
@@ -455,7 +455,21 @@ impl Agent {
             let path = own.vfs.path(rooted.ino).map_err(|error| of_tree(&error))?;
             return Err(share_failure(ShareError::Attached(path.display().to_string())));
         }
-        own.volumes.of(volume).map_err(port_failure)
+        let found = own.volumes.of(volume).map_err(port_failure)?;
+        if is_known && found.role().is_none() {
+            // What is known by the keystore alone need not be somebody else's.
+            found.hear(Ask::Places).map_err(port_failure).inspect_err(|_| own.volumes.close(volume))?;
+        }
+        if is_known && found.role() == Some(Role::Owner) {
+            own.volumes.close(volume);
+            // In another place what is changed in the directory here would be taken for seen by it.
+            return Err(Failure::new(
+                Kind::Usage,
+                "this is a directory of yours, which another device of yours has shared",
+            )
+            .hint("it stays where it is: `hn sync` takes in here that it is shared"));
+        }
+        Ok(found)
     }
 }
 

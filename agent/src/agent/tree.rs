@@ -28,7 +28,11 @@ pub(super) fn of_tree(error: &VfsError) -> Failure {
                 .hint(format!("`find MOUNT -inum {ino}` shows them: leave one of the two, or make a copy"))
         }
         VfsError::NoSpace => Failure::new(Kind::Io, error.to_string()).hint("free some space on this disk"),
-        other => Failure::new(Kind::Io, format!("cannot make a volume: {other}")),
+        VfsError::ReadOnlyVolume => {
+            Failure::new(Kind::Permission, "this directory is shared with you for reading only")
+                .hint("whoever shares it can let you write: `hn share DIR --with YOU --write`")
+        }
+        other => Failure::new(Kind::Io, other.to_string()),
     }
 }
 

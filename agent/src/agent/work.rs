@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use hypernet_core::codec;
 use hypernet_core::identity::log::Device;
@@ -19,6 +20,7 @@ use crate::status::head_status;
 use crate::volume::devices::{Listed, RevokeError, Revoked};
 use crate::volume::heads::when;
 use crate::volume::reach::Seen;
+use crate::volume::sync::Engine;
 use crate::volume::{Volume, state};
 
 /// Segments asked for at the same time.
@@ -28,14 +30,23 @@ const REACH_PROBLEMS_MAX: usize = 1_000;
 /// Milliseconds in which the holders of a segment must have answered.
 const PROBE_WITHIN: u64 = 15_000;
 
+/// How long a device stays on the list for what it has published to be taken in before.
+const TAKES_IN_WITHIN: Duration = Duration::from_secs(5);
+
 /// Where this device stands on a head of one that is to leave the list, it publishes the same under its own name: a head that
-/// counts is to lead there.
+/// counts is to lead there. What takes longer than that goes on all the same.
 fn publish_beside(own: &Own, name: &str) {
     let roster = own.volume.identity.roster();
     let Some(device) = roster.devices.iter().find(|device| device.name == name) else { return };
-    for engine in own.engines() {
+    let until = Instant::now() + TAKES_IN_WITHIN;
+    let sync = |engine: &Engine| {
+        let synced = engine.sync_within(until.saturating_duration_since(Instant::now()));
+        synced.unwrap_or_else(|| Err(PortError::Deadline("it takes too long to be waited for".into())))
+    };
+    // Who holds uploads back has nothing uploaded by this.
+    for engine in own.engines().iter().filter(|engine| !engine.is_held()) {
         // What it has published just now is to be here first.
-        if let Err(error) = engine.sync() {
+        if let Err(error) = sync(engine) {
             tracing::warn!(%error, "what another device has published is not taken in yet");
         }
         let stands_on =
@@ -45,7 +56,7 @@ fn publish_beside(own: &Own, name: &str) {
                 return Ok(());
             }
             own.vfs.mark_changed(engine.volume()).map_err(|error| PortError::Disk(error.to_string()))?;
-            engine.sync().map(drop)
+            sync(engine).map(drop)
         });
         if let Err(error) = published {
             tracing::warn!(%error, "what another device has published is not published by this one yet");
@@ -115,7 +126,9 @@ impl Agent {
             all.into_iter().filter(|id| *id != own.volume.id).map(|id| own.volumes.of(id)).collect()
         };
         self.vouch_for(own, &request.name);
-        publish_beside(own, &request.name);
+        if !request.force {
+            publish_beside(own, &request.name);
+        }
         let removed = own.volume.revoke_device(&others, &request.name, request.force, words.as_ref()).map_err(|error| {
             let text = error.to_string();
             match error {

@@ -294,7 +294,7 @@ fn kept_beside(before: u32) {
     let volume = VolumeId([7; 16]);
     world.device(0).split("d", volume);
     // Its name may be as old as the directory: a merge has made it so.
-    if before % 2 == 0 {
+    if before.is_multiple_of(2) {
         world.device(0).keep_dot("d");
     }
     let mut parts: Vec<Part> = Vec::new();

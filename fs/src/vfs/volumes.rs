@@ -278,6 +278,12 @@ impl Vfs {
         self.run(|state| Ok(state.node(state.root_here(volume)?)?.remote.as_deref().cloned()))
     }
 
+    /// The same of a file in it that had several names.
+    pub fn published_of(&self, volume: VolumeId, linked: FileId) -> Result<Option<Content>> {
+        let root = self.run(|state| state.root_here(volume))?;
+        Ok(self.meta.linked(root, linked)?.and_then(|row| row.remote))
+    }
+
     /// The next cut of a volume has its root in it, though nothing has changed: another head is to be published. Nothing
     /// where nothing was found of it yet.
     pub fn mark_changed(&self, volume: VolumeId) -> Result<()> {

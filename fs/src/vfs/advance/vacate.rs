@@ -25,10 +25,12 @@ impl Vfs {
         self.state.lock().leaving = leaving.into_iter().collect();
     }
 
-    /// Takes the root of a volume below another one out of the tree; what it holds is on the mesh.
+    /// Takes the root of a volume below another one out of the tree; what it holds is on the mesh. Others that begin in it go
+    /// with it, of those that may [leave](Self::set_leaving).
     ///
-    /// [`VfsError::Busy`] when something in it is not, or is open, or another volume begins in it: nothing has changed then.
-    /// `discard`: what is not on the mesh is lost.
+    /// [`VfsError::Busy`] when something in it is not, or is open, or another volume begins in it that is to stay: nothing has
+    /// changed then, but that there may be nothing here any more of others that leave. `discard`: what is not on the mesh is
+    /// lost.
     pub fn detach(&self, volume: VolumeId, discard: bool) -> Result<()> {
         for _ in 0..TRIES {
             self.vacate_with(volume, discard)?;
@@ -76,8 +78,9 @@ impl Vfs {
                     known.records.extend(wants.records.iter().map(|id| (*id, None)));
                     self.get(volume, Wants { loaded: wants.loaded, ..Wants::default() }, &mut known)?;
                 }
+                Next::Leave(others) => others.into_iter().try_for_each(|other| self.vacate_with(other, discard))?,
                 Next::Done(done) => return self.follow_up(&done),
-                Next::Dirty | Next::Hold(_) | Next::Leave(_) => return Err(VfsError::Busy),
+                Next::Dirty | Next::Hold(_) => return Err(VfsError::Busy),
             }
         }
     }
@@ -106,7 +109,7 @@ impl Vfs {
         };
         let mut plan = work.plan(state)?;
         if !plan.leaving.is_empty() {
-            return Err(VfsError::Busy.into());
+            return Ok(Next::Leave(plan.leaving));
         }
         // Of what has several names not all need be in directories that are listed here.
         let lost = std::mem::take(&mut plan.lost);

@@ -132,6 +132,34 @@ fn wherever_it_is_broken_off_it_is_attached_or_it_is_not() {
 }
 
 #[test]
+fn what_begins_in_it_goes_with_it_when_it_may() {
+    let (bed, other) = Bed::attached();
+    let inner = bed.at("theirs/deep");
+    bed.vfs.split(inner, THIRD).unwrap();
+    let third = publish_volume(&bed.vfs, &bed.remote, THIRD).unwrap().unwrap();
+    bed.remote.put_root(THIRD, third);
+    let dead = bed.vfs.attach(ME, bed.at("theirs"), b"dead", VolumeId([4; 16]), FileId([9; 16])).unwrap();
+    publish_volume(&bed.vfs, &bed.remote, OTHER).unwrap();
+    bed.publish().unwrap();
+    assert_eq!(bed.vfs.detach(OTHER, false), Err(VfsError::Busy));
+    // Of one something is only here.
+    bed.vfs.set_leaving([THIRD, VolumeId([4; 16])]);
+    bed.overwrite(bed.at("theirs/deep/b"), 0, b"DEEP");
+    assert_eq!(bed.vfs.detach(OTHER, false), Err(VfsError::Busy));
+    assert_eq!(bed.read(bed.at("theirs/deep/b")), b"DEEP in it");
+    assert_eq!(bed.volumes_here(), [VOLUME, OTHER, THIRD, VolumeId([4; 16])]);
+    assert_eq!(bed.at("theirs/dead"), dead.ino);
+    publish_volume(&bed.vfs, &bed.remote, THIRD).unwrap();
+    bed.vfs.detach(OTHER, false).unwrap();
+    assert_eq!((bed.names(ROOT), bed.volumes_here()), (vec!["top".to_owned()], vec![VOLUME]));
+    bed.assert_sound();
+    let bed = bed.restart();
+    assert_eq!(bed.volumes_here(), [VOLUME]);
+    bed.vfs.attach(ME, ROOT, b"again", OTHER, other.id).unwrap();
+    assert_eq!(bed.read(bed.at("again/a")), b"in it");
+}
+
+#[test]
 fn whoever_enters_it_meanwhile_has_it_back() {
     let (bed, _) = Bed::attached();
     bed.vfs.vacate(OTHER).unwrap();
