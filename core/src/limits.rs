@@ -110,8 +110,12 @@ pub const TREE_ITEMS_AT_ONCE: usize = 1 << 23;
 pub const DIFF_DIRECTORIES_AT_ONCE: usize = 1 << 10;
 /// Directories of which one is in the other that a path is made of.
 pub const PATH_DEPTH_MAX: usize = 1 << 12;
-/// Second places of what is to have one in a tree, up to which the tree is merged all the same.
-pub const SECOND_PLACES_MAX: usize = 1 << 10;
+/// Second places of directories that are to have one in a tree; more than that are left out of a merge.
+pub const SECOND_PLACES_MAX: usize = 1 << 6;
+/// Names in these directories.
+pub const SECOND_NAMES_MAX: u64 = 1 << 16;
+/// Names of one tree that are looked at in a merge.
+pub const MERGED_NAMES_MAX: usize = 1 << 22;
 /// Trees that one is merged of.
 pub const MERGED_MAX: usize = 64;
 

@@ -305,6 +305,9 @@ pub fn range<T: Item, S: Source>(
     end: u64,
 ) -> Result<Vec<(u64, T)>, TreeError<S::Error>> {
     check_depth::<T, _>(tree)?;
+    // Where there are keys, each is there once: a node that is named again and again takes no more room than once.
+    let is_keyed = std::mem::size_of::<T::Key>() > 0;
+    let unordered = || TreeError::Malformed { tree: T::NAME, reason: "keys are not in order" };
     let overlaps = |at: u64, weight: u64| at < end && (at.saturating_add(weight) > start || weight == 0);
     let mut level = vec![(0u64, tree.weight, tree.node.clone())];
     let mut items = Vec::new();
@@ -312,11 +315,20 @@ pub fn range<T: Item, S: Source>(
         let refs: Vec<ExtentRef> = level.iter().map(|(_, _, node)| node.clone()).collect();
         let nodes = source.get(&refs).map_err(TreeError::Port)?;
         let mut below = Vec::new();
+        let mut last: Option<T::Key> = None;
+        let mut follows = |key: T::Key| {
+            let is_next = last.as_ref().is_none_or(|last| *last < key);
+            last = Some(key);
+            if is_next { Ok(()) } else { Err(unordered()) }
+        };
         for ((mut at, weight, _), bytes) in level.into_iter().zip(nodes) {
             let stop = at.saturating_add(weight);
             match read_node::<T, _>(depth, &bytes)? {
                 Node::Leaf(leaf) => {
                     for item in leaf {
+                        if is_keyed {
+                            follows(item.key())?;
+                        }
                         let weight = item.weight();
                         if overlaps(at, weight) {
                             items.push((at, item));
@@ -326,6 +338,9 @@ pub fn range<T: Item, S: Source>(
                 }
                 Node::Branch(_, children) => {
                     for child in children {
+                        if is_keyed {
+                            follows(child.first.ok_or_else(unordered)?)?;
+                        }
                         if overlaps(at, child.weight) {
                             below.push((at, child.weight, child.node));
                         }

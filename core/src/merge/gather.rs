@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{MergeError, Part, inodes};
+use super::inodes::{self, is_directory};
+use super::{MergeError, Part};
 use crate::id::{FileId, VolumeId};
-use crate::limits::SECOND_PLACES_MAX;
+use crate::limits::{MERGED_NAMES_MAX, SECOND_NAMES_MAX, SECOND_PLACES_MAX};
 use crate::tree::{self, Content, Dot, Entry, Inode, LinkEntry, Source, Target, TreeRef};
 
 const ALIAS_CONTEXT: &str = "hypernet 2026 id by which the second volume of one directory goes in a merge v1";
@@ -51,10 +52,41 @@ pub(super) struct Gathered<'a> {
 struct Known {
     directories: BTreeMap<FileId, TreeRef>,
     listings: BTreeMap<FileId, Vec<Entry>>,
-    /// Second places of directories.
-    twice: usize,
+    /// Second places of directories, and the names in them.
+    twice: (usize, u64),
+    /// Names in all listings.
+    names: usize,
     /// Directories that are kept beside the volumes that they have become, and by what these go.
     beside: BTreeMap<FileId, FileId>,
+}
+
+impl Known {
+    /// Takes in a directory, by an id that nothing else has: says by which, and whether it was looked into in another tree. None
+    /// for what is no directory, and for one too many in second places.
+    fn take(
+        &mut self,
+        inode: &mut Inode,
+        place: &Place,
+        kept: &BTreeSet<FileId>,
+        looked: &BTreeSet<FileId>,
+    ) -> Option<(FileId, bool)> {
+        let Content::Directory(tree) = &inode.content else { return None };
+        if kept.contains(&inode.id) {
+            self.beside.insert(beside(inode.id), inode.id);
+            inode.id = beside(inode.id);
+        }
+        if self.directories.contains_key(&inode.id) {
+            // What is in it has two places as well: without an end that would double at each step.
+            let (places, names) = (self.twice.0 + 1, self.twice.1.saturating_add(tree.weight));
+            if places > SECOND_PLACES_MAX || names > SECOND_NAMES_MAX {
+                return None;
+            }
+            self.twice = (places, names);
+            inode.id = twice(inode.id, place);
+        }
+        self.directories.insert(inode.id, tree.clone());
+        Some((inode.id, looked.contains(&inode.id)))
+    }
 }
 
 struct Walk<'a, S> {
@@ -132,13 +164,14 @@ impl<'a> Gathered<'a> {
                 let place = Place { parent, name };
                 let id = match target {
                     Target::Inode(mut inode) => {
-                        if seen.inodes.contains_key(&id) || settled.contains(&id) {
+                        if id == self.root || seen.inodes.contains_key(&id) || settled.contains(&id) {
                             inode.id = twice(id, &place);
                         }
                         let id = inode.id;
                         seen.inodes.insert(id, *inode);
                         id
                     }
+                    Target::Link(_) if id == self.root => twice(id, &place),
                     // Where the link table has nothing of it, that of another tree may.
                     Target::Link(_) | Target::Volume { .. } => id,
                 };
@@ -177,7 +210,7 @@ impl<'a> Gathered<'a> {
     }
 
     pub(super) fn is_directory(&self, id: FileId) -> bool {
-        let is_one = |seen: &Seen| seen.inodes.get(&id).is_some_and(inodes::is_directory);
+        let is_one = |seen: &Seen| seen.inodes.get(&id).is_some_and(is_directory);
         self.volumes.contains_key(&id) || self.seen.iter().any(is_one)
     }
 }
@@ -289,6 +322,7 @@ impl<S: Source> Walk<'_, S> {
 
     /// Lists a directory in one tree, and what is below it there that was looked into already in another one.
     fn look(&mut self, part: usize, id: FileId, pending: &mut BTreeSet<FileId>) -> Result<(), MergeError<S::Error>> {
+        let root = self.parts[part].inode.id;
         let mut waiting = vec![id];
         while let Some(id) = waiting.pop() {
             let known = &mut self.known[part];
@@ -297,35 +331,33 @@ impl<S: Source> Walk<'_, S> {
                 continue;
             }
             let mut entries = tree::list::<Entry, _>(tree, self.source)?;
-            for entry in &mut entries {
+            known.names += entries.len();
+            if known.names > MERGED_NAMES_MAX {
+                return Err(malformed(&self.parts[part], "more than is merged at once"));
+            }
+            entries.retain_mut(|entry| {
+                let place = Place { parent: id, name: entry.name.clone() };
                 match &mut entry.target {
+                    // What has the id of the root is no other directory's.
+                    Target::Volume { id, .. } if *id == root => true,
                     Target::Volume { volume, id } => {
                         let first = self.volumes.entry(*id).or_insert(*volume);
                         *first = (*volume).min(*first);
+                        true
                     }
                     Target::Inode(inode) => {
-                        let Content::Directory(tree) = &inode.content else { continue };
-                        if self.beside.contains(&inode.id) {
-                            known.beside.insert(beside(inode.id), inode.id);
-                            inode.id = beside(inode.id);
+                        let Some((below, is_looked)) = known.take(inode, &place, self.beside, &self.looked) else {
+                            return !is_directory(inode);
+                        };
+                        match is_looked {
+                            true => waiting.push(below),
+                            false => drop(pending.insert(below)),
                         }
-                        if known.directories.contains_key(&inode.id) {
-                            // What is in it has two places as well: without an end that would double at each step.
-                            known.twice += 1;
-                            if known.twice > SECOND_PLACES_MAX {
-                                return Err(malformed(&self.parts[part], "directories stand in two places"));
-                            }
-                            inode.id = twice(inode.id, &Place { parent: id, name: entry.name.clone() });
-                        }
-                        known.directories.insert(inode.id, tree.clone());
-                        match self.looked.contains(&inode.id) {
-                            true => waiting.push(inode.id),
-                            false => drop(pending.insert(inode.id)),
-                        }
+                        true
                     }
-                    Target::Link(_) => {}
+                    Target::Link(_) => true,
                 }
-            }
+            });
             known.listings.insert(id, entries);
         }
         Ok(())

@@ -20,13 +20,15 @@ pub struct Differing<T> {
 struct Reading<T> {
     tree: Option<TreeRef>,
     nodes: Vec<ExtentRef>,
+    /// All that were named so far.
+    named: BTreeSet<ExtentId>,
     items: Vec<T>,
 }
 
 impl<T: Item> Reading<T> {
     fn new<E>(tree: Option<&TreeRef>) -> Result<Self, TreeError<E>> {
         tree.map_or(Ok(()), check_depth::<T, E>)?;
-        Ok(Self { tree: tree.cloned(), nodes: Vec::new(), items: Vec::new() })
+        Ok(Self { tree: tree.cloned(), nodes: Vec::new(), named: BTreeSet::new(), items: Vec::new() })
     }
 
     /// Begins with the root where that is this deep.
@@ -40,7 +42,14 @@ impl<T: Item> Reading<T> {
     fn take<E>(&mut self, depth: u8, bytes: &[u8]) -> Result<(), TreeError<E>> {
         match read_node::<T, E>(depth, bytes)? {
             Node::Leaf(items) => self.items.extend(items),
-            Node::Branch(_, children) => self.nodes.extend(children.into_iter().map(|child| child.node)),
+            // A node that is named twice is read once.
+            Node::Branch(_, children) => {
+                for child in children {
+                    if self.named.insert(child.node.id()) {
+                        self.nodes.push(child.node);
+                    }
+                }
+            }
         }
         match self.nodes.len() > TREE_NODES_AT_ONCE || self.items.len() > TREE_ITEMS_AT_ONCE {
             true => Err(TreeError::Malformed { tree: T::NAME, reason: "more than is read at once" }),

@@ -150,6 +150,27 @@ fn an_empty_tree_is_a_tree() {
 }
 
 #[test]
+fn what_is_named_again_and_again_is_no_directory() {
+    let mut bag = Bag::new();
+    let leaf = build(entries(&BTreeMap::from([(b"a".to_vec(), 1), (b"b".to_vec(), 2)])), &mut bag).unwrap();
+    let child = |first: &[u8]| Child { first: Some(Name(first.to_vec())), weight: 2, node: leaf.node.clone() };
+    for children in
+        [vec![child(b"a"); 1_000], vec![child(b"a"), child(b"b")], vec![Child { first: None, ..child(b"a") }]]
+    {
+        let weight = 2 * children.len() as u64;
+        let node = bag.put(Kind::Node, &codec::encode(&Node::<Entry>::Branch(1, children))).unwrap();
+        let tree = TreeRef { node, depth: 1, weight };
+        assert!(matches!(list::<Entry, _>(&tree, &bag), Err(TreeError::Malformed { .. })));
+        // Whoever compares it reads it once.
+        let found = differing::<Entry, _>(&[(None, Some(&tree))], &bag).unwrap();
+        assert_eq!(found[0].after.len(), 2);
+    }
+    // In a file it is the same bytes once more.
+    let file = build(std::iter::repeat_n(Run::Hole(4096), 3_000), &mut bag).unwrap();
+    assert_eq!(list::<Run, _>(&file, &bag).unwrap().len(), 3_000);
+}
+
+#[test]
 fn malformed_trees_are_errors() {
     let mut bag = Bag::new();
     let tree = build((1..2000u64).map(Run::Hole), &mut bag).unwrap();
