@@ -126,9 +126,7 @@ impl Agent {
             all.into_iter().filter(|id| *id != own.volume.id).map(|id| own.volumes.of(id)).collect()
         };
         self.vouch_for(own, &request.name);
-        if !request.force {
-            publish_beside(own, &request.name);
-        }
+        publish_beside(own, &request.name);
         let removed = own.volume.revoke_device(&others, &request.name, request.force, words.as_ref()).map_err(|error| {
             let text = error.to_string();
             match error {

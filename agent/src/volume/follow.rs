@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use hypernet_core::catalog::Manifest;
 use hypernet_core::head::Head;
-use hypernet_core::id::{DeviceTag, SnapshotId, VolumeId};
+use hypernet_core::id::{DeviceTag, FileId, SnapshotId, VolumeId};
 use hypernet_core::identity::log::Device;
 use hypernet_core::limits::DEVICES_MAX;
 use hypernet_core::merge::{covers, covers_all};
@@ -267,12 +267,25 @@ impl Volume {
 
     /// Whether what others have changed in a directory that has become this volume can become part of it by this device's doing;
     /// none where that is not known yet.
-    pub(super) fn can_enter(&self, volumes: &Volumes, volume: VolumeId) -> Result<Option<bool>, PortError> {
+    pub(super) fn can_enter(
+        &self,
+        volumes: &Volumes,
+        volume: VolumeId,
+        directory: FileId,
+    ) -> Result<Option<bool>, PortError> {
         let keystore = self.identity.keystore().keystore();
         // Where nobody else has a part in this volume, that one is of this identity, too.
         let is_own = self.share().is_none() || keystore.volumes.contains(&volume) || keystore.share(volume).is_some();
         if is_own {
             let below = volumes.of(volume)?;
+            let root = match state::latest(&below.db)? {
+                Some(latest) => Some(latest.root.inode.id),
+                None => keystore.share(volume).map(|share| share.root),
+            };
+            if root.is_some_and(|root| root != directory) {
+                // Somebody has named a volume there that the directory has not become.
+                return Ok(Some(false));
+            }
             // Of one that nobody here has heard of it turns out when it is entered.
             return Ok(Some(below.known_share().is_none() || below.may_write().is_ok()));
         }
@@ -369,8 +382,7 @@ impl Volume {
     pub(super) fn advance(&self, vfs: &Vfs, root: &Root) -> Result<bool, PortError> {
         let before = std::mem::replace(&mut *self.links.lock(), root.links.clone());
         // What another device of this identity has taken out of its tree goes from this one, too.
-        let shares = self.identity.keystore().keystore().shares;
-        vfs.set_leaving(shares.iter().filter(|share| share.left.is_out).map(|share| share.volume));
+        vfs.set_leaving(self.leaving(vfs));
         let moved = match vfs.advance(self.id, root.inode.clone()) {
             Ok(()) => Ok(true),
             // It may have moved on before a crash, or before its head could be published, and have been changed since.
@@ -382,6 +394,20 @@ impl Volume {
             *self.links.lock() = before;
         }
         moved
+    }
+
+    /// Volumes that were taken out of the tree, and those that begin in them.
+    fn leaving(&self, vfs: &Vfs) -> Vec<VolumeId> {
+        let shares = self.identity.keystore().keystore().shares;
+        let mut leaving: Vec<VolumeId> =
+            shares.iter().filter(|share| share.left.is_out).map(|share| share.volume).collect();
+        // Each comes after the one above it.
+        for rooted in vfs.volumes() {
+            if rooted.above.is_some_and(|above| leaving.contains(&above)) && !leaving.contains(&rooted.volume) {
+                leaving.push(rooted.volume);
+            }
+        }
+        leaving
     }
 
     /// Whether the working tree is that of this root, whatever was changed in it since. It moves at once or not at all, so anything

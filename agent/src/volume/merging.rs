@@ -338,7 +338,7 @@ impl Volume {
         let mut by_volume: BTreeMap<VolumeId, Vec<Part>> = BTreeMap::new();
         let (mut is_done, mut closed) = (true, BTreeSet::new());
         for Split { volume, part } in splits {
-            match self.can_enter(volumes, volume)? {
+            match self.can_enter(volumes, volume, part.inode.id)? {
                 Some(true) => by_volume.entry(volume).or_default().push(part),
                 Some(false) => drop(closed.insert(part.inode.id)),
                 None => is_done = false,

@@ -1,8 +1,11 @@
 //! Reading: references in, plaintext out.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::num::NonZeroUsize;
 use std::ops::Range;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,12 +16,12 @@ use hypernet_core::node::{Command, CommandError, Outcome};
 use hypernet_core::port::{PortError, Stretch};
 use hypernet_core::seal::{ExtentRef, Kind};
 use hypernet_core::segment::Placement;
-use hypernet_core::tree::{self, Content, Entry, LinkEntry, Run, Source, TreeError, TreeRef};
+use hypernet_core::tree::{self, Content, Entry, LinkEntry, Run, Source, Target, TreeError, TreeRef};
 use lru::LruCache;
 use tokio::sync::oneshot;
 
 use super::nearby;
-use super::{READ_WITHIN, Volume};
+use super::{READ_WITHIN, Volume, state};
 
 /// Placements kept decoded.
 const PLACEMENTS: NonZeroUsize = NonZeroUsize::new(256).expect("not zero");
@@ -225,6 +228,29 @@ impl Volume {
     /// All entries of a directory.
     pub(crate) fn entries(&self, directory: &TreeRef, deadline: Deadline) -> Result<Vec<Entry>, PortError> {
         tree::list(directory, &Nodes(self, deadline)).map_err(tree_error)
+    }
+
+    /// Where the directory with this id is in the newest tree, if it is. That takes a look at every directory there is.
+    pub(crate) fn find_directory(&self, id: FileId) -> Result<Option<PathBuf>, PortError> {
+        let Some(latest) = state::latest(&self.db)? else { return Ok(None) };
+        let mut waiting = match latest.root.inode.content {
+            Content::Directory(tree) => vec![(PathBuf::new(), tree)],
+            _ => Vec::new(),
+        };
+        while let Some((above, tree)) = waiting.pop() {
+            for entry in self.entries(&tree, Deadline::of_read())? {
+                if let Target::Inode(inode) = entry.target
+                    && let Content::Directory(tree) = inode.content
+                {
+                    let path = above.join(OsStr::from_bytes(&entry.name));
+                    if inode.id == id {
+                        return Ok(Some(path));
+                    }
+                    waiting.push((path, tree));
+                }
+            }
+        }
+        Ok(None)
     }
 
     /// All rows of a link table.

@@ -296,7 +296,8 @@ fn start_meter(cut: &Cut, meter: &Meter) {
 /// Volumes that have their place in this one, and those that were taken out of the tree.
 fn placed(volume: &Volume, vfs: &Vfs) -> BTreeSet<VolumeId> {
     let below = vfs.volumes().into_iter().filter(|rooted| rooted.above == Some(volume.id)).map(|rooted| rooted.volume);
-    let shares = volume.identity.keystore().keystore().shares;
+    // Nobody takes them out of what others have a part in, too.
+    let shares = if volume.share().is_none() { volume.identity.keystore().keystore().shares } else { Vec::new() };
     below.chain(shares.iter().filter(|share| share.left.is_out).map(|share| share.volume)).collect()
 }
 

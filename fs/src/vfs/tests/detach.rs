@@ -134,19 +134,19 @@ fn wherever_it_is_broken_off_it_is_attached_or_it_is_not() {
 #[test]
 fn what_begins_in_it_goes_with_it_when_it_may() {
     let (bed, other) = Bed::attached();
-    let inner = bed.at("theirs/deep");
+    let inner = bed.dir(bed.at("theirs"), "inner");
+    bed.file(inner, "b", b"deep in it");
     bed.vfs.split(inner, THIRD).unwrap();
     let third = publish_volume(&bed.vfs, &bed.remote, THIRD).unwrap().unwrap();
     bed.remote.put_root(THIRD, third);
     let dead = bed.vfs.attach(ME, bed.at("theirs"), b"dead", VolumeId([4; 16]), FileId([9; 16])).unwrap();
     publish_volume(&bed.vfs, &bed.remote, OTHER).unwrap();
-    bed.publish().unwrap();
     assert_eq!(bed.vfs.detach(OTHER, false), Err(VfsError::Busy));
     // Of one something is only here.
     bed.vfs.set_leaving([THIRD, VolumeId([4; 16])]);
-    bed.overwrite(bed.at("theirs/deep/b"), 0, b"DEEP");
+    bed.overwrite(bed.at("theirs/inner/b"), 0, b"DEEP");
     assert_eq!(bed.vfs.detach(OTHER, false), Err(VfsError::Busy));
-    assert_eq!(bed.read(bed.at("theirs/deep/b")), b"DEEP in it");
+    assert_eq!(bed.read(bed.at("theirs/inner/b")), b"DEEP in it");
     assert_eq!(bed.volumes_here(), [VOLUME, OTHER, THIRD, VolumeId([4; 16])]);
     assert_eq!(bed.at("theirs/dead"), dead.ino);
     publish_volume(&bed.vfs, &bed.remote, THIRD).unwrap();
