@@ -15,6 +15,7 @@ use hypernet_core::time::Hlc;
 use hypernet_core::tree::FileKind;
 use hypernet_fs::vfs::{Caller, ROOT, VfsError};
 use hypernet_sdk::api;
+use os_display::Quotable;
 
 use super::people::contact_failure;
 use super::tree::{not_shared, of_tree};
@@ -456,18 +457,22 @@ impl Agent {
             return Err(share_failure(ShareError::Attached(path.display().to_string())));
         }
         let found = own.volumes.of(volume).map_err(port_failure)?;
-        if is_known && found.role().is_none() {
-            // What is known by the keystore alone need not be somebody else's.
-            found.hear(Ask::Places).map_err(port_failure).inspect_err(|_| own.volumes.close(volume))?;
-        }
-        if is_known && found.role() == Some(Role::Owner) {
+        // What somebody else shares is no directory of this tree.
+        if let Some(share) = own.volume.identity.keystore().keystore().share(volume)
+            && found.role().is_none_or(|role| role == Role::Owner)
+            && let Some(path) = own.volume.find_directory(share.root).map_err(port_failure)?
+        {
             own.volumes.close(volume);
+            let path = Path::new("/").join(path);
             // In another place what is changed in the directory here would be taken for seen by it.
             return Err(Failure::new(
                 Kind::Usage,
-                "this is a directory of yours, which another device of yours has shared",
+                format!("it was shared by a device of yours where it is: as {} it is in your tree already", path.quote()),
             )
-            .hint("it stays where it is: `hn sync` takes in here that it is shared"));
+            .hint(
+                "`hn sync` takes in here that it is shared. If the device that has shared it is gone for good, copy what is in the \
+                 directory elsewhere, remove it, and `hn sync`; then attach it",
+            ));
         }
         Ok(found)
     }

@@ -649,9 +649,12 @@ fn what_somebody_changed_in_what_became_a_volume_of_others_is_kept_beside_it_and
     anna.sync().unwrap();
     ben.sync_until("what anna wrote", |ben| ben.below("outer/more").exists());
     assert_eq!(anna.fsck().problems, Vec::<String>::new());
+    let (second, _) = mesh.recovered("anna's second", &anna.phrase.clone());
+    assert!(has_inner(&second));
     anna.detach("/outer").unwrap();
     assert!(!anna.below("outer").exists());
     anna.sync().unwrap();
+    second.sync_until("that it is detached", |second| !second.below("outer").exists());
     carl.sync_until("what anna wrote", |carl| carl.below("outer/more").exists());
     assert_eq!(read(&carl.below("outer/inner/kept")).unwrap(), b"before");
     // What is shared stays in one place, also where another device of this identity has not heard of it.
@@ -666,10 +669,38 @@ fn what_somebody_changed_in_what_became_a_volume_of_others_is_kept_beside_it_and
     let is_shared = |other: &Agent| other.shares().shares.into_iter().find(|one| one.name == "late");
     other.sync_until("that it is shared", |other| is_shared(other).is_some_and(|one| one.path.is_none()));
     match other.attach("late", "/elsewhere") {
-        Err(Error::Api(refused)) => assert!(refused.message.contains("of yours"), "{refused:?}"),
+        Err(Error::Api(refused)) => assert!(refused.message.contains("in your tree already"), "{refused:?}"),
         attached => panic!("{attached:?}"),
     }
     drop(open);
     other.sync_until("it where it is", |other| is_shared(other).is_some_and(|one| one.path.is_some()));
     assert!(other.below("late/of the other").exists());
+}
+
+#[test]
+fn what_was_shared_and_had_no_name_on_the_mesh_yet_is_attached_again_by_whoever_shared_it() {
+    if !has(&[Need::Fuse]) {
+        return;
+    }
+    let mesh = Mesh::start(4);
+    let (mut carl, anna) = (mesh.agent("carl"), mesh.agent("anna"));
+    fs::write(carl.below("old"), "synced").unwrap();
+    carl.sync().unwrap();
+    fs::create_dir(carl.below("new")).unwrap();
+    fs::write(carl.below("new/file"), "shared").unwrap();
+    carl.knows(&anna, "anna");
+    anna.knows(&carl, "carl");
+    carl.share_with("/new", &["anna"], api::ShareRole::Writer).unwrap();
+    anna.attach("carl/new", "/theirs").unwrap();
+    // It burns down before its own tree is uploaded.
+    carl.kill();
+    let (again, _) = mesh.recovered("again", &carl.phrase.clone());
+    assert!(!again.below("new").exists());
+    again.attach("new", "/new").unwrap();
+    assert_eq!(read(&again.below("new/file")).unwrap(), b"shared");
+    let left = again.unshare("/new", &["anna"], false).unwrap();
+    assert_eq!(left.members.len(), 1);
+    fs::write(again.below("new/later"), "not for her").unwrap();
+    again.sync().unwrap();
+    assert!(anna.sync().is_ok() && !anna.below("theirs/later").exists());
 }
