@@ -6,7 +6,7 @@ use super::inodes::{self, is_directory};
 use super::{MergeError, Part};
 use crate::id::{FileId, VolumeId};
 use crate::limits::{MERGED_NAMES_MAX, SECOND_NAMES_MAX, SECOND_PLACES_MAX};
-use crate::tree::{self, Content, Dot, Entry, Inode, LinkEntry, Source, Target, TreeRef};
+use crate::tree::{self, Content, Dot, Entry, Inode, LinkEntry, Source, Target, TreeError, TreeRef};
 
 const ALIAS_CONTEXT: &str = "hypernet 2026 id by which the second volume of one directory goes in a merge v1";
 const BESIDE_CONTEXT: &str = "hypernet 2026 id of a directory that is kept beside the volume that it has become v1";
@@ -102,6 +102,16 @@ struct Walk<'a, S> {
 fn malformed<E>(part: &Part, reason: &'static str) -> MergeError<E> {
     let dot = part.inode.content_dot.unwrap_or(part.inode.meta_dot);
     MergeError::Malformed { device: dot.device.0, vector: part.vector.clone(), reason }
+}
+
+/// What cannot be read is on its way, or is no tree: that is of one of the parts, which the others are merged without.
+fn unread<E>(part: &Part, error: TreeError<E>) -> MergeError<E> {
+    match error {
+        TreeError::Port(_) => MergeError::Tree(error),
+        TreeError::Codec(_) | TreeError::Seal(_) | TreeError::Malformed { .. } => {
+            malformed(part, "a node of it is none")
+        }
+    }
 }
 
 impl<'a> Gathered<'a> {
@@ -330,7 +340,8 @@ impl<S: Source> Walk<'_, S> {
             if known.listings.contains_key(&id) {
                 continue;
             }
-            let mut entries = tree::list::<Entry, _>(tree, self.source)?;
+            let listed = tree::list::<Entry, _>(tree, self.source);
+            let mut entries = listed.map_err(|error| unread(&self.parts[part], error))?;
             known.names += entries.len();
             if known.names > MERGED_NAMES_MAX {
                 return Err(malformed(&self.parts[part], "more than is merged at once"));
@@ -367,7 +378,7 @@ impl<S: Source> Walk<'_, S> {
         let table = |part: &Part| -> Result<BTreeMap<FileId, LinkEntry>, MergeError<S::Error>> {
             match &part.links {
                 Some(links) => {
-                    let rows = tree::list::<LinkEntry, _>(links, self.source)?;
+                    let rows = tree::list::<LinkEntry, _>(links, self.source).map_err(|error| unread(part, error))?;
                     Ok(rows.into_iter().map(|row| (row.inode.id, row)).collect())
                 }
                 None => Ok(BTreeMap::new()),
@@ -399,7 +410,8 @@ impl<S: Source> Walk<'_, S> {
                     (listings.flatten().cloned().collect(), same_in_all(&self.known, parent, &self.looked))
                 }
                 (false, Some(tree)) => {
-                    let all = tree::list::<Entry, _>(tree, self.source)?;
+                    let listed = tree::list::<Entry, _>(tree, self.source);
+                    let all = listed.map_err(|error| unread(&self.parts[0], error))?;
                     (all.clone(), all)
                 }
                 (false, None) => continue,

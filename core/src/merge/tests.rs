@@ -399,6 +399,19 @@ fn a_tree_that_is_none_is_refused() {
     let other = Part { inode: Inode { id: FileId([9; 16]), ..good.inode.clone() }, ..Part::from(&good) };
     assert!(matches!(world.try_merge(&[Part::from(&good), other]), Err(MergeError::Malformed { .. })));
     assert!(matches!(world.try_merge(&[]), Err(MergeError::Nothing)));
+    // A name twice: it is told whose tree that is.
+    let mut entries = world.list(&good.inode);
+    entries.push(entries[0].clone());
+    let bent = world.bent(&good, entries);
+    let vector = bent.vector.clone();
+    let refused = world.try_merge(&[Part::from(&good), bent.clone()]).unwrap_err();
+    assert!(matches!(refused, MergeError::Malformed { vector: of, .. } if of == vector));
+    let links = match &bent.inode.content {
+        crate::tree::Content::Directory(tree) => Some(tree.clone()),
+        _ => None,
+    };
+    let refused = world.try_merge(&[Part::from(&good), Part { links, vector: vector.clone(), ..Part::from(&good) }]);
+    assert!(matches!(refused.unwrap_err(), MergeError::Malformed { vector: of, .. } if of == vector));
     // Each directory has the one below it in it twice: to go through all of them would take for ever, and would be in the way.
     let mut inode = good.inode.clone();
     for depth in 0..40u8 {
