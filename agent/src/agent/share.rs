@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use hypernet_core::id::{IdentityId, VolumeId};
+use hypernet_core::id::{FileId, IdentityId, VolumeId};
 use hypernet_core::share::bearer::Bearer;
 use hypernet_core::share::members::{Member, MembersError, Refused, Role};
 use hypernet_core::share::offer::is_name;
@@ -457,13 +457,18 @@ impl Agent {
             return Err(share_failure(ShareError::Attached(path.display().to_string())));
         }
         let found = own.volumes.of(volume).map_err(port_failure)?;
+        if is_known
+            && found.role().is_none()
+            && let Err(error) = found.hear(Ask::Places)
+        {
+            tracing::debug!(%error, "who has a part in what is to be attached is not heard now");
+        }
         // What somebody else shares is no directory of this tree.
         if let Some(share) = own.volume.identity.keystore().keystore().share(volume)
             && found.role().is_none_or(|role| role == Role::Owner)
-            && let Some(path) = own.volume.find_directory(share.root).map_err(port_failure)?
+            && let Some(path) = own.directory_of(share.root)?
         {
             own.volumes.close(volume);
-            let path = Path::new("/").join(path);
             // In another place what is changed in the directory here would be taken for seen by it.
             return Err(Failure::new(
                 Kind::Usage,
@@ -479,6 +484,17 @@ impl Agent {
 }
 
 impl Own {
+    /// Where the directory with this id is, in any volume of the tree that something is here of.
+    fn directory_of(&self, id: FileId) -> Result<Option<PathBuf>, Failure> {
+        for rooted in self.vfs.volumes().into_iter().filter(|rooted| !rooted.is_vacant) {
+            let volume = self.volumes.of(rooted.volume).map_err(port_failure)?;
+            if let Some(path) = volume.find_directory(id).map_err(port_failure)? {
+                return Ok(Some(self.vfs.path(rooted.ino).map_err(|error| of_tree(&error))?.join(path)));
+            }
+        }
+        Ok(None)
+    }
+
     /// What a contact offers, as a person names it: `anna/photos`, the name alone where only one is called so, or the number
     /// of the volume.
     fn offered(&self, share: &str) -> Result<Option<Offered>, Failure> {
