@@ -12,6 +12,7 @@ pub mod diff;
 pub mod erasure;
 pub mod extent;
 pub mod head;
+pub mod history;
 pub mod id;
 pub mod identity;
 pub mod key;

@@ -106,6 +106,10 @@ pub const VECTOR_MAX: usize = 4_096;
 pub const TREE_NODES_AT_ONCE: usize = 1 << 20;
 /// Items of a tree that are read at once.
 pub const TREE_ITEMS_AT_ONCE: usize = 1 << 23;
+/// Bytes of the message of a snapshot.
+pub const SNAPSHOT_MESSAGE_MAX: usize = 4 * KIB;
+/// Bytes of the name of a tag or a branch.
+pub const REVISION_NAME_MAX: usize = 128;
 /// Directories that are compared with others at once.
 pub const DIFF_DIRECTORIES_AT_ONCE: usize = 1 << 10;
 /// Directories of which one is in the other that a path is made of.

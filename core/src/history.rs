@@ -1,0 +1,230 @@
+//! The history of a volume: snapshots that are kept, and names for them.
+//!
+//! Both are part of the tree of each head, as two sets that merge like names in a directory: what one tree has and another
+//! one has not is new to that one, unless its author had seen it. So all devices have one history, what was pruned stays so,
+//! and what it takes to keep one more snapshot does not grow with how many there are.
+//!
+//! A snapshot is signed by the device that took it, and names those that its author had taken or heard of before: nobody can
+//! put one between two others, or change what any of them holds, afterwards.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use minicbor::{Decode, Encode};
+use thiserror::Error;
+
+use crate::codec;
+use crate::head::{HeadError, Snapshot};
+use crate::id::SnapshotId;
+use crate::limits::{REVISION_NAME_MAX, SNAPSHOT_MESSAGE_MAX};
+use crate::merge::covers;
+use crate::time::Hlc;
+use crate::tree::{Dot, Item};
+
+pub mod policy;
+pub mod revision;
+#[cfg(test)]
+mod tests;
+
+/// When a snapshot was taken, and which it is: by this they are in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
+#[cbor(array)]
+pub struct Moment {
+    /// When.
+    #[n(0)]
+    pub time: Hlc,
+    /// Which.
+    #[n(1)]
+    pub id: SnapshotId,
+}
+
+/// A snapshot that is kept.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct Kept {
+    /// It.
+    #[n(0)]
+    pub snapshot: Snapshot,
+    /// In which change it came into the history.
+    #[n(1)]
+    pub dot: Dot,
+    /// Nobody asked for it: a policy did, and may let go of it.
+    #[n(2)]
+    pub is_automatic: bool,
+}
+
+impl Kept {
+    /// Its place in the history.
+    pub fn moment(&self) -> Moment {
+        Moment { time: self.snapshot.time, id: self.snapshot.id() }
+    }
+
+    /// Whether its author has signed it, whoever that is.
+    pub fn verify(&self) -> Result<(), HeadError> {
+        Snapshot::verify(&codec::encode(&self.snapshot)).map(drop)
+    }
+}
+
+impl Item for Kept {
+    type Key = Moment;
+    const NAME: &'static str = "history";
+
+    fn key(&self) -> Moment {
+        self.moment()
+    }
+
+    fn weight(&self) -> u64 {
+        1
+    }
+
+    fn cut_bytes(&self) -> Vec<u8> {
+        self.snapshot.id().0.to_vec()
+    }
+}
+
+/// A name that somebody has given a snapshot.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
+#[cbor(array)]
+pub struct Tag {
+    /// As people type it.
+    #[n(0)]
+    pub name: String,
+    /// Which snapshot.
+    #[n(1)]
+    pub to: SnapshotId,
+    /// When it was given: of two at once the later one counts.
+    #[n(2)]
+    pub time: Hlc,
+    /// In which change.
+    #[n(3)]
+    pub dot: Dot,
+}
+
+impl Item for Tag {
+    type Key = String;
+    const NAME: &'static str = "tags";
+
+    fn key(&self) -> String {
+        self.name.clone()
+    }
+
+    fn weight(&self) -> u64 {
+        1
+    }
+
+    fn cut_bytes(&self) -> Vec<u8> {
+        self.name.as_bytes().to_vec()
+    }
+}
+
+/// The history as one tree has it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct History {
+    /// Snapshots, from the first to the last one.
+    pub kept: BTreeMap<Moment, Kept>,
+    /// Names.
+    pub tags: BTreeMap<String, Tag>,
+}
+
+impl History {
+    /// What the leaves of two trees say.
+    pub fn new(kept: Vec<Kept>, tags: Vec<Tag>) -> Self {
+        Self {
+            kept: kept.into_iter().map(|one| (one.moment(), one)).collect(),
+            tags: tags.into_iter().map(|tag| (tag.name.clone(), tag)).collect(),
+        }
+    }
+
+    /// A snapshot by its id.
+    pub fn snapshot(&self, id: &SnapshotId) -> Option<&Kept> {
+        self.kept.iter().find(|(moment, _)| moment.id == *id).map(|(_, kept)| kept)
+    }
+
+    /// Those that no other one follows: what comes next follows them.
+    pub fn tips(&self) -> Vec<SnapshotId> {
+        let followed: BTreeSet<SnapshotId> =
+            self.kept.values().flat_map(|kept| kept.snapshot.parents.iter().copied()).collect();
+        self.kept.keys().map(|moment| moment.id).filter(|id| !followed.contains(id)).collect()
+    }
+
+    /// Snapshots that have a name.
+    pub fn tagged(&self) -> BTreeSet<SnapshotId> {
+        self.tags.values().map(|tag| tag.to).collect()
+    }
+}
+
+/// What the histories of several trees come to, each with what its author had seen; the order does not matter.
+pub fn merge(all: &[(&History, &[Dot])]) -> History {
+    let mut merged = History::default();
+    for (history, _) in all {
+        for (moment, kept) in &history.kept {
+            let lacks = |other: &History| !other.kept.contains_key(moment);
+            if !all.iter().any(|(other, vector)| lacks(other) && covers(vector, kept.dot)) {
+                // Who was asked for it by a person keeps it, whatever a policy thought of.
+                let place = merged.kept.entry(*moment).or_insert_with(|| kept.clone());
+                *place =
+                    [&*place, kept].into_iter().min_by_key(|one| (one.is_automatic, one.dot)).unwrap_or(kept).clone();
+            }
+        }
+        for (name, tag) in &history.tags {
+            let lacks = |other: &History| other.tags.get(name) != Some(tag);
+            if !all.iter().any(|(other, vector)| lacks(other) && covers(vector, tag.dot)) {
+                let rank = |tag: &Tag| (tag.time, tag.dot, tag.to);
+                let place = merged.tags.entry(name.clone()).or_insert_with(|| tag.clone());
+                if rank(tag) > rank(place) {
+                    *place = tag.clone();
+                }
+            }
+        }
+    }
+    merged
+}
+
+/// Why a name or a message is not taken.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum NotAName {
+    /// There is nothing.
+    #[error("a name needs at least one character")]
+    Empty,
+    /// It has no room.
+    #[error("a name has at most {REVISION_NAME_MAX} bytes")]
+    Long,
+    /// It would be read as something else.
+    #[error("{0:?} is no name: {1}")]
+    Reserved(String, &'static str),
+    /// It has no room.
+    #[error("a message has at most {SNAPSHOT_MESSAGE_MAX} bytes")]
+    LongMessage,
+}
+
+/// Whether something can be a tag or a branch: what can stand in a [revision](revision::Revision), in a path and in a command, as
+/// one word. As git has it (`git check-ref-format`), but that there are no directories of names.
+pub fn check_name(name: &str) -> Result<(), NotAName> {
+    let reserved = |why| Err(NotAName::Reserved(name.to_owned(), why));
+    if name.is_empty() {
+        return Err(NotAName::Empty);
+    }
+    if name.len() > REVISION_NAME_MAX {
+        return Err(NotAName::Long);
+    }
+    if name.chars().any(|c| c.is_control() || c.is_whitespace()) {
+        return reserved("no spaces or control characters are in a name");
+    }
+    if name.chars().any(|c| "~^:?*[\\/@{}".contains(c)) {
+        return reserved("none of ~ ^ : ? * [ \\ / @ { } is in a name");
+    }
+    if name.starts_with(['-', '.']) || name.ends_with('.') || name.contains("..") {
+        return reserved("it does not begin with - or a dot, nor end with one, nor have two in a row");
+    }
+    if name.eq_ignore_ascii_case("HEAD") {
+        return reserved("it is the newest snapshot");
+    }
+    if name.len() >= revision::PREFIX_MIN && name.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return reserved("it would be taken for the number of a snapshot");
+    }
+    Ok(())
+}
+
+/// Whether something can be the message of a snapshot.
+pub fn check_message(message: &str) -> Result<(), NotAName> {
+    if message.len() > SNAPSHOT_MESSAGE_MAX { Err(NotAName::LongMessage) } else { Ok(()) }
+}
