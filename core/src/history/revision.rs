@@ -78,7 +78,7 @@ struct Shorts<'a>(&'a [SnapshotId]);
 
 impl fmt::Display for Shorts<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let all: Vec<String> = self.0.iter().map(|id| short(id)).collect();
+        let all: Vec<String> = self.0.iter().map(short).collect();
         f.write_str(&all.join(", "))
     }
 }
