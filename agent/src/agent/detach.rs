@@ -34,7 +34,7 @@ impl Agent {
     pub(crate) fn detach(&self, ino: u64, discard: bool) -> Result<api::ShareInfo, Failure> {
         let own = self.own_tree()?;
         let (rooted, share) = own.attached_at(ino)?;
-        let all: Vec<Rooted> = std::iter::once(rooted).chain(own.below(rooted.volume)).collect();
+        let all: Vec<Rooted> = std::iter::once(rooted).chain(own.vfs.volumes_below([rooted.volume])).collect();
         all.iter().try_for_each(|one| own.may_detach(one, discard))?;
         // What the watcher and the sync have under way would have it back.
         all.iter().for_each(|one| own.engines.end(one.volume));
@@ -83,19 +83,6 @@ impl Own {
         Ok((rooted, share))
     }
 
-    /// The volumes that begin in this one, and in these.
-    fn below(&self, volume: VolumeId) -> Vec<Rooted> {
-        let mut all = vec![volume];
-        let mut below = self.vfs.volumes();
-        // Each comes after the one above it.
-        below.retain(|rooted| {
-            let is_below = rooted.above.is_some_and(|above| all.contains(&above));
-            all.extend(is_below.then_some(rooted.volume));
-            is_below
-        });
-        below
-    }
-
     /// An error where it is this identity's to look after, or something in it is only here, or in use.
     fn may_detach(&self, rooted: &Rooted, discard: bool) -> Result<(), Failure> {
         let path = || self.vfs.path(rooted.ino).map_err(|error| of_tree(&error));
@@ -141,7 +128,7 @@ impl Own {
     fn let_go(&self, volume: VolumeId, discard: bool) -> Result<(), Failure> {
         let until = Instant::now() + PATIENCE;
         loop {
-            self.vfs.set_leaving(self.below(volume).iter().map(|one| one.volume));
+            self.vfs.set_leaving(self.vfs.volumes_below([volume]).iter().map(|one| one.volume));
             match self.vfs.detach(volume, discard) {
                 Err(VfsError::Busy) if Instant::now() < until => std::thread::sleep(AGAIN),
                 Err(VfsError::Busy) => {

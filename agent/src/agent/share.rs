@@ -451,21 +451,20 @@ impl Agent {
     /// A volume that is to be attached. One that has a place in the tree, in another one, and of which nothing was taken yet is
     /// not.
     fn not_attached(&self, own: &Own, volume: VolumeId) -> Result<Arc<Volume>, Failure> {
-        let is_known = own.volume.identity.keystore().keystore().share(volume).is_some();
-        if is_known && let Some(rooted) = own.vfs.volumes().into_iter().find(|rooted| rooted.volume == volume) {
+        let found = || own.volumes.of(volume).map_err(port_failure);
+        let Some(share) = own.volume.identity.keystore().keystore().share(volume).cloned() else { return found() };
+        if let Some(rooted) = own.vfs.volumes().into_iter().find(|rooted| rooted.volume == volume) {
             let path = own.vfs.path(rooted.ino).map_err(|error| of_tree(&error))?;
             return Err(share_failure(ShareError::Attached(path.display().to_string())));
         }
-        let found = own.volumes.of(volume).map_err(port_failure)?;
-        if is_known
-            && found.role().is_none()
+        let found = found()?;
+        if found.role().is_none()
             && let Err(error) = found.hear(Ask::Places)
         {
             tracing::debug!(%error, "who has a part in what is to be attached is not heard now");
         }
         // What somebody else shares is no directory of this tree.
-        if let Some(share) = own.volume.identity.keystore().keystore().share(volume)
-            && found.role().is_none_or(|role| role == Role::Owner)
+        if found.role().is_none_or(|role| role == Role::Owner)
             && let Some(path) = own.directory_of(share.root)?
         {
             own.volumes.close(volume);

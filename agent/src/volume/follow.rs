@@ -401,12 +401,7 @@ impl Volume {
         let shares = self.identity.keystore().keystore().shares;
         let mut leaving: Vec<VolumeId> =
             shares.iter().filter(|share| share.left.is_out).map(|share| share.volume).collect();
-        // Each comes after the one above it.
-        for rooted in vfs.volumes() {
-            if rooted.above.is_some_and(|above| leaving.contains(&above)) && !leaving.contains(&rooted.volume) {
-                leaving.push(rooted.volume);
-            }
-        }
+        leaving.extend(vfs.volumes_below(leaving.iter().copied()).iter().map(|rooted| rooted.volume));
         leaving
     }
 

@@ -197,6 +197,14 @@ impl Vfs {
         all.into_iter().map(|(_, rooted)| rooted).collect()
     }
 
+    /// Those that begin in any of these, and in these in turn, each after those above it.
+    pub fn volumes_below(&self, of: impl IntoIterator<Item = VolumeId>) -> Vec<Rooted> {
+        let mut all: BTreeSet<VolumeId> = of.into_iter().collect();
+        let mut below = self.volumes();
+        below.retain(|rooted| rooted.above.is_some_and(|above| all.contains(&above)) && all.insert(rooted.volume));
+        below
+    }
+
     /// The volume that an inode is in.
     pub fn volume_of(&self, ino: u64) -> Result<VolumeId> {
         self.run(|state| {

@@ -305,14 +305,7 @@ fn a_merge_that_is_broken_off_is_ended_before_anything_else() {
     one.sync();
     two.sync();
     // As far as it goes without its head.
-    one.look();
-    let latest = one.latest();
-    let survey = one.volume.find_heads(&one.volume.heard_devices()).unwrap();
-    let heads: Vec<Head> = survey.found.into_iter().map(|found| found.head).collect();
-    let gathered = one.volume.gather(&latest, &heads).unwrap();
-    let merged = one.volume.merged(&gathered.trees, &[], &BTreeSet::new(), &heads, &Meter::new()).unwrap();
-    one.volume.put_merged(merged, gathered, false).unwrap();
-    let root = state::merging(&one.volume.db).unwrap().unwrap().root;
+    let root = write_down(one);
     assert!(one.volume.advance(&one.vfs, &root).unwrap());
     // And what is changed in it then.
     assert_eq!(names(&one.tree()), ["a", "one", "two"]);
@@ -326,9 +319,8 @@ fn a_merge_that_is_broken_off_is_ended_before_anything_else() {
     assert_eq!(tree["a"].1, Some(b"later".to_vec()));
 }
 
-/// What `one` has merged is written down, and its tree has moved there or not; then it is changed, and everything begins anew.
-#[track_caller]
-fn break_off(one: &Home, has_moved: bool) {
+/// What `one` makes of the heads of all is written down, and nothing else.
+fn write_down(one: &Home) -> Root {
     one.look();
     let latest = one.latest();
     let survey = one.volume.find_heads(&one.volume.heard_devices()).unwrap();
@@ -336,7 +328,13 @@ fn break_off(one: &Home, has_moved: bool) {
     let gathered = one.volume.gather(&latest, &heads).unwrap();
     let merged = one.volume.merged(&gathered.trees, &[], &BTreeSet::new(), &heads, &Meter::new()).unwrap();
     one.volume.put_merged(merged, gathered, false).unwrap();
-    let root = state::merging(&one.volume.db).unwrap().unwrap().root;
+    state::merging(&one.volume.db).unwrap().unwrap().root
+}
+
+/// What `one` has merged is written down, and its tree has moved there or not; then it is changed, and everything begins anew.
+#[track_caller]
+fn break_off(one: &Home, has_moved: bool) {
+    let (latest, root) = (one.latest(), write_down(one));
     if has_moved {
         assert!(one.volume.advance(&one.vfs, &root).unwrap());
     }
