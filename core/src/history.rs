@@ -7,6 +7,7 @@
 //! A snapshot is signed by the device that took it, and names those that its author had taken or heard of before: nobody can
 //! put one between two others, or change what any of them holds, afterwards.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 use minicbor::{Decode, Encode};
@@ -15,7 +16,7 @@ use thiserror::Error;
 use crate::codec;
 use crate::head::{HeadError, Snapshot};
 use crate::id::SnapshotId;
-use crate::limits::{REVISION_NAME_MAX, SNAPSHOT_MESSAGE_MAX};
+use crate::limits::{REVISION_NAME_MAX, SEALED_MAX, SNAPSHOT_MESSAGE_MAX};
 use crate::merge::covers;
 use crate::time::Hlc;
 use crate::tree::{Dot, Item};
@@ -23,7 +24,7 @@ use crate::tree::{Dot, Item};
 pub mod policy;
 pub mod revision;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 /// When a snapshot was taken, and which it is: by this they are in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
@@ -149,6 +150,75 @@ impl History {
     /// Snapshots that have a name.
     pub fn tagged(&self) -> BTreeSet<SnapshotId> {
         self.tags.values().map(|tag| tag.to).collect()
+    }
+}
+
+/// A change of the history that this device has made, until it is part of a head. To make it again changes nothing.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum Edit {
+    /// A snapshot was taken.
+    #[n(0)]
+    Keep {
+        /// It.
+        #[n(0)]
+        snapshot: Snapshot,
+        /// By a policy.
+        #[n(1)]
+        is_automatic: bool,
+    },
+    /// One is kept no longer.
+    #[n(1)]
+    Forget(#[n(0)] Moment),
+    /// A snapshot got a name, which another one had perhaps.
+    #[n(2)]
+    Name {
+        /// The name.
+        #[n(0)]
+        name: String,
+        /// Which one.
+        #[n(1)]
+        to: SnapshotId,
+        /// When.
+        #[n(2)]
+        time: Hlc,
+    },
+    /// A snapshot lost its name.
+    #[n(3)]
+    Unname {
+        /// The name.
+        #[n(0)]
+        name: String,
+        /// Which one had it.
+        #[n(1)]
+        of: SnapshotId,
+    },
+}
+crate::format!(Edit, tag = 0x3b, version = 1, max = SEALED_MAX, name = "change of a history");
+
+impl History {
+    /// Makes a change, as part of this one of the tree.
+    pub fn apply(&mut self, edit: Edit, dot: Dot) {
+        match edit {
+            Edit::Keep { snapshot, is_automatic } => {
+                let kept = Kept { snapshot, dot, is_automatic };
+                match self.kept.entry(kept.moment()) {
+                    Entry::Vacant(place) => drop(place.insert(kept)),
+                    Entry::Occupied(mut place) if place.get().is_automatic && !is_automatic => drop(place.insert(kept)),
+                    Entry::Occupied(_) => {}
+                }
+            }
+            Edit::Forget(moment) => drop(self.kept.remove(&moment)),
+            Edit::Name { name, to, time } => {
+                if self.tags.get(&name).is_none_or(|tag| tag.time < time) {
+                    self.tags.insert(name.clone(), Tag { name, to, time, dot });
+                }
+            }
+            Edit::Unname { name, of } => {
+                if self.tags.get(&name).is_some_and(|tag| tag.to == of) {
+                    self.tags.remove(&name);
+                }
+            }
+        }
     }
 }
 

@@ -106,6 +106,10 @@ pub const VECTOR_MAX: usize = 4_096;
 pub const TREE_NODES_AT_ONCE: usize = 1 << 20;
 /// Items of a tree that are read at once.
 pub const TREE_ITEMS_AT_ONCE: usize = 1 << 23;
+/// Snapshots in the history of a volume, and names for them.
+pub const HISTORY_MAX: usize = 1 << 16;
+/// Snapshots that one follows.
+pub const SNAPSHOT_PARENTS_MAX: usize = 16;
 /// Bytes of the message of a snapshot.
 pub const SNAPSHOT_MESSAGE_MAX: usize = 4 * KIB;
 /// Bytes of the name of a tag or a branch.

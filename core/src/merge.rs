@@ -14,6 +14,7 @@
 //!   carries the dots of both, so only a tree that has seen both can have taken it away.
 //! - Two directories that came to have one name become one; of other things all but one get another name.
 //! - Two places for one directory: the later move counts. Where moves would make a circle, one of them does not.
+//! - Snapshots that are kept, and their names, merge as names do ([`crate::history`]).
 //! - Metadata (mode, owner, attributes, times) is that of the later change: it never makes a copy.
 //!
 //! Invariant: the result depends on the set of trees only, not on their order, and two devices that merge equal sets come to
@@ -30,6 +31,7 @@ use crate::tree::{Dot, Inode, Root, Sink, Source, TreeError, TreeRef};
 
 mod build;
 mod gather;
+mod histories;
 mod inodes;
 mod places;
 #[cfg(test)]
@@ -49,11 +51,22 @@ pub struct Part {
     /// It is a directory of another volume, in which this one had its place when the part's author saw it last: its
     /// link table has rows of what is elsewhere.
     pub is_below: bool,
+    /// Its snapshots, and their names; those of a part that is below are no history of this volume.
+    pub history: Option<TreeRef>,
+    /// Names of snapshots.
+    pub tags: Option<TreeRef>,
 }
 
 impl From<&Root> for Part {
     fn from(root: &Root) -> Self {
-        Self { inode: root.inode.clone(), links: root.links.clone(), vector: root.vector.clone(), is_below: false }
+        Self {
+            inode: root.inode.clone(),
+            links: root.links.clone(),
+            vector: root.vector.clone(),
+            is_below: false,
+            history: root.history.clone(),
+            tags: root.tags.clone(),
+        }
     }
 }
 
@@ -65,7 +78,7 @@ impl Part {
 
     /// By which parts are put in order, so that who came first plays no part.
     fn rank(&self) -> impl Ord + use<> {
-        (self.vector.clone(), self.is_below, inodes::bytes(&(&self.inode, &self.links)))
+        (self.vector.clone(), self.is_below, inodes::bytes(&(&self.inode, &self.links, &self.history, &self.tags)))
     }
 }
 
@@ -119,6 +132,10 @@ pub struct Merged {
     pub inode: Inode,
     /// The inodes with several names.
     pub links: Option<TreeRef>,
+    /// Snapshots that are kept.
+    pub history: Option<TreeRef>,
+    /// Names for them.
+    pub tags: Option<TreeRef>,
     /// What all authors together had seen.
     pub vector: Vec<Dot>,
     /// What belongs into other volumes.
@@ -174,7 +191,8 @@ where
     let vector = join(parts.iter().map(|part| &part.vector[..]));
     let conflicts = places.conflicts.iter().cloned().collect();
     let (inode, links) = build::build(&gathered, outcomes, places, sink)?;
-    Ok(Merged { inode, links, vector, splits, conflicts })
+    let (history, tags) = histories::merge(&parts, source, sink)?;
+    Ok(Merged { inode, links, history, tags, vector, splits, conflicts })
 }
 
 /// Directories of one part that are volumes in another one.
@@ -183,7 +201,7 @@ fn splits(gathered: &Gathered<'_>) -> Vec<Split> {
     for (id, volume) in &gathered.volumes {
         for (part, seen) in gathered.parts.iter().zip(&gathered.seen) {
             if let Some(inode) = seen.inodes.get(id).filter(|inode| inodes::is_directory(inode)) {
-                let part = Part { inode: inode.clone(), is_below: true, ..part.clone() };
+                let part = Part { inode: inode.clone(), is_below: true, history: None, tags: None, ..part.clone() };
                 splits.push(Split { volume: *volume, part });
             }
         }

@@ -11,6 +11,7 @@
 //! power failure, except for the cache. Descriptors are opaque here: core encodes and versions them.
 
 mod nodes;
+mod stage;
 #[cfg(test)]
 mod tests;
 
@@ -24,12 +25,13 @@ use parking_lot::Mutex;
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
 use self::nodes::Nodes;
+pub use self::stage::Staged;
 use crate::database::{self, Place, Readers, Schema, Writer};
 use crate::error::{LOST, StoreError};
 
 const SCHEMA: Schema = Schema {
     name: "volume",
-    version: 1,
+    version: 2,
     tables: "
         CREATE TABLE volumes (
             num INTEGER PRIMARY KEY,
@@ -69,6 +71,27 @@ const SCHEMA: Schema = Schema {
             plain BLOB NOT NULL
         );
         CREATE INDEX nodes_by_use ON nodes (last_used, size);
+        -- Sealed, and not on the mesh yet.
+        CREATE TABLE staged (
+            num INTEGER PRIMARY KEY AUTOINCREMENT,
+            id BLOB NOT NULL UNIQUE,
+            volume INTEGER NOT NULL,
+            bytes BLOB NOT NULL
+        );
+        CREATE INDEX staged_by_volume ON staged (volume, num);
+        CREATE TABLE edits (
+            num INTEGER PRIMARY KEY AUTOINCREMENT,
+            volume INTEGER NOT NULL,
+            edit BLOB NOT NULL
+        );
+        CREATE INDEX edits_by_volume ON edits (volume, num);
+        CREATE TABLE contents (
+            volume INTEGER NOT NULL,
+            inode INTEGER NOT NULL,
+            stamp BLOB NOT NULL,
+            content BLOB NOT NULL,
+            PRIMARY KEY (volume, inode)
+        ) WITHOUT ROWID;
     ",
     remedy: "keep this agent's directory, here OLD, and recover beside it: `HN_HOME=NEW hn recover --from OLD`; \
              files that were not synced yet are in OLD/tree/files, named by inode",

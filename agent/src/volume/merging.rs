@@ -152,13 +152,13 @@ impl Volume {
         // Who has a part in this volume is to find nothing from before it was shared.
         let is_private = |tree: &Tree| !self.identity.is_shared_epoch(self.id, &tree.at);
         let is_change = is_own || trees.len() > MERGED_MAX || (self.share().is_some() && trees.iter().any(is_private));
-        let Merged { inode, links, vector, conflicts, .. } = merged;
+        let Merged { inode, links, vector, conflicts, history, tags, .. } = merged;
         for conflict in &conflicts {
             let (wanted, name) = (conflict.wanted.escape_ascii(), conflict.name.escape_ascii());
             tracing::info!(volume = %self.id.short(), %wanted, %name, "two versions are kept");
         }
         let parts = if is_change { Vec::new() } else { trees.into_iter().map(|tree| tree.at).collect() };
-        let root = Root { volume: self.id, inode, links, vector, parts };
+        let root = Root { volume: self.id, inode, links, vector, parts, history, tags };
         if codec::encode(&root).len() > SEALED_MAX / 2 {
             return Err(damaged("the root of what was merged is too long"));
         }

@@ -228,7 +228,7 @@ mod tests {
             let links = [LinkEntry { inode: inode(5, Content::Extent(part)), links: 2 }];
             let links = Some(tree::build(links, writer).unwrap());
             let inode = inode(0, Content::Directory(top));
-            Root { volume: volume.id, inode, links, vector: vec![DOT], parts: vec![] }
+            Root { volume: volume.id, inode, links, vector: vec![DOT], parts: vec![], history: None, tags: None }
         };
         let (whole, lost) = (build(&mut writer, false), build(&mut writer, true));
         writer.finish().unwrap();

@@ -188,7 +188,9 @@ pub(crate) fn run(volume: &Arc<Volume>, vfs: &Arc<Vfs>, meter: &Meter) -> Result
     let inode = root_inode.ok_or_else(|| damaged("the cut has no root"))?;
     let before = latest.as_ref().map(|latest| &latest.root.vector).or(origin.as_ref().map(|origin| &origin.vector));
     let vector = join([before.map_or(&[][..], Vec::as_slice), &[dot]]);
-    let root = Root { volume: volume.id, inode, links, vector, parts: Vec::new() };
+    let (history, tags) =
+        latest.as_ref().map_or((None, None), |latest| (latest.root.history.clone(), latest.root.tags.clone()));
+    let root = Root { volume: volume.id, inode, links, vector, parts: Vec::new(), history, tags };
     let all = publish(volume, writer, Publication::after(latest.as_ref(), root, sequence), meter)?;
     let inodes = synced.len() as u64;
     vfs.mark_synced(volume.id, cut.seq, synced).map_err(of_tree)?;

@@ -16,7 +16,7 @@ fn dot(device: u8, sequence: u64) -> Dot {
     Dot { device: DeviceTag(u64::from(device)), sequence }
 }
 
-fn kept(millis: u64, byte: u8, parents: &[&Kept]) -> Kept {
+pub(crate) fn kept(millis: u64, byte: u8, parents: &[&Kept]) -> Kept {
     let key = ed25519_dalek::SigningKey::from_bytes(&[7; 32]);
     let parents = parents.iter().map(|parent| parent.snapshot.id()).collect();
     let time = Hlc { millis, counter: 0 };
@@ -24,7 +24,7 @@ fn kept(millis: u64, byte: u8, parents: &[&Kept]) -> Kept {
     Kept { snapshot, dot: dot(1, u64::from(byte) + 1), is_automatic: false }
 }
 
-fn tag(name: &str, to: &Kept, sequence: u64) -> Tag {
+pub(crate) fn tag(name: &str, to: &Kept, sequence: u64) -> Tag {
     let time = Hlc { millis: sequence, counter: 0 };
     Tag { name: name.into(), to: to.snapshot.id(), time, dot: dot(1, sequence) }
 }
@@ -47,6 +47,33 @@ fn resolve(history: &History, text: &str) -> Result<Kept, RevisionError> {
         _ => Err("it is not understood".to_owned()),
     };
     Revision::parse(text)?.resolve(history, time).cloned()
+}
+
+#[test]
+fn a_change_that_is_made_again_changes_nothing() {
+    let (mut history, all) = history();
+    let extra = kept(5_000, 6, &[&all[4]]);
+    let keep = |is_automatic| Edit::Keep { snapshot: extra.snapshot.clone(), is_automatic };
+    let name = |to: &Kept, sequence| Edit::Name {
+        name: "v1".into(),
+        to: to.snapshot.id(),
+        time: Hlc { millis: sequence, counter: 0 },
+    };
+    let unname = |of: &Kept| Edit::Unname { name: "v1".into(), of: of.snapshot.id() };
+    let edits = [keep(true), keep(false), Edit::Forget(all[0].moment()), name(&all[2], 9), name(&all[3], 5), unname(&all[1])];
+    for edit in &edits {
+        history.apply(edit.clone(), dot(1, 10));
+    }
+    let one = history.snapshot(&extra.snapshot.id()).unwrap();
+    assert!(!one.is_automatic && history.snapshot(&all[0].snapshot.id()).is_none());
+    assert_eq!(history.tags["v1"].to, all[2].snapshot.id());
+    let before = history.clone();
+    for edit in edits {
+        history.apply(edit, dot(1, 11));
+    }
+    assert_eq!(history, before);
+    history.apply(unname(&all[2]), dot(1, 12));
+    assert!(history.tags.is_empty());
 }
 
 #[test]

@@ -99,13 +99,13 @@ struct Walk<'a, S> {
     beside: &'a BTreeSet<FileId>,
 }
 
-fn malformed<E>(part: &Part, reason: &'static str) -> MergeError<E> {
+pub(super) fn malformed<E>(part: &Part, reason: &'static str) -> MergeError<E> {
     let dot = part.inode.content_dot.unwrap_or(part.inode.meta_dot);
     MergeError::Malformed { device: dot.device.0, vector: part.vector.clone(), reason }
 }
 
 /// What cannot be read is on its way, or is no tree: that is of one of the parts, which the others are merged without.
-fn unread<E>(part: &Part, error: TreeError<E>) -> MergeError<E> {
+pub(super) fn unread<E>(part: &Part, error: TreeError<E>) -> MergeError<E> {
     match error {
         TreeError::Port(_) => MergeError::Tree(error),
         TreeError::Codec(_) | TreeError::Seal(_) | TreeError::Malformed { .. } => {

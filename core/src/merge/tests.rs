@@ -3,8 +3,10 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::history::tests::{kept, tag};
+use crate::history::{Kept, Moment, Tag};
 use crate::id::VolumeId;
-use crate::tree::Target;
+use crate::tree::{self, Target};
 
 pub(crate) mod devices;
 
@@ -224,7 +226,7 @@ fn what_was_changed_in_a_directory_that_became_a_volume_is_handed_to_the_volume(
     assert_eq!((*of, part.inode.id), (volume, dir));
     // What the volume began with is older than all that.
     let links = world.rows_of(before.links.as_ref(), &inner, true);
-    let begun = Part { inode: inner, links, vector: before.vector, is_below: false };
+    let begun = Part { inode: inner, links, ..Part::from(&before) };
     let volume = world.merge(&[begun, part.clone()]);
     let entries = world.list(&volume.inode);
     let names: Vec<&[u8]> = entries.iter().map(|entry| &entry.name[..]).collect();
@@ -269,6 +271,8 @@ fn a_directory_that_two_have_made_a_volume_each_is_both() {
         links: merged.links.take(),
         vector: merged.vector.clone(),
         is_below: false,
+        history: None,
+        tags: None,
     };
     assert_eq!(found(&world, &world.merge(&[again])), both);
 }
@@ -325,6 +329,8 @@ fn kept_beside(before: u32) {
         links: merged.links.take(),
         vector: merged.vector.clone(),
         is_below: false,
+        history: None,
+        tags: None,
     };
     let more = world.merge(&[again, parts[0].clone()]);
     assert!(more.inode == merged.inode && more.splits.is_empty());
@@ -425,6 +431,40 @@ fn a_tree_that_is_none_is_refused() {
     let bent = Part { vector: vec![Dot { device: crate::id::DeviceTag(9), sequence: 1 }], inode, ..Part::from(&good) };
     let merged = world.merge(&[Part::from(&good), bent]);
     assert_eq!(world.list(&merged.inode).len(), 3);
+}
+
+#[test]
+fn histories_merge_as_names_do_and_are_not_read_where_they_are_equal() {
+    let mut world = world(2, &["a"]);
+    world.device(0).create(FileId::ROOT, "b");
+    world.device(1).create(FileId::ROOT, "c");
+    world.device(0).publish();
+    world.device(1).publish();
+    let roots = [world.device(0).root(), world.device(1).root()];
+    let bag = world.device(0).bag().clone();
+    let (old, pruned, new) = (kept(1_000, 1, &[]), kept(1_500, 2, &[]), kept(2_000, 3, &[]));
+    let stamp = |one: &Kept, dot: Dot| Kept { dot, ..one.clone() };
+    let known = roots[0].vector[0];
+    let theirs = *roots[1].vector.iter().find(|dot| !covers(&roots[0].vector, **dot)).unwrap();
+    let tree = |all: Vec<Kept>| Some(tree::build(all, &mut bag.clone()).unwrap());
+    let old_dot = Dot { sequence: 1, ..known };
+    // The first has seen both and has let go of one; the second has taken another one.
+    let first = Part { history: tree(vec![stamp(&old, old_dot)]), ..Part::from(&roots[0]) };
+    let all = vec![stamp(&old, old_dot), stamp(&pruned, old_dot), stamp(&new, theirs)];
+    let tags = Some(tree::build([Tag { dot: theirs, ..tag("v1", &new, 7) }], &mut bag.clone()).unwrap());
+    let second = Part { history: tree(all), tags: tags.clone(), ..Part::from(&roots[1]) };
+    let merged = world.merge(&[first.clone(), second.clone()]);
+    let names: Vec<Moment> = world.history(&merged).iter().map(Kept::moment).collect();
+    assert_eq!(names, [old.moment(), new.moment()]);
+    assert_eq!(merged.tags, tags);
+    assert_eq!(world.merge(&[second.clone(), first]).history, merged.history);
+    // What is equal may as well be somewhere else.
+    let unread = tree(vec![stamp(&new, theirs)]).map(|tree| TreeRef { depth: 9, ..tree });
+    let with = |root: &Root| Part { history: unread.clone(), ..Part::from(root) };
+    assert_eq!(world.merge(&[with(&roots[0]), with(&roots[1])]).history, unread);
+    // One that cannot be read is that of whoever has it.
+    let refused = world.try_merge(&[with(&roots[0]), second]).unwrap_err();
+    assert!(matches!(refused, MergeError::Malformed { vector, .. } if vector == roots[0].vector));
 }
 
 #[test]

@@ -301,6 +301,12 @@ pub struct Root {
     /// merges further takes these. None of them was merged itself.
     #[n(4)]
     pub parts: Vec<ExtentRef>,
+    /// Snapshots that are kept: a tree of [`Kept`](crate::history::Kept).
+    #[n(5)]
+    pub history: Option<TreeRef>,
+    /// Names for them: a tree of [`Tag`](crate::history::Tag)s.
+    #[n(6)]
+    pub tags: Option<TreeRef>,
 }
 crate::format!(Root, tag = 0x31, version = 1, max = SEALED_MAX, name = "snapshot root");
 

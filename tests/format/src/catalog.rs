@@ -5,6 +5,7 @@ use std::convert::Infallible;
 use hypernet_core::catalog::{Contents, IndexPage, IndexRow, Manifest, PageKind, PageRef, PlacementPage, PlacementRow};
 use hypernet_core::codec;
 use hypernet_core::head::{Head, Snapshot};
+use hypernet_core::history::{Edit, Kept, Tag};
 use hypernet_core::id::{IdentityId, ShareSetId, SnapshotId};
 use hypernet_core::identity::beacon::Beacon;
 use hypernet_core::identity::era::{Door, Era};
@@ -71,7 +72,17 @@ fn root() -> Root {
         links: Some(TreeRef { depth: 0, weight: 1, ..tree }),
         vector: vec![dot(12)],
         parts: vec![extent(6), extent(7)],
+        history: Some(TreeRef { node: extent(8), depth: 0, weight: 3 }),
+        tags: Some(TreeRef { node: extent(9), depth: 0, weight: 1 }),
     }
+}
+
+fn kept() -> Vec<Kept> {
+    vec![Kept { snapshot: snapshot(), dot: dot(3), is_automatic: true }]
+}
+
+fn tags() -> Vec<Tag> {
+    vec![Tag { name: "v1".into(), to: snapshot().id(), time: TIME, dot: dot(4) }]
 }
 
 fn snapshot() -> Snapshot {
@@ -330,9 +341,15 @@ pub(crate) fn all() -> Vec<Golden> {
         node("node-directory", entries()),
         node("node-file", vec![Run::Data(extent(1)), Run::Hole(1 << 40), Run::Data(extent(2))]),
         node("node-links", links()),
+        node("node-of-a-history", kept()),
+        node("node-of-tags", tags()),
         node("node-branch", big),
         framed("root", root()),
         framed("snapshot", snapshot()),
+        framed("history-keep", Edit::Keep { snapshot: snapshot(), is_automatic: true }),
+        framed("history-forget", Edit::Forget(kept()[0].moment())),
+        framed("history-name", Edit::Name { name: "v1".into(), to: snapshot().id(), time: TIME }),
+        framed("history-unname", Edit::Unname { name: "v1".into(), of: snapshot().id() }),
         snapshot_signature(),
         framed("head", head()),
         published_head(),

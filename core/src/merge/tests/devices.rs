@@ -167,6 +167,10 @@ impl World {
         links.map_or(Vec::new(), |links| tree::list(links, &self.shared.bag).unwrap())
     }
 
+    pub(crate) fn history(&self, merged: &Merged) -> Vec<crate::history::Kept> {
+        merged.history.as_ref().map_or(Vec::new(), |history| tree::list(history, &self.shared.bag).unwrap())
+    }
+
     /// The same table without what has no name in this directory, or with nothing else.
     pub(crate) fn rows_of(&self, links: Option<&tree::TreeRef>, dir: &Inode, inside: bool) -> Option<tree::TreeRef> {
         let named: BTreeSet<FileId> = self.list(dir).iter().map(|entry| entry.target.id()).collect();
@@ -493,7 +497,15 @@ impl Device {
             let (inode, links) = self.tree_at(Some(dot));
             self.vector = join([&self.vector[..], &[dot]]);
             self.is_changed = false;
-            let root = Root { volume: VolumeId([1; 16]), inode, links, vector: self.vector.clone(), parts: vec![] };
+            let root = Root {
+                volume: VolumeId([1; 16]),
+                inode,
+                links,
+                vector: self.vector.clone(),
+                parts: vec![],
+                history: None,
+                tags: None,
+            };
             self.heard.insert(self.tag, root);
         }
     }
