@@ -242,7 +242,7 @@ impl<S: Source> Comparison<'_, S> {
 
     fn check(&self) -> Result<(), TreeError<S::Error>> {
         match self.before.entries + self.after.entries > TREE_ITEMS_AT_ONCE {
-            true => Err(TreeError::Malformed { tree: <Entry as Item>::NAME, reason: "more than is compared at once" }),
+            true => Err(TreeError::TooMuch(<Entry as Item>::NAME)),
             false => Ok(()),
         }
     }

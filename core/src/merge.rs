@@ -17,6 +17,9 @@
 //! - Snapshots that are kept, and their names, merge as names do ([`crate::history`]).
 //! - Metadata (mode, owner, attributes, times) is that of the later change: it never makes a copy.
 //!
+//! A directory or a table whose nodes are none is read as an empty one, and what cannot be a name as nothing: whoever may write
+//! may take away what they like, and no more than that comes of it.
+//!
 //! Invariant: the result depends on the set of trees only, not on their order, and two devices that merge equal sets come to
 //! equal roots. To merge further one merges the trees of before, which a [root](Root::parts) that was merged names, and not
 //! the result: what a result does not show would be lost to the next merge otherwise.
@@ -42,6 +45,8 @@ use gather::Gathered;
 /// One of the trees that are merged.
 #[derive(Clone, Debug)]
 pub struct Part {
+    /// By which whoever merges knows it again. It plays no part in what comes out.
+    pub number: usize,
     /// Its root directory.
     pub inode: Inode,
     /// Its inodes with several names.
@@ -60,6 +65,7 @@ pub struct Part {
 impl From<&Root> for Part {
     fn from(root: &Root) -> Self {
         Self {
+            number: 0,
             inode: root.inode.clone(),
             links: root.links.clone(),
             vector: root.vector.clone(),
@@ -150,13 +156,19 @@ pub enum MergeError<E> {
     /// A node could not be read or written.
     #[error(transparent)]
     Tree(#[from] TreeError<E>),
+    /// One of the trees cannot be read now, or is more than is merged at once. The others can be merged without it.
+    #[error("tree {number} of those that are to be merged: {error}")]
+    Unread {
+        /// Its number.
+        number: usize,
+        /// Why.
+        error: TreeError<E>,
+    },
     /// One of the trees is none: what its author says is not believed.
-    #[error("the tree of device {device:016x} is malformed ({reason})")]
+    #[error("tree {number} of those that are to be merged is malformed ({reason})")]
     Malformed {
-        /// Whose: that which it was changed by last.
-        device: u64,
-        /// What its author had seen, by which it is told from the others.
-        vector: Vec<Dot>,
+        /// Its number.
+        number: usize,
         /// What is wrong.
         reason: &'static str,
     },

@@ -21,6 +21,7 @@ use crate::key::{Secret, VolumeKeys};
 use crate::limits::{RECORD_SIZES, SEAL_OVERHEAD, SEALED_MAX};
 
 const ID_CONTEXT: &str = "hypernet 2026 extent id v1";
+const HASH_CONTEXT: &str = "hypernet 2026 hash of what an extent seals v1";
 const NONCE_CONTEXT: &str = "hypernet 2026 record nonce v1";
 const ZSTD_LEVEL: i32 = 1;
 /// Compression must save at least one byte in this many to be worth undoing.
@@ -114,6 +115,9 @@ pub enum Compression {
     Zstd,
 }
 
+/// Bytes of [`ExtentRef::check`].
+pub const CHECK_LEN: usize = 16;
+
 /// The key of one sealed unit; it stands in the unit's parent.
 #[derive(Clone, PartialEq, Eq, Zeroize, ZeroizeOnDrop, Encode, Decode)]
 #[cbor(transparent)]
@@ -150,6 +154,9 @@ pub struct ExtentRef {
     /// Sealed bytes, tag included.
     #[n(6)]
     pub sealed_len: u32,
+    /// The beginning of a hash of what is sealed: who has the key could seal something else with it, too.
+    #[cbor(n(7), with = "minicbor::bytes")]
+    pub check: [u8; CHECK_LEN],
 }
 
 /// The domain in which a unit was sealed: the first eight bytes of its volume's id. References carry it, so that
@@ -195,6 +202,20 @@ fn aad(origin: Origin, epoch: u32, kind: Kind, compression: Compression, len: u3
     out
 }
 
+/// The hash of all that is sealed.
+fn hash(aad: &[u8], message: &[u8]) -> [u8; 32] {
+    let mut hasher = blake3::Hasher::new_derive_key(HASH_CONTEXT);
+    hasher.update(aad);
+    hasher.update(message);
+    *hasher.finalize().as_bytes()
+}
+
+fn check(hash: &[u8; 32]) -> [u8; CHECK_LEN] {
+    let mut check = [0; CHECK_LEN];
+    check.copy_from_slice(&hash[..CHECK_LEN]);
+    check
+}
+
 /// A unit that is ready to be packed into a segment.
 #[derive(Clone, Debug)]
 pub struct Sealed {
@@ -234,12 +255,11 @@ impl Sealer {
             None => (Compression::None, with_room_for_tag(plain)),
         };
         let len = plain.len() as u32;
-        let mut hasher = blake3::Hasher::new_keyed(self.convergence.expose());
-        hasher.update(&aad(self.origin, self.epoch, kind, compression, len));
-        hasher.update(&message);
-        let key = ExtentKey(*hasher.finalize().as_bytes());
+        let hash = hash(&aad(self.origin, self.epoch, kind, compression, len), &message);
+        let key = ExtentKey(*blake3::keyed_hash(self.convergence.expose(), &hash).as_bytes());
         let sealed_len = (message.len() + SEAL_OVERHEAD) as u32;
-        let reference = ExtentRef { key, origin: self.origin, epoch: self.epoch, kind, compression, len, sealed_len };
+        let (origin, epoch, check) = (self.origin, self.epoch, check(&hash));
+        let reference = ExtentRef { key, origin, epoch, kind, compression, len, sealed_len, check };
         Ok(Prepared { reference, message })
     }
 
@@ -301,6 +321,9 @@ impl ExtentRef {
         let aad = aad(self.origin, self.epoch, self.kind, self.compression, self.len);
         let cipher = XChaCha20Poly1305::new(&self.key.0.into());
         cipher.decrypt_in_place(&XNonce::default(), &aad, &mut sealed).map_err(|_| SealError::Tag)?;
+        if check(&hash(&aad, &sealed)) != self.check {
+            return Err(SealError::Tag);
+        }
         let plain = match self.compression {
             Compression::None => sealed,
             // The length is authenticated by the tag, so this allocates what the writer meant.
@@ -413,6 +436,19 @@ mod tests {
         assert_ne!(id, seal(&keys(0), Kind::Node));
         let other = VolumeKeys::new(VolumeId([8; 16]), 0, Secret::new([2; 32]));
         assert_ne!(id, seal(&other, Kind::Content));
+    }
+
+    #[test]
+    fn who_has_the_key_cannot_seal_something_else_with_it() {
+        let sealed = Sealer::new(&keys(0)).seal(Kind::Content, &[7; 600]).unwrap();
+        let reference = sealed.reference;
+        let mut other = b"what nobody has written, of as many bytes".to_vec();
+        other.resize(reference.sealed_len as usize - SEAL_OVERHEAD, 0);
+        let aad = aad(reference.origin, reference.epoch, reference.kind, reference.compression, reference.len);
+        let cipher = XChaCha20Poly1305::new(&reference.key.0.into());
+        cipher.encrypt_in_place(&XNonce::default(), &aad, &mut other).unwrap();
+        assert_eq!(other.len(), reference.sealed_len as usize);
+        assert_eq!(reference.open(&other), Err(SealError::Tag));
     }
 
     #[test]

@@ -7,12 +7,14 @@
 //! the nodes above it only. Nodes hold weights (entries of a directory, bytes of a file) and never absolute
 //! offsets, so an insertion at the front of a large file is cheap and a hole of terabytes is one run.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 
 use minicbor::{Decode, Encode};
 use thiserror::Error;
 
 use crate::codec::{self, CodecError, Format};
+use crate::id::ExtentId;
 use crate::limits::{NODE_MAX, NODE_TARGET, TREE_DEPTH_MAX, TREE_ITEMS_AT_ONCE, TREE_NODES_AT_ONCE};
 use crate::seal::{ExtentRef, Kind, SealError};
 
@@ -20,7 +22,7 @@ mod differ;
 mod inode;
 
 pub use differ::{Differing, differing};
-pub use inode::{Content, Dot, Entry, FileKind, Inode, LinkEntry, Name, Root, Run, Target, Xattr};
+pub use inode::{Content, Dot, Entry, FileKind, Inode, LinkEntry, Name, Root, Run, Target, Xattr, is_name};
 
 /// What stands in the leaves of a tree.
 pub trait Item: Encode<()> + for<'b> Decode<'b, ()> + Clone + Debug {
@@ -135,6 +137,9 @@ pub enum TreeError<E> {
     /// A node could not be sealed.
     #[error(transparent)]
     Seal(#[from] SealError),
+    /// It may well be a tree, and is larger than what is read at once.
+    #[error("{0}: more than is read at once")]
+    TooMuch(&'static str),
     /// The nodes do not fit together.
     #[error("{tree}: malformed tree ({reason})")]
     Malformed {
@@ -308,12 +313,12 @@ pub fn range<T: Item, S: Source>(
     // Where there are keys, each is there once: a node that is named again and again takes no more room than once.
     let is_keyed = std::mem::size_of::<T::Key>() > 0;
     let unordered = || TreeError::Malformed { tree: T::NAME, reason: "keys are not in order" };
+    let missing = || TreeError::Malformed { tree: T::NAME, reason: "a node is missing" };
     let overlaps = |at: u64, weight: u64| at < end && (at.saturating_add(weight) > start || weight == 0);
     let mut level = vec![(0u64, tree.weight, tree.node.clone())];
     let mut items = Vec::new();
     for depth in (0..=tree.depth).rev() {
-        let refs: Vec<ExtentRef> = level.iter().map(|(_, _, node)| node.clone()).collect();
-        let nodes = source.get(&refs).map_err(TreeError::Port)?;
+        let nodes = Level::get(level.iter().map(|(_, _, node)| node), source)?;
         let mut below = Vec::new();
         let mut last: Option<T::Key> = None;
         let mut follows = |key: T::Key| {
@@ -321,9 +326,9 @@ pub fn range<T: Item, S: Source>(
             last = Some(key);
             if is_next { Ok(()) } else { Err(unordered()) }
         };
-        for ((mut at, weight, _), bytes) in level.into_iter().zip(nodes) {
+        for (mut at, weight, node) in level {
             let stop = at.saturating_add(weight);
-            match read_node::<T, _>(depth, &bytes)? {
+            match read_node::<T, _>(depth, nodes.bytes(&node).ok_or_else(missing)?)? {
                 Node::Leaf(leaf) => {
                     for item in leaf {
                         if is_keyed {
@@ -341,6 +346,10 @@ pub fn range<T: Item, S: Source>(
                         if is_keyed {
                             follows(child.first.ok_or_else(unordered)?)?;
                         }
+                        if child.weight == 0 {
+                            // It would be part of whatever is asked for.
+                            return Err(TreeError::Malformed { tree: T::NAME, reason: "a node without weight" });
+                        }
                         if overlaps(at, child.weight) {
                             below.push((at, child.weight, child.node));
                         }
@@ -353,7 +362,7 @@ pub fn range<T: Item, S: Source>(
             }
             // One node may be named any number of times.
             if below.len() > TREE_NODES_AT_ONCE || items.len() > TREE_ITEMS_AT_ONCE {
-                return Err(TreeError::Malformed { tree: T::NAME, reason: "more than is read at once" });
+                return Err(TreeError::TooMuch(T::NAME));
             }
         }
         level = below;
@@ -384,22 +393,45 @@ pub fn find<T: Item, S: Source>(tree: &TreeRef, source: &S, key: &T::Key) -> Res
     Ok(None)
 }
 
-/// The ids of all nodes of a tree, for marking what is live.
+/// The references of all nodes of a tree, each once, for marking what is live.
 pub fn node_refs<T: Item, S: Source>(tree: &TreeRef, source: &S) -> Result<Vec<ExtentRef>, TreeError<S::Error>> {
     check_depth::<T, _>(tree)?;
     let mut all = vec![tree.node.clone()];
+    let mut named = BTreeSet::from([tree.node.id()]);
     let mut level = all.clone();
     for depth in (1..=tree.depth).rev() {
         let mut below = Vec::new();
         for bytes in source.get(&level).map_err(TreeError::Port)? {
             if let Node::Branch(_, children) = read_node::<T, _>(depth, &bytes)? {
-                below.extend(children.into_iter().map(|child| child.node));
+                below.extend(children.into_iter().map(|child| child.node).filter(|node| named.insert(node.id())));
+            }
+            if below.len() > TREE_NODES_AT_ONCE {
+                return Err(TreeError::TooMuch(T::NAME));
             }
         }
         all.extend_from_slice(&below);
         level = below;
     }
     Ok(all)
+}
+
+/// The nodes of one level, each of which is read once, however often it is named.
+struct Level(BTreeMap<ExtentId, Vec<u8>>);
+
+impl Level {
+    fn get<'a, S: Source>(
+        named: impl Iterator<Item = &'a ExtentRef>,
+        source: &S,
+    ) -> Result<Self, TreeError<S::Error>> {
+        let mut ids = BTreeSet::new();
+        let refs: Vec<ExtentRef> = named.filter(|node| ids.insert(node.id())).cloned().collect();
+        let nodes = source.get(&refs).map_err(TreeError::Port)?;
+        Ok(Self(refs.iter().map(ExtentRef::id).zip(nodes).collect()))
+    }
+
+    fn bytes(&self, node: &ExtentRef) -> Option<&[u8]> {
+        self.0.get(&node.id()).map(Vec::as_slice)
+    }
 }
 
 #[cfg(test)]

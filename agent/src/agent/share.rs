@@ -428,6 +428,7 @@ impl Agent {
         let taken = taken.inspect_err(|_| own.volumes.close(volume.id)).map_err(share_failure)?;
         own.volume.identity.keystore().change(|keystore| keystore.add_volume(volume.id))?;
         own.set_rights(&volume);
+        let was_left = own.volume.identity.keystore().keystore().share(volume.id).is_some_and(|share| share.left.is_out);
         own.set_left(volume.id, false)?;
         if own.vfs.volumes().iter().any(|rooted| rooted.volume == volume.id) {
             // It has its place in another one that was attached before.
@@ -437,6 +438,9 @@ impl Agent {
         let caller =
             Caller { uid: rustix::process::getuid().as_raw(), gid: rustix::process::getgid().as_raw(), umask: 0o022 };
         let attached = own.vfs.attach(caller, parent, name.as_bytes(), volume.id, taken.root);
+        if attached.is_err() && was_left {
+            own.set_left(volume.id, true)?;
+        }
         attached.map_err(|error| match error {
             VfsError::Exists => {
                 Failure::new(Kind::CantCreate, format!("there is something called {} already", name.display()))
@@ -483,10 +487,13 @@ impl Agent {
 }
 
 impl Own {
-    /// Where the directory with this id is, in any volume of the tree that something is here of.
+    /// Where the directory with this id is, in any volume of the tree that is this identity's and that something is here of.
     fn directory_of(&self, id: FileId) -> Result<Option<PathBuf>, Failure> {
         for rooted in self.vfs.volumes().into_iter().filter(|rooted| !rooted.is_vacant) {
             let volume = self.volumes.of(rooted.volume).map_err(port_failure)?;
+            if volume.share().is_some() && volume.role() != Some(Role::Owner) {
+                continue;
+            }
             if let Some(path) = volume.find_directory(id).map_err(port_failure)? {
                 return Ok(Some(self.vfs.path(rooted.ino).map_err(|error| of_tree(&error))?.join(path)));
             }

@@ -85,8 +85,10 @@ impl Counted {
 pub(crate) struct Waiting {
     /// What was to be merged was left to those who have a part in it.
     has_left: bool,
-    /// Snapshots that are not what they must be, and since when that is known: what was damaged on its way comes again.
+    /// Snapshots that are left out, and until when: what was damaged on its way comes again.
     refused: BTreeMap<SnapshotId, Instant>,
+    /// Snapshots that could not be read, and how often.
+    unread: BTreeMap<SnapshotId, u32>,
     /// Snapshots to which something that is in use did not let the tree move.
     in_use: Option<(Vec<SnapshotId>, Instant)>,
     /// Volumes that directories have become and that nothing is known of here, and since when.
@@ -95,6 +97,10 @@ pub(crate) struct Waiting {
 
 /// For how long a snapshot is left out that is not what it must be,
 const REFUSED_FOR: Duration = Duration::from_secs(600);
+/// or one that cannot be read now,
+const UNREAD_FOR: Duration = Duration::from_secs(60);
+/// after as many tries;
+const UNREAD_TRIES: u32 = 3;
 /// how many of them are remembered,
 const REFUSED_MAX: usize = 1_024;
 /// and for how long a move is not tried again, unless somebody asks, that something in use was in the way of.
@@ -229,19 +235,36 @@ impl Volume {
         waiting.in_use.as_ref().is_some_and(|(before, when)| before == snapshots && when.elapsed() < IN_USE_FOR)
     }
 
-    fn is_refused(&self, head: &Head) -> bool {
-        self.waiting.lock().refused.get(&head.snapshot).is_some_and(|since| since.elapsed() < REFUSED_FOR)
+    pub(crate) fn is_refused(&self, head: &Head) -> bool {
+        self.waiting.lock().refused.get(&head.snapshot).is_some_and(|until| Instant::now() < *until)
     }
 
-    /// What a head leads to is not what it must be: the others go on without it.
-    pub(super) fn refuse(&self, head: &Head, why: &PortError) {
+    /// What a head leads to is not what it must be, is nowhere, or cannot be read again and again: the others go on without it. False
+    /// where it is not left out for this.
+    pub(super) fn leave_out(&self, head: &Head, why: &PortError) -> bool {
+        let mut waiting = self.waiting.lock();
+        let time = match why {
+            PortError::Damaged(_) | PortError::NotFound(_) => REFUSED_FOR,
+            PortError::Unreachable(_) | PortError::Deadline(_) => {
+                if waiting.unread.len() >= REFUSED_MAX {
+                    waiting.unread.clear();
+                }
+                let tries = waiting.unread.entry(head.snapshot).or_default();
+                *tries += 1;
+                if *tries < UNREAD_TRIES {
+                    return false;
+                }
+                UNREAD_FOR
+            }
+            PortError::Disk(_) | PortError::DiskFull(_) | PortError::Superseded(_) | PortError::NoPart(_) => return false,
+        };
         let (volume, of) = (self.id.short(), head.device.short());
         tracing::warn!(volume, of, sequence = head.sequence, %why, "a head is left out");
-        let mut waiting = self.waiting.lock();
         if waiting.refused.len() >= REFUSED_MAX {
             waiting.refused.clear();
         }
-        waiting.refused.insert(head.snapshot, Instant::now());
+        waiting.refused.insert(head.snapshot, Instant::now() + time);
+        true
     }
 
     /// Those heads that may be what they must be. One whose author says that it has seen what this device never published is
@@ -309,11 +332,11 @@ impl Volume {
     /// Moves on to a head, unless its tree turns out not to have all that is here.
     pub(super) fn move_on_to(&self, vfs: &Vfs, head: &Head, latest: &Latest) -> Result<Followed, PortError> {
         let (beside, next) = match self.read_beside(head) {
-            Err(why @ PortError::Damaged(_)) => {
-                self.refuse(head, &why);
+            Err(why) => {
+                self.leave_out(head, &why);
                 return Err(why);
             }
-            other => other?,
+            Ok(read) => read,
         };
         let counted = Counted::by(&self.publishers());
         let why = if next.root.inode.id != latest.root.inode.id {
@@ -325,7 +348,7 @@ impl Volume {
         };
         if let Some(why) = why {
             beside.clear_segments()?;
-            self.refuse(head, &damaged(why));
+            self.leave_out(head, &damaged(why));
             return Ok(Followed::Nothing);
         }
         state::put_following(&self.db, &next)?;

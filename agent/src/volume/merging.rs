@@ -14,6 +14,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use hypernet_core::codec;
 use hypernet_core::head::Head;
@@ -34,7 +35,7 @@ use super::progress::{Meter, Phase};
 use super::read::{Deadline, Nodes, tree_error};
 use super::recover::RecoverError;
 use super::state::{self, Latest, Merging};
-use super::sync::{Publication, publish};
+use super::sync::{Publication, of_tree, publish};
 use super::write::Writer;
 use super::{Volume, damaged};
 use crate::share::circle::Publishers;
@@ -44,10 +45,14 @@ use crate::volumes::Volumes;
 /// Segments taken in with one flush.
 const SEGMENTS_AT_ONCE: u32 = 64;
 
-/// A tree that was changed, and where its root is.
+/// For how long trees are read that are to be merged: whoever has others wait longer is left out.
+const MERGED_WITHIN: Duration = Duration::from_secs(900);
+
+/// A tree that was changed, where its root is, and the heads that lead to it, of others than this device.
 struct Tree {
     at: ExtentRef,
     root: Root,
+    of: Vec<SnapshotId>,
 }
 
 /// Trees that are to be merged, the snapshots that they come from, and the last of their times.
@@ -66,13 +71,16 @@ enum Handed {
     Not(BTreeSet<FileId>),
 }
 
-/// Nodes of trees, each within the time of a read: all of a merge takes as long as it takes.
-struct Unhurried<'a>(&'a Volume);
+/// Nodes of trees, each within the time of a read, and all of them until then.
+struct Unhurried<'a>(&'a Volume, Instant);
 
 impl Source for Unhurried<'_> {
     type Error = PortError;
 
     fn get(&self, refs: &[ExtentRef]) -> Result<Vec<Vec<u8>>, PortError> {
+        if Instant::now() > self.1 {
+            return Err(PortError::Deadline("the trees that are to be merged come too slowly".into()));
+        }
         Nodes(self.0, Deadline::of_read()).get(refs)
     }
 }
@@ -178,22 +186,27 @@ impl Volume {
         heads: &[Head],
         meter: &Meter,
     ) -> Result<Merged, PortError> {
-        let parts: Vec<Part> = trees.iter().map(|tree| Part::from(&tree.root)).chain(splits.iter().cloned()).collect();
+        let parts = trees.iter().map(|tree| Part::from(&tree.root)).chain(splits.iter().cloned()).enumerate();
+        let parts: Vec<Part> = parts.map(|(number, part)| Part { number, ..part }).collect();
         let names = self.names();
         let label = |device: DeviceTag, time: Timespec| {
             let name = names.iter().find(|(tag, _)| *tag == device).map(|(_, name)| name.clone());
             conflict_label(&name.unwrap_or_else(|| format!("device {:08x}", device.0 >> 32)), time)
         };
         let mut writer = Writer::new(self.clone(), meter.clone())?;
-        let merged = merge(&parts, beside, &label, &Unhurried(self), &mut writer).map_err(|error| match error {
-            MergeError::Tree(error) => tree_error(error),
-            MergeError::Malformed { ref vector, .. } => {
-                let is_of = |head: &&Head| covers_all(vector, &head.vector) && covers_all(&head.vector, vector);
-                let why = damaged(error.to_string());
-                heads.iter().filter(is_of).for_each(|head| self.refuse(head, &why));
-                why
+        let source = Unhurried(self, Instant::now() + MERGED_WITHIN);
+        let left_out = |number: usize, why: PortError| {
+            let of = trees.get(number).map_or(&[][..], |tree| &tree.of);
+            for head in heads.iter().filter(|head| of.contains(&head.snapshot)) {
+                self.leave_out(head, &why);
             }
-            other @ MergeError::Nothing => damaged(other),
+            why
+        };
+        let merged = merge(&parts, beside, &label, &source, &mut writer).map_err(|error| match error {
+            MergeError::Tree(error) => tree_error(error),
+            MergeError::Unread { number, error } => left_out(number, tree_error(error)),
+            MergeError::Malformed { number, .. } => left_out(number, damaged(error.to_string())),
+            MergeError::Nothing => damaged(error),
         })?;
         writer.finish()?;
         Ok(merged)
@@ -211,15 +224,13 @@ impl Volume {
     fn gather(&self, latest: &Latest, heads: &[Head]) -> Result<Gathered, PortError> {
         let publishers = self.publishers();
         let mut found: Vec<Tree> = Vec::new();
-        let own = Tree { at: self.read_snapshot(&latest.head)?.root, root: latest.root.clone() };
+        let at = self.read_snapshot(&latest.head)?.root;
+        let own = Tree { at, root: latest.root.clone(), of: Vec::new() };
         self.add_changed(own, &mut found)?;
         let (mut parents, mut time) = (vec![latest.snapshot], latest.time);
         for head in heads.iter().take(MERGED_MAX) {
             match self.add_head(head, latest, &publishers, &mut found) {
-                Err(why @ PortError::Damaged(_)) => {
-                    self.refuse(head, &why);
-                    continue;
-                }
+                Err(why) if self.leave_out(head, &why) => continue,
                 other => other?,
             }
             parents.push(head.snapshot);
@@ -253,7 +264,7 @@ impl Volume {
         let at = self.read_snapshot(head)?.root;
         self.take_segments_of(&beside)?;
         beside.clear_segments()?;
-        self.add_changed(Tree { at, root }, found)
+        self.add_changed(Tree { at, root, of: vec![head.snapshot] }, found)
     }
 
     fn add_changed(&self, tree: Tree, found: &mut Vec<Tree>) -> Result<(), PortError> {
@@ -261,16 +272,23 @@ impl Volume {
         if tree.root.parts.is_empty() {
             changed.push(tree);
         } else {
+            let of = tree.of;
             for at in tree.root.parts {
                 let root = self.read_root_at(&at)?;
                 if !root.parts.is_empty() || !covers_all(&tree.root.vector, &root.vector) {
                     return Err(damaged("a tree was not made of what it says"));
                 }
-                changed.push(Tree { at, root });
+                changed.push(Tree { at, root, of: of.clone() });
             }
         }
-        changed.retain(|tree| found.iter().all(|other| other.at.id() != tree.at.id()));
-        found.extend(changed);
+        for tree in changed {
+            match found.iter_mut().find(|other| other.at.id() == tree.at.id()) {
+                // Of what this device has itself nobody is left out.
+                Some(other) if other.of.is_empty() => {}
+                Some(other) => other.of.extend(tree.of),
+                None => found.push(tree),
+            }
+        }
         Ok(())
     }
 
@@ -314,9 +332,24 @@ impl Volume {
     pub(super) fn end_merging(self: &Arc<Self>, vfs: &Vfs, meter: &Meter) -> Result<bool, PortError> {
         let Some(merging) = state::merging(&self.db)? else { return Ok(false) };
         let is_here = vfs.volumes().iter().any(|rooted| rooted.volume == self.id && !rooted.is_vacant);
-        if self.may_write().is_err() || (is_here && !self.advance(vfs, &merging.root)?) {
-            state::forget_merging(&self.db)?;
-            return Ok(false);
+        let moved = match is_here && self.may_write().is_ok() {
+            true => self.advance(vfs, &merging.root),
+            false => Ok(self.may_write().is_ok()),
+        };
+        match moved {
+            Ok(true) => {}
+            Ok(false) => {
+                state::forget_merging(&self.db)?;
+                return Ok(false);
+            }
+            Err(why) => {
+                // What cannot be moved to is not to be in the way of everything else for ever.
+                let at = vfs.published(self.id).map_err(of_tree)?;
+                if matches!(why, PortError::Damaged(_)) && at.as_ref() != Some(&merging.root.inode.content) {
+                    state::forget_merging(&self.db)?;
+                }
+                return Err(why);
+            }
         }
         let Merging { mut root, parents, time, is_change } = merging;
         let latest = state::latest(&self.db)?;

@@ -1,6 +1,6 @@
 //! Reading: references in, plaintext out.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::num::NonZeroUsize;
 use std::ops::Range;
@@ -237,7 +237,12 @@ impl Volume {
             Content::Directory(tree) => vec![(PathBuf::new(), tree)],
             _ => Vec::new(),
         };
+        let mut seen = BTreeSet::new();
         while let Some((above, tree)) = waiting.pop() {
+            // What is in one place twice is looked into once.
+            if !seen.insert(tree.node.id()) {
+                continue;
+            }
             for entry in self.entries(&tree, Deadline::of_read())? {
                 if let Target::Inode(inode) = entry.target
                     && let Content::Directory(tree) = inode.content

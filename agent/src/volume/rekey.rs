@@ -39,6 +39,8 @@ struct Rekey<'a> {
     origin: Origin,
     epoch: u32,
     left: u64,
+    /// Why something stays as it is that cannot be read now.
+    missed: Option<PortError>,
 }
 
 impl Volume {
@@ -68,10 +70,15 @@ impl Volume {
         }
         let mut writer = Writer::new(self.clone(), meter.clone())?;
         let epoch = writer.keys().epoch;
-        let mut rekey = Rekey { volume: self, writer: &mut writer, origin: self.id.into(), epoch, left: STRETCH };
+        let mut rekey = Rekey { volume: self, writer: &mut writer, origin: self.id.into(), epoch, left: STRETCH, missed: None };
         let content = rekey.tree(&latest.root.inode.content)?;
         let links = latest.root.links.as_ref().map(|links| rekey.links(links)).transpose()?.flatten();
         if content.is_none() && links.is_none() {
+            if let Some(error) = rekey.missed {
+                // The rest is done. This is tried again.
+                tracing::warn!(volume = %self.id.short(), %error, "not all can be read that is to be sealed anew");
+                return Ok(false);
+            }
             state::put_rekeying(&self.db, false)?;
             self.rekeying.store(false, Ordering::SeqCst);
             tracing::info!(volume = %self.id.short(), "all of it is sealed in the epoch of now");
@@ -102,7 +109,13 @@ impl Rekey<'_> {
                 break;
             }
             let refs: Vec<ExtentRef> = some.iter().map(|extent| (***extent).clone()).collect();
-            let plain = self.volume.fetch(&refs, Deadline::of_read())?;
+            let plain = match self.volume.fetch(&refs, Deadline::of_read()) {
+                Err(error) if error.is_of_what_was_read() => {
+                    self.missed = Some(error);
+                    return Ok(false);
+                }
+                other => other?,
+            };
             for (extent, plain) in some.iter_mut().zip(plain) {
                 ***extent = self.writer.put(Kind::Content, &plain)?;
                 self.left = self.left.saturating_sub(plain.len() as u64);
@@ -124,7 +137,13 @@ impl Rekey<'_> {
                 if self.left == 0 {
                     return Ok(None);
                 }
-                let found = self.volume.runs(tree, 0..tree.weight, Deadline::of_read())?;
+                let found = match self.volume.runs(tree, 0..tree.weight, Deadline::of_read()) {
+                    Err(error) if error.is_of_what_was_read() => {
+                        self.missed = Some(error);
+                        return Ok(None);
+                    }
+                    other => other?,
+                };
                 let mut runs: Vec<Run> = found.into_iter().map(|(_, run)| run).collect();
                 let extents = runs.iter_mut().filter_map(|run| match run {
                     Run::Data(extent) => Some(extent),
@@ -169,9 +188,14 @@ impl Rekey<'_> {
                 Target::Link(_) | Target::Volume { .. } => Content::Empty,
             };
             if let Content::Directory(tree) = &below {
-                let below = self.level(tree)?;
-                levels.push(below);
-                continue;
+                match self.level(tree) {
+                    Ok(below) => {
+                        levels.push(below);
+                        continue;
+                    }
+                    Err(error) if error.is_of_what_was_read() => self.missed = Some(error),
+                    Err(error) => return Err(error),
+                }
             }
             let new = self.content(&below)?;
             if let Some(level) = levels.last_mut() {

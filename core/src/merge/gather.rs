@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::inodes::{self, is_directory};
 use super::{MergeError, Part};
+use crate::codec::CodecError;
 use crate::id::{FileId, VolumeId};
 use crate::limits::{MERGED_NAMES_MAX, SECOND_NAMES_MAX, SECOND_PLACES_MAX};
-use crate::tree::{self, Content, Dot, Entry, Inode, LinkEntry, Source, Target, TreeError, TreeRef};
+use crate::tree::{self, Content, Dot, Entry, Inode, Item, LinkEntry, Source, Target, TreeError, TreeRef, is_name};
 
 const ALIAS_CONTEXT: &str = "hypernet 2026 id by which the second volume of one directory goes in a merge v1";
 const BESIDE_CONTEXT: &str = "hypernet 2026 id of a directory that is kept beside the volume that it has become v1";
@@ -99,18 +100,22 @@ struct Walk<'a, S> {
     beside: &'a BTreeSet<FileId>,
 }
 
-pub(super) fn malformed<E>(part: &Part, reason: &'static str) -> MergeError<E> {
-    let dot = part.inode.content_dot.unwrap_or(part.inode.meta_dot);
-    MergeError::Malformed { device: dot.device.0, vector: part.vector.clone(), reason }
+fn malformed<E>(part: &Part, reason: &'static str) -> MergeError<E> {
+    MergeError::Malformed { number: part.number, reason }
 }
 
-/// What cannot be read is on its way, or is no tree: that is of one of the parts, which the others are merged without.
-pub(super) fn unread<E>(part: &Part, error: TreeError<E>) -> MergeError<E> {
-    match error {
-        TreeError::Port(_) => MergeError::Tree(error),
-        TreeError::Codec(_) | TreeError::Seal(_) | TreeError::Malformed { .. } => {
-            malformed(part, "a node of it is none")
+/// The items of a tree; none where it is no tree, which is so for everybody who reads it.
+pub(super) fn listed<T: Item, S: Source>(
+    part: &Part,
+    tree: &TreeRef,
+    source: &S,
+) -> Result<Vec<T>, MergeError<S::Error>> {
+    match tree::list(tree, source) {
+        Ok(items) => Ok(items),
+        Err(error @ (TreeError::Codec(CodecError::Version { .. }) | TreeError::Port(_) | TreeError::TooMuch(_))) => {
+            Err(MergeError::Unread { number: part.number, error })
         }
+        Err(TreeError::Codec(_) | TreeError::Seal(_) | TreeError::Malformed { .. }) => Ok(Vec::new()),
     }
 }
 
@@ -340,11 +345,12 @@ impl<S: Source> Walk<'_, S> {
             if known.listings.contains_key(&id) {
                 continue;
             }
-            let listed = tree::list::<Entry, _>(tree, self.source);
-            let mut entries = listed.map_err(|error| unread(&self.parts[part], error))?;
+            let mut entries: Vec<Entry> = listed(&self.parts[part], tree, self.source)?;
+            entries.retain(|entry| is_name(&entry.name));
             known.names += entries.len();
             if known.names > MERGED_NAMES_MAX {
-                return Err(malformed(&self.parts[part], "more than is merged at once"));
+                let (number, error) = (self.parts[part].number, TreeError::TooMuch("names of all directories"));
+                return Err(MergeError::Unread { number, error });
             }
             entries.retain_mut(|entry| {
                 let place = Place { parent: id, name: entry.name.clone() };
@@ -378,7 +384,7 @@ impl<S: Source> Walk<'_, S> {
         let table = |part: &Part| -> Result<BTreeMap<FileId, LinkEntry>, MergeError<S::Error>> {
             match &part.links {
                 Some(links) => {
-                    let rows = tree::list::<LinkEntry, _>(links, self.source).map_err(|error| unread(part, error))?;
+                    let rows: Vec<LinkEntry> = listed(part, links, self.source)?;
                     Ok(rows.into_iter().map(|row| (row.inode.id, row)).collect())
                 }
                 None => Ok(BTreeMap::new()),
@@ -410,8 +416,11 @@ impl<S: Source> Walk<'_, S> {
                     (listings.flatten().cloned().collect(), same_in_all(&self.known, parent, &self.looked))
                 }
                 (false, Some(tree)) => {
-                    let listed = tree::list::<Entry, _>(tree, self.source);
-                    let all = listed.map_err(|error| unread(&self.parts[0], error))?;
+                    // All have it.
+                    let all: Vec<Entry> = listed(&self.parts[0], tree, self.source).map_err(|error| match error {
+                        MergeError::Unread { error, .. } => MergeError::Tree(error),
+                        other => other,
+                    })?;
                     (all.clone(), all)
                 }
                 (false, None) => continue,

@@ -1,10 +1,10 @@
 //! Of the snapshots that are kept and of their names, what the parts come to.
 
-use super::gather::{malformed, unread};
+use super::gather::listed;
 use super::{MergeError, Part};
 use crate::history::{self, History};
 use crate::limits::HISTORY_MAX;
-use crate::tree::{self, Item, Sink, Source, TreeRef};
+use crate::tree::{self, Item, Sink, Source, TreeError, TreeRef};
 
 /// The trees of both. Where all parts have the same ones, nothing is read.
 pub(super) fn merge<S, K>(
@@ -22,23 +22,21 @@ where
         return Ok((first.history.clone(), first.tags.clone()));
     }
     let read = parts.iter().map(|part| {
-        Ok(History::new(listed(part, part.history.as_ref(), source)?, listed(part, part.tags.as_ref(), source)?))
+        Ok(History::new(all(part, part.history.as_ref(), source)?, all(part, part.tags.as_ref(), source)?))
     });
     let read: Vec<History> = read.collect::<Result<_, MergeError<S::Error>>>()?;
-    let all: Vec<_> = read.iter().zip(&parts).map(|(history, part)| (history, &part.vector[..])).collect();
-    let History { kept, tags } = history::merge(&all);
+    let histories: Vec<_> = read.iter().zip(&parts).map(|(history, part)| (history, &part.vector[..])).collect();
+    let History { kept, tags } = history::merge(&histories);
     Ok((build(kept.into_values(), sink)?, build(tags.into_values(), sink)?))
 }
 
-fn listed<T: Item, S: Source>(
-    part: &Part,
-    tree: Option<&TreeRef>,
-    source: &S,
-) -> Result<Vec<T>, MergeError<S::Error>> {
+fn all<T: Item, S: Source>(part: &Part, tree: Option<&TreeRef>, source: &S) -> Result<Vec<T>, MergeError<S::Error>> {
     match tree {
         None => Ok(Vec::new()),
-        Some(tree) if tree.weight > HISTORY_MAX as u64 => Err(malformed(part, "its history has no end")),
-        Some(tree) => tree::list(tree, source).map_err(|error| unread(part, error)),
+        Some(tree) if tree.weight > HISTORY_MAX as u64 => {
+            Err(MergeError::Unread { number: part.number, error: TreeError::TooMuch(T::NAME) })
+        }
+        Some(tree) => listed(part, tree, source),
     }
 }
 

@@ -267,6 +267,7 @@ fn a_directory_that_two_have_made_a_volume_each_is_both() {
     assert!(merged.splits.is_empty() && merged.conflicts.len() == 1);
     // It stays so, whoever goes on from there.
     let again = Part {
+        number: 0,
         inode: merged.inode.clone(),
         links: merged.links.take(),
         vector: merged.vector.clone(),
@@ -325,6 +326,7 @@ fn kept_beside(before: u32) {
     assert_eq!(files, [(b"f".to_vec(), tokens[0]), (b"g".to_vec(), tokens[1])]);
     // It stays so, and is a directory like any other for whoever can enter the volume.
     let again = Part {
+        number: 0,
         inode: merged.inode.clone(),
         links: merged.links.take(),
         vector: merged.vector.clone(),
@@ -399,25 +401,46 @@ fn what_stands_in_two_places_is_two_things() {
 }
 
 #[test]
-fn a_tree_that_is_none_is_refused() {
-    let mut world = world(1, &["a"]);
+fn a_tree_that_is_none_is_refused_and_a_directory_that_is_none_is_empty() {
+    let mut world = world(1, &["a", "b"]);
     let good = world.device(0).root();
-    let other = Part { inode: Inode { id: FileId([9; 16]), ..good.inode.clone() }, ..Part::from(&good) };
-    assert!(matches!(world.try_merge(&[Part::from(&good), other]), Err(MergeError::Malformed { .. })));
+    let other = Part { number: 7, inode: Inode { id: FileId([9; 16]), ..good.inode.clone() }, ..Part::from(&good) };
+    assert!(matches!(
+        world.try_merge(&[Part::from(&good), other]),
+        Err(MergeError::Malformed { number: 7, .. })
+    ));
     assert!(matches!(world.try_merge(&[]), Err(MergeError::Nothing)));
-    // A name twice: it is told whose tree that is.
-    let mut entries = world.list(&good.inode);
-    entries.push(entries[0].clone());
-    let bent = world.bent(&good, entries);
-    let vector = bent.vector.clone();
-    let refused = world.try_merge(&[Part::from(&good), bent.clone()]).unwrap_err();
-    assert!(matches!(refused, MergeError::Malformed { vector: of, .. } if of == vector));
-    let links = match &bent.inode.content {
+    let names = |merged: &Merged| -> Vec<Vec<u8>> {
+        world.list(&merged.inode).into_iter().map(|entry| entry.name).collect()
+    };
+    let dot = Dot { device: crate::id::DeviceTag(9), sequence: 1 };
+    let entry = |name: &[u8]| crate::tree::Entry { name: name.to_vec(), dot, target: world.file(dot.device) };
+    // A name twice: nothing of it is believed, and what its author has not seen stays.
+    let bent = |entries| Part { number: 1, vector: vec![dot], ..world.bent(&good, entries) };
+    let merged = world.merge(&[Part::from(&good), bent(vec![entry(b"x"), entry(b"x")])]);
+    assert_eq!(names(&merged), [b"a", b"b"]);
+    // What cannot be a name is none, and the rest is there.
+    let long = vec![b'n'; crate::limits::NAME_MAX + 1];
+    let mut entries: Vec<_> = [&b"."[..], b"..", b"a/b", b"new", b"nul\0", &long, b""].map(entry).into();
+    entries.sort_by(|one, other| one.name.cmp(&other.name));
+    let merged = world.merge(&[Part::from(&good), bent(entries)]);
+    assert_eq!(names(&merged), [&b"a"[..], b"b", b"new"]);
+    // A table that is none has no rows.
+    let links = match &world.bent(&good, vec![entry(b"x")]).inode.content {
         crate::tree::Content::Directory(tree) => Some(tree.clone()),
         _ => None,
     };
-    let refused = world.try_merge(&[Part::from(&good), Part { links, vector: vector.clone(), ..Part::from(&good) }]);
-    assert!(matches!(refused.unwrap_err(), MergeError::Malformed { vector: of, .. } if of == vector));
+    let merged = world.merge(&[Part::from(&good), Part { links, vector: vec![dot], ..Part::from(&good) }]);
+    assert_eq!(merged.links, None);
+    // What cannot be read now is told apart from that, and whose it is.
+    let crate::tree::Content::Directory(tree) = &good.inode.content else { panic!() };
+    let elsewhere = world.bent(&good, vec![entry(b"far away")]).inode.content;
+    let crate::tree::Content::Directory(far) = elsewhere else { panic!() };
+    world.device(0).bag().forget(&far);
+    let inode = Inode { content: crate::tree::Content::Directory(far), ..good.inode.clone() };
+    let away = Part { number: 3, inode, vector: vec![dot], ..Part::from(&good) };
+    let refused = world.try_merge(&[Part::from(&good), away]).unwrap_err();
+    assert!(matches!(refused, MergeError::Unread { number: 3, error: crate::tree::TreeError::Port(_) }), "{tree:?}");
     // Each directory has the one below it in it twice: to go through all of them would take for ever, and would be in the way.
     let mut inode = good.inode.clone();
     for depth in 0..40u8 {
@@ -430,7 +453,7 @@ fn a_tree_that_is_none_is_refused() {
     }
     let bent = Part { vector: vec![Dot { device: crate::id::DeviceTag(9), sequence: 1 }], inode, ..Part::from(&good) };
     let merged = world.merge(&[Part::from(&good), bent]);
-    assert_eq!(world.list(&merged.inode).len(), 3);
+    assert_eq!(world.list(&merged.inode).len(), 4);
 }
 
 #[test]
@@ -462,9 +485,9 @@ fn histories_merge_as_names_do_and_are_not_read_where_they_are_equal() {
     let unread = tree(vec![stamp(&new, theirs)]).map(|tree| TreeRef { depth: 9, ..tree });
     let with = |root: &Root| Part { history: unread.clone(), ..Part::from(root) };
     assert_eq!(world.merge(&[with(&roots[0]), with(&roots[1])]).history, unread);
-    // One that cannot be read is that of whoever has it.
-    let refused = world.try_merge(&[with(&roots[0]), second]).unwrap_err();
-    assert!(matches!(refused, MergeError::Malformed { vector, .. } if vector == roots[0].vector));
+    // One that is none has nothing.
+    let merged = world.merge(&[with(&roots[0]), second]);
+    assert_eq!(world.history(&merged).iter().map(Kept::moment).collect::<Vec<_>>(), [new.moment()]);
 }
 
 #[test]

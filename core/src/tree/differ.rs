@@ -52,7 +52,7 @@ impl<T: Item> Reading<T> {
             }
         }
         match self.nodes.len() > TREE_NODES_AT_ONCE || self.items.len() > TREE_ITEMS_AT_ONCE {
-            true => Err(TreeError::Malformed { tree: T::NAME, reason: "more than is read at once" }),
+            true => Err(TreeError::TooMuch(T::NAME)),
             false => Ok(()),
         }
     }

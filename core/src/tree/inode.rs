@@ -5,7 +5,7 @@ use minicbor::{Decode, Encode};
 
 use super::{Item, TreeRef};
 use crate::id::{DeviceTag, FileId, VolumeId};
-use crate::limits::{KIB, SEALED_MAX};
+use crate::limits::{KIB, NAME_MAX, SEALED_MAX};
 use crate::seal::ExtentRef;
 use crate::time::Timespec;
 
@@ -279,6 +279,12 @@ impl Item for LinkEntry {
     fn cut_bytes(&self) -> Vec<u8> {
         self.inode.id.0.to_vec()
     }
+}
+
+/// Whether these bytes can be a name in a directory.
+pub fn is_name(bytes: &[u8]) -> bool {
+    let is_dots = bytes == b"." || bytes == b"..";
+    !bytes.is_empty() && bytes.len() <= NAME_MAX && !is_dots && !bytes.iter().any(|byte| matches!(byte, 0 | b'/'))
 }
 
 /// The root of a snapshot: a whole volume at one moment.

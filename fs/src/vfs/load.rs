@@ -5,12 +5,12 @@ use std::sync::{Arc, OnceLock};
 use hypernet_core::id::{FileId, VolumeId};
 use hypernet_core::limits::FS_VOLUMES_MAX;
 use hypernet_core::port::{InodeRow, Local, PortError};
-use hypernet_core::tree::{Content, Entry, FileKind, Inode, LinkEntry, Target, TreeRef};
+use hypernet_core::tree::{Content, Entry, FileKind, Inode, LinkEntry, Target, TreeRef, is_name};
 use parking_lot::{Condvar, Mutex};
 
 use super::node::{Entries, Node};
 use super::patience::{self, Wait};
-use super::state::{Need, Op, State, Step, check_name};
+use super::state::{Need, Op, State, Step};
 use super::{Result, Vfs, VfsError};
 
 /// A listing that several callers wait for.
@@ -239,9 +239,11 @@ impl Vfs {
 
     /// The entries of a directory as the mesh has them.
     pub(super) fn listing_of(&self, ino: u64, tree: &TreeRef) -> Result<Vec<Entry>> {
-        let entries = self.remote.list(tree)?;
-        if entries.iter().any(|entry| check_name(&entry.name).is_err()) {
-            return Err(VfsError::Damaged(format!("a directory of the mesh has a bad name: {ino}")));
+        let mut entries = self.remote.list(tree)?;
+        let all = entries.len();
+        entries.retain(|entry| is_name(&entry.name));
+        if entries.len() < all {
+            tracing::warn!(ino, left_out = all - entries.len(), "a directory of the mesh has what cannot be a name");
         }
         if !entries.is_sorted_by(|one, next| one.name < next.name) {
             return Err(VfsError::Damaged(format!("a directory of the mesh is out of order: {ino}")));

@@ -48,6 +48,7 @@ impl Nodes {
         let sql = "SELECT plain FROM nodes WHERE id = ?1";
         let found: Option<Vec<u8>> =
             readers.read(|c| c.prepare_cached(sql)?.query_row([id.as_bytes()], |row| row.get(0)).optional())?;
+        let found = found.and_then(unwrapped);
         if found.is_some() {
             let mut state = self.state.lock();
             if state.used.len() < NOTED_MAX {
@@ -112,11 +113,25 @@ impl Nodes {
     }
 }
 
+/// Bytes of a hash before each node: nothing else tells what is damaged on this disk from what somebody has written.
+const SUM_LEN: usize = 8;
+
+fn wrapped(plain: &[u8]) -> Vec<u8> {
+    [&blake3::hash(plain).as_bytes()[..SUM_LEN], plain].concat()
+}
+
+/// A node that is as it was put.
+fn unwrapped(mut bytes: Vec<u8>) -> Option<Vec<u8>> {
+    let plain = if bytes.len() < SUM_LEN { return None } else { bytes.split_off(SUM_LEN) };
+    (blake3::hash(&plain).as_bytes()[..SUM_LEN] == bytes).then_some(plain)
+}
+
 /// Inserts a node, and returns by how much the cache grew. What is there under an id is the same node already.
 fn insert(tx: &Transaction<'_>, id: &ExtentId, plain: &[u8], round: i64) -> rusqlite::Result<u64> {
-    let sql = "INSERT OR IGNORE INTO nodes (id, last_used, size, plain) VALUES (?1, ?2, ?3, ?4)";
+    // One that was damaged is there no longer.
+    let sql = "INSERT OR REPLACE INTO nodes (id, last_used, size, plain) VALUES (?1, ?2, ?3, ?4)";
     let size = plain.len() as u64;
-    let added = tx.prepare_cached(sql)?.execute(params![id.as_bytes(), round, size as i64, plain])?;
+    let added = tx.prepare_cached(sql)?.execute(params![id.as_bytes(), round, size as i64, wrapped(plain)])?;
     Ok(if added > 0 { size } else { 0 })
 }
 

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use hypernet_core::head::Snapshot;
 use hypernet_core::id::VolumeId;
 use hypernet_core::port::{MetaStore, RemoteTree};
-use hypernet_core::seal::Kind;
+use hypernet_core::seal::{Kind, Sealer};
+use hypernet_core::tree::{Content, TreeRef};
 use hypernet_fs::vfs::{Caller, Config, OpenFlags, ROOT, RenameFlags, SetAttr};
 use hypernet_store::worktree::WorkTree;
 use tempfile::TempDir;
@@ -653,11 +654,19 @@ fn a_head_that_leads_to_something_else_is_left_out_and_the_others_go_on() {
     let [one, two, three] = &homes[..] else { panic!() };
     // Two publishes what is no tree of the volume.
     let latest = two.latest();
-    let bent: [&dyn Fn(&mut Root); 4] = [
+    let node = Sealer::new(&two.volume.keys()).seal(Kind::Node, b"it is in no segment").unwrap().reference;
+    let nowhere = Content::Directory(TreeRef { node, depth: 0, weight: 1 });
+    let stranger = Dot { device: hypernet_core::id::DeviceTag(u64::MAX), sequence: 1 };
+    let bent: [&dyn Fn(&mut Root); 6] = [
         &|root| root.inode.id = hypernet_core::id::FileId([9; 16]),
         &|root| root.vector.clear(),
         &|root| root.vector.push(Dot { device: one.volume.device.id().tag(), sequence: u64::MAX }),
         &|root| root.parts = vec![latest.head.snapshot_extent.clone()],
+        &|root| root.inode.content = nowhere.clone(),
+        &|root| {
+            root.inode.content = nowhere.clone();
+            root.vector.push(stranger);
+        },
     ];
     for (number, bend) in bent.into_iter().enumerate() {
         let sequence = two.volume.take_number().unwrap();

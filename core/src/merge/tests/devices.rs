@@ -42,6 +42,13 @@ impl Source for Bag {
     }
 }
 
+impl Bag {
+    /// The root of a tree is nowhere any more.
+    pub(crate) fn forget(&self, tree: &tree::TreeRef) {
+        self.0.1.borrow_mut().remove(&tree.node.id());
+    }
+}
+
 /// What all devices share: where trees lie, a clock, and what was written and not taken away.
 #[derive(Clone)]
 struct Shared {

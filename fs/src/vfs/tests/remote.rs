@@ -2,6 +2,9 @@
 
 use std::os::unix::fs::FileExt;
 
+use hypernet_core::port::RemoteTree;
+use hypernet_core::tree::Entry;
+
 use super::*;
 
 pub(super) fn big(len: usize) -> Vec<u8> {
@@ -295,6 +298,26 @@ fn a_failed_fetch_is_an_error_then_and_no_more_than_that() {
     assert_eq!(other.stat(ino).size, 7);
     other.remote.fail(None);
     assert_eq!(other.read(ino), b"content");
+}
+
+#[test]
+fn what_cannot_be_a_name_is_left_out_and_takes_nothing_else_with_it() {
+    let bed = Bed::new();
+    bed.file(ROOT, "a", b"alpha");
+    let mut root = bed.publish().unwrap();
+    let Content::Directory(tree) = &root.content else { panic!() };
+    let mut entries = bed.remote.list(tree).unwrap();
+    let good = entries[0].clone();
+    for name in [&b"b/c"[..], b"..", &[b'n'; 300]] {
+        entries.push(Entry { name: name.to_vec(), ..good.clone() });
+    }
+    entries.sort_by(|one, other| one.name.cmp(&other.name));
+    root.content = Content::Directory(bed.remote.put_directory(entries).unwrap());
+    let other = bed.recovered(root);
+    assert_eq!(other.names(ROOT), ["a"]);
+    assert_eq!(other.read(other.at("a")), b"alpha");
+    other.vfs.unlink(ROOT, b"a").unwrap();
+    other.assert_sound();
 }
 
 #[test]
