@@ -35,6 +35,7 @@ use crate::{databases, log, reserve, server};
 
 mod detach;
 mod guardians;
+mod history;
 mod keeper;
 pub(crate) mod mount;
 pub(crate) mod people;

@@ -12,6 +12,8 @@
 //! - `heads`: what the mesh has of this device's heads and of those of the others;
 //! - `devices`: the devices of the identity, and taking one off;
 //! - `follow`: moving on to what another device has published;
+//! - `snapshots`: taking one, what is kept of them, and what they hold;
+//! - `stage`: what is sealed and waits on this disk to be placed;
 //! - `rekey`: sealing what was written before in the epoch of now;
 //! - `recover`: from the list of devices to the newest head, its catalog and its root.
 //!
@@ -20,7 +22,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 
 use hypernet_core::id::{PeerId, VolumeId};
 use hypernet_core::identity::log::Device;
@@ -58,6 +60,8 @@ pub(crate) mod read;
 pub(crate) mod recover;
 mod rekey;
 pub(crate) mod served;
+pub(crate) mod snapshots;
+mod stage;
 pub(crate) mod state;
 pub(crate) mod sync;
 pub(crate) mod trim;
@@ -118,6 +122,10 @@ pub(crate) struct Volume {
     pub(crate) news: AtomicBool,
     /// What is known of heads that this device has not moved on to.
     pub(crate) waiting: Mutex<follow::Waiting>,
+    /// Changes of the history that wait for the next head.
+    pub(crate) edits: AtomicU64,
+    /// Of whoever takes a snapshot, or moves the index to that of another device. There is nothing in it.
+    pub(crate) still: Mutex<()>,
 }
 
 impl Volume {
@@ -131,6 +139,7 @@ impl Volume {
     ) -> Result<Self, PortError> {
         let links = state::latest(&db)?.and_then(|latest| latest.root.links);
         let (last, rekeying) = (state::last_signers(&db)?, state::is_rekeying(&db)?);
+        let edits = db.count_edits()?;
         if !last.is_empty() {
             // Whatever this process publishes of itself first, it does not take these back.
             identity.tell(id, last);
@@ -159,6 +168,8 @@ impl Volume {
             splits: Mutex::default(),
             news: AtomicBool::new(false),
             waiting: Mutex::default(),
+            edits: AtomicU64::new(edits),
+            still: Mutex::default(),
         };
         volume.remember_share()?;
         Ok(volume)

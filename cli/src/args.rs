@@ -8,6 +8,8 @@ use hypernet_sdk::size::{Limit, parse_limit, parse_size};
 
 use crate::examples;
 
+pub(crate) mod history;
+
 /// Your files, encrypted and spread over peers.
 ///
 /// The agent keeps everything under HN_HOME (default: hypernet in the XDG data directory), so that many agents run on
@@ -95,6 +97,25 @@ pub(crate) enum Command {
     /// What is in it stays where it is shared. What you have changed in it must be synced, and nothing in it open.
     #[command(after_help = examples::DETACH)]
     Detach(Detach),
+    /// Take a snapshot of a volume as it is now, and keep it. It takes milliseconds, and no network.
+    #[command(after_help = examples::SNAP)]
+    Snap(history::Snap),
+    /// Show the snapshots that are kept, the newest first.
+    #[command(after_help = examples::LOG)]
+    Log(history::Log),
+    /// Show a snapshot, and what has changed in it since the one before.
+    #[command(after_help = examples::SHOW)]
+    Show(history::Show),
+    /// Show what has changed from one snapshot to another, or since then: added (A), removed (D), written (M), renamed (R), or with
+    /// other permissions, owners or attributes (m).
+    #[command(after_help = examples::DIFF)]
+    Diff(history::Diff),
+    /// Give a snapshot a name, or show all names.
+    #[command(after_help = examples::TAG)]
+    Tag(history::Tag),
+    /// Prove who has taken a snapshot, that it came after those that it follows, and that nothing in it was altered.
+    #[command(after_help = examples::VERIFY)]
+    Verify(history::Verify),
     /// Change what opens the keystore of this device: a new passphrase, or a new key in a file or in the keyring.
     #[command(after_help = examples::PASSPHRASE)]
     Passphrase(Passphrase),

@@ -15,6 +15,7 @@ mod dev;
 mod device;
 mod events;
 mod guardians;
+mod history;
 pub(crate) mod init;
 mod meet;
 mod passphrase;
@@ -47,6 +48,12 @@ pub(crate) async fn run(command: Command, out: &mut Output) -> Result<(), Failur
         Command::Shares => share::shares(home, out).await,
         Command::Attach(args) => share::attach(home, args, out).await,
         Command::Detach(args) => share::detach(home, args, out).await,
+        Command::Snap(args) => history::snap(home, args, out).await,
+        Command::Log(args) => history::log(home, args, out).await,
+        Command::Show(args) => history::show(home, args, out).await,
+        Command::Diff(args) => history::diff(home, args, out).await,
+        Command::Tag(args) => history::tag(home, args, out).await,
+        Command::Verify(args) => history::verify(home, args, out).await,
         Command::Passphrase(args) => passphrase::passphrase(home, &args, out).await,
         Command::Cache(Cache::Drop { path, force }) => events::cache_drop(home, path, force, out).await,
         Command::Fsck(args) => events::fsck(home, args, out).await,

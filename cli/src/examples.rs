@@ -199,6 +199,43 @@ examples! { FSCK:
     "hn fsck --verify             and ask every holder whether it still has its shards"
     "hn fsck --repair             mend what can be mended on this device"
 }
+examples! { SNAP:
+    "hn snap -m 'before the upgrade'          of the volume that one stands in"
+    "hn snap /hypernet/photos -m 'all sorted' of the volume that this is in"
+    "hn snap prune --keep-last 10 -n          which would not stay"
+}
+examples! { SNAP_PRUNE:
+    "hn snap prune 1a2b3c4d                        let go of one"
+    "hn snap prune --keep-last 10 --keep-daily 7   of those that a policy has taken, keep so many"
+    "hn snap prune --keep-weekly 52 --all -n       say which would go, also of those taken by hand"
+}
+examples! { LOG:
+    "hn log                       all of the volume that one stands in"
+    "hn log --oneline -n 10"
+    "hn log notes.txt             when this has changed; it need not be there any more"
+    "hn log --json | jq -r '.[].id'"
+}
+examples! { SHOW:
+    "hn show                      the newest"
+    "hn show v1"
+    "hn show '@{yesterday}' src   what it has changed in a directory"
+}
+examples! { DIFF:
+    "hn diff                      what has changed since the newest snapshot"
+    "hn diff HEAD~2..HEAD src     in a directory, over two snapshots"
+    "hn diff --stat '@{3 days ago}'"
+    "hn diff v1..v2 --json | jq -r '.[] | select(.before == null) | .after.path'"
+}
+examples! { TAG:
+    "hn tag                       all names"
+    "hn tag v1                    the newest snapshot is v1 from now on"
+    "hn tag v1 HEAD~3 --force     another one is"
+    "hn tag --delete v1"
+}
+examples! { VERIFY:
+    "hn verify                    the newest"
+    "hn verify v1 --json | jq .problems"
+}
 examples! { DEV:
     "hn dev mesh up --peers 10    ten storage peers on this machine, to try things out"
 }

@@ -39,6 +39,13 @@
 //! | `POST /v1/unshare` | [`UnshareRequest`] | [`ShareInfo`] |
 //! | `POST /v1/attach` | [`AttachRequest`] | [`ShareInfo`] |
 //! | `POST /v1/detach` | [`DetachRequest`] | [`ShareInfo`] |
+//! | `POST /v1/snap` | [`SnapRequest`] | [`Snapped`] |
+//! | `POST /v1/snap/log` | [`LogRequest`] | list of [`SnapshotInfo`] |
+//! | `POST /v1/snap/show` | [`RevisionRequest`] | [`Shown`] |
+//! | `POST /v1/snap/verify` | [`RevisionRequest`] | [`Verified`] |
+//! | `POST /v1/snap/diff` | [`DiffRequest`] | list of [`ChangeInfo`] |
+//! | `POST /v1/snap/tag` | [`TagRequest`] | list of [`TagInfo`] |
+//! | `POST /v1/snap/prune` | [`PruneRequest`] | [`Pruned`] |
 //! | `POST /v1/keystore/seal` | [`SealRequest`] | [`KeystoreSealed`] |
 //! | `POST /v1/down` | [`Empty`] | [`Empty`], then the agent stops |
 //!
@@ -56,6 +63,7 @@ use crate::exact_path;
 
 mod devices;
 mod guardians;
+mod history;
 mod keystore;
 pub mod path;
 mod people;
@@ -70,6 +78,10 @@ pub use devices::{
 pub use guardians::{
     Gathered, GuardianInfo, GuardiansCleared, GuardiansInfo, GuardiansList, HeldShare, SetGuardiansRequest,
     SharedWordsRequest,
+};
+pub use history::{
+    ChangeInfo, DiffRequest, LogRequest, PolicyInfo, PruneRequest, Pruned, RevisionRequest, Shown, SnapRequest, Snapped,
+    SnapshotInfo, TagInfo, TagRequest, ThingInfo, Verified,
 };
 pub use keystore::{KeystoreSealed, KeystoreStatus, SealRequest, SealedBy};
 pub use people::{

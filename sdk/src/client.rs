@@ -317,6 +317,41 @@ impl Client {
         self.post(path::DETACH, request, LONG).await
     }
 
+    /// Takes a snapshot.
+    pub async fn snap(&self, request: &api::SnapRequest) -> Result<api::Snapped, Error> {
+        self.post(path::SNAP, request, LONG).await
+    }
+
+    /// The snapshots that are kept, the newest first.
+    pub async fn snapshots(&self, request: &api::LogRequest) -> Result<Vec<api::SnapshotInfo>, Error> {
+        self.post(path::SNAP_LOG, request, LONG).await
+    }
+
+    /// A snapshot, and what it has changed.
+    pub async fn snapshot(&self, request: &api::RevisionRequest) -> Result<api::Shown, Error> {
+        self.post(path::SNAP_SHOW, request, LONG).await
+    }
+
+    /// What can be proven of a snapshot.
+    pub async fn verify(&self, request: &api::RevisionRequest) -> Result<api::Verified, Error> {
+        self.post(path::SNAP_VERIFY, request, LONG).await
+    }
+
+    /// What has changed from one snapshot to another.
+    pub async fn diff(&self, request: &api::DiffRequest) -> Result<Vec<api::ChangeInfo>, Error> {
+        self.post(path::SNAP_DIFF, request, LONG).await
+    }
+
+    /// Names of snapshots, after a change.
+    pub async fn tag(&self, request: &api::TagRequest) -> Result<Vec<api::TagInfo>, Error> {
+        self.post(path::SNAP_TAG, request, LONG).await
+    }
+
+    /// Lets go of snapshots.
+    pub async fn prune(&self, request: &api::PruneRequest) -> Result<api::Pruned, Error> {
+        self.post(path::SNAP_PRUNE, request, LONG).await
+    }
+
     /// Has something else open the keystore.
     pub async fn seal_keystore(&self, request: &api::SealRequest) -> Result<api::KeystoreSealed, Error> {
         self.post(path::KEYSTORE_SEAL, request, LONG).await

@@ -180,7 +180,7 @@ impl Volume {
     ) -> Result<Followed, PortError> {
         self.end_following(vfs, meter)?;
         let Some(latest) = state::latest(&self.db)? else { return Ok(Followed::Nothing) };
-        if state::origin(&self.db)?.is_some() || vfs.pending(self.id).files > 0 {
+        if state::origin(&self.db)?.is_some() || vfs.pending(self.id).files > 0 || self.has_edits() {
             return Ok(Followed::Nothing);
         }
         let counted = Counted::by(&self.publishers());
@@ -458,7 +458,9 @@ impl Volume {
 
     /// The working tree moves on, then the index. False when something was changed here meanwhile, or is in use.
     fn move_on(&self, vfs: &Vfs, beside: &VolumeDb, next: Latest) -> Result<bool, PortError> {
-        if !self.advance(vfs, &next.root)? {
+        // A snapshot may hold what only this device's index knows so far.
+        let _still = self.still.lock();
+        if self.has_edits() || !self.advance(vfs, &next.root)? {
             state::forget_following(&self.db)?;
             beside.clear_segments()?;
             return Ok(false);
@@ -466,6 +468,7 @@ impl Volume {
         let changes = state::stands_on(&next);
         let changes: Vec<(&str, Option<&[u8]>)> = changes.iter().map(|(key, value)| (*key, value.as_deref())).collect();
         self.db.take_over(beside, &changes)?;
+        self.db.clear_contents()?;
         self.placements.lock().clear();
         *self.surveyed.lock() = None;
         tracing::info!(volume = %self.id.short(), head = next.head.sequence, of = %next.head.device.short(), "moved on");

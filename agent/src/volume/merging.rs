@@ -482,4 +482,4 @@ fn conflict_label(device: &str, time: Timespec) -> String {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -49,8 +49,10 @@ struct Walk<'a> {
 }
 
 impl Volume {
+    /// What waits on this disk to be placed is known, too.
     fn any_unknown(&self, ids: &[ExtentId]) -> Result<bool, PortError> {
-        Ok(self.db.has_extents(ids)?.contains(&false))
+        let (placed, staged) = (self.db.has_extents(ids)?, self.db.are_staged(ids)?);
+        Ok(placed.into_iter().zip(staged).any(|(placed, staged)| !placed && !staged))
     }
 
     /// Looks at all that a snapshot reaches, a directory at a time. Ends early where the index itself cannot be

@@ -21,7 +21,7 @@ use lru::LruCache;
 use tokio::sync::oneshot;
 
 use super::nearby;
-use super::{READ_WITHIN, Volume, state};
+use super::{READ_WITHIN, Volume, damaged, stage, state};
 
 /// Placements kept decoded.
 const PLACEMENTS: NonZeroUsize = NonZeroUsize::new(256).expect("not zero");
@@ -43,7 +43,7 @@ pub(crate) fn failed(error: CommandError) -> PortError {
     }
 }
 
-pub(super) fn tree_error(error: TreeError<PortError>) -> PortError {
+pub(crate) fn tree_error(error: TreeError<PortError>) -> PortError {
     match error {
         TreeError::Port(error) => error,
         other => PortError::Damaged(other.to_string()),
@@ -58,6 +58,11 @@ impl Deadline {
     /// [`READ_WITHIN`] from now.
     pub(crate) fn of_read() -> Self {
         Self(Instant::now() + Duration::from_millis(READ_WITHIN))
+    }
+
+    /// For what is on this disk: nothing is asked of the mesh.
+    pub(crate) fn of_disk() -> Self {
+        Self(Instant::now())
     }
 
     /// Milliseconds that are left; an error when none is.
@@ -133,12 +138,18 @@ impl Volume {
         Ok(placement)
     }
 
-    fn batches(&self, refs: &[ExtentRef]) -> Result<Vec<Batch>, PortError> {
+    /// Where these are, and those that wait on this disk to be placed.
+    fn batches(&self, refs: &[ExtentRef]) -> Result<(Vec<Batch>, Asked), PortError> {
+        let mut here = Vec::new();
         let ids: Vec<ExtentId> = refs.iter().map(ExtentRef::id).collect();
         let located = self.db.locate_many(&ids)?;
         let mut by_segment: BTreeMap<SegmentId, Batch> = BTreeMap::new();
         for (at, (reference, location)) in refs.iter().zip(located).enumerate() {
             let Some(location) = location else {
+                if let Some(bytes) = self.db.staged(&ids[at])? {
+                    here.push((at, reference.open(&stage::unfiled(bytes)?.bytes).map_err(damaged)?.into()));
+                    continue;
+                }
                 return Err(PortError::NotFound(format!(
                     "extent {} is in no segment that the index knows",
                     ids[at].short()
@@ -170,13 +181,14 @@ impl Volume {
             }
             out.push(Batch { segment, placement: batch.placement, extents: run });
         }
-        Ok(out)
+        Ok((out, Asked::Here(here)))
     }
 
     /// Asks for `refs`, a batch for each stretch of a segment; their positions in `refs` and what will come of them.
     fn ask(&self, refs: &[ExtentRef], deadline: Deadline) -> Result<Vec<Asked>, PortError> {
-        let mut asked = Vec::new();
-        for mut batch in self.batches(refs)? {
+        let (batches, here) = self.batches(refs)?;
+        let mut asked = vec![here];
+        for mut batch in batches {
             let mut around = 0;
             if batch.is_small() {
                 asked.push(Asked::Here(self.take_nearby(&mut batch)));

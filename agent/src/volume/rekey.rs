@@ -57,7 +57,7 @@ impl Volume {
 
     /// Seals a stretch of it anew. Returns whether there is more to do now.
     pub(crate) fn rekey(self: &Arc<Self>, vfs: &Vfs, meter: &Meter) -> Result<bool, PortError> {
-        if !self.is_rekeying() || vfs.pending(self.id).files > 0 {
+        if !self.is_rekeying() || vfs.pending(self.id).files > 0 || self.has_edits() {
             return Ok(false);
         }
         self.end_following(vfs, meter)?;

@@ -25,8 +25,8 @@ use super::follow::Counted;
 use super::progress::{Meter, Phase};
 use super::read::{Deadline, tree_error};
 use super::recover::clock;
-use super::state::{self, Latest};
-use super::write::{Tally, Writer};
+use super::state::{self, Latest, Origin};
+use super::write::{Put, Tally, Writer};
 use super::{Volume, damaged};
 use crate::share::hearing::Ask;
 
@@ -36,6 +36,7 @@ mod engine;
 mod pace;
 
 use before::Before;
+pub(super) use before::Patience;
 pub(crate) use engine::{Engine, Engines};
 
 /// What a sync did.
@@ -122,7 +123,7 @@ fn explained(what: &str, error: PortError) -> PortError {
 }
 
 /// Ends the cut however the sync ends.
-struct CutGuard<'a>(&'a Vfs);
+pub(super) struct CutGuard<'a>(pub(super) &'a Vfs);
 
 impl Drop for CutGuard<'_> {
     fn drop(&mut self) {
@@ -130,14 +131,82 @@ impl Drop for CutGuard<'_> {
     }
 }
 
+/// What this device's next tree goes on from.
+pub(super) struct Base {
+    pub(super) latest: Option<Latest>,
+    origin: Option<Origin>,
+}
+
+impl Base {
+    pub(super) fn of(volume: &Volume) -> Result<Self, PortError> {
+        Ok(Self { latest: state::latest(&volume.db)?, origin: state::origin(&volume.db)? })
+    }
+
+    /// Nothing of the volume was published by itself yet.
+    pub(super) fn is_adopted(&self) -> bool {
+        self.origin.is_some()
+    }
+
+    fn links(&self) -> Option<&tree::TreeRef> {
+        match (&self.latest, &self.origin) {
+            (Some(latest), _) => latest.root.links.as_ref(),
+            (None, origin) => origin.as_ref().and_then(|origin| origin.links.as_ref()),
+        }
+    }
+
+    /// What a tree has seen that goes on from it by this change.
+    pub(super) fn vector(&self, dot: Dot) -> Vec<Dot> {
+        let before = self.latest.as_ref().map(|latest| &latest.root.vector);
+        let before = before.or(self.origin.as_ref().map(|origin| &origin.vector));
+        join([before.map_or(&[][..], Vec::as_slice), &[dot]])
+    }
+}
+
+/// What a cut comes to.
+pub(super) struct Built {
+    /// The root directory.
+    pub(super) inode: Inode,
+    /// The link table.
+    pub(super) links: Option<tree::TreeRef>,
+    /// What is durable of the working tree when all of this is.
+    pub(super) synced: Vec<Synced>,
+    /// Bytes of content that were read.
+    pub(super) bytes: u64,
+}
+
+/// Puts what has changed since the last head, and makes a tree of it and what has not.
+pub(super) fn build<P: Put>(
+    (volume, vfs, meter): (&Arc<Volume>, &Arc<Vfs>, &Meter),
+    (cut, base, dot): (&mut Cut, &Base, Dot),
+    (cutter, patience): (Cutter, Patience),
+    writer: &mut P,
+) -> Result<Built, PortError> {
+    let before = Before::look(volume, cut, base.links(), patience)?;
+    let (placed, built, synced) = (placed(volume, vfs), BTreeMap::new(), Vec::new());
+    let mut build = Build { volume, vfs, meter, cutter, writer, dot, before, placed, built, synced, bytes: 0 };
+    let links = build.link_table(cut, base.latest.as_ref().and_then(|latest| latest.root.links.as_ref()))?;
+    let mut inode = base.latest.as_ref().map(|latest| latest.root.inode.clone());
+    for directory in std::mem::take(&mut cut.directories) {
+        let is_root = directory.row.ino == cut.root;
+        let made = build.directory(directory, inode.as_ref().filter(|_| is_root))?;
+        if is_root {
+            inode = Some(made);
+        }
+    }
+    let Build { synced, bytes, .. } = build;
+    Ok(Built { inode: inode.ok_or_else(|| damaged("the cut has no root"))?, links, synced, bytes })
+}
+
 /// Makes everything durable that is in the working tree now.
 pub(crate) fn run(volume: &Arc<Volume>, vfs: &Arc<Vfs>, meter: &Meter) -> Result<Report, PortError> {
     volume.still_current()?;
     volume.end_following(vfs, meter)?;
+    // A snapshot that is taken from here on goes into the next head.
+    let edits = volume.db.edits()?;
     let mut cut = vfs.cut(volume.id).map_err(of_tree)?;
     let _guard = CutGuard(vfs);
-    let latest = state::latest(&volume.db)?;
-    if cut.is_empty() {
+    let base = Base::of(volume)?;
+    if cut.is_empty() && edits.is_empty() {
         return Ok(Report::default());
     }
     // Whoever was taken off is to read nothing of it.
@@ -157,41 +226,16 @@ pub(crate) fn run(volume: &Arc<Volume>, vfs: &Arc<Vfs>, meter: &Meter) -> Result
     let sequence = volume.take_number()?;
     let dot = Dot { device: volume.device.id().tag(), sequence };
     let mut writer = Writer::new(volume.clone(), meter.clone())?;
-    let origin = state::origin(&volume.db)?;
-    let links_before = match (&latest, &origin) {
-        (Some(latest), _) => latest.root.links.as_ref(),
-        (None, origin) => origin.as_ref().and_then(|origin| origin.links.as_ref()),
-    };
-    let mut build = Build {
-        volume,
-        vfs,
-        meter,
-        cutter: Cutter::new(writer.keys()),
-        writer: &mut writer,
-        dot,
-        before: Before::look(volume, &cut, links_before)?,
-        placed: placed(volume, vfs),
-        built: BTreeMap::new(),
-        synced: Vec::new(),
-        bytes: 0,
-    };
-    let links = build.link_table(&cut, latest.as_ref().and_then(|latest| latest.root.links.as_ref()))?;
-    let mut root_inode = latest.as_ref().map(|latest| latest.root.inode.clone());
-    for directory in std::mem::take(&mut cut.directories) {
-        let is_root = directory.row.ino == cut.root;
-        let inode = build.directory(directory, root_inode.as_ref().filter(|_| is_root))?;
-        if is_root {
-            root_inode = Some(inode);
-        }
-    }
-    let Build { synced, bytes, .. } = build;
-    let inode = root_inode.ok_or_else(|| damaged("the cut has no root"))?;
-    let before = latest.as_ref().map(|latest| &latest.root.vector).or(origin.as_ref().map(|origin| &origin.vector));
-    let vector = join([before.map_or(&[][..], Vec::as_slice), &[dot]]);
-    let (history, tags) =
-        latest.as_ref().map_or((None, None), |latest| (latest.root.history.clone(), latest.root.tags.clone()));
-    let root = Root { volume: volume.id, inode, links, vector, parts: Vec::new(), history, tags };
-    let all = publish(volume, writer, Publication::after(latest.as_ref(), root, sequence), meter)?;
+    let staged = writer.put_staged()?;
+    let cutter = Cutter::new(writer.keys());
+    let how = (cutter, Patience::Read);
+    let Built { inode, links, synced, bytes } =
+        build((volume, vfs, meter), (&mut cut, &base, dot), how, &mut writer)?;
+    let latest = base.latest.as_ref();
+    let (history, tags) = volume.edited(latest.map(|latest| &latest.root), &edits, dot, &mut writer)?;
+    let root = Root { volume: volume.id, inode, links, vector: base.vector(dot), parts: Vec::new(), history, tags };
+    let all = publish(volume, writer, Publication::after(latest, root, sequence), meter)?;
+    volume.forget_edits(staged, &edits)?;
     let inodes = synced.len() as u64;
     vfs.mark_synced(volume.id, cut.seq, synced).map_err(of_tree)?;
     Ok(Report {
@@ -322,12 +366,12 @@ fn add_beside(entries: &mut Vec<Entry>, mut entry: Entry, dot: Dot) {
 }
 
 /// One tree under construction.
-struct Build<'a> {
+struct Build<'a, P> {
     volume: &'a Arc<Volume>,
     vfs: &'a Arc<Vfs>,
     meter: &'a Meter,
     cutter: Cutter,
-    writer: &'a mut Writer,
+    writer: &'a mut P,
     dot: Dot,
     /// What was published of it before.
     before: Before,
@@ -345,7 +389,7 @@ fn same_metadata(a: &Inode, b: &Inode) -> bool {
     bare(a) == bare(b) && a.xattrs == b.xattrs && (a.mtime == b.mtime || a.content != b.content)
 }
 
-impl Build<'_> {
+impl<P: Put> Build<'_, P> {
     fn inode(&self, row: &InodeRow, content: Content, old: Option<&Inode>) -> Inode {
         let mut inode = Inode {
             id: row.id,
@@ -406,6 +450,9 @@ impl Build<'_> {
                 ))),
             };
         };
+        if let Some(known) = self.writer.known(row.ino, &stamp)? {
+            return Ok((known, Some(stamp)));
+        }
         let meter = self.meter;
         let mut bytes = 0;
         let content = content::read(&file, &self.cutter, self.writer, &mut |len| {
@@ -413,6 +460,7 @@ impl Build<'_> {
             meter.update(|progress| progress.bytes_sealed += len);
         })?;
         self.bytes += bytes;
+        self.writer.note(row.ino, &stamp, &content);
         Ok((content, Some(stamp)))
     }
 

@@ -17,11 +17,12 @@ use hypernet_core::placement::Plan;
 use hypernet_core::port::PortError;
 use hypernet_core::seal::{ExtentRef, Kind, Prepared, Sealer};
 use hypernet_core::segment::{Located, Packed, Packer, Placement, full_shard_len};
-use hypernet_core::tree::Sink;
+use hypernet_core::tree::{Content, Sink};
+use hypernet_fs::vfs::Stamp;
 
 use super::census::{Census, Enough};
 use super::progress::{Meter, Phase};
-use super::{Volume, damaged};
+use super::{Volume, damaged, stage};
 
 /// A segment that was placed.
 pub(crate) struct Placed {
@@ -110,6 +111,20 @@ pub(super) fn is_readable(placement: &Placement, connected: &BTreeSet<PeerId>) -
     rows.len() >= usize::from(placement.segment.k)
 }
 
+/// Where content and tree of a cut go, sealed.
+pub(super) trait Put: Sink<Error = PortError> {
+    /// [`Sink::put`] for many, which are sealed on all cores; the references are in the order of `plains`.
+    fn put_all(&mut self, kind: Kind, plains: &[&[u8]]) -> Result<Vec<ExtentRef>, PortError>;
+
+    /// What a file holds, where it was read for this before and its backing file is as it was.
+    fn known(&self, _ino: u64, _stamp: &Stamp) -> Result<Option<Content>, PortError> {
+        Ok(None)
+    }
+
+    /// What a file was found to hold.
+    fn note(&mut self, _ino: u64, _stamp: &Stamp, _content: &Content) {}
+}
+
 /// The pipeline of one sync.
 pub(crate) struct Writer {
     volume: Arc<Volume>,
@@ -129,6 +144,8 @@ pub(crate) struct Writer {
     nodes: Vec<(ExtentId, Vec<u8>)>,
 }
 
+/// Extents read at once that wait to be placed.
+const STAGED_AT_ONCE: u32 = 64;
 /// Tree nodes collected before they go to the local cache.
 const NODE_BATCH: usize = 256;
 
@@ -249,9 +266,8 @@ impl Drop for Writer {
     }
 }
 
-impl Writer {
-    /// [`Sink::put`] for many, which are sealed on all cores; the references are in the order of `plains`.
-    pub(crate) fn put_all(&mut self, kind: Kind, plains: &[&[u8]]) -> Result<Vec<ExtentRef>, PortError> {
+impl Put for Writer {
+    fn put_all(&mut self, kind: Kind, plains: &[&[u8]]) -> Result<Vec<ExtentRef>, PortError> {
         let prepared = self.sealer.prepare_all(kind, plains).map_err(damaged)?;
         let references: Vec<ExtentRef> = prepared.iter().map(|prepared| prepared.reference.clone()).collect();
         let ids: Vec<ExtentId> = references.iter().map(ExtentRef::id).collect();
@@ -268,6 +284,26 @@ impl Writer {
             }
         }
         Ok(references)
+    }
+}
+
+impl Writer {
+    /// Places what was sealed for snapshots and waits since; the number of the last of it.
+    pub(super) fn put_staged(&mut self) -> Result<u64, PortError> {
+        let mut last = 0;
+        loop {
+            let some = self.volume.db.staged_iter(last, STAGED_AT_ONCE)?;
+            let Some(newest) = some.last() else { return Ok(last) };
+            last = newest.num;
+            let ids: Vec<ExtentId> = some.iter().map(|staged| staged.id).collect();
+            let stored = self.census.stored(&self.volume, &ids, Enough::Last)?;
+            for (staged, stored) in some.into_iter().zip(stored) {
+                if !stored && self.on_the_way.insert(staged.id) {
+                    let packed = self.packer.add(stage::unfiled(staged.bytes)?).map_err(damaged)?;
+                    packed.map_or(Ok(()), |packed| self.dispatch(packed))?;
+                }
+            }
+        }
     }
 }
 

@@ -78,3 +78,17 @@ pub const DETACH: &str = "/v1/detach";
 pub const KEYSTORE_SEAL: &str = "/v1/keystore/seal";
 /// `POST`: stops the agent.
 pub const DOWN: &str = "/v1/down";
+/// `POST`: [`Snapped`](super::Snapped).
+pub const SNAP: &str = "/v1/snap";
+/// `POST`: list of [`SnapshotInfo`](super::SnapshotInfo).
+pub const SNAP_LOG: &str = "/v1/snap/log";
+/// `POST`: [`Shown`](super::Shown).
+pub const SNAP_SHOW: &str = "/v1/snap/show";
+/// `POST`: [`Verified`](super::Verified).
+pub const SNAP_VERIFY: &str = "/v1/snap/verify";
+/// `POST`: list of [`ChangeInfo`](super::ChangeInfo).
+pub const SNAP_DIFF: &str = "/v1/snap/diff";
+/// `POST`: list of [`TagInfo`](super::TagInfo).
+pub const SNAP_TAG: &str = "/v1/snap/tag";
+/// `POST`: [`Pruned`](super::Pruned).
+pub const SNAP_PRUNE: &str = "/v1/snap/prune";

@@ -23,13 +23,13 @@ const ASKED: Asked = Asked { publishes: true, by_somebody: true };
 const BELOW: VolumeId = VolumeId([0xb; 16]);
 
 /// What a tree holds by path: the content of files, and the mode of all.
-type Tree = BTreeMap<String, (u32, Option<Vec<u8>>)>;
+pub(in crate::volume) type Tree = BTreeMap<String, (u32, Option<Vec<u8>>)>;
 
-struct Home {
+pub(in crate::volume) struct Home {
     _dir: TempDir,
-    volume: Arc<Volume>,
+    pub(in crate::volume) volume: Arc<Volume>,
     volumes: Arc<Volumes>,
-    vfs: Arc<Vfs>,
+    pub(in crate::volume) vfs: Arc<Vfs>,
 }
 
 impl Home {
@@ -45,7 +45,7 @@ impl Home {
         Self { _dir: dir, volume, volumes, vfs }
     }
 
-    fn at(&self, path: &str) -> u64 {
+    pub(in crate::volume) fn at(&self, path: &str) -> u64 {
         path.split('/').filter(|name| !name.is_empty()).fold(ROOT, |dir, name| {
             self.vfs.lookup(dir, name.as_bytes()).unwrap_or_else(|error| panic!("{path}: {error}")).ino
         })
@@ -56,12 +56,12 @@ impl Home {
         (self.at(parent), name.as_bytes())
     }
 
-    fn mkdir(&self, path: &str) {
+    pub(in crate::volume) fn mkdir(&self, path: &str) {
         let (parent, name) = self.place(path);
         self.vfs.mkdir(ME, parent, name, 0o755).unwrap();
     }
 
-    fn write(&self, path: &str, content: &[u8]) {
+    pub(in crate::volume) fn write(&self, path: &str, content: &[u8]) {
         let (parent, name) = self.place(path);
         let flags = OpenFlags(libc::O_RDWR);
         let ino = match self.vfs.lookup(parent, name) {
@@ -75,17 +75,17 @@ impl Home {
         self.vfs.release(ino, flags).unwrap();
     }
 
-    fn rename(&self, from: &str, to: &str) {
+    pub(in crate::volume) fn rename(&self, from: &str, to: &str) {
         let ((parent, name), (dir, to)) = (self.place(from), self.place(to));
         self.vfs.rename(parent, name, dir, to, RenameFlags::Replace).unwrap();
     }
 
-    fn unlink(&self, path: &str) {
+    pub(in crate::volume) fn unlink(&self, path: &str) {
         let (parent, name) = self.place(path);
         self.vfs.unlink(parent, name).unwrap();
     }
 
-    fn link(&self, path: &str, to: &str) {
+    pub(in crate::volume) fn link(&self, path: &str, to: &str) {
         let (dir, name) = self.place(to);
         self.vfs.link(self.at(path), dir, name).unwrap();
     }
@@ -94,7 +94,7 @@ impl Home {
         self.vfs.setattr(ME, self.at(path), SetAttr { mode: Some(mode), ..SetAttr::default() }).unwrap();
     }
 
-    fn read(&self, path: &str) -> Vec<u8> {
+    pub(in crate::volume) fn read(&self, path: &str) -> Vec<u8> {
         self.content(self.at(path))
     }
 
@@ -129,7 +129,7 @@ impl Home {
         }
     }
 
-    fn sync(&self) {
+    pub(in crate::volume) fn sync(&self) {
         self.sync_of(&self.volume);
     }
 
@@ -138,11 +138,11 @@ impl Home {
     }
 
     /// Asks who else there is.
-    fn look(&self) {
+    pub(in crate::volume) fn look(&self) {
         self.volume.identity.look().unwrap();
     }
 
-    fn follow(&self) -> Followed {
+    pub(in crate::volume) fn follow(&self) -> Followed {
         self.follow_of(&self.volume)
     }
 
@@ -157,7 +157,7 @@ impl Home {
 }
 
 /// Devices that stand on one head.
-fn homes(mesh: &Mesh, n: u8, begin: impl Fn(&Home)) -> Vec<Home> {
+pub(in crate::volume) fn homes(mesh: &Mesh, n: u8, begin: impl Fn(&Home)) -> Vec<Home> {
     let first = Home::new(mesh, 1);
     begin(&first);
     first.sync();
@@ -175,7 +175,7 @@ fn homes(mesh: &Mesh, n: u8, begin: impl Fn(&Home)) -> Vec<Home> {
 }
 
 /// Everybody hears of everybody until nothing happens any more; then all trees are one.
-fn meet(homes: &[Home]) -> Tree {
+pub(in crate::volume) fn meet(homes: &[Home]) -> Tree {
     homes.iter().for_each(Home::sync);
     homes.iter().for_each(Home::look);
     for round in 0.. {

@@ -19,21 +19,43 @@ const KEPT_MAX: usize = 100_000;
 /// Entries that are looked at below directories that are gone.
 const GONE_MAX: usize = 100_000;
 
+/// For how long something is waited for that only spares work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::volume) enum Patience {
+    /// As for a read.
+    Read,
+    /// Only what is on this disk is looked at.
+    Disk,
+}
+
+impl Patience {
+    fn deadline(self) -> Deadline {
+        match self {
+            Self::Read => Deadline::of_read(),
+            Self::Disk => Deadline::of_disk(),
+        }
+    }
+}
+
 /// The entries of a directory by name.
 type Listing = BTreeMap<Vec<u8>, Entry>;
 
 /// See the module.
 pub(super) struct Before {
+    /// For how long what was published is waited for.
+    patience: Patience,
     kept: BTreeMap<u64, Listing>,
     /// What had another place.
     moved: BTreeMap<FileId, Inode>,
 }
 
-fn listing(volume: &Volume, ino: u64, tree: &TreeRef) -> Result<Listing, PortError> {
-    match volume.entries(tree, Deadline::of_read()) {
+fn listing(volume: &Volume, ino: u64, tree: &TreeRef, patience: Patience) -> Result<Listing, PortError> {
+    match volume.entries(tree, patience.deadline()) {
         Ok(entries) => Ok(entries.into_iter().map(|entry| (entry.name.clone(), entry)).collect()),
         Err(error) if error.is_of_what_was_read() => {
-            tracing::warn!(ino, %error, "the last listing of a directory cannot be read; its entries count as new");
+            if patience == Patience::Read {
+                tracing::warn!(ino, %error, "the last listing of a directory cannot be read; its entries count as new");
+            }
             Ok(BTreeMap::new())
         }
         Err(error) => Err(error),
@@ -50,15 +72,20 @@ fn directories(cut: &Cut) -> impl Iterator<Item = (u64, &TreeRef, &[hypernet_fs:
 
 impl Before {
     /// Looks at all that is in the cut.
-    pub(super) fn look(volume: &Volume, cut: &Cut, links: Option<&TreeRef>) -> Result<Self, PortError> {
-        let mut before = Self { kept: BTreeMap::new(), moved: BTreeMap::new() };
+    pub(super) fn look(
+        volume: &Volume,
+        cut: &Cut,
+        links: Option<&TreeRef>,
+        patience: Patience,
+    ) -> Result<Self, PortError> {
+        let mut before = Self { patience, kept: BTreeMap::new(), moved: BTreeMap::new() };
         let mut wanted: BTreeSet<FileId> = BTreeSet::new();
         let listed: BTreeMap<u64, &TreeRef> = directories(cut).map(|(ino, tree, _)| (ino, tree)).collect();
         let mut room = KEPT_MAX;
         for directory in &cut.directories {
             let Some(entries) = &directory.entries else { continue };
             let old = match listed.get(&directory.row.ino) {
-                Some(tree) => listing(volume, directory.row.ino, tree)?,
+                Some(tree) => listing(volume, directory.row.ino, tree, patience)?,
                 None => Listing::new(),
             };
             for entry in entries.iter().filter(|entry| entry.inode.is_published() && entry.volume.is_none()) {
@@ -96,7 +123,7 @@ impl Before {
             let here: BTreeSet<FileId> = entries.iter().map(|entry| entry.inode.id()).collect();
             let read = match self.kept.get(&ino) {
                 Some(_) => None,
-                None => Some(listing(volume, ino, tree)?),
+                None => Some(listing(volume, ino, tree, self.patience)?),
             };
             let Some(old) = read.as_ref().or_else(|| self.kept.get(&ino)) else { continue };
             for entry in old.values() {
@@ -112,7 +139,7 @@ impl Before {
         }
         if let Some(links) = links {
             for id in wanted.clone() {
-                let found = tree::find::<LinkEntry, _>(links, &Nodes(volume, Deadline::of_read()), &id);
+                let found = tree::find::<LinkEntry, _>(links, &Nodes(volume, self.patience.deadline()), &id);
                 match found.map_err(tree_error) {
                     Ok(Some(row)) => {
                         wanted.remove(&id);
@@ -129,7 +156,7 @@ impl Before {
         }
         let mut left = GONE_MAX;
         while let Some(tree) = gone.pop().filter(|_| !wanted.is_empty() && left > 0) {
-            for entry in listing(volume, 0, &tree)?.into_values() {
+            for entry in listing(volume, 0, &tree, self.patience)?.into_values() {
                 left = left.saturating_sub(1);
                 let Target::Inode(inode) = entry.target else { continue };
                 if let Content::Directory(tree) = &inode.content {
@@ -152,7 +179,7 @@ impl Before {
     ) -> Result<Listing, PortError> {
         match (self.kept.remove(&ino), published) {
             (Some(kept), _) => Ok(kept),
-            (None, Some(Content::Directory(tree))) => listing(volume, ino, tree),
+            (None, Some(Content::Directory(tree))) => listing(volume, ino, tree, self.patience),
             (None, _) => Ok(Listing::new()),
         }
     }

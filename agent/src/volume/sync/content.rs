@@ -11,7 +11,7 @@ use hypernet_core::tree::{self, Content, Run};
 use rustix::fs::{SeekFrom, seek};
 use rustix::io::Errno;
 
-use super::super::write::Writer;
+use super::super::write::Put;
 use super::tree_error;
 use crate::volume::damaged;
 
@@ -27,10 +27,10 @@ fn io(error: impl std::fmt::Display) -> PortError {
 }
 
 /// Reads all of `file` and puts it; `read` is told how many bytes went through.
-pub(super) fn read(
+pub(super) fn read<P: Put>(
     file: &File,
     cutter: &Cutter,
-    writer: &mut Writer,
+    writer: &mut P,
     read: &mut dyn FnMut(u64),
 ) -> Result<Content, PortError> {
     let size = file.metadata().map_err(io)?.len();
@@ -114,12 +114,12 @@ fn read_full(file: &File, buf: &mut [u8], at: u64) -> Result<usize, PortError> {
     Ok(len)
 }
 
-fn read_data(
+fn read_data<P: Put>(
     file: &File,
     start: u64,
     end: u64,
     cutter: &Cutter,
-    writer: &mut Writer,
+    writer: &mut P,
     runs: &mut Vec<Run>,
     read: &mut dyn FnMut(u64),
 ) -> Result<u64, PortError> {

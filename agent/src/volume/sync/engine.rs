@@ -204,26 +204,27 @@ impl Engine {
             }
             let now = Instant::now();
             let pending = self.vfs.pending(self.volume.id);
+            let waits = pending.files > 0 || self.volume.has_edits();
             let mut wake = now + LOOK_UP;
             let stopped = self.volume.still_current().err();
-            let may_not = if pending.files > 0 { self.volume.may_write().err() } else { None };
+            let may_not = if waits { self.volume.may_write().err() } else { None };
             if let Some(error) = &stopped {
                 self.meter.update(|progress| progress.phase = Phase::Stopped(error.to_string()));
             } else if look_at <= now {
                 return Due::Look;
             } else if let Some(error) = may_not {
                 self.meter.update(|progress| progress.phase = Phase::Stopped(error.to_string()));
-            } else if pending.files == 0
+            } else if !waits
                 && (follow_at <= now && (self.has_others() || self.volume.is_rekeying()) || self.volume.take_news())
             {
                 return Due::Follow;
             } else if held {
                 self.meter.update(|progress| progress.phase = Phase::Held);
-            } else if pending.files > 0 && !self.volume.may_be_published(&self.vfs).unwrap_or(true) {
+            } else if waits && !self.volume.may_be_published(&self.vfs).unwrap_or(true) {
                 let why = "a volume that begins in this one has no head yet".to_owned();
                 self.meter.update(|progress| progress.phase = Phase::Waiting(why));
                 wake = now + SETTLE;
-            } else if pending.files > 0 && retry_at.is_none_or(|at| at <= now) {
+            } else if waits && retry_at.is_none_or(|at| at <= now) {
                 let (seq, quiet_since, first) = settled.unwrap_or((pending.seq, now, now));
                 let quiet_since = if seq == pending.seq { quiet_since } else { now };
                 settled = Some((pending.seq, quiet_since, first));
@@ -232,7 +233,7 @@ impl Engine {
                     return Due::Sync;
                 }
                 wake = due;
-            } else if let Some(at) = retry_at.filter(|at| *at > now && pending.files > 0) {
+            } else if let Some(at) = retry_at.filter(|at| *at > now && waits) {
                 wake = at;
             }
             let mut control = self.control.lock();
@@ -248,7 +249,7 @@ impl Engine {
     /// Waits until another head may be published; false when the engine is to stop.
     fn take_turn(&self, pace: &Pace) -> bool {
         let wait = pace.wait(Instant::now());
-        if !wait.is_zero() && self.vfs.pending(self.volume.id).files > 0 {
+        if !wait.is_zero() && (self.vfs.pending(self.volume.id).files > 0 || self.volume.has_edits()) {
             let why =
                 format!("so many syncs came so soon after one another that the next waits {} s", wait.as_secs() + 1);
             self.meter.update(|progress| progress.phase = Phase::Waiting(why));

@@ -1,0 +1,366 @@
+//! Snapshots as people ask for them: of the volume that a path is in.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use hypernet_core::diff::{Change, Side, Thing, Version, compare};
+use hypernet_core::history::policy::{Policy, superfluous};
+use hypernet_core::history::revision::{Revision, RevisionError, short};
+use hypernet_core::history::{Edit, History, Kept, Moment, Tag, check_message, check_name};
+use hypernet_core::id::{DeviceId, SnapshotId, VolumeId};
+use hypernet_core::port::PortError;
+use hypernet_core::time::Hlc;
+use hypernet_core::tree::{Content, FileKind, Inode, Root};
+use hypernet_sdk::api;
+
+use super::tree::of_tree;
+use super::{Agent, Own, port_failure};
+use crate::failure::{Failure, Kind};
+use crate::volume::Volume;
+use crate::volume::heads::when;
+use crate::volume::reach::Seen;
+use crate::volume::read::{Deadline, Nodes, tree_error};
+use crate::volume::recover::clock;
+
+/// Changes that are told at once.
+const CHANGES_MAX: usize = 100_000;
+/// Problems that are told.
+const PROBLEMS_MAX: usize = 100;
+
+/// What is known of the snapshots of a volume.
+struct Known {
+    history: History,
+    waiting: BTreeSet<Moment>,
+    devices: BTreeMap<DeviceId, String>,
+    tags: BTreeMap<SnapshotId, Vec<String>>,
+}
+
+impl Known {
+    fn info(&self, kept: &Kept) -> api::SnapshotInfo {
+        let (snapshot, moment) = (&kept.snapshot, kept.moment());
+        let author = self.devices.get(&snapshot.author).cloned();
+        api::SnapshotInfo {
+            id: moment.id.to_string(),
+            time_ms: snapshot.time.millis,
+            author: author.unwrap_or_else(|| format!("device {}", snapshot.author.short())),
+            author_id: snapshot.author.to_string(),
+            message: snapshot.message.clone(),
+            parents: snapshot.parents.iter().map(ToString::to_string).collect(),
+            tags: self.tags.get(&moment.id).cloned().unwrap_or_default(),
+            automatic: kept.is_automatic,
+            waiting: self.waiting.contains(&moment),
+        }
+    }
+
+    fn resolve(&self, revision: &str) -> Result<Kept, Failure> {
+        let parsed = Revision::parse(revision).map_err(revision_failure)?;
+        parsed.resolve(&self.history, millis).cloned().map_err(revision_failure)
+    }
+}
+
+/// A volume, and a place in it, of now or then.
+pub(crate) struct Past<'a> {
+    own: &'a Own,
+    volume: Arc<Volume>,
+    /// From the root of the volume on.
+    names: Vec<Vec<u8>>,
+}
+
+impl Agent {
+    /// The history of the volume that a path is in. Nothing needs to be at the path now.
+    pub(crate) fn past(&self, path: &Path) -> Result<Past<'_>, Failure> {
+        let own = self.own()?;
+        let mut found: Option<(PathBuf, VolumeId)> = None;
+        for rooted in own.vfs.volumes() {
+            let root = own.vfs.path(rooted.ino).map_err(|error| of_tree(&error))?;
+            let is_deeper = found.as_ref().is_none_or(|(other, _)| root.components().count() > other.components().count());
+            if path.starts_with(&root) && is_deeper {
+                found = Some((root, rooted.volume));
+            }
+        }
+        let (root, volume) = found.ok_or_else(|| Failure::new(Kind::NoInput, "there is no volume yet"))?;
+        let below = path.strip_prefix(&root).unwrap_or(path).components();
+        let names = below.filter_map(|part| match part {
+            Component::Normal(name) => Some(name.as_bytes().to_vec()),
+            _ => None,
+        });
+        Ok(Past { own, names: names.collect(), volume: own.volumes.of(volume).map_err(port_failure)? })
+    }
+}
+
+fn revision_failure(error: RevisionError) -> Failure {
+    let hint = match &error {
+        RevisionError::Empty => "`hn snap -m MESSAGE` takes one",
+        RevisionError::Syntax(..) | RevisionError::Time(..) => {
+            "HEAD, HEAD~2, a tag, the beginning of a number, or @{yesterday}: `hn log` shows what there is"
+        }
+        _ => "`hn log` shows what there is",
+    };
+    let text = match &error {
+        RevisionError::NoneThen(millis) => {
+            let millis = millis.parse().unwrap_or_default();
+            format!("there is no snapshot from before {}", when(Hlc { millis, counter: 0 }))
+        }
+        other => other.to_string(),
+    };
+    Failure::new(Kind::NoInput, text).hint(hint)
+}
+
+/// A time in a revision is a number here: whoever asks knows what is meant by words.
+fn millis(text: &str) -> Result<u64, String> {
+    text.parse().map_err(|_| "milliseconds since 1970 are expected here".to_owned())
+}
+
+fn thing_info(version: Version) -> api::ThingInfo {
+    let path = PathBuf::from(std::ffi::OsStr::from_bytes(&version.path));
+    let (kind, size, mode) = match &version.thing {
+        Thing::Volume(_) => ("volume", 0, 0),
+        Thing::Inode(inode) => {
+            let kind = match inode.kind {
+                FileKind::Regular => "file",
+                FileKind::Directory => "directory",
+                FileKind::Symlink => "symlink",
+                _ => "special",
+            };
+            let size = if inode.kind == FileKind::Regular { inode.content.size() } else { 0 };
+            (kind, size, u32::from(inode.mode))
+        }
+    };
+    api::ThingInfo { path, kind: kind.into(), size, mode }
+}
+
+fn change_info(change: Change) -> api::ChangeInfo {
+    let (content, metadata, renamed) = (change.has_other_content(), change.has_other_metadata(), change.is_renamed);
+    let Change { before, after, .. } = change;
+    api::ChangeInfo { before: before.map(thing_info), after: after.map(thing_info), renamed, content, metadata }
+}
+
+/// Whether something at a path is the same one, as far as a history tells of it.
+fn is_same(one: &Option<Inode>, other: &Option<Inode>) -> bool {
+    let of = |inode: &Inode| (inode.id, inode.content.clone(), inode.mode, inode.uid, inode.gid, inode.xattrs.clone());
+    one.as_ref().map(of) == other.as_ref().map(of)
+}
+
+impl Past<'_> {
+    fn known(&self) -> Result<Known, Failure> {
+        let history = self.volume.history().map_err(port_failure)?;
+        let waiting = self.volume.waiting_snapshots().map_err(port_failure)?;
+        let publishers = self.volume.publishers();
+        let devices = publishers.listed.into_iter().chain(publishers.gone).map(|device| (device.id, device.name));
+        let mut tags: BTreeMap<SnapshotId, Vec<String>> = BTreeMap::new();
+        for tag in history.tags.values() {
+            tags.entry(tag.to).or_default().push(tag.name.clone());
+        }
+        Ok(Known { waiting, devices: devices.collect(), tags, history })
+    }
+
+    fn names(&self) -> Vec<&[u8]> {
+        self.names.iter().map(Vec::as_slice).collect()
+    }
+
+    fn root(&self, kept: &Kept) -> Result<Root, Failure> {
+        self.volume.root_in(kept).map_err(|error| {
+            let what = format!("snapshot {}: {error}", short(&kept.snapshot.id()));
+            match error {
+                PortError::Damaged(_) => Failure::new(Kind::Data, what),
+                other => Failure { message: what, ..port_failure(other) },
+            }
+        })
+    }
+
+    /// Takes a snapshot. Blocks.
+    pub(crate) fn snap(&self, message: String) -> Result<api::Snapped, Failure> {
+        check_message(&message).map_err(|error| Failure::new(Kind::Usage, error.to_string()))?;
+        let began = Instant::now();
+        let taken = self.volume.snap(&self.own.vfs, message, false).map_err(port_failure)?;
+        let micros = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
+        let taken = taken.ok_or_else(|| Failure::new(Kind::System, "no snapshot was taken"))?;
+        let snapshot = self.known()?.info(&taken.kept);
+        let (files, read_bytes, new_bytes, same) = (taken.files, taken.read, taken.new, taken.is_same);
+        Ok(api::Snapped { snapshot, files, read_bytes, new_bytes, same, micros })
+    }
+
+    /// Snapshots, the newest first: those in which the place is not as it was in the one before. Blocks.
+    pub(crate) fn log(&self, limit: Option<u64>) -> Result<Vec<api::SnapshotInfo>, Failure> {
+        let known = self.known()?;
+        let limit = limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX);
+        if self.names.is_empty() {
+            return Ok(known.history.kept.values().rev().take(limit).map(|kept| known.info(kept)).collect());
+        }
+        let (mut changed, mut before) = (Vec::new(), None);
+        for kept in known.history.kept.values() {
+            let root = self.root(kept)?;
+            let here = self.volume.find_in(&root, &self.names()).map_err(port_failure)?;
+            if !is_same(&here, &before) {
+                changed.push(kept);
+            }
+            before = here;
+        }
+        Ok(changed.into_iter().rev().take(limit).map(|kept| known.info(kept)).collect())
+    }
+
+    fn compare(&self, before: Option<&Root>, after: &Root) -> Result<Vec<api::ChangeInfo>, Failure> {
+        let empty = Inode { content: Content::Empty, ..after.inode.clone() };
+        let side = before.map_or(Side { inode: &empty, links: None }, Side::from);
+        let nodes = Nodes(&self.volume, Deadline::of_read());
+        let changes = compare(side, Side::from(after), &nodes);
+        let changes = changes.map_err(|error| port_failure(tree_error(error)))?;
+        let place = self.names.join(&b'/');
+        let is_there = |version: &Option<Version>| {
+            version.as_ref().is_some_and(|version| match version.path.strip_prefix(place.as_slice()) {
+                Some(rest) => place.is_empty() || rest.is_empty() || rest.starts_with(b"/"),
+                None => false,
+            })
+        };
+        let changes = changes.into_iter().filter(|change| is_there(&change.before) || is_there(&change.after));
+        let changes: Vec<api::ChangeInfo> = changes.take(CHANGES_MAX + 1).map(change_info).collect();
+        if changes.len() > CHANGES_MAX {
+            return Err(Failure::new(Kind::Data, format!("more than {CHANGES_MAX} changes"))
+                .hint("name a directory, and look at that alone"));
+        }
+        Ok(changes)
+    }
+
+    /// A snapshot, with what it has changed. Blocks.
+    pub(crate) fn show(&self, revision: &str) -> Result<api::Shown, Failure> {
+        let known = self.known()?;
+        let kept = known.resolve(revision)?;
+        let root = self.root(&kept)?;
+        let before = kept.snapshot.parents.iter().find_map(|parent| known.history.snapshot(parent));
+        let before = before.map(|before| self.root(before)).transpose()?;
+        let changes = self.compare(before.as_ref(), &root)?;
+        Ok(api::Shown { snapshot: known.info(&kept), changes })
+    }
+
+    /// What has changed. Blocks.
+    pub(crate) fn diff(&self, from: &str, to: Option<&str>) -> Result<Vec<api::ChangeInfo>, Failure> {
+        let known = self.known()?;
+        let before = self.root(&known.resolve(from)?)?;
+        let after = match to {
+            Some(to) => self.root(&known.resolve(to)?)?,
+            None => self.volume.now(&self.own.vfs).map_err(port_failure)?,
+        };
+        self.compare(Some(&before), &after)
+    }
+
+    /// What can be proven of a snapshot: its signature and those of all before it, their order in time, and that all that it
+    /// leads to is there and is what it names. Blocks.
+    pub(crate) fn verify(&self, revision: &str) -> Result<api::Verified, Failure> {
+        let known = self.known()?;
+        let kept = known.resolve(revision)?;
+        let root = self.root(&kept)?;
+        let snapshot = known.info(&kept);
+        let publishers = self.volume.publishers();
+        let is_known = publishers.listed.iter().chain(&publishers.gone).any(|device| device.id == kept.snapshot.author);
+        let (mut problems, mut followed, mut gone) = (Vec::new(), 0, 0);
+        let mut seen = BTreeSet::new();
+        let mut waiting = vec![&kept];
+        while let Some(one) = waiting.pop() {
+            for parent in one.snapshot.parents.iter().filter(|parent| seen.insert(**parent)) {
+                let Some(before) = known.history.snapshot(parent) else {
+                    gone += 1;
+                    continue;
+                };
+                followed += 1;
+                if before.verify().is_err() {
+                    problems.push(format!("{}, which it follows, is not signed by its author", short(parent)));
+                }
+                if before.snapshot.time >= one.snapshot.time {
+                    let after = short(&one.snapshot.id());
+                    problems.push(format!("{} is followed by {after} and says that it is later", short(parent)));
+                }
+                waiting.push(before);
+            }
+        }
+        let mut inodes = 0;
+        let mut see = |one| {
+            match one {
+                Seen::Inodes(count) => inodes = count,
+                Seen::Problem(line) if problems.len() < PROBLEMS_MAX => problems.push(line),
+                Seen::Problem(_) => {}
+            }
+            true
+        };
+        self.volume.check_reach(&root, &mut see).map_err(port_failure)?;
+        Ok(api::Verified { snapshot, known: is_known, followed, gone, inodes, problems })
+    }
+
+    /// Gives a snapshot a name, or takes one away. Blocks.
+    pub(crate) fn tag(&self, request: &api::TagRequest) -> Result<Vec<api::TagInfo>, Failure> {
+        let known = self.known()?;
+        let edit = match (&request.name, request.delete) {
+            (None, _) => None,
+            (Some(name), true) => {
+                let Some(tag) = known.history.tags.get(name) else {
+                    return Err(Failure::new(Kind::NoInput, format!("no snapshot is called {name}"))
+                        .hint("`hn tag` shows all names"));
+                };
+                Some(Edit::Unname { name: name.clone(), of: tag.to })
+            }
+            (Some(name), false) => {
+                check_name(name).map_err(|error| Failure::new(Kind::Usage, error.to_string()))?;
+                let kept = known.resolve(request.revision.as_deref().unwrap_or("HEAD"))?;
+                let before = known.history.tags.get(name);
+                if let Some(tag) = before.filter(|tag| tag.to != kept.snapshot.id() && !request.force) {
+                    return Err(Failure::new(Kind::CantCreate, format!("{} is called {name} already", short(&tag.to)))
+                        .hint("--force gives the name to this one"));
+                }
+                let time = clock(before.map_or(Hlc::default(), |tag| tag.time));
+                Some(Edit::Name { name: name.clone(), to: kept.snapshot.id(), time })
+            }
+        };
+        let tags = match edit {
+            Some(edit) => {
+                self.volume.edit_history(&edit).map_err(port_failure)?;
+                self.known()?.history.tags
+            }
+            None => known.history.tags,
+        };
+        let info = |tag: &Tag| api::TagInfo {
+            name: tag.name.clone(),
+            id: tag.to.to_string(),
+            time_ms: tag.time.millis,
+        };
+        Ok(tags.values().map(info).collect())
+    }
+
+    /// Lets go of snapshots. Blocks.
+    pub(crate) fn prune(&self, request: &api::PruneRequest) -> Result<api::Pruned, Failure> {
+        let known = self.known()?;
+        let tagged = known.history.tagged();
+        let mut gone: Vec<Kept> = Vec::new();
+        for revision in &request.revisions {
+            let kept = known.resolve(revision)?;
+            if tagged.contains(&kept.snapshot.id()) {
+                return Err(Failure::new(Kind::Usage, format!("{revision} has a name, and so it stays"))
+                    .hint("`hn tag --delete NAME` first"));
+            }
+            gone.push(kept);
+        }
+        if let Some(api::PolicyInfo { last, hourly, daily, weekly, monthly, yearly }) = request.policy {
+            let policy = Policy { last, hourly, daily, weekly, monthly, yearly };
+            if policy.is_empty() {
+                return Err(Failure::new(Kind::Usage, "that would keep nothing")
+                    .hint("say how many of each kind stay: --keep-last 10, --keep-daily 7"));
+            }
+            let may_go = |moment: &Moment| {
+                let is_automatic = known.history.kept.get(moment).is_some_and(|kept| kept.is_automatic);
+                !tagged.contains(&moment.id) && (request.all || is_automatic)
+            };
+            let superfluous = superfluous(&known.history, &policy, may_go);
+            gone.extend(superfluous.iter().filter_map(|moment| known.history.kept.get(moment).cloned()));
+        }
+        gone.sort_by_key(Kept::moment);
+        gone.dedup_by_key(|kept| kept.moment());
+        let infos = gone.iter().map(|kept| known.info(kept)).collect();
+        if !request.dry_run {
+            for kept in &gone {
+                self.volume.edit_history(&Edit::Forget(kept.moment())).map_err(port_failure)?;
+            }
+        }
+        Ok(api::Pruned { left: (known.history.kept.len() - gone.len()) as u64, gone: infos })
+    }
+}

@@ -1,0 +1,303 @@
+//! Snapshots that are kept: taking one, what is kept of them, and what they hold.
+//!
+//! One is taken without the mesh. Its tree is built as for a sync, but what is sealed stays on this disk, and that it is kept is a
+//! change of the history which goes into the next head, as names and their removal do. What this device shows of the history is
+//! that of its newest head with these changes.
+//!
+//! Invariant: a snapshot counts as taken when all that it holds is on stable storage or in a segment that this device's index
+//! knows; the index is not given up for that of another device while something of the history is not in a head.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use hypernet_core::codec;
+use hypernet_core::extent::Cutter;
+use hypernet_core::head::Snapshot;
+use hypernet_core::history::{Edit, History, Kept, Moment, Tag};
+use hypernet_core::id::FileId;
+use hypernet_core::limits::{HISTORY_MAX, SNAPSHOT_PARENTS_MAX};
+use hypernet_core::port::PortError;
+use hypernet_core::seal::Kind;
+use hypernet_core::time::Hlc;
+use hypernet_core::tree::{self, Content, Dot, Entry, Inode, Item, LinkEntry, Root, Sink, Target, TreeRef};
+use hypernet_fs::vfs::{Cut, Vfs};
+
+use super::progress::Meter;
+use super::read::{Deadline, Nodes, expect_kind, tree_error};
+use super::recover::clock;
+use super::stage::Stage;
+use super::sync::{Base, Built, CutGuard, Patience, build, of_tree};
+use super::write::Put;
+use super::{Volume, damaged, state};
+
+/// For how long a snapshot waits for a tree that moves to what others have published.
+const STILL_WITHIN: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 10 });
+/// How often it is looked whether it has.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// What taking a snapshot did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Taken {
+    pub(crate) kept: Kept,
+    /// Files whose content was not known from before.
+    pub(crate) files: u64,
+    /// Bytes that were read of them.
+    pub(crate) read: u64,
+    /// Sealed bytes that are new.
+    pub(crate) new: u64,
+    /// It holds what the one before holds.
+    pub(crate) is_same: bool,
+}
+
+/// The working tree at one moment.
+struct Now {
+    root: Root,
+    dot: Dot,
+    files: u64,
+    read: u64,
+}
+
+impl Volume {
+    /// Whether changes of the history wait for the next head.
+    pub(crate) fn has_edits(&self) -> bool {
+        self.edits.load(Ordering::SeqCst) > 0
+    }
+
+    fn add_edit(&self, edit: &Edit) -> Result<(), PortError> {
+        self.db.add_edit(&codec::encode(edit))?;
+        self.edits.store(self.db.count_edits()?, Ordering::SeqCst);
+        Ok(())
+    }
+
+    /// Changes that are part of a head now go, and extents up to this number, which are in segments.
+    pub(super) fn forget_edits(&self, staged: u64, edits: &[(u64, Vec<u8>)]) -> Result<(), PortError> {
+        let last = edits.last().map_or(0, |(num, _)| *num);
+        if staged > 0 || last > 0 {
+            self.db.unstage(staged, last)?;
+            self.edits.store(self.db.count_edits()?, Ordering::SeqCst);
+        }
+        Ok(self.db.clear_contents()?)
+    }
+
+    fn listed<T: Item>(&self, tree: Option<&TreeRef>) -> Result<Vec<T>, PortError> {
+        match tree {
+            None => Ok(Vec::new()),
+            Some(tree) if tree.weight > HISTORY_MAX as u64 => Err(damaged("the history of a volume has no end")),
+            Some(tree) => tree::list(tree, &Nodes(self, Deadline::of_read())).map_err(tree_error),
+        }
+    }
+
+    fn history_of(&self, root: Option<&Root>) -> Result<History, PortError> {
+        let kept: Vec<Kept> = self.listed(root.and_then(|root| root.history.as_ref()))?;
+        let tags: Vec<Tag> = self.listed(root.and_then(|root| root.tags.as_ref()))?;
+        Ok(History::new(kept, tags))
+    }
+
+    fn apply(&self, history: &mut History, edits: &[(u64, Vec<u8>)], dot: Dot) -> Result<(), PortError> {
+        for (_, edit) in edits {
+            history.apply(codec::decode(edit).map_err(damaged)?, dot);
+        }
+        Ok(())
+    }
+
+    /// The trees of a history with these changes.
+    pub(super) fn edited<P: Put>(
+        &self,
+        root: Option<&Root>,
+        edits: &[(u64, Vec<u8>)],
+        dot: Dot,
+        writer: &mut P,
+    ) -> Result<(Option<TreeRef>, Option<TreeRef>), PortError> {
+        if edits.is_empty() {
+            return Ok(root.map_or((None, None), |root| (root.history.clone(), root.tags.clone())));
+        }
+        let mut history = self.history_of(root)?;
+        self.apply(&mut history, edits, dot)?;
+        let kept = match history.kept.is_empty() {
+            true => None,
+            false => Some(tree::build(history.kept.into_values(), writer).map_err(tree_error)?),
+        };
+        let tags = match history.tags.is_empty() {
+            true => None,
+            false => Some(tree::build(history.tags.into_values(), writer).map_err(tree_error)?),
+        };
+        Ok((kept, tags))
+    }
+
+    /// The history of this volume as this device knows it.
+    pub(crate) fn history(&self) -> Result<History, PortError> {
+        let latest = state::latest(&self.db)?;
+        let mut history = self.history_of(latest.as_ref().map(|latest| &latest.root))?;
+        let dot = Dot { device: self.device.id().tag(), sequence: state::next_sequence(&self.db, &self.device.id())? };
+        self.apply(&mut history, &self.db.edits()?, dot)?;
+        Ok(history)
+    }
+
+    /// Waits until the tree does not move to what others have published, and has it stay.
+    fn hold_still(&self) -> Result<parking_lot::MutexGuard<'_, ()>, PortError> {
+        let until = Instant::now() + STILL_WITHIN;
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            let busy = || PortError::Deadline("what others have published is being taken in: try again".into());
+            let still = self.still.try_lock_for(left).ok_or_else(busy)?;
+            if state::following(&self.db)?.is_none() && state::merging(&self.db)?.is_none() {
+                return Ok(still);
+            }
+            drop(still);
+            if left.is_zero() {
+                return Err(busy());
+            }
+            std::thread::sleep(LOOK_EVERY);
+        }
+    }
+
+    /// Takes a snapshot of what is in the working tree now, and keeps it. `is_automatic`: by a policy, which takes none where nothing
+    /// has changed. The mesh is not needed, but for what is missing in the cache of nodes of this device.
+    pub(crate) fn snap(
+        self: &Arc<Self>,
+        vfs: &Arc<Vfs>,
+        message: String,
+        is_automatic: bool,
+    ) -> Result<Option<Taken>, PortError> {
+        self.may_write()?;
+        let _still = self.hold_still()?;
+        let mut cut = vfs.cut(self.id).map_err(of_tree)?;
+        let _guard = CutGuard(vfs);
+        let base = Base::of(self)?;
+        if base.is_adopted() {
+            let what = "nothing of this volume is on the mesh yet: `hn sync` first, then it can have snapshots";
+            return Err(PortError::Unreachable(what.into()));
+        }
+        let history = self.history()?;
+        if history.kept.len() >= HISTORY_MAX {
+            let what = format!("{HISTORY_MAX} snapshots are kept, which is all that can be: `hn snap prune` lets go of some");
+            return Err(PortError::DiskFull(what));
+        }
+        let mut stage = Stage::new(self);
+        let Now { root, dot, files, read } = self.stage_now(vfs, &mut cut, &base, &mut stage)?;
+        let before = history.kept.values().next_back();
+        let is_same = match before {
+            Some(before) => self.is_same(before, &root)?,
+            None => false,
+        };
+        if is_same && is_automatic {
+            return Ok(None);
+        }
+        let extent = stage.put(Kind::Root, &codec::encode(&root))?;
+        let mut parents = history.tips();
+        parents.reverse();
+        parents.truncate(SNAPSHOT_PARENTS_MAX);
+        let last = before.map_or(Hlc::default(), |kept| kept.snapshot.time);
+        let time = clock(last.max(base.latest.as_ref().map_or(Hlc::default(), |latest| latest.time)));
+        let snapshot = Snapshot::sign(&self.device.signing_key(), extent, parents, time, message);
+        let new = stage.finish()?;
+        self.add_edit(&Edit::Keep { snapshot: snapshot.clone(), is_automatic })?;
+        Ok(Some(Taken { kept: Kept { snapshot, dot, is_automatic }, files, read, new, is_same }))
+    }
+
+    /// Seals what is in a cut, and what it goes on from, without the mesh.
+    fn stage_now(
+        self: &Arc<Self>,
+        vfs: &Arc<Vfs>,
+        cut: &mut Cut,
+        base: &Base,
+        stage: &mut Stage<'_>,
+    ) -> Result<Now, PortError> {
+        // By the number of the head that comes next, what is in both is the same in both.
+        let me = self.device.id();
+        let dot = Dot { device: me.tag(), sequence: state::next_sequence(&self.db, &me)? };
+        let (inode, links, files, read) = match &base.latest {
+            Some(latest) if cut.is_empty() => (latest.root.inode.clone(), latest.root.links.clone(), 0, 0),
+            _ => {
+                let how = (Cutter::new(stage.keys()), Patience::Disk);
+                let meter = Meter::new();
+                let Built { inode, links, synced, bytes } = build((self, vfs, &meter), (cut, base, dot), how, stage)?;
+                (inode, links, synced.iter().filter(|one| one.stamp.is_some()).count() as u64, bytes)
+            }
+        };
+        let (vector, parts) = (base.vector(dot), Vec::new());
+        let root = Root { volume: self.id, inode, links, vector, parts, history: None, tags: None };
+        Ok(Now { root, dot, files, read })
+    }
+
+    /// The working tree as it is now, to be compared with what was.
+    pub(crate) fn now(self: &Arc<Self>, vfs: &Arc<Vfs>) -> Result<Root, PortError> {
+        let _still = self.hold_still()?;
+        let mut cut = vfs.cut(self.id).map_err(of_tree)?;
+        let _guard = CutGuard(vfs);
+        let mut stage = Stage::new(self);
+        let now = self.stage_now(vfs, &mut cut, &Base::of(self)?, &mut stage)?;
+        stage.finish()?;
+        Ok(now.root)
+    }
+
+    /// Snapshots that are in no head yet.
+    pub(crate) fn waiting_snapshots(&self) -> Result<BTreeSet<Moment>, PortError> {
+        let mut waiting = BTreeSet::new();
+        for (_, edit) in self.db.edits()? {
+            if let Edit::Keep { snapshot, .. } = codec::decode(&edit).map_err(damaged)? {
+                waiting.insert(Moment { time: snapshot.time, id: snapshot.id() });
+            }
+        }
+        Ok(waiting)
+    }
+
+    /// Whether a snapshot holds what this root holds.
+    fn is_same(&self, before: &Kept, root: &Root) -> Result<bool, PortError> {
+        match self.root_in(before) {
+            Ok(old) => Ok((&old.inode.content, &old.links) == (&root.inode.content, &root.links)),
+            Err(error) if error.is_of_what_was_read() => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// A change of the history that is no snapshot.
+    pub(crate) fn edit_history(&self, edit: &Edit) -> Result<(), PortError> {
+        self.may_write()?;
+        self.add_edit(edit)
+    }
+
+    /// The root that a snapshot names: of this volume, and signed.
+    pub(crate) fn root_in(&self, kept: &Kept) -> Result<Root, PortError> {
+        kept.verify().map_err(damaged)?;
+        let extent = &kept.snapshot.root;
+        expect_kind(extent, Kind::Root)?;
+        let plain = self.fetch(std::slice::from_ref(extent), Deadline::of_read())?;
+        let bytes = plain.first().ok_or_else(|| damaged("a root is missing"))?;
+        let root: Root = codec::decode(bytes).map_err(damaged)?;
+        if root.volume != self.id {
+            return Err(damaged("the snapshot is of another volume"));
+        }
+        Ok(root)
+    }
+
+    /// What a snapshot has at a path, given by its names from the root on; none where there is nothing.
+    pub(crate) fn find_in(&self, root: &Root, path: &[&[u8]]) -> Result<Option<Inode>, PortError> {
+        let mut at = root.inode.clone();
+        for name in path {
+            let Content::Directory(tree) = &at.content else { return Ok(None) };
+            let nodes = Nodes(self, Deadline::of_read());
+            let found = tree::find::<Entry, _>(tree, &nodes, &tree::Name(name.to_vec())).map_err(tree_error)?;
+            at = match found.map(|entry| entry.target) {
+                None | Some(Target::Volume { .. }) => return Ok(None),
+                Some(Target::Inode(inode)) => *inode,
+                Some(Target::Link(id)) => match self.link_in(root, id)? {
+                    Some(row) => row.inode,
+                    None => return Ok(None),
+                },
+            };
+        }
+        Ok(Some(at))
+    }
+
+    /// What has several names in a snapshot.
+    pub(crate) fn link_in(&self, root: &Root, id: FileId) -> Result<Option<LinkEntry>, PortError> {
+        let Some(links) = &root.links else { return Ok(None) };
+        tree::find::<LinkEntry, _>(links, &Nodes(self, Deadline::of_read()), &id).map_err(tree_error)
+    }
+}
+
+#[cfg(test)]
+mod tests;

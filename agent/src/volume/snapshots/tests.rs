@@ -1,0 +1,229 @@
+//! Snapshots of real working trees, over a mesh that is a map.
+
+use hypernet_core::history::revision::Revision;
+
+use super::super::double::Mesh;
+use super::super::merging::tests::{Home, homes, meet};
+use super::*;
+
+fn big(byte: u8, len: usize) -> Vec<u8> {
+    let mut noise = blake3::Hasher::new().update(&[byte]).finalize_xof();
+    let mut bytes = vec![0; len];
+    noise.fill(&mut bytes);
+    bytes
+}
+
+fn snap(home: &Home, message: &str) -> Kept {
+    home.volume.snap(&home.vfs, message.into(), false).unwrap().unwrap().kept
+}
+
+/// What a snapshot has at a path, as this device reads it.
+fn read(home: &Home, kept: &Kept, path: &str) -> Option<Vec<u8>> {
+    let root = home.volume.root_in(kept).unwrap();
+    let names: Vec<&[u8]> = path.split('/').map(str::as_bytes).collect();
+    let inode = home.volume.find_in(&root, &names).unwrap()?;
+    let size = inode.content.size();
+    let mut bytes = vec![0; size as usize];
+    for (at, part) in home.volume.read(&inode.content, 0..size).unwrap() {
+        bytes[at as usize..at as usize + part.len()].copy_from_slice(&part);
+    }
+    Some(bytes)
+}
+
+fn messages(home: &Home) -> Vec<String> {
+    home.volume.history().unwrap().kept.values().map(|kept| kept.snapshot.message.clone()).collect()
+}
+
+#[test]
+fn a_snapshot_holds_what_was_there_and_reads_the_same_for_ever_on_every_device() {
+    let mesh = Mesh::new(6);
+    let homes = homes(&mesh, 2, |home| {
+        home.mkdir("dir");
+        home.write("dir/a", &big(1, 100_000));
+        home.write("small", b"small");
+    });
+    let [one, two] = &homes[..] else { panic!() };
+    one.link("small", "hard");
+    one.sync();
+    one.write("dir/a", &big(2, 100_000));
+    one.write("dir/b", &big(3, 700));
+    let first = snap(one, "first");
+    assert!(first.snapshot.parents.is_empty() && one.volume.has_edits());
+    // What only it holds is gone from the working tree before anything is synced.
+    one.write("dir/a", &big(4, 50_000));
+    one.unlink("dir/b");
+    one.write("hard", b"through the other name");
+    let second = snap(one, "second");
+    assert_eq!(second.snapshot.parents, [first.snapshot.id()]);
+    let check = |home: &Home| {
+        assert_eq!(read(home, &first, "dir/a"), Some(big(2, 100_000)));
+        assert_eq!(read(home, &first, "dir/b"), Some(big(3, 700)));
+        assert_eq!(read(home, &first, "small").as_deref(), Some(&b"small"[..]));
+        assert_eq!(read(home, &first, "hard").as_deref(), Some(&b"small"[..]));
+        assert_eq!(read(home, &second, "dir/a"), Some(big(4, 50_000)));
+        assert_eq!((read(home, &second, "dir/b"), read(home, &second, "small/x")), (None, None));
+        assert_eq!(read(home, &second, "small").as_deref(), Some(&b"through the other name"[..]));
+        assert_eq!(messages(home), ["first", "second"]);
+    };
+    check(one);
+    one.sync();
+    assert!(!one.volume.has_edits() && one.volume.db.staged_iter(0, 1).unwrap().is_empty());
+    check(one);
+    meet(&homes);
+    check(two);
+    one.write("dir/a", b"third");
+    meet(&homes);
+    check(two);
+    // Nothing of a history goes by itself: not by a merge, either.
+    one.write("of one", b"1");
+    two.write("of two", b"2");
+    snap(one, "of one");
+    snap(two, "of two");
+    meet(&homes);
+    let mut all = messages(two);
+    assert_eq!(messages(one), all);
+    all.sort();
+    assert_eq!(all, ["first", "of one", "of two", "second"]);
+    let history = two.volume.history().unwrap();
+    assert_eq!(history.tips().len(), 2);
+    assert_eq!(snap(two, "both").snapshot.parents.len(), 2);
+}
+
+#[test]
+fn what_was_taken_outlives_the_process_and_what_one_lets_go_of_is_gone_for_all() {
+    let mesh = Mesh::new(6);
+    let homes = homes(&mesh, 2, |home| home.write("a", &big(1, 5_000)));
+    let [one, two] = &homes[..] else { panic!() };
+    one.write("a", &big(2, 5_000));
+    let first = snap(one, "first");
+    let waiting = one.volume.db.edits().unwrap();
+    let held = one.volume.db.staged_iter(0, 100).unwrap();
+    assert!(waiting.len() == 1 && held.len() >= 2, "{}", held.len());
+    // Nothing is sealed twice.
+    let again = one.volume.snap(&one.vfs, "again".into(), false).unwrap().unwrap();
+    assert!(again.is_same && again.new == 0, "{again:?}");
+    assert_eq!(one.volume.snap(&one.vfs, "by a policy".into(), true).unwrap(), None);
+    let name = |home: &Home, name: &str, to: &Kept| {
+        let time = clock(Hlc::default());
+        home.volume.edit_history(&Edit::Name { name: name.into(), to: to.snapshot.id(), time }).unwrap();
+    };
+    name(one, "v1", &first);
+    meet(&homes);
+    assert_eq!(two.volume.history().unwrap().tags["v1"].to, first.snapshot.id());
+    two.volume.edit_history(&Edit::Forget(again.kept.moment())).unwrap();
+    two.volume.edit_history(&Edit::Unname { name: "v1".into(), of: first.snapshot.id() }).unwrap();
+    assert_eq!(messages(two), ["first"]);
+    meet(&homes);
+    assert_eq!(messages(one), ["first"]);
+    assert!(one.volume.history().unwrap().tags.is_empty());
+    let found = |text: &str| {
+        let history = one.volume.history().unwrap();
+        let none = |_: &str| Err(String::new());
+        Revision::parse(text).unwrap().resolve(&history, none).map(Kept::moment)
+    };
+    assert_eq!(found("HEAD"), Ok(first.moment()));
+    assert_eq!(found(&first.snapshot.id().to_string()[..8]), Ok(first.moment()));
+    assert!(found("v1").is_err());
+}
+
+#[test]
+fn a_tree_that_is_moving_has_no_snapshot_and_one_that_waits_does_not_move() {
+    let mesh = Mesh::new(6);
+    let homes = homes(&mesh, 2, |home| home.write("a", b"a"));
+    let [one, two] = &homes[..] else { panic!() };
+    two.write("b", b"b");
+    two.sync();
+    let first = snap(one, "first");
+    one.follow();
+    assert!(one.vfs.lookup(hypernet_fs::vfs::ROOT, b"b").is_err(), "the index was given up");
+    one.sync();
+    one.follow();
+    assert_eq!(one.read("b"), b"b");
+    assert_eq!(read(one, &first, "b"), None);
+    assert_eq!(messages(one), ["first"]);
+    // A head that is being moved to.
+    state::put_following(&one.volume.db, &state::latest(&one.volume.db).unwrap().unwrap()).unwrap();
+    let error = one.volume.snap(&one.vfs, String::new(), false).unwrap_err();
+    assert!(matches!(error, PortError::Deadline(_)), "{error}");
+}
+
+#[test]
+fn what_is_not_signed_or_of_another_volume_is_not_read() {
+    let mesh = Mesh::new(6);
+    let homes = homes(&mesh, 1, |home| home.write("a", b"a"));
+    let one = &homes[0];
+    let good = snap(one, "good");
+    one.volume.root_in(&good).unwrap();
+    let bend = |bend: &dyn Fn(&mut Snapshot)| {
+        let mut kept = good.clone();
+        bend(&mut kept.snapshot);
+        one.volume.root_in(&kept).unwrap_err()
+    };
+    for error in [
+        bend(&|snapshot| snapshot.message = "bad".into()),
+        bend(&|snapshot| snapshot.time.millis += 1),
+        bend(&|snapshot| snapshot.parents.push(hypernet_core::id::SnapshotId([1; 32]))),
+        bend(&|snapshot| snapshot.signature = [0; 64]),
+    ] {
+        assert!(matches!(error, PortError::Damaged(_)), "{error}");
+    }
+    let mut stage = Stage::new(&one.volume);
+    let root = one.volume.root_in(&good).unwrap();
+    let other = Root { volume: hypernet_core::id::VolumeId([9; 16]), ..root };
+    let extent = stage.put(Kind::Root, &codec::encode(&other)).unwrap();
+    stage.finish().unwrap();
+    let key = one.volume.device.signing_key();
+    let snapshot = Snapshot::sign(&key, extent, vec![], good.snapshot.time, String::new());
+    let error = one.volume.root_in(&Kept { snapshot, ..good.clone() }).unwrap_err();
+    assert!(error.to_string().contains("another volume"), "{error}");
+    assert!(good.moment() < Moment { time: Hlc { millis: u64::MAX, counter: 0 }, id: good.snapshot.id() });
+}
+
+/// Whatever is written, renamed and taken away, synced or not: each snapshot reads as the tree was when it was taken.
+#[test]
+fn each_reads_as_the_tree_was() {
+    for seed in 0..12 {
+        let mesh = Mesh::new(6);
+        let homes = homes(&mesh, 1, |home| home.write("begin", b"begin"));
+        let one = &homes[0];
+        let mut taken: Vec<(Kept, Vec<(String, Vec<u8>)>)> = Vec::new();
+        let mut model = std::collections::BTreeMap::from([("begin".to_owned(), b"begin".to_vec())]);
+        for step in big(seed, 160).chunks(4) {
+            let (name, other, byte) = (format!("f{}", step[1] % 5), format!("f{}", step[2] % 5), step[3]);
+            match step[0] % 8 {
+                0..=2 => {
+                    let bytes = big(byte, usize::from(byte) * 37);
+                    one.write(&name, &bytes);
+                    model.insert(name, bytes);
+                }
+                3 if model.contains_key(&name) => {
+                    one.unlink(&name);
+                    model.remove(&name);
+                }
+                4 if model.contains_key(&name) && name != other => {
+                    one.rename(&name, &other);
+                    let bytes = model.remove(&name).unwrap();
+                    model.insert(other, bytes);
+                }
+                5 => one.sync(),
+                6 | 7 => taken.push((snap(one, &name), model.clone().into_iter().collect())),
+                _ => {}
+            }
+        }
+        for synced in [false, true] {
+            if synced {
+                one.sync();
+            }
+            for (kept, expected) in &taken {
+                let root = one.volume.root_in(kept).unwrap();
+                let Content::Directory(tree) = &root.inode.content else { panic!() };
+                let entries = one.volume.list(tree).unwrap().into_iter();
+                let names: Vec<String> = entries.map(|entry| String::from_utf8(entry.name).unwrap()).collect();
+                assert_eq!(names, expected.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>(), "seed {seed}");
+                for (name, bytes) in expected {
+                    assert_eq!(read(one, kept, name).as_ref(), Some(bytes), "seed {seed}: {name}");
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! Arguments of the commands for snapshots.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+use crate::examples;
+
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(crate) struct Snap {
+    #[command(subcommand)]
+    pub(crate) command: Option<SnapCommand>,
+    /// Something in the volume, which is taken as a whole [default: the working directory, or the main volume].
+    pub(crate) path: Option<PathBuf>,
+    /// What is said about it.
+    #[arg(short, long, value_name = "TEXT", default_value = "")]
+    pub(crate) message: String,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum SnapCommand {
+    /// Let go of snapshots: of some, or of those that a policy does not keep. One that has a name stays.
+    #[command(after_help = examples::SNAP_PRUNE)]
+    Prune(Prune),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Prune {
+    /// Let go of these.
+    #[arg(value_name = "SNAPSHOT")]
+    pub(crate) snapshots: Vec<String>,
+    /// Something in the volume.
+    #[arg(long, value_name = "PATH")]
+    pub(crate) of: Option<PathBuf>,
+    /// Keep the last N.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) keep_last: u32,
+    /// Keep the last one of each hour, for N hours in which there are some.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) keep_hourly: u32,
+    /// Of each day.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) keep_daily: u32,
+    /// Of each week.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) keep_weekly: u32,
+    /// Of each month.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) keep_monthly: u32,
+    /// Of each year.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) keep_yearly: u32,
+    /// Let go of those, too, that were taken by hand.
+    #[arg(long)]
+    pub(crate) all: bool,
+    /// Only say which.
+    #[arg(short = 'n', long)]
+    pub(crate) dry_run: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Log {
+    /// Those in which this is not as in the one before; it need not be there now.
+    pub(crate) path: Option<PathBuf>,
+    /// At most so many.
+    #[arg(short = 'n', long, value_name = "N")]
+    pub(crate) limit: Option<u64>,
+    /// One line for each.
+    #[arg(long)]
+    pub(crate) oneline: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Show {
+    /// HEAD, HEAD~2, a tag, the beginning of a number, or @{yesterday}.
+    #[arg(value_name = "SNAPSHOT", default_value = "HEAD")]
+    pub(crate) snapshot: String,
+    /// Only what is at this path or below it.
+    pub(crate) path: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Diff {
+    /// Two snapshots as A..B, or one, which is compared with what is there now.
+    #[arg(value_name = "A[..B]", default_value = "HEAD")]
+    pub(crate) range: String,
+    /// Only what is at this path or below it.
+    pub(crate) path: Option<PathBuf>,
+    /// Also show sizes, and count what has changed.
+    #[arg(long)]
+    pub(crate) stat: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Tag {
+    /// The name; without it all are shown.
+    pub(crate) name: Option<String>,
+    /// Which snapshot [default: HEAD].
+    #[arg(value_name = "SNAPSHOT")]
+    pub(crate) snapshot: Option<String>,
+    /// Take the name away.
+    #[arg(short, long, requires = "name", conflicts_with = "snapshot")]
+    pub(crate) delete: bool,
+    /// Another snapshot may have it so far.
+    #[arg(short, long, requires = "name")]
+    pub(crate) force: bool,
+    /// Something in the volume.
+    #[arg(long, value_name = "PATH")]
+    pub(crate) of: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Verify {
+    /// Which snapshot.
+    #[arg(value_name = "SNAPSHOT", default_value = "HEAD")]
+    pub(crate) snapshot: String,
+    /// Something in the volume.
+    #[arg(long, value_name = "PATH")]
+    pub(crate) of: Option<PathBuf>,
+}

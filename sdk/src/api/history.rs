@@ -1,0 +1,233 @@
+//! Snapshots, and what has changed between them.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// A snapshot that is kept.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SnapshotInfo {
+    /// Its number, in hex.
+    pub id: String,
+    /// When it was taken, in milliseconds since 1970.
+    pub time_ms: u64,
+    /// The device that has taken and signed it: its name, as far as it is known here.
+    pub author: String,
+    /// The same, in hex.
+    pub author_id: String,
+    /// What was said about it.
+    pub message: String,
+    /// Those that it follows, in hex. They may be gone.
+    pub parents: Vec<String>,
+    /// Names that it has.
+    #[serde(default)]
+    pub tags: Vec<String>,
+    /// A policy has taken it, and may let go of it.
+    #[serde(default)]
+    pub automatic: bool,
+    /// It is only on this device so far: the next sync takes it to the mesh.
+    #[serde(default)]
+    pub waiting: bool,
+}
+
+/// Takes a snapshot of the volume that a path is in.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SnapRequest {
+    /// Of the root of the tree, or below the mount.
+    #[serde(with = "crate::exact_path")]
+    pub path: PathBuf,
+    /// What is said about it.
+    #[serde(default)]
+    pub message: String,
+}
+
+/// A snapshot that was taken.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Snapped {
+    /// It.
+    pub snapshot: SnapshotInfo,
+    /// Files that were looked at since they were new or changed.
+    pub files: u64,
+    /// Bytes that were read of them.
+    pub read_bytes: u64,
+    /// Sealed bytes that are new.
+    pub new_bytes: u64,
+    /// It holds what the one before holds.
+    pub same: bool,
+    /// How long it took, in microseconds.
+    pub micros: u64,
+}
+
+/// Lists the snapshots of the volume that a path is in, the newest first.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogRequest {
+    /// Those in which something at this path is not as in the one before.
+    #[serde(with = "crate::exact_path")]
+    pub path: PathBuf,
+    /// At most so many.
+    #[serde(default)]
+    pub limit: Option<u64>,
+}
+
+/// Names one snapshot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RevisionRequest {
+    /// In the volume that this is in.
+    #[serde(with = "crate::exact_path")]
+    pub path: PathBuf,
+    /// A revision as git has it; a time in braces is in milliseconds since 1970.
+    pub revision: String,
+}
+
+/// A snapshot, and what it has changed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shown {
+    /// It. Its signature was verified.
+    pub snapshot: SnapshotInfo,
+    /// What has changed since the first of those that it follows.
+    pub changes: Vec<ChangeInfo>,
+}
+
+/// What can be proven of a snapshot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verified {
+    /// It.
+    pub snapshot: SnapshotInfo,
+    /// Its author is a device that could write here, now or before.
+    pub known: bool,
+    /// Those before it that are kept and signed, and earlier than it.
+    pub followed: u64,
+    /// Those before it that are not kept any more.
+    pub gone: u64,
+    /// Files and directories of which all can be read.
+    pub inodes: u64,
+    /// What is wrong.
+    pub problems: Vec<String>,
+}
+
+/// Compares two snapshots.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiffRequest {
+    /// What is at this path or below it.
+    #[serde(with = "crate::exact_path")]
+    pub path: PathBuf,
+    /// The first one.
+    pub from: String,
+    /// The second one; none: what is in the working tree now.
+    #[serde(default)]
+    pub to: Option<String>,
+}
+
+/// Something that is not the same in two trees.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChangeInfo {
+    /// Where it was, from the root of its volume; none: it was added.
+    #[serde(default)]
+    pub before: Option<ThingInfo>,
+    /// Where it is; none: it was removed.
+    #[serde(default)]
+    pub after: Option<ThingInfo>,
+    /// It has another name, or is in another directory.
+    pub renamed: bool,
+    /// It holds something else.
+    pub content: bool,
+    /// Its mode, owner or extended attributes are others.
+    pub metadata: bool,
+}
+
+/// One side of a change.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ThingInfo {
+    /// From the root of its volume.
+    #[serde(with = "crate::exact_path")]
+    pub path: PathBuf,
+    /// `file`, `directory`, `symlink`, `special` or `volume`.
+    pub kind: String,
+    /// Bytes of a file.
+    pub size: u64,
+    /// Permissions.
+    pub mode: u32,
+}
+
+/// Gives a snapshot a name, or takes one away; without a name nothing changes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TagRequest {
+    /// In the volume that this is in.
+    #[serde(with = "crate::exact_path")]
+    pub path: PathBuf,
+    /// The name.
+    #[serde(default)]
+    pub name: Option<String>,
+    /// Which snapshot; none: the newest.
+    #[serde(default)]
+    pub revision: Option<String>,
+    /// Take the name away.
+    #[serde(default)]
+    pub delete: bool,
+    /// Another snapshot may have it so far.
+    #[serde(default)]
+    pub force: bool,
+}
+
+/// A name of a snapshot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TagInfo {
+    /// It.
+    pub name: String,
+    /// Of which, in hex.
+    pub id: String,
+    /// When it was given, in milliseconds since 1970.
+    pub time_ms: u64,
+}
+
+/// How many snapshots of each kind stay.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PolicyInfo {
+    /// The last ones.
+    #[serde(default)]
+    pub last: u32,
+    /// The last of as many hours.
+    #[serde(default)]
+    pub hourly: u32,
+    /// Days.
+    #[serde(default)]
+    pub daily: u32,
+    /// Weeks.
+    #[serde(default)]
+    pub weekly: u32,
+    /// Months.
+    #[serde(default)]
+    pub monthly: u32,
+    /// Years.
+    #[serde(default)]
+    pub yearly: u32,
+}
+
+/// Lets go of snapshots. Those with names stay.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PruneRequest {
+    /// Of the volume that this is in.
+    #[serde(with = "crate::exact_path")]
+    pub path: PathBuf,
+    /// These; or, by a policy, what it does not keep.
+    #[serde(default)]
+    pub revisions: Vec<String>,
+    /// What is kept.
+    #[serde(default)]
+    pub policy: Option<PolicyInfo>,
+    /// A policy lets go of those that somebody has asked for, too.
+    #[serde(default)]
+    pub all: bool,
+    /// Only say which.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+/// What was let go of.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pruned {
+    /// These.
+    pub gone: Vec<SnapshotInfo>,
+    /// So many are left.
+    pub left: u64,
+}
