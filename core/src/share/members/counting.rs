@@ -52,7 +52,8 @@ fn may_stand(entry: &Entry, before: &Numbers, found: &[Standing<'_>]) -> bool {
     };
     let begins_epoch = !matches!(entry.change, Change::Grant(_));
     let is_first = found.is_empty();
-    let next = || next_epoch((0..found.len()).filter(|number| before.contains(*number)).map(|number| found[number].entry));
+    let next =
+        || next_epoch((0..found.len()).filter(|number| before.contains(*number)).map(|number| found[number].entry));
     is_sound
         && entry.epoch.is_some() == begins_epoch
         && entry.epoch.is_none_or(|epoch| goes_on(epoch.number, next()))

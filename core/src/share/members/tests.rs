@@ -377,7 +377,11 @@ fn nobody_uses_up_the_numbers_of_epochs() {
         let rotate = sign(tips, VOLUME, author(1, 0), &key, Hlc::default(), Change::Rotate, Some(epoch(number)));
         bent.entries.insert(rotate.id(), rotate);
         let members = bent.members(&all);
-        assert_eq!((members.epoch, members.epochs, members.next_epoch), (Some(epoch(0)), vec![epoch(0)], 1), "{number}");
+        assert_eq!(
+            (members.epoch, members.epochs, members.next_epoch),
+            (Some(epoch(0)), vec![epoch(0)], 1),
+            "{number}"
+        );
     }
     say(&mut log, (1, 0), Change::Rotate, Some(EPOCH_STEP_MAX)).unwrap();
     let mut behind = log.clone();
@@ -386,11 +390,16 @@ fn nobody_uses_up_the_numbers_of_epochs() {
     log.merge(&behind).unwrap();
     let members = log.members(&all);
     let counting = [0, EPOCH_STEP_MAX, EPOCH_STEP_MAX + 1].map(epoch);
-    assert_eq!((members.epochs, members.next_epoch), (counting.to_vec(), EPOCH_STEP_MAX + 2), "and not of who was taken off");
+    assert_eq!(
+        (members.epochs, members.next_epoch),
+        (counting.to_vec(), EPOCH_STEP_MAX + 2),
+        "and not of who was taken off"
+    );
 }
 
 #[test]
 fn what_opens_the_way_to_a_member_is_not_shown() {
-    let shown = format!("{:?}", Member::new(identity(1), Address { signer: [2; 32], secret: [0x5a; 16] }, Role::Reader));
+    let shown =
+        format!("{:?}", Member::new(identity(1), Address { signer: [2; 32], secret: [0x5a; 16] }, Role::Reader));
     assert!(!shown.contains("90, 90") && shown.contains("Reader"), "{shown}");
 }
