@@ -38,6 +38,8 @@ const LISTS_MAX: usize = 4;
 const READERS_AT_ONCE: usize = 16;
 /// Of those whom nobody has met, how many are looked up before something is sealed for all.
 const STRANGERS_AT_ONCE: usize = 64;
+/// Of those who wrote and are gone, how many others are told of.
+const GONE_MAX: usize = 256;
 const SAID_CONTEXT: &str = "hypernet 2026 said of a circle v1";
 /// What the record is called when it cannot be published.
 const POSTING: &str = "who has a part in the volume";
@@ -491,9 +493,13 @@ impl Volume {
             return self.peers.publish(record.clone(), self.peers.keepers(), POSTING);
         }
         let way = sealing::seal(&to, &Zeroizing::new(codec::encode(&epochs))).map_err(damaged)?;
-        let people = circle.people.iter().filter(|(identity, _)| members.members.contains_key(*identity));
-        let people = people.map(|(identity, person)| Met { identity: *identity, recipient: person.recipient });
-        let posting = SharePosting::new(way, &circle.log, people.collect(), epoch).map_err(damaged)?;
+        let met = |(identity, person): (&IdentityId, &Person)| Met { identity: *identity, recipient: person.recipient };
+        let now = circle.people.iter().filter(|(identity, _)| members.members.contains_key(*identity)).map(met);
+        // Whoever comes later is to count what these have published while they could.
+        let wrote = |identity: &IdentityId| members.wrote.contains(identity) && !members.members.contains_key(identity);
+        let gone = circle.people.iter().filter(|(identity, _)| wrote(identity)).take(GONE_MAX).map(met);
+        let people = now.chain(gone).collect();
+        let posting = SharePosting::new(way, &circle.log, people, epoch).map_err(damaged)?;
         let after = circle.posted.max(there.map_or(0, |record| record.sequence));
         let record = put(&self.peers, &place, &key, codec::encode(&posting), after)?;
         let posted = record.sequence;

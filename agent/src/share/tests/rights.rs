@@ -68,6 +68,23 @@ fn what_somebody_wrote_who_only_reads_by_now_is_taken_and_nothing_after_that() {
 }
 
 #[test]
+fn whoever_comes_later_counts_what_somebody_wrote_who_is_gone_by_then() {
+    let mesh = Mesh::new(6);
+    let [owner, anna, carol] = [OWNER, ANNA, CAROL].map(|who| One::new(&mesh, who));
+    let volume = share(&owner, &[(&anna, "anna", Role::Writer)]);
+    publish(&volume, 1).unwrap();
+    publish(&accepted(&anna, &owner), 2).unwrap();
+    assert_eq!(seen(&volume).len(), 2);
+    volume.remove(&[identity(&anna)]).unwrap();
+    volume.grant(vec![Guest::find(&volume, owner.knows(&carol, "carol")).unwrap()], Role::Writer).unwrap();
+    tell(&owner);
+    let theirs = accepted(&carol, &owner);
+    theirs.hear(Ask::All).unwrap();
+    assert!(theirs.publishers().counted().contains(&(anna.id(), 1)));
+    assert!(theirs.publishers().device(&anna.id()).is_none());
+}
+
+#[test]
 fn of_a_device_that_its_owner_has_revoked_no_head_is_taken_that_nobody_had() {
     let mesh = Mesh::new(6);
     let [owner, anna] = [OWNER, ANNA].map(|who| One::new(&mesh, who));
