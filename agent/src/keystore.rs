@@ -13,11 +13,12 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use age::secrecy::ExposeSecret;
-use hypernet_core::codec;
+use hypernet_core::codec::{self, CodecError};
 use hypernet_core::id::{IdentityId, VolumeId};
 use hypernet_core::identity::era::Era;
 use hypernet_core::identity::log::Recipient;
 use hypernet_core::key::{DeviceKeys, Secret};
+use hypernet_core::limits::KIB;
 use hypernet_core::time::Hlc;
 use hypernet_sdk::api::SealedBy;
 use minicbor::{Decode, Encode};
@@ -38,8 +39,10 @@ mod seal;
 use seal::Seal;
 pub(crate) use seal::{Passphrase, Unlock};
 
-/// Largest keystore that is read.
+/// Largest keystore that is read, and largest file of one.
 const KEYSTORE_MAX: usize = 1 << 20;
+/// Largest that is written: sealed it is still read, from the file and from the mesh, where it is sealed twice.
+const WRITTEN_MAX: usize = KEYSTORE_MAX - 16 * KIB;
 /// Eras in one keystore, and volumes.
 const ERAS_MAX: usize = 1024;
 const VOLUMES_MAX: usize = 8192;
@@ -246,7 +249,14 @@ impl KeystoreFile {
     /// Reads and opens one.
     pub(crate) fn load(path: &Path, unlock: &Unlock) -> Result<Self, Failure> {
         let (plain, seal) = seal::open(path, &read(path)?, unlock)?;
-        codec::decode::<Filed>(&plain).map_err(|error| damaged(path, &error.to_string()))?;
+        codec::decode::<Filed>(&plain).map_err(|error| match error {
+            // It is whole, and recovering would not make this program read it.
+            CodecError::Version { .. } => {
+                Failure::new(Kind::Data, format!("{} cannot be read: {error}", path.display()))
+                    .hint("a newer program wrote it: update this one")
+            }
+            error => damaged(path, &error.to_string()),
+        })?;
         let open = Open { plain: LockedBytes::new(&plain), unlock: unlock.clone(), seal: Some(seal) };
         Ok(Self { path: Some(path.to_owned()), open: Mutex::new(open) })
     }
@@ -274,8 +284,10 @@ impl KeystoreFile {
         let said = change(&mut changed.keystore);
         if changed.keystore != filed.keystore {
             let plain = Zeroizing::new(codec::encode(&changed));
-            if plain.len() > KEYSTORE_MAX {
-                return Err(Failure::new(Kind::Data, "the keystore would be longer than a keystore may be"));
+            if plain.len() > WRITTEN_MAX.max(open.plain.expose().len()) {
+                return Err(Failure::new(Kind::Data, "the keystore would be longer than a keystore may be").hint(
+                    "make room: `hn contact remove`, `hn unshare DIR --all-links`, and fewer directories that are shared",
+                ));
             }
             self.write(&mut open, &plain)?;
             open.plain = LockedBytes::new(&plain);
@@ -577,6 +589,47 @@ mod tests {
         let bytes = crate::golden::bytes(include_str!("../golden/keystore-file.hex"));
         assert_eq!(crate::golden::hex(&codec::encode(&filed)), crate::golden::hex(&bytes));
         assert_eq!(codec::decode::<Filed>(&bytes).unwrap().keystore, golden());
+    }
+
+    #[test]
+    fn what_is_written_is_read_again_from_the_file_and_from_the_mesh() {
+        use hypernet_core::limits::SEALED_MAX;
+
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("keystore.age");
+        let made = file(&path, &Unlock::KeyFile);
+        // Whoever offers something chooses what it is called.
+        let fill = |keystore: &mut Keystore, target: usize| {
+            let left = target - codec::encode(&*keystore).len();
+            let share = Share { name: "x".repeat(left), ..kept::fixed() };
+            let length = codec::encode(&Keystore { shares: vec![share.clone()], ..keystore.clone() }).len();
+            keystore.shares = vec![Share { name: "x".repeat(left - (length - target)), ..share }];
+        };
+        let refused = made.change(|keystore| fill(keystore, KEYSTORE_MAX - 128)).unwrap_err();
+        assert!(refused.message.contains("longer than a keystore may be"), "{refused}");
+        made.change(|keystore| fill(keystore, WRITTEN_MAX - 128)).unwrap();
+        let there = KeystoreFile::load(&path, &Unlock::KeyFile).unwrap().keystore();
+        assert!(there == made.keystore());
+        let all = vec![crate::sealing::recipient(&Secret::new([7; 32])).unwrap(); 3];
+        let sealed = crate::sealing::seal(&all, &Zeroizing::new(codec::encode(&there))).unwrap();
+        assert!(sealed.len() < SEALED_MAX - KIB, "{}", sealed.len());
+        // There is always a way back.
+        made.change(|keystore| keystore.shares.clear()).unwrap();
+    }
+
+    #[test]
+    fn one_that_a_newer_program_wrote_is_not_called_damaged() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("keystore.age");
+        let made = file(&path, &Unlock::KeyFile);
+        let mut plain = made.open.lock().plain.expose().to_vec();
+        plain[1] += 1;
+        let seal = made.open.lock().seal.clone().unwrap();
+        files::write_secret(&path, &seal.seal(&plain).unwrap()).unwrap();
+        let failure = KeystoreFile::load(&path, &Unlock::KeyFile).map(drop).unwrap_err();
+        assert!(
+            failure.hint.as_ref().is_some_and(|hint| hint.contains("update this one") && !hint.contains("recover"))
+        );
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //!
 //! - `kept`: what the keystore keeps of one, so that all devices and the words come to it;
 //! - `circle`: who has a part in one, as far as this device has heard;
+//! - `posters`: where those who say who may do what do so;
 //! - `hearing`: what the mesh has of that, and what this device puts there;
 //! - `granting`: beginning to share, bringing people and taking them off;
 //! - `offers`: what is told to those who are new, and what others tell here;
@@ -18,6 +19,7 @@ pub(crate) mod hearing;
 pub(crate) mod kept;
 pub(crate) mod links;
 pub(crate) mod offers;
+pub(crate) mod posters;
 
 #[cfg(test)]
 mod tests;

@@ -20,7 +20,7 @@
 //! Invariant: a head is published only when everything that it reaches is acknowledged by its holders, and inodes
 //! count as synced only when the head is.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 
@@ -30,6 +30,7 @@ use hypernet_core::key::{DeviceKeys, VolumeKeys};
 use hypernet_core::merge::Part;
 use hypernet_core::port::PortError;
 use hypernet_core::record::Record;
+use hypernet_core::share::epoch::Epoch;
 use hypernet_core::tree::TreeRef;
 use hypernet_store::volume::VolumeDb;
 use parking_lot::Mutex;
@@ -108,6 +109,10 @@ pub(crate) struct Volume {
     pub(crate) heard: Mutex<Vec<Record>>,
     /// Signers of what is sealed for others and not for this identity.
     pub(crate) shut: Mutex<BTreeSet<[u8; 32]>>,
+    /// Signers of what is there and could not be read when it was last tried.
+    pub(crate) unread: Mutex<BTreeSet<[u8; 32]>>,
+    /// Epochs that somebody has told, by who signs what tells them, until a change that counts names them.
+    pub(crate) told: Mutex<BTreeMap<[u8; 32], Vec<Epoch>>>,
     /// What this device has last put up by a link that writes, where it may write by that alone.
     pub(crate) borne: Mutex<Option<Borne>>,
     /// How many of those who only read were looked up so far.
@@ -161,6 +166,8 @@ impl Volume {
             circle_turn: Mutex::default(),
             heard: Mutex::default(),
             shut: Mutex::default(),
+            unread: Mutex::default(),
+            told: Mutex::default(),
             borne: Mutex::default(),
             looked: AtomicUsize::new(0),
             rekeying: AtomicBool::new(rekeying),

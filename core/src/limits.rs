@@ -161,6 +161,8 @@ pub const MEMBER_CHANGES_MAX: usize = 2_048;
 pub const MEMBERS_PREVIOUS_MAX: usize = 16;
 /// All of them, encoded.
 pub const MEMBER_LOG_MAX: usize = 640 * KIB;
+/// How many numbers there are for an epoch: the first of them is the first above those of all that it follows.
+pub const EPOCH_STEP_MAX: u32 = 64;
 /// Epochs that members are told.
 pub const EPOCHS_TOLD_MAX: usize = 64;
 /// These, encoded.

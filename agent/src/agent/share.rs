@@ -52,6 +52,7 @@ fn share_failure(error: ShareError) -> Failure {
                 Refused::Device => "`hn recover` in an empty HN_HOME makes another device of this identity",
                 Refused::Less => "`hn unshare DIR --with NAME` first, then share it for less",
                 Refused::Unknown => "`hn share DIR` shows who has a part in it",
+                Refused::Number => "another device has changed it meanwhile: try again",
                 Refused::Crowded | Refused::Epoch => "`hn share DIR` shows who has a part in it; take somebody off",
             };
             failure(Kind::Permission).hint(hint)
@@ -62,6 +63,9 @@ fn share_failure(error: ShareError) -> Failure {
         ShareError::Link(_) => failure(Kind::Usage).hint("`hn share DIR` shows the links to it"),
         ShareError::Ended => failure(Kind::NoInput).hint("ask whoever gave it to you for another one"),
         ShareError::Unknown(_) => failure(Kind::Usage).hint("`hn shares` shows what is offered"),
+        ShareError::Name(_) => failure(Kind::Data).hint(
+            "nothing was attached: whoever sent it means harm, or has a program that is broken; ask them for another one",
+        ),
         ShareError::Attached(_) => failure(Kind::Usage).hint("to attach it by another link, `hn detach` it first"),
     }
 }
@@ -155,6 +159,7 @@ impl Own {
                     role: role_info(made.role),
                 })
                 .collect(),
+            made: None,
             epoch: members.as_ref().and_then(|members| members.epoch).map_or(0, |epoch| epoch.number),
             rekeying: state::is_rekeying(&db).map_err(port_failure)?,
             forks: forks.map(|author| author.device.to_string()).collect(),
@@ -295,10 +300,12 @@ impl Agent {
             own.vfs.mark_changed(volume.id).map_err(|error| of_tree(&error))?;
         }
         volume.grant(guests, role_of(request.role)).map_err(share_failure)?;
+        let mut made = None;
         if request.link {
             let ends = |seconds: u64| clock(Hlc::default()).millis.saturating_add(seconds.saturating_mul(1000));
             let role = role_of(request.link_role).min(Role::Writer);
-            volume.make_link(role, request.link_seconds.map(ends)).map_err(share_failure)?;
+            let link = volume.make_link(role, request.link_seconds.map(ends)).map_err(share_failure)?;
+            made = Some(links::text(&link));
         }
         self.told_all(own)?;
         // Whoever takes it at once is to find it. It is shared all the same when a donor keeps the upload waiting.
@@ -306,7 +313,7 @@ impl Agent {
         if let Some(Some(Err(error))) = engine.map(|engine| engine.sync_within(UPLOADED_WITHIN)) {
             tracing::warn!(%error, "a volume is shared, and nobody finds what is in it before it is uploaded");
         }
-        own.known_share(&volume)
+        Ok(api::ShareInfo { made, ..own.known_share(&volume)? })
     }
 
     /// Takes back what was shared. Blocks.

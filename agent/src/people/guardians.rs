@@ -10,6 +10,7 @@
 //! one whose it is has signed it, for this identity.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use hypernet_core::codec;
 use hypernet_core::id::IdentityId;
@@ -71,7 +72,7 @@ pub(crate) struct Guardians {
 }
 
 /// One of them.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
 #[cbor(array)]
 pub(crate) struct Guardian {
     #[n(0)]
@@ -85,6 +86,13 @@ pub(crate) struct Guardian {
     /// Their share, sealed for them. Empty for one of before.
     #[cbor(n(4), with = "minicbor::bytes")]
     sealed: Vec<u8>,
+}
+
+/// Not what opens the way to them.
+impl fmt::Debug for Guardian {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Guardian").field("identity", &self.identity).field("name", &self.name).finish_non_exhaustive()
+    }
 }
 
 impl Guardian {

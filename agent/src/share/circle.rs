@@ -10,16 +10,15 @@ use hypernet_core::identity::log::{Device, Recipient, Roster};
 use hypernet_core::identity::posting::Posting;
 use hypernet_core::limits::MEMBERS_MAX;
 use hypernet_core::port::PortError;
-use hypernet_core::share::members::{Accepted, Author, Log, Members, NewEpoch, Role};
+use hypernet_core::share::members::{Accepted, Author, Log, Members, NewEpoch};
 use hypernet_core::share::posting::Met;
 use hypernet_store::volume::VolumeDb;
 use minicbor::bytes::ByteVec;
 use minicbor::{Decode, Encode};
 
+use super::posters::Poster;
 use crate::volume::damaged;
 
-/// Places of which it is remembered whose they are.
-const POSTERS_MAX: usize = 256;
 /// The key of what is filed.
 const CIRCLE: &str = "circle";
 
@@ -41,16 +40,6 @@ struct FiledPerson {
     recipient: Recipient,
     #[n(2)]
     posting: Option<ByteVec>,
-}
-
-/// By whom what lies at a place of the volume is signed.
-#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
-#[cbor(array)]
-struct FiledPoster {
-    #[cbor(n(0), with = "minicbor::bytes")]
-    signer: [u8; 32],
-    #[n(1)]
-    identity: IdentityId,
 }
 
 /// For whom an epoch was sealed.
@@ -81,7 +70,7 @@ struct Filed {
     #[n(5)]
     told: Option<Told>,
     #[n(6)]
-    posters: Vec<FiledPoster>,
+    posters: Vec<Poster>,
 }
 hypernet_core::format!(Filed, tag = 0x56, version = 1, max = 16 << 20, name = "circle");
 
@@ -94,8 +83,8 @@ pub(crate) struct Circle {
     pub(crate) said: [u8; 32],
     /// Of the epoch that counts: whoever of these is somebody else's by now has lost a device, which has it, too.
     pub(crate) told: Option<Told>,
-    /// Whose places these are.
-    pub(crate) posters: BTreeMap<[u8; 32], IdentityId>,
+    /// Places of admins' devices: those that were told of last are the last.
+    pub(crate) posters: Vec<Poster>,
 }
 
 /// Whose heads of a volume are taken.
@@ -105,9 +94,9 @@ pub(crate) struct Publishers {
     pub(crate) listed: Vec<Device>,
     /// Those that could, and whose heads are found all the same.
     pub(crate) gone: Vec<Device>,
-    /// Of those whose identity was taken off: the last ones that are taken.
+    /// Of those whose identity was taken off, or has been given less since: the last ones that are taken.
     accepted: Option<BTreeMap<DeviceId, Accepted>>,
-    /// Those of which nothing is taken that is not accepted: all identities that list them were taken off.
+    /// Those of which nothing is taken that is not accepted: none of the identities that list them may publish any more.
     removed: Vec<DeviceId>,
 }
 
@@ -153,8 +142,7 @@ fn one_of_each(devices: &mut Vec<Device>) {
 
 impl Circle {
     pub(crate) fn new(log: Log) -> Self {
-        let (people, posters) = (BTreeMap::new(), BTreeMap::new());
-        Self { log, people, posted: 0, said: [0; 32], told: None, posters }
+        Self { log, people: BTreeMap::new(), posted: 0, said: [0; 32], told: None, posters: Vec::new() }
     }
 
     /// Who opens what is sealed for these, as somebody else has heard: what was found here counts before that.
@@ -166,11 +154,28 @@ impl Circle {
         }
     }
 
-    /// That place is a device's of this identity.
-    pub(crate) fn post_of(&mut self, signer: [u8; 32], identity: IdentityId) {
-        if self.posters.len() < POSTERS_MAX {
-            self.posters.insert(signer, identity);
-        }
+    /// Takes in how somebody was found. What is known of their devices is never given up, since what these have signed counts by
+    /// it; of whom nothing is asked but to read it need not be known. Returns whether anything is new.
+    pub(crate) fn meet(
+        &mut self,
+        identity: IdentityId,
+        recipient: Recipient,
+        found: Posting,
+        is_asked: bool,
+    ) -> Result<bool, PortError> {
+        let before = self.people.get(&identity).cloned();
+        let posting = match before.as_ref().and_then(|person| person.posting.clone()) {
+            Some(mut known) => {
+                known.merge(&found).map_err(damaged)?;
+                Some(known)
+            }
+            None => Some(found).filter(|_| is_asked),
+        };
+        let era = posting.as_ref().and_then(|posting| posting.log().roster().era);
+        let person = Person { recipient: era.map_or(recipient, |era| era.recipient), posting };
+        let is_new = before.as_ref() != Some(&person);
+        self.people.insert(identity, person);
+        Ok(is_new)
     }
 
     /// As this device left it.
@@ -178,7 +183,6 @@ impl Circle {
         let Some(bytes) = db.get_state(CIRCLE)? else { return Ok(None) };
         let Filed { log, begin, people, posted, said, told, posters } = codec::decode(&bytes).map_err(damaged)?;
         let log = Log::decode(&log, volume, begin).map_err(damaged)?;
-        let posters = posters.into_iter().map(|FiledPoster { signer, identity }| (signer, identity)).collect();
         let mut circle = Self { log, people: BTreeMap::new(), posted, said, told, posters };
         for FiledPerson { identity, recipient, posting } in people {
             let posting = posting.map(|bytes| Posting::decode(&bytes, &identity)).transpose().map_err(damaged)?;
@@ -195,14 +199,12 @@ impl Circle {
         });
         let (log, begin, people) = (self.log.encode(), self.log.beginning(), people.collect());
         let told = self.told.clone();
-        let posters =
-            self.posters.iter().map(|(signer, identity)| FiledPoster { signer: *signer, identity: *identity });
-        let posters = posters.collect();
+        let posters = self.posters.clone();
         let filed = Filed { log, begin, people, posted: self.posted, said: self.said, told, posters };
         Ok(db.put_state(CIRCLE, &codec::encode(&filed))?)
     }
 
-    fn roster(&self, identity: &IdentityId) -> Option<&Roster> {
+    pub(super) fn roster(&self, identity: &IdentityId) -> Option<&Roster> {
         self.people.get(identity)?.posting.as_ref().map(|posting| posting.log().roster())
     }
 
@@ -230,8 +232,8 @@ impl Circle {
             publishers.listed.extend(roster.devices.iter().cloned());
             publishers.gone.extend(roster.gone.iter().cloned());
         }
-        let wrote = |identity: &IdentityId| members.gone.get(identity).is_some_and(|one| one.role >= Role::Writer);
-        for roster in members.gone.keys().filter(|identity| wrote(identity)).filter_map(roster) {
+        // Whoever reads by now, too, has published something that others rely on.
+        for roster in members.wrote.iter().filter_map(roster) {
             let devices = roster.devices.iter().chain(&roster.gone);
             publishers.removed.extend(devices.clone().map(|device| device.id));
             publishers.gone.extend(devices.cloned());
@@ -263,7 +265,7 @@ mod tests {
             posted: 4,
             said: [5; 32],
             told: Some(Told { epoch: NewEpoch { number: 6, name: [7; 32] }, to: vec![Recipient::X25519([3; 32])] }),
-            posters: vec![FiledPoster { signer: [8; 32], identity: IdentityId([2; 32]) }],
+            posters: vec![Poster { signer: [8; 32], identity: IdentityId([2; 32]), device: None }],
         }
     }
 

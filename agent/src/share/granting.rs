@@ -5,7 +5,6 @@
 //! [tending](Volume::tend) ends it.
 
 use hypernet_core::id::{DeviceId, FileId, IdentityId};
-use hypernet_core::key::Secret;
 use hypernet_core::port::PortError;
 use hypernet_core::share::epoch::Epoch;
 use hypernet_core::share::members::{Accepted, Author, Change, Log, Member, MembersError, Refused, Role};
@@ -13,7 +12,7 @@ use hypernet_core::share::offer::Offer;
 use hypernet_core::time::Hlc;
 use thiserror::Error;
 
-use super::circle::{Circle, Person};
+use super::circle::Circle;
 use super::hearing::{Ask, Known};
 use super::kept::{SHARES_MAX, Share};
 use crate::failure::Failure;
@@ -55,6 +54,9 @@ pub(crate) enum ShareError {
     /// Nothing is offered by that name.
     #[error("nothing that is offered is called {0}")]
     Unknown(String),
+    /// Somebody means harm, or their program is broken.
+    #[error("this invitation names {0:?}, which is no name for a directory")]
+    Name(String),
     /// It is here already.
     #[error("it is attached already, at {0}")]
     Attached(String),
@@ -141,27 +143,28 @@ impl Volume {
         let _turn = self.circle_turn.lock();
         let known = self.hear_as_admin()?;
         let mut new = Vec::with_capacity(guests.len());
-        let mut people = Vec::with_capacity(guests.len());
+        let mut met = Vec::with_capacity(guests.len());
+        let mut beacons = Vec::with_capacity(guests.len());
         for Guest { contact, found } in guests {
             let member = Member::new(contact.identity, contact.address(), role);
-            let recipient = found.recipient()?;
-            let posting = Some(found.posting).filter(|_| role >= Role::Writer);
-            people.push((member.identity, Person { recipient, posting }));
-            self.identity.heard(member.identity, found.beacons);
+            let is_asked = role >= Role::Writer || known.members.wrote.contains(&member.identity);
+            met.push((member.identity, found.recipient()?, found.posting, is_asked));
+            beacons.push((member.identity, found.beacons));
             if known.members.role(&member.identity) != Some(role) {
                 new.push(member);
             }
         }
-        // First who they are: what is sealed from now on is sealed for them, too.
-        self.change_circle(|circle| {
-            if let Some(circle) = circle {
-                circle.people.extend(people);
-            }
-            Ok::<_, PortError>(())
-        })?;
-        if !new.is_empty() {
-            self.change_members(Change::Grant(new))?;
+        // Who they are comes with it: what is sealed from now on is sealed for them, too. Where it is refused nobody was met.
+        let meet = |circle: &mut Circle| {
+            met.into_iter().try_for_each(|(identity, recipient, found, is_asked)| {
+                circle.meet(identity, recipient, found, is_asked).map(drop)
+            })
+        };
+        match new.is_empty() {
+            true => self.change_circle(|circle| circle.as_mut().map_or(Ok(()), meet))?,
+            false => self.change_members_with(Change::Grant(new), meet)?,
         }
+        beacons.into_iter().for_each(|(identity, beacons)| self.identity.heard(identity, beacons));
         Ok(self.post()?)
     }
 
@@ -181,26 +184,31 @@ impl Volume {
     }
 
     pub(super) fn remove_in_turn(&self, known: &Known, gone: &[IdentityId]) -> Result<(), ShareError> {
-        let mut devices = Vec::new();
+        let (mut listed, mut devices) = (Vec::new(), Vec::new());
         for person in gone.iter().filter_map(|identity| known.circle.people.get(identity)) {
             if let Some(posting) = &person.posting {
                 let roster = posting.log().roster();
-                devices.extend(roster.devices.iter().chain(&roster.gone).cloned());
+                listed.extend(roster.devices.iter().cloned());
+                devices.extend(roster.devices.iter().chain(&roster.gone).map(|device| device.id));
             }
         }
+        devices.sort();
+        devices.dedup();
         let publishers = known.circle.publishers(&self.identity.roster());
-        let mut found = self.find_heads(&devices)?.found;
+        let mut found = self.find_heads(&listed)?.found;
         // Of a head that nobody finds now, or only an older one, the one that was found last.
         found.extend(self.heads.lock().last_found());
         let tree = state::latest(&self.db)?.map(|latest| latest.root.vector).unwrap_or_default();
         let accepted = devices.iter().filter_map(|device| {
-            let heads = found.iter().filter(|found| found.device.id == device.id).map(|found| &found.head);
+            // A device that they have taken off themselves may be somebody else's by now, who still publishes where it did.
+            let is_theirs = listed.iter().any(|listed| listed.id == *device);
+            let heads = found.iter().filter(|found| is_theirs && found.device.id == *device).map(|found| &found.head);
             let newest = heads.filter(|head| publishers.takes(head)).max_by_key(|head| head.sequence).map(Accepted::of);
             // What is part of this tree was taken, also where the head that it came by is not found any more.
-            let taken = sequence_of(&tree, &device.id);
+            let taken = sequence_of(&tree, device);
             match newest {
                 Some(newest) if newest.sequence >= taken => Some(newest),
-                _ if taken > 0 => Some(Accepted { device: device.id, sequence: taken, head: [0; 32] }),
+                _ if taken > 0 => Some(Accepted { device: *device, sequence: taken, head: [0; 32] }),
                 newest => newest,
             }
         });
@@ -243,26 +251,35 @@ impl Volume {
 
     /// Signs a change; it is on this disk when this returns.
     pub(super) fn change_members(&self, change: Change) -> Result<(), ShareError> {
-        let Known { share, members, .. } =
+        self.change_members_with(change, |_| Ok(()))
+    }
+
+    /// The same, with what was found out about those whom it is of. Where the change is refused nothing of that is kept.
+    fn change_members_with(
+        &self,
+        change: Change,
+        meet: impl FnOnce(&mut Circle) -> Result<(), PortError>,
+    ) -> Result<(), ShareError> {
+        let Known { circle, members, .. } =
             self.known_share().ok_or_else(|| damaged("nothing is known of who has a part in this volume"))?;
+        let (author, key, own) = (self.author(), self.device.signing_key(), self.identity.roster());
         let epoch = match change {
             Change::Grant(_) => None,
             Change::Begin(_) | Change::Remove(..) | Change::Rotate => {
-                let last = share.epochs.last().map_or(0, |epoch| epoch.number);
-                let secret: Secret = random_secret()?;
-                Some(Epoch::new(last.max(members.epoch.map_or(0, |epoch| epoch.number)).saturating_add(1), secret))
+                Some(Epoch::new(members.next_epoch, random_secret()?))
             }
         };
-        if let Some(epoch) = &epoch {
-            self.identity.keystore().change(|mine| mine.change_share(self.id, |share| share.add(epoch.clone())))?;
+        let name = epoch.as_ref().map(Epoch::name);
+        circle.log.may_change(&author, &change, name, &|author: &Author| circle.is_listed(&own, author))?;
+        if let Some(epoch) = epoch {
+            self.identity.keystore().change(|mine| mine.change_share(self.id, |share| share.add(epoch)))?;
         }
-        let (author, key, own) = (self.author(), self.device.signing_key(), self.identity.roster());
         self.change_circle(|circle| {
             let circle = circle.as_mut().ok_or_else(|| damaged("nothing is known of this volume"))?;
+            meet(circle)?;
             let lists = circle.clone();
             let is_listed = |author: &Author| lists.is_listed(&own, author);
-            let epoch = epoch.as_ref().map(Epoch::name);
-            let changed = circle.log.change(author, &key, clock(Hlc::default()), change, epoch, &is_listed);
+            let changed = circle.log.change(author, &key, clock(Hlc::default()), change, name, &is_listed);
             Ok::<_, ShareError>(changed.map(drop)?)
         })?;
         self.heard();

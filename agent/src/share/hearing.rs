@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
 
 use hypernet_core::codec;
-use hypernet_core::id::{DeviceId, IdentityId};
+use hypernet_core::id::IdentityId;
 use hypernet_core::identity::beacon::Beacon;
 use hypernet_core::identity::log::Recipient;
 use hypernet_core::identity::place::roster_sealing_key;
@@ -16,7 +16,7 @@ use hypernet_core::port::PortError;
 use hypernet_core::record::{Record, record_key};
 use hypernet_core::share::bearer::Bearer;
 use hypernet_core::share::epoch::{Epoch, Epochs};
-use hypernet_core::share::members::{Change, Log, Member, Members, Role};
+use hypernet_core::share::members::{Change, Log, Member, Members, NewEpoch, Role};
 use hypernet_core::share::posting::{self, Met, SharePosting, SharePostingError};
 use zeroize::Zeroizing;
 
@@ -24,6 +24,7 @@ use super::circle::{Circle, Person, Told};
 use super::granting::into_port;
 use super::kept::{By, Share};
 use super::links::now;
+use super::posters::{self, Poster};
 use crate::identity::places::{At, is_whole, put, read};
 use crate::people::{self, Found};
 use crate::sealing;
@@ -37,6 +38,8 @@ const LISTS_MAX: usize = 4;
 const READERS_AT_ONCE: usize = 16;
 /// Of those whom nobody has met, how many are looked up before something is sealed for all.
 const STRANGERS_AT_ONCE: usize = 64;
+/// Of those who wrote and are gone, how many others are told of.
+const GONE_MAX: usize = 256;
 const SAID_CONTEXT: &str = "hypernet 2026 said of a circle v1";
 /// What the record is called when it cannot be published.
 const POSTING: &str = "who has a part in the volume";
@@ -113,10 +116,7 @@ impl Volume {
     pub(crate) fn role(&self) -> Option<Role> {
         let known = self.known_share()?;
         let role = known.role(&self.identity.id());
-        let by_admin = |signer: &[u8; 32]| {
-            let by = known.circle.posters.get(signer).and_then(|identity| known.members.role(identity));
-            by >= Some(Role::Admin)
-        };
+        let by_admin = |signer: &[u8; 32]| known.circle.is_admins(&known.members, signer);
         let is_shut_out = self.shut.lock().iter().any(by_admin);
         role.filter(|role| *role == Role::Owner || !is_shut_out)
     }
@@ -137,9 +137,30 @@ impl Volume {
         Err(PortError::NoPart(why.into()))
     }
 
-    /// Where two admins have taken off somebody each, neither of whose epochs the other one's is kept from, nothing is to be
-    /// written before an admin's device has begun one that both are.
+    /// Whether an admin has said something that was not understood here yet, so that this device may have older keys than it
+    /// is to write by.
+    fn is_behind(&self) -> bool {
+        let Some(Known { share, circle, members }) = self.known_share() else { return false };
+        let is_unread = self.unread.lock().iter().any(|signer| circle.is_admins(&members, signer));
+        is_unread || members.epoch.is_some_and(|now| share.epochs.iter().all(|epoch| epoch.name() != now))
+    }
+
+    /// Asked before anything is written: whoever was taken off is to read nothing of it. So all that admins say must have been
+    /// heard. And where two admins have taken off somebody each, neither of whose epochs the other one's is kept from, nothing is
+    /// to be written before an admin's device has begun one that both are.
     pub(crate) fn seal_off(&self) -> Result<(), PortError> {
+        if self.is_behind() {
+            self.hear(Ask::Places)?;
+            self.may_write()?;
+        }
+        if self.is_behind() {
+            return Err(PortError::Unreachable(
+                "somebody who shares this volume has said who has a part in it, and that cannot be read now: what is written \
+                 here stays here until it can, since the keys may have changed. It comes back with the device that said so, or \
+                 is given up by whoever takes that device off"
+                    .into(),
+            ));
+        }
         let is_sealed_off = || self.known_share().is_none_or(|known| known.members.is_sealed_off);
         if !is_sealed_off() {
             self.tend()?;
@@ -168,7 +189,10 @@ impl Volume {
         for _ in 0..ROUNDS {
             let is_new = self.hear_places()? | self.hear_beacons()?;
             let is_more = ask == Ask::All && self.hear_people(&mut looked)?;
-            if !is_new && !is_more {
+            // What counts by the lists of devices that were found only now.
+            let circle = self.circle.lock().clone();
+            let is_told = circle.map_or(Ok(false), |circle| self.take_epochs(&circle))?;
+            if !is_new && !is_more && !is_told {
                 break;
             }
         }
@@ -186,10 +210,16 @@ impl Volume {
     fn hear_places(&self) -> Result<bool, PortError> {
         let Some(share) = self.share() else { return Ok(false) };
         self.hear_links(&share)?;
-        let keys: Vec<_> = share.posters.iter().map(|signer| record_key(&signer.0)).collect();
+        let signers = posters::signers(&share, self.circle.lock().as_ref());
+        let keys: Vec<_> = signers.iter().map(record_key).collect();
+        self.unread.lock().retain(|signer| signers.contains(signer));
+        let is_asked =
+            |signer: &[u8; 32]| signers.contains(signer) || share.by.iter().any(|by| by.link.signer == *signer);
+        self.told.lock().retain(|signer, _| is_asked(signer));
         let mut is_new = false;
         for record in self.peers.lookup_all(&keys)?.into_iter().flatten() {
-            if self.heard.lock().contains(&record) {
+            let is_before = |heard: &Record| heard.signer == record.signer && !record.replaces(heard);
+            if self.heard.lock().iter().any(is_before) {
                 continue;
             }
             match self.hear_record(&record) {
@@ -241,7 +271,9 @@ impl Volume {
                 Err(error) => tracing::warn!(%error, device = %device.id.short(), "what a device says cannot be read"),
             }
         }
-        Ok(self.hear_lists(lists)? || is_new)
+        let is_newer = self.hear_lists(lists)?;
+        self.forget_posters()?;
+        Ok(is_newer || is_new)
     }
 
     /// Takes in lists of devices that have changed: whoever comes by a link is on one only since then.
@@ -288,11 +320,17 @@ impl Volume {
 
     fn hear_record(&self, record: &Record) -> Result<bool, PortError> {
         let Some(share) = self.share() else { return Ok(false) };
-        let At::Here(bytes) = read(&self.peers, record, &posting::sealing_key(&share.secret))? else {
+        let there = read(&self.peers, record, &posting::sealing_key(&share.secret));
+        match &there {
+            Ok(_) => self.unread.lock().remove(&record.signer),
+            Err(_) => self.unread.lock().insert(record.signer),
+        };
+        let At::Here(bytes) = there? else {
             return Err(damaged("at the place of an admin's device there is nothing of it"));
         };
         let posting = SharePosting::decode(&bytes).map_err(damaged)?;
         let mut told: Vec<Epoch> = share.epochs.clone();
+        told.extend(self.told_by_links(&share));
         if let Some(plain) = self.identity.open_sealed(&posting.way).or_else(|| open_by_links(&share, &posting.way)) {
             told.extend(codec::decode::<Epochs>(&plain).map_err(damaged)?.epochs);
         }
@@ -301,7 +339,7 @@ impl Volume {
         match posting.members(&told, self.id, share.begin) {
             Ok((log, people)) => {
                 self.shut.lock().remove(&record.signer);
-                self.take_in(log, people, told)
+                self.take_in(record.signer, log, people, told)
             }
             Err(error) => {
                 if error == SharePostingError::Sealed {
@@ -312,16 +350,24 @@ impl Volume {
         }
     }
 
-    /// Takes in changes and the epochs that they name. The keystore comes first: what the circle names is then there.
-    pub(super) fn take_in(&self, log: Log, people: Vec<Met>, told: Vec<Epoch>) -> Result<bool, PortError> {
-        let named = |epoch: &Epoch| log.entries().any(|entry| entry.epoch == Some(epoch.name()));
-        let told: Vec<Epoch> = told.into_iter().filter(named).collect();
-        let before = self.share().map_or(0, |share| share.epochs.len());
-        self.identity
-            .keystore()
-            .change(|mine| mine.change_share(self.id, |share| told.into_iter().for_each(|epoch| share.add(epoch))))
-            .map_err(|failure| PortError::Disk(failure.to_string()))?;
-        let epochs = self.share().map_or(0, |share| share.epochs.len()) != before;
+    /// Takes in changes, and of the epochs that were `told` those that begin with changes which count. The keystore comes first:
+    /// what the circle names is then there. Others wait: what they begin with may count once more was heard.
+    pub(super) fn take_in(
+        &self,
+        from: [u8; 32],
+        log: Log,
+        people: Vec<Met>,
+        mut told: Vec<Epoch>,
+    ) -> Result<bool, PortError> {
+        let named: Vec<NewEpoch> = log.entries().filter_map(|entry| entry.epoch).collect();
+        let known = self.share().map(|share| share.epochs).unwrap_or_default();
+        told.retain(|epoch| named.contains(&epoch.name()) && !known.contains(epoch));
+        self.told.lock().insert(from, Epochs::newest(told).epochs);
+        let merged = match self.circle.lock().clone() {
+            Some(mut circle) => circle.log.merge(&log).map(|_| circle).map_err(damaged)?,
+            None => Circle::new(log.clone()),
+        };
+        let epochs = self.take_epochs(&merged)?;
         let new: bool = self.change_circle(|circle| {
             let (circle, is_new) = match circle {
                 Some(circle) => {
@@ -334,6 +380,26 @@ impl Volume {
             Ok::<_, PortError>(is_new)
         })?;
         Ok(epochs || new)
+    }
+
+    /// Takes those epochs that were told into the keystore that begin with changes which count: whoever was taken off may tell
+    /// any number of others. Returns whether any of them is new.
+    fn take_epochs(&self, circle: &Circle) -> Result<bool, PortError> {
+        let counting = circle.members(&self.identity.roster()).epochs;
+        let known = self.share().map(|share| share.epochs).unwrap_or_default();
+        let mut new: Vec<Epoch> = Vec::new();
+        for told in self.told.lock().values_mut() {
+            told.retain(|epoch| !known.contains(epoch));
+            new.extend(told.iter().filter(|epoch| counting.contains(&epoch.name())).cloned());
+        }
+        if new.is_empty() {
+            return Ok(false);
+        }
+        self.identity
+            .keystore()
+            .change(|mine| mine.change_share(self.id, |share| new.into_iter().for_each(|epoch| share.add(epoch))))
+            .map_err(|failure| PortError::Disk(failure.to_string()))?;
+        Ok(self.share().map_or(0, |share| share.epochs.len()) != known.len())
     }
 
     /// Changes what is known of who has a part in it; it is on the disk when this returns.
@@ -376,55 +442,24 @@ impl Volume {
         let me = self.identity.id();
         let known = self.known_share()?;
         let owner = known.circle.log.owner();
-        let gone = known.members.gone.values().filter(|member| known.circle.people.contains_key(&member.identity));
-        let all = owner.into_iter().chain(known.members.writers().copied()).chain(gone.copied());
+        let Known { circle, members, .. } = &known;
+        let gone = members.gone.values().filter(|member| circle.people.contains_key(&member.identity));
+        let read = members.members.values().filter(|member| members.wrote.contains(&member.identity));
+        let all = owner.into_iter().chain(members.writers().copied()).chain(gone.chain(read).copied());
         all.into_iter().find(|member| member.identity != me && !looked.contains(&member.identity))
-    }
-
-    /// Remembers where devices of somebody who says who may do what say so. Returns whether any of that is new.
-    fn meet_posters<'a>(
-        &self,
-        Known { share, circle, members }: &Known,
-        identity: IdentityId,
-        beacons: impl IntoIterator<Item = (&'a DeviceId, &'a Beacon)>,
-    ) -> Result<bool, PortError> {
-        if members.role(&identity) < Some(Role::Admin) {
-            return Ok(false);
-        }
-        let mut is_new = false;
-        for (device, beacon) in beacons {
-            let Some(signer) = beacon.poster(device, &self.id, &share.secret) else { continue };
-            let is_known = share.posters.iter().any(|known| known.0 == signer);
-            if is_known && circle.posters.contains_key(&signer) {
-                continue;
-            }
-            is_new |= !is_known;
-            self.identity
-                .keystore()
-                .change(|mine| mine.change_share(self.id, |share| share.add_poster(signer)))
-                .map_err(|failure| PortError::Disk(failure.to_string()))?;
-            self.change_circle(|circle| {
-                circle.iter_mut().for_each(|circle| circle.post_of(signer, identity));
-                Ok::<_, PortError>(())
-            })?;
-        }
-        Ok(is_new)
     }
 
     /// Takes in somebody who was looked up. Returns whether anything is new by it.
     pub(super) fn meet(&self, member: &Member, found: Found) -> Result<bool, PortError> {
         let recipient = found.recipient()?;
         let beacons = found.beacons.iter().map(|(id, beacon)| (id, beacon));
-        let known = self.known_share();
-        let is_new = known.map_or(Ok(false), |known| self.meet_posters(&known, member.identity, beacons))?;
+        let Some(known) = self.known_share() else { return Ok(false) };
+        let is_new = self.meet_posters(&known, member.identity, beacons)?;
         self.identity.heard(member.identity, found.beacons);
-        let is_writer = member.role >= Role::Writer;
+        let is_asked = member.role >= Role::Writer || known.members.wrote.contains(&member.identity);
         self.change_circle(|circle| {
             let Some(circle) = circle else { return Ok(false) };
-            let posting = Some(found.posting).filter(|_| is_writer);
-            let person = Person { recipient, posting };
-            let before = circle.people.insert(member.identity, person.clone());
-            Ok(is_new || before != Some(person))
+            Ok(circle.meet(member.identity, recipient, found.posting, is_asked)? || is_new)
         })
     }
 
@@ -443,10 +478,10 @@ impl Volume {
         let key = posting::sealing_key(&share.secret);
         let place = posting::place(self.identity.device(), &self.id);
         // The other devices of this identity look there, too.
-        self.identity
-            .keystore()
-            .change(|mine| mine.change_share(self.id, |share| share.add_poster(place.signer())))
-            .map_err(|failure| PortError::Disk(failure.to_string()))?;
+        let own = Poster { signer: place.signer(), identity: self.identity.id(), device: Some(self.device.id()) };
+        if !circle.posters.contains(&own) || share.posters.iter().all(|signer| signer.0 != own.signer) {
+            self.remember_posters(&[own])?;
+        }
         let epoch = share.epochs.iter().find(|epoch| Some(epoch.name()) == members.epoch);
         let epoch = epoch.ok_or_else(|| damaged("the epoch that counts is not known on this device"))?;
         let epochs = Epochs::newest(share.epochs.clone());
@@ -458,9 +493,13 @@ impl Volume {
             return self.peers.publish(record.clone(), self.peers.keepers(), POSTING);
         }
         let way = sealing::seal(&to, &Zeroizing::new(codec::encode(&epochs))).map_err(damaged)?;
-        let people = circle.people.iter().filter(|(identity, _)| members.members.contains_key(*identity));
-        let people = people.map(|(identity, person)| Met { identity: *identity, recipient: person.recipient });
-        let posting = SharePosting::new(way, &circle.log, people.collect(), epoch).map_err(damaged)?;
+        let met = |(identity, person): (&IdentityId, &Person)| Met { identity: *identity, recipient: person.recipient };
+        let now = circle.people.iter().filter(|(identity, _)| members.members.contains_key(*identity)).map(met);
+        // Whoever comes later is to count what these have published while they could.
+        let wrote = |identity: &IdentityId| members.wrote.contains(identity) && !members.members.contains_key(identity);
+        let gone = circle.people.iter().filter(|(identity, _)| wrote(identity)).take(GONE_MAX).map(met);
+        let people = now.chain(gone).collect();
+        let posting = SharePosting::new(way, &circle.log, people, epoch).map_err(damaged)?;
         let after = circle.posted.max(there.map_or(0, |record| record.sequence));
         let record = put(&self.peers, &place, &key, codec::encode(&posting), after)?;
         let posted = record.sequence;

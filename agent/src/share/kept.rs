@@ -4,6 +4,8 @@
 //! Two devices may change it at once. Epochs and places only become more, and of the rest each part says when it was
 //! changed last: so what two of them have comes to the same in any order.
 
+use std::fmt;
+
 use hypernet_core::id::{EntryId, FileId, VolumeId};
 use hypernet_core::identity::beacon::Signer;
 use hypernet_core::key::Secret;
@@ -26,7 +28,7 @@ const LINKS_MAX: usize = 64;
 const BY_MAX: usize = 16;
 
 /// A link that was made here.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
 #[cbor(array)]
 pub(crate) struct Made {
     /// When any of this was changed last.
@@ -43,6 +45,16 @@ pub(crate) struct Made {
     /// What whoever has it may do.
     #[n(4)]
     pub(crate) role: Role,
+}
+
+/// Not what the link is made of.
+impl fmt::Debug for Made {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { changed, until, is_over, role, .. } = self;
+        let mut shown = f.debug_struct("Made");
+        shown.field("changed", changed).field("until", until).field("is_over", is_over).field("role", role);
+        shown.finish_non_exhaustive()
+    }
 }
 
 impl Made {
@@ -164,6 +176,19 @@ impl Share {
         if !is_known && self.posters.len() < POSTERS_MAX {
             self.posters.push(Signer(signer));
             self.posters.sort_unstable_by_key(|signer| signer.0);
+        }
+    }
+
+    /// Has these places, and not those; there is room for others of which nothing is known here. The last one stays, whatever it
+    /// is: by it another device of this identity comes to the others.
+    pub(crate) fn set_posters(&mut self, kept: &[[u8; 32]], gone: &[[u8; 32]]) {
+        let others = self.posters.iter().map(|signer| signer.0);
+        let others: Vec<[u8; 32]> = others.filter(|one| !kept.contains(one) && !gone.contains(one)).collect();
+        let mut posters: Vec<Signer> = kept.iter().copied().chain(others).take(POSTERS_MAX).map(Signer).collect();
+        if !posters.is_empty() {
+            posters.sort_unstable_by_key(|signer| signer.0);
+            posters.dedup_by_key(|signer| signer.0);
+            self.posters = posters;
         }
     }
 
@@ -289,6 +314,24 @@ mod tests {
         let other = Share { begin: EntryId([7; 32]), epochs: vec![epoch(9)], ..fixed() };
         merge(&mut mine, &[other]);
         assert_eq!(mine, [fixed()]);
+    }
+
+    #[test]
+    fn what_a_link_is_made_of_is_not_shown() {
+        let shown = format!("{:?}", fixed());
+        assert!(!shown.contains("7, 7") && !shown.contains("9, 9") && shown.contains("Made"), "{shown}");
+    }
+
+    #[test]
+    fn places_that_are_known_to_be_somebodys_have_room_before_others() {
+        let mut share = fixed();
+        (0..200u8).for_each(|byte| share.add_poster([byte; 32]));
+        share.set_posters(&[[201; 32], [202; 32]], &[[0; 32], [1; 32]]);
+        let has = |byte| share.posters.iter().any(|signer| signer.0 == [byte; 32]);
+        assert!(has(201) && has(202) && has(2) && !has(0) && !has(1) && share.posters.len() <= POSTERS_MAX);
+        let all: Vec<[u8; 32]> = share.posters.iter().map(|signer| signer.0).collect();
+        share.set_posters(&[], &all);
+        assert_eq!(share.posters.len(), all.len(), "nobody would find the others by nothing");
     }
 
     #[test]

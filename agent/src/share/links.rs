@@ -10,7 +10,7 @@ use bech32::{Bech32m, Hrp};
 use hypernet_core::codec;
 use hypernet_core::id::IdentityId;
 use hypernet_core::port::PortError;
-use hypernet_core::share::epoch::Epochs;
+use hypernet_core::share::epoch::{Epoch, Epochs};
 use hypernet_core::share::members::{Change, Role};
 use hypernet_core::share::offer::{Link, LinkNotice, Linked, Offer};
 use hypernet_core::share::posting;
@@ -19,6 +19,7 @@ use hypernet_core::time::Hlc;
 use super::ShareError;
 use super::hearing::Known;
 use super::kept::{By, Made, Share};
+use super::offers::has_name;
 use crate::failure::{Failure, Kind};
 use crate::identity::places::{At, put, read};
 use crate::keystore::random_secret;
@@ -203,7 +204,10 @@ impl Volume {
     /// Where a link leads.
     pub(crate) fn follow_link(&self, link: &Link) -> Result<Linked, ShareError> {
         match self.notice(link)? {
-            LinkNotice::Leads(linked) if linked.until.is_none_or(|until| until > now()) => Ok(*linked),
+            LinkNotice::Leads(linked) if linked.until.is_none_or(|until| until > now()) => {
+                has_name(&linked.offer)?;
+                Ok(*linked)
+            }
             LinkNotice::Leads(_) | LinkNotice::Ended => Err(ShareError::Ended),
         }
     }
@@ -231,26 +235,34 @@ impl Volume {
         let is_over = linked.is_none();
         let until = linked.as_ref().map_or(by.until, |linked| linked.until);
         let by = By { is_over, link: by.link, until };
+        let linked = linked.filter(|_| by.is_open(now()));
+        let poster = linked.as_ref().map(|linked| linked.offer.poster);
+        // Whoever made it may have been taken off since: what it tells is kept once a change that counts names it.
+        let told = linked.map(|linked| Epochs::newest(linked.epochs).epochs);
+        self.told.lock().insert(by.link.signer, told.unwrap_or_default());
         self.identity
             .keystore()
             .change(|mine| {
                 mine.change_share(self.id, |share| {
                     share.add_by(&by);
-                    if let Some(linked) = linked.filter(|_| by.is_open(now())) {
-                        share.add_poster(linked.offer.poster);
-                        linked.epochs.into_iter().for_each(|epoch| share.add(epoch));
-                    }
+                    poster.into_iter().for_each(|poster| share.add_poster(poster));
                 });
             })
             .map_err(|failure| PortError::Disk(failure.to_string()))
     }
 
+    /// The epochs that the links tell by which a volume was attached.
+    pub(super) fn told_by_links(&self, share: &Share) -> Vec<Epoch> {
+        let told = self.told.lock();
+        share.by.iter().filter_map(|by| told.get(&by.link.signer)).flatten().cloned().collect()
+    }
+
     /// Takes what a link leads to: it is in the keystore when this returns, and can be read.
     pub(crate) fn accept_link(&self, link: Link, linked: Linked) -> Result<Share, ShareError> {
-        let Linked { offer, epochs, until } = linked;
-        let mut share = Share::offered(offer, Some(By { is_over: false, link, until }));
-        epochs.into_iter().for_each(|epoch| share.add(epoch));
-        self.take(share)
+        // What it says of epochs is heard with all else.
+        let Linked { offer, until, .. } = linked;
+        has_name(&offer)?;
+        self.take(Share::offered(offer, Some(By { is_over: false, link, until })))
     }
 }
 

@@ -52,6 +52,11 @@ pub(crate) struct Offered {
     pub(crate) offer: Offer,
 }
 
+/// What somebody else calls their directory goes into the keystore, and is shown.
+pub(super) fn has_name(offer: &Offer) -> Result<(), ShareError> {
+    if offer.is_sound() { Ok(()) } else { Err(ShareError::Name(offer.shown_name())) }
+}
+
 impl Offered {
     /// As a person names it.
     pub(crate) fn name(&self) -> String {
@@ -172,8 +177,8 @@ impl Volume {
 
     /// Takes what is offered, if this identity has a part in it: it is in the keystore when this returns, and can be read.
     pub(crate) fn accept(&self, offer: Offer) -> Result<Share, ShareError> {
-        let share = Share::offered(offer, None);
-        self.take(share)
+        has_name(&offer)?;
+        self.take(Share::offered(offer, None))
     }
 
     /// Takes what was offered or linked into the keystore, once it is found.

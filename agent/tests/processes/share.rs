@@ -34,7 +34,7 @@ impl Agent {
 
     fn link_to(&self, path: &str) -> String {
         let request = api::ShareRequest { path: path.into(), link: true, ..api::ShareRequest::default() };
-        self.call(async |client| client.share(&request).await).unwrap().links.pop().unwrap().link
+        self.call(async |client| client.share(&request).await).unwrap().made.unwrap()
     }
 
     fn writing_link_to(&self, path: &str) -> api::ShareInfo {

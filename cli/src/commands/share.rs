@@ -52,9 +52,8 @@ pub(crate) async fn share(home: Home, args: Share, out: &mut Output) -> Result<(
         }
     }
     if args.public {
-        // The newest is the one that was made just now.
-        if let Some(link) = shared.links.last() {
-            out.line(format_args!("{}", link.link))?;
+        if let Some(link) = made(&shared) {
+            out.line(link)?;
         }
         out.note(format_args!(
             "whoever has this link {} {dir}; `hn unshare {} --link LINK` takes it back",
@@ -63,6 +62,12 @@ pub(crate) async fn share(home: Home, args: Share, out: &mut Output) -> Result<(
         ));
     }
     Ok(())
+}
+
+/// The link that was made just now: others may have been made on a device whose clock is ahead.
+fn made(shared: &ShareInfo) -> Option<&str> {
+    let by_number = |made: &String| shared.links.iter().map(|link| link.link.as_str()).find(|link| link == made);
+    shared.made.as_ref().and_then(by_number)
 }
 
 fn may(role: ShareRole, count: usize) -> &'static str {
@@ -251,6 +256,7 @@ mod tests {
             by_link: false,
             members: vec![member(None, true, false), member(Some("anna"), false, true), member(None, false, false)],
             links: Vec::new(),
+            made: None,
             epoch: 1,
             rekeying: false,
             forks: Vec::new(),
@@ -284,6 +290,16 @@ mod tests {
         photos.links.push(LinkInfo { link: "hn:hns1".into(), until: None, role: ShareRole::Writer });
         let text = shares_table(&SharesInfo { shares: vec![photos], offers: Vec::new(), missing: Vec::new() });
         assert!(text.contains("whoever has a link"), "{text}");
+    }
+
+    #[test]
+    fn the_link_that_is_printed_is_the_one_that_was_made() {
+        let mut photos = share("photos", None);
+        let link = |text: &str| LinkInfo { link: text.into(), until: None, role: ShareRole::Reader };
+        photos.links = vec![link("hn:hns1new"), link("hn:hns1old")];
+        assert_eq!(made(&photos), None);
+        photos.made = Some("hn:hns1new".into());
+        assert_eq!(made(&photos), Some("hn:hns1new"));
     }
 
     #[test]

@@ -8,6 +8,7 @@
 //! same members, whoever was heard first and whatever time anybody says it is.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 use ed25519_dalek::{Signer, SigningKey};
 use minicbor::{Decode, Encode};
@@ -18,7 +19,7 @@ use crate::head::Head;
 use crate::id::{DeviceId, EntryId, IdentityId, VolumeId};
 use crate::identity::place::Address;
 use crate::key::is_signed;
-use crate::limits::{MEMBER_CHANGES_MAX, MEMBER_LOG_MAX, MEMBERS_MAX, MEMBERS_PREVIOUS_MAX};
+use crate::limits::{MEMBER_CHANGES_MAX, MEMBER_LOG_MAX, MEMBERS_MAX};
 use crate::time::Hlc;
 
 mod counting;
@@ -48,7 +49,7 @@ pub enum Role {
 }
 
 /// An identity that has a part in a volume.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+#[derive(Clone, Copy, PartialEq, Eq, Encode, Decode)]
 #[cbor(array)]
 pub struct Member {
     /// Who.
@@ -64,6 +65,15 @@ pub struct Member {
     /// It is nobody in particular: whoever has a link that somebody made.
     #[n(4)]
     pub is_link: bool,
+}
+
+/// Not what opens the way to its list of devices.
+impl fmt::Debug for Member {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { identity, role, is_link, .. } = self;
+        let mut shown = f.debug_struct("Member");
+        shown.field("identity", identity).field("role", role).field("is_link", is_link).finish_non_exhaustive()
+    }
 }
 
 impl Member {
@@ -120,7 +130,7 @@ pub fn head_hash(head: &Head) -> [u8; 32] {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 #[cbor(array)]
 pub struct NewEpoch {
-    /// Above that of the one before it.
+    /// A little above those of all epochs that the change follows.
     #[n(0)]
     pub number: u32,
     /// [Hash](crate::share::epoch::Epoch::name) of its secret.
@@ -262,6 +272,9 @@ pub enum Refused {
     /// Removals begin an epoch, and grants do not.
     #[error("whoever takes somebody off begins an epoch, and nobody else")]
     Epoch,
+    /// An epoch is numbered a little above those before it.
+    #[error("the number of the new epoch does not go on from those before it")]
+    Number,
 }
 
 /// What changes come to.
@@ -271,12 +284,19 @@ pub struct Members {
     pub members: BTreeMap<IdentityId, Member>,
     /// All that ever had a part in it and have none now, as they were granted it last.
     pub gone: BTreeMap<IdentityId, Member>,
+    /// All that could ever write and cannot now, whether they are gone or read: of what they published that is taken which is
+    /// [accepted](Self::accepted).
+    pub wrote: BTreeSet<IdentityId>,
     /// Who has brought them, of those that the owner or an admin has.
     pub brought: BTreeMap<IdentityId, IdentityId>,
     /// The last heads that are taken of those who are gone.
     pub accepted: BTreeMap<DeviceId, Accepted>,
     /// The epoch that counts.
     pub epoch: Option<NewEpoch>,
+    /// All epochs that begin with changes that count.
+    pub epochs: Vec<NewEpoch>,
+    /// The number of the next one.
+    pub next_epoch: u32,
     /// Whoever began it had heard of all removals. Otherwise somebody who was taken off may have it, and an admin's device
     /// that hears of it [rotates](Change::Rotate).
     pub is_sealed_off: bool,
@@ -430,6 +450,25 @@ impl Log {
         counting::resolve(self, is_listed)
     }
 
+    /// What a change would follow; an error where it would not count.
+    pub fn may_change(
+        &self,
+        author: &Author,
+        change: &Change,
+        epoch: Option<NewEpoch>,
+        is_listed: &dyn Fn(&Author) -> bool,
+    ) -> Result<Members, MembersError> {
+        if !is_listed(author) {
+            return Err(Refused::Device.into());
+        }
+        let members = self.members(is_listed);
+        check(&members, author, change, epoch)?;
+        if self.entries.len() >= MEMBER_CHANGES_MAX {
+            return Err(MembersError::Full);
+        }
+        Ok(members)
+    }
+
     /// Signs a change that follows all that counts, and takes it in.
     pub fn change(
         &mut self,
@@ -440,17 +479,8 @@ impl Log {
         epoch: Option<NewEpoch>,
         is_listed: &dyn Fn(&Author) -> bool,
     ) -> Result<EntryId, MembersError> {
-        if !is_listed(&author) {
-            return Err(Refused::Device.into());
-        }
-        let members = self.members(is_listed);
-        check(&members, &author, &change, epoch.is_some())?;
-        if self.entries.len() >= MEMBER_CHANGES_MAX {
-            return Err(MembersError::Full);
-        }
-        let mut previous = members.tips;
-        previous.truncate(MEMBERS_PREVIOUS_MAX);
-        let entry = sign(previous, self.volume, author, key, now, change, epoch);
+        let members = self.may_change(&author, &change, epoch, is_listed)?;
+        let entry = sign(members.tips, self.volume, author, key, now, change, epoch);
         let id = entry.id();
         self.entries.insert(id, entry);
         Ok(id)
@@ -472,10 +502,13 @@ fn sign(
 }
 
 /// Whether a change would count.
-fn check(members: &Members, author: &Author, change: &Change, begins_epoch: bool) -> Result<(), Refused> {
+fn check(members: &Members, author: &Author, change: &Change, epoch: Option<NewEpoch>) -> Result<(), Refused> {
     let role = members.role(&author.identity).filter(|role| *role >= Role::Admin).ok_or(Refused::Stranger)?;
-    if begins_epoch == matches!(change, Change::Grant(_)) {
+    if epoch.is_some() == matches!(change, Change::Grant(_)) {
         return Err(Refused::Epoch);
+    }
+    if epoch.is_some_and(|epoch| !counting::goes_on(epoch.number, members.next_epoch)) {
+        return Err(Refused::Number);
     }
     match change {
         Change::Begin(_) => Err(Refused::Owner),

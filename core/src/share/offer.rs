@@ -12,10 +12,13 @@ use crate::id::{EntryId, FileId, RecordKey, VolumeId};
 use crate::identity::place::Place;
 use crate::key::{DeviceKeys, Secret};
 use crate::limits::{NAME_MAX, OFFER_BOX_MAX, OFFERS_MAX, SHARE_POSTING_MAX};
-use crate::name::is_shown;
+use crate::name::{filtered, is_shown};
 use crate::record::record_key;
 use crate::share::epoch::Epoch;
 use crate::share::members::Role;
+
+/// Of a name that is none so much is shown.
+const NAME_SHOWN_MAX: usize = 64;
 
 /// By which a volume of somebody else is found.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
@@ -48,6 +51,11 @@ impl Offer {
     /// Whether its name is one that a directory can have.
     pub fn is_sound(&self) -> bool {
         is_name(&self.name)
+    }
+
+    /// What may be shown of its name where it is none.
+    pub fn shown_name(&self) -> String {
+        filtered(&self.name, NAME_SHOWN_MAX)
     }
 }
 

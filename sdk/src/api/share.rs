@@ -135,6 +135,9 @@ pub struct ShareInfo {
     pub members: Vec<MemberInfo>,
     /// Links that were made by this identity.
     pub links: Vec<LinkInfo>,
+    /// The one of them that was made just now.
+    #[serde(default)]
+    pub made: Option<String>,
     /// How often its keys were changed, and once more.
     pub epoch: u32,
     /// What was written before is being sealed anew.

@@ -137,6 +137,7 @@ pub(crate) fn all() -> Vec<Golden> {
         derived("derive-recovery-signpost-key", &recovery().signpost_key().to_bytes()),
         derived("derive-recovery-signpost-secret", &recovery().signpost_secret()),
         derived("derive-recovery-opening-key", recovery().opening_key().expose()),
+        derived("derive-recovery-main-volume", recovery().main_volume().as_bytes()),
         derived("derive-roster-sealing-key", roster_sealing_key(&recovery().id()).expose()),
         derived("derive-announcement-tag", &keys.announcement(&device().id()).0),
         derived("derive-announcement-key", keys.announcement(&device().id()).1.expose()),

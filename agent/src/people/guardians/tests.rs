@@ -79,6 +79,12 @@ fn the_newest_set_counts_in_whatever_order_sets_are_heard_of_and_nobody_of_befor
 }
 
 #[test]
+fn what_opens_the_way_to_a_guardian_is_not_shown() {
+    let shown = format!("{:?}", set(9, &[0x5a, 0x5b]));
+    assert!(!shown.contains("90, 90") && shown.contains("contact 90"), "{shown}");
+}
+
+#[test]
 fn what_no_device_that_means_well_has_written_is_not_taken_in() {
     let me = IdentityId([0; 32]);
     let mine = of(&set(1, &[1, 2]));

@@ -9,18 +9,21 @@
 //!   of a device that still is: of the owner, or of that identity. So whoever takes a device off signs a change after it.
 //!
 //! Of a grant and a removal of the same member, of which neither follows the other, the removal counts: whoever takes
-//! somebody off relies on it, and whoever brought them finds that they are gone and can say so again. Where several
-//! grants are left of which none follows the other, the least of them counts.
+//! somebody off relies on it, and whoever brought them finds that they are gone and can say so again. Of the grants that are
+//! left the one that gives the most counts, in whatever order they were heard: whoever published by it was allowed to, and
+//! what they published is refused by nobody. To have less somebody is taken off first, and a removal names what is taken.
 //!
 //! Of the epochs, that one counts whose author had heard of the most removals, of those none that another one of them
-//! follows, of several begun at once that of the owner before those of admins, and then that of the lowest hash.
+//! follows, of several begun at once that of the owner before those of admins, and then that of the lowest hash. Each has a
+//! number a little above all that it follows, so that nobody can use the numbers up: a change with another one does not stand.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Accepted, Author, Change, Entry, Log, Member, Members, NewEpoch, Role};
 use crate::causal::{self, Follows, Numbers};
 use crate::id::{DeviceId, EntryId, IdentityId};
-use crate::limits::{MEMBERS_MAX, MEMBERS_PREVIOUS_MAX};
+use crate::limits::{EPOCH_STEP_MAX, MEMBERS_MAX, MEMBERS_PREVIOUS_MAX};
 
 impl Follows for Entry {
     fn previous(&self) -> &[EntryId] {
@@ -30,8 +33,18 @@ impl Follows for Entry {
 
 type Standing<'a> = causal::Standing<'a, Entry>;
 
+/// Whether an epoch can have this number, where `next` is the first above those of all that it follows.
+pub(super) fn goes_on(number: u32, next: u32) -> bool {
+    number.checked_sub(next).is_some_and(|step| step < EPOCH_STEP_MAX)
+}
+
+/// The first number above those of the epochs that begin with changes that stand. These are too few to use the numbers up.
+fn next_epoch<'a>(followed: impl Iterator<Item = &'a Entry>) -> u32 {
+    followed.filter_map(|entry| entry.epoch).map(|epoch| epoch.number + 1).max().unwrap_or(0)
+}
+
 /// Whether a change is one that could be signed after these.
-fn may_stand(entry: &Entry, _: &Numbers, found: &[Standing<'_>]) -> bool {
+fn may_stand(entry: &Entry, before: &Numbers, found: &[Standing<'_>]) -> bool {
     let is_sound = match &entry.change {
         Change::Begin(_) => found.is_empty() && entry.previous.is_empty(),
         Change::Grant(members) => members.iter().all(|member| member.role < Role::Owner),
@@ -39,8 +52,11 @@ fn may_stand(entry: &Entry, _: &Numbers, found: &[Standing<'_>]) -> bool {
     };
     let begins_epoch = !matches!(entry.change, Change::Grant(_));
     let is_first = found.is_empty();
+    let next =
+        || next_epoch((0..found.len()).filter(|number| before.contains(*number)).map(|number| found[number].entry));
     is_sound
         && entry.epoch.is_some() == begins_epoch
+        && entry.epoch.is_none_or(|epoch| goes_on(epoch.number, next()))
         && entry.previous.is_empty() == is_first
         && entry.previous.len() <= MEMBERS_PREVIOUS_MAX
 }
@@ -124,12 +140,14 @@ impl<'a> Court<'a> {
         all
     }
 
-    /// Grants that no removal takes back, and which none of the others follows.
+    /// Grants that no removal takes back, and which none of the others follows that gives as much.
     fn standing_grants(&self, of: &Of<'a>) -> Vec<(usize, &'a Member)> {
         let stays = |grant: usize| of.removals.iter().all(|removal| self.follows(grant, *removal));
         let stay: Vec<_> = of.grants.iter().filter(|(grant, _)| stays(*grant)).collect();
-        let is_last = |number: usize| !stay.iter().any(|(other, _)| self.follows(*other, number));
-        stay.iter().filter(|(number, _)| is_last(*number)).map(|one| **one).collect()
+        let is_last = |(number, member): &(usize, &Member)| {
+            !stay.iter().any(|(other, next)| next.role >= member.role && self.follows(*other, *number))
+        };
+        stay.iter().map(|one| **one).filter(is_last).collect()
     }
 
     /// Without what admins say of admins, and who they make one.
@@ -173,11 +191,16 @@ impl<'a> Court<'a> {
         forks.into_iter().collect()
     }
 
-    /// What a new change follows: all that counts.
-    fn tips(&self) -> Vec<EntryId> {
+    /// What a new change follows: all that counts, as far as there is room. Last the number of the epoch that would begin with
+    /// it.
+    fn tips(&self) -> (Vec<EntryId>, u32) {
         let numbers: Vec<usize> = (0..self.all.len()).filter(|number| self.counts[*number]).collect();
         let is_last = |number: &&usize| !numbers.iter().any(|other| self.follows(*other, **number));
-        numbers.iter().filter(is_last).map(|number| self.all[*number].id).collect()
+        let tips: Vec<usize> = numbers.iter().filter(is_last).take(MEMBERS_PREVIOUS_MAX).copied().collect();
+        let is_followed = |number: usize| tips.iter().any(|tip| *tip == number || self.follows(*tip, number));
+        let followed = (0..self.all.len()).filter(|number| is_followed(*number)).map(|number| self.all[number].entry);
+        let next = next_epoch(followed);
+        (tips.into_iter().map(|number| self.all[number].id).collect(), next)
     }
 }
 
@@ -218,9 +241,12 @@ pub(super) fn resolve(log: &Log, is_listed: &dyn Fn(&Author) -> bool) -> Members
     let mut of = court.of(false);
     court.only_what_they_may(&mut of);
     let mut members: BTreeMap<IdentityId, Member> = log.owner().into_iter().map(|one| (one.identity, one)).collect();
-    let (mut gone, mut brought) = (BTreeMap::new(), BTreeMap::new());
+    let (mut gone, mut brought, mut wrote) = (BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
     for (identity, of) in &of {
-        match court.standing_grants(of).into_iter().min_by_key(|(_, member)| member.role) {
+        if of.grants.iter().any(|(_, member)| member.role >= Role::Writer) {
+            wrote.insert(*identity);
+        }
+        match court.standing_grants(of).into_iter().min_by_key(|(_, member)| Reverse(member.role)) {
             Some((number, member)) if members.len() < MEMBERS_MAX => {
                 members.insert(*identity, *member);
                 brought.insert(*identity, court.author(number).identity);
@@ -231,10 +257,13 @@ pub(super) fn resolve(log: &Log, is_listed: &dyn Fn(&Author) -> bool) -> Members
             }
         }
     }
+    wrote.retain(|identity| members.get(identity).is_none_or(|member| member.role < Role::Writer));
     let accepted = accepted(&court);
     let (epoch, is_sealed_off) = court.epoch();
-    let (forks, tips) = (court.forks(), court.tips());
-    Members { members, gone, brought, accepted, epoch, is_sealed_off, forks, tips }
+    let counting = court.all.iter().zip(&court.counts).filter(|(_, counts)| **counts);
+    let epochs = counting.filter_map(|(one, _)| one.entry.epoch).collect();
+    let (forks, (tips, next_epoch)) = (court.forks(), court.tips());
+    Members { members, gone, wrote, brought, accepted, epoch, epochs, next_epoch, is_sealed_off, forks, tips }
 }
 
 /// Of several removals at once the one that takes the most: nothing that somebody was allowed to write is refused.

@@ -2,6 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::key::{DeviceKeys, Secret};
+use crate::limits::EPOCH_STEP_MAX;
 use crate::share::epoch::Epoch;
 
 const VOLUME: VolumeId = VolumeId([9; 16]);
@@ -332,4 +333,73 @@ fn whoever_is_off_the_list_signs_nothing_and_what_it_said_is_vouched_for_before(
     say(&mut log, 1, Change::Rotate, Some(1), &all).unwrap();
     assert!(log.has_all_of(&old, &new));
     assert!(log.members(&without).members.contains_key(&identity(1)));
+}
+
+#[test]
+fn of_several_grants_the_one_that_gives_the_most_counts_and_only_a_removal_takes_any_back() {
+    let mut log = log();
+    grant(&mut log, 0, 1, Role::Admin).unwrap();
+    let mut other = log.clone();
+    grant(&mut log, 0, 2, Role::Writer).unwrap();
+    grant(&mut other, 1, 2, Role::Reader).unwrap();
+    log.merge(&other).unwrap();
+    assert_eq!(log.members(&all).role(&identity(2)), Some(Role::Writer), "what was published by it is taken");
+    assert!(log.members(&all).wrote.is_empty());
+    // A program that does not ask whether it may.
+    let (tips, key) = (log.members(&all).tips, device(1, 0).signing_key());
+    let change = Change::Grant(vec![member(2, Role::Reader)]);
+    let less = sign(tips, VOLUME, author(1, 0), &key, Hlc::default(), change, None);
+    log.entries.insert(less.id(), less);
+    assert_eq!(log.members(&all).role(&identity(2)), Some(Role::Writer));
+    // Taken off first, it has less, and nobody forgets that it wrote.
+    remove(&mut log, 0, 2, 1).unwrap();
+    grant(&mut log, 1, 2, Role::Reader).unwrap();
+    grant(&mut log, 1, 3, Role::Reader).unwrap();
+    let members = log.members(&all);
+    assert_eq!(members.role(&identity(2)), Some(Role::Reader));
+    assert_eq!(members.wrote, BTreeSet::from([identity(2)]));
+    remove(&mut log, 0, 2, 2).unwrap();
+    assert_eq!(log.members(&all).wrote, BTreeSet::from([identity(2)]), "also when the last it could was to read");
+    grant(&mut log, 0, 2, Role::Writer).unwrap();
+    assert!(log.members(&all).wrote.is_empty());
+}
+
+#[test]
+fn nobody_uses_up_the_numbers_of_epochs() {
+    let mut log = log();
+    grant(&mut log, 0, 1, Role::Admin).unwrap();
+    let key = device(1, 0).signing_key();
+    for number in [0, EPOCH_STEP_MAX + 1, 1 << 31, u32::MAX] {
+        let refused = say(&mut log, (1, 0), Change::Rotate, Some(number)).unwrap_err();
+        assert_eq!(refused, Refused::Number.into(), "{number}");
+        // Nor does it count where somebody signs it all the same.
+        let (mut bent, tips) = (log.clone(), log.members(&all).tips);
+        let rotate = sign(tips, VOLUME, author(1, 0), &key, Hlc::default(), Change::Rotate, Some(epoch(number)));
+        bent.entries.insert(rotate.id(), rotate);
+        let members = bent.members(&all);
+        assert_eq!(
+            (members.epoch, members.epochs, members.next_epoch),
+            (Some(epoch(0)), vec![epoch(0)], 1),
+            "{number}"
+        );
+    }
+    say(&mut log, (1, 0), Change::Rotate, Some(EPOCH_STEP_MAX)).unwrap();
+    let mut behind = log.clone();
+    remove(&mut log, 0, 1, EPOCH_STEP_MAX + 1).unwrap();
+    say(&mut behind, (1, 0), Change::Rotate, Some(EPOCH_STEP_MAX + 9)).unwrap();
+    log.merge(&behind).unwrap();
+    let members = log.members(&all);
+    let counting = [0, EPOCH_STEP_MAX, EPOCH_STEP_MAX + 1].map(epoch);
+    assert_eq!(
+        (members.epochs, members.next_epoch),
+        (counting.to_vec(), EPOCH_STEP_MAX + 2),
+        "and not of who was taken off"
+    );
+}
+
+#[test]
+fn what_opens_the_way_to_a_member_is_not_shown() {
+    let shown =
+        format!("{:?}", Member::new(identity(1), Address { signer: [2; 32], secret: [0x5a; 16] }, Role::Reader));
+    assert!(!shown.contains("90, 90") && shown.contains("Reader"), "{shown}");
 }
