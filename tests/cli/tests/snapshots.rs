@@ -1,0 +1,164 @@
+//! Snapshots as a person uses them: by `hn`, and by ordinary tools in a real mount.
+#![allow(clippy::unwrap_used)]
+
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Result, ensure};
+use hypernet_kit::machine::{Need, has};
+use hypernet_kit::tree::{Generator, differences};
+use hypernet_kit::{Agent, Mesh};
+use serde_json::Value;
+
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    let status = Command::new("cp").arg("-a").arg(from).arg(to).status()?;
+    ensure!(status.success(), "cp -a failed");
+    Ok(())
+}
+
+#[track_caller]
+fn assert_same(original: &Path, copy: &Path) {
+    let found = differences(original, copy).unwrap();
+    assert!(found.is_empty(), "{} differences, the first: {:?}", found.len(), &found[..found.len().min(10)]);
+}
+
+fn names(dir: &Path) -> Vec<String> {
+    let mut names: Vec<String> =
+        fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+/// What `hn diff` says, a line for each change.
+fn letters(agent: &Agent, args: &[&str]) -> Result<Vec<String>> {
+    let out = agent.hn([&["diff"], args].concat())?;
+    ensure!(out.code == Some(0), "{out:?}");
+    Ok(out.stdout.lines().map(str::to_owned).collect())
+}
+
+#[test]
+fn what_was_is_read_with_ordinary_tools_and_reads_the_same_for_ever() -> Result<()> {
+    if !has(&[Need::Fuse]) {
+        return Ok(());
+    }
+    let mesh = Mesh::start(5)?;
+    let agent = Agent::on(&mesh)?;
+    agent.up_with(&["--hold"])?;
+    agent.wait_for_peers(5)?;
+    let original = agent.scratch().join("original");
+    fs::create_dir(&original)?;
+    Generator::new(5).fill(&original, 150)?;
+    let there = agent.mount().join("tree");
+    copy(&original, &there)?;
+    fs::write(agent.mount().join("notes"), "one")?;
+    fs::set_permissions(agent.mount().join("notes"), std::os::unix::fs::PermissionsExt::from_mode(0o640))?;
+
+    // Before anything was synced.
+    let first = agent.json(["snap", "-m", "first light"])?;
+    assert_eq!((&first["snapshot"]["waiting"], &first["same"]), (&Value::Bool(true), &Value::Bool(false)), "{first}");
+    fs::write(agent.mount().join("notes"), "another one")?;
+    fs::write(agent.mount().join("new"), "new")?;
+    fs::rename(&there, agent.mount().join("moved"))?;
+    assert_eq!(letters(&agent, &[])?, ["A  new", "M  notes", "R  tree/ -> moved/"]);
+    assert_eq!(agent.json(["snap", "-m", "second"])?["same"], false);
+    agent.json(["tag", "v1", "HEAD~"])?;
+    let past = agent.mount().join(".snapshots");
+    let all = names(&past);
+    assert_eq!(all.len(), 3, "{all:?}");
+    assert!(all[0].ends_with(&first["snapshot"]["id"].as_str().unwrap()[..12]), "{all:?}");
+    assert_eq!(fs::read_link(past.join("v1"))?, PathBuf::from(&all[0]));
+    assert!(!names(&agent.mount()).contains(&".snapshots".to_owned()));
+
+    let then = past.join("v1");
+    let check = |agent: &Agent, moved: &Path| -> Result<()> {
+        let past = agent.mount().join(".snapshots/v1");
+        assert_same(&original, &past.join("tree"));
+        assert_eq!(names(&past), ["notes", "tree"]);
+        assert_eq!(fs::read_to_string(past.join("notes"))?, "one");
+        let mode = std::os::unix::fs::MetadataExt::mode(&fs::metadata(past.join("notes"))?);
+        assert_eq!(mode & 0o7777, 0o640);
+        // From a directory below; what was not there then is empty.
+        assert_eq!(names(&moved.join(".snapshots/v1")), Vec::<String>::new());
+        let outer = original.read_dir()?.filter_map(|entry| entry.ok()).find(|entry| entry.path().is_dir());
+        if let Some(dir) = outer {
+            let now = moved.join(dir.file_name());
+            let second = names(&now.join(".snapshots")).into_iter().find(|name| *name != "v1" && *name != all[0]);
+            assert_same(&dir.path(), &now.join(".snapshots").join(second.unwrap()));
+        }
+        Ok(())
+    };
+    let moved = agent.mount().join("moved");
+    check(&agent, &moved)?;
+    // Nothing of it changes.
+    let refused = |result: std::io::Result<()>| assert_eq!(result.unwrap_err().kind(), ErrorKind::ReadOnlyFilesystem);
+    refused(fs::write(then.join("notes"), "x"));
+    refused(fs::write(then.join("more"), "x"));
+    refused(fs::create_dir(then.join("tree/dir")));
+    refused(fs::remove_file(then.join("notes")));
+    refused(fs::rename(then.join("notes"), agent.mount().join("out")));
+    refused(fs::remove_dir(&past));
+    assert_eq!(fs::create_dir(&past).unwrap_err().kind(), ErrorKind::AlreadyExists);
+    for command in ["diff -r", "cp -a"] {
+        let mut words = command.split(' ');
+        let mut run = Command::new(words.next().unwrap());
+        let (from, to) = (then.join("tree"), agent.scratch().join("restored"));
+        let to = if command == "cp -a" { &to } else { &moved };
+        ensure!(run.args(words).arg(&from).arg(to).status()?.success(), "{command}");
+    }
+    assert_same(&original, &agent.scratch().join("restored"));
+    let grep = Command::new("grep").args(["-r", "one"]).arg(&then).output()?;
+    assert!(String::from_utf8_lossy(&grep.stdout).contains("notes:one"), "{grep:?}");
+
+    // It outlives the process, is durable by the next sync, and comes back from the mesh.
+    agent.kill()?;
+    agent.up_with(&["--hold"])?;
+    agent.wait_for_peers(5)?;
+    check(&agent, &moved)?;
+    agent.sync()?;
+    assert_eq!(agent.json(["log"])?[0]["waiting"], false);
+    agent.json(["cache", "drop"])?;
+    check(&agent, &moved)?;
+    let verified = agent.json(["verify", "HEAD"])?;
+    assert_eq!((&verified["followed"], &verified["problems"]), (&Value::from(1), &Value::Array(vec![])), "{verified}");
+    assert_eq!(letters(&agent, &["v1..HEAD"])?, ["A  new", "M  notes", "R  tree/ -> moved/"]);
+    let log = agent.json(["log".as_ref(), agent.mount().join("new").as_os_str()])?;
+    assert_eq!(log.as_array().map(Vec::len), Some(1), "{log}");
+    Ok(())
+}
+
+#[test]
+fn what_names_no_snapshot_or_cannot_be_a_name_is_refused_with_a_reason() -> Result<()> {
+    if !has(&[Need::Fuse]) {
+        return Ok(());
+    }
+    let mesh = Mesh::start(4)?;
+    let agent = Agent::on(&mesh)?;
+    agent.up_with(&["--hold"])?;
+    agent.wait_for_peers(4)?;
+    let says = |args: &[&str], words: &str| -> Result<()> {
+        let out = agent.hn(args)?;
+        ensure!(out.code != Some(0) && out.stderr.contains(words), "{args:?}: {out:?}");
+        Ok(())
+    };
+    says(&["show"], "there is no snapshot yet")?;
+    agent.json(["snap", "-m", "first"])?;
+    says(&["show", "nothing"], "there is no snapshot or tag nothing")?;
+    says(&["show", "HEAD~"], "no snapshot before it")?;
+    says(&["diff", "@{no time at all}"], "is no time")?;
+    says(&["show", "@{1999-01-01}"], "from before 1999-01-01")?;
+    for name in ["../x", "a b", "HEAD", "-x", "deadbeef", ""] {
+        says(&["tag", "--", name], "name")?;
+    }
+    agent.json(["tag", "v1"])?;
+    agent.json(["snap", "-m", "second"])?;
+    says(&["tag", "v1"], "--force")?;
+    says(&["snap", "prune", "v1"], "has a name")?;
+    says(&["snap", "prune"], "which snapshots")?;
+    says(&["tag", "--delete", "v2"], "no snapshot is called v2")?;
+    agent.json(["tag", "v1", "--force"])?;
+    let pruned = agent.json(["snap", "prune", "HEAD~"])?;
+    assert_eq!((&pruned["left"], pruned["gone"].as_array().map(Vec::len)), (&Value::from(1), Some(1)), "{pruned}");
+    Ok(())
+}
