@@ -265,7 +265,7 @@ mod tests {
             posted: 4,
             said: [5; 32],
             told: Some(Told { epoch: NewEpoch { number: 6, name: [7; 32] }, to: vec![Recipient::X25519([3; 32])] }),
-            posters: vec![Poster { signer: [8; 32], identity: IdentityId([2; 32]), device: None }],
+            posters: vec![Poster { signer: [8; 32], identity: IdentityId([2; 32]), device: None, heard: None }],
         }
     }
 

@@ -323,6 +323,16 @@ impl Volume {
         let there = read(&self.peers, record, &posting::sealing_key(&share.secret));
         match &there {
             Ok(_) => self.unread.lock().remove(&record.signer),
+            // What was understood before tells nothing new.
+            Err(_)
+                if self
+                    .circle
+                    .lock()
+                    .as_ref()
+                    .is_some_and(|circle| circle.has_heard(&record.signer, record.sequence)) =>
+            {
+                false
+            }
             Err(_) => self.unread.lock().insert(record.signer),
         };
         let At::Here(bytes) = there? else {
@@ -339,7 +349,11 @@ impl Volume {
         match posting.members(&told, self.id, share.begin) {
             Ok((log, people)) => {
                 self.shut.lock().remove(&record.signer);
-                self.take_in(record.signer, log, people, told)
+                let is_new = self.take_in(record.signer, log, people, told)?;
+                self.change_circle(|circle| {
+                    circle.iter_mut().for_each(|circle| circle.was_heard(&record.signer, record.sequence));
+                    Ok::<_, PortError>(is_new)
+                })
             }
             Err(error) => {
                 if error == SharePostingError::Sealed {
@@ -478,8 +492,9 @@ impl Volume {
         let key = posting::sealing_key(&share.secret);
         let place = posting::place(self.identity.device(), &self.id);
         // The other devices of this identity look there, too.
-        let own = Poster { signer: place.signer(), identity: self.identity.id(), device: Some(self.device.id()) };
-        if !circle.posters.contains(&own) || share.posters.iter().all(|signer| signer.0 != own.signer) {
+        let device = Some(self.device.id());
+        let own = Poster { signer: place.signer(), identity: self.identity.id(), device, heard: None };
+        if !circle.has_place(&own) || share.posters.iter().all(|signer| signer.0 != own.signer) {
             self.remember_posters(&[own])?;
         }
         let epoch = share.epochs.iter().find(|epoch| Some(epoch.name()) == members.epoch);

@@ -37,6 +37,16 @@ pub(crate) struct Poster {
     /// The device that has said so.
     #[n(2)]
     pub(crate) device: Option<DeviceId>,
+    /// The number of what was understood of it last.
+    #[n(3)]
+    pub(crate) heard: Option<u64>,
+}
+
+impl Poster {
+    /// Whether both are the same place of the same device.
+    fn is_same(&self, other: &Self) -> bool {
+        (self.signer, self.identity, self.device) == (other.signer, other.identity, other.device)
+    }
 }
 
 impl Circle {
@@ -56,9 +66,10 @@ impl Circle {
     fn keep_places(&mut self, new: &[Poster], own: &Roster) {
         let members = self.members(own);
         for new in new {
-            let is_same = |old: &Poster| old.signer == new.signer || old.device.is_some() && old.device == new.device;
-            self.posters.retain(|old| old.identity != new.identity || !is_same(old));
-            self.posters.push(*new);
+            let heard = self.posters.iter().filter(|old| old.signer == new.signer).filter_map(|old| old.heard).max();
+            let is_over = |old: &Poster| old.signer == new.signer || old.device.is_some() && old.device == new.device;
+            self.posters.retain(|old| old.identity != new.identity || !is_over(old));
+            self.posters.push(Poster { heard: heard.max(new.heard), ..*new });
         }
         let mut posters = std::mem::take(&mut self.posters);
         posters.retain(|poster| self.is_place(own, &members, poster));
@@ -94,6 +105,23 @@ impl Circle {
         all.retain(|(before, ..)| *before < KEPT_OF_ONE);
         all.sort_unstable();
         all.into_iter().map(|(.., signer)| signer).collect()
+    }
+
+    /// What lies at this place was understood.
+    pub(super) fn was_heard(&mut self, signer: &[u8; 32], number: u64) {
+        for poster in self.posters.iter_mut().filter(|poster| poster.signer == *signer) {
+            poster.heard = poster.heard.max(Some(number));
+        }
+    }
+
+    /// Whether what lies at this place was understood before: it may be that nobody has it any more who can give it back.
+    pub(super) fn has_heard(&self, signer: &[u8; 32], number: u64) -> bool {
+        self.posters.iter().any(|poster| poster.signer == *signer && poster.heard >= Some(number))
+    }
+
+    /// Whether it is known that this is a place.
+    pub(super) fn has_place(&self, poster: &Poster) -> bool {
+        self.posters.iter().any(|other| other.is_same(poster))
     }
 
     /// Whether an admin is known to have a place with this signer.
@@ -133,9 +161,11 @@ impl Volume {
         }
         let places = beacons.into_iter().filter_map(|(device, beacon)| {
             let signer = beacon.poster(device, &self.id, &share.secret)?;
-            Some(Poster { signer, identity, device: Some(*device) })
+            // It may have been heard before anybody said whose it is.
+            let heard = self.heard.lock().iter().find(|heard| heard.signer == signer).map(|heard| heard.sequence);
+            Some(Poster { signer, identity, device: Some(*device), heard })
         });
-        let told: Vec<Poster> = places.filter(|poster| !circle.posters.contains(poster)).collect();
+        let told: Vec<Poster> = places.filter(|poster| !circle.has_place(poster)).collect();
         if told.is_empty() {
             return Ok(false);
         }

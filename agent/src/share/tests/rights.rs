@@ -3,9 +3,10 @@
 use hypernet_core::codec;
 use hypernet_core::head::Head;
 use hypernet_core::id::IdentityId;
+use hypernet_core::identity::place::Address;
 use hypernet_core::key::Secret;
 use hypernet_core::share::epoch::Epoch;
-use hypernet_core::share::members::{Change, MembersError, Refused};
+use hypernet_core::share::members::{Change, Member, MembersError, Refused};
 use hypernet_core::share::offer::{Link, LinkNotice, Offer};
 use hypernet_core::share::posting;
 
@@ -219,7 +220,7 @@ fn an_admin_who_names_another_place_each_time_takes_no_room_of_others() {
     let [_hers, his] = [&anna, &ben].map(|one| accepted(one, &owner));
     let owners = posting::place(&volume.device, &SHARED).signer();
     for number in 0..200u8 {
-        let poster = Poster { signer: [number; 32], identity: identity(&anna), device: Some(anna.id()) };
+        let poster = Poster { signer: [number; 32], identity: identity(&anna), device: Some(anna.id()), heard: None };
         his.remember_posters(&[poster]).unwrap();
         // As another device of his may have taken them in.
         his.identity
@@ -287,4 +288,32 @@ fn nothing_is_written_while_an_admin_says_something_that_cannot_be_read() {
     says(&hers, 200);
     his.hear(Ask::All).unwrap();
     his.seal_off().unwrap();
+}
+
+#[test]
+fn what_was_heard_before_and_is_lost_keeps_nobody_from_writing() {
+    let mesh = Mesh::new(6);
+    let [owner, ben] = [OWNER, BEN].map(|who| One::new(&mesh, who));
+    let volume = share(&owner, &[(&ben, "ben", Role::Writer)]);
+    publish(&volume, 1).unwrap();
+    let his = accepted(&ben, &owner);
+    // So many that what is said of them has no room in a record.
+    let many = (0..60u8).map(|byte| {
+        let address = Address { signer: [byte; 32], secret: [byte; 16] };
+        Member::new(IdentityId([byte; 32]), address, Role::Reader)
+    });
+    volume.change_members(Change::Grant(many.collect())).unwrap();
+    volume.post().unwrap();
+    his.hear(Ask::All).unwrap();
+    assert!(his.known_share().unwrap().members.members.len() > 60);
+    drop(his);
+    (1..=6u8).for_each(|peer| mesh.lose_disk(hypernet_core::id::PeerId([peer; 32])));
+    let again = ben.volume();
+    let _ = again.hear(Ask::Places);
+    again.seal_off().unwrap();
+    // What comes after that is waited for.
+    volume.rotate().unwrap();
+    (1..=6u8).for_each(|peer| mesh.lose_disk(hypernet_core::id::PeerId([peer; 32])));
+    let _ = again.hear(Ask::Places);
+    again.seal_off().unwrap_err();
 }
