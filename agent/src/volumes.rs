@@ -10,13 +10,19 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use hypernet_core::id::{FileId, VolumeId};
+use hypernet_core::history::check_name;
+use hypernet_core::history::revision::short;
+use hypernet_core::id::{FileId, SnapshotId, VolumeId};
 use hypernet_core::limits::FS_VOLUMES_MAX;
 use hypernet_core::port::{PortError, RemoteTree, Stretch};
-use hypernet_core::tree::{Content, Entry, Inode, LinkEntry, TreeRef};
+use hypernet_core::seal::{ExtentRef, Origin};
+use hypernet_core::time::Timespec;
+use hypernet_core::tree::{Content, Entry, Inode, LinkEntry, Root, TreeRef};
 use hypernet_fs::panics;
+use hypernet_fs::past::{Named, Snapshots};
 use parking_lot::{Condvar, Mutex};
 
+use crate::volume::heads::when;
 use crate::volume::recover::RecoverError;
 use crate::volume::{READ_WITHIN, Volume, damaged, state};
 
@@ -143,6 +149,21 @@ impl Volumes {
 pub(crate) struct Reader(pub(crate) Arc<Volumes>);
 
 impl Reader {
+    /// By whose index something is looked up: that of the volume that it was sealed for, where there is one. Of what another
+    /// one's index says of it only that is believed which this one does not know.
+    fn by(&self, reference: &ExtentRef) -> Arc<Volume> {
+        let is_of = |volume: &Arc<Volume>| Origin::from(volume.id) == reference.origin;
+        self.0.all().into_iter().find(is_of).unwrap_or_else(|| self.0.main.clone())
+    }
+
+    fn by_content(&self, content: &Content) -> Arc<Volume> {
+        match content {
+            Content::Extent(extent) => self.by(extent),
+            Content::Runs { tree, .. } | Content::Directory(tree) => self.by(&tree.node),
+            Content::Empty | Content::Inline(_) | Content::Symlink(_) => self.0.main.clone(),
+        }
+    }
+
     fn newest(volume: &Volume) -> Result<Option<Inode>, PortError> {
         Ok(state::latest(&volume.db)?.map(|latest| latest.root.inode))
     }
@@ -150,7 +171,7 @@ impl Reader {
 
 impl RemoteTree for Reader {
     fn list(&self, directory: &TreeRef) -> Result<Vec<Entry>, PortError> {
-        self.0.main.list(directory)
+        self.by(&directory.node).list(directory)
     }
 
     fn link(&self, volume: VolumeId, id: FileId) -> Result<LinkEntry, PortError> {
@@ -158,11 +179,11 @@ impl RemoteTree for Reader {
     }
 
     fn read(&self, content: &Content, range: Range<u64>) -> Result<Vec<(u64, Bytes)>, PortError> {
-        self.0.main.read(content, range)
+        self.by_content(content).read(content, range)
     }
 
     fn seek(&self, content: &Content, from: u64, wanted: Stretch) -> Result<Option<u64>, PortError> {
-        self.0.main.seek(content, from, wanted)
+        self.by_content(content).seek(content, from, wanted)
     }
 
     fn root(&self, volume: VolumeId) -> Found {
@@ -178,6 +199,42 @@ impl RemoteTree for Reader {
         // Also of one that was found before, by a search that somebody did not wait for, or before a crash.
         (self.0.found)(volume);
         Ok(root)
+    }
+}
+
+impl Snapshots for Reader {
+    fn names(&self, volume: VolumeId) -> Result<BTreeMap<Vec<u8>, Named>, PortError> {
+        let history = self.0.of(volume)?.history()?;
+        let mut names: BTreeMap<Vec<u8>, Named> = BTreeMap::new();
+        let mut by_id: BTreeMap<SnapshotId, Vec<u8>> = BTreeMap::new();
+        for moment in history.kept.keys() {
+            let millis = moment.time.millis;
+            let seconds = i64::try_from(millis / 1_000).unwrap_or(i64::MAX);
+            // Colons are no part of names elsewhere.
+            let when = when(moment.time).replace(':', ".");
+            let name = format!("{when}-{}", short(&moment.id)).into_bytes();
+            by_id.insert(moment.id, name.clone());
+            let time = Timespec { seconds, nanos: (millis % 1_000) as u32 * 1_000_000 };
+            names.insert(name, Named::Snapshot(moment.id, time));
+        }
+        for tag in history.tags.into_values() {
+            // What somebody else has named need not be a name here.
+            if let Some(target) = by_id.get(&tag.to).filter(|_| check_name(&tag.name).is_ok()) {
+                names.entry(tag.name.into_bytes()).or_insert_with(|| Named::Tag(target.clone()));
+            }
+        }
+        Ok(names)
+    }
+
+    fn snapshot(&self, volume: VolumeId, id: SnapshotId) -> Result<Root, PortError> {
+        let volume = self.0.of(volume)?;
+        let history = volume.history()?;
+        let kept = history.snapshot(&id).ok_or_else(|| PortError::NotFound("the snapshot is not kept any more".into()))?;
+        volume.root_in(kept)
+    }
+
+    fn link_in(&self, links: &TreeRef, id: FileId) -> Result<Option<LinkEntry>, PortError> {
+        self.0.main.row_of(links, id)
     }
 }
 

@@ -297,9 +297,13 @@ impl Prepared {
 }
 
 impl ExtentRef {
-    /// The id by which the index finds it: a hash of its key, so that who knows the id cannot open it.
+    /// The id by which the index finds it: a hash of its key and of what it seals, so that who knows the id cannot open it, and who
+    /// has the key cannot give it to something else.
     pub fn id(&self) -> ExtentId {
-        ExtentId(blake3::derive_key(ID_CONTEXT, &self.key.0))
+        let mut hasher = blake3::Hasher::new_derive_key(ID_CONTEXT);
+        hasher.update(&self.key.0);
+        hasher.update(&self.check);
+        ExtentId(*hasher.finalize().as_bytes())
     }
 
     /// Whether it may name a sealed unit at all: checked before room is made for what one from elsewhere names.
@@ -449,6 +453,9 @@ mod tests {
         cipher.encrypt_in_place(&XNonce::default(), &aad, &mut other).unwrap();
         assert_eq!(other.len(), reference.sealed_len as usize);
         assert_eq!(reference.open(&other), Err(SealError::Tag));
+        // Nor name it so that it goes by the same id.
+        let check = check(&hash(&aad, b"what nobody has written"));
+        assert_ne!(ExtentRef { check, ..reference.clone() }.id(), reference.id());
     }
 
     #[test]

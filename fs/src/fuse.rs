@@ -13,6 +13,7 @@ use std::time::Duration;
 use fuser::{BackgroundSession, Config, MountOption, Notifier, Session, SessionACL};
 use parking_lot::{Condvar, Mutex};
 
+use crate::past::{Snapshots, Tree};
 use crate::vfs::{Invalidate, Vfs};
 
 mod convert;
@@ -51,7 +52,7 @@ pub enum Passthrough {
 }
 
 /// How to mount.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct MountOptions {
     /// Other users may use the mount; the kernel checks permissions either way.
     pub allow_other: bool,
@@ -59,11 +60,22 @@ pub struct MountOptions {
     pub passthrough: Passthrough,
     /// Threads that serve the kernel.
     pub threads: usize,
+    /// Where `.snapshots` come from; none: there are none.
+    pub snapshots: Option<Arc<dyn Snapshots>>,
+}
+
+impl std::fmt::Debug for MountOptions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { allow_other, passthrough, threads, snapshots } = self;
+        let mut out = f.debug_struct("MountOptions");
+        out.field("allow_other", allow_other).field("passthrough", passthrough).field("threads", threads);
+        out.field("snapshots", &snapshots.is_some()).finish()
+    }
 }
 
 impl Default for MountOptions {
     fn default() -> Self {
-        Self { allow_other: rustix::process::geteuid().is_root(), passthrough: Passthrough::Auto, threads: 2 }
+        Self { allow_other: rustix::process::geteuid().is_root(), passthrough: Passthrough::Auto, threads: 2, snapshots: None }
     }
 }
 
@@ -195,7 +207,8 @@ pub fn mount(vfs: Arc<Vfs>, dir: &Path, options: MountOptions) -> Result<MountHa
     let profile = Arc::new(OnceLock::new());
     let linger = Arc::new(Linger::default());
     let opens = Arc::new(Opens::default());
-    let handler = Handler::new(vfs.clone(), &options, profile.clone(), ended.clone(), linger.clone(), opens.clone())?;
+    let tree = Tree::new(vfs.clone(), options.snapshots.clone());
+    let handler = Handler::new(tree, &options, profile.clone(), ended.clone(), linger.clone(), opens.clone())?;
     let mut config = Config::default();
     config.mount_options = vec![
         MountOption::FSName(NAME.into()),

@@ -7,6 +7,7 @@
 
 pub mod fuse;
 pub mod panics;
+pub mod past;
 #[doc(hidden)]
 pub mod testing;
 pub mod vfs;

@@ -336,10 +336,13 @@ impl Tree {
             b".." if is_past(known.parent) => return self.known(known.parent),
             _ => {}
         }
-        // What is in a snapshot stays; others may have come.
-        let is_new = matches!(known.what, What::All(_));
-        let listing = self.listing(parent, is_new)?;
-        listing.known.get(name).map(|(_, known)| known.clone()).ok_or(VfsError::NotFound)
+        let found = |listing: &Listing| listing.known.get(name).map(|(_, known)| known.clone());
+        match (found(&*self.listing(parent, false)?), &known.what) {
+            (Some(known), _) => Ok(known),
+            // What is in a snapshot stays; others may have come.
+            (None, What::All(_)) => found(&*self.listing(parent, true)?).ok_or(VfsError::NotFound),
+            (None, _) => Err(VfsError::NotFound),
+        }
     }
 
     fn file(&self, ino: u64) -> Result<Arc<Inode>> {
@@ -498,7 +501,7 @@ impl Tree {
         let inode = self.file(ino)?;
         let size = inode.content.size();
         if offset >= size {
-            return Err(VfsError::NoData);
+            return Err(VfsError::NoSuchOffset);
         }
         let wanted = match whence {
             Whence::Data => Stretch::Data,
@@ -509,7 +512,7 @@ impl Tree {
             (Some(at), _) => Ok(at),
             // The end counts as one.
             (None, Whence::Hole) => Ok(size),
-            (None, Whence::Data) => Err(VfsError::NoData),
+            (None, Whence::Data) => Err(VfsError::NoSuchOffset),
         }
     }
 

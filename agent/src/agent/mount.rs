@@ -1,15 +1,18 @@
 //! Mounting and unmounting, and small questions about addresses.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use hypernet_core::id::PeerId;
 use hypernet_fs::fuse::{self, MountHandle, MountOptions, Passthrough, Profile};
+use hypernet_fs::past::Snapshots;
 use libp2p::Multiaddr;
 use libp2p::multiaddr::Protocol;
 
 use super::Agent;
 use crate::config::{Config, Home};
 use crate::failure::{Failure, Kind};
+use crate::volumes::Reader;
 
 /// A mount of this agent's volume.
 pub(crate) struct Mounted {
@@ -100,7 +103,8 @@ impl Agent {
             make_mount_point(dir)?;
         }
         let wanted = if passthrough { Passthrough::Auto } else { Passthrough::Off };
-        let options = MountOptions { passthrough: wanted, ..MountOptions::default() };
+        let snapshots: Arc<dyn Snapshots> = Arc::new(Reader(own.volumes.clone()));
+        let options = MountOptions { passthrough: wanted, snapshots: Some(snapshots), ..MountOptions::default() };
         let handle = fuse::mount(own.vfs.clone(), dir, options).map_err(failed)?;
         let reason = match (handle.profile(), passthrough) {
             (Profile::Passthrough, _) => None,

@@ -180,6 +180,11 @@ impl Volume {
     ) -> Result<Followed, PortError> {
         self.end_following(vfs, meter)?;
         let Some(latest) = state::latest(&self.db)? else { return Ok(Followed::Nothing) };
+        if asked.publishes
+            && let Err(error) = self.publish_again(&latest)
+        {
+            tracing::info!(%error, "the newest head cannot be published again yet");
+        }
         if state::origin(&self.db)?.is_some() || vfs.pending(self.id).files > 0 || self.has_edits() {
             return Ok(Followed::Nothing);
         }
@@ -352,20 +357,30 @@ impl Volume {
             return Ok(Followed::Nothing);
         }
         state::put_following(&self.db, &next)?;
-        Ok(if self.move_on(vfs, &beside, next)? { Followed::MovedOn } else { Followed::Nothing })
+        Ok(if self.move_or_leave_out(vfs, &beside, next)? { Followed::MovedOn } else { Followed::Nothing })
     }
 
     /// Ends what a crash, or a mesh that was not to be reached, has left under way.
     pub(crate) fn end_following(self: &Arc<Self>, vfs: &Vfs, meter: &Meter) -> Result<(), PortError> {
         if let Some(next) = state::following(&self.db)? {
-            let moved = self.move_on(vfs, &self.beside()?, next);
-            if matches!(moved, Err(PortError::Damaged(_))) {
-                // What cannot be moved to is not to be in the way of everything else for ever.
-                state::forget_following(&self.db)?;
-            }
-            moved?;
+            self.move_or_leave_out(vfs, &self.beside()?, next)?;
         }
         self.end_merging(vfs, meter).map(drop)
+    }
+
+    /// Moves on, or leaves out what cannot be moved to: it is not to be in the way of everything else.
+    fn move_or_leave_out(&self, vfs: &Vfs, beside: &VolumeDb, next: Latest) -> Result<bool, PortError> {
+        let (head, content) = (next.head.clone(), next.root.inode.content.clone());
+        let moved = self.move_on(vfs, beside, next);
+        if let Err(why) = &moved
+            && why.is_of_what_was_read()
+            && vfs.published(self.id).map_err(of_tree)?.as_ref() != Some(&content)
+        {
+            state::forget_following(&self.db)?;
+            self.leave_out(&head, why);
+            return Ok(false);
+        }
+        moved
     }
 
     /// Reads the catalog and the root of a head.

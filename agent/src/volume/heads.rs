@@ -23,7 +23,7 @@ use hypernet_core::record::{Record, record_key};
 use hypernet_core::time::Hlc;
 use hypernet_core::tree::Dot;
 
-use super::state;
+use super::state::{self, Latest};
 use super::{Volume, damaged};
 
 /// How often the mesh is asked while this process runs.
@@ -309,6 +309,21 @@ impl Volume {
         let (me, keys) = (self.device.id(), self.keys());
         let told = self.identity.own_beacon(&me).and_then(|beacon| beacon.head_signer(&me, &keys));
         told == Some(record.signer)
+    }
+
+    /// The newest head of this device is found by those who know the keys of now: an epoch in which it was published may have been
+    /// begun by somebody whose word counts no more, and who comes later does not have it.
+    pub(super) fn publish_again(&self, latest: &Latest) -> Result<(), PortError> {
+        let mine = latest.head.device == self.device.id();
+        let Some(handed) = state::handed_out(&self.db)?.filter(|_| mine) else { return Ok(()) };
+        let is_current = handed.signer == self.device.head_signer(&self.keys());
+        if is_current || self.may_write().is_err() || handed.sequence != latest.head.sequence {
+            return Ok(());
+        }
+        let plan = self.peers.settled_plan()?;
+        tracing::info!(volume = %self.id.short(), head = latest.head.sequence, "published again, under the keys of now");
+        let head = self.publish_head(latest.head.clone(), usize::from(plan.n.saturating_sub(plan.k)) + 1)?;
+        state::put_latest(&self.db, &Latest { head, ..latest.clone() })
     }
 
     /// Publishes a head of this device so that it counts, and returns it as it was published. One that too few took may

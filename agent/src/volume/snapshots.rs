@@ -292,10 +292,14 @@ impl Volume {
         Ok(Some(at))
     }
 
+    /// A row of a link table.
+    pub(crate) fn row_of(&self, links: &TreeRef, id: FileId) -> Result<Option<LinkEntry>, PortError> {
+        tree::find::<LinkEntry, _>(links, &Nodes(self, Deadline::of_read()), &id).map_err(tree_error)
+    }
+
     /// What has several names in a snapshot.
     pub(crate) fn link_in(&self, root: &Root, id: FileId) -> Result<Option<LinkEntry>, PortError> {
-        let Some(links) = &root.links else { return Ok(None) };
-        tree::find::<LinkEntry, _>(links, &Nodes(self, Deadline::of_read()), &id).map_err(tree_error)
+        root.links.as_ref().map_or(Ok(None), |links| self.row_of(links, id))
     }
 }
 

@@ -105,6 +105,7 @@ pub(super) fn of_tree(error: VfsError) -> PortError {
     match error {
         VfsError::NoSpace => PortError::DiskFull("the changes of the working tree cannot be written down".into()),
         VfsError::Damaged(text) => PortError::Damaged(text),
+        VfsError::Unreachable(text) => PortError::Unreachable(text),
         other => PortError::Disk(other.to_string()),
     }
 }

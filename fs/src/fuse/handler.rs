@@ -1,4 +1,4 @@
-//! One method per request: arguments in, an operation of [`Vfs`], the answer out.
+//! One method per request: arguments in, an operation of the [`Tree`], the answer out.
 //!
 //! A request is first tried on the thread that serves the kernel, which must not wait; what would have to is repeated
 //! on a thread that may wait for the disk, or on one that may wait for the mesh. So local work never stands behind
@@ -26,8 +26,9 @@ use super::opens::{Opens, Reply};
 use super::pool::Pool;
 use super::{Ended, MountError, MountOptions, Passthrough, Profile, TTL};
 use crate::panics;
+use crate::past::Tree;
 use crate::vfs::patience::{self, Wait};
-use crate::vfs::{self, Caller, SetAttr, Vfs, VfsError, Whence, XattrFlags};
+use crate::vfs::{self, Caller, SetAttr, VfsError, Whence, XattrFlags};
 
 /// Largest write of the kernel.
 const MAX_WRITE: u32 = MIB as u32;
@@ -52,7 +53,7 @@ pub(super) fn guarded(work: impl FnOnce()) {
 }
 
 pub(super) struct Handler {
-    vfs: Arc<Vfs>,
+    tree: Arc<Tree>,
     opens: Arc<Opens>,
     disk: Pool,
     mesh: Arc<Pool>,
@@ -161,7 +162,7 @@ fn answer_xattr(reply: ReplyXattr, size: u32, result: vfs::Result<Vec<u8>>) {
 
 impl Handler {
     pub(super) fn new(
-        vfs: Arc<Vfs>,
+        tree: Tree,
         options: &MountOptions,
         profile: Arc<OnceLock<Profile>>,
         ended: Arc<Ended>,
@@ -169,7 +170,7 @@ impl Handler {
         opens: Arc<Opens>,
     ) -> Result<Self, MountError> {
         Ok(Self {
-            vfs,
+            tree: Arc::new(tree),
             opens,
             disk: Pool::new("disk", None),
             mesh: Arc::new(Pool::new("mesh", Some(TURN_WITHIN))),
@@ -195,22 +196,22 @@ impl Handler {
     fn serve<R: Send + 'static, T>(
         &self,
         reply: R,
-        op: impl Fn(&Vfs) -> vfs::Result<T> + Send + 'static,
+        op: impl Fn(&Tree) -> vfs::Result<T> + Send + 'static,
         answer: impl FnOnce(R, vfs::Result<T>) + Send + 'static,
     ) {
         let arrived = Instant::now();
-        guarded(|| match patience::never(|| op(&self.vfs)) {
+        guarded(|| match patience::never(|| op(&self.tree)) {
             Err(VfsError::WouldBlock(Wait::Disk)) => {
-                let (vfs, mesh) = (self.vfs.clone(), self.mesh.clone());
-                let job = move || match patience::for_disk(|| op(&vfs)) {
-                    Err(VfsError::WouldBlock(_)) => mesh.run(arrived, Box::new(move || answer(reply, op(&vfs)))),
+                let (tree, mesh) = (self.tree.clone(), self.mesh.clone());
+                let job = move || match patience::for_disk(|| op(&tree)) {
+                    Err(VfsError::WouldBlock(_)) => mesh.run(arrived, Box::new(move || answer(reply, op(&tree)))),
                     result => answer(reply, result),
                 };
                 self.disk.run(arrived, Box::new(job));
             }
             Err(VfsError::WouldBlock(Wait::Mesh)) => {
-                let vfs = self.vfs.clone();
-                self.mesh.run(arrived, Box::new(move || answer(reply, op(&vfs))));
+                let tree = self.tree.clone();
+                self.mesh.run(arrived, Box::new(move || answer(reply, op(&tree))));
             }
             result => {
                 answer(reply, result);
@@ -238,7 +239,7 @@ impl Filesystem for Handler {
         let profile = if self.wanted == Passthrough::Auto
             && offered.contains(passthrough)
             && may_pass_through()
-            && self.vfs.tells_holders()
+            && self.tree.tells_holders()
         {
             Profile::Passthrough
         } else {
@@ -264,7 +265,7 @@ impl Filesystem for Handler {
     }
 
     fn destroy(&mut self) {
-        self.vfs.set_invalidate(None);
+        self.tree.set_invalidate(None);
         self.ended.set();
     }
 
@@ -272,7 +273,7 @@ impl Filesystem for Handler {
         let name = name.as_bytes().to_vec();
         self.serve(
             reply,
-            move |vfs| vfs.tell_found(|| vfs.lookup(parent.0, &name), |found| found.as_ref().ok().map(|attr| attr.ino)),
+            move |tree| tree.tell_found(|| tree.lookup(parent.0, &name), |found| found.as_ref().ok().map(|attr| attr.ino)),
             |reply, result| match result {
                 Err(VfsError::NotFound) => reply.entry(&TTL, &nothing(), GENERATION),
                 result => answer_entry(reply, result),
@@ -281,11 +282,11 @@ impl Filesystem for Handler {
     }
 
     fn forget(&self, _req: &Request, ino: INodeNo, nlookup: u64) {
-        self.vfs.forget(ino.0, nlookup);
+        self.tree.forget(ino.0, nlookup);
     }
 
     fn getattr(&self, _req: &Request, ino: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
-        self.serve(reply, move |vfs| vfs.getattr(ino.0), answer_attr);
+        self.serve(reply, move |tree| tree.getattr(ino.0), answer_attr);
     }
 
     fn setattr(
@@ -318,7 +319,7 @@ impl Filesystem for Handler {
         let caller = caller(req, 0);
         self.serve(
             reply,
-            move |vfs| vfs.setattr(caller, ino.0, set),
+            move |tree| tree.setattr(caller, ino.0, set),
             move |reply, result| match result {
                 // In writeback the kernel tells that of what it has just unlinked, too. An error would be one of writing
                 // to it, for the next syncfs to tell.
@@ -331,7 +332,7 @@ impl Filesystem for Handler {
     fn readlink(&self, _req: &Request, ino: INodeNo, reply: ReplyData) {
         self.serve(
             reply,
-            move |vfs| vfs.readlink(ino.0),
+            move |tree| tree.readlink(ino.0),
             |reply, result| match result {
                 Ok(target) => reply.data(&target),
                 Err(error) => reply.error(errno(&error)),
@@ -341,28 +342,28 @@ impl Filesystem for Handler {
 
     fn mknod(&self, req: &Request, parent: INodeNo, name: &OsStr, mode: u32, umask: u32, rdev: u32, reply: ReplyEntry) {
         let (caller, name) = (caller(req, umask), name.as_bytes().to_vec());
-        self.serve(reply, move |vfs| vfs.tell(vfs.mknod(caller, parent.0, &name, mode, rdev.into())), answer_entry);
+        self.serve(reply, move |tree| tree.tell(tree.mknod(caller, parent.0, &name, mode, rdev.into())), answer_entry);
     }
 
     fn mkdir(&self, req: &Request, parent: INodeNo, name: &OsStr, mode: u32, umask: u32, reply: ReplyEntry) {
         let (caller, name) = (caller(req, umask), name.as_bytes().to_vec());
-        self.serve(reply, move |vfs| vfs.tell(vfs.mkdir(caller, parent.0, &name, mode)), answer_entry);
+        self.serve(reply, move |tree| tree.tell(tree.mkdir(caller, parent.0, &name, mode)), answer_entry);
     }
 
     fn unlink(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         let name = name.as_bytes().to_vec();
-        self.serve(reply, move |vfs| vfs.unlink(parent.0, &name), answer_empty);
+        self.serve(reply, move |tree| tree.unlink(parent.0, &name), answer_empty);
     }
 
     fn rmdir(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         let name = name.as_bytes().to_vec();
-        self.serve(reply, move |vfs| vfs.rmdir(parent.0, &name), answer_empty);
+        self.serve(reply, move |tree| tree.rmdir(parent.0, &name), answer_empty);
     }
 
     fn symlink(&self, req: &Request, parent: INodeNo, name: &OsStr, target: &Path, reply: ReplyEntry) {
         let (caller, name) = (caller(req, 0), name.as_bytes().to_vec());
         let target = target.as_os_str().as_bytes().to_vec();
-        self.serve(reply, move |vfs| vfs.tell(vfs.symlink(caller, parent.0, &name, &target)), answer_entry);
+        self.serve(reply, move |tree| tree.tell(tree.symlink(caller, parent.0, &name, &target)), answer_entry);
     }
 
     fn rename(
@@ -382,12 +383,12 @@ impl Filesystem for Handler {
             _ => return reply.error(Errno::EINVAL),
         };
         let (name, newname) = (name.as_bytes().to_vec(), newname.as_bytes().to_vec());
-        self.serve(reply, move |vfs| vfs.rename(parent.0, &name, newparent.0, &newname, flags), answer_empty);
+        self.serve(reply, move |tree| tree.rename(parent.0, &name, newparent.0, &newname, flags), answer_empty);
     }
 
     fn link(&self, _req: &Request, ino: INodeNo, newparent: INodeNo, newname: &OsStr, reply: ReplyEntry) {
         let name = newname.as_bytes().to_vec();
-        self.serve(reply, move |vfs| vfs.tell(vfs.link(ino.0, newparent.0, &name)), answer_entry);
+        self.serve(reply, move |tree| tree.tell(tree.link(ino.0, newparent.0, &name)), answer_entry);
     }
 
     fn open(&self, req: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
@@ -395,7 +396,7 @@ impl Filesystem for Handler {
         let (opens, cached) = (self.opens.clone(), self.cached());
         self.serve(
             reply,
-            move |vfs| vfs.open_file(caller, ino.0, flags, pass),
+            move |tree| tree.open_file(caller, ino.0, flags, pass),
             move |reply, result| match result {
                 Ok(opened) => {
                     let cached = if opened.stale { FopenFlags::empty() } else { cached };
@@ -420,9 +421,9 @@ impl Filesystem for Handler {
         let (opens, cached, name) = (self.opens.clone(), self.cached(), name.as_bytes().to_vec());
         self.serve(
             reply,
-            move |vfs| {
-                let (attr, opened) = vfs.create(caller, parent.0, &name, mode, flags, pass)?;
-                vfs.told(attr.ino);
+            move |tree| {
+                let (attr, opened) = tree.create(caller, parent.0, &name, mode, flags, pass)?;
+                tree.told(attr.ino);
                 Ok((attr, opened))
             },
             move |reply, result| match result {
@@ -449,10 +450,10 @@ impl Filesystem for Handler {
         let size = size as usize;
         self.serve(
             reply,
-            move |vfs| {
+            move |tree| {
                 BUFFER.with_borrow_mut(|buffer| {
                     buffer.resize(size.max(buffer.len()), 0);
-                    vfs.read(ino.0, offset, &mut buffer[..size])
+                    tree.read(ino.0, offset, &mut buffer[..size])
                 })
             },
             // On the thread that has just read.
@@ -477,7 +478,7 @@ impl Filesystem for Handler {
     ) {
         guarded(|| {
             let drop_bits = write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
-            match self.vfs.write(ino.0, offset, data, drop_bits) {
+            match self.tree.write(ino.0, offset, data, drop_bits) {
                 Ok(()) => reply.written(data.len() as u32),
                 Err(error) => reply.error(errno(&error)),
             }
@@ -504,9 +505,9 @@ impl Filesystem for Handler {
             self.opens.release(ino.0);
             let flags = vfs::OpenFlags(flags.0);
             let released = if self.passes_through() {
-                self.vfs.release_passed_through(ino.0, flags)
+                self.tree.release_passed_through(ino.0, flags)
             } else {
-                self.vfs.release(ino.0, flags)
+                self.tree.release(ino.0, flags)
             };
             answer_empty(reply, released);
             self.linger.rest();
@@ -514,7 +515,7 @@ impl Filesystem for Handler {
     }
 
     fn fsync(&self, _req: &Request, ino: INodeNo, _fh: FileHandle, datasync: bool, reply: ReplyEmpty) {
-        self.serve(reply, move |vfs| vfs.fsync(ino.0, datasync), answer_empty);
+        self.serve(reply, move |tree| tree.fsync(ino.0, datasync), answer_empty);
     }
 
     fn opendir(&self, _req: &Request, _ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
@@ -529,7 +530,7 @@ impl Filesystem for Handler {
     fn readdir(&self, _req: &Request, ino: INodeNo, _fh: FileHandle, offset: u64, reply: ReplyDirectory) {
         self.serve(
             reply,
-            move |vfs| vfs.readdir(ino.0, offset),
+            move |tree| tree.readdir(ino.0, offset),
             move |mut reply, result| match result {
                 Ok(snapshot) => {
                     for item in vfs::after(&snapshot, offset) {
@@ -546,21 +547,21 @@ impl Filesystem for Handler {
     }
 
     fn readdirplus(&self, _req: &Request, ino: INodeNo, _fh: FileHandle, offset: u64, reply: ReplyDirectoryPlus) {
-        let vfs = self.vfs.clone();
+        let tree = self.tree.clone();
         self.serve(
             reply,
-            move |vfs| vfs.readdir(ino.0, offset),
+            move |tree| tree.readdir(ino.0, offset),
             move |mut reply, result| match result {
                 Ok(snapshot) => {
                     for item in vfs::after(&snapshot, offset) {
                         // Of itself and its parent the kernel takes no note.
                         let counts = !matches!(&*item.name, b"." | b"..");
                         let told = |found: &Option<vfs::Attr>| found.as_ref().map(|attr| attr.ino).filter(|_| counts);
-                        let Some(found) = vfs.tell_found(|| vfs.item_now(ino.0, item), told) else { continue };
+                        let Some(found) = tree.tell_found(|| tree.item_now(ino.0, item), told) else { continue };
                         let (name, ttl) = (OsStr::from_bytes(&item.name), ttl(&found));
                         if reply.add(INodeNo(found.ino), item.offset, name, &ttl, &attr(&found), GENERATION) {
                             if counts {
-                                vfs.forget(found.ino, 1);
+                                tree.forget(found.ino, 1);
                             }
                             break;
                         }
@@ -577,11 +578,11 @@ impl Filesystem for Handler {
     }
 
     fn fsyncdir(&self, _req: &Request, ino: INodeNo, _fh: FileHandle, _datasync: bool, reply: ReplyEmpty) {
-        self.serve(reply, move |vfs| vfs.fsyncdir(ino.0), answer_empty);
+        self.serve(reply, move |tree| tree.fsyncdir(ino.0), answer_empty);
     }
 
     fn statfs(&self, _req: &Request, _ino: INodeNo, reply: ReplyStatfs) {
-        guarded(|| match self.vfs.statfs() {
+        guarded(|| match self.tree.statfs() {
             Ok(space) => reply.statfs(
                 space.f_blocks,
                 space.f_bfree,
@@ -613,14 +614,14 @@ impl Filesystem for Handler {
             _ => return reply.error(Errno::EINVAL),
         };
         let (caller, name, value) = (caller(req, 0), name.as_bytes().to_vec(), value.to_vec());
-        self.serve(reply, move |vfs| vfs.setxattr(caller, ino.0, &name, &value, flags), answer_empty);
+        self.serve(reply, move |tree| tree.setxattr(caller, ino.0, &name, &value, flags), answer_empty);
     }
 
     fn getxattr(&self, _req: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
         let name = name.as_bytes().to_vec();
         self.serve(
             reply,
-            move |vfs| vfs.getxattr(ino.0, &name),
+            move |tree| tree.getxattr(ino.0, &name),
             move |reply, result| answer_xattr(reply, size, result),
         );
     }
@@ -629,14 +630,14 @@ impl Filesystem for Handler {
         let caller = caller(req, 0);
         self.serve(
             reply,
-            move |vfs| vfs.listxattr(caller, ino.0),
+            move |tree| tree.listxattr(caller, ino.0),
             move |reply, result| answer_xattr(reply, size, result),
         );
     }
 
     fn removexattr(&self, _req: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         let name = name.as_bytes().to_vec();
-        self.serve(reply, move |vfs| vfs.removexattr(ino.0, &name), answer_empty);
+        self.serve(reply, move |tree| tree.removexattr(ino.0, &name), answer_empty);
     }
 
     fn ioctl(
@@ -678,7 +679,7 @@ impl Filesystem for Handler {
         reply: ReplyEmpty,
     ) {
         let caller = caller(req, 0);
-        self.serve(reply, move |vfs| vfs.fallocate(caller, ino.0, offset, length, mode), answer_empty);
+        self.serve(reply, move |tree| tree.fallocate(caller, ino.0, offset, length, mode), answer_empty);
     }
 
     fn lseek(&self, _req: &Request, ino: INodeNo, _fh: FileHandle, offset: i64, whence: i32, reply: ReplyLseek) {
@@ -691,7 +692,7 @@ impl Filesystem for Handler {
         let cached = self.opens.is_cached(ino.0);
         self.serve(
             reply,
-            move |vfs| vfs.lseek(ino.0, offset, whence, cached),
+            move |tree| tree.lseek(ino.0, offset, whence, cached),
             |reply, result| match result {
                 Ok(at) => reply.offset(at as i64),
                 Err(error) => reply.error(errno(&error)),
@@ -714,7 +715,7 @@ impl Filesystem for Handler {
     ) {
         self.serve(
             reply,
-            move |vfs| vfs.copy_range(ino_in.0, offset_in, ino_out.0, offset_out, len),
+            move |tree| tree.copy_range(ino_in.0, offset_in, ino_out.0, offset_out, len),
             |reply, result| match result {
                 Ok(copied) => reply.written(copied as u32),
                 Err(error) => reply.error(errno(&error)),

@@ -61,7 +61,7 @@ struct Untruncated {
 }
 
 /// An open file.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Opened {
     /// The backing file, when the kernel may read and write it directly.
     pub passthrough: Option<Arc<File>>,

@@ -128,8 +128,7 @@ fn unwrapped(mut bytes: Vec<u8>) -> Option<Vec<u8>> {
 
 /// Inserts a node, and returns by how much the cache grew. What is there under an id is the same node already.
 fn insert(tx: &Transaction<'_>, id: &ExtentId, plain: &[u8], round: i64) -> rusqlite::Result<u64> {
-    // One that was damaged is there no longer.
-    let sql = "INSERT OR REPLACE INTO nodes (id, last_used, size, plain) VALUES (?1, ?2, ?3, ?4)";
+    let sql = "INSERT OR IGNORE INTO nodes (id, last_used, size, plain) VALUES (?1, ?2, ?3, ?4)";
     let size = plain.len() as u64;
     let added = tx.prepare_cached(sql)?.execute(params![id.as_bytes(), round, size as i64, wrapped(plain)])?;
     Ok(if added > 0 { size } else { 0 })
