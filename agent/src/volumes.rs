@@ -22,7 +22,7 @@ use hypernet_fs::panics;
 use hypernet_fs::past::{Named, Snapshots};
 use parking_lot::{Condvar, Mutex};
 
-use crate::volume::heads::when;
+use crate::volume::heads::YEAR_9999;
 use crate::volume::recover::RecoverError;
 use crate::volume::{READ_WITHIN, Volume, damaged, state};
 
@@ -210,8 +210,9 @@ impl Snapshots for Reader {
         for moment in history.kept.keys() {
             let millis = moment.time.millis;
             let seconds = i64::try_from(millis / 1_000).unwrap_or(i64::MAX);
-            // Colons are no part of names elsewhere.
-            let when = when(moment.time).replace(':', ".");
+            let time = std::time::UNIX_EPOCH + Duration::from_millis(millis.min(YEAR_9999));
+            // Colons are no part of names elsewhere. To the millisecond, so that names are in the order of time.
+            let when = humantime::format_rfc3339_millis(time).to_string().replace(':', ".");
             let name = format!("{when}-{}", short(&moment.id)).into_bytes();
             by_id.insert(moment.id, name.clone());
             let time = Timespec { seconds, nanos: (millis % 1_000) as u32 * 1_000_000 };
@@ -229,7 +230,8 @@ impl Snapshots for Reader {
     fn snapshot(&self, volume: VolumeId, id: SnapshotId) -> Result<Root, PortError> {
         let volume = self.0.of(volume)?;
         let history = volume.history()?;
-        let kept = history.snapshot(&id).ok_or_else(|| PortError::NotFound("the snapshot is not kept any more".into()))?;
+        let kept =
+            history.snapshot(&id).ok_or_else(|| PortError::NotFound("the snapshot is not kept any more".into()))?;
         volume.root_in(kept)
     }
 

@@ -110,6 +110,11 @@ pub(crate) enum Command {
     /// other permissions, owners or attributes (m).
     #[command(after_help = examples::DIFF)]
     Diff(history::Diff),
+    /// Put something back as it was in a snapshot: in its place, or elsewhere.
+    ///
+    /// What is there now is in a snapshot that is taken first.
+    #[command(after_help = examples::RESTORE)]
+    Restore(history::Restore),
     /// Give a snapshot a name, or show all names.
     #[command(after_help = examples::TAG)]
     Tag(history::Tag),

@@ -20,6 +20,7 @@ pub(crate) mod init;
 mod meet;
 mod passphrase;
 mod recover;
+mod restore;
 mod share;
 mod status;
 mod volume;
@@ -52,6 +53,7 @@ pub(crate) async fn run(command: Command, out: &mut Output) -> Result<(), Failur
         Command::Log(args) => history::log(home, args, out).await,
         Command::Show(args) => history::show(home, args, out).await,
         Command::Diff(args) => history::diff(home, args, out).await,
+        Command::Restore(args) => restore::restore(home, args, out).await,
         Command::Tag(args) => history::tag(home, args, out).await,
         Command::Verify(args) => history::verify(home, args, out).await,
         Command::Passphrase(args) => passphrase::passphrase(home, &args, out).await,

@@ -226,6 +226,11 @@ examples! { DIFF:
     "hn diff --stat '@{3 days ago}'"
     "hn diff v1..v2 --json | jq -r '.[] | select(.before == null) | .after.path'"
 }
+examples! { RESTORE:
+    "hn restore HEAD~ notes.txt            as it was one snapshot ago"
+    "hn restore '@{yesterday}' src         a directory, with all that is in it"
+    "hn restore v1 src --to /tmp           a copy of it as /tmp/src"
+}
 examples! { TAG:
     "hn tag                       all names"
     "hn tag v1                    the newest snapshot is v1 from now on"

@@ -419,10 +419,7 @@ pub fn node_refs<T: Item, S: Source>(tree: &TreeRef, source: &S) -> Result<Vec<E
 struct Level(BTreeMap<ExtentId, Vec<u8>>);
 
 impl Level {
-    fn get<'a, S: Source>(
-        named: impl Iterator<Item = &'a ExtentRef>,
-        source: &S,
-    ) -> Result<Self, TreeError<S::Error>> {
+    fn get<'a, S: Source>(named: impl Iterator<Item = &'a ExtentRef>, source: &S) -> Result<Self, TreeError<S::Error>> {
         let mut ids = BTreeSet::new();
         let refs: Vec<ExtentRef> = named.filter(|node| ids.insert(node.id())).cloned().collect();
         let nodes = source.get(&refs).map_err(TreeError::Port)?;

@@ -75,7 +75,12 @@ impl std::fmt::Debug for MountOptions {
 
 impl Default for MountOptions {
     fn default() -> Self {
-        Self { allow_other: rustix::process::geteuid().is_root(), passthrough: Passthrough::Auto, threads: 2, snapshots: None }
+        Self {
+            allow_other: rustix::process::geteuid().is_root(),
+            passthrough: Passthrough::Auto,
+            threads: 2,
+            snapshots: None,
+        }
     }
 }
 

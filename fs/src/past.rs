@@ -234,13 +234,7 @@ impl Tree {
         Ok(Known { what: What::All(Arc::new(Place { dir, volume, names })), parent: dir })
     }
 
-    fn thing(
-        &self,
-        then: &Arc<Then>,
-        links: &Option<TreeRef>,
-        parent: u64,
-        target: Target,
-    ) -> Result<Option<Known>> {
+    fn thing(&self, then: &Arc<Then>, links: &Option<TreeRef>, parent: u64, target: Target) -> Result<Option<Known>> {
         let (inode, nlink) = match target {
             Target::Inode(inode) => (*inode, 1),
             Target::Link(id) => match links {

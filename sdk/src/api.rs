@@ -80,8 +80,8 @@ pub use guardians::{
     SharedWordsRequest,
 };
 pub use history::{
-    ChangeInfo, DiffRequest, LogRequest, PolicyInfo, PruneRequest, Pruned, RevisionRequest, Shown, SnapRequest, Snapped,
-    SnapshotInfo, TagInfo, TagRequest, ThingInfo, Verified,
+    ChangeInfo, DiffRequest, LogRequest, PolicyInfo, PruneRequest, Pruned, RevisionRequest, Shown, SnapRequest,
+    Snapped, SnapshotInfo, TagInfo, TagRequest, ThingInfo, Verified,
 };
 pub use keystore::{KeystoreSealed, KeystoreStatus, SealRequest, SealedBy};
 pub use people::{

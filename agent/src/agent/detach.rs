@@ -102,7 +102,8 @@ impl Own {
         }
         let pending = self.vfs.pending(rooted.volume).files;
         if self.volumes.of(rooted.volume).map_err(port_failure)?.has_edits() && !discard {
-            return Err(Failure::new(Kind::TryAgain, "snapshots of it were taken that are not on the mesh yet").hint("`hn sync` first"));
+            return Err(Failure::new(Kind::TryAgain, "snapshots of it were taken that are not on the mesh yet")
+                .hint("`hn sync` first"));
         }
         if pending > 0 && !discard {
             return Err(Failure::new(Kind::TryAgain, format!("{pending} changed files in it are not synced")).hint(

@@ -76,7 +76,8 @@ impl Agent {
         let mut found: Option<(PathBuf, VolumeId)> = None;
         for rooted in own.vfs.volumes() {
             let root = own.vfs.path(rooted.ino).map_err(|error| of_tree(&error))?;
-            let is_deeper = found.as_ref().is_none_or(|(other, _)| root.components().count() > other.components().count());
+            let is_deeper =
+                found.as_ref().is_none_or(|(other, _)| root.components().count() > other.components().count());
             if path.starts_with(&root) && is_deeper {
                 found = Some((root, rooted.volume));
             }
@@ -319,11 +320,8 @@ impl Past<'_> {
             }
             None => known.history.tags,
         };
-        let info = |tag: &Tag| api::TagInfo {
-            name: tag.name.clone(),
-            id: tag.to.to_string(),
-            time_ms: tag.time.millis,
-        };
+        let info =
+            |tag: &Tag| api::TagInfo { name: tag.name.clone(), id: tag.to.to_string(), time_ms: tag.time.millis };
         Ok(tags.values().map(info).collect())
     }
 

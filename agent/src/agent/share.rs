@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hypernet_core::id::{FileId, IdentityId, VolumeId};
+use hypernet_core::seal::Origin;
 use hypernet_core::share::bearer::Bearer;
 use hypernet_core::share::members::{Member, MembersError, Refused, Role};
 use hypernet_core::share::offer::is_name;
@@ -433,9 +434,16 @@ impl Agent {
             },
         };
         let taken = taken.inspect_err(|_| own.volumes.close(volume.id)).map_err(share_failure)?;
+        let is_taken_for = |other: &VolumeId| *other != volume.id && Origin::from(*other) == Origin::from(volume.id);
+        if own.volume.identity.keystore().keystore().volumes.iter().any(is_taken_for) {
+            own.volumes.close(volume.id);
+            let text = "its number was made to be taken for that of another volume of yours";
+            return Err(Failure::new(Kind::Data, text).hint("whoever offers it means ill: it is not attached"));
+        }
         own.volume.identity.keystore().change(|keystore| keystore.add_volume(volume.id))?;
         own.set_rights(&volume);
-        let was_left = own.volume.identity.keystore().keystore().share(volume.id).is_some_and(|share| share.left.is_out);
+        let was_left =
+            own.volume.identity.keystore().keystore().share(volume.id).is_some_and(|share| share.left.is_out);
         own.set_left(volume.id, false)?;
         if own.vfs.volumes().iter().any(|rooted| rooted.volume == volume.id) {
             // It has its place in another one that was attached before.

@@ -10,6 +10,7 @@ use hypernet_core::share::epoch::Epoch;
 use hypernet_core::share::members::{Accepted, Author, Change, Log, Member, MembersError, Refused, Role};
 use hypernet_core::share::offer::Offer;
 use hypernet_core::time::Hlc;
+use hypernet_core::tree::Dot;
 use thiserror::Error;
 
 use super::circle::Circle;
@@ -192,13 +193,26 @@ impl Volume {
                 devices.extend(roster.devices.iter().chain(&roster.gone).map(|device| device.id));
             }
         }
+        let tree = state::latest(&self.db)?.map(|latest| latest.root.vector).unwrap_or_default();
+        // What nobody is known to have written may be theirs: it would count no more, and go from all trees.
+        let is_met = |identity: &IdentityId| {
+            let writes = |member: &Member| !member.is_link && member.role >= Role::Writer;
+            let may_have_written =
+                known.members.members.get(identity).is_some_and(writes) || known.members.wrote.contains(identity);
+            !may_have_written || known.circle.people.get(identity).is_some_and(|person| person.posting.is_some())
+        };
+        let publishers = known.circle.publishers(&self.identity.roster());
+        let mut all = publishers.listed.iter().chain(&publishers.gone).map(|device| device.id.tag());
+        let is_foreign = |dot: &Dot| !all.any(|tag| tag == dot.device);
+        if gone.iter().any(|identity| !is_met(identity)) && tree.iter().any(is_foreign) {
+            let what = "which devices they have cannot be found now, and what these have written would go with them: try again";
+            return Err(PortError::Unreachable(what.into()).into());
+        }
         devices.sort();
         devices.dedup();
-        let publishers = known.circle.publishers(&self.identity.roster());
         let mut found = self.find_heads(&listed)?.found;
         // Of a head that nobody finds now, or only an older one, the one that was found last.
         found.extend(self.heads.lock().last_found());
-        let tree = state::latest(&self.db)?.map(|latest| latest.root.vector).unwrap_or_default();
         let accepted = devices.iter().filter_map(|device| {
             // A device that they have taken off themselves may be somebody else's by now, who still publishes where it did.
             let is_theirs = listed.iter().any(|listed| listed.id == *device);

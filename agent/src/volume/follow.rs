@@ -154,10 +154,11 @@ fn next(counted: &Counted, heads: &[&Head], latest: &Latest) -> Next {
 }
 
 impl Volume {
-    /// Where the catalog of another device is read.
+    /// Where the catalog of another device is read. Nobody else knows the number that this goes by: no volume has it.
     pub(super) fn beside(&self) -> Result<VolumeDb, PortError> {
+        let key = self.device.signing_key().to_bytes();
         let mut id = [0; 16];
-        id.copy_from_slice(&blake3::derive_key(BESIDE_CONTEXT, self.id.as_bytes())[..16]);
+        id.copy_from_slice(&blake3::derive_key(BESIDE_CONTEXT, &[&key[..], self.id.as_bytes()].concat())[..16]);
         Ok(self.db.of(VolumeId(id))?)
     }
 
@@ -261,7 +262,9 @@ impl Volume {
                 }
                 UNREAD_FOR
             }
-            PortError::Disk(_) | PortError::DiskFull(_) | PortError::Superseded(_) | PortError::NoPart(_) => return false,
+            PortError::Disk(_) | PortError::DiskFull(_) | PortError::Superseded(_) | PortError::NoPart(_) => {
+                return false;
+            }
         };
         let (volume, of) = (self.id.short(), head.device.short());
         tracing::warn!(volume, of, sequence = head.sequence, %why, "a head is left out");
@@ -370,17 +373,23 @@ impl Volume {
 
     /// Moves on, or leaves out what cannot be moved to: it is not to be in the way of everything else.
     fn move_or_leave_out(&self, vfs: &Vfs, beside: &VolumeDb, next: Latest) -> Result<bool, PortError> {
-        let (head, content) = (next.head.clone(), next.root.inode.content.clone());
-        let moved = self.move_on(vfs, beside, next);
-        if let Err(why) = &moved
-            && why.is_of_what_was_read()
-            && vfs.published(self.id).map_err(of_tree)?.as_ref() != Some(&content)
-        {
-            state::forget_following(&self.db)?;
-            self.leave_out(&head, why);
-            return Ok(false);
+        let (head, root) = (next.head.clone(), next.root.clone());
+        match self.move_on(vfs, beside, next) {
+            Err(why) if self.is_given_up(vfs, &root, &why)? => {
+                state::forget_following(&self.db)?;
+                self.leave_out(&head, &why);
+                Ok(false)
+            }
+            other => other,
         }
-        moved
+    }
+
+    /// Whether a move that was written down is not tried again: nothing tells that the tree has moved already, or nothing will.
+    pub(super) fn is_given_up(&self, vfs: &Vfs, next: &Root, why: &PortError) -> Result<bool, PortError> {
+        let before = state::latest(&self.db)?.map(|latest| latest.root.inode.content);
+        let has_moved = before.as_ref() != Some(&next.inode.content)
+            && vfs.published(self.id).map_err(of_tree)?.as_ref() == Some(&next.inode.content);
+        Ok(matches!(why, PortError::Damaged(_)) || (why.is_of_what_was_read() && !has_moved))
     }
 
     /// Reads the catalog and the root of a head.

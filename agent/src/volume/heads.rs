@@ -62,7 +62,7 @@ pub(crate) fn when(time: Hlc) -> String {
 }
 
 /// Where that notation ends, in milliseconds: a clock may say anything.
-const YEAR_9999: u64 = 253_402_300_799_000;
+pub(crate) const YEAR_9999: u64 = 253_402_300_799_000;
 
 pub(crate) fn sequence_of(dots: &[Dot], device: &DeviceId) -> u64 {
     dots.iter().filter(|dot| dot.device == device.tag()).map(|dot| dot.sequence).max().unwrap_or(0)
@@ -320,6 +320,7 @@ impl Volume {
         if is_current || self.may_write().is_err() || handed.sequence != latest.head.sequence {
             return Ok(());
         }
+        self.confirm()?;
         let plan = self.peers.settled_plan()?;
         tracing::info!(volume = %self.id.short(), head = latest.head.sequence, "published again, under the keys of now");
         let head = self.publish_head(latest.head.clone(), usize::from(plan.n.saturating_sub(plan.k)) + 1)?;
@@ -331,6 +332,8 @@ impl Volume {
     /// device was taken off the list, would be found by nobody.
     pub(super) fn publish_head(&self, head: Head, wanted: usize) -> Result<Head, PortError> {
         for _ in 0..TRIES {
+            // Whatever the keys have become meanwhile: whoever was taken off has none of those by which it is sealed.
+            self.seal_off()?;
             let record = head.clone().publish(&self.device, &self.keys()).map_err(damaged)?;
             state::hand_out(&self.db, &record)?;
             // Whenever the identity says next where the heads are: when another era has begun, too.

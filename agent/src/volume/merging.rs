@@ -35,7 +35,7 @@ use super::progress::{Meter, Phase};
 use super::read::{Deadline, Nodes, tree_error};
 use super::recover::RecoverError;
 use super::state::{self, Latest, Merging};
-use super::sync::{Publication, of_tree, publish};
+use super::sync::{Publication, publish};
 use super::write::Writer;
 use super::{Volume, damaged};
 use crate::share::circle::Publishers;
@@ -344,8 +344,7 @@ impl Volume {
             }
             Err(why) => {
                 // What cannot be moved to is not to be in the way of everything else for ever.
-                let at = vfs.published(self.id).map_err(of_tree)?;
-                if matches!(why, PortError::Damaged(_)) && at.as_ref() != Some(&merging.root.inode.content) {
+                if self.is_given_up(vfs, &merging.root, &why)? {
                     state::forget_merging(&self.db)?;
                 }
                 return Err(why);

@@ -346,7 +346,12 @@ impl Volume {
         let links = self.links.lock().clone();
         let found = match links {
             Some(links) => {
-                tree::find::<LinkEntry, _>(&links, &Nodes(self, Deadline::of_read()), &id).map_err(tree_error)?
+                let found = tree::find::<LinkEntry, _>(&links, &Nodes(self, Deadline::of_read()), &id);
+                found.map_err(|error| match tree_error(error) {
+                    // A node of the table that no segment has is another matter than a table that has no such row.
+                    PortError::NotFound(what) => PortError::Unreachable(what),
+                    other => other,
+                })?
             }
             None => None,
         };

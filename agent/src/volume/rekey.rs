@@ -70,7 +70,8 @@ impl Volume {
         }
         let mut writer = Writer::new(self.clone(), meter.clone())?;
         let epoch = writer.keys().epoch;
-        let mut rekey = Rekey { volume: self, writer: &mut writer, origin: self.id.into(), epoch, left: STRETCH, missed: None };
+        let mut rekey =
+            Rekey { volume: self, writer: &mut writer, origin: self.id.into(), epoch, left: STRETCH, missed: None };
         let content = rekey.tree(&latest.root.inode.content)?;
         let links = latest.root.links.as_ref().map(|links| rekey.links(links)).transpose()?.flatten();
         if content.is_none() && links.is_none() {

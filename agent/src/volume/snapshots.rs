@@ -172,7 +172,8 @@ impl Volume {
         }
         let history = self.history()?;
         if history.kept.len() >= HISTORY_MAX {
-            let what = format!("{HISTORY_MAX} snapshots are kept, which is all that can be: `hn snap prune` lets go of some");
+            let what =
+                format!("{HISTORY_MAX} snapshots are kept, which is all that can be: `hn snap prune` lets go of some");
             return Err(PortError::DiskFull(what));
         }
         let mut stage = Stage::new(self);

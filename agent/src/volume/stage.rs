@@ -173,6 +173,9 @@ mod tests {
         // Nothing tells that, and a file that is being written to is read again.
         let ctime = hypernet_core::time::Timespec { seconds: 1, nanos: 2 };
         assert!(stamp_bytes(&Stamp { size: 1, ctime, racy: true }).is_none());
-        assert_ne!(stamp_bytes(&Stamp { size: 1, ctime, racy: false }), stamp_bytes(&Stamp { size: 2, ctime, racy: false }));
+        assert_ne!(
+            stamp_bytes(&Stamp { size: 1, ctime, racy: false }),
+            stamp_bytes(&Stamp { size: 2, ctime, racy: false })
+        );
     }
 }

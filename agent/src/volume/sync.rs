@@ -230,8 +230,7 @@ pub(crate) fn run(volume: &Arc<Volume>, vfs: &Arc<Vfs>, meter: &Meter) -> Result
     let staged = writer.put_staged()?;
     let cutter = Cutter::new(writer.keys());
     let how = (cutter, Patience::Read);
-    let Built { inode, links, synced, bytes } =
-        build((volume, vfs, meter), (&mut cut, &base, dot), how, &mut writer)?;
+    let Built { inode, links, synced, bytes } = build((volume, vfs, meter), (&mut cut, &base, dot), how, &mut writer)?;
     let latest = base.latest.as_ref();
     let (history, tags) = volume.edited(latest.map(|latest| &latest.root), &edits, dot, &mut writer)?;
     let root = Root { volume: volume.id, inode, links, vector: base.vector(dot), parts: Vec::new(), history, tags };

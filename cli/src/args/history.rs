@@ -93,6 +93,18 @@ pub(crate) struct Diff {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct Restore {
+    /// HEAD, HEAD~2, a tag, the beginning of a number, or @{yesterday}.
+    #[arg(value_name = "SNAPSHOT")]
+    pub(crate) snapshot: String,
+    /// A file or a directory below the mount; it need not be there now.
+    pub(crate) path: PathBuf,
+    /// Put it into this directory, and leave what is in its place now.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) to: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct Tag {
     /// The name; without it all are shown.
     pub(crate) name: Option<String>,

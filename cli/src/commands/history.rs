@@ -17,7 +17,7 @@ use crate::output::{Output, table, words};
 use crate::volume_path;
 
 /// Digits of a number that are shown.
-const SHORT: usize = 12;
+pub(super) const SHORT: usize = 12;
 
 fn short(id: &str) -> &str {
     id.get(..SHORT).unwrap_or(id)
@@ -58,7 +58,7 @@ fn revision(text: &str, now: Zoned) -> Result<String, Failure> {
     Ok(format!("@{{{}}}{rest}", time.timestamp().as_millisecond().max(0)))
 }
 
-fn now_revision(text: &str) -> Result<String, Failure> {
+pub(super) fn now_revision(text: &str) -> Result<String, Failure> {
     revision(text, Zoned::now())
 }
 
@@ -213,7 +213,10 @@ fn print_changes(changes: &[ChangeInfo], stat: bool, out: &mut Output) -> Result
         return Ok(());
     }
     let size = |thing: &Option<ThingInfo>| {
-        thing.as_ref().filter(|thing| thing.kind == "file").map_or_else(|| "-".to_owned(), |thing| words::bytes(thing.size))
+        thing
+            .as_ref()
+            .filter(|thing| thing.kind == "file")
+            .map_or_else(|| "-".to_owned(), |thing| words::bytes(thing.size))
     };
     let rows: Vec<Vec<String>> = changes
         .iter()
@@ -245,7 +248,9 @@ pub(crate) async fn diff(home: Home, args: Diff, out: &mut Output) -> Result<(),
     let (client, status) = Client::connect(home).await?;
     let path = path_or_volume(&client, &status, args.path.as_deref()).await?;
     let (from, to) = match args.range.split_once("..") {
-        Some((from, to)) => (if from.is_empty() { "HEAD" } else { from }, Some(if to.is_empty() { "HEAD" } else { to })),
+        Some((from, to)) => {
+            (if from.is_empty() { "HEAD" } else { from }, Some(if to.is_empty() { "HEAD" } else { to }))
+        }
         None => (args.range.as_str(), None),
     };
     let to = to.map(now_revision).transpose()?;
@@ -277,7 +282,11 @@ pub(crate) async fn verify(home: Home, args: Verify, out: &mut Output) -> Result
     let (author, when) = (plain(&snapshot.author), date(snapshot.time_ms));
     let who = if verified.known { "which may write here or could" } else { "which is on no list that is known here" };
     out.line(format_args!("snapshot {}: signed by {author}, {who}, {when}", short(&snapshot.id)))?;
-    let gone = if verified.gone > 0 { format!("; {} are not kept any more", words::count(verified.gone)) } else { String::new() };
+    let gone = if verified.gone > 0 {
+        format!("; {} are not kept any more", words::count(verified.gone))
+    } else {
+        String::new()
+    };
     out.line(format_args!("snapshots before it, all signed and earlier: {}{gone}", words::count(verified.followed)))?;
     out.line(format_args!("files and directories in it: {}", words::count(verified.inodes)))?;
     for problem in &verified.problems {

@@ -60,7 +60,8 @@ fn a_change_that_is_made_again_changes_nothing() {
         time: Hlc { millis: sequence, counter: 0 },
     };
     let unname = |of: &Kept| Edit::Unname { name: "v1".into(), of: of.snapshot.id() };
-    let edits = [keep(true), keep(false), Edit::Forget(all[0].moment()), name(&all[2], 9), name(&all[3], 5), unname(&all[1])];
+    let edits =
+        [keep(true), keep(false), Edit::Forget(all[0].moment()), name(&all[2], 9), name(&all[3], 5), unname(&all[1])];
     for edit in &edits {
         history.apply(edit.clone(), dot(1, 10));
     }

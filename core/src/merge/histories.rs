@@ -6,12 +6,11 @@ use crate::history::{self, History};
 use crate::limits::HISTORY_MAX;
 use crate::tree::{self, Item, Sink, Source, TreeError, TreeRef};
 
+/// The tree of what is kept, and that of the names.
+type Trees = (Option<TreeRef>, Option<TreeRef>);
+
 /// The trees of both. Where all parts have the same ones, nothing is read.
-pub(super) fn merge<S, K>(
-    parts: &[Part],
-    source: &S,
-    sink: &mut K,
-) -> Result<(Option<TreeRef>, Option<TreeRef>), MergeError<S::Error>>
+pub(super) fn merge<S, K>(parts: &[Part], source: &S, sink: &mut K) -> Result<Trees, MergeError<S::Error>>
 where
     S: Source,
     K: Sink<Error = S::Error>,

@@ -405,14 +405,10 @@ fn a_tree_that_is_none_is_refused_and_a_directory_that_is_none_is_empty() {
     let mut world = world(1, &["a", "b"]);
     let good = world.device(0).root();
     let other = Part { number: 7, inode: Inode { id: FileId([9; 16]), ..good.inode.clone() }, ..Part::from(&good) };
-    assert!(matches!(
-        world.try_merge(&[Part::from(&good), other]),
-        Err(MergeError::Malformed { number: 7, .. })
-    ));
+    assert!(matches!(world.try_merge(&[Part::from(&good), other]), Err(MergeError::Malformed { number: 7, .. })));
     assert!(matches!(world.try_merge(&[]), Err(MergeError::Nothing)));
-    let names = |merged: &Merged| -> Vec<Vec<u8>> {
-        world.list(&merged.inode).into_iter().map(|entry| entry.name).collect()
-    };
+    let names =
+        |merged: &Merged| -> Vec<Vec<u8>> { world.list(&merged.inode).into_iter().map(|entry| entry.name).collect() };
     let dot = Dot { device: crate::id::DeviceTag(9), sequence: 1 };
     let entry = |name: &[u8]| crate::tree::Entry { name: name.to_vec(), dot, target: world.file(dot.device) };
     // A name twice: nothing of it is believed, and what its author has not seen stays.

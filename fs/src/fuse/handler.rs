@@ -273,7 +273,9 @@ impl Filesystem for Handler {
         let name = name.as_bytes().to_vec();
         self.serve(
             reply,
-            move |tree| tree.tell_found(|| tree.lookup(parent.0, &name), |found| found.as_ref().ok().map(|attr| attr.ino)),
+            move |tree| {
+                tree.tell_found(|| tree.lookup(parent.0, &name), |found| found.as_ref().ok().map(|attr| attr.ino))
+            },
             |reply, result| match result {
                 Err(VfsError::NotFound) => reply.entry(&TTL, &nothing(), GENERATION),
                 result => answer_entry(reply, result),

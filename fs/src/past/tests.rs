@@ -81,7 +81,11 @@ fn tree() -> (TempDir, Tree) {
 
 fn names(tree: &Tree, dir: u64) -> Vec<String> {
     let items = tree.readdir(dir, 0).unwrap();
-    items.iter().map(|item| String::from_utf8(item.name.to_vec()).unwrap()).filter(|name| !name.starts_with('.')).collect()
+    items
+        .iter()
+        .map(|item| String::from_utf8(item.name.to_vec()).unwrap())
+        .filter(|name| !name.starts_with('.'))
+        .collect()
 }
 
 fn at(tree: &Tree, path: &str) -> u64 {

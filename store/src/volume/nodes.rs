@@ -126,12 +126,18 @@ fn unwrapped(mut bytes: Vec<u8>) -> Option<Vec<u8>> {
     (blake3::hash(&plain).as_bytes()[..SUM_LEN] == bytes).then_some(plain)
 }
 
-/// Inserts a node, and returns by how much the cache grew. What is there under an id is the same node already.
+/// Inserts a node, and returns by how much the cache grew.
 fn insert(tx: &Transaction<'_>, id: &ExtentId, plain: &[u8], round: i64) -> rusqlite::Result<u64> {
     let sql = "INSERT OR IGNORE INTO nodes (id, last_used, size, plain) VALUES (?1, ?2, ?3, ?4)";
     let size = plain.len() as u64;
-    let added = tx.prepare_cached(sql)?.execute(params![id.as_bytes(), round, size as i64, wrapped(plain)])?;
-    Ok(if added > 0 { size } else { 0 })
+    let bytes = wrapped(plain);
+    if tx.prepare_cached(sql)?.execute(params![id.as_bytes(), round, size as i64, bytes])? > 0 {
+        return Ok(size);
+    }
+    // What is there under an id is the same node, unless it was damaged here.
+    let sql = "UPDATE nodes SET plain = ?2 WHERE id = ?1 AND plain != ?2";
+    tx.prepare_cached(sql)?.execute(params![id.as_bytes(), bytes])?;
+    Ok(0)
 }
 
 /// Removes entries, the ones unused for longest first, until `wanted` bytes or a step's worth of them are gone.

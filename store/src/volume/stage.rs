@@ -82,7 +82,8 @@ impl VolumeDb {
     /// How many changes of the history wait.
     pub fn count_edits(&self) -> Result<u64, StoreError> {
         let sql = "SELECT count(*) FROM edits WHERE volume = ?1";
-        let count: i64 = self.shared.readers.read(|c| c.prepare_cached(sql)?.query_row([self.volume], |row| row.get(0)))?;
+        let count: i64 =
+            self.shared.readers.read(|c| c.prepare_cached(sql)?.query_row([self.volume], |row| row.get(0)))?;
         Ok(count as u64)
     }
 

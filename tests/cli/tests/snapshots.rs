@@ -123,6 +123,29 @@ fn what_was_is_read_with_ordinary_tools_and_reads_the_same_for_ever() -> Result<
     let verified = agent.json(["verify", "HEAD"])?;
     assert_eq!((&verified["followed"], &verified["problems"]), (&Value::from(1), &Value::Array(vec![])), "{verified}");
     assert_eq!(letters(&agent, &["v1..HEAD"])?, ["A  new", "M  notes", "R  tree/ -> moved/"]);
+    // Put back: elsewhere, in place of something else, and where nothing is any more.
+    let restore = |args: &[&str], path: &str| {
+        let path = agent.mount().join(path);
+        let args = ["restore"].iter().chain(args).map(|arg| arg.to_string().into());
+        agent.json(args.chain([path.into_os_string()]).collect::<Vec<std::ffi::OsString>>())
+    };
+    let out = agent.scratch().join("out");
+    restore(&["v1", "--to", out.to_str().unwrap()], "tree")?;
+    assert_same(&original, &out.join("tree"));
+    restore(&["v1"], "tree")?;
+    assert_same(&original, &agent.mount().join("tree"));
+    fs::write(agent.mount().join("tree/extra"), "x")?;
+    let back = restore(&["v1"], "tree")?;
+    assert_same(&original, &agent.mount().join("tree"));
+    restore(&["v1"], "notes")?;
+    assert_eq!(fs::read_to_string(agent.mount().join("notes"))?, "one");
+    // What was in its place is not lost, and nothing else is left.
+    let before = &back["before"].as_str().unwrap()[..12];
+    restore(&[before], "tree")?;
+    assert_eq!(fs::read_to_string(agent.mount().join("tree/extra"))?, "x");
+    assert_eq!(names(&agent.mount()), ["moved", "new", "notes", "tree"]);
+    assert!(restore(&["v1"], "nothing").is_err() && restore(&["v1"], "").is_err());
+    assert_eq!(names(&agent.mount()), ["moved", "new", "notes", "tree"]);
     let log = agent.json(["log".as_ref(), agent.mount().join("new").as_os_str()])?;
     assert_eq!(log.as_array().map(Vec::len), Some(1), "{log}");
     Ok(())

@@ -78,7 +78,8 @@ impl Device {
             meta_dot: dot,
             content_dot: None,
         };
-        let root = Root { volume: volume.id, inode, links: None, vector: vec![dot], parts: vec![], history: None, tags: None };
+        let root =
+            Root { volume: volume.id, inode, links: None, vector: vec![dot], parts: vec![], history: None, tags: None };
         let time = Hlc { millis: self.sequence, counter: 0 };
         let mut writer = Writer::new(volume.clone(), Meter::new()).unwrap();
         let plan = writer.plan();

@@ -707,3 +707,55 @@ fn a_head_that_leads_to_something_else_is_left_out_and_the_others_go_on() {
         one.sync();
     }
 }
+
+#[test]
+fn the_newest_head_is_found_by_whoever_has_only_the_keys_of_now() {
+    let mesh = Mesh::new(6);
+    let homes = homes(&mesh, 3, |home| home.write("a", b"a"));
+    let [one, two, three] = &homes[..] else { panic!() };
+    two.write("b", b"b");
+    two.sync();
+    let sequence = two.latest().head.sequence;
+    let found = |keys: &hypernet_core::key::VolumeKeys| {
+        let signer = two.volume.device.head_signer(keys);
+        let record = two.volume.peers.lookup(hypernet_core::record::record_key(&signer)).unwrap();
+        record.map(|record| record.sequence)
+    };
+    let before = two.volume.keys();
+    one.volume.identity.revoke(&three.volume.device.id()).unwrap();
+    two.look();
+    let now = two.volume.keys();
+    assert_ne!(before.epoch, now.epoch);
+    assert_eq!((found(&before), found(&now)), (Some(sequence), None));
+    two.follow();
+    assert_eq!(found(&now), Some(sequence));
+    // It is the same head, and that is the end of it.
+    let latest = two.latest();
+    assert_eq!((latest.head.sequence, latest.head.snapshot), (sequence, latest.snapshot));
+    let handed = state::handed_out(&two.volume.db).unwrap();
+    two.follow();
+    assert_eq!(state::handed_out(&two.volume.db).unwrap(), handed);
+    one.follow();
+    assert_eq!(one.read("b"), b"b");
+}
+
+#[test]
+fn what_cannot_be_moved_to_is_left_out_and_keeps_nothing_from_being_published() {
+    let mesh = Mesh::new(6);
+    let homes = homes(&mesh, 2, |home| home.write("a", b"a"));
+    let [one, two] = &homes[..] else { panic!() };
+    one.tree();
+    two.write("b", b"b");
+    two.sync();
+    let mut next = two.latest();
+    let node = Sealer::new(&two.volume.keys()).seal(Kind::Node, b"it is in no segment").unwrap().reference;
+    next.root.inode.content = Content::Directory(TreeRef { node, depth: 0, weight: 1 });
+    let head = next.head.clone();
+    state::put_following(&one.volume.db, &next).unwrap();
+    one.volume.end_following(&one.vfs, &Meter::new()).unwrap();
+    assert!(state::following(&one.volume.db).unwrap().is_none() && one.volume.is_refused(&head));
+    one.write("c", b"c");
+    one.sync();
+    assert_eq!(one.read("c"), b"c");
+    assert!(one.latest().root.vector.iter().any(|dot| dot.device == one.volume.device.id().tag()));
+}
