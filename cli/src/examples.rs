@@ -200,9 +200,9 @@ examples! { FSCK:
     "hn fsck --repair             mend what can be mended on this device"
 }
 examples! { SNAP:
-    "hn snap -m 'before the upgrade'          of the volume that one stands in"
-    "hn snap /hypernet/photos -m 'all sorted' of the volume that this is in"
-    "hn snap prune --keep-last 10 -n          which would not stay"
+    "hn snap -m before-the-upgrade          of the volume that one stands in"
+    "hn snap /hypernet/photos -m sorted     of the volume that this is in"
+    "hn snap prune --keep-last 10 -n        which would not stay"
 }
 examples! { SNAP_PRUNE:
     "hn snap prune 1a2b3c4d                        let go of one"
@@ -223,7 +223,7 @@ examples! { SHOW:
 examples! { DIFF:
     "hn diff                      what has changed since the newest snapshot"
     "hn diff HEAD~2..HEAD src     in a directory, over two snapshots"
-    "hn diff --stat '@{3 days ago}'"
+    "hn diff --stat '@{yesterday}'"
     "hn diff v1..v2 --json | jq -r '.[] | select(.before == null) | .after.path'"
 }
 examples! { RESTORE:

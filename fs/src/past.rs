@@ -180,6 +180,18 @@ impl Tree {
         *told += 1;
     }
 
+    /// A time that is another one when there are other names in it.
+    fn changed(&self, place: &Place) -> Result<Timespec> {
+        let names = self.snapshots()?.names(place.volume)?;
+        let times = names.values().filter_map(|named| match named {
+            Named::Snapshot(_, time) => Some(*time),
+            Named::Tag(_) => None,
+        });
+        let newest = times.max().unwrap_or_default();
+        let nanos = (u64::from(newest.nanos) + names.len() as u64) % 1_000_000_000;
+        Ok(Timespec { nanos: nanos as u32, ..newest })
+    }
+
     fn attr(&self, known: &Known) -> Result<Attr> {
         let ino = known.ino();
         let directory = |place: &Place, time: Option<Timespec>| {
@@ -190,8 +202,8 @@ impl Tree {
             Ok(Attr { ino, mode: now.mode & 0o555, nlink: 2, atime, mtime, ctime, volatile: false, ..now })
         };
         match &known.what {
-            // There may be others at any time.
-            What::All(place) => Ok(Attr { volatile: true, ..directory(place, None)? }),
+            // There may be others at any time: the kernel looks at the time before it shows a listing that it has.
+            What::All(place) => Ok(Attr { volatile: true, ..directory(place, Some(self.changed(place)?))? }),
             What::One(then) => directory(&then.place, Some(then.time)),
             What::Tag(place, target) => {
                 let like = directory(place, None)?;
@@ -204,7 +216,7 @@ impl Tree {
                 Ok(Attr {
                     ino,
                     kind: inode.kind,
-                    mode: u32::from(inode.mode),
+                    mode: inode.mode,
                     nlink: if is_dir { 2 } else { *nlink },
                     uid: inode.uid,
                     gid: inode.gid,

@@ -127,7 +127,7 @@ fn thing_info(version: Version) -> api::ThingInfo {
                 _ => "special",
             };
             let size = if inode.kind == FileKind::Regular { inode.content.size() } else { 0 };
-            (kind, size, u32::from(inode.mode))
+            (kind, size, inode.mode)
         }
     };
     api::ThingInfo { path, kind: kind.into(), size, mode }

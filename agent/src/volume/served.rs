@@ -144,6 +144,7 @@ mod tests {
         let fetches = mesh.fetches();
         assert_eq!(served(&all), [false, false, false, true, false]);
         let Content::Runs { tree, .. } = &runs else { unreachable!() };
+        let nodes = tree::node_refs::<Run, _>(tree, &Nodes(&volume, Deadline::of_read())).unwrap().len() as u64;
         volume.drop_nodes(Some(&census())).unwrap();
         assert!(volume.db.node(&tree.node.id()).unwrap().is_some());
         volume.drop_nodes(None).unwrap();
@@ -153,7 +154,7 @@ mod tests {
 
         mesh.connect((1..=20).map(|i| PeerId([i; 32])));
         assert_eq!(served(&all), [true, true, true, true, false]);
-        assert_eq!(mesh.fetches(), fetches + 1, "the node of the tree");
+        assert!((1..=nodes).contains(&(mesh.fetches() - fetches)), "the nodes of the tree, each once");
         volume.drop_nodes(Some(&census())).unwrap();
         assert!(volume.db.node(&tree.node.id()).unwrap().is_none());
     }

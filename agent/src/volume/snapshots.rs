@@ -170,6 +170,9 @@ impl Volume {
             let what = "nothing of this volume is on the mesh yet: `hn sync` first, then it can have snapshots";
             return Err(PortError::Unreachable(what.into()));
         }
+        if base.latest.is_none() && cut.is_empty() {
+            return Err(PortError::NotFound("nothing was written in this volume yet".into()));
+        }
         let history = self.history()?;
         if history.kept.len() >= HISTORY_MAX {
             let what =

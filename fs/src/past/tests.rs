@@ -99,6 +99,8 @@ fn each_directory_has_its_past_which_no_listing_shows() {
     assert!(tree.readdir(ROOT, 0).unwrap().iter().all(|item| &*item.name != NAME));
     let all = at(&tree, ".snapshots");
     assert_eq!(names(&tree, all), ["then", "v1"]);
+    // Whoever has the listing sees by this whether it is still that.
+    assert_eq!(tree.getattr(all).unwrap().mtime, Timespec { seconds: 5, nanos: 2 });
     assert_eq!(tree.readlink(at(&tree, ".snapshots/v1")).unwrap(), b"then");
     assert_eq!(names(&tree, at(&tree, ".snapshots/then")), ["sub"]);
     let file = at(&tree, ".snapshots/then/sub/f");

@@ -6,6 +6,9 @@ use super::super::double::Mesh;
 use super::super::merging::tests::{Home, homes, meet};
 use super::*;
 
+/// Names, and what they hold.
+type Files = Vec<(String, Vec<u8>)>;
+
 fn big(byte: u8, len: usize) -> Vec<u8> {
     let mut noise = blake3::Hasher::new().update(&[byte]).finalize_xof();
     let mut bytes = vec![0; len];
@@ -186,7 +189,7 @@ fn each_reads_as_the_tree_was() {
         let mesh = Mesh::new(6);
         let homes = homes(&mesh, 1, |home| home.write("begin", b"begin"));
         let one = &homes[0];
-        let mut taken: Vec<(Kept, Vec<(String, Vec<u8>)>)> = Vec::new();
+        let mut taken: Vec<(Kept, Files)> = Vec::new();
         let mut model = std::collections::BTreeMap::from([("begin".to_owned(), b"begin".to_vec())]);
         for step in big(seed, 160).chunks(4) {
             let (name, other, byte) = (format!("f{}", step[1] % 5), format!("f{}", step[2] % 5), step[3]);

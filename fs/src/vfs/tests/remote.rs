@@ -682,10 +682,11 @@ fn a_root_is_set_only_on_an_empty_tree() {
 fn a_damaged_listing_is_refused() {
     let bed = Bed::new();
     bed.file(ROOT, "a", b"x");
+    bed.file(ROOT, "b", b"y");
     let root = bed.publish().unwrap();
     let Content::Directory(tree) = &root.content else { panic!("a directory") };
-    let mut entries = hypernet_core::port::RemoteTree::list(&*bed.remote, tree).unwrap();
-    entries[0].name = b"../escape".to_vec();
+    let mut entries = bed.remote.list(tree).unwrap();
+    entries.reverse();
     let content = Content::Directory(bed.remote.put_directory(entries).unwrap());
     let other = bed.recovered(Inode { content, ..root });
     assert!(matches!(other.vfs.lookup(ROOT, b"a"), Err(VfsError::Damaged(_))));
