@@ -24,6 +24,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 
+use hypernet_core::history::History;
 use hypernet_core::id::{PeerId, VolumeId};
 use hypernet_core::identity::log::Device;
 use hypernet_core::key::{DeviceKeys, VolumeKeys};
@@ -129,6 +130,8 @@ pub(crate) struct Volume {
     pub(crate) waiting: Mutex<follow::Waiting>,
     /// Changes of the history that wait for the next head.
     pub(crate) edits: AtomicU64,
+    /// The history, and how often the database had changed when it was read.
+    pub(crate) history: Mutex<Option<(u64, Arc<History>)>>,
     /// Of whoever takes a snapshot, or moves the index to that of another device. There is nothing in it.
     pub(crate) still: Mutex<()>,
 }
@@ -176,6 +179,7 @@ impl Volume {
             news: AtomicBool::new(false),
             waiting: Mutex::default(),
             edits: AtomicU64::new(edits),
+            history: Mutex::default(),
             still: Mutex::default(),
         };
         volume.remember_share()?;

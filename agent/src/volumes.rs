@@ -218,13 +218,21 @@ impl Snapshots for Reader {
             let time = Timespec { seconds, nanos: (millis % 1_000) as u32 * 1_000_000 };
             names.insert(name, Named::Snapshot(moment.id, time));
         }
-        for tag in history.tags.into_values() {
+        for tag in history.tags.values() {
             // What somebody else has named need not be a name here.
             if let Some(target) = by_id.get(&tag.to).filter(|_| check_name(&tag.name).is_ok()) {
-                names.entry(tag.name.into_bytes()).or_insert_with(|| Named::Tag(target.clone()));
+                names.entry(tag.name.clone().into_bytes()).or_insert_with(|| Named::Tag(target.clone()));
             }
         }
         Ok(names)
+    }
+
+    fn changed(&self, volume: VolumeId) -> Result<Timespec, PortError> {
+        let history = self.0.of(volume)?.history()?;
+        let millis = history.kept.keys().next_back().map_or(0, |newest| newest.time.millis);
+        let seconds = i64::try_from(millis / 1_000).unwrap_or(i64::MAX);
+        let nanos = (millis % 1_000) * 1_000_000 + (history.kept.len() + history.tags.len()) as u64;
+        Ok(Timespec { seconds, nanos: (nanos % 1_000_000_000) as u32 })
     }
 
     fn snapshot(&self, volume: VolumeId, id: SnapshotId) -> Result<Root, PortError> {

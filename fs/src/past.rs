@@ -48,6 +48,8 @@ pub enum Named {
 pub trait Snapshots: RemoteTree {
     /// The snapshots of a volume, and names for them.
     fn names(&self, volume: VolumeId) -> std::result::Result<BTreeMap<Vec<u8>, Named>, PortError>;
+    /// A time that is another one when there are others.
+    fn changed(&self, volume: VolumeId) -> std::result::Result<Timespec, PortError>;
     /// What a snapshot holds.
     fn snapshot(&self, volume: VolumeId, id: SnapshotId) -> std::result::Result<Root, PortError>;
     /// The record of something with several names in a snapshot.
@@ -180,18 +182,6 @@ impl Tree {
         *told += 1;
     }
 
-    /// A time that is another one when there are other names in it.
-    fn changed(&self, place: &Place) -> Result<Timespec> {
-        let names = self.snapshots()?.names(place.volume)?;
-        let times = names.values().filter_map(|named| match named {
-            Named::Snapshot(_, time) => Some(*time),
-            Named::Tag(_) => None,
-        });
-        let newest = times.max().unwrap_or_default();
-        let nanos = (u64::from(newest.nanos) + names.len() as u64) % 1_000_000_000;
-        Ok(Timespec { nanos: nanos as u32, ..newest })
-    }
-
     fn attr(&self, known: &Known) -> Result<Attr> {
         let ino = known.ino();
         let directory = |place: &Place, time: Option<Timespec>| {
@@ -203,7 +193,9 @@ impl Tree {
         };
         match &known.what {
             // There may be others at any time: the kernel looks at the time before it shows a listing that it has.
-            What::All(place) => Ok(Attr { volatile: true, ..directory(place, Some(self.changed(place)?))? }),
+            What::All(place) => {
+                Ok(Attr { volatile: true, ..directory(place, Some(self.snapshots()?.changed(place.volume)?))? })
+            }
             What::One(then) => directory(&then.place, Some(then.time)),
             What::Tag(place, target) => {
                 let like = directory(place, None)?;

@@ -32,7 +32,7 @@ const PROBLEMS_MAX: usize = 100;
 
 /// What is known of the snapshots of a volume.
 struct Known {
-    history: History,
+    history: Arc<History>,
     waiting: BTreeSet<Moment>,
     devices: BTreeMap<DeviceId, String>,
     tags: BTreeMap<SnapshotId, Vec<String>>,
@@ -316,9 +316,9 @@ impl Past<'_> {
         let tags = match edit {
             Some(edit) => {
                 self.volume.edit_history(&edit).map_err(port_failure)?;
-                self.known()?.history.tags
+                self.known()?.history.tags.clone()
             }
-            None => known.history.tags,
+            None => known.history.tags.clone(),
         };
         let info =
             |tag: &Tag| api::TagInfo { name: tag.name.clone(), id: tag.to.to_string(), time_ms: tag.time.millis };

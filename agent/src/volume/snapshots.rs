@@ -127,11 +127,20 @@ impl Volume {
     }
 
     /// The history of this volume as this device knows it.
-    pub(crate) fn history(&self) -> Result<History, PortError> {
+    pub(crate) fn history(&self) -> Result<Arc<History>, PortError> {
+        // Before it is read: what changes meanwhile is read again.
+        let changes = self.db.changes();
+        if let Some((at, known)) = &*self.history.lock()
+            && *at == changes
+        {
+            return Ok(known.clone());
+        }
         let latest = state::latest(&self.db)?;
         let mut history = self.history_of(latest.as_ref().map(|latest| &latest.root))?;
         let dot = Dot { device: self.device.id().tag(), sequence: state::next_sequence(&self.db, &self.device.id())? };
         self.apply(&mut history, &self.db.edits()?, dot)?;
+        let history = Arc::new(history);
+        *self.history.lock() = Some((changes, history.clone()));
         Ok(history)
     }
 

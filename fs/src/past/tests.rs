@@ -51,6 +51,10 @@ impl Snapshots for Double {
         Ok(all.map(|(name, named)| (name.to_vec(), named)).into())
     }
 
+    fn changed(&self, _: VolumeId) -> std::result::Result<Timespec, PortError> {
+        Ok(Timespec { seconds: 5, nanos: 2 })
+    }
+
     fn snapshot(&self, volume: VolumeId, id: SnapshotId) -> std::result::Result<Root, PortError> {
         assert_eq!((volume, id), (VOLUME, THEN));
         let vector = vec![Dot { device: DeviceTag(1), sequence: 1 }];
@@ -81,11 +85,11 @@ fn tree() -> (TempDir, Tree) {
 
 fn names(tree: &Tree, dir: u64) -> Vec<String> {
     let items = tree.readdir(dir, 0).unwrap();
-    items
-        .iter()
-        .map(|item| String::from_utf8(item.name.to_vec()).unwrap())
-        .filter(|name| !name.starts_with('.'))
-        .collect()
+    let names = items.iter().map(|item| String::from_utf8(item.name.to_vec()).unwrap());
+    let mut names: Vec<String> = names.filter(|name| !name.starts_with('.')).collect();
+    // In a directory of now they come in the order of a hash.
+    names.sort();
+    names
 }
 
 fn at(tree: &Tree, path: &str) -> u64 {
