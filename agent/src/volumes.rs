@@ -149,8 +149,8 @@ impl Volumes {
 pub(crate) struct Reader(pub(crate) Arc<Volumes>);
 
 impl Reader {
-    /// By whose index something is looked up: that of the volume that it was sealed for, where there is one. Of what another
-    /// one's index says of it only that is believed which this one does not know.
+    /// By whose index something is looked up first: that of the volume that it was sealed for, where there is one. What that one
+    /// does not know may be in any other's.
     fn by(&self, reference: &ExtentRef) -> Arc<Volume> {
         let is_of = |volume: &Arc<Volume>| Origin::from(volume.id) == reference.origin;
         self.0.all().into_iter().find(is_of).unwrap_or_else(|| self.0.main.clone())

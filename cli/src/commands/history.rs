@@ -17,9 +17,9 @@ use crate::output::{Output, table, words};
 use crate::volume_path;
 
 /// Digits of a number that are shown.
-pub(super) const SHORT: usize = 12;
+const SHORT: usize = 12;
 
-fn short(id: &str) -> &str {
+pub(super) fn short(id: &str) -> &str {
     id.get(..SHORT).unwrap_or(id)
 }
 
@@ -144,11 +144,7 @@ fn header(snapshot: &SnapshotInfo, is_head: bool) -> String {
 
 pub(crate) async fn log(home: Home, args: Log, out: &mut Output) -> Result<(), Failure> {
     let (client, status) = Client::connect(home).await?;
-    let path = match &args.path {
-        Some(path) => volume_path::inside(&status, path)?,
-        // Without a path it is the history of all of the volume, wherever in it one stands.
-        None => volume_of(&client, &status).await?,
-    };
+    let path = path_or_volume(&client, &status, args.path.as_deref()).await?;
     let is_whole = args.path.is_none();
     let snapshots = client.snapshots(&LogRequest { path, limit: args.limit }).await?;
     out.json(&snapshots)?;
@@ -173,6 +169,7 @@ async fn volume_of(client: &Client, status: &Status) -> Result<PathBuf, Failure>
     Ok(above.max_by_key(|path| path.components().count()).unwrap_or_else(|| PathBuf::from("/")))
 }
 
+/// Without a path it is all of the volume, wherever in it one stands.
 async fn path_or_volume(client: &Client, status: &Status, path: Option<&Path>) -> Result<PathBuf, Failure> {
     match path {
         Some(path) => volume_path::inside(status, path),

@@ -13,7 +13,7 @@ use hypernet_sdk::{Client, ErrorCode, Home};
 use os_display::Quotable;
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 
-use super::history::{SHORT, now_revision};
+use super::history::{now_revision, short};
 use crate::args::history::Restore;
 use crate::error::Failure;
 use crate::output::{Output, bar::Bar, words};
@@ -66,14 +66,14 @@ fn copy(from: &Path, to: &Path, out: &Output) -> Result<u64, Failure> {
 /// The directory in `.snapshots` that has this number.
 fn entered(root: &Path, id: &str) -> Result<PathBuf, Failure> {
     let past = root.join(".snapshots");
-    let short = id.get(..SHORT).unwrap_or(id);
     let entries = fs::read_dir(&past).map_err(|error| Failure::io(past.display(), &error))?;
     let mut found = entries.filter_map(Result::ok).filter(|entry| {
         let is_dir = entry.file_type().is_ok_and(|kind| kind.is_dir());
-        is_dir && entry.file_name().to_string_lossy().ends_with(&format!("-{short}"))
+        is_dir && entry.file_name().to_string_lossy().ends_with(&format!("-{}", short(id)))
     });
     found.next().map(|entry| entry.path()).ok_or_else(|| {
-        Failure::new(ErrorCode::NoInput, format!("snapshot {short} is not in {}", past.display())).hint("try again")
+        Failure::new(ErrorCode::NoInput, format!("snapshot {} is not in {}", short(id), past.display()))
+            .hint("try again")
     })
 }
 
@@ -141,7 +141,6 @@ pub(crate) async fn restore(home: Home, args: Restore, out: &mut Output) -> Resu
     placed.map_err(|error| Failure::io(there.display(), &error))?;
     drop(beside);
     out.json(&serde_json::json!({ "restored": there, "entries": entries, "from": snapshot.id, "before": before }))?;
-    let short = |id: &str| id.get(..SHORT).unwrap_or(id).to_owned();
     out.line(format_args!("{} is as it was in {}", there.quote(), short(&snapshot.id)))?;
     if let Some(before) = before {
         out.note(format_args!("what was there is in {}", short(&before)));
