@@ -193,6 +193,11 @@ impl Volume {
         Ok(Self { lacking: main.lacking.clone(), ..Self::open(id, device, identity, db, node)? })
     }
 
+    /// The change of this device that its head with this number is.
+    pub(crate) fn dot(&self, sequence: u64) -> Dot {
+        Dot { device: self.device.id().tag_in(self.id), sequence }
+    }
+
     /// A number for a head, which nobody else gets: of several volumes heads are published at once.
     pub(crate) fn take_number(&self) -> Result<u64, PortError> {
         let mut last = self.identity.last_number.lock();

@@ -132,6 +132,10 @@ impl NetworkId {
     }
 }
 
+/// In the last byte of the id of a volume.
+const BRANCH: u8 = 0x80;
+const BRANCH_CONTEXT: &str = "hypernet 2026 tag of a device in a branch v1";
+
 /// The first eight bytes of a [`DeviceId`]: what dots carry, because three of them stand in every entry.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, minicbor::Encode, minicbor::Decode)]
 #[cbor(transparent)]
@@ -143,6 +147,33 @@ impl DeviceId {
         let mut first = [0; 8];
         first.copy_from_slice(&self.0[..8]);
         DeviceTag(u64::from_be_bytes(first))
+    }
+}
+
+impl DeviceId {
+    /// What dots of this device carry in a volume. In a branch it is another one than in what the branch comes from: what a device
+    /// does in one of them says nothing about what it has seen of the other, and their trees are merged in the end.
+    pub fn tag_in(&self, volume: VolumeId) -> DeviceTag {
+        if !volume.is_branch() {
+            return self.tag();
+        }
+        let bytes = [&self.0[..], &volume.0].concat();
+        let mut first = [0; 8];
+        first.copy_from_slice(&blake3::derive_key(BRANCH_CONTEXT, &bytes)[..8]);
+        DeviceTag(u64::from_be_bytes(first))
+    }
+}
+
+impl VolumeId {
+    /// A volume by these random bytes; `is_branch`: one that begins with the tree of another one.
+    pub fn new(mut random: [u8; 16], is_branch: bool) -> Self {
+        random[15] = (random[15] & !BRANCH) | if is_branch { BRANCH } else { 0 };
+        Self(random)
+    }
+
+    /// Whether it begins with the tree of another one, into which it may be merged.
+    pub fn is_branch(&self) -> bool {
+        self.0[15] & BRANCH != 0
     }
 }
 

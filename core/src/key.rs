@@ -117,7 +117,7 @@ impl RecoveryKeys {
     pub fn main_volume(&self) -> VolumeId {
         let mut id = [0; 16];
         id.copy_from_slice(&self.0.derive("hypernet 2026 recovery main volume v1", &[]).expose()[..16]);
-        VolumeId(id)
+        VolumeId::new(id, false)
     }
 }
 

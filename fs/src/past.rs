@@ -19,7 +19,7 @@ use parking_lot::Mutex;
 
 use crate::vfs::patience::{self, Wait};
 use crate::vfs::{
-    Attr, Caller, DirItem, DirSnapshot, OpenFlags, Opened, RenameFlags, Result, SetAttr, Vfs, VfsError, Whence,
+    Attr, BRANCHES, Caller, DirItem, DirSnapshot, OpenFlags, Opened, ROOT, RenameFlags, Result, SetAttr, Vfs, VfsError, Whence,
     XattrFlags,
 };
 
@@ -76,6 +76,10 @@ struct Then {
 enum What {
     /// All snapshots.
     All(Arc<Place>),
+    /// All branches.
+    Branches,
+    /// The root of one, which is in the working tree.
+    Branch(u64),
     /// One of them, of which nothing was read yet.
     One(Arc<Then>),
     /// A name for one.
@@ -137,6 +141,8 @@ impl Known {
     fn ino(&self) -> u64 {
         match &self.what {
             What::All(place) => number((place.dir, 0u8)),
+            What::Branches => number((ROOT, 4u8)),
+            What::Branch(root) => *root,
             What::One(then) => number((then.place.dir, 1u8, then.id.0)),
             What::Tag(place, name) => number((place.dir, 2u8, name)),
             What::Thing { then, inode, .. } => number((then.place.dir, 3u8, then.id.0, inode.id.0)),
@@ -145,7 +151,7 @@ impl Known {
 
     fn kind(&self) -> FileKind {
         match &self.what {
-            What::All(_) | What::One(_) => FileKind::Directory,
+            What::All(_) | What::One(_) | What::Branches | What::Branch(_) => FileKind::Directory,
             What::Tag(..) => FileKind::Symlink,
             What::Thing { inode, .. } => inode.kind,
         }
@@ -177,6 +183,10 @@ impl Tree {
 
     /// The kernel is about to be told of it.
     fn tell_of(&self, known: &Known) {
+        if !is_past(known.ino()) {
+            // The working tree counts that.
+            return;
+        }
         let mut state = self.state.lock();
         let (_, told) = state.known.entry(known.ino()).or_insert_with(|| (known.clone(), 0));
         *told += 1;
@@ -196,6 +206,12 @@ impl Tree {
             What::All(place) => {
                 Ok(Attr { volatile: true, ..directory(place, Some(self.snapshots()?.changed(place.volume)?))? })
             }
+            What::Branches => {
+                let now = self.vfs.getattr(ROOT)?;
+                Ok(Attr { ino, mode: now.mode & 0o555, nlink: 2, volatile: true, ..now })
+            }
+            // It may be let go of at any time.
+            What::Branch(root) => Ok(Attr { volatile: true, ..self.vfs.getattr(*root)? }),
             What::One(then) => directory(&then.place, Some(then.time)),
             What::Tag(place, target) => {
                 let like = directory(place, None)?;
@@ -273,8 +289,20 @@ impl Tree {
         }
     }
 
+    /// The branches, as far as there is room for them in the working tree.
+    fn branches(&self) -> Vec<(Vec<u8>, Known)> {
+        let root = |name: Vec<u8>| {
+            let root = self.vfs.branch(&name).ok()?;
+            Some((name, Known { what: What::Branch(root), parent: ROOT }))
+        };
+        self.vfs.branches().into_iter().filter_map(root).collect()
+    }
+
     /// What is in a directory of the past.
     fn entries(&self, ino: u64, known: &Known) -> Result<Vec<(Vec<u8>, Known)>> {
+        if let What::Branches = known.what {
+            return Ok(self.branches());
+        }
         let snapshots = self.snapshots()?;
         let (then, tree, links) = match &known.what {
             What::All(place) => {
@@ -295,7 +323,7 @@ impl Tree {
                 Content::Directory(tree) => (then, tree.clone(), links.clone()),
                 _ => return Err(VfsError::NotDirectory),
             },
-            What::Tag(..) => return Err(VfsError::NotDirectory),
+            What::Tag(..) | What::Branches | What::Branch(_) => return Err(VfsError::NotDirectory),
         };
         let mut found = Vec::new();
         for Entry { name, target, .. } in snapshots.list(&tree)?.into_iter().filter(|entry| is_name(&entry.name)) {
@@ -338,7 +366,7 @@ impl Tree {
         match (found(&*self.listing(parent, false)?), &known.what) {
             (Some(known), _) => Ok(known),
             // What is in a snapshot stays; others may have come.
-            (None, What::All(_)) => found(&*self.listing(parent, true)?).ok_or(VfsError::NotFound),
+            (None, What::All(_) | What::Branches) => found(&*self.listing(parent, true)?).ok_or(VfsError::NotFound),
             (None, _) => Err(VfsError::NotFound),
         }
     }
@@ -360,6 +388,9 @@ impl Tree {
             true => self.look(parent, name)?,
             false => match self.vfs.lookup(parent, name) {
                 Err(VfsError::NotFound) if name == NAME => self.all(parent)?,
+                Err(VfsError::NotFound) if parent == ROOT && name == BRANCHES.as_bytes() => {
+                    Known { what: What::Branches, parent: ROOT }
+                }
                 found => return found,
             },
         };

@@ -22,6 +22,7 @@ mod acl;
 mod advance;
 mod attr;
 mod backing;
+mod branches;
 mod commit;
 mod dir;
 mod error;
@@ -42,6 +43,7 @@ mod sync;
 mod volumes;
 
 pub use attr::{SetAttr, SetTime, XattrFlags};
+pub use branches::{BRANCHES, Branch};
 pub use dir::{DirItem, DirSnapshot, after};
 pub use error::VfsError;
 pub use evict::{Dropped, Served, Trimmed};

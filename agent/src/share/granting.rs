@@ -202,7 +202,7 @@ impl Volume {
             !may_have_written || known.circle.people.get(identity).is_some_and(|person| person.posting.is_some())
         };
         let publishers = known.circle.publishers(&self.identity.roster());
-        let mut all = publishers.listed.iter().chain(&publishers.gone).map(|device| device.id.tag());
+        let mut all = publishers.listed.iter().chain(&publishers.gone).map(|device| device.id.tag_in(self.id));
         let is_foreign = |dot: &Dot| !all.any(|tag| tag == dot.device);
         if gone.iter().any(|identity| !is_met(identity)) && tree.iter().any(is_foreign) {
             let what = "which devices they have cannot be found now, and what these have written would go with them: try again";
@@ -219,7 +219,7 @@ impl Volume {
             let heads = found.iter().filter(|found| is_theirs && found.device.id == *device).map(|found| &found.head);
             let newest = heads.filter(|head| publishers.takes(head)).max_by_key(|head| head.sequence).map(Accepted::of);
             // What is part of this tree was taken, also where the head that it came by is not found any more.
-            let taken = sequence_of(&tree, device);
+            let taken = sequence_of(&tree, device, self.id);
             match newest {
                 Some(newest) if newest.sequence >= taken => Some(newest),
                 _ if taken > 0 => Some(Accepted { device: *device, sequence: taken, head: [0; 32] }),

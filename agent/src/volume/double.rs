@@ -386,7 +386,7 @@ pub(crate) fn head(volume: &Volume, millis: u64, vector: &[Dot]) -> Head {
         time: Hlc { millis, counter: 0 },
         seen: heads.seen(vector),
         vector: {
-            let me = Dot { device: volume.device.id().tag(), sequence };
+            let me = volume.dot(sequence);
             join([vector, &[me]])
         },
         ..golden

@@ -56,8 +56,8 @@ pub(crate) enum Followed {
 pub(crate) struct Counted(Vec<(DeviceTag, u64)>);
 
 impl Counted {
-    pub(crate) fn by(publishers: &Publishers) -> Self {
-        Self(publishers.counted().into_iter().map(|(device, last)| (device.tag(), last)).collect())
+    pub(crate) fn by(publishers: &Publishers, volume: VolumeId) -> Self {
+        Self(publishers.counted().into_iter().map(|(device, last)| (device.tag_in(volume), last)).collect())
     }
 
     /// What counts of a vector, sorted.
@@ -189,7 +189,7 @@ impl Volume {
         if state::origin(&self.db)?.is_some() || vfs.pending(self.id).files > 0 || self.has_edits() {
             return Ok(Followed::Nothing);
         }
-        let counted = Counted::by(&self.publishers());
+        let counted = Counted::by(&self.publishers(), self.id);
         let survey = self.find_heads(&self.heard_devices())?;
         let heads: Vec<Head> = survey.found.iter().map(|found| found.head.clone()).collect();
         self.heads.lock().set_others(survey);
@@ -281,7 +281,7 @@ impl Volume {
         let me = self.device.id();
         let next = state::next_sequence(&self.db, &me)?;
         heads.retain(|head| {
-            let claimed = sequence_of(&head.vector, &me);
+            let claimed = sequence_of(&head.vector, &me, self.id);
             if claimed >= next {
                 let (volume, of) = (self.id.short(), head.device.short());
                 tracing::warn!(
@@ -346,7 +346,7 @@ impl Volume {
             }
             Ok(read) => read,
         };
-        let counted = Counted::by(&self.publishers());
+        let counted = Counted::by(&self.publishers(), self.id);
         let why = if next.root.inode.id != latest.root.inode.id {
             Some("its root is not that of the volume")
         } else if !counted.has_all(&next.root.vector, &latest.root.vector) {
@@ -404,11 +404,11 @@ impl Volume {
     pub(super) fn root_of(&self, head: &Head, publishers: &Publishers) -> Result<Root, PortError> {
         let root = self.read_root(head, publishers, publishers.device(&head.device).is_none())?;
         let me = self.device.id();
-        let is_true = sequence_of(&root.vector, &me) < state::next_sequence(&self.db, &me)?;
+        let is_true = sequence_of(&root.vector, &me, self.id) < state::next_sequence(&self.db, &me)?;
         // Of who was taken off its author may count less than there is, and of whom it has not heard nothing.
         let counts_all = |dot: &&Dot| {
             let is_named = head.vector.iter().any(|named| named.device == dot.device);
-            is_named && publishers.listed.iter().any(|device| device.id.tag() == dot.device)
+            is_named && publishers.listed.iter().any(|device| device.id.tag_in(self.id) == dot.device)
         };
         let is_said = root.vector.iter().filter(counts_all).all(|dot| covers(&head.vector, *dot));
         if is_true && is_said && covers_all(&root.vector, &head.vector) {

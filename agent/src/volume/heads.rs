@@ -13,7 +13,7 @@
 use std::time::{Duration, Instant};
 
 use hypernet_core::head::Head;
-use hypernet_core::id::{DeviceId, DeviceTag};
+use hypernet_core::id::{DeviceId, DeviceTag, VolumeId};
 use hypernet_core::identity::log::Device;
 use hypernet_core::key::VolumeKeys;
 use hypernet_core::limits::DEVICES_MAX;
@@ -64,8 +64,10 @@ pub(crate) fn when(time: Hlc) -> String {
 /// Where that notation ends, in milliseconds: a clock may say anything.
 pub(crate) const YEAR_9999: u64 = 253_402_300_799_000;
 
-pub(crate) fn sequence_of(dots: &[Dot], device: &DeviceId) -> u64 {
-    dots.iter().filter(|dot| dot.device == device.tag()).map(|dot| dot.sequence).max().unwrap_or(0)
+/// The last dot of a device in a volume.
+pub(crate) fn sequence_of(dots: &[Dot], device: &DeviceId, volume: VolumeId) -> u64 {
+    let tag = device.tag_in(volume);
+    dots.iter().filter(|dot| dot.device == tag).map(|dot| dot.sequence).max().unwrap_or(0)
 }
 
 /// All heads that were found at once.
@@ -100,7 +102,7 @@ impl Survey {
 
     /// The newest head of a device that any of the heads found has seen.
     pub(crate) fn seen_of(&self, device: &DeviceId) -> u64 {
-        self.found.iter().map(|found| sequence_of(&found.head.seen, device)).max().unwrap_or(0)
+        self.found.iter().map(|found| sequence_of(&found.head.seen, device, found.head.volume)).max().unwrap_or(0)
     }
 }
 
@@ -118,11 +120,11 @@ pub(crate) struct Heads {
 impl Heads {
     /// The newest heads of the other devices that are known, for a head of a tree with this version vector. Devices that
     /// no roster lists are left out, so that there is room for all.
-    pub(crate) fn seen(&self, vector: &[Dot]) -> Vec<Dot> {
+    pub(crate) fn seen(&self, volume: VolumeId, vector: &[Dot]) -> Vec<Dot> {
         let newest = |device: &Device| {
             let found = self.others.found.iter().find(|found| found.device.id == device.id);
-            let sequence = found.map_or(0, |found| found.head.sequence).max(sequence_of(vector, &device.id));
-            Dot { device: device.id.tag(), sequence }
+            let sequence = found.map_or(0, |found| found.head.sequence).max(sequence_of(vector, &device.id, volume));
+            Dot { device: device.id.tag_in(volume), sequence }
         };
         self.those_of(newest)
     }
@@ -143,7 +145,7 @@ impl Heads {
 
     fn last_ones(&self, mut dots: Vec<Dot>) -> Vec<Dot> {
         let time = |dot: &Dot| {
-            let found = self.others.found.iter().find(|found| found.device.id.tag() == dot.device);
+            let found = self.others.found.iter().find(|found| found.device.id.tag_in(found.head.volume) == dot.device);
             found.map(|found| found.head.time)
         };
         dots.sort_by_key(|dot| (std::cmp::Reverse(time(dot)), dot.device));

@@ -216,7 +216,7 @@ impl Volume {
     fn names(&self) -> Vec<(DeviceTag, String)> {
         let publishers = self.publishers();
         let devices = publishers.listed.into_iter().chain(publishers.gone);
-        devices.map(|device| (device.id.tag(), device.name)).collect()
+        devices.map(|device| (device.id.tag_in(self.id), device.name)).collect()
     }
 
     /// The trees that were changed among those of these heads and of this device, of which no other one has all; with the
@@ -236,7 +236,7 @@ impl Volume {
             parents.push(head.snapshot);
             time = time.max(head.time);
         }
-        let counted = Counted::by(&publishers);
+        let counted = Counted::by(&publishers, self.id);
         let is_past = |tree: &Tree| {
             found.iter().any(|other| {
                 let has = counted.has_all(&other.root.vector, &tree.root.vector);
@@ -354,7 +354,7 @@ impl Volume {
         let latest = state::latest(&self.db)?;
         let sequence = self.take_number()?;
         if is_change {
-            let dot = Dot { device: self.device.id().tag(), sequence };
+            let dot = self.dot(sequence);
             root.vector = join([&root.vector[..], &[dot]]);
         }
         let writer = Writer::new(self.clone(), meter.clone())?;

@@ -89,7 +89,7 @@ impl Volume {
         let mut root = latest.root.clone();
         root.inode.content = content.unwrap_or(root.inode.content);
         root.links = links.or(root.links);
-        root.vector = join([&root.vector[..], &[Dot { device: self.device.id().tag(), sequence }]]);
+        root.vector = join([&root.vector[..], &[self.dot(sequence)]]);
         root.parts.clear();
         publish(self, writer, Publication::after(Some(&latest), root.clone(), sequence), meter)?;
         self.advance(vfs, &root)

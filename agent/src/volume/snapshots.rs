@@ -137,7 +137,7 @@ impl Volume {
         }
         let latest = state::latest(&self.db)?;
         let mut history = self.history_of(latest.as_ref().map(|latest| &latest.root))?;
-        let dot = Dot { device: self.device.id().tag(), sequence: state::next_sequence(&self.db, &self.device.id())? };
+        let dot = self.dot(state::next_sequence(&self.db, &self.device.id())?);
         self.apply(&mut history, &self.db.edits()?, dot)?;
         let history = Arc::new(history);
         *self.history.lock() = Some((changes, history.clone()));
@@ -220,7 +220,7 @@ impl Volume {
     ) -> Result<Now, PortError> {
         // By the number of the head that comes next, what is in both is the same in both.
         let me = self.device.id();
-        let dot = Dot { device: me.tag(), sequence: state::next_sequence(&self.db, &me)? };
+        let dot = self.dot(state::next_sequence(&self.db, &me)?);
         let (inode, links, files, read) = match &base.latest {
             Some(latest) if cut.is_empty() => (latest.root.inode.clone(), latest.root.links.clone(), 0, 0),
             _ => {

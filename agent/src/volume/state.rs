@@ -186,7 +186,7 @@ pub(crate) fn next_sequence(db: &VolumeDb, device: &DeviceId) -> Result<u64, Por
     }
     // Those of a tree that was taken over are covered by what comes next.
     let origin = origin(db)?.map_or(0, |origin| origin.head);
-    let taken = latest(db)?.map_or(0, |latest| sequence_of(&latest.root.vector, device));
+    let taken = latest(db)?.map_or(0, |latest| sequence_of(&latest.root.vector, device, latest.root.volume));
     handed.max(origin).max(taken).checked_add(1).ok_or_else(|| damaged("this device has no number for a head any more"))
 }
 

@@ -225,7 +225,7 @@ pub(crate) fn run(volume: &Arc<Volume>, vfs: &Arc<Vfs>, meter: &Meter) -> Result
     }
     start_meter(&cut, meter);
     let sequence = volume.take_number()?;
-    let dot = Dot { device: volume.device.id().tag(), sequence };
+    let dot = volume.dot(sequence);
     let mut writer = Writer::new(volume.clone(), meter.clone())?;
     let staged = writer.put_staged()?;
     let cutter = Cutter::new(writer.keys());
@@ -295,10 +295,10 @@ pub(super) fn publish(
     meter.update(|progress| progress.phase = Phase::Publishing);
     // Whoever took in the segments is there to be asked.
     volume.confirm()?;
-    let counted = Counted::by(&volume.publishers()).of(&root.vector);
+    let counted = Counted::by(&volume.publishers(), volume.id).of(&root.vector);
     let (seen, vector) = {
         let heads = volume.heads.lock();
-        (heads.seen(&root.vector), heads.had_by(counted, volume.device.id().tag()))
+        (heads.seen(volume.id, &root.vector), heads.had_by(counted, volume.device.id().tag_in(volume.id)))
     };
     let head = Head {
         volume: volume.id,

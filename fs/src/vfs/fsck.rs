@@ -64,6 +64,9 @@ impl Vfs {
         let mut names: BTreeMap<u64, (u32, InodeRow)> = BTreeMap::new();
         let mut seen_dirs = BTreeSet::from([ROOT]);
         let mut queue = vec![(ROOT, ROOT)];
+        // Branches have no name anywhere.
+        let tops = self.meta.roots()?.into_iter().filter(|row| row.parent == 0).map(|row| row.ino);
+        queue.extend(tops.filter(|top| seen_dirs.insert(*top)).map(|top| (top, top)));
         while let Some((dir, root)) = queue.pop() {
             let Some(row) = self.meta.inode(dir)? else {
                 findings.push((format!("directory {dir} has no inode"), Fix::None));
@@ -142,7 +145,8 @@ impl Vfs {
         let mut check = |row: InodeRow| {
             // It may have its names in directories that are not here.
             let is_elsewhere = row.linked && row.remote.is_some();
-            if row.ino != ROOT && row.nlink > 0 && !names.contains_key(&row.ino) && !is_elsewhere {
+            let is_top = row.parent == 0 && row.volume.is_some();
+            if !is_top && row.nlink > 0 && !names.contains_key(&row.ino) && !is_elsewhere {
                 findings.push((format!("no name leads to inode {}", row.ino), Fix::None));
             }
             Ok(())

@@ -55,8 +55,8 @@ impl Vfs {
     pub fn resolve(&self, path: impl AsRef<std::path::Path>) -> Result<u64> {
         use std::os::unix::ffi::OsStrExt;
         use std::path::Component;
-        let mut at = ROOT;
-        for part in path.as_ref().components() {
+        let (mut at, below) = self.in_branch(path.as_ref())?.unwrap_or((ROOT, path.as_ref()));
+        for part in below.components() {
             match part {
                 Component::RootDir | Component::CurDir => {}
                 Component::ParentDir => at = self.lookup(at, b"..")?.ino,

@@ -15,6 +15,7 @@ use hypernet_core::time::Timespec;
 use rustix::time::{ClockId, clock_gettime};
 
 use super::VfsError;
+use super::branches::Branches;
 use super::node::{Dir, Entries, Node, ROOT};
 use super::volumes::Held;
 
@@ -148,6 +149,8 @@ pub(super) struct State {
     pub(super) read_only: BTreeSet<VolumeId>,
     /// Those that go with their names.
     pub(super) leaving: BTreeSet<VolumeId>,
+    /// How volumes without a name in the tree are found.
+    pub(super) branches: Branches,
     /// Threads that wait for a change.
     pub(super) waiters: u32,
 }
@@ -220,6 +223,7 @@ impl State {
             volumes: BTreeMap::new(),
             read_only: BTreeSet::new(),
             leaving: BTreeSet::new(),
+            branches: Branches::new(),
             waiters: 0,
         }
     }

@@ -15,6 +15,7 @@ use crate::testing::{MemoryMeta, MemoryRemote, VOLUME, publish};
 
 mod acl;
 mod advance;
+mod branches;
 mod crash;
 mod detach;
 mod evict;

@@ -229,7 +229,12 @@ impl Vfs {
     pub fn path(&self, ino: u64) -> Result<PathBuf> {
         let mut names: Vec<Vec<u8>> = Vec::new();
         let mut at = ino;
+        let mut top = PathBuf::from("/");
         while at != ROOT {
+            if let Some(branch) = self.branch_path(at) {
+                top = branch;
+                break;
+            }
             let (parent, name) = self.run(|state| {
                 let parent = state.node(at)?.parent;
                 let entries = state.entries(parent)?;
@@ -240,7 +245,8 @@ impl Vfs {
             at = parent;
         }
         let below = names.iter().rev().map(|name| OsStr::from_bytes(name));
-        Ok(std::iter::once(OsStr::new("/")).chain(below).collect())
+        top.extend(below);
+        Ok(top)
     }
 
     /// The roots of all volumes come into memory, where they stay.

@@ -119,7 +119,7 @@ fn what_others_published_is_known_told_and_handed_on() {
     assert!(words[0].contains("device device 2 has head 2 of 1970-01-01T00:00:00Z"), "{words:?}");
     assert_eq!(a.heads.lock().not_part_of(&[dot(2)]).len(), 0, "a tree that has it all lacks nothing");
     // The next head says so, whatever its tree has.
-    assert_eq!(a.heads.lock().seen(&[dot(1)]), [dot(2)]);
+    assert_eq!(a.heads.lock().seen(a.id, &[dot(1)]), [dot(2)]);
     publish(&a, 4).unwrap();
     let roster = a.identity.roster();
     assert_eq!(a.find_heads(&roster.devices).unwrap().seen_of(&b.device.id()), 2);

@@ -34,6 +34,12 @@ impl Vfs {
     pub fn detach(&self, volume: VolumeId, discard: bool) -> Result<()> {
         for _ in 0..TRIES {
             self.vacate_with(volume, discard)?;
+            if self.run(|state| Ok(state.node(state.root_here(volume)?)?.parent == 0))? {
+                if self.run_mut(|state| uproot(state, volume))? {
+                    return self.commit();
+                }
+                continue;
+            }
             if let Some((parent, name)) = self.run_mut(|state| take_out(state, volume))? {
                 self.tell_name(parent, &name);
                 return self.commit();
@@ -194,6 +200,16 @@ fn take_out(state: &mut State, volume: VolumeId) -> Step<Option<(u64, Box<[u8]>)
     state.add_links(parent, -1);
     state.entries_changed(parent);
     Ok(Some((parent, name)))
+}
+
+/// The root of a branch goes, of which nothing is here. False where something is here again.
+fn uproot(state: &mut State, volume: VolumeId) -> Step<bool> {
+    let root = state.root_here(volume)?;
+    let is_vacant = state.vacant(root).is_some();
+    if is_vacant {
+        drop_root(state, root);
+    }
+    Ok(is_vacant)
 }
 
 /// The root of a volume of which nothing is here, and whose name is gone, is one no more. Who is in it finds it empty.
