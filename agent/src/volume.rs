@@ -32,7 +32,7 @@ use hypernet_core::merge::Part;
 use hypernet_core::port::PortError;
 use hypernet_core::record::Record;
 use hypernet_core::share::epoch::Epoch;
-use hypernet_core::tree::TreeRef;
+use hypernet_core::tree::{Dot, TreeRef};
 use hypernet_store::volume::VolumeDb;
 use parking_lot::Mutex;
 

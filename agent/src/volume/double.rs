@@ -384,7 +384,7 @@ pub(crate) fn head(volume: &Volume, millis: u64, vector: &[Dot]) -> Head {
         device: volume.device.id(),
         sequence,
         time: Hlc { millis, counter: 0 },
-        seen: heads.seen(vector),
+        seen: heads.seen(volume.id, vector),
         vector: {
             let me = volume.dot(sequence);
             join([vector, &[me]])

@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering;
 use hypernet_core::merge::join;
 use hypernet_core::port::PortError;
 use hypernet_core::seal::{ExtentRef, Kind, Origin};
-use hypernet_core::tree::{self, Content, Dot, Entry, Run, Sink, Target, TreeRef};
+use hypernet_core::tree::{self, Content, Entry, Run, Sink, Target, TreeRef};
 use hypernet_fs::vfs::Vfs;
 
 use super::Volume;
