@@ -10,7 +10,8 @@ use hypernet_core::id::PeerId;
 use hypernet_core::identity::share::Shares;
 use hypernet_core::node::{Node, NodeConfig};
 use hypernet_core::port::{MetaStore, PortError, RemoteTree};
-use hypernet_fs::vfs::{Config as VfsConfig, Vfs, VfsError};
+use hypernet_fs::fuse::Kernels;
+use hypernet_fs::vfs::{Config as VfsConfig, ROOT, Vfs, VfsError};
 use hypernet_mesh::{Mesh, MeshConfig, MeshError};
 use hypernet_sdk::api;
 use hypernet_sdk::size;
@@ -33,6 +34,7 @@ use crate::volume::trim::Trimmer;
 use crate::volumes::{Reader, Volumes};
 use crate::{databases, log, reserve, server};
 
+mod branch;
 mod detach;
 mod guardians;
 mod history;
@@ -41,6 +43,7 @@ pub(crate) mod mount;
 pub(crate) mod people;
 mod recovery;
 mod share;
+pub(crate) mod side;
 mod tree;
 pub(crate) mod work;
 
@@ -84,6 +87,10 @@ pub(crate) struct Own {
     pub(crate) counter: Arc<Counter>,
     pub(crate) trimmer: Option<Trimmer>,
     pub(crate) mount: Mutex<Option<mount::Mounted>>,
+    /// Branches and snapshots that are mounted beside it.
+    pub(crate) sides: Mutex<Vec<side::Side>>,
+    /// All that shows something of the working tree.
+    pub(crate) kernels: Arc<Kernels>,
 }
 
 /// A running agent.
@@ -360,14 +367,16 @@ fn open_own(
         None => None,
     };
     engines.set_tree(&vfs, &volumes);
-    Ok(Own { volume, volumes, tree, vfs, engines, counter, trimmer, mount: Mutex::new(None) })
+    let (mount, sides, kernels) = (Mutex::new(None), Mutex::default(), Kernels::new(vfs.clone()));
+    Ok(Own { volume, volumes, tree, vfs, engines, counter, trimmer, mount, sides, kernels })
 }
 
 impl Own {
     /// Lets the uploads begin: at start, or once the head was found.
     pub(crate) fn start_engines(&self) -> Result<(), Failure> {
         self.tell_of_shares()?;
-        let there = self.vfs.volumes().into_iter().filter(|rooted| !rooted.is_vacant || rooted.above.is_none());
+        self.tell_of_branches()?;
+        let there = self.vfs.volumes().into_iter().filter(|rooted| !rooted.is_vacant || rooted.ino == ROOT);
         for rooted in there {
             tree::note_origin(self, &rooted)?;
             let volume = self.volumes.of(rooted.volume).map_err(port_failure)?;
@@ -428,6 +437,8 @@ async fn serve(
         blocking(move || opener.open(keystore)).await??;
     }
     agent.clear_last_mount(args.mount.as_deref()).await;
+    let clearer = agent.clone();
+    blocking(move || clearer.clear_sides()).await?;
     let mounted = match &args.mount {
         Some(dir) => {
             let (mounter, dir, passthrough) = (agent.clone(), dir.clone(), !args.no_passthrough);

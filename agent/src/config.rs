@@ -119,6 +119,12 @@ pub(crate) struct Config {
     /// Where the volume was mounted last.
     #[serde(default, with = "hypernet_sdk::exact_path::option")]
     pub(crate) mount: Option<PathBuf>,
+    /// The volume of the branch that it shows, in hex; none: the main tree.
+    #[serde(default)]
+    pub(crate) shown: Option<String>,
+    /// Where branches and snapshots are mounted beside it.
+    #[serde(default)]
+    pub(crate) side_mounts: Vec<PathBuf>,
 }
 
 const VERSION: u32 = 1;
@@ -140,6 +146,8 @@ impl Config {
             used: false,
             cache: None,
             mount: None,
+            shown: None,
+            side_mounts: Vec::new(),
         }
     }
 

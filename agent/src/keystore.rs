@@ -25,6 +25,7 @@ use minicbor::{Decode, Encode};
 use parking_lot::Mutex;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
+use crate::branch::{self, Branch};
 use crate::config::PUT_BACK;
 use crate::failure::{Failure, Kind};
 use crate::locked::LockedBytes;
@@ -74,8 +75,11 @@ pub(crate) struct Keystore {
     /// Who has shares of the words, and shares of others' words.
     #[n(7)]
     pub(crate) guardians: Guardianship,
+    /// Volumes that begin with a tree of another one, sorted, and marks of those that are gone.
+    #[n(8)]
+    pub(crate) branches: Vec<Branch>,
 }
-hypernet_core::format!(Keystore, tag = 0x50, version = 4, max = KEYSTORE_MAX, name = "keystore");
+hypernet_core::format!(Keystore, tag = 0x50, version = 5, max = KEYSTORE_MAX, name = "keystore");
 
 impl Keystore {
     /// Of a new identity, with one volume.
@@ -99,6 +103,7 @@ impl Keystore {
             contacts: Vec::new(),
             shares: Vec::new(),
             guardians: Guardianship::default(),
+            branches: Vec::new(),
         }
     }
 
@@ -115,6 +120,7 @@ impl Keystore {
         self.merge_beside(other);
         contact::merge(&mut self.contacts, &other.contacts, clock(Hlc::default()));
         kept::merge(&mut self.shares, &other.shares);
+        branch::merge(&mut self.branches, &other.branches);
         self.guardians.merge(&other.guardians, &self.identity);
     }
 
@@ -577,6 +583,7 @@ mod tests {
         keystore.shares.push(kept::fixed());
         keystore.contacts.push(Contact::new("anna", IdentityId([8; 32]), address, Hlc { millis: 9, counter: 1 }));
         keystore.guardians = crate::people::guardians::golden();
+        keystore.branches = vec![branch::fixed()];
         keystore
     }
 

@@ -16,6 +16,7 @@ use hypernet_store::shards::ShardStore;
 use zeroize::Zeroizing;
 
 mod agent;
+mod branch;
 mod config;
 mod databases;
 mod driver;

@@ -13,7 +13,7 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use hypernet_core::port::PortError;
 use hypernet_core::tree::Content;
-use hypernet_fs::vfs::VfsError;
+use hypernet_fs::vfs::{BRANCHES, MAIN, VfsError};
 use hypernet_sdk::api::{self, Empty, path};
 use os_display::Quotable;
 use serde::Serialize;
@@ -229,6 +229,17 @@ async fn post_hold(State(agent): Agents, Json(hold): Json<api::HoldRequest>) -> 
 }
 
 async fn post_mount(State(agent): Agents, Json(request): Json<api::MountRequest>) -> Answer<api::Mounted> {
+    if request.branch.is_some() || request.snapshot.is_some() {
+        let dir = request
+            .dir
+            .clone()
+            .ok_or_else(|| Failure::new(Kind::Usage, "no directory was named").hint("hn mount --branch NAME DIR"))?;
+        let view = blocking(move || {
+            let of = inside(&agent, &request.of)?;
+            agent.mount_side(&dir, &api::MountRequest { of, ..request })
+        });
+        return Ok(Json(status::mounted(view.await??)));
+    }
     let dir = request.dir.or_else(|| agent.config.lock().mount.clone()).ok_or_else(|| {
         Failure::new(Kind::Usage, "no directory was named, and none was mounted before").hint("hn mount DIR")
     })?;
@@ -236,20 +247,23 @@ async fn post_mount(State(agent): Agents, Json(request): Json<api::MountRequest>
     Ok(Json(status::mounted(view)))
 }
 
-async fn post_umount(State(agent): Agents) -> Answer<Empty> {
-    blocking(move || agent.unmount()).await??;
+async fn post_umount(State(agent): Agents, Json(request): Json<api::UmountRequest>) -> Answer<Empty> {
+    blocking(move || agent.unmount_at(request.dir.as_deref())).await??;
     Ok(Json(Empty {}))
 }
 
 /// The path inside the volume that a person means by a path of theirs.
-fn inside(agent: &Agent, path: &Path) -> PathBuf {
-    let below = agent.mount_view().and_then(|mount| path.strip_prefix(&mount.dir).ok().map(Path::to_owned));
-    Path::new("/").join(below.unwrap_or_else(|| path.strip_prefix("/").unwrap_or(path).to_owned()))
+fn inside(agent: &Agent, path: &Path) -> Result<PathBuf, Failure> {
+    let below = agent.with_volume().map_or(Ok(None), |own| own.below_mount(path))?;
+    let inside = below.unwrap_or_else(|| Path::new("/").join(path.strip_prefix("/").unwrap_or(path)));
+    // The uppermost tree is found among the branches, too.
+    let main = Path::new("/").join(BRANCHES).join(MAIN);
+    Ok(inside.strip_prefix(main).map(|below| Path::new("/").join(below)).unwrap_or(inside))
 }
 
 /// The inode at a path of the volume. Blocks: a directory on the way may have to come from the mesh.
 fn find(agent: &Agent, path: &Path) -> Result<u64, Failure> {
-    let path = inside(agent, path);
+    let path = inside(agent, path)?;
     agent.own()?.vfs.resolve(&path).map_err(|error| {
         let message = format!("{} in the volume: {error}", path.display());
         match error {

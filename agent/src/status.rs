@@ -225,8 +225,12 @@ pub(crate) async fn status(agent: &Arc<Agent>) -> Result<api::Status, Failure> {
         }
         warnings.extend_from_slice(of_volume);
     }
-    let mount =
-        agent.mount_view().map(|view| api::MountStatus { profile: profile(&view), dir: view.dir, reason: view.reason });
+    let mount = agent.mount_view().map(|view| api::MountStatus {
+        profile: profile(&view),
+        dir: view.dir,
+        reason: view.reason,
+        top: view.top,
+    });
     warnings.extend(agent.hidden_mount());
     if let Some(reason) = mount.as_ref().and_then(|mount| mount.reason.as_ref()) {
         warnings.push(format!("mounted in writeback mode: {reason}"));
@@ -249,6 +253,7 @@ pub(crate) async fn status(agent: &Arc<Agent>) -> Result<api::Status, Failure> {
         }),
         donate: api::DonateStatus { quota: config.donate, used: agent.store.used(), shards: agent.store.count() },
         mount,
+        side_mounts: agent.with_volume().map(crate::agent::Own::side_mounts).unwrap_or_default(),
         volume: looked_at.map(|(volume, _)| volume),
         peers: api::PeersStatus {
             known: view.peers.len() as u64,

@@ -28,7 +28,7 @@ use hypernet_core::history::History;
 use hypernet_core::id::{PeerId, VolumeId};
 use hypernet_core::identity::log::Device;
 use hypernet_core::key::{DeviceKeys, VolumeKeys};
-use hypernet_core::merge::Part;
+use hypernet_core::merge::{Conflict, Part};
 use hypernet_core::port::PortError;
 use hypernet_core::record::Record;
 use hypernet_core::share::epoch::Epoch;
@@ -124,6 +124,8 @@ pub(crate) struct Volume {
     pub(crate) turn: Mutex<()>,
     /// Directories that have become this volume, as other devices have changed them.
     pub(crate) splits: Mutex<Vec<Part>>,
+    /// What the last merge here has kept beside something else.
+    pub(crate) conflicts: Mutex<Vec<Conflict>>,
     /// Something was added to them.
     pub(crate) news: AtomicBool,
     /// What is known of heads that this device has not moved on to.
@@ -176,6 +178,7 @@ impl Volume {
             rekeying: AtomicBool::new(rekeying),
             turn: Mutex::default(),
             splits: Mutex::default(),
+            conflicts: Mutex::default(),
             news: AtomicBool::new(false),
             waiting: Mutex::default(),
             edits: AtomicU64::new(edits),

@@ -8,6 +8,7 @@ use hypernet_sdk::size::{Limit, parse_limit, parse_size};
 
 use crate::examples;
 
+pub(crate) mod branch;
 pub(crate) mod history;
 
 /// Your files, encrypted and spread over peers.
@@ -55,7 +56,7 @@ pub(crate) enum Command {
     Mount(Mount),
     /// Unmount the volume.
     #[command(after_help = examples::UMOUNT)]
-    Umount,
+    Umount(Umount),
     /// Bring everything back by the 24 words, or by guardians who have shares of them, on a new device.
     #[command(after_help = examples::RECOVER)]
     Recover(Recover),
@@ -118,6 +119,19 @@ pub(crate) enum Command {
     /// Give a snapshot a name, or show all names.
     #[command(after_help = examples::TAG)]
     Tag(history::Tag),
+    /// Begin a branch of a volume: a tree that can go another way, and be merged later. Or show all branches.
+    ///
+    /// It is found below .branches in the mount. Nothing is copied.
+    #[command(after_help = examples::BRANCH)]
+    Branch(branch::Branch),
+    /// Show a branch where the main tree is mounted, or the main tree again.
+    #[command(after_help = examples::SWITCH)]
+    Switch(branch::Switch),
+    /// Merge a branch into the volume that one stands in.
+    ///
+    /// What was written on one side only is taken; of what was written on both, both versions are kept.
+    #[command(after_help = examples::MERGE)]
+    Merge(branch::Merge),
     /// Prove who has taken a snapshot, that it came after those that it follows, and that nothing in it was altered.
     #[command(after_help = examples::VERIFY)]
     Verify(history::Verify),
@@ -265,6 +279,21 @@ pub(crate) struct Mount {
     /// Use writeback mode even where passthrough is possible.
     #[arg(long)]
     pub(crate) no_passthrough: bool,
+    /// Mount this branch, beside the main mount.
+    #[arg(long, value_name = "NAME", requires = "dir")]
+    pub(crate) branch: Option<String>,
+    /// Mount this snapshot, beside the main mount: HEAD, HEAD~2, a tag, the beginning of a number, or @{yesterday}.
+    #[arg(long, value_name = "SNAPSHOT", requires = "dir", conflicts_with = "branch")]
+    pub(crate) snapshot: Option<String>,
+    /// Something in the volume that it is a snapshot of.
+    #[arg(long, value_name = "PATH", requires = "snapshot")]
+    pub(crate) of: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Umount {
+    /// Only what is mounted here [default: all].
+    pub(crate) dir: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

@@ -10,6 +10,7 @@ use crate::error::Failure;
 use crate::output::Output;
 
 mod agent;
+mod branch;
 mod contact;
 mod dev;
 mod device;
@@ -37,7 +38,7 @@ pub(crate) async fn run(command: Command, out: &mut Output) -> Result<(), Failur
         Command::Peers(args) => status::peers(home, args, out).await,
         Command::Sync(args) => events::sync(home, args, out).await,
         Command::Mount(args) => agent::mount(home, args, out).await,
-        Command::Umount => umount(home, out).await,
+        Command::Umount(args) => umount(home, args, out).await,
         Command::Recover(args) => recover::recover(&home, args, out).await,
         Command::Device(command) => device::device(home, command, out).await,
         Command::Id(args) => contact::id(home, &args, out).await,
@@ -55,6 +56,9 @@ pub(crate) async fn run(command: Command, out: &mut Output) -> Result<(), Failur
         Command::Diff(args) => history::diff(home, args, out).await,
         Command::Restore(args) => restore::restore(home, args, out).await,
         Command::Tag(args) => history::tag(home, args, out).await,
+        Command::Branch(args) => branch::branch(home, args, out).await,
+        Command::Switch(args) => branch::switch(home, args, out).await,
+        Command::Merge(args) => branch::merge(home, args, out).await,
         Command::Verify(args) => history::verify(home, args, out).await,
         Command::Passphrase(args) => passphrase::passphrase(home, &args, out).await,
         Command::Cache(Cache::Drop { path, force }) => events::cache_drop(home, path, force, out).await,
@@ -71,10 +75,12 @@ async fn invite(home: Home, out: &mut Output) -> Result<(), Failure> {
     out.line(&invite.link)
 }
 
-async fn umount(home: Home, out: &mut Output) -> Result<(), Failure> {
+async fn umount(home: Home, args: args::Umount, out: &mut Output) -> Result<(), Failure> {
     let (client, status) = Client::connect(home).await?;
-    client.umount().await?;
-    let dir = status.mount.map(|mount| mount.dir);
+    let dir = args.dir.map(|dir| std::path::absolute(&dir).map_err(|error| Failure::io(dir.display(), &error)));
+    let dir = dir.transpose()?;
+    client.umount(dir.as_deref()).await?;
+    let dir = dir.or(status.mount.map(|mount| mount.dir));
     out.json(&serde_json::json!({ "unmounted": dir }))?;
     match dir {
         Some(dir) => out.line(format_args!("unmounted {}", dir.display())),

@@ -62,9 +62,12 @@ examples! { MOUNT:
     "hn mount                     where it was mounted last, else /hypernet or ~/hypernet"
     "hn mount ~/net"
     "hn mount --no-passthrough    let the kernel cache writes, even as root"
+    "hn mount --branch try ~/try"
+    "hn mount --snapshot HEAD~3 /mnt/then"
 }
 examples! { UMOUNT:
-    "hn umount                    the agent goes on running"
+    "hn umount                    all of it; the agent goes on running"
+    "hn umount ~/try"
 }
 examples! { RECOVER:
     "hn recover --join 'hypernet:join/...'               ask for the 24 words"
@@ -208,6 +211,20 @@ examples! { SNAP_PRUNE:
     "hn snap prune 1a2b3c4d                        let go of one"
     "hn snap prune --keep-last 10 --keep-daily 7   of those that a policy has taken, keep so many"
     "hn snap prune --keep-weekly 52 --all -n       say which would go, also of those taken by hand"
+}
+examples! { BRANCH:
+    "hn branch try                      begin with what is there now"
+    "hn branch fix HEAD~2               begin with a snapshot"
+    "hn branch                          all of them"
+    "hn branch --delete try             let go of one that was merged"
+}
+examples! { SWITCH:
+    "hn switch try"
+    "hn switch main"
+}
+examples! { MERGE:
+    "hn merge try                                  into what one stands in"
+    "hn merge main /hypernet/.branches/try         what the main volume has become, into the branch"
 }
 examples! { LOG:
     "hn log                       all of the volume that one stands in"

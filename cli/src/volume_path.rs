@@ -7,6 +7,15 @@ use hypernet_sdk::api::Status;
 
 use crate::error::Failure;
 
+/// The path in the tree of what is below a mount that shows the tree with this root. Branches are found below each of them.
+fn below(top: &Path, dir: &Path, path: &Path) -> PathBuf {
+    match path.strip_prefix(dir) {
+        Ok(below) if below.starts_with(".branches") => Path::new("/").join(below),
+        Ok(below) => top.join(below),
+        Err(_) => top.to_owned(),
+    }
+}
+
 /// The path below the volume's root, with a leading slash, of a path below the mount.
 pub(crate) fn inside(status: &Status, path: &Path) -> Result<PathBuf, Failure> {
     let Some(mount) = &status.mount else {
@@ -19,9 +28,13 @@ pub(crate) fn inside(status: &Status, path: &Path) -> Result<PathBuf, Failure> {
     // Follows links and dots where the path exists; one that does not is taken as it is written.
     let real = std::fs::canonicalize(path).or_else(|_| std::path::absolute(path));
     let real = real.map_err(|error| Failure::io(path.display(), &error))?;
-    match real.strip_prefix(&mount.dir) {
-        Ok(below) => Ok(Path::new("/").join(below)),
-        Err(_) => Err(Failure::new(
+    if let Some(side) = status.side_mounts.iter().find(|side| real.starts_with(&side.dir)) {
+        // The agent says what it is.
+        return Ok(side.top.as_ref().map_or(real.clone(), |top| below(top, &side.dir, &real)));
+    }
+    match real.starts_with(&mount.dir) {
+        true => Ok(below(&mount.top, &mount.dir, &real)),
+        false => Err(Failure::new(
             ErrorCode::Usage,
             format!("{} is not below the mount {}", path.display(), mount.dir.display()),
         )

@@ -4,30 +4,31 @@
 //! the backing file of an open file itself; it takes CAP_SYS_ADMIN and Linux 6.9. *Writeback*: the kernel collects
 //! writes in its page cache. A mount has one of them, because the kernel excludes both at once.
 
-use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use fuser::{BackgroundSession, Config, MountOption, Notifier, Session, SessionACL};
+use fuser::{BackgroundSession, Config, MountOption, Session, SessionACL};
 use parking_lot::{Condvar, Mutex};
 
-use crate::past::{Snapshots, Tree};
-use crate::vfs::{Invalidate, Vfs};
+use crate::tree::Tree;
+use crate::vfs::{ROOT, Vfs};
 
 mod convert;
 mod error;
 mod handler;
+mod kernels;
 mod linger;
 mod mounts;
 mod opens;
 mod pool;
 
 pub use error::MountError;
+pub use kernels::Kernels;
 pub use mounts::clear_stale;
 
 use handler::Handler;
+use kernels::KernelCache;
 use linger::Linger;
 use opens::Opens;
 
@@ -52,7 +53,7 @@ pub enum Passthrough {
 }
 
 /// How to mount.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct MountOptions {
     /// Other users may use the mount; the kernel checks permissions either way.
     pub allow_other: bool,
@@ -60,27 +61,11 @@ pub struct MountOptions {
     pub passthrough: Passthrough,
     /// Threads that serve the kernel.
     pub threads: usize,
-    /// Where `.snapshots` come from; none: there are none.
-    pub snapshots: Option<Arc<dyn Snapshots>>,
-}
-
-impl std::fmt::Debug for MountOptions {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { allow_other, passthrough, threads, snapshots } = self;
-        let mut out = f.debug_struct("MountOptions");
-        out.field("allow_other", allow_other).field("passthrough", passthrough).field("threads", threads);
-        out.field("snapshots", &snapshots.is_some()).finish()
-    }
 }
 
 impl Default for MountOptions {
     fn default() -> Self {
-        Self {
-            allow_other: rustix::process::geteuid().is_root(),
-            passthrough: Passthrough::Auto,
-            threads: 2,
-            snapshots: None,
-        }
+        Self { allow_other: rustix::process::geteuid().is_root(), passthrough: Passthrough::Auto, threads: 2 }
     }
 }
 
@@ -125,7 +110,8 @@ impl Ended {
 
 /// A mounted filesystem. Dropping it unmounts it.
 pub struct MountHandle {
-    vfs: Arc<Vfs>,
+    tree: Arc<Tree>,
+    kernels: Arc<Kernels>,
     dir: PathBuf,
     device: Option<String>,
     profile: Profile,
@@ -140,80 +126,26 @@ impl std::fmt::Debug for MountHandle {
     }
 }
 
-/// Tells the kernel to let go of what it caches. A notification waits for pages under writeback, so it must not
-/// come from a thread that serves the kernel.
-struct KernelCache {
-    notifier: Notifier,
-    dir: PathBuf,
-    device: Option<String>,
-    profile: Profile,
-    opens: Arc<Opens>,
-    /// Held while the mount is looked at from outside, which would keep it from being unmounted.
-    inside: Arc<Mutex<()>>,
-}
-
-impl Invalidate for KernelCache {
-    fn inode(&self, ino: u64) {
-        if let Err(error) = self.notifier.inval_inode(fuser::INodeNo(ino), 0, 0) {
-            tracing::debug!(ino, %error, "the kernel could not be told to drop its cache");
-        }
-    }
-
-    fn attributes(&self, ino: u64) {
-        if self.profile == Profile::Writeback {
-            // All stores pass through its own cache.
-            return;
-        }
-        self.mode(ino);
-    }
-
-    fn mode(&self, ino: u64) {
-        // A negative offset: no pages, and so none that are waited for.
-        if let Err(error) = self.notifier.inval_inode(fuser::INodeNo(ino), -1, 0) {
-            tracing::debug!(ino, %error, "the kernel could not be told to ask for attributes");
-        }
-    }
-
-    fn entry(&self, parent: u64, name: &[u8]) {
-        if let Err(error) = self.notifier.inval_entry(fuser::INodeNo(parent), OsStr::from_bytes(name)) {
-            tracing::debug!(parent, %error, "the kernel could not be told to look a name up again");
-        }
-    }
-
-    fn keeps_times(&self) -> bool {
-        self.profile == Profile::Writeback
-    }
-
-    fn flush(&self, open: &[u64]) -> std::io::Result<()> {
-        if self.profile == Profile::Passthrough {
-            // What is written is in the backing files, whose cache everyone sees; but for what was stored through mappings
-            // of files that were first opened when they were not here.
-            open.iter().filter(|ino| self.opens.is_cached(**ino)).for_each(|ino| self.inode(*ino));
-            return Ok(());
-        }
-        if mounts::is_in_sight(self.device.as_deref()) {
-            let _inside = self.inside.lock();
-            match rustix::fs::syncfs(std::fs::File::open(&self.dir)?) {
-                // Where no file can end nothing is ever written. Its writer is told, and nobody else need wait for it.
-                Err(rustix::io::Errno::FBIG) => tracing::warn!("a write past where a file can end came to nothing"),
-                written => written?,
-            }
-        }
-        // Of a FUSE filesystem that starts the writing and waits for none of it; what is let go of is written first.
-        open.iter().for_each(|ino| self.inode(*ino));
-        Ok(())
-    }
-}
-
-/// Mounts `vfs` on `dir`, which must exist.
+/// Mounts a working tree on `dir`, which must exist, with nothing beside it.
 pub fn mount(vfs: Arc<Vfs>, dir: &Path, options: MountOptions) -> Result<MountHandle, MountError> {
+    mount_tree(Arc::new(Tree::new(vfs.clone(), None, ROOT)), Kernels::new(vfs), dir, options)
+}
+
+/// Mounts a tree on `dir`, which must exist. Several of one working tree are mounted side by side with the same `kernels`.
+pub fn mount_tree(
+    tree: Arc<Tree>,
+    kernels: Arc<Kernels>,
+    dir: &Path,
+    options: MountOptions,
+) -> Result<MountHandle, MountError> {
     let dir = mounts::check_mount_point(dir)?;
     let ended = Arc::new(Ended::default());
     let profile = Arc::new(OnceLock::new());
     let linger = Arc::new(Linger::default());
     let opens = Arc::new(Opens::default());
-    let tree = Tree::new(vfs.clone(), options.snapshots.clone());
-    let handler = Handler::new(tree, &options, profile.clone(), ended.clone(), linger.clone(), opens.clone())?;
+    let all = kernels.clone();
+    let handler =
+        Handler::new(tree.clone(), all, &options, profile.clone(), ended.clone(), linger.clone(), opens.clone())?;
     let mut config = Config::default();
     config.mount_options = vec![
         MountOption::FSName(NAME.into()),
@@ -235,20 +167,36 @@ pub fn mount(vfs: Arc<Vfs>, dir: &Path, options: MountOptions) -> Result<MountHa
     let inside = Arc::new(Mutex::new(()));
     let device = mounts::device(&dir);
     let (notifier, inside_too) = (session.notifier(), inside.clone());
-    let kernel = KernelCache { notifier, dir: dir.clone(), device: device.clone(), profile, opens, inside: inside_too };
+    let (at, on) = (dir.clone(), device.clone());
+    let kernel = KernelCache { notifier, tree: tree.clone(), dir: at, device: on, profile, opens, inside: inside_too };
     // What the first request finds must be known to be known.
-    vfs.set_invalidate(Some(Arc::new(kernel)));
+    kernels.join(kernel);
+    let passed_through = profile == Profile::Passthrough;
     let session = session.spawn().map_err(|error| {
-        vfs.set_invalidate(None);
+        kernels.leave(&tree, passed_through);
         MountError::from_mount(&dir, error)
     })?;
     if let Some(device) = &device {
         mounts::raise_read_ahead(device);
     }
-    Ok(MountHandle { vfs, dir, device, profile, session: Mutex::new(Some(session)), ended, inside })
+    Ok(MountHandle { tree, kernels, dir, device, profile, session: Mutex::new(Some(session)), ended, inside })
 }
 
 impl MountHandle {
+    fn leave(&self) {
+        self.kernels.leave(&self.tree, self.profile == Profile::Passthrough);
+    }
+
+    /// Shows another root of the working tree from now on. Blocks.
+    pub fn switch(&self, top: u64) -> crate::vfs::Result<()> {
+        self.kernels.switch(&self.tree, top)
+    }
+
+    /// The root that is shown.
+    pub fn top(&self) -> u64 {
+        self.tree.top()
+    }
+
     /// How the kernel gets at content here.
     pub fn profile(&self) -> Profile {
         self.profile
@@ -299,7 +247,7 @@ impl MountHandle {
     }
 
     fn finish(&self) -> Result<(), MountError> {
-        self.vfs.set_invalidate(None);
+        self.leave();
         match self.session.lock().take() {
             Some(session) => session.join().map_err(|error| MountError::from_mount(&self.dir, error)),
             None => Ok(()),
@@ -310,7 +258,7 @@ impl MountHandle {
 impl Drop for MountHandle {
     fn drop(&mut self) {
         if let Some(session) = self.session.lock().take() {
-            self.vfs.set_invalidate(None);
+            self.leave();
             if self.is_in_sight()
                 && let Err(error) = mounts::unmount(&self.dir, true)
             {

@@ -10,6 +10,7 @@ pub mod panics;
 pub mod past;
 #[doc(hidden)]
 pub mod testing;
+pub mod tree;
 pub mod vfs;
 
 pub use vfs::{Config, Vfs, VfsError};

@@ -1,13 +1,12 @@
-//! The past of each directory: `.snapshots`, which no listing shows and which can be entered by name, holds one directory for each
-//! snapshot, and a symbolic link for each name that one has. What is in them is read from the mesh, and cannot be changed.
+//! What is beside the working tree: the past of each directory, and other branches.
 //!
-//! [`Tree`] is the working tree with that: what the kernel sees. Inodes of the past have numbers of their own, which follow from
-//! what they are, so the kernel may forget one and ask for it again by its name. A directory in which somebody has something called
-//! `.snapshots` has that there.
+//! `.snapshots`, which no listing shows and which can be entered by name, holds one directory for each snapshot, and a symbolic link
+//! for each name that one has. What is in them is read from the mesh, and cannot be changed. `.branches`, in the uppermost directory,
+//! holds the roots of other trees. Inodes of the past have numbers of their own, which follow from what they are, so the kernel may
+//! forget one and ask for it again by its name.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::ops::Deref;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -18,13 +17,7 @@ use hypernet_core::tree::{Content, Entry, FileKind, Inode, LinkEntry, Root, Targ
 use parking_lot::Mutex;
 
 use crate::vfs::patience::{self, Wait};
-use crate::vfs::{
-    Attr, BRANCHES, Caller, DirItem, DirSnapshot, OpenFlags, Opened, ROOT, RenameFlags, Result, SetAttr, Vfs, VfsError, Whence,
-    XattrFlags,
-};
-
-#[cfg(test)]
-mod tests;
+use crate::vfs::{Attr, BRANCHES, DirItem, DirSnapshot, MAIN, ROOT, Result, Vfs, VfsError, Whence};
 
 /// The name of the directory.
 pub const NAME: &[u8] = b".snapshots";
@@ -76,8 +69,8 @@ struct Then {
 enum What {
     /// All snapshots.
     All(Arc<Place>),
-    /// All branches.
-    Branches,
+    /// The branches that are not the tree with this root.
+    Branches(u64),
     /// The root of one, which is in the working tree.
     Branch(u64),
     /// One of them, of which nothing was read yet.
@@ -107,22 +100,14 @@ struct State {
     listings: VecDeque<(u64, Arc<Listing>)>,
 }
 
-/// The working tree, and its past.
-pub struct Tree {
+/// What is beside a working tree.
+pub(crate) struct Past {
     vfs: Arc<Vfs>,
     snapshots: Option<Arc<dyn Snapshots>>,
     state: Mutex<State>,
 }
 
-impl Deref for Tree {
-    type Target = Vfs;
-
-    fn deref(&self) -> &Vfs {
-        &self.vfs
-    }
-}
-
-fn is_past(ino: u64) -> bool {
+pub(crate) fn is_past(ino: u64) -> bool {
     ino >= FIRST
 }
 
@@ -132,16 +117,11 @@ fn number(of: impl Hash) -> u64 {
     FIRST | hasher.finish()
 }
 
-/// Whatever would change something.
-fn now(inos: &[u64]) -> Result<()> {
-    if inos.iter().any(|ino| is_past(*ino)) { Err(VfsError::ReadOnlyVolume) } else { Ok(()) }
-}
-
 impl Known {
     fn ino(&self) -> u64 {
         match &self.what {
             What::All(place) => number((place.dir, 0u8)),
-            What::Branches => number((ROOT, 4u8)),
+            What::Branches(top) => number((top, 4u8)),
             What::Branch(root) => *root,
             What::One(then) => number((then.place.dir, 1u8, then.id.0)),
             What::Tag(place, name) => number((place.dir, 2u8, name)),
@@ -151,7 +131,7 @@ impl Known {
 
     fn kind(&self) -> FileKind {
         match &self.what {
-            What::All(_) | What::One(_) | What::Branches | What::Branch(_) => FileKind::Directory,
+            What::All(_) | What::One(_) | What::Branches(_) | What::Branch(_) => FileKind::Directory,
             What::Tag(..) => FileKind::Symlink,
             What::Thing { inode, .. } => inode.kind,
         }
@@ -165,10 +145,17 @@ impl Known {
     }
 }
 
-impl Tree {
-    /// The tree with the past that comes from there.
-    pub fn new(vfs: Arc<Vfs>, snapshots: Option<Arc<dyn Snapshots>>) -> Self {
+impl Past {
+    /// Beside this tree, with snapshots that come from there.
+    pub(crate) fn new(vfs: Arc<Vfs>, snapshots: Option<Arc<dyn Snapshots>>) -> Self {
         Self { vfs, snapshots, state: Mutex::default() }
+    }
+
+    /// Inodes that the kernel knows, and listings that are kept.
+    #[cfg(test)]
+    pub(crate) fn sizes(&self) -> (usize, usize) {
+        let state = self.state.lock();
+        (state.known.len(), state.listings.len())
     }
 
     /// Where they come from. What must be read for an answer may lie on the mesh.
@@ -206,8 +193,8 @@ impl Tree {
             What::All(place) => {
                 Ok(Attr { volatile: true, ..directory(place, Some(self.snapshots()?.changed(place.volume)?))? })
             }
-            What::Branches => {
-                let now = self.vfs.getattr(ROOT)?;
+            What::Branches(top) => {
+                let now = self.vfs.getattr(*top)?;
                 Ok(Attr { ino, mode: now.mode & 0o555, nlink: 2, volatile: true, ..now })
             }
             // It may be let go of at any time.
@@ -289,19 +276,17 @@ impl Tree {
         }
     }
 
-    /// The branches, as far as there is room for them in the working tree.
-    fn branches(&self) -> Vec<(Vec<u8>, Known)> {
-        let root = |name: Vec<u8>| {
-            let root = self.vfs.branch(&name).ok()?;
-            Some((name, Known { what: What::Branch(root), parent: ROOT }))
-        };
-        self.vfs.branches().into_iter().filter_map(root).collect()
+    /// The trees beside the one with this root, as far as there is room for them.
+    fn branches(&self, top: u64) -> Vec<(Vec<u8>, Known)> {
+        let named = self.vfs.branches().into_iter().filter_map(|name| Some((self.vfs.branch(&name).ok()?, name)));
+        let all = named.chain([(ROOT, MAIN.as_bytes().to_vec())]).filter(|(root, _)| *root != top);
+        all.map(|(root, name)| (name, Known { what: What::Branch(root), parent: top })).collect()
     }
 
     /// What is in a directory of the past.
     fn entries(&self, ino: u64, known: &Known) -> Result<Vec<(Vec<u8>, Known)>> {
-        if let What::Branches = known.what {
-            return Ok(self.branches());
+        if let What::Branches(top) = known.what {
+            return Ok(self.branches(top));
         }
         let snapshots = self.snapshots()?;
         let (then, tree, links) = match &known.what {
@@ -323,7 +308,7 @@ impl Tree {
                 Content::Directory(tree) => (then, tree.clone(), links.clone()),
                 _ => return Err(VfsError::NotDirectory),
             },
-            What::Tag(..) | What::Branches | What::Branch(_) => return Err(VfsError::NotDirectory),
+            What::Tag(..) | What::Branches(_) | What::Branch(_) => return Err(VfsError::NotDirectory),
         };
         let mut found = Vec::new();
         for Entry { name, target, .. } in snapshots.list(&tree)?.into_iter().filter(|entry| is_name(&entry.name)) {
@@ -363,10 +348,11 @@ impl Tree {
             _ => {}
         }
         let found = |listing: &Listing| listing.known.get(name).map(|(_, known)| known.clone());
-        match (found(&*self.listing(parent, false)?), &known.what) {
+        // What is in a snapshot stays; others may have come, and branches gone.
+        let is_new = matches!(known.what, What::Branches(_));
+        match (found(&*self.listing(parent, is_new)?), &known.what) {
             (Some(known), _) => Ok(known),
-            // What is in a snapshot stays; others may have come.
-            (None, What::All(_) | What::Branches) => found(&*self.listing(parent, true)?).ok_or(VfsError::NotFound),
+            (None, What::All(_)) => found(&*self.listing(parent, true)?).ok_or(VfsError::NotFound),
             (None, _) => Err(VfsError::NotFound),
         }
     }
@@ -380,35 +366,49 @@ impl Tree {
     }
 }
 
-/// What the kernel asks: as [`Vfs`] has it.
-impl Tree {
-    /// See [`Vfs::lookup`]. What it finds of the past the kernel is told of.
-    pub fn lookup(&self, parent: u64, name: &[u8]) -> Result<Attr> {
-        let known = match is_past(parent) {
-            true => self.look(parent, name)?,
-            false => match self.vfs.lookup(parent, name) {
-                Err(VfsError::NotFound) if name == NAME => self.all(parent)?,
-                Err(VfsError::NotFound) if parent == ROOT && name == BRANCHES.as_bytes() => {
-                    Known { what: What::Branches, parent: ROOT }
-                }
-                found => return found,
-            },
+/// What the kernel asks.
+impl Past {
+    /// Something in a directory of now of which the working tree has nothing by that name.
+    pub(crate) fn beside(&self, dir: u64, top: u64, name: &[u8]) -> Result<Attr> {
+        let known = match name {
+            NAME => self.all(dir)?,
+            _ if dir == top && name == BRANCHES.as_bytes() => Known { what: What::Branches(top), parent: top },
+            _ => return Err(VfsError::NotFound),
         };
-        let attr = self.attr(&known)?;
-        self.tell_of(&known);
+        self.found(&known)
+    }
+
+    /// Something in a directory of the past. The kernel is told of it.
+    pub(crate) fn lookup(&self, dir: u64, name: &[u8]) -> Result<Attr> {
+        self.found(&self.look(dir, name)?)
+    }
+
+    fn found(&self, known: &Known) -> Result<Attr> {
+        let attr = self.attr(known)?;
+        self.tell_of(known);
         Ok(attr)
     }
 
-    /// See [`Vfs::tell_found`].
-    pub fn tell_found<T>(&self, look: impl Fn() -> T, ino: impl Fn(&T) -> Option<u64>) -> T {
-        self.vfs.tell_found(look, |found| ino(found).filter(|ino| !is_past(*ino)))
+    /// The root of a snapshot, which is never forgotten: what is mounted begins with it.
+    pub(crate) fn top(&self, volume: VolumeId, id: SnapshotId) -> Result<u64> {
+        let root = self.vfs.volumes().into_iter().find(|rooted| rooted.volume == volume).ok_or(VfsError::NotFound)?;
+        let time = self.snapshots()?.names(volume)?.into_values().find_map(|named| match named {
+            Named::Snapshot(other, time) => (other == id).then_some(time),
+            Named::Tag(_) => None,
+        });
+        let time = time.ok_or(VfsError::NotFound)?;
+        let place = Arc::new(Place { dir: root.ino, volume, names: Vec::new() });
+        let known = Known { what: What::One(Arc::new(Then { place, id, time })), parent: ROOT };
+        self.tell_of(&known);
+        Ok(known.ino())
     }
 
-    /// See [`Vfs::forget`].
-    pub fn forget(&self, ino: u64, times: u64) {
-        if !is_past(ino) {
-            return self.vfs.forget(ino, times);
-        }
+    /// Whether `.snapshots` are found here.
+    pub(crate) fn has_snapshots(&self) -> bool {
+        self.snapshots.is_some()
+    }
+
+    pub(crate) fn forget(&self, ino: u64, times: u64) {
         let mut state = self.state.lock();
         if let Some((_, told)) = state.known.get_mut(&ino) {
             *told = told.saturating_sub(times);
@@ -419,16 +419,11 @@ impl Tree {
         }
     }
 
-    /// See [`Vfs::getattr`].
-    pub fn getattr(&self, ino: u64) -> Result<Attr> {
-        if is_past(ino) { self.attr(&self.known(ino)?) } else { self.vfs.getattr(ino) }
+    pub(crate) fn getattr(&self, ino: u64) -> Result<Attr> {
+        self.attr(&self.known(ino)?)
     }
 
-    /// See [`Vfs::readlink`].
-    pub fn readlink(&self, ino: u64) -> Result<Vec<u8>> {
-        if !is_past(ino) {
-            return self.vfs.readlink(ino);
-        }
+    pub(crate) fn readlink(&self, ino: u64) -> Result<Vec<u8>> {
         match self.known(ino)?.what {
             What::Tag(_, target) => Ok(target),
             What::Thing { inode, .. } => match &inode.content {
@@ -439,23 +434,12 @@ impl Tree {
         }
     }
 
-    /// See [`Vfs::open_file`].
-    pub fn open_file(&self, caller: Caller, ino: u64, flags: OpenFlags, passthrough: bool) -> Result<Opened> {
-        if !is_past(ino) {
-            return self.vfs.open_file(caller, ino, flags, passthrough);
-        }
-        if flags.writes() {
-            return Err(VfsError::ReadOnlyVolume);
-        }
-        self.file(ino)?;
-        Ok(Opened::default())
+    /// Whether it can be read as a file.
+    pub(crate) fn open(&self, ino: u64) -> Result<()> {
+        self.file(ino).map(drop)
     }
 
-    /// See [`Vfs::read`].
-    pub fn read(&self, ino: u64, offset: u64, buf: &mut [u8]) -> Result<usize> {
-        if !is_past(ino) {
-            return self.vfs.read(ino, offset, buf);
-        }
+    pub(crate) fn read(&self, ino: u64, offset: u64, buf: &mut [u8]) -> Result<usize> {
         let inode = self.file(ino)?;
         let end = inode.content.size().min(offset.saturating_add(buf.len() as u64));
         let Some(len) = end.checked_sub(offset).and_then(|len| usize::try_from(len).ok()).filter(|len| *len > 0) else {
@@ -469,64 +453,36 @@ impl Tree {
         Ok(len)
     }
 
-    /// See [`Vfs::release`].
-    pub fn release(&self, ino: u64, flags: OpenFlags) -> Result<()> {
-        if is_past(ino) { Ok(()) } else { self.vfs.release(ino, flags) }
+    pub(crate) fn readdir(&self, ino: u64, offset: u64) -> Result<DirSnapshot> {
+        Ok(self.listing(ino, offset == 0)?.items.clone())
     }
 
-    /// See [`Vfs::release_passed_through`].
-    pub fn release_passed_through(&self, ino: u64, flags: OpenFlags) -> Result<()> {
-        if is_past(ino) { Ok(()) } else { self.vfs.release_passed_through(ino, flags) }
-    }
-
-    /// See [`Vfs::readdir`].
-    pub fn readdir(&self, ino: u64, offset: u64) -> Result<DirSnapshot> {
-        match is_past(ino) {
-            true => Ok(self.listing(ino, offset == 0)?.items.clone()),
-            false => self.vfs.readdir(ino, offset),
-        }
-    }
-
-    /// See [`Vfs::item_now`]. The kernel is told of what is of the past.
-    pub fn item_now(&self, dir: u64, item: &DirItem) -> Option<Attr> {
-        if !is_past(dir) {
-            return self.vfs.item_now(dir, item);
-        }
+    /// What an entry leads to. The kernel is told of it.
+    pub(crate) fn item_now(&self, dir: u64, item: &DirItem) -> Option<Attr> {
         if matches!(&*item.name, b"." | b"..") {
-            return self.getattr(item.ino).ok();
+            return match is_past(item.ino) {
+                true => self.getattr(item.ino).ok(),
+                false => self.vfs.getattr(item.ino).ok(),
+            };
         }
         let listing = self.listing(dir, false).ok()?;
         let (_, known) = listing.known.get(&item.name)?;
-        let attr = self.attr(known).ok()?;
-        self.tell_of(known);
-        Some(attr)
+        self.found(known).ok()
     }
 
-    /// See [`Vfs::getxattr`].
-    pub fn getxattr(&self, ino: u64, name: &[u8]) -> Result<Vec<u8>> {
-        if !is_past(ino) {
-            return self.vfs.getxattr(ino, name);
-        }
+    pub(crate) fn getxattr(&self, ino: u64, name: &[u8]) -> Result<Vec<u8>> {
         let known = self.known(ino)?;
         let found = known.xattrs().iter().find(|xattr| xattr.name == name);
         found.map(|xattr| xattr.value.clone()).ok_or(VfsError::NoAttribute)
     }
 
-    /// See [`Vfs::listxattr`].
-    pub fn listxattr(&self, caller: Caller, ino: u64) -> Result<Vec<u8>> {
-        if !is_past(ino) {
-            return self.vfs.listxattr(caller, ino);
-        }
+    pub(crate) fn listxattr(&self, may_see_all: bool, ino: u64) -> Result<Vec<u8>> {
         let known = self.known(ino)?;
-        let shown = known.xattrs().iter().filter(|xattr| caller.uid == 0 || !xattr.name.starts_with(b"trusted."));
+        let shown = known.xattrs().iter().filter(|xattr| may_see_all || !xattr.name.starts_with(b"trusted."));
         Ok(shown.flat_map(|xattr| xattr.name.iter().copied().chain([0])).collect())
     }
 
-    /// See [`Vfs::lseek`].
-    pub fn lseek(&self, ino: u64, offset: u64, whence: Whence, cached: bool) -> Result<u64> {
-        if !is_past(ino) {
-            return self.vfs.lseek(ino, offset, whence, cached);
-        }
+    pub(crate) fn lseek(&self, ino: u64, offset: u64, whence: Whence) -> Result<u64> {
         let inode = self.file(ino)?;
         let size = inode.content.size();
         if offset >= size {
@@ -544,22 +500,6 @@ impl Tree {
             (None, Whence::Data) => Err(VfsError::NoSuchOffset),
         }
     }
-
-    /// See [`Vfs::copy_range`]. Of the past the kernel copies by reading and writing.
-    pub fn copy_range(&self, from: u64, from_at: u64, to: u64, to_at: u64, len: u64) -> Result<u64> {
-        now(&[to])?;
-        if is_past(from) { Err(VfsError::NotSupported) } else { self.vfs.copy_range(from, from_at, to, to_at, len) }
-    }
-
-    /// See [`Vfs::fsync`].
-    pub fn fsync(&self, ino: u64, data_only: bool) -> Result<()> {
-        if is_past(ino) { Ok(()) } else { self.vfs.fsync(ino, data_only) }
-    }
-
-    /// See [`Vfs::fsyncdir`].
-    pub fn fsyncdir(&self, ino: u64) -> Result<()> {
-        if is_past(ino) { Ok(()) } else { self.vfs.fsyncdir(ino) }
-    }
 }
 
 /// Puts what overlaps into a buffer that begins at `start` of a file.
@@ -570,97 +510,5 @@ fn fill(buf: &mut [u8], start: u64, at: u64, bytes: &Bytes) {
         let (into, of) = ((from - start) as usize, (from - at) as usize);
         let len = (to - from) as usize;
         buf[into..into + len].copy_from_slice(&bytes[of..of + len]);
-    }
-}
-
-/// Nothing of the past changes.
-impl Tree {
-    /// See [`Vfs::setattr`].
-    pub fn setattr(&self, caller: Caller, ino: u64, set: SetAttr) -> Result<Attr> {
-        now(&[ino])?;
-        self.vfs.setattr(caller, ino, set)
-    }
-
-    /// See [`Vfs::mknod`].
-    pub fn mknod(&self, caller: Caller, parent: u64, name: &[u8], mode: u32, rdev: u64) -> Result<Attr> {
-        now(&[parent])?;
-        self.vfs.mknod(caller, parent, name, mode, rdev)
-    }
-
-    /// See [`Vfs::mkdir`].
-    pub fn mkdir(&self, caller: Caller, parent: u64, name: &[u8], mode: u32) -> Result<Attr> {
-        now(&[parent])?;
-        self.vfs.mkdir(caller, parent, name, mode)
-    }
-
-    /// See [`Vfs::symlink`].
-    pub fn symlink(&self, caller: Caller, parent: u64, name: &[u8], target: &[u8]) -> Result<Attr> {
-        now(&[parent])?;
-        self.vfs.symlink(caller, parent, name, target)
-    }
-
-    /// See [`Vfs::unlink`].
-    pub fn unlink(&self, parent: u64, name: &[u8]) -> Result<()> {
-        now(&[parent])?;
-        self.vfs.unlink(parent, name)
-    }
-
-    /// See [`Vfs::rmdir`].
-    pub fn rmdir(&self, parent: u64, name: &[u8]) -> Result<()> {
-        now(&[parent])?;
-        match self.vfs.rmdir(parent, name) {
-            Err(VfsError::NotFound) if name == NAME && self.snapshots.is_some() => Err(VfsError::ReadOnlyVolume),
-            other => other,
-        }
-    }
-
-    /// See [`Vfs::rename`].
-    pub fn rename(&self, parent: u64, name: &[u8], to: u64, to_name: &[u8], flags: RenameFlags) -> Result<()> {
-        now(&[parent, to])?;
-        self.vfs.rename(parent, name, to, to_name, flags)
-    }
-
-    /// See [`Vfs::link`].
-    pub fn link(&self, ino: u64, parent: u64, name: &[u8]) -> Result<Attr> {
-        now(&[ino, parent])?;
-        self.vfs.link(ino, parent, name)
-    }
-
-    /// See [`Vfs::create`].
-    pub fn create(
-        &self,
-        caller: Caller,
-        parent: u64,
-        name: &[u8],
-        mode: u32,
-        flags: OpenFlags,
-        passthrough: bool,
-    ) -> Result<(Attr, Opened)> {
-        now(&[parent])?;
-        self.vfs.create(caller, parent, name, mode, flags, passthrough)
-    }
-
-    /// See [`Vfs::write`].
-    pub fn write(&self, ino: u64, offset: u64, data: &[u8], drop_bits: bool) -> Result<()> {
-        now(&[ino])?;
-        self.vfs.write(ino, offset, data, drop_bits)
-    }
-
-    /// See [`Vfs::fallocate`].
-    pub fn fallocate(&self, caller: Caller, ino: u64, offset: u64, len: u64, mode: i32) -> Result<()> {
-        now(&[ino])?;
-        self.vfs.fallocate(caller, ino, offset, len, mode)
-    }
-
-    /// See [`Vfs::setxattr`].
-    pub fn setxattr(&self, caller: Caller, ino: u64, name: &[u8], value: &[u8], flags: XattrFlags) -> Result<()> {
-        now(&[ino])?;
-        self.vfs.setxattr(caller, ino, name, value, flags)
-    }
-
-    /// See [`Vfs::removexattr`].
-    pub fn removexattr(&self, ino: u64, name: &[u8]) -> Result<()> {
-        now(&[ino])?;
-        self.vfs.removexattr(ino, name)
     }
 }

@@ -43,7 +43,7 @@ mod sync;
 mod volumes;
 
 pub use attr::{SetAttr, SetTime, XattrFlags};
-pub use branches::{BRANCHES, Branch};
+pub use branches::{BRANCHES, Branch, MAIN};
 pub use dir::{DirItem, DirSnapshot, after};
 pub use error::VfsError;
 pub use evict::{Dropped, Served, Trimmed};

@@ -8,7 +8,7 @@
 //! | `POST /v1/sync` | [`SyncRequest`] | stream of [`SyncEvent`] |
 //! | `POST /v1/hold` | [`HoldRequest`] | [`Empty`] |
 //! | `POST /v1/mount` | [`MountRequest`] | [`Mounted`] |
-//! | `POST /v1/umount` | [`Empty`] | [`Empty`] |
+//! | `POST /v1/umount` | [`UmountRequest`] | [`Empty`] |
 //! | `POST /v1/cache/drop` | [`CacheDropRequest`] | stream of [`CacheDropEvent`] |
 //! | `POST /v1/fsck` | [`FsckRequest`] | stream of [`FsckEvent`] |
 //! | `POST /v1/invite` | [`Empty`] | [`Invite`] |
@@ -61,6 +61,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::exact_path;
 
+mod branch;
 mod devices;
 mod guardians;
 mod history;
@@ -71,6 +72,9 @@ mod printed;
 mod share;
 mod volumes;
 
+pub use branch::{
+    BranchInfo, BranchRequest, DropBranchRequest, KeptBeside, MergeRequest, MergedInfo, SwitchRequest, Switched,
+};
 pub use devices::{
     DeviceInfo, DeviceRenewed, DeviceRevoked, NamedDevice, OtherHead, PhraseInput, RecoverEvent, RecoverRequest,
     Recovered, RenewDeviceRequest, RevokeDeviceRequest,
@@ -239,6 +243,9 @@ pub struct Status {
     /// The mount, if there is one.
     #[serde(default)]
     pub mount: Option<MountStatus>,
+    /// What else is mounted.
+    #[serde(default)]
+    pub side_mounts: Vec<SideMount>,
     /// The volume; none on a storage peer.
     #[serde(default)]
     pub volume: Option<VolumeStatus>,
@@ -296,6 +303,22 @@ pub struct MountStatus {
     /// Why so, when it is not the faster way.
     #[serde(default)]
     pub reason: Option<String>,
+    /// The root of the tree that it shows, from the uppermost one: `/`, or where a branch is found.
+    #[serde(with = "exact_path")]
+    pub top: PathBuf,
+}
+
+/// A branch or a snapshot that is mounted beside the main mount.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SideMount {
+    /// Where.
+    #[serde(with = "exact_path")]
+    pub dir: PathBuf,
+    /// What, for people.
+    pub what: String,
+    /// The root of the tree that it shows, from the uppermost one; none of a snapshot.
+    #[serde(default, with = "exact_path::option")]
+    pub top: Option<PathBuf>,
 }
 
 /// The volume.
@@ -583,7 +606,7 @@ fn yes() -> bool {
 }
 
 /// `POST /v1/mount`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MountRequest {
     /// Where; the place of the last mount when left out.
     #[serde(default, with = "exact_path::option")]
@@ -591,6 +614,23 @@ pub struct MountRequest {
     /// Use passthrough where possible.
     #[serde(default = "yes")]
     pub passthrough: bool,
+    /// This branch, beside the main mount.
+    #[serde(default)]
+    pub branch: Option<String>,
+    /// This snapshot, beside the main mount.
+    #[serde(default)]
+    pub snapshot: Option<String>,
+    /// Something in the volume that it is a snapshot of.
+    #[serde(default, with = "exact_path")]
+    pub of: PathBuf,
+}
+
+/// Unmounts.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UmountRequest {
+    /// Only this; all when left out.
+    #[serde(default, with = "exact_path::option")]
+    pub dir: Option<PathBuf>,
 }
 
 /// Answer to [`MountRequest`].

@@ -159,12 +159,25 @@ impl Client {
 
     /// Mounts.
     pub async fn mount(&self, dir: Option<&Path>, passthrough: bool) -> Result<api::Mounted, Error> {
-        self.post(path::MOUNT, &api::MountRequest { dir: dir.map(Path::to_path_buf), passthrough }, LONG).await
+        let dir = dir.map(Path::to_path_buf);
+        self.mount_as(&api::MountRequest { dir, passthrough, ..api::MountRequest::default() }).await
     }
 
-    /// Unmounts.
-    pub async fn umount(&self) -> Result<(), Error> {
-        self.post(path::UMOUNT, &api::Empty {}, LONG).await.map(|_: api::Empty| ())
+    /// The same of a branch or a snapshot.
+    pub async fn mount_as(&self, request: &api::MountRequest) -> Result<api::Mounted, Error> {
+        self.post(path::MOUNT, request, LONG).await
+    }
+
+    /// Shows another tree in the main mount.
+    pub async fn switch(&self, request: &api::SwitchRequest) -> Result<api::Switched, Error> {
+        self.post(path::SWITCH, request, LONG).await
+    }
+
+    /// Unmounts what is mounted there, or all.
+    pub async fn umount(&self, dir: Option<&Path>) -> Result<(), Error> {
+        self.post(path::UMOUNT, &api::UmountRequest { dir: dir.map(Path::to_path_buf) }, LONG)
+            .await
+            .map(|_: api::Empty| ())
     }
 
     /// Evicts clean data.
@@ -350,6 +363,26 @@ impl Client {
     /// Lets go of snapshots.
     pub async fn prune(&self, request: &api::PruneRequest) -> Result<api::Pruned, Error> {
         self.post(path::SNAP_PRUNE, request, LONG).await
+    }
+
+    /// The branches of all volumes.
+    pub async fn branches(&self) -> Result<Vec<api::BranchInfo>, Error> {
+        self.call(Method::GET, path::BRANCHES, None::<&api::Empty>, LONG).await
+    }
+
+    /// Makes a branch.
+    pub async fn make_branch(&self, request: &api::BranchRequest) -> Result<api::BranchInfo, Error> {
+        self.post(path::BRANCH, request, LONG).await
+    }
+
+    /// Lets go of a branch.
+    pub async fn drop_branch(&self, request: &api::DropBranchRequest) -> Result<api::BranchInfo, Error> {
+        self.post(path::BRANCH_DROP, request, LONG).await
+    }
+
+    /// Merges a branch.
+    pub async fn merge(&self, request: &api::MergeRequest) -> Result<api::MergedInfo, Error> {
+        self.post(path::MERGE, request, LONG).await
     }
 
     /// Has something else open the keystore.

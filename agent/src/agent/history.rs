@@ -64,7 +64,7 @@ impl Known {
 /// A volume, and a place in it, of now or then.
 pub(crate) struct Past<'a> {
     own: &'a Own,
-    volume: Arc<Volume>,
+    pub(super) volume: Arc<Volume>,
     /// From the root of the volume on.
     names: Vec<Vec<u8>>,
 }
@@ -162,7 +162,13 @@ impl Past<'_> {
         self.names.iter().map(Vec::as_slice).collect()
     }
 
-    fn root(&self, kept: &Kept) -> Result<Root, Failure> {
+    /// The snapshot that a person means.
+    pub(super) fn resolve(&self, revision: &str) -> Result<Kept, Failure> {
+        self.known()?.resolve(revision)
+    }
+
+    /// What a snapshot holds.
+    pub(super) fn root(&self, kept: &Kept) -> Result<Root, Failure> {
         self.volume.root_in(kept).map_err(|error| {
             let what = format!("snapshot {}: {error}", short(&kept.snapshot.id()));
             match error {

@@ -4,12 +4,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use hypernet_core::id::PeerId;
+use hypernet_core::id::VolumeId;
 use hypernet_fs::fuse::{self, MountHandle, MountOptions, Passthrough, Profile};
 use hypernet_fs::past::Snapshots;
+use hypernet_fs::tree::Tree;
 use libp2p::Multiaddr;
 use libp2p::multiaddr::Protocol;
 
-use super::Agent;
+use super::{Agent, Own};
 use crate::config::{Config, Home};
 use crate::failure::{Failure, Kind};
 use crate::volumes::Reader;
@@ -28,6 +30,8 @@ pub(crate) struct MountView {
     pub(crate) dir: PathBuf,
     pub(crate) passthrough: bool,
     pub(crate) reason: Option<String>,
+    /// The root of the tree that it shows, from the uppermost one.
+    pub(crate) top: PathBuf,
 }
 
 impl Mounted {
@@ -39,8 +43,19 @@ impl Mounted {
         )
     }
 
-    fn view(&self) -> MountView {
+    /// The root of the tree that it shows.
+    pub(super) fn top(&self) -> u64 {
+        self.handle.top()
+    }
+
+    /// Shows the tree with this root from now on. Blocks.
+    pub(super) fn switch(&self, top: u64) -> Result<(), Failure> {
+        self.handle.switch(top).map_err(|error| super::tree::of_tree(&error))
+    }
+
+    fn view(&self, own: &Own) -> MountView {
         MountView {
+            top: own.place_of(self.top()),
             dir: self.dir.clone(),
             passthrough: self.handle.profile() == Profile::Passthrough,
             reason: self.reason.clone(),
@@ -49,7 +64,7 @@ impl Mounted {
 }
 
 /// Makes the directory itself and none above it: a path that was mistyped should not become a row of directories.
-fn make_mount_point(dir: &Path) -> Result<(), Failure> {
+pub(super) fn make_mount_point(dir: &Path) -> Result<(), Failure> {
     std::fs::create_dir(dir).map_err(|error| match (error.kind(), dir.parent()) {
         (std::io::ErrorKind::NotFound, Some(parent)) if !parent.exists() => Failure::new(
             Kind::CantCreate,
@@ -91,7 +106,7 @@ impl Agent {
                     "it can be mounted again when they have closed what they have open; `hn down` ends it at once",
                 ));
             } else if there.dir == dir {
-                return Ok(there.view());
+                return Ok(there.view(own));
             } else {
                 return Err(Failure::new(Kind::CantCreate, format!("already mounted on {}", there.dir.display()))
                     .hint("`hn umount` first"));
@@ -104,8 +119,10 @@ impl Agent {
         }
         let wanted = if passthrough { Passthrough::Auto } else { Passthrough::Off };
         let snapshots: Arc<dyn Snapshots> = Arc::new(Reader(own.volumes.clone()));
-        let options = MountOptions { passthrough: wanted, snapshots: Some(snapshots), ..MountOptions::default() };
-        let handle = fuse::mount(own.vfs.clone(), dir, options).map_err(failed)?;
+        let options = MountOptions { passthrough: wanted, ..MountOptions::default() };
+        let shown = self.config.lock().shown.as_deref().and_then(VolumeId::from_hex);
+        let tree = Tree::new(own.vfs.clone(), Some(snapshots), own.shown(shown));
+        let handle = fuse::mount_tree(Arc::new(tree), own.kernels.clone(), dir, options).map_err(failed)?;
         let reason = match (handle.profile(), passthrough) {
             (Profile::Passthrough, _) => None,
             (Profile::Writeback, false) => Some("passthrough was switched off".to_owned()),
@@ -114,7 +131,7 @@ impl Agent {
             }
         };
         let made = Mounted { dir: handle.dir().to_owned(), handle, reason };
-        let view = made.view();
+        let view = made.view(own);
         *mounted = Some(made);
         drop(mounted);
         let mut config = self.config.lock();
@@ -141,6 +158,20 @@ impl Agent {
         }
     }
 
+    /// Unmounts what is mounted there, or all. Blocks.
+    pub(crate) fn unmount_at(&self, dir: Option<&Path>) -> Result<(), Failure> {
+        let side = self.unmount_sides(dir)?;
+        let is_main = |dir: &Path| self.mount_view().is_some_and(|view| view.dir == dir);
+        match dir {
+            Some(dir) if !side && !is_main(dir) => {
+                Err(Failure::new(Kind::Usage, format!("nothing of this agent is mounted on {}", dir.display()))
+                    .hint("`hn status` shows what is mounted, and where"))
+            }
+            Some(_) if side => Ok(()),
+            _ => self.unmount(),
+        }
+    }
+
     /// Unmounts. Blocks.
     pub(crate) fn unmount(&self) -> Result<(), Failure> {
         let Some(own) = self.with_volume() else { return Ok(()) };
@@ -158,11 +189,15 @@ impl Agent {
     /// Unmounts whatever the users of the mount do; true when none is left. Those that are left get ENOTCONN, but what
     /// they have open in passthrough they can still write to.
     pub(super) fn unmount_at_exit(&self) -> bool {
-        let Err(failure) = self.unmount() else { return true };
+        let sides = self.unmount_sides(None);
+        let Err(failure) = sides.and_then(|_| self.unmount()) else { return true };
         tracing::warn!(%failure, "the mount is in use: it is detached, and the next start looks for what was written");
         if let Some(own) = self.with_volume() {
             if let Err(error) = own.vfs.flush_kernel() {
                 tracing::error!(%error, "the kernel could not write all that programs have written");
+            }
+            for side in own.sides.lock().drain(..) {
+                side.detach();
             }
             if let Some(there) = own.mount.lock().take()
                 && let Err(error) = there.handle.detach()
@@ -177,7 +212,7 @@ impl Agent {
     pub(crate) fn mount_view(&self) -> Option<MountView> {
         let own = self.with_volume()?;
         let mounted = own.mount.lock();
-        mounted.as_ref().filter(|there| there.handle.is_in_sight()).map(Mounted::view)
+        mounted.as_ref().filter(|there| there.handle.is_in_sight()).map(|there| there.view(own))
     }
 
     /// What is to be known of a mount that nobody finds any more and that lives on all the same.

@@ -46,7 +46,7 @@ fn put_origin(volume: &Volume, above: &Volume) -> Result<(), Failure> {
         }
     };
     let head = state::next_sequence(&above.db, &above.device.id()).map_err(port_failure)? - 1;
-    state::put_origin(&volume.db, &Origin { head, vector, links }).map_err(port_failure)
+    state::put_origin(&volume.db, &Origin { head, vector, links, ..Origin::default() }).map_err(port_failure)
 }
 
 /// The same of one that was made before the last stop, which may have come before all of it was noted.
@@ -115,7 +115,7 @@ impl Agent {
         not_shared(&above)?;
         let mut id = [0; 16];
         id.copy_from_slice(&random_secret()?.expose()[..16]);
-        let id = VolumeId(id);
+        let id = VolumeId::new(id, false);
         if !own.volume.identity.keystore().change(|keystore| keystore.add_volume(id))? {
             return Err(Failure::new(Kind::Config, "this identity has as many volumes as it can have"));
         }

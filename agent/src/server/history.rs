@@ -1,9 +1,9 @@
-//! The part of the local socket for snapshots.
+//! The part of the local socket for snapshots and branches.
 
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::routing::post;
+use axum::routing::{get, post};
 use axum::{Json, Router};
 use hypernet_sdk::api::{self, path};
 
@@ -19,33 +19,69 @@ pub(super) fn router() -> Router<Arc<Agent>> {
         .route(path::SNAP_DIFF, post(post_diff))
         .route(path::SNAP_TAG, post(post_tag))
         .route(path::SNAP_PRUNE, post(post_prune))
+        .route(path::BRANCHES, get(get_branches))
+        .route(path::BRANCH, post(post_branch))
+        .route(path::BRANCH_DROP, post(post_branch_drop))
+        .route(path::SWITCH, post(post_switch))
+        .route(path::MERGE, post(post_merge))
 }
 
 async fn post_snap(State(agent): Agents, Json(request): Json<api::SnapRequest>) -> Answer<api::Snapped> {
-    Ok(Json(blocking(move || agent.past(&inside(&agent, &request.path))?.snap(request.message)).await??))
+    Ok(Json(blocking(move || agent.past(&inside(&agent, &request.path)?)?.snap(request.message)).await??))
 }
 
 async fn post_log(State(agent): Agents, Json(request): Json<api::LogRequest>) -> Answer<Vec<api::SnapshotInfo>> {
-    Ok(Json(blocking(move || agent.past(&inside(&agent, &request.path))?.log(request.limit)).await??))
+    Ok(Json(blocking(move || agent.past(&inside(&agent, &request.path)?)?.log(request.limit)).await??))
 }
 
 async fn post_show(State(agent): Agents, Json(request): Json<api::RevisionRequest>) -> Answer<api::Shown> {
-    Ok(Json(blocking(move || agent.past(&inside(&agent, &request.path))?.show(&request.revision)).await??))
+    Ok(Json(blocking(move || agent.past(&inside(&agent, &request.path)?)?.show(&request.revision)).await??))
 }
 
 async fn post_verify(State(agent): Agents, Json(request): Json<api::RevisionRequest>) -> Answer<api::Verified> {
-    Ok(Json(blocking(move || agent.past(&inside(&agent, &request.path))?.verify(&request.revision)).await??))
+    Ok(Json(blocking(move || agent.past(&inside(&agent, &request.path)?)?.verify(&request.revision)).await??))
 }
 
 async fn post_diff(State(agent): Agents, Json(request): Json<api::DiffRequest>) -> Answer<Vec<api::ChangeInfo>> {
-    let diff = move || agent.past(&inside(&agent, &request.path))?.diff(&request.from, request.to.as_deref());
+    let diff = move || agent.past(&inside(&agent, &request.path)?)?.diff(&request.from, request.to.as_deref());
     Ok(Json(blocking(diff).await??))
 }
 
 async fn post_tag(State(agent): Agents, Json(request): Json<api::TagRequest>) -> Answer<Vec<api::TagInfo>> {
-    Ok(Json(blocking(move || agent.past(&inside(&agent, &request.path))?.tag(&request)).await??))
+    Ok(Json(blocking(move || agent.past(&inside(&agent, &request.path)?)?.tag(&request)).await??))
 }
 
 async fn post_prune(State(agent): Agents, Json(request): Json<api::PruneRequest>) -> Answer<api::Pruned> {
-    Ok(Json(blocking(move || agent.past(&inside(&agent, &request.path))?.prune(&request)).await??))
+    Ok(Json(blocking(move || agent.past(&inside(&agent, &request.path)?)?.prune(&request)).await??))
+}
+
+async fn get_branches(State(agent): Agents) -> Answer<Vec<api::BranchInfo>> {
+    Ok(Json(blocking(move || agent.branches()).await??))
+}
+
+async fn post_branch(State(agent): Agents, Json(mut request): Json<api::BranchRequest>) -> Answer<api::BranchInfo> {
+    let make = move || {
+        request.path = inside(&agent, &request.path)?;
+        agent.make_branch(&request)
+    };
+    Ok(Json(blocking(make).await??))
+}
+
+async fn post_branch_drop(
+    State(agent): Agents,
+    Json(request): Json<api::DropBranchRequest>,
+) -> Answer<api::BranchInfo> {
+    Ok(Json(blocking(move || agent.drop_branch(&request)).await??))
+}
+
+async fn post_merge(State(agent): Agents, Json(mut request): Json<api::MergeRequest>) -> Answer<api::MergedInfo> {
+    let merge = move || {
+        request.path = inside(&agent, &request.path)?;
+        agent.merge(&request)
+    };
+    Ok(Json(blocking(merge).await??))
+}
+
+async fn post_switch(State(agent): Agents, Json(request): Json<api::SwitchRequest>) -> Answer<api::Switched> {
+    Ok(Json(blocking(move || agent.switch(&request.name)).await??))
 }

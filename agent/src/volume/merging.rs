@@ -93,6 +93,11 @@ impl Volume {
         splits.clone()
     }
 
+    /// Whether there are some.
+    pub(crate) fn has_splits(&self) -> bool {
+        !self.splits.lock().is_empty()
+    }
+
     /// Whether something is to be merged into this volume of which whoever uploads it was not told yet; it is, by this.
     pub(crate) fn take_news(&self) -> bool {
         self.news.swap(false, Ordering::SeqCst)
@@ -165,6 +170,7 @@ impl Volume {
             let (wanted, name) = (conflict.wanted.escape_ascii(), conflict.name.escape_ascii());
             tracing::info!(volume = %self.id.short(), %wanted, %name, "two versions are kept");
         }
+        *self.conflicts.lock() = conflicts;
         let parts = if is_change { Vec::new() } else { trees.into_iter().map(|tree| tree.at).collect() };
         let root = Root { volume: self.id, inode, links, vector, parts, history, tags };
         if codec::encode(&root).len() > SEALED_MAX / 2 {

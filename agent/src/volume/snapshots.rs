@@ -13,6 +13,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use hypernet_core::codec;
+use hypernet_core::diff::{Side, compare};
 use hypernet_core::extent::Cutter;
 use hypernet_core::head::Snapshot;
 use hypernet_core::history::{Edit, History, Kept, Moment, Tag};
@@ -54,7 +55,6 @@ pub(crate) struct Taken {
 /// The working tree at one moment.
 struct Now {
     root: Root,
-    dot: Dot,
     files: u64,
     read: u64,
 }
@@ -89,10 +89,9 @@ impl Volume {
         }
     }
 
-    fn history_of(&self, root: Option<&Root>) -> Result<History, PortError> {
-        let kept: Vec<Kept> = self.listed(root.and_then(|root| root.history.as_ref()))?;
-        let tags: Vec<Tag> = self.listed(root.and_then(|root| root.tags.as_ref()))?;
-        Ok(History::new(kept, tags))
+    fn history_of(&self, base: &Base) -> Result<History, PortError> {
+        let (kept, tags) = base.history();
+        Ok(History::new(self.listed::<Kept>(kept)?, self.listed::<Tag>(tags)?))
     }
 
     fn apply(&self, history: &mut History, edits: &[(u64, Vec<u8>)], dot: Dot) -> Result<(), PortError> {
@@ -105,15 +104,16 @@ impl Volume {
     /// The trees of a history with these changes.
     pub(super) fn edited<P: Put>(
         &self,
-        root: Option<&Root>,
+        base: &Base,
         edits: &[(u64, Vec<u8>)],
         dot: Dot,
         writer: &mut P,
     ) -> Result<(Option<TreeRef>, Option<TreeRef>), PortError> {
         if edits.is_empty() {
-            return Ok(root.map_or((None, None), |root| (root.history.clone(), root.tags.clone())));
+            let (history, tags) = base.history();
+            return Ok((history.cloned(), tags.cloned()));
         }
-        let mut history = self.history_of(root)?;
+        let mut history = self.history_of(base)?;
         self.apply(&mut history, edits, dot)?;
         let kept = match history.kept.is_empty() {
             true => None,
@@ -135,8 +135,7 @@ impl Volume {
         {
             return Ok(known.clone());
         }
-        let latest = state::latest(&self.db)?;
-        let mut history = self.history_of(latest.as_ref().map(|latest| &latest.root))?;
+        let mut history = self.history_of(&Base::of(self)?)?;
         let dot = self.dot(state::next_sequence(&self.db, &self.device.id())?);
         self.apply(&mut history, &self.db.edits()?, dot)?;
         let history = Arc::new(history);
@@ -172,10 +171,14 @@ impl Volume {
     ) -> Result<Option<Taken>, PortError> {
         self.may_write()?;
         let _still = self.hold_still()?;
+        // A branch may begin with this, and is merged by what it has seen. So what is changed after it must have another number, and what
+        // this head has must be in the cut: in this order whatever is published meanwhile has a later number, or is all in it.
+        let number = self.take_number()?;
+        let base = Base::of(self)?;
         let mut cut = vfs.cut(self.id).map_err(of_tree)?;
         let _guard = CutGuard(vfs);
-        let base = Base::of(self)?;
-        if base.is_adopted() {
+        // What a branch begins with is in the history of what it is a branch of.
+        if base.is_adopted() && !self.id.is_branch() {
             let what = "nothing of this volume is on the mesh yet: `hn sync` first, then it can have snapshots";
             return Err(PortError::Unreachable(what.into()));
         }
@@ -189,10 +192,14 @@ impl Volume {
             return Err(PortError::DiskFull(what));
         }
         let mut stage = Stage::new(self);
-        let Now { root, dot, files, read } = self.stage_now(vfs, &mut cut, &base, &mut stage)?;
+        if !cut.is_empty() {
+            state::spend(&self.db, number)?;
+        }
+        let dot = self.dot(number);
+        let Now { root, files, read } = self.stage_now(vfs, &mut cut, &base, dot, &mut stage)?;
         let before = history.kept.values().next_back();
         let is_same = match before {
-            Some(before) => self.is_same(before, &root)?,
+            Some(before) => self.is_same(before, &root, read)?,
             None => false,
         };
         if is_same && is_automatic {
@@ -216,11 +223,9 @@ impl Volume {
         vfs: &Arc<Vfs>,
         cut: &mut Cut,
         base: &Base,
+        dot: Dot,
         stage: &mut Stage<'_>,
     ) -> Result<Now, PortError> {
-        // By the number of the head that comes next, what is in both is the same in both.
-        let me = self.device.id();
-        let dot = self.dot(state::next_sequence(&self.db, &me)?);
         let (inode, links, files, read) = match &base.latest {
             Some(latest) if cut.is_empty() => (latest.root.inode.clone(), latest.root.links.clone(), 0, 0),
             _ => {
@@ -230,9 +235,10 @@ impl Volume {
                 (inode, links, synced.iter().filter(|one| one.stamp.is_some()).count() as u64, bytes)
             }
         };
-        let (vector, parts) = (base.vector(dot), Vec::new());
+        let vector = if cut.is_empty() { base.seen() } else { base.vector(dot) };
+        let parts = Vec::new();
         let root = Root { volume: self.id, inode, links, vector, parts, history: None, tags: None };
-        Ok(Now { root, dot, files, read })
+        Ok(Now { root, files, read })
     }
 
     /// The working tree as it is now, to be compared with what was.
@@ -241,7 +247,9 @@ impl Volume {
         let mut cut = vfs.cut(self.id).map_err(of_tree)?;
         let _guard = CutGuard(vfs);
         let mut stage = Stage::new(self);
-        let now = self.stage_now(vfs, &mut cut, &Base::of(self)?, &mut stage)?;
+        // It stays with whoever asked: nothing else is told of what is in it by this dot.
+        let dot = self.dot(state::next_sequence(&self.db, &self.device.id())?);
+        let now = self.stage_now(vfs, &mut cut, &Base::of(self)?, dot, &mut stage)?;
         stage.finish()?;
         Ok(now.root)
     }
@@ -257,10 +265,17 @@ impl Volume {
         Ok(waiting)
     }
 
-    /// Whether a snapshot holds what this root holds.
-    fn is_same(&self, before: &Kept, root: &Root) -> Result<bool, PortError> {
-        match self.root_in(before) {
-            Ok(old) => Ok((&old.inode.content, &old.links) == (&root.inode.content, &root.links)),
+    /// Whether a snapshot holds what this root holds, times aside, of which so many bytes were not known before.
+    fn is_same(&self, before: &Kept, root: &Root, read: u64) -> Result<bool, PortError> {
+        let is_same = self.root_in(before).and_then(|old| {
+            if (&old.inode.content, &old.links) == (&root.inode.content, &root.links) {
+                return Ok(true);
+            }
+            let changes = || compare(Side::from(&old), Side::from(root), &Nodes(self, Deadline::of_read()));
+            Ok(read == 0 && changes().map_err(tree_error)?.is_empty())
+        });
+        match is_same {
+            Ok(is_same) => Ok(is_same),
             Err(error) if error.is_of_what_was_read() => Ok(false),
             Err(error) => Err(error),
         }
@@ -280,7 +295,8 @@ impl Volume {
         let plain = self.fetch(std::slice::from_ref(extent), Deadline::of_read())?;
         let bytes = plain.first().ok_or_else(|| damaged("a root is missing"))?;
         let root: Root = codec::decode(bytes).map_err(damaged)?;
-        if root.volume != self.id {
+        // A branch has the history of what it comes from, which gets what it has become when they are merged.
+        if root.volume != self.id && !root.volume.is_branch() && !self.id.is_branch() {
             return Err(damaged("the snapshot is of another volume"));
         }
         Ok(root)

@@ -3,7 +3,7 @@
 use hypernet_core::catalog::Manifest;
 use hypernet_core::codec::{self, Format};
 use hypernet_core::head::Head;
-use hypernet_core::id::{DeviceId, SnapshotId};
+use hypernet_core::id::{DeviceId, SnapshotId, VolumeId};
 use hypernet_core::port::PortError;
 use hypernet_core::record::Record;
 use hypernet_core::time::Hlc;
@@ -22,6 +22,7 @@ const MERGING: &str = "merging";
 const REKEYING: &str = "rekeying";
 const HANDED: &str = "handed";
 const ACKNOWLEDGED: &str = "acknowledged";
+const SPENT: &str = "spent";
 
 /// The newest durable state of the volume as this device knows it.
 #[derive(Clone, Debug, Encode, Decode)]
@@ -56,8 +57,8 @@ pub(crate) fn put_latest(db: &VolumeDb, latest: &Latest) -> Result<(), PortError
     Ok(db.put_states(&changes)?)
 }
 
-/// Where a volume that was split off another on this device comes from. It is there until its index knows all of it.
-#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+/// Where a volume that was split off another on this device, or is a branch of one, comes from. It is there until its index knows all of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
 #[cbor(array)]
 pub(crate) struct Origin {
     /// The newest head of this device then, of the volume that its root has a name in. Only a later one has that name.
@@ -69,8 +70,16 @@ pub(crate) struct Origin {
     /// The link table of what was there.
     #[n(2)]
     pub(crate) links: Option<TreeRef>,
+    /// Of a branch: the history that it begins with.
+    #[n(3)]
+    pub(crate) history: Option<TreeRef>,
+    #[n(4)]
+    pub(crate) tags: Option<TreeRef>,
+    /// Of a branch: the volume that has all of that, once it is on the mesh.
+    #[n(5)]
+    pub(crate) of: Option<VolumeId>,
 }
-hypernet_core::format!(Origin, tag = 0x55, version = 1, max = 64 << 10, name = "origin of a volume");
+hypernet_core::format!(Origin, tag = 0x55, version = 2, max = 64 << 10, name = "origin of a volume");
 
 pub(crate) fn origin(db: &VolumeDb) -> Result<Option<Origin>, PortError> {
     get(db, ORIGIN)
@@ -177,12 +186,24 @@ pub(crate) fn hand_out(db: &VolumeDb, record: &Record) -> Result<(), PortError> 
     Ok(db.put_state(HANDED, &codec::encode(record))?)
 }
 
+/// Remembers, durably, that a number stands for what a snapshot has: no head gets it.
+pub(crate) fn spend(db: &VolumeDb, number: u64) -> Result<(), PortError> {
+    Ok(db.put_state(SPENT, &number.to_be_bytes())?)
+}
+
+fn spent(db: &VolumeDb) -> Result<u64, PortError> {
+    let Some(bytes) = db.get_state(SPENT)? else { return Ok(0) };
+    let bytes = <[u8; 8]>::try_from(bytes.as_slice()).map_err(|_| damaged("the last number of a snapshot is none"))?;
+    Ok(u64::from_be_bytes(bytes))
+}
+
 /// The number of the next head. It is above those of all volumes of this device: a directory that becomes a volume takes the
 /// dots of the volume above with it, and none of them may stand for something else there.
 pub(crate) fn next_sequence(db: &VolumeDb, device: &DeviceId) -> Result<u64, PortError> {
     let mut handed = 0;
     for volume in db.volumes()? {
-        handed = handed_out(&db.of(volume)?)?.map_or(0, |record| record.sequence).max(handed);
+        let db = db.of(volume)?;
+        handed = handed_out(&db)?.map_or(0, |record| record.sequence).max(spent(&db)?).max(handed);
     }
     // Those of a tree that was taken over are covered by what comes next.
     let origin = origin(db)?.map_or(0, |origin| origin.head);
@@ -219,7 +240,8 @@ pub(crate) mod tests {
 
     fn from() -> Origin {
         let Root { vector, links, .. } = golden().root;
-        Origin { head: 7, vector, links }
+        let (history, tags, of) = (links.clone(), None, Some(VolumeId([3; 16])));
+        Origin { head: 7, vector, links, history, tags, of }
     }
 
     #[test]

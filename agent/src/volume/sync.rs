@@ -155,11 +155,34 @@ impl Base {
         }
     }
 
+    /// Snapshots that are kept, and their names.
+    pub(super) fn history(&self) -> (Option<&tree::TreeRef>, Option<&tree::TreeRef>) {
+        match (&self.latest, &self.origin) {
+            (Some(latest), _) => (latest.root.history.as_ref(), latest.root.tags.as_ref()),
+            (None, Some(origin)) => (origin.history.as_ref(), origin.tags.as_ref()),
+            (None, None) => (None, None),
+        }
+    }
+
+    /// Of a branch of which nothing was published yet, an error while what it begins with is only on this device.
+    fn is_on_the_mesh(&self, volume: &Volume) -> Result<(), PortError> {
+        match self.origin.as_ref().and_then(|origin| origin.of) {
+            Some(of) if self.latest.is_none() && volume.db.of(of)?.count_edits()? > 0 => Err(PortError::Unreachable(
+                format!("volume {}, which this one is a branch of, comes first", of.short()),
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// What it has seen.
+    pub(super) fn seen(&self) -> Vec<Dot> {
+        let seen = self.latest.as_ref().map(|latest| &latest.root.vector);
+        seen.or(self.origin.as_ref().map(|origin| &origin.vector)).cloned().unwrap_or_default()
+    }
+
     /// What a tree has seen that goes on from it by this change.
     pub(super) fn vector(&self, dot: Dot) -> Vec<Dot> {
-        let before = self.latest.as_ref().map(|latest| &latest.root.vector);
-        let before = before.or(self.origin.as_ref().map(|origin| &origin.vector));
-        join([before.map_or(&[][..], Vec::as_slice), &[dot]])
+        join([&self.seen()[..], &[dot]])
     }
 }
 
@@ -210,6 +233,7 @@ pub(crate) fn run(volume: &Arc<Volume>, vfs: &Arc<Vfs>, meter: &Meter) -> Result
     if cut.is_empty() && edits.is_empty() {
         return Ok(Report::default());
     }
+    base.is_on_the_mesh(volume)?;
     // Whoever was taken off is to read nothing of it.
     volume.hear(Ask::Places)?;
     volume.may_write()?;
@@ -232,7 +256,7 @@ pub(crate) fn run(volume: &Arc<Volume>, vfs: &Arc<Vfs>, meter: &Meter) -> Result
     let how = (cutter, Patience::Read);
     let Built { inode, links, synced, bytes } = build((volume, vfs, meter), (&mut cut, &base, dot), how, &mut writer)?;
     let latest = base.latest.as_ref();
-    let (history, tags) = volume.edited(latest.map(|latest| &latest.root), &edits, dot, &mut writer)?;
+    let (history, tags) = volume.edited(&base, &edits, dot, &mut writer)?;
     let root = Root { volume: volume.id, inode, links, vector: base.vector(dot), parts: Vec::new(), history, tags };
     let all = publish(volume, writer, Publication::after(latest, root, sequence), meter)?;
     volume.forget_edits(staged, &edits)?;

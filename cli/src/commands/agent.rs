@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use hypernet_sdk::api::{MountProfile, Status};
+use hypernet_sdk::api::{MountProfile, MountRequest, Status};
 use hypernet_sdk::size::Limit;
 use hypernet_sdk::{Client, Error, ErrorCode, Home, exact_path};
 use os_display::Quotable;
@@ -211,6 +211,9 @@ async fn mount_at(
 
 pub(crate) async fn mount(home: Home, args: Mount, out: &mut Output) -> Result<(), Failure> {
     let (client, status) = Client::connect(home.clone()).await?;
+    if args.branch.is_some() || args.snapshot.is_some() {
+        return mount_side(&client, &status, args, out).await;
+    }
     let dir = match (args.dir, &status.mount) {
         (Some(dir), _) => absolute(&dir)?,
         (None, Some(mount)) => mount.dir.clone(),
@@ -223,6 +226,23 @@ pub(crate) async fn mount(home: Home, args: Mount, out: &mut Output) -> Result<(
         out.note(format_args!("note: {reason}"));
     }
     Ok(())
+}
+
+/// A branch or a snapshot, beside the main mount.
+async fn mount_side(client: &Client, status: &Status, args: Mount, out: &mut Output) -> Result<(), Failure> {
+    let Some(dir) = args.dir else { return Err(Failure::new(ErrorCode::Usage, "where is it to be mounted?")) };
+    let of = super::history::place(status, args.of.as_deref())?;
+    let snapshot = args.snapshot.as_deref().map(super::history::now_revision).transpose()?;
+    let (dir, passthrough, branch) = (Some(absolute(&dir)?), !args.no_passthrough, args.branch.clone());
+    let bar = Bar::new(out, "mounting");
+    let mounted = client.mount_as(&MountRequest { dir, passthrough, branch, snapshot, of }).await?;
+    bar.clear();
+    out.json(&mounted)?;
+    let what = match (&args.branch, &args.snapshot) {
+        (Some(branch), _) => format!("branch {branch}"),
+        (None, snapshot) => format!("snapshot {}", snapshot.as_deref().unwrap_or_default()),
+    };
+    out.line(format_args!("{what} is mounted at {}", mounted.dir.display()))
 }
 
 /// Stops an agent and returns when its process is gone.

@@ -23,16 +23,21 @@ pub(super) fn short(id: &str) -> &str {
     id.get(..SHORT).unwrap_or(id)
 }
 
+/// The root of what the main mount shows.
+fn top(status: &Status) -> PathBuf {
+    status.mount.as_ref().map_or_else(|| PathBuf::from("/"), |mount| mount.top.clone())
+}
+
 /// Where a command is meant: what was named, or the working directory, or the main volume.
-fn place(status: &Status, path: Option<&Path>) -> Result<PathBuf, Failure> {
+pub(super) fn place(status: &Status, path: Option<&Path>) -> Result<PathBuf, Failure> {
     match path {
         Some(path) => volume_path::inside(status, path),
-        None => Ok(volume_path::inside(status, Path::new(".")).unwrap_or_else(|_| PathBuf::from("/"))),
+        None => Ok(volume_path::inside(status, Path::new(".")).unwrap_or_else(|_| top(status))),
     }
 }
 
 /// What others have written, on a terminal.
-fn plain(text: &str) -> String {
+pub(super) fn plain(text: &str) -> String {
     text.chars().map(|c| if c.is_control() && c != '\n' { '\u{fffd}' } else { c }).collect()
 }
 

@@ -19,14 +19,16 @@ use fuser::{
     ReplyIoctl, ReplyLseek, ReplyOpen, ReplyPoll, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 use hypernet_core::limits::{MIB, NAME_MAX};
+use hypernet_core::tree::FileKind;
 
 use super::convert::{attr, errno, kind, nothing, set_time, timespec};
+use super::kernels::Kernels;
 use super::linger::Linger;
 use super::opens::{Opens, Reply};
 use super::pool::Pool;
 use super::{Ended, MountError, MountOptions, Passthrough, Profile, TTL};
 use crate::panics;
-use crate::past::Tree;
+use crate::tree::Tree;
 use crate::vfs::patience::{self, Wait};
 use crate::vfs::{self, Caller, SetAttr, VfsError, Whence, XattrFlags};
 
@@ -54,6 +56,7 @@ pub(super) fn guarded(work: impl FnOnce()) {
 
 pub(super) struct Handler {
     tree: Arc<Tree>,
+    kernels: Arc<Kernels>,
     opens: Arc<Opens>,
     disk: Pool,
     mesh: Arc<Pool>,
@@ -132,6 +135,10 @@ fn caller(req: &Request, umask: u32) -> Caller {
 
 fn answer_entry(reply: ReplyEntry, result: vfs::Result<vfs::Attr>) {
     match result {
+        // What is beside the working tree may have gone from its place without a word.
+        Ok(found) if found.volatile && found.kind == FileKind::Directory => {
+            reply.entry(&Duration::ZERO, &attr(&found), GENERATION)
+        }
         Ok(found) => reply.entry_with_ttls(&ttl(&found), &TTL, &attr(&found), GENERATION),
         Err(error) => reply.error(errno(&error)),
     }
@@ -162,7 +169,8 @@ fn answer_xattr(reply: ReplyXattr, size: u32, result: vfs::Result<Vec<u8>>) {
 
 impl Handler {
     pub(super) fn new(
-        tree: Tree,
+        tree: Arc<Tree>,
+        kernels: Arc<Kernels>,
         options: &MountOptions,
         profile: Arc<OnceLock<Profile>>,
         ended: Arc<Ended>,
@@ -170,7 +178,8 @@ impl Handler {
         opens: Arc<Opens>,
     ) -> Result<Self, MountError> {
         Ok(Self {
-            tree: Arc::new(tree),
+            tree,
+            kernels,
             opens,
             disk: Pool::new("disk", None),
             mesh: Arc::new(Pool::new("mesh", Some(TURN_WITHIN))),
@@ -239,7 +248,7 @@ impl Filesystem for Handler {
         let profile = if self.wanted == Passthrough::Auto
             && offered.contains(passthrough)
             && may_pass_through()
-            && self.tree.tells_holders()
+            && self.tree.vfs().tells_holders()
         {
             Profile::Passthrough
         } else {
@@ -265,7 +274,7 @@ impl Filesystem for Handler {
     }
 
     fn destroy(&mut self) {
-        self.tree.set_invalidate(None);
+        self.kernels.leave(&self.tree, self.passes_through());
         self.ended.set();
     }
 
@@ -530,6 +539,7 @@ impl Filesystem for Handler {
     }
 
     fn readdir(&self, _req: &Request, ino: INodeNo, _fh: FileHandle, offset: u64, reply: ReplyDirectory) {
+        let tree = self.tree.clone();
         self.serve(
             reply,
             move |tree| tree.readdir(ino.0, offset),
@@ -537,7 +547,7 @@ impl Filesystem for Handler {
                 Ok(snapshot) => {
                     for item in vfs::after(&snapshot, offset) {
                         let name = OsStr::from_bytes(&item.name);
-                        if reply.add(INodeNo(item.ino), item.offset, kind(item.kind), name) {
+                        if reply.add(INodeNo(tree.turn(item.ino)), item.offset, kind(item.kind), name) {
                             break;
                         }
                     }
@@ -584,7 +594,7 @@ impl Filesystem for Handler {
     }
 
     fn statfs(&self, _req: &Request, _ino: INodeNo, reply: ReplyStatfs) {
-        guarded(|| match self.tree.statfs() {
+        guarded(|| match self.tree.vfs().statfs() {
             Ok(space) => reply.statfs(
                 space.f_blocks,
                 space.f_bfree,

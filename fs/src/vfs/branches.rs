@@ -15,6 +15,8 @@ use super::{Result, Vfs, VfsError};
 
 /// The directory of the uppermost root in which branches are found.
 pub const BRANCHES: &str = ".branches";
+/// What the uppermost tree is called among them.
+pub const MAIN: &str = "main";
 
 /// A branch, by name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -92,3 +92,13 @@ pub const SNAP_DIFF: &str = "/v1/snap/diff";
 pub const SNAP_TAG: &str = "/v1/snap/tag";
 /// `POST`: [`Pruned`](super::Pruned).
 pub const SNAP_PRUNE: &str = "/v1/snap/prune";
+/// Branches: GET.
+pub const BRANCHES: &str = "/v1/branches";
+/// Making one: POST.
+pub const BRANCH: &str = "/v1/branch";
+/// Letting go of one: POST.
+pub const BRANCH_DROP: &str = "/v1/branch/drop";
+/// Showing one in the main mount: POST.
+pub const SWITCH: &str = "/v1/switch";
+/// Merging one: POST.
+pub const MERGE: &str = "/v1/merge";

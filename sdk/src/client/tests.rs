@@ -63,7 +63,7 @@ async fn failures_of_the_agent_arrive_typed() {
     let body = r#"{"code":"unavailable","message":"3 peers, 5 needed","hint":"hn peers"}"#;
     let server = serve(&home, vec![answer("503 Service Unavailable", body), answer("404 Not Found", "?")]);
     let client = Client::new(home).unwrap();
-    let error = client.umount().await.unwrap_err();
+    let error = client.umount(None).await.unwrap_err();
     assert_eq!(error.code(), ErrorCode::Unavailable);
     assert!(matches!(error, Error::Api(error) if error.hint.as_deref() == Some("hn peers")));
     assert!(matches!(client.down().await, Err(Error::Protocol { .. })));

@@ -430,7 +430,7 @@ fn split(mesh: &Mesh, n: u8) -> Vec<Home> {
     let below = one.volumes.of(BELOW).unwrap();
     let head = state::next_sequence(&one.volume.db, &one.volume.device.id()).unwrap() - 1;
     let Root { vector, links, .. } = one.latest().root;
-    let origin = state::Origin { head, vector, links };
+    let origin = state::Origin { head, vector, links, ..Default::default() };
     state::put_origin(&below.db, &origin).unwrap();
     one.vfs.split(one.at("dir"), BELOW).unwrap();
     one.write("dir/by one", b"1");

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use hypernet_core::id::VolumeId;
 use hypernet_core::port::PortError;
 use hypernet_fs::panics;
-use hypernet_fs::vfs::Vfs;
+use hypernet_fs::vfs::{ROOT, Rooted, Vfs};
 use parking_lot::{Condvar, Mutex};
 
 use super::super::follow::{Asked, Followed};
@@ -134,11 +134,13 @@ impl Engines {
         running.all.values().for_each(|engine| engine.stop());
     }
 
-    /// Those that run, each before that of the volume above it.
+    /// Those that run, each before that of the volume above it, and branches last.
     pub(crate) fn all(&self) -> Vec<Arc<Engine>> {
         let volumes = self.tree.get().map_or_else(Vec::new, |(vfs, _)| vfs.volumes());
         let running = self.running.lock();
-        volumes.iter().rev().filter_map(|rooted| running.all.get(&rooted.volume).cloned()).collect()
+        let is_branch = |rooted: &&Rooted| rooted.above.is_none() && rooted.ino != ROOT;
+        let (branches, others): (Vec<&Rooted>, Vec<&Rooted>) = volumes.iter().partition(is_branch);
+        others.into_iter().rev().chain(branches).filter_map(|rooted| running.all.get(&rooted.volume).cloned()).collect()
     }
 }
 
@@ -375,7 +377,7 @@ impl Engine {
                 let _turn = self.volume.turn.lock();
                 run(&self.volume, &self.vfs, &self.meter)
             });
-            if outcome.is_ok() && self.has_others() {
+            if outcome.is_ok() && (self.has_others() || self.volume.has_splits()) {
                 // Whoever asks for it also wants to see what others have.
                 self.follow(&mut pace, is_asked);
                 follow_at = Instant::now() + FOLLOW_EVERY;

@@ -37,7 +37,10 @@ fn a_branch_has_a_tree_of_its_own_beside_the_uppermost_one() {
     bed.overwrite(bed.at("f"), 0, b"TOP");
     let made = bed.file(branch, "new", b"x");
     assert_eq!(bed.vfs.path(made).unwrap(), std::path::Path::new("/.branches/dev/new"));
-    assert_eq!((bed.read(there(&bed, "/.branches/dev/f")), bed.read(bed.at("f"))), (b"BRANCH".to_vec(), b"TOP".to_vec()));
+    assert_eq!(
+        (bed.read(there(&bed, "/.branches/dev/f")), bed.read(bed.at("f"))),
+        (b"BRANCH".to_vec(), b"TOP".to_vec())
+    );
     assert_eq!(bed.names(ROOT), ["dir", "f"]);
     assert_eq!(bed.vfs.pending(VOLUME).files, 1);
     assert!(bed.vfs.pending(BRANCH).files > 1);

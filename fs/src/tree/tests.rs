@@ -1,13 +1,19 @@
 //! What was, over doubles. The rest is tried by real tools in a real mount (`tests/cli`).
 
-use hypernet_core::id::DeviceTag;
-use hypernet_core::port::MetaStore;
-use hypernet_core::tree::Dot;
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use hypernet_core::id::{DeviceTag, FileId};
+use hypernet_core::port::{MetaStore, PortError, RemoteTree, Stretch};
+use hypernet_core::time::Timespec;
+use hypernet_core::tree::{Content, Dot, Entry, FileKind, Inode, LinkEntry, Root, TreeRef};
 use tempfile::TempDir;
 
 use super::*;
+use crate::past::Named;
 use crate::testing::{MemoryMeta, MemoryRemote, VOLUME, publish};
-use crate::vfs::{Config, ROOT};
+use crate::vfs::Config;
+use crate::vfs::patience::{self, Wait};
 
 const ME: Caller = Caller { uid: 0, gid: 0, umask: 0o022 };
 const THEN: SnapshotId = SnapshotId([7; 32]);
@@ -80,7 +86,7 @@ fn tree() -> (TempDir, Tree) {
     let root = publish(&vfs, &remote).unwrap().unwrap();
     vfs.unlink(sub, b"f").unwrap();
     vfs.mkdir(ME, ROOT, b"later", 0o755).unwrap();
-    (dir, Tree::new(vfs, Some(Arc::new(Double { remote, root }))))
+    (dir, Tree::new(vfs, Some(Arc::new(Double { remote, root })), ROOT))
 }
 
 fn names(tree: &Tree, dir: u64) -> Vec<String> {
@@ -158,19 +164,19 @@ fn nothing_of_it_changes() {
 fn what_the_kernel_has_forgotten_takes_up_no_room_and_is_found_again() {
     let (_dir, tree) = tree();
     let (all, then) = (at(&tree, ".snapshots"), at(&tree, ".snapshots/then"));
-    assert_eq!(tree.state.lock().known.len(), 2);
+    assert_eq!(tree.past.sizes().0, 2);
     // It was looked up twice.
     tree.forget(all, 1);
     tree.forget(then, 1);
-    assert_eq!(tree.state.lock().known.len(), 1);
+    assert_eq!(tree.past.sizes().0, 1);
     tree.forget(all, 1);
-    assert!(tree.state.lock().known.is_empty() && tree.state.lock().listings.is_empty());
+    assert!(tree.past.sizes() == (0, 0));
     assert_eq!(tree.getattr(then).unwrap_err().errno(), libc::ENOENT);
     assert_eq!((at(&tree, ".snapshots"), at(&tree, ".snapshots/then")), (all, then));
     // What somebody has called so is that.
     let own = tree.mkdir(ME, at(&tree, "later"), NAME, 0o755).unwrap();
     assert_eq!(at(&tree, "later/.snapshots"), own.ino);
-    assert!(own.ino < FIRST);
+    assert!(!is_past(own.ino));
 }
 
 #[test]

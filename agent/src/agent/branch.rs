@@ -1,0 +1,371 @@
+//! Branches: volumes of this identity that begin with a tree of another one, and are merged with it again.
+//!
+//! What a branch begins with is sealed and uploaded already; nothing of it is again. Its root, its keys and its heads are its own, and
+//! its devices have tags of their own in version vectors, so that merging is what it is among the heads of one volume: by what each
+//! side has seen, without a common ancestor.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use hypernet_core::codec;
+use hypernet_core::history::{Edit, History, Kept, check_name};
+use hypernet_core::id::{SnapshotId, VolumeId};
+use hypernet_core::merge::{Part, covers, covers_all};
+use hypernet_core::time::Hlc;
+use hypernet_core::tree::{Dot, Inode, Root};
+use hypernet_fs::vfs::{BRANCHES, Branch as Planted, MAIN, VfsError};
+use hypernet_sdk::api;
+
+use super::history::Past;
+use super::tree::of_tree;
+use super::{Agent, Own, port_failure};
+use crate::branch::{self, BRANCHES_MAX, Branch};
+use crate::failure::{Failure, Kind};
+use crate::keystore::random_secret;
+use crate::volume::Volume;
+use crate::volume::recover::clock;
+use crate::volume::state::{self, Origin};
+
+/// What is changed in a volume is to be on the mesh before it is branched, where that is quick.
+const SYNCED_WITHIN: Duration = Duration::from_secs(5);
+/// For how long a tree that is in use is waited for.
+const MERGED_WITHIN: Duration = Duration::from_secs(60);
+const AGAIN: Duration = Duration::from_millis(200);
+
+/// Changes of a history by which it becomes that of what begins with a snapshot: what else it has came after, or beside it.
+fn trimmed(history: &History, kept: &Kept, seen: &[Dot]) -> Vec<Edit> {
+    let (mut before, mut waiting) = (BTreeSet::from([kept.snapshot.id()]), vec![kept]);
+    while let Some(one) = waiting.pop() {
+        let parents = one.snapshot.parents.iter().filter_map(|parent| history.snapshot(parent));
+        waiting.extend(parents.filter(|parent| before.insert(parent.snapshot.id())));
+    }
+    let stays = |id: &SnapshotId, dot: Dot| before.contains(id) || covers(seen, dot);
+    let after = history.kept.values().filter(|other| !stays(&other.snapshot.id(), other.dot));
+    let after = after.map(|other| Edit::Forget(other.moment()));
+    let later = history.tags.values().filter(|tag| !stays(&tag.to, tag.dot));
+    after.chain(later.map(|tag| Edit::Unname { name: tag.name.clone(), of: tag.to })).collect()
+}
+
+impl Own {
+    /// The working tree finds the branches that the keystore knows.
+    pub(super) fn tell_of_branches(&self) -> Result<(), Failure> {
+        let keystore = self.volume.identity.keystore().keystore();
+        let planted = |(name, branch): (String, Branch)| {
+            (name.into_bytes(), Planted { volume: branch.volume, root: branch.root })
+        };
+        self.vfs.set_branches(branch::named(&keystore.branches).into_iter().map(planted));
+        let heads = |volume: VolumeId| -> Result<bool, Failure> {
+            let db = self.volume.db.of(volume).map_err(|error| port_failure(error.into()))?;
+            Ok(state::latest(&db).map_err(port_failure)?.is_some())
+        };
+        for rooted in
+            self.vfs.volumes().into_iter().filter(|rooted| rooted.volume.is_branch() && rooted.above.is_none())
+        {
+            let is_known = keystore.branches.iter().any(|branch| branch.volume == rooted.volume);
+            if !is_known && !heads(rooted.volume)? {
+                // The agent was stopped while it was made, before anybody was told that it is there.
+                self.let_go_of(rooted.volume, true)?;
+            }
+        }
+        // Another device has let go of them.
+        for gone in keystore.branches.iter().filter(|branch| branch.is_gone) {
+            if self.mounted_at(gone.volume).is_none()
+                && self.vfs.volumes().iter().any(|rooted| rooted.volume == gone.volume)
+            {
+                self.let_go_of(gone.volume, false)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Nothing of a branch is here any more, unless something in it is only here, or in use.
+    fn let_go_of(&self, volume: VolumeId, discard: bool) -> Result<bool, Failure> {
+        self.engines.end(volume);
+        let gone = match self.vfs.detach(volume, discard) {
+            Ok(()) => true,
+            Err(VfsError::Busy) => false,
+            Err(error) => return Err(of_tree(&error)),
+        };
+        match gone {
+            true => self.volumes.close(volume),
+            false => self.start_engine(self.volumes.of(volume).map_err(port_failure)?)?,
+        }
+        Ok(gone)
+    }
+
+    fn branches(&self) -> BTreeMap<String, Branch> {
+        branch::named(&self.volume.identity.keystore().keystore().branches)
+    }
+
+    /// The volume that a branch is, by its name.
+    pub(super) fn called(&self, name: &str) -> Result<Arc<Volume>, Failure> {
+        if name == MAIN {
+            return Ok(self.volume.clone());
+        }
+        self.vfs.branch(name.as_bytes()).map_err(|error| match error {
+            VfsError::NotFound => {
+                Failure::new(Kind::NoInput, format!("no branch is called {name}")).hint("`hn branch` shows all")
+            }
+            other => of_tree(&other),
+        })?;
+        let branch = self.branches().remove(name).map(|branch| branch.volume);
+        let branch = branch.ok_or_else(|| Failure::new(Kind::NoInput, format!("{name} is gone already")))?;
+        self.volumes.of(branch).map_err(port_failure)
+    }
+
+    fn branch_info(&self, name: String, branch: &Branch) -> Result<api::BranchInfo, Failure> {
+        let of = match self.branches().into_iter().find(|(_, other)| other.volume == branch.of) {
+            Some((name, _)) => name,
+            None if branch.of == self.volume.id => MAIN.to_owned(),
+            None => branch.of.to_string(),
+        };
+        let latest = |volume: VolumeId| -> Result<Option<Vec<Dot>>, Failure> {
+            let db = self.volume.db.of(volume).map_err(|error| port_failure(error.into()))?;
+            Ok(state::latest(&db).map_err(port_failure)?.map(|latest| latest.root.vector))
+        };
+        let here = self.vfs.volumes().iter().any(|rooted| rooted.volume == branch.volume && !rooted.is_vacant);
+        // Of what was changed and is in no head yet nothing is merged.
+        let is_waiting = here && self.vfs.pending(branch.volume).files > 0;
+        let merged = match (latest(branch.volume)?, latest(branch.of)?) {
+            (Some(branch), Some(of)) => Some(covers_all(&of, &branch) && !is_waiting),
+            _ => None,
+        };
+        let path = Path::new("/").join(BRANCHES).join(&name);
+        let (id, from) = (branch.volume.to_string(), branch.from.to_string());
+        Ok(api::BranchInfo { name, id, of, from, path, here, merged })
+    }
+}
+
+impl Agent {
+    /// The branches, of all volumes. Blocks.
+    pub(crate) fn branches(&self) -> Result<Vec<api::BranchInfo>, Failure> {
+        let own = self.own_tree()?;
+        own.tell_of_branches()?;
+        own.branches().into_iter().map(|(name, branch)| own.branch_info(name, &branch)).collect()
+    }
+
+    /// Makes a branch of the volume that a path is in, which begins with a snapshot, or with what is there now. Blocks.
+    pub(crate) fn make_branch(&self, request: &api::BranchRequest) -> Result<api::BranchInfo, Failure> {
+        let own = self.own_tree()?;
+        let name = &request.name;
+        check_name(name).map_err(|error| {
+            Failure::new(Kind::Usage, error.to_string()).hint("one word, such as `try` or `v2-layout`")
+        })?;
+        own.tell_of_branches()?;
+        if name == MAIN || own.branches().contains_key(name) {
+            let text = format!("there is something called {name} already");
+            return Err(Failure::new(Kind::CantCreate, text).hint("`hn branch` shows all; take another name"));
+        }
+        let past = self.past(&request.path)?;
+        let kept = match &request.revision {
+            Some(revision) => past.resolve(revision)?,
+            None => self.branched_now(own, &past, name)?,
+        };
+        let root = past.root(&kept)?;
+        let of = past.volume.clone();
+        let id = self.begin_branch(own, &of, &kept, &root)?;
+        let made = Branch {
+            volume: id,
+            changed: clock(Hlc::default()),
+            is_gone: false,
+            name: name.clone(),
+            of: of.id,
+            root: root.inode.id,
+            from: kept.snapshot.id(),
+        };
+        let volume = own.volumes.of(id).map_err(port_failure)?;
+        let planted = own.vfs.plant(Planted { volume: id, root: root.inode.id }).and_then(|_| {
+            own.vfs.set_root(id, root.inode)?;
+            own.vfs.mark_changed(id)
+        });
+        planted.map_err(|error| of_tree(&error))?;
+        let has_room = own.volume.identity.keystore().change(|keystore| {
+            let there = keystore.branches.iter().filter(|branch| !branch.is_gone).count();
+            let has_room = there < BRANCHES_MAX && keystore.add_volume(id);
+            if has_room {
+                branch::merge(&mut keystore.branches, std::slice::from_ref(&made));
+            }
+            has_room
+        })?;
+        if !has_room {
+            own.let_go_of(id, true)?;
+            let text = format!("there are {BRANCHES_MAX} branches, which is all that can be");
+            return Err(Failure::new(Kind::Config, text).hint("`hn branch --delete NAME` lets go of one"));
+        }
+        own.tell_of_branches()?;
+        own.start_engine(volume)?;
+        self.keep_on_the_mesh()?;
+        own.branch_info(name.clone(), &made)
+    }
+
+    /// What is there now, as a snapshot.
+    fn branched_now(&self, own: &Own, past: &Past<'_>, name: &str) -> Result<Kept, Failure> {
+        // What is in a head has dots that nothing else has: the branch begins with all of it as seen.
+        let engine = own.engines().into_iter().find(|engine| engine.volume() == past.volume.id);
+        if let Some(Some(Err(error))) = engine.map(|engine| engine.sync_within(SYNCED_WITHIN)) {
+            tracing::debug!(%error, "what a branch begins with goes to the mesh later");
+        }
+        let taken = past.volume.snap(&own.vfs, format!("branch {name} begins here"), false).map_err(port_failure)?;
+        taken.map(|taken| taken.kept).ok_or_else(|| Failure::new(Kind::System, "no snapshot was taken"))
+    }
+
+    /// Writes down what a branch begins with, before anything leads to it.
+    fn begin_branch(&self, own: &Own, of: &Volume, kept: &Kept, root: &Root) -> Result<VolumeId, Failure> {
+        let mut random = [0; 16];
+        random.copy_from_slice(&random_secret()?.expose()[..16]);
+        let id = VolumeId::new(random, true);
+        let db = own.volume.db.of(id).map_err(|error| port_failure(error.into()))?;
+        let vector = root.vector.clone();
+        let (history, tags) = match state::latest(&of.db).map_err(port_failure)? {
+            Some(latest) => (latest.root.history, latest.root.tags),
+            None => (None, None),
+        };
+        // What was kept and is in no head yet comes along, and then what is none of the branch's history goes.
+        let waiting = of.db.edits().map_err(|error| port_failure(error.into()))?.into_iter().map(|(_, edit)| edit);
+        let trimmed = trimmed(&*of.history().map_err(port_failure)?, kept, &vector);
+        for edit in waiting.chain(trimmed.iter().map(codec::encode)) {
+            db.add_edit(&edit).map_err(|error| port_failure(error.into()))?;
+        }
+        let links = root.links.clone();
+        let origin = Origin { head: 0, vector, links, history, tags, of: Some(of.id) };
+        state::put_origin(&db, &origin).map_err(port_failure)?;
+        Ok(id)
+    }
+
+    /// Lets go of a branch. Blocks.
+    pub(crate) fn drop_branch(&self, request: &api::DropBranchRequest) -> Result<api::BranchInfo, Failure> {
+        let own = self.own_tree()?;
+        own.tell_of_branches()?;
+        let name = &request.name;
+        let Some(branch) = own.branches().remove(name) else {
+            return Err(
+                Failure::new(Kind::NoInput, format!("no branch is called {name}")).hint("`hn branch` shows all")
+            );
+        };
+        let info = own.branch_info(name.clone(), &branch)?;
+        if info.merged != Some(true) && !request.force {
+            let text = match info.merged {
+                Some(_) => format!("something in {name} was not merged into {}", info.of),
+                None => format!("nobody here knows whether all of {name} was merged"),
+            };
+            return Err(Failure::new(Kind::Usage, text)
+                .hint(format!("`hn merge {name}` first, or --force: what is only in it is gone then")));
+        }
+        if let Some(dir) = own.mounted_at(branch.volume) {
+            return Err(Failure::new(Kind::TryAgain, format!("{name} is mounted on {}", dir.display()))
+                .hint("`hn switch main` or `hn umount` of it first"));
+        }
+        let is_here = own.vfs.volumes().iter().any(|rooted| rooted.volume == branch.volume);
+        if is_here && !own.let_go_of(branch.volume, request.force)? {
+            return Err(Failure::new(Kind::TryAgain, format!("something in {name} is in use"))
+                .hint("close what is open in it, and leave it in all shells"));
+        }
+        own.volume.identity.keystore().change(|keystore| {
+            let gone = Branch { is_gone: true, changed: clock(branch.changed), ..branch };
+            branch::merge(&mut keystore.branches, &[gone]);
+        })?;
+        own.tell_of_branches()?;
+        self.keep_on_the_mesh()?;
+        Ok(info)
+    }
+
+    /// Merges a branch, or the main volume, into the volume that a path is in. Blocks.
+    pub(crate) fn merge(&self, request: &api::MergeRequest) -> Result<api::MergedInfo, Failure> {
+        let own = self.own_tree()?;
+        own.tell_of_branches()?;
+        let into = self.past(&request.path)?.volume;
+        let from = own.called(&request.from)?;
+        if into.id == from.id {
+            return Err(Failure::new(Kind::Usage, format!("{} would be merged into itself", request.from))
+                .hint("name what it is to be merged into: `hn merge NAME PATH`, or work in that directory"));
+        }
+        into.may_write().map_err(port_failure)?;
+        let part = own.part_of(&from, &into)?;
+        if own.has_all(&into, &part)? {
+            return Ok(api::MergedInfo { already: true, sequence: 0, conflicts: Vec::new() });
+        }
+        into.conflicts.lock().clear();
+        into.splits.lock().push(part.clone());
+        let merged = own.merged(&into, &part);
+        // It is not in the way of what others publish when it came to nothing.
+        into.splits.lock().retain(|split| split.vector != part.vector);
+        let sequence = merged?;
+        let shown = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let kept = std::mem::take(&mut *into.conflicts.lock());
+        let info = |one: &hypernet_core::merge::Conflict| api::KeptBeside {
+            wanted: shown(&one.wanted),
+            name: shown(&one.name),
+        };
+        Ok(api::MergedInfo { already: false, sequence, conflicts: kept.iter().map(info).collect() })
+    }
+}
+
+impl Own {
+    /// What is to be merged of a volume: all of it is on the mesh, and the attributes of its root are left out.
+    fn part_of(&self, from: &Arc<Volume>, into: &Arc<Volume>) -> Result<Part, Failure> {
+        let rooted = self.vfs.volumes().into_iter().find(|rooted| rooted.volume == from.id);
+        if rooted.is_some_and(|rooted| rooted.is_vacant) {
+            // Whoever enters it has it looked for.
+            let root = rooted.map_or(0, |rooted| rooted.ino);
+            self.vfs.readdir(root, 0).map_err(|error| of_tree(&error))?;
+        }
+        // What a branch begins with is to be there before it.
+        let origin = state::origin(&from.db).map_err(port_failure)?.and_then(|origin| origin.of);
+        if let Some(of) = origin {
+            self.sync(&*self.volumes.of(of).map_err(port_failure)?)?;
+        }
+        self.sync(into)?;
+        self.sync(from)?;
+        let latest = |volume: &Volume| {
+            let latest = state::latest(&volume.db).map_err(port_failure)?;
+            latest
+                .ok_or_else(|| Failure::new(Kind::TryAgain, "nothing of it is on the mesh yet").hint("`hn sync` first"))
+        };
+        let (theirs, mine) = (latest(from)?.root, latest(into)?.root);
+        if theirs.inode.id != mine.inode.id {
+            return Err(Failure::new(
+                Kind::Usage,
+                "these two have nothing in common: neither is a branch of the other",
+            )
+            .hint("`hn branch` shows what each branch was made of"));
+        }
+        let content = theirs.inode.content.clone();
+        let inode = Inode { content, content_dot: theirs.inode.content_dot, ..mine.inode };
+        Ok(Part { inode, ..Part::from(&theirs) })
+    }
+
+    fn sync(&self, volume: &Volume) -> Result<(), Failure> {
+        let engine = self.engines().into_iter().find(|engine| engine.volume() == volume.id);
+        let engine = engine.ok_or_else(|| Failure::new(Kind::TryAgain, "it is not in the tree yet"))?;
+        engine.sync().map(drop).map_err(port_failure)
+    }
+
+    fn has_all(&self, volume: &Volume, part: &Part) -> Result<bool, Failure> {
+        let latest = state::latest(&volume.db).map_err(port_failure)?;
+        Ok(latest.is_some_and(|latest| covers_all(&latest.root.vector, &part.vector)))
+    }
+
+    /// Waits until a part is in the head of a volume; says which head that is.
+    fn merged(&self, into: &Arc<Volume>, part: &Part) -> Result<u64, Failure> {
+        let until = Instant::now() + MERGED_WITHIN;
+        loop {
+            self.sync(into)?;
+            if self.has_all(into, part)? {
+                let latest = state::latest(&into.db).map_err(port_failure)?;
+                return Ok(latest.map_or(0, |latest| latest.head.sequence));
+            }
+            if Instant::now() > until {
+                let why = self.vfs.open_in(into.id).map_err(|error| of_tree(&error))?;
+                let why: Vec<String> = why.iter().take(3).map(|path| path.display().to_string()).collect();
+                let text = match why.is_empty() {
+                    true => "it could not be merged yet: the log of the agent says why".to_owned(),
+                    false => format!("files are open for writing: {}", why.join(", ")),
+                };
+                return Err(Failure::new(Kind::TryAgain, text).hint("nothing has changed; try again"));
+            }
+            std::thread::sleep(AGAIN);
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! `hn branch` and `hn merge`.
+
+use std::path::{Path, PathBuf};
+
+use hypernet_sdk::api::{BranchInfo, BranchRequest, DropBranchRequest, MergeRequest, Status, SwitchRequest};
+use hypernet_sdk::{Client, Home};
+use os_display::Quotable;
+
+use super::history::{now_revision, place, plain, short};
+use crate::args::branch::{Branch, Merge, Switch};
+use crate::error::Failure;
+use crate::output::table::table;
+use crate::output::{Output, words};
+
+/// Where it is for whoever has the mount before them.
+fn seen(status: &Status, path: &Path) -> PathBuf {
+    match &status.mount {
+        Some(mount) if mount.top == *path => mount.dir.clone(),
+        Some(mount) => mount.dir.join(path.strip_prefix("/").unwrap_or(path)),
+        None => path.to_owned(),
+    }
+}
+
+pub(crate) async fn branch(home: Home, args: Branch, out: &mut Output) -> Result<(), Failure> {
+    let (client, status) = Client::connect(home).await?;
+    let Some(name) = args.name else {
+        return all(&client.branches().await?, &status, out);
+    };
+    if args.delete {
+        let gone = client.drop_branch(&DropBranchRequest { name, force: args.force }).await?;
+        out.json(&gone)?;
+        return out.line(format_args!("branch {} is gone", gone.name));
+    }
+    let path = place(&status, args.of.as_deref())?;
+    let revision = args.snapshot.as_deref().map(now_revision).transpose()?;
+    let made = client.make_branch(&BranchRequest { path, name, revision }).await?;
+    out.json(&made)?;
+    let at = seen(&status, &made.path);
+    out.line(format_args!("branch {} begins with snapshot {}: {}", made.name, short(&made.from), at.quote()))
+}
+
+fn all(branches: &[BranchInfo], status: &Status, out: &mut Output) -> Result<(), Failure> {
+    out.json(&branches)?;
+    if branches.is_empty() {
+        out.note("there are no branches: `hn branch NAME` makes one");
+        return Ok(());
+    }
+    let merged = |branch: &BranchInfo| match branch.merged {
+        Some(true) => "merged",
+        Some(false) => "not merged",
+        None => "not known here",
+    };
+    let row = |branch: &BranchInfo| {
+        let at = seen(status, &branch.path).quote().to_string();
+        vec![plain(&branch.name), plain(&branch.of), short(&branch.from).to_owned(), merged(branch).to_owned(), at]
+    };
+    out.line(table(&["BRANCH", "OF", "FROM", "STATE", "PATH"], branches.iter().map(row).collect(), &[]))
+}
+
+pub(crate) async fn switch(home: Home, args: Switch, out: &mut Output) -> Result<(), Failure> {
+    let (client, _) = Client::connect(home).await?;
+    let shown = client.switch(&SwitchRequest { name: args.name }).await?;
+    out.json(&shown)?;
+    match &shown.dir {
+        Some(dir) => out.line(format_args!("{} shows {}", dir.quote(), shown.name)),
+        None => out.line(format_args!("the next mount shows {}", shown.name)),
+    }
+}
+
+pub(crate) async fn merge(home: Home, args: Merge, out: &mut Output) -> Result<(), Failure> {
+    let (client, status) = Client::connect(home).await?;
+    let path = place(&status, args.path.as_deref())?;
+    let merged = client.merge(&MergeRequest { path, from: args.name.clone() }).await?;
+    out.json(&merged)?;
+    if merged.already {
+        return out.line(format_args!("all of {} is here already", args.name));
+    }
+    for kept in &merged.conflicts {
+        out.line(format_args!("{} is kept beside {}", plain(&kept.name).quote(), plain(&kept.wanted).quote()))?;
+    }
+    let beside = match merged.conflicts.len() {
+        0 => "nothing was in conflict".to_owned(),
+        count => format!("{} kept beside others", words::plural(count as u64, "version")),
+    };
+    out.line(format_args!("{} is merged: {beside}", args.name))
+}

@@ -1,0 +1,256 @@
+//! Branches as a person uses them: by `hn`, and by ordinary tools in a real mount.
+#![allow(clippy::unwrap_used)]
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Result, ensure};
+use hypernet_kit::machine::{Need, has};
+use hypernet_kit::{Agent, Mesh};
+use serde_json::Value;
+
+fn names(dir: &Path) -> Vec<String> {
+    let mut names: Vec<String> =
+        fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+fn messages(agent: &Agent, args: &[&str]) -> Result<Vec<String>> {
+    let log = agent.json([&["log"], args].concat())?;
+    Ok(log.as_array().unwrap().iter().map(|one| one["message"].as_str().unwrap().to_owned()).collect())
+}
+
+/// Names and contents of all files below a directory.
+fn files(dir: &Path) -> Result<Vec<(String, String)>> {
+    let mut found = Vec::new();
+    for name in names(dir) {
+        let path = dir.join(&name);
+        if path.is_dir() {
+            found.extend(files(&path)?.into_iter().map(|(below, text)| (format!("{name}/{below}"), text)));
+        } else {
+            found.push((name, fs::read_to_string(path)?));
+        }
+    }
+    Ok(found)
+}
+
+#[test]
+fn a_branch_goes_its_own_way_and_is_merged() -> Result<()> {
+    if !has(&[Need::Fuse]) {
+        return Ok(());
+    }
+    let mesh = Mesh::start(5)?;
+    let agent = Agent::on(&mesh)?;
+    agent.up_with(&["--hold"])?;
+    agent.wait_for_peers(5)?;
+    let main = agent.mount();
+    let write = |path: &Path, text: &str| fs::write(path, text).unwrap();
+    fs::create_dir(main.join("src"))?;
+    for name in ["kept", "edited", "removed", "renamed", "both"] {
+        write(&main.join("src").join(name), &format!("{name} at first"));
+    }
+    agent.json(["snap", "-m", "before"])?;
+    write(&main.join("later"), "after the snapshot");
+    let made = agent.json(["branch", "try"])?;
+    assert_eq!((&made["name"], &made["of"], &made["merged"]), (&"try".into(), &"main".into(), &Value::Null), "{made}");
+    let branch = main.join(".branches/try");
+    assert_eq!(files(&branch)?, files(&main)?);
+    assert!(!names(&main).contains(&".branches".to_owned()));
+    assert_eq!(names(&main.join(".branches")), ["try"]);
+    assert_eq!(messages(&agent, &[branch.to_str().unwrap()])?, ["branch try begins here", "before"]);
+
+    // Each goes its own way, and has a history of its own.
+    let src = branch.join("src");
+    write(&src.join("edited"), "edited in the branch");
+    fs::remove_file(src.join("removed"))?;
+    fs::rename(src.join("renamed"), src.join("moved"))?;
+    write(&src.join("both"), "by the branch");
+    write(&src.join("new"), "new in the branch");
+    fs::set_permissions(&branch, std::os::unix::fs::PermissionsExt::from_mode(0o700))?;
+    write(&main.join("src/both"), "by main");
+    write(&main.join("src/kept"), "edited in main");
+    write(&main.join("src/own"), "new in main");
+    agent.sync()?;
+    agent.json(["snap", "-m", "in the branch", branch.to_str().unwrap()])?;
+    agent.json(["snap", "-m", "in main"])?;
+    assert_eq!(messages(&agent, &[])?, ["in main", "branch try begins here", "before"]);
+    assert_eq!(messages(&agent, &[branch.to_str().unwrap()])?, ["in the branch", "branch try begins here", "before"]);
+    assert_eq!(fs::read_to_string(main.join("src/edited"))?, "edited at first");
+    assert_eq!(names(&src), ["both", "edited", "kept", "moved", "new"]);
+    // What is in a branch does not stand in a snapshot of what it was made of.
+    assert!(!main.join(".snapshots").join(&names(&main.join(".snapshots"))[0]).join(".branches").exists());
+
+    // It outlives the process.
+    agent.kill()?;
+    agent.up_with(&["--hold"])?;
+    agent.wait_for_peers(5)?;
+    assert_eq!(names(&branch.join("src")), ["both", "edited", "kept", "moved", "new"]);
+    let refused = agent.hn(["branch", "--delete", "try"])?;
+    ensure!(refused.code != Some(0) && refused.stderr.contains("not merged"), "{refused:?}");
+
+    let merged = agent.json(["merge", "try"])?;
+    assert_eq!(merged["already"], false, "{merged}");
+    let conflicts = merged["conflicts"].as_array().unwrap();
+    assert_eq!(conflicts.len(), 1, "{merged}");
+    let beside = conflicts[0]["name"].as_str().unwrap();
+    assert!(beside.starts_with("both (conflict of "), "{beside}");
+    let now = fs::read_to_string(main.join("src/both"))?;
+    let mut both = [now.as_str(), &fs::read_to_string(main.join("src").join(beside))?].map(str::to_owned);
+    both.sort();
+    assert_eq!(both, ["by main", "by the branch"]);
+    let mut expected = ["both", beside, "edited", "kept", "moved", "new", "own"].map(str::to_owned);
+    expected.sort();
+    assert_eq!(names(&main.join("src")), expected);
+    assert_eq!(fs::read_to_string(main.join("src/edited"))?, "edited in the branch");
+    assert_eq!(fs::read_to_string(main.join("src/kept"))?, "edited in main");
+    assert_eq!(fs::read_to_string(main.join("src/moved"))?, "renamed at first");
+    let mode = std::os::unix::fs::MetadataExt::mode(&fs::metadata(&main)?) & 0o777;
+    assert_ne!(mode, 0o700, "the root of the tree keeps its own attributes");
+    assert_eq!(agent.json(["merge", "try"])?["already"], true);
+    let log = messages(&agent, &[])?;
+    assert!(log.contains(&"in the branch".to_owned()) && log.contains(&"in main".to_owned()), "{log:?}");
+    assert_eq!(agent.json(["verify", "HEAD"])?["problems"], Value::Array(vec![]));
+
+    // And the other way round: what main has become since.
+    fs::remove_file(main.join("src/new"))?;
+    write(&main.join("src/own"), "once more");
+    agent.json(["merge", "main", branch.to_str().unwrap()])?;
+    assert_eq!(files(&branch)?, files(&main)?);
+    agent.json(["merge", "try"])?;
+    agent.json(["branch", "--delete", "try"])?;
+    assert!(!branch.exists());
+    assert_eq!(agent.json(["branch"])?, Value::Array(vec![]));
+    let found = agent.hn(["fsck"])?;
+    ensure!(found.code == Some(0), "{found:?}");
+    Ok(())
+}
+
+#[test]
+fn a_branch_begins_with_any_snapshot_and_bad_names_are_refused() -> Result<()> {
+    if !has(&[Need::Fuse]) {
+        return Ok(());
+    }
+    let mesh = Mesh::start(5)?;
+    let agent = Agent::on(&mesh)?;
+    agent.up_with(&["--hold"])?;
+    agent.wait_for_peers(5)?;
+    let main = agent.mount();
+    for text in ["one", "two", "three"] {
+        fs::write(main.join("f"), text)?;
+        fs::write(main.join(text), text)?;
+        agent.json(["snap", "-m", text])?;
+        agent.json(["tag", &format!("v-{text}")])?;
+    }
+    // Without the mesh: nothing of it was synced yet.
+    let made = agent.json(["branch", "old", "HEAD~1"])?;
+    let branch = main.join(".branches/old");
+    assert_eq!(files(&branch)?, [("f", "two"), ("one", "one"), ("two", "two")].map(|(a, b)| (a.into(), b.into())));
+    assert_eq!(messages(&agent, &[branch.to_str().unwrap()])?, ["two", "one"]);
+    assert_eq!(agent.json(["show", "v-two"])?["snapshot"]["id"], made["from"]);
+    // What came after the snapshot was not taken away by it.
+    fs::write(branch.join("four"), "four")?;
+    agent.sync()?;
+    agent.json(["merge", "old"])?;
+    assert_eq!(names(&main), ["f", "four", "one", "three", "two"]);
+    assert_eq!(fs::read_to_string(main.join("f"))?, "three");
+    assert_eq!(messages(&agent, &[])?, ["three", "two", "one"]);
+    assert_eq!(agent.json(["tag"])?.as_array().unwrap().len(), 3);
+
+    for name in ["../x", "a/b", "", "HEAD", "main", "old", "x~1", ".hidden"] {
+        let out = agent.hn(["branch", name])?;
+        ensure!(out.code != Some(0) && out.stderr.contains("hint:"), "{name:?}: {out:?}");
+    }
+    for args in
+        [&["branch", "new", "nothing"][..], &["merge", "nothing"], &["branch", "-d", "nothing"], &["merge", "main"]]
+    {
+        let out = agent.hn(args)?;
+        ensure!(out.code != Some(0) && !out.stderr.is_empty(), "{args:?}: {out:?}");
+    }
+    assert_eq!(names(&main.join(".branches")), ["old"]);
+    Ok(())
+}
+
+#[test]
+fn branches_and_snapshots_are_mounted_side_by_side_and_switched_to() -> Result<()> {
+    if !has(&[Need::Fuse]) {
+        return Ok(());
+    }
+    let mesh = Mesh::start(5)?;
+    let agent = Agent::on(&mesh)?;
+    agent.up_with(&["--hold"])?;
+    agent.wait_for_peers(5)?;
+    let main = agent.mount();
+    fs::create_dir(main.join("dir"))?;
+    fs::write(main.join("dir/f"), "one")?;
+    fs::write(main.join("only"), "in main")?;
+    agent.json(["branch", "try"])?;
+    let (beside, then) = (agent.scratch().join("beside"), agent.scratch().join("then"));
+    let path = |path: &Path| path.to_str().unwrap().to_owned();
+    agent.json(["mount", "--branch", "try", &path(&beside)])?;
+    agent.json(["mount", "--snapshot", "HEAD", &path(&then)])?;
+
+    // One tree, seen twice: what is written here is read there, also by whoever has it open.
+    let seen = main.join(".branches/try");
+    let mut open = fs::File::open(beside.join("dir/f"))?;
+    fs::write(seen.join("dir/f"), "two")?;
+    let mut text = String::new();
+    std::io::Read::read_to_string(&mut open, &mut text)?;
+    assert_eq!(text, "two");
+    fs::rename(beside.join("only"), beside.join("dir/moved"))?;
+    assert_eq!((names(&seen), names(&seen.join("dir"))), (vec!["dir".into()], vec!["f".into(), "moved".into()]));
+    assert_eq!(names(&main), ["dir", "only"]);
+    // From the branch one comes to the main tree.
+    assert_eq!(files(&beside.join(".branches/main"))?, files(&main)?);
+    assert!(!beside.join(".branches/try").exists());
+    // The snapshot is what was.
+    assert_eq!(files(&then)?, [("dir/f", "one"), ("only", "in main")].map(|(a, b)| (a.into(), b.into())));
+    let refused = fs::write(then.join("x"), "x").unwrap_err();
+    assert_eq!(refused.kind(), std::io::ErrorKind::ReadOnlyFilesystem);
+    // Commands know what is meant by a path in each of them.
+    agent.json(["snap", "-m", "by the side", &path(&beside)])?;
+    assert_eq!(messages(&agent, &[&path(&beside)])?[0], "by the side");
+    assert_eq!(messages(&agent, &[&path(&main)])?, ["branch try begins here"]);
+    let out = agent.hn(["snap", &path(&then)])?;
+    ensure!(out.code != Some(0) && out.stderr.contains("mount of snapshot"), "{out:?}");
+    assert_eq!(agent.json(["status"])?["side_mounts"].as_array().unwrap().len(), 2);
+    let out = agent.hn(["branch", "-d", "try", "--force"])?;
+    ensure!(out.code != Some(0) && out.stderr.contains("mounted on"), "{out:?}");
+
+    // One of them goes, and what the others have open stays.
+    drop(open);
+    let kept = fs::File::open(seen.join("dir/f"))?;
+    agent.json(["umount", &path(&beside)])?;
+    fs::remove_file(seen.join("dir/f"))?;
+    let mut text = String::new();
+    std::io::Read::read_to_string(&mut std::io::BufReader::new(kept), &mut text)?;
+    assert_eq!(text, "two");
+    assert!(names(&beside).is_empty());
+    agent.json(["umount", &path(&then)])?;
+
+    // The main mount shows the branch, at once and after a restart.
+    assert_eq!(fs::read_to_string(main.join("only"))?, "in main");
+    agent.json(["switch", "try"])?;
+    assert_eq!((names(&main), names(&main.join("dir"))), (vec!["dir".into()], vec!["moved".into()]));
+    assert!(!main.join("only").exists());
+    assert_eq!(names(&main.join(".branches")), ["main"]);
+    fs::write(main.join("new"), "in the branch")?;
+    fs::File::open(&main)?.sync_all()?;
+    assert_eq!(messages(&agent, &[])?[0], "by the side");
+    assert_eq!(messages(&agent, &[&path(&main)])?[0], "by the side");
+    assert_eq!(names(&main.join(".snapshots")).len(), 2);
+    agent.kill()?;
+    agent.up_with(&["--hold"])?;
+    agent.wait_for_peers(5)?;
+    assert_eq!(names(&main), ["dir", "new"]);
+    agent.json(["switch", "main"])?;
+    assert_eq!(names(&main), ["dir", "only"]);
+    assert_eq!(fs::read_to_string(main.join("dir/f"))?, "one");
+    assert!(!main.join("new").exists());
+    assert_eq!(names(&main.join(".branches")), ["try"]);
+    agent.json(["merge", "try"])?;
+    assert_eq!((names(&main), names(&main.join("dir"))), (vec!["dir".into(), "new".into()], vec!["moved".into()]));
+    let found = agent.hn(["fsck"])?;
+    ensure!(found.code == Some(0), "{found:?}");
+    Ok(())
+}
