@@ -102,9 +102,9 @@ fn what_was_taken_outlives_the_process_and_what_one_lets_go_of_is_gone_for_all()
     let waiting = one.volume.db.edits().unwrap();
     let held = one.volume.db.staged_iter(0, 100).unwrap();
     assert!(waiting.len() == 1 && held.len() >= 2, "{}", held.len());
-    // Nothing is sealed twice.
+    // No content is sealed twice.
     let again = one.volume.snap(&one.vfs, "again".into(), false).unwrap().unwrap();
-    assert!(again.is_same && again.new == 0, "{again:?}");
+    assert!(again.is_same && again.read == 0 && again.new < 2_000, "{again:?}");
     assert_eq!(one.volume.snap(&one.vfs, "by a policy".into(), true).unwrap(), None);
     let name = |home: &Home, name: &str, to: &Kept| {
         let time = clock(Hlc::default());
