@@ -209,6 +209,12 @@ examples! { SNAP_PRUNE:
     "hn snap prune --keep-last 10 --keep-daily 7   of those that a policy has taken, keep so many"
     "hn snap prune --keep-weekly 52 --all -n       say which would go, also of those taken by hand"
 }
+examples! { POLICY:
+    "hn policy                                       of the volume that one stands in"
+    "hn policy --hourly 24 --daily 7 --weekly 4      one each hour; kept a day, of a week the last of each day, and so on"
+    "hn policy /hypernet/photos --weekly 52"
+    "hn policy --off                                 none from now on; those that there are stay"
+}
 examples! { LOG:
     "hn log                       all of the volume that one stands in"
     "hn log --oneline -n 10"

@@ -19,6 +19,7 @@ pub(super) fn router() -> Router<Arc<Agent>> {
         .route(path::SNAP_DIFF, post(post_diff))
         .route(path::SNAP_TAG, post(post_tag))
         .route(path::SNAP_PRUNE, post(post_prune))
+        .route(path::SNAP_POLICY, post(post_policy))
 }
 
 async fn post_snap(State(agent): Agents, Json(request): Json<api::SnapRequest>) -> Answer<api::Snapped> {
@@ -48,4 +49,9 @@ async fn post_tag(State(agent): Agents, Json(request): Json<api::TagRequest>) ->
 
 async fn post_prune(State(agent): Agents, Json(request): Json<api::PruneRequest>) -> Answer<api::Pruned> {
     Ok(Json(blocking(move || agent.past(&inside(&agent, &request.path))?.prune(&request)).await??))
+}
+
+async fn post_policy(State(agent): Agents, Json(mut request): Json<api::PolicyRequest>) -> Answer<api::PolicyState> {
+    request.path = inside(&agent, &request.path);
+    Ok(Json(blocking(move || agent.policy(&request)).await??))
 }

@@ -26,7 +26,7 @@ use hypernet_fs::vfs::{Cut, Vfs};
 
 use super::progress::Meter;
 use super::read::{Deadline, Nodes, expect_kind, tree_error};
-use super::recover::clock;
+use super::recover::wall;
 use super::stage::Stage;
 use super::sync::{Base, Built, CutGuard, Patience, build, of_tree};
 use super::write::Put;
@@ -170,6 +170,17 @@ impl Volume {
         message: String,
         is_automatic: bool,
     ) -> Result<Option<Taken>, PortError> {
+        self.snap_at(vfs, message, is_automatic, wall())
+    }
+
+    /// The same, by a clock that shows this.
+    pub(super) fn snap_at(
+        self: &Arc<Self>,
+        vfs: &Arc<Vfs>,
+        message: String,
+        is_automatic: bool,
+        now: u64,
+    ) -> Result<Option<Taken>, PortError> {
         self.may_write()?;
         let _still = self.hold_still()?;
         let mut cut = vfs.cut(self.id).map_err(of_tree)?;
@@ -203,7 +214,7 @@ impl Volume {
         parents.reverse();
         parents.truncate(SNAPSHOT_PARENTS_MAX);
         let last = before.map_or(Hlc::default(), |kept| kept.snapshot.time);
-        let time = clock(last.max(base.latest.as_ref().map_or(Hlc::default(), |latest| latest.time)));
+        let time = last.max(base.latest.as_ref().map_or(Hlc::default(), |latest| latest.time)).next(now);
         let snapshot = Snapshot::sign(&self.device.signing_key(), extent, parents, time, message);
         let new = stage.finish()?;
         self.add_edit(&Edit::Keep { snapshot: snapshot.clone(), is_automatic })?;

@@ -24,7 +24,7 @@ pub(super) fn short(id: &str) -> &str {
 }
 
 /// Where a command is meant: what was named, or the working directory, or the main volume.
-fn place(status: &Status, path: Option<&Path>) -> Result<PathBuf, Failure> {
+pub(super) fn place(status: &Status, path: Option<&Path>) -> Result<PathBuf, Failure> {
     match path {
         Some(path) => volume_path::inside(status, path),
         None => Ok(volume_path::inside(status, Path::new(".")).unwrap_or_else(|_| PathBuf::from("/"))),
@@ -37,7 +37,7 @@ fn plain(text: &str) -> String {
 }
 
 /// A time as git shows it.
-fn date(millis: u64) -> String {
+pub(super) fn date(millis: u64) -> String {
     let stamp = i64::try_from(millis).ok().and_then(|millis| Timestamp::from_millisecond(millis).ok());
     match stamp {
         Some(stamp) => stamp.to_zoned(TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S %z").to_string(),

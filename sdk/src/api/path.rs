@@ -92,3 +92,5 @@ pub const SNAP_DIFF: &str = "/v1/snap/diff";
 pub const SNAP_TAG: &str = "/v1/snap/tag";
 /// `POST`: [`Pruned`](super::Pruned).
 pub const SNAP_PRUNE: &str = "/v1/snap/prune";
+/// `POST`: [`PolicyState`](super::PolicyState).
+pub const SNAP_POLICY: &str = "/v1/snap/policy";

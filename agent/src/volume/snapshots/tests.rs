@@ -4,6 +4,7 @@ use hypernet_core::history::revision::Revision;
 
 use super::super::double::Mesh;
 use super::super::merging::tests::{Home, homes, meet};
+use super::super::recover::clock;
 use super::*;
 
 /// Names, and what they hold.
