@@ -211,7 +211,7 @@ examples! { SNAP_PRUNE:
 }
 examples! { POLICY:
     "hn policy                                       of the volume that one stands in"
-    "hn policy --hourly 24 --daily 7 --weekly 4      one each hour; kept a day, of a week the last of each day, and so on"
+    "hn policy --hourly 24 --daily 7 --weekly 4      one each hour; old ones are thinned"
     "hn policy /hypernet/photos --weekly 52"
     "hn policy --off                                 none from now on; those that there are stay"
 }

@@ -41,13 +41,13 @@ fn text(policy: PolicyInfo) -> String {
     said.collect::<Vec<_>>().join(" ")
 }
 
-/// When the next one is taken: not before what was the last one's period is over.
+/// When the next one is taken.
 fn next(state: &PolicyState, now: u64) -> Option<String> {
     let next = state.next_ms?;
     let when = if next <= now {
         "as soon as something has changed".to_owned()
     } else {
-        format!("{}, if something has changed by then", date(next))
+        format!("{}, or when something has changed after that", date(next))
     };
     let who = if state.here { "" } else { ", by a device that may write here" };
     Some(format!("next: {when}{who}"))
@@ -55,10 +55,9 @@ fn next(state: &PolicyState, now: u64) -> Option<String> {
 
 fn lines(state: &PolicyState, now: u64) -> Vec<String> {
     let volume = state.volume.maybe_quote();
-    let mut lines = vec![match (state.policy, &state.wrong) {
-        (Some(policy), _) => format!("policy of {volume}: {}", text(policy)),
-        (None, None) => format!("policy of {volume}: none, so no snapshots are taken by themselves"),
-        (None, Some(_)) => format!("policy of {volume}: it cannot be read, so no snapshots are taken by themselves"),
+    let mut lines = vec![match state.policy {
+        Some(policy) => format!("policy of {volume}: {}", text(policy)),
+        None => format!("policy of {volume}: none, so no snapshots are taken by themselves"),
     }];
     if let Some(last) = &state.last {
         let kept = words::plural(state.automatic, "snapshot");
@@ -72,14 +71,17 @@ pub(crate) async fn policy(home: Home, args: Policy, out: &mut Output) -> Result
     let (client, status) = Client::connect(home).await?;
     let path = place(&status, args.dir.as_deref())?;
     let state = client.policy(&PolicyRequest { path, set: wanted(&args), off: args.off }).await?;
+    if let Some(wrong) = &state.wrong {
+        let what = format!(
+            "no snapshots are taken by themselves of {}: what is written as its policy is none, {wrong}",
+            state.volume.maybe_quote()
+        );
+        return Err(Failure::new(ErrorCode::Data, what).hint(format!("{HOW}, `hn policy --off` takes it away")));
+    }
     out.json(&state)?;
     let now = u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap_or_default();
     for line in lines(&state, now) {
         out.line(line)?;
-    }
-    if let Some(wrong) = &state.wrong {
-        let what = format!("what is written as the policy of {} is none: {wrong}", state.volume.maybe_quote());
-        return Err(Failure::new(ErrorCode::Data, what).hint(format!("{HOW}, `hn policy --off` takes it away")));
     }
     if state.policy.is_none() && !args.off {
         out.note(HOW);
