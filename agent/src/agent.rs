@@ -41,6 +41,7 @@ mod history;
 mod keeper;
 pub(crate) mod mount;
 pub(crate) mod people;
+mod policy;
 mod recovery;
 mod share;
 pub(crate) mod side;
@@ -456,6 +457,7 @@ async fn serve(
     let server = tokio::spawn(server::serve(agent.clone(), socket));
     let keeper = Arc::new(keeper::Keeper { home: home.clone(), memory });
     let keeping = tokio::spawn(keeper::run(keeper.clone()));
+    let tending = tokio::spawn(policy::run(agent.clone()));
     crate::print_ready(&api::Ready {
         ready: true,
         pid: std::process::id(),
@@ -468,6 +470,7 @@ async fn serve(
     wait_for_stop(&agent).await;
     tracing::info!("stopping");
     keeping.abort();
+    tending.abort();
     keeper::save(&keeper).await;
     agent.close(driver).await;
     server.abort();

@@ -13,6 +13,7 @@
 //! - `devices`: the devices of the identity, and taking one off;
 //! - `follow`: moving on to what another device has published;
 //! - `snapshots`: taking one, what is kept of them, and what they hold;
+//! - `policy`: the snapshots that nobody takes by hand;
 //! - `stage`: what is sealed and waits on this disk to be placed;
 //! - `rekey`: sealing what was written before in the epoch of now;
 //! - `recover`: from the list of devices to the newest head, its catalog and its root.
@@ -56,6 +57,7 @@ pub(crate) mod health;
 pub(crate) mod lacking;
 mod merging;
 pub(crate) mod nearby;
+pub(crate) mod policy;
 pub(crate) mod progress;
 pub(crate) mod reach;
 pub(crate) mod read;

@@ -101,6 +101,12 @@ pub(crate) enum Command {
     /// Take a snapshot of a volume as it is now, and keep it. It takes milliseconds, and no network.
     #[command(after_help = examples::SNAP)]
     Snap(history::Snap),
+    /// Have snapshots taken by themselves, and old ones thinned out; or show when the last one was, and when the next one is.
+    ///
+    /// All devices of a volume have one policy: it is an extended attribute of the volume's directory. What was taken by hand, or has
+    /// a name, stays.
+    #[command(after_help = examples::POLICY)]
+    Policy(history::Policy),
     /// Show the snapshots that are kept, the newest first.
     #[command(after_help = examples::LOG)]
     Log(history::Log),

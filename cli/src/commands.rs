@@ -20,6 +20,7 @@ mod history;
 pub(crate) mod init;
 mod meet;
 mod passphrase;
+mod policy;
 mod recover;
 mod restore;
 mod share;
@@ -51,6 +52,7 @@ pub(crate) async fn run(command: Command, out: &mut Output) -> Result<(), Failur
         Command::Attach(args) => share::attach(home, args, out).await,
         Command::Detach(args) => share::detach(home, args, out).await,
         Command::Snap(args) => history::snap(home, args, out).await,
+        Command::Policy(args) => policy::policy(home, args, out).await,
         Command::Log(args) => history::log(home, args, out).await,
         Command::Show(args) => history::show(home, args, out).await,
         Command::Diff(args) => history::diff(home, args, out).await,

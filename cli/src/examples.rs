@@ -226,6 +226,12 @@ examples! { MERGE:
     "hn merge try                                  into what one stands in"
     "hn merge main /hypernet/.branches/try         what the main volume has become, into the branch"
 }
+examples! { POLICY:
+    "hn policy                                       of the volume that one stands in"
+    "hn policy --hourly 24 --daily 7 --weekly 4      one each hour; old ones are thinned"
+    "hn policy /hypernet/photos --weekly 52"
+    "hn policy --off                                 none from now on; those that there are stay"
+}
 examples! { LOG:
     "hn log                       all of the volume that one stands in"
     "hn log --oneline -n 10"

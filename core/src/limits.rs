@@ -112,6 +112,10 @@ pub const HISTORY_MAX: usize = 1 << 16;
 pub const SNAPSHOT_PARENTS_MAX: usize = 16;
 /// Bytes of the message of a snapshot.
 pub const SNAPSHOT_MESSAGE_MAX: usize = 4 * KIB;
+/// Bytes of the policy of a volume, as it is written down.
+pub const POLICY_TEXT_MAX: usize = 256;
+/// Snapshots that one keeps: as many are left for people.
+pub const POLICY_KEPT_MAX: u64 = HISTORY_MAX as u64 / 2;
 /// Bytes of the name of a tag or a branch.
 pub const REVISION_NAME_MAX: usize = 128;
 /// Directories that are compared with others at once.

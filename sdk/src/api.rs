@@ -46,6 +46,7 @@
 //! | `POST /v1/snap/diff` | [`DiffRequest`] | list of [`ChangeInfo`] |
 //! | `POST /v1/snap/tag` | [`TagRequest`] | list of [`TagInfo`] |
 //! | `POST /v1/snap/prune` | [`PruneRequest`] | [`Pruned`] |
+//! | `POST /v1/snap/policy` | [`PolicyRequest`] | [`PolicyState`] |
 //! | `POST /v1/keystore/seal` | [`SealRequest`] | [`KeystoreSealed`] |
 //! | `POST /v1/down` | [`Empty`] | [`Empty`], then the agent stops |
 //!
@@ -84,8 +85,8 @@ pub use guardians::{
     SharedWordsRequest,
 };
 pub use history::{
-    ChangeInfo, DiffRequest, LogRequest, PolicyInfo, PruneRequest, Pruned, RevisionRequest, Shown, SnapRequest,
-    Snapped, SnapshotInfo, TagInfo, TagRequest, ThingInfo, Verified,
+    ChangeInfo, DiffRequest, LogRequest, PolicyInfo, PolicyRequest, PolicyState, PruneRequest, Pruned, RevisionRequest,
+    Shown, SnapRequest, Snapped, SnapshotInfo, TagInfo, TagRequest, ThingInfo, Verified,
 };
 pub use keystore::{KeystoreSealed, KeystoreStatus, SealRequest, SealedBy};
 pub use people::{

@@ -385,6 +385,11 @@ impl Client {
         self.post(path::MERGE, request, LONG).await
     }
 
+    /// The policy of a volume, after a change.
+    pub async fn policy(&self, request: &api::PolicyRequest) -> Result<api::PolicyState, Error> {
+        self.post(path::SNAP_POLICY, request, LONG).await
+    }
+
     /// Has something else open the keystore.
     pub async fn seal_keystore(&self, request: &api::SealRequest) -> Result<api::KeystoreSealed, Error> {
         self.post(path::KEYSTORE_SEAL, request, LONG).await

@@ -10,10 +10,11 @@ use hypernet_core::diff::{Change, Side, Thing, Version, compare};
 use hypernet_core::history::policy::{Policy, superfluous};
 use hypernet_core::history::revision::{Revision, RevisionError, short};
 use hypernet_core::history::{Edit, History, Kept, Moment, Tag, check_message, check_name};
-use hypernet_core::id::{DeviceId, SnapshotId, VolumeId};
+use hypernet_core::id::{DeviceId, SnapshotId};
 use hypernet_core::port::PortError;
 use hypernet_core::time::Hlc;
 use hypernet_core::tree::{Content, FileKind, Inode, Root};
+use hypernet_fs::vfs::Rooted;
 use hypernet_sdk::api;
 
 use super::tree::of_tree;
@@ -31,15 +32,15 @@ const CHANGES_MAX: usize = 100_000;
 const PROBLEMS_MAX: usize = 100;
 
 /// What is known of the snapshots of a volume.
-struct Known {
-    history: Arc<History>,
+pub(super) struct Known {
+    pub(super) history: Arc<History>,
     waiting: BTreeSet<Moment>,
     devices: BTreeMap<DeviceId, String>,
     tags: BTreeMap<SnapshotId, Vec<String>>,
 }
 
 impl Known {
-    fn info(&self, kept: &Kept) -> api::SnapshotInfo {
+    pub(super) fn info(&self, kept: &Kept) -> api::SnapshotInfo {
         let (snapshot, moment) = (&kept.snapshot, kept.moment());
         let author = self.devices.get(&snapshot.author).cloned();
         api::SnapshotInfo {
@@ -63,8 +64,10 @@ impl Known {
 
 /// A volume, and a place in it, of now or then.
 pub(crate) struct Past<'a> {
-    own: &'a Own,
+    pub(super) own: &'a Own,
     pub(super) volume: Arc<Volume>,
+    /// Of its tree.
+    pub(super) root: u64,
     /// From the root of the volume on.
     names: Vec<Vec<u8>>,
 }
@@ -73,22 +76,23 @@ impl Agent {
     /// The history of the volume that a path is in. Nothing needs to be at the path now.
     pub(crate) fn past(&self, path: &Path) -> Result<Past<'_>, Failure> {
         let own = self.own()?;
-        let mut found: Option<(PathBuf, VolumeId)> = None;
+        let mut found: Option<(PathBuf, Rooted)> = None;
         for rooted in own.vfs.volumes() {
             let root = own.vfs.path(rooted.ino).map_err(|error| of_tree(&error))?;
             let is_deeper =
                 found.as_ref().is_none_or(|(other, _)| root.components().count() > other.components().count());
             if path.starts_with(&root) && is_deeper {
-                found = Some((root, rooted.volume));
+                found = Some((root, rooted));
             }
         }
-        let (root, volume) = found.ok_or_else(|| Failure::new(Kind::NoInput, "there is no volume yet"))?;
+        let (root, rooted) = found.ok_or_else(|| Failure::new(Kind::NoInput, "there is no volume yet"))?;
         let below = path.strip_prefix(&root).unwrap_or(path).components();
         let names = below.filter_map(|part| match part {
             Component::Normal(name) => Some(name.as_bytes().to_vec()),
             _ => None,
         });
-        Ok(Past { own, names: names.collect(), volume: own.volumes.of(volume).map_err(port_failure)? })
+        let volume = own.volumes.of(rooted.volume).map_err(port_failure)?;
+        Ok(Past { own, volume, root: rooted.ino, names: names.collect() })
     }
 }
 
@@ -113,6 +117,11 @@ fn revision_failure(error: RevisionError) -> Failure {
 /// A time in a revision is a number here: whoever asks knows what is meant by words.
 fn millis(text: &str) -> Result<u64, String> {
     text.parse().map_err(|_| "milliseconds since 1970 are expected here".to_owned())
+}
+
+pub(super) fn policy_of(info: api::PolicyInfo) -> Policy {
+    let api::PolicyInfo { last, hourly, daily, weekly, monthly, yearly } = info;
+    Policy { last, hourly, daily, weekly, monthly, yearly }
 }
 
 fn thing_info(version: Version) -> api::ThingInfo {
@@ -146,7 +155,7 @@ fn is_same(one: &Option<Inode>, other: &Option<Inode>) -> bool {
 }
 
 impl Past<'_> {
-    fn known(&self) -> Result<Known, Failure> {
+    pub(super) fn known(&self) -> Result<Known, Failure> {
         let history = self.volume.history().map_err(port_failure)?;
         let waiting = self.volume.waiting_snapshots().map_err(port_failure)?;
         let publishers = self.volume.publishers();
@@ -344,8 +353,8 @@ impl Past<'_> {
             }
             gone.push(kept);
         }
-        if let Some(api::PolicyInfo { last, hourly, daily, weekly, monthly, yearly }) = request.policy {
-            let policy = Policy { last, hourly, daily, weekly, monthly, yearly };
+        if let Some(policy) = request.policy {
+            let policy = policy_of(policy);
             if policy.is_empty() {
                 return Err(Failure::new(Kind::Usage, "that would keep nothing")
                     .hint("say how many of each kind stay: --keep-last 10, --keep-daily 7"));

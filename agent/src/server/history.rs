@@ -24,6 +24,7 @@ pub(super) fn router() -> Router<Arc<Agent>> {
         .route(path::BRANCH_DROP, post(post_branch_drop))
         .route(path::SWITCH, post(post_switch))
         .route(path::MERGE, post(post_merge))
+        .route(path::SNAP_POLICY, post(post_policy))
 }
 
 async fn post_snap(State(agent): Agents, Json(request): Json<api::SnapRequest>) -> Answer<api::Snapped> {
@@ -84,4 +85,12 @@ async fn post_merge(State(agent): Agents, Json(mut request): Json<api::MergeRequ
 
 async fn post_switch(State(agent): Agents, Json(request): Json<api::SwitchRequest>) -> Answer<api::Switched> {
     Ok(Json(blocking(move || agent.switch(&request.name)).await??))
+}
+
+async fn post_policy(State(agent): Agents, Json(mut request): Json<api::PolicyRequest>) -> Answer<api::PolicyState> {
+    let policy = move || {
+        request.path = inside(&agent, &request.path)?;
+        agent.policy(&request)
+    };
+    Ok(Json(blocking(policy).await??))
 }

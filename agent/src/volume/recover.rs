@@ -85,10 +85,15 @@ fn missing(survey: &Survey) -> Vec<String> {
     warnings
 }
 
-pub(crate) fn clock(after: Hlc) -> Hlc {
+/// The clock of this machine, in milliseconds since 1970.
+pub(crate) fn wall() -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
+}
+
+pub(crate) fn clock(after: Hlc) -> Hlc {
     // To the millisecond: of two devices the newer head is taken, and they may sync within one second.
-    after.next(u64::try_from(now.as_millis()).unwrap_or(u64::MAX))
+    after.next(wall())
 }
 
 impl Volume {

@@ -27,7 +27,7 @@ use hypernet_fs::vfs::{Cut, Vfs};
 
 use super::progress::Meter;
 use super::read::{Deadline, Nodes, expect_kind, tree_error};
-use super::recover::clock;
+use super::recover::wall;
 use super::stage::Stage;
 use super::sync::{Base, Built, CutGuard, Patience, build, of_tree};
 use super::write::Put;
@@ -169,6 +169,17 @@ impl Volume {
         message: String,
         is_automatic: bool,
     ) -> Result<Option<Taken>, PortError> {
+        self.snap_at(vfs, message, is_automatic, wall())
+    }
+
+    /// The same, by a clock that shows this.
+    pub(super) fn snap_at(
+        self: &Arc<Self>,
+        vfs: &Arc<Vfs>,
+        message: String,
+        is_automatic: bool,
+        now: u64,
+    ) -> Result<Option<Taken>, PortError> {
         self.may_write()?;
         let _still = self.hold_still()?;
         // A branch may begin with this, and is merged by what it has seen. So what is changed after it must have another number, and what
@@ -199,7 +210,7 @@ impl Volume {
         let Now { root, files, read } = self.stage_now(vfs, &mut cut, &base, dot, &mut stage)?;
         let before = history.kept.values().next_back();
         let is_same = match before {
-            Some(before) => self.is_same(before, &root, read)?,
+            Some(before) => self.is_same(before, &root, &stage)?,
             None => false,
         };
         if is_same && is_automatic {
@@ -210,7 +221,7 @@ impl Volume {
         parents.reverse();
         parents.truncate(SNAPSHOT_PARENTS_MAX);
         let last = before.map_or(Hlc::default(), |kept| kept.snapshot.time);
-        let time = clock(last.max(base.latest.as_ref().map_or(Hlc::default(), |latest| latest.time)));
+        let time = last.max(base.latest.as_ref().map_or(Hlc::default(), |latest| latest.time)).next(now);
         let snapshot = Snapshot::sign(&self.device.signing_key(), extent, parents, time, message);
         let new = stage.finish()?;
         self.add_edit(&Edit::Keep { snapshot: snapshot.clone(), is_automatic })?;
@@ -265,14 +276,15 @@ impl Volume {
         Ok(waiting)
     }
 
-    /// Whether a snapshot holds what this root holds, times aside, of which so many bytes were not known before.
-    fn is_same(&self, before: &Kept, root: &Root, read: u64) -> Result<bool, PortError> {
+    /// Whether a snapshot holds what this root holds, times aside.
+    fn is_same(&self, before: &Kept, root: &Root, stage: &Stage<'_>) -> Result<bool, PortError> {
         let is_same = self.root_in(before).and_then(|old| {
             if (&old.inode.content, &old.links) == (&root.inode.content, &root.links) {
                 return Ok(true);
             }
-            let changes = || compare(Side::from(&old), Side::from(root), &Nodes(self, Deadline::of_read()));
-            Ok(read == 0 && changes().map_err(tree_error)?.is_empty())
+            let changes = || compare(Side::from(&old), Side::from(root), &stage.source());
+            // The policy by which it is taken is an attribute of the root.
+            Ok(!stage.has_content && changes().map_err(tree_error)?.iter().all(|change| change.path().is_empty()))
         });
         match is_same {
             Ok(is_same) => Ok(is_same),

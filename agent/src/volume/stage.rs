@@ -3,7 +3,7 @@
 //! Invariant: what was put can be read here from then on, and outlives a power failure once the change of the history does that
 //! is added after [`Stage::finish`].
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use hypernet_core::codec::{self, Format};
@@ -12,10 +12,11 @@ use hypernet_core::key::VolumeKeys;
 use hypernet_core::limits::{MIB, SEALED_MAX};
 use hypernet_core::port::PortError;
 use hypernet_core::seal::{ExtentRef, Kind, Prepared, Sealed, Sealer};
-use hypernet_core::tree::{Content, Sink};
+use hypernet_core::tree::{Content, Sink, Source};
 use hypernet_fs::vfs::Stamp;
 use minicbor::{Decode, Encode};
 
+use super::read::{Deadline, Nodes};
 use super::write::Put;
 use super::{Volume, damaged};
 
@@ -64,13 +65,47 @@ pub(super) struct Stage<'a> {
     contents: Vec<(u64, Vec<u8>, Vec<u8>)>,
     /// Sealed bytes that were new.
     pub(super) new: u64,
+    /// Some of them are content of files.
+    pub(super) has_content: bool,
+}
+
+/// Nodes of which some may be in a stage, and not written yet.
+pub(super) struct Staged<'a>(BTreeMap<ExtentId, &'a [u8]>, Nodes<'a>);
+
+impl Source for Staged<'_> {
+    type Error = PortError;
+
+    fn get(&self, refs: &[ExtentRef]) -> Result<Vec<Vec<u8>>, PortError> {
+        let there = |reference: &ExtentRef| self.0.get(&reference.id()).map(|plain| plain.to_vec());
+        let missing: Vec<ExtentRef> = refs.iter().filter(|reference| there(reference).is_none()).cloned().collect();
+        let mut read = if missing.is_empty() { Vec::new() } else { self.1.get(&missing)? }.into_iter();
+        let all: Option<Vec<Vec<u8>>> = refs.iter().map(|reference| there(reference).or_else(|| read.next())).collect();
+        all.ok_or_else(|| damaged("a node is missing"))
+    }
 }
 
 impl<'a> Stage<'a> {
     pub(super) fn new(volume: &'a Volume) -> Self {
         let keys = volume.keys();
         let (put, waiting, nodes, contents) = (BTreeSet::new(), Vec::new(), Vec::new(), Vec::new());
-        Self { volume, sealer: Sealer::new(&keys), keys, put, waiting, bytes: 0, nodes, contents, new: 0 }
+        Self {
+            volume,
+            sealer: Sealer::new(&keys),
+            keys,
+            put,
+            waiting,
+            bytes: 0,
+            nodes,
+            contents,
+            new: 0,
+            has_content: false,
+        }
+    }
+
+    /// What was put here, and what was before.
+    pub(super) fn source(&self) -> Staged<'_> {
+        let nodes = self.nodes.iter().map(|(id, plain)| (*id, plain.as_slice()));
+        Staged(nodes.collect(), Nodes(self.volume, Deadline::of_read()))
     }
 
     pub(super) fn keys(&self) -> &VolumeKeys {
@@ -114,6 +149,7 @@ impl Put for Stage<'_> {
             let bytes = filed(&sealed);
             self.bytes += bytes.len();
             self.new += sealed.bytes.len() as u64;
+            self.has_content |= kind == Kind::Content;
             self.waiting.push((sealed.reference.id(), bytes));
         }
         if self.bytes >= AT_ONCE {

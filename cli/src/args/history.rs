@@ -60,6 +60,34 @@ pub(crate) struct Prune {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct Policy {
+    /// Something in the volume, of which all has one policy [default: the working directory, or the main volume].
+    #[arg(value_name = "DIR")]
+    pub(crate) dir: Option<PathBuf>,
+    /// Keep the last N.
+    #[arg(long, value_name = "N")]
+    pub(crate) last: Option<u32>,
+    /// Take one each hour, and keep the last one of each hour, for N hours in which there are some.
+    #[arg(long, value_name = "N")]
+    pub(crate) hourly: Option<u32>,
+    /// The same of days; of the periods that are named the shortest says how often one is taken.
+    #[arg(long, value_name = "N")]
+    pub(crate) daily: Option<u32>,
+    /// Of weeks, which begin on Monday.
+    #[arg(long, value_name = "N")]
+    pub(crate) weekly: Option<u32>,
+    /// Of months.
+    #[arg(long, value_name = "N")]
+    pub(crate) monthly: Option<u32>,
+    /// Of years.
+    #[arg(long, value_name = "N")]
+    pub(crate) yearly: Option<u32>,
+    /// Take none by itself from now on. Those that there are stay.
+    #[arg(long, conflicts_with_all = ["last", "hourly", "daily", "weekly", "monthly", "yearly"])]
+    pub(crate) off: bool,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct Log {
     /// Those in which this is not as in the one before; it need not be there now.
     pub(crate) path: Option<PathBuf>,

@@ -42,7 +42,7 @@ pub(super) fn plain(text: &str) -> String {
 }
 
 /// A time as git shows it.
-fn date(millis: u64) -> String {
+pub(super) fn date(millis: u64) -> String {
     let stamp = i64::try_from(millis).ok().and_then(|millis| Timestamp::from_millisecond(millis).ok());
     match stamp {
         Some(stamp) => stamp.to_zoned(TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S %z").to_string(),

@@ -7,6 +7,10 @@ use std::fs;
 use std::io::{BufRead, BufReader, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, sync_channel};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use hypernet_sdk::api::{RevisionRequest, SnapRequest, VolumeInfo};
 use hypernet_sdk::{Client, ErrorCode, Home};
@@ -16,11 +20,18 @@ use rustix::fs::{CWD, RenameFlags, renameat_with};
 use super::history::{now_revision, short};
 use crate::args::history::Restore;
 use crate::error::Failure;
-use crate::output::{Output, bar::Bar, words};
+use crate::output::bar::{Bar, Counting};
+use crate::output::{Output, words};
 use crate::volume_path;
 
 /// Beside the place where something goes, while it is copied.
 const BESIDE: &str = ".hn-restore-";
+/// Who has waited for so long is told how much there is,
+const COUNT_AFTER: Duration = Duration::from_secs(1);
+/// and how far a single file has come, as often as this.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// Lines of cp that wait to be counted.
+const LINES: usize = 1_024;
 
 /// A copy that is taken away again unless it has got its place.
 struct Beside(PathBuf);
@@ -35,8 +46,87 @@ impl Drop for Beside {
     }
 }
 
+/// How much there is in a directory: counted beside the copy, and only once that has taken long enough for somebody to ask.
+#[derive(Default)]
+struct Census {
+    total: OnceLock<u64>,
+    /// Nobody asks any more.
+    is_over: AtomicBool,
+}
+
+impl Census {
+    /// Counts what cp makes for a directory: that and all that is in it. What cannot be listed is for cp to tell.
+    fn count(&self, dir: &Path) {
+        let (mut total, mut waiting) = (1, vec![dir.to_owned()]);
+        while let Some(dir) = waiting.pop() {
+            for entry in fs::read_dir(dir).into_iter().flatten().filter_map(Result::ok) {
+                if self.is_over.load(Ordering::Relaxed) {
+                    return;
+                }
+                total += 1;
+                if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                    waiting.push(entry.path());
+                }
+            }
+        }
+        let _ = self.total.set(total);
+    }
+}
+
+/// How far a copy has come.
+struct Progress<'a> {
+    bar: Bar,
+    from: &'a Path,
+    to: &'a Path,
+    began: Instant,
+    /// Bytes, of one file.
+    size: Option<u64>,
+    census: Option<Arc<Census>>,
+}
+
+impl<'a> Progress<'a> {
+    fn new(from: &'a Path, to: &'a Path, out: &Output) -> Self {
+        let file = fs::symlink_metadata(from).ok().filter(fs::Metadata::is_file);
+        let size = file.map(|file| file.len());
+        Self { bar: Bar::new(out, "copying"), from, to, began: Instant::now(), size, census: None }
+    }
+
+    /// So many files and directories were begun.
+    fn show(&mut self, entries: u64) {
+        if self.bar.is_hidden() {
+            return;
+        }
+        if let Some(size) = self.size {
+            let done = fs::symlink_metadata(self.to).map_or(0, |copy| copy.len());
+            return self.bar.count_of(Counting::Bytes, done, Some(size));
+        }
+        if self.census.is_none() && self.began.elapsed() > COUNT_AFTER {
+            let census = Arc::new(Census::default());
+            let (counted, dir) = (census.clone(), self.from.to_owned());
+            // Nobody waits for it: a directory that the mesh does not give holds up cp, too.
+            std::thread::spawn(move || counted.count(&dir));
+            self.census = Some(census);
+        }
+        let total = self.census.as_ref().and_then(|census| census.total.get().copied());
+        self.bar.message(match total {
+            None => format!("copied {}", words::plural(entries, "file")),
+            Some(_) => "copying".to_owned(),
+        });
+        self.bar.count_of(Counting::Files, entries, total);
+    }
+}
+
+impl Drop for Progress<'_> {
+    fn drop(&mut self) {
+        if let Some(census) = &self.census {
+            census.is_over.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Copies, and says how many files and directories there were.
 fn copy(from: &Path, to: &Path, out: &Output) -> Result<u64, Failure> {
-    let bar = Bar::new(out, "copying");
+    let mut progress = Progress::new(from, to, out);
     let mut cp = Command::new("cp")
         .args(["-a", "-v", "-T", "--"])
         .args([from, to])
@@ -45,16 +135,25 @@ fn copy(from: &Path, to: &Path, out: &Output) -> Result<u64, Failure> {
         .spawn()
         .map_err(|error| Failure::io("cannot run cp", &error))?;
     let said = cp.stderr.take().map(|stderr| std::thread::spawn(move || std::io::read_to_string(stderr)));
-    let mut entries = 0;
+    let (tell, told) = sync_channel(LINES);
     if let Some(stdout) = cp.stdout.take() {
-        for _ in BufReader::new(stdout).split(b'\n').map_while(Result::ok) {
-            entries += 1;
-            bar.message(format!("copied {}", words::plural(entries, "file")));
+        // It ends when cp has closed its output, or when nobody listens.
+        let tell_all =
+            move || BufReader::new(stdout).split(b'\n').map_while(Result::ok).try_for_each(|_| tell.send(()));
+        std::thread::spawn(tell_all);
+    }
+    let mut entries = 0;
+    loop {
+        match told.recv_timeout(LOOK_EVERY) {
+            Ok(()) => entries += 1,
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => break,
         }
+        progress.show(entries);
     }
     let ended = cp.wait().map_err(|error| Failure::io("cannot wait for cp", &error))?;
     let said = said.and_then(|said| said.join().ok()).and_then(Result::ok).unwrap_or_default();
-    bar.clear();
+    drop(progress);
     if ended.success() {
         return Ok(entries);
     }
@@ -151,6 +250,30 @@ pub(crate) async fn restore(home: Home, args: Restore, out: &mut Output) -> Resu
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn as_much_is_counted_as_is_copied() {
+        let dir = tempfile::tempdir().unwrap();
+        let from = dir.path().join("from");
+        fs::create_dir_all(from.join("a/b/c")).unwrap();
+        fs::create_dir(from.join("empty")).unwrap();
+        for name in ["one", "a/two", "a/b/c/with\na line", "a/it's"] {
+            fs::write(from.join(name), name).unwrap();
+        }
+        fs::hard_link(from.join("one"), from.join("a/link")).unwrap();
+        // A link to a directory is none, and one in a circle has an end.
+        std::os::unix::fs::symlink("..", from.join("a/up")).unwrap();
+        let copied = copy(&from, &dir.path().join("to"), &Output::new(true)).unwrap();
+        let census = Census::default();
+        census.count(&from);
+        assert_eq!((census.total.get(), copied), (Some(&11), 11));
+        // Whoever does not ask any more is told nothing.
+        let over = Census { is_over: AtomicBool::new(true), ..Census::default() };
+        over.count(&from);
+        assert_eq!(over.total.get(), None);
+        let failed = copy(&from.join("gone"), &dir.path().join("other"), &Output::new(true)).unwrap_err();
+        assert!(failed.message.contains("gone"), "{failed:?}");
+    }
 
     #[test]
     fn what_has_volumes_in_it_stays_where_it_is() {

@@ -15,8 +15,9 @@ pub(crate) struct Bar {
     counting: Counting,
 }
 
+/// What is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Counting {
+pub(crate) enum Counting {
     Nothing,
     Bytes,
     Files,
@@ -50,6 +51,23 @@ impl Bar {
     /// How many of how many are done.
     pub(crate) fn count(&mut self, done: u64, total: u64) {
         self.show(Counting::Files, done, total);
+    }
+
+    /// How many are done, and of how many once that is known. What was done before counts for the time that is left.
+    pub(crate) fn count_of(&mut self, counting: Counting, done: u64, total: Option<u64>) {
+        self.bar.set_position(done);
+        let Some(total) = total else { return };
+        if self.counting != counting {
+            self.counting = counting;
+            self.bar.set_style(style(counting));
+        }
+        // What is counted may be changed meanwhile.
+        self.bar.set_length(total.max(done));
+    }
+
+    /// Nobody sees it.
+    pub(crate) fn is_hidden(&self) -> bool {
+        self.bar.is_hidden()
     }
 
     /// How far an operation of the agent has come.
@@ -114,6 +132,18 @@ mod tests {
         assert_eq!(bar.bar.message(), "sealing 0/2 files");
         bar.count(3, 2);
         assert_eq!((bar.counting, bar.bar.length()), (Counting::Files, Some(3)));
+    }
+
+    #[test]
+    fn what_is_not_counted_yet_is_a_spinner() {
+        let mut bar = Bar::new(&Output::new(true), "copying");
+        assert!(bar.is_hidden());
+        bar.count_of(Counting::Files, 5, None);
+        assert_eq!((bar.counting, bar.bar.position(), bar.bar.length()), (Counting::Nothing, 5, None));
+        bar.count_of(Counting::Files, 6, Some(9));
+        assert_eq!((bar.counting, bar.bar.position(), bar.bar.length()), (Counting::Files, 6, Some(9)));
+        bar.count_of(Counting::Files, 10, Some(9));
+        assert_eq!((bar.bar.position(), bar.bar.length()), (10, Some(10)));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Attributes and extended attributes.
 
+use hypernet_core::history::policy;
 use hypernet_core::limits::{XATTR_NAME_MAX, XATTR_VALUE_MAX, XATTRS_TOTAL_MAX};
 use hypernet_core::port::Local;
 use hypernet_core::time::Timespec;
@@ -236,6 +237,10 @@ impl Vfs {
             return Err(error);
         }
         self.run(|state| {
+            if name == policy::XATTR {
+                // Of a volume of which nothing is here it is not known that it has none.
+                state.found(ino)?;
+            }
             let found = state.node(ino)?.xattrs().iter().find(|xattr| xattr.name == name);
             Ok(found.ok_or(VfsError::NoAttribute)?.value.clone())
         })
@@ -264,6 +269,9 @@ impl Vfs {
             state.writable(ino)?;
             state.found(ino)?;
             let node = state.node_mut(ino)?;
+            if name == policy::XATTR && !node.is_dir() {
+                return Err(VfsError::NotPermitted.into());
+            }
             match (flags, node.xattrs().iter().any(|xattr| xattr.name == name)) {
                 (XattrFlags::Create, true) => return Err(VfsError::Exists.into()),
                 (XattrFlags::Replace, false) => return Err(VfsError::NoAttribute.into()),
@@ -331,6 +339,8 @@ impl Vfs {
 fn check_xattr_name(name: &[u8]) -> Result<()> {
     let known = [b"user.".as_slice(), TRUSTED, b"security."];
     match name {
+        // What people set; that of a volume's root counts, and a copy of it has it, too.
+        policy::XATTR => Ok(()),
         _ if name.starts_with(OUR_XATTRS) => Err(VfsError::NotPermitted),
         _ if name.is_empty() || name.len() > XATTR_NAME_MAX => Err(VfsError::BufferTooSmall),
         _ if known.contains(&name) => Err(VfsError::Invalid),

@@ -231,3 +231,43 @@ pub struct Pruned {
     /// So many are left.
     pub left: u64,
 }
+
+/// Sets the policy of the volume that a path is in, by which snapshots are taken and go; without anything to set nothing changes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PolicyRequest {
+    /// In the volume.
+    #[serde(with = "crate::exact_path")]
+    pub path: PathBuf,
+    /// This is it from now on.
+    #[serde(default)]
+    pub set: Option<PolicyInfo>,
+    /// It has none from now on.
+    #[serde(default)]
+    pub off: bool,
+}
+
+/// The policy of a volume, and what was taken by it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PolicyState {
+    /// Where the volume begins.
+    #[serde(with = "crate::exact_path")]
+    pub volume: PathBuf,
+    /// Its policy; none: no snapshots are taken by themselves.
+    #[serde(default)]
+    pub policy: Option<PolicyInfo>,
+    /// What is written in the attribute of its root is no policy, and why.
+    #[serde(default)]
+    pub wrong: Option<String>,
+    /// The newest snapshot that a policy has taken.
+    #[serde(default)]
+    pub last: Option<SnapshotInfo>,
+    /// From when on the next one is taken, as soon as something has changed, in milliseconds since 1970.
+    #[serde(default)]
+    pub next_ms: Option<u64>,
+    /// So many are kept that a policy has taken.
+    #[serde(default)]
+    pub automatic: u64,
+    /// This device may write in the volume, and so takes them.
+    #[serde(default)]
+    pub here: bool,
+}

@@ -102,3 +102,5 @@ pub const BRANCH_DROP: &str = "/v1/branch/drop";
 pub const SWITCH: &str = "/v1/switch";
 /// Merging one: POST.
 pub const MERGE: &str = "/v1/merge";
+/// `POST`: [`PolicyState`](super::PolicyState).
+pub const SNAP_POLICY: &str = "/v1/snap/policy";

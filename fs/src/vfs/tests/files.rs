@@ -1,5 +1,7 @@
 //! Content, attributes, extended attributes.
 
+use hypernet_core::history::policy;
+
 use super::*;
 
 #[test]
@@ -207,6 +209,18 @@ fn the_state_of_a_file_can_be_read_but_not_set() {
     assert_eq!(bed.vfs.listxattr(ADMIN, ino).unwrap(), b"");
     let set = bed.vfs.setxattr(ME, ino, b"user.hypernet.state", b"durable", XattrFlags::Set);
     assert_eq!(set, Err(VfsError::NotPermitted));
+}
+
+#[test]
+fn a_directory_can_have_a_policy_and_a_file_cannot() {
+    let bed = Bed::new();
+    let (dir, file) = (bed.dir(ROOT, "dir"), bed.file(ROOT, "file", b""));
+    let set = |ino| bed.vfs.setxattr(ME, ino, policy::XATTR, b"hourly=24", XattrFlags::Set);
+    assert_eq!((set(ROOT), set(dir), set(file)), (Ok(()), Ok(()), Err(VfsError::NotPermitted)));
+    assert_eq!(bed.vfs.getxattr(ROOT, policy::XATTR).unwrap(), b"hourly=24");
+    assert_eq!(bed.vfs.listxattr(ME, ROOT).unwrap(), [policy::XATTR, b"\0"].concat());
+    bed.vfs.removexattr(ROOT, policy::XATTR).unwrap();
+    assert_eq!(bed.vfs.getxattr(ROOT, policy::XATTR), Err(VfsError::NoAttribute));
 }
 
 #[test]
