@@ -36,6 +36,7 @@ use crate::{databases, log, reserve, server};
 mod detach;
 mod guardians;
 mod history;
+mod hunks;
 mod keeper;
 pub(crate) mod mount;
 pub(crate) mod people;

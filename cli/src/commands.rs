@@ -13,6 +13,7 @@ mod agent;
 mod contact;
 mod dev;
 mod device;
+mod diff;
 mod events;
 mod guardians;
 mod history;
@@ -52,7 +53,7 @@ pub(crate) async fn run(command: Command, out: &mut Output) -> Result<(), Failur
         Command::Snap(args) => history::snap(home, args, out).await,
         Command::Log(args) => history::log(home, args, out).await,
         Command::Show(args) => history::show(home, args, out).await,
-        Command::Diff(args) => history::diff(home, args, out).await,
+        Command::Diff(args) => diff::diff(home, args, out).await,
         Command::Restore(args) => restore::restore(home, args, out).await,
         Command::Tag(args) => history::tag(home, args, out).await,
         Command::Verify(args) => history::verify(home, args, out).await,

@@ -44,6 +44,7 @@
 //! | `POST /v1/snap/show` | [`RevisionRequest`] | [`Shown`] |
 //! | `POST /v1/snap/verify` | [`RevisionRequest`] | [`Verified`] |
 //! | `POST /v1/snap/diff` | [`DiffRequest`] | list of [`ChangeInfo`] |
+//! | `POST /v1/snap/hunks` | [`HunksRequest`] | stream of [`HunksEvent`] |
 //! | `POST /v1/snap/tag` | [`TagRequest`] | list of [`TagInfo`] |
 //! | `POST /v1/snap/prune` | [`PruneRequest`] | [`Pruned`] |
 //! | `POST /v1/keystore/seal` | [`SealRequest`] | [`KeystoreSealed`] |
@@ -80,8 +81,8 @@ pub use guardians::{
     SharedWordsRequest,
 };
 pub use history::{
-    ChangeInfo, DiffRequest, LogRequest, PolicyInfo, PruneRequest, Pruned, RevisionRequest, Shown, SnapRequest,
-    Snapped, SnapshotInfo, TagInfo, TagRequest, ThingInfo, Verified,
+    ChangeInfo, DiffRequest, HunksEvent, HunksRequest, LogRequest, PolicyInfo, PruneRequest, Pruned, RevisionRequest,
+    Shown, SnapRequest, Snapped, SnapshotInfo, TagInfo, TagRequest, TextInfo, ThingInfo, Verified,
 };
 pub use keystore::{KeystoreSealed, KeystoreStatus, SealRequest, SealedBy};
 pub use people::{
