@@ -91,6 +91,22 @@ fn news(changes: &[Change]) -> BTreeMap<Vec<u8>, bool> {
     told.collect()
 }
 
+/// Paths where something was that is gone, or has another name.
+fn left(changes: &[Change]) -> BTreeSet<Vec<u8>> {
+    let left = changes.iter().filter(|change| change.is_renamed || change.after.is_none());
+    left.filter_map(|change| path(change.before.as_ref()).map(<[u8]>::to_vec)).collect()
+}
+
+/// Whether something is new where one of these was, in one, or around one. `patch` takes the one away first only where it is
+/// told so first.
+fn is_in_place_of(change: &Change, left: &BTreeSet<Vec<u8>>) -> bool {
+    let (None, Some(path)) = (&change.before, path(change.after.as_ref())) else { return false };
+    let ends = path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at).chain([path.len()]);
+    let below = [path, b"/"].concat();
+    let is_around = left.range(below.clone()..).next().is_some_and(|first| first.starts_with(&below));
+    is_around || ends.into_iter().any(|end| left.contains(&path[..end]))
+}
+
 impl Past<'_> {
     /// Tells what has changed, with what is different in files, until that is not wanted any more. Blocks.
     pub(crate) fn hunks(
@@ -190,7 +206,8 @@ impl Past<'_> {
                 path(is).map_or_else(|| path(was).is_some_and(|path| gone.contains(path)), |path| new.contains(path));
             !(is_directory(was) || is_directory(is)) || change.has_other_metadata() || !is_told
         });
-        files.sort_by(|one, other| one.path().cmp(other.path()));
+        let left = left(&files);
+        files.sort_by_cached_key(|change| (is_in_place_of(change, &left), change.path().to_vec()));
         Ok(files)
     }
 
@@ -253,4 +270,43 @@ fn text(sides: &[Vec<u8>; 2], context: Option<usize>) -> Option<api::TextInfo> {
     let [before, after] = sides;
     let Hunks { added, removed, text } = Hunks::of(&Text::of(before)?, &Text::of(after)?, context);
     Some(api::TextInfo { added, removed, hunks: context.map(|_| text) })
+}
+
+#[cfg(test)]
+mod tests {
+    use hypernet_core::id::VolumeId;
+
+    use super::*;
+
+    #[test]
+    fn what_comes_in_the_place_of_something_is_told_after_that_has_gone() {
+        let version = |path: &str| Version { path: path.into(), thing: Thing::Volume(VolumeId([1; 16])) };
+        let change = |before: &str, after: &str, is_renamed| Change {
+            before: Some(before).filter(|path| !path.is_empty()).map(version),
+            after: Some(after).filter(|path| !path.is_empty()).map(version),
+            is_renamed,
+        };
+        let all =
+            [change("log", "log.1", true), change("a/b", "", false), change("x", "", false), change("y", "y", false)];
+        let left = left(&all);
+        let is_late = |path| is_in_place_of(&change("", path, false), &left);
+        for path in ["log", "a", "a/b", "x/y/z"] {
+            assert!(is_late(path), "{path}");
+        }
+        for path in ["log.1", "lo", "a/c", "xy", "y"] {
+            assert!(!is_late(path), "{path}");
+        }
+        assert!(!is_in_place_of(&change("z", "log", true), &left));
+    }
+
+    #[test]
+    fn only_two_texts_are_compared() {
+        let of = |before: &[u8], after: &[u8], context| text(&[before.to_vec(), after.to_vec()], context);
+        assert_eq!(of(b"a\n", b"b\xff", Some(3)), None);
+        assert_eq!(of(b"\0", b"", None), None);
+        let counted = api::TextInfo { added: 2, removed: 1, hunks: None };
+        assert_eq!(of(b"a\n", b"b\nc\n", None), Some(counted.clone()));
+        let hunks = Some("@@ -1 +1,2 @@\n-a\n+b\n+c\n".to_owned());
+        assert_eq!(of(b"a\n", b"b\nc\n", Some(3)), Some(api::TextInfo { hunks, ..counted }));
+    }
 }

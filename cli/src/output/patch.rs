@@ -141,7 +141,9 @@ fn extended(head: &mut String, was: &ThingInfo, is: &ThingInfo, change: &ChangeI
         (None, _) => head.push_str(&format!("new file mode {:o}\n", mode(is))),
         (_, None) => head.push_str(&format!("deleted file mode {:o}\n", mode(was))),
         _ => {
-            if mode(was) != mode(is) {
+            // Only by that does `patch` know that it is no regular file.
+            let is_link = is.kind == "symlink" && change.content;
+            if mode(was) != mode(is) || is_link {
                 head.push_str(&format!("old mode {:o}\nnew mode {:o}\n", mode(was), mode(is)));
             }
             if was.path != is.path {
@@ -207,6 +209,10 @@ mod tests {
                 change(file("a b"), thing("file", "c d", 0o755), hunk),
                 "diff --git \"a/a b\" \"b/c d\"\nold mode 100644\nnew mode 100755\nrename from a b\nrename to c d\n\
                 --- a/a b\t\n+++ b/c d\t\n@@ -1 +1 @@\n-a\n+b\n",
+            ),
+            (
+                change(thing("symlink", "x", 0o777), thing("symlink", "x", 0o777), hunk),
+                "diff --git a/x b/x\nold mode 120000\nnew mode 120000\n--- a/x\n+++ b/x\n@@ -1 +1 @@\n-a\n+b\n",
             ),
             (
                 change(file("x"), file("y"), ""),

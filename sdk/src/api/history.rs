@@ -130,7 +130,8 @@ pub struct HunksRequest {
     #[serde(default)]
     pub context: Option<u64>,
     /// As a patch tells it: files of a directory that was renamed one by one, what has become another kind of thing as one that is gone
-    /// and one that is new, and of directories only those that are not told by what is in them.
+    /// and one that is new, of directories only those that are not told by what is in them, and at the end what is new where something
+    /// else was.
     #[serde(default)]
     pub by_file: bool,
 }
@@ -139,7 +140,7 @@ pub struct HunksRequest {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "lowercase")]
 pub enum HunksEvent {
-    /// Something that is not the same, in order of paths.
+    /// Something that is not the same, in order of paths but for that.
     Change(Box<ChangeInfo>),
     /// That was all.
     Done,

@@ -45,6 +45,13 @@ fn make(at: &Path) -> Result<()> {
     write("dir/sub/three", "3\n")?;
     symlink("numbers", at.join("link"))?;
     symlink("gone", at.join("file"))?;
+    // What changes places, and what others come in the place of.
+    write("left", "left\n")?;
+    write("right", "right\n")?;
+    write("log", "of yesterday\n")?;
+    fs::create_dir(at.join("tree"))?;
+    write("tree/leaf", "green\n")?;
+    write("stone", "grey\n")?;
     Ok(())
 }
 
@@ -73,6 +80,16 @@ fn change(at: &Path) -> Result<()> {
     symlink("new", at.join("link"))?;
     fs::remove_file(at.join("file"))?;
     write("file", "not a link any more\n")?;
+    fs::rename(at.join("left"), at.join("between"))?;
+    fs::rename(at.join("right"), at.join("left"))?;
+    fs::rename(at.join("between"), at.join("right"))?;
+    fs::rename(at.join("log"), at.join("log.1"))?;
+    write("log", "of today\n")?;
+    fs::remove_dir_all(at.join("tree"))?;
+    write("tree", "cut\n")?;
+    fs::remove_file(at.join("stone"))?;
+    fs::create_dir(at.join("stone"))?;
+    write("stone/wall", "grey\n")?;
     Ok(())
 }
 
