@@ -8,8 +8,8 @@ use os_display::Quotable;
 use super::history::{now_revision, path_or_volume, print_changes, shown};
 use crate::args::history::Diff;
 use crate::error::Failure;
+use crate::output::Output;
 use crate::output::patch::Patch;
-use crate::output::{Output, words};
 
 /// Bytes of hunks in one JSON document. Lines are counted beyond that, too.
 const JSON_MAX: usize = 64 << 20;
@@ -120,13 +120,15 @@ fn stat_lines(changes: &[ChangeInfo]) -> Vec<String> {
     all
 }
 
+/// With plain numbers, for programs that read what git writes.
 fn sum(files: u64, added: u64, removed: u64) -> String {
-    let mut text = format!(" {} changed", words::plural(files, "file"));
+    let counted = |n: u64, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
+    let mut text = format!(" {} changed", counted(files, "file"));
     if added > 0 || removed == 0 {
-        text += &format!(", {}(+)", words::plural(added, "insertion"));
+        text += &format!(", {}(+)", counted(added, "insertion"));
     }
     if removed > 0 || added == 0 {
-        text += &format!(", {}(-)", words::plural(removed, "deletion"));
+        text += &format!(", {}(-)", counted(removed, "deletion"));
     }
     text
 }
@@ -168,6 +170,7 @@ mod tests {
         assert_eq!(lines, expected);
         assert_eq!(stat_lines(&[]), Vec::<String>::new());
         assert_eq!(sum(1, 0, 0), " 1 file changed, 0 insertions(+), 0 deletions(-)");
+        assert_eq!(sum(2_000, 0, 2), " 2000 files changed, 2 deletions(-)");
         assert_eq!(sum(1, 0, 2), " 1 file changed, 2 deletions(-)");
     }
 
