@@ -38,6 +38,7 @@ mod branch;
 mod detach;
 mod guardians;
 mod history;
+mod hunks;
 mod keeper;
 pub(crate) mod mount;
 pub(crate) mod people;

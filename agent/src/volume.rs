@@ -69,6 +69,7 @@ mod stage;
 pub(crate) mod state;
 pub(crate) mod sync;
 pub(crate) mod trim;
+mod whole;
 pub(crate) mod write;
 
 /// Milliseconds within which a read from the mesh must have ended.

@@ -113,8 +113,9 @@ pub(crate) enum Command {
     /// Show a snapshot, and what has changed in it since the one before.
     #[command(after_help = examples::SHOW)]
     Show(history::Show),
-    /// Show what has changed from one snapshot to another, or since then: added (A), removed (D), written (M), renamed (R), or with
-    /// other permissions, owners or attributes (m).
+    /// Show what has changed from one snapshot to another, or since then, as a patch.
+    ///
+    /// It is what git would write: `patch -p1` and `git apply` take it.
     #[command(after_help = examples::DIFF)]
     Diff(history::Diff),
     /// Put something back as it was in a snapshot: in its place, or elsewhere.

@@ -14,6 +14,7 @@ mod branch;
 mod contact;
 mod dev;
 mod device;
+mod diff;
 mod events;
 mod guardians;
 mod history;
@@ -55,7 +56,7 @@ pub(crate) async fn run(command: Command, out: &mut Output) -> Result<(), Failur
         Command::Policy(args) => policy::policy(home, args, out).await,
         Command::Log(args) => history::log(home, args, out).await,
         Command::Show(args) => history::show(home, args, out).await,
-        Command::Diff(args) => history::diff(home, args, out).await,
+        Command::Diff(args) => diff::diff(home, args, out).await,
         Command::Restore(args) => restore::restore(home, args, out).await,
         Command::Tag(args) => history::tag(home, args, out).await,
         Command::Branch(args) => branch::branch(home, args, out).await,

@@ -3,7 +3,7 @@
 //! A reader that goes away (`hn peers | head`) ends the command quietly. Colours reach terminals only.
 
 use std::fmt;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 
 use clap::builder::styling::{AnsiColor, Style};
 use hypernet_sdk::ErrorCode;
@@ -12,6 +12,7 @@ use serde::Serialize;
 use crate::error::Failure;
 
 pub(crate) mod bar;
+pub(crate) mod patch;
 pub(crate) mod qr;
 pub(crate) mod table;
 pub(crate) mod words;
@@ -64,6 +65,17 @@ impl Output {
             return Ok(());
         }
         checked(io::stdout().lock().write_all(bytes))
+    }
+
+    /// What has changed in a file, byte by byte as `patch` is to read it; a terminal gets colours, and nothing that controls it.
+    pub(crate) fn patch(&mut self, patch: &patch::Patch<'_>) -> Result<(), Failure> {
+        if self.json {
+            return Ok(());
+        }
+        let mut stdout = io::stdout().lock();
+        let colours = anstream::AutoStream::choice(&stdout) != anstream::ColorChoice::Never;
+        let bytes = patch.written(colours, stdout.is_terminal());
+        checked(stdout.write_all(&bytes))
     }
 
     /// What happens, beside the answer.

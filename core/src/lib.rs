@@ -26,6 +26,7 @@ pub mod record;
 pub mod seal;
 pub mod segment;
 pub mod share;
+pub mod text;
 pub mod time;
 pub mod tree;
 #[cfg(test)]

@@ -120,6 +120,10 @@ pub const POLICY_KEPT_MAX: u64 = HISTORY_MAX as u64 / 2;
 pub const REVISION_NAME_MAX: usize = 128;
 /// Directories that are compared with others at once.
 pub const DIFF_DIRECTORIES_AT_ONCE: usize = 1 << 10;
+/// Bytes of a file that is compared line by line, and merged.
+pub const TEXT_MAX: usize = MIB;
+/// Lines of such a file: they are what the time that it takes depends on.
+pub const TEXT_LINES_MAX: usize = 1 << 16;
 /// Directories of which one is in the other that a path is made of.
 pub const PATH_DEPTH_MAX: usize = 1 << 12;
 /// Second places of directories that are to have one in a tree; more than that are left out of a merge.

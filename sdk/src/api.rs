@@ -44,9 +44,15 @@
 //! | `POST /v1/snap/show` | [`RevisionRequest`] | [`Shown`] |
 //! | `POST /v1/snap/verify` | [`RevisionRequest`] | [`Verified`] |
 //! | `POST /v1/snap/diff` | [`DiffRequest`] | list of [`ChangeInfo`] |
+//! | `POST /v1/snap/hunks` | [`HunksRequest`] | stream of [`HunksEvent`] |
 //! | `POST /v1/snap/tag` | [`TagRequest`] | list of [`TagInfo`] |
 //! | `POST /v1/snap/prune` | [`PruneRequest`] | [`Pruned`] |
 //! | `POST /v1/snap/policy` | [`PolicyRequest`] | [`PolicyState`] |
+//! | `GET /v1/branches` | | list of [`BranchInfo`] |
+//! | `POST /v1/branch` | [`BranchRequest`] | [`BranchInfo`] |
+//! | `POST /v1/branch/drop` | [`DropBranchRequest`] | [`BranchInfo`] |
+//! | `POST /v1/switch` | [`SwitchRequest`] | [`Switched`] |
+//! | `POST /v1/merge` | [`MergeRequest`] | [`MergedInfo`] |
 //! | `POST /v1/keystore/seal` | [`SealRequest`] | [`KeystoreSealed`] |
 //! | `POST /v1/down` | [`Empty`] | [`Empty`], then the agent stops |
 //!
@@ -85,8 +91,9 @@ pub use guardians::{
     SharedWordsRequest,
 };
 pub use history::{
-    ChangeInfo, DiffRequest, LogRequest, PolicyInfo, PolicyRequest, PolicyState, PruneRequest, Pruned, RevisionRequest,
-    Shown, SnapRequest, Snapped, SnapshotInfo, TagInfo, TagRequest, ThingInfo, Verified,
+    ChangeInfo, DiffRequest, HunksEvent, HunksRequest, LogRequest, PolicyInfo, PolicyRequest, PolicyState,
+    PruneRequest, Pruned, RevisionRequest, Shown, SnapRequest, Snapped, SnapshotInfo, TagInfo, TagRequest, TextInfo,
+    ThingInfo, Verified,
 };
 pub use keystore::{KeystoreSealed, KeystoreStatus, SealRequest, SealedBy};
 pub use people::{

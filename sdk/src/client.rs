@@ -355,6 +355,11 @@ impl Client {
         self.post(path::SNAP_DIFF, request, LONG).await
     }
 
+    /// The same, with what has changed in files.
+    pub async fn hunks(&self, request: &api::HunksRequest) -> Result<Events<api::HunksEvent>, Error> {
+        self.stream(path::SNAP_HUNKS, request).await
+    }
+
     /// Names of snapshots, after a change.
     pub async fn tag(&self, request: &api::TagRequest) -> Result<Vec<api::TagInfo>, Error> {
         self.post(path::SNAP_TAG, request, LONG).await

@@ -142,10 +142,20 @@ fn thing_info(version: Version) -> api::ThingInfo {
     api::ThingInfo { path, kind: kind.into(), size, mode }
 }
 
-fn change_info(change: Change) -> api::ChangeInfo {
+pub(super) fn change_info(change: Change) -> api::ChangeInfo {
     let (content, metadata, renamed) = (change.has_other_content(), change.has_other_metadata(), change.is_renamed);
     let Change { before, after, .. } = change;
-    api::ChangeInfo { before: before.map(thing_info), after: after.map(thing_info), renamed, content, metadata }
+    let (before, after) = (before.map(thing_info), after.map(thing_info));
+    api::ChangeInfo { before, after, renamed, content, metadata, text: None, binary: false }
+}
+
+/// Whether so many changes can be told.
+pub(super) fn check_number(changes: usize) -> Result<(), Failure> {
+    match changes > CHANGES_MAX {
+        true => Err(Failure::new(Kind::Data, format!("more than {CHANGES_MAX} changes"))
+            .hint("name a directory, and look at that alone")),
+        false => Ok(()),
+    }
 }
 
 /// Whether something at a path is the same one, as far as a history tells of it.
@@ -218,12 +228,15 @@ impl Past<'_> {
         Ok(changed.into_iter().rev().take(limit).map(|kept| known.info(kept)).collect())
     }
 
-    fn compare(&self, before: Option<&Root>, after: &Root) -> Result<Vec<api::ChangeInfo>, Failure> {
+    fn compare(&self, before: Option<&Root>, after: &Root) -> Result<Vec<Change>, Failure> {
         let empty = Inode { content: Content::Empty, ..after.inode.clone() };
         let side = before.map_or(Side { inode: &empty, links: None }, Side::from);
         let nodes = Nodes(&self.volume, Deadline::of_read());
-        let changes = compare(side, Side::from(after), &nodes);
-        let changes = changes.map_err(|error| port_failure(tree_error(error)))?;
+        compare(side, Side::from(after), &nodes).map_err(|error| port_failure(tree_error(error)))
+    }
+
+    /// Those of some changes that are at the place that was asked for, or below it.
+    pub(super) fn within(&self, changes: Vec<Change>) -> Result<Vec<Change>, Failure> {
         let place = self.names.join(&b'/');
         let is_there = |version: &Option<Version>| {
             version.as_ref().is_some_and(|version| match version.path.strip_prefix(place.as_slice()) {
@@ -232,12 +245,8 @@ impl Past<'_> {
             })
         };
         let changes = changes.into_iter().filter(|change| is_there(&change.before) || is_there(&change.after));
-        let changes: Vec<api::ChangeInfo> = changes.take(CHANGES_MAX + 1).map(change_info).collect();
-        if changes.len() > CHANGES_MAX {
-            return Err(Failure::new(Kind::Data, format!("more than {CHANGES_MAX} changes"))
-                .hint("name a directory, and look at that alone"));
-        }
-        Ok(changes)
+        let changes: Vec<Change> = changes.take(CHANGES_MAX + 1).collect();
+        check_number(changes.len()).map(|()| changes)
     }
 
     /// A snapshot, with what it has changed. Blocks.
@@ -247,19 +256,26 @@ impl Past<'_> {
         let root = self.root(&kept)?;
         let before = kept.snapshot.parents.iter().find_map(|parent| known.history.snapshot(parent));
         let before = before.map(|before| self.root(before)).transpose()?;
-        let changes = self.compare(before.as_ref(), &root)?;
+        let changes = self.within(self.compare(before.as_ref(), &root)?)?;
+        let changes = changes.into_iter().map(change_info).collect();
         Ok(api::Shown { snapshot: known.info(&kept), changes })
     }
 
-    /// What has changed. Blocks.
-    pub(crate) fn diff(&self, from: &str, to: Option<&str>) -> Result<Vec<api::ChangeInfo>, Failure> {
+    /// All that has changed in the volume, and what it came to. Blocks.
+    pub(super) fn changes(&self, from: &str, to: Option<&str>) -> Result<(Vec<Change>, Root), Failure> {
         let known = self.known()?;
         let before = self.root(&known.resolve(from)?)?;
         let after = match to {
             Some(to) => self.root(&known.resolve(to)?)?,
             None => self.volume.now(&self.own.vfs).map_err(port_failure)?,
         };
-        self.compare(Some(&before), &after)
+        Ok((self.compare(Some(&before), &after)?, after))
+    }
+
+    /// What has changed. Blocks.
+    pub(crate) fn diff(&self, from: &str, to: Option<&str>) -> Result<Vec<api::ChangeInfo>, Failure> {
+        let (changes, _) = self.changes(from, to)?;
+        Ok(self.within(changes)?.into_iter().map(change_info).collect())
     }
 
     /// What can be proven of a snapshot: its signature and those of all before it, their order in time, and that all that it

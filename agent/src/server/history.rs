@@ -3,12 +3,17 @@
 use std::sync::Arc;
 
 use axum::extract::State;
+use axum::response::Response;
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use hypernet_sdk::api::{self, path};
+use tokio::sync::mpsc;
 
-use super::{Agents, Answer, inside};
+use super::{Agents, Answer, Refused, api_error, inside, line, lines};
 use crate::agent::{Agent, blocking};
+
+/// Changes that wait for whoever asks: what is in one may be long.
+const HUNKS: usize = 4;
 
 pub(super) fn router() -> Router<Arc<Agent>> {
     Router::new()
@@ -17,6 +22,7 @@ pub(super) fn router() -> Router<Arc<Agent>> {
         .route(path::SNAP_SHOW, post(post_show))
         .route(path::SNAP_VERIFY, post(post_verify))
         .route(path::SNAP_DIFF, post(post_diff))
+        .route(path::SNAP_HUNKS, post(post_hunks))
         .route(path::SNAP_TAG, post(post_tag))
         .route(path::SNAP_PRUNE, post(post_prune))
         .route(path::BRANCHES, get(get_branches))
@@ -46,6 +52,22 @@ async fn post_verify(State(agent): Agents, Json(request): Json<api::RevisionRequ
 async fn post_diff(State(agent): Agents, Json(request): Json<api::DiffRequest>) -> Answer<Vec<api::ChangeInfo>> {
     let diff = move || agent.past(&inside(&agent, &request.path)?)?.diff(&request.from, request.to.as_deref());
     Ok(Json(blocking(diff).await??))
+}
+
+async fn post_hunks(State(agent): Agents, Json(request): Json<api::HunksRequest>) -> Result<Response, Refused> {
+    agent.own()?;
+    let (tell, events) = mpsc::channel(HUNKS);
+    tokio::task::spawn_blocking(move || {
+        // Whoever does not read any more needs no more of it.
+        let mut say = |change| tell.blocking_send(line(&api::HunksEvent::Change(Box::new(change)))).is_ok();
+        let mut hunks = || agent.past(&inside(&agent, &request.of.path)?)?.hunks(&request, &mut say);
+        let event = match hunks() {
+            Ok(()) => api::HunksEvent::Done,
+            Err(failure) => api::HunksEvent::Error(api_error(&failure)),
+        };
+        let _ = tell.blocking_send(line(&event));
+    });
+    Ok(lines(events))
 }
 
 async fn post_tag(State(agent): Agents, Json(request): Json<api::TagRequest>) -> Answer<Vec<api::TagInfo>> {

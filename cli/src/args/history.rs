@@ -115,9 +115,18 @@ pub(crate) struct Diff {
     pub(crate) range: String,
     /// Only what is at this path or below it.
     pub(crate) path: Option<PathBuf>,
-    /// Also show sizes, and count what has changed.
-    #[arg(long)]
+    /// So many lines around each change.
+    #[arg(short = 'U', long, value_name = "N", default_value_t = 3)]
+    pub(crate) unified: u32,
+    /// How many lines of each file are new and gone, and in all.
+    #[arg(long, conflicts_with = "unified")]
     pub(crate) stat: bool,
+    /// A letter and a path for each change: A is added, D deleted, M modified, R renamed, m of other mode, owner or attributes.
+    #[arg(long, conflicts_with_all = ["stat", "unified"])]
+    pub(crate) name_status: bool,
+    /// Paths alone.
+    #[arg(long, conflicts_with_all = ["stat", "unified", "name_status"])]
+    pub(crate) name_only: bool,
 }
 
 #[derive(Debug, Args)]

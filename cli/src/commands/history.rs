@@ -1,19 +1,19 @@
-//! `hn snap`, `hn log`, `hn show`, `hn diff`, `hn tag` and `hn verify`.
+//! `hn snap`, `hn log`, `hn show`, `hn tag` and `hn verify`.
 
 use std::path::{Path, PathBuf};
 
 use hypernet_sdk::api::{
-    ChangeInfo, DiffRequest, LogRequest, PolicyInfo, PruneRequest, RevisionRequest, SnapRequest, SnapshotInfo, Status,
-    TagRequest, ThingInfo,
+    ChangeInfo, LogRequest, PolicyInfo, PruneRequest, RevisionRequest, SnapRequest, SnapshotInfo, Status, TagRequest,
+    ThingInfo,
 };
 use hypernet_sdk::{Client, ErrorCode, Home};
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, Zoned};
 use os_display::Quotable;
 
-use crate::args::history::{Diff, Log, Prune, Show, Snap, SnapCommand, Tag, Verify};
+use crate::args::history::{Log, Prune, Show, Snap, SnapCommand, Tag, Verify};
 use crate::error::Failure;
-use crate::output::{Output, table, words};
+use crate::output::{Output, words};
 use crate::volume_path;
 
 /// Digits of a number that are shown.
@@ -175,7 +175,7 @@ async fn volume_of(client: &Client, status: &Status) -> Result<PathBuf, Failure>
 }
 
 /// Without a path it is all of the volume, wherever in it one stands.
-async fn path_or_volume(client: &Client, status: &Status, path: Option<&Path>) -> Result<PathBuf, Failure> {
+pub(super) async fn path_or_volume(client: &Client, status: &Status, path: Option<&Path>) -> Result<PathBuf, Failure> {
     match path {
         Some(path) => volume_path::inside(status, path),
         None => volume_of(client, status).await,
@@ -193,7 +193,7 @@ fn letter(change: &ChangeInfo) -> &'static str {
     }
 }
 
-fn shown(thing: &ThingInfo) -> String {
+pub(super) fn shown(thing: &ThingInfo) -> String {
     let slash = if thing.kind == "directory" || thing.kind == "volume" { "/" } else { "" };
     format!("{}{slash}", thing.path.maybe_quote())
 }
@@ -207,34 +207,12 @@ fn path_of(change: &ChangeInfo) -> String {
     }
 }
 
-fn print_changes(changes: &[ChangeInfo], stat: bool, out: &mut Output) -> Result<(), Failure> {
-    if !stat {
-        for change in changes {
-            out.line(format_args!("{:<2} {}", letter(change), path_of(change)))?;
-        }
-        return Ok(());
+/// A letter and a path for each.
+pub(super) fn print_changes(changes: &[ChangeInfo], out: &mut Output) -> Result<(), Failure> {
+    for change in changes {
+        out.line(format_args!("{:<2} {}", letter(change), path_of(change)))?;
     }
-    let size = |thing: &Option<ThingInfo>| {
-        thing
-            .as_ref()
-            .filter(|thing| thing.kind == "file")
-            .map_or_else(|| "-".to_owned(), |thing| words::bytes(thing.size))
-    };
-    let rows: Vec<Vec<String>> = changes
-        .iter()
-        .map(|change| vec![letter(change).into(), size(&change.before), size(&change.after), path_of(change)])
-        .collect();
-    if !rows.is_empty() {
-        out.line(table::table(&["", "BEFORE", "AFTER", "PATH"], rows, &[1, 2]))?;
-    }
-    let count = |wanted: &[&str]| changes.iter().filter(|change| wanted.contains(&letter(change))).count() as u64;
-    out.line(format_args!(
-        "{} added, {} changed, {} renamed, {} removed",
-        words::count(count(&["A"])),
-        words::count(count(&["M", "RM", "m"])),
-        words::count(count(&["R", "RM"])),
-        words::count(count(&["D"]))
-    ))
+    Ok(())
 }
 
 pub(crate) async fn show(home: Home, args: Show, out: &mut Output) -> Result<(), Failure> {
@@ -243,22 +221,7 @@ pub(crate) async fn show(home: Home, args: Show, out: &mut Output) -> Result<(),
     let shown = client.snapshot(&RevisionRequest { path, revision: now_revision(&args.snapshot)? }).await?;
     out.json(&shown)?;
     out.line(header(&shown.snapshot, false))?;
-    print_changes(&shown.changes, false, out)
-}
-
-pub(crate) async fn diff(home: Home, args: Diff, out: &mut Output) -> Result<(), Failure> {
-    let (client, status) = Client::connect(home).await?;
-    let path = path_or_volume(&client, &status, args.path.as_deref()).await?;
-    let (from, to) = match args.range.split_once("..") {
-        Some((from, to)) => {
-            (if from.is_empty() { "HEAD" } else { from }, Some(if to.is_empty() { "HEAD" } else { to }))
-        }
-        None => (args.range.as_str(), None),
-    };
-    let to = to.map(now_revision).transpose()?;
-    let changes = client.diff(&DiffRequest { path, from: now_revision(from)?, to }).await?;
-    out.json(&changes)?;
-    print_changes(&changes, args.stat, out)
+    print_changes(&shown.changes, out)
 }
 
 pub(crate) async fn tag(home: Home, args: Tag, out: &mut Output) -> Result<(), Failure> {
@@ -354,6 +317,8 @@ mod tests {
             renamed,
             content,
             metadata: false,
+            text: None,
+            binary: false,
         };
         let all = [
             (change(None, Some("a"), false, false), "A", "a"),

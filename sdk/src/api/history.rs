@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::ApiError;
+
 /// A snapshot that is kept.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SnapshotInfo {
@@ -118,6 +120,46 @@ pub struct DiffRequest {
     pub to: Option<String>,
 }
 
+/// Compares two snapshots, and what files hold in them, line by line.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HunksRequest {
+    /// What, as without that.
+    #[serde(flatten)]
+    pub of: DiffRequest,
+    /// Lines around each change; none: lines are only counted.
+    #[serde(default)]
+    pub context: Option<u64>,
+    /// As a patch tells it: files of a directory that was renamed one by one, what has become another kind of thing as one that is gone
+    /// and one that is new, of directories only those that are not told by what is in them, and at the end what is new where something
+    /// else was.
+    #[serde(default)]
+    pub by_file: bool,
+}
+
+/// One line of such a comparison.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "lowercase")]
+pub enum HunksEvent {
+    /// Something that is not the same, in order of paths but for that.
+    Change(Box<ChangeInfo>),
+    /// That was all.
+    Done,
+    /// It failed.
+    Error(ApiError),
+}
+
+/// What has changed in a text.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TextInfo {
+    /// Lines that are new.
+    pub added: u64,
+    /// Lines that are gone.
+    pub removed: u64,
+    /// Hunks as `diff -u` has them, as far as they were asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hunks: Option<String>,
+}
+
 /// Something that is not the same in two trees.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChangeInfo {
@@ -133,6 +175,12 @@ pub struct ChangeInfo {
     pub content: bool,
     /// Its mode, owner or extended attributes are others.
     pub metadata: bool,
+    /// It is a text, or was one: what has changed in it, where that was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<TextInfo>,
+    /// Where that was asked for: what it holds, or held, is no text, or is too long to be compared.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub binary: bool,
 }
 
 /// One side of a change.

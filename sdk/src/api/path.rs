@@ -88,6 +88,8 @@ pub const SNAP_SHOW: &str = "/v1/snap/show";
 pub const SNAP_VERIFY: &str = "/v1/snap/verify";
 /// `POST`: list of [`ChangeInfo`](super::ChangeInfo).
 pub const SNAP_DIFF: &str = "/v1/snap/diff";
+/// `POST`: stream of [`HunksEvent`](super::HunksEvent).
+pub const SNAP_HUNKS: &str = "/v1/snap/hunks";
 /// `POST`: list of [`TagInfo`](super::TagInfo).
 pub const SNAP_TAG: &str = "/v1/snap/tag";
 /// `POST`: [`Pruned`](super::Pruned).

@@ -31,9 +31,9 @@ fn names(dir: &Path) -> Vec<String> {
     names
 }
 
-/// What `hn diff` says, a line for each change.
+/// What `hn diff --name-status` says, a line for each change.
 fn letters(agent: &Agent, args: &[&str]) -> Result<Vec<String>> {
-    let out = agent.hn([&["diff"], args].concat())?;
+    let out = agent.hn([&["diff", "--name-status"], args].concat())?;
     ensure!(out.code == Some(0), "{out:?}");
     Ok(out.stdout.lines().map(str::to_owned).collect())
 }
