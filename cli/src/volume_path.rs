@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use hypernet_sdk::ErrorCode;
-use hypernet_sdk::api::Status;
+use hypernet_sdk::api::{MountStatus, Status};
 
 use crate::error::Failure;
 
@@ -13,6 +13,16 @@ fn below(top: &Path, dir: &Path, path: &Path) -> PathBuf {
         Ok(below) if below.starts_with(".branches") => Path::new("/").join(below),
         Ok(below) => top.join(below),
         Err(_) => top.to_owned(),
+    }
+}
+
+/// Where a path in the tree is found in the main mount, whatever that shows.
+pub(crate) fn outside(mount: &MountStatus, path: &Path) -> PathBuf {
+    let all = Path::new("/.branches");
+    match path.strip_prefix(&mount.top) {
+        Ok(below) if mount.top != Path::new("/") || !path.starts_with(all) => mount.dir.join(below),
+        _ if path.starts_with(all) => mount.dir.join(path.strip_prefix("/").unwrap_or(path)),
+        _ => mount.dir.join(".branches/main").join(path.strip_prefix("/").unwrap_or(path)),
     }
 }
 
@@ -39,5 +49,34 @@ pub(crate) fn inside(status: &Status, path: &Path) -> Result<PathBuf, Failure> {
             format!("{} is not below the mount {}", path.display(), mount.dir.display()),
         )
         .hint("name something below the mount, or leave the path out to mean everything")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hypernet_sdk::api::MountProfile;
+
+    use super::*;
+
+    #[test]
+    fn what_is_in_the_tree_is_found_in_the_mount_whatever_it_shows() {
+        let mount = |top: &str| MountStatus {
+            dir: "/m".into(),
+            profile: MountProfile::Writeback,
+            reason: None,
+            top: top.into(),
+        };
+        for (top, path, seen) in [
+            ("/", "/", "/m/"),
+            ("/", "/a/b", "/m/a/b"),
+            ("/", "/.branches/try/a", "/m/.branches/try/a"),
+            ("/.branches/try", "/.branches/try/a", "/m/a"),
+            ("/.branches/try", "/.branches/other/a", "/m/.branches/other/a"),
+            ("/.branches/try", "/a", "/m/.branches/main/a"),
+        ] {
+            assert_eq!(outside(&mount(top), Path::new(path)), Path::new(seen), "{top} {path}");
+        }
+        assert_eq!(below(Path::new("/.branches/try"), Path::new("/m"), Path::new("/m/a")), Path::new("/.branches/try/a"));
+        assert_eq!(below(Path::new("/.branches/try"), Path::new("/m"), Path::new("/m/.branches/x")), Path::new("/.branches/x"));
     }
 }

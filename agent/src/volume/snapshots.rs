@@ -22,7 +22,7 @@ use hypernet_core::limits::{HISTORY_MAX, SNAPSHOT_PARENTS_MAX};
 use hypernet_core::port::PortError;
 use hypernet_core::seal::Kind;
 use hypernet_core::time::Hlc;
-use hypernet_core::tree::{self, Content, Dot, Entry, Inode, Item, LinkEntry, Root, Sink, Target, TreeRef};
+use hypernet_core::tree::{self, Content, Dot, Entry, Inode, Item, LinkEntry, Root, Sink, Source, Target, TreeRef};
 use hypernet_fs::vfs::{Cut, Vfs};
 
 use super::progress::Meter;
@@ -304,9 +304,10 @@ impl Volume {
         kept.verify().map_err(damaged)?;
         let extent = &kept.snapshot.root;
         expect_kind(extent, Kind::Root)?;
-        let plain = self.fetch(std::slice::from_ref(extent), Deadline::of_read())?;
-        let bytes = plain.first().ok_or_else(|| damaged("a root is missing"))?;
-        let root: Root = codec::decode(bytes).map_err(damaged)?;
+        // It is small, and kept as nodes are: so the names of what was are here without the mesh, too.
+        let bytes = Nodes(self, Deadline::of_read()).get(std::slice::from_ref(extent))?.pop();
+        let bytes = bytes.ok_or_else(|| damaged("a root is missing"))?;
+        let root: Root = codec::decode(&bytes).map_err(damaged)?;
         // A branch has the history of what it comes from, which gets what it has become when they are merged.
         if root.volume != self.id && !root.volume.is_branch() && !self.id.is_branch() {
             return Err(damaged("the snapshot is of another volume"));

@@ -11,14 +11,11 @@ use crate::args::branch::{Branch, Merge, Switch};
 use crate::error::Failure;
 use crate::output::table::table;
 use crate::output::{Output, words};
+use crate::volume_path;
 
 /// Where it is for whoever has the mount before them.
 fn seen(status: &Status, path: &Path) -> PathBuf {
-    match &status.mount {
-        Some(mount) if mount.top == *path => mount.dir.clone(),
-        Some(mount) => mount.dir.join(path.strip_prefix("/").unwrap_or(path)),
-        None => path.to_owned(),
-    }
+    status.mount.as_ref().map_or_else(|| path.to_owned(), |mount| volume_path::outside(mount, path))
 }
 
 pub(crate) async fn branch(home: Home, args: Branch, out: &mut Output) -> Result<(), Failure> {

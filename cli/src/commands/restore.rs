@@ -5,12 +5,13 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, ErrorKind};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use hypernet_sdk::api::{RevisionRequest, SnapRequest, VolumeInfo};
 use hypernet_sdk::{Client, ErrorCode, Home};
@@ -44,6 +45,50 @@ impl Drop for Beside {
             Err(_) => Ok(()),
         };
     }
+}
+
+impl Beside {
+    /// It stays after all, beside what has taken its place; says where.
+    fn keep(self, place: &Path) -> Result<PathBuf, Failure> {
+        let name = place.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        for number in 1.. {
+            let label = if number == 1 { String::new() } else { format!(" {number}") };
+            let kept = place.with_file_name(format!("{name} (before restoring{label})"));
+            match renameat_with(CWD, &self.0, CWD, &kept, RenameFlags::NOREPLACE) {
+                Ok(()) => return Ok(kept),
+                Err(rustix::io::Errno::EXIST) => {}
+                Err(error) => {
+                    // It has a name of its own already.
+                    let kept = self.0.clone();
+                    std::mem::forget(self);
+                    let what = format!("{} was written to meanwhile, and stays there", kept.quote());
+                    return Err(Failure::io(what, &error.into()));
+                }
+            }
+        }
+        unreachable!("there is an end to numbers before this one")
+    }
+}
+
+/// Whether something in a tree was changed after that. That its root has another name is none.
+fn is_newer(root: &Path, since: SystemTime) -> bool {
+    let is_root_newer =
+        fs::symlink_metadata(root).and_then(|found| found.modified()).is_ok_and(|modified| modified >= since);
+    let mut waiting = vec![root.to_owned()];
+    while let Some(dir) = waiting.pop() {
+        for entry in fs::read_dir(dir).into_iter().flatten().filter_map(Result::ok) {
+            let Ok(found) = entry.metadata() else { continue };
+            let nanos = Duration::from_nanos(u64::try_from(found.ctime_nsec()).unwrap_or(0));
+            let changed = SystemTime::UNIX_EPOCH + Duration::from_secs(u64::try_from(found.ctime()).unwrap_or(0)) + nanos;
+            if changed >= since {
+                return true;
+            }
+            if found.is_dir() {
+                waiting.push(entry.path());
+            }
+        }
+    }
+    is_root_newer
 }
 
 /// How much there is in a directory: counted beside the copy, and only once that has taken long enough for somebody to ask.
@@ -198,9 +243,9 @@ fn volume_of(volumes: &[VolumeInfo], path: &Path, in_place: bool) -> Result<Path
 pub(crate) async fn restore(home: Home, args: Restore, out: &mut Output) -> Result<(), Failure> {
     let (client, status) = Client::connect(home).await?;
     let path = volume_path::inside(&status, &args.path)?;
-    let mount = status.mount.as_ref().map_or_else(PathBuf::new, |mount| mount.dir.clone());
     let root = volume_of(&client.volumes().await?, &path, args.to.is_none())?;
-    let here = |inside: &Path| mount.join(inside.strip_prefix("/").unwrap_or(inside));
+    let mount = status.mount.as_ref();
+    let here = |inside: &Path| mount.map_or_else(PathBuf::new, |mount| volume_path::outside(mount, inside));
     let request = RevisionRequest { path: root.clone(), revision: now_revision(&args.snapshot)? };
     let snapshot = client.snapshot(&request).await?.snapshot;
     let then = entered(&here(&root), &snapshot.id)?.join(path.strip_prefix(&root).unwrap_or(&path));
@@ -218,6 +263,7 @@ pub(crate) async fn restore(home: Home, args: Restore, out: &mut Output) -> Resu
     };
     let parent = there.parent().unwrap_or(Path::new("/")).to_owned();
     fs::create_dir_all(&parent).map_err(|error| Failure::io(parent.display(), &error))?;
+    let since = SystemTime::now();
     let before = match args.to {
         Some(_) if fs::symlink_metadata(&there).is_ok() => {
             return Err(Failure::new(ErrorCode::CantCreate, format!("{} is there already", there.quote()))
@@ -238,11 +284,18 @@ pub(crate) async fn restore(home: Home, args: Restore, out: &mut Output) -> Resu
         other => other,
     };
     placed.map_err(|error| Failure::io(there.display(), &error))?;
-    drop(beside);
-    out.json(&serde_json::json!({ "restored": there, "entries": entries, "from": snapshot.id, "before": before }))?;
+    // What came after the snapshot is in nothing else.
+    let kept = if is_newer(&beside.0, since) { Some(beside.keep(&there)?) } else { None };
+    let (from, restored) = (&snapshot.id, &there);
+    out.json(&serde_json::json!({
+        "restored": restored, "entries": entries, "from": from, "before": before, "kept": kept,
+    }))?;
     out.line(format_args!("{} is as it was in {}", there.quote(), short(&snapshot.id)))?;
     if let Some(before) = before {
         out.note(format_args!("what was there is in {}", short(&before)));
+    }
+    if let Some(kept) = kept {
+        out.warning(format_args!("something was written there meanwhile: all of it is kept in {}", kept.quote()));
     }
     Ok(())
 }
@@ -250,6 +303,21 @@ pub(crate) async fn restore(home: Home, args: Restore, out: &mut Output) -> Resu
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_came_later_is_seen_and_kept_by_a_name_that_nothing_has() {
+        let dir = tempfile::tempdir().unwrap();
+        let (old, place) = (dir.path().join(".hn-restore-1"), dir.path().join("place"));
+        fs::create_dir_all(old.join("a/b")).unwrap();
+        fs::write(old.join("a/b/f"), "x").unwrap();
+        let later = SystemTime::now() + Duration::from_secs(5);
+        assert!(!is_newer(&old, later));
+        assert!(is_newer(&old, SystemTime::UNIX_EPOCH) && is_newer(&old.join("a/b/f"), SystemTime::UNIX_EPOCH));
+        fs::create_dir(dir.path().join("place (before restoring)")).unwrap();
+        let kept = Beside(old.clone()).keep(&place).unwrap();
+        assert_eq!(kept, dir.path().join("place (before restoring 2)"));
+        assert!(!old.exists() && kept.join("a/b/f").exists());
+    }
 
     #[test]
     fn as_much_is_counted_as_is_copied() {

@@ -31,15 +31,14 @@ const RETRY_MAX: Duration = Duration::from_secs(120);
 const FOLLOW_EVERY: Duration = Duration::from_secs(15);
 /// How often it is looked then whether there are other devices.
 const LOOK_FOR_DEVICES_EVERY: Duration = Duration::from_secs(60);
-/// Who asks for a sync does not have it looked at again for each volume.
-const LOOKED_LATELY: Duration = Duration::from_secs(2);
 /// The loop looks up at least this often.
 const LOOK_UP: Duration = Duration::from_secs(10);
 
 #[derive(Default)]
 struct Control {
-    /// Syncs asked for.
+    /// Syncs asked for, and when the last one was.
     asked: u64,
+    asked_at: Option<Instant>,
     /// The number of `asked` when the newest sync that ended began.
     answered: u64,
     outcome: Option<Result<Report, PortError>>,
@@ -286,12 +285,13 @@ impl Engine {
     }
 
     /// Moves on to what other devices have published.
-    fn follow(&self, pace: &mut Pace, is_asked: bool) {
+    fn follow(&self, pace: &mut Pace, asked_at: Option<Instant>) {
+        let is_asked = asked_at.is_some();
         let Some(volumes) = self.volumes.upgrade() else { return };
         let publishes = pace.wait(Instant::now()).is_zero() && (is_asked || !self.is_held());
         let followed = panics::caught(|| {
             // Who came onto the list, or publishes here for the first time, is found by that only.
-            let age = if is_asked { LOOKED_LATELY } else { LOOK_FOR_DEVICES_EVERY };
+            let age = asked_at.map_or(LOOK_FOR_DEVICES_EVERY, |at| at.elapsed());
             if let Err(error) = self.volume.identity.look_within(age) {
                 tracing::debug!(%error, "cannot look for the devices of this identity yet");
             }
@@ -359,7 +359,7 @@ impl Engine {
                     continue;
                 }
                 Due::Follow => {
-                    self.follow(&mut pace, false);
+                    self.follow(&mut pace, None);
                     self.rekey();
                     follow_at = Instant::now() + FOLLOW_EVERY;
                     continue;
@@ -369,17 +369,17 @@ impl Engine {
             if !self.take_turn(&pace) {
                 break;
             }
-            let (began, is_asked) = {
+            let (began, asked_at) = {
                 let control = self.control.lock();
-                (control.asked, control.asked > control.answered)
+                (control.asked, control.asked_at.filter(|_| control.asked > control.answered))
             };
             let outcome = guarded(|| {
                 let _turn = self.volume.turn.lock();
                 run(&self.volume, &self.vfs, &self.meter)
             });
-            if outcome.is_ok() && (self.has_others() || self.volume.has_splits()) {
-                // Whoever asks for it also wants to see what others have.
-                self.follow(&mut pace, is_asked);
+            if outcome.is_ok() && (asked_at.is_some() || self.has_others() || self.volume.has_splits()) {
+                // Whoever asks for it also wants to see what others have, and a device may have come that nobody has told of here.
+                self.follow(&mut pace, asked_at);
                 follow_at = Instant::now() + FOLLOW_EVERY;
             }
             if !matches!(outcome, Ok(Report { sequence: 0, .. })) {
@@ -450,6 +450,7 @@ impl Engine {
 
     fn ask(&self, control: &mut Control) -> u64 {
         control.asked += 1;
+        control.asked_at = Some(Instant::now());
         self.changed.notify_all();
         control.asked
     }

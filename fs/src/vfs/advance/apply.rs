@@ -24,11 +24,14 @@ impl Vfs {
             state.unlink_record(ino, 0);
             state.queue(ino);
         }
+        // Nothing else of them need change: their rows are to say so all the same.
         for ino in &plan.relinked {
             state.relink(*ino, root);
+            state.queue_needed(*ino);
         }
         for (ino, dir) in &plan.unlinked {
             state.unlink_record(*ino, *dir);
+            state.queue_needed(*ino);
         }
         for named in &plan.named {
             self.name(state, root, named, known, &mut done);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::FileExt;
 
 use hypernet_core::id::{FileId, VolumeId};
-use hypernet_core::tree::{Entry, LinkEntry};
+use hypernet_core::tree::{Entry, LinkEntry, Target};
 
 use super::*;
 use crate::testing::publish_volume;
@@ -344,6 +344,48 @@ fn a_record_that_the_link_table_lost_takes_nothing_else_with_it() {
     assert!(two.reader.vfs.lookup(ROOT, b"lost too").is_err());
     two.writer.remote.put_link(row);
     two.try_advance().unwrap();
+    two.assert_equal();
+}
+
+#[test]
+fn what_has_one_name_again_in_another_snapshot_has_so_after_a_restart() {
+    // As a merge of several devices has it, of a file that was linked and whose other name is gone.
+    let mut two = Two::new(|bed| {
+        let dir = bed.dir(ROOT, "dir");
+        let file = bed.file(dir, "object", b"content");
+        bed.vfs.link(file, dir, b"temporary").unwrap();
+        bed.vfs.unlink(dir, b"temporary").unwrap();
+        bed.file(ROOT, "other", b"other");
+    });
+    two.reader.load_all();
+    let (object, dir) = (two.reader.at("dir/object"), two.reader.at("dir"));
+    let row = two.reader.meta.inode(object).unwrap().unwrap();
+    assert!(row.linked && row.nlink == 1);
+    let remote = two.writer.remote.clone();
+    let listed = |inode: &Inode| match &inode.content {
+        Content::Directory(tree) => remote.list(tree).unwrap(),
+        other => panic!("{other:?}"),
+    };
+    let record = remote.take_link(row.id).unwrap();
+    let mut all = listed(&two.root);
+    for entry in all.iter_mut().filter(|entry| entry.name == b"dir") {
+        let Target::Inode(inode) = &mut entry.target else { panic!() };
+        let mut below = listed(inode);
+        below[0].target = Target::Inode(record.inode.clone().into());
+        inode.content = Content::Directory(remote.put_directory(below).unwrap());
+    }
+    two.root.content = Content::Directory(remote.put_directory(all).unwrap());
+    two.try_advance().unwrap();
+    two.reader.vfs.commit().unwrap();
+    let mut two = two.kill();
+    let row = two.reader.meta.inode(object).unwrap().unwrap();
+    assert_eq!((row.linked, row.parent), (false, dir));
+    // Where it is is not looked into again, and it has no record in a link table.
+    let mut all = listed(&two.root);
+    all.retain(|entry| entry.name != b"other");
+    two.root.content = Content::Directory(remote.put_directory(all).unwrap());
+    two.try_advance().unwrap();
+    assert_eq!(two.reader.read(two.reader.at("dir/object")), b"content");
     two.assert_equal();
 }
 

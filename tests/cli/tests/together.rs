@@ -1,0 +1,247 @@
+//! Several devices of two people at one directory, each at real work and apart from the others for a while: in the end all of them have
+//! one tree, and nothing that was written is missing.
+#![allow(clippy::unwrap_used)]
+
+use std::ffi::OsStr;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Result, ensure};
+use hypernet_kit::machine::{Need, has};
+use hypernet_kit::tree::differences;
+use hypernet_kit::{Agent, Mesh};
+
+const PEERS: u32 = 6;
+/// How often all of them tell each other what they have before they must have the same.
+const MEETINGS: usize = 8;
+
+/// Another device of the same identity.
+fn another(mesh: &Mesh, first: &Agent) -> Result<Agent> {
+    let device = Agent::empty()?;
+    fs::copy(first.scratch().join("words"), device.scratch().join("words"))?;
+    let ran = device.recover(&["--join", mesh.link()])?;
+    ensure!(ran.code == Some(0), "{ran:?}");
+    device.up_with(&["--hold"])?;
+    device.wait_for_peers(PEERS)?;
+    Ok(device)
+}
+
+fn run(dir: &Path, program: &str, args: &[&str]) -> Result<String> {
+    let mut command = Command::new(program);
+    command.current_dir(dir).args(args).env("HOME", dir).env("GIT_CONFIG_NOSYSTEM", "1");
+    for who in ["AUTHOR", "COMMITTER"] {
+        command.env(format!("GIT_{who}_NAME"), "somebody").env(format!("GIT_{who}_EMAIL"), "somebody@example.org");
+    }
+    let out = command.output()?;
+    let said = String::from_utf8_lossy(&out.stderr);
+    ensure!(out.status.success(), "{program} {args:?}: {said}");
+    Ok(String::from_utf8(out.stdout)?)
+}
+
+fn git(dir: &Path, args: &[&str]) -> Result<String> {
+    run(dir, "git", &[&["-c", "init.defaultBranch=main", "-c", "gc.auto=0"], args].concat())
+}
+
+/// As editors save.
+fn save(path: &Path, text: &str) -> Result<()> {
+    let beside = path.with_extension("tmp~");
+    fs::write(&beside, text)?;
+    fs::File::open(&beside)?.sync_all()?;
+    Ok(fs::rename(&beside, path)?)
+}
+
+/// All that is in files below a directory.
+fn all_text(dir: &Path) -> Result<String> {
+    let mut all = String::new();
+    for entry in fs::read_dir(dir)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            all += &all_text(&path)?;
+        } else if path.is_file() {
+            all += &String::from_utf8_lossy(&fs::read(&path)?);
+        }
+    }
+    Ok(all)
+}
+
+fn meet(agents: &[&Agent], dirs: &[std::path::PathBuf]) -> Result<()> {
+    let mut found = Vec::new();
+    for _ in 0..MEETINGS {
+        for agent in agents {
+            agent.sync()?;
+        }
+        found.clear();
+        for dir in &dirs[1..] {
+            found.extend(differences(&dirs[0], dir)?.into_iter().map(|line| format!("{}: {line}", dir.display())));
+        }
+        if found.is_empty() {
+            return Ok(());
+        }
+    }
+    anyhow::bail!("they are not one after all: {found:#?}")
+}
+
+/// What one device does while it is by itself. Says what of it must be found in the end.
+fn work(dir: &Path, who: usize, round: usize, scratch: &Path) -> Result<Vec<String>> {
+    let token = |what: &str| format!("{what} of {who} in round {round}.");
+    let mut written = Vec::new();
+    let mut put = |path: &Path, what: &str| -> Result<()> {
+        written.push(token(what));
+        save(path, &token(what))
+    };
+    // Files of one's own, and new versions of one that all have.
+    put(&dir.join(format!("own-{who}-{round}")), "a file")?;
+    put(&dir.join(format!("notes-{who}")), "notes")?;
+    written.retain(|one| !one.starts_with("notes"));
+    save(&dir.join("plan"), &token("plan"))?;
+    // Something moves about, while others write in it.
+    let desk = dir.join("desk");
+    if who == round % 5 {
+        fs::rename(&desk, dir.join("desk-moved"))?;
+        fs::rename(dir.join("desk-moved"), &desk)?;
+    }
+    save(&desk.join(format!("paper-{who}-{round}")), &token("paper"))?;
+    written.push(token("paper"));
+    // A repository of one's own.
+    let repository = dir.join(format!("git-{who}"));
+    if round == 0 {
+        git(dir, &["init", "-q", repository.to_str().unwrap()])?;
+    }
+    save(&repository.join("code"), &token("code"))?;
+    git(&repository, &["add", "code"])?;
+    git(&repository, &["commit", "-q", "-m", &token("commit")])?;
+    // An archive is unpacked.
+    let pack = scratch.join(format!("pack-{round}"));
+    fs::create_dir_all(pack.join("a/b"))?;
+    for number in 0..20 {
+        fs::write(pack.join(format!("a/b/{number}")), format!("{} {number}", token("packed")))?;
+    }
+    written.push(format!("{} 19", token("packed")));
+    let archive = scratch.join("pack.tar");
+    run(scratch, "tar", &["-cf", "pack.tar", &format!("pack-{round}")])?;
+    let unpacked = dir.join(format!("unpacked-{who}"));
+    fs::create_dir_all(&unpacked)?;
+    run(&unpacked, "tar", &["-xf", archive.to_str().unwrap()])?;
+    if round > 0 {
+        fs::remove_dir_all(unpacked.join(format!("pack-{}", round - 1)))?;
+    }
+    Ok(written)
+}
+
+#[test]
+fn five_devices_of_two_people_end_with_one_tree_and_nothing_is_missing() -> Result<()> {
+    if !has(&[Need::Fuse]) {
+        return Ok(());
+    }
+    let mesh = Mesh::start(PEERS)?;
+    let begin = || -> Result<Agent> {
+        let agent = Agent::on(&mesh)?;
+        agent.up_with(&["--hold"])?;
+        agent.wait_for_peers(PEERS)?;
+        Ok(agent)
+    };
+    let (anna, ben) = (begin()?, begin()?);
+    for (one, other, name) in [(&anna, &ben, "ben"), (&ben, &anna, "anna")] {
+        let address = other.json(["id"])?["address"].as_str().unwrap().to_owned();
+        one.json(["contact", "add", &address, "--name", name]).or_else(|_| {
+            other.sync()?;
+            one.json(["contact", "add", &address, "--name", name])
+        })?;
+    }
+    let here = |agent: &Agent| agent.mount().join("work");
+    fs::create_dir_all(here(&anna).join("desk"))?;
+    save(&here(&anna).join("plan"), "the plan at first")?;
+    anna.sync()?;
+    let arg = |text: &str| OsStr::new(text).to_owned();
+    anna.json([arg("share"), here(&anna).into(), arg("--with"), arg("ben"), arg("--write")])?;
+    anna.sync()?;
+    ben.json([arg("attach"), arg("anna/work"), here(&ben).into()])?;
+    fs::read_dir(here(&ben))?;
+    ben.sync()?;
+    let (anna2, anna3, ben2) = (another(&mesh, &anna)?, another(&mesh, &anna)?, another(&mesh, &ben)?);
+    let agents = [&anna, &anna2, &anna3, &ben, &ben2];
+    let dirs: Vec<_> = agents.iter().map(|agent| here(agent)).collect();
+    for dir in &dirs {
+        fs::read_dir(dir)?;
+    }
+    meet(&agents, &dirs)?;
+
+    let mut written = Vec::new();
+    for round in 0..3 {
+        // Nobody hears of anybody: uploads are held back, and what is changed here keeps others' trees away.
+        for (who, dir) in dirs.iter().enumerate() {
+            written.extend(work(dir, who, round, agents[who].scratch())?);
+        }
+        if round == 1 {
+            // One of them dies on the way, with all of it written down.
+            sync_all(&dirs[1])?;
+            agents[1].kill()?;
+            agents[1].up_with(&["--hold"])?;
+            agents[1].wait_for_peers(PEERS)?;
+        }
+        meet(&agents, &dirs)?;
+    }
+    let all = all_text(&dirs[0])?;
+    for one in &written {
+        let is_gone = one.starts_with("packed") && !one.contains("round 2");
+        assert_eq!(all.contains(one.as_str()), !is_gone, "{one:?}");
+    }
+    // All versions of what all have written at once are there, the last ones.
+    for who in 0..5 {
+        assert!(all.contains(&format!("plan of {who} in round 2.")), "{who}");
+        let repository = dirs[4 - who].join(format!("git-{who}"));
+        git(&repository, &["fsck", "--strict"])?;
+        assert_eq!(git(&repository, &["rev-list", "--count", "HEAD"])?.trim(), "3");
+    }
+    for agent in agents {
+        let found = agent.hn(["fsck"])?;
+        ensure!(found.code == Some(0), "{found:?}");
+    }
+    Ok(())
+}
+
+/// What was written is on the disk.
+fn sync_all(dir: &Path) -> Result<()> {
+    run(dir, "sync", &["-f", "."]).map(drop)?;
+    Ok(fs::File::open(dir)?.sync_all()?)
+}
+
+#[test]
+fn a_bare_repository_that_two_devices_push_to_in_turn_stays_healthy() -> Result<()> {
+    if !has(&[Need::Fuse]) {
+        return Ok(());
+    }
+    let mesh = Mesh::start(PEERS)?;
+    let one = Agent::up_on(&mesh, PEERS)?;
+    let repository = |agent: &Agent| agent.mount().join("project.git");
+    git(&one.mount(), &["init", "-q", "--bare", repository(&one).to_str().unwrap()])?;
+    one.sync()?;
+    let two = another(&mesh, &one)?;
+    let agents = [&one, &two];
+    let clone = |agent: &Agent| agent.scratch().join("clone");
+    for turn in 0..6 {
+        let agent = agents[turn % 2];
+        agent.sync()?;
+        let dir = clone(agent);
+        if !dir.exists() {
+            git(agent.scratch(), &["clone", "-q", repository(agent).to_str().unwrap(), "clone"])?;
+        } else {
+            git(&dir, &["pull", "-q", "--rebase", "origin", "main"])?;
+        }
+        fs::write(dir.join(format!("file-{turn}")), format!("of turn {turn}"))?;
+        git(&dir, &["add", "."])?;
+        git(&dir, &["commit", "-q", "-m", &format!("turn {turn}")])?;
+        git(&dir, &["push", "-q", "origin", "HEAD:main"])?;
+        if turn == 3 {
+            git(&repository(agent), &["gc", "-q"])?;
+        }
+        agent.sync()?;
+    }
+    for agent in agents {
+        agent.sync()?;
+        git(&repository(agent), &["fsck", "--full", "--strict"])?;
+        assert_eq!(git(&repository(agent), &["rev-list", "--count", "main"])?.trim(), "6");
+    }
+    Ok(())
+}
