@@ -76,7 +76,13 @@ mod tests {
         ] {
             assert_eq!(outside(&mount(top), Path::new(path)), Path::new(seen), "{top} {path}");
         }
-        assert_eq!(below(Path::new("/.branches/try"), Path::new("/m"), Path::new("/m/a")), Path::new("/.branches/try/a"));
-        assert_eq!(below(Path::new("/.branches/try"), Path::new("/m"), Path::new("/m/.branches/x")), Path::new("/.branches/x"));
+        assert_eq!(
+            below(Path::new("/.branches/try"), Path::new("/m"), Path::new("/m/a")),
+            Path::new("/.branches/try/a")
+        );
+        assert_eq!(
+            below(Path::new("/.branches/try"), Path::new("/m"), Path::new("/m/.branches/x")),
+            Path::new("/.branches/x")
+        );
     }
 }

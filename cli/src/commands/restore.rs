@@ -79,7 +79,8 @@ fn is_newer(root: &Path, since: SystemTime) -> bool {
         for entry in fs::read_dir(dir).into_iter().flatten().filter_map(Result::ok) {
             let Ok(found) = entry.metadata() else { continue };
             let nanos = Duration::from_nanos(u64::try_from(found.ctime_nsec()).unwrap_or(0));
-            let changed = SystemTime::UNIX_EPOCH + Duration::from_secs(u64::try_from(found.ctime()).unwrap_or(0)) + nanos;
+            let changed =
+                SystemTime::UNIX_EPOCH + Duration::from_secs(u64::try_from(found.ctime()).unwrap_or(0)) + nanos;
             if changed >= since {
                 return true;
             }
