@@ -54,11 +54,11 @@ pub(crate) enum Followed {
 }
 
 /// Which dots of a version vector count. Of what others did nobody need have anything: see [`Publishers::counted`].
-pub(crate) struct Counted(Vec<(DeviceTag, u64)>);
+pub(crate) struct Counted(BTreeMap<DeviceTag, u64>);
 
 impl Counted {
     pub(crate) fn by(publishers: &Publishers, volume: VolumeId) -> Self {
-        Self(publishers.counted().into_iter().map(|(device, last)| (device.tag_in(volume), last)).collect())
+        Self(publishers.counted(volume))
     }
 
     /// What counts of a vector, sorted.
@@ -66,7 +66,7 @@ impl Counted {
         let mut dots: Vec<Dot> = vector
             .iter()
             .filter_map(|dot| {
-                let (_, last) = self.0.iter().find(|(device, _)| *device == dot.device)?;
+                let last = self.0.get(&dot.device)?;
                 Some(Dot { device: dot.device, sequence: dot.sequence.min(*last) })
             })
             .filter(|dot| dot.sequence > 0)
@@ -81,8 +81,8 @@ impl Counted {
     }
 }
 
-/// A [head](head_hash), or a [directory](hypernet_core::merge::Part::hash) that is to become part of this volume. Not the snapshot that a head names:
-/// anybody's head may name that of somebody else.
+/// A [head](head_hash), or a [directory](hypernet_core::merge::Part::hash) that is to become part of this volume. Not the
+/// snapshot that a head names: anybody's head may name that of somebody else.
 pub(super) type Left = [u8; 32];
 
 /// What is known of heads that this device has not moved on to.
@@ -562,7 +562,7 @@ mod tests {
         latest.root.vector = dots(vector);
         latest.head = head(1, 5, vector);
         let known = [(1, u64::MAX), (2, u64::MAX), (3, u64::MAX), (4, 5)];
-        next(&Counted(known.map(|(byte, last)| (device(byte).tag(), last)).to_vec()), heads, &latest)
+        next(&Counted(known.map(|(byte, last)| (device(byte).tag(), last)).into()), heads, &latest)
     }
 
     #[test]
