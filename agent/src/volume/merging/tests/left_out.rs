@@ -122,6 +122,7 @@ fn what_is_merged_beside_the_working_tree_forgets_what_it_was_moving_on_to() {
     let homes = split(&mesh, 2);
     let [one, two] = &homes[..] else { panic!() };
     let (theirs, below) = (one.volumes.of(BELOW).unwrap(), two.volumes.of(BELOW).unwrap());
+    below.recover(None, &mut |_| ()).unwrap();
     state::put_following(&below.db, &state::latest(&theirs.db).unwrap().unwrap()).unwrap();
     below.take_splits(&two.vfs, &two.volumes, Vec::new()).unwrap();
     assert!(state::following(&below.db).unwrap().is_none());
