@@ -342,7 +342,7 @@ fn what_was_attached_is_detached_and_is_all_there_when_it_is_attached_again() {
     anna.call(async |client| client.snap(&snap).await).unwrap();
     carl.unshare("/shared", &["anna"], false).unwrap();
     assert!(anna.sync().is_err());
-    says(&anna, "/theirs", "not synced");
+    says(&anna, "/theirs", "not on the mesh yet");
     anna.give_up("/theirs").unwrap();
     assert!(!anna.below("theirs").exists());
     anna.sync().unwrap();
