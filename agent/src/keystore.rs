@@ -19,6 +19,7 @@ use hypernet_core::identity::era::Era;
 use hypernet_core::identity::log::Recipient;
 use hypernet_core::key::{DeviceKeys, Secret};
 use hypernet_core::limits::KIB;
+use hypernet_core::seal::Origin;
 use hypernet_core::time::Hlc;
 use hypernet_sdk::api::SealedBy;
 use minicbor::{Decode, Encode};
@@ -122,6 +123,13 @@ impl Keystore {
         kept::merge(&mut self.shares, &other.shares);
         branch::merge(&mut self.branches, &other.branches);
         self.guardians.merge(&other.guardians, &self.identity);
+    }
+
+    /// A volume of which what is sealed is taken for that of this one.
+    pub(crate) fn taken_for(&self, volume: VolumeId) -> Option<VolumeId> {
+        let shares = self.shares.iter().map(|share| share.volume);
+        let mut all = self.volumes.iter().copied().chain(shares);
+        all.find(|other| *other != volume && Origin::from(*other) == Origin::from(volume))
     }
 
     /// A volume that other identities have a part in.
@@ -395,6 +403,22 @@ mod tests {
         let file = KeystoreFile::new(path.to_owned(), unlock.clone(), keystore());
         file.save().unwrap();
         file
+    }
+
+    #[test]
+    fn what_is_taken_for_another_volume_is_found_wherever_that_is_kept() {
+        let shared = Share { volume: VolumeId([5; 16]), ..kept::fixed() };
+        let keystore = Keystore { shares: vec![shared], ..keystore() };
+        let like = |byte, last| {
+            let mut id = [byte; 16];
+            id[15] = last;
+            VolumeId(id)
+        };
+        for byte in [3, 5] {
+            assert_eq!(keystore.taken_for(like(byte, 9)), Some(VolumeId([byte; 16])));
+            assert_eq!(keystore.taken_for(like(byte, byte)), None, "it is that one");
+        }
+        assert_eq!(keystore.taken_for(like(4, 4)), None);
     }
 
     #[test]

@@ -33,6 +33,7 @@ use hypernet_core::merge::{Conflict, Part};
 use hypernet_core::port::PortError;
 use hypernet_core::record::Record;
 use hypernet_core::share::epoch::Epoch;
+use hypernet_core::share::posting::Met;
 use hypernet_core::tree::{Dot, TreeRef};
 use hypernet_store::volume::VolumeDb;
 use parking_lot::Mutex;
@@ -117,6 +118,8 @@ pub(crate) struct Volume {
     pub(crate) unread: Mutex<BTreeSet<[u8; 32]>>,
     /// Epochs that somebody has told, by who signs what tells them, until a change that counts names them.
     pub(crate) told: Mutex<BTreeMap<[u8; 32], Vec<Epoch>>>,
+    /// Who opens what is sealed for others, as somebody says, by who signs what says so.
+    pub(crate) met: Mutex<BTreeMap<[u8; 32], Vec<Met>>>,
     /// What this device has last put up by a link that writes, where it may write by that alone.
     pub(crate) borne: Mutex<Option<Borne>>,
     /// How many of those who only read were looked up so far.
@@ -176,6 +179,7 @@ impl Volume {
             shut: Mutex::default(),
             unread: Mutex::default(),
             told: Mutex::default(),
+            met: Mutex::default(),
             borne: Mutex::default(),
             looked: AtomicUsize::new(0),
             rekeying: AtomicBool::new(rekeying),

@@ -562,7 +562,8 @@ pub(crate) struct Unshare {
     /// All links to it.
     #[arg(long, conflicts_with = "link")]
     pub(crate) all_links: bool,
-    /// Seal anew what was written before, too: in the background, and everything is uploaded once more.
+    /// Seal anew what was written before, too: in the background, and everything is uploaded once more; not snapshots that are
+    /// kept.
     #[arg(long)]
     pub(crate) rekey: bool,
 }

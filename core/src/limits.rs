@@ -167,6 +167,8 @@ pub const MEMBERS_MAX: usize = 2_048;
 pub const MEMBER_CHANGES_MAX: usize = 2_048;
 /// Changes that one of them follows.
 pub const MEMBERS_PREVIOUS_MAX: usize = 16;
+/// Devices of which nobody knows whose they are and of which a removal says what is taken.
+pub const TAKEN_MAX: usize = 256;
 /// All of them, encoded.
 pub const MEMBER_LOG_MAX: usize = 640 * KIB;
 /// How many numbers there are for an epoch: the first of them is the first above those of all that it follows.

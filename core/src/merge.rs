@@ -29,6 +29,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use thiserror::Error;
 
 use crate::id::{DeviceTag, FileId, VolumeId};
+use crate::seal::ExtentRef;
 use crate::time::Timespec;
 use crate::tree::{Dot, Inode, Root, Sink, Source, TreeError, TreeRef};
 
@@ -41,6 +42,8 @@ mod places;
 pub(crate) mod tests;
 
 use gather::Gathered;
+
+const HASH_CONTEXT: &str = "hypernet 2026 part of a merge v1";
 
 /// One of the trees that are merged.
 #[derive(Clone, Debug)]
@@ -82,6 +85,12 @@ impl Part {
         covers(&self.vector, dot)
     }
 
+    /// What tells it from others.
+    pub fn hash(&self) -> [u8; 32] {
+        let bytes = inodes::bytes(&(&self.inode, &self.links, &self.vector));
+        blake3::derive_key(HASH_CONTEXT, &bytes)
+    }
+
     /// By which parts are put in order, so that who came first plays no part.
     fn rank(&self) -> impl Ord + use<> {
         (self.vector.clone(), self.is_below, inodes::bytes(&(&self.inode, &self.links, &self.history, &self.tags)))
@@ -116,6 +125,8 @@ pub struct Split {
     pub volume: VolumeId,
     /// The directory.
     pub part: Part,
+    /// The numbers of the parts that name the volume there.
+    pub named_by: BTreeSet<usize>,
 }
 
 /// What was kept beside something else.
@@ -177,6 +188,33 @@ pub enum MergeError<E> {
     Nothing,
 }
 
+/// Gives the nodes of the trees that are merged. A [`Source`] gives those of all.
+pub trait Sources {
+    /// What can go wrong.
+    type Error;
+    /// As [`Source::get`]: those of the part with this number.
+    fn get_for(&self, number: usize, refs: &[ExtentRef]) -> Result<Vec<Vec<u8>>, Self::Error>;
+}
+
+impl<S: Source> Sources for S {
+    type Error = S::Error;
+
+    fn get_for(&self, _: usize, refs: &[ExtentRef]) -> Result<Vec<Vec<u8>>, S::Error> {
+        self.get(refs)
+    }
+}
+
+/// The nodes of one part.
+struct SourceOf<'a, S>(&'a S, usize);
+
+impl<S: Sources> Source for SourceOf<'_, S> {
+    type Error = S::Error;
+
+    fn get(&self, refs: &[ExtentRef]) -> Result<Vec<Vec<u8>>, S::Error> {
+        self.0.get_for(self.1, refs)
+    }
+}
+
 /// How a version is called that is kept beside another one: by who wrote it, and when.
 pub type Label<'a> = &'a dyn Fn(DeviceTag, Timespec) -> String;
 
@@ -190,7 +228,7 @@ pub fn merge<S, K>(
     sink: &mut K,
 ) -> Result<Merged, MergeError<S::Error>>
 where
-    S: Source,
+    S: Sources,
     K: Sink<Error = S::Error>,
 {
     let mut parts = parts.to_vec();
@@ -214,7 +252,8 @@ fn splits(gathered: &Gathered<'_>) -> Vec<Split> {
         for (part, seen) in gathered.parts.iter().zip(&gathered.seen) {
             if let Some(inode) = seen.inodes.get(id).filter(|inode| inodes::is_directory(inode)) {
                 let part = Part { inode: inode.clone(), is_below: true, history: None, tags: None, ..part.clone() };
-                splits.push(Split { volume: *volume, part });
+                let named_by = gathered.named_by.get(id).cloned().unwrap_or_default();
+                splits.push(Split { volume: *volume, part, named_by });
             }
         }
     }

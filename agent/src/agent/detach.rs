@@ -46,6 +46,10 @@ impl Agent {
             }
             return Err(failure);
         }
+        for one in all.iter().filter(|_| discard) {
+            // Where it is attached again, they would wait for a head that nobody takes, and nothing be moved on to.
+            own.volumes.of(one.volume).and_then(|volume| volume.discard_edits()).map_err(port_failure)?;
+        }
         all.iter().for_each(|one| own.volumes.close(one.volume));
         // The other devices of this identity go on from here only when they know that somebody meant it.
         self.keep_on_the_mesh()?;
@@ -103,7 +107,7 @@ impl Own {
         let pending = self.vfs.pending(rooted.volume).files;
         if self.volumes.of(rooted.volume).map_err(port_failure)?.has_edits() && !discard {
             return Err(Failure::new(Kind::TryAgain, "snapshots of it were taken that are not on the mesh yet")
-                .hint("`hn sync` first"));
+                .hint("`hn sync` first; where that is refused, `hn detach --discard` gives them up"));
         }
         if pending > 0 && !discard {
             return Err(Failure::new(Kind::TryAgain, format!("{pending} changed files in it are not synced")).hint(

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hypernet_core::id::{FileId, IdentityId, VolumeId};
-use hypernet_core::seal::Origin;
 use hypernet_core::share::bearer::Bearer;
 use hypernet_core::share::members::{Member, MembersError, Refused, Role};
 use hypernet_core::share::offer::is_name;
@@ -434,12 +433,6 @@ impl Agent {
             },
         };
         let taken = taken.inspect_err(|_| own.volumes.close(volume.id)).map_err(share_failure)?;
-        let is_taken_for = |other: &VolumeId| *other != volume.id && Origin::from(*other) == Origin::from(volume.id);
-        if own.volume.identity.keystore().keystore().volumes.iter().any(is_taken_for) {
-            own.volumes.close(volume.id);
-            let text = "its number was made to be taken for that of another volume of yours";
-            return Err(Failure::new(Kind::Data, text).hint("whoever offers it means ill: it is not attached"));
-        }
         own.volume.identity.keystore().change(|keystore| keystore.add_volume(volume.id))?;
         own.set_rights(&volume);
         let was_left =
@@ -470,6 +463,15 @@ impl Agent {
     /// A volume that is to be attached. One that has a place in the tree, in another one, and of which nothing was taken yet is
     /// not.
     fn not_attached(&self, own: &Own, volume: VolumeId) -> Result<Arc<Volume>, Failure> {
+        // Before anything is kept of it: what is sealed for one of them would be looked for in the other.
+        if let Some(other) = own.volume.identity.keystore().keystore().taken_for(volume) {
+            let text =
+                format!("the numbers of two volumes are taken for one another: {volume}, and {other}, which you have");
+            return Err(Failure::new(Kind::Data, text).hint(
+                "nobody gets such numbers by chance: whoever made the later one means ill. It is not attached; who shares the other one \
+                 can share what is in it as another directory",
+            ));
+        }
         let found = || own.volumes.of(volume).map_err(port_failure);
         let Some(share) = own.volume.identity.keystore().keystore().share(volume).cloned() else { return found() };
         if let Some(rooted) = own.vfs.volumes().into_iter().find(|rooted| rooted.volume == volume) {

@@ -182,7 +182,7 @@ impl Volume {
         let recipient = posting.log().roster().era.map_or(own, |era| era.recipient);
         self.change_circle(|circle| {
             if let Some(circle) = circle {
-                let person = Person { recipient, posting: Some(posting.clone()) };
+                let person = Person { recipient, posting: Some(posting.clone()), told_by: None };
                 circle.people.insert(bearer.id(), person);
             }
             Ok(())

@@ -5,13 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use hypernet_core::codec;
 use hypernet_core::head::Head;
-use hypernet_core::id::{DeviceId, EntryId, IdentityId, VolumeId};
+use hypernet_core::id::{DeviceId, DeviceTag, EntryId, IdentityId, VolumeId};
 use hypernet_core::identity::log::{Device, Recipient, Roster};
 use hypernet_core::identity::posting::Posting;
 use hypernet_core::limits::MEMBERS_MAX;
 use hypernet_core::port::PortError;
-use hypernet_core::share::members::{Accepted, Author, Log, Members, NewEpoch};
+use hypernet_core::share::members::{Accepted, Author, Log, Members, NewEpoch, Role};
 use hypernet_core::share::posting::Met;
+use hypernet_core::tree::Dot;
 use hypernet_store::volume::VolumeDb;
 use minicbor::bytes::ByteVec;
 use minicbor::{Decode, Encode};
@@ -29,6 +30,8 @@ pub(crate) struct Person {
     pub(crate) recipient: Recipient,
     /// Their devices, where it is asked what these have signed.
     pub(crate) posting: Option<Posting>,
+    /// The admin who has said so, where nobody has looked on this device.
+    pub(crate) told_by: Option<IdentityId>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
@@ -40,6 +43,8 @@ struct FiledPerson {
     recipient: Recipient,
     #[n(2)]
     posting: Option<ByteVec>,
+    #[n(3)]
+    told_by: Option<IdentityId>,
 }
 
 /// For whom an epoch was sealed.
@@ -98,6 +103,8 @@ pub(crate) struct Publishers {
     accepted: Option<BTreeMap<DeviceId, Accepted>>,
     /// Those of which nothing is taken that is not accepted: none of the identities that list them may publish any more.
     removed: Vec<DeviceId>,
+    /// Up to which number it is taken what devices did of which nobody knew whose they are.
+    taken: BTreeMap<DeviceTag, u64>,
 }
 
 impl Publishers {
@@ -119,9 +126,22 @@ impl Publishers {
 
     /// Up to which head each device has a part in what the volume is: also of those that may publish no more, and of which
     /// somebody has taken something in while they could.
-    pub(crate) fn counted(&self) -> Vec<(DeviceId, u64)> {
+    pub(crate) fn counted(&self, volume: VolumeId) -> BTreeMap<DeviceTag, u64> {
         let without_limit = self.listed.iter().chain(&self.gone).filter(|device| !self.removed.contains(&device.id));
-        without_limit.map(|device| (device.id, u64::MAX)).chain(self.accepted()).collect()
+        let mut counted = self.taken.clone();
+        for (device, last) in without_limit.map(|device| (device.id, u64::MAX)).chain(self.accepted()) {
+            let most = counted.entry(device.tag_in(volume)).or_default();
+            *most = last.max(*most);
+        }
+        counted
+    }
+
+    /// What there is in a tree of devices of which nobody knows whose they are, and is not taken yet.
+    pub(crate) fn untaken(&self, volume: VolumeId, vector: &[Dot]) -> Vec<Dot> {
+        let known = self.listed.iter().chain(&self.gone);
+        let known: BTreeSet<DeviceTag> = known.map(|device| device.id.tag_in(volume)).collect();
+        let is_taken = |dot: &Dot| self.taken.get(&dot.device).is_some_and(|last| *last >= dot.sequence);
+        vector.iter().filter(|dot| !known.contains(&dot.device) && !is_taken(dot)).copied().collect()
     }
 
     /// Whether a head of one of these is one that it was allowed to publish.
@@ -145,13 +165,28 @@ impl Circle {
         Self { log, people: BTreeMap::new(), posted: 0, said: [0; 32], told: None, posters: Vec::new() }
     }
 
-    /// Who opens what is sealed for these, as somebody else has heard: what was found here counts before that.
-    pub(crate) fn hear_of(&mut self, people: Vec<Met>) {
-        for Met { identity, recipient } in people {
-            if self.people.len() < MEMBERS_MAX {
-                self.people.entry(identity).or_insert(Person { recipient, posting: None });
+    /// Takes in who opens what is sealed for others, as it is said at places of those who are admins now: what was found here
+    /// counts before that. What somebody has said who is no admin any more is forgotten. Returns whether anybody
+    /// is new.
+    pub(crate) fn hear_of(&mut self, own: &Roster, met: &BTreeMap<[u8; 32], Vec<Met>>) -> bool {
+        let members = self.members(own);
+        let is_admin = |identity: &IdentityId| members.role(identity) >= Some(Role::Admin);
+        self.people.retain(|_, person| person.told_by.as_ref().is_none_or(is_admin));
+        let before = self.people.len();
+        let is_asked = |identity: &IdentityId| {
+            let has_part = members.members.contains_key(identity) || members.gone.contains_key(identity);
+            has_part && *identity != own.identity
+        };
+        for poster in self.posters.iter().filter(|poster| is_admin(&poster.identity)) {
+            for Met { identity, recipient } in met.get(&poster.signer).into_iter().flatten() {
+                if self.people.len() < MEMBERS_MAX && is_asked(identity) {
+                    let told_by = Some(poster.identity);
+                    let told = Person { recipient: *recipient, posting: None, told_by };
+                    self.people.entry(*identity).or_insert(told);
+                }
             }
         }
+        self.people.len() > before
     }
 
     /// Takes in how somebody was found. What is known of their devices is never given up, since what these have signed counts by
@@ -172,7 +207,7 @@ impl Circle {
             None => Some(found).filter(|_| is_asked),
         };
         let era = posting.as_ref().and_then(|posting| posting.log().roster().era);
-        let person = Person { recipient: era.map_or(recipient, |era| era.recipient), posting };
+        let person = Person { recipient: era.map_or(recipient, |era| era.recipient), posting, told_by: None };
         let is_new = before.as_ref() != Some(&person);
         self.people.insert(identity, person);
         Ok(is_new)
@@ -184,9 +219,9 @@ impl Circle {
         let Filed { log, begin, people, posted, said, told, posters } = codec::decode(&bytes).map_err(damaged)?;
         let log = Log::decode(&log, volume, begin).map_err(damaged)?;
         let mut circle = Self { log, people: BTreeMap::new(), posted, said, told, posters };
-        for FiledPerson { identity, recipient, posting } in people {
+        for FiledPerson { identity, recipient, posting, told_by } in people {
             let posting = posting.map(|bytes| Posting::decode(&bytes, &identity)).transpose().map_err(damaged)?;
-            circle.people.insert(identity, Person { recipient, posting });
+            circle.people.insert(identity, Person { recipient, posting, told_by });
         }
         Ok(Some(circle))
     }
@@ -196,6 +231,7 @@ impl Circle {
             identity: *identity,
             recipient: person.recipient,
             posting: person.posting.as_ref().map(|posting| posting.encode().into()),
+            told_by: person.told_by,
         });
         let (log, begin, people) = (self.log.encode(), self.log.beginning(), people.collect());
         let told = self.told.clone();
@@ -223,7 +259,8 @@ impl Circle {
     /// What any of them may do it may.
     pub(crate) fn publishers(&self, own: &Roster) -> Publishers {
         let members = self.members(own);
-        let mut publishers = Publishers { accepted: Some(members.accepted.clone()), ..Publishers::default() };
+        let (accepted, taken) = (Some(members.accepted.clone()), members.taken.clone());
+        let mut publishers = Publishers { accepted, taken, ..Publishers::default() };
         let roster = |identity: &IdentityId| match *identity == own.identity {
             true => Some(own),
             false => self.roster(identity),
@@ -261,6 +298,7 @@ mod tests {
                 identity: IdentityId([2; 32]),
                 recipient: Recipient::X25519([3; 32]),
                 posting: Some(posting.into()),
+                told_by: Some(IdentityId([9; 32])),
             }],
             posted: 4,
             said: [5; 32],

@@ -5,12 +5,12 @@
 //! [tending](Volume::tend) ends it.
 
 use hypernet_core::id::{DeviceId, FileId, IdentityId};
+use hypernet_core::limits::TAKEN_MAX;
 use hypernet_core::port::PortError;
 use hypernet_core::share::epoch::Epoch;
 use hypernet_core::share::members::{Accepted, Author, Change, Log, Member, MembersError, Refused, Role};
 use hypernet_core::share::offer::Offer;
 use hypernet_core::time::Hlc;
-use hypernet_core::tree::Dot;
 use thiserror::Error;
 
 use super::circle::Circle;
@@ -194,20 +194,12 @@ impl Volume {
             }
         }
         let tree = state::latest(&self.db)?.map(|latest| latest.root.vector).unwrap_or_default();
-        // What nobody is known to have written may be theirs: it would count no more, and go from all trees.
-        let is_met = |identity: &IdentityId| {
-            let writes = |member: &Member| !member.is_link && member.role >= Role::Writer;
-            let may_have_written =
-                known.members.members.get(identity).is_some_and(writes) || known.members.wrote.contains(identity);
-            !may_have_written || known.circle.people.get(identity).is_some_and(|person| person.posting.is_some())
-        };
         let publishers = known.circle.publishers(&self.identity.roster());
-        let mut all = publishers.listed.iter().chain(&publishers.gone).map(|device| device.id.tag_in(self.id));
-        let is_foreign = |dot: &Dot| !all.any(|tag| tag == dot.device);
-        if gone.iter().any(|identity| !is_met(identity)) && tree.iter().any(is_foreign) {
-            let what = "which devices they have cannot be found now, and what these have written would go with them: try again";
-            return Err(PortError::Unreachable(what.into()).into());
-        }
+        // What is of devices that nobody knows may be theirs, and their lists are where they can put anything in the way: it counts as
+        // far as it is part of this tree. So many devices come by links and by lists that cannot be read; of more than that nobody
+        // need have anything.
+        let mut taken = publishers.untaken(self.id, &tree);
+        taken.truncate(TAKEN_MAX);
         devices.sort();
         devices.dedup();
         let mut found = self.find_heads(&listed)?.found;
@@ -227,7 +219,7 @@ impl Volume {
             }
         });
         let accepted = accepted.collect();
-        self.change_members(Change::Remove(gone.to_vec(), accepted))
+        self.change_members(Change::Remove(gone.to_vec(), accepted, taken))
     }
 
     /// Of what another device of this identity has signed counts nothing, once it is off the list, that no device on it has
@@ -259,7 +251,7 @@ impl Volume {
     #[cfg(test)]
     pub(super) fn remove_unheard(&self, gone: &[IdentityId]) -> Result<(), ShareError> {
         let _turn = self.circle_turn.lock();
-        self.change_members(Change::Remove(gone.to_vec(), Vec::new()))?;
+        self.change_members(Change::Remove(gone.to_vec(), Vec::new(), Vec::new()))?;
         Ok(self.post()?)
     }
 
@@ -277,6 +269,7 @@ impl Volume {
         let Known { circle, members, .. } =
             self.known_share().ok_or_else(|| damaged("nothing is known of who has a part in this volume"))?;
         let (author, key, own) = (self.author(), self.device.signing_key(), self.identity.roster());
+        let met = self.met.lock().clone();
         let epoch = match change {
             Change::Grant(_) => None,
             Change::Begin(_) | Change::Remove(..) | Change::Rotate => {
@@ -293,8 +286,10 @@ impl Volume {
             meet(circle)?;
             let lists = circle.clone();
             let is_listed = |author: &Author| lists.is_listed(&own, author);
-            let changed = circle.log.change(author, &key, clock(Hlc::default()), change, name, &is_listed);
-            Ok::<_, ShareError>(changed.map(drop)?)
+            circle.log.change(author, &key, clock(Hlc::default()), change, name, &is_listed)?;
+            // What is sealed from now on is not for those whom somebody names who has no say any more.
+            circle.hear_of(&own, &met);
+            Ok::<_, ShareError>(())
         })?;
         self.heard();
         Ok(())

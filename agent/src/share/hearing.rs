@@ -192,7 +192,8 @@ impl Volume {
             // What counts by the lists of devices that were found only now.
             let circle = self.circle.lock().clone();
             let is_told = circle.map_or(Ok(false), |circle| self.take_epochs(&circle))?;
-            if !is_new && !is_more && !is_told {
+            let is_met = self.take_met()?;
+            if !is_new && !is_more && !is_told && !is_met {
                 break;
             }
         }
@@ -216,6 +217,7 @@ impl Volume {
         let is_asked =
             |signer: &[u8; 32]| signers.contains(signer) || share.by.iter().any(|by| by.link.signer == *signer);
         self.told.lock().retain(|signer, _| is_asked(signer));
+        self.met.lock().retain(|signer, _| is_asked(signer));
         let mut is_new = false;
         for record in self.peers.lookup_all(&keys)?.into_iter().flatten() {
             let is_before = |heard: &Record| heard.signer == record.signer && !record.replaces(heard);
@@ -311,7 +313,7 @@ impl Volume {
     fn hear_list(&self, identity: &IdentityId, found: &Posting) -> Result<bool, PortError> {
         self.change_circle(|circle| {
             let person = circle.as_mut().and_then(|circle| circle.people.get_mut(identity));
-            let Some(Person { recipient, posting: Some(posting) }) = person else { return Ok(false) };
+            let Some(Person { recipient, posting: Some(posting), .. }) = person else { return Ok(false) };
             let is_new = posting.merge(found).map_err(damaged)?;
             *recipient = posting.log().roster().era.map_or(*recipient, |era| era.recipient);
             Ok(is_new)
@@ -365,7 +367,8 @@ impl Volume {
     }
 
     /// Takes in changes, and of the epochs that were `told` those that begin with changes which count. The keystore comes first:
-    /// what the circle names is then there. Others wait: what they begin with may count once more was heard.
+    /// what the circle names is then there. Others wait: what they begin with may count once more was heard. And so do `people`,
+    /// until it is known whose place that is.
     pub(super) fn take_in(
         &self,
         from: [u8; 32],
@@ -377,23 +380,27 @@ impl Volume {
         let known = self.share().map(|share| share.epochs).unwrap_or_default();
         told.retain(|epoch| named.contains(&epoch.name()) && !known.contains(epoch));
         self.told.lock().insert(from, Epochs::newest(told).epochs);
+        self.met.lock().insert(from, people);
         let merged = match self.circle.lock().clone() {
             Some(mut circle) => circle.log.merge(&log).map(|_| circle).map_err(damaged)?,
             None => Circle::new(log.clone()),
         };
         let epochs = self.take_epochs(&merged)?;
-        let new: bool = self.change_circle(|circle| {
-            let (circle, is_new) = match circle {
-                Some(circle) => {
-                    let is_new = circle.log.merge(&log).map_err(damaged)?;
-                    (circle, is_new)
-                }
-                None => (circle.insert(Circle::new(log)), true),
-            };
-            circle.hear_of(people);
-            Ok::<_, PortError>(is_new)
+        let new: bool = self.change_circle(|circle| match circle {
+            Some(circle) => circle.log.merge(&log).map_err(damaged),
+            None => {
+                *circle = Some(Circle::new(log));
+                Ok(true)
+            }
         })?;
         Ok(epochs || new)
+    }
+
+    /// Takes in whom those have met who are admins by now: one who was taken off would have others seal for whomever it likes.
+    /// Returns whether anybody is new.
+    fn take_met(&self) -> Result<bool, PortError> {
+        let (own, met) = (self.identity.roster(), self.met.lock().clone());
+        self.change_circle(|circle| Ok(circle.as_mut().is_some_and(|circle| circle.hear_of(&own, &met))))
     }
 
     /// Takes those epochs that were told into the keystore that begin with changes which count: whoever was taken off may tell
@@ -552,11 +559,16 @@ impl Volume {
         self.put_links()
     }
 
-    /// Looks up those of whom nobody has said who opens what is sealed for them: nobody is to be left out.
+    /// Looks up those of whom nobody knows who opens what is sealed for them, since nobody is to be left out, and then those of
+    /// whom somebody else has said it.
     fn look_at_strangers(&self, known: &Known) {
         let me = self.identity.id();
-        let is_met = |member: &&Member| member.identity == me || known.circle.people.contains_key(&member.identity);
-        for member in known.members.members.values().filter(|member| !is_met(member)).take(STRANGERS_AT_ONCE) {
+        let person = |member: &Member| known.circle.people.get(&member.identity);
+        let is_stranger = |member: &&Member| person(member).is_none_or(|person| person.told_by.is_some());
+        let all = known.members.members.values().filter(|member| member.identity != me);
+        let mut strangers: Vec<&Member> = all.filter(is_stranger).collect();
+        strangers.sort_by_key(|member| person(member).is_some());
+        for member in strangers.into_iter().take(STRANGERS_AT_ONCE) {
             let met = look_up(self, member, None).and_then(|found| self.meet(member, found));
             if let Err(error) = met {
                 tracing::warn!(%error, volume = %self.id.short(), "somebody who has a part in a volume is not told yet");

@@ -2,6 +2,7 @@ mod bearers;
 mod devices;
 mod figures;
 mod model;
+mod removal;
 mod rights;
 
 use std::sync::Arc;

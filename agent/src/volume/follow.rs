@@ -5,7 +5,7 @@
 //! place of the other, together with the head that this device stands on. What is under way is written down before the
 //! working tree moves: wherever this is broken off, it is ended before anything is published or looked for.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -16,6 +16,7 @@ use hypernet_core::identity::log::Device;
 use hypernet_core::limits::DEVICES_MAX;
 use hypernet_core::merge::{covers, covers_all};
 use hypernet_core::port::PortError;
+use hypernet_core::share::members::head_hash;
 use hypernet_core::tree::{self, Differing, Dot, LinkEntry, Root, TreeRef};
 use hypernet_fs::vfs::{Vfs, VfsError};
 use hypernet_store::volume::VolumeDb;
@@ -53,11 +54,11 @@ pub(crate) enum Followed {
 }
 
 /// Which dots of a version vector count. Of what others did nobody need have anything: see [`Publishers::counted`].
-pub(crate) struct Counted(Vec<(DeviceTag, u64)>);
+pub(crate) struct Counted(BTreeMap<DeviceTag, u64>);
 
 impl Counted {
     pub(crate) fn by(publishers: &Publishers, volume: VolumeId) -> Self {
-        Self(publishers.counted().into_iter().map(|(device, last)| (device.tag_in(volume), last)).collect())
+        Self(publishers.counted(volume))
     }
 
     /// What counts of a vector, sorted.
@@ -65,7 +66,7 @@ impl Counted {
         let mut dots: Vec<Dot> = vector
             .iter()
             .filter_map(|dot| {
-                let (_, last) = self.0.iter().find(|(device, _)| *device == dot.device)?;
+                let last = self.0.get(&dot.device)?;
                 Some(Dot { device: dot.device, sequence: dot.sequence.min(*last) })
             })
             .filter(|dot| dot.sequence > 0)
@@ -80,23 +81,27 @@ impl Counted {
     }
 }
 
+/// A [head](head_hash), or a [directory](hypernet_core::merge::Part::hash) that is to become part of this volume. Not the
+/// snapshot that a head names: anybody's head may name that of somebody else.
+pub(super) type Left = [u8; 32];
+
 /// What is known of heads that this device has not moved on to.
 #[derive(Default)]
 pub(crate) struct Waiting {
     /// What was to be merged was left to those who have a part in it.
     has_left: bool,
-    /// Snapshots that are left out, and until when: what was damaged on its way comes again.
-    refused: BTreeMap<SnapshotId, Instant>,
-    /// Snapshots that could not be read, and how often.
-    unread: BTreeMap<SnapshotId, u32>,
+    /// Heads and directories that are left out, and until when: what was damaged on its way comes again.
+    refused: BTreeMap<Left, Instant>,
+    /// Those that could not be read, and how often.
+    unread: BTreeMap<Left, u32>,
     /// Snapshots to which something that is in use did not let the tree move.
     in_use: Option<(Vec<SnapshotId>, Instant)>,
     /// Volumes that directories have become and that nothing is known of here, and since when.
     unknown: BTreeMap<VolumeId, Instant>,
 }
 
-/// For how long a snapshot is left out that is not what it must be,
-const REFUSED_FOR: Duration = Duration::from_secs(600);
+/// For how long something is left out that is not what it must be,
+pub(super) const REFUSED_FOR: Duration = Duration::from_secs(600);
 /// or one that cannot be read now,
 const UNREAD_FOR: Duration = Duration::from_secs(60);
 /// after as many tries;
@@ -242,12 +247,26 @@ impl Volume {
     }
 
     pub(crate) fn is_refused(&self, head: &Head) -> bool {
-        self.waiting.lock().refused.get(&head.snapshot).is_some_and(|until| Instant::now() < *until)
+        self.is_left_out(&head_hash(head))
+    }
+
+    pub(super) fn is_left_out(&self, what: &Left) -> bool {
+        self.waiting.lock().refused.get(what).is_some_and(|until| Instant::now() < *until)
     }
 
     /// What a head leads to is not what it must be, is nowhere, or cannot be read again and again: the others go on without it. False
     /// where it is not left out for this.
     pub(super) fn leave_out(&self, head: &Head, why: &PortError) -> bool {
+        let is_out = self.leave(head_hash(head), why);
+        if is_out {
+            let (volume, of) = (self.id.short(), head.device.short());
+            tracing::warn!(volume, of, sequence = head.sequence, %why, "a head is left out");
+        }
+        is_out
+    }
+
+    /// The same of anything that was to be merged.
+    pub(super) fn leave(&self, what: Left, why: &PortError) -> bool {
         let mut waiting = self.waiting.lock();
         let time = match why {
             PortError::Damaged(_) | PortError::NotFound(_) => REFUSED_FOR,
@@ -255,7 +274,7 @@ impl Volume {
                 if waiting.unread.len() >= REFUSED_MAX {
                     waiting.unread.clear();
                 }
-                let tries = waiting.unread.entry(head.snapshot).or_default();
+                let tries = waiting.unread.entry(what).or_default();
                 *tries += 1;
                 if *tries < UNREAD_TRIES {
                     return false;
@@ -266,13 +285,17 @@ impl Volume {
                 return false;
             }
         };
-        let (volume, of) = (self.id.short(), head.device.short());
-        tracing::warn!(volume, of, sequence = head.sequence, %why, "a head is left out");
+        drop(waiting);
+        self.leave_for(what, time);
+        true
+    }
+
+    pub(super) fn leave_for(&self, what: Left, time: Duration) {
+        let mut waiting = self.waiting.lock();
         if waiting.refused.len() >= REFUSED_MAX {
             waiting.refused.clear();
         }
-        waiting.refused.insert(head.snapshot, Instant::now() + time);
-        true
+        waiting.refused.insert(what, Instant::now() + time);
     }
 
     /// Those heads that may be what they must be. One whose author says that it has seen what this device never published is
@@ -294,6 +317,15 @@ impl Volume {
             claimed < next && !self.is_refused(head)
         });
         Ok(heads)
+    }
+
+    /// Whether a tree to which this head leads is one in which only devices of this identity have done anything.
+    pub(super) fn is_of_own(&self, head: &Head, root: &Root) -> bool {
+        let roster = self.identity.roster();
+        let is_listed = roster.device(&head.device).is_some();
+        let own: BTreeSet<DeviceTag> =
+            roster.devices.iter().chain(&roster.gone).map(|device| device.id.tag_in(self.id)).collect();
+        is_listed && root.vector.iter().all(|dot| own.contains(&dot.device))
     }
 
     /// Whether what others have changed in a directory that has become this volume can become part of it by this device's doing;
@@ -322,8 +354,9 @@ impl Volume {
         }
         let has_devices = self.identity.roster().devices.len() > 1;
         let mut waiting = self.waiting.lock();
-        if waiting.unknown.len() >= REFUSED_MAX {
-            waiting.unknown.clear();
+        if waiting.unknown.len() >= REFUSED_MAX && !waiting.unknown.contains_key(&volume) {
+            // Nobody waits for so many: to begin anew with those that are waited for would have all wait for ever.
+            return Ok(Some(false));
         }
         let since = *waiting.unknown.entry(volume).or_insert_with(Instant::now);
         let may_come = has_devices && since.elapsed() < UNKNOWN_FOR;
@@ -384,12 +417,13 @@ impl Volume {
         }
     }
 
-    /// Whether a move that was written down is not tried again: nothing tells that the tree has moved already, or nothing will.
+    /// Whether a move that was written down is not tried again: nothing tells that the tree has moved already. Where it has, what is
+    /// published next would be a tree without its catalog, so that is tried for as long as it takes.
     pub(super) fn is_given_up(&self, vfs: &Vfs, next: &Root, why: &PortError) -> Result<bool, PortError> {
         let before = state::latest(&self.db)?.map(|latest| latest.root.inode.content);
         let has_moved = before.as_ref() != Some(&next.inode.content)
             && vfs.published(self.id).map_err(of_tree)?.as_ref() == Some(&next.inode.content);
-        Ok(matches!(why, PortError::Damaged(_)) || (why.is_of_what_was_read() && !has_moved))
+        Ok(why.is_of_what_was_read() && !has_moved)
     }
 
     /// Reads the catalog and the root of a head.
@@ -528,7 +562,7 @@ mod tests {
         latest.root.vector = dots(vector);
         latest.head = head(1, 5, vector);
         let known = [(1, u64::MAX), (2, u64::MAX), (3, u64::MAX), (4, 5)];
-        next(&Counted(known.map(|(byte, last)| (device(byte).tag(), last)).to_vec()), heads, &latest)
+        next(&Counted(known.map(|(byte, last)| (device(byte).tag(), last)).into()), heads, &latest)
     }
 
     #[test]

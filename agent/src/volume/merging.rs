@@ -20,16 +20,18 @@ use hypernet_core::codec;
 use hypernet_core::head::Head;
 use hypernet_core::id::{DeviceTag, FileId, SnapshotId, VolumeId};
 use hypernet_core::limits::{MERGED_MAX, SEALED_MAX};
-use hypernet_core::merge::{MergeError, Merged, Part, Split, covers_all, join, merge};
+use hypernet_core::merge::{MergeError, Merged, Part, Sources, Split, covers_all, join, merge};
 use hypernet_core::port::PortError;
 use hypernet_core::seal::ExtentRef;
 use hypernet_core::segment::Placement;
+use hypernet_core::share::members::head_hash;
 use hypernet_core::time::{Hlc, Timespec};
 use hypernet_core::tree::{Dot, Root, Source};
 use hypernet_fs::vfs::Vfs;
 use hypernet_store::volume::{ExtentAt, NewSegment, SegmentRow, VolumeDb};
+use parking_lot::Mutex;
 
-use super::follow::{Counted, Followed};
+use super::follow::{Counted, Followed, Left, REFUSED_FOR};
 use super::heads::when;
 use super::progress::{Meter, Phase};
 use super::read::{Deadline, Nodes, tree_error};
@@ -45,14 +47,16 @@ use crate::volumes::Volumes;
 /// Segments taken in with one flush.
 const SEGMENTS_AT_ONCE: u32 = 64;
 
-/// For how long trees are read that are to be merged: whoever has others wait longer is left out.
+/// For how long trees are read that are to be merged: longer than that nobody has the others wait.
 const MERGED_WITHIN: Duration = Duration::from_secs(900);
 
 /// A tree that was changed, where its root is, and the heads that lead to it, of others than this device.
 struct Tree {
     at: ExtentRef,
     root: Root,
-    of: Vec<SnapshotId>,
+    of: Vec<Left>,
+    /// Only devices of this identity have done anything in it.
+    is_own: bool,
 }
 
 /// Trees that are to be merged, the snapshots that they come from, and the last of their times.
@@ -71,17 +75,44 @@ enum Handed {
     Not(BTreeSet<FileId>),
 }
 
-/// Nodes of trees, each within the time of a read, and all of them until then.
-struct Unhurried<'a>(&'a Volume, Instant);
+/// Nodes of trees, each within the time of a read, and all of them within that of a merge.
+struct Unhurried<'a> {
+    volume: &'a Volume,
+    spent: Spent,
+}
 
-impl Source for Unhurried<'_> {
+/// How long each of several trees has been read.
+#[derive(Default)]
+struct Spent(Mutex<BTreeMap<usize, Duration>>);
+
+impl Spent {
+    fn add(&self, number: usize, time: Duration) {
+        *self.0.lock().entry(number).or_default() += time;
+    }
+
+    fn is_too_long(&self) -> bool {
+        self.0.lock().values().sum::<Duration>() > MERGED_WITHIN
+    }
+
+    /// Where all of them together took too long, the one of these that took the longest: it need not be the one that was read last.
+    fn to_blame(&self, is_one: impl Fn(usize) -> bool) -> Option<usize> {
+        let spent = self.0.lock().clone();
+        let all = spent.into_iter().filter(|(number, _)| self.is_too_long() && is_one(*number));
+        all.max_by_key(|(_, time)| *time).map(|(number, _)| number)
+    }
+}
+
+impl Sources for Unhurried<'_> {
     type Error = PortError;
 
-    fn get(&self, refs: &[ExtentRef]) -> Result<Vec<Vec<u8>>, PortError> {
-        if Instant::now() > self.1 {
+    fn get_for(&self, number: usize, refs: &[ExtentRef]) -> Result<Vec<Vec<u8>>, PortError> {
+        if self.spent.is_too_long() {
             return Err(PortError::Deadline("the trees that are to be merged come too slowly".into()));
         }
-        Nodes(self.0, Deadline::of_read()).get(refs)
+        let begun = Instant::now();
+        let nodes = Nodes(self.volume, Deadline::of_read()).get(refs);
+        self.spent.add(number, begun.elapsed());
+        nodes
     }
 }
 
@@ -96,6 +127,17 @@ impl Volume {
     /// Whether there are some.
     pub(crate) fn has_splits(&self) -> bool {
         !self.splits.lock().is_empty()
+    }
+
+    /// Directories that are not merged into this volume, at once or after a few tries: the volume above keeps them beside it, or leaves
+    /// out who has them. Otherwise neither of both would be merged with anything any more.
+    fn give_up<'a>(&self, splits: impl Iterator<Item = &'a Part>, why: &PortError) {
+        for part in splits {
+            if self.leave(part.hash(), why) {
+                self.splits.lock().retain(|other| other.vector != part.vector);
+                tracing::warn!(volume = %self.id.short(), %why, "what was changed before there was this volume is left out of it");
+            }
+        }
     }
 
     /// Whether something is to be merged into this volume of which whoever uploads it was not told yet; it is, by this.
@@ -140,10 +182,9 @@ impl Volume {
         let mut beside: BTreeSet<FileId> = BTreeSet::new();
         loop {
             let mut merged = self.merged(&gathered.trees, &splits, &beside, heads, meter)?;
-            match self.hand_over(vfs, volumes, std::mem::take(&mut merged.splits))? {
+            match self.hand_over(vfs, volumes, std::mem::take(&mut merged.splits), &gathered.trees)? {
                 Handed::All => {
-                    let is_own = !splits.is_empty() || !beside.is_empty();
-                    self.put_merged(merged, gathered, is_own)?;
+                    self.put_merged(merged, gathered, &splits, !beside.is_empty())?;
                     return self.end_merging(vfs, meter);
                 }
                 // It is merged again when what belongs into other volumes is there.
@@ -159,9 +200,11 @@ impl Volume {
         }
     }
 
-    /// Writes down what is to be moved to, and published. `is_own`: nobody else makes the same of these trees.
-    fn put_merged(&self, merged: Merged, gathered: Gathered, is_own: bool) -> Result<(), PortError> {
+    /// Writes down what is to be moved to, and published. `is_own`: nobody else makes the same of these trees, nor where there are
+    /// directories that become part of them.
+    fn put_merged(&self, merged: Merged, gathered: Gathered, splits: &[Part], is_own: bool) -> Result<(), PortError> {
         let Gathered { trees, parents, time } = gathered;
+        let is_own = is_own || !splits.is_empty();
         // Who has a part in this volume is to find nothing from before it was shared.
         let is_private = |tree: &Tree| !self.identity.is_shared_epoch(self.id, &tree.at);
         let is_change = is_own || trees.len() > MERGED_MAX || (self.share().is_some() && trees.iter().any(is_private));
@@ -178,7 +221,9 @@ impl Volume {
         }
         // Who has a part in this volume need not have one in that which a directory comes from.
         if is_change && !self.adopt(&root)? {
-            return Err(PortError::Unreachable("not all that is to be merged into a volume can be read now".into()));
+            let why = PortError::Unreachable("not all that is to be merged into a volume can be read now".into());
+            self.give_up(splits.iter(), &why);
+            return Err(why);
         }
         state::put_merging(&self.db, &Merging { root, parents, time, is_change })
     }
@@ -200,11 +245,22 @@ impl Volume {
             conflict_label(&name.unwrap_or_else(|| format!("device {:08x}", device.0 >> 32)), time)
         };
         let mut writer = Writer::new(self.clone(), meter.clone())?;
-        let source = Unhurried(self, Instant::now() + MERGED_WITHIN);
+        let source = Unhurried { volume: self, spent: Spent::default() };
         let left_out = |number: usize, why: PortError| {
-            let of = trees.get(number).map_or(&[][..], |tree| &tree.of);
-            for head in heads.iter().filter(|head| of.contains(&head.snapshot)) {
-                self.leave_out(head, &why);
+            let slowest = source.spent.to_blame(|number| trees.get(number).is_none_or(|tree| !tree.of.is_empty()));
+            if slowest.is_some() {
+                tracing::warn!(volume = %self.id.short(), "a merge took too long, and goes on without whoever took the longest");
+            }
+            let number = slowest.unwrap_or(number);
+            match (trees.get(number), slowest) {
+                // Each try would take as long.
+                (Some(Tree { of, .. }), Some(_)) => of.iter().for_each(|head| self.leave_for(*head, REFUSED_FOR)),
+                (Some(Tree { of, .. }), None) => {
+                    for head in heads.iter().filter(|head| of.contains(&head_hash(head))) {
+                        self.leave_out(head, &why);
+                    }
+                }
+                (None, _) => self.give_up(splits.get(number - trees.len()).into_iter(), &why),
             }
             why
         };
@@ -231,8 +287,9 @@ impl Volume {
         let publishers = self.publishers();
         let mut found: Vec<Tree> = Vec::new();
         let at = self.read_snapshot(&latest.head)?.root;
-        let own = Tree { at, root: latest.root.clone(), of: Vec::new() };
-        self.add_changed(own, &mut found)?;
+        let is_own = self.is_of_own(&latest.head, &latest.root);
+        let own = Tree { at, root: latest.root.clone(), of: Vec::new(), is_own };
+        self.add_changed(own, &latest.head, &mut found)?;
         let (mut parents, mut time) = (vec![latest.snapshot], latest.time);
         for head in heads.iter().take(MERGED_MAX) {
             match self.add_head(head, latest, &publishers, &mut found) {
@@ -270,10 +327,12 @@ impl Volume {
         let at = self.read_snapshot(head)?.root;
         self.take_segments_of(&beside)?;
         beside.clear_segments()?;
-        self.add_changed(Tree { at, root, of: vec![head.snapshot] }, found)
+        let (of, is_own) = (vec![head_hash(head)], self.is_of_own(head, &root));
+        self.add_changed(Tree { at, root, of, is_own }, head, found)
     }
 
-    fn add_changed(&self, tree: Tree, found: &mut Vec<Tree>) -> Result<(), PortError> {
+    /// Adds a tree to which a head leads, or those that it was made of.
+    fn add_changed(&self, tree: Tree, head: &Head, found: &mut Vec<Tree>) -> Result<(), PortError> {
         let mut changed = Vec::new();
         if tree.root.parts.is_empty() {
             changed.push(tree);
@@ -284,14 +343,19 @@ impl Volume {
                 if !root.parts.is_empty() || !covers_all(&tree.root.vector, &root.vector) {
                     return Err(damaged("a tree was not made of what it says"));
                 }
-                changed.push(Tree { at, root, of: of.clone() });
+                let is_own = self.is_of_own(head, &root);
+                changed.push(Tree { at, root, of: of.clone(), is_own });
             }
         }
         for tree in changed {
             match found.iter_mut().find(|other| other.at.id() == tree.at.id()) {
-                // Of what this device has itself nobody is left out.
-                Some(other) if other.of.is_empty() => {}
-                Some(other) => other.of.extend(tree.of),
+                Some(other) => {
+                    other.is_own |= tree.is_own;
+                    // Of what this device has itself nobody is left out.
+                    if !other.of.is_empty() {
+                        other.of.extend(tree.of);
+                    }
+                }
                 None => found.push(tree),
             }
         }
@@ -371,11 +435,22 @@ impl Volume {
         Ok(true)
     }
 
-    /// Has directories merged into the volumes that they have become.
-    fn hand_over(&self, vfs: &Vfs, volumes: &Volumes, splits: Vec<Split>) -> Result<Handed, PortError> {
+    /// Has directories of these trees merged into the volumes that they have become.
+    ///
+    /// Where others have a part in this volume, one of them may name any volume in it, and another one have a directory there by
+    /// the id of that volume's root. So a directory has become a volume only if this identity says both, and nobody else has done
+    /// anything in the trees that say it.
+    fn hand_over(&self, vfs: &Vfs, volumes: &Volumes, splits: Vec<Split>, trees: &[Tree]) -> Result<Handed, PortError> {
+        // What is behind the trees was handed over by another volume, by the same rule.
+        let is_own = |number: &usize| trees.get(*number).is_none_or(|tree| tree.is_own);
+        let is_shared = self.share().is_some();
         let mut by_volume: BTreeMap<VolumeId, Vec<Part>> = BTreeMap::new();
         let (mut is_done, mut closed) = (true, BTreeSet::new());
-        for Split { volume, part } in splits {
+        for Split { volume, part, named_by } in splits {
+            if is_shared && !(is_own(&part.number) && named_by.iter().any(is_own)) {
+                closed.insert(part.inode.id);
+                continue;
+            }
             match self.can_enter(volumes, volume, part.inode.id)? {
                 Some(true) => by_volume.entry(volume).or_default().push(part),
                 Some(false) => drop(closed.insert(part.inode.id)),
@@ -388,7 +463,9 @@ impl Volume {
         for (volume, parts) in by_volume {
             let below = volumes.of(volume)?;
             let missing = below.lacks(parts)?;
-            if missing.is_empty() {
+            // What cannot be read there is looked at again as part of this volume.
+            closed.extend(missing.iter().filter(|part| below.is_left_out(&part.hash())).map(|part| part.inode.id));
+            if missing.is_empty() || !closed.is_empty() {
                 continue;
             }
             if vfs.volumes().iter().any(|rooted| rooted.volume == volume && !rooted.is_vacant) {
@@ -428,6 +505,8 @@ impl Volume {
         // Somebody may be about to enter it.
         let Some(_turn) = self.turn.try_lock() else { return Ok(()) };
         let meter = Meter::new();
+        // Nothing of it can have moved on to anything, and what is read beside it now is another head's.
+        state::forget_following(&self.db)?;
         self.end_merging(vfs, &meter)?;
         if state::latest(&self.db)?.is_none() {
             self.recover(None, &mut |_| ()).map_err(|error| match error {

@@ -81,6 +81,13 @@ impl Volume {
         Ok(self.db.clear_contents()?)
     }
 
+    /// Gives up all changes that are in no head, with what they hold.
+    pub(crate) fn discard_edits(&self) -> Result<(), PortError> {
+        self.db.unstage(i64::MAX as u64, i64::MAX as u64)?;
+        self.edits.store(self.db.count_edits()?, Ordering::SeqCst);
+        Ok(())
+    }
+
     fn listed<T: Item>(&self, tree: Option<&TreeRef>) -> Result<Vec<T>, PortError> {
         match tree {
             None => Ok(Vec::new()),

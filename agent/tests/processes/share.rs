@@ -338,9 +338,11 @@ fn what_was_attached_is_detached_and_is_all_there_when_it_is_attached_again() {
     // Who has no part in it any more, and has written something that nobody takes, is rid of it all the same.
     fs::write(anna.below("theirs/late"), b"too late").unwrap();
     fs::remove_file(anna.below("theirs/more")).unwrap();
+    let snap = api::SnapRequest { path: "/theirs".into(), message: String::new() };
+    anna.call(async |client| client.snap(&snap).await).unwrap();
     carl.unshare("/shared", &["anna"], false).unwrap();
     assert!(anna.sync().is_err());
-    says(&anna, "/theirs", "not synced");
+    says(&anna, "/theirs", "not on the mesh yet");
     anna.give_up("/theirs").unwrap();
     assert!(!anna.below("theirs").exists());
     anna.sync().unwrap();
@@ -348,6 +350,12 @@ fn what_was_attached_is_detached_and_is_all_there_when_it_is_attached_again() {
     assert_eq!(anna.fsck().problems, Vec::<String>::new());
     carl.sync().unwrap();
     assert!(carl.below("shared/more").exists() && !carl.below("shared/late").exists());
+    // Whoever may read it again sees what there is, and what comes.
+    carl.share_with("/shared", &["anna"], api::ShareRole::Reader).unwrap();
+    anna.attach("carl/shared", "/theirs").unwrap();
+    fs::write(carl.below("shared/after"), b"after").unwrap();
+    carl.sync().unwrap();
+    anna.sync_until("what carl wrote", |anna| anna.below("theirs/after").exists());
 }
 
 #[test]

@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::inodes::{self, is_directory};
-use super::{MergeError, Part};
+use super::{MergeError, Part, SourceOf, Sources};
 use crate::codec::CodecError;
 use crate::id::{FileId, VolumeId};
 use crate::limits::{MERGED_NAMES_MAX, SECOND_NAMES_MAX, SECOND_PLACES_MAX};
-use crate::tree::{self, Content, Dot, Entry, Inode, Item, LinkEntry, Source, Target, TreeError, TreeRef, is_name};
+use crate::tree::{self, Content, Dot, Entry, Inode, Item, LinkEntry, Target, TreeError, TreeRef, is_name};
 
 const ALIAS_CONTEXT: &str = "hypernet 2026 id by which the second volume of one directory goes in a merge v1";
 const BESIDE_CONTEXT: &str = "hypernet 2026 id of a directory that is kept beside the volume that it has become v1";
@@ -40,6 +40,8 @@ pub(super) struct Gathered<'a> {
     /// Directories that are roots of other volumes in any of them. Where one has become two volumes, apart from one another,
     /// the second one goes by an id of its own here.
     pub(super) volumes: BTreeMap<FileId, VolumeId>,
+    /// By whose trees they are named, where these were looked into: numbers of parts.
+    pub(super) named_by: BTreeMap<FileId, BTreeSet<usize>>,
     /// The ids of those that go by another one.
     pub(super) aliases: BTreeMap<FileId, FileId>,
     /// Directories that were looked into, with the entries that are the same in all trees.
@@ -105,12 +107,12 @@ fn malformed<E>(part: &Part, reason: &'static str) -> MergeError<E> {
 }
 
 /// The items of a tree; none where it is no tree, which is so for everybody who reads it.
-pub(super) fn listed<T: Item, S: Source>(
+pub(super) fn listed<T: Item, S: Sources>(
     part: &Part,
     tree: &TreeRef,
     source: &S,
 ) -> Result<Vec<T>, MergeError<S::Error>> {
-    match tree::list(tree, source) {
+    match tree::list(tree, &SourceOf(source, part.number)) {
         Ok(items) => Ok(items),
         Err(error @ (TreeError::Codec(CodecError::Version { .. }) | TreeError::Port(_) | TreeError::TooMuch(_))) => {
             Err(MergeError::Unread { number: part.number, error })
@@ -120,7 +122,7 @@ pub(super) fn listed<T: Item, S: Source>(
 }
 
 impl<'a> Gathered<'a> {
-    pub(super) fn gather<S: Source>(
+    pub(super) fn gather<S: Sources>(
         parts: &'a [Part],
         beside: &'a BTreeSet<FileId>,
         source: &'a S,
@@ -139,15 +141,20 @@ impl<'a> Gathered<'a> {
         }
         let Walk { known, looked, mut volumes, .. } = walk;
         let mut aliases = BTreeMap::new();
-        for entry in known.iter().flat_map(|known| known.listings.values().flatten()) {
-            if let Target::Volume { volume, id } = &entry.target
-                && volumes.get(id) != Some(volume)
-            {
-                volumes.insert(alias(*volume), *volume);
-                aliases.insert(alias(*volume), *id);
+        let mut named_by: BTreeMap<FileId, BTreeSet<usize>> = BTreeMap::new();
+        for (part, known) in parts.iter().zip(&known) {
+            for entry in known.listings.values().flatten() {
+                let Target::Volume { volume, id } = &entry.target else { continue };
+                if volumes.get(id) == Some(volume) {
+                    named_by.entry(*id).or_default().insert(part.number);
+                } else {
+                    volumes.insert(alias(*volume), *volume);
+                    aliases.insert(alias(*volume), *id);
+                }
             }
         }
-        let mut gathered = Self { parts, root, seen: Vec::new(), volumes, aliases, same: BTreeMap::new(), homes };
+        let (seen, same) = (Vec::new(), BTreeMap::new());
+        let mut gathered = Self { parts, root, seen, volumes, named_by, aliases, same, homes };
         for id in &looked {
             gathered.same.insert(*id, same_in_all(&known, *id, &looked));
         }
@@ -285,7 +292,7 @@ fn differing(parts: &[Part], tables: &[BTreeMap<FileId, LinkEntry>]) -> BTreeSet
     several.map(|(id, _)| id).collect()
 }
 
-impl<S: Source> Walk<'_, S> {
+impl<S: Sources> Walk<'_, S> {
     /// Looks into all directories that differ. True when one of those turned out to be a volume.
     fn walk(&mut self, root: FileId) -> Result<bool, MergeError<S::Error>> {
         self.known = self.parts.iter().map(|_| Known::default()).collect();

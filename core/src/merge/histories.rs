@@ -1,10 +1,10 @@
 //! Of the snapshots that are kept and of their names, what the parts come to.
 
 use super::gather::listed;
-use super::{MergeError, Part};
+use super::{MergeError, Part, Sources};
 use crate::history::{self, History};
 use crate::limits::HISTORY_MAX;
-use crate::tree::{self, Item, Sink, Source, TreeError, TreeRef};
+use crate::tree::{self, Item, Sink, TreeError, TreeRef};
 
 /// The tree of what is kept, and that of the names.
 type Trees = (Option<TreeRef>, Option<TreeRef>);
@@ -12,7 +12,7 @@ type Trees = (Option<TreeRef>, Option<TreeRef>);
 /// The trees of both. Where all parts have the same ones, nothing is read.
 pub(super) fn merge<S, K>(parts: &[Part], source: &S, sink: &mut K) -> Result<Trees, MergeError<S::Error>>
 where
-    S: Source,
+    S: Sources,
     K: Sink<Error = S::Error>,
 {
     let parts: Vec<&Part> = parts.iter().filter(|part| !part.is_below).collect();
@@ -29,7 +29,7 @@ where
     Ok((build(kept.into_values(), sink)?, build(tags.into_values(), sink)?))
 }
 
-fn all<T: Item, S: Source>(part: &Part, tree: Option<&TreeRef>, source: &S) -> Result<Vec<T>, MergeError<S::Error>> {
+fn all<T: Item, S: Sources>(part: &Part, tree: Option<&TreeRef>, source: &S) -> Result<Vec<T>, MergeError<S::Error>> {
     match tree {
         None => Ok(Vec::new()),
         Some(tree) if tree.weight > HISTORY_MAX as u64 => {

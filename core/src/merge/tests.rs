@@ -216,14 +216,15 @@ fn what_was_changed_in_a_directory_that_became_a_volume_is_handed_to_the_volume(
         world.device(number).root()
     });
     let outside = world.rows_of(before.links.as_ref(), &inner, false);
-    let merged = world.merge(&[Part { links: outside, ..Part::from(&mine) }, Part::from(&theirs)]);
+    let merged =
+        world.merge(&[Part { links: outside, ..Part::from(&mine) }, Part { number: 1, ..Part::from(&theirs) }]);
     let entries = world.list(&merged.inode);
     assert!(matches!(entries[0].target, Target::Volume { id, .. } if id == dir), "{entries:?}");
     assert_ne!(merged.inode, inode);
     let rows = world.rows(merged.links.as_ref());
     assert_eq!((rows.len(), rows[0].links), (1, 2), "what has its names in the volume is there: {rows:?}");
-    let [Split { volume: of, part }] = &merged.splits[..] else { panic!("{:?}", merged.splits) };
-    assert_eq!((*of, part.inode.id), (volume, dir));
+    let [Split { volume: of, part, named_by }] = &merged.splits[..] else { panic!("{:?}", merged.splits) };
+    assert_eq!((*of, part.inode.id, part.number, named_by), (volume, dir, 1, &BTreeSet::from([0])));
     // What the volume began with is older than all that.
     let links = world.rows_of(before.links.as_ref(), &inner, true);
     let begun = Part { inode: inner, links, ..Part::from(&before) };

@@ -16,11 +16,12 @@ use thiserror::Error;
 
 use crate::codec::{self, CodecError};
 use crate::head::Head;
-use crate::id::{DeviceId, EntryId, IdentityId, VolumeId};
+use crate::id::{DeviceId, DeviceTag, EntryId, IdentityId, VolumeId};
 use crate::identity::place::Address;
 use crate::key::is_signed;
 use crate::limits::{MEMBER_CHANGES_MAX, MEMBER_LOG_MAX, MEMBERS_MAX};
 use crate::time::Hlc;
+use crate::tree::Dot;
 
 mod counting;
 #[cfg(test)]
@@ -147,9 +148,10 @@ pub enum Change {
     /// These get a part in it, or another one.
     #[n(1)]
     Grant(#[n(0)] Vec<Member>),
-    /// These have none any more. What their devices published is taken up to these heads.
+    /// These have none any more. What their devices published is taken up to these heads; and what is part of the tree of which
+    /// nobody knows whose device it is from is taken as far as it is: up to [so many](crate::limits::TAKEN_MAX) dots.
     #[n(2)]
-    Remove(#[n(0)] Vec<IdentityId>, #[n(1)] Vec<Accepted>),
+    Remove(#[n(0)] Vec<IdentityId>, #[n(1)] Vec<Accepted>, #[n(2)] Vec<Dot>),
     /// Nothing but the epoch: a device of a member was taken off its list, or one epoch does not follow all removals.
     #[n(3)]
     Rotate,
@@ -291,6 +293,8 @@ pub struct Members {
     pub brought: BTreeMap<IdentityId, IdentityId>,
     /// The last heads that are taken of those who are gone.
     pub accepted: BTreeMap<DeviceId, Accepted>,
+    /// Up to which number it is taken what devices did of which nobody knew whose they are when somebody was taken off.
+    pub taken: BTreeMap<DeviceTag, u64>,
     /// The epoch that counts.
     pub epoch: Option<NewEpoch>,
     /// All epochs that begin with changes that count.
@@ -526,7 +530,7 @@ fn check(members: &Members, author: &Author, change: &Change, epoch: Option<NewE
                 _ => Ok(()),
             })
         }
-        Change::Remove(gone, _) => gone.iter().try_for_each(|identity| match members.role(identity) {
+        Change::Remove(gone, ..) => gone.iter().try_for_each(|identity| match members.role(identity) {
             Some(Role::Owner) => Err(Refused::Owner),
             Some(Role::Admin) if role < Role::Owner => Err(Refused::Admins),
             Some(_) => Ok(()),

@@ -1,6 +1,6 @@
 //! Goldens of what several identities have in common.
 
-use hypernet_core::id::{EntryId, FileId, IdentityId};
+use hypernet_core::id::{DeviceTag, EntryId, FileId, IdentityId};
 use hypernet_core::identity::log::Recipient;
 use hypernet_core::identity::place::Address;
 use hypernet_core::key::Secret;
@@ -9,6 +9,7 @@ use hypernet_core::share::members::{Accepted, Author, Change, Log, Member, Role}
 use hypernet_core::share::offer::{Boxes, LinkNotice, Linked, Offer, Offers};
 use hypernet_core::share::posting::{Met, Said, SharePosting};
 use hypernet_core::time::Hlc;
+use hypernet_core::tree::Dot;
 
 use crate::values::{device, recovery, volume};
 use crate::{Golden, framed};
@@ -29,9 +30,10 @@ fn log() -> Log {
     let owner = Address { signer: [0x6b; 32], secret: [0x6c; 16] };
     let mut log = Log::begin(volume(), author, &key, owner, TIME, epoch(1).name());
     let head = Accepted { device: device().id(), sequence: 7, head: [0x6d; 32] };
+    let dot = Dot { device: DeviceTag(0x6e), sequence: 3 };
     let changes = [
         (Change::Grant(vec![member(0x71, Role::Writer), member(0x72, Role::Admin)]), None),
-        (Change::Remove(vec![IdentityId([0x71; 32])], vec![head]), Some(epoch(2).name())),
+        (Change::Remove(vec![IdentityId([0x71; 32])], vec![head], vec![dot]), Some(epoch(2).name())),
         (Change::Rotate, Some(epoch(3).name())),
     ];
     for (change, epoch) in changes {

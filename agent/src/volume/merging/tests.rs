@@ -18,6 +18,9 @@ use crate::volume::follow::Asked;
 use crate::volume::sync::run;
 use crate::volumes::Reader;
 
+mod left_out;
+mod shared;
+
 const ME: Caller = Caller { uid: 0, gid: 0, umask: 0 };
 const ASKED: Asked = Asked { publishes: true, by_somebody: true };
 const BELOW: VolumeId = VolumeId([0xb; 16]);
@@ -36,6 +39,11 @@ impl Home {
     fn new(mesh: &Mesh, device: u8) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let volume = mesh.volume(dir.path(), device);
+        Self::of(volume, dir)
+    }
+
+    /// That of somebody whose main volume this is.
+    fn of(volume: Arc<Volume>, dir: TempDir) -> Self {
         let volumes = Volumes::new(volume.clone(), |_| ());
         let meta: Arc<dyn MetaStore> = Arc::new(WorkTree::open(&dir.path().join("tree")).unwrap());
         let remote: Arc<dyn RemoteTree> = Arc::new(Reader(volumes.clone()));
@@ -153,6 +161,17 @@ impl Home {
 
     fn latest(&self) -> Latest {
         state::latest(&self.volume.db).unwrap().unwrap()
+    }
+
+    /// A directory becomes a volume.
+    fn split(&self, path: &str, id: VolumeId) -> Arc<Volume> {
+        self.volume.identity.keystore().change(|keystore| keystore.add_volume(id)).unwrap();
+        let below = self.volumes.of(id).unwrap();
+        let head = state::next_sequence(&self.volume.db, &self.volume.device.id()).unwrap() - 1;
+        let Root { vector, links, .. } = self.latest().root;
+        state::put_origin(&below.db, &state::Origin { head, vector, links, ..Default::default() }).unwrap();
+        self.vfs.split(self.at(path), id).unwrap();
+        below
     }
 }
 
@@ -328,7 +347,7 @@ fn write_down(one: &Home) -> Root {
     let heads: Vec<Head> = survey.found.into_iter().map(|found| found.head).collect();
     let gathered = one.volume.gather(&latest, &heads).unwrap();
     let merged = one.volume.merged(&gathered.trees, &[], &BTreeSet::new(), &heads, &Meter::new()).unwrap();
-    one.volume.put_merged(merged, gathered, false).unwrap();
+    one.volume.put_merged(merged, gathered, &[], false).unwrap();
     state::merging(&one.volume.db).unwrap().unwrap().root
 }
 
@@ -426,13 +445,7 @@ fn split(mesh: &Mesh, n: u8) -> Vec<Home> {
         home.write("beside", b"beside");
     });
     let [one, others @ ..] = &homes[..] else { panic!() };
-    one.volume.identity.keystore().change(|keystore| keystore.add_volume(BELOW)).unwrap();
-    let below = one.volumes.of(BELOW).unwrap();
-    let head = state::next_sequence(&one.volume.db, &one.volume.device.id()).unwrap() - 1;
-    let Root { vector, links, .. } = one.latest().root;
-    let origin = state::Origin { head, vector, links, ..Default::default() };
-    state::put_origin(&below.db, &origin).unwrap();
-    one.vfs.split(one.at("dir"), BELOW).unwrap();
+    let below = one.split("dir", BELOW);
     one.write("dir/by one", b"1");
     one.write("beside", b"changed by one");
     one.sync_of(&below);

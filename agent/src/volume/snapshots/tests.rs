@@ -231,3 +231,17 @@ fn each_reads_as_the_tree_was() {
         }
     }
 }
+
+#[test]
+fn what_is_given_up_waits_for_no_head() {
+    let mesh = Mesh::new(6);
+    let homes = homes(&mesh, 1, |home| home.write("a", b"a"));
+    let [one] = &homes[..] else { panic!() };
+    one.sync();
+    one.write("a", &big(1, 100_000));
+    snap(one, "nobody takes it");
+    assert!(one.volume.has_edits() && messages(one) == ["nobody takes it"]);
+    one.volume.discard_edits().unwrap();
+    assert!(!one.volume.has_edits() && one.volume.db.staged_iter(0, 1).unwrap().is_empty());
+    assert_eq!((one.volume.db.count_edits().unwrap(), messages(one)), (0, vec![]));
+}

@@ -22,8 +22,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Accepted, Author, Change, Entry, Log, Member, Members, NewEpoch, Role};
 use crate::causal::{self, Follows, Numbers};
-use crate::id::{DeviceId, EntryId, IdentityId};
-use crate::limits::{EPOCH_STEP_MAX, MEMBERS_MAX, MEMBERS_PREVIOUS_MAX};
+use crate::id::{DeviceId, DeviceTag, EntryId, IdentityId};
+use crate::limits::{EPOCH_STEP_MAX, MEMBERS_MAX, MEMBERS_PREVIOUS_MAX, TAKEN_MAX};
 
 impl Follows for Entry {
     fn previous(&self) -> &[EntryId] {
@@ -48,7 +48,8 @@ fn may_stand(entry: &Entry, before: &Numbers, found: &[Standing<'_>]) -> bool {
     let is_sound = match &entry.change {
         Change::Begin(_) => found.is_empty() && entry.previous.is_empty(),
         Change::Grant(members) => members.iter().all(|member| member.role < Role::Owner),
-        Change::Remove(..) | Change::Rotate => true,
+        Change::Remove(_, _, taken) => taken.len() <= TAKEN_MAX,
+        Change::Rotate => true,
     };
     let begins_epoch = !matches!(entry.change, Change::Grant(_));
     let is_first = found.is_empty();
@@ -131,7 +132,7 @@ impl<'a> Court<'a> {
                         all.entry(member.identity).or_default().grants.push((number, member));
                     }
                 }
-                Change::Remove(gone, _) => {
+                Change::Remove(gone, ..) => {
                     gone.iter().for_each(|identity| all.entry(*identity).or_default().removals.push(number));
                 }
                 Change::Begin(_) | Change::Rotate => {}
@@ -258,24 +259,29 @@ pub(super) fn resolve(log: &Log, is_listed: &dyn Fn(&Author) -> bool) -> Members
         }
     }
     wrote.retain(|identity| members.get(identity).is_none_or(|member| member.role < Role::Writer));
-    let accepted = accepted(&court);
+    let (accepted, taken) = accepted(&court);
     let (epoch, is_sealed_off) = court.epoch();
     let counting = court.all.iter().zip(&court.counts).filter(|(_, counts)| **counts);
     let epochs = counting.filter_map(|(one, _)| one.entry.epoch).collect();
     let (forks, (tips, next_epoch)) = (court.forks(), court.tips());
-    Members { members, gone, wrote, brought, accepted, epoch, epochs, next_epoch, is_sealed_off, forks, tips }
+    Members { members, gone, wrote, brought, accepted, taken, epoch, epochs, next_epoch, is_sealed_off, forks, tips }
 }
 
 /// Of several removals at once the one that takes the most: nothing that somebody was allowed to write is refused.
-fn accepted(court: &Court<'_>) -> BTreeMap<DeviceId, Accepted> {
+fn accepted(court: &Court<'_>) -> (BTreeMap<DeviceId, Accepted>, BTreeMap<DeviceTag, u64>) {
     let mut all: BTreeMap<DeviceId, Accepted> = BTreeMap::new();
+    let mut taken: BTreeMap<DeviceTag, u64> = BTreeMap::new();
     for (number, one) in court.all.iter().enumerate().filter(|(number, _)| court.counts[*number]) {
-        let Change::Remove(_, heads) = &one.entry.change else { continue };
+        let Change::Remove(_, heads, dots) = &one.entry.change else { continue };
         debug_assert!(court.counts[number]);
         for head in heads {
             let best = all.entry(head.device).or_insert(*head);
             *best = (*best).max(*head);
         }
+        for dot in dots {
+            let best = taken.entry(dot.device).or_default();
+            *best = dot.sequence.max(*best);
+        }
     }
-    all
+    (all, taken)
 }

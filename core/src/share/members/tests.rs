@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::key::{DeviceKeys, Secret};
-use crate::limits::EPOCH_STEP_MAX;
+use crate::limits::{EPOCH_STEP_MAX, TAKEN_MAX};
 use crate::share::epoch::Epoch;
 
 const VOLUME: VolumeId = VolumeId([9; 16]);
@@ -48,7 +48,7 @@ fn grant(log: &mut Log, who: u8, whom: u8, role: Role) -> Result<(), MembersErro
 }
 
 fn remove(log: &mut Log, who: u8, whom: u8, number: u32) -> Result<(), MembersError> {
-    say(log, (who, 0), Change::Remove(vec![identity(whom)], Vec::new()), Some(number))
+    say(log, (who, 0), Change::Remove(vec![identity(whom)], Vec::new(), Vec::new()), Some(number))
 }
 
 fn roles(log: &Log) -> Vec<(u8, Role)> {
@@ -189,10 +189,19 @@ fn a_removal_takes_the_heads_that_it_names() {
     grant(&mut log, 0, 1, Role::Writer).unwrap();
     let head = |sequence, byte| Accepted { device: device(1, 0).id(), sequence, head: [byte; 32] };
     let mut other = log.clone();
-    say(&mut log, (0, 0), Change::Remove(vec![identity(1)], vec![head(3, 1)]), Some(1)).unwrap();
-    say(&mut other, (0, 1), Change::Remove(vec![identity(1)], vec![head(5, 2)]), Some(2)).unwrap();
+    let dot = |device, sequence| Dot { device: DeviceTag(device), sequence };
+    let removal = |heads, dots| Change::Remove(vec![identity(1)], heads, dots);
+    say(&mut log, (0, 0), removal(vec![head(3, 1)], vec![dot(7, 4), dot(8, 2)]), Some(1)).unwrap();
+    say(&mut other, (0, 1), removal(vec![head(5, 2)], vec![dot(7, 3), dot(9, 1)]), Some(2)).unwrap();
     log.merge(&other).unwrap();
-    assert_eq!(log.members(&all).accepted[&device(1, 0).id()], head(5, 2));
+    let members = log.members(&all);
+    assert_eq!(members.accepted[&device(1, 0).id()], head(5, 2));
+    assert_eq!(members.taken, [(7, 4), (8, 2), (9, 1)].map(|(device, last)| (DeviceTag(device), last)).into());
+    // Nobody fills the room with what is taken.
+    let many = (0..=TAKEN_MAX as u64).map(|device| dot(device + 10, 1)).collect();
+    grant(&mut log, 0, 1, Role::Writer).unwrap();
+    say(&mut log, (0, 0), removal(Vec::new(), many), Some(3)).unwrap();
+    assert_eq!(log.members(&all).taken.len(), 3);
 }
 
 #[test]

@@ -1,0 +1,154 @@
+//! Taking off whose devices are not found, or who has told of others.
+
+use hypernet_core::identity::era::Era;
+use hypernet_core::identity::log::Log as Roster;
+use hypernet_core::identity::place::roster_sealing_key;
+use hypernet_core::identity::posting::Posting;
+use hypernet_core::key::{RecoveryKeys, Secret};
+use hypernet_core::record::LAST;
+use hypernet_core::share::bearer::Bearer;
+use hypernet_core::share::posting::{self, Met};
+use hypernet_core::tree::Dot;
+
+use super::super::circle::{Circle, Person};
+use super::*;
+use crate::identity::known::signpost;
+use crate::identity::places::put;
+use crate::volume::follow::Counted;
+use crate::volume::state::{self, tests::golden};
+
+const CAROL: u8 = 26;
+
+/// The tree of this device has what these have done.
+fn stand_on(volume: &Volume, all: &[(&One, u64)]) {
+    let mut latest = golden();
+    latest.root.volume = SHARED;
+    latest.root.vector =
+        all.iter().map(|(one, sequence)| Dot { device: one.id().tag_in(SHARED), sequence: *sequence }).collect();
+    state::put_latest(&volume.db, &latest).unwrap();
+}
+
+/// What it counts of what somebody has done.
+fn counted(volume: &Volume, one: &One, sequence: u64) -> Vec<u64> {
+    let dot = Dot { device: one.id().tag_in(SHARED), sequence };
+    let of = Counted::by(&volume.publishers(), SHARED).of(&[dot]);
+    of.into_iter().map(|dot| dot.sequence).collect()
+}
+
+fn change(volume: &Volume, change: impl FnOnce(&mut Circle)) {
+    volume
+        .change_circle(|circle| {
+            change(circle.as_mut().unwrap());
+            Ok::<_, PortError>(())
+        })
+        .unwrap();
+}
+
+#[test]
+fn whose_devices_are_not_found_is_taken_off_and_what_they_wrote_stays() {
+    let mesh = Mesh::new(6);
+    let [owner, anna, ben] = [OWNER, ANNA, BEN].map(|who| One::new(&mesh, who));
+    let volume = share(&owner, &[(&anna, "anna", Role::Reader), (&ben, "ben", Role::Writer)]);
+    publish(&volume, 1).unwrap();
+    let [hers, his] = [&anna, &ben].map(|one| accepted(one, &owner));
+    publish(&his, 2).unwrap();
+    assert_eq!(seen(&volume).len(), 2);
+    stand_on(&volume, &[(&owner, 1), (&ben, 1)]);
+    // What is known of him is what others have told, and where his list is found he has put something else.
+    let him = ben.main.identity.id();
+    change(&volume, |circle| circle.people.get_mut(&him).unwrap().posting = None);
+    let elsewhere = Era::new(7, Secret::new([0x77; 32]));
+    mesh.keep(signpost(&RecoveryKeys::new(&[BEN; 64]), &elsewhere, LAST - 1).unwrap());
+
+    volume.remove(&[him]).unwrap();
+    tell(&owner);
+    assert_eq!(volume.known_share().unwrap().members.role(&him), None);
+    hers.hear(Ask::All).unwrap();
+    for volume in [&volume, &hers] {
+        assert!(volume.publishers().device(&ben.id()).is_none());
+    }
+    assert_eq!(counted(&volume, &ben, 5), [1], "and nothing after that");
+    assert_eq!(hers.known_share().unwrap().members.taken.values().collect::<Vec<_>>(), [&1]);
+    // What is taken already is not said again.
+    volume.remove(&[anna.main.identity.id()]).unwrap();
+    let log = volume.known_share().unwrap().circle.log;
+    let taken = log.entries().filter(|entry| {
+        matches!(&entry.change, hypernet_core::share::members::Change::Remove(_, _, taken) if !taken.is_empty())
+    });
+    assert_eq!(taken.count(), 1);
+}
+
+#[test]
+fn what_was_written_by_a_link_whose_list_somebody_has_spoilt_stays_when_the_link_ends() {
+    let mesh = Mesh::new(6);
+    let [owner, anna] = [OWNER, ANNA].map(|who| One::new(&mesh, who));
+    let volume = share(&owner, &[]);
+    publish(&volume, 1).unwrap();
+    let link = volume.make_link(Role::Writer, None).unwrap();
+    tell(&owner);
+    let hers = anna.volume();
+    hers.accept_link(link, hers.follow_link(&link).unwrap()).unwrap();
+    publish(&hers, 2).unwrap();
+    stand_on(&volume, &[(&owner, 1), (&anna, 1)]);
+    // The owner's device has never seen her on the list, and does not find it any more.
+    let bearer = Bearer::of(&link);
+    change(&volume, |circle| {
+        circle.people.get_mut(&bearer.id()).unwrap().posting = Some(Posting::new(Roster::new(bearer.id())));
+    });
+    let (place, key) = (bearer.era().roster(), roster_sealing_key(&bearer.id()));
+    mesh.keep(put(&mesh.peers(), &place, &key, b"something else".to_vec(), LAST - 2).unwrap());
+
+    volume.take_back(&link).unwrap();
+    assert!(volume.known_share().unwrap().members.links().next().is_none());
+    assert!(volume.publishers().device(&anna.id()).is_none());
+    assert_eq!(counted(&volume, &anna, 5), [1]);
+}
+
+#[test]
+fn one_who_was_taken_off_says_in_vain_who_opens_what_is_sealed_for_others() {
+    let mesh = Mesh::new(6);
+    let [owner, anna, carol] = [OWNER, ANNA, CAROL].map(|who| One::new(&mesh, who));
+    let volume = share(&owner, &[(&anna, "anna", Role::Admin), (&carol, "carol", Role::Reader)]);
+    publish(&volume, 1).unwrap();
+    let hers = accepted(&anna, &owner);
+    volume.remove(&[anna.main.identity.id()]).unwrap();
+    tell(&owner);
+    // Another device of the owner comes by her place first.
+    let home = tempfile::tempdir().unwrap();
+    let second = mesh.device_of(home.path(), OWNER, 1);
+    second.look_around().unwrap();
+    owner.main.look_around().unwrap();
+    second.look_around().unwrap();
+    let theirs = Arc::new(Volume::below(&second, SHARED).unwrap());
+    let lie = Met { identity: carol.main.identity.id(), recipient: anna.main.identity.recipient().unwrap() };
+    let log = hers.known_share().unwrap().circle.log;
+    theirs.take_in(posting::place(&hers.device, &SHARED).signer(), log, vec![lie], Vec::new()).unwrap();
+    let known = theirs.hear(Ask::All).unwrap().unwrap();
+    let carols = known.circle.people.get(&lie.identity).map(|person| person.recipient);
+    assert_eq!(carols, Some(carol.main.identity.recipient().unwrap()));
+}
+
+#[test]
+fn what_an_admin_has_said_of_others_goes_with_the_admin() {
+    let mesh = Mesh::new(6);
+    let [owner, anna, carol] = [OWNER, ANNA, CAROL].map(|who| One::new(&mesh, who));
+    let volume = share(&owner, &[(&anna, "anna", Role::Admin)]);
+    publish(&volume, 1).unwrap();
+    let hers = accepted(&anna, &owner);
+    hers.grant(vec![Guest::find(&hers, anna.knows(&carol, "carol")).unwrap()], Role::Reader).unwrap();
+    let (who, lie) = (carol.main.identity.id(), anna.main.identity.recipient().unwrap());
+    change(&hers, |circle| {
+        let person = Person { recipient: lie, posting: None, told_by: None };
+        circle.people.insert(who, person);
+    });
+    hers.post().unwrap();
+    tell(&anna);
+    volume.hear(Ask::All).unwrap();
+    let person = |volume: &Volume| volume.known_share().unwrap().circle.people.get(&who).cloned().unwrap();
+    let told = person(&volume);
+    assert_eq!((told.recipient, told.told_by), (lie, Some(anna.main.identity.id())));
+
+    volume.remove(&[anna.main.identity.id()]).unwrap();
+    let found = person(&volume);
+    assert_eq!((found.recipient, found.told_by), (carol.main.identity.recipient().unwrap(), None));
+}

@@ -1,0 +1,143 @@
+//! What somebody else puts into a volume that they have a part in.
+
+use hypernet_core::share::members::Role;
+use hypernet_core::tree::{self, Entry, FileKind, Inode, Target};
+
+use super::*;
+use crate::people::Contacts;
+use crate::people::contact::Contact;
+use crate::share::granting::Guest;
+use crate::volume::sync::{Publication, publish};
+
+const SHARED: VolumeId = VolumeId([0xc; 16]);
+const ALICE: u8 = 31;
+const BEN: u8 = 32;
+const MALLORY: u8 = 33;
+
+fn knows(one: &Volume, other: &Volume) -> Contact {
+    let (name, identity) = (format!("{:.8}", other.identity.id().to_string()), &other.identity);
+    Contacts::of(one.identity.keystore()).add(&name, identity.id(), identity.address()).unwrap()
+}
+
+/// Somebody who has a part in a volume that is shared, and a program that publishes anything.
+struct Guestly {
+    _dir: TempDir,
+    _main: Arc<Volume>,
+    volume: Arc<Volume>,
+}
+
+impl Guestly {
+    /// They may write in what this one shares.
+    fn of(mesh: &Mesh, owner: &Volume, shared: &Volume, who: u8) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let main = mesh.person(dir.path(), who);
+        shared.grant(vec![Guest::find(shared, knows(owner, &main)).unwrap()], Role::Writer).unwrap();
+        owner.put_offers().unwrap();
+        owner.identity.confirm().unwrap();
+        let volume = Arc::new(Volume::below(&main, SHARED).unwrap());
+        let offered = main.offered_by(&knows(&main, owner)).unwrap();
+        volume.accept(offered[0].offer.clone()).unwrap();
+        volume.recover(None, &mut |_| ()).unwrap();
+        Self { _dir: dir, _main: main, volume }
+    }
+
+    fn entries(&self) -> Vec<Entry> {
+        let Content::Directory(tree) = state::latest(&self.volume.db).unwrap().unwrap().root.inode.content else {
+            panic!("no directory")
+        };
+        self.volume.entries(&tree, Deadline::of_read()).unwrap()
+    }
+
+    /// Publishes a tree with one more entry in its root.
+    fn publish(&self, name: &str, bend: impl FnOnce(&mut Writer, Dot, &Root) -> Target) {
+        let latest = state::latest(&self.volume.db).unwrap().unwrap();
+        let sequence = self.volume.take_number().unwrap();
+        let dot = self.volume.dot(sequence);
+        let mut writer = Writer::new(self.volume.clone(), Meter::new()).unwrap();
+        let target = bend(&mut writer, dot, &latest.root);
+        let mut entries = self.entries();
+        entries.push(Entry { name: name.as_bytes().to_vec(), dot, target });
+        entries.sort_by(|a, b| a.name.cmp(&b.name));
+        let mut root = latest.root.clone();
+        root.inode.content = Content::Directory(tree::build(entries, &mut writer).unwrap());
+        root.vector = join([&root.vector[..], &[dot]]);
+        root.parts.clear();
+        publish(&self.volume, writer, Publication::after(Some(&latest), root, sequence), &Meter::new()).unwrap();
+    }
+}
+
+/// A directory with one file in it, by any id.
+fn directory(writer: &mut Writer, dot: Dot, like: &Inode, id: FileId) -> Target {
+    let file = Inode {
+        id: FileId([0xee; 16]),
+        kind: FileKind::Regular,
+        mode: 0o644,
+        content: Content::Inline(b"bad".to_vec()),
+        meta_dot: dot,
+        content_dot: None,
+        ..like.clone()
+    };
+    let entries = vec![Entry { name: b"bad".to_vec(), dot, target: Target::Inode(file.into()) }];
+    let content = Content::Directory(tree::build(entries, writer).unwrap());
+    Target::Inode(Inode { id, content, meta_dot: dot, content_dot: None, ..like.clone() }.into())
+}
+
+/// Somebody who has a directory of their own that is a volume, and one that they share.
+fn alice(mesh: &Mesh) -> (Home, Arc<Volume>, Arc<Volume>) {
+    let dir = tempfile::tempdir().unwrap();
+    let home = Home::of(mesh.person(dir.path(), ALICE), dir);
+    home.mkdir("mine");
+    home.write("mine/kept", b"kept");
+    home.mkdir("ours");
+    home.write("ours/kept", b"kept");
+    home.sync();
+    let (mine, ours) = (home.split("mine", BELOW), home.split("ours", SHARED));
+    [&mine, &ours, &home.volume].into_iter().for_each(|volume| home.sync_of(volume));
+    let rooted = home.vfs.volumes().into_iter().find(|rooted| rooted.volume == SHARED).unwrap();
+    ours.begin_share(rooted.id, "ours").unwrap();
+    home.vfs.mark_changed(SHARED).unwrap();
+    home.sync_of(&ours);
+    (home, mine, ours)
+}
+
+#[test]
+fn nobody_writes_into_a_volume_by_way_of_another_one_that_they_have_a_part_in() {
+    let mesh = Mesh::new(6);
+    let (home, mine, ours) = alice(&mesh);
+    let [ben, mallory] = [BEN, MALLORY].map(|who| Guestly::of(&mesh, &home.volume, &ours, who));
+    let root = state::latest(&mine.db).unwrap().unwrap().root;
+    // What one of them names is what the other one has.
+    mallory.publish("a directory", |writer, dot, like| directory(writer, dot, &like.inode, root.inode.id));
+    ben.publish("a volume", |_, _, _| Target::Volume { volume: BELOW, id: root.inode.id });
+    ours.hear(Ask::All).unwrap();
+    let followed: Vec<Followed> = (0..3).map(|_| home.follow_of(&ours)).collect();
+    assert!(!mine.take_news() && mine.splits.lock().is_empty());
+    assert!(followed.contains(&Followed::Merged), "{followed:?}");
+    assert_eq!(home.follow_of(&mine), Followed::Nothing);
+    assert_eq!(state::latest(&mine.db).unwrap().unwrap().root, root);
+    let tree = home.tree();
+    assert!(tree.contains_key("mine/kept") && !tree.contains_key("mine/bad"), "{:?}", names(&tree));
+    // It is a directory like any other.
+    let beside = tree.keys().find(|path| path.starts_with("ours/") && path.ends_with("/bad"));
+    assert!(beside.is_some(), "{:?}", names(&tree));
+}
+
+#[test]
+fn so_many_volumes_that_nobody_has_heard_of_are_not_waited_for() {
+    let mesh = Mesh::new(6);
+    let (home, _, ours) = alice(&mesh);
+    let dir = tempfile::tempdir().unwrap();
+    mesh.device_of(dir.path(), ALICE, 1).look_around().unwrap();
+    home.look();
+    let other = |number: u32| {
+        let mut id = [0xd; 16];
+        id[..4].copy_from_slice(&number.to_be_bytes());
+        ours.can_enter(&home.volumes, VolumeId(id), FileId([1; 16])).unwrap()
+    };
+    // As often as it is looked.
+    for _ in 0..2 {
+        let waited = (0..1_100).filter(|number| other(*number).is_none()).count();
+        assert_eq!(waited, 1_024);
+        assert_eq!(other(1_099), Some(false));
+    }
+}
