@@ -323,8 +323,9 @@ impl Volume {
     pub(super) fn is_of_own(&self, head: &Head, root: &Root) -> bool {
         let roster = self.identity.roster();
         let is_listed = roster.device(&head.device).is_some();
-        let own: BTreeSet<DeviceTag> =
-            roster.devices.iter().chain(&roster.gone).map(|device| device.id.tag_in(self.id)).collect();
+        // A branch has what it comes from taken over, with the tags that these devices have there.
+        let tags = |device: &Device| [device.id.tag_in(self.id), device.id.tag()];
+        let own: BTreeSet<DeviceTag> = roster.devices.iter().chain(&roster.gone).flat_map(tags).collect();
         is_listed && root.vector.iter().all(|dot| own.contains(&dot.device))
     }
 
