@@ -257,8 +257,7 @@ impl Vfs {
             // The kernel lets nobody read them of anything else, so they would be names without a value.
             let has_user = node.is_file() || node.is_dir();
             let is_shown = |prefix: &[u8]| (prefix != TRUSTED || caller.uid == 0) && (prefix != USER || has_user);
-            let shown =
-                |xattr: &&Xattr| [TRUSTED, USER].iter().all(|of| is_shown(of) || !xattr.name.starts_with(of));
+            let shown = |xattr: &&Xattr| [TRUSTED, USER].iter().all(|of| is_shown(of) || !xattr.name.starts_with(of));
             for xattr in node.xattrs().iter().filter(shown) {
                 names.extend_from_slice(&xattr.name);
                 names.push(0);

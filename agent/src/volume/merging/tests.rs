@@ -108,7 +108,7 @@ impl Home {
         bytes
     }
 
-    fn tree(&self) -> Tree {
+    pub(in crate::volume) fn tree(&self) -> Tree {
         let mut tree = Tree::new();
         self.walk(ROOT, "", &mut tree);
         tree
@@ -328,7 +328,7 @@ fn write_down(one: &Home) -> Root {
     let heads: Vec<Head> = survey.found.into_iter().map(|found| found.head).collect();
     let gathered = one.volume.gather(&latest, &heads).unwrap();
     let merged = one.volume.merged(&gathered.trees, &[], &BTreeSet::new(), &heads, &Meter::new()).unwrap();
-    one.volume.put_merged(merged, gathered, false).unwrap();
+    one.volume.put_merged(merged, gathered, &[], false).unwrap();
     state::merging(&one.volume.db).unwrap().unwrap().root
 }
 

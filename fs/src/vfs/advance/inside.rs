@@ -39,6 +39,11 @@ pub struct Still {
 }
 
 impl Still {
+    /// The same in every tree that it is in.
+    pub fn id(&self) -> FileId {
+        self.id
+    }
+
     /// Whether it is this file, and holds this, as it was published.
     pub fn is(&self, id: FileId, content: &Content) -> bool {
         self.id == id && self.changed == 0 && self.published.as_ref() == Some(content)
