@@ -35,6 +35,7 @@ use crate::volumes::{Reader, Volumes};
 use crate::{databases, log, reserve, server};
 
 mod branch;
+mod conflicts;
 mod detach;
 mod guardians;
 mod history;

@@ -12,6 +12,8 @@
 //! - `heads`: what the mesh has of this device's heads and of those of the others;
 //! - `devices`: the devices of the identity, and taking one off;
 //! - `follow`: moving on to what another device has published;
+//! - `conflicts`: versions that are kept beside others;
+//! - `settling`: texts of which two versions are kept, merged line by line;
 //! - `snapshots`: taking one, what is kept of them, and what they hold;
 //! - `policy`: the snapshots that nobody takes by hand;
 //! - `stage`: what is sealed and waits on this disk to be placed;
@@ -29,7 +31,7 @@ use hypernet_core::history::History;
 use hypernet_core::id::{PeerId, VolumeId};
 use hypernet_core::identity::log::Device;
 use hypernet_core::key::{DeviceKeys, VolumeKeys};
-use hypernet_core::merge::{Conflict, Part};
+use hypernet_core::merge::Part;
 use hypernet_core::port::PortError;
 use hypernet_core::record::Record;
 use hypernet_core::share::epoch::Epoch;
@@ -49,6 +51,7 @@ use crate::share::hearing::Known;
 mod adopt;
 pub(crate) mod catalog;
 pub(crate) mod census;
+pub(crate) mod conflicts;
 pub(crate) mod devices;
 #[cfg(test)]
 pub(crate) mod double;
@@ -65,12 +68,13 @@ pub(crate) mod read;
 pub(crate) mod recover;
 mod rekey;
 pub(crate) mod served;
+pub(crate) mod settling;
 pub(crate) mod snapshots;
 mod stage;
 pub(crate) mod state;
 pub(crate) mod sync;
 pub(crate) mod trim;
-mod whole;
+pub(crate) mod whole;
 pub(crate) mod write;
 
 /// Milliseconds within which a read from the mesh must have ended.
@@ -131,7 +135,7 @@ pub(crate) struct Volume {
     /// Directories that have become this volume, as other devices have changed them.
     pub(crate) splits: Mutex<Vec<Part>>,
     /// What the last merge here has kept beside something else.
-    pub(crate) conflicts: Mutex<Vec<Conflict>>,
+    pub(crate) kept: Mutex<settling::Kept>,
     /// Something was added to them.
     pub(crate) news: AtomicBool,
     /// What is known of heads that this device has not moved on to.
@@ -185,7 +189,7 @@ impl Volume {
             rekeying: AtomicBool::new(rekeying),
             turn: Mutex::default(),
             splits: Mutex::default(),
-            conflicts: Mutex::default(),
+            kept: Mutex::default(),
             news: AtomicBool::new(false),
             waiting: Mutex::default(),
             edits: AtomicU64::new(edits),

@@ -9,6 +9,7 @@ use hypernet_sdk::size::{Limit, parse_limit, parse_size};
 use crate::examples;
 
 pub(crate) mod branch;
+pub(crate) mod conflicts;
 pub(crate) mod history;
 
 /// Your files, encrypted and spread over peers.
@@ -136,9 +137,18 @@ pub(crate) enum Command {
     Switch(branch::Switch),
     /// Merge a branch into the volume that one stands in.
     ///
-    /// What was written on one side only is taken; of what was written on both, both versions are kept.
+    /// What was written on one side only is taken. Of what was written on both, texts are merged line by line where that is clear;
+    /// otherwise both versions are kept, which `hn conflicts` shows.
     #[command(after_help = examples::MERGE)]
     Merge(branch::Merge),
+    /// Show the versions in a volume that are kept beside others, because two have written to one file at once.
+    #[command(after_help = examples::CONFLICTS)]
+    Conflicts(conflicts::Conflicts),
+    /// Settle which of two versions stays: the file as it is, the version that is kept beside it, or both.
+    ///
+    /// What goes is in a snapshot that is taken first.
+    #[command(after_help = examples::RESOLVE)]
+    Resolve(conflicts::Resolve),
     /// Prove who has taken a snapshot, that it came after those that it follows, and that nothing in it was altered.
     #[command(after_help = examples::VERIFY)]
     Verify(history::Verify),

@@ -11,6 +11,7 @@ use crate::output::Output;
 
 mod agent;
 mod branch;
+mod conflicts;
 mod contact;
 mod dev;
 mod device;
@@ -62,6 +63,8 @@ pub(crate) async fn run(command: Command, out: &mut Output) -> Result<(), Failur
         Command::Branch(args) => branch::branch(home, args, out).await,
         Command::Switch(args) => branch::switch(home, args, out).await,
         Command::Merge(args) => branch::merge(home, args, out).await,
+        Command::Conflicts(args) => conflicts::conflicts(home, args, out).await,
+        Command::Resolve(args) => conflicts::resolve(home, args, out).await,
         Command::Verify(args) => history::verify(home, args, out).await,
         Command::Passphrase(args) => passphrase::passphrase(home, &args, out).await,
         Command::Cache(Cache::Drop { path, force }) => events::cache_drop(home, path, force, out).await,

@@ -226,6 +226,17 @@ examples! { MERGE:
     "hn merge try                                  into what one stands in"
     "hn merge main /hypernet/.branches/try         what the main volume has become, into the branch"
 }
+examples! { CONFLICTS:
+    "hn conflicts                                  in the volume that one stands in"
+    "hn conflicts /hypernet/photos"
+    "hn conflicts --json | jq -r '.[].path'"
+}
+examples! { RESOLVE:
+    "hn resolve notes.txt --keep file              what is beside it goes"
+    "hn resolve 'notes (conflict of laptop 2026-11-29 12.00.00).txt' --keep version"
+    "hn resolve notes.txt --keep both              two files from now on"
+    "hn resolve --all --keep file                  in the whole volume; or name a directory"
+}
 examples! { POLICY:
     "hn policy                                       of the volume that one stands in"
     "hn policy --hourly 24 --daily 7 --weekly 4      one each hour; old ones are thinned"

@@ -11,7 +11,8 @@
 //! - What was changed where another one did not see it is not taken away by that other one: it stays, with the directories
 //!   that lead to it.
 //! - Two contents of one file are both kept: one stays, and the other one lies beside it under a name that says so. It
-//!   carries the dots of both, so only a tree that has seen both can have taken it away.
+//!   carries the dots of both, so only a tree that has seen both can have taken it away, and a [mark](mark::Mark) by which it is
+//!   found.
 //! - Two directories that came to have one name become one; of other things all but one get another name.
 //! - Two places for one directory: the later move counts. Where moves would make a circle, one of them does not.
 //! - Snapshots that are kept, and their names, merge as names do ([`crate::history`]).
@@ -37,6 +38,7 @@ mod build;
 mod gather;
 mod histories;
 mod inodes;
+pub mod mark;
 mod places;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -140,6 +142,8 @@ pub struct Conflict {
     pub name: Vec<u8>,
     /// Whose version it is.
     pub of: DeviceTag,
+    /// What has that name.
+    pub id: FileId,
 }
 
 /// What trees come to.

@@ -42,6 +42,7 @@ mod state;
 mod sync;
 mod volumes;
 
+pub use advance::{Fill, Still};
 pub use attr::{SetAttr, SetTime, XattrFlags};
 pub use branches::{BRANCHES, Branch, MAIN};
 pub use dir::{DirItem, DirSnapshot, after};

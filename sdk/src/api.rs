@@ -53,6 +53,8 @@
 //! | `POST /v1/branch/drop` | [`DropBranchRequest`] | [`BranchInfo`] |
 //! | `POST /v1/switch` | [`SwitchRequest`] | [`Switched`] |
 //! | `POST /v1/merge` | [`MergeRequest`] | [`MergedInfo`] |
+//! | `POST /v1/conflicts` | [`ConflictsRequest`] | list of [`ConflictInfo`] |
+//! | `POST /v1/conflicts/resolve` | [`ResolveRequest`] | [`Resolved`] |
 //! | `POST /v1/keystore/seal` | [`SealRequest`] | [`KeystoreSealed`] |
 //! | `POST /v1/down` | [`Empty`] | [`Empty`], then the agent stops |
 //!
@@ -69,6 +71,7 @@ use serde::{Deserialize, Serialize};
 use crate::exact_path;
 
 mod branch;
+mod conflicts;
 mod devices;
 mod guardians;
 mod history;
@@ -82,6 +85,7 @@ mod volumes;
 pub use branch::{
     BranchInfo, BranchRequest, DropBranchRequest, KeptBeside, MergeRequest, MergedInfo, SwitchRequest, Switched,
 };
+pub use conflicts::{ConflictInfo, ConflictsRequest, Keep, ResolveRequest, Resolved, Unresolved};
 pub use devices::{
     DeviceInfo, DeviceRenewed, DeviceRevoked, NamedDevice, OtherHead, PhraseInput, RecoverEvent, RecoverRequest,
     Recovered, RenewDeviceRequest, RevokeDeviceRequest,

@@ -390,6 +390,16 @@ impl Client {
         self.post(path::MERGE, request, LONG).await
     }
 
+    /// Versions that are kept beside others.
+    pub async fn conflicts(&self, request: &api::ConflictsRequest) -> Result<Vec<api::ConflictInfo>, Error> {
+        self.post(path::CONFLICTS, request, LONG).await
+    }
+
+    /// Settles which of them stays.
+    pub async fn resolve(&self, request: &api::ResolveRequest) -> Result<api::Resolved, Error> {
+        self.post(path::RESOLVE, request, LONG).await
+    }
+
     /// The policy of a volume, after a change.
     pub async fn policy(&self, request: &api::PolicyRequest) -> Result<api::PolicyState, Error> {
         self.post(path::SNAP_POLICY, request, LONG).await

@@ -26,6 +26,7 @@ use crate::failure::{Failure, Kind};
 use crate::keystore::random_secret;
 use crate::volume::Volume;
 use crate::volume::recover::clock;
+use crate::volume::settling::Kept as Beside;
 use crate::volume::state::{self, Origin};
 
 /// What is changed in a volume is to be on the mesh before it is branched, where that is quick.
@@ -284,21 +285,21 @@ impl Agent {
         into.may_write().map_err(port_failure)?;
         let part = own.part_of(&from, &into)?;
         if own.has_all(&into, &part)? {
-            return Ok(api::MergedInfo { already: true, sequence: 0, conflicts: Vec::new() });
+            return Ok(api::MergedInfo { already: true, sequence: 0, conflicts: Vec::new(), texts: 0 });
         }
-        into.conflicts.lock().clear();
+        *into.kept.lock() = Beside::default();
         into.splits.lock().push(part.clone());
         let merged = own.merged(&into, &part);
         // It is not in the way of what others publish when it came to nothing.
         into.splits.lock().retain(|split| split.vector != part.vector);
         let sequence = merged?;
         let shown = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        let kept = std::mem::take(&mut *into.conflicts.lock());
+        let Beside { conflicts, texts, .. } = std::mem::take(&mut *into.kept.lock());
         let info = |one: &hypernet_core::merge::Conflict| api::KeptBeside {
             wanted: shown(&one.wanted),
             name: shown(&one.name),
         };
-        Ok(api::MergedInfo { already: false, sequence, conflicts: kept.iter().map(info).collect() })
+        Ok(api::MergedInfo { already: false, sequence, conflicts: conflicts.iter().map(info).collect(), texts })
     }
 }
 

@@ -181,6 +181,17 @@ impl Past<'_> {
         self.names.iter().map(Vec::as_slice).collect()
     }
 
+    /// The place, from the root of the volume, without a slash at its start.
+    pub(super) fn place(&self) -> Vec<u8> {
+        self.names.join(&b'/')
+    }
+
+    /// The newest snapshot that is kept.
+    pub(super) fn newest(&self) -> Result<Option<SnapshotId>, Failure> {
+        let history = self.volume.history().map_err(port_failure)?;
+        Ok(history.kept.values().next_back().map(|kept| kept.snapshot.id()))
+    }
+
     /// The snapshot that a person means.
     pub(super) fn resolve(&self, revision: &str) -> Result<Kept, Failure> {
         self.known()?.resolve(revision)
@@ -237,7 +248,7 @@ impl Past<'_> {
 
     /// Those of some changes that are at the place that was asked for, or below it.
     pub(super) fn within(&self, changes: Vec<Change>) -> Result<Vec<Change>, Failure> {
-        let place = self.names.join(&b'/');
+        let place = self.place();
         let is_there = |version: &Option<Version>| {
             version.as_ref().is_some_and(|version| match version.path.strip_prefix(place.as_slice()) {
                 Some(rest) => place.is_empty() || rest.is_empty() || rest.starts_with(b"/"),

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use hypernet_core::diff::{Change, Thing, Version};
-use hypernet_core::limits::{MIB, TEXT_MAX};
+use hypernet_core::limits::MIB;
 use hypernet_core::port::PortError;
 use hypernet_core::text::{Hunks, Text};
 use hypernet_core::tree::{Content, FileKind, Inode, Root, Target, TreeRef};
@@ -16,6 +16,7 @@ use super::history::{Past, change_info, check_number};
 use super::port_failure;
 use crate::failure::Failure;
 use crate::volume::read::Deadline;
+use crate::volume::whole::may_be_text;
 
 /// Bytes that are read at once, but for what is beyond that of the last file.
 const BYTES_AT_ONCE: u64 = 8 * MIB as u64;
@@ -34,11 +35,6 @@ fn held(version: Option<&Version>) -> Option<&Content> {
     inode(version)
         .filter(|inode| matches!(inode.kind, FileKind::Regular | FileKind::Symlink))
         .map(|inode| &inode.content)
-}
-
-/// Whether it may be a text. A hole is zeros.
-fn may_be_text(content: &Content) -> bool {
-    content.size() <= TEXT_MAX as u64 && content.data() == content.size()
 }
 
 /// A change with what is to be compared: nothing, what is no text, or one text or two.

@@ -1,4 +1,4 @@
-//! The part of the local socket for snapshots and branches.
+//! The part of the local socket for snapshots, branches and conflicts.
 
 use std::sync::Arc;
 
@@ -30,6 +30,8 @@ pub(super) fn router() -> Router<Arc<Agent>> {
         .route(path::BRANCH_DROP, post(post_branch_drop))
         .route(path::SWITCH, post(post_switch))
         .route(path::MERGE, post(post_merge))
+        .route(path::CONFLICTS, post(post_conflicts))
+        .route(path::RESOLVE, post(post_resolve))
         .route(path::SNAP_POLICY, post(post_policy))
 }
 
@@ -103,6 +105,18 @@ async fn post_merge(State(agent): Agents, Json(mut request): Json<api::MergeRequ
         agent.merge(&request)
     };
     Ok(Json(blocking(merge).await??))
+}
+
+async fn post_conflicts(
+    State(agent): Agents,
+    Json(request): Json<api::ConflictsRequest>,
+) -> Answer<Vec<api::ConflictInfo>> {
+    Ok(Json(blocking(move || agent.past(&inside(&agent, &request.path)?)?.conflicts()).await??))
+}
+
+async fn post_resolve(State(agent): Agents, Json(request): Json<api::ResolveRequest>) -> Answer<api::Resolved> {
+    let resolve = move || agent.past(&inside(&agent, &request.path)?)?.resolve_conflicts(&request);
+    Ok(Json(blocking(resolve).await??))
 }
 
 async fn post_switch(State(agent): Agents, Json(request): Json<api::SwitchRequest>) -> Answer<api::Switched> {

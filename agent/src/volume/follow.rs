@@ -524,7 +524,7 @@ impl Volume {
             beside.clear_segments()?;
             return Ok(false);
         }
-        let changes = state::stands_on(&next);
+        let changes = state::stands_on(&self.db, &next)?;
         let changes: Vec<(&str, Option<&[u8]>)> = changes.iter().map(|(key, value)| (*key, value.as_deref())).collect();
         self.db.take_over(beside, &changes)?;
         self.db.clear_contents()?;

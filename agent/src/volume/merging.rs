@@ -10,6 +10,8 @@
 //!   whoever uploads that volume here, or, where the working tree has it as a directory still, beside it. Nothing of the
 //!   volume above is published before that has happened, so what was changed stays in a head all the time. Whoever has no
 //!   part in that volume keeps what was changed in a directory beside it.
+//! - When all that is done, texts of which two versions are kept are merged line by line, as an edit of this device: see
+//!   [`super::settling`].
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -31,11 +33,13 @@ use hypernet_fs::vfs::Vfs;
 use hypernet_store::volume::{ExtentAt, NewSegment, SegmentRow, VolumeDb};
 use parking_lot::Mutex;
 
+use super::conflicts::called;
 use super::follow::{Counted, Followed, Left, REFUSED_FOR};
 use super::heads::when;
 use super::progress::{Meter, Phase};
 use super::read::{Deadline, Nodes, tree_error};
 use super::recover::RecoverError;
+use super::settling::Kept;
 use super::state::{self, Latest, Merging};
 use super::sync::{Publication, publish};
 use super::write::Writer;
@@ -213,7 +217,9 @@ impl Volume {
             let (wanted, name) = (conflict.wanted.escape_ascii(), conflict.name.escape_ascii());
             tracing::info!(volume = %self.id.short(), %wanted, %name, "two versions are kept");
         }
-        *self.conflicts.lock() = conflicts;
+        let vectors =
+            trees.iter().map(|tree| tree.root.vector.clone()).chain(splits.iter().map(|part| part.vector.clone()));
+        *self.kept.lock() = Kept { conflicts, vectors: vectors.collect(), texts: 0 };
         let parts = if is_change { Vec::new() } else { trees.into_iter().map(|tree| tree.at).collect() };
         let root = Root { volume: self.id, inode, links, vector, parts, history, tags };
         if codec::encode(&root).len() > SEALED_MAX / 2 {
@@ -240,10 +246,7 @@ impl Volume {
         let parts = trees.iter().map(|tree| Part::from(&tree.root)).chain(splits.iter().cloned()).enumerate();
         let parts: Vec<Part> = parts.map(|(number, part)| Part { number, ..part }).collect();
         let names = self.names();
-        let label = |device: DeviceTag, time: Timespec| {
-            let name = names.iter().find(|(tag, _)| *tag == device).map(|(_, name)| name.clone());
-            conflict_label(&name.unwrap_or_else(|| format!("device {:08x}", device.0 >> 32)), time)
-        };
+        let label = |device: DeviceTag, time: Timespec| conflict_label(&called(&names, device), time);
         let mut writer = Writer::new(self.clone(), meter.clone())?;
         let source = Unhurried { volume: self, spent: Spent::default() };
         let left_out = |number: usize, why: PortError| {
@@ -272,13 +275,6 @@ impl Volume {
         })?;
         writer.finish()?;
         Ok(merged)
-    }
-
-    /// How devices are called that may have written something here.
-    fn names(&self) -> Vec<(DeviceTag, String)> {
-        let publishers = self.publishers();
-        let devices = publishers.listed.into_iter().chain(publishers.gone);
-        devices.map(|device| (device.id.tag_in(self.id), device.name)).collect()
     }
 
     /// The trees that were changed among those of these heads and of this device, of which no other one has all; with the
@@ -427,11 +423,15 @@ impl Volume {
             let dot = self.dot(sequence);
             root.vector = join([&root.vector[..], &[dot]]);
         }
+        let tree = root.clone();
         let writer = Writer::new(self.clone(), meter.clone())?;
         let (vector, manifest) = (root.vector.len(), latest.map(|latest| latest.manifest).unwrap_or_default());
         publish(self, writer, Publication { root, sequence, parents, after: time, manifest }, meter)?;
         meter.update(|progress| progress.phase = Phase::Idle);
         tracing::info!(volume = %self.id.short(), head = sequence, devices = vector, "merged");
+        if is_here {
+            self.settle(vfs, &tree);
+        }
         Ok(true)
     }
 

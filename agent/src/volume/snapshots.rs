@@ -187,6 +187,25 @@ impl Volume {
         is_automatic: bool,
         now: u64,
     ) -> Result<Option<Taken>, PortError> {
+        self.take_snapshot(vfs, message, (is_automatic, is_automatic), now)
+    }
+
+    /// Takes one as by hand, unless the newest one holds all that.
+    pub(crate) fn snap_unless_same(
+        self: &Arc<Self>,
+        vfs: &Arc<Vfs>,
+        message: String,
+    ) -> Result<Option<Taken>, PortError> {
+        self.take_snapshot(vfs, message, (false, true), wall())
+    }
+
+    fn take_snapshot(
+        self: &Arc<Self>,
+        vfs: &Arc<Vfs>,
+        message: String,
+        (is_automatic, unless_same): (bool, bool),
+        now: u64,
+    ) -> Result<Option<Taken>, PortError> {
         self.may_write()?;
         let _still = self.hold_still()?;
         // A branch may begin with this, and is merged by what it has seen. So what is changed after it must have another number, and what
@@ -220,7 +239,7 @@ impl Volume {
             Some(before) => self.is_same(before, &root, &stage)?,
             None => false,
         };
-        if is_same && is_automatic {
+        if is_same && unless_same {
             return Ok(None);
         }
         let extent = stage.put(Kind::Root, &codec::encode(&root))?;

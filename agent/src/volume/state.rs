@@ -6,6 +6,7 @@ use hypernet_core::head::Head;
 use hypernet_core::id::{DeviceId, SnapshotId, VolumeId};
 use hypernet_core::port::PortError;
 use hypernet_core::record::Record;
+use hypernet_core::seal::ExtentRef;
 use hypernet_core::time::Hlc;
 use hypernet_core::tree::{Dot, Root, TreeRef};
 use hypernet_store::volume::VolumeDb;
@@ -23,6 +24,10 @@ const REKEYING: &str = "rekeying";
 const HANDED: &str = "handed";
 const ACKNOWLEDGED: &str = "acknowledged";
 const SPENT: &str = "spent";
+const STOOD: &str = "stood";
+
+/// Trees that are remembered after this device has moved on.
+const STOOD_MAX: usize = 32;
 
 /// The newest durable state of the volume as this device knows it.
 #[derive(Clone, Debug, Encode, Decode)]
@@ -52,7 +57,7 @@ pub(crate) fn latest(db: &VolumeDb) -> Result<Option<Latest>, PortError> {
 }
 
 pub(crate) fn put_latest(db: &VolumeDb, latest: &Latest) -> Result<(), PortError> {
-    let changes = stands_on(latest);
+    let changes = stands_on(db, latest)?;
     let changes: Vec<(&str, Option<&[u8]>)> = changes.iter().map(|(key, value)| (*key, value.as_deref())).collect();
     Ok(db.put_states(&changes)?)
 }
@@ -151,8 +156,47 @@ pub(crate) fn put_rekeying(db: &VolumeDb, rekeying: bool) -> Result<(), PortErro
 }
 
 /// What changes when this device has moved on, or has published.
-pub(crate) fn stands_on(next: &Latest) -> [(&'static str, Option<Vec<u8>>); 3] {
-    [(LATEST, Some(codec::encode(next))), (FOLLOWING, None), (MERGING, None)]
+pub(crate) fn stands_on(db: &VolumeDb, next: &Latest) -> Result<[(&'static str, Option<Vec<u8>>); 4], PortError> {
+    let stood = codec::encode(&stood(db)?.and(next));
+    Ok([(LATEST, Some(codec::encode(next))), (STOOD, Some(stood)), (FOLLOWING, None), (MERGING, None)])
+}
+
+/// A tree that this device has stood on.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub(crate) struct Before {
+    /// What was seen by then.
+    #[n(0)]
+    pub(crate) vector: Vec<Dot>,
+    /// The snapshot that it is in.
+    #[n(1)]
+    pub(crate) snapshot: ExtentRef,
+}
+
+/// The last trees that this device has stood on, the newest last: one of them is what two versions of a file began with.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub(crate) struct Stood {
+    #[n(0)]
+    pub(crate) all: Vec<Before>,
+}
+hypernet_core::format!(Stood, tag = 0x5c, version = 1, max = 4 << 20, name = "trees of before");
+
+impl Stood {
+    /// With one more. Of several with one vector the last one stays: the same, as it was published again.
+    fn and(mut self, next: &Latest) -> Self {
+        let one = Before { vector: next.root.vector.clone(), snapshot: next.head.snapshot_extent.clone() };
+        self.all.retain(|before| before.vector != one.vector);
+        self.all.push(one);
+        self.all.drain(..self.all.len().saturating_sub(STOOD_MAX));
+        self
+    }
+}
+
+/// What is remembered of them. It only spares people work, so what cannot be read is nothing.
+pub(crate) fn stood(db: &VolumeDb) -> Result<Stood, PortError> {
+    let bytes = db.get_state(STOOD)?;
+    Ok(bytes.and_then(|bytes| codec::decode(&bytes).ok()).unwrap_or_default())
 }
 
 fn record(db: &VolumeDb, what: &str) -> Result<Option<Record>, PortError> {
@@ -264,8 +308,31 @@ pub(crate) mod tests {
         assert_eq!(codec::decode::<Merging>(&bytes).unwrap(), merging());
     }
 
+    fn stood_on() -> Stood {
+        Stood::default().and(&golden())
+    }
+
+    #[test]
+    fn the_last_trees_are_remembered_and_written_and_read_as_ever() {
+        let bytes = crate::golden::bytes(include_str!("../../golden/stood.hex"));
+        assert_eq!(crate::golden::hex(&codec::encode(&stood_on())), crate::golden::hex(&bytes));
+        assert_eq!(codec::decode::<Stood>(&bytes).unwrap(), stood_on());
+        let mut stood = stood_on().and(&golden());
+        assert_eq!(stood, stood_on(), "the same is there once");
+        for sequence in 0..100 {
+            let mut next = golden();
+            next.root.vector = vec![Dot { device: hypernet_core::id::DeviceTag(1), sequence }];
+            stood = stood.and(&next);
+        }
+        let sequences: Vec<u64> = stood.all.iter().map(|before| before.vector[0].sequence).collect();
+        assert_eq!(sequences, (100 - STOOD_MAX as u64..100).collect::<Vec<_>>());
+    }
+
     #[test]
     fn damaged_bytes_are_refused_and_never_a_panic() {
+        crate::golden::mutations(&codec::encode(&stood_on()), |bytes| {
+            let _ = codec::decode::<Stood>(bytes);
+        });
         crate::golden::mutations(&codec::encode(&merging()), |bytes| {
             let _ = codec::decode::<Merging>(bytes);
         });

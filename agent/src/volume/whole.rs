@@ -4,12 +4,18 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use hypernet_core::id::ExtentId;
+use hypernet_core::limits::TEXT_MAX;
 use hypernet_core::port::PortError;
 use hypernet_core::seal::ExtentRef;
 use hypernet_core::tree::{Content, Run};
 
 use super::read::Deadline;
 use super::{Volume, damaged};
+
+/// Whether it may be a text. A hole is zeros.
+pub(crate) fn may_be_text(content: &Content) -> bool {
+    content.size() <= TEXT_MAX as u64 && content.data() == content.size()
+}
 
 /// What a file is made of.
 enum Piece<'a> {

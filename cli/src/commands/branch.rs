@@ -14,7 +14,7 @@ use crate::output::{Output, words};
 use crate::volume_path;
 
 /// Where it is for whoever has the mount before them.
-fn seen(status: &Status, path: &Path) -> PathBuf {
+pub(super) fn seen(status: &Status, path: &Path) -> PathBuf {
     status.mount.as_ref().map_or_else(|| path.to_owned(), |mount| volume_path::outside(mount, path))
 }
 
@@ -76,8 +76,16 @@ pub(crate) async fn merge(home: Home, args: Merge, out: &mut Output) -> Result<(
         out.line(format_args!("{} is kept beside {}", plain(&kept.name).quote(), plain(&kept.wanted).quote()))?;
     }
     let beside = match merged.conflicts.len() {
-        0 => "nothing was in conflict".to_owned(),
+        0 => "nothing is in conflict".to_owned(),
         count => format!("{} kept beside others", words::plural(count as u64, "version")),
     };
-    out.line(format_args!("{} is merged: {beside}", args.name))
+    let texts = match merged.texts {
+        0 => String::new(),
+        count => format!(", {} merged line by line", words::plural(count, "text")),
+    };
+    out.line(format_args!("{} is merged: {beside}{texts}", args.name))?;
+    if !merged.conflicts.is_empty() {
+        out.note("`hn conflicts` shows them, `hn resolve` settles which stays");
+    }
+    Ok(())
 }

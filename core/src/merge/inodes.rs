@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::Part;
 use super::gather::Gathered;
+use super::mark::Mark;
 use crate::id::FileId;
 use crate::tree::{Content, Dot, Inode};
 
@@ -102,7 +103,9 @@ fn copy(of: &Inode) -> Inode {
     let version = bytes(&(of.id, dot, &of.content));
     let mut id = [0; 16];
     id.copy_from_slice(&blake3::derive_key(COPY_CONTEXT, &version)[..16]);
-    Inode { id: FileId(id), meta_dot: dot, content_dot: None, ..of.clone() }
+    let mut copy = Inode { id: FileId(id), meta_dot: dot, content_dot: None, ..of.clone() };
+    Mark { file: of.id, device: dot.device }.put(&mut copy);
+    copy
 }
 
 fn outcome(parts: &[Part], mut records: Vec<(usize, &Inode)>) -> Option<Outcome> {
@@ -152,9 +155,11 @@ mod tests {
     use super::*;
     use crate::id::{DeviceTag, VolumeId};
     use crate::key::{Secret, VolumeKeys};
+    use crate::limits::XATTRS_TOTAL_MAX;
+    use crate::merge::mark;
     use crate::seal::{Kind, Sealer};
     use crate::time::Timespec;
-    use crate::tree::FileKind;
+    use crate::tree::{FileKind, Xattr};
 
     fn record(epoch: u32, seconds: i64) -> Inode {
         let keys = VolumeKeys::new(VolumeId([1; 16]), epoch, Secret::new([2; 32]));
@@ -189,5 +194,24 @@ mod tests {
         }
         let bent = Inode { content: record(8, 2).content, ..cloned };
         assert_eq!(contents(&parts, &[(0, &new), (1, &bent)]), [&new, &bent]);
+    }
+    #[test]
+    fn a_version_says_of_which_file_it_is_and_whose() {
+        let xattr = |name: &[u8], value: &[u8]| Xattr { name: name.to_vec(), value: value.to_vec() };
+        let of = Inode { content_dot: Some(Dot { device: DeviceTag(7), sequence: 9 }), ..record(7, 1) };
+        let marked = |xattrs: Vec<Xattr>| copy(&Inode { xattrs, ..of.clone() });
+        let mark = Mark { file: of.id, device: DeviceTag(7) };
+        let value = mark.to_string().into_bytes();
+        let (first, last) = (xattr(b"user.a", b"1"), xattr(b"user.z", b"2"));
+        // In its place in the order of names, and instead of that of whatever it is a copy of.
+        let old = xattr(mark::XATTR, b"of another one");
+        for xattrs in [vec![first.clone(), last.clone()], vec![first.clone(), old.clone(), last.clone()]] {
+            let copy = marked(xattrs);
+            assert_eq!(copy.xattrs, [first.clone(), xattr(mark::XATTR, &value), last.clone()]);
+            assert_eq!((Mark::of(&copy), Mark::of(&of)), (Some(mark), None));
+        }
+        // What somebody has set is not pushed out, and nothing is longer than it may be.
+        let full = xattr(b"user.full", &vec![0; XATTRS_TOTAL_MAX - 10]);
+        assert_eq!(marked(vec![full.clone()]).xattrs, [full]);
     }
 }

@@ -393,7 +393,8 @@ impl Laying<'_> {
                 continue;
             }
             let name = self.beside(&entries, &wanted, &wanting);
-            self.places.conflicts.insert(Conflict { parent, wanted, name: name.clone(), of: self.author(&wanting) });
+            let (of, id) = (self.author(&wanting), wanting.id());
+            self.places.conflicts.insert(Conflict { parent, wanted, name: name.clone(), of, id });
             if self.is_open(&wanting) {
                 below.push((wanting.id(), vec![wanting.id()]));
             }

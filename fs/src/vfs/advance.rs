@@ -32,9 +32,11 @@ use super::state::{State, Step};
 use super::{Result, Vfs, VfsError};
 
 mod apply;
+mod inside;
 mod vacate;
 mod work;
 
+pub use inside::{Fill, Still};
 use work::{Held, Work};
 
 /// How long the kernel may take to forget files that nobody uses.

@@ -2,6 +2,7 @@
 
 use hypernet_core::history::policy;
 use hypernet_core::limits::{XATTR_NAME_MAX, XATTR_VALUE_MAX, XATTRS_TOTAL_MAX};
+use hypernet_core::merge::mark;
 use hypernet_core::port::Local;
 use hypernet_core::time::Timespec;
 use hypernet_core::tree::Xattr;
@@ -22,6 +23,8 @@ pub(super) const CAPABILITY: &[u8] = b"security.capability";
 /// Shown for every file, stored for none: how durable it is.
 const STATE_XATTR: &[u8] = b"user.hypernet.state";
 const OUR_XATTRS: &[u8] = b"user.hypernet.";
+/// Those that only files and directories can have.
+const USER: &[u8] = b"user.";
 /// Those of root alone.
 const TRUSTED: &[u8] = b"trusted.";
 
@@ -250,8 +253,12 @@ impl Vfs {
     pub fn listxattr(&self, caller: Caller, ino: u64) -> Result<Vec<u8>> {
         self.run(|state| {
             let mut names = Vec::new();
-            let shown = |xattr: &&Xattr| caller.uid == 0 || !xattr.name.starts_with(TRUSTED);
-            for xattr in state.node(ino)?.xattrs().iter().filter(shown) {
+            let node = state.node(ino)?;
+            // The kernel lets nobody read them of anything else, so they would be names without a value.
+            let has_user = node.is_file() || node.is_dir();
+            let is_shown = |prefix: &[u8]| (prefix != TRUSTED || caller.uid == 0) && (prefix != USER || has_user);
+            let shown = |xattr: &&Xattr| [TRUSTED, USER].iter().all(|of| is_shown(of) || !xattr.name.starts_with(of));
+            for xattr in node.xattrs().iter().filter(shown) {
                 names.extend_from_slice(&xattr.name);
                 names.push(0);
             }
@@ -337,10 +344,12 @@ impl Vfs {
 }
 
 fn check_xattr_name(name: &[u8]) -> Result<()> {
-    let known = [b"user.".as_slice(), TRUSTED, b"security."];
+    let known = [USER, TRUSTED, b"security."];
     match name {
         // What people set; that of a volume's root counts, and a copy of it has it, too.
         policy::XATTR => Ok(()),
+        // A copy of a version is one, too, and whoever takes it away says that it is none any more.
+        mark::XATTR => Ok(()),
         _ if name.starts_with(OUR_XATTRS) => Err(VfsError::NotPermitted),
         _ if name.is_empty() || name.len() > XATTR_NAME_MAX => Err(VfsError::BufferTooSmall),
         _ if known.contains(&name) => Err(VfsError::Invalid),

@@ -156,12 +156,26 @@ impl Backing {
         self.make(ino, OFlags::CREATE | OFlags::TRUNC)
     }
 
-    fn make(&self, ino: u64, flags: OFlags) -> io::Result<Arc<File>> {
+    /// A backing file takes the place of that of another inode: who still has that mapped keeps it as it was.
+    pub(super) fn take_over(&self, from: u64, ino: u64) -> io::Result<()> {
+        self.make_directory_of(ino)?;
+        rustix::fs::renameat(&self.root, path(from), &self.root, path(ino))?;
+        self.close(from);
+        self.close(ino);
+        Ok(())
+    }
+
+    fn make_directory_of(&self, ino: u64) -> io::Result<()> {
         let sub = (ino >> PER_DIRECTORY_BITS) & 0xff;
         if !self.made.lock().contains(&sub) {
             self.make_directory(&format!("{sub:02x}"))?;
             self.made.lock().insert(sub);
         }
+        Ok(())
+    }
+
+    fn make(&self, ino: u64, flags: OFlags) -> io::Result<Arc<File>> {
+        self.make_directory_of(ino)?;
         let file = self.open_with(ino, flags)?;
         Ok(self.keep(ino, file))
     }

@@ -452,7 +452,7 @@ impl Vfs {
 }
 
 /// The next data of a backing file in this range.
-fn next_data(file: &File, range: Range<u64>) -> Result<Option<Range<u64>>> {
+pub(super) fn next_data(file: &File, range: Range<u64>) -> Result<Option<Range<u64>>> {
     if range.start >= range.end {
         return Ok(None);
     }

@@ -20,6 +20,7 @@ mod crash;
 mod detach;
 mod evict;
 mod files;
+mod inside;
 mod model;
 mod names;
 mod read_only;

@@ -73,8 +73,11 @@ pub struct MergedInfo {
     pub already: bool,
     /// The head that has it all.
     pub sequence: u64,
-    /// What was kept beside something else.
+    /// What was kept beside something else, and is to be settled.
     pub conflicts: Vec<KeptBeside>,
+    /// Versions of texts that were merged line by line.
+    #[serde(default)]
+    pub texts: u64,
 }
 
 /// Shows another tree in the main mount.

@@ -104,5 +104,9 @@ pub const BRANCH_DROP: &str = "/v1/branch/drop";
 pub const SWITCH: &str = "/v1/switch";
 /// Merging one: POST.
 pub const MERGE: &str = "/v1/merge";
+/// `POST`: list of [`ConflictInfo`](super::ConflictInfo).
+pub const CONFLICTS: &str = "/v1/conflicts";
+/// `POST`: [`Resolved`](super::Resolved).
+pub const RESOLVE: &str = "/v1/conflicts/resolve";
 /// `POST`: [`PolicyState`](super::PolicyState).
 pub const SNAP_POLICY: &str = "/v1/snap/policy";

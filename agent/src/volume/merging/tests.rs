@@ -116,7 +116,7 @@ impl Home {
         bytes
     }
 
-    fn tree(&self) -> Tree {
+    pub(in crate::volume) fn tree(&self) -> Tree {
         let mut tree = Tree::new();
         self.walk(ROOT, "", &mut tree);
         tree

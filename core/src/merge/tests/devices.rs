@@ -10,7 +10,7 @@ use crate::key::{Secret, VolumeKeys};
 use crate::merge::MergeError;
 use crate::seal::{ExtentRef, Kind, SealError, Sealer};
 use crate::time::Timespec;
-use crate::tree::{self, Content, Dot, Entry, FileKind, Inode, LinkEntry, Root, Sink, Source, Target};
+use crate::tree::{self, Content, Dot, Entry, FileKind, Inode, LinkEntry, Root, Sink, Source, Target, Xattr};
 
 /// What was written once, anywhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -67,6 +67,7 @@ struct Node {
     token: Option<Token>,
     names: BTreeMap<Vec<u8>, (FileId, Option<Dot>)>,
     volume: Option<VolumeId>,
+    xattrs: Vec<Xattr>,
     meta: Option<Dot>,
     content: Option<Dot>,
 }
@@ -470,8 +471,8 @@ impl Device {
         };
         let (meta_dot, content_dot) = (node.meta.unwrap(), node.content.unwrap());
         let content_dot = (content_dot != meta_dot).then_some(content_dot);
-        let Node { kind, mode, mtime, ctime, .. } = node;
-        Inode { id, kind, mode, uid: 0, gid: 0, rdev: 0, mtime, ctime, xattrs: vec![], content, meta_dot, content_dot }
+        let Node { kind, mode, mtime, ctime, xattrs, .. } = node;
+        Inode { id, kind, mode, uid: 0, gid: 0, rdev: 0, mtime, ctime, xattrs, content, meta_dot, content_dot }
     }
 
     /// What it has, as a tree.
@@ -548,6 +549,7 @@ impl Device {
             let mut node = Node::new(inode.kind, inode.mtime);
             (node.mode, node.ctime, node.meta) = (inode.mode, inode.ctime, Some(inode.meta_dot));
             node.content = Some(inode.content_dot.unwrap_or(inode.meta_dot));
+            node.xattrs.clone_from(&inode.xattrs);
             match &inode.content {
                 Content::Directory(tree) => {
                     for entry in tree::list::<Entry, _>(tree, &bag).unwrap() {
@@ -573,8 +575,9 @@ impl Device {
 
 impl Node {
     fn new(kind: FileKind, now: Timespec) -> Self {
-        let (names, mode) = (BTreeMap::new(), 0o644);
-        Self { kind, mode, mtime: now, ctime: now, token: None, names, volume: None, meta: None, content: None }
+        let (names, xattrs, mode) = (BTreeMap::new(), Vec::new(), 0o644);
+        let (meta, content) = (None, None);
+        Self { kind, mode, mtime: now, ctime: now, token: None, names, volume: None, xattrs, meta, content }
     }
 }
 

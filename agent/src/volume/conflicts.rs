@@ -1,0 +1,131 @@
+//! Versions that are kept beside others: which there are in a tree.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use hypernet_core::id::{DeviceTag, FileId};
+use hypernet_core::limits::DIFF_DIRECTORIES_AT_ONCE;
+use hypernet_core::merge::mark::Mark;
+use hypernet_core::port::PortError;
+use hypernet_core::tree::{self, Content, Entry, FileKind, Inode, LinkEntry, Root, Target, TreeRef};
+
+use super::read::{Deadline, Nodes, tree_error};
+use super::{Volume, damaged};
+
+/// Versions that are told at once.
+pub(crate) const CONFLICTS_MAX: usize = 100_000;
+
+/// A version that is kept beside another one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Conflict {
+    /// Where it is, from the root of the volume, without a slash at its start.
+    pub(crate) path: Vec<u8>,
+    pub(crate) inode: Inode,
+    pub(crate) mark: Mark,
+    /// Where the file is that it is a version of; nothing where that is gone.
+    pub(crate) file: Vec<Vec<u8>>,
+}
+
+/// A directory that is to be looked into.
+struct Below {
+    path: Vec<u8>,
+    tree: TreeRef,
+}
+
+fn joined(dir: &[u8], name: &[u8]) -> Vec<u8> {
+    if dir.is_empty() { name.to_vec() } else { [dir, name].join(&b'/') }
+}
+
+impl Volume {
+    /// All names in a tree, with the paths of the directories that they are in.
+    fn walk(&self, root: &Root, see: &mut dyn FnMut(&[u8], Entry) -> Result<(), PortError>) -> Result<(), PortError> {
+        let below = |path: Vec<u8>, inode: &Inode| match &inode.content {
+            Content::Directory(tree) => Some(Below { path, tree: tree.clone() }),
+            _ => None,
+        };
+        let mut waiting: Vec<Below> = below(Vec::new(), &root.inode).into_iter().collect();
+        // Of a tree in which a directory is in itself there is an end, too.
+        let mut seen: BTreeSet<FileId> = BTreeSet::from([root.inode.id]);
+        while !waiting.is_empty() {
+            let some = waiting.split_off(waiting.len().saturating_sub(DIFF_DIRECTORIES_AT_ONCE));
+            let pairs: Vec<_> = some.iter().map(|below| (None, Some(&below.tree))).collect();
+            let nodes = Nodes(self, Deadline::of_read());
+            let all = tree::differing::<Entry, _>(&pairs, &nodes).map_err(tree_error)?;
+            for (dir, listed) in some.iter().zip(all) {
+                for entry in listed.after {
+                    if let Target::Inode(inode) = &entry.target
+                        && inode.kind == FileKind::Directory
+                        && seen.insert(inode.id)
+                    {
+                        waiting.extend(below(joined(&dir.path, &entry.name), inode));
+                    }
+                    see(&dir.path, entry)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Versions in a tree that are kept beside others, in order of their paths. Blocks.
+    pub(crate) fn conflicts_in(&self, root: &Root) -> Result<Vec<Conflict>, PortError> {
+        let marked = |inode: &Inode| Mark::of(inode).filter(|_| inode.kind != FileKind::Directory);
+        let mut linked: BTreeMap<FileId, Inode> = BTreeMap::new();
+        if let Some(links) = &root.links {
+            let nodes = Nodes(self, Deadline::of_read());
+            let rows = tree::differing::<LinkEntry, _>(&[(None, Some(links))], &nodes).map_err(tree_error)?;
+            let rows = rows.into_iter().flat_map(|rows| rows.after).map(|row| row.inode);
+            linked.extend(rows.filter(|inode| marked(inode).is_some()).map(|inode| (inode.id, inode)));
+        }
+        let mut found: Vec<Conflict> = Vec::new();
+        self.walk(root, &mut |dir, entry| {
+            let inode = match &entry.target {
+                Target::Inode(inode) => Some(&**inode),
+                Target::Link(id) => linked.get(id),
+                Target::Volume { .. } => None,
+            };
+            if let Some((inode, mark)) = inode.and_then(|inode| Some((inode, marked(inode)?))) {
+                if found.len() >= CONFLICTS_MAX {
+                    return Err(damaged(format!("more than {CONFLICTS_MAX} versions are kept beside others")));
+                }
+                let path = joined(dir, &entry.name);
+                found.push(Conflict { path, inode: inode.clone(), mark, file: Vec::new() });
+            }
+            Ok(())
+        })?;
+        if found.is_empty() {
+            return Ok(found);
+        }
+        let mut files: BTreeMap<FileId, Vec<Vec<u8>>> =
+            found.iter().map(|conflict| (conflict.mark.file, Vec::new())).collect();
+        self.walk(root, &mut |dir, entry| {
+            if let Some(paths) = files.get_mut(&entry.target.id()) {
+                paths.push(joined(dir, &entry.name));
+            }
+            Ok(())
+        })?;
+        for conflict in &mut found {
+            conflict.file = files.get(&conflict.mark.file).cloned().unwrap_or_default();
+            conflict.file.sort();
+        }
+        found.sort_by(|one, other| one.path.cmp(&other.path));
+        Ok(found)
+    }
+
+    /// How devices are called that may have written something here, or in a branch that may have been merged.
+    pub(crate) fn names(&self) -> Vec<(DeviceTag, String)> {
+        let branches = self.identity.keystore().keystore().branches;
+        let volumes: BTreeSet<_> = branches.iter().flat_map(|branch| [branch.volume, branch.of]).collect();
+        let mut names = Vec::new();
+        let publishers = self.publishers();
+        for device in publishers.listed.into_iter().chain(publishers.gone) {
+            let tags: BTreeSet<_> = volumes.iter().chain([&self.id]).map(|id| device.id.tag_in(*id)).collect();
+            names.extend(tags.into_iter().map(|tag| (tag, device.name.clone())));
+        }
+        names
+    }
+}
+
+/// How a device is called, as far as it is known.
+pub(crate) fn called(names: &[(DeviceTag, String)], device: DeviceTag) -> String {
+    let name = names.iter().find(|(tag, _)| *tag == device).map(|(_, name)| name.clone());
+    name.unwrap_or_else(|| format!("device {:08x}", device.0 >> 32))
+}

@@ -1,0 +1,235 @@
+//! Merging texts line by line: what a merge has kept beside a file becomes part of it, where both began with one text and what each has
+//! changed in it does not touch the other's.
+//!
+//! Merging trees asks for no common ancestor; this does. It is the newest tree that all which was merged have seen, of those that this
+//! device has stood on and the snapshots that are kept: what is in there both versions go on from. Where there is none, or it cannot be
+//! read, both versions stay.
+//!
+//! It is an edit of this device like any other: two that make the same of the same come to equal bytes, which are one version.
+//!
+//! Invariant: nothing is touched that is not as it was merged, and a version goes only when the file has all of it on stable storage. What
+//! comes in between is not in the way of anything: then both versions stay.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use hypernet_core::diff::{Change, Side, Thing, Version, compare};
+use hypernet_core::head::Snapshot;
+use hypernet_core::id::FileId;
+use hypernet_core::limits::TEXT_MAX;
+use hypernet_core::merge::mark::Mark;
+use hypernet_core::merge::{Conflict, covers_all};
+use hypernet_core::port::PortError;
+use hypernet_core::seal::{ExtentRef, Kind};
+use hypernet_core::text;
+use hypernet_core::tree::{Dot, FileKind, Inode, Root};
+use hypernet_fs::vfs::{Fill, Still, Vfs, VfsError};
+
+use super::read::{Deadline, Nodes, expect_kind, tree_error};
+use super::sync::of_tree;
+use super::whole::may_be_text;
+use super::{Volume, damaged, state};
+
+/// For how long texts are merged before others wait no longer: of the rest both versions stay.
+const SETTLED_WITHIN: Duration = Duration::from_secs(30);
+/// Snapshots that are looked at for what two versions began with.
+const SNAPSHOTS_MAX: usize = 32;
+
+/// What a merge has kept beside something else.
+#[derive(Default)]
+pub(crate) struct Kept {
+    /// What is left of it.
+    pub(crate) conflicts: Vec<Conflict>,
+    /// What those had seen that were merged.
+    pub(crate) vectors: Vec<Vec<Dot>>,
+    /// Versions that have become part of their files.
+    pub(crate) texts: u64,
+}
+
+/// A file with its versions, by their ids, so that all devices take them in one order.
+struct Texts<'a> {
+    /// What all of them began with.
+    before: &'a Inode,
+    file: Placed<'a>,
+    versions: BTreeMap<FileId, Placed<'a>>,
+}
+
+/// A file in the tree that was merged.
+#[derive(Clone, Copy)]
+struct Placed<'a> {
+    path: &'a [u8],
+    inode: &'a Inode,
+}
+
+fn regular(version: Option<&Version>) -> Option<Placed<'_>> {
+    let version = version?;
+    match &version.thing {
+        Thing::Inode(inode) if inode.kind == FileKind::Regular => Some(Placed { path: &version.path, inode }),
+        _ => None,
+    }
+}
+
+/// Files of which these versions are, as far as something is known that they began with.
+fn texts<'a>(changes: &'a [Change], kept: &BTreeSet<FileId>) -> Vec<Texts<'a>> {
+    let mut versions: BTreeMap<FileId, BTreeMap<FileId, Placed<'a>>> = BTreeMap::new();
+    for placed in changes.iter().filter_map(|change| regular(change.after.as_ref())) {
+        if let Some(mark) = Mark::of(placed.inode).filter(|_| kept.contains(&placed.inode.id)) {
+            versions.entry(mark.file).or_default().insert(placed.inode.id, placed);
+        }
+    }
+    let both = |change: &'a Change| Some((regular(change.before.as_ref())?, regular(change.after.as_ref())?));
+    let mut files: BTreeMap<FileId, Texts<'a>> = BTreeMap::new();
+    for (before, file) in changes.iter().filter_map(both) {
+        if before.inode.id == file.inode.id
+            && let Some(versions) = versions.remove(&file.inode.id)
+        {
+            files.insert(file.inode.id, Texts { before: before.inode, file, versions });
+        }
+    }
+    files.into_values().collect()
+}
+
+/// A name in the working tree, and what it leads to.
+struct Name {
+    parent: u64,
+    name: Vec<u8>,
+    still: Still,
+}
+
+/// What is at a path below the root of a volume, if it is as it was merged.
+fn look(vfs: &Vfs, root: u64, placed: Placed<'_>) -> Result<Option<Name>, PortError> {
+    let found = || {
+        let (mut parent, mut names) = (root, placed.path.split(|byte| *byte == b'/').peekable());
+        loop {
+            let name = names.next().ok_or(VfsError::NotFound)?;
+            let ino = vfs.lookup(parent, name)?.ino;
+            if names.peek().is_none() {
+                return Ok(Name { parent, name: name.to_vec(), still: vfs.still(ino)? });
+            }
+            parent = ino;
+        }
+    };
+    match found() {
+        Ok(name) => Ok(Some(name).filter(|name| name.still.is(placed.inode.id, &placed.inode.content))),
+        Err(VfsError::NotFound | VfsError::NotDirectory | VfsError::Busy) => Ok(None),
+        Err(error) => Err(of_tree(error)),
+    }
+}
+
+impl Volume {
+    /// Merges line by line what the merge that has come to this tree has kept beside something else, as far as that is clear.
+    pub(super) fn settle(self: &Arc<Self>, vfs: &Vfs, merged: &Root) {
+        let (ids, vectors) = {
+            let kept = self.kept.lock();
+            let ids: BTreeSet<FileId> = kept.conflicts.iter().map(|conflict| conflict.id).collect();
+            (ids, kept.vectors.clone())
+        };
+        if ids.is_empty() {
+            return;
+        }
+        let mut settled = BTreeSet::new();
+        if let Err(error) = self.settle_all(vfs, merged, &ids, &vectors, &mut settled) {
+            tracing::debug!(volume = %self.id.short(), %error, "both versions of files stay");
+        }
+        let mut kept = self.kept.lock();
+        kept.conflicts.retain(|conflict| !settled.contains(&conflict.id));
+        kept.texts = settled.len() as u64;
+    }
+
+    fn settle_all(
+        self: &Arc<Self>,
+        vfs: &Vfs,
+        merged: &Root,
+        kept: &BTreeSet<FileId>,
+        vectors: &[Vec<Dot>],
+        settled: &mut BTreeSet<FileId>,
+    ) -> Result<(), PortError> {
+        let until = Instant::now() + SETTLED_WITHIN;
+        let Some(before) = self.ancestor(vectors)? else { return Ok(()) };
+        let nodes = Nodes(self, Deadline::of_read());
+        let changes = compare(Side::from(&before), Side::from(merged), &nodes).map_err(tree_error)?;
+        let rooted = vfs.volumes().into_iter().find(|rooted| rooted.volume == self.id);
+        let root = rooted.ok_or_else(|| damaged("the volume is not in the tree"))?.ino;
+        for texts in texts(&changes, kept) {
+            if Instant::now() > until {
+                return Err(PortError::Deadline("there is no time for more texts".into()));
+            }
+            match self.settle_one(vfs, root, &texts) {
+                Ok(some) => settled.extend(some),
+                Err(error) => tracing::debug!(volume = %self.id.short(), %error, "both versions of a file stay"),
+            }
+        }
+        Ok(())
+    }
+
+    /// Says which versions have become part of the file.
+    fn settle_one(&self, vfs: &Vfs, root: u64, texts: &Texts<'_>) -> Result<Vec<FileId>, PortError> {
+        let Texts { before, file, versions } = texts;
+        let mut contents = vec![&before.content, &file.inode.content];
+        if !contents.iter().all(|content| may_be_text(content)) {
+            return Ok(Vec::new());
+        }
+        let versions: Vec<&Placed<'_>> =
+            versions.values().filter(|version| may_be_text(&version.inode.content)).collect();
+        contents.extend(versions.iter().map(|version| &version.inode.content));
+        let read = self.whole(&contents, Deadline::of_read())?;
+        let [was, is, others @ ..] = &read[..] else { return Ok(Vec::new()) };
+        let (mut text, mut taken) = (is.clone(), Vec::new());
+        for (version, other) in versions.iter().zip(others) {
+            if let Some(both) = text::merge(was, &text, other).filter(|both| both.len() <= TEXT_MAX) {
+                text = both;
+                taken.push(**version);
+            }
+        }
+        if taken.is_empty() {
+            return Ok(Vec::new());
+        }
+        let Some(file) = look(vfs, root, *file)? else { return Ok(Vec::new()) };
+        let mut names = Vec::new();
+        for placed in &taken {
+            let Some(name) = look(vfs, root, *placed)? else { return Ok(Vec::new()) };
+            names.push(name);
+        }
+        if text != *is {
+            vfs.fill(&file.still, Fill::Bytes(&text)).map_err(of_tree)?;
+        }
+        let mut gone = Vec::new();
+        for (name, placed) in names.iter().zip(&taken) {
+            vfs.take_away(name.parent, &name.name, &name.still).map_err(of_tree)?;
+            let path = placed.path.escape_ascii();
+            tracing::info!(volume = %self.id.short(), %path, "a text was merged line by line");
+            gone.push(placed.inode.id);
+        }
+        Ok(gone)
+    }
+
+    /// The newest tree that is known here which all have seen that these vectors are of.
+    fn ancestor(&self, vectors: &[Vec<Dot>]) -> Result<Option<Root>, PortError> {
+        let is_before = |vector: &[Dot]| vectors.iter().all(|seen| covers_all(seen, vector));
+        let stood = state::stood(&self.db)?;
+        let mut stood = stood.all.iter().rev().filter(|before| is_before(&before.vector));
+        let mut newest = stood.find_map(|before| self.root_at(&before.snapshot).ok());
+        let history = self.history()?;
+        // With which branches begin: whatever has been published since then.
+        let branches = self.identity.keystore().keystore().branches;
+        let begins = branches.iter().filter_map(|branch| history.snapshot(&branch.from)).take(SNAPSHOTS_MAX);
+        for root in begins.filter_map(|kept| self.root_in(kept).ok()).filter(|root| is_before(&root.vector)) {
+            if newest.as_ref().is_none_or(|other| covers_all(&root.vector, &other.vector)) {
+                newest = Some(root);
+            }
+        }
+        let mut last = history.kept.values().rev().take(SNAPSHOTS_MAX).filter_map(|kept| self.root_in(kept).ok());
+        Ok(newest.or_else(|| last.find(|root| is_before(&root.vector))))
+    }
+
+    fn root_at(&self, snapshot: &ExtentRef) -> Result<Root, PortError> {
+        expect_kind(snapshot, Kind::Snapshot)?;
+        let plain = self.fetch(std::slice::from_ref(snapshot), Deadline::of_read())?;
+        let bytes = plain.first().ok_or_else(|| damaged("a snapshot is missing"))?;
+        self.read_root_at(&Snapshot::verify(bytes).map_err(damaged)?.root)
+    }
+}
+
+#[cfg(test)]
+mod tests;
