@@ -18,7 +18,7 @@ use hypernet_sdk::size;
 use hypernet_store::error::{LOST, StoreError};
 use hypernet_store::shards::ShardStore;
 use hypernet_store::worktree::WorkTree;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, ReentrantMutex};
 use tokio::sync::Notify;
 
 use crate::config::{self, Config, Home};
@@ -90,6 +90,8 @@ pub(crate) struct Own {
     pub(crate) counter: Arc<Counter>,
     pub(crate) trimmer: Option<Trimmer>,
     pub(crate) mount: Mutex<Option<mount::Mounted>>,
+    /// Of whoever makes branches, or lets go of them. There is nothing in it.
+    pub(crate) branching: ReentrantMutex<()>,
     /// Branches and snapshots that are mounted beside it.
     pub(crate) sides: Mutex<Vec<side::Side>>,
     /// All that shows something of the working tree.
@@ -371,7 +373,8 @@ fn open_own(
     };
     engines.set_tree(&vfs, &volumes);
     let (mount, sides, kernels) = (Mutex::new(None), Mutex::default(), Kernels::new(vfs.clone()));
-    Ok(Own { volume, volumes, tree, vfs, engines, counter, trimmer, mount, sides, kernels })
+    let branching = ReentrantMutex::new(());
+    Ok(Own { volume, volumes, tree, vfs, engines, counter, trimmer, mount, branching, sides, kernels })
 }
 
 impl Own {

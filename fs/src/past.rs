@@ -107,6 +107,11 @@ pub(crate) struct Past {
     state: Mutex<State>,
 }
 
+/// The number of `.branches` in a mount that shows this root.
+pub(crate) fn branches_number(top: u64) -> u64 {
+    number((top, 4u8))
+}
+
 pub(crate) fn is_past(ino: u64) -> bool {
     ino >= FIRST
 }
@@ -121,7 +126,7 @@ impl Known {
     fn ino(&self) -> u64 {
         match &self.what {
             What::All(place) => number((place.dir, 0u8)),
-            What::Branches(top) => number((top, 4u8)),
+            What::Branches(top) => branches_number(*top),
             What::Branch(root) => *root,
             What::One(then) => number((then.place.dir, 1u8, then.id.0)),
             What::Tag(place, name) => number((place.dir, 2u8, name)),
@@ -279,7 +284,9 @@ impl Past {
     /// The trees beside the one with this root, as far as there is room for them.
     fn branches(&self, top: u64) -> Vec<(Vec<u8>, Known)> {
         let named = self.vfs.branches().into_iter().filter_map(|name| Some((self.vfs.branch(&name).ok()?, name)));
-        let all = named.chain([(ROOT, MAIN.as_bytes().to_vec())]).filter(|(root, _)| *root != top);
+        // What another mount shows is found there alone: neither kernel would know what is changed through the other.
+        let is_free = |(root, _): &(u64, Vec<u8>)| *root != top && !self.vfs.is_shown(*root);
+        let all = named.chain([(ROOT, MAIN.as_bytes().to_vec())]).filter(is_free);
         all.map(|(root, name)| (name, Known { what: What::Branch(root), parent: top })).collect()
     }
 

@@ -13,8 +13,8 @@ use parking_lot::Mutex;
 
 use crate::past::{NAME, Past, Snapshots, is_past};
 use crate::vfs::{
-    Attr, Caller, DirItem, DirSnapshot, OpenFlags, Opened, ROOT, RenameFlags, Result, SetAttr, Vfs, VfsError, Whence,
-    XattrFlags,
+    Attr, BRANCHES, Caller, DirItem, DirSnapshot, OpenFlags, Opened, ROOT, RenameFlags, Result, SetAttr, Vfs, VfsError,
+    Whence, XattrFlags,
 };
 
 #[cfg(test)]
@@ -83,6 +83,11 @@ impl Tree {
             _ if ino == top => ROOT,
             other => other,
         }
+    }
+
+    /// Whether what has this name is none of the working tree, if it is there.
+    pub fn is_beside(&self, parent: u64, name: &[u8]) -> bool {
+        is_past(self.turn(parent)) || name == NAME || name == BRANCHES.as_bytes()
     }
 
     fn seen(&self, attr: Attr) -> Attr {

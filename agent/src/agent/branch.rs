@@ -52,6 +52,8 @@ fn trimmed(history: &History, kept: &Kept, seen: &[Dot]) -> Vec<Edit> {
 impl Own {
     /// The working tree finds the branches that the keystore knows.
     pub(super) fn tell_of_branches(&self) -> Result<(), Failure> {
+        // One that is being made is not known yet, and is not to be cleared away.
+        let _one = self.branching.lock();
         let keystore = self.volume.identity.keystore().keystore();
         let planted = |(name, branch): (String, Branch)| {
             (name.into_bytes(), Planted { volume: branch.volume, root: branch.root })
@@ -70,12 +72,23 @@ impl Own {
                 self.let_go_of(rooted.volume, true)?;
             }
         }
+        let is_here = |volume: VolumeId| self.vfs.volumes().iter().any(|rooted| rooted.volume == volume);
         // Another device has let go of them.
         for gone in keystore.branches.iter().filter(|branch| branch.is_gone) {
-            if self.mounted_at(gone.volume).is_none()
-                && self.vfs.volumes().iter().any(|rooted| rooted.volume == gone.volume)
-            {
+            if self.mounted_at(gone.volume).is_some() || !is_here(gone.volume) {
+                continue;
+            }
+            let info = self.branch_info(gone.name.clone(), gone)?;
+            if info.merged == Some(true) {
                 self.let_go_of(gone.volume, false)?;
+            } else {
+                // Whoever let go of it had not seen what is in it here.
+                let back = Branch { is_gone: false, changed: clock(gone.changed), ..gone.clone() };
+                self.volume.identity.keystore().change(|keystore| branch::merge(&mut keystore.branches, &[back]))?;
+                tracing::warn!(
+                    name = gone.name,
+                    "a branch that another device has let go of is there again: it was not merged"
+                );
             }
         }
         Ok(())
@@ -128,7 +141,9 @@ impl Own {
         };
         let here = self.vfs.volumes().iter().any(|rooted| rooted.volume == branch.volume && !rooted.is_vacant);
         // Of what was changed and is in no head yet nothing is merged.
-        let is_waiting = here && self.vfs.pending(branch.volume).files > 0;
+        let edits = self.volume.db.of(branch.volume).and_then(|db| db.count_edits());
+        let is_waiting = here
+            && (self.vfs.pending(branch.volume).files > 0 || edits.map_err(|error| port_failure(error.into()))? > 0);
         let merged = match (latest(branch.volume)?, latest(branch.of)?) {
             (Some(branch), Some(of)) => Some(covers_all(&of, &branch) && !is_waiting),
             _ => None,
@@ -150,6 +165,7 @@ impl Agent {
     /// Makes a branch of the volume that a path is in, which begins with a snapshot, or with what is there now. Blocks.
     pub(crate) fn make_branch(&self, request: &api::BranchRequest) -> Result<api::BranchInfo, Failure> {
         let own = self.own_tree()?;
+        let _one = own.branching.lock();
         let name = &request.name;
         check_name(name).map_err(|error| {
             Failure::new(Kind::Usage, error.to_string()).hint("one word, such as `try` or `v2-layout`")
@@ -160,6 +176,7 @@ impl Agent {
             return Err(Failure::new(Kind::CantCreate, text).hint("`hn branch` shows all; take another name"));
         }
         let past = self.past(&request.path)?;
+        own.has_no_others(past.volume.id)?;
         let kept = match &request.revision {
             Some(revision) => past.resolve(revision)?,
             None => self.branched_now(own, &past, name)?,
@@ -238,6 +255,7 @@ impl Agent {
     /// Lets go of a branch. Blocks.
     pub(crate) fn drop_branch(&self, request: &api::DropBranchRequest) -> Result<api::BranchInfo, Failure> {
         let own = self.own_tree()?;
+        let _one = own.branching.lock();
         own.tell_of_branches()?;
         let name = &request.name;
         let Some(branch) = own.branches().remove(name) else {
@@ -245,6 +263,16 @@ impl Agent {
                 Failure::new(Kind::NoInput, format!("no branch is called {name}")).hint("`hn branch` shows all")
             );
         };
+        own.nothing_begins_with(&branch)?;
+        if !request.force {
+            // Another device may have published something in it.
+            for volume in [branch.volume, branch.of] {
+                let engine = own.engines().into_iter().find(|engine| engine.volume() == volume);
+                if let Some(Some(Err(error))) = engine.map(|engine| engine.sync_within(SYNCED_WITHIN)) {
+                    tracing::debug!(%error, "what is known here of a branch is all that is asked");
+                }
+            }
+        }
         let info = own.branch_info(name.clone(), &branch)?;
         if info.merged != Some(true) && !request.force {
             let text = match info.merged {
@@ -304,6 +332,37 @@ impl Agent {
 }
 
 impl Own {
+    /// An error where other volumes begin in one that is to be branched: they are not part of the branch, and who removed a directory
+    /// around one of them there would remove it here.
+    fn has_no_others(&self, of: VolumeId) -> Result<(), Failure> {
+        let keystore = self.volume.identity.keystore().keystore();
+        let is_left = |id: VolumeId| keystore.share(id).is_some_and(|share| share.left.is_out);
+        let is_below = |id: VolumeId| id != keystore.main && !id.is_branch() && !is_left(id);
+        let elsewhere = of == keystore.main && keystore.volumes.iter().any(|id| is_below(*id));
+        if !elsewhere && self.vfs.volumes_below([of]).is_empty() {
+            return Ok(());
+        }
+        Err(Failure::new(
+            Kind::Usage,
+            "directories in it are volumes of their own, or shared, and a branch cannot have them",
+        )
+        .hint("make a volume of what is to be branched (`hn volume make DIR`), and name it with --of"))
+    }
+
+    /// An error while a branch of this one waits for what it begins with.
+    fn nothing_begins_with(&self, branch: &Branch) -> Result<(), Failure> {
+        for (name, other) in self.branches().into_iter().filter(|(_, other)| other.of == branch.volume) {
+            let db = self.volume.db.of(other.volume).map_err(|error| port_failure(error.into()))?;
+            let waits =
+                state::origin(&db).map_err(port_failure)?.is_some_and(|origin| origin.of == Some(branch.volume));
+            if waits && state::latest(&db).map_err(port_failure)?.is_none() {
+                return Err(Failure::new(Kind::TryAgain, format!("{name} begins in it, and is not on the mesh yet"))
+                    .hint("`hn sync` first"));
+            }
+        }
+        Ok(())
+    }
+
     /// What is to be merged of a volume: all of it is on the mesh, and the attributes of its root are left out.
     fn part_of(&self, from: &Arc<Volume>, into: &Arc<Volume>) -> Result<Part, Failure> {
         let rooted = self.vfs.volumes().into_iter().find(|rooted| rooted.volume == from.id);

@@ -104,11 +104,36 @@ impl Own {
         sides.iter().map(info).collect()
     }
 
+    /// An error where another mount shows the tree with this root, or somebody uses it through `.branches`: two kernels would not
+    /// know what is changed through the other.
+    fn to_be_shown(&self, name: &str, root: u64) -> Result<u64, Failure> {
+        let is_main = self.mount.lock().as_ref().is_some_and(|there| there.top() == root);
+        if is_main || self.vfs.is_shown(root) {
+            return Err(Failure::new(Kind::CantCreate, format!("{name} is mounted already"))
+                .hint("`hn status` shows where; `hn umount DIR`, or `hn switch` to another one, first"));
+        }
+        if name == MAIN || !self.kernels.let_go_of_branch(name.as_bytes(), root) {
+            return Err(Failure::new(
+                Kind::TryAgain,
+                format!("{name} is in use through {BRANCHES}/{name} of another mount"),
+            )
+            .hint("leave it in all shells, and close its files there"));
+        }
+        Ok(root)
+    }
+
     /// Somebody may have unmounted one from outside.
     fn forget_ended(&self) {
         let over = |side: &mut Side| side.handle.wait_for(std::time::Duration::ZERO);
         let ended: Vec<Side> = self.sides.lock().extract_if(.., over).collect();
-        drop(ended);
+        ended.iter().for_each(|side| self.no_more_shown(side));
+    }
+
+    /// What a mount showed is found among the branches again.
+    fn no_more_shown(&self, side: &Side) {
+        if let Some(volume) = side.volume {
+            self.vfs.set_shown(self.shown(Some(volume)), false);
+        }
     }
 }
 
@@ -119,10 +144,12 @@ impl Agent {
         own.tell_of_branches()?;
         own.forget_ended();
         let reader: Arc<dyn Snapshots> = Arc::new(Reader(own.volumes.clone()));
+        let mut root = None;
         let (what, volume, tree) = match (&request.branch, &request.snapshot) {
             (Some(name), _) => {
                 let volume = own.called(name)?.id;
                 let top = own.top_called(name)?;
+                root = Some(own.to_be_shown(name, top)?);
                 (format!("branch {name}"), Some(volume), Tree::new(own.vfs.clone(), Some(reader), top))
             }
             (None, Some(revision)) => {
@@ -151,6 +178,9 @@ impl Agent {
             None => fuse::Kernels::apart(own.vfs.clone()),
         };
         let handle = fuse::mount_tree(Arc::new(tree), kernels, dir, options).map_err(failed)?;
+        if let Some(root) = root {
+            own.vfs.set_shown(root, true);
+        }
         let (dir, passthrough) = (handle.dir().to_owned(), handle.profile() == Profile::Passthrough);
         sides.push(Side { dir: dir.clone(), what, volume, handle });
         let dirs: Vec<PathBuf> = sides.iter().map(|side| side.dir.clone()).collect();
@@ -178,7 +208,7 @@ impl Agent {
                 Failure::new(Kind::TryAgain, format!("cannot unmount {}: {error}", side.dir.display()))
                     .hint("leave the directory in all shells and close its files, then try again")
             })?;
-            sides.remove(at);
+            own.no_more_shown(&sides.remove(at));
             any = true;
         }
         let dirs = sides.iter().map(|side| side.dir.clone()).collect();
@@ -211,6 +241,10 @@ impl Agent {
         own.tell_of_branches()?;
         let volume = own.called(name)?.id;
         let top = own.top_called(name)?;
+        if own.vfs.is_shown(top) {
+            return Err(Failure::new(Kind::CantCreate, format!("{name} is mounted beside the main mount"))
+                .hint("`hn status` shows where; `hn umount DIR` first"));
+        }
         {
             let mut config = self.config.lock();
             config.shown = Some(volume.to_string()).filter(|_| name != MAIN);

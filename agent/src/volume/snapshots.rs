@@ -211,9 +211,7 @@ impl Volume {
         // A branch may begin with this, and is merged by what it has seen. So what is changed after it must have another number, and what
         // this head has must be in the cut: in this order whatever is published meanwhile has a later number, or is all in it.
         let number = self.take_number()?;
-        let base = Base::of(self)?;
-        let mut cut = vfs.cut(self.id).map_err(of_tree)?;
-        let _guard = CutGuard(vfs);
+        let (base, mut cut, _guard) = self.cut_with_base(vfs)?;
         // What a branch begins with is in the history of what it is a branch of.
         if base.is_adopted() && !self.id.is_branch() {
             let what = "nothing of this volume is on the mesh yet: `hn sync` first, then it can have snapshots";
@@ -254,6 +252,26 @@ impl Volume {
         Ok(Some(Taken { kept: Kept { snapshot, dot, is_automatic }, files, read, new, is_same }))
     }
 
+    /// A cut, and what it goes on from: nothing was published between the two, and the tree does not move.
+    fn cut_with_base<'a>(&self, vfs: &'a Vfs) -> Result<(Base, Cut, CutGuard<'a>), PortError> {
+        let until = Instant::now() + STILL_WITHIN;
+        let head = |base: &Base| base.latest.as_ref().map(|latest| latest.snapshot);
+        loop {
+            let base = Base::of(self)?;
+            let cut = vfs.cut(self.id).map_err(of_tree)?;
+            let guard = CutGuard(vfs);
+            let moves = state::following(&self.db)?.is_some() || state::merging(&self.db)?.is_some();
+            if !moves && head(&Base::of(self)?) == head(&base) {
+                return Ok((base, cut, guard));
+            }
+            drop(guard);
+            if Instant::now() > until {
+                return Err(PortError::Deadline("heads come one after the other: try again".into()));
+            }
+            std::thread::sleep(LOOK_EVERY);
+        }
+    }
+
     /// Seals what is in a cut, and what it goes on from, without the mesh.
     fn stage_now(
         self: &Arc<Self>,
@@ -281,12 +299,11 @@ impl Volume {
     /// The working tree as it is now, to be compared with what was.
     pub(crate) fn now(self: &Arc<Self>, vfs: &Arc<Vfs>) -> Result<Root, PortError> {
         let _still = self.hold_still()?;
-        let mut cut = vfs.cut(self.id).map_err(of_tree)?;
-        let _guard = CutGuard(vfs);
+        let (base, mut cut, _guard) = self.cut_with_base(vfs)?;
         let mut stage = Stage::new(self);
         // It stays with whoever asked: nothing else is told of what is in it by this dot.
         let dot = self.dot(state::next_sequence(&self.db, &self.device.id())?);
-        let now = self.stage_now(vfs, &mut cut, &Base::of(self)?, dot, &mut stage)?;
+        let now = self.stage_now(vfs, &mut cut, &base, dot, &mut stage)?;
         stage.finish()?;
         Ok(now.root)
     }

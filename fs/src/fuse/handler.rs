@@ -280,13 +280,15 @@ impl Filesystem for Handler {
 
     fn lookup(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         let name = name.as_bytes().to_vec();
+        // What is beside the working tree may come without a word.
+        let missing_for = if self.tree.is_beside(parent.0, &name) { Duration::ZERO } else { TTL };
         self.serve(
             reply,
             move |tree| {
                 tree.tell_found(|| tree.lookup(parent.0, &name), |found| found.as_ref().ok().map(|attr| attr.ino))
             },
-            |reply, result| match result {
-                Err(VfsError::NotFound) => reply.entry(&TTL, &nothing(), GENERATION),
+            move |reply, result| match result {
+                Err(VfsError::NotFound) => reply.entry(&missing_for, &nothing(), GENERATION),
                 result => answer_entry(reply, result),
             },
         );

@@ -27,6 +27,12 @@ pub(super) struct KernelCache {
 }
 
 impl KernelCache {
+    fn notify_entry(&self, parent: u64, name: &[u8]) {
+        if let Err(error) = self.notifier.inval_entry(INodeNo(parent), OsStr::from_bytes(name)) {
+            tracing::debug!(parent, %error, "the kernel could not be told to look a name up again");
+        }
+    }
+
     fn no(&self, ino: u64) -> INodeNo {
         INodeNo(self.tree.turn(ino))
     }
@@ -55,9 +61,7 @@ impl Invalidate for KernelCache {
     }
 
     fn entry(&self, parent: u64, name: &[u8]) {
-        if let Err(error) = self.notifier.inval_entry(self.no(parent), OsStr::from_bytes(name)) {
-            tracing::debug!(parent, %error, "the kernel could not be told to look a name up again");
-        }
+        self.notify_entry(self.tree.turn(parent), name);
     }
 
     fn keeps_times(&self) -> bool {
@@ -85,11 +89,17 @@ impl Invalidate for KernelCache {
     }
 }
 
+/// How long a kernel may take to forget a branch.
+const LET_GO_WITHIN: std::time::Duration = std::time::Duration::from_secs(2);
+const LOOK_EVERY: std::time::Duration = std::time::Duration::from_millis(20);
+
 /// All of them. What is void for one is void for the others: one inode may be seen through several mounts.
 pub struct Kernels {
     vfs: Arc<Vfs>,
     /// None of them shows anything of the working tree.
     is_apart: bool,
+    /// Of whoever adds one or takes one away.
+    turn: Mutex<()>,
     all: Arc<All>,
 }
 
@@ -139,16 +149,17 @@ impl std::fmt::Debug for Kernels {
 impl Kernels {
     /// Of a working tree that is not mounted yet.
     pub fn new(vfs: Arc<Vfs>) -> Arc<Self> {
-        Arc::new(Self { vfs, is_apart: false, all: Arc::default() })
+        Arc::new(Self { vfs, is_apart: false, turn: Mutex::default(), all: Arc::default() })
     }
 
     /// Of mounts that show nothing of the working tree, but its past.
     pub fn apart(vfs: Arc<Vfs>) -> Arc<Self> {
-        Arc::new(Self { vfs, is_apart: true, all: Arc::default() })
+        Arc::new(Self { vfs, is_apart: true, turn: Mutex::default(), all: Arc::default() })
     }
 
     /// One more mount begins.
     pub(super) fn join(&self, kernel: KernelCache) {
+        let _turn = self.turn.lock();
         let mut all = self.all.0.write();
         all.push(Arc::new(kernel));
         let is_first = all.len() == 1;
@@ -160,6 +171,7 @@ impl Kernels {
 
     /// A mount has ended. Nothing where that was said before.
     pub(super) fn leave(&self, tree: &Arc<Tree>, passed_through: bool) {
+        let _turn = self.turn.lock();
         let mut all = self.all.0.write();
         let before = all.len();
         all.retain(|kernel| !Arc::ptr_eq(&kernel.tree, tree));
@@ -172,6 +184,22 @@ impl Kernels {
             (true, true) => self.vfs.set_invalidate(None),
             (true, false) => tree.give_back(passed_through),
         }
+    }
+
+    /// What the kernels have of a branch is let go of, as far as nobody uses it there: then one mount alone may show it. False where
+    /// somebody does.
+    pub fn let_go_of_branch(&self, name: &[u8], root: u64) -> bool {
+        for kernel in self.all.0.read().clone() {
+            kernel.notify_entry(crate::past::branches_number(kernel.tree.top()), name);
+        }
+        let until = std::time::Instant::now() + LET_GO_WITHIN;
+        while self.vfs.knows_of(root) {
+            if std::time::Instant::now() > until {
+                return false;
+            }
+            std::thread::sleep(LOOK_EVERY);
+        }
+        true
     }
 
     /// One of them shows another root: what its kernel has of both roots is void.

@@ -78,6 +78,29 @@ impl Vfs {
         Ok(root)
     }
 
+    /// A mount of its own shows the tree with this root, or does no more: then it is not found among the branches elsewhere.
+    pub fn set_shown(&self, root: u64, shown: bool) {
+        let mut state = self.state.lock();
+        if shown {
+            state.shown.insert(root);
+        } else {
+            state.shown.remove(&root);
+        }
+    }
+
+    /// Whether one does.
+    pub fn is_shown(&self, root: u64) -> bool {
+        self.state.lock().shown.contains(&root)
+    }
+
+    /// Whether a kernel knows of anything in the volume with this root.
+    pub fn knows_of(&self, root: u64) -> bool {
+        let state = self.state.lock();
+        let is_in = |ino: u64| state.root_of(ino).is_ok_and(|of| of == root);
+        state.nodes.iter().any(|(ino, node)| node.told > 0 && is_in(*ino))
+            || state.away.keys().any(|ino| self.meta.inode(*ino).ok().flatten().is_some_and(|row| is_in(row.parent)))
+    }
+
     /// A path below [`BRANCHES`] is one in a branch: its root, and the rest.
     pub(super) fn in_branch<'a>(&self, path: &'a Path) -> Result<Option<(u64, &'a Path)>> {
         use std::os::unix::ffi::OsStrExt;

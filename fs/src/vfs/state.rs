@@ -149,6 +149,8 @@ pub(super) struct State {
     pub(super) read_only: BTreeSet<VolumeId>,
     /// Those that go with their names.
     pub(super) leaving: BTreeSet<VolumeId>,
+    /// Roots that a mount of their own shows.
+    pub(super) shown: BTreeSet<u64>,
     /// How volumes without a name in the tree are found.
     pub(super) branches: Branches,
     /// Threads that wait for a change.
@@ -223,6 +225,7 @@ impl State {
             volumes: BTreeMap::new(),
             read_only: BTreeSet::new(),
             leaving: BTreeSet::new(),
+            shown: BTreeSet::new(),
             branches: Branches::new(),
             waiters: 0,
         }

@@ -190,19 +190,14 @@ fn branches_and_snapshots_are_mounted_side_by_side_and_switched_to() -> Result<(
     agent.json(["mount", "--branch", "try", &path(&beside)])?;
     agent.json(["mount", "--snapshot", "HEAD", &path(&then)])?;
 
-    // One tree, seen twice: what is written here is read there, also by whoever has it open.
+    // What one mount shows is found there alone.
     let seen = main.join(".branches/try");
-    let mut open = fs::File::open(beside.join("dir/f"))?;
-    fs::write(seen.join("dir/f"), "two")?;
-    let mut text = String::new();
-    std::io::Read::read_to_string(&mut open, &mut text)?;
-    assert_eq!(text, "two");
+    assert!(!seen.exists());
+    fs::write(beside.join("dir/f"), "two")?;
     fs::rename(beside.join("only"), beside.join("dir/moved"))?;
-    assert_eq!((names(&seen), names(&seen.join("dir"))), (vec!["dir".into()], vec!["f".into(), "moved".into()]));
     assert_eq!(names(&main), ["dir", "only"]);
-    // From the branch one comes to the main tree.
-    assert_eq!(files(&beside.join(".branches/main"))?, files(&main)?);
-    assert!(!beside.join(".branches/try").exists());
+    let out = agent.hn(["switch", "try"])?;
+    ensure!(out.code != Some(0) && out.stderr.contains("mounted beside"), "{out:?}");
     // The snapshot is what was.
     assert_eq!(files(&then)?, [("dir/f", "one"), ("only", "in main")].map(|(a, b)| (a.into(), b.into())));
     let refused = fs::write(then.join("x"), "x").unwrap_err();
@@ -218,13 +213,22 @@ fn branches_and_snapshots_are_mounted_side_by_side_and_switched_to() -> Result<(
     ensure!(out.code != Some(0) && out.stderr.contains("mounted on"), "{out:?}");
 
     // One of them goes, and what the others have open stays.
-    drop(open);
-    let kept = fs::File::open(seen.join("dir/f"))?;
+    let kept = fs::File::open(main.join("dir/f"))?;
     agent.json(["umount", &path(&beside)])?;
-    fs::remove_file(seen.join("dir/f"))?;
+    assert_eq!((names(&seen), names(&seen.join("dir"))), (vec!["dir".into()], vec!["f".into(), "moved".into()]));
+    assert_eq!(fs::read_to_string(seen.join("dir/f"))?, "two");
+    // Through the other mount again, while somebody is in it and when nobody is.
+    let used = fs::File::open(seen.join("dir/f"))?;
+    let out = agent.hn(["mount", "--branch", "try", &path(&beside)])?;
+    ensure!(out.code != Some(0) && out.stderr.contains("in use through"), "{out:?}");
+    drop(used);
+    agent.json(["mount", "--branch", "try", &path(&beside)])?;
+    fs::remove_file(beside.join("dir/f"))?;
+    agent.json(["umount", &path(&beside)])?;
+    assert_eq!(names(&seen.join("dir")), ["moved"]);
     let mut text = String::new();
     std::io::Read::read_to_string(&mut std::io::BufReader::new(kept), &mut text)?;
-    assert_eq!(text, "two");
+    assert_eq!(text, "one");
     assert!(names(&beside).is_empty());
     agent.json(["umount", &path(&then)])?;
 
