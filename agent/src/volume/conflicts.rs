@@ -31,13 +31,16 @@ struct Below {
     tree: TreeRef,
 }
 
+/// Told of a name, and the path of the directory that it is in.
+type See<'a> = &'a mut dyn FnMut(&[u8], Entry) -> Result<(), PortError>;
+
 fn joined(dir: &[u8], name: &[u8]) -> Vec<u8> {
     if dir.is_empty() { name.to_vec() } else { [dir, name].join(&b'/') }
 }
 
 impl Volume {
-    /// All names in a tree, with the paths of the directories that they are in.
-    fn walk(&self, root: &Root, see: &mut dyn FnMut(&[u8], Entry) -> Result<(), PortError>) -> Result<(), PortError> {
+    /// Goes through all names in a tree.
+    fn walk(&self, root: &Root, see: See<'_>) -> Result<(), PortError> {
         let below = |path: Vec<u8>, inode: &Inode| match &inode.content {
             Content::Directory(tree) => Some(Below { path, tree: tree.clone() }),
             _ => None,

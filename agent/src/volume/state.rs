@@ -155,8 +155,11 @@ pub(crate) fn put_rekeying(db: &VolumeDb, rekeying: bool) -> Result<(), PortErro
     Ok(db.put_states(&[(REKEYING, rekeying.then_some(&[][..]))])?)
 }
 
+/// What is filed by a name from now on, if anything.
+pub(crate) type Change = (&'static str, Option<Vec<u8>>);
+
 /// What changes when this device has moved on, or has published.
-pub(crate) fn stands_on(db: &VolumeDb, next: &Latest) -> Result<[(&'static str, Option<Vec<u8>>); 4], PortError> {
+pub(crate) fn stands_on(db: &VolumeDb, next: &Latest) -> Result<[Change; 4], PortError> {
     let stood = codec::encode(&stood(db)?.and(next));
     Ok([(LATEST, Some(codec::encode(next))), (STOOD, Some(stood)), (FOLLOWING, None), (MERGING, None)])
 }

@@ -33,8 +33,11 @@ fn messages(agent: &Agent) -> Result<Vec<String>> {
     Ok(log.as_array().unwrap().iter().map(|one| one["message"].as_str().unwrap().to_owned()).collect())
 }
 
+/// A file: its name, what it holds at first, then in the branch, and in the main volume.
+type File<'a> = (&'a str, &'a [u8], &'a [u8], &'a [u8]);
+
 /// An agent with files that were written in a branch and in the main volume, and merged.
-fn merged(mesh: &Mesh, files: &[(&str, &[u8], &[u8], &[u8])]) -> Result<(Agent, Value)> {
+fn merged(mesh: &Mesh, files: &[File<'_>]) -> Result<(Agent, Value)> {
     let agent = Agent::on(mesh)?;
     agent.up_with(&["--hold"])?;
     agent.wait_for_peers(5)?;
@@ -60,7 +63,7 @@ fn texts_are_merged_line_by_line_where_that_is_clear() -> Result<()> {
     let mesh = Mesh::start(5)?;
     let base: String = (0..500).map(|line| format!("line {line}\n")).collect();
     let (branch, own) = (base.replace("line 7\n", "branch\n"), base.replace("line 470\n", "main\n"));
-    let files: [(&str, &[u8], &[u8], &[u8]); 3] = [
+    let files: [File<'_>; 3] = [
         ("dir/clear", base.as_bytes(), branch.as_bytes(), own.as_bytes()),
         ("overlap", b"a\nb\nc\n", b"a\nbranch\nc\n", b"a\nmain\nc\n"),
         ("binary", b"a\nb\n\0\n", b"A\nb\n\0\n", b"a\nb\n\0!\n"),
