@@ -233,7 +233,7 @@ examples! { CONFLICTS:
 }
 examples! { RESOLVE:
     "hn resolve notes.txt --keep file              what is beside it goes"
-    "hn resolve 'notes (conflict of laptop 2026-11-29 12.00.00).txt' --keep version"
+    "hn resolve notes.txt --keep version           what is beside it takes its place"
     "hn resolve notes.txt --keep both              two files from now on"
     "hn resolve --all --keep file                  in the whole volume; or name a directory"
 }

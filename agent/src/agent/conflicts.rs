@@ -26,6 +26,12 @@ struct Name {
     still: Still,
 }
 
+/// A version and its file, as they were before the snapshot was taken.
+struct Looked {
+    version: Name,
+    file: Option<Name>,
+}
+
 fn os(path: &[u8]) -> &Path {
     Path::new(OsStr::from_bytes(path))
 }
@@ -121,6 +127,10 @@ impl Past<'_> {
         self.volume.may_write().map_err(port_failure)?;
         let all = self.all_conflicts()?;
         let chosen = self.chosen(&all, request)?;
+        // What goes is what is in the snapshot: so it is looked at before, and whatever changes since then stays.
+        let looked: Vec<(&Conflict, Result<Looked, Failure>)> =
+            chosen.into_iter().map(|conflict| (conflict, self.look_at(conflict))).collect();
+        let chosen = &looked;
         let mut before = None;
         if request.keep != Keep::Both && !chosen.is_empty() {
             let message = format!("before resolving {}", self.top()?.join(os(&self.place())).display());
@@ -132,11 +142,11 @@ impl Past<'_> {
         }
         let several = versions(&all);
         let (mut settled, mut left) = (Vec::new(), Vec::new());
-        for conflict in chosen {
+        for (conflict, looked) in looked {
             let is_one_of_several = several.get(&conflict.mark.file).is_some_and(|all| all.len() > 1);
             let done = match request.all && request.keep == Keep::Version && is_one_of_several {
                 true => Err(Failure::new(Kind::Usage, "it is one of several versions of its file: name one of them")),
-                false => self.settle(conflict, request.keep),
+                false => looked.and_then(|looked| self.settle(conflict, request.keep, looked)),
             };
             match done {
                 Ok(()) => settled.push(conflict),
@@ -169,11 +179,16 @@ impl Past<'_> {
         }
     }
 
-    fn settle(&self, conflict: &Conflict, keep: Keep) -> Result<(), Failure> {
+    fn look_at(&self, conflict: &Conflict) -> Result<Looked, Failure> {
         let version = self.look(&conflict.path, conflict.inode.id)?;
+        let file = conflict.file.first().map(|path| self.look(path, conflict.mark.file)).transpose()?;
+        Ok(Looked { version, file })
+    }
+
+    fn settle(&self, conflict: &Conflict, keep: Keep, looked: Looked) -> Result<(), Failure> {
         let failed = |error: VfsError| refused(&error, os(&conflict.path));
-        let file = conflict.file.first().map(|path| Ok((path, self.look(path, conflict.mark.file)?))).transpose()?;
-        match (keep, file) {
+        let Looked { version, file } = looked;
+        match (keep, conflict.file.first().zip(file)) {
             (Keep::File, None) => {
                 let text =
                     format!("{} is all there is: the file that it is a version of is gone", os(&conflict.path).quote());

@@ -514,6 +514,8 @@ impl Volume {
         {
             return self.peers.publish(record.clone(), self.peers.keepers(), POSTING);
         }
+        // Before anybody can open it: whoever of these takes a device off their list from here on has had it told to that.
+        self.note_told(epoch.name(), &to)?;
         let way = sealing::seal(&to, &Zeroizing::new(codec::encode(&epochs))).map_err(damaged)?;
         let met = |(identity, person): (&IdentityId, &Person)| Met { identity: *identity, recipient: person.recipient };
         let now = circle.people.iter().filter(|(identity, _)| members.members.contains_key(*identity)).map(met);
@@ -600,6 +602,19 @@ impl Volume {
         let others = known.members.members.keys().filter_map(|identity| known.circle.people.get(identity));
         to.extend(others.map(|person| person.recipient));
         Ok(to)
+    }
+
+    /// An epoch is sealed for these, beside whom it was sealed for before.
+    fn note_told(&self, epoch: NewEpoch, to: &[Recipient]) -> Result<(), PortError> {
+        self.change_circle(|circle| {
+            if let Some(circle) = circle {
+                let mut told =
+                    circle.told.take().filter(|told| told.epoch == epoch).map_or_else(Vec::new, |told| told.to);
+                told.extend(to.iter().filter(|recipient| !told.contains(recipient)).copied().collect::<Vec<_>>());
+                circle.told = Some(Told { epoch, to: told });
+            }
+            Ok::<_, PortError>(())
+        })
     }
 
     /// Whether the epoch that counts was sealed for somebody who is none of the members as they are now: one of them has taken

@@ -70,7 +70,9 @@ impl Volume {
 
     /// Versions in a tree that are kept beside others, in order of their paths. Blocks.
     pub(crate) fn conflicts_in(&self, root: &Root) -> Result<Vec<Conflict>, PortError> {
-        let marked = |inode: &Inode| Mark::of(inode).filter(|_| inode.kind != FileKind::Directory);
+        // Somebody may have copied a version over its file, attributes and all.
+        let is_one = |inode: &Inode, mark: &Mark| inode.kind != FileKind::Directory && mark.file != inode.id;
+        let marked = |inode: &Inode| Mark::of(inode).filter(|mark| is_one(inode, mark));
         let mut linked: BTreeMap<FileId, Inode> = BTreeMap::new();
         if let Some(links) = &root.links {
             let nodes = Nodes(self, Deadline::of_read());

@@ -254,10 +254,12 @@ impl Vfs {
         self.run(|state| {
             let mut names = Vec::new();
             let node = state.node(ino)?;
-            // The kernel lets nobody read them of anything else, so they would be names without a value.
-            let has_user = node.is_file() || node.is_dir();
-            let is_shown = |prefix: &[u8]| (prefix != TRUSTED || caller.uid == 0) && (prefix != USER || has_user);
-            let shown = |xattr: &&Xattr| [TRUSTED, USER].iter().all(|of| is_shown(of) || !xattr.name.starts_with(of));
+            // The kernel lets nobody read what a merge says of anything else, so it would be a name without a value.
+            let has_mark = node.is_file() || node.is_dir();
+            let is_trusted = |xattr: &Xattr| xattr.name.starts_with(TRUSTED);
+            let shown = |xattr: &&Xattr| {
+                (caller.uid == 0 || !is_trusted(xattr)) && (has_mark || xattr.name != hypernet_core::merge::mark::XATTR)
+            };
             for xattr in node.xattrs().iter().filter(shown) {
                 names.extend_from_slice(&xattr.name);
                 names.push(0);

@@ -79,7 +79,12 @@ impl Drop for Spare<'_> {
 /// Refused where it is not any more what it was, or somebody has it open for writing.
 fn check(state: &State, still: &Still) -> Step<()> {
     let node = state.node(still.ino)?;
-    match node.writers() == 0 && (node.changed, node.id) == (still.changed, still.id) {
+    if node.nlink == 0 {
+        return Err(VfsError::NotFound.into());
+    }
+    // What was written and published meanwhile, here or elsewhere, counts as unchanged again, and is published as something else.
+    let is_so = (node.changed, node.id, node.remote.as_deref()) == (still.changed, still.id, still.published.as_ref());
+    match node.writers() == 0 && is_so {
         true => Ok(()),
         false => Err(VfsError::Busy.into()),
     }
