@@ -103,7 +103,7 @@ mod tests {
         merge(&mut a, &b);
         merge(&mut b, &[one.clone(), gone.clone()]);
         merge(&mut a, &b);
-        merge(&mut b, &[one.clone()]);
+        merge(&mut b, std::slice::from_ref(&one));
         assert_eq!((&a, a.len()), (&b, 2));
         assert_eq!(named(&a).into_iter().collect::<Vec<_>>(), [("dev".to_owned(), other.clone())]);
         let mut all = vec![one.clone(), other.clone()];
