@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use hypernet_core::id::PeerId;
+use hypernet_core::id::{PeerId, VolumeId};
 use hypernet_core::identity::share::Shares;
 use hypernet_core::node::{Node, NodeConfig};
 use hypernet_core::port::{MetaStore, PortError, RemoteTree};
@@ -395,6 +395,11 @@ impl Own {
     /// The uploads of all volumes, each before that of the volume above it; none before the head of the main one was found.
     pub(crate) fn engines(&self) -> Vec<Arc<Engine>> {
         self.engines.all()
+    }
+
+    /// The upload of a volume, if it has begun.
+    pub(crate) fn engine_of(&self, volume: VolumeId) -> Option<Arc<Engine>> {
+        self.engines().into_iter().find(|engine| engine.volume() == volume)
     }
 
     /// Lets the upload of a volume begin that was made just now.

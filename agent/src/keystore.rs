@@ -202,6 +202,13 @@ pub(crate) fn random_secret() -> Result<Secret, Failure> {
     Ok(Secret::new(bytes))
 }
 
+/// A number for a new volume.
+pub(crate) fn random_volume(is_branch: bool) -> Result<VolumeId, Failure> {
+    let mut id = [0; 16];
+    id.copy_from_slice(&random_secret()?.expose()[..16]);
+    Ok(VolumeId::new(id, is_branch))
+}
+
 /// What the file holds.
 #[derive(Clone, Zeroize, ZeroizeOnDrop, Encode, Decode)]
 #[cbor(array)]

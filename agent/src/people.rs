@@ -8,7 +8,9 @@
 //! Invariant: a contact's identity is pinned when it is added. What is found at their address later counts if it is of that
 //! identity, and is an error that says so loudly if it is not.
 
+use std::panic::resume_unwind;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use hypernet_core::id::{DeviceId, IdentityId};
 use hypernet_core::identity::beacon::Beacon;
@@ -36,6 +38,9 @@ mod lists;
 
 use contact::{CONTACT_NAME_MAX, CONTACTS_MAX, Contact};
 pub(crate) use lists::Lists;
+
+/// How many people are looked up at once.
+const AT_ONCE: usize = 16;
 
 /// Why a contact is not there, or not changed.
 #[derive(Debug, Error)]
@@ -195,6 +200,25 @@ impl Found {
         let era = self.posting.log().roster().era;
         era.map(|era| era.recipient).ok_or_else(|| damaged("a list of devices without keys to seal for"))
     }
+}
+
+/// Does this for each of these people, several at once, until the time has passed: the mesh is slow to say that somebody is not
+/// there. Returns what came of it for as many as there was time for, in their order.
+pub(crate) fn for_each<T: Sync, R: Send>(all: &[T], within: Duration, look: impl Fn(&T) -> R + Sync) -> Vec<R> {
+    let (begun, look) = (Instant::now(), &look);
+    let mut done = Vec::with_capacity(all.len());
+    for some in all.chunks(AT_ONCE) {
+        if !done.is_empty() && begun.elapsed() >= within {
+            break;
+        }
+        done.extend(std::thread::scope(|scope| {
+            let asked: Vec<_> = some.iter().map(|one| scope.spawn(move || look(one))).collect();
+            let ended =
+                |asked: std::thread::ScopedJoinHandle<'_, R>| asked.join().unwrap_or_else(|why| resume_unwind(why));
+            asked.into_iter().map(ended).collect::<Vec<R>>()
+        }));
+    }
+    done
 }
 
 /// Looks somebody up whose identity is pinned. What was `known` of their devices stays known, whatever is found.

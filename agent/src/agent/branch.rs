@@ -23,7 +23,7 @@ use super::tree::of_tree;
 use super::{Agent, Own, port_failure};
 use crate::branch::{self, BRANCHES_MAX, Branch};
 use crate::failure::{Failure, Kind};
-use crate::keystore::random_secret;
+use crate::keystore::random_volume;
 use crate::volume::Volume;
 use crate::volume::recover::clock;
 use crate::volume::settling::Kept as Beside;
@@ -221,8 +221,7 @@ impl Agent {
     /// What is there now, as a snapshot.
     fn branched_now(&self, own: &Own, past: &Past<'_>, name: &str) -> Result<Kept, Failure> {
         // What is in a head has dots that nothing else has: the branch begins with all of it as seen.
-        let engine = own.engines().into_iter().find(|engine| engine.volume() == past.volume.id);
-        if let Some(Some(Err(error))) = engine.map(|engine| engine.sync_within(SYNCED_WITHIN)) {
+        if let Some(Some(Err(error))) = own.engine_of(past.volume.id).map(|engine| engine.sync_within(SYNCED_WITHIN)) {
             tracing::debug!(%error, "what a branch begins with goes to the mesh later");
         }
         let taken = past.volume.snap(&own.vfs, format!("branch {name} begins here"), false).map_err(port_failure)?;
@@ -231,9 +230,7 @@ impl Agent {
 
     /// Writes down what a branch begins with, before anything leads to it.
     fn begin_branch(&self, own: &Own, of: &Volume, kept: &Kept, root: &Root) -> Result<VolumeId, Failure> {
-        let mut random = [0; 16];
-        random.copy_from_slice(&random_secret()?.expose()[..16]);
-        let id = VolumeId::new(random, true);
+        let id = random_volume(true)?;
         let db = own.volume.db.of(id).map_err(|error| port_failure(error.into()))?;
         let vector = root.vector.clone();
         let (history, tags) = match state::latest(&of.db).map_err(port_failure)? {
@@ -267,8 +264,7 @@ impl Agent {
         if !request.force {
             // Another device may have published something in it.
             for volume in [branch.volume, branch.of] {
-                let engine = own.engines().into_iter().find(|engine| engine.volume() == volume);
-                if let Some(Some(Err(error))) = engine.map(|engine| engine.sync_within(SYNCED_WITHIN)) {
+                if let Some(Some(Err(error))) = own.engine_of(volume).map(|engine| engine.sync_within(SYNCED_WITHIN)) {
                     tracing::debug!(%error, "what is known here of a branch is all that is asked");
                 }
             }
@@ -397,8 +393,8 @@ impl Own {
     }
 
     fn sync(&self, volume: &Volume) -> Result<(), Failure> {
-        let engine = self.engines().into_iter().find(|engine| engine.volume() == volume.id);
-        let engine = engine.ok_or_else(|| Failure::new(Kind::TryAgain, "it is not in the tree yet"))?;
+        let engine =
+            self.engine_of(volume.id).ok_or_else(|| Failure::new(Kind::TryAgain, "it is not in the tree yet"))?;
         engine.sync().map(drop).map_err(port_failure)
     }
 

@@ -21,8 +21,8 @@ use super::people::contact_failure;
 use super::tree::{not_shared, of_tree};
 use super::{Agent, Own, port_failure};
 use crate::failure::{Failure, Kind};
-use crate::people::Contacts;
 use crate::people::contact::Contact;
+use crate::people::{self, Contacts};
 use crate::share::circle::Circle;
 use crate::share::granting::{Guest, ShareError};
 use crate::share::hearing::{Ask, Known};
@@ -33,8 +33,6 @@ use crate::volume::heads::when;
 use crate::volume::recover::clock;
 use crate::volume::{Volume, state};
 
-/// Contacts that are looked up at once.
-const LOOKED_UP_AT_ONCE: usize = 16;
 /// How long a directory that was shared is waited for to be on the mesh.
 const UPLOADED_WITHIN: Duration = Duration::from_secs(3);
 /// Digits of a volume's number that name it.
@@ -206,19 +204,8 @@ impl Own {
         let mut all: Vec<Contact> = found.map_err(contact_failure)?;
         all.sort_by_key(|contact| contact.identity);
         all.dedup_by_key(|contact| contact.identity);
-        let mut guests = Vec::with_capacity(all.len());
-        for some in all.chunks(LOOKED_UP_AT_ONCE) {
-            let found: Vec<_> = std::thread::scope(|scope| {
-                let asked: Vec<_> =
-                    some.iter().map(|contact| scope.spawn(|| Guest::find(&self.volume, contact.clone()))).collect();
-                asked.into_iter().map(std::thread::ScopedJoinHandle::join).collect()
-            });
-            for guest in found {
-                let guest = guest.map_err(|_| Failure::new(Kind::System, "looking somebody up failed; report it"))?;
-                guests.push(guest.map_err(port_failure)?);
-            }
-        }
-        Ok(guests)
+        let find = |contact: &Contact| Guest::find(&self.volume, contact.clone());
+        people::for_each(&all, Duration::MAX, find).into_iter().map(|found| found.map_err(port_failure)).collect()
     }
 
     /// What this identity may do in a volume decides whether anything can be changed in it here.
@@ -309,8 +296,7 @@ impl Agent {
         }
         self.told_all(own)?;
         // Whoever takes it at once is to find it. It is shared all the same when a donor keeps the upload waiting.
-        let engine = own.engines().into_iter().find(|engine| engine.volume() == volume.id);
-        if let Some(Some(Err(error))) = engine.map(|engine| engine.sync_within(UPLOADED_WITHIN)) {
+        if let Some(Some(Err(error))) = own.engine_of(volume.id).map(|engine| engine.sync_within(UPLOADED_WITHIN)) {
             tracing::warn!(%error, "a volume is shared, and nobody finds what is in it before it is uploaded");
         }
         Ok(api::ShareInfo { made, ..own.known_share(&volume)? })

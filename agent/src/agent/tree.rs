@@ -5,13 +5,12 @@
 
 use std::time::{Duration, Instant};
 
-use hypernet_core::id::VolumeId;
 use hypernet_fs::vfs::{Rooted, VfsError};
 use hypernet_sdk::api;
 
 use super::{Agent, Own, port_failure};
 use crate::failure::{Failure, Kind};
-use crate::keystore::random_secret;
+use crate::keystore::random_volume;
 use crate::status::head_status;
 use crate::volume::Volume;
 use crate::volume::state::{self, Origin};
@@ -113,9 +112,7 @@ impl Agent {
         let above = own.vfs.volume_of(ino).map_err(|error| of_tree(&error))?;
         let above = own.volumes.of(above).map_err(port_failure)?;
         not_shared(&above)?;
-        let mut id = [0; 16];
-        id.copy_from_slice(&random_secret()?.expose()[..16]);
-        let id = VolumeId::new(id, false);
+        let id = random_volume(false)?;
         if !own.volume.identity.keystore().change(|keystore| keystore.add_volume(id))? {
             return Err(Failure::new(Kind::Config, "this identity has as many volumes as it can have"));
         }

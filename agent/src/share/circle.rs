@@ -146,11 +146,13 @@ impl Publishers {
 
     /// Whether a head of one of these is one that it was allowed to publish.
     pub(crate) fn takes(&self, head: &Head) -> bool {
-        if !self.removed.contains(&head.device) {
-            return true;
-        }
+        !self.removed.contains(&head.device) || self.is_named(head)
+    }
+
+    /// Whether a head is the last one of a device that was taken off.
+    pub(crate) fn is_named(&self, head: &Head) -> bool {
         let accepted = self.accepted.as_ref().and_then(|accepted| accepted.get(&head.device));
-        accepted.is_some_and(|accepted| accepted.takes(head))
+        self.removed.contains(&head.device) && accepted.is_some_and(|accepted| accepted.takes(head))
     }
 }
 

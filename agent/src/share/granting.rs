@@ -4,6 +4,7 @@
 //! mesh, and what is told to others comes last. So wherever this is broken off, either nothing has happened, or
 //! [tending](Volume::tend) ends it.
 
+use hypernet_core::head::Head;
 use hypernet_core::id::{DeviceId, FileId, IdentityId};
 use hypernet_core::limits::TAKEN_MAX;
 use hypernet_core::port::PortError;
@@ -176,6 +177,7 @@ impl Volume {
         let _turn = self.circle_turn.lock();
         let known = self.hear_as_admin()?;
         let mut all: Vec<IdentityId> = gone.iter().copied().chain(known.members.links_of(gone)).collect();
+        all.sort();
         all.dedup();
         self.remove_in_turn(&known, &all)?;
         // A link that writes is one of those who may be gone.
@@ -202,13 +204,13 @@ impl Volume {
         taken.truncate(TAKEN_MAX);
         devices.sort();
         devices.dedup();
-        let mut found = self.find_heads(&listed)?.found;
         // Of a head that nobody finds now, or only an older one, the one that was found last.
-        found.extend(self.heads.lock().last_found());
+        let found = self.find_heads(&listed)?.found.into_iter().map(|found| found.head);
+        let found: Vec<Head> = found.chain(self.last_heads()).collect();
         let accepted = devices.iter().filter_map(|device| {
             // A device that they have taken off themselves may be somebody else's by now, who still publishes where it did.
             let is_theirs = listed.iter().any(|listed| listed.id == *device);
-            let heads = found.iter().filter(|found| is_theirs && found.device.id == *device).map(|found| &found.head);
+            let heads = found.iter().filter(|head| is_theirs && head.device == *device);
             let newest = heads.filter(|head| publishers.takes(head)).max_by_key(|head| head.sequence).map(Accepted::of);
             // What is part of this tree was taken, also where the head that it came by is not found any more.
             let taken = sequence_of(&tree, device, self.id);
@@ -218,7 +220,10 @@ impl Volume {
                 newest => newest,
             }
         });
-        let accepted = accepted.collect();
+        let accepted: Vec<Accepted> = accepted.collect();
+        // Whoever is taken off may put something else in their place before anybody has merged them.
+        let named = found.into_iter().filter(|head| accepted.iter().any(|accepted| accepted.takes(head)));
+        state::add_named(&self.db, named.collect(), &tree)?;
         self.change_members(Change::Remove(gone.to_vec(), accepted, taken))
     }
 

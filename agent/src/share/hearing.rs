@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use hypernet_core::codec;
 use hypernet_core::id::IdentityId;
@@ -36,8 +37,8 @@ const ROUNDS: usize = 4;
 const LISTS_MAX: usize = 4;
 /// Of those who only read, how many are looked up each time.
 const READERS_AT_ONCE: usize = 16;
-/// Of those whom nobody has met, how many are looked up before something is sealed for all.
-const STRANGERS_AT_ONCE: usize = 64;
+/// For how long others wait while people are looked up.
+const LOOKED_UP_WITHIN: Duration = Duration::from_secs(30);
 /// Of those who wrote and are gone, how many others are told of.
 const GONE_MAX: usize = 256;
 const SAID_CONTEXT: &str = "hypernet 2026 said of a circle v1";
@@ -443,31 +444,37 @@ impl Volume {
     /// Looks up all whose word counts, but for those that were `looked` up already. Returns whether that led to more.
     fn hear_people(&self, looked: &mut BTreeSet<IdentityId>) -> Result<bool, PortError> {
         let mut is_new = false;
-        while let Some(member) = self.next_person(looked) {
-            looked.insert(member.identity);
-            let before = self.circle.lock().as_ref().and_then(|circle| circle.people.get(&member.identity).cloned());
-            let found = match look_up(self, &member, before.as_ref()) {
-                Ok(found) => found,
-                Err(error) => {
-                    tracing::warn!(%error, volume = %self.id.short(), "somebody who has a part in a volume is not found");
-                    continue;
+        loop {
+            let people = self.next_people(looked);
+            if people.is_empty() {
+                return Ok(is_new);
+            }
+            looked.extend(people.iter().map(|(member, _)| member.identity));
+            let found =
+                people::for_each(&people, LOOKED_UP_WITHIN, |(member, known)| look_up(self, member, known.as_ref()));
+            for ((member, _), found) in people.iter().zip(found) {
+                match found {
+                    Ok(found) => is_new |= self.meet(member, found)?,
+                    Err(error) => {
+                        tracing::warn!(%error, volume = %self.id.short(), "somebody who has a part in a volume is not found");
+                    }
                 }
-            };
-            is_new |= self.meet(&member, found)?;
+            }
         }
-        Ok(is_new)
     }
 
-    /// Somebody whose devices may have signed something, or publish.
-    fn next_person(&self, looked: &BTreeSet<IdentityId>) -> Option<Member> {
+    /// Those whose devices may have signed something, or publish, as they are known.
+    fn next_people(&self, looked: &BTreeSet<IdentityId>) -> Vec<(Member, Option<Person>)> {
         let me = self.identity.id();
-        let known = self.known_share()?;
+        let Some(known) = self.known_share() else { return Vec::new() };
         let owner = known.circle.log.owner();
         let Known { circle, members, .. } = &known;
         let gone = members.gone.values().filter(|member| circle.people.contains_key(&member.identity));
         let read = members.members.values().filter(|member| members.wrote.contains(&member.identity));
         let all = owner.into_iter().chain(members.writers().copied()).chain(gone.chain(read).copied());
-        all.into_iter().find(|member| member.identity != me && !looked.contains(&member.identity))
+        let all: BTreeMap<IdentityId, Member> = all.into_iter().map(|member| (member.identity, member)).collect();
+        let new = all.into_values().filter(|member| member.identity != me && !looked.contains(&member.identity));
+        new.map(|member| (member, circle.people.get(&member.identity).cloned())).collect()
     }
 
     /// Takes in somebody who was looked up. Returns whether anything is new by it.
@@ -569,10 +576,13 @@ impl Volume {
         let is_stranger = |member: &&Member| person(member).is_none_or(|person| person.told_by.is_some());
         let all = known.members.members.values().filter(|member| member.identity != me);
         let mut strangers: Vec<&Member> = all.filter(is_stranger).collect();
+        // Others each time: some may be nowhere.
+        let from = self.looked.fetch_add(1, Ordering::Relaxed) % strangers.len().max(1);
+        strangers.rotate_left(from);
         strangers.sort_by_key(|member| person(member).is_some());
-        for member in strangers.into_iter().take(STRANGERS_AT_ONCE) {
-            let met = look_up(self, member, None).and_then(|found| self.meet(member, found));
-            if let Err(error) = met {
+        let found = people::for_each(&strangers, LOOKED_UP_WITHIN, |member| look_up(self, member, None));
+        for (member, found) in strangers.into_iter().zip(found) {
+            if let Err(error) = found.and_then(|found| self.meet(member, found)) {
                 tracing::warn!(%error, volume = %self.id.short(), "somebody who has a part in a volume is not told yet");
             }
         }
@@ -585,10 +595,11 @@ impl Volume {
             known.members.members.values().filter(|member| member.role < Role::Writer && member.identity != me);
         let readers: Vec<&Member> = readers.collect();
         let from = self.looked.fetch_add(READERS_AT_ONCE, Ordering::Relaxed);
-        for at in 0..READERS_AT_ONCE.min(readers.len()) {
-            let member = readers[(from + at) % readers.len()];
-            let before = known.circle.people.get(&member.identity);
-            match look_up(self, member, before) {
+        let some = 0..READERS_AT_ONCE.min(readers.len());
+        let some: Vec<&Member> = some.map(|at| readers[(from + at) % readers.len()]).collect();
+        let look = |member: &&Member| look_up(self, member, known.circle.people.get(&member.identity));
+        for (member, found) in some.iter().zip(people::for_each(&some, LOOKED_UP_WITHIN, look)) {
+            match found {
                 Ok(found) => drop(self.meet(member, found)?),
                 Err(error) => tracing::debug!(%error, "somebody who reads a volume is not found now"),
             }

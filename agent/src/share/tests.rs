@@ -167,7 +167,8 @@ fn who_is_taken_off_reads_nothing_of_what_comes_after_and_is_not_believed_any_mo
     assert_eq!(gone(&volume), [(anna.id(), 1)]);
     let head = crate::volume::double::head(&hers, 9, &[]);
     mesh.keep(crate::volume::double::record(&hers, head));
-    assert_eq!((gone(&volume), gone(&his)), (vec![], vec![]));
+    // Whoever has seen it has kept it.
+    assert_eq!([gone(&volume), gone(&his)], [[(anna.id(), 1)]; 2]);
     // She finds what there was, and learns that she was taken off no otherwise than by finding nothing.
     let before = hers.share().unwrap().epochs.len();
     let _ = hers.hear(Ask::All);
@@ -306,4 +307,19 @@ fn a_device_that_a_member_has_taken_off_its_list_reads_nothing_of_what_comes_aft
     owner.main.renew(&hypernet_core::key::RecoveryKeys::new(&[OWNER; 64])).unwrap();
     volume.tend().unwrap();
     assert_eq!(volume.share().unwrap().epochs.len(), 3);
+}
+
+#[test]
+fn a_device_that_was_taken_off_before_anybody_has_looked_again_reads_nothing_of_what_comes_after() {
+    let mesh = Mesh::new(6);
+    let [owner, ben] = [OWNER, BEN].map(|who| One::new(&mesh, who));
+    let home = tempfile::tempdir().unwrap();
+    let phone = mesh.device_of(home.path(), BEN, 1);
+    phone.look_around().unwrap();
+    ben.main.look_around().unwrap();
+    let volume = share(&owner, &[(&ben, "ben", Role::Writer)]);
+    assert_eq!(volume.share().unwrap().epochs.len(), 1);
+    ben.main.identity.revoke(&phone.device.id()).unwrap();
+    volume.tend().unwrap();
+    assert_eq!(volume.share().unwrap().epochs.len(), 2);
 }

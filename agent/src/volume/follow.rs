@@ -5,7 +5,7 @@
 //! place of the other, together with the head that this device stands on. What is under way is written down before the
 //! working tree moves: wherever this is broken off, it is ended before anything is published or looked for.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -317,16 +317,6 @@ impl Volume {
             claimed < next && !self.is_refused(head)
         });
         Ok(heads)
-    }
-
-    /// Whether a tree to which this head leads is one in which only devices of this identity have done anything.
-    pub(super) fn is_of_own(&self, head: &Head, root: &Root) -> bool {
-        let roster = self.identity.roster();
-        let is_listed = roster.device(&head.device).is_some();
-        // A branch has what it comes from taken over, with the tags that these devices have there.
-        let tags = |device: &Device| [device.id.tag_in(self.id), device.id.tag()];
-        let own: BTreeSet<DeviceTag> = roster.devices.iter().chain(&roster.gone).flat_map(tags).collect();
-        is_listed && root.vector.iter().all(|dot| own.contains(&dot.device))
     }
 
     /// Whether what others have changed in a directory that has become this volume can become part of it by this device's doing;

@@ -93,6 +93,7 @@ impl Survey {
 
     /// Of two heads of one device the newer one counts.
     fn add(&mut self, found: Found) {
+        self.refused.retain(|(device, _)| device.id != found.device.id);
         match self.found.iter_mut().find(|other| other.device.id == found.device.id) {
             Some(other) if found.head.sequence > other.head.sequence => *other = found,
             Some(_) => {}
@@ -165,11 +166,6 @@ impl Heads {
         self.others.found.retain(|found| found.device.id != *device);
     }
 
-    /// Heads of other devices as they were found last.
-    pub(crate) fn last_found(&self) -> Vec<Found> {
-        self.others.found.clone()
-    }
-
     /// Heads of other devices of which a tree with this version vector does not have all.
     pub(crate) fn not_part_of(&self, vector: &[Dot]) -> Vec<Found> {
         self.others.found.iter().filter(|found| !found.is_part_of(vector)).cloned().collect()
@@ -213,7 +209,19 @@ impl Volume {
                 None => {}
             }
         }
+        // Whoever was taken off has put something else in the place of what the removal names.
+        let named = state::named(&self.db)?.into_iter().chain(self.last_heads());
+        for head in named.filter(|head| publishers.is_named(head)) {
+            if let Some(device) = devices.iter().find(|device| device.id == head.device) {
+                survey.add(Found { device: device.clone(), head });
+            }
+        }
         Ok(survey)
+    }
+
+    /// Heads of other devices as they were found last.
+    pub(crate) fn last_heads(&self) -> Vec<Head> {
+        self.heads.lock().others.found.iter().map(|found| found.head.clone()).collect()
     }
 
     /// Where this device's heads are, or were, from the newest epoch.

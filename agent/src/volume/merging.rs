@@ -59,8 +59,6 @@ struct Tree {
     at: ExtentRef,
     root: Root,
     of: Vec<Left>,
-    /// Only devices of this identity have done anything in it.
-    is_own: bool,
 }
 
 /// Trees that are to be merged, the snapshots that they come from, and the last of their times.
@@ -186,7 +184,7 @@ impl Volume {
         let mut beside: BTreeSet<FileId> = BTreeSet::new();
         loop {
             let mut merged = self.merged(&gathered.trees, &splits, &beside, heads, meter)?;
-            match self.hand_over(vfs, volumes, std::mem::take(&mut merged.splits), &gathered.trees)? {
+            match self.hand_over(vfs, volumes, std::mem::take(&mut merged.splits), gathered.trees.len())? {
                 Handed::All => {
                     self.put_merged(merged, gathered, &splits, !beside.is_empty())?;
                     return self.end_merging(vfs, meter);
@@ -283,9 +281,7 @@ impl Volume {
         let publishers = self.publishers();
         let mut found: Vec<Tree> = Vec::new();
         let at = self.read_snapshot(&latest.head)?.root;
-        let is_own = self.is_of_own(&latest.head, &latest.root);
-        let own = Tree { at, root: latest.root.clone(), of: Vec::new(), is_own };
-        self.add_changed(own, &latest.head, &mut found)?;
+        self.add_changed(Tree { at, root: latest.root.clone(), of: Vec::new() }, &mut found)?;
         let (mut parents, mut time) = (vec![latest.snapshot], latest.time);
         for head in heads.iter().take(MERGED_MAX) {
             match self.add_head(head, latest, &publishers, &mut found) {
@@ -323,12 +319,11 @@ impl Volume {
         let at = self.read_snapshot(head)?.root;
         self.take_segments_of(&beside)?;
         beside.clear_segments()?;
-        let (of, is_own) = (vec![head_hash(head)], self.is_of_own(head, &root));
-        self.add_changed(Tree { at, root, of, is_own }, head, found)
+        self.add_changed(Tree { at, root, of: vec![head_hash(head)] }, found)
     }
 
     /// Adds a tree to which a head leads, or those that it was made of.
-    fn add_changed(&self, tree: Tree, head: &Head, found: &mut Vec<Tree>) -> Result<(), PortError> {
+    fn add_changed(&self, tree: Tree, found: &mut Vec<Tree>) -> Result<(), PortError> {
         let mut changed = Vec::new();
         if tree.root.parts.is_empty() {
             changed.push(tree);
@@ -339,19 +334,14 @@ impl Volume {
                 if !root.parts.is_empty() || !covers_all(&tree.root.vector, &root.vector) {
                     return Err(damaged("a tree was not made of what it says"));
                 }
-                let is_own = self.is_of_own(head, &root);
-                changed.push(Tree { at, root, of: of.clone(), is_own });
+                changed.push(Tree { at, root, of: of.clone() });
             }
         }
         for tree in changed {
             match found.iter_mut().find(|other| other.at.id() == tree.at.id()) {
-                Some(other) => {
-                    other.is_own |= tree.is_own;
-                    // Of what this device has itself nobody is left out.
-                    if !other.of.is_empty() {
-                        other.of.extend(tree.of);
-                    }
-                }
+                // Of what this device has itself nobody is left out.
+                Some(other) if other.of.is_empty() => {}
+                Some(other) => other.of.extend(tree.of),
                 None => found.push(tree),
             }
         }
@@ -435,19 +425,20 @@ impl Volume {
         Ok(true)
     }
 
-    /// Has directories of these trees merged into the volumes that they have become.
+    /// Has directories merged into the volumes that they have become. The first `trees` parts of the merge are trees of this volume;
+    /// what is behind them was handed over by the volume above, by the same rule.
     ///
-    /// Where others have a part in this volume, one of them may name any volume in it, and another one have a directory there by
-    /// the id of that volume's root. So a directory has become a volume only if this identity says both, and nobody else has done
-    /// anything in the trees that say it.
-    fn hand_over(&self, vfs: &Vfs, volumes: &Volumes, splits: Vec<Split>, trees: &[Tree]) -> Result<Handed, PortError> {
-        // What is behind the trees was handed over by another volume, by the same rule.
-        let is_own = |number: &usize| trees.get(*number).is_none_or(|tree| tree.is_own);
-        let is_shared = self.share().is_some();
+    /// Where others have a part in this volume, one of them may name any volume in its trees, and put anything into a directory
+    /// with the id of that volume's root. So nothing from those trees goes into another volume, and what comes from above goes only
+    /// where what comes from above leads, or into a volume of this identity.
+    fn hand_over(&self, vfs: &Vfs, volumes: &Volumes, splits: Vec<Split>, trees: usize) -> Result<Handed, PortError> {
+        let is_from_above = |number: &usize| *number >= trees;
+        let (is_shared, own) = (self.share().is_some(), self.identity.keystore().keystore().volumes.clone());
         let mut by_volume: BTreeMap<VolumeId, Vec<Part>> = BTreeMap::new();
         let (mut is_done, mut closed) = (true, BTreeSet::new());
         for Split { volume, part, named_by } in splits {
-            if is_shared && !(is_own(&part.number) && named_by.iter().any(is_own)) {
+            let is_led = own.contains(&volume) || named_by.iter().any(is_from_above);
+            if is_shared && !(is_from_above(&part.number) && is_led) {
                 closed.insert(part.inode.id);
                 continue;
             }

@@ -1,9 +1,12 @@
 //! What a device remembers of its own heads: the counterpart of the head on the mesh.
 
+use std::collections::BTreeSet;
+
 use hypernet_core::catalog::Manifest;
 use hypernet_core::codec::{self, Format};
 use hypernet_core::head::Head;
 use hypernet_core::id::{DeviceId, SnapshotId, VolumeId};
+use hypernet_core::merge::covers_all;
 use hypernet_core::port::PortError;
 use hypernet_core::record::Record;
 use hypernet_core::seal::ExtentRef;
@@ -25,7 +28,10 @@ const HANDED: &str = "handed";
 const ACKNOWLEDGED: &str = "acknowledged";
 const SPENT: &str = "spent";
 const STOOD: &str = "stood";
+const NAMED: &str = "named";
 
+/// Heads that are kept because removals name them.
+const NAMED_MAX: usize = 64;
 /// Trees that are remembered after this device has moved on.
 const STOOD_MAX: usize = 32;
 
@@ -112,6 +118,32 @@ pub(crate) fn put_following(db: &VolumeDb, next: &Latest) -> Result<(), PortErro
 
 pub(crate) fn forget_following(db: &VolumeDb) -> Result<(), PortError> {
     Ok(db.put_states(&[(FOLLOWING, None)])?)
+}
+
+/// Heads that removals by this device name, of which its tree may not have all.
+#[derive(Clone, Debug, Default, Encode, Decode)]
+#[cbor(array)]
+struct Named {
+    #[n(0)]
+    heads: Vec<Head>,
+}
+hypernet_core::format!(Named, tag = 0x5d, version = 1, max = 4 << 20, name = "heads that removals name");
+
+pub(crate) fn named(db: &VolumeDb) -> Result<Vec<Head>, PortError> {
+    Ok(get::<Named>(db, NAMED)?.unwrap_or_default().heads)
+}
+
+/// Adds some, and forgets those of which a tree with this vector has all.
+pub(crate) fn add_named(db: &VolumeDb, new: Vec<Head>, vector: &[Dot]) -> Result<(), PortError> {
+    let mut heads = named(db)?;
+    heads.extend(new);
+    heads.retain(|head| !covers_all(vector, &head.vector));
+    // The newest stay.
+    heads.reverse();
+    let mut seen = BTreeSet::new();
+    heads.retain(|head| seen.insert((head.device, head.sequence)) && seen.len() <= NAMED_MAX);
+    heads.reverse();
+    Ok(db.put_state(NAMED, &codec::encode(&Named { heads }))?)
 }
 
 /// A tree that was made of those of several devices, and is on the mesh but for its head.

@@ -1,7 +1,7 @@
 //! Directories that several people have.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use hypernet_kit::machine::{Need, has};
@@ -552,11 +552,20 @@ fn a_directory_and_one_in_it_that_two_devices_share_apart_from_one_another_lose_
         names.sort();
         names
     };
+    // What was done in a directory of one volume that is another one for the other device is kept beside that: others have a part
+    // in the first one, and not all that stands there is for the second one to take.
+    let beside = |agent: &Agent| {
+        let entries = fs::read_dir(agent.below("outer")).unwrap().map(|entry| entry.unwrap().path());
+        entries.into_iter().find(|path| path.file_name().unwrap().to_string_lossy().starts_with("inner (conflict of "))
+    };
     for agent in [&carl, &other, &carl] {
         agent.sync_until("what the other one wrote", |agent| {
-            let names = ["of carl", "of the other", "later of carl"];
-            names.iter().all(|name| agent.below("outer/inner").join(name).exists())
-                && read(&agent.below("outer/inner/file")).is_some_and(|content| content == b"after")
+            let is_beside = |path: PathBuf| {
+                ["of carl", "later of carl"].iter().all(|name| path.join(name).exists())
+                    && read(&path.join("file")).is_some_and(|content| content == b"after")
+            };
+            agent.below("outer/inner/of the other").exists()
+                && beside(agent).is_some_and(is_beside)
                 && both(agent) == ["of carl", "of the other"]
         });
     }

@@ -41,9 +41,7 @@ fn a_branch_goes_its_own_way_and_is_merged() -> Result<()> {
         return Ok(());
     }
     let mesh = Mesh::start(5)?;
-    let agent = Agent::on(&mesh)?;
-    agent.up_with(&["--hold"])?;
-    agent.wait_for_peers(5)?;
+    let agent = Agent::held_on(&mesh, 5)?;
     let main = agent.mount();
     let write = |path: &Path, text: &str| fs::write(path, text).unwrap();
     fs::create_dir(main.join("src"))?;
@@ -132,9 +130,7 @@ fn a_branch_begins_with_any_snapshot_and_bad_names_are_refused() -> Result<()> {
         return Ok(());
     }
     let mesh = Mesh::start(5)?;
-    let agent = Agent::on(&mesh)?;
-    agent.up_with(&["--hold"])?;
-    agent.wait_for_peers(5)?;
+    let agent = Agent::held_on(&mesh, 5)?;
     let main = agent.mount();
     for text in ["one", "two", "three"] {
         fs::write(main.join("f"), text)?;
@@ -177,9 +173,7 @@ fn branches_and_snapshots_are_mounted_side_by_side_and_switched_to() -> Result<(
         return Ok(());
     }
     let mesh = Mesh::start(5)?;
-    let agent = Agent::on(&mesh)?;
-    agent.up_with(&["--hold"])?;
-    agent.wait_for_peers(5)?;
+    let agent = Agent::held_on(&mesh, 5)?;
     let main = agent.mount();
     fs::create_dir(main.join("dir"))?;
     fs::write(main.join("dir/f"), "one")?;

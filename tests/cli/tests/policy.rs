@@ -30,9 +30,7 @@ fn a_policy_is_set_shown_and_ended_and_is_an_attribute_that_any_tool_knows() -> 
         return Ok(());
     }
     let mesh = Mesh::start(4)?;
-    let agent = Agent::on(&mesh)?;
-    agent.up_with(&["--hold"])?;
-    agent.wait_for_peers(4)?;
+    let agent = Agent::held_on(&mesh, 4)?;
     let root = agent.mount();
     let none = agent.json(["policy"])?;
     assert_eq!(

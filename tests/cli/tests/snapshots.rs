@@ -44,9 +44,7 @@ fn what_was_is_read_with_ordinary_tools_and_reads_the_same_for_ever() -> Result<
         return Ok(());
     }
     let mesh = Mesh::start(5)?;
-    let agent = Agent::on(&mesh)?;
-    agent.up_with(&["--hold"])?;
-    agent.wait_for_peers(5)?;
+    let agent = Agent::held_on(&mesh, 5)?;
     let original = agent.scratch().join("original");
     fs::create_dir(&original)?;
     Generator::new(5).fill(&original, 150)?;
@@ -166,9 +164,7 @@ fn what_names_no_snapshot_or_cannot_be_a_name_is_refused_with_a_reason() -> Resu
         return Ok(());
     }
     let mesh = Mesh::start(4)?;
-    let agent = Agent::on(&mesh)?;
-    agent.up_with(&["--hold"])?;
-    agent.wait_for_peers(4)?;
+    let agent = Agent::held_on(&mesh, 4)?;
     let says = |args: &[&str], words: &str| -> Result<()> {
         let out = agent.hn(args)?;
         ensure!(out.code != Some(0) && out.stderr.contains(words), "{args:?}: {out:?}");

@@ -136,13 +136,7 @@ fn five_devices_of_two_people_end_with_one_tree_and_nothing_is_missing() -> Resu
         return Ok(());
     }
     let mesh = Mesh::start(PEERS)?;
-    let begin = || -> Result<Agent> {
-        let agent = Agent::on(&mesh)?;
-        agent.up_with(&["--hold"])?;
-        agent.wait_for_peers(PEERS)?;
-        Ok(agent)
-    };
-    let (anna, ben) = (begin()?, begin()?);
+    let (anna, ben) = (Agent::held_on(&mesh, PEERS)?, Agent::held_on(&mesh, PEERS)?);
     for (one, other, name) in [(&anna, &ben, "ben"), (&ben, &anna, "anna")] {
         let address = other.json(["id"])?["address"].as_str().unwrap().to_owned();
         one.json(["contact", "add", &address, "--name", name]).or_else(|_| {

@@ -99,6 +99,14 @@ impl Agent {
         Ok(agent)
     }
 
+    /// The same, whose uploads wait for [`Self::sync`].
+    pub fn held_on(mesh: &Mesh, peers: u32) -> Result<Self> {
+        let agent = Self::on(mesh)?;
+        agent.up_with(&["--hold"])?;
+        agent.wait_for_peers(peers)?;
+        Ok(agent)
+    }
+
     /// A command line of `hn` for this agent.
     pub fn command<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Result<Command> {
         let mut command = hn::command(args)?;

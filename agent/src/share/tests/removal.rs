@@ -79,6 +79,34 @@ fn whose_devices_are_not_found_is_taken_off_and_what_they_wrote_stays() {
 }
 
 #[test]
+fn what_a_removal_takes_is_found_though_whoever_was_taken_off_has_put_something_else_in_its_place() {
+    let mesh = Mesh::new(6);
+    let [owner, anna, ben] = [OWNER, ANNA, BEN].map(|who| One::new(&mesh, who));
+    let volume = share(&owner, &[(&anna, "anna", Role::Writer), (&ben, "ben", Role::Writer)]);
+    publish(&volume, 1).unwrap();
+    let [hers, his] = [&anna, &ben].map(|one| accepted(one, &owner));
+    publish(&hers, 2).unwrap();
+    publish(&his, 3).unwrap();
+    volume.remove(&[anna.main.identity.id()]).unwrap();
+    // She has not heard of it.
+    mesh.keep(crate::volume::double::record(&hers, crate::volume::double::head(&hers, 9, &[])));
+    let restarted = owner.volume();
+    restarted.remember_share().unwrap();
+    restarted.hear(Ask::All).unwrap();
+    let publishers = restarted.publishers();
+    let devices: Vec<_> = publishers.listed.into_iter().chain(publishers.gone).collect();
+    let found = restarted.find_heads(&devices).unwrap();
+    assert!(found.refused.is_empty(), "{:?}", found.refused);
+    let of_anna = found.found.iter().find(|found| found.head.device == anna.id()).map(|found| found.head.sequence);
+    assert_eq!(of_anna, Some(1));
+    // Until the tree has all of it.
+    stand_on(&volume, &[(&owner, 1), (&anna, 1), (&ben, 1)]);
+    let vector = state::latest(&volume.db).unwrap().unwrap().root.vector;
+    state::add_named(&volume.db, Vec::new(), &vector).unwrap();
+    assert!(state::named(&volume.db).unwrap().is_empty());
+}
+
+#[test]
 fn what_was_written_by_a_link_whose_list_somebody_has_spoilt_stays_when_the_link_ends() {
     let mesh = Mesh::new(6);
     let [owner, anna] = [OWNER, ANNA].map(|who| One::new(&mesh, who));

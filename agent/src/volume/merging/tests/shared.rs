@@ -49,14 +49,21 @@ impl Guestly {
     }
 
     /// Publishes a tree with one more entry in its root.
-    fn publish(&self, name: &str, bend: impl FnOnce(&mut Writer, Dot, &Root) -> Target) {
+    fn publish(&self, name: &str, bend: impl Fn(&mut Writer, Dot, &Root) -> Target) {
+        self.publish_as(None, &[(name, &bend)]);
+    }
+
+    /// The same of several entries; as done by another device, if one is given.
+    fn publish_as(&self, other: Option<Dot>, new: &[(&str, &dyn Fn(&mut Writer, Dot, &Root) -> Target)]) {
         let latest = state::latest(&self.volume.db).unwrap().unwrap();
         let sequence = self.volume.take_number().unwrap();
-        let dot = self.volume.dot(sequence);
+        let dot = other.unwrap_or(self.volume.dot(sequence));
         let mut writer = Writer::new(self.volume.clone(), Meter::new()).unwrap();
-        let target = bend(&mut writer, dot, &latest.root);
         let mut entries = self.entries();
-        entries.push(Entry { name: name.as_bytes().to_vec(), dot, target });
+        for (name, bend) in new {
+            let target = bend(&mut writer, dot, &latest.root);
+            entries.push(Entry { name: name.as_bytes().to_vec(), dot, target });
+        }
         entries.sort_by(|a, b| a.name.cmp(&b.name));
         let mut root = latest.root.clone();
         root.inode.content = Content::Directory(tree::build(entries, &mut writer).unwrap());
@@ -120,6 +127,41 @@ fn nobody_writes_into_a_volume_by_way_of_another_one_that_they_have_a_part_in() 
     // It is a directory like any other.
     let beside = tree.keys().find(|path| path.starts_with("ours/") && path.ends_with("/bad"));
     assert!(beside.is_some(), "{:?}", names(&tree));
+}
+
+#[test]
+fn nobody_writes_into_a_volume_by_what_another_device_of_its_owner_is_said_to_have_done() {
+    let mesh = Mesh::new(6);
+    let (home, mine, ours) = alice(&mesh);
+    let [ben, mallory] = [BEN, MALLORY].map(|who| Guestly::of(&mesh, &home.volume, &ours, who));
+    let dir = tempfile::tempdir().unwrap();
+    let second = mesh.device_of(dir.path(), ALICE, 1);
+    second.look_around().unwrap();
+    home.look();
+    let root = state::latest(&mine.db).unwrap().unwrap().root;
+    let said = Dot { device: second.device.id().tag_in(SHARED), sequence: 1 };
+    let (id, like) = (root.inode.id, root.inode.clone());
+    mallory.publish_as(
+        Some(said),
+        &[
+            ("a directory", &|writer, dot, _| directory(writer, dot, &like, id)),
+            ("a volume", &|_, _, _| Target::Volume { volume: BELOW, id }),
+        ],
+    );
+    ours.hear(Ask::All).unwrap();
+    assert_eq!(home.follow_of(&ours), Followed::MovedOn);
+    // It is part of what the owner's own devices say then.
+    home.write("ours/more", b"more");
+    home.sync_of(&ours);
+    ben.publish("from ben", |writer, dot, like| directory(writer, dot, &like.inode, FileId([0xbe; 16])));
+    ours.hear(Ask::All).unwrap();
+    let followed: Vec<Followed> = (0..3).map(|_| home.follow_of(&ours)).collect();
+    assert!(!mine.take_news() && mine.splits.lock().is_empty());
+    assert!(followed.contains(&Followed::Merged), "{followed:?}");
+    assert_eq!(home.follow_of(&mine), Followed::Nothing);
+    assert_eq!(state::latest(&mine.db).unwrap().unwrap().root, root);
+    let tree = home.tree();
+    assert!(tree.contains_key("mine/kept") && !tree.contains_key("mine/bad"), "{:?}", names(&tree));
 }
 
 #[test]
