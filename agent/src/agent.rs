@@ -42,6 +42,7 @@ mod history;
 mod hunks;
 mod keeper;
 pub(crate) mod mount;
+mod news;
 pub(crate) mod people;
 mod policy;
 mod recovery;
@@ -468,6 +469,7 @@ async fn serve(
     let keeper = Arc::new(keeper::Keeper { home: home.clone(), memory });
     let keeping = tokio::spawn(keeper::run(keeper.clone()));
     let tending = tokio::spawn(policy::run(agent.clone()));
+    let hearing = tokio::spawn(news::run(agent.clone()));
     crate::print_ready(&api::Ready {
         ready: true,
         pid: std::process::id(),
@@ -481,6 +483,7 @@ async fn serve(
     tracing::info!("stopping");
     keeping.abort();
     tending.abort();
+    hearing.abort();
     keeper::save(&keeper).await;
     agent.close(driver).await;
     server.abort();

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use hypernet_core::id::PeerId;
+use hypernet_core::id::{PeerId, RecordKey};
 use hypernet_core::node::{
     Command, CommandError, CommandId, Destination, Effect, InboundId, Input, Node, Now, Outcome, RequestId, SendFault,
 };
@@ -15,12 +15,14 @@ use hypernet_core::port::StoreReply;
 use hypernet_core::time::{Instant, UnixSeconds};
 use hypernet_mesh::{Mesh, MeshEvent, SendError};
 use hypernet_store::shards::ShardStore;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 /// Messages waiting for the loop.
 const INBOX: usize = 1024;
 /// Store completions waiting for the loop.
 const COMPLETIONS: usize = 4096;
+/// Changes of records that are remembered one by one.
+const CHANGES: usize = 1_024;
 /// Effects waiting for the mesh. The node bounds what is under way per peer; this bounds all peers together.
 const OUTBOX: usize = 16_384;
 
@@ -37,6 +39,7 @@ enum Message {
 pub(crate) struct NodeHandle {
     inbox: mpsc::Sender<Message>,
     donors: watch::Receiver<usize>,
+    changes: broadcast::Sender<RecordKey>,
 }
 
 fn stopped() -> Outcome {
@@ -95,6 +98,11 @@ impl NodeHandle {
         self.donors.clone()
     }
 
+    /// The keys of records that change, of those that are watched.
+    pub(crate) fn changes(&self) -> broadcast::Receiver<RecordKey> {
+        self.changes.subscribe()
+    }
+
     /// Ends the loop.
     pub(crate) async fn stop(&self) {
         let _ = self.inbox.send(Message::Stop).await;
@@ -120,7 +128,7 @@ impl NodeHandle {
                 }
             }
         });
-        Self { inbox, donors }
+        Self { inbox, donors, changes: broadcast::channel(CHANGES).0 }
     }
 }
 
@@ -136,6 +144,7 @@ struct Driver {
     waiting: BTreeMap<CommandId, oneshot::Sender<Outcome>>,
     next_command: u64,
     donors: watch::Sender<usize>,
+    changes: broadcast::Sender<RecordKey>,
     remember: Remember,
 }
 
@@ -151,6 +160,7 @@ pub(crate) fn start(
     let (completions, completed) = mpsc::channel(COMPLETIONS);
     let (outbox, effects) = mpsc::channel(OUTBOX);
     let (tell_donors, donors) = watch::channel(node.donors());
+    let (changes, _) = broadcast::channel(CHANGES);
     tokio::spawn(forward(mesh, effects));
     let driver = Driver {
         node,
@@ -161,10 +171,11 @@ pub(crate) fn start(
         waiting: BTreeMap::new(),
         next_command: 1,
         donors: tell_donors,
+        changes: changes.clone(),
         remember,
     };
     let task = tokio::spawn(driver.run(messages, events, completed));
-    (NodeHandle { inbox, donors }, task)
+    (NodeHandle { inbox, donors, changes }, task)
 }
 
 /// Hands effects to the mesh, in order.
@@ -181,7 +192,7 @@ async fn forward(mesh: Mesh, mut effects: mpsc::Receiver<Effect>) {
             Effect::FindRecord { id, key } => mesh.get_record(id.0, key).await,
             Effect::Block { peer, millis } => mesh.block(peer, Duration::from_millis(millis)).await,
             // The loop performs these itself.
-            Effect::Store { .. } | Effect::Finished { .. } => {}
+            Effect::Store { .. } | Effect::Changed { .. } | Effect::Finished { .. } => {}
         }
     }
 }
@@ -303,6 +314,11 @@ impl Driver {
                 }
                 None
             }
+            Effect::Changed { key } => {
+                // Whether or not anybody wants to hear of it by now.
+                let _ = self.changes.send(key);
+                None
+            }
             Effect::DropRecord { key } => {
                 // What is left on disk after a failure here expires again after the next start.
                 self.store.forget_record(key, Box::new(|_| {}));
@@ -325,7 +341,11 @@ impl Driver {
             Effect::FindClosest { id, .. } => Some(Input::Closest { id, peers: Vec::new() }),
             Effect::FindRecord { id, .. } => Some(Input::RecordFound { id, records: Vec::new(), answers: 0 }),
             Effect::KeepRecord { key, .. } | Effect::DropRecord { key } => Some(Input::NotServed { key }),
-            Effect::Reply { .. } | Effect::Block { .. } | Effect::Store { .. } | Effect::Finished { .. } => None,
+            Effect::Reply { .. }
+            | Effect::Block { .. }
+            | Effect::Store { .. }
+            | Effect::Changed { .. }
+            | Effect::Finished { .. } => None,
         }
     }
 }
@@ -351,6 +371,7 @@ mod tests {
             waiting: BTreeMap::new(),
             next_command: 1,
             donors: watch::channel(0).0,
+            changes: broadcast::channel(CHANGES).0,
             remember: Box::new(|_, _| {}),
         };
         (driver, effects)

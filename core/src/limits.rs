@@ -64,6 +64,14 @@ pub const HEADS_BURST: u32 = 600;
 pub const HEADS_BURSTS: u32 = 3;
 /// Peers that one record is handed to: Kademlia's k.
 pub const RECORD_KEEPERS_MAX: usize = 20;
+/// Records that one peer may ask to be told of when they change.
+pub const WATCHES_PER_PEER: usize = 256;
+/// Peers that are told of one record.
+pub const WATCHERS_PER_RECORD: usize = 64;
+/// All that peers want to be told of.
+pub const WATCHES_HELD_MAX: usize = 16_384;
+/// Records that an agent wants to be told of.
+pub const WATCHED_MAX: usize = WATCHES_PER_PEER;
 /// Records that are being handed to the peers closest to them.
 pub const PUBLISHING_MAX: usize = 256;
 

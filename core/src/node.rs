@@ -12,21 +12,16 @@
 //! - every queue is bounded by a number in [`crate::limits`].
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
-use bytes::Bytes;
 use thiserror::Error;
 
 use crate::id::{PeerId, RecordKey, SegmentId};
-use crate::key::VolumeKeys;
 use crate::limits::COMMANDS_MAX;
 use crate::port::{StoreOp, StoreReply};
-use crate::record::Record;
-use crate::seal::ExtentRef;
-use crate::segment::{Coded, Placement};
 use crate::time::{Instant, UnixSeconds};
 use crate::wire::{Request, Response};
 
+mod command;
 mod donor;
 mod fetch;
 mod peers;
@@ -34,7 +29,9 @@ mod probe;
 mod records;
 mod upload;
 mod views;
+mod watch;
 
+pub use command::{Command, CommandError, Outcome, Stretch};
 pub use peers::{Fault, NoPlan, PeerView};
 
 /// The two clocks, read by whoever drives the node.
@@ -193,155 +190,6 @@ pub enum Input {
     Tick,
 }
 
-/// What the agent wants done.
-#[derive(Clone, Debug)]
-pub enum Command {
-    /// Place all rows of a coded segment on as many peers.
-    Upload {
-        /// The segment with its shards.
-        coded: Arc<Coded>,
-        /// Signs the leases.
-        keys: Arc<VolumeKeys>,
-        /// When the leases end, at the earliest: they run to the end of that day.
-        until: UnixSeconds,
-        /// Give up when nothing moved for this long, in milliseconds.
-        patience: u64,
-    },
-    /// Get extents of one segment.
-    Fetch {
-        /// The segment and its holders.
-        placement: Arc<Placement>,
-        /// Which extents, each with its offset in the payload.
-        wanted: Vec<(ExtentRef, u32)>,
-        /// Ask for whole blocks of so many bytes, and give those back, too; 0 for the smallest there are.
-        around: u32,
-        /// Milliseconds until it must have ended.
-        within: u64,
-    },
-    /// Ask the holders of a segment what they have.
-    Probe {
-        /// The segment and its holders.
-        placement: Arc<Placement>,
-        /// Milliseconds until it must have ended.
-        within: u64,
-    },
-    /// Hand a record to the peers closest to its key, and keep it here.
-    Publish {
-        /// The record.
-        record: Record,
-        /// As many peers must keep it; fewer in the mesh are all that can be had.
-        enough: usize,
-    },
-    /// The newest record of this key.
-    Lookup(RecordKey),
-    /// Ask the donors that are full whether they have room by now; a moment after the last time, none.
-    AskRoom,
-}
-
-/// Sealed bytes of a row, as its holder sent them: nothing says that they are right before an extent in them opens.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Stretch {
-    /// Which row.
-    pub row: u8,
-    /// Where in the row they begin.
-    pub start: u32,
-    /// The bytes.
-    pub bytes: Bytes,
-}
-
-/// How a command ended.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Outcome {
-    /// [`Command::Upload`]: every row is durable on a peer of its own.
-    Uploaded(Placement),
-    /// [`Command::Fetch`].
-    Fetched {
-        /// The plaintexts, in the order of the request.
-        plain: Vec<Bytes>,
-        /// What was asked for around them, if that was wanted.
-        around: Vec<Stretch>,
-    },
-    /// [`Command::Probe`].
-    Probed {
-        /// Rows their holder has.
-        held: Vec<u8>,
-        /// Rows their holder says it does not have.
-        missing: Vec<u8>,
-        /// Rows whose holder did not answer.
-        unreachable: Vec<u8>,
-    },
-    /// [`Command::Publish`]: how many other peers keep it.
-    Published {
-        /// That many have it on stable storage.
-        stored: usize,
-    },
-    /// [`Command::Lookup`].
-    Found {
-        /// The newest of what came back and what is held here.
-        record: Option<Record>,
-        /// How many other peers have answered: where none has, that nothing was found says nothing.
-        answers: usize,
-    },
-    /// [`Command::AskRoom`]: what answered in time counts from now on.
-    Asked,
-    /// It could not be done.
-    Failed(CommandError),
-}
-
-/// Why a command failed.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-pub enum CommandError {
-    /// Fewer than k shards can be had.
-    #[error("segment {segment} lacks {} of the {need} shards it takes to read it ({why})", need - have)]
-    TooFewShards {
-        /// Which.
-        segment: String,
-        /// Shards at hand.
-        have: u8,
-        /// k.
-        need: u8,
-        /// What its holders said.
-        why: String,
-    },
-    /// No end within the deadline.
-    #[error("segment {segment} lacks {} of the {need} shards it takes to read it (the others did not answer within {seconds} s)", need - have)]
-    Deadline {
-        /// Which.
-        segment: String,
-        /// The deadline.
-        seconds: u64,
-        /// Shards at hand.
-        have: u8,
-        /// k.
-        need: u8,
-    },
-    /// The bytes are not what their reference names.
-    #[error("segment {segment}: an extent in it is damaged beyond what its shards can mend")]
-    Damaged {
-        /// Which.
-        segment: String,
-    },
-    /// Too few peers took shards.
-    #[error("only {stored} of {n} shards found a peer: {why}")]
-    NotPlaced {
-        /// Shards that are placed.
-        stored: u8,
-        /// Shards to be placed.
-        n: u8,
-        /// What the others said.
-        why: String,
-    },
-    /// The record was refused.
-    #[error("{0}")]
-    Record(String),
-    /// Too many commands at once.
-    #[error("too much at once; try again when some of it is done")]
-    Busy,
-    /// The command makes no sense.
-    #[error("invalid command: {0}")]
-    Invalid(&'static str),
-}
-
 /// What the driver is to do.
 #[derive(Clone, Debug)]
 pub enum Effect {
@@ -406,6 +254,11 @@ pub enum Effect {
         /// How long.
         millis: u64,
     },
+    /// A record that is watched has changed: a peer has brought a newer one.
+    Changed {
+        /// Where it lives.
+        key: RecordKey,
+    },
     /// A command has ended.
     Finished {
         /// Which.
@@ -432,6 +285,12 @@ enum Waiter {
     Closest(u64),
     Handed(u64),
     Lookup(CommandId, RecordKey),
+    /// The closest to a record that is watched.
+    Watched(RecordKey),
+    /// One of them, which was asked to tell.
+    Watching(RecordKey),
+    /// A peer that has asked to be told.
+    Told(RecordKey),
 }
 
 /// What happens at a time.
@@ -447,6 +306,8 @@ enum Timer {
     Republish(RecordKey),
     Expire(RecordKey),
     Serve(RecordKey),
+    Watch(RecordKey),
+    Unwatched,
 }
 
 /// The shared parts that every machine of a node works with.
@@ -555,11 +416,15 @@ impl Node {
             Input::Stored { id, reply } => self.stored(id, reply),
             Input::NotServed { key } => self.records.not_served(&mut self.context, key),
             Input::RecordHeld { bytes } => self.records.held(&mut self.context, &bytes),
-            Input::Closest { id, peers } => {
-                if let Some((_, Waiter::Closest(handing))) = self.context.waiters.remove(&id) {
+            Input::Closest { id, peers } => match self.context.waiters.remove(&id) {
+                Some((_, Waiter::Closest(handing))) => {
                     self.records.closest(&mut self.context, &mut self.peers, handing, peers);
                 }
-            }
+                Some((_, Waiter::Watched(key))) => {
+                    self.records.watches.closest(&mut self.context, &mut self.peers, key, peers);
+                }
+                _ => {}
+            },
             Input::RecordFound { id, records, answers } => {
                 if let Some((_, Waiter::Lookup(command, key))) = self.context.waiters.remove(&id) {
                     self.records.found(&mut self.context, command, key, &records, answers);
@@ -609,8 +474,14 @@ impl Node {
                     self.probes.insert(id, probe);
                 }
             }
-            Command::Publish { record, enough } => self.records.publish(&mut self.context, id, record, enough),
+            Command::Publish { record, enough } => {
+                self.records.publish(&mut self.context, &mut self.peers, id, record, enough);
+            }
             Command::Lookup(key) => self.records.lookup(&mut self.context, id, key),
+            Command::Watch(keys) => {
+                self.records.watches.want(&mut self.context, keys);
+                self.context.finish(id, Outcome::Watching);
+            }
             Command::AskRoom => {
                 let hello = self.donor.hello(self.context.now.mono);
                 let asked = self.peers.ask_room_to_plan(&mut self.context, &hello, Waiter::Room(id));
@@ -666,7 +537,17 @@ impl Node {
             Waiter::Handed(handing) => {
                 self.records.handed(&mut self.context, &mut self.peers, handing, peer, &result);
             }
-            Waiter::Served(_) | Waiter::RecordKept(..) | Waiter::Closest(_) | Waiter::Lookup(..) => {}
+            Waiter::Told(key) => self.records.told(&mut self.context, &mut self.peers, key, peer),
+            Waiter::Watching(key) => {
+                if let Ok(Response::Bytes(bytes)) = result {
+                    self.records.heard(&mut self.context, &mut self.peers, key, peer, &bytes);
+                }
+            }
+            Waiter::Served(_)
+            | Waiter::RecordKept(..)
+            | Waiter::Closest(_)
+            | Waiter::Lookup(..)
+            | Waiter::Watched(_) => {}
         }
     }
 
@@ -759,6 +640,8 @@ impl Node {
                 Timer::Republish(key) => self.records.republish(&mut self.context, key),
                 Timer::Expire(key) => self.records.expire(&mut self.context, key),
                 Timer::Serve(key) => self.records.serve(&mut self.context, key),
+                Timer::Watch(key) => self.records.watches.ask_for(&mut self.context, key),
+                Timer::Unwatched => self.records.watches.forget_late(&mut self.context),
             }
         }
     }

@@ -10,7 +10,7 @@ use minicbor::{Decode, Encode};
 use thiserror::Error;
 
 use crate::codec::{self, CodecError};
-use crate::id::{PeerId, ShardId};
+use crate::id::{PeerId, RecordKey, ShardId};
 use crate::key::is_signed;
 use crate::limits::{RECORD_MAX, SHARD_MAX, WIRE_BODY_MAX, WIRE_HEADER_MAX, WIRE_IDS_MAX};
 use crate::time::UnixSeconds;
@@ -86,6 +86,12 @@ pub enum Request {
         /// The encoded record.
         bytes: Bytes,
     },
+    /// Tell me of this record when it changes, for a few minutes: each newer one comes as [`Request::Record`]. Answered by
+    /// [`Response::Bytes`] with the record as it is kept now, or [`Response::Ok`] when none is.
+    Watch {
+        /// Where it lives.
+        key: RecordKey,
+    },
 }
 
 /// What a peer says of itself.
@@ -107,7 +113,7 @@ pub enum Response {
     Hello(Hello),
     /// Done, and durable.
     Ok,
-    /// To [`Request::Get`].
+    /// To [`Request::Get`] and [`Request::Watch`].
     Bytes(Bytes),
     /// To [`Request::Have`]: one bit per asked shard, least significant first.
     Have(Vec<u8>),
@@ -176,6 +182,8 @@ enum RequestHeader {
     Have(#[n(0)] Vec<ShardId>),
     #[n(4)]
     Record,
+    #[n(5)]
+    Watch(#[n(0)] RecordKey),
 }
 crate::format!(RequestHeader, tag = 0x20, version = 1, max = WIRE_HEADER_MAX, name = "request");
 
@@ -251,6 +259,7 @@ impl Request {
             Self::Get { shard, offset, len } => (RequestHeader::Get(*shard, *offset, *len), Bytes::new()),
             Self::Have { shards } => (RequestHeader::Have(shards.clone()), Bytes::new()),
             Self::Record { bytes } => (RequestHeader::Record, bytes.clone()),
+            Self::Watch { key } => (RequestHeader::Watch(*key), Bytes::new()),
         };
         (codec::encode(&header), body)
     }
@@ -277,6 +286,7 @@ impl Request {
             RequestHeader::Have(_) => Err(WireError::Bounds("number of shards")),
             RequestHeader::Record if !body.is_empty() && body.len() <= RECORD_MAX => Ok(Self::Record { bytes: body }),
             RequestHeader::Record => Err(WireError::Bounds("record length")),
+            RequestHeader::Watch(key) => Ok(Self::Watch { key }),
         }
     }
 
@@ -285,7 +295,7 @@ impl Request {
         match self {
             Self::Put { body, .. } => body.len(),
             Self::Get { len, .. } => *len as usize,
-            Self::Hello(_) | Self::Have { .. } | Self::Record { .. } => 0,
+            Self::Hello(_) | Self::Have { .. } | Self::Record { .. } | Self::Watch { .. } => 0,
         }
     }
 }
@@ -337,6 +347,7 @@ mod tests {
             Request::Get { shard: ShardId([3; 32]), offset: 4096, len: 4096 },
             Request::Have { shards: vec![ShardId([3; 32]); WIRE_IDS_MAX] },
             Request::Record { bytes: Bytes::from_static(b"signed") },
+            Request::Watch { key: RecordKey([4; 32]) },
         ];
         for request in requests {
             let (header, body) = request.to_parts();

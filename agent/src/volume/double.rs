@@ -193,6 +193,7 @@ impl Mesh {
                     }
                     Outcome::Asked
                 }
+                Command::Watch(_) => Outcome::Watching,
                 Command::Lookup(key) => {
                     let answers = if kept.mute { 0 } else { kept.connected.len() };
                     Outcome::Found { record: kept.records.get(&key).cloned(), answers }

@@ -13,7 +13,7 @@
 use std::time::{Duration, Instant};
 
 use hypernet_core::head::Head;
-use hypernet_core::id::{DeviceId, DeviceTag, VolumeId};
+use hypernet_core::id::{DeviceId, DeviceTag, RecordKey, VolumeId};
 use hypernet_core::identity::log::Device;
 use hypernet_core::key::VolumeKeys;
 use hypernet_core::limits::DEVICES_MAX;
@@ -80,6 +80,8 @@ pub(crate) struct Survey {
     pub(crate) found: Vec<Found>,
     /// Of which device, and why its head is not believed.
     pub(crate) refused: Vec<(Device, String)>,
+    /// Where they were looked for.
+    pub(crate) places: Vec<RecordKey>,
 }
 
 impl Survey {
@@ -155,6 +157,11 @@ impl Heads {
         dots
     }
 
+    /// Where the heads of the others are looked for.
+    pub(crate) fn places(&self) -> &[RecordKey] {
+        &self.others.places
+    }
+
     /// What was found of the others just now.
     pub(super) fn set_others(&mut self, survey: Survey) {
         self.others = survey;
@@ -209,6 +216,7 @@ impl Volume {
                 None => {}
             }
         }
+        survey.places = keys;
         // Whoever was taken off has put something else in the place of what the removal names.
         let named = state::named(&self.db)?.into_iter().chain(self.last_heads());
         for head in named.filter(|head| publishers.is_named(head)) {

@@ -125,6 +125,7 @@ impl Donor {
             Request::Get { shard, offset, len } => Ok(StoreOp::Read { shard, offset, len }),
             Request::Have { shards } => Ok(StoreOp::Have { shards }),
             Request::Record { bytes } => records.asked(context, peers, peer, &bytes),
+            Request::Watch { key } => Err(records.watch(context, key, peer)),
         }
     }
 

@@ -421,7 +421,7 @@ impl Peers {
                 Request::Get { shard, offset, len } => context.store(waiter, StoreOp::Read { shard, offset, len }),
                 Request::Have { shards } => context.store(waiter, StoreOp::Have { shards }),
                 // Nobody greets itself, and neither candidates nor the closest peers name the node itself.
-                Request::Hello(_) | Request::Put { .. } | Request::Record { .. } => {}
+                Request::Hello(_) | Request::Put { .. } | Request::Record { .. } | Request::Watch { .. } => {}
             }
             return;
         }
@@ -654,12 +654,19 @@ impl Peers {
 fn emit(context: &mut Context, peer: PeerId, request: Request, waiter: Waiter, load: u64) -> RequestId {
     let within = WITHIN_SMALL + load / SLOWEST;
     let payer = match waiter {
-        Waiter::Upload(..) | Waiter::Fetch(..) | Waiter::Probe(..) | Waiter::Lookup(..) | Waiter::Room(_) => {
-            Payer::Owner
-        }
-        Waiter::Hello | Waiter::Served(_) | Waiter::RecordKept(..) | Waiter::Closest(_) | Waiter::Handed(_) => {
-            Payer::Donor
-        }
+        Waiter::Upload(..)
+        | Waiter::Fetch(..)
+        | Waiter::Probe(..)
+        | Waiter::Lookup(..)
+        | Waiter::Room(_)
+        | Waiter::Watched(_)
+        | Waiter::Watching(_) => Payer::Owner,
+        Waiter::Hello
+        | Waiter::Served(_)
+        | Waiter::RecordKept(..)
+        | Waiter::Closest(_)
+        | Waiter::Handed(_)
+        | Waiter::Told(_) => Payer::Donor,
     };
     let id = context.request_id(Some(peer), waiter);
     context.effects.push(Effect::Send { to: Destination::Peer(peer), id, request, within, payer });

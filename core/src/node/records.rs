@@ -18,6 +18,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 
 use super::peers::{Fault, Peers};
+use super::watch::{self, Watches};
 use super::{CommandError, CommandId, Context, Effect, Outcome, SendFault, Timer, Waiter};
 use crate::codec;
 use crate::id::{PeerId, RecordKey};
@@ -94,6 +95,7 @@ pub(super) struct Records {
     handing: BTreeMap<u64, Handing>,
     handed: u64,
     lookups: usize,
+    pub(super) watches: Watches,
 }
 
 impl Records {
@@ -152,6 +154,7 @@ impl Records {
                     return Err(Response::Refused(Refusal::TooOften));
                 }
                 self.keep(context, record.clone(), Origin::Brought(from));
+                self.watches.changed(context, peers, &record, Some(from));
             }
             Some(_) => return Err(Response::Refused(Refusal::Newer)),
             None => {
@@ -163,9 +166,38 @@ impl Records {
                     return Err(Response::Refused(Refusal::Crowded));
                 }
                 self.keep(context, record.clone(), Origin::Brought(from));
+                self.watches.changed(context, peers, &record, Some(from));
             }
         }
         Ok(StoreOp::PutRecord { key, bytes: codec::encode(&record) })
+    }
+
+    /// A peer wants to hear when a record changes: the answer.
+    pub(super) fn watch(&mut self, context: &mut Context, key: RecordKey, from: PeerId) -> Response {
+        let is_asked = self.watches.ask(context, key, from);
+        watch::answer(is_asked, self.record(&key))
+    }
+
+    /// A peer that was asked to tell of a record says what it is now.
+    pub(super) fn heard(
+        &mut self,
+        context: &mut Context,
+        peers: &mut Peers,
+        key: RecordKey,
+        from: PeerId,
+        bytes: &[u8],
+    ) {
+        let record = checked(context, peers, from, Record::verify_under(&key, bytes));
+        if let Some(record) = record.filter(|record| self.record(&key).is_none_or(|held| record.replaces(held))) {
+            self.keep_own(context, record.clone());
+            self.watches.changed(context, peers, &record, Some(from));
+        }
+    }
+
+    /// A peer that wants to hear of a record was told of it, or could not be.
+    pub(super) fn told(&mut self, context: &mut Context, peers: &mut Peers, key: RecordKey, peer: PeerId) {
+        let newest = self.held.get(&key).map(|held| &held.record);
+        self.watches.told(context, peers, key, peer, newest);
     }
 
     /// The store has said that a record is on stable storage; a newer one may have taken its place here meanwhile.
@@ -305,7 +337,14 @@ impl Records {
         self.forget(context, key);
     }
 
-    pub(super) fn publish(&mut self, context: &mut Context, command: CommandId, record: Record, enough: usize) {
+    pub(super) fn publish(
+        &mut self,
+        context: &mut Context,
+        peers: &mut Peers,
+        command: CommandId,
+        record: Record,
+        enough: usize,
+    ) {
         let (key, bytes) = (record.key(), codec::encode(&record));
         let error = match (Record::verify(&bytes), self.record(&key)) {
             (Err(error), _) => Some(error),
@@ -317,7 +356,11 @@ impl Records {
         if let Some(error) = error {
             return context.finish(command, Outcome::Failed(CommandError::Record(error.to_string())));
         }
-        self.keep_own(context, record);
+        let is_new = self.record(&key) != Some(&record);
+        self.keep_own(context, record.clone());
+        if is_new {
+            self.watches.changed(context, peers, &record, None);
+        }
         self.hand_on(context, key, Some((command, enough)));
     }
 

@@ -2,17 +2,22 @@
 //! `tests/sim`.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bytes::Bytes;
 
 use super::*;
 use crate::id::{ShardId, VolumeId};
-use crate::key::Secret;
+use crate::key::{Secret, VolumeKeys};
 use crate::port::StoreFault;
-use crate::seal::{Kind, Sealer};
-use crate::segment::{Packer, full_shard_len};
+use crate::record::Record;
+use crate::seal::{ExtentRef, Kind, Sealer};
+use crate::segment::{Coded, Packer, Placement, full_shard_len};
 use crate::wire::{Hello, Refusal};
 
 mod pace;
 mod trust;
+mod watch;
 
 #[derive(Clone, Copy, PartialEq, Debug)]
 enum Manner {
@@ -49,6 +54,8 @@ struct World {
     lines: Vec<Instant>,
     sent: Vec<(usize, Request)>,
     kept: Vec<BTreeMap<RecordKey, Vec<u8>>>,
+    /// Who was told that a record has changed.
+    changed: Vec<(usize, RecordKey)>,
     /// Nodes whose disk takes no records.
     broken: Vec<usize>,
 }
@@ -80,6 +87,7 @@ impl World {
             lines: vec![Instant(0); count],
             sent: vec![],
             kept: vec![BTreeMap::new(); count],
+            changed: vec![],
             broken: vec![],
         };
         for a in 0..count {
@@ -214,6 +222,7 @@ impl World {
                 self.queue.push_back((at, Input::RecordFound { id, records, answers: asked.len() }));
             }
             Effect::Block { .. } => {}
+            Effect::Changed { key } => self.changed.push((at, key)),
             Effect::Finished { id, outcome } => self.finished.push((id, outcome)),
         }
     }

@@ -1,7 +1,7 @@
 //! Goldens of the shard protocol: the header of every request and response. Bodies are raw.
 
 use bytes::Bytes;
-use hypernet_core::id::{PeerId, ShardId};
+use hypernet_core::id::{PeerId, RecordKey, ShardId};
 use hypernet_core::time::UnixSeconds;
 use hypernet_core::wire::{Hello, Lease, Refusal, Request, Response};
 
@@ -54,6 +54,7 @@ pub(crate) fn all() -> Vec<Golden> {
         request("request-get", Request::Get { shard: SHARD, offset: 8192, len: 4096 }),
         request("request-have", Request::Have { shards: vec![SHARD, ShardId([0x83; 32])] }),
         request("request-record", Request::Record { bytes: Bytes::from_static(b"a signed record") }),
+        request("request-watch", Request::Watch { key: RecordKey([0x55; 32]) }),
         response("response-hello", Response::Hello(hello)),
         response("response-ok", Response::Ok),
         response("response-bytes", Response::Bytes(body)),

@@ -359,6 +359,8 @@ impl World {
                 self.push(after, Event::Find { node: at, life, id, key });
             }
             Effect::Block { peer, millis } => self.block(at, peer, millis),
+            // Nobody watches anything here.
+            Effect::Changed { .. } => {}
             Effect::Finished { id, outcome } => self.finished(at, id, outcome),
         }
     }

@@ -5,7 +5,7 @@ use std::collections::btree_map::Entry;
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
-use hypernet_core::id::VolumeId;
+use hypernet_core::id::{RecordKey, VolumeId};
 use hypernet_core::port::PortError;
 use hypernet_fs::panics;
 use hypernet_fs::vfs::{ROOT, Rooted, Vfs};
@@ -415,6 +415,17 @@ impl Engine {
             drop(control);
             self.changed.notify_all();
         }
+        self.changed.notify_all();
+    }
+
+    /// Where heads of others are that it follows.
+    pub(crate) fn places(&self) -> Vec<RecordKey> {
+        self.volume.heads.lock().places().to_vec()
+    }
+
+    /// One of them has changed: it is looked at once.
+    pub(crate) fn hear(&self) {
+        self.volume.tell_news();
         self.changed.notify_all();
     }
 

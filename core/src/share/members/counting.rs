@@ -84,12 +84,6 @@ impl<'a> Court<'a> {
         self.all[number].before.contains(before)
     }
 
-    /// The greatest of what these changes say, but for those that another one of them follows.
-    fn last_of<T: Ord + Copy>(&self, said: &[(usize, T)]) -> Option<T> {
-        let is_last = |number: usize| said.iter().all(|(later, _)| !self.follows(*later, number));
-        said.iter().filter(|(number, _)| is_last(*number)).map(|(_, what)| *what).max()
-    }
-
     fn is_owners(&self, number: usize) -> bool {
         self.author(number).identity == self.owner
     }
@@ -273,17 +267,21 @@ pub(super) fn resolve(log: &Log, is_listed: &dyn Fn(&Author) -> bool) -> Members
     Members { members, gone, wrote, brought, accepted, taken, epoch, epochs, next_epoch, is_sealed_off, forks, tips }
 }
 
-/// What the removals take of each device. One that follows another one says it anew: an admin who is gone by now may have named
-/// anything. Of several at once the one counts that takes the most: nothing that somebody was allowed to write is refused.
+/// Of several removals at once the one that takes the most: nothing that somebody was allowed to write is refused.
 fn accepted(court: &Court<'_>) -> (BTreeMap<DeviceId, Accepted>, BTreeMap<DeviceTag, u64>) {
-    let (mut heads, mut dots): (BTreeMap<_, Vec<_>>, BTreeMap<_, Vec<_>>) = Default::default();
+    let mut all: BTreeMap<DeviceId, Accepted> = BTreeMap::new();
+    let mut taken: BTreeMap<DeviceTag, u64> = BTreeMap::new();
     for (number, one) in court.all.iter().enumerate().filter(|(number, _)| court.counts[*number]) {
-        let Change::Remove(_, named, taken) = &one.entry.change else { continue };
-        named.iter().for_each(|head| heads.entry(head.device).or_default().push((number, *head)));
-        taken.iter().for_each(|dot| dots.entry(dot.device).or_default().push((number, dot.sequence)));
+        let Change::Remove(_, heads, dots) = &one.entry.change else { continue };
+        debug_assert!(court.counts[number]);
+        for head in heads {
+            let best = all.entry(head.device).or_insert(*head);
+            *best = (*best).max(*head);
+        }
+        for dot in dots {
+            let best = taken.entry(dot.device).or_default();
+            *best = dot.sequence.max(*best);
+        }
     }
-    (
-        heads.into_iter().filter_map(|(device, of)| Some((device, court.last_of(&of)?))).collect(),
-        dots.into_iter().filter_map(|(device, of)| Some((device, court.last_of(&of)?))).collect(),
-    )
+    (all, taken)
 }

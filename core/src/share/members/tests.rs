@@ -197,13 +197,6 @@ fn a_removal_takes_the_heads_that_it_names() {
     let members = log.members(&all);
     assert_eq!(members.accepted[&device(1, 0).id()], head(5, 2));
     assert_eq!(members.taken, [(7, 4), (8, 2), (9, 1)].map(|(device, last)| (DeviceTag(device), last)).into());
-    // Whoever has heard of both says it anew.
-    let mut later = log.clone();
-    grant(&mut later, 0, 1, Role::Writer).unwrap();
-    say(&mut later, (0, 0), removal(vec![head(4, 3)], vec![dot(7, 3)]), Some(3)).unwrap();
-    let members = later.members(&all);
-    assert_eq!(members.accepted[&device(1, 0).id()], head(4, 3));
-    assert_eq!(members.taken, [(7, 3), (8, 2), (9, 1)].map(|(device, last)| (DeviceTag(device), last)).into());
     // Nobody fills the room with what is taken.
     let many = (0..=TAKEN_MAX as u64).map(|device| dot(device + 10, 1)).collect();
     grant(&mut log, 0, 1, Role::Writer).unwrap();

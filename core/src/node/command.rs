@@ -1,0 +1,166 @@
+//! What the agent wants a node to do, and how that ends.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use thiserror::Error;
+
+use crate::id::RecordKey;
+use crate::key::VolumeKeys;
+use crate::record::Record;
+use crate::seal::ExtentRef;
+use crate::segment::{Coded, Placement};
+use crate::time::UnixSeconds;
+
+/// What the agent wants done.
+#[derive(Clone, Debug)]
+pub enum Command {
+    /// Place all rows of a coded segment on as many peers.
+    Upload {
+        /// The segment with its shards.
+        coded: Arc<Coded>,
+        /// Signs the leases.
+        keys: Arc<VolumeKeys>,
+        /// When the leases end, at the earliest: they run to the end of that day.
+        until: UnixSeconds,
+        /// Give up when nothing moved for this long, in milliseconds.
+        patience: u64,
+    },
+    /// Get extents of one segment.
+    Fetch {
+        /// The segment and its holders.
+        placement: Arc<Placement>,
+        /// Which extents, each with its offset in the payload.
+        wanted: Vec<(ExtentRef, u32)>,
+        /// Ask for whole blocks of so many bytes, and give those back, too; 0 for the smallest there are.
+        around: u32,
+        /// Milliseconds until it must have ended.
+        within: u64,
+    },
+    /// Ask the holders of a segment what they have.
+    Probe {
+        /// The segment and its holders.
+        placement: Arc<Placement>,
+        /// Milliseconds until it must have ended.
+        within: u64,
+    },
+    /// Hand a record to the peers closest to its key, and keep it here.
+    Publish {
+        /// The record.
+        record: Record,
+        /// As many peers must keep it; fewer in the mesh are all that can be had.
+        enough: usize,
+    },
+    /// The newest record of this key.
+    Lookup(RecordKey),
+    /// Ask the donors that are full whether they have room by now; a moment after the last time, none.
+    AskRoom,
+    /// Be told of these records when they change, by [`super::Effect::Changed`], and of no others.
+    Watch(Vec<RecordKey>),
+}
+
+/// Sealed bytes of a row, as its holder sent them: nothing says that they are right before an extent in them opens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stretch {
+    /// Which row.
+    pub row: u8,
+    /// Where in the row they begin.
+    pub start: u32,
+    /// The bytes.
+    pub bytes: Bytes,
+}
+
+/// How a command ended.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outcome {
+    /// [`Command::Upload`]: every row is durable on a peer of its own.
+    Uploaded(Placement),
+    /// [`Command::Fetch`].
+    Fetched {
+        /// The plaintexts, in the order of the request.
+        plain: Vec<Bytes>,
+        /// What was asked for around them, if that was wanted.
+        around: Vec<Stretch>,
+    },
+    /// [`Command::Probe`].
+    Probed {
+        /// Rows their holder has.
+        held: Vec<u8>,
+        /// Rows their holder says it does not have.
+        missing: Vec<u8>,
+        /// Rows whose holder did not answer.
+        unreachable: Vec<u8>,
+    },
+    /// [`Command::Publish`]: how many other peers keep it.
+    Published {
+        /// That many have it on stable storage.
+        stored: usize,
+    },
+    /// [`Command::Lookup`].
+    Found {
+        /// The newest of what came back and what is held here.
+        record: Option<Record>,
+        /// How many other peers have answered: where none has, that nothing was found says nothing.
+        answers: usize,
+    },
+    /// [`Command::AskRoom`]: what answered in time counts from now on.
+    Asked,
+    /// [`Command::Watch`]: those who keep them are asked, now and again.
+    Watching,
+    /// It could not be done.
+    Failed(CommandError),
+}
+
+/// Why a command failed.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum CommandError {
+    /// Fewer than k shards can be had.
+    #[error("segment {segment} lacks {} of the {need} shards it takes to read it ({why})", need - have)]
+    TooFewShards {
+        /// Which.
+        segment: String,
+        /// Shards at hand.
+        have: u8,
+        /// k.
+        need: u8,
+        /// What its holders said.
+        why: String,
+    },
+    /// No end within the deadline.
+    #[error("segment {segment} lacks {} of the {need} shards it takes to read it (the others did not answer within {seconds} s)", need - have)]
+    Deadline {
+        /// Which.
+        segment: String,
+        /// The deadline.
+        seconds: u64,
+        /// Shards at hand.
+        have: u8,
+        /// k.
+        need: u8,
+    },
+    /// The bytes are not what their reference names.
+    #[error("segment {segment}: an extent in it is damaged beyond what its shards can mend")]
+    Damaged {
+        /// Which.
+        segment: String,
+    },
+    /// Too few peers took shards.
+    #[error("only {stored} of {n} shards found a peer: {why}")]
+    NotPlaced {
+        /// Shards that are placed.
+        stored: u8,
+        /// Shards to be placed.
+        n: u8,
+        /// What the others said.
+        why: String,
+    },
+    /// The record was refused.
+    #[error("{0}")]
+    Record(String),
+    /// Too many commands at once.
+    #[error("too much at once; try again when some of it is done")]
+    Busy,
+    /// The command makes no sense.
+    #[error("invalid command: {0}")]
+    Invalid(&'static str),
+}
