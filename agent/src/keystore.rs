@@ -166,6 +166,9 @@ impl Keystore {
 
     /// Takes in a volume, if there is room for one.
     pub(crate) fn add_volume(&mut self, volume: VolumeId) -> bool {
+        if self.volumes.contains(&volume) {
+            return true;
+        }
         let has_room = self.volumes.len() < VOLUMES_MAX;
         if has_room {
             self.volumes.push(volume);

@@ -128,6 +128,8 @@ pub(crate) struct Volume {
     pub(crate) borne: Mutex<Option<Borne>>,
     /// How many of those who only read were looked up so far.
     pub(crate) looked: AtomicUsize,
+    /// And of those whom nobody here has met.
+    pub(crate) strangers: AtomicUsize,
     /// What was written before is being sealed anew.
     pub(crate) rekeying: AtomicBool,
     /// Of whoever publishes heads of it. There is nothing in it.
@@ -186,6 +188,7 @@ impl Volume {
             met: Mutex::default(),
             borne: Mutex::default(),
             looked: AtomicUsize::new(0),
+            strangers: AtomicUsize::new(0),
             rekeying: AtomicBool::new(rekeying),
             turn: Mutex::default(),
             splits: Mutex::default(),

@@ -61,7 +61,9 @@ pub struct Part {
     /// It is a directory of another volume, in which this one had its place when the part's author saw it last: its
     /// link table has rows of what is elsewhere.
     pub is_below: bool,
-    /// Its snapshots, and their names; those of a part that is below are no history of this volume.
+    /// Its snapshots are some of this volume's: not those of a directory of another one.
+    pub has_history: bool,
+    /// Its snapshots, and their names.
     pub history: Option<TreeRef>,
     /// Names of snapshots.
     pub tags: Option<TreeRef>,
@@ -75,6 +77,7 @@ impl From<&Root> for Part {
             links: root.links.clone(),
             vector: root.vector.clone(),
             is_below: false,
+            has_history: true,
             history: root.history.clone(),
             tags: root.tags.clone(),
         }
@@ -95,7 +98,12 @@ impl Part {
 
     /// By which parts are put in order, so that who came first plays no part.
     fn rank(&self) -> impl Ord + use<> {
-        (self.vector.clone(), self.is_below, inodes::bytes(&(&self.inode, &self.links, &self.history, &self.tags)))
+        (
+            self.vector.clone(),
+            self.is_below,
+            self.has_history,
+            inodes::bytes(&(&self.inode, &self.links, &self.history, &self.tags)),
+        )
     }
 }
 
@@ -255,7 +263,14 @@ fn splits(gathered: &Gathered<'_>) -> Vec<Split> {
     for (id, volume) in &gathered.volumes {
         for (part, seen) in gathered.parts.iter().zip(&gathered.seen) {
             if let Some(inode) = seen.inodes.get(id).filter(|inode| inodes::is_directory(inode)) {
-                let part = Part { inode: inode.clone(), is_below: true, history: None, tags: None, ..part.clone() };
+                let part = Part {
+                    inode: inode.clone(),
+                    is_below: true,
+                    has_history: false,
+                    history: None,
+                    tags: None,
+                    ..part.clone()
+                };
                 let named_by = gathered.named_by.get(id).cloned().unwrap_or_default();
                 splits.push(Split { volume: *volume, part, named_by });
             }

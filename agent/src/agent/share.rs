@@ -215,6 +215,20 @@ impl Own {
     }
 }
 
+/// An error where snapshots were taken of what was not shared: whoever gets a part in it would have them all.
+fn has_no_past(volume: &Volume) -> Result<(), Failure> {
+    let kept = volume.history().map_err(port_failure)?.kept.len();
+    if kept == 0 {
+        return Ok(());
+    }
+    let text =
+        format!("of this directory {kept} snapshots are kept, and whoever it is shared with would have those, too");
+    Err(Failure::new(Kind::Usage, text).hint(
+        "`hn snap prune SNAPSHOT… --of DIR` lets go of them (`hn branch NAME --of DIR` keeps them for yourself before that), or \
+         share another directory and copy into that what is to be shared",
+    ))
+}
+
 /// The identities that a person means, among those who have a part in a volume: contacts, or by what is shown of them.
 fn members_named(own: &Own, known: &Known, names: &[String]) -> Result<Vec<IdentityId>, Failure> {
     let contacts = own.contacts();
@@ -282,6 +296,7 @@ impl Agent {
         let rooted = own.vfs.volumes().into_iter().find(|rooted| rooted.volume == volume.id);
         let rooted = rooted.ok_or_else(|| Failure::new(Kind::System, "the volume is gone already"))?;
         if volume.share().is_none() {
+            has_no_past(&volume)?;
             volume.begin_share(rooted.id, &name).map_err(share_failure)?;
             // Whoever it is shared with finds nothing that was published before.
             own.vfs.mark_changed(volume.id).map_err(|error| of_tree(&error))?;
@@ -419,7 +434,9 @@ impl Agent {
             },
         };
         let taken = taken.inspect_err(|_| own.volumes.close(volume.id)).map_err(share_failure)?;
-        own.volume.identity.keystore().change(|keystore| keystore.add_volume(volume.id))?;
+        if !own.volume.identity.keystore().change(|keystore| keystore.add_volume(volume.id))? {
+            return Err(Failure::new(Kind::Config, "this identity has as many volumes as it can have"));
+        }
         own.set_rights(&volume);
         let was_left =
             own.volume.identity.keystore().keystore().share(volume.id).is_some_and(|share| share.left.is_out);

@@ -38,7 +38,7 @@ const LISTS_MAX: usize = 4;
 /// Of those who only read, how many are looked up each time.
 const READERS_AT_ONCE: usize = 16;
 /// For how long others wait while people are looked up.
-const LOOKED_UP_WITHIN: Duration = Duration::from_secs(30);
+const LOOKED_UP_WITHIN: Duration = Duration::from_secs(3);
 /// Of those who wrote and are gone, how many others are told of.
 const GONE_MAX: usize = 256;
 const SAID_CONTEXT: &str = "hypernet 2026 said of a circle v1";
@@ -450,8 +450,9 @@ impl Volume {
                 return Ok(is_new);
             }
             looked.extend(people.iter().map(|(member, _)| member.identity));
+            // Whoever is not looked up is not believed.
             let found =
-                people::for_each(&people, LOOKED_UP_WITHIN, |(member, known)| look_up(self, member, known.as_ref()));
+                people::for_each(&people, Duration::MAX, |(member, known)| look_up(self, member, known.as_ref()));
             for ((member, _), found) in people.iter().zip(found) {
                 match found {
                     Ok(found) => is_new |= self.meet(member, found)?,
@@ -577,10 +578,11 @@ impl Volume {
         let all = known.members.members.values().filter(|member| member.identity != me);
         let mut strangers: Vec<&Member> = all.filter(is_stranger).collect();
         // Others each time: some may be nowhere.
-        let from = self.looked.fetch_add(1, Ordering::Relaxed) % strangers.len().max(1);
+        let from = self.strangers.load(Ordering::Relaxed) % strangers.len().max(1);
         strangers.rotate_left(from);
         strangers.sort_by_key(|member| person(member).is_some());
         let found = people::for_each(&strangers, LOOKED_UP_WITHIN, |member| look_up(self, member, None));
+        self.strangers.fetch_add(found.len(), Ordering::Relaxed);
         for (member, found) in strangers.into_iter().zip(found) {
             if let Err(error) = found.and_then(|found| self.meet(member, found)) {
                 tracing::warn!(%error, volume = %self.id.short(), "somebody who has a part in a volume is not told yet");

@@ -147,6 +147,11 @@ impl Volume {
         self.news.swap(false, Ordering::SeqCst)
     }
 
+    /// There is something to be merged, or to be followed.
+    pub(crate) fn tell_news(&self) {
+        self.news.store(true, Ordering::SeqCst);
+    }
+
     /// Merges the trees of these heads, this device's own, and directories that are to become part of it.
     pub(super) fn merge(
         self: &Arc<Self>,
@@ -182,9 +187,13 @@ impl Volume {
         meter: &Meter,
     ) -> Result<bool, PortError> {
         let mut beside: BTreeSet<FileId> = BTreeSet::new();
+        let trees = gathered.trees.len();
+        let is_from_above = |number: &usize| {
+            number.checked_sub(trees).and_then(|number| splits.get(number)).is_some_and(|part| part.is_below)
+        };
         loop {
             let mut merged = self.merged(&gathered.trees, &splits, &beside, heads, meter)?;
-            match self.hand_over(vfs, volumes, std::mem::take(&mut merged.splits), gathered.trees.len())? {
+            match self.hand_over(vfs, volumes, std::mem::take(&mut merged.splits), &is_from_above)? {
                 Handed::All => {
                     self.put_merged(merged, gathered, &splits, !beside.is_empty())?;
                     return self.end_merging(vfs, meter);
@@ -207,9 +216,7 @@ impl Volume {
     fn put_merged(&self, merged: Merged, gathered: Gathered, splits: &[Part], is_own: bool) -> Result<(), PortError> {
         let Gathered { trees, parents, time } = gathered;
         let is_own = is_own || !splits.is_empty();
-        // Who has a part in this volume is to find nothing from before it was shared.
-        let is_private = |tree: &Tree| !self.identity.is_shared_epoch(self.id, &tree.at);
-        let is_change = is_own || trees.len() > MERGED_MAX || (self.share().is_some() && trees.iter().any(is_private));
+        let is_change = is_own || trees.len() > MERGED_MAX || trees.iter().any(|tree| self.is_private(tree));
         let Merged { inode, links, vector, conflicts, history, tags, .. } = merged;
         for conflict in &conflicts {
             let (wanted, name) = (conflict.wanted.escape_ascii(), conflict.name.escape_ascii());
@@ -232,6 +239,21 @@ impl Volume {
         state::put_merging(&self.db, &Merging { root, parents, time, is_change })
     }
 
+    /// Whether a tree is from before this volume was shared: who has a part in it is to find nothing of that.
+    fn is_private(&self, tree: &Tree) -> bool {
+        self.share().is_some() && !self.identity.is_shared_epoch(self.id, &tree.at)
+    }
+
+    fn part_of(&self, tree: &Tree) -> Part {
+        Part { has_history: !self.is_private(tree), ..Part::from(&tree.root) }
+    }
+
+    /// A part that somebody on this device has given. Of a branch, which may have begun before this volume was shared, the others
+    /// get what is there now.
+    fn given(&self, part: &Part) -> Part {
+        Part { has_history: part.has_history && self.share().is_none(), ..part.clone() }
+    }
+
     /// What trees, and directories that are to become part of them, come to. What is new of it is placed.
     fn merged(
         self: &Arc<Self>,
@@ -241,8 +263,8 @@ impl Volume {
         heads: &[Head],
         meter: &Meter,
     ) -> Result<Merged, PortError> {
-        let parts = trees.iter().map(|tree| Part::from(&tree.root)).chain(splits.iter().cloned()).enumerate();
-        let parts: Vec<Part> = parts.map(|(number, part)| Part { number, ..part }).collect();
+        let parts = trees.iter().map(|tree| self.part_of(tree)).chain(splits.iter().map(|part| self.given(part)));
+        let parts: Vec<Part> = parts.enumerate().map(|(number, part)| Part { number, ..part }).collect();
         let names = self.names();
         let label = |device: DeviceTag, time: Timespec| conflict_label(&called(&names, device), time);
         let mut writer = Writer::new(self.clone(), meter.clone())?;
@@ -425,20 +447,24 @@ impl Volume {
         Ok(true)
     }
 
-    /// Has directories merged into the volumes that they have become. The first `trees` parts of the merge are trees of this volume;
-    /// what is behind them was handed over by the volume above, by the same rule.
+    /// Has directories merged into the volumes that they have become. Some parts of the merge are from the volume above, which has
+    /// handed them over by the same rule.
     ///
     /// Where others have a part in this volume, one of them may name any volume in its trees, and put anything into a directory
-    /// with the id of that volume's root. So nothing from those trees goes into another volume, and what comes from above goes only
-    /// where what comes from above leads, or into a volume of this identity.
-    fn hand_over(&self, vfs: &Vfs, volumes: &Volumes, splits: Vec<Split>, trees: usize) -> Result<Handed, PortError> {
-        let is_from_above = |number: &usize| *number >= trees;
-        let (is_shared, own) = (self.share().is_some(), self.identity.keystore().keystore().volumes.clone());
+    /// with the id of that volume's root; and its branches begin with those. So nothing from those trees goes into another volume,
+    /// and what comes from above goes only where that leads.
+    fn hand_over(
+        &self,
+        vfs: &Vfs,
+        volumes: &Volumes,
+        splits: Vec<Split>,
+        is_from_above: &dyn Fn(&usize) -> bool,
+    ) -> Result<Handed, PortError> {
+        let is_closed = self.share().is_some() || self.id.is_branch();
         let mut by_volume: BTreeMap<VolumeId, Vec<Part>> = BTreeMap::new();
         let (mut is_done, mut closed) = (true, BTreeSet::new());
         for Split { volume, part, named_by } in splits {
-            let is_led = own.contains(&volume) || named_by.iter().any(is_from_above);
-            if is_shared && !(is_from_above(&part.number) && is_led) {
+            if is_closed && !(is_from_above(&part.number) && named_by.iter().any(is_from_above)) {
                 closed.insert(part.inode.id);
                 continue;
             }
@@ -464,7 +490,7 @@ impl Volume {
                 for part in missing {
                     if waiting.iter().all(|other| other.vector != part.vector) && waiting.len() < MERGED_MAX {
                         waiting.push(part);
-                        below.news.store(true, Ordering::SeqCst);
+                        below.tell_news();
                     }
                 }
                 is_done = false;

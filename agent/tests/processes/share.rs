@@ -518,6 +518,40 @@ fn what_a_member_has_synced_before_it_is_taken_off_is_part_of_the_share() {
 }
 
 #[test]
+fn a_volume_of_which_snapshots_are_kept_is_shared_when_they_are_let_go_of() {
+    if !has(&[Need::Fuse]) {
+        return;
+    }
+    let mesh = Mesh::start(5);
+    let (carl, anna) = (mesh.agent("carl"), mesh.agent("anna"));
+    carl.knows(&anna, "anna");
+    anna.knows(&carl, "carl");
+    fs::create_dir(carl.below("dir")).unwrap();
+    fs::write(carl.below("dir/secret"), "secret").unwrap();
+    carl.make_volume("/dir").unwrap();
+    carl.sync().unwrap();
+    let snap = api::SnapRequest { path: "/dir".into(), message: "before".into() };
+    let taken = carl.call(async |client| client.snap(&snap).await).unwrap();
+    fs::remove_file(carl.below("dir/secret")).unwrap();
+    carl.sync().unwrap();
+    let refused = carl.share_with("/dir", &["anna"], api::ShareRole::Reader).unwrap_err();
+    assert!(refused.to_string().contains("1 snapshots are kept"), "{refused}");
+    assert!(carl.shares().shares.is_empty());
+    let prune = api::PruneRequest {
+        path: "/dir".into(),
+        revisions: vec![taken.snapshot.id],
+        policy: None,
+        all: false,
+        dry_run: false,
+    };
+    carl.call(async |client| client.prune(&prune).await).unwrap();
+    carl.share_with("/dir", &["anna"], api::ShareRole::Reader).unwrap();
+    anna.attach("carl/dir", "/theirs").unwrap();
+    let log = api::LogRequest { path: "/theirs".into(), limit: None };
+    assert!(anna.call(async |client| client.snapshots(&log).await).unwrap().is_empty());
+}
+
+#[test]
 fn a_directory_and_one_in_it_that_two_devices_share_apart_from_one_another_lose_nothing() {
     if !has(&[Need::Fuse]) {
         return;

@@ -392,7 +392,9 @@ impl<S: Sources> Walk<'_, S> {
             match &part.links {
                 Some(links) => {
                     let rows: Vec<LinkEntry> = listed(part, links, self.source)?;
-                    Ok(rows.into_iter().map(|row| (row.inode.id, row)).collect())
+                    // A directory has one name, and its record is there; a row of one would have no name to be kept by.
+                    let rows = rows.into_iter().filter(|row| !inodes::is_directory(&row.inode));
+                    Ok(rows.map(|row| (row.inode.id, row)).collect())
                 }
                 None => Ok(BTreeMap::new()),
             }

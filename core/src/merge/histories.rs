@@ -15,7 +15,7 @@ where
     S: Sources,
     K: Sink<Error = S::Error>,
 {
-    let parts: Vec<&Part> = parts.iter().filter(|part| !part.is_below).collect();
+    let parts: Vec<&Part> = parts.iter().filter(|part| part.has_history).collect();
     let Some(first) = parts.first() else { return Ok((None, None)) };
     if parts.iter().all(|part| (&part.history, &part.tags) == (&first.history, &first.tags)) {
         return Ok((first.history.clone(), first.tags.clone()));

@@ -186,8 +186,16 @@ mod tests {
         let (old, new, cloned) = (record(7, 1), record(9, 1), record(7, 2));
         assert_ne!(old.content, new.content);
         let vector = vec![old.meta_dot];
-        let part =
-            Part { number: 0, inode: record(0, 0), links: None, vector, is_below: false, history: None, tags: None };
+        let part = Part {
+            number: 0,
+            inode: record(0, 0),
+            links: None,
+            vector,
+            is_below: false,
+            has_history: true,
+            history: None,
+            tags: None,
+        };
         let parts = [part.clone(), part];
         for (one, other) in [(&old, &new), (&new, &old)] {
             assert_eq!(contents(&parts, &[(0, one), (1, other)]), [&new]);

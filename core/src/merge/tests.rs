@@ -273,6 +273,7 @@ fn a_directory_that_two_have_made_a_volume_each_is_both() {
         links: merged.links.take(),
         vector: merged.vector.clone(),
         is_below: false,
+        has_history: true,
         history: None,
         tags: None,
     };
@@ -332,6 +333,7 @@ fn kept_beside(before: u32) {
         links: merged.links.take(),
         vector: merged.vector.clone(),
         is_below: false,
+        has_history: true,
         history: None,
         tags: None,
     };
@@ -405,6 +407,7 @@ fn what_stands_in_two_places_is_two_things() {
 fn a_tree_that_is_none_is_refused_and_a_directory_that_is_none_is_empty() {
     let mut world = world(1, &["a", "b"]);
     let good = world.device(0).root();
+    let bag = world.device(0).bag().clone();
     let other = Part { number: 7, inode: Inode { id: FileId([9; 16]), ..good.inode.clone() }, ..Part::from(&good) };
     assert!(matches!(world.try_merge(&[Part::from(&good), other]), Err(MergeError::Malformed { number: 7, .. })));
     assert!(matches!(world.try_merge(&[]), Err(MergeError::Nothing)));
@@ -429,6 +432,14 @@ fn a_tree_that_is_none_is_refused_and_a_directory_that_is_none_is_empty() {
     };
     let merged = world.merge(&[Part::from(&good), Part { links, vector: vec![dot], ..Part::from(&good) }]);
     assert_eq!(merged.links, None);
+    // Nor has it rows of directories, which would be something else than what is named.
+    let there = world.bent(&good, vec![entry(b"x")]).inode;
+    let row = crate::tree::LinkEntry { inode: Inode { id: FileId([8; 16]), ..there }, links: 2 };
+    let links = Some(tree::build(vec![row], &mut bag.clone()).unwrap());
+    let target = Target::Volume { volume: crate::id::VolumeId([8; 16]), id: FileId([8; 16]) };
+    let named = world.bent(&good, vec![crate::tree::Entry { name: b"volume".to_vec(), dot, target }]);
+    let merged = world.merge(&[Part::from(&good), Part { links, ..named }]);
+    assert!(merged.splits.is_empty(), "{:?}", merged.splits);
     // What cannot be read now is told apart from that, and whose it is.
     let crate::tree::Content::Directory(tree) = &good.inode.content else { panic!() };
     let elsewhere = world.bent(&good, vec![entry(b"far away")]).inode.content;
@@ -482,6 +493,13 @@ fn histories_merge_as_names_do_and_are_not_read_where_they_are_equal() {
     let unread = tree(vec![stamp(&new, theirs)]).map(|tree| TreeRef { depth: 9, ..tree });
     let with = |root: &Root| Part { history: unread.clone(), ..Part::from(root) };
     assert_eq!(world.merge(&[with(&roots[0]), with(&roots[1])]).history, unread);
+    // That of a part whose snapshots are none of this volume's says nothing of those that are.
+    let apart = Part { has_history: false, ..Part::from(&roots[0]) };
+    let merged = world.merge(&[apart.clone(), second.clone()]);
+    assert_eq!(merged.history, second.history);
+    let private = Part { history: second.history.clone(), tags: tags.clone(), ..apart };
+    let merged = world.merge(&[private, Part::from(&roots[1])]);
+    assert_eq!((merged.history, merged.tags), (None, None));
     // One that is none has nothing.
     let merged = world.merge(&[with(&roots[0]), second]);
     assert_eq!(world.history(&merged).iter().map(Kept::moment).collect::<Vec<_>>(), [new.moment()]);

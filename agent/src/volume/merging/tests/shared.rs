@@ -153,6 +153,14 @@ fn nobody_writes_into_a_volume_by_what_another_device_of_its_owner_is_said_to_ha
     // It is part of what the owner's own devices say then.
     home.write("ours/more", b"more");
     home.sync_of(&ours);
+    // Somebody has branched it, and merges that branch.
+    let branched = state::latest(&ours.db).unwrap().unwrap().root;
+    let begun = Dot { device: hypernet_core::id::DeviceTag(0x1234), sequence: 1 };
+    let part = Part { vector: join([&branched.vector[..], &[begun]]), ..Part::from(&branched) };
+    ours.splits.lock().push(part);
+    assert_eq!(home.follow_of(&ours), Followed::Merged);
+    assert!(!mine.take_news() && mine.splits.lock().is_empty());
+    ours.splits.lock().clear();
     ben.publish("from ben", |writer, dot, like| directory(writer, dot, &like.inode, FileId([0xbe; 16])));
     ours.hear(Ask::All).unwrap();
     let followed: Vec<Followed> = (0..3).map(|_| home.follow_of(&ours)).collect();
