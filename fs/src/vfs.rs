@@ -36,6 +36,7 @@ mod mapped;
 mod names;
 mod node;
 pub mod patience;
+mod paused;
 mod ranges;
 mod spoilt;
 mod state;
@@ -52,6 +53,7 @@ pub use file::{OpenFlags, Opened, Whence};
 pub use fsck::Checked;
 pub use names::RenameFlags;
 pub use node::ROOT;
+pub use paused::Paused;
 pub use sync::{Cut, CutDirectory, CutEntry, Frozen, Pending, Stamp, Synced};
 pub use volumes::Rooted;
 
@@ -191,6 +193,8 @@ pub struct Vfs {
     committed: Condvar,
     /// Something became dirty.
     dirtied: Condvar,
+    /// A volume does not hold still any more.
+    stilled: Condvar,
     /// The kernel does not know an inode any more.
     forgotten: Condvar,
     backing: Arc<Backing>,

@@ -217,7 +217,7 @@ impl Past<'_> {
         let taken = taken.ok_or_else(|| Failure::new(Kind::System, "no snapshot was taken"))?;
         let snapshot = self.known()?.info(&taken.kept);
         let (files, read_bytes, new_bytes, same) = (taken.files, taken.read, taken.new, taken.is_same);
-        Ok(api::Snapped { snapshot, files, read_bytes, new_bytes, same, micros })
+        Ok(api::Snapped { snapshot, files, read_bytes, new_bytes, same, newer: taken.newer, micros })
     }
 
     /// Snapshots, the newest first: those in which the place is not as it was in the one before. Blocks.

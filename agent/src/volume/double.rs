@@ -51,6 +51,8 @@ struct Kept {
     published: BTreeSet<RecordKey>,
     /// Nobody answers who is asked for a record: what is found is what this node itself has.
     mute: bool,
+    /// How much is done yet before nothing is any more, if that is so.
+    left: Option<u64>,
     now: u64,
 }
 
@@ -130,6 +132,11 @@ impl Mesh {
         self.kept.lock().mute = mute;
     }
 
+    /// After so many commands none is done any more, as while an agent stops; or all are.
+    pub(crate) fn stop_after(&self, commands: Option<u64>) {
+        self.kept.lock().left = commands;
+    }
+
     /// All records expire that nobody has published since this was last done.
     pub(crate) fn expire(&self) {
         let mut kept = self.kept.lock();
@@ -167,7 +174,10 @@ impl Mesh {
         let node = self.node.clone();
         NodeHandle::double(self.node.clone(), move |command, done| {
             let mut kept = kept.lock();
+            let is_stopped = kept.left == Some(0);
+            kept.left = kept.left.map(|left| left.saturating_sub(1));
             let outcome = match command {
+                _ if is_stopped => Outcome::Failed(CommandError::Invalid("the agent is stopping")),
                 Command::Upload { coded, until, .. } => {
                     uploads.fetch_add(1, Ordering::SeqCst);
                     kept.upload(&coded, until)

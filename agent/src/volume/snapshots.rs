@@ -10,7 +10,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use hypernet_core::codec;
 use hypernet_core::diff::{Side, compare};
@@ -23,13 +23,13 @@ use hypernet_core::port::PortError;
 use hypernet_core::seal::Kind;
 use hypernet_core::time::Hlc;
 use hypernet_core::tree::{self, Content, Dot, Entry, Inode, Item, LinkEntry, Root, Sink, Source, Target, TreeRef};
-use hypernet_fs::vfs::{Cut, Vfs};
+use hypernet_fs::vfs::{Cut, Paused, Stamp, Vfs};
 
 use super::progress::Meter;
 use super::read::{Deadline, Nodes, expect_kind, tree_error};
 use super::recover::wall;
 use super::stage::Stage;
-use super::sync::{Base, Built, CutGuard, Patience, build, of_tree};
+use super::sync::{Base, Built, CutGuard, Patience, build, of_tree, read_ahead};
 use super::write::Put;
 use super::{Volume, damaged, state};
 
@@ -37,6 +37,27 @@ use super::{Volume, damaged, state};
 const STILL_WITHIN: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 10 });
 /// How often it is looked whether it has.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// For how long a volume holds still at most, while what is in a cut is read.
+const READ_WITHIN: Duration = Duration::from_secs(2);
+/// Of more than this as much as can be is read before that.
+const AHEAD_FILES: u64 = 256;
+const AHEAD_BYTES: u64 = 16 << 20;
+/// Times of files are those of the last tick of the kernel's clock.
+const TICK: Duration = Duration::from_millis(20);
+
+/// What was read before a cut.
+#[derive(Default)]
+struct Ahead {
+    read: u64,
+    new: u64,
+}
+
+/// Whether a file may have been written to after that.
+fn is_after(stamp: &Stamp, time: SystemTime) -> bool {
+    let since = (time - TICK).duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    (stamp.ctime.seconds, stamp.ctime.nanos) >= (since.as_secs() as i64, since.subsec_nanos())
+}
 
 /// What taking a snapshot did.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,6 +71,8 @@ pub(crate) struct Taken {
     pub(crate) new: u64,
     /// It holds what the one before holds.
     pub(crate) is_same: bool,
+    /// Files that may be newer than the rest: they were read when the volume held still no more, and written to by then.
+    pub(crate) newer: u64,
 }
 
 /// The working tree at one moment.
@@ -57,6 +80,7 @@ struct Now {
     root: Root,
     files: u64,
     read: u64,
+    newer: u64,
 }
 
 impl Volume {
@@ -211,7 +235,8 @@ impl Volume {
         // A branch may begin with this, and is merged by what it has seen. So what is changed after it must have another number, and what
         // this head has must be in the cut: in this order whatever is published meanwhile has a later number, or is all in it.
         let number = self.take_number()?;
-        let (base, mut cut, _guard) = self.cut_with_base(vfs)?;
+        let ahead = self.read_before(vfs)?;
+        let (base, mut cut, _guard, still) = self.cut_with_base(vfs)?;
         // What a branch begins with is in the history of what it is a branch of.
         if base.is_adopted() && !self.id.is_branch() {
             let what = "nothing of this volume is on the mesh yet: `hn sync` first, then it can have snapshots";
@@ -231,7 +256,9 @@ impl Volume {
             state::spend(&self.db, number)?;
         }
         let dot = self.dot(number);
-        let Now { root, files, read } = self.stage_now(vfs, &mut cut, &base, dot, &mut stage)?;
+        let Now { root, files, read, newer } = self.stage_now(vfs, &mut cut, &base, dot, &mut stage, Some(&still))?;
+        drop(still);
+        let (read, new_before) = (read + ahead.read, ahead.new);
         let before = history.kept.values().next_back();
         let is_same = match before {
             Some(before) => self.is_same(before, &root, &stage)?,
@@ -247,24 +274,39 @@ impl Volume {
         let last = before.map_or(Hlc::default(), |kept| kept.snapshot.time);
         let time = last.max(base.latest.as_ref().map_or(Hlc::default(), |latest| latest.time)).next(now);
         let snapshot = Snapshot::sign(&self.device.signing_key(), extent, parents, time, message);
-        let new = stage.finish()?;
+        let new = stage.finish()? + new_before;
         self.add_edit(&Edit::Keep { snapshot: snapshot.clone(), is_automatic })?;
-        Ok(Some(Taken { kept: Kept { snapshot, dot, is_automatic }, files, read, new, is_same }))
+        Ok(Some(Taken { kept: Kept { snapshot, dot, is_automatic }, files, read, new, is_same, newer }))
     }
 
-    /// A cut, and what it goes on from: nothing was published between the two, and the tree does not move.
-    fn cut_with_base<'a>(&self, vfs: &'a Vfs) -> Result<(Base, Cut, CutGuard<'a>), PortError> {
+    /// Reads what much has been written of, so that the volume need not hold still for so long: what is written to meanwhile is read
+    /// again then.
+    fn read_before(&self, vfs: &Vfs) -> Result<Ahead, PortError> {
+        let pending = vfs.pending(self.id);
+        if pending.files <= AHEAD_FILES && pending.bytes <= AHEAD_BYTES {
+            return Ok(Ahead::default());
+        }
+        let cut = vfs.cut(self.id).map_err(of_tree)?;
+        let _guard = CutGuard(vfs);
+        let mut stage = Stage::new(self);
+        let cutter = Cutter::new(stage.keys());
+        let read = read_ahead(vfs, &cut, &cutter, &mut stage)?;
+        Ok(Ahead { read, new: stage.finish()? })
+    }
+
+    /// A cut, and what it goes on from: nothing was published between the two, and the tree does not move. The volume holds still.
+    fn cut_with_base<'a>(&self, vfs: &'a Vfs) -> Result<(Base, Cut, CutGuard<'a>, Paused<'a>), PortError> {
         let until = Instant::now() + STILL_WITHIN;
         let head = |base: &Base| base.latest.as_ref().map(|latest| latest.snapshot);
         loop {
             let base = Base::of(self)?;
-            let cut = vfs.cut(self.id).map_err(of_tree)?;
+            let (cut, still) = vfs.cut_paused(self.id, READ_WITHIN).map_err(of_tree)?;
             let guard = CutGuard(vfs);
             let moves = state::following(&self.db)?.is_some() || state::merging(&self.db)?.is_some();
             if !moves && head(&Base::of(self)?) == head(&base) {
-                return Ok((base, cut, guard));
+                return Ok((base, cut, guard, still));
             }
-            drop(guard);
+            drop((guard, still));
             if Instant::now() > until {
                 return Err(PortError::Deadline("heads come one after the other: try again".into()));
             }
@@ -280,30 +322,37 @@ impl Volume {
         base: &Base,
         dot: Dot,
         stage: &mut Stage<'_>,
+        still: Option<&Paused<'_>>,
     ) -> Result<Now, PortError> {
+        let mut newer = 0;
         let (inode, links, files, read) = match &base.latest {
             Some(latest) if cut.is_empty() => (latest.root.inode.clone(), latest.root.links.clone(), 0, 0),
             _ => {
                 let how = (Cutter::new(stage.keys()), Patience::Disk);
                 let meter = Meter::new();
                 let Built { inode, links, synced, bytes } = build((self, vfs, &meter), (cut, base, dot), how, stage)?;
+                if let Some(ended) = still.and_then(Paused::ended) {
+                    let stamps = synced.iter().filter_map(|one| one.stamp.as_ref());
+                    newer = stamps.filter(|stamp| is_after(stamp, ended)).count() as u64;
+                }
                 (inode, links, synced.iter().filter(|one| one.stamp.is_some()).count() as u64, bytes)
             }
         };
         let vector = if cut.is_empty() { base.seen() } else { base.vector(dot) };
         let parts = Vec::new();
         let root = Root { volume: self.id, inode, links, vector, parts, history: None, tags: None };
-        Ok(Now { root, files, read })
+        Ok(Now { root, files, read, newer })
     }
 
     /// The working tree as it is now, to be compared with what was.
     pub(crate) fn now(self: &Arc<Self>, vfs: &Arc<Vfs>) -> Result<Root, PortError> {
         let _still = self.hold_still()?;
-        let (base, mut cut, _guard) = self.cut_with_base(vfs)?;
+        // Nobody keeps it.
+        let (base, mut cut, _guard, _) = self.cut_with_base(vfs)?;
         let mut stage = Stage::new(self);
         // It stays with whoever asked: nothing else is told of what is in it by this dot.
         let dot = self.dot(state::next_sequence(&self.db, &self.device.id())?);
-        let now = self.stage_now(vfs, &mut cut, &base, dot, &mut stage)?;
+        let now = self.stage_now(vfs, &mut cut, &base, dot, &mut stage, None)?;
         stage.finish()?;
         Ok(now.root)
     }

@@ -389,6 +389,49 @@ fn add_beside(entries: &mut Vec<Entry>, mut entry: Entry, dot: Dot) {
     }
 }
 
+/// The content of a file of a cut; `read` is told how many bytes of it went through.
+fn read_file<P: Put>(
+    vfs: &Vfs,
+    cutter: &Cutter,
+    writer: &mut P,
+    row: &InodeRow,
+    read: &mut dyn FnMut(u64),
+) -> Result<(Content, Option<Stamp>), PortError> {
+    let failed = |error: VfsError| PortError::Disk(format!("reading inode {}: {error}", row.ino));
+    let Some((file, stamp)) = vfs.open_backing(row.ino).map_err(failed)? else {
+        return match &row.remote {
+            _ if row.size == 0 => Ok((Content::Empty, None)),
+            Some(remote) => {
+                tracing::error!(ino = row.ino, "what a file held is gone from this disk; the mesh's version stays");
+                Ok((remote.clone(), None))
+            }
+            None => Err(PortError::Disk(format!(
+                "the content of inode {} ({} bytes) is gone from this disk: see hn fsck",
+                row.ino, row.size
+            ))),
+        };
+    };
+    if let Some(known) = writer.known(row.ino, &stamp)? {
+        return Ok((known, Some(stamp)));
+    }
+    let content = content::read(&file, cutter, writer, read)?;
+    writer.note(row.ino, &stamp, &content);
+    Ok((content, Some(stamp)))
+}
+
+/// Reads what is to be read of a cut, for whoever [knows](Put::known) it then. Returns how many bytes that were.
+pub(super) fn read_ahead<P: Put>(vfs: &Vfs, cut: &Cut, cutter: &Cutter, writer: &mut P) -> Result<u64, PortError> {
+    let named = cut.directories.iter().flat_map(|directory| directory.entries.iter().flatten());
+    let named = named.filter(|entry| entry.dirty && entry.volume.is_none()).filter_map(CutEntry::row);
+    let mut bytes = 0;
+    for row in named.chain(cut.linked.iter().cloned()) {
+        if row.kind == FileKind::Regular && row.local == Local::Complete {
+            read_file(vfs, cutter, writer, &row, &mut |len| bytes += len)?;
+        }
+    }
+    Ok(bytes)
+}
+
 /// One tree under construction.
 struct Build<'a, P> {
     volume: &'a Arc<Volume>,
@@ -460,32 +503,11 @@ impl<P: Put> Build<'_, P> {
     }
 
     fn read_file(&mut self, row: &InodeRow) -> Result<(Content, Option<Stamp>), PortError> {
-        let failed = |error: VfsError| PortError::Disk(format!("reading inode {}: {error}", row.ino));
-        let Some((file, stamp)) = self.vfs.open_backing(row.ino).map_err(failed)? else {
-            return match &row.remote {
-                _ if row.size == 0 => Ok((Content::Empty, None)),
-                Some(remote) => {
-                    tracing::error!(ino = row.ino, "what a file held is gone from this disk; the mesh's version stays");
-                    Ok((remote.clone(), None))
-                }
-                None => Err(PortError::Disk(format!(
-                    "the content of inode {} ({} bytes) is gone from this disk: see hn fsck",
-                    row.ino, row.size
-                ))),
-            };
-        };
-        if let Some(known) = self.writer.known(row.ino, &stamp)? {
-            return Ok((known, Some(stamp)));
-        }
-        let meter = self.meter;
-        let mut bytes = 0;
-        let content = content::read(&file, &self.cutter, self.writer, &mut |len| {
-            bytes += len;
+        let (meter, bytes) = (self.meter, &mut self.bytes);
+        read_file(self.vfs, &self.cutter, self.writer, row, &mut |len| {
+            *bytes += len;
             meter.update(|progress| progress.bytes_sealed += len);
-        })?;
-        self.bytes += bytes;
-        self.writer.note(row.ino, &stamp, &content);
-        Ok((content, Some(stamp)))
+        })
     }
 
     /// `old_root`: of the root, what was published of it.

@@ -80,6 +80,10 @@ pub(crate) async fn snap(home: Home, args: Snap, out: &mut Output) -> Result<(),
         (false, files) => format!("{} read, {} new", words::plural(files, "file"), words::bytes(taken.new_bytes)),
     };
     let took = words::millis(taken.micros / 1_000);
+    if taken.newer > 0 {
+        let files = words::plural(taken.newer, "file");
+        out.warning(format_args!("{files} were written to for so long that they may be newer than the rest of it"));
+    }
     out.line(format_args!("snapshot {} ({what}, {took})", short(&taken.snapshot.id)))
 }
 

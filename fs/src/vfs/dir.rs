@@ -167,7 +167,8 @@ impl Vfs {
     pub fn fsyncdir(&self, ino: u64) -> Result<()> {
         patience::check(Wait::Disk)?;
         let needs = self.run(|state| Ok(state.node(ino)?.needs))?;
-        self.commit_through(needs)
+        self.commit_through(needs)?;
+        self.run(|state| state.moves(ino))
     }
 }
 

@@ -685,7 +685,8 @@ impl Vfs {
         if is_file && let Some(file) = self.backing.get(ino)? {
             self.sync_content(ino, &file, data_only)?;
         }
-        self.commit_through(needs)
+        self.commit_through(needs)?;
+        self.run(|state| state.moves(ino))
     }
 
     /// Total and free blocks and inodes of the disk below, as `statvfs` shows them.

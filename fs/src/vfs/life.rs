@@ -92,6 +92,7 @@ impl Vfs {
             state: Mutex::new(state),
             committed: Condvar::new(),
             dirtied: Condvar::new(),
+            stilled: Condvar::new(),
             forgotten: Condvar::new(),
             backing,
             syncs,

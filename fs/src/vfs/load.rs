@@ -84,6 +84,10 @@ impl Vfs {
             };
             let (ino, loaded) = match need {
                 Need::Fail(error) => return Err(error),
+                Need::Paused(until) => {
+                    self.wait_moving(until);
+                    continue;
+                }
                 Need::Node(ino) => (ino, self.load_node(ino)),
                 Need::Dir(ino) => (ino, self.load_dir(ino)),
             };

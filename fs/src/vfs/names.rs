@@ -69,6 +69,7 @@ impl Vfs {
 
     fn make(&self, state: &mut State, caller: Caller, parent: u64, name: &[u8], new: &New<'_>) -> Step<u64> {
         check_name(name)?;
+        state.moves(parent)?;
         state.writable(parent)?;
         let dir = state.live_dir(parent)?;
         let (dir_mode, dir_gid) = (dir.mode, dir.gid);
@@ -175,6 +176,7 @@ impl Vfs {
     pub fn link(&self, ino: u64, parent: u64, name: &[u8]) -> Result<Attr> {
         self.run_mut(|state| {
             check_name(name)?;
+            state.moves(parent)?;
             let node = state.node(ino)?;
             if node.is_dir() {
                 return Err(VfsError::NotPermitted.into());
@@ -230,6 +232,7 @@ impl Vfs {
     pub fn unlink(&self, parent: u64, name: &[u8]) -> Result<()> {
         self.run_mut(|state| {
             check_name(name)?;
+            state.moves(parent)?;
             state.writable(parent)?;
             let ino = state.child(parent, name)?.ok_or(VfsError::NotFound)?;
             if state.node(ino)?.is_dir() {
@@ -250,6 +253,7 @@ impl Vfs {
                 b".." => return Err(VfsError::NotEmpty.into()),
                 _ => check_name(name)?,
             }
+            state.moves(parent)?;
             state.writable(parent)?;
             let ino = state.child(parent, name)?.ok_or(VfsError::NotFound)?;
             state.no_root(ino)?;
@@ -269,6 +273,7 @@ impl Vfs {
         self.run_mut(|state| {
             check_name(name)?;
             check_name(to_name)?;
+            state.moves(parent)?;
             let ino = state.child(parent, name)?.ok_or(VfsError::NotFound)?;
             state.live_dir(to)?;
             state.within_one(parent, to)?;

@@ -26,6 +26,8 @@ pub(super) enum Need {
     Node(u64),
     /// The entries of this directory must be loaded first.
     Dir(u64),
+    /// Its volume holds still, until then at most.
+    Paused(std::time::Instant),
     /// It failed.
     Fail(VfsError),
 }
@@ -153,6 +155,10 @@ pub(super) struct State {
     pub(super) shown: BTreeSet<u64>,
     /// How volumes without a name in the tree are found.
     pub(super) branches: Branches,
+    /// Roots of volumes that hold still, each with the time after which nobody waits for that.
+    pub(super) paused: BTreeMap<u64, std::time::Instant>,
+    /// Threads that wait for one of them.
+    pub(super) stopped: usize,
     /// Threads that wait for a change.
     pub(super) waiters: u32,
 }
@@ -227,6 +233,8 @@ impl State {
             leaving: BTreeSet::new(),
             shown: BTreeSet::new(),
             branches: Branches::new(),
+            paused: BTreeMap::new(),
+            stopped: 0,
             waiters: 0,
         }
     }

@@ -180,6 +180,11 @@ impl Vfs {
     /// cut is committed when this returns: a snapshot that knew more than this device after a crash would take names
     /// for clean whose inodes it lacks.
     pub fn cut(&self, volume: VolumeId) -> Result<Cut> {
+        self.cut_and(volume, |_, _| ())
+    }
+
+    /// The same; `also` is done at the moment of the cut, with the root of the volume.
+    pub(super) fn cut_and(&self, volume: VolumeId, also: impl Fn(&mut State, u64)) -> Result<Cut> {
         self.flush_kernel()?;
         self.let_go()?;
         self.load_dirty_dirs()?;
@@ -202,10 +207,13 @@ impl Vfs {
             }
             cut.linked.sort_by_key(|row| row.id);
             state.cuts += 1;
+            also(state, root);
             Ok(cut)
         })?;
         if let Err(error) = self.commit() {
             self.end_cut();
+            self.state.lock().paused.remove(&cut.root);
+            self.stilled.notify_all();
             return Err(error);
         }
         Ok(cut)

@@ -23,6 +23,7 @@ mod files;
 mod inside;
 mod model;
 mod names;
+mod paused;
 mod read_only;
 mod remote;
 mod spoilt;

@@ -56,6 +56,9 @@ pub struct Snapped {
     pub new_bytes: u64,
     /// It holds what the one before holds.
     pub same: bool,
+    /// Files that may be newer than the rest: so much was to be read that they were written to before it was their turn.
+    #[serde(default)]
+    pub newer: u64,
     /// How long it took, in microseconds.
     pub micros: u64,
 }

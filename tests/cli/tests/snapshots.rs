@@ -3,10 +3,12 @@
 
 use std::fs;
 use std::io::ErrorKind;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use hypernet_kit::machine::{Need, has};
 use hypernet_kit::tree::{Generator, differences};
 use hypernet_kit::{Agent, Mesh};
@@ -190,5 +192,59 @@ fn what_names_no_snapshot_or_cannot_be_a_name_is_refused_with_a_reason() -> Resu
     agent.json(["tag", "v1", "--force"])?;
     let pruned = agent.json(["snap", "prune", "HEAD~"])?;
     assert_eq!((&pruned["left"], pruned["gone"].as_array().map(Vec::len)), (&Value::from(1), Some(1)), "{pruned}");
+    Ok(())
+}
+
+#[test]
+fn a_snapshot_is_a_state_that_a_loss_of_power_could_have_left() -> Result<()> {
+    if !has(&[Need::Fuse]) {
+        return Ok(());
+    }
+    let mesh = Mesh::start(4)?;
+    let agent = Agent::held_on(&mesh, 4)?;
+    let root = agent.mount();
+    fs::create_dir(root.join("names"))?;
+    // What takes long to be read comes between the names and the last of the files.
+    Generator::new(7).fill(&root.join("names"), 200)?;
+    fs::write(root.join("zz"), [b'0'; 8])?;
+    agent.sync()?;
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| -> Result<()> {
+        let writer = scope.spawn(|| -> Result<u64> {
+            let file = fs::OpenOptions::new().write(true).open(root.join("zz"))?;
+            let mut number = 0u64;
+            while !stop.load(Ordering::Relaxed) {
+                number += 1;
+                // Whoever reads the number finds the file that was made before it.
+                fs::write(root.join(format!("names/made {number}")), number.to_string())?;
+                file.write_all_at(format!("{number:08}").as_bytes(), 0)?;
+            }
+            Ok(number)
+        });
+        for number in 0..25 {
+            agent.json(["snap", "-m", &number.to_string()])?;
+        }
+        stop.store(true, Ordering::Relaxed);
+        let written = writer.join().unwrap()?;
+        ensure!(written > 25, "{written}");
+        Ok(())
+    })?;
+    let mut numbers = Vec::new();
+    for entry in fs::read_dir(root.join(".snapshots"))? {
+        let entry = entry?;
+        let number: u64 = fs::read_to_string(entry.path().join("zz"))?.parse()?;
+        for made in 1..=number {
+            let path = entry.path().join(format!("names/made {made}"));
+            // Nobody has said that the content of the last one is on disk.
+            let content = fs::read_to_string(&path).with_context(|| format!("{number} in {}", path.display()))?;
+            ensure!(
+                content == made.to_string() || (made == number && content.is_empty()),
+                "{number} in {}: {content:?}",
+                path.display()
+            );
+        }
+        numbers.push(number);
+    }
+    ensure!(numbers.len() >= 25 && numbers.iter().max() > numbers.iter().min(), "{numbers:?}");
     Ok(())
 }

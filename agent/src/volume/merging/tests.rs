@@ -18,6 +18,7 @@ use crate::volume::follow::Asked;
 use crate::volume::sync::run;
 use crate::volumes::Reader;
 
+mod apart;
 mod left_out;
 mod shared;
 
