@@ -20,7 +20,7 @@ use hypernet_core::identity::beacon::Beacon;
 use hypernet_core::identity::era::Era;
 use hypernet_core::identity::log::{Device, Recipient, Roster};
 use hypernet_core::identity::place::Address;
-use hypernet_core::key::{DeviceKeys, VolumeKeys};
+use hypernet_core::key::{DeviceKeys, SHARED_EPOCHS, VolumeKeys};
 use hypernet_core::port::PortError;
 use hypernet_core::record::Record;
 use hypernet_core::seal::ExtentRef;
@@ -188,6 +188,11 @@ impl Identity {
         Arc::new(epoch.unwrap_or_else(|| self.era.lock().volume(volume)))
     }
 
+    /// Those by which was written before others had a part in it.
+    pub(crate) fn private_keys(&self, volume: VolumeId) -> Arc<VolumeKeys> {
+        Arc::new(self.era.lock().volume(volume))
+    }
+
     /// Those of a volume that other identities have a part in, the newest first.
     fn shared_keys(&self, volume: VolumeId) -> Vec<VolumeKeys> {
         let keystore = self.keystore.keystore();
@@ -199,8 +204,8 @@ impl Identity {
     }
 
     /// Whether this was sealed when other identities had a part in the volume already: whoever has one now may have had it then.
-    pub(crate) fn is_shared_epoch(&self, volume: VolumeId, extent: &ExtentRef) -> bool {
-        extent.origin == volume.into() && self.shared_keys(volume).iter().any(|keys| keys.epoch == extent.epoch)
+    pub(crate) fn is_shared_epoch(volume: VolumeId, extent: &ExtentRef) -> bool {
+        extent.origin == volume.into() && extent.epoch >= SHARED_EPOCHS
     }
 
     /// Which epoch of a volume counts, where other identities have a part in it.

@@ -246,8 +246,34 @@ impl Volume {
         self.known_share().is_some_and(may) || !self.heard_devices().is_empty()
     }
 
-    /// The keys by which is written now.
+    /// The keys by which is written now. Who has a part in the volume is to find nothing of what it was before: so a device that
+    /// stands on that goes on as before, which the others of its identity find, until it has merged with what is shared. Only where
+    /// it was shared what is there becomes that.
     pub(crate) fn keys(&self) -> Arc<VolumeKeys> {
-        self.identity.keys(self.id)
+        match self.goes_on_privately().unwrap_or(true) {
+            true => self.identity.private_keys(self.id),
+            false => self.identity.keys(self.id),
+        }
+    }
+
+    fn goes_on_privately(&self) -> Result<bool, PortError> {
+        let Some(share) = self.share() else { return Ok(false) };
+        if !self.stands_on_private()? || state::opens(&self.db, &share.begin)? {
+            return Ok(false);
+        }
+        // What was merged with what is shared is shared.
+        Ok(!state::merging(&self.db)?.is_some_and(|merging| merging.is_shared))
+    }
+
+    /// Whether this device is to publish the first tree that others may read, and has not.
+    pub(crate) fn is_to_open(&self) -> Result<bool, PortError> {
+        let Some(share) = self.share() else { return Ok(false) };
+        Ok(state::opens(&self.db, &share.begin)? && self.stands_on_private()?)
+    }
+
+    /// Whether what this device stands on is from before others had a part in the volume.
+    pub(crate) fn stands_on_private(&self) -> Result<bool, PortError> {
+        let latest = if self.share().is_some() { state::latest(&self.db)? } else { None };
+        Ok(latest.is_some_and(|latest| !Identity::is_shared_epoch(self.id, &latest.head.snapshot_extent)))
     }
 }

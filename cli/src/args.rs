@@ -124,6 +124,12 @@ pub(crate) enum Command {
     /// What is there now is in a snapshot that is taken first.
     #[command(after_help = examples::RESTORE)]
     Restore(history::Restore),
+    /// Undo what a snapshot has changed, and leave what was changed since.
+    ///
+    /// What is there now is in a snapshot that is taken first. Texts that were changed since are merged line by line; what cannot be undone
+    /// stays as it is, and is listed with the reason.
+    #[command(after_help = examples::REVERT)]
+    Revert(history::Revert),
     /// Give a snapshot a name, or show all names.
     #[command(after_help = examples::TAG)]
     Tag(history::Tag),

@@ -25,6 +25,7 @@ mod passphrase;
 mod policy;
 mod recover;
 mod restore;
+mod revert;
 mod share;
 mod status;
 mod volume;
@@ -59,6 +60,7 @@ pub(crate) async fn run(command: Command, out: &mut Output) -> Result<(), Failur
         Command::Show(args) => history::show(home, args, out).await,
         Command::Diff(args) => diff::diff(home, args, out).await,
         Command::Restore(args) => restore::restore(home, args, out).await,
+        Command::Revert(args) => revert::revert(home, args, out).await,
         Command::Tag(args) => history::tag(home, args, out).await,
         Command::Branch(args) => branch::branch(home, args, out).await,
         Command::Switch(args) => branch::switch(home, args, out).await,

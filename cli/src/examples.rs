@@ -266,6 +266,11 @@ examples! { RESTORE:
     "hn restore '@{yesterday}' src         a directory, with all that is in it"
     "hn restore v1 src --to /tmp           a copy of it as /tmp/src"
 }
+examples! { REVERT:
+    "hn revert HEAD               what the newest snapshot has changed is undone"
+    "hn revert v1 src -n          what would be undone in a directory"
+    "hn revert 1a2b3c4d --no-snap | grep '^D'"
+}
 examples! { TAG:
     "hn tag                       all names"
     "hn tag v1                    the newest snapshot is v1 from now on"

@@ -194,7 +194,15 @@ pub struct VolumeKeys {
     secret: Secret,
 }
 
+/// Epochs from here on are those of volumes that several identities have a part in; below are those of eras.
+pub const SHARED_EPOCHS: u32 = 1 << 31;
+
 impl VolumeKeys {
+    /// Whether several identities have these keys.
+    pub fn is_shared(&self) -> bool {
+        self.epoch >= SHARED_EPOCHS
+    }
+
     /// Keys of `epoch` of `volume`.
     pub fn new(volume: VolumeId, epoch: u32, secret: Secret) -> Self {
         Self { volume, epoch, secret }

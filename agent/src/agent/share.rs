@@ -297,6 +297,10 @@ impl Agent {
         let rooted = rooted.ok_or_else(|| Failure::new(Kind::System, "the volume is gone already"))?;
         if volume.share().is_none() {
             has_no_past(&volume)?;
+            // Another device may have done so.
+            if let Err(error) = volume.identity.look() {
+                tracing::warn!(%error, "whether another device shares this volume already is not known");
+            }
             volume.begin_share(rooted.id, &name).map_err(share_failure)?;
             // Whoever it is shared with finds nothing that was published before.
             own.vfs.mark_changed(volume.id).map_err(|error| of_tree(&error))?;

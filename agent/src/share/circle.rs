@@ -22,6 +22,8 @@ use crate::volume::damaged;
 
 /// The key of what is filed.
 const CIRCLE: &str = "circle";
+/// That of a beginning that another one has taken the place of.
+const CIRCLE_BEFORE: &str = "circle before";
 
 /// Somebody as they were found last.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -217,7 +219,26 @@ impl Circle {
 
     /// As this device left it.
     pub(crate) fn load(db: &VolumeDb, volume: VolumeId) -> Result<Option<Self>, PortError> {
-        let Some(bytes) = db.get_state(CIRCLE)? else { return Ok(None) };
+        Self::filed(db, volume, CIRCLE)
+    }
+
+    /// One that was [set aside](Self::set_aside).
+    pub(crate) fn before(db: &VolumeDb, volume: VolumeId) -> Result<Option<Self>, PortError> {
+        Self::filed(db, volume, CIRCLE_BEFORE)
+    }
+
+    /// It is nothing that counts any more, until it is forgotten.
+    pub(crate) fn set_aside(db: &VolumeDb) -> Result<(), PortError> {
+        let bytes = db.get_state(CIRCLE)?;
+        Ok(db.put_states(&[(CIRCLE_BEFORE, bytes.as_deref()), (CIRCLE, None)])?)
+    }
+
+    pub(crate) fn forget_before(db: &VolumeDb) -> Result<(), PortError> {
+        Ok(db.put_states(&[(CIRCLE_BEFORE, None)])?)
+    }
+
+    fn filed(db: &VolumeDb, volume: VolumeId, name: &str) -> Result<Option<Self>, PortError> {
+        let Some(bytes) = db.get_state(name)? else { return Ok(None) };
         let Filed { log, begin, people, posted, said, told, posters } = codec::decode(&bytes).map_err(damaged)?;
         let log = Log::decode(&log, volume, begin).map_err(damaged)?;
         let mut circle = Self { log, people: BTreeMap::new(), posted, said, told, posters };

@@ -96,8 +96,9 @@ impl Volume {
         let poster = hypernet_core::share::posting::place(&self.device, &self.id).signer();
         let (begin, role) = (log.beginning(), Role::Owner);
         let offer = Offer { volume: self.id, begin, root, name: name.to_owned(), role, secret, poster };
-        let mut share = Share::offered(offer, None);
+        let mut share = Share { is_own: true, ..Share::offered(offer, None) };
         share.add(epoch);
+        state::put_opens(&self.db, &begin)?;
         self.change_circle(|circle| {
             *circle = Some(Circle::new(log));
             Ok::<_, PortError>(())
@@ -108,6 +109,55 @@ impl Volume {
         }
         self.heard();
         Ok(())
+    }
+
+    /// Two devices of this identity have begun to share this volume at once, and the other beginning counts: what was said after
+    /// this one is set aside.
+    pub(super) fn begin_again(&self) -> Result<(), PortError> {
+        let mut circle = self.circle.lock();
+        let (Some(share), Some(known)) = (self.share(), &*circle) else { return Ok(()) };
+        if known.log.beginning() != share.begin {
+            tracing::warn!(volume = %self.id.short(), "another device has begun to share this volume, too: both go on by that");
+            Circle::set_aside(&self.db)?;
+            *circle = None;
+        }
+        Ok(())
+    }
+
+    /// Whether that is to be made good.
+    pub(crate) fn has_begun_again(&self) -> Result<bool, PortError> {
+        Ok(self.share().is_some() && Circle::before(&self.db, self.id)?.is_some())
+    }
+
+    /// Those who were given a part before that have one now, too, and those who were taken off have none.
+    pub(super) fn bring_along(&self, known: &Known) -> Result<(), PortError> {
+        let Some(before) = Circle::before(&self.db, self.id)? else { return Ok(()) };
+        let has_less = |member: &&Member| known.members.role(&member.identity) < Some(member.role);
+        let members = before.members(&self.identity.roster());
+        // The links of before lead nowhere.
+        let is_link = |member: &&Member| members.links().any(|link| link == member.identity);
+        let all = members.members.values().filter(|member| member.role < Role::Owner && !is_link(member));
+        // Of a grant and a removal, neither of which knew of the other, the removal counts.
+        let is_gone = |member: &&Member| known.members.gone.contains_key(&member.identity);
+        let new: Vec<Member> = all.filter(|member| has_less(member) && !is_gone(member)).copied().collect();
+        let is_left = |identity: &&IdentityId| known.members.role(identity).is_some_and(|role| role < Role::Owner);
+        let gone: Vec<IdentityId> = members.gone.keys().filter(is_left).copied().collect();
+        if !gone.is_empty() {
+            self.remove_in_turn(known, &gone).map_err(into_port)?;
+        }
+        let people =
+            before.people.iter().filter(|(identity, _)| new.iter().any(|member| member.identity == **identity));
+        let people: Vec<_> = people.map(|(identity, person)| (*identity, person.clone())).collect();
+        if !new.is_empty() {
+            let meet = |circle: &mut Circle| {
+                for (identity, person) in people {
+                    circle.people.entry(identity).or_insert(person);
+                }
+                Ok(())
+            };
+            self.change_members_with(Change::Grant(new), meet).map_err(into_port)?;
+        }
+        Circle::forget_before(&self.db)
     }
 
     /// What this device knows now is what it acts by.
@@ -132,8 +182,8 @@ impl Volume {
     }
 
     /// All that is known, to whoever says who may do what. Who was taken off finds that nothing it says counts.
-    pub(super) fn hear_as_admin(&self) -> Result<Known, ShareError> {
-        let known = self.hear_in_turn(Ask::All)?.ok_or(ShareError::NotShared)?;
+    pub(super) fn hear_as_admin(&self, ask: Ask) -> Result<Known, ShareError> {
+        let known = self.hear_in_turn(ask)?.ok_or(ShareError::NotShared)?;
         match self.role() >= Some(Role::Admin) {
             true => Ok(known),
             false => Err(ShareError::Members(Refused::Stranger.into())),
@@ -143,7 +193,7 @@ impl Volume {
     /// These get a part in it. It is on the mesh when this returns.
     pub(crate) fn grant(&self, guests: Vec<Guest>, role: Role) -> Result<(), ShareError> {
         let _turn = self.circle_turn.lock();
-        let known = self.hear_as_admin()?;
+        let known = self.hear_as_admin(Ask::All)?;
         let mut new = Vec::with_capacity(guests.len());
         let mut met = Vec::with_capacity(guests.len());
         let mut beacons = Vec::with_capacity(guests.len());
@@ -175,7 +225,8 @@ impl Volume {
     /// one. It is on the mesh when this returns.
     pub(crate) fn remove(&self, gone: &[IdentityId]) -> Result<(), ShareError> {
         let _turn = self.circle_turn.lock();
-        let known = self.hear_as_admin()?;
+        // They read on until this is said.
+        let known = self.hear_as_admin(Ask::Soon)?;
         let mut all: Vec<IdentityId> = gone.iter().copied().chain(known.members.links_of(gone)).collect();
         all.sort();
         all.dedup();
@@ -247,7 +298,7 @@ impl Volume {
     /// Another epoch, and nothing else.
     pub(crate) fn rotate(&self) -> Result<(), ShareError> {
         let _turn = self.circle_turn.lock();
-        self.hear_as_admin()?;
+        self.hear_as_admin(Ask::All)?;
         self.change_members(Change::Rotate)?;
         Ok(self.post()?)
     }

@@ -52,6 +52,8 @@ pub(crate) enum Ask {
     Places,
     /// Also the lists of devices of all whose word counts.
     All,
+    /// The same of those who are found at once: for whoever has something to say that cannot wait.
+    Soon,
 }
 
 /// What this device knows of a volume that others have a part in.
@@ -186,10 +188,16 @@ impl Volume {
     }
 
     pub(super) fn hear_in_turn(&self, ask: Ask) -> Result<Option<Known>, PortError> {
+        self.begin_again()?;
         let mut looked: BTreeSet<IdentityId> = BTreeSet::new();
         for _ in 0..ROUNDS {
             let is_new = self.hear_places()? | self.hear_beacons()?;
-            let is_more = ask == Ask::All && self.hear_people(&mut looked)?;
+            let is_more = match ask {
+                Ask::Places => false,
+                // Whoever is not looked up is not believed.
+                Ask::All => self.hear_people(&mut looked, Duration::MAX)?,
+                Ask::Soon => self.hear_people(&mut looked, LOOKED_UP_WITHIN)?,
+            };
             // What counts by the lists of devices that were found only now.
             let circle = self.circle.lock().clone();
             let is_told = circle.map_or(Ok(false), |circle| self.take_epochs(&circle))?;
@@ -442,7 +450,7 @@ impl Volume {
     }
 
     /// Looks up all whose word counts, but for those that were `looked` up already. Returns whether that led to more.
-    fn hear_people(&self, looked: &mut BTreeSet<IdentityId>) -> Result<bool, PortError> {
+    fn hear_people(&self, looked: &mut BTreeSet<IdentityId>, within: Duration) -> Result<bool, PortError> {
         let mut is_new = false;
         loop {
             let people = self.next_people(looked);
@@ -450,9 +458,7 @@ impl Volume {
                 return Ok(is_new);
             }
             looked.extend(people.iter().map(|(member, _)| member.identity));
-            // Whoever is not looked up is not believed.
-            let found =
-                people::for_each(&people, Duration::MAX, |(member, known)| look_up(self, member, known.as_ref()));
+            let found = people::for_each(&people, within, |(member, known)| look_up(self, member, known.as_ref()));
             for ((member, _), found) in people.iter().zip(found) {
                 match found {
                     Ok(found) => is_new |= self.meet(member, found)?,
@@ -556,6 +562,7 @@ impl Volume {
         if known.members.role(&self.identity.id()) < Some(Role::Admin) {
             return Ok(());
         }
+        self.bring_along(&known)?;
         self.look_at_readers(&known)?;
         if !known.members.is_sealed_off || self.is_told_to_others()? {
             self.change_members(Change::Rotate).map_err(into_port)?;

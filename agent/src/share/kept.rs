@@ -139,6 +139,9 @@ pub(crate) struct Share {
     /// Whether it is out of the tree, and since when that is so.
     #[n(9)]
     pub(crate) left: Left,
+    /// This identity has begun to share it.
+    #[n(10)]
+    pub(crate) is_own: bool,
 }
 
 /// Whether somebody has taken what was attached out of the tree again. Of two devices the later one counts.
@@ -157,7 +160,7 @@ impl Share {
         let Offer { volume, begin, root, name, secret, poster, .. } = offer;
         let (epochs, posters, links) = (Vec::new(), vec![Signer(poster)], Vec::new());
         let by = by.into_iter().collect();
-        Self { volume, begin, root, name, secret, epochs, posters, by, links, left: Left::default() }
+        Self { volume, begin, root, name, secret, epochs, posters, by, links, left: Left::default(), is_own: false }
     }
 
     /// Takes in an epoch.
@@ -231,7 +234,15 @@ impl Share {
 
     fn merge(&mut self, other: &Self) {
         if other.begin != self.begin {
-            // What was known first stays: another volume of the same number is somebody's trick.
+            // Another volume of the same number is somebody's trick. But two devices of one identity may have begun to share one at
+            // once: all of them go on by one of the two, and find what was written by the other one.
+            if self.is_own && other.is_own {
+                let (mut wins, loses) =
+                    if self.begin < other.begin { (self.clone(), other) } else { (other.clone(), &*self) };
+                loses.epochs.iter().for_each(|epoch| wins.add(epoch.clone()));
+                wins.left = self.left.max(other.left);
+                *self = wins;
+            }
             return;
         }
         other.epochs.iter().for_each(|epoch| self.add(epoch.clone()));
@@ -314,6 +325,23 @@ mod tests {
         let other = Share { begin: EntryId([7; 32]), epochs: vec![epoch(9)], ..fixed() };
         merge(&mut mine, &[other]);
         assert_eq!(mine, [fixed()]);
+    }
+
+    #[test]
+    fn two_devices_that_have_begun_to_share_a_volume_go_on_by_one_beginning_and_find_what_both_wrote() {
+        let own = Share { is_own: true, ..fixed() };
+        let other =
+            Share { begin: EntryId([7; 32]), secret: Secret::new([8; 32]), epochs: vec![epoch(9)], ..own.clone() };
+        let (mut left, mut right) = (vec![own.clone()], vec![other.clone()]);
+        merge(&mut left, &[other.clone()]);
+        merge(&mut right, std::slice::from_ref(&own));
+        assert_eq!(left, right);
+        let [all] = &left[..] else { panic!() };
+        assert_eq!((all.begin, all.secret.clone()), (own.begin, own.secret.clone()));
+        assert!(own.epochs.iter().chain(&other.epochs).all(|epoch| all.epochs.contains(epoch)));
+        // Whatever comes later.
+        merge(&mut left, &[other]);
+        assert_eq!(left, right);
     }
 
     #[test]

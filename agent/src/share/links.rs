@@ -17,7 +17,7 @@ use hypernet_core::share::posting;
 use hypernet_core::time::Hlc;
 
 use super::ShareError;
-use super::hearing::Known;
+use super::hearing::{Ask, Known};
 use super::kept::{By, Made, Share};
 use super::offers::has_name;
 use crate::failure::{Failure, Kind};
@@ -84,7 +84,7 @@ impl Volume {
     pub(crate) fn make_link(&self, role: Role, until: Option<u64>) -> Result<Link, ShareError> {
         let _turn = self.circle_turn.lock();
         // What a link leads to lies at the places of admins.
-        self.hear_as_admin()?;
+        self.hear_as_admin(Ask::All)?;
         let made = Made::new(&random_secret()?, role, until, clock(Hlc::default()));
         let bearer = made.bearer();
         // It is kept before anybody is granted anything by it: where this is broken off, tending goes on.
@@ -101,7 +101,7 @@ impl Volume {
     /// written by it until now stays.
     pub(crate) fn take_back(&self, link: &Link) -> Result<(), ShareError> {
         let _turn = self.circle_turn.lock();
-        let known = self.hear_as_admin()?;
+        let known = self.hear_as_admin(Ask::Soon)?;
         let made = known.share.open_links().find(|made| made.link() == *link);
         let made = made.cloned().ok_or_else(|| ShareError::Link(text(link)))?;
         self.end(&known, &[made])?;
@@ -112,7 +112,7 @@ impl Volume {
     /// Takes all links back that this identity has made, and all that write, whoever has made them.
     pub(crate) fn take_all_back(&self) -> Result<(), ShareError> {
         let _turn = self.circle_turn.lock();
-        let known = self.hear_as_admin()?;
+        let known = self.hear_as_admin(Ask::Soon)?;
         let open: Vec<Made> = known.share.open_links().cloned().collect();
         let bearers: Vec<IdentityId> = open.iter().filter_map(Made::bearer).map(|bearer| bearer.id()).collect();
         let others: Vec<IdentityId> = known.members.links().filter(|id| !bearers.contains(id)).collect();

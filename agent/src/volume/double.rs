@@ -16,6 +16,7 @@ use hypernet_core::node::{Command, CommandError, Effect, InboundId, Input, Node,
 use hypernet_core::placement::{Candidate, order};
 use hypernet_core::port::PortError;
 use hypernet_core::record::{Record, record_key};
+use hypernet_core::seal::ExtentRef;
 use hypernet_core::segment::{Coded, Holder, Placement};
 use hypernet_core::time::{Hlc, Instant, UnixSeconds};
 use hypernet_core::tree::Dot;
@@ -321,6 +322,11 @@ impl Mesh {
         }
     }
 
+    /// Nobody has the record of this signer any more.
+    pub(crate) fn forget_records_of(&self, signer: &[u8; 32]) {
+        self.kept.lock().records.remove(&record_key(signer));
+    }
+
     /// Somebody has this record kept.
     pub(crate) fn keep(&self, record: Record) {
         let mut kept = self.kept.lock();
@@ -385,6 +391,11 @@ fn open_as(node: NodeHandle, dir: &Path, device: DeviceKeys) -> Arc<Volume> {
     Arc::new(Volume::open(main, device, Arc::new(identity), db, node).unwrap())
 }
 
+/// As if it had been sealed by the keys of now.
+pub(crate) fn sealed_now(volume: &Volume, extent: ExtentRef) -> ExtentRef {
+    ExtentRef { origin: volume.id.into(), epoch: volume.keys().epoch, ..extent }
+}
+
 /// The next head of a device; nothing is behind it.
 pub(crate) fn head(volume: &Volume, millis: u64, vector: &[Dot]) -> Head {
     let golden: Head = codec::decode(&hypernet_format::all()["head"].bytes).unwrap();
@@ -395,6 +406,7 @@ pub(crate) fn head(volume: &Volume, millis: u64, vector: &[Dot]) -> Head {
         device: volume.device.id(),
         sequence,
         time: Hlc { millis, counter: 0 },
+        snapshot_extent: sealed_now(volume, golden.snapshot_extent.clone()),
         seen: heads.seen(volume.id, vector),
         vector: {
             let me = volume.dot(sequence);
@@ -450,7 +462,7 @@ impl Kept {
         }
     }
 
-    fn fetch(&self, placement: &Placement, wanted: &[(hypernet_core::seal::ExtentRef, u32)]) -> Outcome {
+    fn fetch(&self, placement: &Placement, wanted: &[(ExtentRef, u32)]) -> Outcome {
         let id = placement.segment.id();
         let have = placement.holders.iter().filter(|holder| self.has(holder.peer, id)).count() as u8;
         let need = placement.segment.k;
@@ -458,7 +470,7 @@ impl Kept {
             let why = "they are gone".to_owned();
             return Outcome::Failed(CommandError::TooFewShards { segment: id.short(), have, need, why });
         };
-        let open = |(extent, offset): &(hypernet_core::seal::ExtentRef, u32)| {
+        let open = |(extent, offset): &(ExtentRef, u32)| {
             let start = *offset as usize;
             extent.open(&payload[start..start + extent.sealed_len as usize]).unwrap().into()
         };

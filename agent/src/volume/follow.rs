@@ -191,7 +191,11 @@ impl Volume {
         {
             tracing::info!(%error, "the newest head cannot be published again yet");
         }
-        if state::origin(&self.db)?.is_some() || vfs.pending(self.id).files > 0 || self.has_edits() {
+        if self.is_to_open()? && vfs.pending(self.id).files == 0 {
+            // Sharing it was broken off.
+            vfs.mark_changed(self.id).map_err(of_tree)?;
+        }
+        if state::origin(&self.db)?.is_some() || self.has_edits() || !self.may_follow(vfs)? {
             return Ok(Followed::Nothing);
         }
         let counted = Counted::by(&self.publishers(), self.id);
@@ -239,6 +243,11 @@ impl Volume {
             (waiting.in_use, waiting.has_left) = (None, false);
         }
         Ok(followed)
+    }
+
+    /// Whether nothing waits to be published, but for what is written to files that are open.
+    pub(in crate::volume) fn may_follow(&self, vfs: &Vfs) -> Result<bool, PortError> {
+        Ok(vfs.pending(self.id).files == 0 || vfs.may_advance(self.id).map_err(of_tree)?)
     }
 
     fn was_in_use(&self, snapshots: &[SnapshotId]) -> bool {

@@ -25,6 +25,7 @@ use hypernet_core::tree::Dot;
 
 use super::state::{self, Latest};
 use super::{Volume, damaged};
+use crate::identity::Identity;
 
 /// How often the mesh is asked while this process runs.
 pub(crate) const LOOK_EVERY: Duration = Duration::from_secs(600);
@@ -207,6 +208,12 @@ impl Volume {
         }
         for ((device, keys), record) in places.into_iter().zip(self.peers.lookup_all(&keys)?) {
             match record.map(|record| Head::open(&record, &device.id, &keys)) {
+                // Whoever stood on it would publish for their own devices only.
+                Some(Ok(head)) if keys.is_shared() && !Identity::is_shared_epoch(self.id, &head.snapshot_extent) => {
+                    survey
+                        .refused
+                        .push((device.clone(), "what it leads to is not sealed for those who have a part".into()));
+                }
                 Some(Ok(head)) if publishers.takes(&head) => survey.add(Found { device: device.clone(), head }),
                 Some(Ok(_)) => {
                     let why = "it was published after whoever did had no part in the volume any more";
@@ -234,9 +241,18 @@ impl Volume {
 
     /// Where this device's heads are, or were, from the newest epoch.
     fn own_places(&self) -> Vec<(VolumeKeys, [u8; 32])> {
-        let all = self.identity.all_keys(self.id).into_iter().take(EPOCHS);
-        let signer = |keys: &VolumeKeys| self.device.head_signer(keys);
-        all.map(|keys| (keys.clone(), signer(&keys))).collect()
+        // Those of now, of whichever kind, come before others.
+        let now = [self.keys(), self.identity.private_keys(self.id)];
+        let now = now.iter().map(|keys| VolumeKeys::clone(keys));
+        let all = now.chain(self.identity.all_keys(self.id).into_iter().take(EPOCHS));
+        let mut places: Vec<(VolumeKeys, [u8; 32])> = Vec::new();
+        for keys in all {
+            let signer = self.device.head_signer(&keys);
+            if places.iter().all(|(_, other)| *other != signer) {
+                places.push((keys, signer));
+            }
+        }
+        places
     }
 
     /// The head in a record of this device.
@@ -334,8 +350,11 @@ impl Volume {
     pub(super) fn publish_again(&self, latest: &Latest) -> Result<(), PortError> {
         let mine = latest.head.device == self.device.id();
         let Some(handed) = state::handed_out(&self.db)?.filter(|_| mine) else { return Ok(()) };
-        let is_current = handed.signer == self.device.head_signer(&self.keys());
-        if is_current || self.may_write().is_err() || handed.sequence != latest.head.sequence {
+        let keys = self.keys();
+        let is_current = handed.signer == self.device.head_signer(&keys);
+        // What is not for others is not published for them.
+        let is_other = keys.is_shared() && !Identity::is_shared_epoch(self.id, &latest.head.snapshot_extent);
+        if is_current || is_other || self.may_write().is_err() || handed.sequence != latest.head.sequence {
             return Ok(());
         }
         self.confirm()?;
@@ -352,7 +371,14 @@ impl Volume {
         for _ in 0..TRIES {
             // Whatever the keys have become meanwhile: whoever was taken off has none of those by which it is sealed.
             self.seal_off()?;
-            let record = head.clone().publish(&self.device, &self.keys()).map_err(damaged)?;
+            let keys = self.keys();
+            if keys.is_shared() && !Identity::is_shared_epoch(self.id, &head.snapshot_extent) {
+                // It was begun before others got a part in the volume.
+                let what =
+                    "others have got a part in this volume meanwhile: what waits is published with the next sync";
+                return Err(PortError::Unreachable(what.into()));
+            }
+            let record = head.clone().publish(&self.device, &keys).map_err(damaged)?;
             state::hand_out(&self.db, &record)?;
             // Whenever the identity says next where the heads are: when another era has begun, too.
             self.tell()?;

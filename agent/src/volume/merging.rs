@@ -44,6 +44,7 @@ use super::state::{self, Latest, Merging};
 use super::sync::{Publication, publish};
 use super::write::Writer;
 use super::{Volume, damaged};
+use crate::identity::Identity;
 use crate::share::circle::Publishers;
 use crate::share::hearing::Ask;
 use crate::volumes::Volumes;
@@ -217,6 +218,7 @@ impl Volume {
         let Gathered { trees, parents, time } = gathered;
         let is_own = is_own || !splits.is_empty();
         let is_change = is_own || trees.len() > MERGED_MAX || trees.iter().any(|tree| self.is_private(tree));
+        let is_shared = self.share().is_some() && !trees.iter().all(|tree| self.is_private(tree));
         let Merged { inode, links, vector, conflicts, history, tags, .. } = merged;
         for conflict in &conflicts {
             let (wanted, name) = (conflict.wanted.escape_ascii(), conflict.name.escape_ascii());
@@ -236,12 +238,12 @@ impl Volume {
             self.give_up(splits.iter(), &why);
             return Err(why);
         }
-        state::put_merging(&self.db, &Merging { root, parents, time, is_change })
+        state::put_merging(&self.db, &Merging { root, parents, time, is_change, is_shared })
     }
 
     /// Whether a tree is from before this volume was shared: who has a part in it is to find nothing of that.
     fn is_private(&self, tree: &Tree) -> bool {
-        self.share().is_some() && !self.identity.is_shared_epoch(self.id, &tree.at)
+        self.share().is_some() && !Identity::is_shared_epoch(self.id, &tree.at)
     }
 
     fn part_of(&self, tree: &Tree) -> Part {
@@ -428,7 +430,12 @@ impl Volume {
                 return Err(why);
             }
         }
-        let Merging { mut root, parents, time, is_change } = merging;
+        let Merging { mut root, parents, time, mut is_change, is_shared } = merging;
+        if !is_shared && self.keys().is_shared() {
+            // Others have got a part in it since.
+            (root.history, root.tags, is_change) = (None, None, true);
+            root.parts.clear();
+        }
         let latest = state::latest(&self.db)?;
         let sequence = self.take_number()?;
         if is_change {

@@ -64,6 +64,10 @@ impl Volume {
         let Some(latest) = state::latest(&self.db)? else { return Ok(false) };
         self.may_write()?;
         self.seal_off()?;
+        if self.share().is_some() && !self.keys().is_shared() {
+            // What is here is to be merged with what is shared first.
+            return Ok(false);
+        }
         // Where it was in use when the last stretch was published.
         if !self.advance(vfs, &latest.root)? {
             return Ok(false);

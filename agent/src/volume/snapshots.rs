@@ -140,11 +140,13 @@ impl Volume {
         dot: Dot,
         writer: &mut P,
     ) -> Result<(Option<TreeRef>, Option<TreeRef>), PortError> {
+        // Nobody else is to have what was kept before they had a part in it.
+        let is_over = self.stands_on_private()? && self.keys().is_shared();
         if edits.is_empty() {
-            let (history, tags) = base.history();
+            let (history, tags) = if is_over { (None, None) } else { base.history() };
             return Ok((history.cloned(), tags.cloned()));
         }
-        let mut history = self.history_of(base)?;
+        let mut history = if is_over { History::default() } else { self.history_of(base)? };
         self.apply(&mut history, edits, dot)?;
         let kept = match history.kept.is_empty() {
             true => None,

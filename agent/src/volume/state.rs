@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use hypernet_core::catalog::Manifest;
 use hypernet_core::codec::{self, Format};
 use hypernet_core::head::Head;
-use hypernet_core::id::{DeviceId, SnapshotId, VolumeId};
+use hypernet_core::id::{DeviceId, EntryId, SnapshotId, VolumeId};
 use hypernet_core::merge::covers_all;
 use hypernet_core::port::PortError;
 use hypernet_core::record::Record;
@@ -29,6 +29,7 @@ const ACKNOWLEDGED: &str = "acknowledged";
 const SPENT: &str = "spent";
 const STOOD: &str = "stood";
 const NAMED: &str = "named";
+const OPENS: &str = "opens";
 
 /// Heads that are kept because removals name them.
 const NAMED_MAX: usize = 64;
@@ -162,6 +163,9 @@ pub(crate) struct Merging {
     /// It is one more change of this device: it has what is no tree of this volume, and nobody else can make it of the same.
     #[n(3)]
     pub(crate) is_change: bool,
+    /// Others had a part in the volume when it was made, and one of the trees that it was made of is theirs, too.
+    #[n(4)]
+    pub(crate) is_shared: bool,
 }
 hypernet_core::format!(Merging, tag = 0x58, version = 1, max = 4 << 20, name = "merged state");
 
@@ -176,6 +180,15 @@ pub(crate) fn put_merging(db: &VolumeDb, merging: &Merging) -> Result<(), PortEr
 
 pub(crate) fn forget_merging(db: &VolumeDb) -> Result<(), PortError> {
     Ok(db.put_states(&[(MERGING, None)])?)
+}
+
+/// Whether this device is to publish the first tree of its volume that others may read, since it has begun to share it by this change.
+pub(crate) fn opens(db: &VolumeDb, begin: &EntryId) -> Result<bool, PortError> {
+    Ok(db.get_state(OPENS)?.is_some_and(|bytes| bytes == begin.as_bytes()))
+}
+
+pub(crate) fn put_opens(db: &VolumeDb, begin: &EntryId) -> Result<(), PortError> {
+    Ok(db.put_state(OPENS, begin.as_bytes())?)
 }
 
 /// Whether what was written before is to be sealed anew.
@@ -333,7 +346,7 @@ pub(crate) mod tests {
 
     fn merging() -> Merging {
         let Latest { snapshot, root, time, .. } = golden();
-        Merging { root, parents: vec![snapshot, SnapshotId([0x45; 32])], time, is_change: true }
+        Merging { root, parents: vec![snapshot, SnapshotId([0x45; 32])], time, is_change: true, is_shared: true }
     }
 
     #[test]

@@ -319,6 +319,10 @@ pub(super) fn publish(
     meter.update(|progress| progress.phase = Phase::Publishing);
     // Whoever took in the segments is there to be asked.
     volume.confirm()?;
+    if volume.share().is_some() && volume.known_share().is_none() {
+        // Others have got a part in it meanwhile. By who has one is told what counts of this tree.
+        volume.hear(Ask::Places)?;
+    }
     let counted = Counted::by(&volume.publishers(), volume.id).of(&root.vector);
     let (seen, vector) = {
         let heads = volume.heads.lock();

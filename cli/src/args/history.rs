@@ -142,6 +142,21 @@ pub(crate) struct Restore {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct Revert {
+    /// HEAD, HEAD~2, a tag, the beginning of a number, or @{yesterday}.
+    #[arg(value_name = "SNAPSHOT")]
+    pub(crate) snapshot: String,
+    /// Only what is at this path or below it.
+    pub(crate) path: Option<PathBuf>,
+    /// Take no snapshot of what comes of it.
+    #[arg(long)]
+    pub(crate) no_snap: bool,
+    /// Change nothing, and say what would be undone.
+    #[arg(short = 'n', long)]
+    pub(crate) dry_run: bool,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct Tag {
     /// The name; without it all are shown.
     pub(crate) name: Option<String>,

@@ -209,7 +209,7 @@ fn copy(from: &Path, to: &Path, out: &Output) -> Result<u64, Failure> {
 }
 
 /// The directory in `.snapshots` that has this number.
-fn entered(root: &Path, id: &str) -> Result<PathBuf, Failure> {
+pub(super) fn entered(root: &Path, id: &str) -> Result<PathBuf, Failure> {
     let past = root.join(".snapshots");
     let entries = fs::read_dir(&past).map_err(|error| Failure::io(past.display(), &error))?;
     let mut found = entries.filter_map(Result::ok).filter(|entry| {
@@ -223,7 +223,7 @@ fn entered(root: &Path, id: &str) -> Result<PathBuf, Failure> {
 }
 
 /// The volume that a path is in, unless others begin below it.
-fn volume_of(volumes: &[VolumeInfo], path: &Path, in_place: bool) -> Result<PathBuf, Failure> {
+pub(super) fn volume_of(volumes: &[VolumeInfo], path: &Path, in_place: bool) -> Result<PathBuf, Failure> {
     let above = volumes.iter().filter(|volume| path.starts_with(&volume.path));
     let root = above.max_by_key(|volume| volume.path.components().count()).map(|volume| volume.path.clone());
     let root = root.unwrap_or_else(|| PathBuf::from("/"));

@@ -6,13 +6,9 @@ use minicbor::{Decode, Encode};
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use crate::id::VolumeId;
-use crate::key::{Secret, VolumeKeys};
+use crate::key::{SHARED_EPOCHS, Secret, VolumeKeys};
 use crate::limits::{EPOCHS_MAX, EPOCHS_TOLD_MAX};
 use crate::share::members::NewEpoch;
-
-/// The number of keys has this bit, so that what was sealed in an era, before the volume was shared, is told apart from what
-/// was sealed in any epoch.
-const SHARED: u32 = 1 << 31;
 
 /// One epoch of one volume.
 #[derive(Clone, Debug, PartialEq, Eq, Zeroize, ZeroizeOnDrop, Encode, Decode)]
@@ -40,7 +36,7 @@ impl Epoch {
     /// The keys of the volume in this epoch.
     pub fn volume(&self, volume: VolumeId) -> VolumeKeys {
         let secret = self.secret.derive("hypernet 2026 epoch volume secret v1", &[volume.as_bytes()]);
-        VolumeKeys::new(volume, SHARED | self.number, secret)
+        VolumeKeys::new(volume, SHARED_EPOCHS | self.number, secret)
     }
 
     /// Seals the changes of who may do what, so that whoever was taken off does not read how they go on.

@@ -130,8 +130,8 @@ impl Vfs {
     /// or asked for from now on is of the new snapshot; the kernel is told, so this must not be called from a thread that
     /// serves it.
     ///
-    /// [`VfsError::Busy`] when something in the volume is dirty, being cut or open for writing, when a file is open, or held
-    /// in another way, whose content differs, and when the new snapshot has no place for the root of another volume that is
+    /// [`VfsError::Busy`] when something in the volume is being cut, or is dirty, but for files that are open for writing and are what
+    /// they were, but for times, in the new snapshot; when a file is open, or held in another way, whose content differs, and when the new snapshot has no place for the root of another volume that is
     /// here, and which is not to [leave](Self::set_leaving) or cannot: nothing has changed then, but that there may be
     /// nothing here any more of others that leave. With another error from the store it has, in memory, and calling again writes it down.
     ///
@@ -172,12 +172,12 @@ impl Vfs {
         }
     }
 
-    /// Whether nothing in a volume waits for the upload, is on its way there, or may change without a word: a look before
-    /// the work that leads to [`Self::advance`], which looks again.
+    /// Whether nothing in a volume waits for the upload, or is on its way there, but what is written to files that are open: a look
+    /// before the work that leads to [`Self::advance`], which looks again.
     pub fn may_advance(&self, volume: VolumeId) -> Result<bool> {
         self.run(|state| {
             let root = state.root_here(volume)?;
-            Ok(!is_busy(state, root)?)
+            Ok(!is_in_the_way(state, root)?)
         })
     }
 
@@ -245,7 +245,7 @@ impl Vfs {
         if state.node(root)?.id != new.id {
             return Err(VfsError::Invalid.into());
         }
-        if is_busy(state, root)? {
+        if is_in_the_way(state, root)? {
             return Err(VfsError::Busy.into());
         }
         let work = match Work::out(state, root, new, known)? {
@@ -287,6 +287,24 @@ impl Vfs {
         }
         Ok(())
     }
+}
+
+/// Whether something in the volume of this root keeps it from becoming another. What is written to a file that is open, and is what
+/// it was in the new snapshot, is as much a change of that: see [`work::is_in_use`].
+fn is_in_the_way(state: &mut State, root: u64) -> Step<bool> {
+    let is_cut = state.cuts > 0;
+    let held = state.held(root)?;
+    if is_cut || !held.tombs.is_empty() {
+        return Ok(true);
+    }
+    let dirty: Vec<u64> = held.dirty.iter().copied().collect();
+    for ino in dirty {
+        let node = state.node(ino)?;
+        if !(node.is_file() && node.writers() > 0 && node.remote.is_some() && !node.linked) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Whether something in the volume of this root waits for the upload, is on its way there, or may change without a word.

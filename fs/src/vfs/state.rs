@@ -353,19 +353,27 @@ impl State {
             return;
         }
         node.changed = clock;
+        let root = self.mark_above(ino);
+        if let Some(held) = self.volumes.get_mut(&root) {
+            held.add(ino, clock);
+        }
+    }
+
+    /// Notes in all directories above an inode that it has changed. Returns the root of its volume.
+    pub(super) fn mark_above(&mut self, ino: u64) -> u64 {
+        let Some(node) = self.nodes.get(&ino) else { return ROOT };
+        let clock = node.changed;
         let mut root = if node.volume().is_some() { Some(ino) } else { None };
         let mut at = node.parent;
         while root.is_none()
             && let Some(node) = self.nodes.get_mut(&at)
             && let Some(dir) = node.dir.as_mut()
         {
-            dir.below = clock;
+            dir.below = dir.below.max(clock);
             root = dir.volume.map(|_| at);
             at = node.parent;
         }
-        if let Some(held) = self.volumes.get_mut(&root.unwrap_or(ROOT)) {
-            held.add(ino, clock);
-        }
+        root.unwrap_or(ROOT)
     }
 
     /// Notes a change of attributes: ctime, commit and upload.

@@ -188,3 +188,54 @@ fn an_admin_who_was_taken_off_is_told_so_and_not_that_it_is_done() {
     let members = volume.known_share().unwrap().members;
     assert_eq!(members.role(&ben.main.identity.id()), Some(Role::Writer));
 }
+
+/// Whether somebody is taken off by the one that the other one has named, too.
+fn two_beginnings(removes: bool) {
+    let mesh = Mesh::new(6);
+    let [owner, anna, ben] = [OWNER, ANNA, BEN].map(|who| One::new(&mesh, who));
+    let home = tempfile::tempdir().unwrap();
+    let second = mesh.device_of(home.path(), OWNER, 1);
+    second.look_around().unwrap();
+    owner.main.look_around().unwrap();
+    let volumes = [owner.volume(), Arc::new(Volume::below(&second, SHARED).unwrap())];
+    for (volume, guests) in [(&volumes[0], &[(&anna, "anna")][..]), (&volumes[1], &[(&anna, "anna"), (&ben, "ben")])] {
+        volume.begin_share(FileId([5; 16]), "photos").unwrap();
+        for (guest, name) in guests {
+            let them = &guest.main.identity;
+            let contact = Contacts::of(volume.identity.keystore()).add(name, them.id(), them.address()).unwrap();
+            volume.grant(vec![Guest::find(volume, contact).unwrap()], Role::Writer).unwrap();
+        }
+    }
+    if removes {
+        volumes[0].remove(&[anna.main.identity.id()]).unwrap();
+    }
+    assert_ne!(volumes[0].share().unwrap().begin, volumes[1].share().unwrap().begin);
+    for _ in 0..3 {
+        for volume in &volumes {
+            volume.identity.confirm().unwrap();
+            volume.identity.look().unwrap();
+        }
+        volumes.iter().for_each(|volume| volume.tend().unwrap());
+    }
+    assert_eq!(volumes[0].share().unwrap().begin, volumes[1].share().unwrap().begin);
+    for volume in &volumes {
+        let members = volume.known_share().unwrap().members;
+        assert_eq!(members.role(&ben.main.identity.id()), Some(Role::Writer));
+        assert_eq!(members.role(&anna.main.identity.id()), (!removes).then_some(Role::Writer));
+        publish(volume, 7).unwrap();
+    }
+    let mut both = vec![(owner.id(), 1), (second.device.id(), 1)];
+    both.sort();
+    volumes.iter().for_each(|volume| assert_eq!(seen(volume), both));
+    tell(&owner);
+    second.put_offers().unwrap();
+    second.identity.confirm().unwrap();
+    assert_eq!(seen(&accepted(&ben, &owner)), both);
+    assert_eq!(offered(&anna, &anna.knows(&owner, "carl")).is_empty(), removes);
+}
+
+#[test]
+fn two_devices_that_begin_to_share_one_volume_at_once_come_to_one_beginning_with_all_whom_either_has_named() {
+    two_beginnings(false);
+    two_beginnings(true);
+}

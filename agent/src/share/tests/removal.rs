@@ -23,6 +23,7 @@ const CAROL: u8 = 26;
 fn stand_on(volume: &Volume, all: &[(&One, u64)]) {
     let mut latest = golden();
     latest.root.volume = SHARED;
+    latest.head.snapshot_extent = crate::volume::double::sealed_now(volume, latest.head.snapshot_extent);
     latest.root.vector =
         all.iter().map(|(one, sequence)| Dot { device: one.id().tag_in(SHARED), sequence: *sequence }).collect();
     state::put_latest(&volume.db, &latest).unwrap();

@@ -29,6 +29,8 @@ const RETRY_FIRST: Duration = Duration::from_secs(5);
 const RETRY_MAX: Duration = Duration::from_secs(120);
 /// How often it is looked whether another device has gone on from what is here.
 const FOLLOW_EVERY: Duration = Duration::from_secs(15);
+/// How often it is looked at most, where others say that there is something.
+const HEAR_EVERY: Duration = Duration::from_millis(500);
 /// How often it is looked then whether there are other devices.
 const LOOK_FOR_DEVICES_EVERY: Duration = Duration::from_secs(60);
 /// The loop looks up at least this often.
@@ -57,6 +59,10 @@ impl Control {
         self.outcome.clone().filter(|_| self.answered >= ticket)
     }
 }
+
+/// The number of the last change, since when nothing has changed after it, and since when something waits: kept over what else is
+/// done meanwhile, or that would have it wait for ever.
+type Settling = Option<(u64, Instant, Instant)>;
 
 /// What the worker is to do next.
 enum Due {
@@ -190,8 +196,7 @@ impl Engine {
     }
 
     /// Waits until there is something to do.
-    fn wait(&self, retry_at: Option<Instant>, look_at: Instant, follow_at: Instant) -> Due {
-        let mut settled: Option<(u64, Instant, Instant)> = None;
+    fn wait(&self, settled: &mut Settling, retry_at: Option<Instant>, look_at: Instant, follow_at: Instant) -> Due {
         loop {
             let (held, asked) = {
                 let control = self.control.lock();
@@ -201,12 +206,18 @@ impl Engine {
                 (control.held, control.asked > control.answered)
             };
             if asked {
+                *settled = None;
                 return Due::Sync;
             }
             let now = Instant::now();
             let pending = self.vfs.pending(self.volume.id);
             let waits = pending.files > 0 || self.volume.has_edits();
-            let mut wake = now + LOOK_UP;
+            if !waits {
+                *settled = None;
+            }
+            // However often others publish.
+            let news_at = follow_at - FOLLOW_EVERY + HEAR_EVERY;
+            let mut wake = if news_at > now { news_at } else { now + LOOK_UP };
             let stopped = self.volume.still_current().err();
             let may_not = if waits { self.volume.may_write().err() } else { None };
             if let Some(error) = &stopped {
@@ -215,8 +226,9 @@ impl Engine {
                 return Due::Look;
             } else if let Some(error) = may_not {
                 self.meter.update(|progress| progress.phase = Phase::Stopped(error.to_string()));
-            } else if !waits
-                && (follow_at <= now && (self.has_others() || self.volume.is_rekeying()) || self.volume.take_news())
+            } else if (!waits || self.may_follow())
+                && (follow_at <= now && (self.has_others() || self.volume.is_rekeying())
+                    || news_at <= now && self.volume.take_news())
             {
                 return Due::Follow;
             } else if held {
@@ -228,9 +240,10 @@ impl Engine {
             } else if waits && retry_at.is_none_or(|at| at <= now) {
                 let (seq, quiet_since, first) = settled.unwrap_or((pending.seq, now, now));
                 let quiet_since = if seq == pending.seq { quiet_since } else { now };
-                settled = Some((pending.seq, quiet_since, first));
+                *settled = Some((pending.seq, quiet_since, first));
                 let due = (quiet_since + SETTLE).min(first + SETTLE_MAX);
                 if due <= now {
+                    *settled = None;
                     return Due::Sync;
                 }
                 wake = due;
@@ -274,6 +287,11 @@ impl Engine {
         Instant::now() + LOOK_UP
     }
 
+    /// All that waits is what is written to open files, and can go on waiting.
+    fn may_follow(&self) -> bool {
+        !self.volume.has_edits() && self.volume.may_follow(&self.vfs).unwrap_or(false)
+    }
+
     /// Whether anybody else may have published something here.
     fn has_others(&self) -> bool {
         self.volume.has_others()
@@ -296,6 +314,9 @@ impl Engine {
                 tracing::debug!(%error, "cannot look for the devices of this identity yet");
             }
             self.volume.hear(Ask::Places)?;
+            if self.volume.has_begun_again()? {
+                self.volume.tend()?;
+            }
             self.set_rights();
             let _turn = self.volume.turn.lock();
             self.volume.follow(&self.vfs, &volumes, Asked { publishes, by_somebody: is_asked }, &self.meter)
@@ -341,6 +362,7 @@ impl Engine {
         let mut look_at = Instant::now();
         let mut follow_at = Instant::now() + FOLLOW_EVERY;
         let mut pace = Pace::default();
+        let mut settled = None;
         // What a crash has left under way.
         let under_way = || {
             let _turn = self.volume.turn.lock();
@@ -352,7 +374,7 @@ impl Engine {
             Err(text) => tracing::error!(text, "moving on to what another device has published panicked"),
         }
         loop {
-            match self.wait(retry_at, look_at, follow_at) {
+            match self.wait(&mut settled, retry_at, look_at, follow_at) {
                 Due::Stop => break,
                 Due::Look => {
                     look_at = self.look();

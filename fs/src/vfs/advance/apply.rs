@@ -57,6 +57,10 @@ impl Vfs {
                 done.attributes.push(*ino);
             }
         }
+        // What is written to may have other directories above it now.
+        let written: Vec<u64> =
+            state.volumes.get(&root).map_or_else(Vec::new, |held| held.dirty.iter().copied().collect());
+        written.into_iter().for_each(|ino| _ = state.mark_above(ino));
         state.advanced += 1;
         state.note_relinked();
         done

@@ -30,13 +30,23 @@ pub(super) struct Differs {
 
 impl Differs {
     fn of(node: &Node, inode: &Inode, links: Option<u32>) -> Self {
-        let rdev = node.rare.as_ref().map_or(0, |rare| rare.rdev);
-        let is_same = (node.mode, node.uid, node.gid, rdev) == (inode.mode & 0o7777, inode.uid, inode.gid, inode.rdev)
-            && (node.mtime(), node.ctime()) == (fit(inode.mtime), fit(inode.ctime))
-            && node.xattrs() == inode.xattrs
-            && (node.is_dir() || node.nlink == links.unwrap_or(1));
+        let is_same = !Self::but_for_times(node, inode, links)
+            && (node.mtime(), node.ctime()) == (fit(inode.mtime), fit(inode.ctime));
         Self { content: node.remote.as_deref() != Some(&inode.content), attributes: !is_same }
     }
+
+    /// Whether attributes differ that nobody changes by writing.
+    fn but_for_times(node: &Node, inode: &Inode, links: Option<u32>) -> bool {
+        let rdev = node.rare.as_ref().map_or(0, |rare| rare.rdev);
+        (node.mode, node.uid, node.gid, rdev) != (inode.mode & 0o7777, inode.uid, inode.gid, inode.rdev)
+            || node.xattrs() != inode.xattrs
+            || !(node.is_dir() || node.nlink == links.unwrap_or(1))
+    }
+}
+
+/// A file that is written to, or may be: it stays as it is, with what is not published of it, while the volume moves on.
+pub(super) fn is_in_use(node: &Node) -> bool {
+    node.is_file() && node.is_dirty()
 }
 
 /// An inode that is here and becomes what the snapshot says.
@@ -311,6 +321,11 @@ impl<'a> Work<'a> {
                 }
             }
         }
+        for ino in plan.removed.iter().chain(&plan.lost) {
+            if is_in_use(state.node(*ino)?) {
+                return Err(VfsError::Busy.into());
+            }
+        }
         Ok(plan)
     }
 
@@ -484,6 +499,10 @@ impl<'a> Plan<'a> {
         let differs = Differs::of(node, inode, links);
         if differs.content && node.is_file() && node.handles() > 0 {
             return Err(VfsError::Busy.into());
+        }
+        if is_in_use(node) {
+            // Its times are those of what is written to it.
+            return if Differs::but_for_times(node, inode, links) { Err(VfsError::Busy.into()) } else { Ok(()) };
         }
         if differs.content || differs.attributes {
             self.renewed.push(Renewed { ino, inode, links, differs, place });

@@ -10,6 +10,7 @@ use super::*;
 use crate::testing::publish_volume;
 
 mod content;
+mod in_use;
 mod random;
 
 const OTHER: VolumeId = VolumeId([2; 16]);
@@ -406,18 +407,18 @@ fn what_waits_for_the_upload_or_may_change_keeps_a_volume_where_it_is() {
         assert_eq!(two.try_advance(), Err(VfsError::Busy));
         assert_eq!(two.reader.vfs.state.lock().pinned, 0);
     };
-    // Open for writing, of which nothing is written.
+    // One that changed is open for writing, of which nothing is written.
     for passthrough in [false, true] {
-        reader.vfs.open_file(ME, a, RW, passthrough).unwrap();
+        reader.vfs.open_file(ME, b, RW, passthrough).unwrap();
         busy(&two);
-        reader.vfs.release(a, RW).unwrap();
+        reader.vfs.release(b, RW).unwrap();
     }
     // Mapped for writing, without a handle.
-    let passed = reader.vfs.open_file(ME, a, RW, true).unwrap().passthrough.unwrap();
+    let passed = reader.vfs.open_file(ME, b, RW, true).unwrap().passthrough.unwrap();
     let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&*passed));
     let mapped = std::fs::File::options().read(true).write(true).open(path).unwrap();
     drop(passed);
-    reader.vfs.release_passed_through(a, RW).unwrap();
+    reader.vfs.release_passed_through(b, RW).unwrap();
     busy(&two);
     drop(mapped);
     let cut = reader.vfs.cut(VOLUME).unwrap();

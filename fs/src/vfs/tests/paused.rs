@@ -73,7 +73,9 @@ fn nobody_waits_for_longer_than_was_said_nor_elsewhere() {
     drop(still);
     bed.vfs.end_cut();
     // What has no name any more is in no volume, and what is in another one moves.
-    bed.vfs.unlink(ROOT, b"open").unwrap();
+    for name in [&b"open"[..], b"link"] {
+        bed.vfs.unlink(ROOT, name).unwrap();
+    }
     let below = bed.vfs.mkdir(ME, ROOT, b"below", 0o755).unwrap().ino;
     bed.vfs.split(below, hypernet_core::id::VolumeId([9; 16])).unwrap();
     let (_, still) = bed.vfs.cut_paused(VOLUME, LONG).unwrap();

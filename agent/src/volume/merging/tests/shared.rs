@@ -7,6 +7,7 @@ use super::*;
 use crate::people::Contacts;
 use crate::people::contact::Contact;
 use crate::share::granting::Guest;
+use crate::volume::double;
 use crate::volume::sync::{Publication, publish};
 
 const SHARED: VolumeId = VolumeId([0xc; 16]);
@@ -189,5 +190,101 @@ fn so_many_volumes_that_nobody_has_heard_of_are_not_waited_for() {
         let waited = (0..1_100).filter(|number| other(*number).is_none()).count();
         assert_eq!(waited, 1_024);
         assert_eq!(other(1_099), Some(false));
+    }
+}
+
+#[test]
+fn a_head_that_leads_to_what_is_not_sealed_for_all_is_not_taken() {
+    let mesh = Mesh::new(6);
+    let (home, _, ours) = alice(&mesh);
+    let mallory = Guestly::of(&mesh, &home.volume, &ours, MALLORY);
+    let latest = state::latest(&mallory.volume.db).unwrap().unwrap();
+    let sequence = mallory.volume.take_number().unwrap();
+    let head = |extent: ExtentRef| Head {
+        device: mallory.volume.device.id(),
+        sequence,
+        vector: join([&latest.root.vector[..], &[mallory.volume.dot(sequence)]]),
+        snapshot_extent: extent,
+        ..latest.head.clone()
+    };
+    let good = latest.head.snapshot_extent.clone();
+    for (epoch, is_taken) in [(5, false), (good.epoch, true)] {
+        mallory.volume.tell().unwrap();
+        mallory.volume.identity.confirm().unwrap();
+        mesh.forget_records_of(&mallory.volume.device.head_signer(&mallory.volume.keys()));
+        mesh.keep(double::record(&mallory.volume, head(ExtentRef { epoch, ..good.clone() })));
+        ours.hear(Ask::All).unwrap();
+        let survey = ours.find_heads(&ours.heard_devices()).unwrap();
+        assert_eq!((survey.found.len(), survey.refused.len()), (usize::from(is_taken), usize::from(!is_taken)));
+    }
+}
+
+/// Which devices' heads somebody finds.
+fn found_by(volume: &Volume) -> Vec<hypernet_core::id::DeviceId> {
+    volume.hear(Ask::All).unwrap();
+    let found = volume.find_heads(&volume.heard_devices()).unwrap().found;
+    found.into_iter().map(|found| found.device.id).collect()
+}
+
+#[test]
+fn what_was_there_before_a_volume_was_shared_reaches_nobody_who_gets_a_part_in_it() {
+    for writes in [false, true] {
+        let mesh = Mesh::new(6);
+        let dir = tempfile::tempdir().unwrap();
+        let one = Home::of(mesh.person(dir.path(), ALICE), dir);
+        one.mkdir("ours");
+        one.write("ours/kept", b"kept");
+        one.sync();
+        let ours = one.split("ours", SHARED);
+        [&ours, &one.volume].into_iter().for_each(|volume| one.sync_of(volume));
+        let dir = tempfile::tempdir().unwrap();
+        let second = mesh.device_of(dir.path(), ALICE, 1);
+        second.look_around().unwrap();
+        let two = Home::of(second, dir);
+        one.volume.identity.confirm().unwrap();
+        two.look();
+        one.look();
+        let found = two.volume.recover(None, &mut |_| ()).unwrap();
+        two.vfs.set_root(two.volume.id, found.root.inode).unwrap();
+        assert!(two.tree().contains_key("ours/kept"));
+        let theirs = two.volumes.of(SHARED).unwrap();
+        two.write("ours/secret", b"secret");
+        two.sync_of(&theirs);
+        assert_eq!(one.follow_of(&ours), Followed::MovedOn);
+        one.unlink("ours/secret");
+        one.sync_of(&ours);
+        let rooted = one.vfs.volumes().into_iter().find(|rooted| rooted.volume == SHARED).unwrap();
+        ours.begin_share(rooted.id, "ours").unwrap();
+        one.vfs.mark_changed(SHARED).unwrap();
+        one.sync_of(&ours);
+        let ben = Guestly::of(&mesh, &one.volume, &ours, BEN);
+        assert_eq!(found_by(&ben.volume), [one.volume.device.id()]);
+        // Those keys are old soon.
+        (0..16).for_each(|_| ours.rotate().unwrap());
+        one.volume.identity.confirm().unwrap();
+        // The other device hears of it only now, when its tree still has what is gone, and something waits there or not.
+        two.look();
+        theirs.hear(Ask::Places).unwrap();
+        if writes {
+            two.write("ours/late", b"late");
+            two.sync_of(&theirs);
+            assert_eq!(found_by(&ben.volume), [one.volume.device.id()]);
+            ours.hear(Ask::All).unwrap();
+            assert!((0..2).any(|_| one.follow_of(&ours) == Followed::Merged));
+        }
+        assert!((0..2).any(|_| two.follow_of(&theirs) == Followed::MovedOn));
+        assert_eq!(found_by(&ben.volume), [one.volume.device.id()]);
+        // From then on it publishes for all.
+        two.write("ours/after", b"after");
+        two.sync_of(&theirs);
+        let mut both = [one.volume.device.id(), two.volume.device.id()];
+        both.sort();
+        let mut found = found_by(&ben.volume);
+        found.sort();
+        assert_eq!(found, both);
+        assert!((0..2).any(|_| one.follow_of(&ours) == Followed::MovedOn));
+        let tree = one.tree();
+        assert_eq!((tree.contains_key("ours/late"), tree.contains_key("ours/after")), (writes, true));
+        assert!(!tree.contains_key("ours/secret"), "{:?}", names(&tree));
     }
 }
