@@ -121,6 +121,7 @@ impl Keystore {
         self.merge_beside(other);
         contact::merge(&mut self.contacts, &other.contacts, clock(Hlc::default()));
         kept::merge(&mut self.shares, &other.shares);
+        self.share_main_with_nobody();
         branch::merge(&mut self.branches, &other.branches);
         self.guardians.merge(&other.guardians, &self.identity);
     }
@@ -177,9 +178,15 @@ impl Keystore {
         has_room
     }
 
+    /// Only a thief's device says that the main volume is shared.
+    fn share_main_with_nobody(&mut self) {
+        self.shares.retain(|share| share.volume != self.main);
+    }
+
     /// Which volume is the main one, by the words: whoever had the keystore could have named another one.
     pub(crate) fn set_main(&mut self, main: VolumeId) {
         self.main = main;
+        self.share_main_with_nobody();
         if !self.volumes.contains(&main) {
             self.volumes.truncate(VOLUMES_MAX - 1);
             self.add_volume(main);

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hypernet_core::id::{FileId, IdentityId, VolumeId};
+use hypernet_core::identity::log::Device;
 use hypernet_core::share::bearer::Bearer;
 use hypernet_core::share::members::{Member, MembersError, Refused, Role};
 use hypernet_core::share::offer::is_name;
@@ -357,9 +358,7 @@ impl Agent {
     }
 
     /// What a device that is to leave the list has said of who may do what is to count as before.
-    pub(super) fn vouch_for(&self, own: &Own, name: &str) {
-        let roster = own.volume.identity.roster();
-        let Some(device) = roster.devices.iter().find(|device| device.name == name) else { return };
+    pub(super) fn vouch_for(&self, own: &Own, device: &Device) {
         for share in own.volume.identity.keystore().keystore().shares {
             let vouched =
                 own.volumes.of(share.volume).map_err(Into::into).and_then(|volume| volume.vouch_for(&device.id));

@@ -35,9 +35,7 @@ const TAKES_IN_WITHIN: Duration = Duration::from_secs(5);
 
 /// Where this device stands on a head of one that is to leave the list, it publishes the same under its own name: a head that
 /// counts is to lead there. What takes longer than that goes on all the same.
-fn publish_beside(own: &Own, name: &str) {
-    let roster = own.volume.identity.roster();
-    let Some(device) = roster.devices.iter().find(|device| device.name == name) else { return };
+fn publish_beside(own: &Own, device: &Device) {
     let until = Instant::now() + TAKES_IN_WITHIN;
     let sync = |engine: &Engine| {
         let synced = engine.sync_within(until.saturating_duration_since(Instant::now()));
@@ -125,8 +123,12 @@ impl Agent {
             let all: BTreeSet<_> = listed.into_iter().chain(own.vfs.volumes().iter().map(|one| one.volume)).collect();
             all.into_iter().filter(|id| *id != own.volume.id).map(|id| own.volumes.of(id)).collect()
         };
-        self.vouch_for(own, &request.name);
-        publish_beside(own, &request.name);
+        // Who is meant turns out below, where nobody is.
+        let roster = own.volume.identity.roster();
+        if let Ok(device) = roster.named(&request.name) {
+            self.vouch_for(own, device);
+            publish_beside(own, device);
+        }
         let removed = own.volume.revoke_device(&others, &request.name, request.force, words.as_ref()).map_err(|error| {
             let text = error.to_string();
             match error {

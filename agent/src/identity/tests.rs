@@ -628,14 +628,22 @@ fn the_keystore_of_a_thief_does_not_change_what_the_words_recover() {
     publish(&first, 1).unwrap();
     let thief = arrive(&mesh, b.path(), 2);
     let its = hypernet_core::id::VolumeId([9; 16]);
-    let of_thief = crate::keystore::Keystore { main: its, volumes: vec![its], ..thief.identity.keystore().keystore() };
+    // That the main volume is shared, by something that nobody finds, it says, too.
+    let share = crate::share::kept::Share { volume: first.id, ..crate::share::kept::fixed() };
+    let of_thief = crate::keystore::Keystore {
+        main: its,
+        volumes: vec![its],
+        shares: vec![share],
+        ..thief.identity.keystore().keystore()
+    };
     let era = Era::clone(&thief.identity.era.lock());
     mesh.keep(thief.identity.seal_keystore(&of_thief, &era, 1_000).unwrap());
     let third = arrive(&mesh, c.path(), 3);
     assert_eq!((third.id, found(&third)), (first.id, vec![at("device 1", 1)]));
     let kept = third.identity.keystore().keystore();
-    assert!(kept.main == first.id && kept.volumes.contains(&first.id));
+    assert!(kept.main == first.id && kept.volumes.contains(&first.id) && kept.share(first.id).is_none());
     // And nobody takes it over who has a main volume.
     confirm(&first).unwrap();
-    assert_eq!(first.identity.keystore().keystore().main, first.id);
+    let kept = first.identity.keystore().keystore();
+    assert!(kept.main == first.id && kept.share(first.id).is_none());
 }

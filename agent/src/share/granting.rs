@@ -117,7 +117,7 @@ impl Volume {
         let mut circle = self.circle.lock();
         let (Some(share), Some(known)) = (self.share(), &*circle) else { return Ok(()) };
         if known.log.beginning() != share.begin {
-            tracing::warn!(volume = %self.id.short(), "another device has begun to share this volume, too: both go on by that");
+            tracing::warn!(volume = %self.id.short(), "this volume is shared by another beginning than before");
             Circle::set_aside(&self.db)?;
             *circle = None;
         }

@@ -98,7 +98,7 @@ pub(crate) fn of_shares(agent: &Agent) -> Vec<Vec<u8>> {
     (0..6).for_each(|_| decoder.skip().unwrap());
     let mut secrets = Vec::new();
     for _ in 0..decoder.array().unwrap().unwrap() {
-        assert_eq!(decoder.array().unwrap(), Some(10));
+        assert_eq!(decoder.array().unwrap(), Some(11));
         (0..4).for_each(|_| decoder.skip().unwrap());
         secrets.push(decoder.bytes().unwrap().to_vec());
         for _ in 0..decoder.array().unwrap().unwrap() {
@@ -123,7 +123,8 @@ pub(crate) fn of_shares(agent: &Agent) -> Vec<Vec<u8>> {
             secrets.push((0..len).map(|_| decoder.u8().unwrap()).collect());
             (0..3).for_each(|_| decoder.skip().unwrap());
         }
-        decoder.skip().unwrap();
+        // When it was taken out, and who has begun it.
+        (0..2).for_each(|_| decoder.skip().unwrap());
     }
     secrets
 }

@@ -755,3 +755,34 @@ fn what_was_shared_and_had_no_name_on_the_mesh_yet_is_attached_again_by_whoever_
     again.sync().unwrap();
     assert!(anna.sync().is_ok() && !anna.below("theirs/later").exists());
 }
+
+#[test]
+fn what_a_device_has_shared_stays_when_it_is_taken_off_by_its_number() {
+    if !has(&[Need::Fuse]) {
+        return;
+    }
+    let mesh = Mesh::start(5);
+    let (mut carl, anna) = (mesh.agent("carl"), mesh.agent("anna"));
+    carl.knows(&anna, "anna");
+    anna.knows(&carl, "carl");
+    fs::create_dir(carl.below("dir")).unwrap();
+    fs::write(carl.below("dir/file"), "carl").unwrap();
+    carl.share_with("/dir", &["anna"], api::ShareRole::Writer).unwrap();
+    carl.sync().unwrap();
+    let (other, _) = mesh.recovered("other", &carl.phrase.clone());
+    assert_eq!(fs::read(other.below("dir/file")).unwrap(), b"carl");
+    carl.kill();
+    let devices = other.call(async |client| client.devices().await).unwrap();
+    let id = devices.iter().find(|device| !device.this).unwrap().id.clone();
+    let request = api::RevokeDeviceRequest { name: id[..12].to_owned(), force: true, phrase: None };
+    other.call(async |client| client.revoke_device(&request).await).unwrap();
+    let roles: Vec<_> = other.shares().shares[0].members.iter().map(|member| member.role).collect();
+    assert_eq!(roles.len(), 2, "{roles:?}");
+    // What was on a device that is gone counts when one that is not has published it.
+    fs::write(other.below("dir/other"), "other").unwrap();
+    other.sync().unwrap();
+    anna.attach("carl/dir", "/theirs").unwrap();
+    fs::write(anna.below("theirs/hers"), "anna").unwrap();
+    anna.sync().unwrap();
+    other.sync_until("what anna wrote", |other| other.below("dir/hers").exists());
+}

@@ -253,6 +253,9 @@ impl Vfs {
             Err(wants) => return Ok(Next::Get(wants)),
         };
         let plan = work.plan(state)?;
+        if plan.takes_what_is_in_use(state)? {
+            return Err(VfsError::Busy.into());
+        }
         if !plan.leaving.is_empty() {
             return Ok(Next::Leave(plan.leaving));
         }

@@ -104,6 +104,16 @@ pub(super) struct Plan<'a> {
 }
 
 impl Plan<'_> {
+    /// Whether something would go that is written to.
+    pub(super) fn takes_what_is_in_use(&self, state: &State) -> Step<bool> {
+        for ino in self.removed.iter().chain(&self.lost) {
+            if is_in_use(state.node(*ino)?) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// Files whose copy here is not needed any more.
     fn given_up(&self) -> impl Iterator<Item = u64> {
         let renewed = self.renewed.iter().filter(|one| one.differs.content).map(|one| one.ino);
@@ -319,11 +329,6 @@ impl<'a> Work<'a> {
                     true => plan.removed.push(*ino),
                     false => {}
                 }
-            }
-        }
-        for ino in plan.removed.iter().chain(&plan.lost) {
-            if is_in_use(state.node(*ino)?) {
-                return Err(VfsError::Busy.into());
             }
         }
         Ok(plan)
