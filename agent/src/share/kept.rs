@@ -333,7 +333,7 @@ mod tests {
         let other =
             Share { begin: EntryId([7; 32]), secret: Secret::new([8; 32]), epochs: vec![epoch(9)], ..own.clone() };
         let (mut left, mut right) = (vec![own.clone()], vec![other.clone()]);
-        merge(&mut left, &[other.clone()]);
+        merge(&mut left, std::slice::from_ref(&other));
         merge(&mut right, std::slice::from_ref(&own));
         assert_eq!(left, right);
         let [all] = &left[..] else { panic!() };

@@ -95,7 +95,7 @@ pub(crate) struct Waiting {
     /// Those that could not be read, and how often.
     unread: BTreeMap<Left, u32>,
     /// Snapshots to which something that is in use did not let the tree move.
-    in_use: Option<(Vec<SnapshotId>, Instant)>,
+    in_use: Option<(Vec<SnapshotId>, Instant, u32)>,
     /// Volumes that directories have become and that nothing is known of here, and since when.
     unknown: BTreeMap<VolumeId, Instant>,
 }
@@ -110,6 +110,12 @@ const UNREAD_TRIES: u32 = 3;
 const REFUSED_MAX: usize = 1_024;
 /// and for how long a move is not tried again, unless somebody asks, that something in use was in the way of.
 const IN_USE_FOR: Duration = Duration::from_secs(60);
+/// The first time; whoever only reads a file is soon done. Each further time twice as long.
+const IN_USE_FIRST: Duration = Duration::from_millis(500);
+
+fn in_use_for(tries: u32) -> Duration {
+    IN_USE_FIRST.saturating_mul(1 << tries.min(10)).min(IN_USE_FOR)
+}
 
 /// For how long another device of this identity may have made a volume of which its keystore does not tell here yet.
 const UNKNOWN_FOR: Duration = Duration::from_secs(60);
@@ -238,7 +244,8 @@ impl Volume {
         };
         let mut waiting = self.waiting.lock();
         if followed == Followed::Nothing {
-            waiting.in_use = Some((snapshots, Instant::now()));
+            let before = waiting.in_use.take().filter(|(before, ..)| *before == snapshots);
+            waiting.in_use = Some((snapshots, Instant::now(), before.map_or(0, |(.., tries)| tries + 1)));
         } else {
             (waiting.in_use, waiting.has_left) = (None, false);
         }
@@ -252,7 +259,13 @@ impl Volume {
 
     fn was_in_use(&self, snapshots: &[SnapshotId]) -> bool {
         let waiting = self.waiting.lock();
-        waiting.in_use.as_ref().is_some_and(|(before, when)| before == snapshots && when.elapsed() < IN_USE_FOR)
+        let is_same = |(before, ..): &&(Vec<SnapshotId>, Instant, u32)| before == snapshots;
+        waiting.in_use.as_ref().filter(is_same).is_some_and(|(_, since, tries)| since.elapsed() < in_use_for(*tries))
+    }
+
+    /// When it is looked again whether what was in use is so still.
+    pub(super) fn in_use_until(&self) -> Option<Instant> {
+        self.waiting.lock().in_use.as_ref().map(|(_, since, tries)| *since + in_use_for(*tries))
     }
 
     pub(crate) fn is_refused(&self, head: &Head) -> bool {

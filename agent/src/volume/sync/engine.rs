@@ -302,6 +302,12 @@ impl Engine {
         self.vfs.set_read_only(self.volume.id, self.volume.may_write().is_err());
     }
 
+    /// When it is looked again by itself: soon, where only something in use was in the way.
+    fn follows_at(&self) -> Instant {
+        let later = Instant::now() + FOLLOW_EVERY;
+        self.volume.in_use_until().map_or(later, |until| until.clamp(later - FOLLOW_EVERY, later))
+    }
+
     /// Moves on to what other devices have published.
     fn follow(&self, pace: &mut Pace, asked_at: Option<Instant>) {
         let is_asked = asked_at.is_some();
@@ -383,7 +389,7 @@ impl Engine {
                 Due::Follow => {
                     self.follow(&mut pace, None);
                     self.rekey();
-                    follow_at = Instant::now() + FOLLOW_EVERY;
+                    follow_at = self.follows_at();
                     continue;
                 }
                 Due::Sync => {}
@@ -402,7 +408,7 @@ impl Engine {
             if outcome.is_ok() && (asked_at.is_some() || self.has_others() || self.volume.has_splits()) {
                 // Whoever asks for it also wants to see what others have, and a device may have come that nobody has told of here.
                 self.follow(&mut pace, asked_at);
-                follow_at = Instant::now() + FOLLOW_EVERY;
+                follow_at = self.follows_at();
             }
             if !matches!(outcome, Ok(Report { sequence: 0, .. })) {
                 pace.published(Instant::now());

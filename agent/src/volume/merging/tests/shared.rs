@@ -20,6 +20,9 @@ fn knows(one: &Volume, other: &Volume) -> Contact {
     Contacts::of(one.identity.keystore()).add(&name, identity.id(), identity.address()).unwrap()
 }
 
+/// Makes what a name leads to.
+type Bend<'a> = dyn Fn(&mut Writer, Dot, &Root) -> Target + 'a;
+
 /// Somebody who has a part in a volume that is shared, and a program that publishes anything.
 struct Guestly {
     _dir: TempDir,
@@ -55,7 +58,7 @@ impl Guestly {
     }
 
     /// The same of several entries; as done by another device, if one is given.
-    fn publish_as(&self, other: Option<Dot>, new: &[(&str, &dyn Fn(&mut Writer, Dot, &Root) -> Target)]) {
+    fn publish_as(&self, other: Option<Dot>, new: &[(&str, &Bend<'_>)]) {
         let latest = state::latest(&self.volume.db).unwrap().unwrap();
         let sequence = self.volume.take_number().unwrap();
         let dot = other.unwrap_or(self.volume.dot(sequence));
