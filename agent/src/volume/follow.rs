@@ -201,7 +201,7 @@ impl Volume {
             // Sharing it was broken off.
             vfs.mark_changed(self.id).map_err(of_tree)?;
         }
-        if state::origin(&self.db)?.is_some() || self.has_edits() || !self.may_follow(vfs)? {
+        if state::origin(&self.db)?.is_some() || !self.may_follow(vfs)? {
             return Ok(Followed::Nothing);
         }
         let counted = Counted::by(&self.publishers(), self.id);
@@ -254,7 +254,7 @@ impl Volume {
 
     /// Whether nothing waits to be published, but for what is written to files that are open.
     pub(in crate::volume) fn may_follow(&self, vfs: &Vfs) -> Result<bool, PortError> {
-        Ok(vfs.pending(self.id).files == 0 || vfs.may_advance(self.id).map_err(of_tree)?)
+        Ok(!self.has_edits() && (vfs.pending(self.id).files == 0 || vfs.may_advance(self.id).map_err(of_tree)?))
     }
 
     fn was_in_use(&self, snapshots: &[SnapshotId]) -> bool {

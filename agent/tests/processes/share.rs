@@ -84,6 +84,14 @@ fn code(error: std::io::Error) -> i32 {
     error.raw_os_error().unwrap()
 }
 
+/// Two who have each other among their contacts.
+fn acquainted(mesh: &Mesh) -> (Agent, Agent) {
+    let (carl, anna) = (mesh.agent("carl"), mesh.agent("anna"));
+    carl.knows(&anna, "anna");
+    anna.knows(&carl, "carl");
+    (carl, anna)
+}
+
 #[test]
 fn two_people_have_one_directory_until_one_of_them_is_taken_off() {
     if !has(&[Need::Fuse]) {
@@ -492,9 +500,7 @@ fn what_a_member_has_synced_before_it_is_taken_off_is_part_of_the_share() {
         return;
     }
     let mesh = Mesh::start(5);
-    let (carl, anna) = (mesh.agent("carl"), mesh.agent("anna"));
-    carl.knows(&anna, "anna");
-    anna.knows(&carl, "carl");
+    let (carl, anna) = acquainted(&mesh);
     for (dir, is_followed) in [("followed", true), ("not followed", false)] {
         fs::create_dir(carl.below(dir)).unwrap();
         fs::write(carl.below(dir).join("file"), "carl").unwrap();
@@ -523,9 +529,7 @@ fn a_volume_of_which_snapshots_are_kept_is_shared_when_they_are_let_go_of() {
         return;
     }
     let mesh = Mesh::start(5);
-    let (carl, anna) = (mesh.agent("carl"), mesh.agent("anna"));
-    carl.knows(&anna, "anna");
-    anna.knows(&carl, "carl");
+    let (carl, anna) = acquainted(&mesh);
     fs::create_dir(carl.below("dir")).unwrap();
     fs::write(carl.below("dir/secret"), "secret").unwrap();
     carl.make_volume("/dir").unwrap();
@@ -762,9 +766,7 @@ fn what_a_device_has_shared_stays_when_it_is_taken_off_by_its_number() {
         return;
     }
     let mesh = Mesh::start(5);
-    let (mut carl, anna) = (mesh.agent("carl"), mesh.agent("anna"));
-    carl.knows(&anna, "anna");
-    anna.knows(&carl, "carl");
+    let (mut carl, anna) = acquainted(&mesh);
     fs::create_dir(carl.below("dir")).unwrap();
     fs::write(carl.below("dir/file"), "carl").unwrap();
     carl.share_with("/dir", &["anna"], api::ShareRole::Writer).unwrap();

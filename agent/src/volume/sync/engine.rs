@@ -226,7 +226,7 @@ impl Engine {
                 return Due::Look;
             } else if let Some(error) = may_not {
                 self.meter.update(|progress| progress.phase = Phase::Stopped(error.to_string()));
-            } else if (!waits || self.may_follow())
+            } else if (!waits || self.volume.may_follow(&self.vfs).unwrap_or(false))
                 && (follow_at <= now && (self.has_others() || self.volume.is_rekeying())
                     || news_at <= now && self.volume.take_news())
             {
@@ -285,11 +285,6 @@ impl Engine {
         };
         tracing::debug!(failed, "cannot look for heads yet");
         Instant::now() + LOOK_UP
-    }
-
-    /// All that waits is what is written to open files, and can go on waiting.
-    fn may_follow(&self) -> bool {
-        !self.volume.has_edits() && self.volume.may_follow(&self.vfs).unwrap_or(false)
     }
 
     /// Whether anybody else may have published something here.
