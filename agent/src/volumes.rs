@@ -186,6 +186,10 @@ impl RemoteTree for Reader {
         self.by_content(content).seek(content, from, wanted)
     }
 
+    fn common(&self, one: &Content, other: &Content) -> Result<u64, PortError> {
+        self.by_content(one).common(one, other)
+    }
+
     fn root(&self, volume: VolumeId) -> Found {
         let volume = self.0.of(volume)?;
         let root = match Self::newest(&volume)? {

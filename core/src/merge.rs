@@ -14,7 +14,7 @@
 //!   carries the dots of both, so only a tree that has seen both can have taken it away, and a [mark](mark::Mark) by which it is
 //!   found.
 //! - Two directories that came to have one name become one; of other things all but one get another name.
-//! - Two places for one directory: the later move counts. Where moves would make a circle, one of them does not.
+//! - Two places for one directory: the move with the greater dot counts, whenever it was made. Where moves would make a circle, one of them does not.
 //! - Snapshots that are kept, and their names, merge as names do ([`crate::history`]).
 //! - Metadata (mode, owner, attributes, times) is that of the later change: it never makes a copy.
 //!

@@ -285,6 +285,10 @@ pub trait RemoteTree: Send + Sync {
     fn read(&self, content: &Content, range: Range<u64>) -> Result<Vec<(u64, Bytes)>, PortError>;
     /// Where the next data of a file is, or the next hole, at or after `from`; none when there is none before its end.
     fn seek(&self, content: &Content, from: u64, wanted: Stretch) -> Result<Option<u64>, PortError>;
+    /// Bytes at the beginnings of two files that are the same for certain; no more need be, and it need not be looked for.
+    fn common(&self, _one: &Content, _other: &Content) -> Result<u64, PortError> {
+        Ok(0)
+    }
     /// The root of a volume of which nothing is here yet.
     fn root(&self, volume: VolumeId) -> Result<Inode, PortError>;
 }

@@ -20,9 +20,11 @@ use crate::seal::{ExtentRef, Kind, SealError};
 
 mod differ;
 mod inode;
+mod prefix;
 
 pub use differ::{Differing, differing};
 pub use inode::{Content, Dot, Entry, FileKind, Inode, LinkEntry, Name, Root, Run, Target, Xattr, is_name};
+pub use prefix::common_prefix;
 
 /// What stands in the leaves of a tree.
 pub trait Item: Encode<()> + for<'b> Decode<'b, ()> + Clone + Debug {

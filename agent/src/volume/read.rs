@@ -405,6 +405,16 @@ impl Volume {
         }
         Ok(None)
     }
+
+    /// As [`RemoteTree::common`](hypernet_core::port::RemoteTree::common) says: extents that both begin with.
+    pub(crate) fn common(&self, one: &Content, other: &Content) -> Result<u64, PortError> {
+        match (one, other) {
+            (Content::Runs { tree: one, .. }, Content::Runs { tree: other, .. }) => {
+                tree::common_prefix::<Run, _>(one, other, &Nodes(self, Deadline::of_read())).map_err(tree_error)
+            }
+            _ => Ok(0),
+        }
+    }
 }
 
 /// Bytes of a file whose runs are looked at at once for a hole, or for data.

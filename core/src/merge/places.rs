@@ -190,7 +190,7 @@ impl Choice<'_> {
         Some(self.chosen.get(&id)?.first_key_value()?.0.parent)
     }
 
-    /// Of moves that make a circle the last one does not count.
+    /// Of moves that make a circle the one with the greatest dot does not count.
     fn break_circles(&mut self) {
         let directories: Vec<FileId> =
             self.chosen.keys().copied().filter(|id| self.gathered.is_directory(*id)).collect();

@@ -125,6 +125,62 @@ proptest! {
     }
 }
 
+proptest! {
+    #[test]
+    fn two_files_begin_with_the_runs_that_both_begin_with(
+        lens in proptest::collection::vec(1u64..1_000, 1..3_000),
+        at in any::<proptest::sample::Index>(),
+        others in proptest::collection::vec(1u64..1_000, 0..1_000),
+    ) {
+        let mut bag = Bag::new();
+        let at = at.index(lens.len() + 1);
+        let runs = |lens: &[u64]| lens.iter().map(|len| Run::Hole(*len)).collect::<Vec<_>>();
+        let (one, other) = (runs(&lens), runs(&[&lens[..at], &others[..]].concat()));
+        let trees = [build(one.clone(), &mut bag).unwrap(), build(other.clone(), &mut bag).unwrap()];
+        let both = one.iter().zip(&other).take_while(|(a, b)| a == b).map(|(a, _)| a.weight()).sum::<u64>();
+        prop_assert_eq!(common_prefix::<Run, _>(&trees[0], &trees[1], &bag).unwrap(), both);
+        prop_assert_eq!(common_prefix::<Run, _>(&trees[1], &trees[0], &bag).unwrap(), both);
+        prop_assert_eq!(common_prefix::<Run, _>(&trees[0], &trees[0], &bag).unwrap(), trees[0].weight);
+    }
+}
+
+#[test]
+fn what_was_appended_to_a_long_file_is_found_by_few_nodes() {
+    let mut bag = Bag::new();
+    let before = build((1..100_000u64).map(Run::Hole), &mut bag).unwrap();
+    let after = build((1..100_010u64).map(Run::Hole), &mut bag).unwrap();
+    let counted = Counted(&bag, RefCell::new(0));
+    assert_eq!(common_prefix::<Run, _>(&before, &after, &counted).unwrap(), before.weight);
+    let read = counted.1.into_inner();
+    assert!(read <= 2 * (usize::from(after.depth) + 1) + 2, "{read} nodes");
+}
+
+#[test]
+fn nodes_in_which_nothing_is_are_not_opened_for_ever() {
+    let mut bag = Bag::new();
+    let empty = build(Vec::<Run>::new(), &mut bag).unwrap().node;
+    let mut branch = |depth: u8, children: Vec<(u64, ExtentRef)>| {
+        let children = children.into_iter().map(|(weight, node)| Child { first: Some(()), weight, node }).collect();
+        bag.put(Kind::Node, &codec::encode(&Node::<Run>::Branch(depth, children))).unwrap()
+    };
+    let trees = [0, 10_000].map(|from| {
+        let below = (from..from + 1_500).map(|weight| (weight, branch(1, vec![(weight, empty.clone())]))).collect();
+        TreeRef { node: branch(2, below), depth: 2, weight: 0 }
+    });
+    assert!(matches!(common_prefix::<Run, _>(&trees[0], &trees[1], &bag), Err(TreeError::TooMuch(_))));
+}
+
+/// Counts what is read.
+struct Counted<'a>(&'a Bag, RefCell<usize>);
+
+impl Source for Counted<'_> {
+    type Error = SealError;
+    fn get(&self, refs: &[ExtentRef]) -> Result<Vec<Vec<u8>>, SealError> {
+        *self.1.borrow_mut() += refs.len();
+        self.0.get(refs)
+    }
+}
+
 #[test]
 fn one_change_touches_only_the_nodes_above_it() {
     let mut names: BTreeMap<Vec<u8>, usize> = (0..20_000).map(|i| (format!("file{i:05}").into_bytes(), 10)).collect();

@@ -11,8 +11,8 @@
 //!
 //! What the kernel has cached of a file is gone for certain only when it does not know the inode any more: where it collects
 //! writes it takes no size from us, and whoever opens a file just then would read the new content with the pages and the
-//! size of the old. So it is had to forget all files whose content changes before that happens, and whoever keeps it from
-//! that keeps the volume where it is.
+//! size of the old. So it is had to forget all files whose content changes before that happens, and what it does not forget
+//! is treated as what [is read](grown).
 //!
 //! Invariants: names, attributes and content are those of the old snapshot or those of the new one, at every moment; and so
 //! are the rows in the store, because all of them are changed in one batch. A copy of what the new snapshot does not hold
@@ -27,15 +27,18 @@ use std::time::{Duration, Instant};
 use hypernet_core::id::{FileId, VolumeId};
 use hypernet_core::tree::{Content, Entry, FileKind, Inode, LinkEntry, TreeRef};
 
+use super::fetch::Growth;
 use super::patience::{self, Wait};
 use super::state::{State, Step};
 use super::{Result, Vfs, VfsError};
 
 mod apply;
+mod grown;
 mod inside;
 mod vacate;
 mod work;
 
+use grown::{Grown, Opened};
 pub use inside::{Fill, Still};
 use work::{Held, Work};
 
@@ -55,6 +58,10 @@ struct Known {
     listings: BTreeMap<u64, (TreeRef, Vec<Entry>)>,
     /// `None` for what the link table does not have.
     records: BTreeMap<FileId, Option<LinkEntry>>,
+    /// Files that are open.
+    grown: BTreeMap<u64, Grown>,
+    /// Files that the kernel did not forget in time: somebody watches them, say.
+    kept: BTreeSet<u64>,
 }
 
 impl Known {
@@ -67,6 +74,13 @@ impl Known {
             // As it is listed, too.
             _ => Some(&[]),
         }
+    }
+
+    /// Files that the kernel keeps are not waited for again. False: there are none that could go without that.
+    fn keep(&mut self, held: &Held) -> bool {
+        let before = self.kept.len();
+        self.kept.extend(held.inos.iter().filter(|ino| !held.linked.contains(ino)));
+        self.kept.len() > before
     }
 
     /// The record of an inode with several names that is of this kind.
@@ -83,11 +97,13 @@ struct Wants {
     loaded: Vec<u64>,
     listings: Vec<(u64, TreeRef)>,
     records: BTreeSet<FileId>,
+    growths: Vec<Opened>,
 }
 
 impl Wants {
     fn is_empty(&self) -> bool {
-        self.loaded.is_empty() && self.listings.is_empty() && self.records.is_empty()
+        let Self { loaded, listings, records, growths } = self;
+        loaded.is_empty() && listings.is_empty() && records.is_empty() && growths.is_empty()
     }
 }
 
@@ -104,6 +120,8 @@ struct Done {
     stay: Vec<(u64, Box<[u8]>)>,
     /// Such files with several names.
     linked: Vec<u64>,
+    /// Files to which something is added.
+    growths: Vec<Growth>,
 }
 
 enum Next {
@@ -130,8 +148,12 @@ impl Vfs {
     /// or asked for from now on is of the new snapshot; the kernel is told, so this must not be called from a thread that
     /// serves it.
     ///
+    /// A file that is open for reading, and has grown, grows; whose content is another one otherwise keeps what it holds until it is
+    /// closed, and what it has become is another inode with the same name.
+    ///
     /// [`VfsError::Busy`] when something in the volume is being cut, or is dirty, but for files that are open for writing and are what
-    /// they were, but for times, in the new snapshot; when a file is open, or held in another way, whose content differs, and when the new snapshot has no place for the root of another volume that is
+    /// they were, but for times, in the new snapshot; when a file is open for writing whose content differs, or one with several
+    /// names is open or held in another way, and when the new snapshot has no place for the root of another volume that is
     /// here, and which is not to [leave](Self::set_leaving) or cannot: nothing has changed then, but that there may be
     /// nothing here any more of others that leave. With another error from the store it has, in memory, and calling again writes it down.
     ///
@@ -161,13 +183,13 @@ impl Vfs {
                 Next::Get(wants) => self.get(volume, wants, &mut known)?,
                 Next::Hold(held) => {
                     let until = *until.get_or_insert_with(|| Instant::now() + FORGETS_WITHIN);
-                    if !self.have_forgotten(&held, until)? {
+                    if !self.have_forgotten(&held, until)? && !known.keep(&held) {
                         return Err(VfsError::Busy);
                     }
                 }
                 Next::Leave(others) => others.into_iter().try_for_each(|other| self.vacate(other))?,
                 Next::Dirty => return Err(VfsError::Busy),
-                Next::Done(done) => return self.follow_up(&done),
+                Next::Done(done) => return self.follow_up(&done, &known),
             }
         }
     }
@@ -213,7 +235,7 @@ impl Vfs {
         for id in wants.records {
             known.records.insert(id, self.record_of(volume, id)?);
         }
-        Ok(())
+        wants.growths.into_iter().try_for_each(|opened| self.look_for_growth(opened, known))
     }
 
     /// Has the kernel forget files, which it does unless somebody uses them. Whoever looks one up meanwhile makes it known
@@ -269,7 +291,7 @@ impl Vfs {
     }
 
     /// After the tree has become another: the kernel is told at once, because until then it has names of the old.
-    fn follow_up(&self, done: &Done) -> Result<()> {
+    fn follow_up(&self, done: &Done, known: &Known) -> Result<()> {
         let kernel = self.invalidate.read().clone();
         if let Some(kernel) = &kernel {
             done.inodes.iter().for_each(|ino| kernel.inode(*ino));
@@ -281,6 +303,14 @@ impl Vfs {
             }
         }
         self.commit()?;
+        for growth in &done.growths {
+            if let Err(error) = self.grow(growth, known.growth(growth.ino)) {
+                tracing::warn!(ino = growth.ino, %error, "what was added to an open file comes when it is read");
+            }
+            if let Some(kernel) = &kernel {
+                kernel.inode(growth.ino);
+            }
+        }
         if let Some(kernel) = kernel
             && kernel.keeps_times()
             && !done.linked.is_empty()

@@ -58,6 +58,9 @@ pub enum VfsError {
     /// A volume begins there, or is being published.
     #[error("it is in use")]
     Busy,
+    /// Others have changed the file, and its name leads to what it is now.
+    #[error("it was replaced by what others have made of it: open it again")]
+    Replaced,
     /// Nothing may be changed in that volume.
     #[error("the volume is read-only on this device")]
     ReadOnlyVolume,
@@ -118,6 +121,8 @@ impl VfsError {
             Self::NoAttribute => libc::ENODATA,
             Self::CrossesVolumes | Self::LinkedElsewhere(_) => libc::EXDEV,
             Self::Busy => libc::EBUSY,
+            // The kernel looks its name up again.
+            Self::Replaced => libc::ESTALE,
             Self::ReadOnlyVolume => libc::EROFS,
             Self::BufferTooSmall => libc::ERANGE,
             Self::AttributeTooLarge => libc::E2BIG,

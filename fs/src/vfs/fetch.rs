@@ -17,6 +17,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Instant;
 
+use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use hypernet_core::limits::{
     FETCH_WHOLE_MAX, PREFETCH_CHUNK, PREFETCH_QUEUE, PREFETCH_THREADS, READAHEAD_MAX, READAHEAD_MIN,
@@ -49,12 +50,12 @@ struct Claim {
 }
 
 /// A claim of this thread. Whoever waits for it is told how it ended, even when the thread panics.
-struct Claimed<'a> {
-    fetch: &'a Fetch,
+struct Claimed {
+    fetch: Arc<Fetch>,
     claim: Arc<Claim>,
 }
 
-impl Claimed<'_> {
+impl Claimed {
     fn end(&self, result: Result<()>) {
         let mut inner = self.fetch.inner.lock();
         inner.claims.retain(|other| !Arc::ptr_eq(other, &self.claim));
@@ -64,7 +65,7 @@ impl Claimed<'_> {
     }
 }
 
-impl Drop for Claimed<'_> {
+impl Drop for Claimed {
     fn drop(&mut self) {
         if self.claim.result.get().is_none() {
             self.end(Err(VfsError::Local("the thread that fetched it panicked".into())));
@@ -72,9 +73,21 @@ impl Drop for Claimed<'_> {
     }
 }
 
+/// What there is of a backing file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Prepared {
+    /// Nothing, or what is of no use.
+    #[default]
+    No,
+    /// One that holds the beginning, and is being read: it must grow from its end on.
+    Begun,
+    /// One as long as the file.
+    Whole,
+}
+
 #[derive(Debug, Default)]
 struct Inner {
-    prepared: bool,
+    prepared: Prepared,
     discarded: bool,
     present: Ranges,
     claims: Vec<Arc<Claim>>,
@@ -93,6 +106,12 @@ pub(super) struct Fetch {
     size: u64,
     inner: Mutex<Inner>,
     arrived: Condvar,
+}
+
+/// A file that has grown, of which the beginning is here.
+pub(super) struct Growth {
+    pub(super) ino: u64,
+    claimed: Claimed,
 }
 
 /// While this is kept, that range of the file is not given up once it is here.
@@ -216,6 +235,35 @@ impl Vfs {
         })
     }
 
+    /// Has a file that is wholly here, and is to hold this, keep the `size` bytes that it holds: its content begins with them. The
+    /// rest is claimed for whoever gets the [`Growth`].
+    pub(super) fn begin_growth(&self, ino: u64, content: &Content, size: u64) -> Growth {
+        let claim = Arc::new(Claim { range: size..content.size(), result: OnceLock::new() });
+        let inner = Inner {
+            prepared: Prepared::Begun,
+            present: Ranges::from(0..size),
+            claims: vec![claim.clone()],
+            // All of it, until all is here: in passthrough there is no other backing file for whoever has it open.
+            in_use: vec![0..content.size()],
+            window: READAHEAD_MIN as u64,
+            ..Inner::default()
+        };
+        let inner = Mutex::new(inner);
+        let fetch = Arc::new(Fetch { content: content.clone(), size: content.size(), inner, arrived: Condvar::new() });
+        self.fetcher.discard(ino);
+        self.fetcher.files.lock().insert(ino, fetch.clone());
+        Growth { ino, claimed: Claimed { fetch, claim } }
+    }
+
+    /// Adds what a file has grown by, which has come from the mesh.
+    pub(super) fn grow(&self, growth: &Growth, extents: &[(u64, Bytes)]) -> Result<()> {
+        let Growth { ino, claimed: Claimed { fetch, claim } } = growth;
+        let result = self.put(*ino, fetch, claim.range.clone(), extents);
+        growth.claimed.end(result.clone());
+        result?;
+        self.ensure(*ino, claim.range.clone())
+    }
+
     /// Returns when this range of the file is here.
     pub(super) fn ensure(&self, ino: u64, range: Range<u64>) -> Result<()> {
         let Some(fetch) = self.fetch_of(ino)? else { return Ok(()) };
@@ -254,8 +302,10 @@ impl Vfs {
             let claim = Arc::new(Claim { range: fetch.claim(&inner, &gap), result: OnceLock::new() });
             inner.claims.push(claim.clone());
             drop(inner);
-            let claimed = Claimed { fetch: &fetch, claim };
-            let result = self.fetch(ino, &fetch, claimed.claim.range.clone());
+            let claimed = Claimed { fetch: fetch.clone(), claim };
+            let range = claimed.claim.range.clone();
+            let extents = self.remote.read(&fetch.content, range.clone()).map_err(VfsError::from);
+            let result = extents.and_then(|extents| self.put(ino, &fetch, range, &extents));
             if let Err(error) = &result {
                 self.fetcher.warn(ino, error);
             }
@@ -297,7 +347,7 @@ impl Vfs {
     pub(super) fn shed(&self, ino: u64, bytes: u64) -> Result<u64> {
         let Some(fetch) = self.fetcher.files.lock().get(&ino).cloned() else { return Ok(0) };
         let mut inner = fetch.inner.lock();
-        if inner.discarded || !inner.prepared {
+        if inner.discarded || inner.prepared != Prepared::Whole {
             return Ok(0);
         }
         let mut unused = inner.present.clone();
@@ -324,9 +374,8 @@ impl Vfs {
         Ok(shed)
     }
 
-    /// Fetches a range and writes it to the backing file.
-    fn fetch(&self, ino: u64, fetch: &Fetch, range: Range<u64>) -> Result<()> {
-        let extents = self.remote.read(&fetch.content, range.clone())?;
+    /// Writes a range, which has come from the mesh, to the backing file.
+    fn put(&self, ino: u64, fetch: &Fetch, range: Range<u64>, extents: &[(u64, Bytes)]) -> Result<()> {
         // Until it is on stable storage that nothing of the file is here, what is in its backing file may be needed.
         let absent = self.run(|state| state.node(ino).map(|node| node.needs))?;
         self.commit_through(absent)?;
@@ -334,16 +383,21 @@ impl Vfs {
         if inner.discarded {
             return Ok(());
         }
-        let file = if inner.prepared {
-            self.backing.get(ino)?.ok_or_else(|| VfsError::Local(format!("the backing file of inode {ino} is gone")))?
-        } else {
-            let file = self.backing.fresh(ino)?;
-            file.set_len(fetch.size)?;
-            inner.prepared = true;
-            file
+        let file = match inner.prepared {
+            Prepared::No => {
+                let file = self.backing.fresh(ino)?;
+                file.set_len(fetch.size)?;
+                inner.prepared = Prepared::Whole;
+                file
+            }
+            Prepared::Begun | Prepared::Whole => self
+                .backing
+                .get(ino)?
+                .ok_or_else(|| VfsError::Local(format!("the backing file of inode {ino} is gone")))?,
         };
         let before = inner.present.len();
         for (at, bytes) in extents {
+            let at = *at;
             let end = at.checked_add(bytes.len() as u64).filter(|end| *end <= fetch.size);
             let end = end.ok_or_else(|| VfsError::Damaged(format!("inode {ino}: an extent past its end")))?;
             while let Some(gap) = inner.present.gap(at..end) {
@@ -352,6 +406,11 @@ impl Vfs {
             }
         }
         self.gauge.add(inner.present.len() - before);
+        if inner.prepared == Prepared::Begun {
+            // Only now: whoever reads past us must not find zeros where something is to come.
+            file.set_len(fetch.size)?;
+            inner.prepared = Prepared::Whole;
+        }
         // Holes, too.
         inner.present.insert(range);
         Ok(())
@@ -469,6 +528,10 @@ pub(super) fn next_data(file: &File, range: Range<u64>) -> Result<Option<Range<u
 impl Fetch {
     /// What the first to miss `gap` fetches.
     fn claim(&self, inner: &Inner, gap: &Range<u64>) -> Range<u64> {
+        if inner.prepared == Prepared::Begun {
+            // From where it ends: a part farther on would leave zeros before it for whoever reads past us.
+            return inner.present.gap(0..self.size).unwrap_or(gap.clone());
+        }
         let untouched = inner.claims.is_empty() && inner.present.gap(0..self.size) == Some(0..self.size);
         if self.size <= FETCH_WHOLE_MAX as u64 && untouched {
             return 0..self.size;

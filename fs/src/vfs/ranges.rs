@@ -7,6 +7,14 @@ use std::ops::Range;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Ranges(BTreeMap<u64, u64>);
 
+impl From<Range<u64>> for Ranges {
+    fn from(range: Range<u64>) -> Self {
+        let mut ranges = Self::default();
+        ranges.insert(range);
+        ranges
+    }
+}
+
 impl Ranges {
     pub(super) fn insert(&mut self, range: Range<u64>) {
         let (mut start, mut end) = (range.start, range.end);

@@ -127,6 +127,8 @@ pub(super) struct State {
     /// Inodes without a name that the kernel has not forgotten. It may have looked one up just before the name was gone:
     /// whoever opens it then must find it. Somebody may be in a directory, or hold it open without a word to us.
     pub(super) known: InoSet,
+    /// Of those, and of what is open, files whose names lead to others with the same id: what others have made of them.
+    pub(super) replaced: InoSet,
     /// Inodes that the kernel knows and that are not in memory, with the times that it was told of them.
     pub(super) away: InoMap<u16>,
     /// Somebody needs much of the tree at once: nothing leaves memory meanwhile.
@@ -219,6 +221,7 @@ impl State {
             mounted: false,
             told_times: false,
             known: InoSet::default(),
+            replaced: InoSet::default(),
             away: InoMap::default(),
             pinned: 0,
             advanced: 0,
@@ -587,6 +590,7 @@ impl State {
         self.watch.remove(&ino);
         self.unsynced.remove(&ino);
         self.unwritten.remove(&ino);
+        self.replaced.remove(&ino);
         self.clean(ino);
         if is_file {
             self.doomed.push(ino);

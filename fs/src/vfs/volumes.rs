@@ -93,8 +93,12 @@ impl State {
         Err(VfsError::CrossesVolumes.into())
     }
 
-    /// An error where an inode is in a volume in which nothing may be changed. What has no name any more is in none.
+    /// An error where an inode is in a volume in which nothing may be changed. What has no name any more is in none, but nothing
+    /// is to be changed in what was [replaced](Self::replaced) either: whoever looked it up just before that means the other one.
     pub(super) fn writable(&self, ino: u64) -> Step<()> {
+        if self.replaced.contains(&ino) {
+            return Err(VfsError::Replaced.into());
+        }
         if self.read_only.is_empty() || self.node(ino)?.nlink == 0 {
             return Ok(());
         }

@@ -4,6 +4,8 @@
 
 use std::ffi::OsStr;
 use std::fs;
+use std::io::{Read, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::Command;
 
@@ -237,5 +239,51 @@ fn a_bare_repository_that_two_devices_push_to_in_turn_stays_healthy() -> Result<
         git(&repository(agent), &["fsck", "--full", "--strict"])?;
         assert_eq!(git(&repository(agent), &["rev-list", "--count", "main"])?.trim(), "6");
     }
+    Ok(())
+}
+
+/// All that is left to read of a file.
+fn rest(file: &mut fs::File) -> Result<String> {
+    let mut text = String::new();
+    file.read_to_string(&mut text)?;
+    Ok(text)
+}
+
+#[test]
+fn whoever_reads_a_file_while_another_device_changes_it_reads_on() -> Result<()> {
+    if !has(&[Need::Fuse]) {
+        return Ok(());
+    }
+    let mesh = Mesh::start(PEERS)?;
+    let one = Agent::held_on(&mesh, PEERS)?;
+    let (log, page) = (one.mount().join("log"), one.mount().join("page"));
+    fs::write(&log, "begun\n")?;
+    fs::write(&page, "the first edition\n")?;
+    one.sync()?;
+    let two = another(&mesh, &one)?;
+    let (there, other) = (two.mount().join("log"), two.mount().join("page"));
+    let (mut tail, mut reader) = (fs::File::open(&there)?, fs::File::open(&other)?);
+    assert_eq!(rest(&mut tail)?, "begun\n");
+    let mut first = [0; 9];
+    reader.read_exact(&mut first)?;
+    for round in 0..3 {
+        let mut file = fs::File::options().append(true).open(&log)?;
+        writeln!(file, "line {round}")?;
+        drop(file);
+        fs::write(&page, format!("edition {round}\n"))?;
+        one.sync()?;
+        two.sync()?;
+        assert_eq!(rest(&mut tail)?, format!("line {round}\n"));
+        assert_eq!(tail.metadata()?.len(), fs::metadata(&log)?.len());
+        assert_eq!(fs::metadata(&there)?.ino(), tail.metadata()?.ino(), "it is the same file");
+        assert_eq!(fs::read_to_string(&other)?, format!("edition {round}\n"));
+    }
+    assert_eq!(rest(&mut reader)?, " edition\n", "whoever began to read one edition reads that one");
+    assert_ne!(fs::metadata(&other)?.ino(), reader.metadata()?.ino());
+    drop((tail, reader));
+    fs::write(&other, "by two\n")?;
+    two.sync()?;
+    one.sync()?;
+    assert_eq!(fs::read_to_string(&page)?, "by two\n");
     Ok(())
 }

@@ -57,6 +57,9 @@ impl Vfs {
                 done.attributes.push(*ino);
             }
         }
+        let left = plan.replaced.iter().filter(|ino| state.nodes.contains_key(ino));
+        let left: Vec<u64> = left.copied().collect();
+        state.replaced.extend(left);
         // What is written to may have other directories above it now.
         let written: Vec<u64> =
             state.volumes.get(&root).map_or_else(Vec::new, |held| held.dirty.iter().copied().collect());
@@ -104,7 +107,7 @@ impl Vfs {
 
     /// Gives an inode the attributes and the content of its record.
     fn renew(&self, state: &mut State, one: &Renewed<'_>, done: &mut Done) {
-        let Renewed { ino, inode, links, differs, place } = one;
+        let Renewed { ino, inode, links, differs, grows, place } = one;
         let Some(node) = state.nodes.get_mut(ino) else { return };
         node.mode = inode.mode & 0o7777;
         (node.uid, node.gid) = (inode.uid, inode.gid);
@@ -123,8 +126,12 @@ impl Vfs {
         if differs.content {
             let size = inode.content.size();
             node.remote = Some(Box::new(inode.content.clone()));
-            let was_empty = std::mem::replace(&mut node.size, size) == 0;
-            if node.is_file() && !(was_empty && size == 0) {
+            let before = std::mem::replace(&mut node.size, size);
+            if *grows {
+                // What is here stays: whoever has it open may read it past us.
+                node.set_local(Local::Absent);
+                done.growths.push(self.begin_growth(*ino, &inode.content, before));
+            } else if node.is_file() && (before, size) != (0, 0) {
                 self.give_up(state, *ino);
             }
         }

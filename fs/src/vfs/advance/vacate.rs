@@ -85,7 +85,7 @@ impl Vfs {
                     self.get(volume, Wants { loaded: wants.loaded, ..Wants::default() }, &mut known)?;
                 }
                 Next::Leave(others) => others.into_iter().try_for_each(|other| self.vacate_with(other, discard))?,
-                Next::Done(done) => return self.follow_up(&done),
+                Next::Done(done) => return self.follow_up(&done, &known),
                 Next::Dirty | Next::Hold(_) => return Err(VfsError::Busy),
             }
         }

@@ -56,6 +56,8 @@ pub(super) struct Renewed<'a> {
     /// How many names it has, where its record is in the link table.
     pub(super) links: Option<u32>,
     pub(super) differs: Differs,
+    /// It holds what it held, and more.
+    pub(super) grows: bool,
     /// Its one name.
     pub(super) place: Option<(u64, &'a [u8])>,
 }
@@ -97,7 +99,9 @@ pub(super) struct Plan<'a> {
     pub(super) unlinked: Vec<(u64, u64)>,
     /// Files with several names that the link table lacks.
     pub(super) lost: Vec<u64>,
-    /// Parents before children.
+    /// Files that leave their names to others.
+    pub(super) replaced: Vec<u64>,
+    /// Those among them; parents before children.
     pub(super) removed: Vec<u64>,
     /// Volumes of which something is here, and which go.
     pub(super) leaving: Vec<VolumeId>,
@@ -181,6 +185,7 @@ impl<'a> Work<'a> {
         }
         if work.wants.is_empty() {
             work.look_for_records(state);
+            work.look_for_growth(state);
         }
         Ok(match work.wants.is_empty() {
             true => Ok(work),
@@ -277,6 +282,11 @@ impl<'a> Work<'a> {
         self.wants.records = here.chain(linked).filter(|id| !self.known.records.contains_key(id)).collect();
     }
 
+    fn look_for_growth(&mut self, state: &State) {
+        let both = self.places.iter().filter_map(|(id, inode)| Some((*self.here.get(id)?, *inode)));
+        self.wants.growths = both.filter_map(|(ino, inode)| self.known.asks(state, ino, inode)).collect();
+    }
+
     /// The inode with several names that has this id.
     fn linked(&self, state: &State, id: FileId) -> Option<u64> {
         state.linked.get(&(self.root, id)).copied().filter(|ino| is_named(state, *ino))
@@ -288,14 +298,15 @@ impl<'a> Work<'a> {
         let mut taken = InoSet::default();
         let mut named: BTreeMap<FileId, u32> = BTreeMap::new();
         let mut volumes: BTreeSet<VolumeId> = BTreeSet::new();
-        plan.renew(state, self.root, self.new, None, None)?;
+        plan.renew(state, self.root, self.new, None, None, false)?;
         for (dir, entries) in &self.paired {
             let mut names = Vec::with_capacity(entries.len());
             for entry in *entries {
                 let leads = match &entry.target {
                     Target::Inode(inode) => match self.claim(state, inode, *dir, &mut taken, &mut plan)? {
                         Some(ino) => {
-                            plan.renew(state, ino, inode, None, Some((*dir, &entry.name)))?;
+                            let grows = self.known.has_grown(state.node(ino)?, ino, inode);
+                            plan.renew(state, ino, inode, None, Some((*dir, &entry.name)), grows)?;
                             Leads::Here(ino)
                         }
                         None => Leads::New(inode),
@@ -346,7 +357,16 @@ impl<'a> Work<'a> {
         if let Some(ino) = self.here.get(&inode.id) {
             // Of several records with one id the first is meant everywhere.
             let is_meant = self.places.get(&inode.id).is_some_and(|first| std::ptr::eq(*first, inode));
-            return Ok((is_meant && state.node(*ino)?.kind == inode.kind && taken.insert(*ino)).then_some(*ino));
+            let node = state.node(*ino)?;
+            if !is_meant || node.kind != inode.kind || taken.contains(ino) {
+                return Ok(None);
+            }
+            if self.known.is_replaced(node, *ino, inode) {
+                plan.replaced.push(*ino);
+                return Ok(None);
+            }
+            taken.insert(*ino);
+            return Ok(Some(*ino));
         }
         // Its record was in the link table. No name of it may be left behind in what is not looked at.
         let Some(ino) = self.linked(state, inode.id) else { return Ok(None) };
@@ -373,7 +393,7 @@ impl<'a> Work<'a> {
             && taken.insert(*ino)
         {
             plan.relinked.push(*ino);
-            plan.renew(state, *ino, inode, Some(links), None)?;
+            plan.renew(state, *ino, inode, Some(links), None, false)?;
         }
         Ok(())
     }
@@ -435,7 +455,7 @@ impl<'a> Work<'a> {
             let node = state.node(ino)?;
             let seen = self.names.get(&ino).copied().unwrap_or(0);
             match self.record(state, id) {
-                Some((inode, links)) => plan.renew(state, ino, inode, Some(links), None)?,
+                Some((inode, links)) => plan.renew(state, ino, inode, Some(links), None, false)?,
                 None if seen >= node.nlink && !named.contains_key(&id) => {
                     taken.insert(ino);
                     plan.removed.push(ino);
@@ -455,7 +475,7 @@ impl Work<'_> {
     pub(super) fn held(&self, state: &State, plan: &Plan<'_>) -> Step<Option<Held>> {
         let mut held = Held::default();
         let mut inos = InoSet::default();
-        let changed = plan.renewed.iter().filter(|one| one.differs.content).map(|one| one.ino);
+        let changed = plan.renewed.iter().filter(|one| one.differs.content && !one.grows).map(|one| one.ino);
         for ino in changed.chain(plan.lost.iter().copied()) {
             let node = state.node(ino)?;
             if node.is_file() && node.told > 0 {
@@ -499,10 +519,11 @@ impl<'a> Plan<'a> {
         inode: &'a Inode,
         links: Option<u32>,
         place: Option<(u64, &'a [u8])>,
+        grows: bool,
     ) -> Step<()> {
         let node = state.node(ino)?;
         let differs = Differs::of(node, inode, links);
-        if differs.content && node.is_file() && node.handles() > 0 {
+        if differs.content && node.is_file() && node.handles() > 0 && !grows {
             return Err(VfsError::Busy.into());
         }
         if is_in_use(node) {
@@ -510,7 +531,7 @@ impl<'a> Plan<'a> {
             return if Differs::but_for_times(node, inode, links) { Err(VfsError::Busy.into()) } else { Ok(()) };
         }
         if differs.content || differs.attributes {
-            self.renewed.push(Renewed { ino, inode, links, differs, place });
+            self.renewed.push(Renewed { ino, inode, links, differs, grows, place });
         }
         Ok(())
     }
