@@ -226,15 +226,6 @@ impl History {
 pub fn merge(all: &[(&History, &[Dot])]) -> History {
     let mut merged = History::default();
     for (history, _) in all {
-        for (moment, kept) in &history.kept {
-            let lacks = |other: &History| !other.kept.contains_key(moment);
-            if !all.iter().any(|(other, vector)| lacks(other) && covers(vector, kept.dot)) {
-                // Who was asked for it by a person keeps it, whatever a policy thought of.
-                let place = merged.kept.entry(*moment).or_insert_with(|| kept.clone());
-                *place =
-                    [&*place, kept].into_iter().min_by_key(|one| (one.is_automatic, one.dot)).unwrap_or(kept).clone();
-            }
-        }
         for (name, tag) in &history.tags {
             let lacks = |other: &History| other.tags.get(name) != Some(tag);
             if !all.iter().any(|(other, vector)| lacks(other) && covers(vector, tag.dot)) {
@@ -243,6 +234,20 @@ pub fn merge(all: &[(&History, &[Dot])]) -> History {
                 if rank(tag) > rank(place) {
                     *place = tag.clone();
                 }
+            }
+        }
+    }
+    let tagged = merged.tagged();
+    for (history, _) in all {
+        for (moment, kept) in &history.kept {
+            let lacks = |other: &History| !other.kept.contains_key(moment);
+            let is_gone = all.iter().any(|(other, vector)| lacks(other) && covers(vector, kept.dot));
+            // Who pruned what has a name had not heard of that name, or it would be gone, too.
+            if !is_gone || tagged.contains(&moment.id) {
+                // Who was asked for it by a person keeps it, whatever a policy thought of.
+                let place = merged.kept.entry(*moment).or_insert_with(|| kept.clone());
+                *place =
+                    [&*place, kept].into_iter().min_by_key(|one| (one.is_automatic, one.dot)).unwrap_or(kept).clone();
             }
         }
     }
