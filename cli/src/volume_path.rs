@@ -26,6 +26,20 @@ pub(crate) fn outside(mount: &MountStatus, path: &Path) -> PathBuf {
     }
 }
 
+/// Where a path in the tree is found, in the mount that shows it.
+pub(crate) fn found_at(status: &Status, path: &Path) -> Result<PathBuf, Failure> {
+    let side = status.side_mounts.iter().find_map(|side| {
+        let top = side.top.as_ref().filter(|top| *top != Path::new("/"))?;
+        let below = path.strip_prefix(top).ok()?;
+        Some(if below.as_os_str().is_empty() { side.dir.clone() } else { side.dir.join(below) })
+    });
+    let main = || status.mount.as_ref().map(|mount| outside(mount, path));
+    side.or_else(main).ok_or_else(|| {
+        Failure::new(ErrorCode::Usage, "nothing is mounted: what was is read from the mount, and comes back there")
+            .hint("`hn mount` first")
+    })
+}
+
 /// The path below the volume's root, with a leading slash, of a path below the mount.
 pub(crate) fn inside(status: &Status, path: &Path) -> Result<PathBuf, Failure> {
     let Some(mount) = &status.mount else {

@@ -23,7 +23,7 @@ use crate::args::history::Restore;
 use crate::error::Failure;
 use crate::output::bar::{Bar, Counting};
 use crate::output::{Output, words};
-use crate::volume_path;
+use crate::volume_path::{self, found_at};
 
 /// Beside the place where something goes, while it is copied.
 const BESIDE: &str = ".hn-restore-";
@@ -245,11 +245,9 @@ pub(crate) async fn restore(home: Home, args: Restore, out: &mut Output) -> Resu
     let (client, status) = Client::connect(home).await?;
     let path = volume_path::inside(&status, &args.path)?;
     let root = volume_of(&client.volumes().await?, &path, args.to.is_none())?;
-    let mount = status.mount.as_ref();
-    let here = |inside: &Path| mount.map_or_else(PathBuf::new, |mount| volume_path::outside(mount, inside));
     let request = RevisionRequest { path: root.clone(), revision: now_revision(&args.snapshot)? };
     let snapshot = client.snapshot(&request).await?.snapshot;
-    let then = entered(&here(&root), &snapshot.id)?.join(path.strip_prefix(&root).unwrap_or(&path));
+    let then = entered(&found_at(&status, &root)?, &snapshot.id)?.join(path.strip_prefix(&root).unwrap_or(&path));
     if let Err(error) = fs::symlink_metadata(&then) {
         let what = format!("{} was not there", args.path.quote());
         return Err(match error.kind() {
@@ -260,7 +258,7 @@ pub(crate) async fn restore(home: Home, args: Restore, out: &mut Output) -> Resu
     let there = match (&args.to, args.path.file_name()) {
         (Some(dir), Some(name)) => dir.join(name),
         (Some(dir), None) => dir.clone(),
-        (None, _) => here(&path),
+        (None, _) => found_at(&status, &path)?,
     };
     let parent = there.parent().unwrap_or(Path::new("/")).to_owned();
     fs::create_dir_all(&parent).map_err(|error| Failure::io(parent.display(), &error))?;

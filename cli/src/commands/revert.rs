@@ -7,7 +7,7 @@
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use hypernet_sdk::api::{ChangeInfo, DiffRequest, LogRequest, RevisionRequest, SnapRequest, SnapshotInfo, Status};
+use hypernet_sdk::api::{ChangeInfo, DiffRequest, LogRequest, RevisionRequest, SnapRequest, SnapshotInfo};
 use hypernet_sdk::{Client, ErrorCode, Home};
 use os_display::Quotable;
 
@@ -16,7 +16,7 @@ use super::restore::{entered, volume_of};
 use crate::args::history::Revert;
 use crate::error::Failure;
 use crate::output::{Output, words};
-use crate::volume_path;
+use crate::volume_path::found_at;
 
 mod ground;
 mod metadata;
@@ -51,19 +51,6 @@ struct Job {
 /// What is said about the snapshot that is taken first.
 fn before(id: &str) -> String {
     format!("before reverting {}", short(id))
-}
-
-/// Where a path in the tree is found, in the mount that shows it.
-fn found_at(status: &Status, path: &Path) -> Result<PathBuf, Failure> {
-    let side = status.side_mounts.iter().find_map(|side| {
-        let top = side.top.as_ref().filter(|top| *top != Path::new("/"))?;
-        Some(join(&side.dir, path.strip_prefix(top).ok()?))
-    });
-    let main = || status.mount.as_ref().map(|mount| volume_path::outside(mount, path));
-    side.or_else(main).ok_or_else(|| {
-        Failure::new(ErrorCode::Usage, "nothing is mounted: what was is read from the mount, and comes back there")
-            .hint("`hn mount` first")
-    })
 }
 
 impl Job {
