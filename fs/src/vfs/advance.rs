@@ -60,6 +60,8 @@ struct Known {
     records: BTreeMap<FileId, Option<LinkEntry>>,
     /// Files that are open.
     grown: BTreeMap<u64, Grown>,
+    /// Something was not to be had by which it would be known whether a file has grown.
+    has_failed: bool,
     /// Files that the kernel did not forget in time: somebody watches them, say.
     kept: BTreeSet<u64>,
 }
@@ -235,7 +237,8 @@ impl Vfs {
         for id in wants.records {
             known.records.insert(id, self.record_of(volume, id)?);
         }
-        wants.growths.into_iter().try_for_each(|opened| self.look_for_growth(opened, known))
+        wants.growths.into_iter().for_each(|opened| self.look_for_growth(opened, known));
+        Ok(())
     }
 
     /// Has the kernel forget files, which it does unless somebody uses them. Whoever looks one up meanwhile makes it known
@@ -305,11 +308,12 @@ impl Vfs {
         self.commit()?;
         for growth in &done.growths {
             if let Err(error) = self.grow(growth, known.growth(growth.ino)) {
-                tracing::warn!(ino = growth.ino, %error, "what was added to an open file comes when it is read");
+                tracing::warn!(ino = growth.ino, %error, "what was added to an open file comes when it is opened again");
             }
-            if let Some(kernel) = &kernel {
-                kernel.inode(growth.ino);
-            }
+        }
+        // All of them are there: whoever waits for one may have what the kernel needs to hear of another.
+        if let Some(kernel) = &kernel {
+            done.growths.iter().for_each(|growth| kernel.inode(growth.ino));
         }
         if let Some(kernel) = kernel
             && kernel.keeps_times()

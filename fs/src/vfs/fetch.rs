@@ -68,7 +68,7 @@ impl Claimed {
 impl Drop for Claimed {
     fn drop(&mut self) {
         if self.claim.result.get().is_none() {
-            self.end(Err(VfsError::Local("the thread that fetched it panicked".into())));
+            self.end(Err(VfsError::Local("whoever was to fetch it did not come to it".into())));
         }
     }
 }

@@ -212,7 +212,13 @@ impl Vfs {
             }
             if passthrough { self.passthrough(ino, flags.writes()) } else { Ok(None) }
         };
-        match rest() {
+        let opened = rest();
+        if let Ok(None) = &opened
+            && let Some(open) = self.state.lock().nodes.get_mut(&ino).and_then(|node| node.open.as_mut())
+        {
+            open.cached = true;
+        }
+        match opened {
             Ok(passthrough) => Ok(Opened { passthrough, stale: self.state.lock().unwritten.remove(&ino) }),
             Err(error) => {
                 self.release(ino, flags)?;

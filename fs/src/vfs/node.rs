@@ -42,6 +42,8 @@ pub(super) struct Dir {
 pub(super) struct Open {
     pub(super) handles: u32,
     pub(super) writers: u32,
+    /// Somebody may read it through the kernel's cache.
+    pub(super) cached: bool,
     /// The backing file as it was when its size and times were last taken over.
     pub(super) seen: Option<Stat>,
     /// A write since then could have left the same times.

@@ -1,8 +1,9 @@
 //! Files that others have changed while somebody here reads them.
 //!
-//! One whose new content begins with what is here grows in place: whoever has it open reads on, as `tail -f` does. Any other
-//! becomes a file of its own under the same name, as if it had been replaced by `rename`: whoever has it open has what it was,
-//! until it is closed, and whoever opens it gets what it is.
+//! One that is open in passthrough, and whose new content begins with what is here, grows in place: whoever has it open reads on, as
+//! `tail -f` does. Any other becomes a file of its own under the same name, as if it had been replaced by `rename`: whoever has it open
+//! has what it was, until it is closed, and whoever opens it gets what it is. What is read through the kernel's cache does not grow: its
+//! last page is there, with zeros after the old end, and whoever hears of the new size before that page is dropped would read those.
 //!
 //! Invariant: nobody writes to the file that is replaced. What is written to keeps the volume where it is.
 
@@ -12,7 +13,7 @@ use hypernet_core::tree::{Content, Inode};
 
 use super::super::node::Node;
 use super::super::state::State;
-use super::super::{Result, Vfs, VfsError};
+use super::super::{Result, Vfs};
 use super::Known;
 use super::work::is_in_use;
 
@@ -48,6 +49,11 @@ fn is_read(node: &Node, inode: &Inode) -> bool {
     node.is_file() && node.handles() > 0 && !is_in_use(node) && node.remote.as_deref() != Some(&inode.content)
 }
 
+/// Whether all who read it do so past the kernel's cache.
+fn passes(node: &Node) -> bool {
+    node.open.as_ref().is_some_and(|open| open.handles > 0 && !open.cached)
+}
+
 impl Known {
     /// A file of which it is to be found out whether it has grown.
     pub(super) fn asks(&self, state: &State, ino: u64, inode: &Inode) -> Option<Opened> {
@@ -56,17 +62,15 @@ impl Known {
         let Local::Clean { size, .. } = node.local() else { return None };
         let growth = inode.content.size().checked_sub(size).filter(|growth| (1..=GROWTH_MAX).contains(growth));
         // A kernel that keeps sizes to itself would not read on.
-        (!is_known && growth.is_some() && !state.told_times).then(|| node.remote.as_deref())?.map(|was| Opened {
-            ino,
-            was: was.clone(),
-            is: inode.content.clone(),
-        })
+        (!is_known && growth.is_some() && !state.told_times && passes(node))
+            .then(|| node.remote.as_deref())?
+            .map(|was| Opened { ino, was: was.clone(), is: inode.content.clone() })
     }
 
     /// Whether a file that is open has grown by what has come from the mesh.
     pub(super) fn has_grown(&self, node: &Node, ino: u64, inode: &Inode) -> bool {
         let grown = self.grown.get(&ino).filter(|grown| grown.by.is_some() && grown.is_of(node, &inode.content));
-        grown.is_some() && is_read(node, inode) && matches!(node.local(), Local::Clean { .. })
+        grown.is_some() && is_read(node, inode) && passes(node) && matches!(node.local(), Local::Clean { .. })
     }
 
     /// Whether a file leaves its name to another one.
@@ -83,21 +87,22 @@ impl Known {
 }
 
 impl Vfs {
-    /// Finds out what a file has grown by. No lock is held.
-    pub(super) fn look_for_growth(&self, opened: Opened, known: &mut Known) -> Result<()> {
+    /// Finds out what a file has grown by. No lock is held. What it held and is to hold need not be had from the mesh for the volume to
+    /// move on: where that fails once, whatever is open is replaced.
+    pub(super) fn look_for_growth(&self, opened: Opened, known: &mut Known) {
         let Opened { ino, was, is } = opened;
         let held = known.grown.values().flat_map(|grown| grown.by.iter().flatten());
         let held = held.map(|(_, bytes)| bytes.len() as u64).sum::<u64>();
-        let by = match self.grown_by(ino, &was, &is, GROWTHS_MAX.saturating_sub(held)) {
-            Ok(by) => by,
-            Err(error @ VfsError::Local(_)) => {
-                tracing::debug!(ino, %error, "it is not known whether a file has grown");
-                None
-            }
-            Err(error) => return Err(error),
+        let by = match known.has_failed {
+            true => Ok(None),
+            false => self.grown_by(ino, &was, &is, GROWTHS_MAX.saturating_sub(held)),
         };
+        let by = by.unwrap_or_else(|error| {
+            tracing::debug!(ino, %error, "it is not known whether a file has grown");
+            known.has_failed = true;
+            None
+        });
         known.grown.insert(ino, Grown { was, is, by });
-        Ok(())
     }
 
     /// The extents from where the two differ, where that is no more than `max` bytes and the file here goes on as they do.

@@ -87,42 +87,31 @@ fn what_was_read_in_part_is_read_on_from_the_mesh() {
 fn a_file_that_has_grown_grows_for_whoever_has_it_open() {
     let long: Vec<u8> = (0..3 * EXTENT).map(|n| 1 + (n % 200) as u8).collect();
     let added: [&[u8]; 4] = [b", and more", &[0; 3 * EXTENT], &long, b"\0"];
-    for (before, added) in
-        [&b"begun"[..], b"", &long, &[0; 2 * EXTENT]].into_iter().flat_map(|before| added.map(|added| (before, added)))
-    {
-        for passthrough in [false, true] {
-            if before.is_empty() && passthrough {
-                // There is nothing that the kernel could be given.
-                continue;
-            }
-            let (mut two, log, file) = opened(before, passthrough);
-            let told = Arc::new(Told::default());
-            two.reader.vfs.set_invalidate(Some(told.clone()));
-            let expected = [before, added].concat();
-            two.publish(|bed| bed.overwrite(bed.at("dir/log"), before.len() as u64, added));
-            two.try_advance().unwrap();
-            if before.is_empty() {
-                assert_eq!(two.reader.read(two.reader.at("dir/log")), expected);
-                continue;
-            }
-            assert_eq!(two.reader.at("dir/log"), log, "it is the same file");
-            assert!(read(&two, log, file.as_ref()) == expected);
-            assert!(told.all.lock().contains(&format!("inode {log}")));
-            two.assert_equal();
-            let is_clean = matches!(two.reader.meta.inode(log).unwrap().unwrap().local, Local::Absent);
-            two.reader.vfs.commit().unwrap();
-            let row = two.reader.meta.inode(log).unwrap().unwrap();
-            assert_eq!((row.size, row.dirty), (expected.len() as u64, false), "{is_clean}");
-            assert!(matches!(row.local, Local::Clean { size, .. } if size == row.size));
-            // Once more, and then it is written to.
-            two.publish(|bed| bed.overwrite(bed.at("dir/log"), expected.len() as u64, b"!"));
-            two.try_advance().unwrap();
-            two.reader.overwrite(log, 0, b"B");
-            let last = read(&two, log, file.as_ref());
-            assert_eq!((last.len(), &last[..1], &last[last.len() - 1..]), (expected.len() + 1, &b"B"[..], &b"!"[..]));
-            two.reader.vfs.release(log, RO).unwrap();
-            two.reader.assert_sound();
-        }
+    let befores = [&b"begun"[..], &long, &[0; 2 * EXTENT]];
+    for (before, added) in befores.into_iter().flat_map(|before| added.map(|added| (before, added))) {
+        let (mut two, log, file) = opened(before, true);
+        let told = Arc::new(Told::default());
+        two.reader.vfs.set_invalidate(Some(told.clone()));
+        let mut expected = [before, added].concat();
+        two.publish(|bed| bed.overwrite(bed.at("dir/log"), before.len() as u64, added));
+        two.try_advance().unwrap();
+        assert_eq!(two.reader.at("dir/log"), log, "it is the same file");
+        assert!(read(&two, log, file.as_ref()) == expected);
+        assert!(told.all.lock().contains(&format!("inode {log}")));
+        two.reader.vfs.commit().unwrap();
+        let row = two.reader.meta.inode(log).unwrap().unwrap();
+        assert_eq!((row.size, row.dirty), (expected.len() as u64, false));
+        assert!(matches!(row.local, Local::Clean { size, .. } if size == row.size));
+        two.publish(|bed| bed.overwrite(bed.at("dir/log"), expected.len() as u64, b"!"));
+        two.try_advance().unwrap();
+        expected.push(b'!');
+        assert!(read(&two, log, file.as_ref()) == expected);
+        two.assert_equal();
+        two.reader.overwrite(log, 0, b"B");
+        expected[0] = b'B';
+        assert!(read(&two, log, file.as_ref()) == expected);
+        two.reader.vfs.release(log, RO).unwrap();
+        two.reader.assert_sound();
     }
 }
 
@@ -151,30 +140,44 @@ fn killed_while_it_grows_a_file_is_what_was_published() {
 }
 
 #[test]
-fn where_the_disk_is_full_the_rest_comes_when_it_is_read() {
-    let (mut two, log, _file) = opened(b"begun", false);
-    two.publish(|bed| bed.overwrite(bed.at("dir/log"), 5, b", and more"));
-    // What it was is gone from under us, say.
-    std::fs::remove_file(two.reader.dir.path().join("data").join(crate::vfs::backing::path(log))).unwrap();
-    two.reader.vfs.backing.close(log);
-    two.try_advance().unwrap();
-    two.reader.vfs.release(log, RO).unwrap();
-    two.assert_equal();
-}
-
-#[test]
 fn what_cannot_grow_in_place_is_replaced() {
-    // By more than is held in memory; and where the kernel would not read on.
-    for keeps_times in [false, true] {
+    // By more than is held in memory; where the kernel would not read on; and where somebody reads through its cache.
+    for (by, keeps_times, cached) in [(9 << 20, false, false), (5, true, false), (5, false, true)] {
         let (mut two, log, file) = opened(b"begun", true);
         two.reader.vfs.set_invalidate(Some(Arc::new(Told { keeps_times, ..Told::default() })));
-        let long = vec![7; if keeps_times { 5 } else { 9 << 20 }];
-        two.publish(|bed| bed.overwrite(bed.at("dir/log"), 5, &long));
+        if cached {
+            two.reader.vfs.open_file(ME, log, RO, false).unwrap();
+        }
+        two.publish(|bed| bed.overwrite(bed.at("dir/log"), 5, &vec![7; by]));
         two.try_advance().unwrap();
         assert_ne!(two.reader.at("dir/log"), log);
         assert_eq!(read(&two, log, file.as_ref()), b"begun");
         two.assert_equal();
     }
+}
+
+/// What it is to hold is not to be had, or is no file at all: the volume moves on all the same.
+#[test]
+fn nothing_waits_for_the_content_of_an_open_file() {
+    let (mut two, log, file) = opened(b"begun", true);
+    let remote = two.reader.remote.clone();
+    let list = |content: &Content| {
+        let Content::Directory(tree) = content else { panic!("a directory") };
+        hypernet_core::port::RemoteTree::list(&*remote, tree).unwrap()
+    };
+    let mut entries = list(&two.root.content);
+    let Target::Inode(dir) = &mut entries[0].target else { panic!("an inode") };
+    let mut logs = list(&dir.content);
+    let Target::Inode(inode) = &mut logs[0].target else { panic!("an inode") };
+    let node = remote.put_directory(Vec::new()).unwrap();
+    inode.content = Content::Runs { tree: hypernet_core::tree::TreeRef { weight: 9, ..node }, data: 9 };
+    dir.content = Content::Directory(remote.put_directory(logs).unwrap());
+    two.root.content = Content::Directory(remote.put_directory(entries).unwrap());
+    two.try_advance().unwrap();
+    let now = two.reader.at("dir/log");
+    assert_ne!(now, log);
+    assert_eq!((two.reader.stat(now).size, read(&two, log, file.as_ref())), (9, b"begun".to_vec()));
+    assert!(matches!(two.reader.try_read(now), Err(VfsError::Unreachable(_))));
 }
 
 #[test]
