@@ -27,7 +27,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 
-use hypernet_core::history::History;
 use hypernet_core::id::{PeerId, VolumeId};
 use hypernet_core::identity::log::Device;
 use hypernet_core::key::{DeviceKeys, VolumeKeys};
@@ -76,6 +75,8 @@ pub(crate) mod sync;
 pub(crate) mod trim;
 pub(crate) mod whole;
 pub(crate) mod write;
+
+use snapshots::Histories;
 
 /// Milliseconds within which a read from the mesh must have ended.
 pub(crate) const READ_WITHIN: u64 = 20_000;
@@ -144,8 +145,12 @@ pub(crate) struct Volume {
     pub(crate) waiting: Mutex<follow::Waiting>,
     /// Changes of the history that wait for the next head.
     pub(crate) edits: AtomicU64,
-    /// The history, and how often the database had changed when it was read.
-    pub(crate) history: Mutex<Option<(u64, Arc<History>)>>,
+    /// What was read of the history.
+    histories: Mutex<Histories>,
+    /// Of whoever takes a cut, until it has its number: of two cuts the later one has the greater number. There is nothing in it.
+    numbering: Mutex<()>,
+    /// Of whoever notes what others may have. There is nothing in it.
+    handing_out: Mutex<()>,
     /// Of whoever takes a snapshot, or moves the index to that of another device. There is nothing in it.
     pub(crate) still: Mutex<()>,
 }
@@ -196,7 +201,9 @@ impl Volume {
             news: AtomicBool::new(false),
             waiting: Mutex::default(),
             edits: AtomicU64::new(edits),
-            history: Mutex::default(),
+            histories: Mutex::default(),
+            numbering: Mutex::default(),
+            handing_out: Mutex::default(),
             still: Mutex::default(),
         };
         volume.remember_share()?;

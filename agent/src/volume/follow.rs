@@ -24,7 +24,7 @@ use hypernet_store::volume::VolumeDb;
 use super::heads::sequence_of;
 use super::progress::Meter;
 use super::read::{Deadline, Nodes, tree_error};
-use super::state::{self, Latest};
+use super::state::{self, Latest, Merging};
 use super::sync::of_tree;
 use super::{Volume, damaged};
 use crate::share::circle::Publishers;
@@ -433,10 +433,26 @@ impl Volume {
     /// Whether a move that was written down is not tried again: nothing tells that the tree has moved already. Where it has, what is
     /// published next would be a tree without its catalog, so that is tried for as long as it takes.
     pub(super) fn is_given_up(&self, vfs: &Vfs, next: &Root, why: &PortError) -> Result<bool, PortError> {
+        Ok(why.is_of_what_was_read() && !self.has_moved(vfs, next)?)
+    }
+
+    /// Whether the tree has moved to this root for certain.
+    fn has_moved(&self, vfs: &Vfs, next: &Root) -> Result<bool, PortError> {
         let before = state::latest(&self.db)?.map(|latest| latest.root.inode.content);
-        let has_moved = before.as_ref() != Some(&next.inode.content)
-            && vfs.published(self.id).map_err(of_tree)?.as_ref() == Some(&next.inode.content);
-        Ok(why.is_of_what_was_read() && !has_moved)
+        Ok(before.as_ref() != Some(&next.inode.content)
+            && vfs.published(self.id).map_err(of_tree)?.as_ref() == Some(&next.inode.content))
+    }
+
+    /// The tree that was merged and is in no head of this device yet, where it has moved to that. Not one that gets a number of this
+    /// device when it is published: that would stand for what is changed before as well.
+    pub(super) fn moved_to(&self, vfs: &Vfs) -> Result<Option<Merging>, PortError> {
+        let is_change = |merging: &Merging| merging.is_change || !merging.is_shared && self.keys().is_shared();
+        match state::merging(&self.db)?.filter(|merging| !is_change(merging)) {
+            Some(merging) if state::latest(&self.db)?.is_some() && self.has_moved(vfs, &merging.root)? => {
+                Ok(Some(merging))
+            }
+            _ => Ok(None),
+        }
     }
 
     /// Reads the catalog and the root of a head.
@@ -531,7 +547,9 @@ impl Volume {
     fn move_on(&self, vfs: &Vfs, beside: &VolumeDb, next: Latest) -> Result<bool, PortError> {
         // A snapshot may hold what only this device's index knows so far.
         let _still = self.still.lock();
-        if self.has_edits() || !self.advance(vfs, &next.root)? {
+        // Where the tree has moved already, what has been changed of the history since is no reason to give that up.
+        let stays = self.has_edits() && !self.has_moved(vfs, &next.root)?;
+        if stays || !self.advance(vfs, &next.root)? {
             state::forget_following(&self.db)?;
             beside.clear_segments()?;
             return Ok(false);

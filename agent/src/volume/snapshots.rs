@@ -5,7 +5,7 @@
 //! that of its newest head with these changes.
 //!
 //! Invariant: a snapshot counts as taken when all that it holds is on stable storage or in a segment that this device's index
-//! knows; the index is not given up for that of another device while something of the history is not in a head.
+//! knows; the index is not given up for that of another device while a snapshot is in no head.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -25,6 +25,7 @@ use hypernet_core::time::Hlc;
 use hypernet_core::tree::{self, Content, Dot, Entry, Inode, Item, LinkEntry, Root, Sink, Source, Target, TreeRef};
 use hypernet_fs::vfs::{Cut, Paused, Stamp, Vfs};
 
+use super::heads::YEAR_9999;
 use super::progress::Meter;
 use super::read::{Deadline, Nodes, expect_kind, tree_error};
 use super::recover::wall;
@@ -83,6 +84,17 @@ struct Now {
     newer: u64,
 }
 
+/// What is known of the history of a volume, so that not all of it is read for each snapshot.
+#[derive(Default)]
+pub(crate) struct Histories {
+    /// All of it, and how often the database had changed when it was read.
+    all: Option<(u64, Arc<History>)>,
+    /// That which trees of these references hold.
+    published: Option<(Option<TreeRef>, Option<TreeRef>, Arc<History>)>,
+    /// Snapshots that were found to be signed.
+    verified: BTreeSet<Moment>,
+}
+
 impl Volume {
     /// Whether changes of the history wait for the next head.
     pub(crate) fn has_edits(&self) -> bool {
@@ -107,6 +119,7 @@ impl Volume {
 
     /// Gives up all changes that are in no head, with what they hold.
     pub(crate) fn discard_edits(&self) -> Result<(), PortError> {
+        state::forget_handed_tree(&self.db)?;
         self.db.unstage(i64::MAX as u64, i64::MAX as u64)?;
         self.edits.store(self.db.count_edits()?, Ordering::SeqCst);
         Ok(())
@@ -122,7 +135,26 @@ impl Volume {
 
     fn history_of(&self, base: &Base) -> Result<History, PortError> {
         let (kept, tags) = base.history();
+        if let (Some(kept), Some(tags)) = (kept, tags) {
+            // In one trip to the mesh, and not one after the other.
+            Nodes(self, Deadline::of_read()).get(&[kept.node.clone(), tags.node.clone()])?;
+        }
         Ok(History::new(self.listed::<Kept>(kept)?, self.listed::<Tag>(tags)?))
+    }
+
+    /// Leaves out what nobody has signed, or what is of no time: whoever may write can put it there, and it is neither to be shown
+    /// as somebody's nor to be followed by what comes next.
+    fn leave_out_forged(&self, history: &mut History) {
+        let mut histories = self.histories.lock();
+        let verified = &mut histories.verified;
+        verified.retain(|moment| history.kept.contains_key(moment));
+        history.kept.retain(|moment, kept| {
+            let counts = verified.contains(moment) || (moment.time.millis < YEAR_9999 && kept.verify().is_ok());
+            if counts {
+                verified.insert(*moment);
+            }
+            counts
+        });
     }
 
     fn apply(&self, history: &mut History, edits: &[(u64, Vec<u8>)], dot: Dot) -> Result<(), PortError> {
@@ -147,6 +179,7 @@ impl Volume {
             return Ok((history.cloned(), tags.cloned()));
         }
         let mut history = if is_over { History::default() } else { self.history_of(base)? };
+        self.leave_out_forged(&mut history);
         self.apply(&mut history, edits, dot)?;
         let kept = match history.kept.is_empty() {
             true => None,
@@ -163,27 +196,45 @@ impl Volume {
     pub(crate) fn history(&self) -> Result<Arc<History>, PortError> {
         // Before it is read: what changes meanwhile is read again.
         let changes = self.db.changes();
-        if let Some((at, known)) = &*self.history.lock()
+        if let Some((at, known)) = &self.histories.lock().all
             && *at == changes
         {
             return Ok(known.clone());
         }
-        let mut history = self.history_of(&Base::of(self)?)?;
-        let dot = self.dot(state::next_sequence(&self.db, &self.device.id())?);
-        self.apply(&mut history, &self.db.edits()?, dot)?;
+        let mut history = self.published_history()?;
+        let edits = self.db.edits()?;
+        if !edits.is_empty() {
+            let dot = self.dot(state::next_sequence(&self.db, &self.device.id())?);
+            self.apply(Arc::make_mut(&mut history), &edits, dot)?;
+        }
+        self.histories.lock().all = Some((changes, history.clone()));
+        Ok(history)
+    }
+
+    /// The one that the tree has which this device stands on: it is read once.
+    fn published_history(&self) -> Result<Arc<History>, PortError> {
+        let base = Base::of(self)?;
+        let (kept, tags) = base.history();
+        if let Some((known_kept, known_tags, known)) = &self.histories.lock().published
+            && (known_kept.as_ref(), known_tags.as_ref()) == (kept, tags)
+        {
+            return Ok(known.clone());
+        }
+        let mut history = self.history_of(&base)?;
+        self.leave_out_forged(&mut history);
         let history = Arc::new(history);
-        *self.history.lock() = Some((changes, history.clone()));
+        self.histories.lock().published = Some((kept.cloned(), tags.cloned(), history.clone()));
         Ok(history)
     }
 
     /// Waits until the tree does not move to what others have published, and has it stay.
-    fn hold_still(&self) -> Result<parking_lot::MutexGuard<'_, ()>, PortError> {
+    fn hold_still(&self, vfs: &Vfs) -> Result<parking_lot::MutexGuard<'_, ()>, PortError> {
         let until = Instant::now() + STILL_WITHIN;
         loop {
             let left = until.saturating_duration_since(Instant::now());
             let busy = || PortError::Deadline("what others have published is being taken in: try again".into());
             let still = self.still.try_lock_for(left).ok_or_else(busy)?;
-            if state::following(&self.db)?.is_none() && state::merging(&self.db)?.is_none() {
+            if self.stays(vfs)? {
                 return Ok(still);
             }
             drop(still);
@@ -192,6 +243,13 @@ impl Volume {
             }
             std::thread::sleep(LOOK_EVERY);
         }
+    }
+
+    /// Whether the tree is not on its way to another one. One that was merged, and that it has moved to, may wait for a long time for
+    /// the mesh to take its head.
+    fn stays(&self, vfs: &Vfs) -> Result<bool, PortError> {
+        let is_merged = state::merging(&self.db)?.is_none() || self.moved_to(vfs)?.is_some();
+        Ok(is_merged && state::following(&self.db)?.is_none())
     }
 
     /// Takes a snapshot of what is in the working tree now, and keeps it. `is_automatic`: by a policy, which takes none where nothing
@@ -233,12 +291,14 @@ impl Volume {
         now: u64,
     ) -> Result<Option<Taken>, PortError> {
         self.may_write()?;
-        let _still = self.hold_still()?;
-        // A branch may begin with this, and is merged by what it has seen. So what is changed after it must have another number, and what
-        // this head has must be in the cut: in this order whatever is published meanwhile has a later number, or is all in it.
-        let number = self.take_number()?;
+        let _still = self.hold_still(vfs)?;
         let ahead = self.read_before(vfs)?;
+        // A branch may begin with this, and is merged by what it has seen. So what is changed after it must have another number, and
+        // whatever is published meanwhile has a later number, or is all in it.
+        let one = self.numbering.lock();
         let (base, mut cut, _guard, still) = self.cut_with_base(vfs)?;
+        let number = self.take_number()?;
+        drop(one);
         // What a branch begins with is in the history of what it is a branch of.
         if base.is_adopted() && !self.id.is_branch() {
             let what = "nothing of this volume is on the mesh yet: `hn sync` first, then it can have snapshots";
@@ -254,7 +314,8 @@ impl Volume {
             return Err(PortError::DiskFull(what));
         }
         let mut stage = Stage::new(self);
-        if !cut.is_empty() {
+        let has_changes = !cut.is_empty();
+        if has_changes {
             state::spend(&self.db, number)?;
         }
         let dot = self.dot(number);
@@ -277,6 +338,9 @@ impl Volume {
         let time = last.max(base.latest.as_ref().map_or(Hlc::default(), |latest| latest.time)).next(now);
         let snapshot = Snapshot::sign(&self.device.signing_key(), extent, parents, time, message);
         let new = stage.finish()? + new_before;
+        if has_changes {
+            base.hand_out(self, number, &root)?;
+        }
         self.add_edit(&Edit::Keep { snapshot: snapshot.clone(), is_automatic })?;
         Ok(Some(Taken { kept: Kept { snapshot, dot, is_automatic }, files, read, new, is_same, newer }))
     }
@@ -299,13 +363,16 @@ impl Volume {
     /// A cut, and what it goes on from: nothing was published between the two, and the tree does not move. The volume holds still.
     fn cut_with_base<'a>(&self, vfs: &'a Vfs) -> Result<(Base, Cut, CutGuard<'a>, Paused<'a>), PortError> {
         let until = Instant::now() + STILL_WITHIN;
-        let head = |base: &Base| base.latest.as_ref().map(|latest| latest.snapshot);
+        let tree = |base: &Base| {
+            base.latest
+                .as_ref()
+                .map(|latest| (latest.snapshot, latest.root.inode.content.clone(), latest.root.links.clone()))
+        };
         loop {
-            let base = Base::of(self)?;
+            let base = Base::here(self, vfs)?;
             let (cut, still) = vfs.cut_paused(self.id, READ_WITHIN).map_err(of_tree)?;
             let guard = CutGuard(vfs);
-            let moves = state::following(&self.db)?.is_some() || state::merging(&self.db)?.is_some();
-            if !moves && head(&Base::of(self)?) == head(&base) {
+            if self.stays(vfs)? && tree(&Base::here(self, vfs)?) == tree(&base) {
                 return Ok((base, cut, guard, still));
             }
             drop((guard, still));
@@ -327,6 +394,8 @@ impl Volume {
         still: Option<&Paused<'_>>,
     ) -> Result<Now, PortError> {
         let mut newer = 0;
+        // What has changed is taken out of it.
+        let vector = if cut.is_empty() { base.seen() } else { base.vector(dot) };
         let (inode, links, files, read) = match &base.latest {
             Some(latest) if cut.is_empty() => (latest.root.inode.clone(), latest.root.links.clone(), 0, 0),
             _ => {
@@ -340,7 +409,6 @@ impl Volume {
                 (inode, links, synced.iter().filter(|one| one.stamp.is_some()).count() as u64, bytes)
             }
         };
-        let vector = if cut.is_empty() { base.seen() } else { base.vector(dot) };
         let parts = Vec::new();
         let root = Root { volume: self.id, inode, links, vector, parts, history: None, tags: None };
         Ok(Now { root, files, read, newer })
@@ -348,7 +416,7 @@ impl Volume {
 
     /// The working tree as it is now, to be compared with what was.
     pub(crate) fn now(self: &Arc<Self>, vfs: &Arc<Vfs>) -> Result<Root, PortError> {
-        let _still = self.hold_still()?;
+        let _still = self.hold_still(vfs)?;
         // Nobody keeps it.
         let (base, mut cut, _guard, _) = self.cut_with_base(vfs)?;
         let mut stage = Stage::new(self);

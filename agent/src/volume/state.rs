@@ -29,6 +29,7 @@ const ACKNOWLEDGED: &str = "acknowledged";
 const SPENT: &str = "spent";
 const STOOD: &str = "stood";
 const NAMED: &str = "named";
+const HANDED_TREE: &str = "handed-tree";
 const OPENS: &str = "opens";
 
 /// Heads that are kept because removals name them.
@@ -145,6 +146,51 @@ pub(crate) fn add_named(db: &VolumeDb, new: Vec<Head>, vector: &[Dot]) -> Result
     heads.retain(|head| seen.insert((head.device, head.sequence)) && seen.len() <= NAMED_MAX);
     heads.reverse();
     Ok(db.put_state(NAMED, &codec::encode(&Named { heads }))?)
+}
+
+/// The last tree of this device that others may have under a number of this device: that of a head that was handed out, whether
+/// enough peers have taken it or not, or of a snapshot with which a branch begins. Whoever has it takes for gone what has an earlier
+/// number and is not in it. So it says what has which number only where no other one was handed out since it was begun.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub(crate) struct HandedTree {
+    /// Its number.
+    #[n(0)]
+    pub(crate) number: u64,
+    /// What this device stood on then.
+    #[n(1)]
+    pub(crate) after: Option<SnapshotId>,
+    /// It; none where another one says nothing of what has which number.
+    #[n(2)]
+    pub(crate) root: Option<Root>,
+}
+hypernet_core::format!(HandedTree, tag = 0x5e, version = 1, max = 4 << 20, name = "handed-out tree");
+
+pub(crate) fn handed_tree(db: &VolumeDb) -> Result<Option<HandedTree>, PortError> {
+    get(db, HANDED_TREE)
+}
+
+/// Remembers one, durably, before anybody else can have it. `read`: the number of the one that it was made after.
+pub(crate) fn put_handed_tree(db: &VolumeDb, read: Option<u64>, tree: HandedTree) -> Result<(), PortError> {
+    let last = handed_tree(db)?.map(|tree| tree.number);
+    let is_next = last == read && last < Some(tree.number);
+    let tree =
+        if is_next { tree } else { HandedTree { number: tree.number.max(last.unwrap_or(0)), after: None, root: None } };
+    Ok(db.put_state(HANDED_TREE, &codec::encode(&tree))?)
+}
+
+/// What it has is not what is here any more: that was given up.
+pub(crate) fn forget_handed_tree(db: &VolumeDb) -> Result<(), PortError> {
+    let Some(tree) = handed_tree(db)? else { return Ok(()) };
+    Ok(db.put_state(HANDED_TREE, &codec::encode(&HandedTree { root: None, ..tree }))?)
+}
+
+/// Remembers that a tree is handed out that does not say what has which number, unless it is that which is remembered.
+pub(crate) fn hand_out_as(db: &VolumeDb, number: u64) -> Result<(), PortError> {
+    match handed_tree(db)?.map(|tree| tree.number) {
+        Some(last) if last == number => Ok(()),
+        last => put_handed_tree(db, last.map(|_| u64::MAX), HandedTree { number, after: None, root: None }),
+    }
 }
 
 /// A tree that was made of those of several devices, and is on the mesh but for its head.
@@ -356,6 +402,42 @@ pub(crate) mod tests {
         assert_eq!(codec::decode::<Merging>(&bytes).unwrap(), merging());
     }
 
+    fn handed_out_as(number: u64) -> HandedTree {
+        let Latest { snapshot, root, .. } = golden();
+        HandedTree { number, after: Some(snapshot), root: Some(root) }
+    }
+
+    /// Whoever has the later one takes for gone what it lacks and what has an earlier number.
+    #[test]
+    fn a_tree_says_what_has_which_number_only_where_no_other_one_was_handed_out_since_it_was_begun() {
+        let (mesh, dir) = (crate::volume::double::Mesh::new(4), tempfile::tempdir().unwrap());
+        let db = &mesh.volume(dir.path(), 1).db;
+        let put = |read, number| {
+            put_handed_tree(db, read, handed_out_as(number)).unwrap();
+            let tree = handed_tree(db).unwrap().unwrap();
+            (tree.number, tree.root.is_some())
+        };
+        assert_eq!(put(None, 3), (3, true));
+        assert_eq!(put(Some(3), 5), (5, true));
+        assert_eq!(put(Some(3), 6), (6, false), "it was begun before the last one");
+        assert_eq!(put(Some(6), 7), (7, true));
+        assert_eq!(put(Some(7), 4), (7, false), "it has the earlier number");
+        assert_eq!(put(Some(7), 8), (8, true));
+        hand_out_as(db, 8).unwrap();
+        assert!(handed_tree(db).unwrap().unwrap().root.is_some());
+        hand_out_as(db, 9).unwrap();
+        let last = handed_tree(db).unwrap().unwrap();
+        assert_eq!((last.number, last.root), (9, None));
+        assert_eq!(put(Some(8), 10), (10, false));
+    }
+
+    #[test]
+    fn what_others_may_have_is_written_and_read_as_ever() {
+        let bytes = crate::golden::bytes(include_str!("../../golden/handed_tree.hex"));
+        assert_eq!(crate::golden::hex(&codec::encode(&handed_out_as(8))), crate::golden::hex(&bytes));
+        assert_eq!(codec::decode::<HandedTree>(&bytes).unwrap(), handed_out_as(8));
+    }
+
     fn stood_on() -> Stood {
         Stood::default().and(&golden())
     }
@@ -383,6 +465,9 @@ pub(crate) mod tests {
         });
         crate::golden::mutations(&codec::encode(&merging()), |bytes| {
             let _ = codec::decode::<Merging>(bytes);
+        });
+        crate::golden::mutations(&codec::encode(&handed_out_as(8)), |bytes| {
+            let _ = codec::decode::<HandedTree>(bytes);
         });
         crate::golden::mutations(&codec::encode(&golden()), |bytes| {
             let _ = codec::decode::<Latest>(bytes);

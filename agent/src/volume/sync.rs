@@ -25,7 +25,7 @@ use super::follow::Counted;
 use super::progress::{Meter, Phase};
 use super::read::{Deadline, tree_error};
 use super::recover::clock;
-use super::state::{self, Latest, Origin};
+use super::state::{self, HandedTree, Latest, Origin};
 use super::write::{Put, Tally, Writer};
 use super::{Volume, damaged};
 use crate::share::hearing::Ask;
@@ -136,11 +136,53 @@ impl Drop for CutGuard<'_> {
 pub(super) struct Base {
     pub(super) latest: Option<Latest>,
     origin: Option<Origin>,
+    /// The last tree of this device that others may have.
+    handed: Option<HandedTree>,
+    /// The tree is in no head yet.
+    is_merged: bool,
 }
 
 impl Base {
     pub(super) fn of(volume: &Volume) -> Result<Self, PortError> {
-        Ok(Self { latest: state::latest(&volume.db)?, origin: state::origin(&volume.db)? })
+        // Before the rest: what is handed out meanwhile is another one than this.
+        let handed = state::handed_tree(&volume.db)?;
+        Ok(Self { latest: state::latest(&volume.db)?, origin: state::origin(&volume.db)?, handed, is_merged: false })
+    }
+
+    /// The same, or the tree that was merged since and that this device has moved to.
+    pub(super) fn here(volume: &Volume, vfs: &Vfs) -> Result<Self, PortError> {
+        let mut base = Self::of(volume)?;
+        if let (Some(latest), Some(merged)) = (&mut base.latest, volume.moved_to(vfs)?) {
+            (latest.root, latest.time) = (merged.root, latest.time.max(merged.time));
+            base.is_merged = true;
+        }
+        Ok(base)
+    }
+
+    /// The last tree of this device that others may have, where it went on from the same or is the one that this device stands on:
+    /// what is in it as it is now is no new change.
+    fn known(&self) -> Option<&Root> {
+        let handed = self.handed.as_ref().filter(|_| !self.is_merged)?;
+        let latest = self.latest.as_ref();
+        let goes_on = handed.after == latest.map(|latest| latest.snapshot);
+        let is_stood_on = latest.is_some_and(|latest| Some(&latest.root) == handed.root.as_ref());
+        handed.root.as_ref().filter(|_| goes_on || is_stood_on)
+    }
+
+    /// What was published of the root directory.
+    fn known_inode(&self) -> Option<&Inode> {
+        let latest = self.latest.as_ref().map(|latest| &latest.root);
+        self.known().or(latest).map(|root| &root.inode)
+    }
+
+    /// Notes what others may have from now on.
+    pub(super) fn hand_out(&self, volume: &Volume, number: u64, root: &Root) -> Result<(), PortError> {
+        let after = self.latest.as_ref().map(|latest| latest.snapshot);
+        // What comes after a merge goes on from the head of that.
+        let root = (!self.is_merged).then(|| root.clone());
+        let _one = volume.handing_out.lock();
+        let read = self.handed.as_ref().map(|handed| handed.number);
+        state::put_handed_tree(&volume.db, read, HandedTree { number, after, root })
     }
 
     /// Nothing of the volume was published by itself yet.
@@ -205,14 +247,15 @@ pub(super) fn build<P: Put>(
     (cutter, patience): (Cutter, Patience),
     writer: &mut P,
 ) -> Result<Built, PortError> {
-    let before = Before::look(volume, cut, base.links(), patience)?;
+    let before = Before::look(volume, cut, base, patience)?;
     let (placed, built, synced) = (placed(volume, vfs), BTreeMap::new(), Vec::new());
     let mut build = Build { volume, vfs, meter, cutter, writer, dot, before, placed, built, synced, bytes: 0 };
     let links = build.link_table(cut, base.latest.as_ref().and_then(|latest| latest.root.links.as_ref()))?;
     let mut inode = base.latest.as_ref().map(|latest| latest.root.inode.clone());
+    let old_root = base.known_inode();
     for directory in std::mem::take(&mut cut.directories) {
         let is_root = directory.row.ino == cut.root;
-        let made = build.directory(directory, inode.as_ref().filter(|_| is_root))?;
+        let made = build.directory(directory, old_root.filter(|_| is_root))?;
         if is_root {
             inode = Some(made);
         }
@@ -227,12 +270,15 @@ pub(crate) fn run(volume: &Arc<Volume>, vfs: &Arc<Vfs>, meter: &Meter) -> Result
     volume.end_following(vfs, meter)?;
     // A snapshot that is taken from here on goes into the next head.
     let edits = volume.db.edits()?;
+    let one = volume.numbering.lock();
     let mut cut = vfs.cut(volume.id).map_err(of_tree)?;
     let _guard = CutGuard(vfs);
     let base = Base::of(volume)?;
     if cut.is_empty() && edits.is_empty() {
         return Ok(Report::default());
     }
+    let sequence = volume.take_number()?;
+    drop(one);
     base.is_on_the_mesh(volume)?;
     // Whoever was taken off is to read nothing of it.
     volume.hear(Ask::Places)?;
@@ -248,7 +294,6 @@ pub(crate) fn run(volume: &Arc<Volume>, vfs: &Arc<Vfs>, meter: &Meter) -> Result
         }
     }
     start_meter(&cut, meter);
-    let sequence = volume.take_number()?;
     let dot = volume.dot(sequence);
     let mut writer = Writer::new(volume.clone(), meter.clone())?;
     let staged = writer.put_staged()?;
@@ -258,6 +303,7 @@ pub(crate) fn run(volume: &Arc<Volume>, vfs: &Arc<Vfs>, meter: &Meter) -> Result
     let latest = base.latest.as_ref();
     let (history, tags) = volume.edited(&base, &edits, dot, &mut writer)?;
     let root = Root { volume: volume.id, inode, links, vector: base.vector(dot), parts: Vec::new(), history, tags };
+    base.hand_out(volume, sequence, &root)?;
     let all = publish(volume, writer, Publication::after(latest, root, sequence), meter)?;
     volume.forget_edits(staged, &edits)?;
     let inodes = synced.len() as u64;
@@ -341,6 +387,10 @@ pub(super) fn publish(
         manifest_placement: published.placement,
         signature: [0; 64],
     };
+    {
+        let _one = volume.handing_out.lock();
+        state::hand_out_as(&volume.db, sequence)?;
+    }
     // It is to outlive as many losses as the weakest segment that it reaches.
     let all = tally.and(published.tally);
     let head = volume.publish_head(head, usize::from(all.spare()) + 1)?;
@@ -460,6 +510,13 @@ fn same_metadata(a: &Inode, b: &Inode) -> bool {
     bare(a) == bare(b) && a.xattrs == b.xattrs && (a.mtime == b.mtime || a.content != b.content)
 }
 
+/// Whether an inode that nothing has changed is this one, times aside: what others may have of it need not be what it was found as.
+fn is_published(row: &InodeRow, old: &Inode) -> bool {
+    (row.mode, row.uid, row.gid, row.rdev) == (old.mode, old.uid, old.gid, old.rdev)
+        && row.xattrs == old.xattrs
+        && row.remote.as_ref() == Some(&old.content)
+}
+
 impl<P: Put> Build<'_, P> {
     fn inode(&self, row: &InodeRow, content: Content, old: Option<&Inode>) -> Inode {
         let mut inode = Inode {
@@ -566,7 +623,7 @@ impl<P: Put> Build<'_, P> {
             _ => self.before.moved(row.id),
         };
         let inode = match (&old_inode, dirty) {
-            (Some(old), false) => old.clone(),
+            (Some(old), false) if is_published(&row, old) => old.clone(),
             _ => {
                 let content = match (row.kind, self.built.get(&ino), &row.remote) {
                     (FileKind::Directory, Some(built), _) => built.clone(),
@@ -596,7 +653,8 @@ impl<P: Put> Build<'_, P> {
         }
         for row in &cut.linked {
             let content = self.content(row, true)?;
-            let old = rows.get(&row.id).map(|old| old.inode.clone()).or_else(|| self.before.moved(row.id));
+            let old = || rows.get(&row.id).map(|old| old.inode.clone());
+            let old = self.before.linked(row.id).or_else(old).or_else(|| self.before.moved(row.id));
             let inode = self.inode(row, content, old.as_ref());
             rows.insert(row.id, LinkEntry { inode, links: row.nlink });
         }

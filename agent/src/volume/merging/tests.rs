@@ -19,8 +19,10 @@ use crate::volume::sync::run;
 use crate::volumes::Reader;
 
 mod apart;
+mod cut_off;
 mod left_out;
 mod shared;
+mod something;
 
 const ME: Caller = Caller { uid: 0, gid: 0, umask: 0 };
 const ASKED: Asked = Asked { publishes: true, by_somebody: true };
@@ -526,80 +528,6 @@ impl Chance {
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         (z ^ (z >> 31)) % bound
-    }
-}
-
-/// Something that a person does, of which nothing that was written is overwritten or taken away; names that are taken, or are
-/// not there, make it fail.
-fn something(home: &Home, chance: &mut Chance, written: &mut Vec<Vec<u8>>) {
-    let dirs = ["", "x/", "y/", "x/z/"];
-    let name = |chance: &mut Chance| {
-        let dir = dirs[chance.below(4) as usize];
-        format!("{dir}{}", ["a", "b", "c", "d", "e"][chance.below(5) as usize])
-    };
-    let (path, to) = (name(chance), name(chance));
-    let find = |path: &str| {
-        let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
-        let dir = parent
-            .split('/')
-            .filter(|name| !name.is_empty())
-            .try_fold(ROOT, |dir, name| home.vfs.lookup(dir, name.as_bytes()).ok().map(|attr| attr.ino))?;
-        Some((dir, name.as_bytes().to_vec()))
-    };
-    let (Some((dir, name)), Some((other, new))) = (find(&path), find(&to)) else { return };
-    let here = home.vfs.lookup(dir, &name);
-    match chance.below(8) {
-        0..=3 => {
-            let content = format!("{:016x}", chance.below(u64::MAX)).into_bytes();
-            let flags = OpenFlags(libc::O_RDWR | libc::O_APPEND);
-            let ino = match here {
-                Ok(attr) if attr.kind == hypernet_core::tree::FileKind::Regular => {
-                    home.vfs.open_file(ME, attr.ino, flags, false).unwrap();
-                    attr.ino
-                }
-                Ok(_) => return,
-                Err(_) => home.vfs.create(ME, dir, &name, 0o644, flags, false).unwrap().0.ino,
-            };
-            let end = home.vfs.getattr(ino).unwrap().size;
-            home.vfs.write(ino, end, &content, false).unwrap();
-            home.vfs.release(ino, flags).unwrap();
-            written.push(content);
-        }
-        4 => drop(home.vfs.rename(dir, &name, other, &new, RenameFlags::NoReplace)),
-        5 => drop(here.map(|attr| home.vfs.link(attr.ino, other, &new))),
-        6 => drop(here.map(|attr| {
-            let mode = 0o600 + chance.below(8) as u32;
-            home.vfs.setattr(ME, attr.ino, SetAttr { mode: Some(mode | 0o100), ..SetAttr::default() })
-        })),
-        _ => drop(home.vfs.mkdir(ME, dir, &name, 0o700)),
-    }
-}
-
-#[test]
-fn devices_that_do_anything_come_to_one_tree_that_has_all_that_they_wrote() {
-    for seed in 0..6 {
-        let (mesh, mut chance, mut written) = (Mesh::new(6), Chance(seed), Vec::new());
-        let homes = homes(&mesh, 3, |home| ["x", "y", "x/z"].into_iter().for_each(|dir| home.mkdir(dir)));
-        for _ in 0..60 {
-            let home = &homes[chance.below(3) as usize];
-            match chance.below(8) {
-                0 => home.sync(),
-                1 => {
-                    home.sync();
-                    home.follow();
-                }
-                _ => something(home, &mut chance, &mut written),
-            }
-        }
-        let tree = meet(&homes);
-        let all: Vec<u8> = tree.values().filter_map(|(_, content)| content.clone()).flatten().collect();
-        for content in &written {
-            let is_there = all.windows(content.len()).any(|window| window == &content[..]);
-            assert!(is_there, "seed {seed}: {} is missing", content.escape_ascii());
-        }
-        for home in &homes {
-            assert!(home.vfs.fsck(false).unwrap().problems.is_empty(), "seed {seed}");
-        }
     }
 }
 

@@ -245,3 +245,79 @@ fn what_is_given_up_waits_for_no_head() {
     assert!(!one.volume.has_edits() && one.volume.db.staged_iter(0, 1).unwrap().is_empty());
     assert_eq!((one.volume.db.count_edits().unwrap(), messages(one)), (0, vec![]));
 }
+
+#[test]
+fn what_nobody_has_signed_is_no_snapshot_and_nothing_follows_it() {
+    let mesh = Mesh::new(6);
+    let homes = homes(&mesh, 2, |home| home.write("a", b"begun"));
+    let [one, two] = &homes[..] else { panic!() };
+    let honest = snap(one, "honest");
+    let mut forged = honest.snapshot.clone();
+    forged.message = "what it never said".into();
+    let key = two.volume.device.signing_key();
+    let time = Hlc { millis: u64::MAX, counter: u32::MAX };
+    let of_no_time = Snapshot::sign(&key, honest.snapshot.root.clone(), Vec::new(), time, "at the end of time".into());
+    for snapshot in [forged, of_no_time] {
+        two.volume.add_edit(&Edit::Keep { snapshot, is_automatic: false }).unwrap();
+    }
+    meet(&homes);
+    for home in &homes {
+        assert_eq!(messages(home), ["honest"]);
+    }
+    one.write("a", b"more");
+    let next = snap(one, "next");
+    assert_eq!(next.snapshot.parents, [honest.snapshot.id()]);
+    assert!(next.snapshot.time.millis < YEAR_9999);
+    meet(&homes);
+    assert_eq!(messages(two), ["honest", "next"]);
+}
+
+#[test]
+fn a_name_that_was_given_before_others_let_go_of_a_snapshot_keeps_it() {
+    let mesh = Mesh::new(6);
+    let homes = homes(&mesh, 2, |home| home.write("a", b"begun"));
+    let [one, two] = &homes[..] else { panic!() };
+    let kept = snap(one, "worth it");
+    one.write("a", b"since");
+    meet(&homes);
+    let (to, time) = (kept.snapshot.id(), clock(kept.snapshot.time));
+    one.volume.edit_history(&Edit::Name { name: "v1".into(), to, time }).unwrap();
+    two.volume.edit_history(&Edit::Forget(kept.moment())).unwrap();
+    meet(&homes);
+    for home in &homes {
+        assert_eq!(messages(home), ["worth it"]);
+        assert_eq!(read(home, &kept, "a").as_deref(), Some(&b"begun"[..]));
+    }
+}
+
+#[test]
+fn the_first_listing_of_many_snapshots_takes_two_trips_to_the_mesh() {
+    let mesh = Mesh::new(6);
+    let homes = homes(&mesh, 1, |home| home.write("a", b"begun"));
+    let one = &homes[0];
+    for number in 0..300 {
+        one.write("a", format!("{number}").as_bytes());
+        let kept = snap(one, &format!("number {number}"));
+        if number % 10 == 0 {
+            let (name, to, time) = (format!("v{number}"), kept.snapshot.id(), clock(kept.snapshot.time));
+            one.volume.edit_history(&Edit::Name { name, to, time }).unwrap();
+        }
+    }
+    one.sync();
+    let dir = tempfile::tempdir().unwrap();
+    let cold = mesh.volume(dir.path(), 2);
+    cold.look_around().unwrap();
+    cold.recover(None, &mut |_| ()).unwrap();
+    let trips = mesh.trips();
+    let history = cold.history().unwrap();
+    assert_eq!((history.kept.len(), history.tags.len()), (300, 30));
+    let names = mesh.trips() - trips;
+    assert!(names <= 2, "{names} trips for the names");
+    // And two more for what is in one.
+    let (_, oldest) = history.kept.first_key_value().unwrap();
+    let trips = mesh.trips();
+    let root = cold.root_in(oldest).unwrap();
+    let Content::Directory(tree) = &root.inode.content else { panic!("a directory") };
+    assert_eq!(cold.list(tree).unwrap().len(), 1);
+    assert!(mesh.trips() - trips <= 2);
+}

@@ -1,4 +1,6 @@
-//! What was published before of what is in a cut: by it is known what has changed since, and what has not keeps its dots.
+//! What was published before of what is in a cut: by it is known what has changed since, and what has not keeps its dots. What
+//! others may have counts as published, though this device does not know whether it was: whoever has taken something of it away
+//! has taken away what is in this cut, too.
 //!
 //! It tells only that. Everything else is in the cut, so a listing that nobody has any more costs its entries new dots, and
 //! does not keep what is new from being stored. A file that got another name, in another directory or in the link table, is
@@ -7,12 +9,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use hypernet_core::id::FileId;
-use hypernet_core::port::PortError;
-use hypernet_core::tree::{self, Content, Entry, Inode, LinkEntry, Target, TreeRef};
-use hypernet_fs::vfs::Cut;
+use hypernet_core::port::{InodeRow, PortError};
+use hypernet_core::tree::{self, Content, Entry, Inode, LinkEntry, Root, Target, TreeRef};
+use hypernet_fs::vfs::{Cut, CutDirectory};
 
 use super::super::Volume;
 use super::super::read::{Deadline, Nodes, tree_error};
+use super::Base;
 
 /// Entries of listings that are kept from the first look to the second one.
 const KEPT_MAX: usize = 100_000;
@@ -45,6 +48,10 @@ pub(super) struct Before {
     /// For how long what was published is waited for.
     patience: Patience,
     kept: BTreeMap<u64, Listing>,
+    /// What was published last of directories.
+    published: BTreeMap<u64, TreeRef>,
+    /// What had several names already.
+    linked: BTreeMap<FileId, Inode>,
     /// What had another place.
     moved: BTreeMap<FileId, Inode>,
 }
@@ -62,29 +69,59 @@ fn listing(volume: &Volume, ino: u64, tree: &TreeRef, patience: Patience) -> Res
     }
 }
 
-/// Directories of a cut whose entries are in it, each with its last listing.
-fn directories(cut: &Cut) -> impl Iterator<Item = (u64, &TreeRef, &[hypernet_fs::vfs::CutEntry])> {
-    cut.directories.iter().filter_map(|directory| match (&directory.row.remote, &directory.entries) {
-        (Some(Content::Directory(tree)), Some(entries)) => Some((directory.row.ino, tree, &entries[..])),
+/// What was published last of the directories of a cut whose entries are in it. Where the tree that others may have is another one
+/// than that which they were found in, it is what that has of them.
+fn published(
+    volume: &Volume,
+    cut: &Cut,
+    root: Option<&Root>,
+    patience: Patience,
+) -> Result<BTreeMap<u64, TreeRef>, PortError> {
+    let tree_of = |content: &Content| match content {
+        Content::Directory(tree) => Some(tree.clone()),
         _ => None,
-    })
+    };
+    let whole = cut.directories.iter().filter(|directory| directory.entries.is_some());
+    let found = |row: &InodeRow| Some((row.ino, row.remote.as_ref().and_then(tree_of)?));
+    let mut published: BTreeMap<u64, TreeRef> = whole.clone().filter_map(|directory| found(&directory.row)).collect();
+    let root = root.and_then(|root| tree_of(&root.inode.content)).filter(|tree| published.get(&cut.root) != Some(tree));
+    let Some(root) = root else { return Ok(published) };
+    published.insert(cut.root, root);
+    let mut there: BTreeSet<u64> = [cut.root].into();
+    let by_ino: BTreeMap<u64, &CutDirectory> = whole.map(|directory| (directory.row.ino, directory)).collect();
+    // Parents come after what is in them.
+    for directory in cut.directories.iter().rev().filter(|directory| by_ino.contains_key(&directory.row.ino)) {
+        let (ino, entries) = (directory.row.ino, directory.entries.iter().flatten());
+        let below: BTreeMap<FileId, u64> = entries
+            .filter(|entry| entry.volume.is_none() && by_ino.contains_key(&entry.ino))
+            .map(|entry| (entry.inode.id(), entry.ino))
+            .collect();
+        let Some(tree) = published.get(&ino).filter(|_| there.contains(&ino) && !below.is_empty()) else { continue };
+        for entry in listing(volume, ino, tree, patience)?.into_values() {
+            if let Target::Inode(inode) = &entry.target
+                && let Some(child) = below.get(&inode.id)
+                && let Some(tree) = tree_of(&inode.content)
+            {
+                published.insert(*child, tree);
+                there.insert(*child);
+            }
+        }
+    }
+    Ok(published)
 }
 
 impl Before {
     /// Looks at all that is in the cut.
-    pub(super) fn look(
-        volume: &Volume,
-        cut: &Cut,
-        links: Option<&TreeRef>,
-        patience: Patience,
-    ) -> Result<Self, PortError> {
-        let mut before = Self { patience, kept: BTreeMap::new(), moved: BTreeMap::new() };
+    pub(super) fn look(volume: &Volume, cut: &Cut, base: &Base, patience: Patience) -> Result<Self, PortError> {
+        let (kept, linked, moved) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        let published = published(volume, cut, base.known(), patience)?;
+        let mut before = Self { patience, kept, published, linked, moved };
+        before.find_linked(volume, cut, base)?;
         let mut wanted: BTreeSet<FileId> = BTreeSet::new();
-        let listed: BTreeMap<u64, &TreeRef> = directories(cut).map(|(ino, tree, _)| (ino, tree)).collect();
         let mut room = KEPT_MAX;
         for directory in &cut.directories {
             let Some(entries) = &directory.entries else { continue };
-            let old = match listed.get(&directory.row.ino) {
+            let old = match before.published.get(&directory.row.ino) {
                 Some(tree) => listing(volume, directory.row.ino, tree, patience)?,
                 None => Listing::new(),
             };
@@ -105,9 +142,27 @@ impl Before {
         }
         wanted.extend(cut.linked.iter().filter(|row| row.remote.is_some()).map(|row| row.id));
         if !wanted.is_empty() {
-            before.find(volume, cut, links, wanted)?;
+            before.find(volume, cut, base.links(), wanted)?;
         }
         Ok(before)
+    }
+
+    /// Finds what the tree that others may have says of what has several names, where that is another one.
+    fn find_linked(&mut self, volume: &Volume, cut: &Cut, base: &Base) -> Result<(), PortError> {
+        let links = base.known().and_then(|root| root.links.as_ref());
+        let Some(links) = links.filter(|links| Some(*links) != base.links()) else { return Ok(()) };
+        for row in &cut.linked {
+            let nodes = Nodes(volume, self.patience.deadline());
+            match tree::find::<LinkEntry, _>(links, &nodes, &row.id).map_err(tree_error) {
+                Ok(found) => self.linked.extend(found.map(|found| (row.id, found.inode))),
+                Err(error) if error.is_of_what_was_read() => {
+                    tracing::warn!(%error, "the last list of files with several names cannot be read; they count as new");
+                    break;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
     }
 
     /// Finds where these were: in directories of the cut, in the link table, and below directories that are gone.
@@ -119,7 +174,9 @@ impl Before {
         mut wanted: BTreeSet<FileId>,
     ) -> Result<(), PortError> {
         let mut gone: Vec<TreeRef> = Vec::new();
-        for (ino, tree, entries) in directories(cut) {
+        for directory in &cut.directories {
+            let ino = directory.row.ino;
+            let (Some(entries), Some(tree)) = (&directory.entries, self.published.get(&ino)) else { continue };
             let here: BTreeSet<FileId> = entries.iter().map(|entry| entry.inode.id()).collect();
             let read = match self.kept.get(&ino) {
                 Some(_) => None,
@@ -177,11 +234,20 @@ impl Before {
         ino: u64,
         published: Option<&Content>,
     ) -> Result<Listing, PortError> {
-        match (self.kept.remove(&ino), published) {
+        let published = match published {
+            Some(Content::Directory(tree)) => Some(tree),
+            _ => None,
+        };
+        match (self.kept.remove(&ino), self.published.get(&ino).or(published)) {
             (Some(kept), _) => Ok(kept),
-            (None, Some(Content::Directory(tree))) => listing(volume, ino, tree, self.patience),
-            (None, _) => Ok(Listing::new()),
+            (None, Some(tree)) => listing(volume, ino, tree, self.patience),
+            (None, None) => Ok(Listing::new()),
         }
+    }
+
+    /// What others may have of a file that had several names.
+    pub(super) fn linked(&self, id: FileId) -> Option<Inode> {
+        self.linked.get(&id).cloned()
     }
 
     /// What was published of a file that had another place.

@@ -7,6 +7,7 @@
 use std::path::Path;
 use std::process::Command;
 
+use super::something::{Pieces, assert_found, something};
 use super::*;
 
 const DEVICES: u64 = 8;
@@ -18,7 +19,7 @@ struct Device {
     part: usize,
     home: Home,
     /// What it has written since its last head, and what is part of one.
-    new: Vec<Vec<u8>>,
+    new: Pieces,
     published: Vec<Vec<u8>>,
 }
 
@@ -42,7 +43,7 @@ impl World {
         let mesh = Mesh::new(6);
         let begin = |home: &Home| ["x", "y", "x/z"].into_iter().for_each(|dir| home.mkdir(dir));
         let homes = homes(&mesh, DEVICES as u8, begin);
-        let device = |(number, home)| Device { number, part: 0, home, new: Vec::new(), published: Vec::new() };
+        let device = |(number, home)| Device { number, part: 0, home, new: Pieces::default(), published: Vec::new() };
         let devices = (1..).zip(homes).map(device).collect();
         Self { parts: vec![mesh], devices, chance: Chance(seed), kills: 0, merges: 0 }
     }
@@ -51,8 +52,8 @@ impl World {
     fn restart(&mut self, which: usize, part: usize) {
         let device = &mut self.devices[which];
         let dir = copy_of(device.home._dir.path());
-        // What was written and not published may be there, or not.
-        device.new.clear();
+        // What was written and not published may be there, or not; and so may what was taken away.
+        device.new.written.clear();
         device.part = part;
         device.home = Home::of(self.parts[part].volume(dir.path(), device.number), dir);
         self.kills += 1;
@@ -64,7 +65,7 @@ impl World {
         let (follows, device) = (self.chance.below(2) == 0, &mut self.devices[which]);
         let synced = run(&device.home.volume, &device.home.vfs, &Meter::new());
         if synced.is_ok() {
-            device.published.append(&mut device.new);
+            device.published.append(&mut device.new.written);
         }
         let home = &device.home;
         if synced.is_ok() && follows && home.volume.identity.look().is_ok() {
@@ -119,14 +120,14 @@ impl World {
     fn end(mut self, seed: u64) -> String {
         self.heal();
         (0..self.devices.len()).for_each(|which| self.restart(which, 0));
-        let (homes, published): (Vec<Home>, Vec<_>) =
-            self.devices.into_iter().map(|device| (device.home, device.published)).unzip();
-        let tree = meet(&homes);
-        let all: Vec<u8> = tree.values().filter_map(|(_, content)| content.clone()).flatten().collect();
-        for content in published.iter().flatten() {
-            let is_there = all.windows(content.len()).any(|window| window == &content[..]);
-            assert!(is_there, "seed {seed}: {} is missing", content.escape_ascii());
+        let (mut homes, mut published, mut gone) = (Vec::new(), Vec::new(), BTreeSet::new());
+        for device in self.devices {
+            homes.push(device.home);
+            published.push(device.published);
+            gone.extend(device.new.gone);
         }
+        let tree = meet(&homes);
+        assert_found(&tree, published.iter().flatten(), &gone, seed);
         for home in &homes {
             assert!(home.vfs.fsck(false).unwrap().problems.is_empty(), "seed {seed}");
         }
