@@ -109,8 +109,10 @@ pub(crate) struct Agent {
     pub(crate) store: Arc<ShardStore>,
     /// None on a storage peer, and until a recovery has found the identity.
     own: OnceLock<Own>,
-    /// What opens the keystore, or will.
-    pub(crate) unlock: Unlock,
+    /// Of whoever finds the identity. There is nothing in it.
+    arriving: Mutex<()>,
+    /// What opens a keystore that is not there yet, once it is.
+    unlock: Mutex<Unlock>,
     hold: bool,
     runtime: tokio::runtime::Handle,
     pub(crate) memory: Arc<Mutex<Memory>>,
@@ -435,7 +437,8 @@ async fn serve(
         node: node.clone(),
         store: store.clone(),
         own: OnceLock::new(),
-        unlock,
+        arriving: Mutex::default(),
+        unlock: Mutex::new(unlock),
         hold: args.hold,
         runtime: tokio::runtime::Handle::current(),
         memory: memory.clone(),

@@ -311,11 +311,13 @@ impl Agent {
                 .hint("joining begins in an empty HN_HOME: `hn device join`"));
         }
         let seated = self.pairings.sit_down()?;
+        let mut here = Here::new(&seated, tell);
+        let _alone = self.alone(&mut |text| here.say(&text));
+        self.open_found()?;
         if let Some(own) = self.with_volume() {
             // What a crash after the keystore was written has left.
             return Ok(api::Paired::with(self.name(), own.volume.device.id().to_string()));
         }
-        let mut here = Here::new(&seated, tell);
         let code = code_of(request)?;
         let (peers, name) = (Arc::new(Peers::new(self.node.clone())), self.name());
         let device = DeviceKeys::new(random_secret()?);

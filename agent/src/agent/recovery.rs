@@ -13,6 +13,7 @@ use hypernet_core::key::{DeviceKeys, RecoveryKeys};
 use hypernet_core::port::PortError;
 use hypernet_fs::vfs::ROOT;
 use hypernet_sdk::api;
+use parking_lot::MutexGuard;
 
 use super::{Agent, Own, port_failure};
 use crate::config::{Config, Home};
@@ -60,9 +61,19 @@ impl Agent {
         request: &api::RecoverRequest,
         say: &mut dyn FnMut(String),
     ) -> Result<api::Recovered, Failure> {
+        let needs_none = || {
+            Failure::new(Kind::Config, "this agent has its state and needs no recovery")
+                .hint("recovering begins in an empty HN_HOME: `hn recover`")
+        };
         if !self.config.lock().recovering {
-            return Err(Failure::new(Kind::Config, "this agent has its state and needs no recovery")
-                .hint("recovering begins in an empty HN_HOME: `hn recover`"));
+            return Err(needs_none());
+        }
+        let _alone = self.alone(say);
+        self.open_found()?;
+        if !self.config.lock().recovering {
+            // Whoever was waited for has done it, and what was written since stays.
+            let found = self.own()?.volume.recovered_before().map_err(|error| self.not_yet(error))?;
+            return found.map(told).ok_or_else(needs_none);
         }
         if self.with_volume().is_none() {
             self.arrive(request, say)?;
@@ -90,20 +101,35 @@ impl Agent {
             *config = done;
         }
         own.start_engines()?;
-        Ok(api::Recovered {
-            devices: found.devices as u64,
-            head_age_seconds: found.head_age_seconds,
-            head_device: found.head_device,
-            head_sequence: found.head_sequence,
-            others: found.others.iter().map(other_head).collect(),
-            warnings: found.warnings,
+        Ok(told(found))
+    }
+
+    /// Of whoever finds the identity: one at a time, for a command that was broken off goes on in here, and each makes a
+    /// device of its own. Waits for the one before.
+    pub(super) fn alone(&self, say: &mut dyn FnMut(String)) -> MutexGuard<'_, ()> {
+        self.arriving.try_lock().unwrap_or_else(|| {
+            say("waiting for a command from before, which this agent is still at".into());
+            self.arriving.lock()
         })
+    }
+
+    /// Opens what was written down and not opened, as where the disk was full. To be called by whoever is [alone](Self::alone).
+    pub(super) fn open_found(&self) -> Result<(), Failure> {
+        if self.with_volume().is_some() || !self.home.keystore().exists() {
+            return Ok(());
+        }
+        let unlock = self.unlock.lock().clone();
+        self.open(Arc::new(KeystoreFile::load(&self.home.keystore(), &unlock)?))
     }
 
     /// Writes down all that makes a device, and opens it.
     pub(super) fn settle_down(&self, arrived: Arrived, device: &DeviceKeys) -> Result<(), Failure> {
+        if self.with_volume().is_some() {
+            return Err(Failure::new(Kind::Config, "this agent is a device of its identity already")
+                .hint("`hn device list` shows it; a second one begins in an empty HN_HOME"));
+        }
         let Arrived { keystore, known } = arrived;
-        let file = KeystoreFile::new(self.home.keystore(), self.unlock.clone(), keystore);
+        let file = KeystoreFile::new(self.home.keystore(), self.unlock.lock().clone(), keystore);
         write_device(&self.home, &file, device, &known)?;
         self.open(Arc::new(file))
     }
@@ -117,7 +143,8 @@ impl Agent {
             (Some(phrase), _) => arrival::by_phrase(&peers, &keys_of(phrase)?, &device, &name, say),
             (None, Some(from)) => {
                 let other = Home::new(from.clone());
-                let identity = of_device(&other, self.home.identity(), &self.unlock, peers)?;
+                let unlock = self.unlock.lock().clone();
+                let identity = of_device(&other, self.home.identity(), &unlock, peers)?;
                 identity.enrol(&device, &name, say)
             }
             (None, None) => {
@@ -165,6 +192,17 @@ pub(super) fn other_head(found: &Found) -> api::OtherHead {
     }
 }
 
+fn told(found: Recovered) -> api::Recovered {
+    api::Recovered {
+        devices: found.devices as u64,
+        head_age_seconds: found.head_age_seconds,
+        head_device: found.head_device,
+        head_sequence: found.head_sequence,
+        others: found.others.iter().map(other_head).collect(),
+        warnings: found.warnings,
+    }
+}
+
 /// What an earlier attempt found, if it came as far as the working tree and not as far as the configuration. The tree
 /// and the index are of that head; another one would take the index away from under the tree. Nobody else can have
 /// written to the tree: it is not mounted before the recovery has ended.
@@ -177,3 +215,6 @@ fn rooted(own: &Own) -> Result<Option<Recovered>, Failure> {
     }
     own.volume.recovered_before().map_err(|error| failed(&error))
 }
+
+#[cfg(test)]
+mod tests;

@@ -79,16 +79,8 @@ impl Agent {
         })
     }
 
-    /// Has something else open the keystore. Blocks.
+    /// Has something else open the keystore, or that which is to be found. Blocks.
     pub(crate) fn seal_keystore(&self, request: &api::SealRequest) -> Result<api::KeystoreSealed, Failure> {
-        let file = self.own()?.volume.identity.keystore();
-        if file.unlocked_by() == api::SealedBy::Passphrase {
-            // Open as it is, the one at the keyboard need not be the one who knows the passphrase.
-            let old = request.old.as_ref().ok_or_else(|| {
-                Failure::new(Kind::Permission, "the passphrase that opens the keystore now is not given")
-            })?;
-            KeystoreFile::load(&self.home.keystore(), &crate::unlock_with(old)?)?;
-        }
         let unlock = match (request.by, &request.new) {
             (api::SealedBy::Passphrase, Some(new)) => crate::unlock_with(new)?,
             (api::SealedBy::Passphrase, None) => {
@@ -97,6 +89,20 @@ impl Agent {
             (api::SealedBy::KeyFile, _) => Unlock::KeyFile,
             (api::SealedBy::Keyring, _) => Unlock::Keyring,
         };
+        let path = self.home.keystore();
+        if self.config.lock().recovering && self.with_volume().is_none() && !path.exists() {
+            let keystore = api::KeystoreStatus { sealed_by: unlock.sealed_by(), path };
+            *self.unlock.lock() = unlock;
+            return Ok(api::KeystoreSealed { keystore, warning: None });
+        }
+        let file = self.own()?.volume.identity.keystore();
+        if file.unlocked_by() == api::SealedBy::Passphrase {
+            // Open as it is, the one at the keyboard need not be the one who knows the passphrase.
+            let old = request.old.as_ref().ok_or_else(|| {
+                Failure::new(Kind::Permission, "the passphrase that opens the keystore now is not given")
+            })?;
+            KeystoreFile::load(&path, &crate::unlock_with(old)?)?;
+        }
         crate::setup::reseal(file, &self.home, &unlock)
     }
 

@@ -177,7 +177,8 @@ impl Mesh {
         (NodeHandle::double(self.node.clone(), move |_, done| drop(begun.send(done))), waiting)
     }
 
-    fn handle(&self) -> NodeHandle {
+    /// By which an agent, or a volume, asks it.
+    pub(crate) fn handle(&self) -> NodeHandle {
         let (kept, uploads, fetches) = (self.kept.clone(), self.uploads.clone(), self.fetches.clone());
         let trips = self.trips.clone();
         let node = self.node.clone();

@@ -12,7 +12,7 @@ use crate::output::{Output, table, words};
 use crate::{passphrase, phrase};
 
 use super::meet;
-use super::recover::{self, Begun};
+use super::recover::{self, Begun, Seal};
 
 /// Seconds to look for the newest head once a device is on the list.
 const FOUND_WITHIN: u64 = 90;
@@ -62,7 +62,8 @@ async fn join(home: &Home, mut args: DeviceJoin, out: &mut Output) -> Result<(),
         false if from_stdin => Some(passphrase::read_line()?),
         false => None,
     };
-    let client = recover::set_up(home, begun, None, &args.setup, Vec::new(), secret.as_ref(), out).await?;
+    let seal = Seal { keyring: false, secret };
+    let client = recover::set_up(home, begun, None, &args.setup, seal, out).await?;
     if !is_found {
         let request = meet::request(args.meet, args.code, None);
         let events = client.join_identity(&request).await?;

@@ -1,10 +1,9 @@
 //! `hn recover`: from 24 words to a running agent that knows the newest head. It goes on where it was broken off.
 
-use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use hypernet_sdk::api::{RecoverEvent, RecoverRequest, Recovered};
+use hypernet_sdk::api::{RecoverEvent, RecoverRequest, Recovered, SealRequest, SealedBy};
 use hypernet_sdk::{Client, ErrorCode, Home, SecretText};
 
 use crate::args::{Recover, Setup};
@@ -44,9 +43,8 @@ pub(crate) async fn recover(home: &Home, args: Recover, out: &mut Output) -> Res
         (None, _) if args.setup.passphrase.passphrase_stdin => Some(passphrase::read_line()?),
         (None, _) => None,
     };
-    let keyring = args.keyring.then(|| "--keyring".into());
-    let how = Vec::from_iter(keyring);
-    let client = set_up(home, begun, from.as_deref(), &args.setup, how, secret.as_ref(), out).await?;
+    let seal = Seal { keyring: args.keyring, secret };
+    let client = set_up(home, begun, from.as_deref(), &args.setup, seal, out).await?;
     let words = match by_guardians {
         true => Some(guardians::gather(&client, &args, out).await?),
         false => words,
@@ -79,14 +77,31 @@ pub(crate) fn begun(home: &Home) -> Result<Begun, Failure> {
     Ok(Begun { begun, is_found: home.keystore().exists() })
 }
 
-/// Makes an agent that is to find its identity, or goes on with one, and starts it. `how`: arguments of `hnd run`.
+/// What is to open the keystore, or opens it: a passphrase, where there is one.
+pub(crate) struct Seal {
+    pub(crate) keyring: bool,
+    pub(crate) secret: Option<SecretText>,
+}
+
+impl Seal {
+    /// For an agent that runs, and was told something at its start.
+    fn request(&self) -> SealRequest {
+        let by = match (&self.secret, self.keyring) {
+            (Some(_), _) => SealedBy::Passphrase,
+            (None, true) => SealedBy::Keyring,
+            (None, false) => SealedBy::KeyFile,
+        };
+        SealRequest { old: None, by, new: self.secret.clone() }
+    }
+}
+
+/// Makes an agent that is to find its identity, or goes on with one, and starts it.
 pub(crate) async fn set_up(
     home: &Home,
     begun: bool,
     from: Option<&Path>,
     setup: &Setup,
-    how: Vec<OsString>,
-    secret: Option<&SecretText>,
+    seal: Seal,
     out: &Output,
 ) -> Result<Client, Failure> {
     if begun {
@@ -106,10 +121,17 @@ pub(crate) async fn set_up(
         hnd::set_up(home, arguments, &[]).await?;
     }
     Ok(match agent::running(home).await? {
-        Some((client, _)) => client,
+        Some((client, _)) => {
+            // The command that has started it may have named another passphrase, or none.
+            if !home.keystore().exists() {
+                client.seal_keystore(&seal.request()).await?;
+            }
+            client
+        }
         None => {
             let bar = Bar::new(out, "starting the agent");
-            hnd::start(home, how, secret).await?;
+            let how = seal.keyring.then(|| "--keyring".into());
+            hnd::start(home, how.into_iter().collect(), seal.secret.as_ref()).await?;
             bar.clear();
             Client::new(home.clone())?
         }

@@ -45,7 +45,7 @@ impl SealedBy {
     }
 }
 
-/// `POST /v1/keystore/seal`: what is to open the keystore from now on.
+/// `POST /v1/keystore/seal`: what is to open the keystore from now on, or, while a recovery looks for it, once it is there.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SealRequest {
     /// What opens it now, where that is a passphrase. Whoever sits down at an agent that runs does not know it.

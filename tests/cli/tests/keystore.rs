@@ -6,9 +6,9 @@ use std::fs;
 use std::process::{Command, Stdio};
 
 use anyhow::Result;
-use hypernet_kit::Agent;
 use hypernet_kit::hn::{self, Ran, binary};
 use hypernet_kit::machine::{Need, has};
+use hypernet_kit::{Agent, Mesh};
 
 /// Begins like a login: a keyring is made, or unlocked, by this password. Without one it stays locked.
 const SESSION: &str = r#"
@@ -125,5 +125,42 @@ fn a_passphrase_is_changed_whether_the_agent_runs_or_not() -> Result<()> {
     let storage = Agent::empty()?;
     storage.hn(["init", "--storage-only", "--no-mdns"])?.ok()?;
     storage.hn(["passphrase", "--key-file"])?.fails(78, "there is no keystore", "only stores");
+    Ok(())
+}
+
+/// A command that has failed has left an agent behind, which was told something else.
+#[test]
+fn what_a_repeated_recovery_says_opens_the_keystore_does() -> Result<()> {
+    if !has(&[Need::Fuse]) {
+        return Ok(());
+    }
+    let mesh = Mesh::start(3)?;
+    let agent = Agent::up_on(&mesh, 3)?;
+    fs::write(agent.mount().join("file"), "content")?;
+    agent.sync()?;
+    told(&agent, &["passphrase", "--passphrase-stdin"], "one\n")?.ok()?;
+    agent.down()?;
+    let recover = |other: &Agent, args: &[&str], text: &str| {
+        told(other, &[&["recover", "--no-mdns", "--listen", "127.0.0.1"], args].concat(), text)
+    };
+    let sealed_by =
+        |other: &Agent| -> Result<serde_json::Value> { Ok(other.status()?["keystore"]["sealed_by"].clone()) };
+
+    let (other, home) = (Agent::empty()?, agent.home());
+    let from = ["--from", home.to_str().unwrap(), "--passphrase-stdin"];
+    recover(&other, &from, "not it\n")?.fails(77, "wrong passphrase", "type it again");
+    recover(&other, &from, "one\n")?.ok()?;
+    assert_eq!(sealed_by(&other)?, "passphrase");
+
+    // By the words of somebody else first, of whom the mesh knows nothing.
+    let (other, stranger) = (Agent::empty()?, Agent::alone()?);
+    let words = |agent: &Agent| fs::read_to_string(agent.scratch().join("words"));
+    let first = recover(&other, &["--phrase-stdin", "--timeout", "1", "--join", mesh.link()], &words(&stranger)?)?;
+    first.fails(75, "cannot recover yet", "hn recover");
+    let text = words(&agent)? + "two\n";
+    recover(&other, &["--phrase-stdin", "--passphrase-stdin"], &text)?.ok()?;
+    assert_eq!(sealed_by(&other)?, "passphrase");
+    other.down()?;
+    told(&other, &["up", "--no-mount", "--passphrase-stdin"], "two\n")?.ok()?;
     Ok(())
 }
