@@ -454,7 +454,7 @@ pub(crate) enum Guardians {
     /// Hand your share of somebody's words over to them, by the code that `hn recover --guardians` shows there.
     #[command(after_help = examples::GUARDIANS_HELP)]
     Help {
-        /// Whose words: a contact's name, or their address.
+        /// Whose words: a contact's name, or their address, or the id that `hn guardians list` shows.
         name: String,
         /// The code that they are shown, or the link; without it, or for `-`, it is asked for, or read from standard input, where no
         /// other user of this machine sees it.

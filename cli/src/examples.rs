@@ -150,6 +150,7 @@ examples! { GUARDIANS_HELP:
     "hn guardians help anna                        ask for the code that she reads to you, and compare seven pictures"
     "hn guardians help anna mvqx-7k2p-wd3h-4c5a    with the code that anna reads to you; then compare seven pictures"
     "hn guardians help anna 'hypernet:pair/...'    with the link that she is shown"
+    "hn guardians help 5f0c81d2a7                  somebody who is no contact any more, by the id of `hn guardians list`"
 }
 examples! { GUARDIANS_CLEAR:
     "hn guardians clear"

@@ -36,6 +36,13 @@ fn share_failure(error: &ShareError) -> Failure {
     Failure::new(Kind::Usage, error.to_string()).hint("for example: hn guardians set 2-of-3 anna ben carl")
 }
 
+/// Whose words a guardian helps to bring back.
+enum Ward {
+    Contact(Contact),
+    /// Somebody who is no contact any more, and whose share is here.
+    Held(Box<Share>),
+}
+
 fn nothing_for_me(name: &str) -> Failure {
     Failure::new(Kind::NoInput, format!("{name} has put no share of their words on the mesh for you, or took it back"))
         .hint("they name you in `hn guardians set`; the mesh may also not have answered: `hn peers` shows who is there")
@@ -203,24 +210,52 @@ impl Agent {
         }
     }
 
-    /// A guardian's part in a recovery: hands the share of a contact's words over to whoever shows the code. Blocks.
+    /// Who is meant: a contact, by name or address, or whoever has a share here, by the beginning of their id.
+    fn ward(&self, name: &str) -> Result<Ward, Failure> {
+        let contacts = self.contacts()?;
+        let unknown = match contacts.get(name) {
+            Ok(contact) => return Ok(Ward::Contact(contact)),
+            Err(error) => error,
+        };
+        let guardians = self.guardianship()?;
+        match guardians.of_id(name).as_slice() {
+            [share] => Ok(match contacts.list().into_iter().find(|one| one.identity == share.identity) {
+                Some(contact) => Ward::Contact(contact),
+                None => Ward::Held(Box::new(Share::clone(share))),
+            }),
+            [] => Err(contact_failure(unknown).hint(
+                "`hn contact list` shows contacts, and `hn guardians list` whose shares are here: an id that is shown there does in \
+                 place of a name",
+            )),
+            several => Err(Failure::new(
+                Kind::Usage,
+                format!("shares of {} identities are here whose ids begin with {name}", several.len()),
+            )
+            .hint("give more of the id: `hn guardians list --json` has the whole of each")),
+        }
+    }
+
+    /// A guardian's part in a recovery: hands the share of somebody's words over to whoever shows the code. Blocks.
     pub(crate) fn help_to_recover(&self, request: &api::PairRequest, tell: Tell) -> Result<api::Paired, Failure> {
         let own = self.own()?;
         let name = request.contact.as_deref().unwrap_or_default();
-        let contact = self.contacts()?.get(name).map_err(contact_failure)?;
+        let ward = self.ward(name)?;
         let code = code_of(request)?;
         let seated = self.pairings.sit_down()?;
         let mut here = Here::new(&seated, tell);
         here.say("looking for the share");
         // Before anybody is kept waiting.
-        let share = self.share_of(&contact)?;
+        let (name, share) = match ward {
+            Ward::Contact(contact) => (contact.name.clone(), self.share_of(&contact)?),
+            Ward::Held(share) => (share.identity.short(), *share),
+        };
         let pairing = Pairing::enters(Topic::Share, &self.name());
         let mut meeting = Meeting::begin(own.volume.identity.peers(), &code, pairing, within(request));
         here.say("looking for the other side");
         meeting.compare(&mut here).map_err(failed)?;
         here.say("waiting until it is confirmed there");
         handover::give(&mut meeting, &mut here, &share).map_err(failed)?;
-        Ok(api::Paired::with(contact.name, contact.identity.to_string()))
+        Ok(api::Paired::with(name, share.identity.to_string()))
     }
 
     fn still_gathers(&self) -> Result<(), Failure> {

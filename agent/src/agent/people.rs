@@ -36,6 +36,7 @@ use crate::pairing::sas::{Pairing, Refused};
 use crate::pairing::{Answer, Meeting, PairingError, Person, parcel};
 use crate::peers::Peers;
 use crate::people::contact::Contact;
+use crate::people::guardians::Guardianship;
 use crate::people::{self, ContactError, Contacts, address};
 use crate::volume::state;
 
@@ -185,12 +186,13 @@ pub(super) fn contact_failure(error: ContactError) -> Failure {
     }
 }
 
-fn contact_info(contact: &Contact) -> api::ContactInfo {
+fn contact_info(contact: &Contact, guardians: &Guardianship) -> api::ContactInfo {
     api::ContactInfo {
         name: contact.name.clone(),
         address: address::text(&contact.address()),
         identity: contact.identity.to_string(),
         verified: contact.is_verified,
+        share: guardians.of(&contact.identity).is_some(),
     }
 }
 
@@ -224,9 +226,14 @@ impl Agent {
         Ok(Contacts::of(self.own()?.volume.identity.keystore()))
     }
 
+    pub(super) fn guardianship(&self) -> Result<Guardianship, Failure> {
+        Ok(self.own()?.volume.identity.keystore().keystore().guardians)
+    }
+
     /// Whom this identity knows.
     pub(crate) fn list_contacts(&self) -> Result<Vec<api::ContactInfo>, Failure> {
-        Ok(self.contacts()?.list().iter().map(contact_info).collect())
+        let guardians = self.guardianship()?;
+        Ok(self.contacts()?.list().iter().map(|contact| contact_info(contact, &guardians)).collect())
     }
 
     /// Looks somebody up and keeps them. Blocks.
@@ -236,14 +243,14 @@ impl Agent {
         let identity = people::identity_at(self.own()?.volume.identity.peers(), &address).map_err(port_failure)?;
         let added = contacts.add(&request.name, identity, address).map_err(contact_failure)?;
         self.keep_on_the_mesh()?;
-        Ok(contact_info(&added))
+        Ok(contact_info(&added, &self.guardianship()?))
     }
 
     /// Forgets somebody. Blocks.
     pub(crate) fn remove_contact(&self, request: &api::ContactRequest) -> Result<api::ContactInfo, Failure> {
         let removed = self.contacts()?.remove(&request.name).map_err(contact_failure)?;
         self.keep_on_the_mesh()?;
-        Ok(contact_info(&removed))
+        Ok(contact_info(&removed, &self.guardianship()?))
     }
 
     /// The keystore has changed: the mesh is to have it. Where it cannot now, the agent does it later: it looks

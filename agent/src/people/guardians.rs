@@ -38,6 +38,10 @@ const FORMER_MAX: usize = 32;
 const HELD_MAX: usize = 64;
 /// Shares that are looked for at the same time.
 const LOOKED_FOR_AT_ONCE: usize = 16;
+/// Digits of an id by which somebody is named: fewer than are shown.
+const ID_MIN: usize = 8;
+/// Bits of a record's number that the counter of a clock has.
+const COUNTER_BITS: u32 = 16;
 /// A share that is sealed is never longer.
 const SEALED_MAX: usize = 1024;
 
@@ -167,14 +171,20 @@ impl Guardians {
             && self.guardians.iter().all(Guardian::is_sound)
     }
 
-    /// What is to be on the mesh: the share of each, and for each of before an empty record in its place. The later set has
-    /// the higher number.
+    /// The later set has the higher one, also where the clock of the device that made it is behind and only counts on. No
+    /// clock says so much that it would be the last number, which nothing replaces.
+    fn number(&self) -> u64 {
+        let (millis, counter) = (self.changed.millis, u64::from(self.changed.counter));
+        (millis.min((u64::MAX >> COUNTER_BITS) - 1) << COUNTER_BITS) | counter.min((1 << COUNTER_BITS) - 1)
+    }
+
+    /// What is to be on the mesh: the share of each, and for each of before an empty record in its place.
     pub(crate) fn records(&self, own: &Address) -> Result<Vec<(&Guardian, Record)>, PlaceError> {
         let mut records = Vec::with_capacity(self.guardians.len());
         for one in &self.guardians {
             let place = share::place(own, &one.address());
             let here = Notice::Here(one.sealed.clone());
-            records.push((one, here.publish(&place, &place.sealing_key(), self.changed.millis)?));
+            records.push((one, here.publish(&place, &place.sealing_key(), self.number())?));
         }
         Ok(records)
     }
@@ -199,8 +209,8 @@ impl Guardianship {
         }
     }
 
-    /// Keeps a share of somebody's words, if it is signed by them, for `me`, and newer than what is there. Returns whether
-    /// it was good.
+    /// Keeps a share of somebody's words, if it is signed by them, for `me`, and newer than what is there, or what is there
+    /// is damaged. Returns whether it was good.
     pub(crate) fn hold(&mut self, share: &Share, me: &IdentityId) -> bool {
         if self.held.contains(share) {
             return true;
@@ -209,7 +219,7 @@ impl Guardianship {
             return false;
         }
         match self.held.iter_mut().find(|one| one.identity == share.identity) {
-            Some(there) if share.replaces(there) => *there = share.clone(),
+            Some(there) if share.replaces(there) || there.verify().is_err() => *there = share.clone(),
             Some(_) => {}
             None => self.held.push(share.clone()),
         }
@@ -224,6 +234,12 @@ impl Guardianship {
     /// The share of somebody's words.
     pub(crate) fn of(&self, owner: &IdentityId) -> Option<&Share> {
         self.held.iter().find(|share| share.identity == *owner)
+    }
+
+    /// The shares of the words of those whose ids begin so: who is no contact any more has no other name.
+    pub(crate) fn of_id(&self, begins: &str) -> Vec<&Share> {
+        let is_meant = |share: &&Share| begins.len() >= ID_MIN && share.identity.to_string().starts_with(begins);
+        self.held.iter().filter(is_meant).collect()
     }
 }
 

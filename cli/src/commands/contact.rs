@@ -50,6 +50,12 @@ pub(crate) async fn contact(home: Home, command: Contact, out: &mut Output) -> R
         Contact::Remove { name } => {
             let removed = client.remove_contact(&name).await?;
             out.json(&removed)?;
+            if removed.share {
+                out.warning(format_args!(
+                    "a share of their words stays here: `hn guardians help {}` hands it over",
+                    removed.identity.get(..10).unwrap_or(&removed.identity)
+                ));
+            }
             out.line(format_args!("{} is no contact any more", removed.name))
         }
         Contact::Verify { name, code, meet } => verify(&client, name, code, meet, out).await,
@@ -90,6 +96,7 @@ mod tests {
             address: "hn1abc".into(),
             identity: "00".into(),
             verified,
+            share: false,
         };
         let text = contact_table(&[contact("anna", true), contact("bob", false)]);
         let lines: Vec<&str> = text.lines().collect();

@@ -24,6 +24,9 @@ pub struct ContactInfo {
     pub identity: String,
     /// Two people have compared what their devices showed.
     pub verified: bool,
+    /// A share of their words is here.
+    #[serde(default)]
+    pub share: bool,
 }
 
 /// Whom to add.

@@ -67,7 +67,7 @@ fn the_newest_set_counts_in_whatever_order_sets_are_heard_of_and_nobody_of_befor
     let records = expected.records(&address(9)).unwrap();
     let (there, former): (Vec<_>, Vec<_>) = records.iter().partition(|(one, _)| one.is_one());
     assert_eq!((there.len(), former.len()), (2, 3));
-    assert!(records.iter().all(|(_, record)| record.sequence == 3), "each replaces what was there");
+    assert!(records.iter().all(|(_, record)| record.sequence == 3 << 16), "each replaces what was there");
 
     let gone = expected.taken_back(at(4));
     assert_eq!((gone.current().count(), gone.records(&address(9)).unwrap().len()), (0, 5));
@@ -76,6 +76,20 @@ fn the_newest_set_counts_in_whatever_order_sets_are_heard_of_and_nobody_of_befor
     assert_eq!(all, of(&gone));
     // Whoever is set again is one again.
     assert_eq!(Guardians::new(at(5), 2, false, set(5, &[2, 3]).guardians, Some(&gone)).guardians.len(), 5);
+}
+
+/// The clock of the device that sets them is behind that of another one, which has set them before.
+#[test]
+fn a_later_set_has_a_higher_number_whatever_the_clock_says() {
+    let mut before = Hlc { millis: 1 << 41, counter: 0 };
+    let number = |changed| Guardians::new(changed, 2, false, Vec::new(), None).number();
+    for millis in [5, 7, 1 << 41, (1 << 41) + 1, 6] {
+        let after = before.next(millis);
+        assert!(number(after) > number(before), "{after:?}");
+        before = after;
+    }
+    let most = number(Hlc { millis: u64::MAX, counter: u32::MAX });
+    assert!(most < hypernet_core::record::LAST && most > number(before));
 }
 
 #[test]
@@ -114,6 +128,20 @@ fn a_share_is_kept_when_it_is_signed_and_for_this_identity_and_newer() {
     let other = Guardianship { mine: None, held: vec![forged, shares(8, 1, &[me, IdentityId([1; 32])])[0].clone()] };
     all.merge(&other, &me);
     assert_eq!((all.held.len(), all.of(&new[0].identity)), (2, Some(&new[0])));
+    // What is damaged here the same share mends, which is not newer.
+    for good in [&new[0], &old[0]] {
+        all.held.iter_mut().filter(|share| share.identity == good.identity).for_each(|share| share.threshold = 99);
+        let mut copy = Guardianship { mine: None, held: vec![good.clone()] };
+        copy.merge(&all.clone(), &me);
+        assert_eq!(copy.of(&good.identity), Some(good), "it spoils no other copy");
+        all.merge(&copy, &me);
+        assert_eq!(all.of(&good.identity), Some(good));
+    }
+    // Somebody who is no contact is named by their id, and by no more of it than tells who it is.
+    let id = new[0].identity.to_string();
+    assert_eq!(all.of_id(&id[..10]), all.of_id(&id));
+    assert_eq!(all.of_id(&id), [all.of(&new[0].identity).unwrap()]);
+    assert!(all.of_id(&id[..7]).is_empty() && all.of_id("").is_empty());
     for byte in 0..=HELD_MAX as u8 {
         assert!(all.hold(&shares(byte, u64::from(byte) + 10, &[me, IdentityId([1; 32])])[0], &me));
     }
