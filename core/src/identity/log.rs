@@ -203,8 +203,8 @@ pub enum NameError {
         /// Those that there are.
         known: String,
     },
-    /// Several devices are called so.
-    #[error("several devices are called {name}; name one by its id: {ids}")]
+    /// Several devices are called so, or have such an id.
+    #[error("several devices are called {name}, or have an id that begins so; name one by its id: {ids}")]
     Ambiguous {
         /// What was asked for.
         name: String,
@@ -298,17 +298,28 @@ impl Entry {
     }
 }
 
+/// The device that is meant. One may be called as the id of another one begins, and is not taken for it; no name is as long
+/// as an id.
 fn among<'a>(devices: &'a [Device], name: &str) -> Result<&'a Device, NameError> {
-    let called: Vec<&Device> = devices.iter().filter(|device| device.name == name).collect();
-    let begins = |device: &&Device| name.len() >= ID_MIN && device.id.to_string().starts_with(name);
-    match called.as_slice() {
-        [device] => Ok(device),
-        [] => devices.iter().find(begins).ok_or_else(|| {
+    let ids: Vec<String> = devices.iter().map(|device| device.id.to_string()).collect();
+    let is_meant =
+        |device: &Device, id: &str, name: &str| device.name == name || (name.len() >= ID_MIN && id.starts_with(name));
+    let all = || devices.iter().zip(&ids);
+    let meant: Vec<_> = all().filter(|(device, id)| is_meant(device, id, name)).collect();
+    match meant.as_slice() {
+        [(device, _)] => Ok(device),
+        [] => {
             let known: Vec<&str> = devices.iter().map(|device| device.name.as_str()).collect();
-            NameError::Unknown { name: name.to_owned(), known: known.join(", ") }
-        }),
+            Err(NameError::Unknown { name: name.to_owned(), known: known.join(", ") })
+        }
         several => {
-            let ids: Vec<String> = several.iter().map(|device| device.id.short()).collect();
+            // As much of each as means no other one.
+            let enough = |id: &&str| all().filter(|(device, other)| is_meant(device, other, id)).count() == 1;
+            let short = several.iter().map(|(_, id)| {
+                let mut begins = (ID_MIN..id.len()).filter_map(|len| id.get(..len));
+                begins.find(enough).unwrap_or(id.as_str())
+            });
+            let ids: Vec<&str> = short.collect();
             Err(NameError::Ambiguous { name: name.to_owned(), ids: ids.join(", ") })
         }
     }

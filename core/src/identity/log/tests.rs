@@ -536,3 +536,30 @@ proptest! {
         prop_assert!(all.roster().is_sealed_off);
     }
 }
+
+#[test]
+fn a_device_is_meant_by_its_name_or_as_much_of_its_id_as_no_other_has() {
+    let device = |begins: [u8; 5], name: &str| {
+        let mut id = [7; 32];
+        id[..5].copy_from_slice(&begins);
+        Device { id: DeviceId(id), ..named(1, name.to_owned()) }
+    };
+    let (one, other) = (device([1, 2, 3, 4, 5], "laptop"), device([1, 2, 3, 4, 6], "desk"));
+    let alone = device([9; 5], "phone");
+    // Whoever is on the list can call a device of theirs as they like.
+    let posing = device([8; 5], "0909090909");
+    let all = [one.clone(), other.clone(), alone.clone(), posing.clone()];
+    let meant = |name: &str| among(&all, name);
+    assert_eq!([meant("laptop"), meant("0102030405"), meant("0102030406")], [Ok(&one), Ok(&one), Ok(&other)]);
+    assert_eq!([meant("phone"), meant("09090909"), meant("08080808")], [Ok(&alone), Ok(&alone), Ok(&posing)]);
+    assert_eq!(meant(&alone.id.to_string()), Ok(&alone));
+    let ids = |name: &str| match meant(name) {
+        Err(NameError::Ambiguous { ids, .. }) => ids,
+        other => panic!("{name}: {other:?}"),
+    };
+    assert_eq!(ids("01020304"), "0102030405, 0102030406");
+    assert_eq!(ids("0909090909"), "09090909, 08080808");
+    for name in ["0102030", "lap", ""] {
+        assert!(matches!(meant(name), Err(NameError::Unknown { .. })), "{name}");
+    }
+}
