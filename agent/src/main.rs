@@ -11,6 +11,7 @@ use hypernet_core::identity::phrase::Phrase;
 use hypernet_core::key::RecoveryKeys;
 use hypernet_sdk::SecretText;
 use hypernet_sdk::api::{self, SealedBy};
+use hypernet_sdk::secret::SECRET_MAX;
 use hypernet_sdk::size::parse_size;
 use hypernet_store::shards::ShardStore;
 use zeroize::Zeroizing;
@@ -46,9 +47,6 @@ use config::{Config, Home};
 use failure::{Failure, Kind};
 use keystore::{KeystoreFile, Passphrase, Unlock};
 use setup::Choices;
-
-/// No line with a secret in it is longer.
-const SECRET_MAX: u64 = 4096;
 
 /// Uploads and reads come in bursts on many threads; what they took is to be given back.
 #[global_allocator]
@@ -157,13 +155,27 @@ struct Join {
 
 /// The next line of standard input, where no other program sees it.
 fn secret_line() -> Result<SecretText, Failure> {
+    next_secret(std::io::stdin().lock())
+}
+
+fn next_secret(from: impl BufRead) -> Result<SecretText, Failure> {
     let mut line = Zeroizing::new(String::new());
-    std::io::stdin()
-        .lock()
-        .take(SECRET_MAX)
+    // Room for how the line ends.
+    from.take(SECRET_MAX as u64 + 2)
         .read_line(&mut line)
         .map_err(|error| Failure::new(Kind::NoInput, format!("cannot read standard input: {error}")))?;
-    Ok(line.trim_end_matches(['\n', '\r']).into())
+    let secret: SecretText = line.trim_end_matches(['\n', '\r']).into();
+    not_too_long(&secret)?;
+    Ok(secret)
+}
+
+/// What is longer could be told to no command: no line that is read for it is.
+fn not_too_long(secret: &SecretText) -> Result<(), Failure> {
+    if secret.expose().len() <= SECRET_MAX {
+        return Ok(());
+    }
+    Err(Failure::new(Kind::Usage, format!("a passphrase, or another secret, is longer than {SECRET_MAX} bytes"))
+        .hint("take a shorter one; nothing was changed"))
 }
 
 /// What the words on standard input yield, together with the passphrase on the line after them.
@@ -195,6 +207,7 @@ pub(crate) fn unlock_with(passphrase: &SecretText) -> Result<Unlock, Failure> {
     if passphrase.is_empty() {
         return Err(Failure::new(Kind::Usage, "the passphrase is empty").hint("leave it out to use a key file"));
     }
+    not_too_long(passphrase)?;
     Ok(Unlock::Passphrase(Passphrase::new(passphrase)))
 }
 
@@ -290,4 +303,23 @@ fn reseal(home: &Home, by: SealedBy) -> Result<api::KeystoreSealed, Failure> {
 /// The line that says that the agent is ready.
 pub(crate) fn print_ready(ready: &api::Ready) {
     print_json(ready);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_that_is_too_long_is_refused_and_not_cut_off() {
+        let read = |text: String| next_secret(text.as_bytes()).map(|secret| secret.expose().len());
+        for (end, more) in [("\n", ""), ("\r\n", ""), ("\n", "the next one\n")] {
+            let line = |len| "x".repeat(len) + end + more;
+            assert_eq!((read(line(0)), read(line(SECRET_MAX))), (Ok(0), Ok(SECRET_MAX)), "{end:?}");
+            assert_eq!(read(line(SECRET_MAX + 2)).unwrap_err().kind, Kind::Usage, "{end:?}");
+        }
+        assert_eq!(read("x".repeat(2 * SECRET_MAX)).unwrap_err().kind, Kind::Usage);
+        assert_eq!((read(String::new()), read("no end".into())), (Ok(0), Ok(6)));
+        let unlock = |len| unlock_with(&SecretText::new("x".repeat(len))).map(drop);
+        assert!(unlock(SECRET_MAX).is_ok() && unlock(SECRET_MAX + 1).is_err() && unlock(0).is_err());
+    }
 }

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{self, BufRead, IsTerminal, Read};
 use std::path::Path;
 
+use hypernet_sdk::secret::SECRET_MAX;
 use hypernet_sdk::{ErrorCode, SecretText};
 use zeroize::Zeroizing;
 
@@ -11,9 +12,6 @@ use crate::error::Failure;
 
 /// The first lines of an age file that a passphrase opens.
 const SCRYPT_HEADER: &[u8] = b"age-encryption.org/v1\n-> scrypt ";
-/// No passphrase is longer.
-const PASSPHRASE_MAX: u64 = 4096;
-
 /// Whether a passphrase opens this keystore. A file that cannot be read has none: `hnd` says what is wrong with it.
 pub(crate) fn is_needed(keystore: &Path) -> bool {
     let mut head = [0; SCRYPT_HEADER.len()];
@@ -54,17 +52,30 @@ pub(crate) fn new(prompt: &str) -> Result<SecretText, Failure> {
 }
 
 pub(crate) fn ask(prompt: &str) -> Result<SecretText, Failure> {
-    rpassword::prompt_password(prompt)
+    let typed = rpassword::prompt_password(prompt)
         .map(SecretText::new)
-        .map_err(|error| Failure::io("cannot read the passphrase", &error))
+        .map_err(|error| Failure::io("cannot read the passphrase", &error))?;
+    not_too_long(typed.expose())?;
+    Ok(typed)
+}
+
+fn not_too_long(passphrase: &str) -> Result<(), Failure> {
+    if passphrase.len() <= SECRET_MAX {
+        return Ok(());
+    }
+    Err(Failure::new(ErrorCode::Usage, format!("the passphrase is longer than {SECRET_MAX} bytes"))
+        .hint("take a shorter one; nothing was changed"))
 }
 
 /// One line of standard input.
 pub(crate) fn read_line() -> Result<SecretText, Failure> {
+    next(io::stdin().lock())
+}
+
+fn next(from: impl BufRead) -> Result<SecretText, Failure> {
     let mut line = Zeroizing::new(String::new());
-    io::stdin()
-        .lock()
-        .take(PASSPHRASE_MAX)
+    // Room for how the line ends.
+    from.take(SECRET_MAX as u64 + 2)
         .read_line(&mut line)
         .map_err(|error| Failure::io("cannot read the passphrase from standard input", &error))?;
     let line = line.trim_end_matches(['\n', '\r']);
@@ -72,6 +83,7 @@ pub(crate) fn read_line() -> Result<SecretText, Failure> {
         return Err(Failure::new(ErrorCode::NoInput, "standard input holds no passphrase")
             .hint("for example: printf '%s\\n' \"$PASSPHRASE\" | hn up --passphrase-stdin"));
     }
+    not_too_long(line)?;
     Ok(line.into())
 }
 
@@ -89,5 +101,17 @@ mod tests {
         std::fs::write(&path, "age-encryption.org/v1\n-> X25519 c2FsdA\nbody and more of it").unwrap();
         assert!(!is_needed(&path));
         assert_eq!(existing(&path, false), Ok(None));
+    }
+    #[test]
+    fn a_passphrase_that_is_too_long_is_refused_and_not_cut_off() {
+        let read = |text: String| next(text.as_bytes()).map(|read| read.expose().len());
+        for end in ["", "\n", "\r\n"] {
+            assert_eq!(read("x".repeat(SECRET_MAX) + end).unwrap(), SECRET_MAX, "{end:?}");
+        }
+        for long in [SECRET_MAX + 1, SECRET_MAX + 2, 2 * SECRET_MAX] {
+            let failure = read("x".repeat(long) + "\n").unwrap_err();
+            assert!(failure.code == ErrorCode::Usage && failure.message.contains("longer than 4096 bytes"), "{long}");
+        }
+        assert_eq!(read("\n".into()).unwrap_err().code, ErrorCode::NoInput);
     }
 }

@@ -8,6 +8,10 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
+/// Bytes of the longest passphrase, and of any other secret that stands in a line. What is longer is refused and never cut
+/// off, or another command might cut it off elsewhere.
+pub const SECRET_MAX: usize = 4096;
+
 /// Text that is a secret: words, or a passphrase.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize, Zeroize, ZeroizeOnDrop)]
 #[serde(transparent)]
