@@ -107,6 +107,9 @@ struct Init {
     /// passphrase that belongs to them, which may be empty.
     #[arg(long)]
     storage_only: bool,
+    /// Print what is being made, too, before it counts: it does when one more line of standard input says that it was told.
+    #[arg(long)]
+    tell_first: bool,
     #[command(flatten)]
     opened: Opened,
     #[command(flatten)]
@@ -167,6 +170,16 @@ fn next_secret(from: impl BufRead) -> Result<SecretText, Failure> {
     let secret: SecretText = line.trim_end_matches(['\n', '\r']).into();
     not_too_long(&secret)?;
     Ok(secret)
+}
+
+/// Waits until whoever has started this has told of what is being made. Who is gone has not.
+fn is_told() -> Result<(), Failure> {
+    let mut said = String::new();
+    match std::io::stdin().lock().take(1).read_to_string(&mut said) {
+        Ok(1) => Ok(()),
+        Ok(_) | Err(_) => Err(Failure::new(Kind::NoInput, "nobody has told of what was to be made, so it is not")
+            .hint("begin again: the directory is as good as empty")),
+    }
 }
 
 /// What is longer could be told to no command: no line that is read for it is.
@@ -256,7 +269,14 @@ fn set_up(command: Verb, home: &Home) -> Result<api::SetUp, Failure> {
         Verb::Init(args) => {
             let phrase = if args.storage_only { None } else { Some(phrase()?) };
             let unlock = unlock(args.opened)?;
-            setup::init(home, &choices(args.setup, args.storage_only), phrase.as_ref(), &unlock)
+            let tell = |made: &api::SetUp| {
+                if !args.tell_first {
+                    return Ok(());
+                }
+                print_json(made);
+                is_told()
+            };
+            setup::init(home, &choices(args.setup, args.storage_only), phrase.as_ref(), &unlock, tell)
         }
         Verb::Recover(args) => setup::recover(home, args.from.as_deref(), &choices(args.setup, false)),
         Verb::Join(args) => setup::join(home, &args.link),

@@ -102,12 +102,14 @@ fn network_of(choices: &Choices) -> Result<(NetworkId, Vec<String>), Failure> {
     }
 }
 
-/// A new agent: with an identity that this phrase brings back, a device and a volume; without one it only stores.
+/// A new agent: with an identity that this phrase brings back, a device and a volume; without one it only stores. What is
+/// made counts when `tell` has told of it: there is no identity whose words nobody was shown.
 pub(crate) fn init(
     home: &Home,
     choices: &Choices,
     phrase: Option<&RecoveryKeys>,
     unlock: &Unlock,
+    tell: impl FnOnce(&SetUp) -> Result<(), Failure>,
 ) -> Result<SetUp, Failure> {
     refuse_unfit(home)?;
     let (network, bootstrap) = network_of(choices)?;
@@ -121,8 +123,10 @@ pub(crate) fn init(
         let file = KeystoreFile::new(home.keystore(), unlock.clone(), keystore);
         write_device(home, &file, &device, &known)?;
     }
+    let made = describe(home, &config, Some(unlock))?;
+    tell(&made)?;
     config.save(home)?;
-    describe(home, Some(unlock))
+    Ok(made)
 }
 
 /// Writes what makes a device, the keystore last: where that is there, all is.
@@ -166,7 +170,7 @@ pub(crate) fn recover(home: &Home, from: Option<&Path>, choices: &Choices) -> Re
     let mut config = start(home, choices, network, bootstrap)?;
     config.recovering = true;
     config.save(home)?;
-    describe(home, None)
+    describe(home, &config, None)
 }
 
 /// Joins a mesh by a link. An agent that has data on one mesh does not silently move to another.
@@ -190,7 +194,7 @@ pub(crate) fn join(home: &Home, link: &str) -> Result<SetUp, Failure> {
         }
     }
     config.save(home)?;
-    describe(home, None)
+    describe(home, &config, None)
 }
 
 /// Has something else open a keystore.
@@ -205,9 +209,8 @@ pub(crate) fn reseal(file: &KeystoreFile, home: &Home, unlock: &Unlock) -> Resul
 }
 
 /// What was set up; of an identity only what opens.
-fn describe(home: &Home, unlock: Option<&Unlock>) -> Result<SetUp, Failure> {
-    let config = Config::load(home)?;
-    let seed = crate::config::peer_seed(home, &config)?;
+fn describe(home: &Home, config: &Config, unlock: Option<&Unlock>) -> Result<SetUp, Failure> {
+    let seed = crate::config::peer_seed(home, config)?;
     let key = libp2p::identity::Keypair::ed25519_from_bytes(*seed.expose())
         .map_err(|error| Failure::new(Kind::Data, format!("the peer key is damaged: {error}")))?;
     let mut set_up = SetUp {
@@ -259,9 +262,9 @@ mod tests {
     fn an_agent_is_made_once_and_a_recovery_begins_where_there_is_none() {
         let dir = tempfile::tempdir().unwrap();
         let home = Home::new(dir.path().join("a"));
-        let made = init(&home, &choices(), Some(&phrase()), &Unlock::KeyFile).unwrap();
+        let made = init(&home, &choices(), Some(&phrase()), &Unlock::KeyFile, |_| Ok(())).unwrap();
         assert_eq!(made.identity, Some(phrase().id().to_string()));
-        assert!(init(&home, &choices(), Some(&phrase()), &Unlock::KeyFile).is_err());
+        assert!(init(&home, &choices(), Some(&phrase()), &Unlock::KeyFile, |_| Ok(())).is_err());
         let other = Home::new(dir.path().join("b"));
         // Nothing says where to look, so that there must be another way to find a peer.
         for from in [None, Some(home.path())] {
@@ -277,11 +280,28 @@ mod tests {
         assert!(Config::load(&other).unwrap().recovering);
     }
 
+    /// Where `hn` is killed before it has shown the words, for example.
+    #[test]
+    fn what_nobody_was_told_of_is_not_made_and_can_be_begun_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::new(dir.path().join("a"));
+        let nobody = |made: &SetUp| {
+            assert_eq!(made.identity, Some(phrase().id().to_string()));
+            Err(Failure::new(Kind::NoInput, "nobody is there"))
+        };
+        init(&home, &choices(), Some(&phrase()), &Unlock::KeyFile, nobody).unwrap_err();
+        assert!(!home.is_set_up() && Config::load(&home).is_err());
+        let others = RecoveryKeys::new(&[2; 64]);
+        let made = init(&home, &choices(), Some(&others), &Unlock::KeyFile, |_| Ok(())).unwrap();
+        assert_eq!(made.identity, Some(others.id().to_string()));
+        assert!(home.is_set_up() && Config::load(&home).is_ok());
+    }
+
     #[test]
     fn joining_adopts_the_mesh() {
         let dir = tempfile::tempdir().unwrap();
         let home = Home::new(dir.path().join("a"));
-        init(&home, &choices(), Some(&phrase()), &Unlock::KeyFile).unwrap();
+        init(&home, &choices(), Some(&phrase()), &Unlock::KeyFile, |_| Ok(())).unwrap();
         let via = "/ip4/127.0.0.1/udp/1/quic-v1".parse().unwrap();
         let link = Invite { network: NetworkId([5; 16]), via: vec![via] }.to_link();
         for _ in 0..2 {
@@ -297,7 +317,7 @@ mod tests {
     fn an_agent_whose_volume_is_on_a_mesh_does_not_move_to_another() {
         let dir = tempfile::tempdir().unwrap();
         let home = Home::new(dir.path().join("a"));
-        init(&home, &choices(), Some(&phrase()), &Unlock::KeyFile).unwrap();
+        init(&home, &choices(), Some(&phrase()), &Unlock::KeyFile, |_| Ok(())).unwrap();
         let link = |network| {
             let via = vec!["/ip4/127.0.0.1/udp/1/quic-v1".parse().unwrap()];
             Invite { network: NetworkId([network; 16]), via }.to_link()

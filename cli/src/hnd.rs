@@ -14,8 +14,8 @@ use std::time::Duration;
 use hypernet_sdk::api::{Cleared, KeystoreSealed, Ready, SealedBy, SetUp, Words};
 use hypernet_sdk::{ErrorCode, Home, SecretText, home};
 use serde::de::DeserializeOwned;
-use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::process::{Child, Command};
+use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader, Take};
+use tokio::process::{ChildStdin, Command};
 use zeroize::Zeroizing;
 
 use crate::error::Failure;
@@ -66,9 +66,8 @@ fn cannot_start(error: &std::io::Error) -> Failure {
     Failure::new(ErrorCode::System, format!("cannot start hnd: {error}"))
 }
 
-/// Hands secrets over, a line each, and closes the pipe.
-async fn tell_secrets(child: &mut Child, secrets: &[&SecretText]) {
-    let Some(mut stdin) = child.stdin.take() else { return };
+/// Hands secrets over, a line each.
+async fn tell_secrets(stdin: &mut ChildStdin, secrets: &[&SecretText]) {
     for secret in secrets {
         // One that has already given up says why on its standard output.
         let _ = stdin.write_all(secret.expose().as_bytes()).await;
@@ -78,8 +77,17 @@ async fn tell_secrets(child: &mut Child, secrets: &[&SecretText]) {
 
 /// The first line, without its end; none when the stream ended before.
 async fn first_line(stream: impl AsyncRead + Unpin) -> Option<Zeroizing<String>> {
+    next_line(&mut lines(stream)).await
+}
+
+/// All that is read of what `hnd` prints.
+fn lines<S: AsyncRead + Unpin>(stream: S) -> BufReader<Take<S>> {
+    BufReader::new(stream.take(LINE_MAX))
+}
+
+async fn next_line(lines: &mut (impl AsyncBufRead + Unpin)) -> Option<Zeroizing<String>> {
     let mut line = Zeroizing::new(String::new());
-    let read = BufReader::new(stream.take(LINE_MAX)).read_line(&mut line).await;
+    let read = lines.read_line(&mut line).await;
     (read.is_ok() && line.ends_with('\n')).then(|| Zeroizing::new(line.trim_end().to_owned()))
 }
 
@@ -112,6 +120,17 @@ pub(crate) async fn set_up(home: &Home, args: Vec<OsString>, secrets: &[&SecretT
     answer(home, args, secrets).await
 }
 
+/// The same, of a new identity, which counts when `tell` has told of it. Whoever is killed before has made nothing.
+pub(crate) async fn set_up_told(
+    home: &Home,
+    mut args: Vec<OsString>,
+    secrets: &[&SecretText],
+    tell: &mut (dyn FnMut(SetUp) -> Result<(), Failure> + Send),
+) -> Result<SetUp, Failure> {
+    args.push("--tell-first".into());
+    converse(home, args, secrets, Some(tell)).await
+}
+
 /// 24 words that were never shown to anybody.
 pub(crate) async fn new_words(home: &Home) -> Result<Words, Failure> {
     answer(home, vec!["phrase".into()], &[]).await
@@ -130,19 +149,38 @@ pub(crate) async fn check_link(home: &Home, link: &str) -> Result<(), Failure> {
 
 /// What `hnd` answers in one line.
 async fn answer<T: DeserializeOwned>(home: &Home, args: Vec<OsString>, secrets: &[&SecretText]) -> Result<T, Failure> {
+    converse(home, args, secrets, None).await
+}
+
+/// The same, in two lines where there is a `tell` for the first: the second comes once it has told.
+async fn converse<T: DeserializeOwned>(
+    home: &Home,
+    args: Vec<OsString>,
+    secrets: &[&SecretText],
+    tell: Option<&mut (dyn FnMut(T) -> Result<(), Failure> + Send)>,
+) -> Result<T, Failure> {
     let mut command = command(home)?;
     command.args(&args).stderr(Stdio::piped()).kill_on_drop(true);
     command.stdin(if secrets.is_empty() { Stdio::null() } else { Stdio::piped() });
     let mut child = command.spawn().map_err(|error| cannot_start(&error))?;
     let work = async {
-        tell_secrets(&mut child, secrets).await;
-        let stdout = child.stdout.take();
-        let stderr = child.stderr.take();
+        let (mut stdin, stderr) = (child.stdin.take(), child.stderr.take());
+        if let Some(stdin) = &mut stdin {
+            tell_secrets(stdin, secrets).await;
+        }
+        let mut stdout = child.stdout.take().map(lines);
         let line = async {
-            match stdout {
-                Some(stdout) => first_line(stdout).await,
-                None => None,
-            }
+            let Some(lines) = &mut stdout else { return Ok::<_, Failure>(None) };
+            let (Some(tell), Some(stdin)) = (tell, &mut stdin) else {
+                // It waits for nothing more.
+                stdin.take();
+                return Ok(next_line(lines).await);
+            };
+            let line = next_line(lines).await;
+            let Some(Ok(made)) = line.as_deref().map(|line| serde_json::from_str(line)) else { return Ok(line) };
+            tell(made)?;
+            tell_secrets(stdin, &[&SecretText::default()]).await;
+            Ok(next_line(lines).await)
         };
         let complaint = async {
             let mut text = Vec::new();
@@ -157,7 +195,7 @@ async fn answer<T: DeserializeOwned>(home: &Home, args: Vec<OsString>, secrets: 
     let (line, complaint, status) = tokio::time::timeout(SET_UP_WITHIN, work).await.map_err(|_| {
         Failure::new(ErrorCode::TryAgain, format!("hnd did not end within {} s", SET_UP_WITHIN.as_secs()))
     })?;
-    let line = line.unwrap_or_default();
+    let line = line?.unwrap_or_default();
     if let Some(failure) = refusal(&line) {
         return Err(failure);
     }
@@ -185,7 +223,9 @@ pub(crate) async fn start(
     // Known by its identity from the first moment, so that one which hangs can be ended.
     let identity = child.id().and_then(|pid| Identity::of(pid).ok());
     let work = async {
-        tell_secrets(&mut child, passphrase.as_slice()).await;
+        if let Some(mut stdin) = child.stdin.take() {
+            tell_secrets(&mut stdin, passphrase.as_slice()).await;
+        }
         let stdout = child.stdout.take()?;
         first_line(stdout).await
     };

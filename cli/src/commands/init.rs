@@ -43,7 +43,8 @@ pub(crate) async fn init(home: &Home, args: Init, out: &mut Output) -> Result<()
     if args.storage_only {
         arguments.push("--storage-only".into());
         let made = hnd::set_up(home, arguments, &[]).await?;
-        return tell(home, Made { made, phrase: None }, out);
+        tell(&Made { made, phrase: None }, out)?;
+        return next(home, out);
     }
     if !args.no_confirm {
         phrase::needs_terminal("hn init --no-confirm")?;
@@ -72,9 +73,15 @@ pub(crate) async fn init(home: &Home, args: Init, out: &mut Output) -> Result<()
     if args.keyring {
         arguments.push("--keyring".into());
     }
-    let made = hnd::set_up(home, arguments, &secrets).await?;
-    let phrase = args.no_confirm.then(|| words.words.clone());
-    tell(home, Made { made, phrase }, out)
+    if args.no_confirm {
+        // Nobody has seen the words yet, and there is to be no identity whose words nobody has.
+        let mut told = |made| tell(&Made { made, phrase: Some(words.words.clone()) }, out);
+        hnd::set_up_told(home, arguments, &secrets, &mut told).await?;
+    } else {
+        let made = hnd::set_up(home, arguments, &secrets).await?;
+        tell(&Made { made, phrase: None }, out)?;
+    }
+    next(home, out)
 }
 
 /// What was made, and the words where nobody has seen them yet.
@@ -86,8 +93,8 @@ struct Made {
     phrase: Option<Vec<SecretText>>,
 }
 
-fn tell(home: &Home, made: Made, out: &mut Output) -> Result<(), Failure> {
-    out.json(&made)?;
+fn tell(made: &Made, out: &mut Output) -> Result<(), Failure> {
+    out.json(made)?;
     out.line(table::list(rows(&made.made)))?;
     if let Some(words) = &made.phrase {
         out.line(format_args!(
@@ -95,6 +102,10 @@ fn tell(home: &Home, made: Made, out: &mut Output) -> Result<(), Failure> {
             *phrase::table(words)
         ))?;
     }
+    Ok(())
+}
+
+fn next(home: &Home, out: &mut Output) -> Result<(), Failure> {
     out.line(format_args!("Next: {}hn up", prefix(home)))
 }
 

@@ -164,3 +164,23 @@ fn what_a_repeated_recovery_says_opens_the_keystore_does() -> Result<()> {
     told(&other, &["up", "--no-mount", "--passphrase-stdin"], "two\n")?.ok()?;
     Ok(())
 }
+
+/// `hn` was killed before it has shown the words.
+#[test]
+fn an_identity_whose_words_nobody_was_shown_is_none() -> Result<()> {
+    let agent = Agent::empty()?;
+    let words = hn::run(Command::new(binary("hnd")?).arg("phrase"))?.ok()?.json()?;
+    let words: Vec<&str> = words["words"].as_array().unwrap().iter().filter_map(serde_json::Value::as_str).collect();
+    let path = agent.scratch().join("told");
+    fs::write(&path, words.join(" ") + "\n\n")?;
+    let mut hnd = Command::new(binary("hnd")?);
+    hnd.args(["init", "--tell-first", "--no-mdns", "--listen", "127.0.0.1"]).env("HN_HOME", agent.home());
+    let ran = hn::run(hnd.stdin(fs::File::open(path)?))?;
+    assert!(ran.code != Some(0) && ran.stdout.lines().next().unwrap().contains("identity"), "{ran:?}");
+    assert!(ran.json()?["error"]["message"].as_str().unwrap().contains("nobody has told"), "{ran:?}");
+    // So it is begun again, and the words are told together with what is made.
+    let made = agent.init(&[])?;
+    assert_eq!((made["phrase"].as_array().unwrap().len(), &made["sealed_by"]), (24, &"key file".into()));
+    agent.up_unmounted()?;
+    Ok(())
+}
