@@ -119,6 +119,8 @@ pub(crate) struct Agent {
     pub(crate) pairings: people::Table,
     /// Of the words of the identity that is looked for.
     shares: Mutex<Shares>,
+    /// What whoever recovers should know of what was found, when it has ended well.
+    arrival_warning: Mutex<Option<String>>,
     /// What was out of order at the start.
     pub(crate) notes: Vec<String>,
     pub(crate) stop: Notify,
@@ -444,6 +446,7 @@ async fn serve(
         memory: memory.clone(),
         pairings: people::Table::default(),
         shares: Mutex::default(),
+        arrival_warning: Mutex::default(),
         notes: note.into_iter().chain(crate::locked::refused()).collect(),
         stop: Notify::new(),
     });

@@ -94,7 +94,8 @@ impl Keystore {
         Self::begin(identity, phrase, VolumeId([1; 16]), Era::new(0, Secret::new([4; 32])))
     }
 
-    fn begin(identity: IdentityId, phrase: Recipient, main: VolumeId, era: Era) -> Self {
+    /// With nothing in it but one volume.
+    pub(crate) fn begin(identity: IdentityId, phrase: Recipient, main: VolumeId, era: Era) -> Self {
         Self {
             identity,
             phrase,

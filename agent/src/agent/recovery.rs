@@ -73,7 +73,7 @@ impl Agent {
         if !self.config.lock().recovering {
             // Whoever was waited for has done it, and what was written since stays.
             let found = self.own()?.volume.recovered_before().map_err(|error| self.not_yet(error))?;
-            return found.map(told).ok_or_else(needs_none);
+            return found.map(|found| self.told(found)).ok_or_else(needs_none);
         }
         if self.with_volume().is_none() {
             self.arrive(request, say)?;
@@ -101,7 +101,18 @@ impl Agent {
             *config = done;
         }
         own.start_engines()?;
-        Ok(told(found))
+        Ok(self.told(found))
+    }
+
+    fn told(&self, found: Recovered) -> api::Recovered {
+        api::Recovered {
+            devices: found.devices as u64,
+            head_age_seconds: found.head_age_seconds,
+            head_device: found.head_device,
+            head_sequence: found.head_sequence,
+            others: found.others.iter().map(other_head).collect(),
+            warnings: self.arrival_warning.lock().iter().cloned().chain(found.warnings).collect(),
+        }
     }
 
     /// Of whoever finds the identity: one at a time, for a command that was broken off goes on in here, and each makes a
@@ -128,9 +139,10 @@ impl Agent {
             return Err(Failure::new(Kind::Config, "this agent is a device of its identity already")
                 .hint("`hn device list` shows it; a second one begins in an empty HN_HOME"));
         }
-        let Arrived { keystore, known } = arrived;
+        let Arrived { keystore, known, warning } = arrived;
         let file = KeystoreFile::new(self.home.keystore(), self.unlock.lock().clone(), keystore);
         write_device(&self.home, &file, device, &known)?;
+        *self.arrival_warning.lock() = warning;
         self.open(Arc::new(file))
     }
 
@@ -189,17 +201,6 @@ pub(super) fn other_head(found: &Found) -> api::OtherHead {
         device_id: found.device.id.to_string(),
         sequence: found.head.sequence,
         time: when(found.head.time),
-    }
-}
-
-fn told(found: Recovered) -> api::Recovered {
-    api::Recovered {
-        devices: found.devices as u64,
-        head_age_seconds: found.head_age_seconds,
-        head_device: found.head_device,
-        head_sequence: found.head_sequence,
-        others: found.others.iter().map(other_head).collect(),
-        warnings: found.warnings,
     }
 }
 

@@ -12,7 +12,7 @@ use hypernet_core::time::Hlc;
 use minicbor::{Decode, Encode};
 
 use super::gathering::{gather, open_ways};
-use super::known::{Known, enrol_by_phrase, listed, seal_era, signpost};
+use super::known::{Known, enrol_by_phrase, enrol_in_new_era, listed, seal_era, signpost};
 use super::meeting::{keystore_beside, read_keystore};
 use super::{Identity, era_of};
 use crate::keystore::{Keystore, random_secret};
@@ -26,6 +26,8 @@ use crate::volume::recover::clock;
 pub(crate) struct Arrived {
     pub(crate) keystore: Keystore,
     pub(crate) known: Known,
+    /// What the person should know of it.
+    pub(crate) warning: Option<String>,
 }
 
 /// How a new device wants to be listed: it has signed this itself.
@@ -40,7 +42,7 @@ hypernet_core::format!(Newcomer, tag = 0x5b, version = 1, max = VOUCHED_MAX, nam
 /// Whether what a device was handed over is of this identity, lists that device, and is sealed for the words of this identity:
 /// a thief could enrol a device, and hand it an address and words of their own.
 pub(crate) fn is_sound(arrived: &Arrived, identity: IdentityId, device: &DeviceKeys) -> Result<(), PortError> {
-    let Arrived { keystore, known } = arrived;
+    let Arrived { keystore, known, .. } = arrived;
     let is_of = |found: &IdentityId| *found == identity;
     let signpost = known.signposted().map_err(damaged)?;
     if !is_of(&keystore.identity) || !is_of(&signpost.identity) || !is_of(&known.posting.log().identity()) {
@@ -55,6 +57,11 @@ pub(crate) fn is_sound(arrived: &Arrived, identity: IdentityId, device: &DeviceK
     }
     Ok(())
 }
+
+/// A device that has the keys of the place has put something there, and was there until all others had gone.
+const SPOILT: &str = "a device has put something else in the place of the keystore: the files come back without what was \
+                      there; contacts, directories that others share, and who the guardians are do not. Take off the device \
+                      that you do not trust: `hn device revoke NAME --phrase`";
 
 fn not_found(what: &str) -> PortError {
     PortError::NotFound(format!("{what}, or no peer that has it is there"))
@@ -93,13 +100,19 @@ pub(crate) fn by_phrase(
     let era = era_of(&eras, posting.log().roster()).or_else(newest);
     let era = era.ok_or_else(|| not_found("the way to the keystore is not beside the list of devices"))?;
     let kept = read_keystore(peers, &era, &phrase.opening_key(), None)?;
-    let mut keystore = kept.keystore.ok_or_else(|| not_found("the keystore is not on the mesh"))?;
-    if keystore.identity != identity {
-        return Err(damaged("the keystore on the mesh is of another identity"));
+    if kept.record.is_none() {
+        return Err(not_found("the keystore is not on the mesh"));
     }
+    let (recipient, main) = (sealing::recipient(&phrase.opening_key()).map_err(damaged)?, phrase.main_volume());
+    let there = kept.keystore.filter(|there| there.identity == identity);
+    let warning = there.is_none().then(|| SPOILT.to_owned());
+    if let Some(warning) = &warning {
+        tracing::warn!("{warning}");
+    }
+    let mut keystore = there.unwrap_or_else(|| Keystore::begin(identity, recipient, main, era.clone()));
     // Whoever had the keystore could have put another one there.
-    keystore.phrase = sealing::recipient(&phrase.opening_key()).map_err(damaged)?;
-    keystore.set_main(phrase.main_volume());
+    keystore.phrase = recipient;
+    keystore.set_main(main);
     for other in eras.iter().filter(|other| **other != era) {
         if let Some(beside) = keystore_beside(peers, identity, other) {
             keystore.merge_beside(&beside);
@@ -110,15 +123,17 @@ pub(crate) fn by_phrase(
     let next = Era::new(era.number.saturating_add(1), random_secret().map_err(damaged)?);
     let (new, way) = seal_era(&next, &[keystore.phrase, listed.recipient]).map_err(damaged)?;
     let now = clock(Hlc::default());
-    posting.change(|log| enrol_by_phrase(log, phrase, &listed, now, new)).map_err(damaged)?;
+    // Where the keystore was spoilt no other one can be put.
+    let enrol = if warning.is_some() { enrol_in_new_era } else { enrol_by_phrase };
+    posting.change(|log| enrol(log, phrase, &listed, now, new)).map_err(damaged)?;
     posting.add_way(way);
     let begun = posting.log().roster().era == Some(new);
     if begun {
-        // The list was full, and begins anew.
+        // So it does where the list was full, and begins anew.
         keystore.add(next.clone());
     }
     let signpost = signpost(phrase, if begun { &next } else { &era }, post.sequence.saturating_add(1));
-    Ok(Arrived { keystore, known: Known::new(signpost?, address, posting) })
+    Ok(Arrived { keystore, known: Known::new(signpost?, address, posting), warning })
 }
 
 impl Identity {
@@ -145,6 +160,6 @@ impl Identity {
             .change(|log| log.change(me, &key, clock(Hlc::default()), Change::Enrol(listed), None))
             .map_err(damaged)?;
         let known = Known::new(known.signpost.clone(), known.address(), posting);
-        Ok(Arrived { keystore: self.keystore.keystore(), known })
+        Ok(Arrived { keystore: self.keystore.keystore(), known, warning: None })
     }
 }

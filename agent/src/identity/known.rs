@@ -120,17 +120,28 @@ pub(crate) fn enrol_by_phrase(
     now: Hlc,
     era: NewEra,
 ) -> Result<(), LogError> {
+    match log.change(Author::Phrase, &phrase.signing_key(), now, Change::Enrol(device.clone()), None) {
+        Err(LogError::Refused(Refused::Era) | LogError::Full) => enrol_in_new_era(log, phrase, device, now, era),
+        other => other.map(drop),
+    }
+}
+
+/// The same, and an era begins in any case.
+pub(crate) fn enrol_in_new_era(
+    log: &mut Log,
+    phrase: &RecoveryKeys,
+    device: &Device,
+    now: Hlc,
+    era: NewEra,
+) -> Result<(), LogError> {
     let key = phrase.signing_key();
-    let enrol = || Change::Enrol(device.clone());
-    match log.change(Author::Phrase, &key, now, enrol(), None) {
-        Err(LogError::Refused(Refused::Era)) => log.change(Author::Phrase, &key, now, enrol(), Some(era)),
+    match log.change(Author::Phrase, &key, now, Change::Enrol(device.clone()), Some(era)) {
         Err(LogError::Full) => {
             let begin = log.anew(device.clone());
-            log.change(Author::Phrase, &key, now, begin, Some(era))
+            log.change(Author::Phrase, &key, now, begin, Some(era)).map(drop)
         }
-        other => other,
+        other => other.map(drop),
     }
-    .map(drop)
 }
 
 /// An era sealed for those who may have it, and how a change names it.

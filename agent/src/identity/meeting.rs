@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use hypernet_core::codec;
+use hypernet_core::codec::{self, CodecError};
 use hypernet_core::id::{DeviceId, IdentityId, RecordKey, VolumeId};
 use hypernet_core::identity::beacon::Beacon;
 use hypernet_core::identity::era::{Door, Era};
@@ -51,9 +51,14 @@ pub(super) fn read_keystore(peers: &Peers, era: &Era, by: &Secret, known: Option
     let mut kept = Kept { record, keystore: None };
     let Some(record) = kept.record.as_ref().filter(|record| Some(*record) != known) else { return Ok(kept) };
     if let At::Here(bytes) = read(peers, record, &place.sealing_key())? {
-        match sealing::open(by, &bytes) {
-            Ok(plain) => kept.keystore = Some(codec::decode(&plain).map_err(damaged)?),
-            Err(error) => tracing::warn!(%error, "what lies at the place of the keystore is none of this identity"),
+        let nothing = |error: &dyn std::fmt::Display| {
+            tracing::warn!(%error, "what lies at the place of the keystore is none of this identity");
+        };
+        match sealing::open(by, &bytes).map(|plain| codec::decode(&plain)) {
+            Ok(Ok(keystore)) => kept.keystore = Some(keystore),
+            Ok(Err(error @ CodecError::Version { .. })) => return Err(damaged(error)),
+            Ok(Err(error)) => nothing(&error),
+            Err(error) => nothing(&error),
         }
     }
     Ok(kept)

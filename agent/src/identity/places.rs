@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use hypernet_core::codec::CodecError;
 use hypernet_core::identity::era::Door;
 use hypernet_core::identity::place::{Notice, Place, PlaceError};
 use hypernet_core::key::Secret;
@@ -24,7 +25,7 @@ pub(crate) fn in_the_way(what: &str) -> PortError {
 
 /// What a record that was found at a place says.
 pub(crate) enum At {
-    /// Nothing that whoever has the place's key put there.
+    /// Nothing of use. Who has the place's key can have put anything there.
     Nothing,
     /// This.
     Here(Vec<u8>),
@@ -37,7 +38,8 @@ pub(crate) fn read(peers: &Peers, record: &Record, key: &Secret) -> Result<At, P
     match Notice::open(record, key) {
         Ok(Notice::Placed(extent, placement)) => {
             if !placement.is_sound() || !extent.is_sound() || extent.kind != Kind::Posted {
-                return Err(damaged("what is posted on the mesh lies nowhere"));
+                tracing::warn!("what a place of this identity names lies nowhere");
+                return Ok(At::Nothing);
             }
             let mut plain = peers.fetch_at(Arc::new(placement), vec![(extent, 0)])?;
             let bytes = plain.pop().ok_or_else(|| damaged("what is posted on the mesh came back empty"))?;
@@ -54,7 +56,7 @@ pub(crate) fn read_here(record: &Record, key: &Secret) -> Result<At, PortError> 
         Ok(Notice::Ended(door)) => Ok(At::Ended(door)),
         Ok(Notice::Placed(..)) => Err(PortError::Unreachable("it lies in a segment, which was not asked for".into())),
         // Whoever wrote it has more to say than is understood here.
-        Err(PlaceError::Codec(error)) => Err(damaged(error)),
+        Err(PlaceError::Codec(error @ CodecError::Version { .. })) => Err(damaged(error)),
         Err(error) => {
             tracing::warn!(%error, "what lies at a place of this identity is not believed");
             Ok(At::Nothing)

@@ -647,3 +647,34 @@ fn the_keystore_of_a_thief_does_not_change_what_the_words_recover() {
     let kept = first.identity.keystore().keystore();
     assert!(kept.main == first.id && kept.share(first.id).is_none());
 }
+
+/// It was the only device that was left, and nothing replaces what it has put there.
+#[test]
+fn the_words_recover_past_what_a_thief_has_put_in_the_place_of_the_keystore() {
+    let (junk, words) = (Door { roster: [7; 32], end: [8; 32] }, sealing::recipient(&phrase().opening_key()).unwrap());
+    let others = crate::keystore::Keystore::fixed(IdentityId([9; 32]), words);
+    let sealed = |plain: &[u8]| Notice::Here(sealing::seal(&[words], plain).unwrap());
+    for spoilt in
+        [Notice::Ended(junk), Notice::Here(vec![9; 40]), sealed(b"no keystore"), sealed(&codec::encode(&others))]
+    {
+        let mesh = Mesh::new(5);
+        let (a, b, c) = (dir(), dir(), dir());
+        let thief = mesh.volume(a.path(), 1);
+        publish(&thief, 1).unwrap();
+        let place = thief.identity.era.lock().keystore();
+        mesh.keep(spoilt.publish(&place, &place.sealing_key(), LAST - 1).unwrap());
+        let arrived = by_phrase(&mesh.peers(), &phrase(), &keys(2), "mine", &mut |_| {}).unwrap();
+        assert!(arrived.warning.as_ref().unwrap().contains("hn device revoke NAME --phrase"));
+        let mine = mesh.arrived(b.path(), 2, arrived);
+        confirm(&mine).unwrap();
+        assert_eq!((mine.id, number(&mine), found(&mine)), (thief.id, 1, vec![at("device 1", 1)]), "{spoilt:?}");
+        mine.revoke_device(&|| Ok(vec![]), "device 1", true, Some(&phrase())).unwrap();
+        publish(&mine, 2).unwrap();
+        assert!(matches!(confirm(&thief), Err(PortError::Superseded(_))));
+        // What is in its place now is whole.
+        let fresh = by_phrase(&mesh.peers(), &phrase(), &keys(3), "fresh", &mut |_| {}).unwrap();
+        assert_eq!(fresh.warning, None);
+        let fresh = mesh.arrived(c.path(), 3, fresh);
+        assert_eq!(names(&confirm(&fresh).unwrap()), ["mine", "fresh"]);
+    }
+}

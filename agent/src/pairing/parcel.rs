@@ -59,5 +59,5 @@ pub(crate) fn receive(
     let open = |part: &[u8]| sealing::open(&device.opening_key(), part).map_err(damaged);
     let keystore = codec::decode(&open(&parts[0])?).map_err(damaged)?;
     let known = Known::from_bytes(&open(&parts[1])?, &identity).map_err(damaged)?;
-    Ok(Arrived { keystore, known })
+    Ok(Arrived { keystore, known, warning: None })
 }

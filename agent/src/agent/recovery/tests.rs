@@ -67,6 +67,7 @@ impl Bed {
             memory: Arc::default(),
             pairings: people::Table::default(),
             shares: Mutex::default(),
+            arrival_warning: Mutex::default(),
             notes: Vec::new(),
             stop: Notify::new(),
         };
@@ -128,7 +129,7 @@ fn of_two_who_recover_at_once_one_waits_and_there_is_one_device() {
 fn what_was_written_down_and_not_opened_is_opened_by_the_next_attempt() {
     let bed = Bed::new();
     let (home, device) = (&bed.agent.home, DeviceKeys::new(random_secret().unwrap()));
-    let Arrived { keystore, known } = bed.first.identity.enrol(&device, "bare", &mut |_| {}).unwrap();
+    let Arrived { keystore, known, .. } = bed.first.identity.enrol(&device, "bare", &mut |_| {}).unwrap();
     write_device(home, &KeystoreFile::new(home.keystore(), Unlock::KeyFile, keystore), &device, &known).unwrap();
     // `hn` gives neither words nor a directory where it sees a keystore.
     let failure = bed.agent.recover(&api::RecoverRequest::default(), &mut |_| {}).unwrap_err();
@@ -136,7 +137,7 @@ fn what_was_written_down_and_not_opened_is_opened_by_the_next_attempt() {
     assert_eq!(bed.agent.with_volume().unwrap().volume.device.id(), device.id());
     bed.is_one_device(&Unlock::KeyFile);
     let keystore = bed.first.identity.keystore().keystore();
-    let again = bed.agent.settle_down(Arrived { keystore, known }, &device);
+    let again = bed.agent.settle_down(Arrived { keystore, known, warning: None }, &device);
     assert_eq!(again.unwrap_err().kind, Kind::Config);
     bed.is_one_device(&Unlock::KeyFile);
 }
