@@ -39,10 +39,10 @@ const WAIT_AGAIN: Duration = Duration::from_secs(60);
 /// Records that are on their way to their keepers at the same time.
 const PUBLISHED_AT_ONCE: usize = 16;
 
-/// The record that a look-up found, and how many other peers have answered.
-fn answer_of(outcome: Outcome) -> Result<(Option<Record>, usize), PortError> {
+/// The records that a look-up found, the one that counts first, and how many other peers have answered.
+fn answer_of(outcome: Outcome) -> Result<(Vec<Record>, usize), PortError> {
     match outcome {
-        Outcome::Found { record, answers } => Ok((record, answers)),
+        Outcome::Found { record, others, answers } => Ok((record.into_iter().chain(others).collect(), answers)),
         Outcome::Failed(error) => Err(PortError::Unreachable(error.to_string())),
         other => Err(damaged(format!("unexpected outcome {other:?}"))),
     }
@@ -214,7 +214,13 @@ impl Peers {
 
     /// Asks for several records at once; one answer for each.
     pub(crate) fn lookup_all(&self, keys: &[RecordKey]) -> Result<Vec<Option<Record>>, PortError> {
-        Ok(self.ask_all(keys)?.into_iter().map(|(record, _)| record).collect())
+        Ok(self.lookup_lasts(keys)?.into_iter().map(|found| found.into_iter().next()).collect())
+    }
+
+    /// The same with all last records that differ: nothing replaces any of them, and whoever has the key of a signer can sign
+    /// more of them at any time.
+    pub(crate) fn lookup_lasts(&self, keys: &[RecordKey]) -> Result<Vec<Vec<Record>>, PortError> {
+        Ok(self.ask_all(keys)?.into_iter().map(|(found, _)| found).collect())
     }
 
     /// As [`Self::lookup_all`], for who takes it for an answer that nothing was found: an error where fewer than `wanted`
@@ -231,17 +237,17 @@ impl Peers {
             Some(answers) if answers < wanted => Err(PortError::Unreachable(format!(
                 "asked {what}, {answers} peers have answered where {wanted} are needed"
             ))),
-            _ => Ok(found.into_iter().map(|(record, _)| record).collect()),
+            _ => Ok(found.into_iter().map(|(found, _)| found.into_iter().next()).collect()),
         }
     }
 
-    fn ask_all(&self, keys: &[RecordKey]) -> Result<Vec<(Option<Record>, usize)>, PortError> {
+    fn ask_all(&self, keys: &[RecordKey]) -> Result<Vec<(Vec<Record>, usize)>, PortError> {
         let asked: Vec<_> = keys.iter().map(|key| self.node.start(Command::Lookup(*key))).collect();
         asked.into_iter().map(|asked| answer_of(outcome(asked))).collect()
     }
 
     pub(crate) fn lookup(&self, key: RecordKey) -> Result<Option<Record>, PortError> {
-        Ok(answer_of(self.node.run_blocking(Command::Lookup(key)))?.0)
+        Ok(answer_of(self.node.run_blocking(Command::Lookup(key)))?.0.into_iter().next())
     }
 
     /// As [`Self::lookup`], twice, and once peers have stopped coming in: the first answer after a start may be that of

@@ -286,6 +286,8 @@ pub const MESH_ABSENT_MAX: usize = 1_024;
 pub const MESH_ADDRS_PER_PEER: usize = 8;
 /// Distinct answers collected for one record.
 pub const MESH_RECORD_ANSWERS_MAX: usize = 64;
+/// Last records of one signer that are told of beside the one that is kept.
+pub const RECORD_LASTS_MAX: usize = 7;
 
 const _: () = {
     // Whoever takes all that one may leaves room for others.

@@ -23,8 +23,10 @@ use crate::sealing;
 /// Doors that are looked behind, and beacons that are looked at.
 const DOORS_MAX: usize = 64;
 const BEACONS_MAX: usize = 128;
-/// Of the doors, those to which devices lead that are not on the list: one of them could name any number.
+/// Of the doors, those to which devices lead that are not on the list: one of them could name any number. And those to which
+/// one of several ends leads.
 const DOORS_OF_GONE_MAX: usize = 16;
+const DOORS_CLAIMED_MAX: usize = 16;
 
 /// What is at the place of a roster.
 pub(crate) struct Rostered {
@@ -40,8 +42,8 @@ pub(crate) struct Gathered {
     /// All of it that is signed, together with what was known.
     pub(crate) posting: Posting,
     pub(crate) rosters: BTreeMap<Door, Rostered>,
-    /// The eras that have ended, and what says so.
-    pub(super) ends: BTreeMap<Door, (Door, Record)>,
+    /// The eras that have ended, and what says so: more than one record where somebody who has their keys lies.
+    pub(super) ends: BTreeMap<Door, Vec<(Door, Record)>>,
     pub(crate) beacons: BTreeMap<DeviceId, (Beacon, Record)>,
 }
 
@@ -49,15 +51,23 @@ impl Gathered {
     /// The doors to which ends lead from one, and that one first.
     pub(super) fn path(&self, from: Door) -> Vec<Door> {
         let mut path = vec![from];
-        let mut at = from;
-        while let Some((next, _)) = self.ends.get(&at)
-            && path.len() < DOORS_MAX
-            && !path.contains(next)
-        {
-            at = *next;
-            path.push(at);
+        let mut at = 0;
+        while let Some(door) = path.get(at).copied() {
+            at += 1;
+            for (next, _) in self.ends.get(&door).into_iter().flatten() {
+                if path.len() < DOORS_MAX && !path.contains(next) {
+                    path.push(*next);
+                }
+            }
         }
         path
+    }
+
+    /// What says that an era has ended: of several the one that leads to `now`.
+    pub(super) fn end(&self, of: Door, now: Door) -> Option<&Record> {
+        let ends = self.ends.get(&of)?;
+        let leading = ends.iter().find(|(next, _)| self.leads(*next, now));
+        leading.or_else(|| ends.first()).map(|(_, record)| record)
     }
 
     /// Whether ends lead from one door to another.
@@ -71,6 +81,8 @@ impl Gathered {
 enum By {
     /// By this device, the phrase, or a device on the list, and what these lead to.
     Listed,
+    /// By one of several ends: whoever has the keys of an era, and a peer that lies, can have it end anywhere.
+    Claimed,
     /// By one that is gone: it could lead to any number of places, each of which takes as long as it can.
     Gone,
 }
@@ -81,10 +93,13 @@ struct Search<'a> {
     key: Secret,
     /// A record whose content is known already.
     known: Option<&'a Record>,
+    /// Ends that are passed over.
+    untold: Vec<Record>,
     found: Gathered,
     open: BTreeMap<Door, By>,
     asked: BTreeSet<DeviceId>,
     by_gone: usize,
+    claimed: usize,
     /// Doors behind which only what lies in the record itself was looked at.
     skimmed: BTreeSet<Door>,
 }
@@ -96,13 +111,41 @@ pub(crate) fn gather(
     doors: Vec<Door>,
     known: Option<&Record>,
 ) -> Result<Gathered, PortError> {
-    let key = roster_sealing_key(&posting.log().identity());
-    let found = Gathered { posting, rosters: BTreeMap::new(), ends: BTreeMap::new(), beacons: BTreeMap::new() };
-    let open = doors.into_iter().map(|door| (door, By::Listed)).collect();
-    let (asked, skimmed) = (BTreeSet::new(), BTreeSet::new());
-    let mut search = Search { peers, key, known, found, open, asked, by_gone: 0, skimmed };
-    while search.go_on()? {}
-    Ok(search.found)
+    Search { known, ..Search::new(peers, posting, doors) }.run()
+}
+
+/// The same as somebody finds it who is not told of these records.
+pub(super) fn gather_without(
+    peers: &Peers,
+    posting: Posting,
+    doors: Vec<Door>,
+    untold: Vec<Record>,
+) -> Result<Gathered, PortError> {
+    Search { untold, ..Search::new(peers, posting, doors) }.run()
+}
+
+impl<'a> Search<'a> {
+    fn new(peers: &'a Peers, posting: Posting, doors: Vec<Door>) -> Self {
+        let key = roster_sealing_key(&posting.log().identity());
+        let found = Gathered { posting, rosters: BTreeMap::new(), ends: BTreeMap::new(), beacons: BTreeMap::new() };
+        Self {
+            peers,
+            key,
+            known: None,
+            untold: Vec::new(),
+            found,
+            open: doors.into_iter().map(|door| (door, By::Listed)).collect(),
+            asked: BTreeSet::new(),
+            by_gone: 0,
+            claimed: 0,
+            skimmed: BTreeSet::new(),
+        }
+    }
+
+    fn run(mut self) -> Result<Gathered, PortError> {
+        while self.go_on()? {}
+        Ok(self.found)
+    }
 }
 
 impl Search<'_> {
@@ -120,43 +163,49 @@ impl Search<'_> {
         let signers = doors.iter().flat_map(|(_, door)| [door.roster, door.end]);
         let signers = signers.chain(devices.iter().map(|(_, _, beacon)| *beacon));
         let keys: Vec<RecordKey> = signers.map(|signer| record_key(&signer)).collect();
-        let mut records = self.peers.lookup_all(&keys)?.into_iter();
+        let mut records = self.peers.lookup_lasts(&keys)?.into_iter();
+        let mut next = || records.next().unwrap_or_default();
         for (by, door) in doors {
-            let (roster, end) = (records.next().flatten(), records.next().flatten());
-            self.look_behind(by, door, roster, end);
+            let (roster, ends) = (next().into_iter().next(), next());
+            self.look_behind(by, door, roster, ends);
         }
         for (by, id, _) in devices {
-            if let Some(record) = records.next().flatten() {
+            if let Some(record) = next().into_iter().next() {
                 self.look_at(by, id, record);
             }
         }
         Ok(true)
     }
 
-    /// A door that was found. Of those that devices lead to which are gone, only some are looked behind.
+    /// A door that was found. Of those that nobody on the list leads to, only some are looked behind.
     fn lead_to(&mut self, by: By, door: Door) {
-        if by == By::Gone && !self.open.contains_key(&door) {
-            self.by_gone += 1;
-            if self.by_gone > DOORS_OF_GONE_MAX {
+        let room = match by {
+            By::Listed => None,
+            By::Claimed => Some((&mut self.claimed, DOORS_CLAIMED_MAX)),
+            By::Gone => Some((&mut self.by_gone, DOORS_OF_GONE_MAX)),
+        };
+        if let Some((taken, most)) = room.filter(|_| !self.open.contains_key(&door)) {
+            *taken += 1;
+            if *taken > most {
                 return;
             }
         }
-        if by == By::Listed && self.skimmed.remove(&door) {
+        if by != By::Gone && self.skimmed.remove(&door) {
             self.found.rosters.remove(&door);
         }
         let how = self.open.entry(door).or_insert(by);
         *how = by.min(*how);
     }
 
-    /// Reads a record; what lies in a segment only where somebody who is listed leads there.
+    /// Reads a record; what lies in a segment not where only somebody who is gone leads there.
     fn read(&self, by: By, record: &Record) -> Result<At, PortError> {
         match by {
-            By::Listed => read(self.peers, record, &self.key),
+            By::Listed | By::Claimed => read(self.peers, record, &self.key),
             By::Gone => read_here(record, &self.key),
         }
     }
 
-    fn look_behind(&mut self, by: By, door: Door, roster: Option<Record>, end: Option<Record>) {
+    fn look_behind(&mut self, by: By, door: Door, roster: Option<Record>, ends: Vec<Record>) {
         let mut rostered = Rostered { record: roster, bytes: None, unread: None };
         if let Some(record) = rostered.record.as_ref().filter(|record| Some(*record) != self.known) {
             match self.read(by, record) {
@@ -177,11 +226,16 @@ impl Search<'_> {
         }
         self.found.rosters.insert(door, rostered);
         // An end is a record and nothing else.
-        if let Some(record) = end
-            && let Ok(At::Ended(next)) = read_here(&record, &self.key)
-        {
-            self.lead_to(by, next);
-            self.found.ends.insert(door, (next, record));
+        let next = |record: Record| match read_here(&record, &self.key) {
+            Ok(At::Ended(next)) => Some((next, record)),
+            _ => None,
+        };
+        let ends = ends.into_iter().filter(|record| !self.untold.contains(record));
+        let ends: Vec<(Door, Record)> = ends.filter_map(next).collect();
+        let by = if ends.len() > 1 { by.max(By::Claimed) } else { by };
+        ends.iter().for_each(|(next, _)| self.lead_to(by, *next));
+        if !ends.is_empty() {
+            self.found.ends.insert(door, ends);
         }
     }
 
@@ -254,18 +308,7 @@ mod tests {
         let key = roster_sealing_key(&phrase().id());
         let long = vec![7; 10_000];
         mesh.keep(put(&peers, &era.roster(), &key, long.clone(), 0).unwrap());
-        let posting = Posting::new(Log::new(phrase().id()));
-        let found = Gathered { posting, rosters: BTreeMap::new(), ends: BTreeMap::new(), beacons: BTreeMap::new() };
-        let mut search = Search {
-            peers: &peers,
-            key,
-            known: None,
-            found,
-            open: BTreeMap::new(),
-            asked: BTreeSet::new(),
-            by_gone: 0,
-            skimmed: BTreeSet::new(),
-        };
+        let mut search = Search::new(&peers, Posting::new(Log::new(phrase().id())), Vec::new());
         search.lead_to(By::Gone, era.door());
         assert!(search.go_on().unwrap());
         let there = &search.found.rosters[&era.door()];

@@ -13,10 +13,10 @@ use hypernet_core::identity::place::{Notice, Place, Signpost, roster_sealing_key
 use hypernet_core::identity::posting::Posting;
 use hypernet_core::key::{Secret, VolumeKeys};
 use hypernet_core::port::PortError;
-use hypernet_core::record::Record;
+use hypernet_core::record::{Record, record_key};
 use zeroize::Zeroizing;
 
-use super::gathering::{Gathered, gather, open_ways};
+use super::gathering::{Gathered, gather, gather_without, open_ways};
 use super::known::Put;
 use super::places::{At, in_the_way, is_whole, put, read};
 use super::{Identity, era_of, named_by, on_disk};
@@ -146,7 +146,8 @@ impl Identity {
         *self.beacons.lock() = gathered.beacons.iter().map(|(id, (beacon, _))| (*id, beacon.clone())).collect();
         let is_in = self.follow(&self.still_listed()?)?;
         let now = Era::clone(&self.era.lock());
-        *self.end.lock() = gathered.ends.get(&now.door()).map(|(_, record)| record.clone());
+        *self.end.lock() =
+            gathered.ends.get(&now.door()).and_then(|ends| ends.first()).map(|(_, record)| record.clone());
         for era in new.iter().filter(|era| **era != now) {
             if let Some(other) = keystore_beside(&self.peers, self.id, era) {
                 self.keystore.change(|mine| mine.merge_beside(&other)).map_err(on_disk)?;
@@ -256,11 +257,11 @@ impl Identity {
         let kept = self.meet_keystore(&era)?;
         self.put_up_keystore(&kept, &era)?;
         self.put_up_beacon(gathered, door, &key)?;
-        self.keep_up_ends(gathered, &era, &key)?;
+        let alone = self.keep_up_ends(gathered, &era, &key)?;
         let signpost = self.known.lock().signpost.clone();
         self.publish(signpost, WAY)?;
         self.put_up_shares();
-        self.check_the_way(gathered, door)?;
+        self.check_the_way(gathered, door, alone)?;
         self.still_listed()
     }
 
@@ -380,48 +381,54 @@ impl Identity {
     }
 
     /// Whoever has only an older way comes to where all is now: from each of the newest eras, and from the door that the
-    /// signpost leads to, however many have ended since.
-    fn keep_up_ends(&self, gathered: &Gathered, now: &Era, key: &Secret) -> Result<(), PortError> {
+    /// signpost leads to, however many have ended since. Returns what too few keep on that way because others have something
+    /// else there.
+    fn keep_up_ends(&self, gathered: &Gathered, now: &Era, key: &Secret) -> Result<Vec<Record>, PortError> {
         let path = self.signposted().map(|begin| gathered.path(begin)).unwrap_or_default();
         let mut eras = self.eras_kept_up();
         // Where the path breaks off it goes on from here.
-        if let Some(last) = path.last()
-            && let Some(era) = self.keystore.keystore().eras.iter().find(|era| era.door() == *last)
-            && !eras.contains(era)
-        {
-            eras.push(era.clone());
-        }
+        let breaks_off = |era: &&Era| path.contains(&era.door()) && !gathered.ends.contains_key(&era.door());
+        let known = self.keystore.keystore().eras;
+        let more: Vec<Era> = known.iter().filter(breaks_off).filter(|era| !eras.contains(era)).cloned().collect();
+        eras.extend(more);
         eras.retain(|era| era != now);
         let doors: BTreeSet<Door> = eras.iter().map(Era::door).collect();
         let on_path = path.iter().filter(|door| !doors.contains(*door));
-        let mut records: Vec<Record> =
-            on_path.filter_map(|door| gathered.ends.get(door)).map(|(_, record)| record.clone()).collect();
+        let mut records: Vec<Record> = on_path.filter_map(|door| gathered.end(*door, now.door())).cloned().collect();
         for era in &eras {
-            records.push(match gathered.ends.get(&era.door()) {
-                Some((_, record)) => record.clone(),
+            records.push(match gathered.end(era.door(), now.door()) {
+                Some(record) => record.clone(),
                 None => Notice::Ended(now.door()).publish(&era.end(), key, 0).map_err(damaged)?,
             });
         }
-        let places: Vec<RecordKey> = records.iter().map(Record::key).collect();
-        for (place, kept) in places.into_iter().zip(self.peers.publish_all(records, self.peers.keepers(), WAY)) {
-            // What somebody else put there stays, and where that leads to is looked at below.
-            if let Err(error) = kept
-                && self.peers.lookup(place)?.is_none()
-            {
-                return Err(error);
+        let needed: BTreeSet<RecordKey> = path.iter().map(|door| record_key(&door.end)).collect();
+        let kept = self.peers.publish_all(records.clone(), self.peers.keepers(), WAY);
+        let mut alone = Vec::new();
+        for (record, kept) in records.into_iter().zip(kept) {
+            let Err(error) = kept else { continue };
+            let place = record.key();
+            let found = self.peers.lookup_lasts(&[place])?.pop().unwrap_or_default();
+            let is_needed = needed.contains(&place);
+            match found.as_slice() {
+                [] => return Err(error),
+                // It is the copy of this node: who has only the words would find no way on from there.
+                [one] if *one == record && is_needed => return Err(error),
+                // What somebody else put there stays, and where that leads to is looked at next.
+                [_] => {}
+                _ => alone.extend(Some(record).filter(|_| is_needed)),
             }
         }
-        Ok(())
+        Ok(alone)
     }
 
-    /// Whether who has only the phrase finds the era that counts.
-    fn check_the_way(&self, gathered: &Gathered, door: Door) -> Result<(), PortError> {
+    /// Whether who has only the phrase finds the era that counts, and does so without these records.
+    fn check_the_way(&self, gathered: &Gathered, door: Door, without: Vec<Record>) -> Result<(), PortError> {
         let Some(begin) = self.signposted() else { return Err(damaged("the signpost cannot be read")) };
-        if gathered.leads(begin, door) {
+        if without.is_empty() && gathered.leads(begin, door) {
             return Ok(());
         }
         let nothing = Posting::new(Log::new(self.id));
-        let found = gather(&self.peers, nothing, vec![begin], None)?;
+        let found = gather_without(&self.peers, nothing, vec![begin], without)?;
         if found.posting.log().roster().era == self.roster().era {
             return Ok(());
         }

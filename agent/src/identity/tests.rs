@@ -678,3 +678,83 @@ fn the_words_recover_past_what_a_thief_has_put_in_the_place_of_the_keystore() {
         assert_eq!(names(&confirm(&fresh).unwrap()), ["mine", "fresh"]);
     }
 }
+
+/// It has the keys of the era that has ended, and a peer of its own is asked first.
+#[test]
+fn a_device_that_was_taken_off_and_a_peer_that_lies_keep_the_words_from_nothing() {
+    let mesh = Mesh::new(5);
+    let (a, b, c) = (dir(), dir(), dir());
+    let first = mesh.volume(a.path(), 1);
+    publish(&first, 1).unwrap();
+    let thief = arrive(&mesh, b.path(), 2);
+    let era = Era::clone(&thief.identity.era.lock());
+    first.identity.revoke(&thief.device.id()).unwrap();
+    let (key, junk) = (roster_sealing_key(&phrase().id()), Door { roster: [7; 32], end: [8; 32] });
+    mesh.keep(Notice::Here(vec![9; 40]).publish(&era.roster(), &key, LAST - 1).unwrap());
+    mesh.lie(Notice::Ended(junk).publish(&era.end(), &key, 0).unwrap());
+    confirm(&first).unwrap();
+    publish(&first, 2).unwrap();
+    let third = arrive(&mesh, c.path(), 3);
+    assert_eq!(names(&third.identity.roster()), ["device 1", "device 3"]);
+    assert_eq!(found(&third), [at("device 1", 2)]);
+    publish(&third, 3).unwrap();
+}
+
+/// What a node finds of what it has put there itself says nothing of what others find.
+#[test]
+fn a_way_that_only_this_node_knows_is_none() {
+    let mesh = Mesh::new(5);
+    let (a, b) = (dir(), dir());
+    let first = mesh.volume(a.path(), 1);
+    publish(&first, 1).unwrap();
+    let second = arrive(&mesh, b.path(), 2);
+    let era = Era::clone(&first.identity.era.lock());
+    first.identity.revoke(&second.device.id()).unwrap();
+    confirm(&first).unwrap();
+    mesh.set_unheard(era.end().record_key(), true);
+    let told = confirm(&first).unwrap_err();
+    assert!(told.to_string().contains("the way to both is kept by 0 peers"), "{told}");
+    // Others keep another end, and the list of devices leads past that.
+    let (key, junk) = (roster_sealing_key(&phrase().id()), Door { roster: [7; 32], end: [8; 32] });
+    mesh.lie(Notice::Ended(junk).publish(&era.end(), &key, 0).unwrap());
+    confirm(&first).unwrap();
+    // Until somebody who has its keys spoils that, too.
+    mesh.keep(Notice::Here(vec![9; 40]).publish(&era.roster(), &key, LAST - 1).unwrap());
+    let told = confirm(&first).unwrap_err();
+    assert!(told.to_string().contains("hn device renew"), "{told}");
+    // The words do not go that way any more.
+    first.renew(&phrase()).unwrap();
+    confirm(&first).unwrap();
+    publish(&first, 2).unwrap();
+}
+
+/// Each gets to hear that it is out, or goes on alone, and none goes on as if nothing had happened.
+#[test]
+fn of_two_that_take_each_other_off_at_once_whoever_is_out_is_told_so() {
+    let mesh = Mesh::new(5);
+    let (a, b) = (dir(), dir());
+    let first = mesh.volume(a.path(), 1);
+    publish(&first, 1).unwrap();
+    drop(arrive(&mesh, b.path(), 2));
+    confirm(&first).unwrap();
+    let other = mesh.split(5);
+    let second = other.volume(b.path(), 2);
+    first.identity.revoke(&second.device.id()).unwrap();
+    second.identity.revoke(&first.device.id()).unwrap();
+    drop(second);
+    mesh.join(&other);
+    let second = mesh.volume(b.path(), 2);
+    let mut said = Vec::new();
+    for _ in 0..2 {
+        said = Vec::from([&first, &second].map(|volume| confirm(volume)));
+    }
+    let is_out = |one: &Result<Roster, PortError>| matches!(one, Err(PortError::Superseded(_)));
+    let listed: Vec<&str> = said.iter().flatten().flat_map(names).collect();
+    assert!(said.iter().any(is_out) && said.iter().all(|one| one.is_ok() || is_out(one)), "{said:?}");
+    assert_eq!(listed.len(), said.iter().filter(|one| one.is_ok()).count(), "{said:?}");
+    // The words bring either back.
+    for volume in [&first, &second] {
+        volume.renew(&phrase()).unwrap();
+        publish(volume, 9).unwrap();
+    }
+}

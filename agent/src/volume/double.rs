@@ -50,6 +50,10 @@ struct Kept {
     records: BTreeMap<RecordKey, Record>,
     /// Those that were published since they last expired.
     published: BTreeSet<RecordKey>,
+    /// What a peer that lies answers, before all others.
+    lies: BTreeMap<RecordKey, Record>,
+    /// Where what is published reaches nobody, and this node alone has it.
+    unheard: BTreeSet<RecordKey>,
     /// Nobody answers who is asked for a record: what is found is what this node itself has.
     mute: bool,
     /// How much is done yet before nothing is any more, if that is so.
@@ -200,11 +204,13 @@ impl Mesh {
                 Command::Probe { placement, .. } => kept.probe(&placement),
                 Command::Publish { record, enough } => {
                     kept.published.insert(record.key());
+                    let is_unheard = kept.unheard.contains(&record.key());
                     let kept = kept.records.entry(record_key(&record.signer)).or_insert_with(|| record.clone());
                     if record.replaces(kept) {
                         *kept = record.clone();
                     }
-                    Outcome::Published { stored: if *kept == record { enough } else { 0 } }
+                    let is_kept = *kept == record && !is_unheard;
+                    Outcome::Published { stored: if is_kept { enough } else { 0 } }
                 }
                 Command::AskRoom => {
                     let now = Now { mono: Instant(kept.now + 1), unix: UnixSeconds(1_800_000_000) };
@@ -217,7 +223,9 @@ impl Mesh {
                 Command::Watch(_) => Outcome::Watching,
                 Command::Lookup(key) => {
                     let answers = if kept.mute { 0 } else { kept.connected.len() };
-                    Outcome::Found { record: kept.records.get(&key).cloned(), answers }
+                    let (lie, kept) = (kept.lies.get(&key), kept.records.get(&key));
+                    let others = kept.filter(|_| lie.is_some()).into_iter().cloned().collect();
+                    Outcome::Found { record: lie.or(kept).cloned(), others, answers }
                 }
             };
             let _ = done.send(outcome);
@@ -344,6 +352,21 @@ impl Mesh {
             Some(held) if !record.replaces(held) => {}
             _ => drop(kept.records.insert(record.key(), record)),
         }
+    }
+
+    /// A peer answers with this one from now on, whatever others keep. It is a last one, as what they keep is.
+    pub(crate) fn lie(&self, record: Record) {
+        self.kept.lock().lies.insert(record.key(), record);
+    }
+
+    /// From now on what is published there reaches nobody, or everybody again.
+    pub(crate) fn set_unheard(&self, key: RecordKey, unheard: bool) {
+        let mut kept = self.kept.lock();
+        if unheard {
+            kept.unheard.insert(key)
+        } else {
+            kept.unheard.remove(&key)
+        };
     }
 
     /// What is asked of its peers.

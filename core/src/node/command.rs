@@ -100,6 +100,8 @@ pub enum Outcome {
     Found {
         /// The newest of what came back and what is held here.
         record: Option<Record>,
+        /// Others that say something else and are last ones, too: nothing tells which of them was first.
+        others: Vec<Record>,
         /// How many other peers have answered: where none has, that nothing was found says nothing.
         answers: usize,
     },

@@ -23,11 +23,11 @@ use super::{CommandError, CommandId, Context, Effect, Outcome, SendFault, Timer,
 use crate::codec;
 use crate::id::{PeerId, RecordKey};
 use crate::limits::{
-    PUBLISHING_MAX, RECORD_CHANGES_FLOOD, RECORD_CHANGES_HOUR, RECORD_KEEPERS_MAX, RECORDS_HELD_MAX,
+    PUBLISHING_MAX, RECORD_CHANGES_FLOOD, RECORD_CHANGES_HOUR, RECORD_KEEPERS_MAX, RECORD_LASTS_MAX, RECORDS_HELD_MAX,
     RECORDS_PER_SENDER_HELD, RECORDS_PER_SENDER_HOUR,
 };
 use crate::port::StoreOp;
-use crate::record::{Record, RecordError};
+use crate::record::{LAST, Record, RecordError};
 use crate::time::Instant;
 use crate::wire::{Refusal, Request, Response};
 
@@ -454,7 +454,8 @@ impl Records {
         context.effects.push(Effect::FindRecord { id, key });
     }
 
-    /// The newest of what came back and what is held here.
+    /// The newest of what came back and what is held here. Of last records that differ, which whoever has the key of a signer
+    /// can sign at any time, all are told of: a peer that lies may have been asked first.
     pub(super) fn found(
         &mut self,
         context: &mut Context,
@@ -465,9 +466,17 @@ impl Records {
     ) {
         self.lookups = self.lookups.saturating_sub(1);
         let mut best = self.record(&key).cloned();
+        let mut others: Vec<Record> = Vec::new();
         for record in found.iter().filter_map(|bytes| Record::verify_under(&key, bytes).ok()) {
-            if best.as_ref().is_none_or(|best| record.replaces(best)) {
-                best = Some(record);
+            match &best {
+                Some(best) if !record.replaces(best) => {
+                    let is_new =
+                        best.payload != record.payload && others.iter().all(|one| one.payload != record.payload);
+                    if record.sequence == LAST && is_new && others.len() < RECORD_LASTS_MAX {
+                        others.push(record);
+                    }
+                }
+                _ => best = Some(record),
             }
         }
         match (&best, self.held.get_mut(&key)) {
@@ -475,7 +484,7 @@ impl Records {
             (Some(best), _) => self.keep_own(context, best.clone()),
             (None, _) => {}
         }
-        context.finish(command, Outcome::Found { record: best, answers });
+        context.finish(command, Outcome::Found { record: best, others, answers });
     }
 }
 

@@ -230,7 +230,7 @@ impl World {
     /// What is found, and how many have answered.
     fn lookup(&mut self, at: usize, key: RecordKey) -> (Option<Record>, usize) {
         match self.command(at, Command::Lookup(key)) {
-            Outcome::Found { record, answers } => (record, answers),
+            Outcome::Found { record, answers, .. } => (record, answers),
             other => panic!("{other:?}"),
         }
     }

@@ -175,3 +175,28 @@ fn what_could_not_be_served_or_dropped_is_said_again_as_it_is_by_then() {
     let effects = later(&mut keeper, dropped);
     assert!(matches!(&effects[..], [Effect::DropRecord { key }] if *key == dropped));
 }
+
+#[test]
+fn of_last_records_that_differ_all_are_told_of_and_the_one_that_is_here_first() {
+    let mut keeper = Keeper::new();
+    let key = SigningKey::from_bytes(&[3; 32]);
+    let sign = |sequence, text: u8| Record::sign(&key, sequence, vec![text]).unwrap();
+    let mut look = |records: &[Record]| {
+        let command = Command::Lookup(records[0].key());
+        let effects = keeper.node.step(keeper.now, Input::Command { id: CommandId(1), command });
+        let [Effect::FindRecord { id, .. }] = effects[..] else { panic!("{effects:?}") };
+        let records = records.iter().map(codec::encode).collect();
+        let effects = keeper.node.step(keeper.now, Input::RecordFound { id, records, answers: 1 });
+        let found = effects.into_iter().find_map(|effect| match effect {
+            Effect::Finished { outcome: Outcome::Found { record, others, .. }, .. } => Some((record.unwrap(), others)),
+            _ => None,
+        });
+        found.unwrap()
+    };
+    // Others are in order.
+    assert_eq!(look(&[sign(1, 1), sign(2, 2), sign(2, 3)]), (sign(2, 2), vec![]));
+    assert_eq!(look(&[sign(3, 1), sign(LAST, 2), sign(4, 1), sign(LAST, 3)]), (sign(LAST, 2), vec![sign(LAST, 3)]));
+    assert_eq!(look(&[sign(LAST, 3), sign(LAST, 2), sign(LAST, 3)]), (sign(LAST, 2), vec![sign(LAST, 3)]));
+    let many: Vec<Record> = (3..100).map(|text| sign(LAST, text)).collect();
+    assert_eq!(look(&many).1.len(), RECORD_LASTS_MAX);
+}
