@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hypernet_core::codec;
+use hypernet_core::id::{DeviceId, VolumeId};
 use hypernet_core::identity::log::Device;
 use hypernet_core::node::{Command, Outcome};
 use hypernet_core::port::PortError;
@@ -18,7 +19,7 @@ use crate::failure::{Failure, Kind};
 use crate::keystore::{KeystoreFile, Unlock};
 use crate::status::head_status;
 use crate::volume::devices::{Listed, RevokeError, Revoked};
-use crate::volume::heads::when;
+use crate::volume::heads::{sequence_of, when};
 use crate::volume::reach::Seen;
 use crate::volume::sync::Engine;
 use crate::volume::{Volume, state};
@@ -33,13 +34,38 @@ const PROBE_WITHIN: u64 = 15_000;
 /// How long a device stays on the list for what it has published to be taken in before.
 const TAKES_IN_WITHIN: Duration = Duration::from_secs(5);
 
-/// Where this device stands on a head of one that is to leave the list, it publishes the same under its own name: a head that
-/// counts is to lead there. What takes longer than that goes on all the same.
+/// Volumes in which a device publishes that is to leave the list, and that nobody has entered on this one: this one is to stand on
+/// something there, too.
+fn enter_with(own: &Own, device: &Device) {
+    let until = Instant::now() + TAKES_IN_WITHIN;
+    let identity = &own.volume.identity;
+    let publishes = |volume: VolumeId| !identity.head_signers(&device.id, &identity.all_keys(volume)).is_empty();
+    for rooted in own.vfs.volumes().into_iter().filter(|one| one.is_vacant && publishes(one.volume)) {
+        if Instant::now() < until
+            && let Err(error) = own.vfs.readdir(rooted.ino, 0)
+        {
+            tracing::warn!(%error, volume = %rooted.volume.short(), "what another device has published is not found yet");
+        }
+    }
+}
+
+/// Where what a device that is to leave the list has published is part of what this one stands on, and no device that stays has
+/// published that, this one does: what leads there is to be this identity's own, and not that of somebody else, who may be
+/// taken off tomorrow. What takes longer than that goes on all the same.
 fn publish_beside(own: &Own, device: &Device) {
+    enter_with(own, device);
     let until = Instant::now() + TAKES_IN_WITHIN;
     let sync = |engine: &Engine| {
         let synced = engine.sync_within(until.saturating_duration_since(Instant::now()));
         synced.unwrap_or_else(|| Err(PortError::Deadline("it takes too long to be waited for".into())))
+    };
+    let roster = own.volume.identity.roster();
+    let stays = |id: &DeviceId| *id != device.id && roster.device(id).is_some();
+    let is_to_be = |volume: Arc<Volume>| {
+        let Some(latest) = state::latest(&volume.db)? else { return Ok(false) };
+        let has_part = sequence_of(&latest.root.vector, &device.id, volume.id) > 0;
+        // Who may only read publishes nothing.
+        Ok(has_part && !stays(&latest.head.device) && volume.may_write().is_ok())
     };
     // Who holds uploads back has nothing uploaded by this.
     for engine in own.engines().iter().filter(|engine| !engine.is_held()) {
@@ -47,9 +73,7 @@ fn publish_beside(own: &Own, device: &Device) {
         if let Err(error) = sync(engine) {
             tracing::warn!(%error, "what another device has published is not taken in yet");
         }
-        let stands_on =
-            |volume: Arc<Volume>| Ok(state::latest(&volume.db)?.is_some_and(|latest| latest.head.device == device.id));
-        let published = own.volumes.of(engine.volume()).and_then(stands_on).and_then(|is_to_be| {
+        let published = own.volumes.of(engine.volume()).and_then(is_to_be).and_then(|is_to_be| {
             if !is_to_be {
                 return Ok(());
             }

@@ -504,8 +504,8 @@ impl Volume {
         if known.members.role(&self.identity.id()) < Some(Role::Admin) {
             return Ok(());
         }
-        // Others find this place by what this device says of itself.
-        self.tell()?;
+        // Others find this place by what this device says of itself. Where its heads are it says when it publishes one: of
+        // a device that has only looked nobody is to wonder where they have gone.
         self.look_at_strangers(&known);
         let known = self.known_share().unwrap_or(known);
         let to = self.recipients(&known)?;

@@ -4,9 +4,11 @@
 //! be part of a head that stays. What it publishes while it is taken off is told, and can be recovered by its name.
 
 use hypernet_core::head::Head;
+use hypernet_core::id::DeviceId;
 use hypernet_core::identity::log::{Device, NameError, Roster};
 use hypernet_core::key::RecoveryKeys;
 use hypernet_core::port::PortError;
+use hypernet_core::share::members::Role;
 use hypernet_core::time::Hlc;
 use std::sync::Arc;
 
@@ -41,7 +43,8 @@ pub(crate) enum RevokeError {
     This(String),
     /// Nothing else leads to what it published.
     #[error(
-        "head {sequence} of {name}, of {time}, is not part of what another device has published: nothing would lead to it"
+        "head {sequence} of {name}, of {time}, is not part of what another device of this identity has published: \
+         nothing of it would lead to that"
     )]
     Only {
         /// The device.
@@ -189,21 +192,25 @@ impl Volume {
         Ok(Renewed { is_back, devices: self.identity.roster().devices })
     }
 
-    /// Whether another device's head, which stays, leads to all that this one published.
+    /// Whether a head of another device of this identity, which stays, leads to all that this one published: the one that is
+    /// stood on here, or one that is found.
     fn may_go(&self, roster: &Roster, device: &Device, survey: &Survey) -> Result<(), RevokeError> {
         let Some(found) = survey.found.iter().find(|found| found.device.id == device.id) else {
             // It may say that it publishes here, and another may have seen a head of it.
             let has_one = survey.silent().any(|silent| silent.id == device.id) || survey.seen_of(&device.id) > 0;
             return if has_one { Err(RevokeError::Unseen(device.name.clone())) } else { Ok(()) };
         };
+        // Of whom a removal has left only to read, or nothing, that is taken which it names, whoever leaves the list.
+        if self.known_share().is_some_and(|known| known.role(&self.identity.id()) < Some(Role::Writer)) {
+            return Ok(());
+        }
         let published = found.head.sequence.max(survey.seen_of(&device.id));
-        let is_in_another = state::latest(&self.db)?.is_some_and(|latest| {
-            latest.head.device != device.id
-                && roster.devices.iter().any(|other| other.id == latest.head.device)
-                && found.head.sequence >= published
-                && found.is_part_of(&latest.root.vector)
-        });
-        if is_in_another {
+        let stays = |id: &DeviceId| *id != device.id && roster.device(id).is_some();
+        let latest = state::latest(&self.db)?;
+        let is_here = latest.is_some_and(|latest| stays(&latest.head.device) && found.is_part_of(&latest.root.vector));
+        let is_there =
+            || survey.found.iter().any(|other| stays(&other.device.id) && found.is_part_of(&other.head.vector));
+        if found.head.sequence >= published && (is_here || is_there()) {
             return Ok(());
         }
         let time = when(found.head.time);

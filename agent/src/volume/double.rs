@@ -456,8 +456,13 @@ pub(crate) fn record(volume: &Volume, head: Head) -> Record {
 
 /// Publishes it.
 pub(crate) fn publish(volume: &Volume, millis: u64) -> Result<(), PortError> {
+    publish_with(volume, millis, &[])
+}
+
+/// The same of a tree that has what others have done.
+pub(crate) fn publish_with(volume: &Volume, millis: u64, vector: &[Dot]) -> Result<(), PortError> {
     volume.confirm()?;
-    volume.publish_head(head(volume, millis, &[]), 1).map(drop)
+    volume.publish_head(head(volume, millis, vector), 1).map(drop)
 }
 
 impl Kept {

@@ -11,6 +11,7 @@ mod heads;
 mod leases;
 mod lost;
 mod mesh;
+mod revoked;
 mod secrets;
 mod share;
 mod tree;

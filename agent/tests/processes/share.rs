@@ -26,7 +26,7 @@ impl Agent {
         }
     }
 
-    fn share_with(&self, path: &str, with: &[&str], role: api::ShareRole) -> Result<api::ShareInfo, Error> {
+    pub(super) fn share_with(&self, path: &str, with: &[&str], role: api::ShareRole) -> Result<api::ShareInfo, Error> {
         let with = with.iter().map(ToString::to_string).collect();
         let request = api::ShareRequest { path: path.into(), with, role, ..api::ShareRequest::default() };
         self.call(async |client| client.share(&request).await)
@@ -70,7 +70,7 @@ impl Agent {
         self.call(async |client| client.shares().await).unwrap()
     }
 
-    fn attach(&self, share: &str, path: &str) -> Result<api::ShareInfo, Error> {
+    pub(super) fn attach(&self, share: &str, path: &str) -> Result<api::ShareInfo, Error> {
         let request = api::AttachRequest { share: share.into(), path: path.into() };
         self.call(async |client| client.attach(&request).await)
     }
@@ -85,7 +85,7 @@ fn code(error: std::io::Error) -> i32 {
 }
 
 /// Two who have each other among their contacts.
-fn acquainted(mesh: &Mesh) -> (Agent, Agent) {
+pub(super) fn acquainted(mesh: &Mesh) -> (Agent, Agent) {
     let (carl, anna) = (mesh.agent("carl"), mesh.agent("anna"));
     carl.knows(&anna, "anna");
     anna.knows(&carl, "carl");

@@ -4,6 +4,8 @@ use hypernet_core::key::{DeviceKeys, RecoveryKeys, Secret};
 
 use super::*;
 use crate::identity::arrival;
+use crate::volume::double::publish_with;
+use crate::volume::state;
 
 /// Another device of the owner, which has nothing but the words.
 fn recovered(mesh: &Mesh) -> One {
@@ -238,4 +240,64 @@ fn two_beginnings(removes: bool) {
 fn two_devices_that_begin_to_share_one_volume_at_once_come_to_one_beginning_with_all_whom_either_has_named() {
     two_beginnings(false);
     two_beginnings(true);
+}
+
+#[test]
+fn a_device_that_has_published_in_a_share_what_no_other_one_of_its_identity_has_is_not_taken_off() {
+    let mesh = Mesh::new(6);
+    let [owner, anna] = [OWNER, ANNA].map(|who| One::new(&mesh, who));
+    let home = tempfile::tempdir().unwrap();
+    let second = mesh.device_of(home.path(), OWNER, 1);
+    second.look_around().unwrap();
+    owner.main.look_around().unwrap();
+    let volume = share(&owner, &[(&anna, "anna", Role::Writer)]);
+    publish(&volume, 1).unwrap();
+    // In the main volume it has written something, and another one has it.
+    second.look_around().unwrap();
+    publish(&second, 2).unwrap();
+    publish_with(&owner.main, 3, &[second.dot(1)]).unwrap();
+    let theirs = Arc::new(Volume::below(&second, SHARED).unwrap());
+    theirs.tend().unwrap();
+    let revoke = || owner.main.revoke_device(&|| Ok(vec![volume.clone()]), "device 1", false, None);
+
+    publish(&theirs, 4).unwrap();
+    let refused = revoke().map(|_| ()).unwrap_err();
+    assert!(refused.to_string().contains("of device 1, of"), "{refused}");
+    // Also while its head is not found.
+    let keys = theirs.keys();
+    let (signer, place) = (second.device.head_signer(&keys), second.identity.own_beacon(&second.device.id()).unwrap());
+    assert_eq!(place.head_signer(&second.device.id(), &keys), Some(signer));
+    let kept = mesh.all_records().into_iter().find(|record| record.signer == signer).unwrap();
+    mesh.forget_records_of(&signer);
+    let refused = revoke().map(|_| ()).unwrap_err();
+    assert!(refused.to_string().contains("no head of device 1"), "{refused}");
+    mesh.keep(kept);
+    // What it has published is part of what this one has published.
+    publish_with(&volume, 5, &[theirs.dot(state::next_sequence(&theirs.db, &second.device.id()).unwrap() - 1)])
+        .unwrap();
+    assert_eq!(revoke().unwrap().device.name, "device 1");
+}
+
+#[test]
+fn a_device_that_has_published_nothing_in_a_share_that_it_looks_after_is_taken_off() {
+    let mesh = Mesh::new(6);
+    let [owner, anna] = [OWNER, ANNA].map(|who| One::new(&mesh, who));
+    let home = tempfile::tempdir().unwrap();
+    let second = mesh.device_of(home.path(), OWNER, 1);
+    second.look_around().unwrap();
+    owner.main.look_around().unwrap();
+    let volume = share(&owner, &[(&anna, "anna", Role::Writer)]);
+    publish(&volume, 1).unwrap();
+    second.look_around().unwrap();
+    publish(&second, 2).unwrap();
+    publish_with(&owner.main, 3, &[second.dot(1)]).unwrap();
+    let looks = Arc::new(Volume::below(&second, SHARED).unwrap());
+    looks.tend().unwrap();
+    second.identity.confirm().unwrap();
+    // Others find what it says of who has a part in it all the same.
+    looks.rotate().unwrap();
+    second.identity.confirm().unwrap();
+    volume.hear(Ask::All).unwrap();
+    assert_eq!(volume.share().unwrap().epochs.len(), 2);
+    owner.main.revoke_device(&|| Ok(vec![volume.clone()]), "device 1", false, None).unwrap();
 }
