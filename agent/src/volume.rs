@@ -34,7 +34,7 @@ use hypernet_core::merge::Part;
 use hypernet_core::port::PortError;
 use hypernet_core::record::Record;
 use hypernet_core::share::epoch::Epoch;
-use hypernet_core::share::posting::Met;
+use hypernet_core::share::posting::SealedFor;
 use hypernet_core::tree::{Dot, TreeRef};
 use hypernet_store::volume::VolumeDb;
 use parking_lot::Mutex;
@@ -123,8 +123,8 @@ pub(crate) struct Volume {
     pub(crate) unread: Mutex<BTreeSet<[u8; 32]>>,
     /// Epochs that somebody has told, by who signs what tells them, until a change that counts names them.
     pub(crate) told: Mutex<BTreeMap<[u8; 32], Vec<Epoch>>>,
-    /// Who opens what is sealed for others, as somebody says, by who signs what says so.
-    pub(crate) met: Mutex<BTreeMap<[u8; 32], Vec<Met>>>,
+    /// For whom others seal, as they say, by who signs what says so.
+    pub(crate) met: Mutex<BTreeMap<[u8; 32], SealedFor>>,
     /// What this device has last put up by a link that writes, where it may write by that alone.
     pub(crate) borne: Mutex<Option<Borne>>,
     /// How many of those who only read were looked up so far.

@@ -11,7 +11,7 @@ use hypernet_core::identity::posting::Posting;
 use hypernet_core::limits::MEMBERS_MAX;
 use hypernet_core::port::PortError;
 use hypernet_core::share::members::{Accepted, Author, Log, Members, NewEpoch, Role};
-use hypernet_core::share::posting::Met;
+use hypernet_core::share::posting::{Met, SealedFor};
 use hypernet_core::tree::Dot;
 use hypernet_store::volume::VolumeDb;
 use minicbor::bytes::ByteVec;
@@ -24,6 +24,10 @@ use crate::volume::damaged;
 const CIRCLE: &str = "circle";
 /// That of a beginning that another one has taken the place of.
 const CIRCLE_BEFORE: &str = "circle before";
+
+/// Of so many it is remembered that an epoch was sealed for them: one who has no part in it any more is enough for another one to
+/// begin.
+const TOLD_MAX: usize = 2 * MEMBERS_MAX;
 
 /// Somebody as they were found last.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -170,9 +174,10 @@ impl Circle {
     }
 
     /// Takes in who opens what is sealed for others, as it is said at places of those who are admins now: what was found here
-    /// counts before that. What somebody has said who is no admin any more is forgotten. Returns whether anybody
-    /// is new.
-    pub(crate) fn hear_of(&mut self, own: &Roster, met: &BTreeMap<[u8; 32], Vec<Met>>) -> bool {
+    /// counts before that. What somebody has said who is no admin any more is forgotten. And so it is noted for whom others have
+    /// sealed the epoch that counts: that one of these has lost a device since nobody else may be there to see. Returns whether
+    /// anybody is new.
+    pub(crate) fn hear_of(&mut self, own: &Roster, met: &BTreeMap<[u8; 32], SealedFor>) -> bool {
         let members = self.members(own);
         let is_admin = |identity: &IdentityId| members.role(identity) >= Some(Role::Admin);
         self.people.retain(|_, person| person.told_by.as_ref().is_none_or(is_admin));
@@ -181,16 +186,36 @@ impl Circle {
             let has_part = members.members.contains_key(identity) || members.gone.contains_key(identity);
             has_part && *identity != own.identity
         };
+        let mut told: Vec<Recipient> = Vec::new();
         for poster in self.posters.iter().filter(|poster| is_admin(&poster.identity)) {
-            for Met { identity, recipient } in met.get(&poster.signer).into_iter().flatten() {
+            let Some(SealedFor { epoch, people }) = met.get(&poster.signer) else { continue };
+            for Met { identity, recipient } in people {
                 if self.people.len() < MEMBERS_MAX && is_asked(identity) {
                     let told_by = Some(poster.identity);
                     let told = Person { recipient: *recipient, posting: None, told_by };
                     self.people.entry(*identity).or_insert(told);
                 }
             }
+            // Of those who have no part any more it was not sealed for them.
+            let sealed = people.iter().filter(|met| members.members.contains_key(&met.identity));
+            told.extend(sealed.filter(|_| Some(*epoch) == members.epoch).map(|met| met.recipient));
+        }
+        if let Some(epoch) = members.epoch.filter(|_| !told.is_empty()) {
+            self.note_told(epoch, &told);
         }
         self.people.len() > before
+    }
+
+    /// An epoch is sealed for these, beside whom it was sealed for before.
+    pub(super) fn note_told(&mut self, epoch: NewEpoch, to: &[Recipient]) {
+        let before = self.told.take().filter(|told| told.epoch == epoch);
+        let mut all = before.map_or_else(Vec::new, |told| told.to);
+        for recipient in to {
+            if !all.contains(recipient) && all.len() < TOLD_MAX {
+                all.push(*recipient);
+            }
+        }
+        self.told = Some(Told { epoch, to: all });
     }
 
     /// Takes in how somebody was found. What is known of their devices is never given up, since what these have signed counts by

@@ -18,7 +18,7 @@ use hypernet_core::record::{Record, record_key};
 use hypernet_core::share::bearer::Bearer;
 use hypernet_core::share::epoch::{Epoch, Epochs};
 use hypernet_core::share::members::{Change, Log, Member, Members, NewEpoch, Role};
-use hypernet_core::share::posting::{self, Met, SharePosting, SharePostingError};
+use hypernet_core::share::posting::{self, Met, SealedFor, SharePosting, SharePostingError};
 use zeroize::Zeroizing;
 
 use super::circle::{Circle, Person, Told};
@@ -358,9 +358,9 @@ impl Volume {
         told.sort_by_key(Epoch::rank);
         told.dedup();
         match posting.members(&told, self.id, share.begin) {
-            Ok((log, people)) => {
+            Ok((log, met)) => {
                 self.shut.lock().remove(&record.signer);
-                let is_new = self.take_in(record.signer, log, people, told)?;
+                let is_new = self.take_in(record.signer, log, met, told)?;
                 self.change_circle(|circle| {
                     circle.iter_mut().for_each(|circle| circle.was_heard(&record.signer, record.sequence));
                     Ok::<_, PortError>(is_new)
@@ -376,20 +376,20 @@ impl Volume {
     }
 
     /// Takes in changes, and of the epochs that were `told` those that begin with changes which count. The keystore comes first:
-    /// what the circle names is then there. Others wait: what they begin with may count once more was heard. And so do `people`,
-    /// until it is known whose place that is.
+    /// what the circle names is then there. Others wait: what they begin with may count once more was heard. And so do those whom
+    /// somebody has `met`, until it is known whose place that is.
     pub(super) fn take_in(
         &self,
         from: [u8; 32],
         log: Log,
-        people: Vec<Met>,
+        met: SealedFor,
         mut told: Vec<Epoch>,
     ) -> Result<bool, PortError> {
         let named: Vec<NewEpoch> = log.entries().filter_map(|entry| entry.epoch).collect();
         let known = self.share().map(|share| share.epochs).unwrap_or_default();
         told.retain(|epoch| named.contains(&epoch.name()) && !known.contains(epoch));
         self.told.lock().insert(from, Epochs::newest(told).epochs);
-        self.met.lock().insert(from, people);
+        self.met.lock().insert(from, met);
         let merged = match self.circle.lock().clone() {
             Some(mut circle) => circle.log.merge(&log).map(|_| circle).map_err(damaged)?,
             None => Circle::new(log.clone()),
@@ -536,7 +536,8 @@ impl Volume {
         // Whoever comes later is to count what these have published while they could.
         let wrote = |identity: &IdentityId| members.wrote.contains(identity) && !members.members.contains_key(identity);
         let gone = circle.people.iter().filter(|(identity, _)| wrote(identity)).take(GONE_MAX).map(met);
-        let people = now.chain(gone).collect();
+        let own = self.identity.recipient().map(|recipient| Met { identity: self.identity.id(), recipient })?;
+        let people = std::iter::once(own).chain(now).chain(gone).collect();
         let posting = SharePosting::new(way, &circle.log, people, epoch).map_err(damaged)?;
         let after = circle.posted.max(there.map_or(0, |record| record.sequence));
         let record = put(&self.peers, &place, &key, codec::encode(&posting), after)?;
@@ -597,15 +598,19 @@ impl Volume {
         }
     }
 
-    /// Looks up some of those who only read, others each time: each of them may have lost a device.
+    /// Looks up some of those who only read, others each time: each of them may have lost a device. Those come first whom another
+    /// admin's device has found otherwise, since what is put up here next is not to be sealed for a device that is lost.
     fn look_at_readers(&self, known: &Known) -> Result<(), PortError> {
         let me = self.identity.id();
         let readers =
             known.members.members.values().filter(|member| member.role < Role::Writer && member.identity != me);
-        let readers: Vec<&Member> = readers.collect();
+        let otherwise = self.found_otherwise(known);
+        let (first, others): (Vec<&Member>, Vec<&Member>) =
+            readers.partition(|member| otherwise.contains(&member.identity));
         let from = self.looked.fetch_add(READERS_AT_ONCE, Ordering::Relaxed);
-        let some = 0..READERS_AT_ONCE.min(readers.len());
-        let some: Vec<&Member> = some.map(|at| readers[(from + at) % readers.len()]).collect();
+        let some = 0..READERS_AT_ONCE.min(others.len());
+        let some = some.map(|at| others[(from + at) % others.len()]);
+        let some: Vec<&Member> = first.into_iter().take(READERS_AT_ONCE).chain(some).collect();
         let look = |member: &&Member| look_up(self, member, known.circle.people.get(&member.identity));
         for (member, found) in some.iter().zip(people::for_each(&some, LOOKED_UP_WITHIN, look)) {
             match found {
@@ -614,6 +619,16 @@ impl Volume {
             }
         }
         Ok(())
+    }
+
+    /// Those for whom others seal the epoch that counts otherwise than this device would.
+    fn found_otherwise(&self, known: &Known) -> BTreeSet<IdentityId> {
+        let met = self.met.lock();
+        let now = met.values().filter(|met| Some(met.epoch) == known.members.epoch).flat_map(|met| &met.people);
+        let person = |met: &Met| known.circle.people.get(&met.identity);
+        now.filter(|met| person(met).is_some_and(|known| known.recipient != met.recipient))
+            .map(|met| met.identity)
+            .collect()
     }
 
     /// For whom what all members are to open is sealed.
@@ -627,12 +642,7 @@ impl Volume {
     /// An epoch is sealed for these, beside whom it was sealed for before.
     fn note_told(&self, epoch: NewEpoch, to: &[Recipient]) -> Result<(), PortError> {
         self.change_circle(|circle| {
-            if let Some(circle) = circle {
-                let mut told =
-                    circle.told.take().filter(|told| told.epoch == epoch).map_or_else(Vec::new, |told| told.to);
-                told.extend(to.iter().filter(|recipient| !told.contains(recipient)).copied().collect::<Vec<_>>());
-                circle.told = Some(Told { epoch, to: told });
-            }
+            circle.iter_mut().for_each(|circle| circle.note_told(epoch, to));
             Ok::<_, PortError>(())
         })
     }

@@ -323,3 +323,47 @@ fn a_device_that_was_taken_off_before_anybody_has_looked_again_reads_nothing_of_
     volume.tend().unwrap();
     assert_eq!(volume.share().unwrap().epochs.len(), 2);
 }
+
+#[test]
+fn a_device_that_was_taken_off_reads_nothing_of_what_comes_after_though_whoever_sealed_for_it_is_off() {
+    let mesh = Mesh::new(6);
+    let [owner, anna, ben] = [OWNER, ANNA, BEN].map(|who| One::new(&mesh, who));
+    let homes = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let phone = mesh.device_of(homes[0].path(), BEN, 1);
+    phone.look_around().unwrap();
+    ben.main.look_around().unwrap();
+    let volume = share(&owner, &[(&anna, "anna", Role::Admin), (&ben, "ben", Role::Reader)]);
+    volume.rotate().unwrap();
+    tell(&owner);
+    phone.identity.confirm().unwrap();
+    // That was the last of the owner's device. The other admin's device hears of the epoch when he has lost his phone already.
+    drop(volume);
+    ben.main.identity.revoke(&phone.device.id()).unwrap();
+    let hers = accepted(&anna, &owner);
+    hers.tend().unwrap();
+    tell(&anna);
+    assert_eq!(hers.share().unwrap().epochs.len(), 3, "the epoch that the phone has goes on");
+    for _ in 0..3 {
+        hers.tend().unwrap();
+    }
+    assert_eq!(hers.share().unwrap().epochs.len(), 3, "and no other one begins after that");
+    let his = accepted(&ben, &owner);
+    his.hear(Ask::All).unwrap();
+    assert_eq!(his.share().unwrap().epochs.len(), 3);
+    // Nor is it in the way of anything that the owner's device is off, or on again.
+    let back = owner.volume();
+    back.tend().unwrap();
+    hers.tend().unwrap();
+    assert_eq!([&back, &hers].map(|volume| volume.share().unwrap().epochs.len()), [3, 3]);
+
+    // The same where the other admin has lost one: for whom it was sealed says the device that sealed it.
+    let tablet = mesh.device_of(homes[1].path(), ANNA, 1);
+    tablet.look_around().unwrap();
+    anna.main.look_around().unwrap();
+    hers.rotate().unwrap();
+    tell(&anna);
+    drop(hers);
+    anna.main.identity.revoke(&tablet.device.id()).unwrap();
+    back.tend().unwrap();
+    assert_eq!(back.share().unwrap().epochs.len(), 5);
+}

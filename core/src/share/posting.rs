@@ -15,7 +15,7 @@ use crate::key::{DeviceKeys, Secret};
 use crate::limits::SHARE_POSTING_MAX;
 use crate::seal::{SealError, open_bytes, seal_bytes};
 use crate::share::epoch::Epoch;
-use crate::share::members::{Log, MembersError};
+use crate::share::members::{Log, MembersError, NewEpoch};
 
 const MEMBERS_CONTEXT: &[u8] = b"hypernet members v1\0";
 
@@ -39,7 +39,7 @@ pub struct Said {
     /// A member log.
     #[cbor(n(0), with = "minicbor::bytes")]
     pub log: Vec<u8>,
-    /// For whom it seals.
+    /// For whom it seals, its own identity among them: what was sealed for one that has lost a device since, that has.
     #[n(1)]
     pub people: Vec<Met>,
 }
@@ -55,6 +55,15 @@ pub struct Met {
     /// Who opens it.
     #[n(1)]
     pub recipient: Recipient,
+}
+
+/// For whom a device has sealed the epoch that counted when it did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SealedFor {
+    /// Which one.
+    pub epoch: NewEpoch,
+    /// Those who have it, and some who had a part before.
+    pub people: Vec<Met>,
 }
 
 /// Why the changes of who may do what cannot be read.
@@ -83,17 +92,20 @@ impl SharePosting {
         Ok(codec::decode(bytes)?)
     }
 
-    /// The changes of who may do what, and for whom is sealed, if one of these epochs opens them.
+    /// The changes of who may do what, and for whom which epoch is sealed, if it is one of these.
     pub fn members(
         &self,
         epochs: &[Epoch],
         volume: VolumeId,
         begin: EntryId,
-    ) -> Result<(Log, Vec<Met>), SharePostingError> {
-        let open = |epoch: &Epoch| open_bytes(&epoch.members_key(), MEMBERS_CONTEXT, &self.members).ok();
-        let plain = epochs.iter().rev().find_map(open).ok_or(SharePostingError::Sealed)?;
+    ) -> Result<(Log, SealedFor), SharePostingError> {
+        let open = |epoch: &Epoch| {
+            let plain = open_bytes(&epoch.members_key(), MEMBERS_CONTEXT, &self.members).ok()?;
+            Some((epoch.name(), plain))
+        };
+        let (epoch, plain) = epochs.iter().rev().find_map(open).ok_or(SharePostingError::Sealed)?;
         let Said { log, people } = codec::decode(&plain)?;
-        Ok((Log::decode(&log, volume, begin)?, people))
+        Ok((Log::decode(&log, volume, begin)?, SealedFor { epoch, people }))
     }
 }
 
@@ -134,7 +146,8 @@ mod tests {
         let posting = SharePosting::new(b"sealed".to_vec(), &log, people.clone(), &epoch(1)).unwrap();
         let posting = SharePosting::decode(&codec::encode(&posting)).unwrap();
         let begin = log.beginning();
-        assert_eq!(posting.members(&[epoch(1), epoch(2)], volume, begin).unwrap(), (log, people));
+        let sealed = SealedFor { epoch: epoch(1).name(), people };
+        assert_eq!(posting.members(&[epoch(1), epoch(2)], volume, begin).unwrap(), (log, sealed));
         assert_eq!(posting.members(&[epoch(2)], volume, begin), Err(SharePostingError::Sealed));
         let other = posting.members(&[epoch(1)], volume, EntryId([0; 32]));
         assert_eq!(other, Err(MembersError::Other.into()));

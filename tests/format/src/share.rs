@@ -7,7 +7,7 @@ use hypernet_core::key::Secret;
 use hypernet_core::share::epoch::{Epoch, Epochs};
 use hypernet_core::share::members::{Accepted, Author, Change, Log, Member, Role};
 use hypernet_core::share::offer::{Boxes, LinkNotice, Linked, Offer, Offers};
-use hypernet_core::share::posting::{Met, Said, SharePosting};
+use hypernet_core::share::posting::{Met, Said, SealedFor, SharePosting};
 use hypernet_core::time::Hlc;
 use hypernet_core::tree::Dot;
 
@@ -69,8 +69,8 @@ fn posting() -> Golden {
         check: Box::new(move |golden| {
             let posting = SharePosting::decode(golden).map_err(|error| error.to_string())?;
             let read = posting.members(&[epoch(3)], volume(), log().beginning());
-            match read.map_err(|error| error.to_string())? == (log(), people.clone()) && posting.way == b"a sealed way"
-            {
+            let sealed = SealedFor { epoch: epoch(3).name(), people: people.clone() };
+            match read.map_err(|error| error.to_string())? == (log(), sealed) && posting.way == b"a sealed way" {
                 true => Ok(()),
                 false => Err("it reads as something else".into()),
             }

@@ -7,7 +7,7 @@ use hypernet_core::identity::posting::Posting;
 use hypernet_core::key::{RecoveryKeys, Secret};
 use hypernet_core::record::LAST;
 use hypernet_core::share::bearer::Bearer;
-use hypernet_core::share::posting::{self, Met};
+use hypernet_core::share::posting::{self, Met, SealedFor};
 use hypernet_core::tree::Dot;
 
 use super::super::circle::{Circle, Person};
@@ -150,8 +150,9 @@ fn one_who_was_taken_off_says_in_vain_who_opens_what_is_sealed_for_others() {
     second.look_around().unwrap();
     let theirs = Arc::new(Volume::below(&second, SHARED).unwrap());
     let lie = Met { identity: carol.main.identity.id(), recipient: anna.main.identity.recipient().unwrap() };
-    let log = hers.known_share().unwrap().circle.log;
-    theirs.take_in(posting::place(&hers.device, &SHARED).signer(), log, vec![lie], Vec::new()).unwrap();
+    let known = hers.known_share().unwrap();
+    let sealed = SealedFor { epoch: known.members.epoch.unwrap(), people: vec![lie] };
+    theirs.take_in(posting::place(&hers.device, &SHARED).signer(), known.circle.log, sealed, Vec::new()).unwrap();
     let known = theirs.hear(Ask::All).unwrap().unwrap();
     let carols = known.circle.people.get(&lie.identity).map(|person| person.recipient);
     assert_eq!(carols, Some(carol.main.identity.recipient().unwrap()));

@@ -8,7 +8,7 @@ use hypernet_core::key::Secret;
 use hypernet_core::share::epoch::Epoch;
 use hypernet_core::share::members::{Change, Member, MembersError, Refused};
 use hypernet_core::share::offer::{Link, LinkNotice, Offer};
-use hypernet_core::share::posting;
+use hypernet_core::share::posting::{self, SealedFor};
 
 use super::super::circle::Publishers;
 use super::super::posters::Poster;
@@ -166,9 +166,10 @@ fn epochs_that_no_change_begins_which_counts_are_not_kept() {
     hers.post().unwrap();
     his.hear(Ask::All).unwrap();
     assert_eq!(his.share().unwrap().epochs, before);
-    let (log, told) = (hers.known_share().unwrap().circle.log, hers.share().unwrap().epochs);
+    let (known, told) = (hers.known_share().unwrap(), hers.share().unwrap().epochs);
     assert!(told.len() > 5);
-    his.take_in(posting::place(&hers.device, &SHARED).signer(), log, Vec::new(), told).unwrap();
+    let sealed = SealedFor { epoch: known.members.epoch.unwrap(), people: Vec::new() };
+    his.take_in(posting::place(&hers.device, &SHARED).signer(), known.circle.log, sealed, told).unwrap();
     his.hear(Ask::All).unwrap();
     assert_eq!(his.share().unwrap().epochs, before);
     publish(&his, 2).unwrap();
