@@ -11,13 +11,14 @@ use hypernet_core::identity::share::Shares;
 use hypernet_core::node::{Node, NodeConfig};
 use hypernet_core::port::{MetaStore, PortError, RemoteTree};
 use hypernet_fs::fuse::Kernels;
-use hypernet_fs::vfs::{Config as VfsConfig, ROOT, Vfs, VfsError};
+use hypernet_fs::vfs::{Config as VfsConfig, ROOT, Rooted, Vfs, VfsError};
 use hypernet_mesh::{Mesh, MeshConfig, MeshError};
 use hypernet_sdk::api;
 use hypernet_sdk::size;
 use hypernet_store::error::{LOST, StoreError};
 use hypernet_store::shards::ShardStore;
 use hypernet_store::worktree::WorkTree;
+use os_display::Quotable;
 use parking_lot::{Mutex, ReentrantMutex};
 use tokio::sync::Notify;
 
@@ -97,6 +98,8 @@ pub(crate) struct Own {
     pub(crate) sides: Mutex<Vec<side::Side>>,
     /// All that shows something of the working tree.
     pub(crate) kernels: Arc<Kernels>,
+    /// Volumes that could not be opened at the start, and why.
+    pub(crate) closed: Mutex<BTreeMap<VolumeId, String>>,
 }
 
 /// A running agent.
@@ -379,7 +382,8 @@ fn open_own(
     engines.set_tree(&vfs, &volumes);
     let (mount, sides, kernels) = (Mutex::new(None), Mutex::default(), Kernels::new(vfs.clone()));
     let branching = ReentrantMutex::new(());
-    Ok(Own { volume, volumes, tree, vfs, engines, counter, trimmer, mount, branching, sides, kernels })
+    let closed = Mutex::default();
+    Ok(Own { volume, volumes, tree, vfs, engines, counter, trimmer, mount, branching, sides, kernels, closed })
 }
 
 impl Own {
@@ -389,12 +393,27 @@ impl Own {
         self.tell_of_branches()?;
         let there = self.vfs.volumes().into_iter().filter(|rooted| !rooted.is_vacant || rooted.ino == ROOT);
         for rooted in there {
-            tree::note_origin(self, &rooted)?;
-            let volume = self.volumes.of(rooted.volume).map_err(port_failure)?;
-            self.set_rights(&volume);
-            self.start_engine(volume)?;
+            // What is damaged of one volume, by whomever, keeps nobody from all others.
+            match self.volumes.of(rooted.volume) {
+                Err(error @ PortError::Damaged(_)) if rooted.ino != ROOT => self.keep_closed(&rooted, &error),
+                volume => {
+                    let volume = volume.map_err(port_failure)?;
+                    tree::note_origin(self, &rooted)?;
+                    self.set_rights(&volume);
+                    self.start_engine(volume)?;
+                }
+            }
         }
         Ok(())
+    }
+
+    /// Nothing is changed in a volume of which nobody here knows who may, and nothing of it is published.
+    fn keep_closed(&self, rooted: &Rooted, error: &PortError) {
+        self.vfs.set_read_only(rooted.volume, true);
+        let path = self.vfs.path(rooted.ino).unwrap_or_default();
+        tracing::error!(%error, volume = %rooted.volume.short(), "a volume stays closed");
+        let why = format!("{} is closed, and nothing in it is changed or published: {error}", path.quote());
+        self.closed.lock().insert(rooted.volume, why);
     }
 
     /// The uploads of all volumes, each before that of the volume above it; none before the head of the main one was found.

@@ -210,6 +210,7 @@ pub(crate) async fn status(agent: &Arc<Agent>) -> Result<api::Status, Failure> {
     };
     let config = agent.config.lock().clone();
     let mut warnings = agent.notes.clone();
+    warnings.extend(agent.with_volume().iter().flat_map(|own| own.closed.lock().values().cloned().collect::<Vec<_>>()));
     if let Some((volume, of_volume)) = &looked_at {
         let unreadable: u64 =
             volume.health.iter().filter(|bucket| !bucket.readable).map(|bucket| bucket.segments).sum();

@@ -51,6 +51,7 @@ fn share_failure(error: ShareError) -> Failure {
                 Refused::Device => "`hn recover` in an empty HN_HOME makes another device of this identity",
                 Refused::Less => "`hn unshare DIR --with NAME` first, then share it for less",
                 Refused::Unknown => "`hn share DIR` shows who has a part in it",
+                Refused::Long => "name fewer at once",
                 Refused::Number => "another device has changed it meanwhile: try again",
                 Refused::Crowded | Refused::Epoch => "`hn share DIR` shows who has a part in it; take somebody off",
             };
@@ -124,11 +125,13 @@ impl Own {
     pub(super) fn share_info(&self, share: &Share) -> Result<api::ShareInfo, Failure> {
         let identity = &self.volume.identity;
         let db = self.volume.db.of(share.volume).map_err(|error| port_failure(error.into()))?;
-        let circle = Circle::load(&db, share.volume).map_err(port_failure)?;
+        // What is known of one that is closed cannot be read, and of the others all is shown.
+        let is_closed = self.closed.lock().contains_key(&share.volume);
+        let circle = if is_closed { None } else { Circle::load(&db, share.volume).map_err(port_failure)? };
         let members = circle.map(|circle| circle.members(&identity.roster()));
         let (me, contacts) = (identity.id(), self.contacts().list());
         let rooted = self.vfs.volumes().into_iter().find(|rooted| rooted.volume == share.volume);
-        let role = match rooted.filter(|rooted| !rooted.is_vacant) {
+        let role = match rooted.filter(|rooted| !rooted.is_vacant && !is_closed) {
             Some(_) => self.volumes.of(share.volume).map_err(port_failure)?.role(),
             None => members
                 .as_ref()

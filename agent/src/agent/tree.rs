@@ -60,8 +60,8 @@ pub(super) fn note_origin(own: &Own, rooted: &Rooted) -> Result<(), Failure> {
 }
 
 fn info(own: &Own, rooted: Rooted) -> Result<api::VolumeInfo, Failure> {
-    // Who lists them does not open what nobody has entered.
-    let latest = match rooted.is_vacant {
+    // Who lists them does not open what nobody has entered, or what cannot be opened.
+    let latest = match rooted.is_vacant || own.closed.lock().contains_key(&rooted.volume) {
         true => None,
         false => {
             let volume = own.volumes.of(rooted.volume).map_err(port_failure)?;

@@ -150,8 +150,12 @@ impl Agent {
         let words = request.phrase.as_ref().map(keys_of).transpose()?;
         let others = || {
             let listed = own.volume.identity.keystore().keystore().volumes;
-            let all: BTreeSet<_> = listed.into_iter().chain(own.vfs.volumes().iter().map(|one| one.volume)).collect();
-            all.into_iter().filter(|id| *id != own.volume.id).map(|id| own.volumes.of(id)).collect()
+            let mut all: BTreeSet<_> =
+                listed.into_iter().chain(own.vfs.volumes().iter().map(|one| one.volume)).collect();
+            all.remove(&own.volume.id);
+            // In what is closed nothing can be looked for.
+            all.retain(|id| !request.force || !own.closed.lock().contains_key(id));
+            all.into_iter().map(|id| own.volumes.of(id)).collect()
         };
         // Who is meant turns out below, where nobody is.
         let roster = own.volume.identity.roster();

@@ -3,14 +3,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use hypernet_core::codec;
+use hypernet_core::codec::{self, Format};
 use hypernet_core::head::Head;
 use hypernet_core::id::{DeviceId, DeviceTag, EntryId, IdentityId, VolumeId};
 use hypernet_core::identity::log::{Device, Recipient, Roster};
 use hypernet_core::identity::posting::Posting;
 use hypernet_core::limits::MEMBERS_MAX;
 use hypernet_core::port::PortError;
-use hypernet_core::share::members::{Accepted, Author, Log, Members, NewEpoch, Role};
+use hypernet_core::share::members::{Accepted, Author, Log, Members, MembersError, Merged, NewEpoch, Role};
 use hypernet_core::share::posting::{Met, SealedFor};
 use hypernet_core::tree::Dot;
 use hypernet_store::volume::VolumeDb;
@@ -173,6 +173,21 @@ impl Circle {
         Self { log, people: BTreeMap::new(), posted: 0, said: [0; 32], told: None, posters: Vec::new() }
     }
 
+    /// Takes in changes of who may do what. Whoever is known to be no device of those in whose name it signs takes no room.
+    pub(super) fn hear_log(&mut self, own: &Roster, log: &Log) -> Result<Merged, MembersError> {
+        let people = &self.people;
+        let is_device = |author: &Author| {
+            let theirs = || people.get(&author.identity)?.posting.as_ref().map(|posting| posting.log().roster());
+            let roster = if author.identity == own.identity { Some(own) } else { theirs() }?;
+            let was_one = || roster.gone.iter().any(|device| device.id == author.device);
+            match roster.device(&author.device) {
+                Some(_) => Some(true),
+                None => (!was_one()).then_some(false),
+            }
+        };
+        self.log.merge(log, &is_device)
+    }
+
     /// Takes in who opens what is sealed for others, as it is said at places of those who are admins now: what was found here
     /// counts before that. What somebody has said who is no admin any more is forgotten. And so it is noted for whom others have
     /// sealed the epoch that counts: that one of these has lost a device since nobody else may be there to see. Returns whether
@@ -285,7 +300,16 @@ impl Circle {
         let told = self.told.clone();
         let posters = self.posters.clone();
         let filed = Filed { log, begin, people, posted: self.posted, said: self.said, told, posters };
-        Ok(db.put_state(CIRCLE, &codec::encode(&filed))?)
+        let bytes = codec::encode(&filed);
+        // What is not read again would keep this volume closed for good.
+        if bytes.len() > Filed::MAX {
+            let (len, max) = (bytes.len(), Filed::MAX);
+            return Err(damaged(format!(
+                "who has a part in this volume, with their lists of devices, takes {len} bytes, and there is room for {max}: what \
+                 was heard last is not kept; its owner can take somebody off"
+            )));
+        }
+        Ok(db.put_state(CIRCLE, &bytes)?)
     }
 
     pub(super) fn roster(&self, identity: &IdentityId) -> Option<&Roster> {

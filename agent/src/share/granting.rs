@@ -6,7 +6,7 @@
 
 use hypernet_core::head::Head;
 use hypernet_core::id::{DeviceId, FileId, IdentityId};
-use hypernet_core::limits::TAKEN_MAX;
+use hypernet_core::limits::{ACCEPTED_MAX, CHANGED_MAX, TAKEN_MAX};
 use hypernet_core::port::PortError;
 use hypernet_core::share::epoch::Epoch;
 use hypernet_core::share::members::{Accepted, Author, Change, Log, Member, MembersError, Refused, Role};
@@ -148,14 +148,14 @@ impl Volume {
         let people =
             before.people.iter().filter(|(identity, _)| new.iter().any(|member| member.identity == **identity));
         let people: Vec<_> = people.map(|(identity, person)| (*identity, person.clone())).collect();
-        if !new.is_empty() {
+        for some in new.chunks(CHANGED_MAX) {
             let meet = |circle: &mut Circle| {
-                for (identity, person) in people {
-                    circle.people.entry(identity).or_insert(person);
+                for (identity, person) in &people {
+                    circle.people.entry(*identity).or_insert_with(|| person.clone());
                 }
                 Ok(())
             };
-            self.change_members_with(Change::Grant(new), meet).map_err(into_port)?;
+            self.change_members_with(Change::Grant(some.to_vec()), meet).map_err(into_port)?;
         }
         Circle::forget_before(&self.db)
     }
@@ -175,7 +175,14 @@ impl Volume {
     /// The same of what was known when this device was started.
     pub(crate) fn remember_share(&self) -> Result<(), PortError> {
         if self.share().is_some() {
-            *self.circle.lock() = Circle::load(&self.db, self.id)?;
+            let circle = Circle::load(&self.db, self.id).map_err(|error| match error {
+                PortError::Damaged(why) => damaged(format!(
+                    "what this device knows of who has a part in volume {} cannot be read, so it stays closed: {why}",
+                    self.id.short()
+                )),
+                other => other,
+            })?;
+            *self.circle.lock() = circle;
             self.heard();
         }
         Ok(())
@@ -238,13 +245,30 @@ impl Volume {
     }
 
     pub(super) fn remove_in_turn(&self, known: &Known, gone: &[IdentityId]) -> Result<(), ShareError> {
+        // One change says so much.
+        let mut waiting = gone;
+        while !waiting.is_empty() {
+            let devices = |identity: &IdentityId| {
+                known.circle.roster(identity).map_or(0, |roster| roster.devices.len() + roster.gone.len())
+            };
+            let mut named = 0;
+            let room = waiting.iter().take(CHANGED_MAX).take_while(|identity| {
+                named += devices(identity);
+                named <= ACCEPTED_MAX
+            });
+            let (some, others) = waiting.split_at(room.count().max(1));
+            let now = self.known_share();
+            self.remove_some(now.as_ref().unwrap_or(known), some)?;
+            waiting = others;
+        }
+        Ok(())
+    }
+
+    fn remove_some(&self, known: &Known, gone: &[IdentityId]) -> Result<(), ShareError> {
         let (mut listed, mut devices) = (Vec::new(), Vec::new());
-        for person in gone.iter().filter_map(|identity| known.circle.people.get(identity)) {
-            if let Some(posting) = &person.posting {
-                let roster = posting.log().roster();
-                listed.extend(roster.devices.iter().cloned());
-                devices.extend(roster.devices.iter().chain(&roster.gone).map(|device| device.id));
-            }
+        for roster in gone.iter().filter_map(|identity| known.circle.roster(identity)) {
+            listed.extend(roster.devices.iter().cloned());
+            devices.extend(roster.devices.iter().chain(&roster.gone).map(|device| device.id));
         }
         let tree = state::latest(&self.db)?.map(|latest| latest.root.vector).unwrap_or_default();
         let publishers = known.circle.publishers(&self.identity.roster());
@@ -271,7 +295,10 @@ impl Volume {
                 newest => newest,
             }
         });
-        let accepted: Vec<Accepted> = accepted.collect();
+        let mut accepted: Vec<Accepted> = accepted.collect();
+        // Of devices that have left the list long ago more than that can be one identity's.
+        accepted.sort_by_key(|accepted| listed.iter().all(|device| device.id != accepted.device));
+        accepted.truncate(ACCEPTED_MAX);
         // Whoever is taken off may put something else in their place before anybody has merged them.
         let named = found.into_iter().filter(|head| accepted.iter().any(|accepted| accepted.takes(head)));
         state::add_named(&self.db, named.collect(), &tree)?;

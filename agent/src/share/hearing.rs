@@ -17,7 +17,7 @@ use hypernet_core::port::PortError;
 use hypernet_core::record::{Record, record_key};
 use hypernet_core::share::bearer::Bearer;
 use hypernet_core::share::epoch::{Epoch, Epochs};
-use hypernet_core::share::members::{Change, Log, Member, Members, NewEpoch, Role};
+use hypernet_core::share::members::{Change, Log, Member, Members, Merged, NewEpoch, Role};
 use hypernet_core::share::posting::{self, Met, SealedFor, SharePosting, SharePostingError};
 use zeroize::Zeroizing;
 
@@ -234,11 +234,14 @@ impl Volume {
                 continue;
             }
             match self.hear_record(&record) {
-                Ok(new) => {
-                    is_new |= new;
+                Ok(merged) => {
+                    is_new |= merged.is_new;
                     let mut heard = self.heard.lock();
                     heard.retain(|other| other.signer != record.signer);
-                    heard.push(record);
+                    // What had no room now may have when more lists of devices are known.
+                    if merged.is_all {
+                        heard.push(record);
+                    }
                 }
                 Err(error) => {
                     tracing::warn!(volume = %self.id.short(), %error, "what an admin says of a volume is not taken");
@@ -329,8 +332,8 @@ impl Volume {
         })
     }
 
-    fn hear_record(&self, record: &Record) -> Result<bool, PortError> {
-        let Some(share) = self.share() else { return Ok(false) };
+    fn hear_record(&self, record: &Record) -> Result<Merged, PortError> {
+        let Some(share) = self.share() else { return Ok(Merged { is_new: false, is_all: true }) };
         let there = read(&self.peers, record, &posting::sealing_key(&share.secret));
         match &there {
             Ok(_) => self.unread.lock().remove(&record.signer),
@@ -360,10 +363,10 @@ impl Volume {
         match posting.members(&told, self.id, share.begin) {
             Ok((log, met)) => {
                 self.shut.lock().remove(&record.signer);
-                let is_new = self.take_in(record.signer, log, met, told)?;
+                let merged = self.take_in(record.signer, log, met, told)?;
                 self.change_circle(|circle| {
                     circle.iter_mut().for_each(|circle| circle.was_heard(&record.signer, record.sequence));
-                    Ok::<_, PortError>(is_new)
+                    Ok::<_, PortError>(merged)
                 })
             }
             Err(error) => {
@@ -384,25 +387,23 @@ impl Volume {
         log: Log,
         met: SealedFor,
         mut told: Vec<Epoch>,
-    ) -> Result<bool, PortError> {
+    ) -> Result<Merged, PortError> {
         let named: Vec<NewEpoch> = log.entries().filter_map(|entry| entry.epoch).collect();
         let known = self.share().map(|share| share.epochs).unwrap_or_default();
         told.retain(|epoch| named.contains(&epoch.name()) && !known.contains(epoch));
         self.told.lock().insert(from, Epochs::newest(told).epochs);
         self.met.lock().insert(from, met);
-        let merged = match self.circle.lock().clone() {
-            Some(mut circle) => circle.log.merge(&log).map(|_| circle).map_err(damaged)?,
-            None => Circle::new(log.clone()),
-        };
+        let own = self.identity.roster();
+        // Whoever hears of the volume first takes in no more of what somebody says than all others.
+        let begun = || Circle::new(log.begun());
+        let mut merged = self.circle.lock().clone().unwrap_or_else(begun);
+        merged.hear_log(&own, &log).map_err(damaged)?;
         let epochs = self.take_epochs(&merged)?;
-        let new: bool = self.change_circle(|circle| match circle {
-            Some(circle) => circle.log.merge(&log).map_err(damaged),
-            None => {
-                *circle = Some(Circle::new(log));
-                Ok(true)
-            }
-        })?;
-        Ok(epochs || new)
+        self.change_circle(|circle| {
+            let is_first = circle.is_none();
+            let heard = circle.get_or_insert_with(begun).hear_log(&own, &log).map_err(damaged)?;
+            Ok(Merged { is_new: heard.is_new || is_first || epochs, ..heard })
+        })
     }
 
     /// Takes in whom those have met who are admins by now: one who was taken off would have others seal for whomever it likes.

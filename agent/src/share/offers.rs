@@ -72,7 +72,14 @@ impl Volume {
         let shares = self.identity.keystore().keystore().shares;
         for volume in self.identity.offered() {
             let Some(share) = shares.iter().find(|share| share.volume == volume) else { continue };
-            let Some(circle) = Circle::load(&self.db.of(volume)?, volume)? else { continue };
+            let circle = match Circle::load(&self.db.of(volume)?, volume) {
+                Ok(Some(circle)) => circle,
+                Ok(None) => continue,
+                Err(error) => {
+                    tracing::warn!(%error, volume = %volume.short(), "a volume of which nothing can be read is offered to nobody");
+                    continue;
+                }
+            };
             let members = circle.members(&own).members;
             // Whoever has a link is told by that.
             let bearers: Vec<IdentityId> = share.links.iter().filter_map(Made::bearer).map(|one| one.id()).collect();

@@ -5,7 +5,8 @@
 //! whoever asks says which devices are.
 //!
 //! Invariant: nothing that was heard of is forgotten, and equal sets of changes, with equal lists of devices, come to the
-//! same members, whoever was heard first and whatever time anybody says it is.
+//! same members, whoever was heard first and whatever time anybody says it is. What is kept can always be read again: there is
+//! room for as many changes, and for as many bytes of them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -19,7 +20,9 @@ use crate::head::Head;
 use crate::id::{DeviceId, DeviceTag, EntryId, IdentityId, VolumeId};
 use crate::identity::place::Address;
 use crate::key::is_signed;
-use crate::limits::{MEMBER_CHANGES_MAX, MEMBER_LOG_MAX, MEMBERS_MAX};
+use crate::limits::{
+    ACCEPTED_MAX, CHANGED_MAX, MEMBER_CHANGES_KEPT, MEMBER_CHANGES_MAX, MEMBER_LOG_KEPT, MEMBER_LOG_MAX, MEMBERS_MAX,
+};
 use crate::time::Hlc;
 use crate::tree::Dot;
 
@@ -193,6 +196,13 @@ pub struct Entry {
     signature: [u8; 64],
 }
 
+fn encoded<T: Encode<()>>(value: &T) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    // Writing to a Vec is infallible.
+    let _ = minicbor::encode(value, &mut bytes);
+    bytes
+}
+
 impl Entry {
     fn signed_bytes(&self, volume: &VolumeId) -> Vec<u8> {
         let unsigned = Self { signature: [0; 64], ..self.clone() };
@@ -204,9 +214,16 @@ impl Entry {
 
     /// By which others name it.
     pub fn id(&self) -> EntryId {
-        let mut bytes = Vec::new();
-        let _ = minicbor::encode(self, &mut bytes);
-        EntryId(blake3::derive_key(ID_CONTEXT, &bytes))
+        EntryId(blake3::derive_key(ID_CONTEXT, &encoded(self)))
+    }
+
+    fn size(&self) -> usize {
+        encoded(self).len()
+    }
+
+    /// Whether somebody takes off others in the name of this identity.
+    fn is_removal_by(&self, identity: Option<IdentityId>) -> bool {
+        matches!(self.change, Change::Remove(..)) && Some(self.author.identity) == identity
     }
 
     fn verify(&self, volume: &VolumeId) -> Result<(), MembersError> {
@@ -227,6 +244,46 @@ struct Entries {
 }
 crate::format!(Entries, tag = 0x60, version = 1, max = MEMBER_LOG_MAX, name = "member log");
 
+/// What a log has beside its changes, encoded: at most.
+const HEADER: usize = 64;
+/// What a change has beside what it changes, encoded: at most.
+const SIGNED: usize = 1_024;
+
+/// What is left of the room for changes.
+struct Room {
+    changes: usize,
+    bytes: usize,
+    /// When nothing is taken yet.
+    all: (usize, usize),
+}
+
+impl Room {
+    /// Whether no more than half is taken.
+    fn has_half(&self) -> bool {
+        self.changes >= self.all.0 / 2 && self.bytes >= self.all.1 / 2
+    }
+
+    /// Takes room for one more change; false where there is none.
+    fn take(&mut self, bytes: usize) -> bool {
+        match (self.changes.checked_sub(1), self.bytes.checked_sub(bytes)) {
+            (Some(changes), Some(bytes)) => {
+                (self.changes, self.bytes) = (changes, bytes);
+                true
+            }
+            _ => false,
+        }
+    }
+}
+
+/// What was taken in of what somebody has heard of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Merged {
+    /// Something that was not known.
+    pub is_new: bool,
+    /// All that may count once the lists of devices of more people are known.
+    pub is_all: bool,
+}
+
 /// Why changes were refused.
 #[derive(Debug, Error, PartialEq, Eq, Clone)]
 pub enum MembersError {
@@ -240,7 +297,9 @@ pub enum MembersError {
     #[error("member log: the signature of a change is not its author's")]
     Signature,
     /// There are too many.
-    #[error("there is no room for more than {MEMBER_CHANGES_MAX} changes of who may do what in one volume")]
+    #[error(
+        "there is no room for another change of who may do what in this volume; its owner can still take off somebody"
+    )]
     Full,
     /// It would not count.
     #[error(transparent)]
@@ -271,6 +330,9 @@ pub enum Refused {
     /// There is no room.
     #[error("there is room for {MEMBERS_MAX} members")]
     Crowded,
+    /// It says more than one change may.
+    #[error("one change says something of at most {CHANGED_MAX} members, and names at most {ACCEPTED_MAX} heads")]
+    Long,
     /// Removals begin an epoch, and grants do not.
     #[error("whoever takes somebody off begins an epoch, and nobody else")]
     Epoch,
@@ -412,40 +474,96 @@ impl Log {
         self.entries.values()
     }
 
-    /// Takes in what another one has heard of. Returns whether that was anything new. Where there is more than half of what
-    /// there is room for, what would not count were all devices listed, and nobody signed who brings or takes off anybody now,
-    /// is left out: whoever was taken off can sign any number.
-    pub fn merge(&mut self, other: &Self) -> Result<bool, MembersError> {
+    /// Takes in what another one has heard of, as far as there is room; what there is for the owner's removals is kept for
+    /// these, and for what they follow. Where more than half of the room is taken, what would not count were all devices listed
+    /// that may be, and nobody signed who brings or takes off anybody now, is left out: whoever was taken off can sign any
+    /// number. `is_device` says whether an author is a device on the list of its identity; none where that is not known, or it
+    /// was one.
+    pub fn merge(&mut self, other: &Self, is_device: &dyn Fn(&Author) -> Option<bool>) -> Result<Merged, MembersError> {
         if (other.volume, other.begin) != (self.volume, self.begin) {
             return Err(MembersError::Other);
         }
-        let mut new: Vec<_> = other.entries.iter().filter(|(id, _)| !self.entries.contains_key(*id)).collect();
+        let is_new = |id: &&EntryId| !self.entries.contains_key(*id);
+        let mut new: BTreeSet<EntryId> = other.entries.keys().filter(is_new).copied().collect();
         if new.is_empty() {
-            return Ok(false);
+            return Ok(Merged { is_new: false, is_all: true });
         }
-        if self.entries.len() + new.len() > MEMBER_CHANGES_MAX / 2 {
-            let mut both = self.clone();
-            both.entries.extend(new.iter().map(|(id, entry)| (**id, (*entry).clone())));
-            let idle = counting::idle(&both);
-            new.retain(|(id, _)| !idle.contains(*id));
+        let mut both = self.clone();
+        both.entries.extend(new.iter().filter_map(|id| Some((*id, other.entries.get(id)?.clone()))));
+        // Of whom it is not known that it is a device of theirs, it may turn out to be one.
+        let mut is_all = true;
+        let may_be_listed = |author: &Author| is_device(author) != Some(false);
+        let mut leave = |id: &EntryId| {
+            is_all &= other.entries.get(id).is_none_or(|entry| is_device(&entry.author) == Some(true));
+        };
+        if !both.room(Role::Admin).has_half() {
+            for id in counting::idle(&both, &may_be_listed) {
+                if new.remove(&id) {
+                    leave(&id);
+                }
+            }
         }
+        let owner = self.owner().map(|owner| owner.identity);
+        let removals = new.iter().filter(|id| {
+            let entry = other.entries.get(*id);
+            entry.is_some_and(|entry| entry.is_removal_by(owner) && is_device(&entry.author) == Some(true))
+        });
+        let (owners, others): (Vec<EntryId>, Vec<EntryId>) = {
+            let followed = both.followed_by(removals.copied().collect());
+            let order = counting::in_order(&both).into_iter().filter(|id| new.contains(id));
+            order.partition(|id| followed.contains(id))
+        };
+        let before = self.entries.len();
         // What is here is never given up for what somebody else may have made up.
-        let room = MEMBER_CHANGES_MAX.saturating_sub(self.entries.len());
-        let is_new = !new.is_empty() && room > 0;
-        self.entries.extend(new.into_iter().take(room).map(|(id, entry)| (*id, entry.clone())));
-        Ok(is_new)
+        for (part, by) in [(owners, Role::Owner), (others, Role::Admin)] {
+            let mut room = self.room(by);
+            for id in part {
+                match other.entries.get(&id) {
+                    Some(entry) if room.take(entry.size()) => drop(self.entries.insert(id, entry.clone())),
+                    _ => leave(&id),
+                }
+            }
+        }
+        Ok(Merged { is_new: self.entries.len() > before, is_all })
     }
 
-    /// Whether an author has signed something after all that a device has signed.
-    pub fn has_all_of(&self, device: &DeviceId, author: &Author) -> bool {
+    /// The same as when it began: what others have heard of is to be [taken in](Self::merge).
+    pub fn begun(&self) -> Self {
+        let first = self.entries.get(&self.begin).map(|entry| (self.begin, entry.clone()));
+        Self { volume: self.volume, begin: self.begin, entries: first.into_iter().collect() }
+    }
+
+    /// What is left of the room: for the owner's removals, or for what anybody else says.
+    fn room(&self, by: Role) -> Room {
+        let (changes, bytes) = match by {
+            Role::Owner => (MEMBER_CHANGES_MAX, MEMBER_LOG_MAX),
+            Role::Admin | Role::Writer | Role::Reader => {
+                (MEMBER_CHANGES_MAX - MEMBER_CHANGES_KEPT, MEMBER_LOG_MAX - MEMBER_LOG_KEPT)
+            }
+        };
+        let taken = self.entries.values().map(Entry::size).sum::<usize>() + HEADER;
+        Room {
+            changes: changes.saturating_sub(self.entries.len()),
+            bytes: bytes.saturating_sub(taken),
+            all: (changes, bytes),
+        }
+    }
+
+    /// These, and all that they follow.
+    fn followed_by(&self, mut waiting: Vec<EntryId>) -> BTreeSet<EntryId> {
         let mut passed: BTreeSet<EntryId> = BTreeSet::new();
-        let mut waiting: Vec<EntryId> =
-            self.entries.iter().filter(|(_, entry)| entry.author == *author).map(|(id, _)| *id).collect();
         while let Some(id) = waiting.pop() {
             if let Some(entry) = self.entries.get(&id).filter(|_| passed.insert(id)) {
                 waiting.extend(&entry.previous);
             }
         }
+        passed
+    }
+
+    /// Whether an author has signed something after all that a device has signed.
+    pub fn has_all_of(&self, device: &DeviceId, author: &Author) -> bool {
+        let theirs = self.entries.iter().filter(|(_, entry)| entry.author == *author);
+        let passed = self.followed_by(theirs.map(|(id, _)| *id).collect());
         self.entries.iter().all(|(id, entry)| entry.author.device != *device || passed.contains(id))
     }
 
@@ -467,10 +585,9 @@ impl Log {
         }
         let members = self.members(is_listed);
         check(&members, author, change, epoch)?;
-        if self.entries.len() >= MEMBER_CHANGES_MAX {
-            return Err(MembersError::Full);
-        }
-        Ok(members)
+        let is_owners = members.role(&author.identity) == Some(Role::Owner) && matches!(change, Change::Remove(..));
+        let by = if is_owners { Role::Owner } else { Role::Admin };
+        if self.room(by).take(encoded(change).len() + SIGNED) { Ok(members) } else { Err(MembersError::Full) }
     }
 
     /// Signs a change that follows all that counts, and takes it in.
@@ -510,6 +627,9 @@ fn check(members: &Members, author: &Author, change: &Change, epoch: Option<NewE
     let role = members.role(&author.identity).filter(|role| *role >= Role::Admin).ok_or(Refused::Stranger)?;
     if epoch.is_some() == matches!(change, Change::Grant(_)) {
         return Err(Refused::Epoch);
+    }
+    if !counting::is_short(change) {
+        return Err(Refused::Long);
     }
     if epoch.is_some_and(|epoch| !counting::goes_on(epoch.number, members.next_epoch)) {
         return Err(Refused::Number);

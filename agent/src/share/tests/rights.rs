@@ -324,3 +324,19 @@ fn what_was_heard_before_and_is_lost_keeps_nobody_from_writing() {
     let _ = again.hear(Ask::Places);
     again.seal_off().unwrap_err();
 }
+
+#[test]
+fn what_cannot_be_read_of_one_share_closes_that_alone_and_says_so() {
+    let mesh = Mesh::new(6);
+    let [owner, anna] = [OWNER, ANNA].map(|who| One::new(&mesh, who));
+    let volume = share(&owner, &[(&anna, "anna", Role::Writer)]);
+    publish(&volume, 1).unwrap();
+    let kept = volume.db.get_state("circle").unwrap().unwrap();
+    volume.db.put_state("circle", &kept[..kept.len() - 1]).unwrap();
+    let refused = Volume::below(&owner.main, SHARED).err().unwrap();
+    assert!(refused.to_string().contains("so it stays closed"), "{refused}");
+    owner.main.put_offers().unwrap();
+    owner.main.look_around().unwrap();
+    volume.db.put_state("circle", &kept).unwrap();
+    assert!(Volume::below(&owner.main, SHARED).unwrap().known_share().is_some());
+}

@@ -23,7 +23,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{Accepted, Author, Change, Entry, Log, Member, Members, NewEpoch, Role};
 use crate::causal::{self, Follows, Numbers};
 use crate::id::{DeviceId, DeviceTag, EntryId, IdentityId};
-use crate::limits::{EPOCH_STEP_MAX, MEMBERS_MAX, MEMBERS_PREVIOUS_MAX, TAKEN_MAX};
+use crate::limits::{ACCEPTED_MAX, CHANGED_MAX, EPOCH_STEP_MAX, MEMBERS_MAX, MEMBERS_PREVIOUS_MAX, TAKEN_MAX};
 
 impl Follows for Entry {
     fn previous(&self) -> &[EntryId] {
@@ -43,19 +43,30 @@ fn next_epoch<'a>(followed: impl Iterator<Item = &'a Entry>) -> u32 {
     followed.filter_map(|entry| entry.epoch).map(|epoch| epoch.number + 1).max().unwrap_or(0)
 }
 
+/// Whether a change says no more than one may.
+pub(super) fn is_short(change: &Change) -> bool {
+    match change {
+        Change::Grant(members) => members.len() <= CHANGED_MAX,
+        Change::Remove(gone, accepted, taken) => {
+            gone.len() <= CHANGED_MAX && accepted.len() <= ACCEPTED_MAX && taken.len() <= TAKEN_MAX
+        }
+        Change::Begin(_) | Change::Rotate => true,
+    }
+}
+
 /// Whether a change is one that could be signed after these.
 fn may_stand(entry: &Entry, before: &Numbers, found: &[Standing<'_>]) -> bool {
     let is_sound = match &entry.change {
         Change::Begin(_) => found.is_empty() && entry.previous.is_empty(),
         Change::Grant(members) => members.iter().all(|member| member.role < Role::Owner),
-        Change::Remove(_, _, taken) => taken.len() <= TAKEN_MAX,
-        Change::Rotate => true,
+        Change::Remove(..) | Change::Rotate => true,
     };
     let begins_epoch = !matches!(entry.change, Change::Grant(_));
     let is_first = found.is_empty();
     let next =
         || next_epoch((0..found.len()).filter(|number| before.contains(*number)).map(|number| found[number].entry));
     is_sound
+        && is_short(&entry.change)
         && entry.epoch.is_some() == begins_epoch
         && entry.epoch.is_none_or(|epoch| goes_on(epoch.number, next()))
         && entry.previous.is_empty() == is_first
@@ -215,16 +226,17 @@ fn court<'a>(log: &'a Log, is_listed: &dyn Fn(&Author) -> bool) -> Court<'a> {
     court
 }
 
-/// Changes that do not count whoever is listed, that nothing which counts follows, and that none of the admins of now has
-/// signed.
-pub(super) fn idle(log: &Log) -> BTreeSet<EntryId> {
-    let court = court(log, &|_| true);
+/// Changes that do not count whichever of these devices are listed, that nothing which counts follows, and that no such device
+/// of those who are admins now has signed.
+pub(super) fn idle(log: &Log, may_be_listed: &dyn Fn(&Author) -> bool) -> BTreeSet<EntryId> {
+    let court = court(log, may_be_listed);
     let of = court.of(true);
     let admin = |of: &Of<'_>| court.standing_grants(of).iter().any(|(_, member)| member.role == Role::Admin);
-    let is_admin = |identity: &IdentityId| *identity == court.owner || of.get(identity).is_some_and(admin);
+    let has_part = |identity: &IdentityId| *identity == court.owner || of.get(identity).is_some_and(admin);
+    let is_admin = |author: &Author| has_part(&author.identity) && may_be_listed(author);
     let mut kept = Numbers::default();
     for number in 0..court.all.len() {
-        if court.counts[number] || is_admin(&court.author(number).identity) {
+        if court.counts[number] || is_admin(court.author(number)) {
             kept.insert(number);
             kept.extend(&court.all[number].before);
         }
@@ -232,8 +244,17 @@ pub(super) fn idle(log: &Log) -> BTreeSet<EntryId> {
     let standing: BTreeSet<EntryId> = court.all.iter().map(|one| one.id).collect();
     let idle = court.all.iter().enumerate().filter(|(number, _)| !kept.contains(*number)).map(|(_, one)| one.id);
     // What does not stand may do so once more was heard.
-    let lost = log.entries.iter().filter(|(id, entry)| !standing.contains(*id) && !is_admin(&entry.author.identity));
+    let lost = log.entries.iter().filter(|(id, entry)| !standing.contains(*id) && !is_admin(&entry.author));
     idle.chain(lost.map(|(id, _)| *id)).collect()
+}
+
+/// All changes: those that stand in the order in which they do, then the others.
+pub(super) fn in_order(log: &Log) -> Vec<EntryId> {
+    let standing = causal::standing(&log.entries, Some(log.begin), may_stand);
+    let mut order: Vec<EntryId> = standing.iter().map(|one| one.id).collect();
+    let found: BTreeSet<EntryId> = order.iter().copied().collect();
+    order.extend(log.entries.keys().filter(|id| !found.contains(*id)));
+    order
 }
 
 /// Works out what changes come to.
@@ -243,13 +264,20 @@ pub(super) fn resolve(log: &Log, is_listed: &dyn Fn(&Author) -> bool) -> Members
     court.only_what_they_may(&mut of);
     let mut members: BTreeMap<IdentityId, Member> = log.owner().into_iter().map(|one| (one.identity, one)).collect();
     let (mut gone, mut brought, mut wrote) = (BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
-    for (identity, of) in &of {
+    let granted = |of: &Of<'_>| {
+        let most = court.standing_grants(of).into_iter().min_by_key(|(_, member)| Reverse(member.role));
+        most.map(|(number, member)| (number, *member))
+    };
+    let mut all: Vec<_> = of.iter().map(|(identity, of)| (identity, of, granted(of))).collect();
+    // However many somebody brings, those who may do more have their part, which can be taken from them.
+    all.sort_by_key(|(.., granted)| Reverse(granted.map(|(_, member)| member.role)));
+    for (identity, of, granted) in all {
         if of.grants.iter().any(|(_, member)| member.role >= Role::Writer) {
             wrote.insert(*identity);
         }
-        match court.standing_grants(of).into_iter().min_by_key(|(_, member)| Reverse(member.role)) {
+        match granted {
             Some((number, member)) if members.len() < MEMBERS_MAX => {
-                members.insert(*identity, *member);
+                members.insert(*identity, member);
                 brought.insert(*identity, court.author(number).identity);
             }
             _ => {

@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::key::{DeviceKeys, Secret};
-use crate::limits::{EPOCH_STEP_MAX, TAKEN_MAX};
+use crate::limits::{EPOCH_STEP_MAX, MEMBERS_PREVIOUS_MAX, TAKEN_MAX};
 use crate::share::epoch::Epoch;
 
 const VOLUME: VolumeId = VolumeId([9; 16]);
@@ -31,6 +31,11 @@ fn epoch(number: u32) -> NewEpoch {
 
 fn all(_: &Author) -> bool {
     true
+}
+
+/// All are devices of those in whose name they sign.
+fn known(_: &Author) -> Option<bool> {
+    Some(true)
 }
 
 fn log() -> Log {
@@ -97,7 +102,7 @@ fn what_a_removed_admin_signed_counts_only_where_the_removal_follows_it() {
     remove(&mut log, 0, 1, 1).unwrap();
     // Says that it was earlier: nobody can tell, and nobody asks.
     grant(&mut behind, 1, 3, Role::Writer).unwrap();
-    log.merge(&behind).unwrap();
+    log.merge(&behind, &known).unwrap();
     assert_eq!(roles(&log), [(0, Role::Owner), (2, Role::Reader)]);
     grant(&mut log, 0, 1, Role::Admin).unwrap();
     assert_eq!(
@@ -117,7 +122,7 @@ fn whoever_is_taken_off_stays_off_until_somebody_who_knows_brings_them_back() {
     let mut other = log.clone();
     remove(&mut log, 0, 2, 1).unwrap();
     grant(&mut other, 1, 2, Role::Writer).unwrap();
-    log.merge(&other).unwrap();
+    log.merge(&other, &known).unwrap();
     assert_eq!(roles(&log), [(0, Role::Owner), (1, Role::Admin)]);
     grant(&mut log, 1, 2, Role::Writer).unwrap();
     assert_eq!(roles(&log).last(), Some(&(2, Role::Writer)));
@@ -130,12 +135,12 @@ fn an_epoch_that_somebody_has_who_was_taken_off_is_known_as_one() {
     let mut other = log.clone();
     remove(&mut log, 0, 3, 1).unwrap();
     say(&mut other, (1, 0), Change::Rotate, Some(2)).unwrap();
-    log.merge(&other).unwrap();
+    log.merge(&other, &known).unwrap();
     let members = log.members(&all);
     assert_eq!((members.epoch, members.is_sealed_off), (Some(epoch(1)), true), "the one that has heard of the removal");
     let mut third = other.clone();
     remove(&mut third, 0, 2, 3).unwrap();
-    log.merge(&third).unwrap();
+    log.merge(&third, &known).unwrap();
     assert!(!log.members(&all).is_sealed_off, "neither has heard of both");
     assert!(!log.members(&all).forks.is_empty(), "the owner's one device has said two things at once");
     say(&mut log, (0, 0), Change::Rotate, Some(4)).unwrap();
@@ -158,7 +163,7 @@ fn of_a_device_that_is_off_its_list_counts_what_its_identity_has_built_upon() {
     say(&mut theirs, (0, 1), Change::Grant(vec![member(3, Role::Admin)]), None).unwrap();
     // And their friend, whose device is on a list, follows that.
     say(&mut theirs, (3, 0), Change::Rotate, Some(2)).unwrap();
-    log.merge(&theirs).unwrap();
+    log.merge(&theirs, &known).unwrap();
     let members = log.members(&without);
     assert_eq!((members.members.len(), members.epoch), (3, Some(epoch(1))));
     assert_eq!(members.role(&identity(3)), None);
@@ -175,7 +180,7 @@ fn a_log_is_of_its_volume_and_begins_as_it_does() {
     // Somebody else begins one of the same volume: it is another log.
     let (key, address) = (device(5, 0).signing_key(), Address { signer: [5; 32], secret: [5; 16] });
     let theirs = Log::begin(VOLUME, author(5, 0), &key, address, Hlc::default(), epoch(0));
-    assert_eq!(log.merge(&theirs), Err(MembersError::Other));
+    assert_eq!(log.merge(&theirs, &known), Err(MembersError::Other));
     // And every byte of it is signed.
     let mut bent = bytes.clone();
     let at = bytes.windows(32).rposition(|part| part == identity(1).as_bytes()).unwrap();
@@ -193,14 +198,14 @@ fn a_removal_takes_the_heads_that_it_names() {
     let removal = |heads, dots| Change::Remove(vec![identity(1)], heads, dots);
     say(&mut log, (0, 0), removal(vec![head(3, 1)], vec![dot(7, 4), dot(8, 2)]), Some(1)).unwrap();
     say(&mut other, (0, 1), removal(vec![head(5, 2)], vec![dot(7, 3), dot(9, 1)]), Some(2)).unwrap();
-    log.merge(&other).unwrap();
+    log.merge(&other, &known).unwrap();
     let members = log.members(&all);
     assert_eq!(members.accepted[&device(1, 0).id()], head(5, 2));
     assert_eq!(members.taken, [(7, 4), (8, 2), (9, 1)].map(|(device, last)| (DeviceTag(device), last)).into());
     // Nobody fills the room with what is taken.
     let many = (0..=TAKEN_MAX as u64).map(|device| dot(device + 10, 1)).collect();
     grant(&mut log, 0, 1, Role::Writer).unwrap();
-    say(&mut log, (0, 0), removal(Vec::new(), many), Some(3)).unwrap();
+    sign_anyway(&mut log, (0, 0), removal(Vec::new(), many), Some(3));
     assert_eq!(log.members(&all).taken.len(), 3);
 }
 
@@ -263,17 +268,17 @@ proptest! {
                 Step::Rotate(who) => drop(say(&mut logs[usize::from(who)], (who, 0), Change::Rotate, Some(number))),
                 Step::Hear(who, whom) => {
                     let other = logs[usize::from(whom)].clone();
-                    logs[usize::from(who)].merge(&other).unwrap();
+                    logs[usize::from(who)].merge(&other, &known).unwrap();
                 }
             }
         }
         let before = logs[0].clone();
         for other in logs.clone() {
-            logs[0].merge(&other).unwrap();
+            logs[0].merge(&other, &known).unwrap();
         }
         let mut backwards = logs[3].clone();
         for other in [&logs[2], &logs[1], &before] {
-            backwards.merge(other).unwrap();
+            backwards.merge(other, &known).unwrap();
         }
         prop_assert_eq!(logs[0].members(&all), backwards.members(&all));
         prop_assert_eq!(logs[0].encode(), backwards.encode());
@@ -301,7 +306,7 @@ fn what_one_signs_who_is_no_admin_takes_no_room() {
     let mut between = behind.clone();
     grant(&mut between, 2, 4, Role::Reader).unwrap();
     remove(&mut log, 0, 1, 1).unwrap();
-    log.merge(&between).unwrap();
+    log.merge(&between, &known).unwrap();
     assert_eq!(roles(&log), [(0, Role::Owner), (2, Role::Admin), (4, Role::Reader)]);
     let before = log.entries().count();
     let key = device(1, 0).signing_key();
@@ -316,12 +321,12 @@ fn what_one_signs_who_is_no_admin_takes_no_room() {
     let rotate =
         sign(vec![log.beginning()], VOLUME, author(9, 0), &key, Hlc::default(), Change::Rotate, Some(epoch(9)));
     behind.entries.insert(rotate.id(), rotate);
-    assert!(!log.merge(&behind).unwrap() && log.entries().count() == before);
+    assert!(!log.merge(&behind, &known).unwrap().is_new && log.entries().count() == before);
     // Once it is an admin again, what it signs is taken, and it has to hear first.
     grant(&mut log, 0, 1, Role::Admin).unwrap();
     let mut again = log.clone();
     grant(&mut again, 1, 6, Role::Reader).unwrap();
-    assert!(log.merge(&again).unwrap());
+    assert!(log.merge(&again, &known).unwrap().is_new);
     assert!(roles(&log).contains(&(6, Role::Reader)) && !roles(&log).contains(&(5, Role::Reader)));
 }
 
@@ -351,7 +356,7 @@ fn of_several_grants_the_one_that_gives_the_most_counts_and_only_a_removal_takes
     let mut other = log.clone();
     grant(&mut log, 0, 2, Role::Writer).unwrap();
     grant(&mut other, 1, 2, Role::Reader).unwrap();
-    log.merge(&other).unwrap();
+    log.merge(&other, &known).unwrap();
     assert_eq!(log.members(&all).role(&identity(2)), Some(Role::Writer), "what was published by it is taken");
     assert!(log.members(&all).wrote.is_empty());
     // A program that does not ask whether it may.
@@ -396,7 +401,7 @@ fn nobody_uses_up_the_numbers_of_epochs() {
     let mut behind = log.clone();
     remove(&mut log, 0, 1, EPOCH_STEP_MAX + 1).unwrap();
     say(&mut behind, (1, 0), Change::Rotate, Some(EPOCH_STEP_MAX + 9)).unwrap();
-    log.merge(&behind).unwrap();
+    log.merge(&behind, &known).unwrap();
     let members = log.members(&all);
     let counting = [0, EPOCH_STEP_MAX, EPOCH_STEP_MAX + 1].map(epoch);
     assert_eq!(
@@ -411,4 +416,141 @@ fn what_opens_the_way_to_a_member_is_not_shown() {
     let shown =
         format!("{:?}", Member::new(identity(1), Address { signer: [2; 32], secret: [0x5a; 16] }, Role::Reader));
     assert!(!shown.contains("90, 90") && shown.contains("Reader"), "{shown}");
+}
+
+/// Somebody whose program does not ask whether there is room.
+fn sign_anyway(log: &mut Log, who: (u8, u8), change: Change, number: Option<u32>) {
+    let (tips, key) = (log.members(&all).tips, device(who.0, who.1).signing_key());
+    let entry = sign(tips, VOLUME, author(who.0, who.1), &key, Hlc::default(), change, number.map(epoch));
+    log.entries.insert(entry.id(), entry);
+}
+
+/// Changes one after the other, without working out each time what counts.
+fn chain(log: &mut Log, who: (u8, u8), changes: impl Iterator<Item = (Change, Option<u32>)>) {
+    let (mut tips, key) = (log.members(&all).tips, device(who.0, who.1).signing_key());
+    for (change, number) in changes {
+        let entry = sign(tips, VOLUME, author(who.0, who.1), &key, Hlc::default(), change, number.map(epoch));
+        tips = vec![entry.id()];
+        log.entries.insert(entry.id(), entry);
+    }
+}
+
+fn rotations(from: u32) -> impl Iterator<Item = (Change, Option<u32>)> {
+    (from..from + MEMBER_CHANGES_MAX as u32).map(|number| (Change::Rotate, Some(number)))
+}
+
+fn stranger(number: u32) -> Member {
+    let mut id = [0xee; 32];
+    id[..4].copy_from_slice(&number.to_be_bytes());
+    Member::new(IdentityId(id), Address { signer: id, secret: [7; 16] }, Role::Reader)
+}
+
+/// As many as one change says something of.
+fn strangers(from: u32) -> Change {
+    Change::Grant((from..from + CHANGED_MAX as u32).map(stranger).collect())
+}
+
+#[test]
+fn an_admin_who_has_filled_the_room_with_changes_is_taken_off_by_the_owner_for_all() {
+    let mut owners = log();
+    grant(&mut owners, 0, 1, Role::Admin).unwrap();
+    grant(&mut owners, 0, 2, Role::Admin).unwrap();
+    let mut bad = owners.clone();
+    chain(&mut bad, (1, 0), rotations(1));
+    let room = MEMBER_CHANGES_MAX - MEMBER_CHANGES_KEPT;
+    // Others have heard of something before that which the owner has not.
+    let mut others = owners.clone();
+    grant(&mut others, 2, 3, Role::Reader).unwrap();
+    for log in [&mut owners, &mut others] {
+        assert!(log.merge(&bad, &known).unwrap().is_new);
+        assert_eq!(log.entries().count(), room);
+    }
+    assert_eq!(grant(&mut owners, 0, 4, Role::Reader), Err(MembersError::Full));
+    let next = owners.members(&all).next_epoch;
+    assert_eq!(say(&mut owners, (0, 0), Change::Rotate, Some(next)), Err(MembersError::Full));
+    remove(&mut owners, 0, 1, next).unwrap();
+    assert_eq!(owners.members(&all).role(&identity(1)), None);
+    assert!(others.merge(&owners, &known).unwrap().is_new);
+    assert_eq!(others.members(&all).role(&identity(1)), None, "the removal stands though more than the room was taken");
+    // Whoever begins with what the admin says hears of it, too.
+    let mut new = bad.begun();
+    for log in [&bad, &owners] {
+        new.merge(log, &known).unwrap();
+    }
+    assert_eq!(new.members(&all).role(&identity(1)), None);
+    for log in [&owners, &others, &new] {
+        assert_eq!(Log::decode(&log.encode(), VOLUME, log.beginning()).as_ref(), Ok(log));
+    }
+    // And it can sign no removals in the name of the owner that would take what is kept for these.
+    let mut forged = owners.clone();
+    let gone = || Change::Remove(vec![identity(2)], Vec::new(), Vec::new());
+    chain(&mut forged, (0, 9), (next + 1..next + 500).map(|number| (gone(), Some(number))));
+    let lists = |author: &Author| Some(author.device != device(0, 9).id());
+    let before = others.entries().count();
+    let merged = others.merge(&forged, &lists).unwrap();
+    assert_eq!((merged, others.entries().count()), (Merged { is_new: false, is_all: false }, before));
+    // Where nobody knows yet whose device that is, it is asked again.
+    let merged = others.merge(&forged, &|author| lists(author).filter(|is_device| *is_device)).unwrap();
+    assert_eq!((merged, others.entries().count()), (Merged { is_new: false, is_all: false }, before));
+}
+
+#[test]
+fn a_log_is_as_long_as_it_is_read_again_whatever_an_admin_writes_into_it() {
+    let mut log = log();
+    grant(&mut log, 0, 1, Role::Admin).unwrap();
+    let mut bad = log.clone();
+    chain(&mut bad, (1, 0), (0..20).map(|turn| (strangers(turn * CHANGED_MAX as u32), None)));
+    assert!(bad.encode().len() > MEMBER_LOG_MAX);
+    assert!(log.merge(&bad, &known).unwrap().is_new);
+    let most = MEMBER_LOG_MAX - MEMBER_LOG_KEPT;
+    assert!(log.encode().len() <= most && log.encode().len() > most / 2, "{}", log.encode().len());
+    let next = log.members(&all).next_epoch;
+    assert_eq!(say(&mut log, (1, 0), strangers(0), None), Err(MembersError::Full));
+    // However many strangers it has brought, it has its part, which is taken from it.
+    assert_eq!(log.members(&all).role(&identity(1)), Some(Role::Admin));
+    remove(&mut log, 0, 1, next).unwrap();
+    assert_eq!(log.members(&all).role(&identity(1)), None);
+    // Nor does the owner make it longer than that.
+    let head = |at: usize| Accepted { device: device(3, at as u8).id(), sequence: u64::MAX, head: [at as u8; 32] };
+    let heads: Vec<_> = (0..ACCEPTED_MAX).map(head).collect();
+    let removal = |log: &mut Log, number: u32| {
+        let next = log.members(&all).next_epoch;
+        say(log, (0, 0), Change::Remove(vec![stranger(number).identity], heads.clone(), Vec::new()), Some(next))
+    };
+    let removed = (0..200).take_while(|number| removal(&mut log, *number).is_ok()).count();
+    assert!(removed >= 2 && removal(&mut log, 199) == Err(MembersError::Full), "{removed}");
+    assert!(log.encode().len() <= MEMBER_LOG_MAX);
+    assert_eq!(Log::decode(&log.encode(), VOLUME, log.beginning()).as_ref(), Ok(&log));
+}
+
+#[test]
+fn what_says_more_than_one_change_may_is_not_signed_and_does_not_stand() {
+    let mut log = log();
+    grant(&mut log, 0, 1, Role::Admin).unwrap();
+    let Change::Grant(mut many) = strangers(0) else { panic!() };
+    many.push(member(9, Role::Reader));
+    let head = |at: usize| Accepted { device: device(3, at as u8).id(), sequence: 1, head: [at as u8; 32] };
+    let heads: Vec<_> = (0..=ACCEPTED_MAX).map(head).collect();
+    for (change, epoch) in [
+        (Change::Grant(many), None),
+        (Change::Remove(vec![identity(1)], heads, Vec::new()), Some(1)),
+        (Change::Remove(vec![identity(1); CHANGED_MAX + 1], Vec::new(), Vec::new()), Some(1)),
+    ] {
+        assert_eq!(refused(say(&mut log, (0, 0), change.clone(), epoch)), Refused::Long);
+        sign_anyway(&mut log, (0, 0), change, epoch);
+        assert_eq!(roles(&log), [(0, Role::Owner), (1, Role::Admin)]);
+    }
+}
+
+#[test]
+fn a_change_is_never_longer_than_the_room_that_is_asked_for_it() {
+    let previous = (0..MEMBERS_PREVIOUS_MAX).map(|at| EntryId([at as u8; 32])).collect();
+    let time = Hlc { millis: u64::MAX, counter: u32::MAX };
+    let epoch = NewEpoch { number: u32::MAX, name: [9; 32] };
+    let key = device(0, 0).signing_key();
+    let entry = sign(previous, VOLUME, author(0, 0), &key, time, Change::Rotate, Some(epoch));
+    assert!(entry.size() - encoded(&Change::Rotate).len() <= SIGNED);
+    let log = log();
+    let changes: usize = log.entries().map(Entry::size).sum();
+    assert!(log.encode().len() - changes <= HEADER - 8);
 }
