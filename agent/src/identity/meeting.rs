@@ -310,6 +310,11 @@ impl Identity {
         })
     }
 
+    /// Whether what the keystore says is what this device has put on the mesh last.
+    pub(crate) fn has_put_up_keystore(&self) -> bool {
+        self.known.lock().kept.is_of(&self.keystore.keystore())
+    }
+
     /// The record of a keystore of this era, sealed for the phrase and for all who have the era.
     pub(super) fn seal_keystore(&self, keystore: &Keystore, era: &Era, after: u64) -> Result<Record, PortError> {
         let recipient = sealing::recipient(&era.opening_key()).map_err(damaged)?;

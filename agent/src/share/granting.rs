@@ -335,7 +335,7 @@ impl Volume {
     pub(super) fn remove_unheard(&self, gone: &[IdentityId]) -> Result<(), ShareError> {
         let _turn = self.circle_turn.lock();
         self.change_members(Change::Remove(gone.to_vec(), Vec::new(), Vec::new()))?;
-        Ok(self.post()?)
+        Ok(self.post_at_once()?)
     }
 
     /// Signs a change; it is on this disk when this returns.

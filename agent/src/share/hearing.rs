@@ -499,8 +499,19 @@ impl Volume {
         })
     }
 
-    /// Puts at this device's place what it has heard, unless that is there already. Only an admin's device does.
+    /// Puts at this device's place what it has heard, unless that is there already. Only an admin's device does. What another
+    /// device of this identity is to know by the keystore when it hears of that, such as that a link was taken back, is there
+    /// first.
     pub(crate) fn post(&self) -> Result<(), PortError> {
+        let is_admin = |known: Known| known.members.role(&self.identity.id()) >= Some(Role::Admin);
+        if self.known_share().is_some_and(is_admin) && !self.identity.has_put_up_keystore() {
+            self.identity.confirm()?;
+            self.begin_again()?;
+        }
+        self.post_at_once()
+    }
+
+    pub(super) fn post_at_once(&self) -> Result<(), PortError> {
         let Some(known) = self.known_share() else { return Ok(()) };
         if known.members.role(&self.identity.id()) < Some(Role::Admin) {
             return Ok(());

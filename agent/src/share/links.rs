@@ -10,6 +10,7 @@ use bech32::{Bech32m, Hrp};
 use hypernet_core::codec;
 use hypernet_core::id::IdentityId;
 use hypernet_core::port::PortError;
+use hypernet_core::record::Record;
 use hypernet_core::share::epoch::{Epoch, Epochs};
 use hypernet_core::share::members::{Change, Role};
 use hypernet_core::share::offer::{Link, LinkNotice, Linked, Offer};
@@ -31,6 +32,8 @@ const HRP: Hrp = Hrp::parse_unchecked("hns");
 const SCHEME: &str = "hn:";
 const BYTES: usize = 48;
 const CHARS: usize = 87;
+/// In milliseconds.
+const DAY: u64 = 24 * 3600 * 1000;
 /// What the record is called when it cannot be published.
 const LINK: &str = "where the link leads";
 
@@ -84,8 +87,9 @@ impl Volume {
     pub(crate) fn make_link(&self, role: Role, until: Option<u64>) -> Result<Link, ShareError> {
         let _turn = self.circle_turn.lock();
         // What a link leads to lies at the places of admins.
-        self.hear_as_admin(Ask::All)?;
-        let made = Made::new(&random_secret()?, role, until, clock(Hlc::default()));
+        let known = self.hear_as_admin(Ask::All)?;
+        let now = clock(self.again(&known).unwrap_or_default());
+        let made = Made::new(&random_secret()?, role, until, now);
         let bearer = made.bearer();
         // It is kept before anybody is granted anything by it: where this is broken off, tending goes on.
         self.identity.keystore().change(|mine| mine.change_share(self.id, |share| share.add_link(&made)))?;
@@ -124,7 +128,8 @@ impl Volume {
         Ok(self.put_links()?)
     }
 
-    /// Ends those whose time has come, and those whose bearer was taken off. The bearer of one that has ended, which another
+    /// Ends those whose time has come, those whose bearer was taken off, and those that this identity has made before it was taken
+    /// off itself and came back: they have ended with its part. The bearer of one that has ended, which another
     /// device may have granted its part meanwhile, has none, either.
     pub(super) fn end_links(&self) -> Result<(), PortError> {
         let Some(known) = self.known_share() else { return Ok(()) };
@@ -133,11 +138,21 @@ impl Volume {
             let bearer = made.bearer().map(|bearer| bearer.id());
             let is_in = bearer.is_some_and(|id| known.members.role(&id).is_some());
             let is_off = bearer.is_some_and(|id| known.members.gone.contains_key(&id));
-            let is_due = made.until.is_some_and(|until| until <= now) || is_off;
+            let is_due = made.until.is_some_and(|until| until <= now) || is_off || self.is_of_before(&known, made);
             if made.is_over { is_in } else { is_due }
         };
         let over: Vec<Made> = known.share.links.iter().filter(is_over).cloned().collect();
         if over.is_empty() { Ok(()) } else { self.end(&known, &over).map_err(super::granting::into_port) }
+    }
+
+    /// When this identity was given a part again, after it had been taken off. A clock that is more than a day ahead says nothing.
+    fn again(&self, known: &Known) -> Option<Hlc> {
+        known.members.again(&self.identity.id()).filter(|again| again.millis <= now().saturating_add(DAY))
+    }
+
+    /// Whether a link was made before that.
+    fn is_of_before(&self, known: &Known, made: &Made) -> bool {
+        self.again(known).is_some_and(|again| made.changed < again)
     }
 
     fn end(&self, known: &Known, over: &[Made]) -> Result<(), ShareError> {
@@ -166,28 +181,51 @@ impl Volume {
     }
 
     fn put_link(&self, made: &Made) -> Result<(), PortError> {
-        let Some(Known { share, members, .. }) = self.known_share() else { return Ok(()) };
+        let Some((notice, is_ended)) = self.notice_of(made) else { return Ok(()) };
         let (place, key) = (Link::place(&made.secret()), made.link().sealing_key());
         let there = self.peers.lookup(place.record_key())?;
+        let says = |record: &Record, notice: &LinkNotice| match read(&self.peers, record, &key) {
+            Ok(At::Here(bytes)) => bytes == codec::encode(notice),
+            _ => false,
+        };
+        if let Some(record) = there.as_ref().filter(|record| says(record, &notice)) {
+            return self.peers.publish(record.clone(), self.peers.keepers(), LINK);
+        }
+        // Another device of this identity may have taken it back, and begun the epoch that is to be told here. It has said so
+        // in the keystore before it told anybody of that.
+        let notice = match is_ended {
+            true => notice,
+            false => {
+                self.identity.look()?;
+                let share = self.share();
+                let made =
+                    share.iter().flat_map(|share| &share.links).find(|other| other.link() == made.link()).cloned();
+                let Some((notice, _)) = made.and_then(|made| self.notice_of(&made)) else { return Ok(()) };
+                notice
+            }
+        };
+        let after = there.map_or(0, |record| record.sequence);
+        let record = put(&self.peers, &place, &key, codec::encode(&notice), after)?;
+        self.peers.publish(record, self.peers.keepers(), LINK)
+    }
+
+    /// What is to be said where a link leads, and whether that is that it has ended.
+    fn notice_of(&self, made: &Made) -> Option<(LinkNotice, bool)> {
+        let known = self.known_share()?;
+        let members = &known.members;
+        // Somebody else may have taken off whoever has it.
+        let is_off = made.bearer().is_some_and(|bearer| members.role(&bearer.id()).is_none());
+        if made.is_over || is_off || self.is_of_before(&known, made) {
+            return Some((LinkNotice::Ended, true));
+        }
+        let Known { share, members, .. } = known;
         let mut epochs = Epochs::newest(share.epochs.clone()).epochs;
         // That which counts comes last: it is the one by which is written.
         epochs.sort_by_key(|epoch| (Some(epoch.name()) == members.epoch, epoch.rank()));
         let poster = posting::place(&self.device, &self.id).signer();
         let (volume, begin, root, name, secret) = (self.id, share.begin, share.root, share.name, share.secret);
         let offer = Offer { volume, begin, root, name, role: made.role, secret, poster };
-        let linked = Linked { offer, epochs, until: made.until };
-        // Somebody else may have taken off whoever has it.
-        let is_off = made.bearer().is_some_and(|bearer| members.role(&bearer.id()).is_none());
-        let notice = if made.is_over || is_off { LinkNotice::Ended } else { LinkNotice::Leads(linked.into()) };
-        if let Some(record) = &there
-            && let Ok(At::Here(bytes)) = read(&self.peers, record, &key)
-            && bytes == codec::encode(&notice)
-        {
-            return self.peers.publish(record.clone(), self.peers.keepers(), LINK);
-        }
-        let after = there.map_or(0, |record| record.sequence);
-        let record = put(&self.peers, &place, &key, codec::encode(&notice), after)?;
-        self.peers.publish(record, self.peers.keepers(), LINK)
+        Some((LinkNotice::Leads(Linked { offer, epochs, until: made.until }.into()), false))
     }
 
     /// What is said where a link leads.

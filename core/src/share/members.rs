@@ -353,6 +353,8 @@ pub struct Members {
     pub wrote: BTreeSet<IdentityId>,
     /// Who has brought them, of those that the owner or an admin has.
     pub brought: BTreeMap<IdentityId, IdentityId>,
+    /// Of those who had been taken off before they got the part that they have: when that was said.
+    again: BTreeMap<IdentityId, Hlc>,
     /// The last heads that are taken of those who are gone.
     pub accepted: BTreeMap<DeviceId, Accepted>,
     /// Up to which number it is taken what devices did of which nobody knew whose they are when somebody was taken off.
@@ -375,6 +377,11 @@ impl Members {
     /// What an identity may do.
     pub fn role(&self, identity: &IdentityId) -> Option<Role> {
         self.members.get(identity).map(|member| member.role)
+    }
+
+    /// When it was said that somebody has a part again who had been taken off; what they had given out before went with that.
+    pub fn again(&self, identity: &IdentityId) -> Option<Hlc> {
+        self.again.get(identity).copied()
     }
 
     /// Links that let whoever has them write, of those that any of these has made.

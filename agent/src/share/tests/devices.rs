@@ -200,8 +200,9 @@ fn two_beginnings(removes: bool) {
     second.look_around().unwrap();
     owner.main.look_around().unwrap();
     let volumes = [owner.volume(), Arc::new(Volume::below(&second, SHARED).unwrap())];
+    volumes.iter().for_each(|volume| volume.begin_share(FileId([5; 16]), "photos").unwrap());
+    assert_ne!(volumes[0].share().unwrap().begin, volumes[1].share().unwrap().begin);
     for (volume, guests) in [(&volumes[0], &[(&anna, "anna")][..]), (&volumes[1], &[(&anna, "anna"), (&ben, "ben")])] {
-        volume.begin_share(FileId([5; 16]), "photos").unwrap();
         for (guest, name) in guests {
             let them = &guest.main.identity;
             let contact = Contacts::of(volume.identity.keystore()).add(name, them.id(), them.address()).unwrap();
@@ -211,7 +212,6 @@ fn two_beginnings(removes: bool) {
     if removes {
         volumes[0].remove(&[anna.main.identity.id()]).unwrap();
     }
-    assert_ne!(volumes[0].share().unwrap().begin, volumes[1].share().unwrap().begin);
     for _ in 0..3 {
         for volume in &volumes {
             volume.identity.confirm().unwrap();

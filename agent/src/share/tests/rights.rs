@@ -326,6 +326,68 @@ fn what_was_heard_before_and_is_lost_keeps_nobody_from_writing() {
 }
 
 #[test]
+fn a_link_that_one_device_has_taken_back_is_told_nothing_more_by_another_one() {
+    let mesh = Mesh::new(6);
+    let [owner, anna] = [OWNER, ANNA].map(|who| One::new(&mesh, who));
+    let home = tempfile::tempdir().unwrap();
+    let second = mesh.device_of(home.path(), OWNER, 1);
+    second.look_around().unwrap();
+    owner.main.look_around().unwrap();
+    let volume = share(&owner, &[]);
+    publish(&volume, 1).unwrap();
+    let link = volume.make_link(Role::Reader, None).unwrap();
+    tell(&owner);
+    second.look_around().unwrap();
+    let theirs = Arc::new(Volume::below(&second, SHARED).unwrap());
+    theirs.tend().unwrap();
+    let hers = anna.volume();
+    hers.accept_link(link, hers.follow_link(&link).unwrap()).unwrap();
+
+    volume.take_back(&link).unwrap();
+    // The other device hears of the epoch, and has not looked at the keystore since.
+    assert_eq!(theirs.share().unwrap().open_links().count(), 1);
+    theirs.tend().unwrap();
+    assert_eq!(theirs.share().unwrap().epochs.len(), 2);
+    assert!(matches!(hers.follow_link(&link), Err(ShareError::Ended)));
+    let _ = hers.hear(Ask::All);
+    assert_eq!(hers.share().unwrap().epochs.len(), 1);
+    // Also where nobody could put up where the link leads.
+    let mute = mesh.all_records().into_iter().find(|record| record.signer == link.signer).unwrap();
+    mesh.forget_records_of(&mute.signer);
+    theirs.rotate().unwrap();
+    theirs.tend().unwrap();
+    assert!(matches!(hers.follow_link(&link), Err(ShareError::Ended)));
+}
+
+#[test]
+fn links_of_an_admin_who_was_taken_off_lead_nowhere_when_they_are_admin_again() {
+    let mesh = Mesh::new(6);
+    let [owner, anna, carol] = [OWNER, ANNA, CAROL].map(|who| One::new(&mesh, who));
+    let volume = share(&owner, &[(&anna, "anna", Role::Admin)]);
+    publish(&volume, 1).unwrap();
+    let hers = accepted(&anna, &owner);
+    let link = hers.make_link(Role::Reader, None).unwrap();
+    tell(&anna);
+    let theirs = carol.volume();
+    theirs.accept_link(link, theirs.follow_link(&link).unwrap()).unwrap();
+    volume.remove(&[identity(&anna)]).unwrap();
+    // Whether she has heard of it meanwhile or not.
+    volume.grant(vec![Guest::find(&volume, owner.knows(&anna, "anna")).unwrap()], Role::Admin).unwrap();
+    tell(&owner);
+    hers.tend().unwrap();
+    assert_eq!(hers.role(), Some(Role::Admin));
+    assert!(matches!(theirs.follow_link(&link), Err(ShareError::Ended)));
+    assert_eq!(hers.share().unwrap().open_links().count(), 0);
+    let before = hers.share().unwrap().epochs.len();
+    let new = hers.make_link(Role::Reader, None).unwrap();
+    hers.tend().unwrap();
+    theirs.follow_link(&new).unwrap();
+    assert_eq!(hers.share().unwrap().epochs.len(), before);
+    let _ = theirs.hear(Ask::All);
+    assert_eq!(theirs.share().unwrap().epochs.len(), 1);
+}
+
+#[test]
 fn what_cannot_be_read_of_one_share_closes_that_alone_and_says_so() {
     let mesh = Mesh::new(6);
     let [owner, anna] = [OWNER, ANNA].map(|who| One::new(&mesh, who));

@@ -264,6 +264,7 @@ pub(super) fn resolve(log: &Log, is_listed: &dyn Fn(&Author) -> bool) -> Members
     court.only_what_they_may(&mut of);
     let mut members: BTreeMap<IdentityId, Member> = log.owner().into_iter().map(|one| (one.identity, one)).collect();
     let (mut gone, mut brought, mut wrote) = (BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
+    let mut again = BTreeMap::new();
     let granted = |of: &Of<'_>| {
         let most = court.standing_grants(of).into_iter().min_by_key(|(_, member)| Reverse(member.role));
         most.map(|(number, member)| (number, *member))
@@ -279,6 +280,9 @@ pub(super) fn resolve(log: &Log, is_listed: &dyn Fn(&Author) -> bool) -> Members
             Some((number, member)) if members.len() < MEMBERS_MAX => {
                 members.insert(*identity, member);
                 brought.insert(*identity, court.author(number).identity);
+                if !of.removals.is_empty() {
+                    again.insert(*identity, court.all[number].entry.time);
+                }
             }
             _ => {
                 let last = of.grants.last().map(|(_, member)| **member);
@@ -292,7 +296,21 @@ pub(super) fn resolve(log: &Log, is_listed: &dyn Fn(&Author) -> bool) -> Members
     let counting = court.all.iter().zip(&court.counts).filter(|(_, counts)| **counts);
     let epochs = counting.filter_map(|(one, _)| one.entry.epoch).collect();
     let (forks, (tips, next_epoch)) = (court.forks(), court.tips());
-    Members { members, gone, wrote, brought, accepted, taken, epoch, epochs, next_epoch, is_sealed_off, forks, tips }
+    Members {
+        members,
+        gone,
+        wrote,
+        brought,
+        again,
+        accepted,
+        taken,
+        epoch,
+        epochs,
+        next_epoch,
+        is_sealed_off,
+        forks,
+        tips,
+    }
 }
 
 /// Of several removals at once the one that takes the most: nothing that somebody was allowed to write is refused.
