@@ -14,7 +14,7 @@ use hypernet_core::share::members::{Member, MembersError, Refused, Role};
 use hypernet_core::share::offer::is_name;
 use hypernet_core::time::Hlc;
 use hypernet_core::tree::FileKind;
-use hypernet_fs::vfs::{Caller, ROOT, VfsError};
+use hypernet_fs::vfs::{Caller, ROOT, Rooted, VfsError};
 use hypernet_sdk::api;
 use os_display::Quotable;
 
@@ -190,6 +190,18 @@ impl Own {
         Ok(())
     }
 
+    /// Of a volume that nobody has entered on this device nothing could be published, and others would find nothing.
+    fn find_root(&self, rooted: &Rooted) -> Result<(), Failure> {
+        if !rooted.is_vacant {
+            return Ok(());
+        }
+        self.vfs.readdir(rooted.ino, 0).map(drop).map_err(|error| {
+            let text = format!("nothing of this volume is found now, so others would find nothing in it: {error}");
+            Failure::new(Kind::Unavailable, text)
+                .hint("`hn peers` shows who is there; try again when you can look into the directory")
+        })
+    }
+
     /// The volume whose root this is.
     fn rooted_at(&self, ino: u64) -> Result<Option<Arc<Volume>>, Failure> {
         let rooted = self.vfs.volumes().into_iter().find(|rooted| rooted.ino == ino);
@@ -300,6 +312,7 @@ impl Agent {
         let rooted = own.vfs.volumes().into_iter().find(|rooted| rooted.volume == volume.id);
         let rooted = rooted.ok_or_else(|| Failure::new(Kind::System, "the volume is gone already"))?;
         if volume.share().is_none() {
+            own.find_root(&rooted)?;
             has_no_past(&volume)?;
             // Another device may have done so.
             if let Err(error) = volume.identity.look() {

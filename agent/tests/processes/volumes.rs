@@ -158,3 +158,27 @@ fn uploads_go_by_themselves_where_they_are_not_held_back() {
     }
     assert_eq!(mine.volumes().len(), 3);
 }
+
+#[test]
+fn a_volume_that_nobody_has_entered_on_a_device_is_shared_by_it_with_all_that_is_in_it() {
+    if !has(&[Need::Fuse]) {
+        return;
+    }
+    let mesh = Mesh::start(5);
+    let (mine, anna) = super::share::acquainted(&mesh);
+    fs::create_dir(mine.below("own")).unwrap();
+    write(&mine, "own/file", b"mine");
+    mine.make_volume("/own").unwrap();
+    mine.sync().unwrap();
+    let (other, _) = mesh.recovered("other", &mine.phrase.clone());
+    assert!(fs::read_dir(other.below("")).unwrap().any(|entry| entry.unwrap().file_name() == "own"));
+    let there = other.volumes();
+    assert!(there.iter().any(|volume| volume.path == Path::new("/own") && !volume.here), "{there:?}");
+    other.share_with("/own", &["anna"], api::ShareRole::Writer).unwrap();
+    other.sync().unwrap();
+    let begun = Instant::now();
+    while anna.attach("carl/own", "/theirs").is_err() {
+        assert!(begun.elapsed() < PATIENCE, "{}", other.log());
+    }
+    assert_eq!(fs::read(anna.below("theirs/file")).unwrap(), b"mine");
+}
