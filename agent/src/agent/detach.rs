@@ -53,28 +53,53 @@ impl Agent {
         all.iter().for_each(|one| own.volumes.close(one.volume));
         // The other devices of this identity go on from here only when they know that somebody meant it.
         self.keep_on_the_mesh()?;
-        own.share_info(&share)
+        match share {
+            Some(share) => own.share_info(&share),
+            None => Ok(nameless(rooted.volume)),
+        }
+    }
+}
+
+/// A volume of which nothing is known but its number.
+fn nameless(volume: VolumeId) -> api::ShareInfo {
+    api::ShareInfo {
+        volume: volume.to_string(),
+        name: format!("volume {}", volume.short()),
+        path: None,
+        role: None,
+        by_link: false,
+        members: Vec::new(),
+        links: Vec::new(),
+        made: None,
+        epoch: 0,
+        rekeying: false,
+        forks: Vec::new(),
     }
 }
 
 impl Own {
-    /// What was attached there.
-    fn attached_at(&self, ino: u64) -> Result<(Rooted, Share), Failure> {
+    /// What was attached there; or named there, by somebody who may write in what this identity shares.
+    fn attached_at(&self, ino: u64) -> Result<(Rooted, Option<Share>), Failure> {
         let usage = |what: &str| Failure::new(Kind::Usage, what.to_owned());
         if ino == ROOT {
             return Err(
                 usage("the whole tree is not detached").hint("name a directory in it; `hn umount` unmounts the tree")
             );
         }
-        let rooted = self.vfs.volumes().into_iter().find(|rooted| rooted.ino == ino);
         let keystore = self.volume.identity.keystore().keystore();
+        let all = self.vfs.volumes();
+        let rooted = all.iter().copied().find(|rooted| rooted.ino == ino);
         let share = rooted.and_then(|rooted| keystore.share(rooted.volume).cloned());
-        let (Some(rooted), Some(share)) = (rooted, share) else {
+        let above = rooted.and_then(|rooted| all.iter().copied().find(|other| Some(other.volume) == rooted.above));
+        let above = above.filter(|above| keystore.share(above.volume).is_some());
+        // Whoever shares the one above says what has a place in it; nobody else takes that from the others.
+        let is_owner = |volume: VolumeId| self.volumes.of(volume).is_ok_and(|one| one.role() == Some(Role::Owner));
+        let is_ours = above.is_some_and(|above| is_owner(above.volume));
+        let is_known = |rooted: &Rooted| share.is_some() || is_ours && !keystore.volumes.contains(&rooted.volume);
+        let Some(rooted) = rooted.filter(is_known) else {
             return Err(usage("nothing was attached there").hint("`hn shares` shows what is, and where"));
         };
-        if let Some(above) = self.vfs.volumes().into_iter().find(|other| Some(other.volume) == rooted.above)
-            && keystore.share(above.volume).is_some()
-        {
+        if let Some(above) = above.filter(|_| !is_ours) {
             let path = self.vfs.path(above.ino).map_err(|error| of_tree(&error))?;
             return Err(usage("it has its place in another shared directory, and others would find it gone, too")
                 .hint(format!("`hn detach` of {} takes both out of your tree", path.quote())));

@@ -506,11 +506,19 @@ impl Volume {
         moved
     }
 
-    /// Volumes that were taken out of the tree, and those that begin in them.
+    /// Volumes that were taken out of the tree, and those that begin in them. In one that others have a part in no place is
+    /// kept for volumes of somebody else: whoever may write there takes them out for all.
     fn leaving(&self, vfs: &Vfs) -> Vec<VolumeId> {
-        let shares = self.identity.keystore().keystore().shares;
-        let mut leaving: Vec<VolumeId> =
-            shares.iter().filter(|share| share.left.is_out).map(|share| share.volume).collect();
+        let keystore = self.identity.keystore().keystore();
+        let out = keystore.shares.iter().filter(|share| share.left.is_out);
+        let mut leaving: Vec<VolumeId> = out.map(|share| share.volume).collect();
+        if keystore.share(self.id).is_some() {
+            let is_own = |volume: VolumeId| {
+                keystore.share(volume).map_or(keystore.volumes.contains(&volume), |share| share.is_own)
+            };
+            let here = vfs.volumes().into_iter().filter(|rooted| rooted.above == Some(self.id));
+            leaving.extend(here.map(|rooted| rooted.volume).filter(|volume| !is_own(*volume)));
+        }
         leaving.extend(vfs.volumes_below(leaving.iter().copied()).iter().map(|rooted| rooted.volume));
         leaving
     }

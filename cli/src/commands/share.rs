@@ -149,10 +149,13 @@ pub(crate) async fn detach(home: Home, args: Detach, out: &mut Output) -> Result
     let detached = client.detach(&DetachRequest { path, discard: args.discard }).await?;
     out.json(&detached)?;
     out.line(format_args!("{} is not at {} any more", detached.name, args.dir.display()))?;
-    out.note(format_args!(
-        "`hn attach {} DIR` puts it into your tree again",
-        detached.volume.get(..8).unwrap_or_default()
-    ));
+    // Of what somebody else has named there nothing may be known.
+    if !detached.members.is_empty() {
+        out.note(format_args!(
+            "`hn attach {} DIR` puts it into your tree again",
+            detached.volume.get(..8).unwrap_or_default()
+        ));
+    }
     Ok(())
 }
 

@@ -57,6 +57,19 @@ impl Guestly {
         self.publish_as(None, &[(name, &bend)]);
     }
 
+    /// Publishes a tree without one of the entries in its root.
+    fn publish_without(&self, name: &str) {
+        let latest = state::latest(&self.volume.db).unwrap().unwrap();
+        let sequence = self.volume.take_number().unwrap();
+        let mut writer = Writer::new(self.volume.clone(), Meter::new()).unwrap();
+        let mut entries = self.entries();
+        entries.retain(|entry| entry.name != name.as_bytes());
+        let mut root = latest.root.clone();
+        root.inode.content = Content::Directory(tree::build(entries, &mut writer).unwrap());
+        root.vector = join([&root.vector[..], &[self.volume.dot(sequence)]]);
+        publish(&self.volume, writer, Publication::after(Some(&latest), root, sequence), &Meter::new()).unwrap();
+    }
+
     /// The same of several entries; as done by another device, if one is given.
     fn publish_as(&self, other: Option<Dot>, new: &[(&str, &Bend<'_>)]) {
         let latest = state::latest(&self.volume.db).unwrap().unwrap();
@@ -290,4 +303,26 @@ fn what_was_there_before_a_volume_was_shared_reaches_nobody_who_gets_a_part_in_i
         assert_eq!((tree.contains_key("ours/late"), tree.contains_key("ours/after")), (writes, true));
         assert!(!tree.contains_key("ours/secret"), "{:?}", names(&tree));
     }
+}
+
+#[test]
+fn a_volume_of_somebody_else_goes_from_a_shared_one_when_whoever_may_write_there_takes_it_out() {
+    let mesh = Mesh::new(6);
+    let (home, mine, ours) = alice(&mesh);
+    let ben = Guestly::of(&mesh, &home.volume, &ours, BEN);
+    let theirs = VolumeId([0xf; 16]);
+    ben.publish("theirs", |_, _, _| Target::Volume { volume: theirs, id: FileId([0xdd; 16]) });
+    ours.hear(Ask::All).unwrap();
+    assert_eq!(home.follow_of(&ours), Followed::MovedOn);
+    let has = |volume: VolumeId| home.vfs.volumes().iter().any(|rooted| rooted.volume == volume);
+    assert!(has(theirs));
+    ben.publish_without("theirs");
+    assert_eq!(home.follow_of(&ours), Followed::MovedOn);
+    assert!(!has(theirs) && has(mine.id));
+    // The owner takes one out as well, and all move on.
+    ben.publish("again", |_, _, _| Target::Volume { volume: theirs, id: FileId([0xdd; 16]) });
+    assert_eq!(home.follow_of(&ours), Followed::MovedOn);
+    home.vfs.detach(theirs, false).unwrap();
+    home.sync_of(&ours);
+    assert!(!has(theirs));
 }
