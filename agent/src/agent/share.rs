@@ -373,15 +373,36 @@ impl Agent {
         self.keep_on_the_mesh()
     }
 
-    /// What a device that is to leave the list has said of who may do what is to count as before.
-    pub(super) fn vouch_for(&self, own: &Own, device: &Device) {
+    /// What a device that is to leave the list has said of who may do what is to count as before. An error where that is for this
+    /// identity to see to, and cannot be done now: what it has granted would be nobody's any more, and nobody would be told.
+    pub(super) fn vouch_for(&self, own: &Own, device: &Device) -> Result<(), Failure> {
         for share in own.volume.identity.keystore().keystore().shares {
-            let vouched =
-                own.volumes.of(share.volume).map_err(Into::into).and_then(|volume| volume.vouch_for(&device.id));
-            if let Err(error) = vouched {
-                tracing::warn!(%error, volume = %share.volume.short(), "what a device said of a volume is not vouched for");
+            let is_admin = |volume: &Arc<Volume>| {
+                let known = volume.known_share();
+                let role = known.and_then(|known| known.members.role(&volume.identity.id()));
+                role.map_or(share.is_own, |role| role >= Role::Admin)
+            };
+            let volume = own.volumes.of(share.volume);
+            let is_ours = volume.as_ref().map_or(share.is_own, is_admin);
+            let Err(error) = volume.map_err(Into::into).and_then(|volume| volume.vouch_for(&device.id)) else {
+                continue;
+            };
+            if is_ours {
+                let failure = share_failure(error);
+                let text = format!(
+                    "what {} has said of who may do what in {} would count no more, and cannot be vouched for now: {}",
+                    device.name.maybe_quote(),
+                    share.name.quote(),
+                    failure.message
+                );
+                return Err(Failure::new(failure.kind, text).hint(
+                    "nothing was changed: try again later; --force takes it off all the same, and `hn share DIR --with NAME` \
+                     brings back those who are gone then",
+                ));
             }
+            tracing::warn!(%error, volume = %share.volume.short(), "what a device said of a volume is not vouched for");
         }
+        Ok(())
     }
 
     /// A device of this identity is off its list: it has no part in what comes after in any volume that this one is to look

@@ -160,7 +160,13 @@ impl Agent {
         // Who is meant turns out below, where nobody is.
         let roster = own.volume.identity.roster();
         if let Ok(device) = roster.named(&request.name) {
-            self.vouch_for(own, device);
+            // The words take off a thief, whatever stands in the way.
+            match self.vouch_for(own, device) {
+                Err(failure) if request.force || words.is_some() => {
+                    tracing::warn!(%failure, "what a device has said of others is not vouched for");
+                }
+                vouched => vouched?,
+            }
             publish_beside(own, device);
         }
         let removed = own.volume.revoke_device(&others, &request.name, request.force, words.as_ref()).map_err(|error| {

@@ -155,6 +155,11 @@ impl Publishers {
         !self.removed.contains(&head.device) || self.is_named(head)
     }
 
+    /// Whether none of the identities that list a device may publish any more.
+    pub(crate) fn is_removed(&self, device: &DeviceId) -> bool {
+        self.removed.contains(device)
+    }
+
     /// Whether a head is the last one of a device that was taken off.
     pub(crate) fn is_named(&self, head: &Head) -> bool {
         let accepted = self.accepted.as_ref().and_then(|accepted| accepted.get(&head.device));

@@ -16,7 +16,7 @@ use hypernet_core::identity::log::Device;
 use hypernet_core::limits::DEVICES_MAX;
 use hypernet_core::merge::{covers, covers_all};
 use hypernet_core::port::PortError;
-use hypernet_core::share::members::head_hash;
+use hypernet_core::share::members::{Role, head_hash};
 use hypernet_core::tree::{self, Differing, Dot, LinkEntry, Root, TreeRef};
 use hypernet_fs::vfs::{Vfs, VfsError};
 use hypernet_store::volume::VolumeDb;
@@ -197,8 +197,8 @@ impl Volume {
         {
             tracing::info!(%error, "the newest head cannot be published again yet");
         }
-        if self.is_to_open()? && vfs.pending(self.id).files == 0 {
-            // Sharing it was broken off.
+        if (self.is_to_open()? || self.stands_on_removed(&latest)) && vfs.pending(self.id).files == 0 {
+            // Sharing it was broken off, or taking somebody off.
             vfs.mark_changed(self.id).map_err(of_tree)?;
         }
         if state::origin(&self.db)?.is_some() || !self.may_follow(vfs)? {
@@ -250,6 +250,12 @@ impl Volume {
             (waiting.in_use, waiting.has_left) = (None, false);
         }
         Ok(followed)
+    }
+
+    /// Whether this device, as one of those who take people off, stands on a head of somebody who was taken off: another one that
+    /// says the same is to lead there, in the epoch of now.
+    fn stands_on_removed(&self, latest: &Latest) -> bool {
+        self.role() >= Some(Role::Admin) && self.publishers().is_removed(&latest.head.device)
     }
 
     /// Whether nothing waits to be published, but for what is written to files that are open.

@@ -306,6 +306,31 @@ fn what_was_there_before_a_volume_was_shared_reaches_nobody_who_gets_a_part_in_i
 }
 
 #[test]
+fn taking_somebody_off_that_was_broken_off_is_ended_by_a_head_of_this_device() {
+    let mesh = Mesh::new(6);
+    let (home, _, ours) = alice(&mesh);
+    let ben = Guestly::of(&mesh, &home.volume, &ours, BEN);
+    ben.publish("by ben", |writer, dot, like| directory(writer, dot, &like.inode, FileId([0xdd; 16])));
+    ours.hear(Ask::All).unwrap();
+    assert_eq!(home.follow_of(&ours), Followed::MovedOn);
+    let head = || state::latest(&ours.db).unwrap().unwrap().head;
+    assert_eq!(head().device, ben.volume.device.id());
+    let epoch = ours.keys().epoch;
+    ours.remove(&[ben.volume.identity.id()]).unwrap();
+    // The agent is killed here, before it says that there is something to publish.
+    assert_eq!(home.vfs.pending(SHARED).files, 0);
+    home.follow_of(&ours);
+    assert!(home.vfs.pending(SHARED).files > 0);
+    home.sync_of(&ours);
+    assert_eq!(head().device, home.volume.device.id());
+    assert!(head().snapshot_extent.epoch > epoch, "{:?}", head().snapshot_extent);
+    assert!(home.tree().contains_key("ours/by ben/bad"));
+    // And once is enough.
+    home.follow_of(&ours);
+    assert_eq!(home.vfs.pending(SHARED).files, 0);
+}
+
+#[test]
 fn a_volume_of_somebody_else_goes_from_a_shared_one_when_whoever_may_write_there_takes_it_out() {
     let mesh = Mesh::new(6);
     let (home, mine, ours) = alice(&mesh);
