@@ -348,6 +348,9 @@ pub(crate) struct Recover {
     /// Take the head of this device, by name or id, and not the newest of all.
     #[arg(long, value_name = "NAME")]
     pub(crate) device: Option<String>,
+    /// Go on though a stolen device has put something else in the place of the keystore.
+    #[arg(long, conflicts_with = "from")]
+    pub(crate) without_keystore: bool,
     /// Seconds to go on asking a mesh of which too few peers answer.
     #[arg(long, value_name = "SECONDS", default_value_t = 90)]
     pub(crate) timeout: u64,

@@ -171,15 +171,21 @@ async fn converse<T: DeserializeOwned>(
         let mut stdout = child.stdout.take().map(lines);
         let line = async {
             let Some(lines) = &mut stdout else { return Ok::<_, Failure>(None) };
-            let (Some(tell), Some(stdin)) = (tell, &mut stdin) else {
+            let Some(tell) = tell.filter(|_| stdin.is_some()) else {
                 // It waits for nothing more.
                 stdin.take();
                 return Ok(next_line(lines).await);
             };
             let line = next_line(lines).await;
             let Some(Ok(made)) = line.as_deref().map(|line| serde_json::from_str(line)) else { return Ok(line) };
-            tell(made)?;
-            tell_secrets(stdin, &[&SecretText::default()]).await;
+            if let Err(failure) = tell(made) {
+                // Nothing was told, and it ends when nothing more comes.
+                stdin.take();
+                return Err(failure);
+            }
+            if let Some(stdin) = &mut stdin {
+                tell_secrets(stdin, &[&SecretText::default()]).await;
+            }
             Ok(next_line(lines).await)
         };
         let complaint = async {

@@ -70,6 +70,7 @@ impl Agent {
         }
         let _alone = self.alone(say);
         self.open_found()?;
+        self.is_meant(request)?;
         if !self.config.lock().recovering {
             // Whoever was waited for has done it, and what was written since stays.
             let found = self.own()?.volume.recovered_before().map_err(|error| self.not_yet(error))?;
@@ -102,6 +103,16 @@ impl Agent {
         }
         own.start_engines()?;
         Ok(self.told(found))
+    }
+
+    /// What a command before has found may not be what this one asks for.
+    fn is_meant(&self, request: &api::RecoverRequest) -> Result<(), Failure> {
+        let (Some(own), Some(phrase)) = (self.with_volume(), &request.phrase) else { return Ok(()) };
+        if keys_of(phrase)?.id() == own.volume.identity.id() {
+            return Ok(());
+        }
+        Err(Failure::new(Kind::Usage, "an identity with other words was found here by a command before")
+            .hint("recover that of these words in an empty HN_HOME"))
     }
 
     fn told(&self, found: Recovered) -> api::Recovered {
@@ -152,7 +163,9 @@ impl Agent {
         let peers = Arc::new(Peers::new(self.node.clone()));
         let device = DeviceKeys::new(random_secret()?);
         let arrived = match (&request.phrase, &request.from) {
-            (Some(phrase), _) => arrival::by_phrase(&peers, &keys_of(phrase)?, &device, &name, say),
+            (Some(phrase), _) => {
+                arrival::by_phrase(&peers, &keys_of(phrase)?, &device, &name, request.without_keystore, say)
+            }
             (None, Some(from)) => {
                 let other = Home::new(from.clone());
                 let unlock = self.unlock.lock().clone();

@@ -67,6 +67,11 @@ fn not_found(what: &str) -> PortError {
     PortError::NotFound(format!("{what}, or no peer that has it is there"))
 }
 
+/// Why nothing goes on by itself where that is so: peers that know of a newer era may only be late.
+const NOT_OURS: &str = "what lies in the place of the keystore is not of this identity. Peers that know of a newer place may not have \
+                        answered yet; or a device that had the keys has put it there, and then `hn recover --without-keystore` goes on: \
+                        contacts, directories that others share, and who the guardians are do not come back";
+
 /// Finds everything by the phrase, and enrols a new device. Nothing is on the mesh of it yet: whoever has written down
 /// what this returns [confirms](Identity::confirm) it.
 pub(crate) fn by_phrase(
@@ -74,6 +79,7 @@ pub(crate) fn by_phrase(
     phrase: &RecoveryKeys,
     device: &DeviceKeys,
     name: &str,
+    without_keystore: bool,
     say: &mut dyn FnMut(String),
 ) -> Result<Arrived, PortError> {
     let (identity, address) = (phrase.id(), Address::of(phrase));
@@ -105,6 +111,9 @@ pub(crate) fn by_phrase(
     }
     let (recipient, main) = (sealing::recipient(&phrase.opening_key()).map_err(damaged)?, phrase.main_volume());
     let there = kept.keystore.filter(|there| there.identity == identity);
+    if there.is_none() && !without_keystore {
+        return Err(PortError::NotFound(NOT_OURS.into()));
+    }
     let warning = there.is_none().then(|| SPOILT.to_owned());
     if let Some(warning) = &warning {
         tracing::warn!("{warning}");

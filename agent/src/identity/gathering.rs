@@ -3,6 +3,7 @@
 //! all that is connected, and what somebody who once was a device has put in the way hides nothing that another one tells.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
 
 use hypernet_core::codec;
 use hypernet_core::id::{DeviceId, RecordKey};
@@ -27,6 +28,9 @@ const BEACONS_MAX: usize = 128;
 /// one of several ends leads.
 const DOORS_OF_GONE_MAX: usize = 16;
 const DOORS_CLAIMED_MAX: usize = 16;
+
+/// For how long what lies in segments is read there: whoever names one chooses who holds it, and how late they answer.
+const CLAIMED_WITHIN: Duration = Duration::from_secs(5);
 
 /// What is at the place of a roster.
 pub(crate) struct Rostered {
@@ -100,6 +104,8 @@ struct Search<'a> {
     asked: BTreeSet<DeviceId>,
     by_gone: usize,
     claimed: usize,
+    /// For how long what lies behind such doors was read.
+    claimed_for: Duration,
     /// Doors behind which only what lies in the record itself was looked at.
     skimmed: BTreeSet<Door>,
 }
@@ -138,6 +144,7 @@ impl<'a> Search<'a> {
             asked: BTreeSet::new(),
             by_gone: 0,
             claimed: 0,
+            claimed_for: Duration::ZERO,
             skimmed: BTreeSet::new(),
         }
     }
@@ -197,11 +204,18 @@ impl Search<'_> {
         *how = by.min(*how);
     }
 
-    /// Reads a record; what lies in a segment not where only somebody who is gone leads there.
-    fn read(&self, by: By, record: &Record) -> Result<At, PortError> {
+    /// Reads a record; what lies in a segment not where only somebody who is gone leads there, nor when what lies behind doors that
+    /// anybody could have made up has taken long.
+    fn read(&mut self, by: By, record: &Record) -> Result<At, PortError> {
         match by {
-            By::Listed | By::Claimed => read(self.peers, record, &self.key),
-            By::Gone => read_here(record, &self.key),
+            By::Listed => read(self.peers, record, &self.key),
+            By::Claimed if self.claimed_for < CLAIMED_WITHIN => {
+                let began = Instant::now();
+                let at = read(self.peers, record, &self.key);
+                self.claimed_for += began.elapsed();
+                at
+            }
+            By::Claimed | By::Gone => read_here(record, &self.key),
         }
     }
 

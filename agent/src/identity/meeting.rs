@@ -406,7 +406,9 @@ impl Identity {
                 None => Notice::Ended(now.door()).publish(&era.end(), key, 0).map_err(damaged)?,
             });
         }
-        let needed: BTreeSet<RecordKey> = path.iter().map(|door| record_key(&door.end)).collect();
+        // What leads elsewhere is not needed, whoever has put it there.
+        let leading = path.iter().filter(|door| gathered.leads(**door, now.door()));
+        let needed: BTreeSet<RecordKey> = leading.map(|door| record_key(&door.end)).collect();
         let kept = self.peers.publish_all(records.clone(), self.peers.keepers(), WAY);
         let mut alone = Vec::new();
         for (record, kept) in records.into_iter().zip(kept) {

@@ -43,7 +43,7 @@ fn names(roster: &Roster) -> Vec<&str> {
 /// A new device that came by the phrase, and is on the mesh.
 fn arrive(mesh: &Mesh, home: &Path, byte: u8) -> Arc<Volume> {
     let name = format!("device {byte}");
-    let arrived = by_phrase(&mesh.peers(), &phrase(), &keys(byte), &name, &mut |_| {}).unwrap();
+    let arrived = by_phrase(&mesh.peers(), &phrase(), &keys(byte), &name, false, &mut |_| {}).unwrap();
     let volume = mesh.arrived(home, byte, arrived);
     confirm(&volume).unwrap();
     volume
@@ -54,7 +54,8 @@ fn the_phrase_alone_brings_everything_back_and_another_one_nothing() {
     let mesh = Mesh::new(5);
     let (a, b) = (dir(), dir());
     let first = mesh.volume(a.path(), 1);
-    let find = |phrase: &hypernet_core::key::RecoveryKeys| by_phrase(&mesh.peers(), phrase, &keys(2), "b", &mut |_| {});
+    let find =
+        |phrase: &hypernet_core::key::RecoveryKeys| by_phrase(&mesh.peers(), phrase, &keys(2), "b", false, &mut |_| {});
     assert!(matches!(find(&phrase()), Err(PortError::NotFound(_))), "nothing is on the mesh yet");
     confirm(&first).unwrap();
     assert!(matches!(find(&hypernet_core::key::RecoveryKeys::new(&[4; 64])), Err(PortError::NotFound(_))));
@@ -124,7 +125,7 @@ fn a_list_that_does_not_fit_into_a_record_lies_in_a_segment() {
         mesh.disconnect([PeerId([peer; 32])]);
         confirm(&first).unwrap();
     }
-    let full = by_phrase(&mesh.peers(), &phrase(), &keys(99), "one more", &mut |_| {}).map(drop).unwrap_err();
+    let full = by_phrase(&mesh.peers(), &phrase(), &keys(99), "one more", false, &mut |_| {}).map(drop).unwrap_err();
     assert!(full.to_string().contains("revoke one"), "{full}");
     let last = first.identity.roster().devices.pop().unwrap();
     first.identity.revoke(&last.id).unwrap();
@@ -153,7 +154,7 @@ fn what_happens_at_the_same_time_all_counts() {
     let first = mesh.volume(a.path(), 1);
     confirm(&first).unwrap();
     let second = arrive(&mesh, b.path(), 2);
-    let stale = by_phrase(&mesh.peers(), &phrase(), &keys(3), "third", &mut |_| {}).unwrap();
+    let stale = by_phrase(&mesh.peers(), &phrase(), &keys(3), "third", false, &mut |_| {}).unwrap();
     first.identity.revoke(&second.device.id()).unwrap();
     first.identity.change_known(|known| known.merge(&stale.known.posting)).unwrap();
     let both = confirm(&first).unwrap();
@@ -344,7 +345,7 @@ fn who_arrives_while_a_device_is_taken_off_is_found() {
     let first = mesh.volume(a.path(), 1);
     publish(&first, 1).unwrap();
     let second = arrive(&mesh, b.path(), 2);
-    let arrived = by_phrase(&mesh.peers(), &phrase(), &keys(3), "third", &mut |_| {}).unwrap();
+    let arrived = by_phrase(&mesh.peers(), &phrase(), &keys(3), "third", false, &mut |_| {}).unwrap();
     first.identity.revoke(&second.device.id()).unwrap();
     let third = mesh.arrived(c.path(), 3, arrived);
     publish(&third, 2).unwrap();
@@ -663,7 +664,9 @@ fn the_words_recover_past_what_a_thief_has_put_in_the_place_of_the_keystore() {
         publish(&thief, 1).unwrap();
         let place = thief.identity.era.lock().keystore();
         mesh.keep(spoilt.publish(&place, &place.sealing_key(), LAST - 1).unwrap());
-        let arrived = by_phrase(&mesh.peers(), &phrase(), &keys(2), "mine", &mut |_| {}).unwrap();
+        let refused = by_phrase(&mesh.peers(), &phrase(), &keys(2), "mine", false, &mut |_| {}).map(drop).unwrap_err();
+        assert!(refused.to_string().contains("--without-keystore"), "{refused}");
+        let arrived = by_phrase(&mesh.peers(), &phrase(), &keys(2), "mine", true, &mut |_| {}).unwrap();
         assert!(arrived.warning.as_ref().unwrap().contains("hn device revoke NAME --phrase"));
         let mine = mesh.arrived(b.path(), 2, arrived);
         confirm(&mine).unwrap();
@@ -672,7 +675,7 @@ fn the_words_recover_past_what_a_thief_has_put_in_the_place_of_the_keystore() {
         publish(&mine, 2).unwrap();
         assert!(matches!(confirm(&thief), Err(PortError::Superseded(_))));
         // What is in its place now is whole.
-        let fresh = by_phrase(&mesh.peers(), &phrase(), &keys(3), "fresh", &mut |_| {}).unwrap();
+        let fresh = by_phrase(&mesh.peers(), &phrase(), &keys(3), "fresh", false, &mut |_| {}).unwrap();
         assert_eq!(fresh.warning, None);
         let fresh = mesh.arrived(c.path(), 3, fresh);
         assert_eq!(names(&confirm(&fresh).unwrap()), ["mine", "fresh"]);

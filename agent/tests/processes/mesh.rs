@@ -190,7 +190,12 @@ impl Agent {
 
     pub(crate) fn recover(&self, device: Option<&str>) -> Result<api::Recovered, api::ApiError> {
         let phrase = Some(api::PhraseInput::new(self.phrase.as_str().into(), Default::default()));
-        self.recover_by(&api::RecoverRequest { phrase, from: None, device: device.map(str::to_owned) })
+        self.recover_by(&api::RecoverRequest {
+            phrase,
+            from: None,
+            device: device.map(str::to_owned),
+            ..Default::default()
+        })
     }
 
     pub(crate) fn recover_by(&self, request: &api::RecoverRequest) -> Result<api::Recovered, api::ApiError> {

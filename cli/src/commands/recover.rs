@@ -49,7 +49,8 @@ pub(crate) async fn recover(home: &Home, args: Recover, out: &mut Output) -> Res
         true => Some(guardians::gather(&client, &args, out).await?),
         false => words,
     };
-    let request = RecoverRequest { phrase: words, from, device: args.device.clone() };
+    let without_keystore = args.without_keystore;
+    let request = RecoverRequest { phrase: words, from, device: args.device.clone(), without_keystore };
     find(home, &client, &request, args.timeout, out).await
 }
 
@@ -74,7 +75,8 @@ pub(crate) fn begun(home: &Home) -> Result<Begun, Failure> {
             .hint("set HN_HOME to an empty directory and recover there"));
         }
     };
-    Ok(Begun { begun, is_found: home.keystore().exists() })
+    // A set-up that was broken off leaves a keystore that is made anew.
+    Ok(Begun { begun, is_found: begun && home.keystore().exists() })
 }
 
 /// What is to open the keystore, or opens it: a passphrase, where there is one.
@@ -122,8 +124,8 @@ pub(crate) async fn set_up(
     }
     Ok(match agent::running(home).await? {
         Some((client, _)) => {
-            // The command that has started it may have named another passphrase, or none.
-            if !home.keystore().exists() {
+            // The command that has started it may have named another passphrase, or none; where this one names nothing, that stays.
+            if !home.keystore().exists() && (seal.secret.is_some() || seal.keyring) {
                 client.seal_keystore(&seal.request()).await?;
             }
             client

@@ -470,8 +470,7 @@ impl Records {
         for record in found.iter().filter_map(|bytes| Record::verify_under(&key, bytes).ok()) {
             match &best {
                 Some(best) if !record.replaces(best) => {
-                    let is_new =
-                        best.payload != record.payload && others.iter().all(|one| one.payload != record.payload);
+                    let is_new = *best != record && others.iter().all(|one| *one != record);
                     if record.sequence == LAST && is_new && others.len() < RECORD_LASTS_MAX {
                         others.push(record);
                     }

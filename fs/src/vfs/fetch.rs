@@ -244,7 +244,7 @@ impl Vfs {
             present: Ranges::from(0..size),
             claims: vec![claim.clone()],
             // All of it, until all is here: in passthrough there is no other backing file for whoever has it open.
-            in_use: vec![0..content.size()],
+            in_use: std::iter::once(0..content.size()).collect(),
             window: READAHEAD_MIN as u64,
             ..Inner::default()
         };

@@ -46,6 +46,9 @@ pub struct RecoverRequest {
     /// Not the newest head, but that of the device with this name or id.
     #[serde(default)]
     pub device: Option<String>,
+    /// Where something else lies in the place of the keystore, go on with an empty one.
+    #[serde(default)]
+    pub without_keystore: bool,
 }
 
 /// One line of a recovery.

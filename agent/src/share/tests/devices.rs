@@ -12,7 +12,7 @@ fn recovered(mesh: &Mesh) -> One {
     let home = tempfile::tempdir().unwrap();
     let phrase = RecoveryKeys::new(&[OWNER; 64]);
     let keys = DeviceKeys::new(Secret::new([99; 32]));
-    let arrived = arrival::by_phrase(&mesh.peers(), &phrase, &keys, "new", &mut |_| ()).unwrap();
+    let arrived = arrival::by_phrase(&mesh.peers(), &phrase, &keys, "new", false, &mut |_| ()).unwrap();
     let main = mesh.arrived(home.path(), 99, arrived);
     main.look_around().unwrap();
     One { main, _home: home }

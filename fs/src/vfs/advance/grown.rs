@@ -62,9 +62,9 @@ impl Known {
         let Local::Clean { size, .. } = node.local() else { return None };
         let growth = inode.content.size().checked_sub(size).filter(|growth| (1..=GROWTH_MAX).contains(growth));
         // A kernel that keeps sizes to itself would not read on.
-        (!is_known && growth.is_some() && !state.told_times && passes(node))
-            .then(|| node.remote.as_deref())?
-            .map(|was| Opened { ino, was: was.clone(), is: inode.content.clone() })
+        let may_grow = !is_known && growth.is_some() && !state.told_times && passes(node);
+        let was = node.remote.as_deref().filter(|_| may_grow)?;
+        Some(Opened { ino, was: was.clone(), is: inode.content.clone() })
     }
 
     /// Whether a file that is open has grown by what has come from the mesh.
