@@ -145,6 +145,9 @@ pub(crate) struct Volume {
     pub(crate) waiting: Mutex<follow::Waiting>,
     /// Changes of the history that wait for the next head.
     pub(crate) edits: AtomicU64,
+    /// How often the mesh was waited for by whoever reads.
+    #[cfg(test)]
+    pub(crate) trips: AtomicU64,
     /// What was read of the history.
     histories: Mutex<Histories>,
     /// Of whoever takes a cut, until it has its number: of two cuts the later one has the greater number. There is nothing in it.
@@ -201,6 +204,8 @@ impl Volume {
             news: AtomicBool::new(false),
             waiting: Mutex::default(),
             edits: AtomicU64::new(edits),
+            #[cfg(test)]
+            trips: AtomicU64::default(),
             histories: Mutex::default(),
             numbering: Mutex::default(),
             handing_out: Mutex::default(),

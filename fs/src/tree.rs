@@ -212,6 +212,14 @@ impl Tree {
         Ok(Opened::default())
     }
 
+    /// See [`Vfs::read_through_cache`].
+    pub fn read_through_cache(&self, ino: u64) {
+        let ino = self.turn(ino);
+        if !is_past(ino) {
+            self.vfs.read_through_cache(ino);
+        }
+    }
+
     /// See [`Vfs::read`].
     pub fn read(&self, ino: u64, offset: u64, buf: &mut [u8]) -> Result<usize> {
         let ino = self.turn(ino);

@@ -252,7 +252,8 @@ fn whoever_comes_back_by_the_words_has_what_was_shared() {
     let home = tempfile::tempdir().unwrap();
     let phrase = hypernet_core::key::RecoveryKeys::new(&[OWNER; 64]);
     let keys = hypernet_core::key::DeviceKeys::new(hypernet_core::key::Secret::new([99; 32]));
-    let arrived = crate::identity::arrival::by_phrase(&mesh.peers(), &phrase, &keys, "new", false, &mut |_| ()).unwrap();
+    let arrived =
+        crate::identity::arrival::by_phrase(&mesh.peers(), &phrase, &keys, "new", false, &mut |_| ()).unwrap();
     assert!(arrived.keystore.share(SHARED).is_some());
     let main = mesh.arrived(home.path(), 99, arrived);
     main.look_around().unwrap();

@@ -68,8 +68,6 @@ pub(crate) struct Mesh {
     /// Segments that were uploaded, and extents that were asked for.
     uploads: Arc<AtomicU64>,
     fetches: Arc<AtomicU64>,
-    /// How often something was asked for.
-    trips: Arc<AtomicU64>,
     /// The devices that have a home.
     enrolled: Mutex<Option<Known>>,
     /// Other people, and their devices.
@@ -89,7 +87,6 @@ impl Mesh {
             kept: Arc::new(Mutex::new(Kept { free: 1 << 40, ..Kept::default() })),
             uploads: Arc::default(),
             fetches: Arc::default(),
-            trips: Arc::default(),
             enrolled: Mutex::default(),
             people: Mutex::default(),
         };
@@ -171,10 +168,6 @@ impl Mesh {
         self.fetches.load(Ordering::SeqCst)
     }
 
-    pub(crate) fn trips(&self) -> u64 {
-        self.trips.load(Ordering::SeqCst)
-    }
-
     /// A handle whose commands wait until the test answers them.
     pub(crate) fn held(&self) -> (NodeHandle, mpsc::Receiver<oneshot::Sender<Outcome>>) {
         let (begun, waiting) = mpsc::sync_channel(64);
@@ -184,7 +177,6 @@ impl Mesh {
     /// By which an agent, or a volume, asks it.
     pub(crate) fn handle(&self) -> NodeHandle {
         let (kept, uploads, fetches) = (self.kept.clone(), self.uploads.clone(), self.fetches.clone());
-        let trips = self.trips.clone();
         let node = self.node.clone();
         NodeHandle::double(self.node.clone(), move |command, done| {
             let mut kept = kept.lock();
@@ -198,7 +190,6 @@ impl Mesh {
                 }
                 Command::Fetch { placement, wanted, .. } => {
                     fetches.fetch_add(wanted.len() as u64, Ordering::SeqCst);
-                    trips.fetch_add(1, Ordering::SeqCst);
                     kept.fetch(&placement, &wanted)
                 }
                 Command::Probe { placement, .. } => kept.probe(&placement),

@@ -445,7 +445,8 @@ impl Volume {
         let tree = root.clone();
         let writer = Writer::new(self.clone(), meter.clone())?;
         let (vector, manifest) = (root.vector.len(), latest.map(|latest| latest.manifest).unwrap_or_default());
-        publish(self, writer, Publication { root, sequence, parents, after: time, manifest }, meter)?;
+        let handed = None;
+        publish(self, writer, Publication { root, sequence, parents, after: time, manifest, handed }, meter)?;
         meter.update(|progress| progress.phase = Phase::Idle);
         tracing::info!(volume = %self.id.short(), head = sequence, devices = vector, "merged");
         if is_here {

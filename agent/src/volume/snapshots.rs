@@ -339,7 +339,7 @@ impl Volume {
         let snapshot = Snapshot::sign(&self.device.signing_key(), extent, parents, time, message);
         let new = stage.finish()? + new_before;
         if has_changes {
-            base.hand_out(self, number, &root)?;
+            self.hand_out(number, Some(base.next(number, &root)))?;
         }
         self.add_edit(&Edit::Keep { snapshot: snapshot.clone(), is_automatic })?;
         Ok(Some(Taken { kept: Kept { snapshot, dot, is_automatic }, files, read, new, is_same, newer }))

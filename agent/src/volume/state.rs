@@ -185,12 +185,10 @@ pub(crate) fn forget_handed_tree(db: &VolumeDb) -> Result<(), PortError> {
     Ok(db.put_state(HANDED_TREE, &codec::encode(&HandedTree { root: None, ..tree }))?)
 }
 
-/// Remembers that a tree is handed out that does not say what has which number, unless it is that which is remembered.
+/// Remembers that a tree is handed out that does not say what has which number.
 pub(crate) fn hand_out_as(db: &VolumeDb, number: u64) -> Result<(), PortError> {
-    match handed_tree(db)?.map(|tree| tree.number) {
-        Some(last) if last == number => Ok(()),
-        last => put_handed_tree(db, last.map(|_| u64::MAX), HandedTree { number, after: None, root: None }),
-    }
+    let last = handed_tree(db)?.map_or(0, |tree| tree.number);
+    Ok(db.put_state(HANDED_TREE, &codec::encode(&HandedTree { number: number.max(last), after: None, root: None }))?)
 }
 
 /// A tree that was made of those of several devices, and is on the mesh but for its head.
@@ -341,7 +339,10 @@ pub(crate) fn next_sequence(db: &VolumeDb, device: &DeviceId) -> Result<u64, Por
     let mut handed = 0;
     for volume in db.volumes()? {
         let db = db.of(volume)?;
-        handed = handed_out(&db)?.map_or(0, |record| record.sequence).max(spent(&db)?).max(handed);
+        let record = handed_out(&db)?.map_or(0, |record| record.sequence);
+        // Things have this number, though no head may have got it.
+        let tree = handed_tree(&db)?.map_or(0, |tree| tree.number);
+        handed = record.max(tree).max(spent(&db)?).max(handed);
     }
     // Those of a tree that was taken over are covered by what comes next.
     let origin = origin(db)?.map_or(0, |origin| origin.head);
@@ -423,12 +424,12 @@ pub(crate) mod tests {
         assert_eq!(put(Some(6), 7), (7, true));
         assert_eq!(put(Some(7), 4), (7, false), "it has the earlier number");
         assert_eq!(put(Some(7), 8), (8, true));
-        hand_out_as(db, 8).unwrap();
-        assert!(handed_tree(db).unwrap().unwrap().root.is_some());
         hand_out_as(db, 9).unwrap();
         let last = handed_tree(db).unwrap().unwrap();
         assert_eq!((last.number, last.root), (9, None));
         assert_eq!(put(Some(8), 10), (10, false));
+        let device = DeviceId([7; 32]);
+        assert!(next_sequence(db, &device).unwrap() > 10, "a number that things have stands for nothing else");
     }
 
     #[test]

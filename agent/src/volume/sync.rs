@@ -175,14 +175,12 @@ impl Base {
         self.known().or(latest).map(|root| &root.inode)
     }
 
-    /// Notes what others may have from now on.
-    pub(super) fn hand_out(&self, volume: &Volume, number: u64, root: &Root) -> Result<(), PortError> {
+    /// What others may have when this tree is handed out, and the number of what they may have had when it was begun.
+    pub(super) fn next(&self, number: u64, root: &Root) -> (Option<u64>, HandedTree) {
         let after = self.latest.as_ref().map(|latest| latest.snapshot);
         // What comes after a merge goes on from the head of that.
         let root = (!self.is_merged).then(|| root.clone());
-        let _one = volume.handing_out.lock();
-        let read = self.handed.as_ref().map(|handed| handed.number);
-        state::put_handed_tree(&volume.db, read, HandedTree { number, after, root })
+        (self.handed.as_ref().map(|handed| handed.number), HandedTree { number, after, root })
     }
 
     /// Nothing of the volume was published by itself yet.
@@ -303,8 +301,9 @@ pub(crate) fn run(volume: &Arc<Volume>, vfs: &Arc<Vfs>, meter: &Meter) -> Result
     let latest = base.latest.as_ref();
     let (history, tags) = volume.edited(&base, &edits, dot, &mut writer)?;
     let root = Root { volume: volume.id, inode, links, vector: base.vector(dot), parts: Vec::new(), history, tags };
-    base.hand_out(volume, sequence, &root)?;
-    let all = publish(volume, writer, Publication::after(latest, root, sequence), meter)?;
+    let handed = Some(base.next(sequence, &root));
+    let publication = Publication { handed, ..Publication::after(latest, root, sequence) };
+    let all = publish(volume, writer, publication, meter)?;
     volume.forget_edits(staged, &edits)?;
     let inodes = synced.len() as u64;
     vfs.mark_synced(volume.id, cut.seq, synced).map_err(of_tree)?;
@@ -330,6 +329,8 @@ pub(super) struct Publication {
     pub(super) after: Hlc,
     /// The catalog of this device before.
     pub(super) manifest: Manifest,
+    /// What says which of it has which number, where this does.
+    pub(super) handed: Option<(Option<u64>, HandedTree)>,
 }
 
 impl Publication {
@@ -338,7 +339,18 @@ impl Publication {
         let parents = latest.iter().map(|latest| latest.snapshot).collect();
         let after = latest.map_or(Hlc::default(), |latest| latest.time);
         let manifest = latest.map(|latest| latest.manifest.clone()).unwrap_or_default();
-        Self { root, sequence, parents, after, manifest }
+        Self { root, sequence, parents, after, manifest, handed: None }
+    }
+}
+
+impl Volume {
+    /// Notes what others may have from now on.
+    pub(super) fn hand_out(&self, number: u64, tree: Option<(Option<u64>, HandedTree)>) -> Result<(), PortError> {
+        let _one = self.handing_out.lock();
+        match tree {
+            Some((read, tree)) => state::put_handed_tree(&self.db, read, tree),
+            None => state::hand_out_as(&self.db, number),
+        }
     }
 }
 
@@ -350,7 +362,7 @@ pub(super) fn publish(
     publication: Publication,
     meter: &Meter,
 ) -> Result<Tally, PortError> {
-    let Publication { root, sequence, parents, after, manifest } = publication;
+    let Publication { root, sequence, parents, after, manifest, handed } = publication;
     let plan = writer.plan();
     let time = clock(after);
     let root_extent = writer.put(Kind::Root, &codec::encode(&root))?;
@@ -387,10 +399,8 @@ pub(super) fn publish(
         manifest_placement: published.placement,
         signature: [0; 64],
     };
-    {
-        let _one = volume.handing_out.lock();
-        state::hand_out_as(&volume.db, sequence)?;
-    }
+    // All that it leads to can be read by now.
+    volume.hand_out(sequence, handed)?;
     // It is to outlive as many losses as the weakest segment that it reaches.
     let all = tally.and(published.tally);
     let head = volume.publish_head(head, usize::from(all.spare()) + 1)?;

@@ -406,14 +406,15 @@ impl Filesystem for Handler {
 
     fn open(&self, req: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
         let (caller, flags, pass) = (caller(req, 0), vfs::OpenFlags(flags.0), self.passes_through());
-        let (opens, cached) = (self.opens.clone(), self.cached());
+        let (opens, cached, tree) = (self.opens.clone(), self.cached(), self.tree.clone());
         self.serve(
             reply,
             move |tree| tree.open_file(caller, ino.0, flags, pass),
             move |reply, result| match result {
                 Ok(opened) => {
                     let cached = if opened.stale { FopenFlags::empty() } else { cached };
-                    opens.open(ino.0, opened.passthrough.as_deref(), Opening { reply, cached });
+                    let refused = || tree.read_through_cache(ino.0);
+                    opens.open(ino.0, opened.passthrough.as_deref(), Opening { reply, cached }, refused);
                 }
                 Err(error) => reply.error(errno(&error)),
             },
@@ -432,6 +433,7 @@ impl Filesystem for Handler {
     ) {
         let (caller, flags, pass) = (caller(req, umask), vfs::OpenFlags(flags), self.passes_through());
         let (opens, cached, name) = (self.opens.clone(), self.cached(), name.as_bytes().to_vec());
+        let tree = self.tree.clone();
         self.serve(
             reply,
             move |tree| {
@@ -442,7 +444,8 @@ impl Filesystem for Handler {
             move |reply, result| match result {
                 Ok((found, opened)) => {
                     let reply = Creating { reply, attr: attr(&found), ttl: ttl(&found), cached };
-                    opens.open(found.ino, opened.passthrough.as_deref(), reply);
+                    let refused = || tree.read_through_cache(found.ino);
+                    opens.open(found.ino, opened.passthrough.as_deref(), reply, refused);
                 }
                 Err(error) => reply.error(errno(&error)),
             },

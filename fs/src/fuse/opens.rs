@@ -34,7 +34,8 @@ pub(super) struct Opens(Mutex<HashMap<u64, Open>>);
 impl Opens {
     /// Counts a handle in and answers. The first handle decides how the inode is open; `file` says whether
     /// passthrough is possible, and without it nothing passes us by through this handle, however the inode is open.
-    pub(super) fn open(&self, ino: u64, file: Option<&File>, reply: impl Reply) {
+    /// `refused` is called before the answer where the kernel takes none: it reads through its cache then.
+    pub(super) fn open(&self, ino: u64, file: Option<&File>, reply: impl Reply, refused: impl FnOnce()) {
         let mut opens = self.0.lock();
         let open = opens.entry(ino).or_insert_with(|| {
             let mode = match file.map(|file| reply.register(file)) {
@@ -42,6 +43,7 @@ impl Opens {
                 Some(Ok(id)) => Mode::Passthrough(id),
                 Some(Err(error)) => {
                     tracing::debug!(ino, %error, "the kernel took no backing file: this one is read through us");
+                    refused();
                     Mode::Cached
                 }
             };

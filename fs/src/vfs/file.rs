@@ -213,10 +213,8 @@ impl Vfs {
             if passthrough { self.passthrough(ino, flags.writes()) } else { Ok(None) }
         };
         let opened = rest();
-        if let Ok(None) = &opened
-            && let Some(open) = self.state.lock().nodes.get_mut(&ino).and_then(|node| node.open.as_mut())
-        {
-            open.cached = true;
+        if let Ok(None) = &opened {
+            self.read_through_cache(ino);
         }
         match opened {
             Ok(passthrough) => Ok(Opened { passthrough, stale: self.state.lock().unwritten.remove(&ino) }),
@@ -224,6 +222,14 @@ impl Vfs {
                 self.release(ino, flags)?;
                 Err(error)
             }
+        }
+    }
+
+    /// A file is open, and somebody may read it through the kernel's cache: its backing file is not all that they see.
+    pub fn read_through_cache(&self, ino: u64) {
+        let mut state = self.state.lock();
+        if let Some(open) = state.nodes.get_mut(&ino).and_then(|node| node.open.as_mut()) {
+            open.cached = true;
         }
     }
 

@@ -187,23 +187,47 @@ fn what_another_device_published_is_seen_at_once_through_the_kernel() {
 }
 
 #[test]
-fn what_is_read_when_it_changes_stays_until_it_is_closed() {
+fn whoever_reads_a_file_reads_on_and_whoever_opens_it_gets_what_it_is() {
     both(|bed| {
         let writer = Writer::new(bed);
-        writer.write("a", "old");
+        writer.write("page", "old");
+        writer.write("log", "begun, ");
         writer.publish_to(bed);
-        let mut file = File::open(bed.path("a")).unwrap();
-        writer.write("a", "new and longer");
+        // All of it is here when it is opened: so the kernel reads past its cache, where it can do that.
+        assert_eq!((read(&bed.path("page")).as_str(), read(&bed.path("log")).as_str()), ("old", "begun, "));
+        let (mut page, mut log) = (File::open(bed.path("page")).unwrap(), File::open(bed.path("log")).unwrap());
+        let rest = |file: &mut File| {
+            let mut content = String::new();
+            file.read_to_string(&mut content).unwrap();
+            content
+        };
+        assert_eq!(rest(&mut log), "begun, ");
+        writer.write("page", "new and longer");
+        writer.write("log", "begun, and more");
         let root = publish(&writer.vfs, &writer.remote).unwrap().unwrap();
-        assert_eq!(bed.vfs.advance(VOLUME, root.clone()), Err(VfsError::Busy));
-        let mut content = String::new();
-        file.read_to_string(&mut content).unwrap();
-        assert_eq!((content.as_str(), read(&bed.path("a")).as_str()), ("old", "old"));
-        drop(file);
         while bed.vfs.advance(VOLUME, root.clone()) == Err(VfsError::Busy) {
             std::thread::yield_now();
         }
-        assert_eq!(read(&bed.path("a")), "new and longer");
+        assert_eq!((rest(&mut page).as_str(), read(&bed.path("page")).as_str()), ("old", "new and longer"));
+        let is_same =
+            |file: &File, name: &str| file.metadata().unwrap().ino() == fs::metadata(bed.path(name)).unwrap().ino();
+        assert!(!is_same(&page, "page"));
+        match bed.mounted.as_ref().unwrap().profile() {
+            Profile::Passthrough => {
+                assert_eq!((log.metadata().unwrap().len(), rest(&mut log).as_str()), (15, "and more"));
+                assert!(is_same(&log, "log"));
+            }
+            Profile::Writeback => assert_eq!(rest(&mut log), ""),
+        }
+        assert_eq!(read(&bed.path("log")), "begun, and more");
+        // Who writes by name writes to what it is now, and nobody to what it was.
+        OpenOptions::new().append(true).open(bed.path("page")).unwrap().write_all(b"!").unwrap();
+        assert_eq!(read(&bed.path("page")), "new and longer!");
+        let what_it_was = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&page));
+        let refused = OpenOptions::new().write(true).open(what_it_was).map(drop).unwrap_err();
+        assert_eq!(refused.raw_os_error(), Some(libc::ESTALE));
+        page.seek(std::io::SeekFrom::Start(0)).unwrap();
+        assert_eq!(rest(&mut page), "old");
     });
 }
 

@@ -57,20 +57,27 @@ pub(super) struct Before {
 }
 
 fn listing(volume: &Volume, ino: u64, tree: &TreeRef, patience: Patience) -> Result<Listing, PortError> {
+    let read = readable(volume, tree, patience)?;
+    if read.is_none() && patience == Patience::Read {
+        tracing::warn!(ino, "the last listing of a directory cannot be read; its entries count as new");
+    }
+    Ok(read.unwrap_or_default())
+}
+
+/// The same, where it can be read.
+fn readable(volume: &Volume, tree: &TreeRef, patience: Patience) -> Result<Option<Listing>, PortError> {
     match volume.entries(tree, patience.deadline()) {
-        Ok(entries) => Ok(entries.into_iter().map(|entry| (entry.name.clone(), entry)).collect()),
+        Ok(entries) => Ok(Some(entries.into_iter().map(|entry| (entry.name.clone(), entry)).collect())),
         Err(error) if error.is_of_what_was_read() => {
-            if patience == Patience::Read {
-                tracing::warn!(ino, %error, "the last listing of a directory cannot be read; its entries count as new");
-            }
-            Ok(BTreeMap::new())
+            tracing::debug!(%error, "a listing cannot be read");
+            Ok(None)
         }
         Err(error) => Err(error),
     }
 }
 
 /// What was published last of the directories of a cut whose entries are in it. Where the tree that others may have is another one
-/// than that which they were found in, it is what that has of them.
+/// than that which they were found in, it is what that has of them, as far as it can be read.
 fn published(
     volume: &Volume,
     cut: &Cut,
@@ -86,6 +93,9 @@ fn published(
     let mut published: BTreeMap<u64, TreeRef> = whole.clone().filter_map(|directory| found(&directory.row)).collect();
     let root = root.and_then(|root| tree_of(&root.inode.content)).filter(|tree| published.get(&cut.root) != Some(tree));
     let Some(root) = root else { return Ok(published) };
+    if readable(volume, &root, patience)?.is_none() {
+        return Ok(published);
+    }
     published.insert(cut.root, root);
     let mut there: BTreeSet<u64> = [cut.root].into();
     let by_ino: BTreeMap<u64, &CutDirectory> = whole.map(|directory| (directory.row.ino, directory)).collect();
@@ -101,6 +111,7 @@ fn published(
             if let Target::Inode(inode) = &entry.target
                 && let Some(child) = below.get(&inode.id)
                 && let Some(tree) = tree_of(&inode.content)
+                && readable(volume, &tree, patience)?.is_some()
             {
                 published.insert(*child, tree);
                 there.insert(*child);

@@ -31,7 +31,7 @@ struct World {
     merges: u64,
 }
 
-fn copy_of(dir: &Path) -> TempDir {
+pub(super) fn copy_of(dir: &Path) -> TempDir {
     let copy = tempfile::tempdir().unwrap();
     let copied = Command::new("cp").args(["-a", "--"]).arg(dir.join(".")).arg(copy.path()).status().unwrap();
     assert!(copied.success());

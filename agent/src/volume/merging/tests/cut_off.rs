@@ -2,44 +2,65 @@
 
 use super::*;
 
+/// Publishes, and is cut off after so many commands.
+fn cut_off(mesh: &Mesh, home: &Home, commands: u64) {
+    mesh.stop_after(Some(commands));
+    let synced = run(&home.volume, &home.vfs, &Meter::new());
+    mesh.stop_after(None);
+    assert!(synced.is_err(), "it came through");
+}
+
 #[test]
 fn what_others_have_taken_away_of_a_head_that_its_device_thinks_lost_stays_away() {
-    let mesh = Mesh::new(6);
-    let homes = homes(&mesh, 2, |home| {
-        home.mkdir("dir");
-        home.write("dir/file", b"begun");
-        home.write("linked", b"linked");
-        home.link("linked", "dir/too");
-    });
-    let [one, two] = &homes[..] else { panic!() };
-    one.write("dir/file", b"by one");
-    one.write("linked", b"linked by one");
-    one.mkdir("dir/below");
-    one.write("dir/below/new", b"new");
-    one.write("gone", b"to go");
-    // It is cut off later and later, until the other one has its head, and it does not know.
-    for commands in 0.. {
-        mesh.stop_after(Some(commands));
-        let synced = run(&one.volume, &one.vfs, &Meter::new());
-        mesh.stop_after(None);
-        assert!(synced.is_err(), "it came through, and it was never so");
-        two.follow();
-        if two.vfs.lookup(ROOT, b"gone").is_ok() {
-            break;
+    for restarts in [false, true] {
+        let mesh = Mesh::new(6);
+        let mut homes = homes(&mesh, 2, |home| {
+            home.mkdir("dir");
+            home.write("dir/file", b"begun");
+            home.write("linked", b"linked");
+            home.link("linked", "dir/too");
+            home.write("old", b"old");
+            home.write("also old", b"also old");
+        });
+        let [one, two] = &homes[..] else { panic!() };
+        one.write("dir/file", b"by one");
+        one.write("linked", b"linked by one");
+        one.mkdir("dir/below");
+        one.write("dir/below/new", b"new");
+        one.write("gone", b"to go");
+        // It is cut off later and later, until the other one has its head, and it does not know.
+        let commands = (0..).find(|commands| {
+            cut_off(&mesh, one, *commands);
+            two.follow();
+            two.vfs.lookup(ROOT, b"gone").is_ok()
+        });
+        // And then again, at every moment before that.
+        (0..commands.unwrap()).for_each(|commands| cut_off(&mesh, one, commands));
+        assert!(one.vfs.pending(one.volume.id).files > 0);
+        two.unlink("gone");
+        two.unlink("old");
+        two.rename("also old", "renamed");
+        two.write("dir/file", b"by one and two");
+        two.write("linked", b"linked by both");
+        two.rename("dir/below/new", "dir/below/renamed");
+        two.sync();
+        // What it has done since is its own.
+        one.write("later", b"later");
+        if restarts {
+            one.vfs.fsync(one.at("later"), false).unwrap();
+            let dir = apart::copy_of(one._dir.path());
+            homes[0] = Home::of(mesh.volume(dir.path(), 1), dir);
         }
+        let tree = meet(&homes);
+        let expected = ["dir", "dir/below", "dir/below/renamed", "dir/file", "dir/too", "later", "linked", "renamed"];
+        assert_eq!(names(&tree), expected);
+        assert_eq!(tree["dir/file"].1.as_deref(), Some(&b"by one and two"[..]));
+        assert_eq!(tree["dir/too"].1.as_deref(), Some(&b"linked by both"[..]));
+        // No number is in a tree that says it has seen less.
+        homes[0].unlink("later");
+        homes[1].write("beside", b"beside");
+        assert!(!meet(&homes).contains_key("later"));
     }
-    assert!(one.vfs.pending(one.volume.id).files > 0);
-    two.unlink("gone");
-    two.write("dir/file", b"by one and two");
-    two.write("linked", b"linked by both");
-    two.rename("dir/below/new", "dir/below/renamed");
-    two.sync();
-    // What it has done since is its own.
-    one.write("later", b"later");
-    let tree = meet(&homes);
-    assert_eq!(names(&tree), ["dir", "dir/below", "dir/below/renamed", "dir/file", "dir/too", "later", "linked"]);
-    assert_eq!(tree["dir/file"].1.as_deref(), Some(&b"by one and two"[..]));
-    assert_eq!(tree["dir/too"].1.as_deref(), Some(&b"linked by both"[..]));
 }
 
 /// Two devices that have done something, of which the second one was cut off from the mesh after so many commands of a merge; none
