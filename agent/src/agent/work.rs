@@ -177,6 +177,10 @@ impl Agent {
                 RevokeError::Device(_) | RevokeError::This(_) => {
                     Failure::new(Kind::Usage, text).hint("`hn device list` shows them all")
                 }
+                RevokeError::Only { is_out: true, .. } => Failure::new(Kind::Usage, text).hint(
+                    "it was detached: `hn attach` it again by its name or number, `hn sync`, and try again; --force takes the \
+                     device off all the same",
+                ),
                 RevokeError::Only { name, .. } | RevokeError::Unseen(name) => Failure::new(Kind::Usage, text).hint(format!(
                     "look first with `hn recover --device {}` in an empty HN_HOME; --force takes it off all the same",
                     name.maybe_quote()

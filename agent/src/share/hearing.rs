@@ -142,7 +142,7 @@ impl Volume {
 
     /// Whether an admin has said something that was not understood here yet, so that this device may have older keys than it
     /// is to write by.
-    fn is_behind(&self) -> bool {
+    pub(crate) fn is_behind(&self) -> bool {
         let Some(Known { share, circle, members }) = self.known_share() else { return false };
         let is_unread = self.unread.lock().iter().any(|signer| circle.is_admins(&members, signer));
         is_unread || members.epoch.is_some_and(|now| share.epochs.iter().all(|epoch| epoch.name() != now))

@@ -12,11 +12,13 @@ use hypernet_core::share::members::Role;
 use hypernet_core::time::Hlc;
 use std::sync::Arc;
 
+use os_display::Quotable;
 use thiserror::Error;
 
 use super::Volume;
 use super::heads::{Found, Survey, when};
 use super::state;
+use crate::share::hearing::Known;
 
 /// A device and what it published last.
 pub(crate) struct Listed {
@@ -43,7 +45,7 @@ pub(crate) enum RevokeError {
     This(String),
     /// Nothing else leads to what it published.
     #[error(
-        "head {sequence} of {name}, of {time}, is not part of what another device of this identity has published: \
+        "head {sequence} of {name}, of {time}, in {place}, is not part of what another device of this identity has published: \
          nothing of it would lead to that"
     )]
     Only {
@@ -53,6 +55,10 @@ pub(crate) enum RevokeError {
         sequence: u64,
         /// Of when.
         time: String,
+        /// In which volume, for people.
+        place: String,
+        /// That was taken out of the tree, so that nothing in it is moved on to or published.
+        is_out: bool,
     },
     /// It may have published what is not found now.
     #[error("no head of {0} is found now: if it has one, nothing would lead to it")]
@@ -200,20 +206,31 @@ impl Volume {
             let has_one = survey.silent().any(|silent| silent.id == device.id) || survey.seen_of(&device.id) > 0;
             return if has_one { Err(RevokeError::Unseen(device.name.clone())) } else { Ok(()) };
         };
-        // Of whom a removal has left only to read, or nothing, that is taken which it names, whoever leaves the list.
-        if self.known_share().is_some_and(|known| known.role(&self.identity.id()) < Some(Role::Writer)) {
+        // Of whom a removal has left only to read, or nothing, that is taken which it names, whoever leaves the list. What was not
+        // heard yet may be that they write again.
+        let may_not_write = |known: Known| known.role(&self.identity.id()) < Some(Role::Writer);
+        if self.known_share().is_some_and(may_not_write) && !self.is_behind() {
             return Ok(());
         }
         let published = found.head.sequence.max(survey.seen_of(&device.id));
         let stays = |id: &DeviceId| *id != device.id && roster.device(id).is_some();
         let latest = state::latest(&self.db)?;
-        let is_here = latest.is_some_and(|latest| stays(&latest.head.device) && found.is_part_of(&latest.root.vector));
+        let share = self.share();
+        // In what is out of the tree this device publishes nothing of its own beside the head of somebody else that it stands on.
+        let is_out = share.as_ref().is_some_and(|share| share.left.is_out);
+        let is_here = latest
+            .is_some_and(|latest| (is_out || stays(&latest.head.device)) && found.is_part_of(&latest.root.vector));
         let is_there =
             || survey.found.iter().any(|other| stays(&other.device.id) && found.is_part_of(&other.head.vector));
         if found.head.sequence >= published && (is_here || is_there()) {
             return Ok(());
         }
-        let time = when(found.head.time);
-        Err(RevokeError::Only { name: device.name.clone(), sequence: published, time })
+        let (name, time) = (device.name.clone(), when(found.head.time));
+        let place = match share {
+            Some(share) => format!("{} (volume {})", share.name.quote(), self.id.short()),
+            None if self.id == self.identity.keystore().keystore().main => "the main volume".into(),
+            None => format!("volume {}", self.id.short()),
+        };
+        Err(RevokeError::Only { name, sequence: published, time, place, is_out })
     }
 }

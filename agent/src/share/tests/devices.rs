@@ -1,11 +1,16 @@
 //! What several devices of one person say of a volume.
 
 use hypernet_core::key::{DeviceKeys, RecoveryKeys, Secret};
+use hypernet_core::share::posting;
+use hypernet_core::time::Hlc;
+use hypernet_core::tree::Dot;
 
+use super::super::kept::Left;
 use super::*;
 use crate::identity::arrival;
+use crate::volume::devices::RevokeError;
 use crate::volume::double::publish_with;
-use crate::volume::state;
+use crate::volume::state::{self, tests::golden};
 
 /// Another device of the owner, which has nothing but the words.
 fn recovered(mesh: &Mesh) -> One {
@@ -300,4 +305,77 @@ fn a_device_that_has_published_nothing_in_a_share_that_it_looks_after_is_taken_o
     volume.hear(Ask::All).unwrap();
     assert_eq!(volume.share().unwrap().epochs.len(), 2);
     owner.main.revoke_device(&|| Ok(vec![volume.clone()]), "device 1", false, None).unwrap();
+}
+
+#[test]
+fn a_device_that_has_published_in_a_share_that_is_out_of_the_tree_is_taken_off_where_this_one_stands_on_all_of_it() {
+    let mesh = Mesh::new(6);
+    let [owner, anna] = [OWNER, ANNA].map(|who| One::new(&mesh, who));
+    let home = tempfile::tempdir().unwrap();
+    let second = mesh.device_of(home.path(), ANNA, 1);
+    second.look_around().unwrap();
+    anna.main.look_around().unwrap();
+    let volume = share(&owner, &[(&anna, "anna", Role::Writer)]);
+    publish(&volume, 1).unwrap();
+    let hers = accepted(&anna, &owner);
+    tell(&anna);
+    second.look_around().unwrap();
+    publish(&second, 2).unwrap();
+    publish_with(&anna.main, 3, &[second.dot(1)]).unwrap();
+    let theirs = Arc::new(Volume::below(&second, SHARED).unwrap());
+    theirs.tend().unwrap();
+    publish(&theirs, 4).unwrap();
+    let revoke = || anna.main.revoke_device(&|| Ok(vec![hers.clone()]), "device 1", false, None);
+    let refused = |is: bool| {
+        let error = revoke().map(|_| ()).unwrap_err();
+        assert!(matches!(error, RevokeError::Only { is_out, .. } if is_out == is), "{error}");
+        assert!(error.to_string().contains("in 'photos' (volume"), "{error}");
+    };
+    refused(false);
+    // It stands on a head of somebody else that has all of it.
+    hers.hear(Ask::All).unwrap();
+    let stands = |all: &[Dot]| {
+        let mut latest = golden();
+        (latest.root.volume, latest.root.vector) = (SHARED, all.to_vec());
+        latest.head.snapshot_extent = crate::volume::double::sealed_now(&hers, latest.head.snapshot_extent);
+        latest.head.device = owner.id();
+        state::put_latest(&hers.db, &latest).unwrap();
+    };
+    stands(&[]);
+    let left = Left { changed: Hlc { millis: 1, counter: 0 }, is_out: true };
+    anna.main.identity.keystore().change(|mine| mine.change_share(SHARED, |share| share.left = left)).unwrap();
+    refused(true);
+    stands(&[theirs.dot(state::next_sequence(&theirs.db, &second.device.id()).unwrap() - 1)]);
+    assert_eq!(revoke().unwrap().device.name, "device 1");
+}
+
+#[test]
+fn what_a_device_has_published_is_not_given_up_for_a_part_that_may_not_be_that_of_now() {
+    let mesh = Mesh::new(6);
+    let [owner, anna] = [OWNER, ANNA].map(|who| One::new(&mesh, who));
+    let home = tempfile::tempdir().unwrap();
+    let second = mesh.device_of(home.path(), ANNA, 1);
+    second.look_around().unwrap();
+    anna.main.look_around().unwrap();
+    let volume = share(&owner, &[(&anna, "anna", Role::Writer)]);
+    publish(&volume, 1).unwrap();
+    let hers = accepted(&anna, &owner);
+    tell(&anna);
+    second.look_around().unwrap();
+    publish(&second, 2).unwrap();
+    publish_with(&anna.main, 3, &[second.dot(1)]).unwrap();
+    let theirs = Arc::new(Volume::below(&second, SHARED).unwrap());
+    theirs.tend().unwrap();
+    publish(&theirs, 4).unwrap();
+    volume.remove(&[anna.main.identity.id()]).unwrap();
+    volume.grant(vec![Guest::find(&volume, owner.knows(&anna, "anna")).unwrap()], Role::Reader).unwrap();
+    tell(&owner);
+    hers.hear(Ask::All).unwrap();
+    assert_eq!(hers.known_share().unwrap().role(&anna.main.identity.id()), Some(Role::Reader));
+    let revoke = || anna.main.revoke_device(&|| Ok(vec![hers.clone()]), "device 1", false, None);
+    hers.unread.lock().insert(posting::place(&volume.device, &SHARED).signer());
+    let refused = revoke().map(|_| ()).unwrap_err();
+    assert!(matches!(refused, RevokeError::Only { .. }), "{refused}");
+    hers.unread.lock().clear();
+    revoke().unwrap();
 }
