@@ -590,18 +590,22 @@ impl Volume {
     }
 
     /// Looks up those of whom nobody knows who opens what is sealed for them, since nobody is to be left out, and then those of
-    /// whom somebody else has said it.
+    /// whom somebody else has said it. Before all of them come those for whom another one seals otherwise: one of their devices
+    /// may be lost, and this may be the epoch that was begun to shut it out.
     fn look_at_strangers(&self, known: &Known) {
         let me = self.identity.id();
+        let otherwise = self.found_otherwise(known);
+        let is_otherwise = |member: &Member| otherwise.contains(&member.identity);
         let person = |member: &Member| known.circle.people.get(&member.identity);
-        let is_stranger = |member: &&Member| person(member).is_none_or(|person| person.told_by.is_some());
+        let is_stranger = |member: &Member| person(member).is_none_or(|person| person.told_by.is_some());
         let all = known.members.members.values().filter(|member| member.identity != me);
-        let mut strangers: Vec<&Member> = all.filter(is_stranger).collect();
+        let mut strangers: Vec<&Member> = all.filter(|member| is_otherwise(member) || is_stranger(member)).collect();
         // Others each time: some may be nowhere.
         let from = self.strangers.load(Ordering::Relaxed) % strangers.len().max(1);
         strangers.rotate_left(from);
-        strangers.sort_by_key(|member| person(member).is_some());
-        let found = people::for_each(&strangers, LOOKED_UP_WITHIN, |member| look_up(self, member, None));
+        strangers.sort_by_key(|member| (!is_otherwise(member), person(member).is_some()));
+        let look = |member: &&Member| look_up(self, member, person(member));
+        let found = people::for_each(&strangers, LOOKED_UP_WITHIN, look);
         self.strangers.fetch_add(found.len(), Ordering::Relaxed);
         for (member, found) in strangers.into_iter().zip(found) {
             if let Err(error) = found.and_then(|found| self.meet(member, found)) {

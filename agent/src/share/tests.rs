@@ -23,6 +23,7 @@ use crate::volume::double::{Mesh, publish};
 const OWNER: u8 = 20;
 const ANNA: u8 = 21;
 const BEN: u8 = 22;
+const CAROL: u8 = 26;
 const SHARED: VolumeId = VolumeId([0x77; 16]);
 
 /// Somebody with one device.
@@ -367,4 +368,36 @@ fn a_device_that_was_taken_off_reads_nothing_of_what_comes_after_though_whoever_
     anna.main.identity.revoke(&tablet.device.id()).unwrap();
     back.tend().unwrap();
     assert_eq!(back.share().unwrap().epochs.len(), 5);
+}
+
+#[test]
+fn a_lost_device_is_not_told_an_epoch_that_was_begun_without_it_by_whoever_hears_of_that_and_shares_at_once() {
+    let mesh = Mesh::new(6);
+    let [owner, anna, ben, carol] = [OWNER, ANNA, BEN, CAROL].map(|who| One::new(&mesh, who));
+    let home = tempfile::tempdir().unwrap();
+    let phone = mesh.device_of(home.path(), BEN, 1);
+    phone.look_around().unwrap();
+    ben.main.look_around().unwrap();
+    let volume = share(&owner, &[(&anna, "anna", Role::Admin), (&ben, "ben", Role::Reader)]);
+    let [hers, his] = [&anna, &ben].map(|one| accepted(one, &owner));
+    hers.tend().unwrap();
+    tell(&anna);
+    tell(&ben);
+    phone.identity.look().unwrap();
+    let thiefs = Arc::new(Volume::below(&phone, SHARED).unwrap());
+    thiefs.hear(Ask::All).unwrap();
+    assert_eq!(thiefs.share().unwrap().epochs.len(), 1);
+
+    ben.main.identity.revoke(&phone.device.id()).unwrap();
+    volume.tend().unwrap();
+    tell(&owner);
+    assert_eq!(volume.share().unwrap().epochs.len(), 2);
+    // She has heard of the epoch, and not looked at those who only read since.
+    hers.hear(Ask::Places).unwrap();
+    hers.grant(vec![Guest::find(&hers, anna.knows(&carol, "carol")).unwrap()], Role::Reader).unwrap();
+    assert_eq!(hers.share().unwrap().epochs.len(), 2);
+    let _ = thiefs.hear(Ask::Places);
+    assert_eq!(thiefs.share().unwrap().epochs.len(), 1);
+    his.hear(Ask::All).unwrap();
+    assert_eq!(his.share().unwrap().epochs.len(), 2);
 }

@@ -8,7 +8,6 @@ use super::super::kept::Made;
 use super::*;
 use crate::volume::double::{head, record};
 
-const CAROL: u8 = 23;
 const DORA: u8 = 24;
 
 fn take(one: &One, link: &Link) -> Arc<Volume> {

@@ -17,8 +17,6 @@ use crate::identity::places::put;
 use crate::volume::follow::Counted;
 use crate::volume::state::{self, tests::golden};
 
-const CAROL: u8 = 26;
-
 /// The tree of this device has what these have done.
 fn stand_on(volume: &Volume, all: &[(&One, u64)]) {
     let mut latest = golden();

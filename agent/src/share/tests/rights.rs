@@ -16,8 +16,6 @@ use super::*;
 use crate::identity::places::put;
 use crate::volume::double::{head, record};
 
-const CAROL: u8 = 25;
-
 /// The heads that are found of those who may publish no more.
 fn found_gone(volume: &Volume) -> Vec<(DeviceId, u64)> {
     volume.hear(Ask::All).unwrap();
