@@ -45,7 +45,7 @@ use crate::locked::Locked;
 use crate::peers::Peers;
 use crate::share::bearer::Borne;
 use crate::share::circle::{Circle, Publishers};
-use crate::share::hearing::Known;
+use crate::share::hearing::{Known, Lost};
 
 mod adopt;
 pub(crate) mod catalog;
@@ -131,6 +131,8 @@ pub(crate) struct Volume {
     pub(crate) looked: AtomicUsize,
     /// And of those whom nobody here has met.
     pub(crate) strangers: AtomicUsize,
+    /// Who has lost devices lately, as far as another epoch has begun for that.
+    pub(crate) lost: Mutex<Lost>,
     /// What was written before is being sealed anew.
     pub(crate) rekeying: AtomicBool,
     /// Of whoever publishes heads of it. There is nothing in it.
@@ -197,6 +199,7 @@ impl Volume {
             borne: Mutex::default(),
             looked: AtomicUsize::new(0),
             strangers: AtomicUsize::new(0),
+            lost: Mutex::default(),
             rekeying: AtomicBool::new(rekeying),
             turn: Mutex::default(),
             splits: Mutex::default(),

@@ -173,7 +173,8 @@ pub const POSTING_MAX: usize = 1024 * KIB - KIB;
 pub const MEMBERS_MAX: usize = 2_048;
 /// Signed changes of who may do what in one volume.
 pub const MEMBER_CHANGES_MAX: usize = 2_048;
-/// Of these, so many are for the owner's removals alone: no admin can fill the room in which they are taken off.
+/// Of these, so many are for the owner alone, for removals and for an epoch that shuts out whom two have taken off at once: no
+/// admin can fill the room in which they are taken off.
 pub const MEMBER_CHANGES_KEPT: usize = 256;
 /// Changes that one of them follows.
 pub const MEMBERS_PREVIOUS_MAX: usize = 16;
@@ -185,7 +186,7 @@ pub const ACCEPTED_MAX: usize = 512;
 pub const TAKEN_MAX: usize = 256;
 /// All of them, encoded.
 pub const MEMBER_LOG_MAX: usize = 640 * KIB;
-/// Of this, so much is for the owner's removals alone.
+/// Of this, so much is for the owner alone, for the same.
 pub const MEMBER_LOG_KEPT: usize = 128 * KIB;
 /// How many numbers there are for an epoch: the first of them is the first above those of all that it follows.
 pub const EPOCH_STEP_MAX: u32 = 64;

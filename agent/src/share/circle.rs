@@ -60,7 +60,7 @@ pub(crate) struct Told {
     #[n(0)]
     pub(crate) epoch: NewEpoch,
     #[n(1)]
-    pub(crate) to: Vec<Recipient>,
+    pub(crate) to: Vec<Met>,
 }
 
 /// As it lies in the state of its volume.
@@ -78,10 +78,11 @@ struct Filed {
     posted: u64,
     #[cbor(n(4), with = "minicbor::bytes")]
     said: [u8; 32],
-    #[n(5)]
-    told: Option<Told>,
     #[n(6)]
     posters: Vec<Poster>,
+    /// The fifth has named no identities.
+    #[n(7)]
+    told: Option<Told>,
 }
 hypernet_core::format!(Filed, tag = 0x56, version = 1, max = 16 << 20, name = "circle");
 
@@ -206,7 +207,7 @@ impl Circle {
             let has_part = members.members.contains_key(identity) || members.gone.contains_key(identity);
             has_part && *identity != own.identity
         };
-        let mut told: Vec<Recipient> = Vec::new();
+        let mut told: Vec<Met> = Vec::new();
         for poster in self.posters.iter().filter(|poster| is_admin(&poster.identity)) {
             let Some(SealedFor { epoch, people }) = met.get(&poster.signer) else { continue };
             for Met { identity, recipient } in people {
@@ -218,7 +219,7 @@ impl Circle {
             }
             // Of those who have no part any more it was not sealed for them.
             let sealed = people.iter().filter(|met| members.members.contains_key(&met.identity));
-            told.extend(sealed.filter(|_| Some(*epoch) == members.epoch).map(|met| met.recipient));
+            told.extend(sealed.filter(|_| Some(*epoch) == members.epoch));
         }
         if let Some(epoch) = members.epoch.filter(|_| !told.is_empty()) {
             self.note_told(epoch, &told);
@@ -227,12 +228,12 @@ impl Circle {
     }
 
     /// An epoch is sealed for these, beside whom it was sealed for before.
-    pub(super) fn note_told(&mut self, epoch: NewEpoch, to: &[Recipient]) {
+    pub(super) fn note_told(&mut self, epoch: NewEpoch, to: &[Met]) {
         let before = self.told.take().filter(|told| told.epoch == epoch);
         let mut all = before.map_or_else(Vec::new, |told| told.to);
-        for recipient in to {
-            if !all.contains(recipient) && all.len() < TOLD_MAX {
-                all.push(*recipient);
+        for met in to {
+            if !all.contains(met) && all.len() < TOLD_MAX {
+                all.push(*met);
             }
         }
         self.told = Some(Told { epoch, to: all });
@@ -368,6 +369,7 @@ mod tests {
     /// What `agent/golden/circle.hex` stands for.
     fn golden() -> Filed {
         let posting = hypernet_format::all()["posting"].bytes.clone();
+        let met = Met { identity: IdentityId([2; 32]), recipient: Recipient::X25519([3; 32]) };
         Filed {
             log: hypernet_format::all()["member-log"].bytes.clone(),
             begin: EntryId([1; 32]),
@@ -379,7 +381,7 @@ mod tests {
             }],
             posted: 4,
             said: [5; 32],
-            told: Some(Told { epoch: NewEpoch { number: 6, name: [7; 32] }, to: vec![Recipient::X25519([3; 32])] }),
+            told: Some(Told { epoch: NewEpoch { number: 6, name: [7; 32] }, to: vec![met] }),
             posters: vec![Poster { signer: [8; 32], identity: IdentityId([2; 32]), device: None, heard: None }],
         }
     }

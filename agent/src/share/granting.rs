@@ -229,42 +229,57 @@ impl Volume {
 
     /// These have no part in it any more: what is written from now on is sealed in another epoch, and of what their devices
     /// publish nothing is taken that is not found now. So it is with links that they have made: who is taken off would write by
-    /// one. It is on the mesh when this returns.
+    /// one. It is on the mesh when this returns. Where it was broken off, saying it again ends it: nobody is taken off twice.
     pub(crate) fn remove(&self, gone: &[IdentityId]) -> Result<(), ShareError> {
         let _turn = self.circle_turn.lock();
         // They read on until this is said.
         let known = self.hear_as_admin(Ask::Soon)?;
-        let mut all: Vec<IdentityId> = gone.iter().copied().chain(known.members.links_of(gone)).collect();
+        let mut all: Vec<IdentityId> = gone.to_vec();
+        all.retain(|identity| !known.members.gone.contains_key(identity));
         all.sort();
         all.dedup();
         self.remove_in_turn(&known, &all)?;
+        self.end_links_of_gone()?;
         // A link that writes is one of those who may be gone.
         self.end_links()?;
         self.post()?;
         Ok(self.put_links()?)
     }
 
+    /// These are taken off, in as many changes as it takes. Links come last: there may be many, with many devices each, and
+    /// nobody who was named is to stay because what they have made has taken the room.
     pub(super) fn remove_in_turn(&self, known: &Known, gone: &[IdentityId]) -> Result<(), ShareError> {
-        // One change says so much.
-        let mut waiting = gone;
-        while !waiting.is_empty() {
-            let devices = |identity: &IdentityId| {
-                known.circle.roster(identity).map_or(0, |roster| roster.devices.len() + roster.gone.len())
-            };
-            let mut named = 0;
-            let room = waiting.iter().take(CHANGED_MAX).take_while(|identity| {
-                named += devices(identity);
-                named <= ACCEPTED_MAX
-            });
-            let (some, others) = waiting.split_at(room.count().max(1));
-            let now = self.known_share();
-            self.remove_some(now.as_ref().unwrap_or(known), some)?;
-            waiting = others;
+        let (links, people): (Vec<IdentityId>, Vec<IdentityId>) =
+            gone.iter().partition(|identity| known.members.is_link(identity));
+        let devices = |identity: &IdentityId| {
+            known.circle.roster(identity).map_or(0, |roster| roster.devices.len() + roster.gone.len())
+        };
+        for (mut waiting, are_links) in [(&people[..], false), (&links[..], true)] {
+            while !waiting.is_empty() {
+                // One change says so much.
+                let mut heads = 0;
+                let some = waiting.iter().take(CHANGED_MAX).take_while(|identity| {
+                    heads += devices(identity);
+                    heads <= ACCEPTED_MAX
+                });
+                let mut some = some.count().max(1);
+                let now = self.known_share();
+                let now = now.as_ref().unwrap_or(known);
+                // Whoever has a link lists as many devices as they like. What is kept for taking off people is not spent on these.
+                let names_heads = !are_links || now.circle.log.has_room_to_name(some, heads.min(ACCEPTED_MAX));
+                if !names_heads {
+                    tracing::warn!(volume = %self.id.short(), "there is no room to name what was published by links that end");
+                    some = waiting.len().min(CHANGED_MAX);
+                }
+                let (some, others) = waiting.split_at(some);
+                self.remove_some(now, some, names_heads)?;
+                waiting = others;
+            }
         }
         Ok(())
     }
 
-    fn remove_some(&self, known: &Known, gone: &[IdentityId]) -> Result<(), ShareError> {
+    fn remove_some(&self, known: &Known, gone: &[IdentityId], names_heads: bool) -> Result<(), ShareError> {
         let (mut listed, mut devices) = (Vec::new(), Vec::new());
         for roster in gone.iter().filter_map(|identity| known.circle.roster(identity)) {
             listed.extend(roster.devices.iter().cloned());
@@ -298,7 +313,7 @@ impl Volume {
         let mut accepted: Vec<Accepted> = accepted.collect();
         // Of devices that have left the list long ago more than that can be one identity's.
         accepted.sort_by_key(|accepted| listed.iter().all(|device| device.id != accepted.device));
-        accepted.truncate(ACCEPTED_MAX);
+        accepted.truncate(if names_heads { ACCEPTED_MAX } else { 0 });
         // Whoever is taken off may put something else in their place before anybody has merged them.
         let named = found.into_iter().filter(|head| accepted.iter().any(|accepted| accepted.takes(head)));
         state::add_named(&self.db, named.collect(), &tree)?;
@@ -318,7 +333,7 @@ impl Volume {
         if !known.circle.log.has_all_of(device, &me) {
             self.change_members(Change::Rotate)?;
         }
-        self.is_told_to_others()?;
+        self.told_to_others()?;
         Ok(self.post()?)
     }
 

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hypernet_core::codec;
 use hypernet_core::id::IdentityId;
@@ -17,12 +17,12 @@ use hypernet_core::port::PortError;
 use hypernet_core::record::{Record, record_key};
 use hypernet_core::share::bearer::Bearer;
 use hypernet_core::share::epoch::{Epoch, Epochs};
-use hypernet_core::share::members::{Change, Log, Member, Members, Merged, NewEpoch, Role};
+use hypernet_core::share::members::{Change, Log, Member, Members, MembersError, Merged, NewEpoch, Role};
 use hypernet_core::share::posting::{self, Met, SealedFor, SharePosting, SharePostingError};
 use zeroize::Zeroizing;
 
 use super::circle::{Circle, Person, Told};
-use super::granting::into_port;
+use super::granting::{ShareError, into_port};
 use super::kept::{By, Share};
 use super::links::now;
 use super::posters::{self, Poster};
@@ -39,6 +39,8 @@ const LISTS_MAX: usize = 4;
 const READERS_AT_ONCE: usize = 16;
 /// For how long others wait while people are looked up.
 const LOOKED_UP_WITHIN: Duration = Duration::from_secs(3);
+/// Because of one person another epoch begins so seldom, but for the first time.
+const LOST_AGAIN_AFTER: Duration = Duration::from_secs(3600);
 /// Of those who wrote and are gone, how many others are told of.
 const GONE_MAX: usize = 256;
 const SAID_CONTEXT: &str = "hypernet 2026 said of a circle v1";
@@ -90,13 +92,18 @@ fn open_by_links(share: &Share, sealed: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
 
 /// Looks up somebody who has a part in a volume.
 pub(super) fn look_up(volume: &Volume, member: &Member, known: Option<&Person>) -> Result<Found, PortError> {
-    let before = known.and_then(|person| person.posting.as_ref());
-    let name =
-        volume.identity.keystore().keystore().contacts.iter().find_map(|contact| {
-            (contact.identity == member.identity && !contact.is_removed).then(|| contact.name.clone())
-        });
-    let name = name.unwrap_or_else(|| called(&member.identity));
-    people::look_up(volume.identity.peers(), &name, member.identity, &member.address(), before)
+    let contacts = volume.identity.keystore().keystore().contacts;
+    let mut theirs = contacts.into_iter().filter(|one| one.identity == member.identity && !one.is_removed);
+    match (theirs.next(), known.and_then(|person| person.posting.as_ref())) {
+        // Of whom it is not asked what they have signed nothing is kept here, but a list that was seen of a contact stays seen.
+        (Some(contact), None) if contact.address() == member.address() => {
+            people::look_up_contact(&volume.identity, &contact)
+        }
+        (contact, before) => {
+            let name = contact.map_or_else(|| called(&member.identity), |contact| contact.name);
+            people::look_up(volume.identity.peers(), &name, member.identity, &member.address(), before)
+        }
+    }
 }
 
 impl Volume {
@@ -542,7 +549,8 @@ impl Volume {
         }
         // Before anybody can open it: whoever of these takes a device off their list from here on has had it told to that.
         self.note_told(epoch.name(), &to)?;
-        let way = sealing::seal(&to, &Zeroizing::new(codec::encode(&epochs))).map_err(damaged)?;
+        let all: Vec<Recipient> = to.iter().map(|met| met.recipient).collect();
+        let way = sealing::seal(&all, &Zeroizing::new(codec::encode(&epochs))).map_err(damaged)?;
         let met = |(identity, person): (&IdentityId, &Person)| Met { identity: *identity, recipient: person.recipient };
         let now = circle.people.iter().filter(|(identity, _)| members.members.contains_key(*identity)).map(met);
         // Whoever comes later is to count what these have published while they could.
@@ -576,17 +584,41 @@ impl Volume {
             return Ok(());
         }
         self.bring_along(&known)?;
-        self.look_at_readers(&known)?;
-        if !known.members.is_sealed_off || self.is_told_to_others()? {
-            self.change_members(Change::Rotate).map_err(into_port)?;
-            self.is_told_to_others()?;
+        if let Err(error) = self.end_links_of_gone() {
+            tracing::warn!(%error, volume = %self.id.short(), "links of somebody who was taken off are ended later");
         }
+        self.look_at_readers(&known)?;
+        self.rotate_if_due()?;
         if let Err(error) = self.end_links() {
             tracing::warn!(%error, volume = %self.id.short(), "links to a volume whose time has come are ended later");
         }
         self.tend_bearers()?;
         self.post()?;
         self.put_links()
+    }
+
+    /// Begins another epoch where somebody may have this one who is not to. Where there is no room for that, all else goes on.
+    fn rotate_if_due(&self) -> Result<(), PortError> {
+        let is_sealed_off = self.known_share().is_none_or(|known| known.members.is_sealed_off);
+        let others = self.told_to_others()?;
+        if is_sealed_off && !self.lost.lock().is_due(&others) {
+            return Ok(());
+        }
+        match self.change_members(Change::Rotate) {
+            Ok(()) => {
+                self.lost.lock().answered(others.into_iter().filter(|identity| *identity != self.identity.id()));
+                self.told_to_others().map(drop)
+            }
+            Err(error @ ShareError::Members(MembersError::Full)) => {
+                tracing::warn!(
+                    %error, volume = %self.id.short(),
+                    "the keys of a volume stay, and who has lost a device has them there, too: share what is in it as another \
+                     directory"
+                );
+                Ok(())
+            }
+            Err(error) => Err(into_port(error)),
+        }
     }
 
     /// Looks up those of whom nobody knows who opens what is sealed for them, since nobody is to be left out, and then those of
@@ -648,29 +680,33 @@ impl Volume {
     }
 
     /// For whom what all members are to open is sealed.
-    fn recipients(&self, known: &Known) -> Result<Vec<Recipient>, PortError> {
-        let mut to = vec![self.identity.recipient()?];
-        let others = known.members.members.keys().filter_map(|identity| known.circle.people.get(identity));
-        to.extend(others.map(|person| person.recipient));
-        Ok(to)
+    fn recipients(&self, known: &Known) -> Result<Vec<Met>, PortError> {
+        let own = Met { identity: self.identity.id(), recipient: self.identity.recipient()? };
+        let others = known.members.members.keys().filter_map(|identity| {
+            let person = known.circle.people.get(identity)?;
+            Some(Met { identity: *identity, recipient: person.recipient })
+        });
+        Ok(std::iter::once(own).chain(others).collect())
     }
 
     /// An epoch is sealed for these, beside whom it was sealed for before.
-    fn note_told(&self, epoch: NewEpoch, to: &[Recipient]) -> Result<(), PortError> {
+    fn note_told(&self, epoch: NewEpoch, to: &[Met]) -> Result<(), PortError> {
         self.change_circle(|circle| {
             circle.iter_mut().for_each(|circle| circle.note_told(epoch, to));
             Ok::<_, PortError>(())
         })
     }
 
-    /// Whether the epoch that counts was sealed for somebody who is none of the members as they are now: one of them has taken
-    /// a device off their list since, which still opens it. Remembers for whom it is sealed from now on.
-    pub(super) fn is_told_to_others(&self) -> Result<bool, PortError> {
-        let Some(known) = self.known_share() else { return Ok(false) };
-        let (Some(epoch), to) = (known.members.epoch, self.recipients(&known)?) else { return Ok(false) };
+    /// Whose devices of before the epoch that counts was sealed for, too: each of these has taken a device off their list since,
+    /// which still opens it. Where there is nobody, remembers for whom it is sealed from now on.
+    pub(super) fn told_to_others(&self) -> Result<BTreeSet<IdentityId>, PortError> {
+        let Some(known) = self.known_share() else { return Ok(BTreeSet::new()) };
+        let (Some(epoch), to) = (known.members.epoch, self.recipients(&known)?) else { return Ok(BTreeSet::new()) };
         let told = known.circle.told.filter(|told| told.epoch == epoch);
-        let is_told = told.is_some_and(|told| told.to.iter().any(|before| !to.contains(before)));
-        if !is_told {
+        let is_now = |before: &Met| to.iter().any(|now| now.recipient == before.recipient);
+        let others = told.into_iter().flat_map(|told| told.to).filter(|before| !is_now(before));
+        let others: BTreeSet<IdentityId> = others.map(|before| before.identity).collect();
+        if others.is_empty() {
             self.change_circle(|circle| {
                 if let Some(circle) = circle {
                     circle.told = Some(Told { epoch, to });
@@ -678,13 +714,32 @@ impl Volume {
                 Ok::<_, PortError>(())
             })?;
         }
-        Ok(is_told)
+        Ok(others)
+    }
+}
+
+/// When another epoch was begun last because somebody had lost a device. Who only reads can say so as often as they like, and
+/// each time takes room from those who say who may do what.
+#[derive(Default)]
+pub(crate) struct Lost(BTreeMap<IdentityId, Instant>);
+
+impl Lost {
+    /// Whether another epoch is to begin because of any of these.
+    fn is_due(&self, others: &BTreeSet<IdentityId>) -> bool {
+        let is_new = |identity| self.0.get(identity).is_none_or(|answered| answered.elapsed() >= LOST_AGAIN_AFTER);
+        others.iter().any(is_new)
+    }
+
+    /// It has begun.
+    fn answered(&mut self, others: impl Iterator<Item = IdentityId>) {
+        self.0.retain(|_, answered| answered.elapsed() < LOST_AGAIN_AFTER);
+        self.0.extend(others.map(|identity| (identity, Instant::now())));
     }
 }
 
 /// What is said at the place of a device, in a hash: sealing it anew would give other bytes each time.
-fn said(log: &Log, epochs: &Epochs, to: &[Recipient]) -> [u8; 32] {
-    let mut to: Vec<[u8; 32]> = to.iter().map(|Recipient::X25519(key)| *key).collect();
+fn said(log: &Log, epochs: &Epochs, to: &[Met]) -> [u8; 32] {
+    let mut to: Vec<[u8; 32]> = to.iter().map(|Met { recipient: Recipient::X25519(key), .. }| *key).collect();
     to.sort_unstable();
     let names = epochs.epochs.iter().map(|epoch| epoch.name().name);
     let all: Vec<u8> = to.into_iter().chain(names).flatten().collect();

@@ -145,6 +145,17 @@ impl Volume {
         if over.is_empty() { Ok(()) } else { self.end(&known, &over).map_err(super::granting::into_port) }
     }
 
+    /// Takes off the links of those who bring nobody any more: taking off somebody who has made many is many changes, and may
+    /// be broken off between two of them.
+    pub(super) fn end_links_of_gone(&self) -> Result<(), ShareError> {
+        let Some(known) = self.known_share() else { return Ok(()) };
+        let members = &known.members;
+        let is_admin = |maker: &IdentityId| members.role(maker) >= Some(Role::Admin);
+        let is_over = |link: &IdentityId| !members.brought.get(link).is_some_and(is_admin);
+        let over: Vec<IdentityId> = members.links().filter(is_over).collect();
+        self.remove_in_turn(&known, &over)
+    }
+
     /// When this identity was given a part again, after it had been taken off. A clock that is more than a day ahead says nothing.
     fn again(&self, known: &Known) -> Option<Hlc> {
         known.members.again(&self.identity.id()).filter(|again| again.millis <= now().saturating_add(DAY))

@@ -401,3 +401,33 @@ fn a_lost_device_is_not_told_an_epoch_that_was_begun_without_it_by_whoever_hears
     his.hear(Ask::All).unwrap();
     assert_eq!(his.share().unwrap().epochs.len(), 2);
 }
+
+#[test]
+fn because_of_one_reader_keys_are_changed_at_once_and_then_once_an_hour() {
+    let mesh = Mesh::new(6);
+    let [owner, anna, ben] = [OWNER, ANNA, BEN].map(|who| One::new(&mesh, who));
+    let homes = [(); 4].map(|()| tempfile::tempdir().unwrap());
+    let more = |at: usize, who: u8, one: &One| {
+        let device = mesh.device_of(homes[at].path(), who, at as u8 + 1);
+        device.look_around().unwrap();
+        one.main.look_around().unwrap();
+        device.device.id()
+    };
+    let of_ben = [more(0, BEN, &ben), more(1, BEN, &ben), more(2, BEN, &ben)];
+    let of_anna = more(3, ANNA, &anna);
+    let volume = share(&owner, &[(&anna, "anna", Role::Reader), (&ben, "ben", Role::Reader)]);
+    let after = |lost: &DeviceId, of: &One| {
+        of.main.identity.revoke(lost).unwrap();
+        volume.tend().unwrap();
+        volume.tend().unwrap();
+        volume.share().unwrap().epochs.len()
+    };
+    assert_eq!(after(&of_ben[0], &ben), 2);
+    assert_eq!(after(&of_ben[1], &ben), 2);
+    // What is due is not forgotten, and somebody else does not wait for it.
+    assert_eq!(after(&of_anna, &anna), 3);
+    assert_eq!(after(&of_ben[2], &ben), 3);
+    *volume.lost.lock() = Default::default();
+    volume.tend().unwrap();
+    assert_eq!(volume.share().unwrap().epochs.len(), 4, "an hour later");
+}

@@ -22,6 +22,7 @@ use crate::identity::place::Address;
 use crate::key::is_signed;
 use crate::limits::{
     ACCEPTED_MAX, CHANGED_MAX, MEMBER_CHANGES_KEPT, MEMBER_CHANGES_MAX, MEMBER_LOG_KEPT, MEMBER_LOG_MAX, MEMBERS_MAX,
+    TAKEN_MAX,
 };
 use crate::time::Hlc;
 use crate::tree::Dot;
@@ -221,9 +222,9 @@ impl Entry {
         encoded(self).len()
     }
 
-    /// Whether somebody takes off others in the name of this identity.
-    fn is_removal_by(&self, identity: Option<IdentityId>) -> bool {
-        matches!(self.change, Change::Remove(..)) && Some(self.author.identity) == identity
+    /// Whether somebody takes off others in the name of this identity, or sees to it that they read nothing any more.
+    fn shuts_out_for(&self, identity: Option<IdentityId>) -> bool {
+        matches!(self.change, Change::Remove(..) | Change::Rotate) && Some(self.author.identity) == identity
     }
 
     fn verify(&self, volume: &VolumeId) -> Result<(), MembersError> {
@@ -248,6 +249,14 @@ crate::format!(Entries, tag = 0x60, version = 1, max = MEMBER_LOG_MAX, name = "m
 const HEADER: usize = 64;
 /// What a change has beside what it changes, encoded: at most.
 const SIGNED: usize = 1_024;
+
+/// How long a removal of so many is, which names so many heads: at most.
+const fn removal_size(gone: usize, heads: usize) -> usize {
+    const ID: usize = 34;
+    const NUMBER: usize = 9;
+    const DOT: usize = 1 + 2 * NUMBER;
+    gone * ID + heads * (1 + 2 * ID + NUMBER) + TAKEN_MAX * DOT + 16
+}
 
 /// What is left of the room for changes.
 struct Room {
@@ -384,10 +393,9 @@ impl Members {
         self.again.get(identity).copied()
     }
 
-    /// Links that let whoever has them write, of those that any of these has made.
-    pub fn links_of<'a>(&'a self, makers: &'a [IdentityId]) -> impl Iterator<Item = IdentityId> + 'a {
-        let is_theirs = |id: &IdentityId| self.brought.get(id).is_some_and(|by| makers.contains(by));
-        self.links().filter(move |id| is_theirs(id))
+    /// Whether this is a link that lets whoever has it write.
+    pub fn is_link(&self, identity: &IdentityId) -> bool {
+        self.members.get(identity).is_some_and(|member| member.is_link)
     }
 
     /// All links that let whoever has them write.
@@ -481,8 +489,8 @@ impl Log {
         self.entries.values()
     }
 
-    /// Takes in what another one has heard of, as far as there is room; what there is for the owner's removals is kept for
-    /// these, and for what they follow. Where more than half of the room is taken, what would not count were all devices listed
+    /// Takes in what another one has heard of, as far as there is room; what there is for the owner's removals and epochs is kept
+    /// for these, and for what they follow. Where more than half of the room is taken, what would not count were all devices listed
     /// that may be, and nobody signed who brings or takes off anybody now, is left out: whoever was taken off can sign any
     /// number. `is_device` says whether an author is a device on the list of its identity; none where that is not known, or it
     /// was one.
@@ -511,12 +519,12 @@ impl Log {
             }
         }
         let owner = self.owner().map(|owner| owner.identity);
-        let removals = new.iter().filter(|id| {
+        let spared = new.iter().filter(|id| {
             let entry = other.entries.get(*id);
-            entry.is_some_and(|entry| entry.is_removal_by(owner) && is_device(&entry.author) == Some(true))
+            entry.is_some_and(|entry| entry.shuts_out_for(owner) && is_device(&entry.author) == Some(true))
         });
         let (owners, others): (Vec<EntryId>, Vec<EntryId>) = {
-            let followed = both.followed_by(removals.copied().collect());
+            let followed = both.followed_by(spared.copied().collect());
             let order = counting::in_order(&both).into_iter().filter(|id| new.contains(id));
             order.partition(|id| followed.contains(id))
         };
@@ -540,7 +548,7 @@ impl Log {
         Self { volume: self.volume, begin: self.begin, entries: first.into_iter().collect() }
     }
 
-    /// What is left of the room: for the owner's removals, or for what anybody else says.
+    /// What is left of the room: for the owner's removals and epochs, or for what anybody else says.
     fn room(&self, by: Role) -> Room {
         let (changes, bytes) = match by {
             Role::Owner => (MEMBER_CHANGES_MAX, MEMBER_LOG_MAX),
@@ -592,9 +600,20 @@ impl Log {
         }
         let members = self.members(is_listed);
         check(&members, author, change, epoch)?;
-        let is_owners = members.role(&author.identity) == Some(Role::Owner) && matches!(change, Change::Remove(..));
+        // Where somebody who was taken off may have the epoch that counts, nothing is written before another one begins.
+        let is_kept_for = match change {
+            Change::Remove(..) => true,
+            Change::Rotate => !members.is_sealed_off,
+            Change::Begin(_) | Change::Grant(_) => false,
+        };
+        let is_owners = is_kept_for && members.role(&author.identity) == Some(Role::Owner);
         let by = if is_owners { Role::Owner } else { Role::Admin };
         if self.room(by).take(encoded(change).len() + SIGNED) { Ok(members) } else { Err(MembersError::Full) }
+    }
+
+    /// Whether a removal of so many, which names so many heads, takes nothing of the room that is kept for the owner.
+    pub fn has_room_to_name(&self, gone: usize, heads: usize) -> bool {
+        self.room(Role::Admin).take(removal_size(gone, heads) + SIGNED)
     }
 
     /// Signs a change that follows all that counts, and takes it in.

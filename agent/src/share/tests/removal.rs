@@ -1,12 +1,14 @@
 //! Taking off whose devices are not found, or who has told of others.
 
+use hypernet_core::id::IdentityId;
 use hypernet_core::identity::era::Era;
 use hypernet_core::identity::log::Log as Roster;
-use hypernet_core::identity::place::roster_sealing_key;
+use hypernet_core::identity::place::{Address, roster_sealing_key};
 use hypernet_core::identity::posting::Posting;
 use hypernet_core::key::{RecoveryKeys, Secret};
 use hypernet_core::record::LAST;
 use hypernet_core::share::bearer::Bearer;
+use hypernet_core::share::members::{Change, Member, MembersError, Refused};
 use hypernet_core::share::posting::{self, Met, SealedFor};
 use hypernet_core::tree::Dot;
 
@@ -55,6 +57,7 @@ fn whose_devices_are_not_found_is_taken_off_and_what_they_wrote_stays() {
     stand_on(&volume, &[(&owner, 1), (&ben, 1)]);
     // What is known of him is what others have told, and where his list is found he has put something else.
     let him = ben.main.identity.id();
+    Contacts::of(owner.main.identity.keystore()).remove("ben").unwrap();
     change(&volume, |circle| circle.people.get_mut(&him).unwrap().posting = None);
     let elsewhere = Era::new(7, Secret::new([0x77; 32]));
     mesh.keep(signpost(&RecoveryKeys::new(&[BEN; 64]), &elsewhere, LAST - 1).unwrap());
@@ -71,9 +74,7 @@ fn whose_devices_are_not_found_is_taken_off_and_what_they_wrote_stays() {
     // What is taken already is not said again.
     volume.remove(&[anna.main.identity.id()]).unwrap();
     let log = volume.known_share().unwrap().circle.log;
-    let taken = log.entries().filter(|entry| {
-        matches!(&entry.change, hypernet_core::share::members::Change::Remove(_, _, taken) if !taken.is_empty())
-    });
+    let taken = log.entries().filter(|entry| matches!(&entry.change, Change::Remove(_, _, taken) if !taken.is_empty()));
     assert_eq!(taken.count(), 1);
 }
 
@@ -179,4 +180,109 @@ fn what_an_admin_has_said_of_others_goes_with_the_admin() {
     volume.remove(&[anna.main.identity.id()]).unwrap();
     let found = person(&volume);
     assert_eq!((found.recipient, found.told_by), (carol.main.identity.recipient().unwrap(), None));
+}
+
+/// Takes all the room that there is for what anybody says of who may do what.
+fn fill(volume: &Volume) {
+    let stranger = |turn: u8, number: u16| {
+        let mut id = [turn; 32];
+        id[..2].copy_from_slice(&number.to_be_bytes());
+        Member::new(IdentityId(id), Address { signer: id, secret: [7; 16] }, Role::Reader)
+    };
+    for (turn, many) in [(1, 1_000), (2, 1_000), (3, 1_000), (4, 1_000), (5, 1_000), (6, 100), (7, 100), (8, 10)] {
+        let all: Vec<Member> = (0..many).map(|number| stranger(turn, number)).collect();
+        let gone = all.iter().map(|member| member.identity).collect();
+        if volume.change_members(Change::Grant(all)).is_ok() {
+            volume.change_members(Change::Remove(gone, Vec::new(), Vec::new())).unwrap();
+        }
+    }
+    while volume.change_members(Change::Rotate).is_ok() {}
+}
+
+/// Whom each removal names, and how many heads.
+fn removals(volume: &Volume) -> Vec<(Vec<IdentityId>, usize)> {
+    let log = volume.known_share().unwrap().circle.log;
+    let removal = |change: &Change| match change {
+        Change::Remove(gone, accepted, _) => Some((gone.clone(), accepted.len())),
+        _ => None,
+    };
+    log.entries().filter_map(|entry| removal(&entry.change)).collect()
+}
+
+#[test]
+fn who_is_taken_off_goes_first_then_their_links_and_where_that_was_broken_off_it_ends() {
+    let mesh = Mesh::new(6);
+    let [owner, anna, carol] = [OWNER, ANNA, CAROL].map(|who| One::new(&mesh, who));
+    let volume = share(&owner, &[(&anna, "anna", Role::Admin)]);
+    publish(&volume, 1).unwrap();
+    let hers = accepted(&anna, &owner);
+    let her = anna.main.identity.id();
+    let links = |volume: &Volume| volume.hear(Ask::All).unwrap().unwrap().members.links().count();
+    let made = || {
+        hers.tend().unwrap();
+        hers.make_link(Role::Writer, None).unwrap();
+        hers.make_link(Role::Writer, None).unwrap();
+        tell(&anna);
+        assert_eq!(links(&volume), 2);
+    };
+    let again = || {
+        volume.grant(vec![Guest::find(&volume, owner.knows(&anna, "anna")).unwrap()], Role::Admin).unwrap();
+        tell(&owner);
+    };
+    made();
+    volume.remove(&[her]).unwrap();
+    assert_eq!(links(&volume), 0);
+    let all = removals(&volume);
+    assert!(all.len() == 2 && all.iter().any(|(gone, _)| *gone == [her]), "{all:?}");
+    // It is killed between the two: whoever looks after the volume ends it, or whoever says it again.
+    let broken_off = || volume.change_members(Change::Remove(vec![her], Vec::new(), Vec::new())).unwrap();
+    again();
+    made();
+    broken_off();
+    assert_eq!(links(&volume), 2);
+    volume.tend().unwrap();
+    assert_eq!(links(&volume), 0);
+    again();
+    made();
+    broken_off();
+    volume.remove(&[her]).unwrap();
+    assert_eq!(links(&volume), 0);
+    // Who never had a part in it is told so all the same.
+    let refused = volume.remove(&[carol.main.identity.id()]).unwrap_err();
+    assert!(matches!(refused, ShareError::Members(MembersError::Refused(Refused::Unknown))), "{refused}");
+}
+
+#[test]
+fn where_all_the_room_is_taken_an_admins_device_goes_on_and_spends_none_that_is_kept_on_links() {
+    let mesh = Mesh::new(6);
+    let [owner, anna, ben] = [OWNER, ANNA, BEN].map(|who| One::new(&mesh, who));
+    let home = tempfile::tempdir().unwrap();
+    let phone = mesh.device_of(home.path(), ANNA, 1);
+    phone.look_around().unwrap();
+    anna.main.look_around().unwrap();
+    let volume = share(&owner, &[(&anna, "anna", Role::Reader)]);
+    publish(&volume, 1).unwrap();
+    let link = volume.make_link(Role::Writer, None).unwrap();
+    tell(&owner);
+    let his = ben.volume();
+    his.accept_link(link, his.follow_link(&link).unwrap()).unwrap();
+    publish(&his, 2).unwrap();
+    assert_eq!(seen(&volume).len(), 2);
+    fill(&volume);
+    volume.tend().unwrap();
+    let before = volume.known_share().unwrap().members.epoch;
+    anna.main.identity.revoke(&phone.device.id()).unwrap();
+    let place = posting::place(&volume.device, &SHARED).signer();
+    mesh.forget_records_of(&place);
+    volume.tend().unwrap();
+    assert_eq!(volume.known_share().unwrap().members.epoch, before, "there is no room for another one");
+    assert!(mesh.all_records().iter().any(|record| record.signer == place), "and all else is done");
+
+    let (bearer, before) = (Bearer::of(&link).id(), removals(&volume).len());
+    volume.take_back(&link).unwrap();
+    let all = removals(&volume);
+    assert_eq!(all.len(), before + 1);
+    assert!(all.contains(&(vec![bearer], 0)), "no head is named");
+    volume.remove(&[anna.main.identity.id()]).unwrap();
+    assert_eq!(volume.known_share().unwrap().members.members.len(), 1);
 }

@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::key::{DeviceKeys, Secret};
-use crate::limits::{EPOCH_STEP_MAX, MEMBERS_PREVIOUS_MAX, TAKEN_MAX};
+use crate::limits::{EPOCH_STEP_MAX, MEMBERS_PREVIOUS_MAX};
 use crate::share::epoch::Epoch;
 
 const VOLUME: VolumeId = VolumeId([9; 16]);
@@ -468,6 +468,7 @@ fn an_admin_who_has_filled_the_room_with_changes_is_taken_off_by_the_owner_for_a
     assert_eq!(grant(&mut owners, 0, 4, Role::Reader), Err(MembersError::Full));
     let next = owners.members(&all).next_epoch;
     assert_eq!(say(&mut owners, (0, 0), Change::Rotate, Some(next)), Err(MembersError::Full));
+    assert!(!owners.has_room_to_name(1, 0), "but what is kept");
     remove(&mut owners, 0, 1, next).unwrap();
     assert_eq!(owners.members(&all).role(&identity(1)), None);
     assert!(others.merge(&owners, &known).unwrap().is_new);
@@ -492,6 +493,29 @@ fn an_admin_who_has_filled_the_room_with_changes_is_taken_off_by_the_owner_for_a
     // Where nobody knows yet whose device that is, it is asked again.
     let merged = others.merge(&forged, &|author| lists(author).filter(|is_device| *is_device)).unwrap();
     assert_eq!((merged, others.entries().count()), (Merged { is_new: false, is_all: false }, before));
+}
+
+#[test]
+fn where_the_room_is_taken_the_owner_begins_an_epoch_only_that_shuts_out_whom_two_have_taken_off_at_once() {
+    let mut log = log();
+    (1..=3).for_each(|who| grant(&mut log, 0, who, Role::Admin).unwrap());
+    let mut bad = log.clone();
+    chain(&mut bad, (1, 0), rotations(1));
+    log.merge(&bad, &known).unwrap();
+    let mut other = log.clone();
+    let next = log.members(&all).next_epoch;
+    assert_eq!(say(&mut log, (0, 0), Change::Rotate, Some(next)), Err(MembersError::Full), "there is no need");
+    remove(&mut log, 0, 2, next).unwrap();
+    say(&mut other, (0, 1), Change::Remove(vec![identity(3)], Vec::new(), Vec::new()), Some(next + 1)).unwrap();
+    log.merge(&other, &known).unwrap();
+    let members = log.members(&all);
+    assert!(!members.is_sealed_off);
+    assert_eq!(say(&mut log, (1, 0), Change::Rotate, Some(members.next_epoch)), Err(MembersError::Full));
+    say(&mut log, (0, 0), Change::Rotate, Some(members.next_epoch)).unwrap();
+    assert!(log.members(&all).is_sealed_off);
+    // Others have as little room, and take it in.
+    assert!(other.merge(&log, &known).unwrap().is_new);
+    assert!(other.members(&all).is_sealed_off && other == log);
 }
 
 #[test]
@@ -550,6 +574,10 @@ fn a_change_is_never_longer_than_the_room_that_is_asked_for_it() {
     let key = device(0, 0).signing_key();
     let entry = sign(previous, VOLUME, author(0, 0), &key, time, Change::Rotate, Some(epoch));
     assert!(entry.size() - encoded(&Change::Rotate).len() <= SIGNED);
+    let head = Accepted { device: device(3, 0).id(), sequence: u64::MAX, head: [9; 32] };
+    let dot = Dot { device: DeviceTag(u64::MAX), sequence: u64::MAX };
+    let removal = Change::Remove(vec![identity(9); CHANGED_MAX], vec![head; ACCEPTED_MAX], vec![dot; TAKEN_MAX]);
+    assert!(encoded(&removal).len() <= removal_size(CHANGED_MAX, ACCEPTED_MAX));
     let log = log();
     let changes: usize = log.entries().map(Entry::size).sum();
     assert!(log.encode().len() - changes <= HEADER - 8);
