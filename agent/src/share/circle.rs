@@ -1,6 +1,7 @@
 //! Who has a part in one volume, as far as this device has heard: the signed changes, and the lists of devices of those
 //! whose word counts.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use hypernet_core::codec::{self, Format};
@@ -8,7 +9,7 @@ use hypernet_core::head::Head;
 use hypernet_core::id::{DeviceId, DeviceTag, EntryId, IdentityId, VolumeId};
 use hypernet_core::identity::log::{Device, Recipient, Roster};
 use hypernet_core::identity::posting::Posting;
-use hypernet_core::limits::MEMBERS_MAX;
+use hypernet_core::limits::{MEMBERS_MAX, POSTING_MAX};
 use hypernet_core::port::PortError;
 use hypernet_core::share::members::{Accepted, Author, Log, Members, MembersError, Merged, NewEpoch, Role};
 use hypernet_core::share::posting::{Met, SealedFor};
@@ -28,6 +29,9 @@ const CIRCLE_BEFORE: &str = "circle before";
 /// Of so many it is remembered that an epoch was sealed for them: one who has no part in it any more is enough for another one to
 /// begin.
 const TOLD_MAX: usize = 2 * MEMBERS_MAX;
+/// Lists of devices that are kept, encoded: with all else they fit into what is [filed](Filed).
+pub(super) const LISTS_BYTES_MAX: usize = 8 << 20;
+const _: () = assert!(LISTS_BYTES_MAX + 4 * POSTING_MAX < Filed::MAX);
 
 /// Somebody as they were found last.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -263,6 +267,32 @@ impl Circle {
         Ok(is_new)
     }
 
+    /// Gives up lists of devices that take more room than there is. Whoever brings many people with long ones is not to keep this
+    /// from being written down, and so be one whom nobody can take off. First go those of who has no part any more, then of
+    /// those who may do the least, the longest before others; that of the owner stays. Of whom there is none nothing is taken.
+    pub(super) fn fit_lists(&mut self, own: &Roster, max: usize) {
+        let size = |person: &Person| person.posting.as_ref().map(|posting| posting.encode().len());
+        let mut lists: Vec<(IdentityId, usize)> =
+            self.people.iter().filter_map(|(identity, person)| Some((*identity, size(person)?))).collect();
+        let mut all: usize = lists.iter().map(|(_, size)| size).sum();
+        if all <= max {
+            return;
+        }
+        let members = self.members(own);
+        lists.retain(|(identity, _)| members.role(identity) < Some(Role::Owner));
+        lists.sort_by_key(|(identity, size)| (members.role(identity), Reverse(*size)));
+        for (identity, size) in lists {
+            if all <= max {
+                return;
+            }
+            if let Some(person) = self.people.get_mut(&identity) {
+                tracing::warn!(identity = %identity.short(), size, "a list of devices has no room beside the others");
+                person.posting = None;
+                all -= size;
+            }
+        }
+    }
+
     /// As this device left it.
     pub(crate) fn load(db: &VolumeDb, volume: VolumeId) -> Result<Option<Self>, PortError> {
         Self::filed(db, volume, CIRCLE)
@@ -364,6 +394,13 @@ impl Circle {
 
 #[cfg(test)]
 mod tests {
+    use hypernet_core::identity;
+    use hypernet_core::identity::log::NewEra;
+    use hypernet_core::identity::place::Address;
+    use hypernet_core::key::{DeviceKeys, RecoveryKeys, Secret};
+    use hypernet_core::share::members::{Change, Member};
+    use hypernet_core::time::Hlc;
+
     use super::*;
 
     /// What `agent/golden/circle.hex` stands for.
@@ -391,6 +428,55 @@ mod tests {
         let bytes = crate::golden::bytes(include_str!("../../golden/circle.hex"));
         assert_eq!(crate::golden::hex(&codec::encode(&golden())), crate::golden::hex(&bytes));
         assert_eq!(codec::decode::<Filed>(&bytes).unwrap(), golden());
+    }
+
+    #[test]
+    fn lists_of_devices_for_which_there_is_no_room_are_given_up_those_first_that_matter_least() {
+        let (volume, id) = (VolumeId([9; 16]), |byte| IdentityId([byte; 32]));
+        let address = || Address { signer: [1; 32], secret: [2; 16] };
+        let keys = DeviceKeys::new(Secret::new([2; 32]));
+        let author = Author { identity: id(1), device: keys.id() };
+        let epoch = NewEpoch { number: 1, name: [3; 32] };
+        let mut log = Log::begin(volume, author, &keys.signing_key(), address(), Hlc::default(), epoch);
+        let roles = [(2, Role::Admin), (3, Role::Writer), (4, Role::Writer)];
+        let members = roles.map(|(byte, role)| Member::new(id(byte), address(), role)).to_vec();
+        let change = Change::Grant(members);
+        log.change(author, &keys.signing_key(), Hlc::default(), change, None, &|_: &Author| true).unwrap();
+        let mut circle = Circle::new(log);
+        // That of the last of them is longer than the others.
+        for (byte, devices) in [(2, 2), (3, 1), (4, 2), (5, 1)] {
+            let phrase = RecoveryKeys::new(&[byte; 64]);
+            let mut posting = Posting::new(identity::log::Log::new(phrase.id()));
+            for which in 0..devices {
+                let key = DeviceKeys::new(Secret::new([byte + 16 * which; 32])).signing_key();
+                let (recipient, era) =
+                    (Recipient::X25519([byte; 32]), NewEra { recipient: Recipient::X25519([byte; 32]), way: [0; 32] });
+                let device = Device::sign(&phrase.id(), &key, recipient, "x".into(), [which; 32]);
+                let change = identity::log::Change::Enrol(device);
+                posting
+                    .change(|log| {
+                        let by = identity::log::Author::Phrase;
+                        log.change(by, &phrase.signing_key(), Hlc::default(), change, (which == 0).then_some(era))
+                    })
+                    .unwrap();
+            }
+            let person = Person { recipient: Recipient::X25519([byte; 32]), posting: Some(posting), told_by: None };
+            circle.people.insert(id(byte), person);
+        }
+        let own = Roster { identity: id(1), ..circle.people[&id(2)].posting.as_ref().unwrap().log().roster().clone() };
+        let size = |circle: &Circle| {
+            let lists = circle.people.values().filter_map(|person| person.posting.as_ref());
+            lists.map(|posting| posting.encode().len()).sum::<usize>()
+        };
+        for gone in [5, 4, 3, 2] {
+            let room = size(&circle);
+            let before = circle.clone();
+            circle.fit_lists(&own, room);
+            assert_eq!(circle, before, "there is room");
+            circle.fit_lists(&own, room - 1);
+            let differ = circle.people.iter().filter(|(id, person)| person.posting != before.people[*id].posting);
+            assert_eq!(differ.map(|(id, _)| id.0[0]).collect::<Vec<_>>(), [gone]);
+        }
     }
 
     #[test]

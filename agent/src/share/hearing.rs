@@ -21,7 +21,7 @@ use hypernet_core::share::members::{Change, Log, Member, Members, MembersError, 
 use hypernet_core::share::posting::{self, Met, SealedFor, SharePosting, SharePostingError};
 use zeroize::Zeroizing;
 
-use super::circle::{Circle, Person, Told};
+use super::circle::{Circle, LISTS_BYTES_MAX, Person, Told};
 use super::granting::{ShareError, into_port};
 use super::kept::{By, Share};
 use super::links::now;
@@ -316,8 +316,10 @@ impl Volume {
                     continue;
                 }
             };
-            match Posting::decode(&bytes, &identity) {
-                Ok(posting) => is_new |= self.hear_list(&identity, &posting)?,
+            let posting = Posting::decode(&bytes, &identity).map_err(damaged);
+            match posting.and_then(|posting| self.hear_list(&identity, &posting)) {
+                Ok(is_newer) => is_new |= is_newer,
+                Err(error @ (PortError::Disk(_) | PortError::DiskFull(_))) => return Err(error),
                 Err(error) => {
                     tracing::warn!(%error, identity = %identity.short(), "a list of devices is not believed")
                 }
@@ -449,6 +451,9 @@ impl Volume {
         let mut changed = circle.clone();
         let said = change(&mut changed)?;
         if changed != *circle {
+            if let Some(circle) = &mut changed {
+                circle.fit_lists(&self.identity.roster(), LISTS_BYTES_MAX);
+            }
             if let Some(circle) = &changed {
                 circle.save(&self.db)?;
             }
@@ -468,8 +473,10 @@ impl Volume {
             looked.extend(people.iter().map(|(member, _)| member.identity));
             let found = people::for_each(&people, within, |(member, known)| look_up(self, member, known.as_ref()));
             for ((member, _), found) in people.iter().zip(found) {
-                match found {
-                    Ok(found) => is_new |= self.meet(member, found)?,
+                match found.and_then(|found| self.meet(member, found)) {
+                    Ok(is_met) => is_new |= is_met,
+                    Err(error @ (PortError::Disk(_) | PortError::DiskFull(_))) => return Err(error),
+                    // Whatever is wrong with the list of one keeps nobody from hearing of the others.
                     Err(error) => {
                         tracing::warn!(%error, volume = %self.id.short(), "somebody who has a part in a volume is not found");
                     }
