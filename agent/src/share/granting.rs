@@ -239,7 +239,13 @@ impl Volume {
         all.sort();
         all.dedup();
         self.remove_in_turn(&known, &all)?;
-        self.end_links_of_gone()?;
+        match self.end_links_of_gone() {
+            // Who was named is off all the same, and the others are to hear of that.
+            Err(error @ ShareError::Members(MembersError::Full)) => {
+                tracing::warn!(volume = %self.id.short(), %error, "links of who was taken off before lead on");
+            }
+            ended => ended?,
+        }
         // A link that writes is one of those who may be gone.
         self.end_links()?;
         self.post()?;

@@ -17,7 +17,7 @@ use thiserror::Error;
 
 use super::Volume;
 use super::heads::{Found, Survey, when};
-use super::state;
+use super::state::{self, Latest};
 use crate::share::hearing::Known;
 
 /// A device and what it published last.
@@ -218,8 +218,12 @@ impl Volume {
         let share = self.share();
         // In what is out of the tree this device publishes nothing of its own beside the head of somebody else that it stands on.
         let is_out = share.as_ref().is_some_and(|share| share.left.is_out);
-        let is_here = latest
-            .is_some_and(|latest| (is_out || stays(&latest.head.device)) && found.is_part_of(&latest.root.vector));
+        // A head of the device that leaves leads nowhere when it is gone, and neither does one of a device that is gone already.
+        let is_of_others = |id: &DeviceId| *id != device.id && self.publishers().device(id).is_some();
+        let is_here = latest.is_some_and(|Latest { head, root, .. }| {
+            let leads = stays(&head.device) || is_out && is_of_others(&head.device);
+            leads && found.is_part_of(&root.vector)
+        });
         let is_there =
             || survey.found.iter().any(|other| stays(&other.device.id) && found.is_part_of(&other.head.vector));
         if found.head.sequence >= published && (is_here || is_there()) {

@@ -334,18 +334,22 @@ fn a_device_that_has_published_in_a_share_that_is_out_of_the_tree_is_taken_off_w
     refused(false);
     // It stands on a head of somebody else that has all of it.
     hers.hear(Ask::All).unwrap();
-    let stands = |all: &[Dot]| {
+    let stands = |on: DeviceId, all: &[Dot]| {
         let mut latest = golden();
         (latest.root.volume, latest.root.vector) = (SHARED, all.to_vec());
         latest.head.snapshot_extent = crate::volume::double::sealed_now(&hers, latest.head.snapshot_extent);
-        latest.head.device = owner.id();
+        latest.head.device = on;
         state::put_latest(&hers.db, &latest).unwrap();
     };
-    stands(&[]);
+    stands(owner.id(), &[]);
     let left = Left { changed: Hlc { millis: 1, counter: 0 }, is_out: true };
     anna.main.identity.keystore().change(|mine| mine.change_share(SHARED, |share| share.left = left)).unwrap();
     refused(true);
-    stands(&[theirs.dot(state::next_sequence(&theirs.db, &second.device.id()).unwrap() - 1)]);
+    let all = [theirs.dot(state::next_sequence(&theirs.db, &second.device.id()).unwrap() - 1)];
+    // What it has published is all that leads to that.
+    stands(second.device.id(), &all);
+    refused(true);
+    stands(owner.id(), &all);
     assert_eq!(revoke().unwrap().device.name, "device 1");
 }
 
