@@ -587,8 +587,8 @@ impl<P: Put> Build<'_, P> {
         let content = match (entries, &row.remote) {
             (None, Some(remote)) => remote.clone(),
             (None, None) => return Err(damaged("a directory without entries was never published")),
-            (Some(entries), remote) => {
-                let mut old = self.before.listing(self.volume, row.ino, remote.as_ref())?;
+            (Some(entries), _) => {
+                let mut old = self.before.listing(self.volume, row.ino)?;
                 let mut made = Vec::with_capacity(entries.len());
                 // A volume that has its place elsewhere in this device's tree has none here, and for others it has.
                 let mut left_out = Vec::new();

@@ -307,12 +307,22 @@ fn a_device_that_has_published_nothing_in_a_share_that_it_looks_after_is_taken_o
     owner.main.revoke_device(&|| Ok(vec![volume.clone()]), "device 1", false, None).unwrap();
 }
 
-#[test]
-fn a_device_that_has_published_in_a_share_that_is_out_of_the_tree_is_taken_off_where_this_one_stands_on_all_of_it() {
+/// What is shared, as the owner has it, and as two devices of one who may write have it, of which the second has published in it.
+struct Two {
+    owner: One,
+    anna: One,
+    second: Arc<Volume>,
+    volume: Arc<Volume>,
+    hers: Arc<Volume>,
+    theirs: Arc<Volume>,
+    _home: tempfile::TempDir,
+}
+
+fn two_devices_of_a_writer() -> Two {
     let mesh = Mesh::new(6);
     let [owner, anna] = [OWNER, ANNA].map(|who| One::new(&mesh, who));
-    let home = tempfile::tempdir().unwrap();
-    let second = mesh.device_of(home.path(), ANNA, 1);
+    let _home = tempfile::tempdir().unwrap();
+    let second = mesh.device_of(_home.path(), ANNA, 1);
     second.look_around().unwrap();
     anna.main.look_around().unwrap();
     let volume = share(&owner, &[(&anna, "anna", Role::Writer)]);
@@ -325,6 +335,12 @@ fn a_device_that_has_published_in_a_share_that_is_out_of_the_tree_is_taken_off_w
     let theirs = Arc::new(Volume::below(&second, SHARED).unwrap());
     theirs.tend().unwrap();
     publish(&theirs, 4).unwrap();
+    Two { owner, anna, second, volume, hers, theirs, _home }
+}
+
+#[test]
+fn a_device_that_has_published_in_a_share_that_is_out_of_the_tree_is_taken_off_where_this_one_stands_on_all_of_it() {
+    let Two { owner, anna, second, hers, theirs, .. } = &two_devices_of_a_writer();
     let revoke = || anna.main.revoke_device(&|| Ok(vec![hers.clone()]), "device 1", false, None);
     let refused = |is: bool| {
         let error = revoke().map(|_| ()).unwrap_err();
@@ -337,7 +353,7 @@ fn a_device_that_has_published_in_a_share_that_is_out_of_the_tree_is_taken_off_w
     let stands = |on: DeviceId, all: &[Dot]| {
         let mut latest = golden();
         (latest.root.volume, latest.root.vector) = (SHARED, all.to_vec());
-        latest.head.snapshot_extent = crate::volume::double::sealed_now(&hers, latest.head.snapshot_extent);
+        latest.head.snapshot_extent = crate::volume::double::sealed_now(hers, latest.head.snapshot_extent);
         latest.head.device = on;
         state::put_latest(&hers.db, &latest).unwrap();
     };
@@ -355,25 +371,10 @@ fn a_device_that_has_published_in_a_share_that_is_out_of_the_tree_is_taken_off_w
 
 #[test]
 fn what_a_device_has_published_is_not_given_up_for_a_part_that_may_not_be_that_of_now() {
-    let mesh = Mesh::new(6);
-    let [owner, anna] = [OWNER, ANNA].map(|who| One::new(&mesh, who));
-    let home = tempfile::tempdir().unwrap();
-    let second = mesh.device_of(home.path(), ANNA, 1);
-    second.look_around().unwrap();
-    anna.main.look_around().unwrap();
-    let volume = share(&owner, &[(&anna, "anna", Role::Writer)]);
-    publish(&volume, 1).unwrap();
-    let hers = accepted(&anna, &owner);
-    tell(&anna);
-    second.look_around().unwrap();
-    publish(&second, 2).unwrap();
-    publish_with(&anna.main, 3, &[second.dot(1)]).unwrap();
-    let theirs = Arc::new(Volume::below(&second, SHARED).unwrap());
-    theirs.tend().unwrap();
-    publish(&theirs, 4).unwrap();
+    let Two { owner, anna, volume, hers, .. } = &two_devices_of_a_writer();
     volume.remove(&[anna.main.identity.id()]).unwrap();
-    volume.grant(vec![Guest::find(&volume, owner.knows(&anna, "anna")).unwrap()], Role::Reader).unwrap();
-    tell(&owner);
+    volume.grant(vec![Guest::find(volume, owner.knows(anna, "anna")).unwrap()], Role::Reader).unwrap();
+    tell(owner);
     hers.hear(Ask::All).unwrap();
     assert_eq!(hers.known_share().unwrap().role(&anna.main.identity.id()), Some(Role::Reader));
     let revoke = || anna.main.revoke_device(&|| Ok(vec![hers.clone()]), "device 1", false, None);

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use hypernet_core::id::FileId;
 use hypernet_core::port::{InodeRow, PortError};
 use hypernet_core::tree::{self, Content, Entry, Inode, LinkEntry, Root, Target, TreeRef};
-use hypernet_fs::vfs::{Cut, CutDirectory};
+use hypernet_fs::vfs::Cut;
 
 use super::super::Volume;
 use super::super::read::{Deadline, Nodes, tree_error};
@@ -98,12 +98,12 @@ fn published(
     }
     published.insert(cut.root, root);
     let mut there: BTreeSet<u64> = [cut.root].into();
-    let by_ino: BTreeMap<u64, &CutDirectory> = whole.map(|directory| (directory.row.ino, directory)).collect();
+    let listed: BTreeSet<u64> = whole.map(|directory| directory.row.ino).collect();
     // Parents come after what is in them.
-    for directory in cut.directories.iter().rev().filter(|directory| by_ino.contains_key(&directory.row.ino)) {
+    for directory in cut.directories.iter().rev().filter(|directory| listed.contains(&directory.row.ino)) {
         let (ino, entries) = (directory.row.ino, directory.entries.iter().flatten());
         let below: BTreeMap<FileId, u64> = entries
-            .filter(|entry| entry.volume.is_none() && by_ino.contains_key(&entry.ino))
+            .filter(|entry| entry.volume.is_none() && listed.contains(&entry.ino))
             .map(|entry| (entry.inode.id(), entry.ino))
             .collect();
         let Some(tree) = published.get(&ino).filter(|_| there.contains(&ino) && !below.is_empty()) else { continue };
@@ -239,17 +239,8 @@ impl Before {
     }
 
     /// What was published of a directory.
-    pub(super) fn listing(
-        &mut self,
-        volume: &Volume,
-        ino: u64,
-        published: Option<&Content>,
-    ) -> Result<Listing, PortError> {
-        let published = match published {
-            Some(Content::Directory(tree)) => Some(tree),
-            _ => None,
-        };
-        match (self.kept.remove(&ino), self.published.get(&ino).or(published)) {
+    pub(super) fn listing(&mut self, volume: &Volume, ino: u64) -> Result<Listing, PortError> {
+        match (self.kept.remove(&ino), self.published.get(&ino)) {
             (Some(kept), _) => Ok(kept),
             (None, Some(tree)) => listing(volume, ino, tree, self.patience),
             (None, None) => Ok(Listing::new()),
