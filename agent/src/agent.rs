@@ -28,10 +28,10 @@ use crate::failure::{Failure, Kind};
 use crate::identity::Identity;
 use crate::keystore::{KeystoreFile, Unlock};
 use crate::peers::Peers;
-use crate::volume::Volume;
 use crate::volume::health::Counter;
 use crate::volume::sync::{Engine, Engines};
 use crate::volume::trim::Trimmer;
+use crate::volume::{Volume, state};
 use crate::volumes::{Reader, Volumes};
 use crate::{databases, log, reserve, server};
 
@@ -46,7 +46,7 @@ pub(crate) mod mount;
 mod news;
 pub(crate) mod people;
 mod policy;
-mod recovery;
+pub(crate) mod recovery;
 mod share;
 pub(crate) mod side;
 mod tree;
@@ -235,6 +235,9 @@ pub(crate) fn store_failure(error: StoreError) -> Failure {
     Failure::new(kind, error.to_string()).hint(error.hint())
 }
 
+/// What is whole, and was written by a program that knows more.
+pub(crate) const UPDATE: &str = "a newer program wrote it: update this one";
+
 /// Something behind a port failed. Where the disk did, the text carries what to do already.
 pub(crate) fn port_failure(error: PortError) -> Failure {
     let failure = |kind| Failure::new(kind, error.to_string());
@@ -244,6 +247,7 @@ pub(crate) fn port_failure(error: PortError) -> Failure {
         PortError::Damaged(_) => {
             failure(Kind::Data).hint("keep this directory, and recover what was synced into an empty HN_HOME")
         }
+        PortError::Newer(_) => failure(Kind::Data).hint(UPDATE),
         PortError::DiskFull(_) => failure(Kind::Io).hint("free some space on this disk; nothing is lost"),
         PortError::Disk(_) => failure(Kind::Io).hint("check the disk and the system log (`dmesg`)"),
         PortError::NotFound(_) => failure(Kind::NoInput),
@@ -391,6 +395,10 @@ impl Own {
     pub(crate) fn start_engines(&self) -> Result<(), Failure> {
         self.tell_of_shares()?;
         self.tell_of_branches()?;
+        // Also with nothing in it: who has only the words is to find a head, or nothing more could be done by them.
+        if state::latest(&self.volume.db).map_err(port_failure)?.is_none() {
+            self.vfs.mark_changed(self.volume.id).map_err(|error| tree_failure(&error))?;
+        }
         let there = self.vfs.volumes().into_iter().filter(|rooted| !rooted.is_vacant || rooted.ino == ROOT);
         for rooted in there {
             // What is damaged of one volume, by whomever, keeps nobody from all others.

@@ -44,11 +44,13 @@ pub(crate) mod known;
 mod meeting;
 pub(crate) mod places;
 pub(crate) mod revocation;
+mod said;
 #[cfg(test)]
 mod tests;
 
 use known::Known;
 pub(crate) use meeting::SHARE;
+use said::OfOthers;
 
 /// An identity on one of its devices.
 pub(crate) struct Identity {
@@ -69,8 +71,8 @@ pub(crate) struct Identity {
     pub(crate) last_number: Mutex<u64>,
     /// When all of that was last looked at.
     looked: Mutex<Option<Instant>>,
-    /// Of devices of other identities, by which one: a device that came by a link says something else in its name.
-    beacons_of_others: Mutex<BTreeMap<(DeviceId, IdentityId), Beacon>>,
+    /// The same, of devices of others.
+    of_others: Mutex<OfOthers>,
     /// Of volumes that other identities have a part in: which epoch counts.
     epochs: Mutex<BTreeMap<VolumeId, Option<NewEpoch>>>,
     /// Volumes that this device offers to others.
@@ -136,7 +138,7 @@ impl Identity {
             beacons: Mutex::default(),
             last_number: Mutex::default(),
             looked: Mutex::default(),
-            beacons_of_others: Mutex::default(),
+            of_others: Mutex::default(),
             epochs: Mutex::default(),
             offered: Mutex::default(),
             end: Mutex::default(),
@@ -244,15 +246,31 @@ impl Identity {
 
     /// What a device said of itself when it was last asked, in whosever name.
     fn beacons_of(&self, device: &DeviceId) -> Vec<Beacon> {
-        let of_others = self.beacons_of_others.lock();
-        let whose = (*device, IdentityId([0; 32]))..=(*device, IdentityId([0xff; 32]));
-        let others = of_others.range(whose).map(|(_, beacon)| beacon.clone());
-        self.own_beacon(device).into_iter().chain(others).collect()
+        self.own_beacon(device).into_iter().chain(self.of_others.lock().of(device).cloned()).collect()
     }
 
     /// Remembers what devices of another identity said.
     pub(crate) fn heard(&self, of: IdentityId, beacons: impl IntoIterator<Item = (DeviceId, Beacon)>) {
-        self.beacons_of_others.lock().extend(beacons.into_iter().map(|(device, beacon)| ((device, of), beacon)));
+        let mut others = self.of_others.lock();
+        beacons.into_iter().for_each(|(device, beacon)| others.hear(of, device, beacon, None));
+    }
+
+    /// What a device of another identity says of itself in this record, read unless it was before.
+    pub(crate) fn hear_in(
+        &self,
+        of: IdentityId,
+        device: DeviceId,
+        record: Record,
+        read: impl FnOnce(&Record) -> Result<Option<Beacon>, PortError>,
+    ) -> Result<Option<Beacon>, PortError> {
+        if let Some(beacon) = self.of_others.lock().in_record(of, device, &record) {
+            return Ok(Some(beacon.clone()));
+        }
+        let beacon = read(&record)?;
+        if let Some(beacon) = &beacon {
+            self.of_others.lock().hear(of, device, beacon.clone(), Some(record));
+        }
+        Ok(beacon)
     }
 
     /// Whether a device was found to say anything of itself.

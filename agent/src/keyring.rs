@@ -70,6 +70,11 @@ async fn unlocked_default<'a>(service: &'a SecretService<'static>) -> Result<Col
     Ok(collection)
 }
 
+/// An error where no key can be kept.
+pub(crate) fn check() -> Result<(), Failure> {
+    run(async { unlocked_default(&connect().await?).await.map(drop) })
+}
+
 /// Runs to its end, on a thread of its own: whoever calls may be in a runtime already.
 fn run<T: Send>(work: impl Future<Output = Result<T, Failure>> + Send) -> Result<T, Failure> {
     let cannot = |error: &dyn std::fmt::Display| Failure::new(Kind::System, format!("cannot ask the keyring: {error}"));

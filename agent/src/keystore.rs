@@ -26,6 +26,7 @@ use minicbor::{Decode, Encode};
 use parking_lot::Mutex;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
+use crate::agent::UPDATE;
 use crate::branch::{self, Branch};
 use crate::config::PUT_BACK;
 use crate::failure::{Failure, Kind};
@@ -120,11 +121,12 @@ impl Keystore {
     /// Takes in what another copy has.
     pub(crate) fn merge(&mut self, other: &Self) {
         self.merge_beside(other);
-        contact::merge(&mut self.contacts, &other.contacts, clock(Hlc::default()));
+        let now = clock(Hlc::default());
+        contact::merge(&mut self.contacts, &other.contacts, now);
         kept::merge(&mut self.shares, &other.shares);
         self.share_main_with_nobody();
         branch::merge(&mut self.branches, &other.branches);
-        self.guardians.merge(&other.guardians, &self.identity);
+        self.guardians.merge(&other.guardians, &self.identity, now);
     }
 
     /// A volume of which what is sealed is taken for that of this one.
@@ -284,8 +286,7 @@ impl KeystoreFile {
         codec::decode::<Filed>(&plain).map_err(|error| match error {
             // It is whole, and recovering would not make this program read it.
             CodecError::Version { .. } => {
-                Failure::new(Kind::Data, format!("{} cannot be read: {error}", path.display()))
-                    .hint("a newer program wrote it: update this one")
+                Failure::new(Kind::Data, format!("{} cannot be read: {error}", path.display())).hint(UPDATE)
             }
             error => damaged(path, &error.to_string()),
         })?;

@@ -65,7 +65,7 @@ enum Verb {
     /// Set up a new agent in HN_HOME and print what was made as JSON.
     Init(Init),
     /// Make 24 words and print them as JSON.
-    Phrase,
+    Phrase(Words),
     /// Set up an agent in an empty HN_HOME that will look for its identity.
     Recover(Recover),
     /// Join a mesh by an invite link.
@@ -110,6 +110,9 @@ struct Init {
     /// Print what is being made, too, before it counts: it does when one more line of standard input says that it was told.
     #[arg(long)]
     tell_first: bool,
+    /// Only say whether one could be set up here.
+    #[arg(long)]
+    check: bool,
     #[command(flatten)]
     opened: Opened,
     #[command(flatten)]
@@ -136,6 +139,13 @@ struct Seal {
 
 fn parse_seal(word: &str) -> Result<SealedBy, String> {
     SealedBy::ALL.into_iter().find(|by| by.words() == word).ok_or_else(|| "not a way to seal a keystore".to_owned())
+}
+
+#[derive(Args)]
+struct Words {
+    /// Only say whether the line on standard input is such words.
+    #[arg(long)]
+    check: bool,
 }
 
 #[derive(Args)]
@@ -256,6 +266,10 @@ fn print_json(value: &impl serde::Serialize) {
     }
 }
 
+fn print_nothing() {
+    print_json(&serde_json::json!({}));
+}
+
 /// libp2p writes the keys of every TLS session to the file that this variable names. They are secrets, too, and the
 /// environment is not asked whether they may be written down.
 #[expect(unsafe_code, reason = "a variable can be taken away only so")]
@@ -280,7 +294,7 @@ fn set_up(command: Verb, home: &Home) -> Result<api::SetUp, Failure> {
         }
         Verb::Recover(args) => setup::recover(home, args.from.as_deref(), &choices(args.setup, false)),
         Verb::Join(args) => setup::join(home, &args.link),
-        Verb::Seal(_) | Verb::Phrase | Verb::Clear | Verb::Run(_) => {
+        Verb::Seal(_) | Verb::Phrase(_) | Verb::Clear | Verb::Run(_) => {
             Err(Failure::new(Kind::Usage, "not a set-up command"))
         }
     }
@@ -295,8 +309,14 @@ fn main() -> ExitCode {
         Verb::Run(args) => agent::run(home, args),
         Verb::Seal(args) => reseal(&home, args.by).map(|sealed| print_json(&sealed)),
         Verb::Clear => agent::mount::clear_left(&home).map(|mount| print_json(&api::Cleared { mount })),
-        Verb::Join(args) if args.check => invite::Invite::parse(&args.link).map(|_| print_json(&serde_json::json!({}))),
-        Verb::Phrase => keystore::random_secret().map(|entropy| {
+        Verb::Join(args) if args.check => invite::Invite::parse(&args.link).map(|_| print_nothing()),
+        Verb::Init(args) if args.check => {
+            setup::check(&home, &choices(args.setup, args.storage_only), args.opened.keyring).map(|()| print_nothing())
+        }
+        Verb::Phrase(args) if args.check => {
+            secret_line().and_then(|words| agent::recovery::words_of(words.expose())).map(|_| print_nothing())
+        }
+        Verb::Phrase(_) => keystore::random_secret().map(|entropy| {
             let words = Phrase::new(&entropy).words().map(SecretText::from).collect();
             print_json(&api::Words { words });
         }),

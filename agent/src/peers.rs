@@ -304,7 +304,18 @@ impl Peers {
         placement: Arc<Placement>,
         wanted: Vec<(ExtentRef, u32)>,
     ) -> Result<Vec<Bytes>, PortError> {
-        match self.node.run_blocking(Command::Fetch { placement, wanted, around: 0, within: READ_WITHIN }) {
+        self.fetch_within(placement, wanted, Duration::from_millis(READ_WITHIN))
+    }
+
+    /// The same, of who does not wait for so long.
+    pub(crate) fn fetch_within(
+        &self,
+        placement: Arc<Placement>,
+        wanted: Vec<(ExtentRef, u32)>,
+        within: Duration,
+    ) -> Result<Vec<Bytes>, PortError> {
+        let within = u64::try_from(within.as_millis()).unwrap_or(READ_WITHIN).max(1);
+        match self.node.run_blocking(Command::Fetch { placement, wanted, around: 0, within }) {
             Outcome::Fetched { plain, .. } => Ok(plain),
             Outcome::Failed(error) => Err(failed(error)),
             other => Err(PortError::Damaged(format!("unexpected outcome {other:?}"))),

@@ -25,7 +25,7 @@ use thiserror::Error;
 
 use crate::failure::Failure;
 use crate::identity::Identity;
-use crate::identity::gathering::gather;
+use crate::identity::gathering::gather_of_others;
 use crate::keystore::KeystoreFile;
 use crate::peers::Peers;
 use crate::volume::damaged;
@@ -235,9 +235,7 @@ pub(crate) fn look_up(
         return Err(changed(name, "at their address there is another identity"));
     }
     let blank = known.cloned().unwrap_or_else(|| Posting::new(Log::new(identity)));
-    // Twice, as in [`Peers::look_well`].
-    let once = gather(peers, blank, vec![found.door], None)?.posting;
-    let gathered = gather(peers, once, vec![found.door], None)?;
+    let gathered = gather_of_others(peers, blank, vec![found.door])?;
     let roster = gathered.posting.log().roster();
     if roster.era.is_none() || roster.devices.is_empty() {
         let behind = gathered.rosters.get(&found.door);

@@ -432,9 +432,9 @@ async fn post_sync(State(agent): Agents, Json(request): Json<api::SyncRequest>) 
                 state,
             }),
             // Waiting mends none of them.
-            Ok(Err(error @ (PortError::Superseded(_) | PortError::NoPart(_) | PortError::Damaged(_)))) => {
-                api::SyncEvent::Error(api_error(&port_failure(error)))
-            }
+            Ok(Err(
+                error @ (PortError::Superseded(_) | PortError::NoPart(_) | PortError::Damaged(_) | PortError::Newer(_)),
+            )) => api::SyncEvent::Error(api_error(&port_failure(error))),
             Ok(Err(error @ PortError::DiskFull(_))) => {
                 api::SyncEvent::Error(api_error(&Failure::new(Kind::Io, format!("not durable yet: {error}")).hint(
                     "nothing is lost, and a sync needs some room: delete or move something on the disk of HN_HOME, in \

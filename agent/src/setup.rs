@@ -14,8 +14,8 @@ use crate::files;
 use crate::identity::known::Known;
 use crate::invite::Invite;
 use crate::keystore::{Keystore, KeystoreFile, Unlock, random_secret};
-use crate::sealing;
 use crate::volume::recover::clock;
+use crate::{keyring, sealing};
 
 /// What an agent offers to others when nothing is said.
 pub(crate) const DONATE_DEFAULT: u64 = 10 << 30;
@@ -100,6 +100,15 @@ fn network_of(choices: &Choices) -> Result<(NetworkId, Vec<String>), Failure> {
             Ok((NetworkId(id), Vec::new()))
         }
     }
+}
+
+/// An error where no agent can be made so, before anybody is shown words.
+pub(crate) fn check(home: &Home, choices: &Choices, keyring: bool) -> Result<(), Failure> {
+    refuse_unfit(home)?;
+    network_of(choices)?;
+    listen_on(&choices.listen)?;
+    files::private_dir(home.path())?;
+    if keyring { keyring::check() } else { Ok(()) }
 }
 
 /// A new agent: with an identity that this phrase brings back, a device and a volume; without one it only stores. What is

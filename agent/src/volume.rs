@@ -27,7 +27,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 
-use hypernet_core::id::{PeerId, VolumeId};
+use hypernet_core::id::{IdentityId, PeerId, VolumeId};
 use hypernet_core::identity::log::Device;
 use hypernet_core::key::{DeviceKeys, VolumeKeys};
 use hypernet_core::merge::Part;
@@ -117,6 +117,8 @@ pub(crate) struct Volume {
     pub(crate) circle_turn: Mutex<()>,
     /// What was taken in of it last.
     pub(crate) heard: Mutex<Vec<Record>>,
+    /// Those whose devices could not be read when that was last tried.
+    pub(crate) slow: Mutex<BTreeSet<IdentityId>>,
     /// Signers of what is sealed for others and not for this identity.
     pub(crate) shut: Mutex<BTreeSet<[u8; 32]>>,
     /// Signers of what is there and could not be read when it was last tried.
@@ -192,6 +194,7 @@ impl Volume {
             circle: Mutex::default(),
             circle_turn: Mutex::default(),
             heard: Mutex::default(),
+            slow: Mutex::default(),
             shut: Mutex::default(),
             unread: Mutex::default(),
             told: Mutex::default(),

@@ -23,7 +23,6 @@ use hypernet_fs::past::{Named, Snapshots};
 use parking_lot::{Condvar, Mutex};
 
 use crate::volume::heads::YEAR_9999;
-use crate::volume::recover::RecoverError;
 use crate::volume::{READ_WITHIN, Volume, damaged, state};
 
 /// Volumes below the main one that are open at once.
@@ -118,8 +117,7 @@ impl Volumes {
             }
             match found {
                 Ok(Ok(_)) => drop(below.failed.remove(&volume.id)),
-                Ok(Err(RecoverError::Port(error))) => drop(below.failed.insert(volume.id, error)),
-                Ok(Err(RecoverError::Device(error))) => drop(below.failed.insert(volume.id, damaged(error))),
+                Ok(Err(error)) => drop(below.failed.insert(volume.id, error.into())),
                 Err(text) => drop(below.failed.insert(volume.id, damaged(text))),
             }
             drop(below);

@@ -131,6 +131,17 @@ pub(crate) async fn set_up_told(
     converse(home, args, secrets, Some(tell)).await
 }
 
+/// An error where none could be set up so.
+pub(crate) async fn check_set_up(home: &Home, mut args: Vec<OsString>) -> Result<(), Failure> {
+    args.push("--check".into());
+    answer::<serde_json::Value>(home, args, &[]).await.map(drop)
+}
+
+/// An error where these are no words of an identity.
+pub(crate) async fn check_words(home: &Home, words: &SecretText) -> Result<(), Failure> {
+    answer::<serde_json::Value>(home, vec!["phrase".into(), "--check".into()], &[words]).await.map(drop)
+}
+
 /// 24 words that were never shown to anybody.
 pub(crate) async fn new_words(home: &Home) -> Result<Words, Failure> {
     answer(home, vec!["phrase".into()], &[]).await

@@ -57,13 +57,27 @@ pub(crate) fn needs_terminal(in_script: &str) -> Result<(), Failure> {
 
 /// Shows words, and returns when the person has shown that they are written down. `otherwise`: what is so where they have not.
 pub(crate) fn confirm(words: &[SecretText], otherwise: &str, out: &Output) -> Result<(), Failure> {
+    let answer = |number| {
+        out.prompt(format_args!("Word {number}: "));
+        line()
+    };
+    confirm_by(answer, words, otherwise, out)
+}
+
+/// The same of whoever answers so, given the number of a word.
+fn confirm_by(
+    mut answer: impl FnMut(usize) -> Result<Zeroizing<String>, Failure>,
+    words: &[SecretText],
+    otherwise: &str,
+    out: &Output,
+) -> Result<(), Failure> {
     for left in (0..TRIES).rev() {
         out.note(format_args!(
             "These {WORDS} words bring everything back, on any machine. They are shown now and never again, and nobody \
              else has them: write them down, on paper.\n\n{}\n",
             *table(words)
         ));
-        if asked(words, out)? {
+        if asked(&mut answer, words)? {
             return Ok(());
         }
         if left > 0 {
@@ -74,10 +88,12 @@ pub(crate) fn confirm(words: &[SecretText], otherwise: &str, out: &Output) -> Re
         .hint(format!("{otherwise}: run the command again")))
 }
 
-fn asked(words: &[SecretText], out: &Output) -> Result<bool, Failure> {
+fn asked(
+    answer: &mut impl FnMut(usize) -> Result<Zeroizing<String>, Failure>,
+    words: &[SecretText],
+) -> Result<bool, Failure> {
     for number in some_numbers() {
-        out.prompt(format_args!("Word {number}: "));
-        if words.get(number - 1).map(SecretText::expose) != Some(line()?.trim().to_lowercase().as_str()) {
+        if words.get(number - 1).map(SecretText::expose) != Some(answer(number)?.trim().to_lowercase().as_str()) {
             return Ok(false);
         }
     }
@@ -152,5 +168,30 @@ mod tests {
             seen.extend(numbers);
         }
         assert_eq!(seen, (1..=WORDS).collect());
+    }
+    #[test]
+    fn words_are_confirmed_by_whoever_has_written_them_down_and_by_nobody_else() {
+        let words: Vec<SecretText> = (1..=24).map(|i| SecretText::new(format!("w{i}"))).collect();
+        let out = Output::new(true);
+        let right = |number: usize| Ok(Zeroizing::new(format!(" W{number}\n")));
+        assert!(confirm_by(right, &words, "nothing was made", &out).is_ok());
+        // One wrong word, the last of those that are asked for, and they are shown and asked for again.
+        let mut asked = 0;
+        let once = |number| {
+            asked += 1;
+            if asked == ASKED { Ok(Zeroizing::new("w0\n".into())) } else { right(number) }
+        };
+        assert!(confirm_by(once, &words, "nothing was made", &out).is_ok());
+        assert_eq!(asked, 2 * ASKED);
+        let mut asked = 0;
+        let never = |_| {
+            asked += 1;
+            Ok(Zeroizing::new("\n".into()))
+        };
+        let refused = confirm_by(never, &words, "nothing was made", &out).unwrap_err();
+        assert_eq!((asked, refused.code), (TRIES, ErrorCode::Usage));
+        assert!(refused.hint.unwrap().contains("nothing was made"));
+        let ended = |_| Err(Failure::new(ErrorCode::NoInput, "standard input has ended"));
+        assert_eq!(confirm_by(ended, &words, "nothing was made", &out).unwrap_err().code, ErrorCode::NoInput);
     }
 }

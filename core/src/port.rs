@@ -6,6 +6,7 @@ use std::ops::Range;
 use bytes::Bytes;
 use thiserror::Error;
 
+use crate::codec::CodecError;
 use crate::id::{FileId, RecordKey, ShardId, VolumeId};
 use crate::time::Timespec;
 use crate::tree::{Content, Entry, FileKind, Inode, LinkEntry, TreeRef, Xattr};
@@ -23,6 +24,9 @@ pub enum PortError {
     /// What came back does not verify.
     #[error("damaged: {0}")]
     Damaged(String),
+    /// A newer program has written it. The text says what.
+    #[error("{0}")]
+    Newer(String),
     /// The local disk is full.
     #[error("the disk under HN_HOME is full: {0}")]
     DiskFull(String),
@@ -45,8 +49,17 @@ impl PortError {
     /// when this home itself must be seen to first.
     pub fn is_of_what_was_read(&self) -> bool {
         match self {
-            Self::Unreachable(_) | Self::Deadline(_) | Self::Damaged(_) | Self::NotFound(_) => true,
+            Self::Unreachable(_) | Self::Deadline(_) | Self::Damaged(_) | Self::Newer(_) | Self::NotFound(_) => true,
             Self::DiskFull(_) | Self::Disk(_) | Self::Superseded(_) | Self::NoPart(_) => false,
+        }
+    }
+}
+
+impl From<CodecError> for PortError {
+    fn from(error: CodecError) -> Self {
+        match error {
+            CodecError::Version { .. } => Self::Newer(error.to_string()),
+            error => Self::Damaged(error.to_string()),
         }
     }
 }

@@ -6,7 +6,6 @@
 
 use hypernet_core::codec;
 use hypernet_core::id::ShareSetId;
-use hypernet_core::identity::phrase::Phrase;
 use hypernet_core::identity::share::{Share, ShareError, Taken, Terms, split};
 use hypernet_core::limits::GUARDIAN_NAME_MAX;
 use hypernet_core::name::filtered;
@@ -15,6 +14,7 @@ use hypernet_sdk::{SecretText, api};
 use os_display::Quotable;
 
 use super::people::{Here, Tell, code_of, contact_failure, failed, random_bytes, within};
+use super::recovery::words_of;
 use super::{Agent, port_failure};
 use crate::failure::{Failure, Kind};
 use crate::identity::SHARE;
@@ -53,9 +53,7 @@ impl Agent {
     pub(crate) fn set_guardians(&self, request: &api::SetGuardiansRequest) -> Result<api::GuardiansInfo, Failure> {
         let identity = &self.own()?.volume.identity;
         let named = self.named(&request.guardians)?;
-        let words = Phrase::parse(request.phrase.words()).map_err(|error| {
-            Failure::new(Kind::Usage, error.to_string()).hint("look at the paper again; nothing was changed")
-        })?;
+        let words = words_of(request.phrase.words())?;
         let passphrase = request.phrase.passphrase();
         if words.keys(passphrase).id() != identity.id() {
             let what = "these words, with this passphrase or without, are not those of this identity";

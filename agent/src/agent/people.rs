@@ -271,7 +271,7 @@ impl Agent {
         let volume = &self.own()?.volume;
         if state::latest(&volume.db).map_err(port_failure)?.is_none() {
             return Err(Failure::new(Kind::Config, "nothing was synced yet that another device could begin with")
-                .hint("write something into the mount, then `hn sync`, then try again"));
+                .hint("`hn sync` first, then try again"));
         }
         let identity = &volume.identity;
         identity.still_listed().map_err(port_failure)?;

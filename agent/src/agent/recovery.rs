@@ -45,7 +45,7 @@ impl Agent {
             PortError::DiskFull(_) | PortError::Disk(_) => port_failure(error),
             PortError::Damaged(_) => Failure::new(Kind::Data, format!("cannot recover: {error}"))
                 .hint("what the mesh has of this identity is not as it must be: a newer version may understand it"),
-            PortError::NoPart(_) => port_failure(error),
+            PortError::NoPart(_) | PortError::Newer(_) => port_failure(error),
             PortError::Superseded(_) => Failure::new(Kind::Data, format!("cannot recover here: {error}"))
                 .hint("begin again in an empty HN_HOME: nothing was written here yet"),
             error @ (PortError::Unreachable(_) | PortError::Deadline(_) | PortError::NotFound(_)) => {
@@ -81,18 +81,18 @@ impl Agent {
         }
         let own = self.own()?;
         let found = match rooted(own)? {
-            Some(found) => found,
-            None => {
-                let found = own.volume.recover(request.device.as_deref(), say).map_err(|error| match error {
-                    RecoverError::Port(error) => self.not_yet(error),
-                    RecoverError::Device(error) => Failure::new(Kind::Usage, error.to_string())
-                        .hint("run the command again with one of these, or without --device for the newest head"),
-                })?;
-                own.vfs
-                    .set_root(own.volume.id, found.root.inode.clone())
-                    .map_err(|error| Failure::new(Kind::Io, format!("cannot set up the working tree: {error}")))?;
-                found
-            }
+            Some(found) => Some(found),
+            None => match own.volume.recover(request.device.as_deref(), say) {
+                // Into an empty tree comes what is found later.
+                Err(RecoverError::NoHead(_)) if request.empty && request.device.is_none() => None,
+                found => {
+                    let found = found.map_err(|error| self.not_found(error, request))?;
+                    own.vfs
+                        .set_root(own.volume.id, found.root.inode.clone())
+                        .map_err(|error| Failure::new(Kind::Io, format!("cannot set up the working tree: {error}")))?;
+                    Some(found)
+                }
+            },
         };
         {
             let mut config = self.config.lock();
@@ -102,7 +102,24 @@ impl Agent {
             *config = done;
         }
         own.start_engines()?;
-        Ok(self.told(found))
+        let warnings = || self.arrival_warning.lock().iter().cloned().collect();
+        Ok(found.map_or_else(
+            || api::Recovered { warnings: warnings(), ..api::Recovered::default() },
+            |found| self.told(found),
+        ))
+    }
+
+    fn not_found(&self, error: RecoverError, request: &api::RecoverRequest) -> Failure {
+        match error {
+            RecoverError::Port(error) => self.not_yet(error),
+            RecoverError::Device(error) => Failure::new(Kind::Usage, error.to_string())
+                .hint("run the command again with one of these, or without --device for the newest head"),
+            RecoverError::NoHead(_) if request.device.is_some() => self.not_yet(PortError::NotFound(error.to_string())),
+            RecoverError::NoHead(_) => Failure::new(Kind::TryAgain, format!("cannot recover yet: {error}")).hint(
+                "bring more of the mesh's peers up, then run the same command again; if nothing was ever synced, `hn recover --empty` \
+                 begins with an empty directory, into which comes what is found later",
+            ),
+        }
     }
 
     /// What a command before has found may not be what this one asks for.
@@ -202,10 +219,14 @@ fn of_device(other: &Home, file: PathBuf, unlock: &Unlock, peers: Arc<Peers>) ->
 
 /// What the words of a person yield.
 pub(super) fn keys_of(phrase: &api::PhraseInput) -> Result<RecoveryKeys, Failure> {
-    let words = Phrase::parse(phrase.words()).map_err(|error| {
+    Ok(words_of(phrase.words())?.keys(phrase.passphrase()))
+}
+
+/// The words of a person.
+pub(crate) fn words_of(words: &str) -> Result<Phrase, Failure> {
+    Phrase::parse(words).map_err(|error| {
         Failure::new(Kind::Usage, error.to_string()).hint("look at the paper again; nothing was changed")
-    })?;
-    Ok(words.keys(phrase.passphrase()))
+    })
 }
 
 pub(super) fn other_head(found: &Found) -> api::OtherHead {

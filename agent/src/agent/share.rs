@@ -116,6 +116,23 @@ fn member_info(
     }
 }
 
+/// What can be attached.
+enum Attachable {
+    /// Somebody offers it.
+    Offered(Offered),
+    /// It was attached before, or by another device.
+    Kept(Share),
+}
+
+impl Attachable {
+    fn volume(&self) -> VolumeId {
+        match self {
+            Self::Offered(offered) => offered.offer.volume,
+            Self::Kept(share) => share.volume,
+        }
+    }
+}
+
 impl Own {
     fn contacts(&self) -> Contacts {
         Contacts::of(self.volume.identity.keystore())
@@ -409,7 +426,8 @@ impl Agent {
     /// after. Where the mesh is not to be reached now, each volume is looked after when it is.
     pub(super) fn tend_shares(&self, own: &Own) {
         for share in own.volume.identity.keystore().keystore().shares {
-            let tended = own.volumes.of(share.volume).and_then(|volume| volume.tend());
+            let tend = |volume: Arc<Volume>| volume.tend().inspect_err(|_| volume.confirm_again());
+            let tended = own.volumes.of(share.volume).and_then(tend);
             if let Err(error) = tended {
                 tracing::warn!(%error, volume = %share.volume.short(), "the keys of a volume are changed later");
             }
@@ -461,16 +479,13 @@ impl Agent {
                 let taken = volume.accept_link(link, linked);
                 (volume, taken)
             }
-            false => match (own.offered(share), own.kept(share)) {
-                (Ok(Some(offered)), _) => {
+            false => match own.attachable(share)? {
+                Attachable::Offered(offered) => {
                     let volume = self.not_attached(own, offered.offer.volume)?;
                     let taken = volume.accept(offered.offer);
                     (volume, taken)
                 }
-                // Whoever was away when it was asked what they offer has nothing to do with what is known already.
-                (_, Some(known)) => (self.not_attached(own, known.volume)?, Ok(known)),
-                (Ok(None), None) => return Err(share_failure(ShareError::Unknown(share.to_owned()))),
-                (Err(failure), None) => return Err(failure),
+                Attachable::Kept(known) => (self.not_attached(own, known.volume)?, Ok(known)),
             },
         };
         let taken = taken.inspect_err(|_| own.volumes.close(volume.id)).map_err(share_failure)?;
@@ -561,49 +576,55 @@ impl Own {
         Ok(None)
     }
 
-    /// What a contact offers, as a person names it: `anna/photos`, the name alone where only one is called so, or the number
-    /// of the volume.
-    fn offered(&self, share: &str) -> Result<Option<Offered>, Failure> {
+    /// What is meant by a name: what a contact offers (`anna/photos`), the name alone where only one is called so, of what is
+    /// offered and of what was attached before, or the number of a volume.
+    fn attachable(&self, share: &str) -> Result<Attachable, Failure> {
         let contacts = self.contacts();
         let by = Path::new(share).components().next().and_then(|first| first.as_os_str().to_str());
         // Whoever is named is asked alone.
         let (all, missing) = match by.map(|by| contacts.get(by)) {
-            Some(Ok(contact)) => (self.volume.offered_by(&contact).map_err(port_failure)?, Vec::new()),
+            Some(Ok(contact)) => match self.volume.offered_by(&contact) {
+                Ok(all) => (all, Vec::new()),
+                Err(error) => (Vec::new(), vec![(contact.name, error)]),
+            },
             _ => self.volume.offers(),
         };
-        let is_so = |offered: &&Offered| {
-            let is_number = share.len() >= NUMBER_MIN && offered.offer.volume.to_string().starts_with(share);
-            offered.name() == share || is_number
-        };
-        let mut so = all.iter().filter(is_so);
+        let is_number = |volume: VolumeId| share.len() >= NUMBER_MIN && volume.to_string().starts_with(share);
+        let mut so = all.iter().filter(|offered| offered.name() == share || is_number(offered.offer.volume));
         match (so.next(), so.next()) {
-            (Some(found), None) => return Ok(Some(found.clone())),
+            (Some(found), None) => return Ok(Attachable::Offered(found.clone())),
             (Some(_), Some(_)) => {
                 return Err(Failure::new(Kind::Usage, format!("{share} is the name of several"))
                     .hint("attach one by its number, which `hn shares` shows"));
             }
             (None, _) => {}
         }
-        let mut called = all.iter().filter(|offered| offered.offer.name == share);
-        match (called.next(), called.next()) {
-            (Some(found), None) => Ok(Some(found.clone())),
-            (Some(_), Some(_)) => {
-                Err(Failure::new(Kind::Usage, format!("several contacts offer something called {share}"))
-                    .hint("`hn shares` shows them: name one as it stands there"))
+        let offered = all.iter().filter(|offered| offered.offer.name == share).cloned().map(Attachable::Offered);
+        let mut called: Vec<Attachable> = offered.collect();
+        for kept in self.volume.identity.keystore().keystore().shares {
+            let is_offered = called.iter().any(|one| one.volume() == kept.volume);
+            if !is_offered && (kept.name == share || is_number(kept.volume)) {
+                called.push(Attachable::Kept(kept));
             }
-            (None, _) => match missing.into_iter().next() {
-                Some((name, error)) => {
-                    Err(port_failure(error).hint(format!("{name} is not found now: try again later")))
-                }
-                None => Ok(None),
-            },
         }
-    }
-
-    /// What another device has attached already, by its name or number.
-    fn kept(&self, share: &str) -> Option<Share> {
-        let all = self.volume.identity.keystore().keystore().shares;
-        let is_number = |one: &Share| share.len() >= NUMBER_MIN && one.volume.to_string().starts_with(share);
-        all.into_iter().find(|one| one.name == share || is_number(one))
+        // What is attached is hardly meant where something else is called so.
+        let there = self.vfs.volumes();
+        let is_there = |one: &Attachable| there.iter().any(|rooted| rooted.volume == one.volume());
+        if !called.iter().all(is_there) {
+            called.retain(|one| !is_there(one));
+        }
+        match (called.pop(), called.len()) {
+            (Some(found), 0) => Ok(found),
+            (Some(last), _) => {
+                let numbers: Vec<String> = called.iter().chain([&last]).map(|one| one.volume().to_string()).collect();
+                Err(Failure::new(Kind::Usage, format!("several directories are called {share}"))
+                    .hint(format!("attach one by its number, of {}: `hn shares` shows them", numbers.join(", "))))
+            }
+            // Whoever was away when it was asked what they offer has nothing to do with what is known already.
+            (None, _) => Err(match missing.into_iter().next() {
+                Some((name, error)) => port_failure(error).hint(format!("{name} is not found now: try again later")),
+                None => share_failure(ShareError::Unknown(share.to_owned())),
+            }),
+        }
     }
 }

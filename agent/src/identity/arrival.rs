@@ -95,9 +95,12 @@ pub(crate) fn by_phrase(
     let nothing = Posting::new(Log::new(identity));
     // Twice, as in [`Peers::look_well`].
     let once = gather(peers, nothing, vec![found.door], None)?.posting;
-    let mut posting = gather(peers, once, vec![found.door], None)?.posting;
+    let gathered = gather(peers, once, vec![found.door], None)?;
+    let mut posting = gathered.posting;
     if posting.log().roster().era.is_none() {
-        return Err(not_found("the list of devices is not on the mesh"));
+        let mut unread = gathered.rosters.into_values().filter_map(|there| there.unread);
+        let newer = unread.find(|error| matches!(error, PortError::Newer(_)));
+        return Err(newer.unwrap_or_else(|| not_found("the list of devices is not on the mesh")));
     }
     say("asking for the keystore".into());
     let eras = open_ways(&posting, &phrase.opening_key(), &[]);

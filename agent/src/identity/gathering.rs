@@ -3,13 +3,13 @@
 //! all that is connected, and what somebody who once was a device has put in the way hides nothing that another one tells.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use hypernet_core::codec;
+use hypernet_core::codec::{self, CodecError};
 use hypernet_core::id::{DeviceId, RecordKey};
 use hypernet_core::identity::beacon::Beacon;
 use hypernet_core::identity::era::{Door, Era};
-use hypernet_core::identity::log::Device;
+use hypernet_core::identity::log::{Device, LogError};
 use hypernet_core::identity::place::roster_sealing_key;
 use hypernet_core::identity::posting::Posting;
 use hypernet_core::key::Secret;
@@ -17,7 +17,7 @@ use hypernet_core::port::PortError;
 use hypernet_core::record::{Record, record_key};
 
 use super::named_by;
-use super::places::{At, read, read_here};
+use super::places::{Allowance, At, read, read_here};
 use crate::peers::Peers;
 use crate::sealing;
 
@@ -29,7 +29,7 @@ const BEACONS_MAX: usize = 128;
 const DOORS_OF_GONE_MAX: usize = 16;
 const DOORS_CLAIMED_MAX: usize = 16;
 
-/// For how long what lies in segments is read there: whoever names one chooses who holds it, and how late they answer.
+/// For how long what lies in segments is read there, and in all of somebody else's.
 const CLAIMED_WITHIN: Duration = Duration::from_secs(5);
 
 /// What is at the place of a roster.
@@ -104,8 +104,9 @@ struct Search<'a> {
     asked: BTreeSet<DeviceId>,
     by_gone: usize,
     claimed: usize,
-    /// For how long what lies behind such doors was read.
-    claimed_for: Duration,
+    /// For what lies behind such doors, or behind all.
+    allowance: Allowance,
+    of_others: bool,
     /// Doors behind which only what lies in the record itself was looked at.
     skimmed: BTreeSet<Door>,
 }
@@ -118,6 +119,14 @@ pub(crate) fn gather(
     known: Option<&Record>,
 ) -> Result<Gathered, PortError> {
     Search { known, ..Search::new(peers, posting, doors) }.run()
+}
+
+/// The same, of somebody else, twice, as in [`Peers::look_well`]: they keep nobody waiting for long.
+pub(crate) fn gather_of_others(peers: &Peers, posting: Posting, doors: Vec<Door>) -> Result<Gathered, PortError> {
+    let mut once = Search { of_others: true, ..Search::new(peers, posting, doors.clone()) };
+    while once.go_on()? {}
+    let Search { found, allowance, .. } = once;
+    Search { of_others: true, allowance, ..Search::new(peers, found.posting, doors) }.run()
 }
 
 /// The same as somebody finds it who is not told of these records.
@@ -144,7 +153,8 @@ impl<'a> Search<'a> {
             asked: BTreeSet::new(),
             by_gone: 0,
             claimed: 0,
-            claimed_for: Duration::ZERO,
+            allowance: Allowance::new(CLAIMED_WITHIN),
+            of_others: false,
             skimmed: BTreeSet::new(),
         }
     }
@@ -208,14 +218,9 @@ impl Search<'_> {
     /// anybody could have made up has taken long.
     fn read(&mut self, by: By, record: &Record) -> Result<At, PortError> {
         match by {
-            By::Listed => read(self.peers, record, &self.key),
-            By::Claimed if self.claimed_for < CLAIMED_WITHIN => {
-                let began = Instant::now();
-                let at = read(self.peers, record, &self.key);
-                self.claimed_for += began.elapsed();
-                at
-            }
-            By::Claimed | By::Gone => read_here(record, &self.key),
+            By::Listed if !self.of_others => read(self.peers, record, &self.key),
+            By::Listed | By::Claimed => self.allowance.read(self.peers, record, &self.key),
+            By::Gone => read_here(record, &self.key),
         }
     }
 
@@ -231,8 +236,11 @@ impl Search<'_> {
         if let Some(bytes) = &rostered.bytes {
             let posting = &mut self.found.posting;
             let merged = Posting::decode(bytes, &posting.log().identity()).and_then(|other| posting.merge(&other));
-            if let Err(error) = merged {
-                tracing::warn!(%error, "a list of devices of this identity is not believed");
+            match merged {
+                Ok(_) => {}
+                // It says more than is understood here, so nothing is to take its place.
+                Err(LogError::Codec(error @ CodecError::Version { .. })) => rostered.unread = Some(error.into()),
+                Err(error) => tracing::warn!(%error, "a list of devices of this identity is not believed"),
             }
         }
         if by == By::Gone && rostered.unread.is_some() {
@@ -331,6 +339,13 @@ mod tests {
         assert!(!search.go_on().unwrap(), "nothing is new");
         search.lead_to(By::Listed, era.door());
         assert!(search.go_on().unwrap());
-        assert_eq!(search.found.rosters[&era.door()].bytes, Some(long));
+        assert_eq!(search.found.rosters[&era.door()].bytes, Some(long.clone()));
+
+        // So long do others have one wait, and no longer.
+        let record = search.found.rosters[&era.door()].record.clone().unwrap();
+        let mut allowance = Allowance::new(CLAIMED_WITHIN);
+        assert!(matches!(allowance.read(&peers, &record, &key), Ok(At::Here(bytes)) if bytes == long));
+        let mut spent = Allowance::new(Duration::ZERO);
+        assert!(spent.is_spent() && matches!(spent.read(&peers, &record, &key), Err(PortError::Unreachable(_))));
     }
 }

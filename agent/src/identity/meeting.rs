@@ -56,7 +56,7 @@ pub(super) fn read_keystore(peers: &Peers, era: &Era, by: &Secret, known: Option
         };
         match sealing::open(by, &bytes).map(|plain| codec::decode(&plain)) {
             Ok(Ok(keystore)) => kept.keystore = Some(keystore),
-            Ok(Err(error @ CodecError::Version { .. })) => return Err(damaged(error)),
+            Ok(Err(error @ CodecError::Version { .. })) => return Err(error.into()),
             Ok(Err(error)) => nothing(&error),
             Err(error) => nothing(&error),
         }

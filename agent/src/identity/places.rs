@@ -1,6 +1,7 @@
 //! Reading and writing what is at a place: a record, and where that is too short, a segment of its own that it names.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use hypernet_core::codec::CodecError;
 use hypernet_core::identity::era::Door;
@@ -12,8 +13,8 @@ use hypernet_core::seal::{Kind, SealError};
 
 use crate::peers::Peers;
 use crate::volume::census::{ASK_WITHIN, Enough};
-use crate::volume::damaged;
 use crate::volume::progress::Meter;
+use crate::volume::{READ_WITHIN, damaged};
 
 /// A device, of now or of before, that keeps others from what they are to find.
 pub(crate) fn in_the_way(what: &str) -> PortError {
@@ -33,15 +34,45 @@ pub(crate) enum At {
     Ended(Door),
 }
 
+/// What is left of the time in which it is read what others have put into segments: whoever names one chooses who holds it,
+/// and how late they answer.
+pub(crate) struct Allowance(Duration);
+
+impl Allowance {
+    pub(crate) fn new(within: Duration) -> Self {
+        Self(within)
+    }
+
+    /// From now on nothing is fetched any more.
+    pub(crate) fn is_spent(&self) -> bool {
+        self.0.is_zero()
+    }
+
+    /// Reads the record of a place, sealed under `key`.
+    pub(crate) fn read(&mut self, peers: &Peers, record: &Record, key: &Secret) -> Result<At, PortError> {
+        if self.is_spent() {
+            return read_here(record, key);
+        }
+        let began = Instant::now();
+        let at = read_within(peers, record, key, self.0);
+        self.0 = self.0.saturating_sub(began.elapsed());
+        at
+    }
+}
+
 /// Reads the record of a place, sealed under `key`.
 pub(crate) fn read(peers: &Peers, record: &Record, key: &Secret) -> Result<At, PortError> {
+    read_within(peers, record, key, Duration::from_millis(READ_WITHIN))
+}
+
+fn read_within(peers: &Peers, record: &Record, key: &Secret, within: Duration) -> Result<At, PortError> {
     match Notice::open(record, key) {
         Ok(Notice::Placed(extent, placement)) => {
             if !placement.is_sound() || !extent.is_sound() || extent.kind != Kind::Posted {
                 tracing::warn!("what a place of this identity names lies nowhere");
                 return Ok(At::Nothing);
             }
-            let mut plain = peers.fetch_at(Arc::new(placement), vec![(extent, 0)])?;
+            let mut plain = peers.fetch_within(Arc::new(placement), vec![(extent, 0)], within)?;
             let bytes = plain.pop().ok_or_else(|| damaged("what is posted on the mesh came back empty"))?;
             Ok(At::Here(bytes.to_vec()))
         }
@@ -56,7 +87,7 @@ pub(crate) fn read_here(record: &Record, key: &Secret) -> Result<At, PortError> 
         Ok(Notice::Ended(door)) => Ok(At::Ended(door)),
         Ok(Notice::Placed(..)) => Err(PortError::Unreachable("it lies in a segment, which was not asked for".into())),
         // Whoever wrote it has more to say than is understood here.
-        Err(PlaceError::Codec(error @ CodecError::Version { .. })) => Err(damaged(error)),
+        Err(PlaceError::Codec(error @ CodecError::Version { .. })) => Err(error.into()),
         Err(error) => {
             tracing::warn!(%error, "what lies at a place of this identity is not believed");
             Ok(At::Nothing)

@@ -682,6 +682,39 @@ fn the_words_recover_past_what_a_thief_has_put_in_the_place_of_the_keystore() {
     }
 }
 
+/// What a newer program has written is whole, and says more than is understood here.
+#[test]
+fn nothing_takes_the_place_of_what_a_newer_program_has_written() {
+    let newer = |mut bytes: Vec<u8>| {
+        bytes[1] += 1;
+        bytes
+    };
+    for is_list in [true, false] {
+        let mesh = Mesh::new(5);
+        let home = dir();
+        let mine = mesh.volume(home.path(), 1);
+        publish(&mine, 1).unwrap();
+        let (era, key) = (Era::clone(&mine.identity.era.lock()), roster_sealing_key(&mine.identity.id()));
+        let (place, written) = match is_list {
+            true => (era.roster(), newer(mine.identity.known.lock().posting.encode())),
+            false => {
+                let plain = newer(codec::encode(&mine.identity.keystore().keystore()));
+                let words = sealing::recipient(&phrase().opening_key()).unwrap();
+                let opens = sealing::recipient(&era.opening_key()).unwrap();
+                (era.keystore(), sealing::seal(&[words, opens], &plain).unwrap())
+            }
+        };
+        let key = if is_list { key } else { place.sealing_key() };
+        let there = Notice::Here(written).publish(&place, &key, 1_000).unwrap();
+        mesh.keep(there.clone());
+        let told = confirm(&mine).unwrap_err();
+        assert!(matches!(told, PortError::Newer(_)) && told.to_string().contains("update it"), "{told:?}");
+        assert_eq!(mesh.peers().lookup(place.record_key()).unwrap(), Some(there));
+        let found = by_phrase(&mesh.peers(), &phrase(), &keys(2), "new", false, &mut |_| {});
+        assert!(matches!(found.map(drop), Err(PortError::Newer(_))));
+    }
+}
+
 /// It has the keys of the era that has ended, and a peer of its own is asked first.
 #[test]
 fn a_device_that_was_taken_off_and_a_peer_that_lies_keep_the_words_from_nothing() {

@@ -6,7 +6,7 @@
 //! there into its own keystore, so that it outlives the record.
 //!
 //! Invariant: of two sets the one that was made later counts, and who is in an older one only has an empty record put in the
-//! place of theirs: sets of changes come to the same in any order. A share comes into a keystore only when the phrase of the
+//! place of theirs: sets of changes come to the same in any order. One from far ahead counts as the oldest that there is. A share comes into a keystore only when the phrase of the
 //! one whose it is has signed it, for this identity.
 
 use std::collections::BTreeMap;
@@ -24,7 +24,7 @@ use hypernet_core::time::Hlc;
 use minicbor::{Decode, Encode};
 use zeroize::Zeroizing;
 
-use super::contact::Contact;
+use super::contact::{Contact, by_clock};
 use crate::identity::Identity;
 use crate::identity::places::{At, read_here};
 use crate::keystore::Keystore;
@@ -166,7 +166,10 @@ impl Guardians {
 
     fn is_sound(&self) -> bool {
         let current = self.current().count();
+        let threshold = usize::from(self.threshold);
         current <= GUARDIANS_MAX
+            && (1..=GUARDIANS_MAX).contains(&threshold)
+            && (current == 0 || threshold <= current)
             && self.guardians.len() - current <= FORMER_MAX
             && self.guardians.iter().all(Guardian::is_sound)
     }
@@ -191,14 +194,14 @@ impl Guardians {
 }
 
 impl Guardianship {
-    /// Takes in what another copy has, of the identity `me`.
-    pub(crate) fn merge(&mut self, other: &Self, me: &IdentityId) {
-        if let Some(theirs) = other.mine.as_ref().filter(|theirs| theirs.is_sound()) {
-            self.mine = Some(match self.mine.take() {
-                None => theirs.clone(),
+    /// Takes in what another copy has, of the identity `me`, by a clock that shows `now`.
+    pub(crate) fn merge(&mut self, other: &Self, me: &IdentityId, now: Hlc) {
+        let by_clock = |set: Guardians| Guardians { changed: by_clock(set.changed, now), ..set };
+        if let Some(theirs) = other.mine.clone().filter(Guardians::is_sound).map(by_clock) {
+            self.mine = Some(match self.mine.take().map(by_clock) {
+                None => theirs,
                 Some(mine) => {
-                    let (mut newer, older) =
-                        if mine >= *theirs { (mine, theirs.clone()) } else { (theirs.clone(), mine) };
+                    let (mut newer, older) = if mine >= theirs { (mine, theirs) } else { (theirs, mine) };
                     newer.take_former(older.guardians.iter());
                     newer
                 }

@@ -239,15 +239,16 @@ impl Volume {
         all.sort();
         all.dedup();
         self.remove_in_turn(&known, &all)?;
-        match self.end_links_of_gone() {
-            // Who was named is off all the same, and the others are to hear of that.
-            Err(error @ ShareError::Members(MembersError::Full)) => {
-                tracing::warn!(volume = %self.id.short(), %error, "links of who was taken off before lead on");
-            }
-            ended => ended?,
-        }
         // A link that writes is one of those who may be gone.
-        self.end_links()?;
+        for ended in [self.end_links_of_gone(), self.end_links(!all.is_empty())] {
+            match ended {
+                // Who was named is off all the same, and the others are to hear of that.
+                Err(error @ ShareError::Members(MembersError::Full)) => {
+                    tracing::warn!(volume = %self.id.short(), %error, "links that were to end lead on");
+                }
+                ended => ended?,
+            }
+        }
         self.post()?;
         Ok(self.put_links()?)
     }

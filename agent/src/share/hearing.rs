@@ -26,7 +26,7 @@ use super::granting::{ShareError, into_port};
 use super::kept::{By, Share};
 use super::links::now;
 use super::posters::{self, Poster};
-use crate::identity::places::{At, is_whole, put, read};
+use crate::identity::places::{Allowance, At, is_whole, put, read};
 use crate::people::{self, Found};
 use crate::sealing;
 use crate::volume::{Volume, damaged};
@@ -39,6 +39,11 @@ const LISTS_MAX: usize = 4;
 const READERS_AT_ONCE: usize = 16;
 /// For how long others wait while people are looked up.
 const LOOKED_UP_WITHIN: Duration = Duration::from_secs(3);
+/// For how long that is fetched which devices of others have put into segments.
+const FETCHED_WITHIN: Duration = Duration::from_secs(5);
+const FETCHED_SOON: Duration = Duration::from_secs(1);
+/// Records that are known again.
+const HEARD_MAX: usize = 4_096;
 /// Because of one person another epoch begins so seldom, but for the first time.
 const LOST_AGAIN_AFTER: Duration = Duration::from_secs(3600);
 /// Of those who wrote and are gone, how many others are told of.
@@ -197,8 +202,9 @@ impl Volume {
     pub(super) fn hear_in_turn(&self, ask: Ask) -> Result<Option<Known>, PortError> {
         self.begin_again()?;
         let mut looked: BTreeSet<IdentityId> = BTreeSet::new();
+        let mut allowance = Allowance::new(if ask == Ask::Soon { FETCHED_SOON } else { FETCHED_WITHIN });
         for _ in 0..ROUNDS {
-            let is_new = self.hear_places()? | self.hear_beacons()?;
+            let is_new = self.hear_places()? | self.hear_beacons(&mut allowance)?;
             let is_more = match ask {
                 Ask::Places => false,
                 // Whoever is not looked up is not believed.
@@ -243,11 +249,10 @@ impl Volume {
             match self.hear_record(&record) {
                 Ok(merged) => {
                     is_new |= merged.is_new;
-                    let mut heard = self.heard.lock();
-                    heard.retain(|other| other.signer != record.signer);
                     // What had no room now may have when more lists of devices are known.
-                    if merged.is_all {
-                        heard.push(record);
+                    match merged.is_all {
+                        true => self.was_heard(record),
+                        false => self.heard.lock().retain(|other| other.signer != record.signer),
                     }
                 }
                 Err(error) => {
@@ -260,7 +265,7 @@ impl Volume {
 
     /// Asks the devices of the others where they publish by now, and looks at the lists of devices that are there. Returns
     /// whether there are devices that were not known.
-    fn hear_beacons(&self) -> Result<bool, PortError> {
+    fn hear_beacons(&self, allowance: &mut Allowance) -> Result<bool, PortError> {
         let Some(known) = self.known_share() else { return Ok(false) };
         let mut asked = Vec::new();
         for (identity, person) in &known.circle.people {
@@ -275,30 +280,45 @@ impl Volume {
         let keys: Vec<_> = asked.iter().map(|(_, device)| record_key(&device.beacon)).collect();
         let mut lists: BTreeMap<IdentityId, BTreeSet<[u8; 32]>> = BTreeMap::new();
         let mut is_new = false;
-        for ((identity, device), record) in asked.into_iter().zip(self.peers.lookup_all(&keys)?) {
-            let Some(record) = record else { continue };
-            match read(&self.peers, &record, &roster_sealing_key(&identity)) {
-                Ok(At::Here(bytes)) => match codec::decode::<Beacon>(&bytes) {
-                    Ok(beacon) => {
-                        is_new |= self.meet_posters(&known, identity, [(&device.id, &beacon)])?;
-                        lists.entry(identity).or_default().insert(beacon.door.roster);
-                        self.identity.heard(identity, [(device.id, beacon)]);
+        let records = self.peers.lookup_all(&keys)?;
+        let mut said: Vec<_> =
+            asked.into_iter().zip(records).filter_map(|(asked, record)| Some((asked, record?))).collect();
+        // Whoever had others wait the last time has no others wait now.
+        let mut slow = self.slow.lock().clone();
+        said.sort_by_key(|((identity, _), _)| slow.contains(identity));
+        for ((identity, device), record) in said {
+            let was_spent = allowance.is_spent();
+            let read = |record: &Record| match allowance.read(&self.peers, record, &roster_sealing_key(&identity))? {
+                At::Here(bytes) => Ok(Some(codec::decode::<Beacon>(&bytes)?)),
+                At::Nothing | At::Ended(_) => Ok(None),
+            };
+            match self.identity.hear_in(identity, device.id, record, read) {
+                Ok(Some(beacon)) => {
+                    is_new |= self.meet_posters(&known, identity, [(&device.id, &beacon)])?;
+                    lists.entry(identity).or_default().insert(beacon.door.roster);
+                }
+                Ok(None) => {}
+                Err(error) => {
+                    tracing::warn!(%error, device = %device.id.short(), "what a device says cannot be read");
+                    if !was_spent {
+                        slow.insert(identity);
                     }
-                    Err(error) => {
-                        tracing::warn!(%error, device = %device.id.short(), "what a device says is not believed")
-                    }
-                },
-                Ok(At::Nothing | At::Ended(_)) => {}
-                Err(error) => tracing::warn!(%error, device = %device.id.short(), "what a device says cannot be read"),
+                }
             }
         }
-        let is_newer = self.hear_lists(lists)?;
+        slow.retain(|identity| known.circle.people.contains_key(identity));
+        *self.slow.lock() = slow;
+        let is_newer = self.hear_lists(lists, allowance)?;
         self.forget_posters()?;
         Ok(is_newer || is_new)
     }
 
     /// Takes in lists of devices that have changed: whoever comes by a link is on one only since then.
-    fn hear_lists(&self, lists: BTreeMap<IdentityId, BTreeSet<[u8; 32]>>) -> Result<bool, PortError> {
+    fn hear_lists(
+        &self,
+        lists: BTreeMap<IdentityId, BTreeSet<[u8; 32]>>,
+        allowance: &mut Allowance,
+    ) -> Result<bool, PortError> {
         let me = self.identity.id();
         let others = lists.into_iter().filter(|(identity, _)| *identity != me);
         let places: Vec<(IdentityId, [u8; 32])> = others
@@ -306,9 +326,9 @@ impl Volume {
             .collect();
         let keys: Vec<_> = places.iter().map(|(_, signer)| record_key(signer)).collect();
         let mut is_new = false;
-        for ((identity, signer), record) in places.into_iter().zip(self.peers.lookup_all(&keys)?) {
+        for ((identity, _), record) in places.into_iter().zip(self.peers.lookup_all(&keys)?) {
             let Some(record) = record.filter(|record| !self.heard.lock().contains(record)) else { continue };
-            let bytes = match read(&self.peers, &record, &roster_sealing_key(&identity)) {
+            let bytes = match allowance.read(&self.peers, &record, &roster_sealing_key(&identity)) {
                 Ok(At::Here(bytes)) => bytes,
                 Ok(At::Nothing | At::Ended(_)) => continue,
                 Err(error) => {
@@ -324,11 +344,19 @@ impl Volume {
                     tracing::warn!(%error, identity = %identity.short(), "a list of devices is not believed")
                 }
             }
-            let mut heard = self.heard.lock();
-            heard.retain(|other| other.signer != signer);
-            heard.push(record);
+            self.was_heard(record);
         }
         Ok(is_new)
+    }
+
+    /// Nothing more is to be taken in of it. Of the oldest ones it is not known again: that costs time and nothing else.
+    fn was_heard(&self, record: Record) {
+        let mut heard = self.heard.lock();
+        heard.retain(|other| other.signer != record.signer);
+        if heard.len() >= HEARD_MAX {
+            heard.remove(0);
+        }
+        heard.push(record);
     }
 
     fn hear_list(&self, identity: &IdentityId, found: &Posting) -> Result<bool, PortError> {
@@ -596,7 +624,7 @@ impl Volume {
         }
         self.look_at_readers(&known)?;
         self.rotate_if_due()?;
-        if let Err(error) = self.end_links() {
+        if let Err(error) = self.end_links(false) {
             tracing::warn!(%error, volume = %self.id.short(), "links to a volume whose time has come are ended later");
         }
         self.tend_bearers()?;

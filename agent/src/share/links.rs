@@ -108,7 +108,7 @@ impl Volume {
         let known = self.hear_as_admin(Ask::Soon)?;
         let made = known.share.open_links().find(|made| made.link() == *link);
         let made = made.cloned().ok_or_else(|| ShareError::Link(text(link)))?;
-        self.end(&known, &[made])?;
+        self.end(&known, &[made], false)?;
         self.post()?;
         Ok(self.put_links()?)
     }
@@ -123,15 +123,17 @@ impl Volume {
         if !others.is_empty() {
             self.remove_in_turn(&known, &others)?;
         }
-        self.end(&known, &open)?;
+        let ended = self.end(&known, &open, !others.is_empty());
+        // Whoever is off by now is off, also where there is no room for the rest.
         self.post()?;
+        ended?;
         Ok(self.put_links()?)
     }
 
     /// Ends those whose time has come, those whose bearer was taken off, and those that this identity has made before it was taken
     /// off itself and came back: they have ended with its part. The bearer of one that has ended, which another
-    /// device may have granted its part meanwhile, has none, either.
-    pub(super) fn end_links(&self) -> Result<(), PortError> {
+    /// device may have granted its part meanwhile, has none, either. `has_begun`: no link was told of the epoch of now yet.
+    pub(super) fn end_links(&self, has_begun: bool) -> Result<(), ShareError> {
         let Some(known) = self.known_share() else { return Ok(()) };
         let now = now();
         let is_over = |made: &&Made| {
@@ -142,7 +144,7 @@ impl Volume {
             if made.is_over { is_in } else { is_due }
         };
         let over: Vec<Made> = known.share.links.iter().filter(is_over).cloned().collect();
-        if over.is_empty() { Ok(()) } else { self.end(&known, &over).map_err(super::granting::into_port) }
+        if over.is_empty() { Ok(()) } else { self.end(&known, &over, has_begun) }
     }
 
     /// Takes off the links of those who bring nobody any more: taking off somebody who has made many is many changes, and may
@@ -166,13 +168,13 @@ impl Volume {
         self.again(known).is_some_and(|again| made.changed < again)
     }
 
-    fn end(&self, known: &Known, over: &[Made]) -> Result<(), ShareError> {
+    fn end(&self, known: &Known, over: &[Made], has_begun: bool) -> Result<(), ShareError> {
         let bearers = over.iter().filter_map(Made::bearer).map(|bearer| bearer.id());
         let gone: Vec<IdentityId> = bearers.filter(|id| known.members.role(id).is_some()).collect();
         // The epoch first: where this is broken off the link still leads to what its holder has anyway.
         if !gone.is_empty() {
             self.remove_in_turn(known, &gone)?;
-        } else if over.iter().any(|made| made.bearer().is_none()) {
+        } else if !has_begun && over.iter().any(|made| made.bearer().is_none()) {
             self.change_members(Change::Rotate)?;
         }
         self.identity.keystore().change(|mine| {
@@ -224,10 +226,15 @@ impl Volume {
     fn notice_of(&self, made: &Made) -> Option<(LinkNotice, bool)> {
         let known = self.known_share()?;
         let members = &known.members;
+        let bearer = made.bearer().map(|bearer| bearer.id());
         // Somebody else may have taken off whoever has it.
-        let is_off = made.bearer().is_some_and(|bearer| members.role(&bearer.id()).is_none());
+        let is_off = bearer.is_some_and(|bearer| members.gone.contains_key(&bearer));
         if made.is_over || is_off || self.is_of_before(&known, made) {
             return Some((LinkNotice::Ended, true));
+        }
+        if bearer.is_some_and(|bearer| members.role(&bearer).is_none()) {
+            // Another device has made it, and this one has not heard of what it may do yet.
+            return None;
         }
         let Known { share, members, .. } = known;
         let mut epochs = Epochs::newest(share.epochs.clone()).epochs;

@@ -297,7 +297,7 @@ impl Volume {
     pub(super) fn leave(&self, what: Left, why: &PortError) -> bool {
         let mut waiting = self.waiting.lock();
         let time = match why {
-            PortError::Damaged(_) | PortError::NotFound(_) => REFUSED_FOR,
+            PortError::Damaged(_) | PortError::Newer(_) | PortError::NotFound(_) => REFUSED_FOR,
             PortError::Unreachable(_) | PortError::Deadline(_) => {
                 if waiting.unread.len() >= REFUSED_MAX {
                     waiting.unread.clear();

@@ -332,6 +332,11 @@ impl Volume {
         Ok(())
     }
 
+    /// The next head is published only when that was made sure again.
+    pub(crate) fn confirm_again(&self) {
+        self.heads.lock().confirmed = None;
+    }
+
     /// Where its last heads are, or its first will be, is to be told.
     pub(crate) fn tell(&self) -> Result<(), PortError> {
         self.identity.tell(self.id, state::last_signers(&self.db)?);
@@ -384,7 +389,7 @@ impl Volume {
             self.tell()?;
             let published = self.peers.publish(record.clone(), wanted, "the head");
             if published.is_err() {
-                self.heads.lock().confirmed = None;
+                self.confirm_again();
                 // What else may fail here is a reason not to be taken by enough, too, and the first one is told.
                 let _ = self.look_around();
                 self.still_current()?;
@@ -394,7 +399,7 @@ impl Volume {
                 state::acknowledge(&self.db, &record)?;
                 return self.open_own(&record).ok_or_else(|| damaged("the head that was published does not open"));
             }
-            self.heads.lock().confirmed = None;
+            self.confirm_again();
             self.confirm()?;
         }
         Err(PortError::Unreachable("other devices change the list of devices all the time; try again".into()))

@@ -38,7 +38,6 @@ use super::follow::{Counted, Followed, Left, REFUSED_FOR};
 use super::heads::when;
 use super::progress::{Meter, Phase};
 use super::read::{Deadline, Nodes, tree_error};
-use super::recover::RecoverError;
 use super::settling::Kept;
 use super::state::{self, Latest, Merging};
 use super::sync::{Publication, publish};
@@ -534,10 +533,7 @@ impl Volume {
         state::forget_following(&self.db)?;
         self.end_merging(vfs, &meter)?;
         if state::latest(&self.db)?.is_none() {
-            self.recover(None, &mut |_| ()).map_err(|error| match error {
-                RecoverError::Port(error) => error,
-                RecoverError::Device(error) => damaged(error),
-            })?;
+            self.recover(None, &mut |_| ())?;
         }
         let Some(latest) = state::latest(&self.db)? else { return Ok(()) };
         let parts = self.lacks(parts)?;

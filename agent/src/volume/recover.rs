@@ -52,6 +52,20 @@ pub(crate) enum RecoverError {
     /// Another device must be named.
     #[error(transparent)]
     Device(#[from] NameError),
+    /// None is found, of any device or of that which is named.
+    #[error("{0} published a head of this volume, or none can be reached yet")]
+    NoHead(String),
+}
+
+/// Where nobody is there who could name another device.
+impl From<RecoverError> for PortError {
+    fn from(error: RecoverError) -> Self {
+        match error {
+            RecoverError::Port(error) => error,
+            RecoverError::Device(error) => damaged(error),
+            RecoverError::NoHead(_) => Self::NotFound(error.to_string()),
+        }
+    }
 }
 
 /// What is known to be, or may be, on the mesh and was not found.
@@ -125,7 +139,7 @@ impl Volume {
         let newest = chosen.max_by_key(|found| (found.head.time, found.head.device)).ok_or_else(|| {
             let of = device.map_or_else(|| "no device".to_owned(), |name| format!("device {name} is not known to"));
             let have = if device.is_some() { "have" } else { "has" };
-            PortError::NotFound(format!("{of} {have} published a head of this volume, or none can be reached yet"))
+            RecoverError::NoHead(format!("{of} {have}"))
         })?;
         let head = newest.head.clone();
         say(format!("head {} found; reading its catalog", head.sequence));

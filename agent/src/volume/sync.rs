@@ -119,7 +119,7 @@ fn explained(what: &str, error: PortError) -> PortError {
         PortError::DiskFull(why) => PortError::DiskFull(format!("{what}: {why}")),
         PortError::Disk(why) => PortError::Disk(format!("{what}: {why}")),
         PortError::NotFound(why) => PortError::NotFound(format!("{what}: {why}")),
-        PortError::Superseded(_) | PortError::NoPart(_) => error,
+        PortError::Superseded(_) | PortError::NoPart(_) | PortError::Newer(_) => error,
     }
 }
 

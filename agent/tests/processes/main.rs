@@ -163,7 +163,7 @@ fn a_founders_words_lead_back_by_a_link_and_its_directory_without_one() {
 #[test]
 fn wrong_words_bring_nothing_back_and_the_right_ones_can_be_given_then() {
     let mesh = Mesh::start(3);
-    let (mut mine, mut other) = (Agent::at(mesh.dir.path().join("mine")), Agent::at(mesh.dir.path().join("other")));
+    let mut mine = Agent::at(mesh.dir.path().join("mine"));
     let place = ["--listen", "127.0.0.1", "--no-mdns", "--donate", "0", "--join", &mesh.link];
     let phrase = new_phrase();
     let words: Vec<&str> = phrase.split(' ').collect();
@@ -171,13 +171,19 @@ fn wrong_words_bring_nothing_back_and_the_right_ones_can_be_given_then() {
     hnd_told(&mine.home, &init, &format!("{phrase}\nsecond factor\n")).unwrap();
     mine.start(&["--hold"]);
     mine.wait_for_donors(3);
-    hnd(&other.home, &[&["recover"], &place[..]].concat()).unwrap();
-    other.start(&["--hold"]);
-    other.wait_for_donors(3);
-    let recover = |words: String, passphrase: &str| {
-        let phrase = Some(api::PhraseInput::new(words.as_str().into(), passphrase.into()));
-        other.recover_by(&api::RecoverRequest { phrase, ..Default::default() })
+    let begun = |name| {
+        let mut agent = Agent::at(mesh.dir.path().join(name));
+        hnd(&agent.home, &[&["recover"], &place[..]].concat()).unwrap();
+        agent.start(&["--hold"]);
+        agent.wait_for_donors(3);
+        agent
     };
+    let other = begun("other");
+    let recover_at = |agent: &Agent, words: String, passphrase: &str| {
+        let phrase = Some(api::PhraseInput::new(words.as_str().into(), passphrase.into()));
+        agent.recover_by(&api::RecoverRequest { phrase, ..Default::default() })
+    };
+    let recover = |words, passphrase| recover_at(&other, words, passphrase);
     let misspelt = [&words[..4], &["abbandon"], &words[5..]].concat().join(" ");
     let misspelt = recover(misspelt, "second factor").unwrap_err();
     assert_eq!(misspelt.code, api::ErrorCode::Usage);
@@ -193,6 +199,14 @@ fn wrong_words_bring_nothing_back_and_the_right_ones_can_be_given_then() {
     let found = told.map(|error| error.message).find(|message| message.contains("has published a head"));
     assert!(found.is_some(), "{}", other.log());
     assert_eq!(other.status().identity, mine.status().identity);
+    // It begins with nothing where that is said, and what is synced elsewhere later comes into it.
+    let found = other.recover_by(&api::RecoverRequest { empty: true, ..Default::default() }).unwrap();
+    assert_eq!(found.head_sequence, 0);
+    assert!(other.sync().unwrap().head > 0, "it is there to be found");
+    // Also with nothing in it: who has only the words finds a tree.
+    assert!(mine.sync().unwrap().head > 0);
+    let found = recover_at(&begun("third"), phrase, "second factor").unwrap();
+    assert!(found.head_sequence > 0 && found.devices == 2, "{found:?}");
 }
 
 #[test]

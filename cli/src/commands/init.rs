@@ -49,6 +49,9 @@ pub(crate) async fn init(home: &Home, args: Init, out: &mut Output) -> Result<()
     if !args.no_confirm {
         phrase::needs_terminal("hn init --no-confirm")?;
     }
+    let mut tried = arguments.clone();
+    tried.extend(args.keyring.then(|| "--keyring".into()));
+    hnd::check_set_up(home, tried).await?;
     let words = hnd::new_words(home).await?;
     if !args.no_confirm {
         phrase::confirm(&words.words, "nothing was made", out)?;

@@ -33,7 +33,11 @@ pub(crate) async fn recover(home: &Home, args: Recover, out: &mut Output) -> Res
     }
     // All that is asked for is asked first: standard input can be read only once.
     let words = match from.is_none() && !is_found && !by_guardians {
-        true => Some(phrase::ask(args.phrase_stdin, args.phrase_passphrase, out)?),
+        true => {
+            let words = phrase::ask(args.phrase_stdin, args.phrase_passphrase, out)?;
+            hnd::check_words(home, &SecretText::new(words.words().to_owned())).await?;
+            Some(words)
+        }
         false => None,
     };
     let secret = match (&from, is_found) {
@@ -49,8 +53,8 @@ pub(crate) async fn recover(home: &Home, args: Recover, out: &mut Output) -> Res
         true => Some(guardians::gather(&client, &args, out).await?),
         false => words,
     };
-    let without_keystore = args.without_keystore;
-    let request = RecoverRequest { phrase: words, from, device: args.device.clone(), without_keystore };
+    let (without_keystore, empty) = (args.without_keystore, args.empty);
+    let request = RecoverRequest { phrase: words, from, device: args.device.clone(), without_keystore, empty };
     find(home, &client, &request, args.timeout, out).await
 }
 
@@ -195,13 +199,17 @@ async fn attempt(client: &Client, request: &RecoverRequest, bar: &Bar, out: &mut
 }
 
 fn tell(home: &Home, found: &Recovered, out: &mut Output) -> Result<(), Failure> {
-    out.line(format_args!(
-        "found head {} of device {}, {} old; {} before this one",
-        found.head_sequence,
-        found.head_device,
-        words::seconds(found.head_age_seconds),
-        words::plural(found.devices, "device")
-    ))?;
+    if found.head_sequence == 0 {
+        out.line(format_args!("nothing is found that was synced: the directory is empty"))?;
+    } else {
+        out.line(format_args!(
+            "found head {} of device {}, {} old; {} before this one",
+            found.head_sequence,
+            found.head_device,
+            words::seconds(found.head_age_seconds),
+            words::plural(found.devices, "device")
+        ))?;
+    }
     for warning in &found.warnings {
         out.warning(warning);
     }

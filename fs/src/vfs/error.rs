@@ -145,6 +145,7 @@ impl From<PortError> for VfsError {
             | PortError::Deadline(_)
             | PortError::NotFound(_)
             | PortError::Superseded(_)
+            | PortError::Newer(_)
             | PortError::NoPart(_) => Self::Unreachable(error.to_string()),
             PortError::Damaged(text) => Self::Damaged(text),
             PortError::DiskFull(_) => Self::NoSpace,

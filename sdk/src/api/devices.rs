@@ -49,6 +49,9 @@ pub struct RecoverRequest {
     /// Where something else lies in the place of the keystore, go on with an empty one.
     #[serde(default)]
     pub without_keystore: bool,
+    /// Where no head is found, begin with an empty tree.
+    #[serde(default)]
+    pub empty: bool,
 }
 
 /// One line of a recovery.
@@ -66,7 +69,7 @@ pub enum RecoverEvent {
     Error(ApiError),
 }
 
-/// What a recovery found.
+/// What a recovery found. Where it is an empty tree, no head is named.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Recovered {
     /// Devices of this identity before this one.

@@ -149,6 +149,9 @@ fn links_words_and_directories_that_are_none_are_refused_in_words() -> Result<()
     agent.hn(["recover"])?.fails(64, "do not say on which mesh", "--join LINK");
     let link = "hypernet:join/aaaaaaaaaaaaaaaaaaaaaaaaaa?via=/ip4/127.0.0.1/udp/9/quic-v1";
     agent.hn(["recover", "--join", link])?.fails(64, "no terminal to ask for the 24 words on", "--phrase-stdin");
+    let mistyped = "abandon ".repeat(4) + "abandom " + &"abandon ".repeat(19) + "\n";
+    let recover = ["recover", "--join", link, "--phrase-stdin"];
+    with_input(&agent, &recover, &mistyped)?.fails(64, "word 5, `abandom`", "look at the paper again");
     assert!(!agent.home().exists(), "it was begun all the same");
     let missing = agent.scratch().join("missing");
     let recover = |path: &std::path::Path| agent.hn(["recover".as_ref(), "--from".as_ref(), path.as_os_str()]);

@@ -286,3 +286,25 @@ fn where_all_the_room_is_taken_an_admins_device_goes_on_and_spends_none_that_is_
     volume.remove(&[anna.main.identity.id()]).unwrap();
     assert_eq!(volume.known_share().unwrap().members.members.len(), 1);
 }
+
+#[test]
+fn where_all_the_room_is_taken_a_link_whose_time_has_come_keeps_nobody_in() {
+    let mesh = Mesh::new(6);
+    let [owner, anna, ben] = [OWNER, ANNA, BEN].map(|who| One::new(&mesh, who));
+    let volume = share(&owner, &[(&anna, "anna", Role::Reader), (&ben, "ben", Role::Reader)]);
+    publish(&volume, 1).unwrap();
+    let link = volume.make_link(Role::Reader, Some(1)).unwrap();
+    fill(&volume);
+    volume.tend().unwrap();
+    let his = accepted(&ben, &owner);
+    let open = |volume: &Volume| volume.known_share().unwrap().share.open_links().count();
+    assert_eq!(open(&volume), 1, "there was no room for another epoch");
+    volume.remove(&[anna.main.identity.id()]).unwrap();
+    tell(&owner);
+    assert_eq!(open(&volume), 0);
+    assert!(matches!(volume.follow_link(&link), Err(ShareError::Ended)));
+    his.hear(Ask::All).unwrap();
+    assert_eq!(his.known_share().unwrap().members.role(&anna.main.identity.id()), None, "and the others hear of it");
+    // So it is where nobody else is to be taken off any more.
+    volume.remove(&[anna.main.identity.id()]).unwrap();
+}
