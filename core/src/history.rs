@@ -16,7 +16,7 @@ use thiserror::Error;
 use crate::codec;
 use crate::head::{HeadError, Snapshot};
 use crate::id::SnapshotId;
-use crate::limits::{REVISION_NAME_MAX, SEALED_MAX, SNAPSHOT_MESSAGE_MAX};
+use crate::limits::{HISTORY_MAX, REVISION_NAME_MAX, SEALED_MAX, SNAPSHOT_MESSAGE_MAX};
 use crate::merge::covers;
 use crate::time::Hlc;
 use crate::tree::{Dot, Item};
@@ -147,6 +147,25 @@ impl History {
         self.kept.keys().map(|moment| moment.id).filter(|id| !followed.contains(id)).collect()
     }
 
+    /// Only so many of each stay: of the names those that were given last, and of the snapshots the newest, but for those that have
+    /// a name. Devices that had room each may have more than that together.
+    pub fn keep_newest(&mut self, max: usize) {
+        let mut names: Vec<(Hlc, String)> = self.tags.values().map(|tag| (tag.time, tag.name.clone())).collect();
+        names.sort_unstable();
+        for (_, name) in &names[..names.len().saturating_sub(max)] {
+            self.tags.remove(name);
+        }
+        let surplus = self.kept.len().saturating_sub(max);
+        if surplus > 0 {
+            let tagged = self.tagged();
+            let mut moments: Vec<Moment> = self.kept.keys().copied().collect();
+            moments.sort_by_key(|moment| tagged.contains(&moment.id));
+            for moment in &moments[..surplus] {
+                self.kept.remove(moment);
+            }
+        }
+    }
+
     /// Snapshots that have a name.
     pub fn tagged(&self) -> BTreeSet<SnapshotId> {
         self.tags.values().map(|tag| tag.to).collect()
@@ -222,7 +241,8 @@ impl History {
     }
 }
 
-/// What the histories of several trees come to, each with what its author had seen; the order does not matter.
+/// What the histories of several trees come to, each with what its author had seen; the order does not matter. There is no more in it
+/// than can be.
 pub fn merge(all: &[(&History, &[Dot])]) -> History {
     let mut merged = History::default();
     for (history, _) in all {
@@ -251,6 +271,7 @@ pub fn merge(all: &[(&History, &[Dot])]) -> History {
             }
         }
     }
+    merged.keep_newest(HISTORY_MAX);
     merged
 }
 

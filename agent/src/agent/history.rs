@@ -11,6 +11,7 @@ use hypernet_core::history::policy::{Policy, superfluous};
 use hypernet_core::history::revision::{Revision, RevisionError, short};
 use hypernet_core::history::{Edit, History, Kept, Moment, Tag, check_message, check_name};
 use hypernet_core::id::{DeviceId, SnapshotId};
+use hypernet_core::limits::HISTORY_MAX;
 use hypernet_core::port::PortError;
 use hypernet_core::time::Hlc;
 use hypernet_core::tree::{Content, FileKind, Inode, Root};
@@ -350,6 +351,10 @@ impl Past<'_> {
                 if let Some(tag) = before.filter(|tag| tag.to != kept.snapshot.id() && !request.force) {
                     return Err(Failure::new(Kind::CantCreate, format!("{} is called {name} already", short(&tag.to)))
                         .hint("--force gives the name to this one"));
+                }
+                if before.is_none() && known.history.tags.len() >= HISTORY_MAX {
+                    let text = format!("{HISTORY_MAX} snapshots have names, which is all that can be");
+                    return Err(Failure::new(Kind::CantCreate, text).hint("`hn tag --delete NAME` makes room"));
                 }
                 let time = clock(before.map_or(Hlc::default(), |tag| tag.time));
                 Some(Edit::Name { name: name.clone(), to: kept.snapshot.id(), time })

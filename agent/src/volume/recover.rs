@@ -9,7 +9,7 @@ use hypernet_core::catalog::Manifest;
 use hypernet_core::codec;
 use hypernet_core::head::{Head, Snapshot};
 use hypernet_core::identity::log::{Device, NameError};
-use hypernet_core::limits::{MERGED_MAX, VECTOR_MAX};
+use hypernet_core::limits::{HISTORY_MAX, MERGED_MAX, VECTOR_MAX};
 use hypernet_core::port::PortError;
 use hypernet_core::seal::ExtentRef;
 use hypernet_core::seal::Kind;
@@ -246,6 +246,10 @@ impl Volume {
         }
         if root.vector.len() > VECTOR_MAX || root.parts.len() > MERGED_MAX {
             return Err(damaged("the root has more devices, or is made of more trees, than there can be"));
+        }
+        // Nobody who moved on to it could take a snapshot any more.
+        if [&root.history, &root.tags].into_iter().flatten().any(|tree| tree.weight > HISTORY_MAX as u64) {
+            return Err(damaged("the root has more snapshots, or more names for them, than there can be"));
         }
         Ok(root)
     }

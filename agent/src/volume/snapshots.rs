@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
 
-use hypernet_core::codec;
+use hypernet_core::codec::{self, CodecError};
 use hypernet_core::diff::{Side, compare};
 use hypernet_core::extent::Cutter;
 use hypernet_core::head::Snapshot;
@@ -22,7 +22,9 @@ use hypernet_core::limits::{HISTORY_MAX, SNAPSHOT_PARENTS_MAX};
 use hypernet_core::port::PortError;
 use hypernet_core::seal::Kind;
 use hypernet_core::time::Hlc;
-use hypernet_core::tree::{self, Content, Dot, Entry, Inode, Item, LinkEntry, Root, Sink, Source, Target, TreeRef};
+use hypernet_core::tree::{
+    self, Content, Dot, Entry, Inode, Item, LinkEntry, Root, Sink, Source, Target, TreeError, TreeRef,
+};
 use hypernet_fs::vfs::{Cut, Paused, Stamp, Vfs};
 
 use super::heads::YEAR_9999;
@@ -125,11 +127,24 @@ impl Volume {
         Ok(())
     }
 
+    /// What is in such a tree; nothing where it is none, as a merge has it: whoever may write may take all of it away, and no more than
+    /// that comes of it.
     fn listed<T: Item>(&self, tree: Option<&TreeRef>) -> Result<Vec<T>, PortError> {
-        match tree {
-            None => Ok(Vec::new()),
-            Some(tree) if tree.weight > HISTORY_MAX as u64 => Err(damaged("the history of a volume has no end")),
-            Some(tree) => tree::list(tree, &Nodes(self, Deadline::of_read())).map_err(tree_error),
+        let Some(tree) = tree else { return Ok(Vec::new()) };
+        let too_much = TreeError::Malformed { tree: T::NAME, reason: "more than there can be" };
+        let listed = match tree.weight > HISTORY_MAX as u64 {
+            true => Err(too_much),
+            false => tree::list(tree, &Nodes(self, Deadline::of_read())),
+        };
+        match listed {
+            Err(
+                error @ (TreeError::Codec(CodecError::Version { .. }) | TreeError::Port(_) | TreeError::TooMuch(_)),
+            ) => Err(tree_error(error)),
+            Err(error) => {
+                tracing::warn!(volume = %self.id.short(), %error, "what is published as a history counts as an empty one");
+                Ok(Vec::new())
+            }
+            Ok(items) => Ok(items),
         }
     }
 
@@ -181,6 +196,8 @@ impl Volume {
         let mut history = if is_over { History::default() } else { self.history_of(base)? };
         self.leave_out_forged(&mut history);
         self.apply(&mut history, edits, dot)?;
+        // What others have published since these were made may have filled it.
+        history.keep_newest(HISTORY_MAX);
         let kept = match history.kept.is_empty() {
             true => None,
             false => Some(tree::build(history.kept.into_values(), writer).map_err(tree_error)?),

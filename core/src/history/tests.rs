@@ -154,6 +154,47 @@ fn the_beginning_of_several_numbers_is_none() {
 }
 
 #[test]
+fn of_more_than_there_is_room_for_the_newest_stay_and_what_has_a_name() {
+    let (mut history, all) = history();
+    history.tags.insert("v2".into(), tag("v2", &all[0], 2));
+    history.tags.insert("v0".into(), tag("v0", &all[2], 3));
+    let before = history.clone();
+    history.keep_newest(5);
+    assert_eq!(history, before);
+    history.keep_newest(3);
+    let left: Vec<Moment> = history.kept.keys().copied().collect();
+    assert_eq!(left, [0, 1, 2].map(|at| all[at].moment()), "all have names");
+    history.keep_newest(2);
+    assert_eq!(history.tags.keys().map(String::as_str).collect::<Vec<_>>(), ["v0", "v2"]);
+    assert_eq!(history.kept.keys().copied().collect::<Vec<_>>(), [0, 2].map(|at| all[at].moment()));
+    let mut unnamed = History { tags: BTreeMap::new(), ..before };
+    unnamed.keep_newest(2);
+    assert_eq!(unnamed.kept.keys().copied().collect::<Vec<_>>(), [3, 4].map(|at| all[at].moment()));
+}
+
+#[test]
+fn two_that_have_room_each_come_to_no_more_than_there_is_room_for() {
+    // What is in them plays no part here.
+    let like = kept(0, 1, &[]);
+    let made = |device: u8, from: u64| {
+        let dot = dot(device, 1);
+        let one = |n: u64| {
+            let time = Hlc { millis: from + 2 * n, counter: 0 };
+            Kept { snapshot: Snapshot { time, ..like.snapshot.clone() }, dot, is_automatic: false }
+        };
+        (History::new((0..HISTORY_MAX as u64 / 2 + 5).map(one).collect(), vec![]), vec![dot])
+    };
+    let ((one, seen), (other, by_other)) = (made(1, 1_000), made(2, 1_001));
+    let merged = merge(&[(&one, &seen), (&other, &by_other)]);
+    assert_eq!(merged.kept.len(), HISTORY_MAX);
+    assert_eq!(merged.kept.keys().next().map(|moment| moment.time.millis), Some(1_010));
+    assert_eq!(merge(&[(&other, &by_other), (&one, &seen)]), merged);
+    // What made room stays away.
+    let vector = join([&seen[..], &by_other]);
+    assert_eq!(merge(&[(&merged, &vector), (&one, &seen)]), merged);
+}
+
+#[test]
 fn what_comes_next_follows_all_that_nothing_follows() {
     let (history, all) = history();
     assert_eq!(history.tips(), [all[4].snapshot.id()]);

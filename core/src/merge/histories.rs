@@ -4,7 +4,7 @@ use super::gather::listed;
 use super::{MergeError, Part, Sources};
 use crate::history::{self, History};
 use crate::limits::HISTORY_MAX;
-use crate::tree::{self, Item, Sink, TreeError, TreeRef};
+use crate::tree::{self, Item, Sink, TreeRef};
 
 /// The tree of what is kept, and that of the names.
 type Trees = (Option<TreeRef>, Option<TreeRef>);
@@ -32,9 +32,8 @@ where
 fn all<T: Item, S: Sources>(part: &Part, tree: Option<&TreeRef>, source: &S) -> Result<Vec<T>, MergeError<S::Error>> {
     match tree {
         None => Ok(Vec::new()),
-        Some(tree) if tree.weight > HISTORY_MAX as u64 => {
-            Err(MergeError::Unread { number: part.number, error: TreeError::TooMuch(T::NAME) })
-        }
+        // It is none, which is so for everybody who reads it.
+        Some(tree) if tree.weight > HISTORY_MAX as u64 => Ok(Vec::new()),
         Some(tree) => listed(part, tree, source),
     }
 }

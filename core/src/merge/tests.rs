@@ -500,6 +500,12 @@ fn histories_merge_as_names_do_and_are_not_read_where_they_are_equal() {
     let private = Part { history: second.history.clone(), tags: tags.clone(), ..apart };
     let merged = world.merge(&[private, Part::from(&roots[1])]);
     assert_eq!((merged.history, merged.tags), (None, None));
+    // Nor has one that has more in it than there can be, or says so.
+    let endless = |tree: &Option<TreeRef>| tree.clone().map(|tree| TreeRef { weight: 1 << 40, ..tree });
+    let lying = Part { history: endless(&second.history), tags: endless(&tags), ..Part::from(&roots[0]) };
+    let merged = world.merge(&[lying, second.clone()]);
+    assert_eq!(world.history(&merged).iter().map(Kept::moment).collect::<Vec<_>>(), [new.moment()]);
+    assert_eq!(merged.tags, tags);
     // One that is none has nothing.
     let merged = world.merge(&[with(&roots[0]), second]);
     assert_eq!(world.history(&merged).iter().map(Kept::moment).collect::<Vec<_>>(), [new.moment()]);

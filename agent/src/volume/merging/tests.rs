@@ -597,11 +597,15 @@ fn a_head_that_leads_to_something_else_is_left_out_and_the_others_go_on() {
     let node = Sealer::new(&two.volume.keys()).seal(Kind::Node, b"it is in no segment").unwrap().reference;
     let nowhere = Content::Directory(TreeRef { node, depth: 0, weight: 1 });
     let stranger = Dot { device: hypernet_core::id::DeviceTag(u64::MAX), sequence: 1 };
-    let bent: [&dyn Fn(&mut Root); 6] = [
+    let Content::Directory(tree) = &latest.root.inode.content else { panic!("no directory") };
+    let endless = Some(TreeRef { weight: 1 << 40, ..tree.clone() });
+    let bent: [&dyn Fn(&mut Root); 8] = [
         &|root| root.inode.id = hypernet_core::id::FileId([9; 16]),
         &|root| root.vector.clear(),
         &|root| root.vector.push(Dot { device: one.volume.device.id().tag(), sequence: u64::MAX }),
         &|root| root.parts = vec![latest.head.snapshot_extent.clone()],
+        &|root| root.history.clone_from(&endless),
+        &|root| root.tags.clone_from(&endless),
         &|root| root.inode.content = nowhere.clone(),
         &|root| {
             root.inode.content = nowhere.clone();

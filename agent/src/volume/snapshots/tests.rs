@@ -273,6 +273,31 @@ fn what_nobody_has_signed_is_no_snapshot_and_nothing_follows_it() {
 }
 
 #[test]
+fn a_history_that_is_none_counts_as_an_empty_one_and_what_was_read_of_others_keeps_nobody_from_taking_more() {
+    let mesh = Mesh::new(6);
+    let homes = homes(&mesh, 1, |home| home.write("a", b"a"));
+    let one = &homes[0];
+    snap(one, "gone");
+    one.sync();
+    let latest = state::latest(&one.volume.db).unwrap().unwrap();
+    let Content::Directory(none) = &latest.root.inode.content else { panic!("no directory") };
+    let endless = latest.root.history.clone().map(|tree| TreeRef { weight: 1 << 40, ..tree });
+    for (number, tree) in [Some(none.clone()), endless].into_iter().enumerate() {
+        let root = Root { history: tree.clone(), tags: tree, ..latest.root.clone() };
+        state::put_latest(&one.volume.db, &state::Latest { root, ..latest.clone() }).unwrap();
+        assert_eq!(messages(one), Vec::<String>::new());
+        one.write("a", &[number as u8]);
+        snap(one, "after that");
+        let waiting = one.volume.db.edits().unwrap();
+        let mut stage = Stage::new(&one.volume);
+        let base = Base::of(&one.volume).unwrap();
+        let (kept, tags) = one.volume.edited(&base, &waiting, one.volume.dot(9), &mut stage).unwrap();
+        assert_eq!((kept.map(|tree| tree.weight), tags), (Some(1), None));
+        one.volume.discard_edits().unwrap();
+    }
+}
+
+#[test]
 fn a_name_that_was_given_before_others_let_go_of_a_snapshot_keeps_it() {
     let mesh = Mesh::new(6);
     let homes = homes(&mesh, 2, |home| home.write("a", b"begun"));
