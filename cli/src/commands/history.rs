@@ -7,14 +7,18 @@ use hypernet_sdk::api::{
     ThingInfo,
 };
 use hypernet_sdk::{Client, ErrorCode, Home};
+use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use jiff::{Timestamp, Zoned};
 use os_display::Quotable;
 
 use crate::args::history::{Log, Prune, Show, Snap, SnapCommand, Tag, Verify};
 use crate::error::Failure;
 use crate::output::{Output, words};
 use crate::volume_path;
+
+mod times;
+
+pub(super) use times::now_revision;
 
 /// Digits of a number that are shown.
 const SHORT: usize = 12;
@@ -48,23 +52,6 @@ pub(super) fn date(millis: u64) -> String {
         Some(stamp) => stamp.to_zoned(TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S %z").to_string(),
         None => format!("{millis} ms after 1970"),
     }
-}
-
-/// Words for a time, as the agent takes it: milliseconds since 1970.
-fn revision(text: &str, now: Zoned) -> Result<String, Failure> {
-    let Some((words, rest)) = text.strip_prefix("@{").and_then(|rest| rest.split_once('}')) else {
-        return Ok(text.to_owned());
-    };
-    let parsed = interim::parse_date_string(words.trim(), now, interim::Dialect::Us);
-    let time = parsed.map_err(|error| {
-        Failure::new(ErrorCode::Usage, format!("{words:?} is no time: {error}"))
-            .hint("yesterday, 3 hours ago, last friday 18:00, or 2026-11-29 12:00")
-    })?;
-    Ok(format!("@{{{}}}{rest}", time.timestamp().as_millisecond().max(0)))
-}
-
-pub(super) fn now_revision(text: &str) -> Result<String, Failure> {
-    revision(text, Zoned::now())
 }
 
 pub(crate) async fn snap(home: Home, args: Snap, out: &mut Output) -> Result<(), Failure> {
@@ -295,21 +282,6 @@ mod tests {
         assert!(lines[3].starts_with("Date:   2023-11-1"), "{text}");
         assert_eq!(lines[5..], ["    first\u{fffd}[2J", "    more"]);
         assert_eq!(oneline(&snapshot(), false), "0123456789ab (tag: v1, only here so far) first\u{fffd}[2J");
-    }
-
-    #[test]
-    fn times_are_read_as_people_write_them() {
-        let now = Timestamp::from_millisecond(1_700_000_000_000).unwrap().to_zoned(TimeZone::UTC);
-        let millis = |text: &str| {
-            let read = revision(text, now.clone()).unwrap();
-            read.trim_start_matches("@{").split('}').next().unwrap().parse::<u64>().unwrap()
-        };
-        assert_eq!(millis("@{2 hours ago}"), 1_700_000_000_000 - 2 * 3_600_000);
-        assert!(millis("@{yesterday}~2") < 1_700_000_000_000);
-        assert_eq!(millis("@{2023-01-02 03:04}"), 1_672_628_640_000);
-        assert!(revision("@{yesterday}~2", now.clone()).unwrap().ends_with("}~2"));
-        assert_eq!(revision("HEAD~2", now.clone()).unwrap(), "HEAD~2");
-        assert!(revision("@{sometime}", now).is_err());
     }
 
     #[test]
