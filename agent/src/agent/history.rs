@@ -409,3 +409,6 @@ impl Past<'_> {
         Ok(api::Pruned { left: (known.history.kept.len() - gone.len()) as u64, gone: infos })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use hypernet_sdk::api::{
     ChangeInfo, LogRequest, PolicyInfo, PruneRequest, RevisionRequest, SnapRequest, SnapshotInfo, Status, TagRequest,
-    ThingInfo,
+    ThingInfo, Verified,
 };
 use hypernet_sdk::{Client, ErrorCode, Home};
 use jiff::Timestamp;
@@ -248,10 +248,15 @@ pub(crate) async fn verify(home: Home, args: Verify, out: &mut Output) -> Result
     for problem in &verified.problems {
         out.warning(problem);
     }
-    if !verified.known || !verified.problems.is_empty() {
-        return Err(Failure::new(ErrorCode::Data, "not all of it could be proven"));
+    check(&verified)
+}
+
+/// What could not be proven is told by the exit code, too.
+fn check(verified: &Verified) -> Result<(), Failure> {
+    match verified.known && verified.problems.is_empty() {
+        true => Ok(()),
+        false => Err(Failure::new(ErrorCode::Data, "not all of it could be proven")),
     }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -282,6 +287,17 @@ mod tests {
         assert!(lines[3].starts_with("Date:   2023-11-1"), "{text}");
         assert_eq!(lines[5..], ["    first\u{fffd}[2J", "    more"]);
         assert_eq!(oneline(&snapshot(), false), "0123456789ab (tag: v1, only here so far) first\u{fffd}[2J");
+    }
+
+    #[test]
+    fn what_could_not_be_proven_is_told_by_the_exit_code() {
+        let good =
+            Verified { snapshot: snapshot(), known: true, followed: 0, gone: 3, inodes: 1, problems: Vec::new() };
+        assert!(check(&good).is_ok());
+        let problems = vec!["a: parts of it are gone".to_owned()];
+        for bad in [Verified { known: false, ..good.clone() }, Verified { problems, ..good }] {
+            assert_eq!(check(&bad).unwrap_err().exit_code(), 65);
+        }
     }
 
     #[test]

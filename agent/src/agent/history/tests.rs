@@ -1,0 +1,218 @@
+//! What people are told of snapshots, over a mesh that is a map.
+
+use hypernet_core::head::Snapshot;
+use hypernet_core::key::{DeviceKeys, Secret};
+use hypernet_core::port::{MetaStore, RemoteTree};
+use hypernet_fs::fuse::Kernels;
+use hypernet_fs::vfs::{Caller, Config, OpenFlags, ROOT, Vfs};
+use hypernet_store::worktree::WorkTree;
+use parking_lot::{Mutex, ReentrantMutex};
+use tempfile::TempDir;
+
+use super::*;
+use crate::volume::double::Mesh;
+use crate::volume::health::Counter;
+use crate::volume::progress::Meter;
+use crate::volume::sync::{Engines, run};
+use crate::volumes::{Reader, Volumes};
+
+const ME: Caller = Caller { uid: 0, gid: 0, umask: 0 };
+const HOUR: u64 = 3_600_000;
+
+/// An agent without its processes.
+struct Home {
+    _dir: TempDir,
+    own: Own,
+}
+
+impl Home {
+    fn new(mesh: &Mesh) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let volume = mesh.volume(dir.path(), 1);
+        let engines = Arc::new(Engines::new(true));
+        let volumes = Volumes::new(volume.clone(), |_| ());
+        let tree = Arc::new(WorkTree::open(&dir.path().join("tree")).unwrap());
+        let (meta, remote): (Arc<dyn MetaStore>, Arc<dyn RemoteTree>) =
+            (tree.clone(), Arc::new(Reader(volumes.clone())));
+        let config = Config::new(dir.path().join("files"), volume.id, volume.device.id().tag());
+        let vfs = Vfs::open(config, meta, remote).unwrap();
+        volume.look_around().unwrap();
+        let own = Own {
+            volume,
+            volumes,
+            tree,
+            kernels: Kernels::new(vfs.clone()),
+            vfs,
+            engines,
+            counter: Arc::new(Counter::new()),
+            trimmer: None,
+            mount: Mutex::new(None),
+            branching: ReentrantMutex::new(()),
+            sides: Mutex::default(),
+            closed: Mutex::default(),
+        };
+        Self { _dir: dir, own }
+    }
+
+    fn past(&self, names: &[&str]) -> Past<'_> {
+        let names = names.iter().map(|name| name.as_bytes().to_vec()).collect();
+        Past { own: &self.own, volume: self.own.volume.clone(), root: ROOT, names }
+    }
+
+    fn write(&self, name: &str, content: &[u8]) {
+        let (vfs, flags) = (&self.own.vfs, OpenFlags(libc::O_RDWR));
+        let ino = match vfs.lookup(ROOT, name.as_bytes()) {
+            Ok(attr) => {
+                vfs.open_file(ME, attr.ino, OpenFlags(libc::O_RDWR | libc::O_TRUNC), false).unwrap();
+                attr.ino
+            }
+            Err(_) => vfs.create(ME, ROOT, name.as_bytes(), 0o644, flags, false).unwrap().0.ino,
+        };
+        vfs.write(ino, 0, content, false).unwrap();
+        vfs.release(ino, flags).unwrap();
+    }
+
+    fn sync(&self) {
+        run(&self.own.volume, &self.own.vfs, &Meter::new()).unwrap();
+    }
+
+    fn snap(&self, message: &str) -> Kept {
+        self.own.volume.snap(&self.own.vfs, message.into(), false).unwrap().unwrap().kept
+    }
+
+    fn keep(&self, snapshot: Snapshot, is_automatic: bool) {
+        self.own.volume.edit_history(&Edit::Keep { snapshot, is_automatic }).unwrap();
+    }
+
+    /// Keeps another one of what a snapshot holds.
+    fn again(&self, like: &Kept, millis: u64, message: &str, is_automatic: bool) -> SnapshotId {
+        let (key, time) = (self.own.volume.device.signing_key(), Hlc { millis, counter: 0 });
+        let snapshot = Snapshot::sign(&key, like.snapshot.root.clone(), Vec::new(), time, message.into());
+        self.keep(snapshot.clone(), is_automatic);
+        snapshot.id()
+    }
+
+    fn tag(&self, name: &str, to: SnapshotId) {
+        let time = Hlc { millis: 1, counter: 0 };
+        self.own.volume.edit_history(&Edit::Name { name: name.into(), to, time }).unwrap();
+    }
+}
+
+fn messages(all: &[api::SnapshotInfo]) -> Vec<&str> {
+    all.iter().map(|one| one.message.as_str()).collect()
+}
+
+/// By hand and by a policy, with and without names, in six hours of one day.
+fn many(home: &Home) -> Vec<&'static str> {
+    home.write("a", b"a");
+    let like = home.snap("now");
+    let begin = 1_699_920_000_000;
+    let all = [
+        (0, "automatic 0", true),
+        (1, "by hand 1", false),
+        (2, "automatic 2", true),
+        (3, "named automatic 3", true),
+        (4, "automatic 4", true),
+        (5, "by hand 5", false),
+        (6, "named by hand 6", false),
+        (7, "automatic 7", true),
+        (8, "automatic 8", true),
+    ];
+    for (number, message, is_automatic) in all {
+        let id = home.again(&like, begin + number * HOUR / 2, message, is_automatic);
+        if message.starts_with("named") {
+            home.tag(message.split(' ').next_back().unwrap(), id);
+        }
+    }
+    home.own.volume.edit_history(&Edit::Forget(like.moment())).unwrap();
+    all.iter().rev().map(|(_, message, _)| *message).collect()
+}
+
+#[test]
+fn what_is_pruned_by_a_policy_is_what_it_does_not_keep_of_those_that_nobody_asked_for_unless_all_are_meant() {
+    let home = Home::new(&Mesh::new(6));
+    let before = many(&home);
+    let past = home.past(&[]);
+    let left = || past.log(None).unwrap();
+    assert_eq!(messages(&left()), before);
+    let request = |policy: api::PolicyInfo, all, dry_run| api::PruneRequest {
+        path: "/".into(),
+        revisions: Vec::new(),
+        policy: Some(policy),
+        all,
+        dry_run,
+    };
+    let hourly = api::PolicyInfo { hourly: 2, ..api::PolicyInfo::default() };
+    let last = api::PolicyInfo { last: 1, ..api::PolicyInfo::default() };
+
+    // Who only asks changes nothing.
+    let asked = past.prune(&request(hourly, false, true)).unwrap();
+    assert_eq!(messages(&asked.gone), ["automatic 0", "automatic 2", "automatic 4"]);
+    assert_eq!((asked.left, messages(&left())), (6, before.clone()));
+    let everything = past.prune(&request(hourly, true, true)).unwrap();
+    assert_eq!(messages(&everything.gone), ["automatic 0", "by hand 1", "automatic 2", "automatic 4", "by hand 5"]);
+    assert_eq!(messages(&left()), before);
+    assert_eq!(past.prune(&request(api::PolicyInfo::default(), true, false)).unwrap_err().kind, Kind::Usage);
+
+    // What was taken by hand stays, and so does what has a name.
+    assert_eq!(past.prune(&request(hourly, false, false)).unwrap(), asked);
+    let stay = ["automatic 8", "automatic 7", "named by hand 6", "by hand 5", "named automatic 3", "by hand 1"];
+    assert_eq!(messages(&left()), stay);
+    assert_eq!(past.prune(&request(hourly, false, false)).unwrap().gone, []);
+    past.prune(&request(last, true, false)).unwrap();
+    assert_eq!(messages(&left()), ["automatic 8", "named by hand 6", "named automatic 3"]);
+    // By its name it is refused, and without one it goes.
+    let by_name =
+        |name: &str| api::PruneRequest { revisions: vec![name.into()], policy: None, ..request(last, false, false) };
+    assert!(past.prune(&by_name("6")).unwrap_err().message.contains("has a name"));
+    past.tag(&api::TagRequest { path: "/".into(), name: Some("3".into()), revision: None, delete: true, force: false })
+        .unwrap();
+    past.prune(&request(last, false, false)).unwrap();
+    assert_eq!(messages(&left()), ["automatic 8", "named by hand 6"]);
+    home.sync();
+    assert_eq!(messages(&left()), ["automatic 8", "named by hand 6"]);
+}
+
+#[test]
+fn what_cannot_be_proven_of_a_snapshot_is_told() {
+    let home = Home::new(&Mesh::new(6));
+    home.write("a", &blake3::hash(b"a").as_bytes().repeat(100));
+    let one = home.snap("one");
+    home.write("b", b"b");
+    let two = home.snap("two");
+    home.sync();
+    let past = home.past(&[]);
+    let good = past.verify("HEAD").unwrap();
+    assert_eq!((good.known, good.followed, good.gone, &good.problems), (true, 1, 0, &Vec::new()));
+    assert_eq!((good.snapshot.message.as_str(), good.inodes), ("two", 3));
+
+    // It follows one that says that it is later.
+    let key = home.own.volume.device.signing_key();
+    let early = Hlc { millis: one.snapshot.time.millis - 1, counter: 0 };
+    let root = two.snapshot.root.clone();
+    let backwards = Snapshot::sign(&key, root.clone(), vec![two.snapshot.id()], early, "backwards".into());
+    home.keep(backwards.clone(), false);
+    let found = past.verify(&backwards.id().to_string()).unwrap();
+    assert!(found.known && found.problems.len() == 1, "{found:?}");
+    assert!(found.problems[0].contains("says that it is later"), "{found:?}");
+    // One that follows that is told of it, too; and of one that is gone only that.
+    let time = Hlc { millis: two.snapshot.time.millis + 1, counter: 0 };
+    let gone = SnapshotId([7; 32]);
+    let after = Snapshot::sign(&key, root.clone(), vec![backwards.id(), gone], time, "after".into());
+    home.keep(after, false);
+    let found = past.verify("HEAD").unwrap();
+    assert_eq!((found.followed, found.gone, found.problems.len()), (3, 1, 1), "{found:?}");
+
+    // Somebody has signed it, and nobody knows who that is.
+    let stranger = DeviceKeys::new(Secret::new([99; 32])).signing_key();
+    let time = Hlc { millis: two.snapshot.time.millis + 2, counter: 0 };
+    home.keep(Snapshot::sign(&stranger, root, vec![two.snapshot.id()], time, "by a stranger".into()), false);
+    let found = past.verify("HEAD").unwrap();
+    assert_eq!((found.known, found.followed, &found.problems), (false, 2, &Vec::new()));
+    assert!(found.snapshot.author.starts_with("device "), "{found:?}");
+
+    // What it holds is in no segment any more.
+    home.own.volume.db.clear_segments().unwrap();
+    let found = past.verify(&two.snapshot.id().to_string()).unwrap();
+    assert!(found.problems.iter().any(|problem| problem.starts_with("a: ")), "{found:?}");
+}
