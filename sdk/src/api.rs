@@ -41,7 +41,7 @@
 //! | `POST /v1/detach` | [`DetachRequest`] | [`ShareInfo`] |
 //! | `POST /v1/snap` | [`SnapRequest`] | [`Snapped`] |
 //! | `POST /v1/snap/log` | [`LogRequest`] | list of [`SnapshotInfo`] |
-//! | `POST /v1/snap/show` | [`RevisionRequest`] | [`Shown`] |
+//! | `POST /v1/snap/show` | [`ShowRequest`] | [`Shown`] |
 //! | `POST /v1/snap/verify` | [`RevisionRequest`] | [`Verified`] |
 //! | `POST /v1/snap/diff` | [`DiffRequest`] | list of [`ChangeInfo`] |
 //! | `POST /v1/snap/hunks` | [`HunksRequest`] | stream of [`HunksEvent`] |
@@ -96,8 +96,8 @@ pub use guardians::{
 };
 pub use history::{
     ChangeInfo, DiffRequest, HunksEvent, HunksRequest, LogRequest, PolicyInfo, PolicyRequest, PolicyState,
-    PruneRequest, Pruned, RevisionRequest, Shown, SnapRequest, Snapped, SnapshotInfo, TagInfo, TagRequest, TextInfo,
-    ThingInfo, Verified,
+    PruneRequest, Pruned, RevisionRequest, ShowRequest, Shown, SnapRequest, Snapped, SnapshotInfo, TagInfo, TagRequest,
+    TextInfo, ThingInfo, Verified,
 };
 pub use keystore::{KeystoreSealed, KeystoreStatus, SealRequest, SealedBy};
 pub use people::{

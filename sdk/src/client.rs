@@ -340,9 +340,15 @@ impl Client {
         self.post(path::SNAP_LOG, request, LONG).await
     }
 
+    /// The snapshot that is meant.
+    pub async fn snapshot(&self, of: api::RevisionRequest) -> Result<api::SnapshotInfo, Error> {
+        let shown: api::Shown = self.post(path::SNAP_SHOW, &api::ShowRequest { of, alone: true }, LONG).await?;
+        Ok(shown.snapshot)
+    }
+
     /// A snapshot, and what it has changed.
-    pub async fn snapshot(&self, request: &api::RevisionRequest) -> Result<api::Shown, Error> {
-        self.post(path::SNAP_SHOW, request, LONG).await
+    pub async fn show(&self, of: api::RevisionRequest) -> Result<api::Shown, Error> {
+        self.post(path::SNAP_SHOW, &api::ShowRequest { of, alone: false }, LONG).await
     }
 
     /// What can be proven of a snapshot.

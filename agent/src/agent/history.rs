@@ -28,7 +28,7 @@ use crate::volume::read::{Deadline, Nodes, tree_error};
 use crate::volume::recover::clock;
 
 /// Changes that are told at once.
-const CHANGES_MAX: usize = 100_000;
+const CHANGES_MAX: usize = if cfg!(test) { 100 } else { 100_000 };
 /// Problems that are told.
 const PROBLEMS_MAX: usize = 100;
 
@@ -249,6 +249,12 @@ impl Past<'_> {
 
     /// Those of some changes that are at the place that was asked for, or below it.
     pub(super) fn within(&self, changes: Vec<Change>) -> Result<Vec<Change>, Failure> {
+        let changes = self.some_within(changes);
+        check_number(changes.len()).map(|()| changes)
+    }
+
+    /// The same; where there are more than can be told, one more than that.
+    fn some_within(&self, changes: Vec<Change>) -> Vec<Change> {
         let place = self.place();
         let is_there = |version: &Option<Version>| {
             version.as_ref().is_some_and(|version| match version.path.strip_prefix(place.as_slice()) {
@@ -257,20 +263,26 @@ impl Past<'_> {
             })
         };
         let changes = changes.into_iter().filter(|change| is_there(&change.before) || is_there(&change.after));
-        let changes: Vec<Change> = changes.take(CHANGES_MAX + 1).collect();
-        check_number(changes.len()).map(|()| changes)
+        changes.take(CHANGES_MAX + 1).collect()
     }
 
-    /// A snapshot, with what it has changed. Blocks.
-    pub(crate) fn show(&self, revision: &str) -> Result<api::Shown, Failure> {
+    /// A snapshot, with what it has changed, unless it is asked for `alone`. Blocks.
+    pub(crate) fn show(&self, revision: &str, alone: bool) -> Result<api::Shown, Failure> {
         let known = self.known()?;
         let kept = known.resolve(revision)?;
         let root = self.root(&kept)?;
+        let mut shown = api::Shown { snapshot: known.info(&kept), changes: Vec::new(), too_many: false };
+        if alone {
+            return Ok(shown);
+        }
         let before = kept.snapshot.parents.iter().find_map(|parent| known.history.snapshot(parent));
         let before = before.map(|before| self.root(before)).transpose()?;
-        let changes = self.within(self.compare(before.as_ref(), &root)?)?;
-        let changes = changes.into_iter().map(change_info).collect();
-        Ok(api::Shown { snapshot: known.info(&kept), changes })
+        let changes = self.some_within(self.compare(before.as_ref(), &root)?);
+        shown.too_many = changes.len() > CHANGES_MAX;
+        if !shown.too_many {
+            shown.changes = changes.into_iter().map(change_info).collect();
+        }
+        Ok(shown)
     }
 
     /// All that has changed in the volume, and what it came to. Blocks.

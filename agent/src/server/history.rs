@@ -43,8 +43,9 @@ async fn post_log(State(agent): Agents, Json(request): Json<api::LogRequest>) ->
     Ok(Json(blocking(move || agent.past(&inside(&agent, &request.path)?)?.log(request.limit)).await??))
 }
 
-async fn post_show(State(agent): Agents, Json(request): Json<api::RevisionRequest>) -> Answer<api::Shown> {
-    Ok(Json(blocking(move || agent.past(&inside(&agent, &request.path)?)?.show(&request.revision)).await??))
+async fn post_show(State(agent): Agents, Json(request): Json<api::ShowRequest>) -> Answer<api::Shown> {
+    let show = move || agent.past(&inside(&agent, &request.of.path)?)?.show(&request.of.revision, request.alone);
+    Ok(Json(blocking(show).await??))
 }
 
 async fn post_verify(State(agent): Agents, Json(request): Json<api::RevisionRequest>) -> Answer<api::Verified> {

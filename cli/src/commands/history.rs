@@ -209,9 +209,14 @@ pub(super) fn print_changes(changes: &[ChangeInfo], out: &mut Output) -> Result<
 pub(crate) async fn show(home: Home, args: Show, out: &mut Output) -> Result<(), Failure> {
     let (client, status) = Client::connect(home).await?;
     let path = path_or_volume(&client, &status, args.path.as_deref()).await?;
-    let shown = client.snapshot(&RevisionRequest { path, revision: now_revision(&args.snapshot)? }).await?;
+    let shown = client.show(RevisionRequest { path, revision: now_revision(&args.snapshot)? }).await?;
     out.json(&shown)?;
     out.line(header(&shown.snapshot, false))?;
+    if shown.too_many {
+        out.note(
+            "so much has changed that it is not listed: `hn show SNAPSHOT DIR` lists what has changed in a directory",
+        );
+    }
     print_changes(&shown.changes, out)
 }
 

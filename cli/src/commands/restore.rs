@@ -246,7 +246,7 @@ pub(crate) async fn restore(home: Home, args: Restore, out: &mut Output) -> Resu
     let path = volume_path::inside(&status, &args.path)?;
     let root = volume_of(&client.volumes().await?, &path, args.to.is_none())?;
     let request = RevisionRequest { path: root.clone(), revision: now_revision(&args.snapshot)? };
-    let snapshot = client.snapshot(&request).await?.snapshot;
+    let snapshot = client.snapshot(request).await?;
     let then = entered(&found_at(&status, &root)?, &snapshot.id)?.join(path.strip_prefix(&root).unwrap_or(&path));
     if let Err(error) = fs::symlink_metadata(&then) {
         let what = format!("{} was not there", args.path.quote());

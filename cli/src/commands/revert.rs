@@ -63,7 +63,7 @@ impl Job {
         let found = found_at(&status, &root)?;
         let place = path.strip_prefix(&root).unwrap_or(Path::new("")).to_owned();
         let request = RevisionRequest { path, revision: now_revision(&args.snapshot)? };
-        let snapshot = client.snapshot(&request).await?.snapshot;
+        let snapshot = client.snapshot(request).await?;
         let Some(parent) = snapshot.parents.first().cloned() else {
             let text = format!("snapshot {} is the first one: there is nothing before it", short(&snapshot.id));
             return Err(Failure::new(ErrorCode::Usage, text).hint("`hn log` shows those that came after it"));

@@ -84,13 +84,27 @@ pub struct RevisionRequest {
     pub revision: String,
 }
 
+/// Asks for one snapshot, and for what it has changed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShowRequest {
+    /// Which.
+    #[serde(flatten)]
+    pub of: RevisionRequest,
+    /// Only which one it is: nothing is compared, however much there is in it.
+    #[serde(default)]
+    pub alone: bool,
+}
+
 /// A snapshot, and what it has changed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Shown {
     /// It. Its signature was verified.
     pub snapshot: SnapshotInfo,
-    /// What has changed since the first of those that it follows.
+    /// What has changed since the first of those that it follows, where that was asked for.
     pub changes: Vec<ChangeInfo>,
+    /// So much has changed that none of it is told.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub too_many: bool,
 }
 
 /// What can be proven of a snapshot.

@@ -102,6 +102,27 @@ fn messages(all: &[api::SnapshotInfo]) -> Vec<&str> {
     all.iter().map(|one| one.message.as_str()).collect()
 }
 
+#[test]
+fn what_is_too_much_to_be_told_is_named_all_the_same() {
+    let home = Home::new(&Mesh::new(6));
+    home.write("first", b"1");
+    home.snap("first");
+    for number in 0..=CHANGES_MAX {
+        home.write(&format!("f{number}"), b"new");
+    }
+    let many = home.snap("many").snapshot.id().to_string();
+    let all = home.past(&[]);
+    let shown = all.show("HEAD", false).unwrap();
+    assert_eq!((shown.snapshot.id.clone(), shown.changes.len(), shown.too_many), (many, 0, true));
+    assert_eq!(all.show("HEAD", true).unwrap(), api::Shown { too_many: false, ..shown });
+    assert_eq!(all.diff("HEAD~1", None).unwrap_err().kind, Kind::Data);
+    let one = home.past(&["f7"]).show("HEAD", false).unwrap();
+    assert_eq!((one.changes.len(), one.too_many), (1, false));
+    let first = all.show("HEAD~", false).unwrap();
+    assert!(!first.too_many && first.changes.iter().any(|change| change.before.is_none()), "{first:?}");
+    assert_eq!(all.show("HEAD~", true).unwrap().changes, []);
+}
+
 /// By hand and by a policy, with and without names, in six hours of one day.
 fn many(home: &Home) -> Vec<&'static str> {
     home.write("a", b"a");
