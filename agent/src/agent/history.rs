@@ -229,13 +229,27 @@ impl Past<'_> {
             return Ok(known.history.kept.values().rev().take(limit).map(|kept| known.info(kept)).collect());
         }
         let (mut changed, mut before) = (Vec::new(), None);
+        let (mut read, mut unread) = (0u64, None);
         for kept in known.history.kept.values() {
-            let root = self.root(kept)?;
-            let here = self.volume.find_in(&root, &self.names()).map_err(port_failure)?;
+            let here = self.root(kept).and_then(|root| self.volume.find_in(&root, &self.names()).map_err(port_failure));
+            let here = match here {
+                Ok(here) => here,
+                // One that nobody can read is in the way of no other.
+                Err(failure) if matches!(failure.kind, Kind::Data | Kind::NoInput | Kind::Unavailable) => {
+                    tracing::warn!(snapshot = short(&kept.snapshot.id()), %failure, "a snapshot is left out of a log");
+                    unread = Some(failure);
+                    continue;
+                }
+                Err(failure) => return Err(failure),
+            };
+            read += 1;
             if !is_same(&here, &before) {
                 changed.push(kept);
             }
             before = here;
+        }
+        if let Some(failure) = unread.filter(|_| read == 0) {
+            return Err(failure);
         }
         Ok(changed.into_iter().rev().take(limit).map(|kept| known.info(kept)).collect())
     }

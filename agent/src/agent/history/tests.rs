@@ -3,6 +3,7 @@
 use hypernet_core::head::Snapshot;
 use hypernet_core::key::{DeviceKeys, Secret};
 use hypernet_core::port::{MetaStore, RemoteTree};
+use hypernet_core::seal::{Kind as Sealed, Sealer};
 use hypernet_fs::fuse::Kernels;
 use hypernet_fs::vfs::{Caller, Config, OpenFlags, ROOT, Vfs};
 use hypernet_store::worktree::WorkTree;
@@ -121,6 +122,33 @@ fn what_is_too_much_to_be_told_is_named_all_the_same() {
     let first = all.show("HEAD~", false).unwrap();
     assert!(!first.too_many && first.changes.iter().any(|change| change.before.is_none()), "{first:?}");
     assert_eq!(all.show("HEAD~", true).unwrap().changes, []);
+}
+
+#[test]
+fn a_log_of_a_path_leaves_out_what_nobody_can_read_and_tells_of_the_rest() {
+    let home = Home::new(&Mesh::new(6));
+    home.write("a", b"one");
+    let one = home.snap("one");
+    let key = home.own.volume.device.signing_key();
+    let root = Sealer::new(&home.own.volume.keys()).seal(Sealed::Root, b"it is in no segment").unwrap().reference;
+    let time = Hlc { millis: one.snapshot.time.millis + 1, counter: 0 };
+    home.keep(Snapshot::sign(&key, root, vec![], time, "nowhere".into()), false);
+    std::thread::sleep(std::time::Duration::from_millis(5));
+    home.write("a", b"two");
+    home.snap("two");
+    assert_eq!(messages(&home.past(&[]).log(None).unwrap()), ["two", "nowhere", "one"]);
+    assert_eq!(messages(&home.past(&["a"]).log(None).unwrap()), ["two", "one"]);
+    assert_eq!(messages(&home.past(&["a"]).log(Some(1)).unwrap()), ["two"]);
+    assert_eq!(home.past(&["b"]).log(None).unwrap(), []);
+    // Where nothing can be read that is what is told.
+    for id in ["two", "one"].map(|message| {
+        let known = home.past(&[]).known().unwrap();
+        let kept = known.history.kept.values().find(|kept| kept.snapshot.message == message);
+        kept.unwrap().moment()
+    }) {
+        home.own.volume.edit_history(&Edit::Forget(id)).unwrap();
+    }
+    assert!(home.past(&["a"]).log(None).unwrap_err().message.contains("snapshot "));
 }
 
 /// By hand and by a policy, with and without names, in six hours of one day.
