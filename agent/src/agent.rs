@@ -503,6 +503,7 @@ async fn serve(
     let keeping = tokio::spawn(keeper::run(keeper.clone()));
     let tending = tokio::spawn(policy::run(agent.clone()));
     let hearing = tokio::spawn(news::run(agent.clone()));
+    let branching = tokio::spawn(branch::run(agent.clone()));
     crate::print_ready(&api::Ready {
         ready: true,
         pid: std::process::id(),
@@ -517,6 +518,7 @@ async fn serve(
     keeping.abort();
     tending.abort();
     hearing.abort();
+    branching.abort();
     keeper::save(&keeper).await;
     agent.close(driver).await;
     server.abort();

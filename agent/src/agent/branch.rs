@@ -20,7 +20,7 @@ use hypernet_sdk::api;
 
 use super::history::Past;
 use super::tree::of_tree;
-use super::{Agent, Own, port_failure};
+use super::{Agent, Own, blocking, port_failure};
 use crate::branch::{self, BRANCHES_MAX, Branch};
 use crate::failure::{Failure, Kind};
 use crate::keystore::random_volume;
@@ -34,6 +34,39 @@ const SYNCED_WITHIN: Duration = Duration::from_secs(5);
 /// For how long a tree that is in use is waited for.
 const MERGED_WITHIN: Duration = Duration::from_secs(60);
 const AGAIN: Duration = Duration::from_millis(200);
+/// How often it is looked whether another device has made a branch, or has let go of one,
+const HEAR_EVERY: Duration = Duration::from_secs(5);
+/// and whether what was in the way of letting go of one here still is.
+const LET_GO_EVERY: Duration = Duration::from_secs(60);
+
+/// What the tree was told of branches that other devices have made or let go of.
+#[derive(Default)]
+struct Heard {
+    branches: Vec<Branch>,
+    /// When it was last tried to let go of one here.
+    tried: Option<Instant>,
+}
+
+/// Tells the tree what the keystore hears of branches, until it is aborted.
+pub(super) async fn run(agent: Arc<Agent>) {
+    let mut heard = Heard::default();
+    loop {
+        tokio::time::sleep(HEAR_EVERY).await;
+        let agent = agent.clone();
+        let hear = move || {
+            let own = agent.with_volume().filter(|_| !agent.config.lock().recovering);
+            let told = own.map_or(Ok(()), |own| own.hear_of_branches(&mut heard));
+            if let Err(failure) = told {
+                tracing::warn!(%failure, "what other devices have done with branches is not seen here yet");
+            }
+            heard
+        };
+        heard = blocking(hear).await.unwrap_or_else(|failure| {
+            tracing::error!(%failure, "hearing of branches");
+            Heard::default()
+        });
+    }
+}
 
 /// Changes of a history by which it becomes that of what begins with a snapshot: what else it has came after, or beside it.
 fn trimmed(history: &History, kept: &Kept, seen: &[Dot]) -> Vec<Edit> {
@@ -55,10 +88,7 @@ impl Own {
         // One that is being made is not known yet, and is not to be cleared away.
         let _one = self.branching.lock();
         let keystore = self.volume.identity.keystore().keystore();
-        let planted = |(name, branch): (String, Branch)| {
-            (name.into_bytes(), Planted { volume: branch.volume, root: branch.root })
-        };
-        self.vfs.set_branches(branch::named(&keystore.branches).into_iter().map(planted));
+        self.find_branches(&keystore.branches);
         let heads = |volume: VolumeId| -> Result<bool, Failure> {
             let db = self.volume.db.of(volume).map_err(|error| port_failure(error.into()))?;
             Ok(state::latest(&db).map_err(port_failure)?.is_some())
@@ -72,14 +102,12 @@ impl Own {
                 self.let_go_of(rooted.volume, true)?;
             }
         }
-        let is_here = |volume: VolumeId| self.vfs.volumes().iter().any(|rooted| rooted.volume == volume);
         // Another device has let go of them.
         for gone in keystore.branches.iter().filter(|branch| branch.is_gone) {
-            if self.mounted_at(gone.volume).is_some() || !is_here(gone.volume) {
+            if self.mounted_at(gone.volume).is_some() || !self.is_here(gone.volume) {
                 continue;
             }
-            let info = self.branch_info(gone.name.clone(), gone)?;
-            if info.merged == Some(true) {
+            if self.may_go(gone)? {
                 self.let_go_of(gone.volume, false)?;
             } else {
                 // Whoever let go of it had not seen what is in it here.
@@ -92,6 +120,47 @@ impl Own {
             }
         }
         Ok(())
+    }
+
+    /// The tree finds a branch that another device has made, and does no more find one that was let go of, when all of that was merged as
+    /// far as is known here. Whether it was may be heard of later than that it is gone: until then it stays as it is.
+    fn hear_of_branches(&self, heard: &mut Heard) -> Result<(), Failure> {
+        let _one = self.branching.lock();
+        let mut branches = self.volume.identity.keystore().keystore().branches;
+        if branches != heard.branches {
+            *heard = Heard { branches: branches.clone(), tried: None };
+        } else if !branches.iter().any(|branch| branch.is_gone && self.is_here(branch.volume)) {
+            return Ok(());
+        }
+        let tries = heard.tried.is_none_or(|tried| tried.elapsed() >= LET_GO_EVERY);
+        for gone in branches.iter_mut().filter(|branch| branch.is_gone && self.is_here(branch.volume)) {
+            if tries && self.mounted_at(gone.volume).is_none() && self.may_go(gone)? {
+                heard.tried = Some(Instant::now());
+                self.let_go_of(gone.volume, false)?;
+            }
+            if self.is_here(gone.volume) {
+                // Under its name, unless another one has that by now.
+                (gone.is_gone, gone.changed) = (false, Hlc { millis: u64::MAX, counter: 0 });
+            }
+        }
+        self.find_branches(&branches);
+        Ok(())
+    }
+
+    fn find_branches(&self, branches: &[Branch]) {
+        let planted = |(name, branch): (String, Branch)| {
+            (name.into_bytes(), Planted { volume: branch.volume, root: branch.root })
+        };
+        self.vfs.set_branches(branch::named(branches).into_iter().map(planted));
+    }
+
+    /// Whether nothing is here of a branch that somebody has let go of but what was merged.
+    fn may_go(&self, branch: &Branch) -> Result<bool, Failure> {
+        Ok(!self.is_entered(branch.volume) || self.is_merged(branch)? == Some(true))
+    }
+
+    fn is_here(&self, volume: VolumeId) -> bool {
+        self.vfs.volumes().iter().any(|rooted| rooted.volume == volume)
     }
 
     /// Nothing of a branch is here any more, unless something in it is only here, or in use.
@@ -129,25 +198,34 @@ impl Own {
         self.volumes.of(branch).map_err(port_failure)
     }
 
+    /// Whether something of it is here, and not only its name.
+    fn is_entered(&self, volume: VolumeId) -> bool {
+        self.vfs.volumes().iter().any(|rooted| rooted.volume == volume && !rooted.is_vacant)
+    }
+
+    /// Whether all of a branch is in what it was made of, where both are known here.
+    fn is_merged(&self, branch: &Branch) -> Result<Option<bool>, Failure> {
+        let latest = |volume: VolumeId| -> Result<Option<Vec<Dot>>, Failure> {
+            let db = self.volume.db.of(volume).map_err(|error| port_failure(error.into()))?;
+            Ok(state::latest(&db).map_err(port_failure)?.map(|latest| latest.root.vector))
+        };
+        // Of what was changed and is in no head yet nothing is merged.
+        let edits = self.volume.db.of(branch.volume).and_then(|db| db.count_edits());
+        let is_waiting = self.is_entered(branch.volume)
+            && (self.vfs.pending(branch.volume).files > 0 || edits.map_err(|error| port_failure(error.into()))? > 0);
+        Ok(match (latest(branch.volume)?, latest(branch.of)?) {
+            (Some(branch), Some(of)) => Some(covers_all(&of, &branch) && !is_waiting),
+            _ => None,
+        })
+    }
+
     fn branch_info(&self, name: String, branch: &Branch) -> Result<api::BranchInfo, Failure> {
         let of = match self.branches().into_iter().find(|(_, other)| other.volume == branch.of) {
             Some((name, _)) => name,
             None if branch.of == self.volume.id => MAIN.to_owned(),
             None => branch.of.to_string(),
         };
-        let latest = |volume: VolumeId| -> Result<Option<Vec<Dot>>, Failure> {
-            let db = self.volume.db.of(volume).map_err(|error| port_failure(error.into()))?;
-            Ok(state::latest(&db).map_err(port_failure)?.map(|latest| latest.root.vector))
-        };
-        let here = self.vfs.volumes().iter().any(|rooted| rooted.volume == branch.volume && !rooted.is_vacant);
-        // Of what was changed and is in no head yet nothing is merged.
-        let edits = self.volume.db.of(branch.volume).and_then(|db| db.count_edits());
-        let is_waiting = here
-            && (self.vfs.pending(branch.volume).files > 0 || edits.map_err(|error| port_failure(error.into()))? > 0);
-        let merged = match (latest(branch.volume)?, latest(branch.of)?) {
-            (Some(branch), Some(of)) => Some(covers_all(&of, &branch) && !is_waiting),
-            _ => None,
-        };
+        let (here, merged) = (self.is_entered(branch.volume), self.is_merged(branch)?);
         let path = Path::new("/").join(BRANCHES).join(&name);
         let (id, from) = (branch.volume.to_string(), branch.from.to_string());
         Ok(api::BranchInfo { name, id, of, from, path, here, merged })

@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use hypernet_kit::machine::{Need, has};
@@ -248,5 +249,61 @@ fn branches_and_snapshots_are_mounted_side_by_side_and_switched_to() -> Result<(
     assert_eq!((names(&main), names(&main.join("dir"))), (vec!["dir".into(), "new".into()], vec!["moved".into()]));
     let found = agent.hn(["fsck"])?;
     ensure!(found.code == Some(0), "{found:?}");
+    Ok(())
+}
+
+/// Asks again and again until it is so.
+fn wait_for(what: &str, is_so: impl Fn() -> bool) -> Result<()> {
+    let until = Instant::now() + Duration::from_secs(150);
+    while !is_so() {
+        ensure!(Instant::now() < until, "{what}: it does not come to that");
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    Ok(())
+}
+
+#[test]
+fn a_branch_that_one_device_makes_and_lets_go_of_comes_and_goes_on_another_by_itself() -> Result<()> {
+    if !has(&[Need::Fuse]) {
+        return Ok(());
+    }
+    let mesh = Mesh::start(5)?;
+    let one = Agent::up_on(&mesh, 5)?;
+    fs::write(one.mount().join("f"), "at first")?;
+    one.sync()?;
+    let two = Agent::empty()?;
+    fs::copy(one.scratch().join("words"), two.scratch().join("words"))?;
+    let ran = two.recover(&["--join", mesh.link()])?;
+    ensure!(ran.code == Some(0), "{ran:?}");
+    two.up()?;
+    two.wait_for_peers(5)?;
+    assert_eq!(files(&two.mount())?, [("f".into(), "at first".into())]);
+
+    one.json(["branch", "try"])?;
+    one.json(["branch", "unused"])?;
+    one.sync()?;
+    two.sync()?;
+    let [branch, unused] = ["try", "unused"].map(|name| two.mount().join(".branches").join(name));
+    wait_for("a branch that another device has made is here", || branch.exists() && unused.exists())?;
+    assert_eq!(files(&branch)?, [("f".into(), "at first".into())]);
+    fs::write(branch.join("f"), "in the branch")?;
+    fs::write(branch.join("new"), "by the other device")?;
+    two.sync()?;
+
+    one.json(["merge", "try"])?;
+    assert_eq!(fs::read_to_string(one.mount().join("f"))?, "in the branch");
+    assert_eq!(fs::read_to_string(one.mount().join("new"))?, "by the other device");
+    one.json(["branch", "--delete", "try"])?;
+    one.json(["branch", "--delete", "--force", "unused"])?;
+    one.sync()?;
+    two.sync()?;
+    wait_for("what was merged and let go of is gone", || !branch.exists())?;
+    wait_for("what nobody has entered and somebody has let go of is gone", || !unused.exists())?;
+    assert_eq!(names(&two.mount().join(".branches")), Vec::<String>::new());
+    assert_eq!(files(&two.mount())?, files(&one.mount())?);
+    // Nobody brings it back.
+    for agent in [&two, &one] {
+        assert_eq!(agent.json(["branch"])?, Value::Array(vec![]));
+    }
     Ok(())
 }
