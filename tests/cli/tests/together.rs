@@ -8,6 +8,7 @@ use std::io::{Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use hypernet_kit::machine::{Need, has};
@@ -239,6 +240,59 @@ fn a_bare_repository_that_two_devices_push_to_in_turn_stays_healthy() -> Result<
         git(&repository(agent), &["fsck", "--full", "--strict"])?;
         assert_eq!(git(&repository(agent), &["rev-list", "--count", "main"])?.trim(), "6");
     }
+    Ok(())
+}
+
+/// Reads a file again and again until it has that.
+fn read_until(path: &Path, text: &str) -> Result<()> {
+    let until = Instant::now() + Duration::from_secs(60);
+    loop {
+        let read = fs::read_to_string(path);
+        if read.as_deref().is_ok_and(|read| read == text) {
+            return Ok(());
+        }
+        ensure!(Instant::now() < until, "{} has not become {text:?}: {read:?}", path.display());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+#[test]
+fn what_another_device_has_synced_comes_by_itself_to_whoever_only_reads() -> Result<()> {
+    if !has(&[Need::Fuse]) {
+        return Ok(());
+    }
+    let mesh = Mesh::start(PEERS)?;
+    let one = Agent::held_on(&mesh, PEERS)?;
+    let (here, log) = (one.mount().join("new"), one.mount().join("log"));
+    fs::write(&log, "begun\n")?;
+    one.sync()?;
+    let two = another(&mesh, &one)?;
+    let (there, open) = (two.mount().join("new"), two.mount().join("log"));
+    assert_eq!(fs::read_to_string(&open)?, "begun\n");
+    assert!(!there.exists());
+    fs::write(&here, "first")?;
+    one.sync()?;
+    read_until(&there, "first")?;
+    // What was read is read anew, also while somebody has it open.
+    let mut reader = fs::File::open(&open)?;
+    assert_eq!(rest(&mut reader)?, "begun\n");
+    for round in 0..3 {
+        let mut file = fs::File::options().append(true).open(&log)?;
+        writeln!(file, "line {round}")?;
+        drop(file);
+        fs::write(&here, format!("round {round}"))?;
+        one.sync()?;
+        read_until(&there, &format!("round {round}"))?;
+        read_until(&open, &fs::read_to_string(&log)?)?;
+    }
+    fs::remove_file(&here)?;
+    one.sync()?;
+    let until = Instant::now() + Duration::from_secs(60);
+    while there.exists() {
+        ensure!(Instant::now() < until, "what was removed stays");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    drop(reader);
     Ok(())
 }
 
