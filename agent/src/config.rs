@@ -125,6 +125,9 @@ pub(crate) struct Config {
     /// Where branches and snapshots are mounted beside it.
     #[serde(default)]
     pub(crate) side_mounts: Vec<PathBuf>,
+    /// How often it is looked what the policies of volumes ask for, in seconds, if not as ever.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) policies_every: Option<u64>,
 }
 
 const VERSION: u32 = 1;
@@ -148,6 +151,7 @@ impl Config {
             mount: None,
             shown: None,
             side_mounts: Vec::new(),
+            policies_every: None,
         }
     }
 

@@ -17,16 +17,16 @@ use crate::failure::{Failure, Kind};
 use crate::volume::policy::text_of;
 use crate::volume::recover::wall;
 
-/// How often it is looked what is due,
-const EVERY: Duration = Duration::from_secs(45);
-/// and how much later at most: the devices of a volume do not look at once, so that one takes what the others hear of.
-const LATER_MAX: u64 = 30_000;
+/// How often it is looked what is due, in seconds. It is later than that by two thirds at most: the devices of a volume do not look at
+/// once, so that one takes what the others hear of.
+const EVERY: u64 = 45;
 
 /// Looks again and again, until it is aborted.
 pub(super) async fn run(agent: Arc<Agent>) {
     let mut causes = Causes::default();
+    let every = Duration::from_secs(agent.config.lock().policies_every.unwrap_or(EVERY).max(1));
     loop {
-        tokio::time::sleep(EVERY + later()).await;
+        tokio::time::sleep(every + later(every)).await;
         let agent = agent.clone();
         let looked = blocking(move || {
             agent.tend_policies(&mut causes);
@@ -42,11 +42,12 @@ pub(super) async fn run(agent: Arc<Agent>) {
     }
 }
 
-fn later() -> Duration {
+fn later(every: Duration) -> Duration {
     let mut bytes = [0; 8];
     // Without randomness it is the same each time, which does no harm.
     let _ = getrandom::fill(&mut bytes);
-    Duration::from_millis(u64::from_le_bytes(bytes) % LATER_MAX)
+    let max = every.as_millis() as u64 * 2 / 3;
+    Duration::from_millis(u64::from_le_bytes(bytes) % max.max(1))
 }
 
 /// Why the policies of volumes could not be followed when it was last tried: each is told once.
@@ -174,8 +175,8 @@ mod tests {
 
     #[test]
     fn it_is_looked_about_once_a_minute_and_not_by_all_at_once() {
-        let all: Vec<Duration> = (0..100).map(|_| later()).collect();
-        assert!(all.iter().all(|later| *later < Duration::from_millis(LATER_MAX)));
+        let all: Vec<Duration> = (0..100).map(|_| later(Duration::from_secs(EVERY))).collect();
+        assert!(all.iter().all(|later| *later < Duration::from_secs(30)));
         assert!(all.iter().any(|later| *later != all[0]));
     }
 }

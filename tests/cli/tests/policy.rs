@@ -4,6 +4,7 @@
 use std::fs;
 use std::path::Path;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use hypernet_kit::machine::{Need, has};
@@ -80,5 +81,42 @@ fn a_policy_is_set_shown_and_ended_and_is_an_attribute_that_any_tool_knows() -> 
     assert_eq!(read(&root)?, "yearly=2");
     agent.json(["policy", "--off"])?;
     assert_eq!(read(&root)?, "");
+    Ok(())
+}
+
+#[test]
+fn an_agent_that_runs_takes_by_itself_what_the_policy_asks_for_and_only_that() -> Result<()> {
+    if !has(&[Need::Fuse]) {
+        return Ok(());
+    }
+    let mesh = Mesh::start(4)?;
+    let agent = Agent::on(&mesh)?;
+    let path = agent.home().join("config.json");
+    let mut config: Value = serde_json::from_str(&fs::read_to_string(&path)?)?;
+    config["policies_every"] = 1.into();
+    fs::write(&path, config.to_string())?;
+    agent.up_with(&["--hold"])?;
+    agent.wait_for_peers(4)?;
+    let log = || -> Result<Vec<(String, bool)>> {
+        let log = agent.json(["log"])?;
+        let one = |one: &Value| (one["message"].as_str().unwrap().to_owned(), one["automatic"] == true);
+        Ok(log.as_array().unwrap().iter().map(one).collect())
+    };
+    fs::write(agent.mount().join("file"), "worth it")?;
+    std::thread::sleep(Duration::from_secs(4));
+    assert_eq!(log()?, [], "nobody has asked for any");
+    agent.json(["policy", "--yearly", "3"])?;
+    let until = Instant::now() + Duration::from_secs(60);
+    while log()?.is_empty() {
+        ensure!(Instant::now() < until, "no snapshot is taken");
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    assert_eq!(log()?, [("yearly".to_owned(), true)]);
+    let taken = fs::read_dir(agent.mount().join(".snapshots"))?.next().unwrap()?;
+    assert_eq!(fs::read_to_string(taken.path().join("file"))?, "worth it");
+    // This year has one.
+    fs::write(agent.mount().join("file"), "more")?;
+    std::thread::sleep(Duration::from_secs(4));
+    assert_eq!(log()?.len(), 1);
     Ok(())
 }
