@@ -57,6 +57,27 @@ fn two_versions_of_a_file_are_both_kept_and_whoever_takes_one_away_has_seen_both
 }
 
 #[test]
+fn of_two_modes_that_were_given_apart_the_later_one_counts_whoever_hears_first() {
+    // The clocks of the first and the third are right.
+    for later in [0, 2] {
+        for first in [0, 2] {
+            let mut world = world(3, &["f"]);
+            world.device(2 - later).chmod("f");
+            world.device(later).chmod("f");
+            let modes = [later, 2 - later].map(|number| world.device(number).mode("f"));
+            assert_ne!(modes[0], modes[1]);
+            world.learn(first, 2 - first);
+            assert_eq!(world.device(first).mode("f"), modes[0]);
+            world.meet();
+            for number in 0..3 {
+                assert_eq!(world.device(number).mode("f"), modes[0], "{later} is later, {first} hears first");
+            }
+            assert_eq!(world.names(), ["f"]);
+        }
+    }
+}
+
+#[test]
 fn a_version_stays_of_which_each_of_two_others_has_seen_half() {
     let mut world = world(3, &["f"]);
     world.device(0).write("f");
@@ -538,9 +559,17 @@ pub(crate) fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
+/// More than there are by default, of which one can ask for more still.
+fn cases() -> ProptestConfig {
+    let config = ProptestConfig::default();
+    ProptestConfig { cases: config.cases.max(2_000), ..config }
+}
+
 proptest! {
-    /// Up to eight devices, apart and together in any way: at the end all have one tree, it is a tree, and nothing is
-    /// missing in it that nobody has taken away.
+    #![proptest_config(cases())]
+
+    /// Up to eight devices, apart and together in any way: at the end all have one tree, it is a tree, nothing is
+    /// missing in it that nobody has taken away, and of no file there are more versions than were written.
     #[test]
     fn devices_come_to_one_tree_and_lose_nothing(
         devices in 2u8..=8,

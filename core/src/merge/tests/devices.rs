@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
+use super::super::mark::{Mark, XATTR};
 use super::super::{Merged, Part, covers_all, join, merge};
 use crate::id::{DeviceTag, ExtentId, FileId, VolumeId};
 use crate::key::{Secret, VolumeKeys};
@@ -55,6 +56,8 @@ struct Shared {
     bag: Bag,
     clock: Rc<Cell<i64>>,
     alive: Rc<RefCell<BTreeSet<Token>>>,
+    /// How often each file was written after it came to be.
+    rewritten: Rc<RefCell<BTreeMap<FileId, usize>>>,
 }
 
 /// An inode. What has changed since the last head has no dot.
@@ -106,7 +109,7 @@ impl World {
     pub(crate) fn new(n: u8) -> Self {
         let keys = VolumeKeys::new(VolumeId([1; 16]), 0, Secret::new([2; 32]));
         let bag = Bag(Rc::new((Sealer::new(&keys), RefCell::default())));
-        let shared = Shared { bag, clock: Rc::default(), alive: Rc::default() };
+        let shared = Shared { bag, clock: Rc::default(), alive: Rc::default(), rewritten: Rc::default() };
         let mut first = Device::new(&shared, 1);
         first.is_changed = true;
         first.publish();
@@ -306,6 +309,7 @@ impl Device {
         (node.mtime, node.ctime, node.content) = (now, now, None);
         let old = node.token.replace(token).unwrap();
         self.shared.alive.borrow_mut().remove(&old);
+        *self.shared.rewritten.borrow_mut().entry(id).or_default() += 1;
         self.is_changed = true;
         token
     }
@@ -319,6 +323,10 @@ impl Device {
         let node = self.nodes.get_mut(&id).unwrap();
         (node.mode, node.ctime, node.meta) = (now.seconds.unsigned_abs() as u32 & 0o777, now, None);
         self.is_changed = true;
+    }
+
+    pub(crate) fn mode(&self, path: &str) -> u32 {
+        self.nodes[&self.lookup(path)].mode
     }
 
     pub(crate) fn link(&mut self, from: &str, to: &str) {
@@ -643,6 +651,16 @@ impl Device {
         }
     }
 
+    /// How many versions of each file are kept beside it.
+    fn copies(&self) -> BTreeMap<FileId, usize> {
+        let mut copies = BTreeMap::new();
+        let marks = self.nodes.values().flat_map(|node| &node.xattrs).filter(|xattr| xattr.name == XATTR);
+        for mark in marks.filter_map(|xattr| Mark::parse(&xattr.value)) {
+            *copies.entry(mark.file).or_default() += 1;
+        }
+        copies
+    }
+
     fn tokens(&self) -> BTreeSet<Token> {
         self.nodes.values().filter_map(|node| node.token).collect()
     }
@@ -664,6 +682,13 @@ pub(crate) fn run(devices: u8, ops: &[(u8, Op)]) -> Result<(), String> {
         }
     }
     world.meet();
+    // Each is a version that somebody has written, and one of all is in the file.
+    for (file, copies) in world.devices[0].copies() {
+        let rewritten = world.shared.rewritten.borrow().get(&file).copied().unwrap_or(0);
+        if copies > rewritten {
+            return Err(format!("{copies} copies of a file that was written {rewritten} times since it came to be"));
+        }
+    }
     let there = world.devices[0].tokens();
     let alive = world.shared.alive.borrow();
     match alive.difference(&there).next() {
