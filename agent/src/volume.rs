@@ -137,8 +137,8 @@ pub(crate) struct Volume {
     pub(crate) lost: Mutex<Lost>,
     /// What was written before is being sealed anew.
     pub(crate) rekeying: AtomicBool,
-    /// Of whoever publishes heads of it. There is nothing in it.
-    pub(crate) turn: Mutex<()>,
+    /// Of whoever publishes heads of it, or has it come into the tree. There is nothing in it.
+    pub(crate) turn: Arc<Mutex<()>>,
     /// Directories that have become this volume, as other devices have changed them.
     pub(crate) splits: Mutex<Vec<Part>>,
     /// What the last merge here has kept beside something else.
@@ -204,7 +204,7 @@ impl Volume {
             strangers: AtomicUsize::new(0),
             lost: Mutex::default(),
             rekeying: AtomicBool::new(rekeying),
-            turn: Mutex::default(),
+            turn: Arc::default(),
             splits: Mutex::default(),
             kept: Mutex::default(),
             news: AtomicBool::new(false),

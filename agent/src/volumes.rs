@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -30,12 +30,11 @@ const VOLUMES_MAX: usize = FS_VOLUMES_MAX;
 /// Volumes that are looked for at once.
 const SEARCHES_MAX: usize = 8;
 
-/// How the search for a volume ended.
-type Found = Result<Inode, PortError>;
-
 #[derive(Default)]
 struct Below {
     open: BTreeMap<VolumeId, Arc<Volume>>,
+    /// The [turns](Volume::turn) of those that somebody has, though they may be open no more: of each volume there is one.
+    turns: BTreeMap<VolumeId, Weak<Mutex<()>>>,
     /// Those that are being looked for.
     searched: BTreeSet<VolumeId>,
     /// How the last search of those ended that were not found.
@@ -74,7 +73,13 @@ impl Volumes {
         if below.open.len() >= VOLUMES_MAX {
             return Err(damaged(format!("there are more than {VOLUMES_MAX} volumes in this tree")));
         }
-        let volume = Arc::new(Volume::below(&self.main, id)?);
+        let mut volume = Volume::below(&self.main, id)?;
+        if let Some(turn) = below.turns.get(&id).and_then(Weak::upgrade) {
+            volume.turn = turn;
+        }
+        let volume = Arc::new(volume);
+        below.turns.retain(|_, turn| turn.strong_count() > 0);
+        below.turns.insert(id, Arc::downgrade(&volume.turn));
         below.open.insert(id, volume.clone());
         Ok(volume)
     }
@@ -131,8 +136,7 @@ impl Volumes {
     }
 
     /// Waits until nobody looks for a volume any more, or the deadline has passed.
-    fn wait(&self, id: VolumeId) -> Result<(), PortError> {
-        let until = Instant::now() + Duration::from_millis(READ_WITHIN);
+    fn wait(&self, id: VolumeId, until: Instant) -> Result<(), PortError> {
         let mut below = self.below.lock();
         while below.searched.contains(&id) {
             if self.searched.wait_until(&mut below, until).timed_out() {
@@ -188,19 +192,25 @@ impl RemoteTree for Reader {
         self.by_content(one).common(one, other)
     }
 
-    fn root(&self, volume: VolumeId) -> Found {
+    fn root(&self, volume: VolumeId, enter: &mut dyn FnMut(Inode)) -> Result<(), PortError> {
+        let until = Instant::now() + Duration::from_millis(READ_WITHIN);
         let volume = self.0.of(volume)?;
-        let root = match Self::newest(&volume)? {
-            Some(root) => root,
-            None => {
-                self.0.search(volume.clone())?;
-                self.0.wait(volume.id)?;
-                Self::newest(&volume)?.ok_or_else(|| PortError::NotFound("the volume has no head".into()))?
-            }
-        };
+        if Self::newest(&volume)?.is_none() {
+            self.0.search(volume.clone())?;
+            self.0.wait(volume.id, until)?;
+        }
+        {
+            // Whoever publishes a head of a volume that is not in the tree does not have the tree follow: it is to stay so until
+            // that is over. Else what the tree lacks of that head would be published as taken away.
+            let Some(_turn) = volume.turn.try_lock_until(until) else {
+                let text = format!("what others have changed is still being merged into volume {}", volume.id.short());
+                return Err(PortError::Deadline(text));
+            };
+            enter(Self::newest(&volume)?.ok_or_else(|| PortError::NotFound("the volume has no head".into()))?);
+        }
         // Also of one that was found before, by a search that somebody did not wait for, or before a crash.
         (self.0.found)(volume);
-        Ok(root)
+        Ok(())
     }
 }
 
@@ -265,14 +275,45 @@ mod tests {
         let count = told.clone();
         let volumes = Volumes::new(mesh.volume(dir.path(), 1), move |_| _ = count.fetch_add(1, Ordering::SeqCst));
         let (reader, id) = (Reader(volumes.clone()), VolumeId([9; 16]));
-        assert!(matches!(reader.root(id), Err(PortError::NotFound(_))));
+        assert!(matches!(reader.root(id, &mut |_| panic!("nothing")), Err(PortError::NotFound(_))));
         assert_eq!((told.load(Ordering::SeqCst), volumes.all().len()), (0, 1), "what is not found takes up no room");
         // By a search that nobody waited for.
         state::put_latest(&volumes.of(id).unwrap().db, &golden()).unwrap();
         for times in 1..3 {
-            assert_eq!(reader.root(id).unwrap(), golden().root.inode);
+            reader.root(id, &mut |root| assert_eq!(root, golden().root.inode)).unwrap();
             assert_eq!(told.load(Ordering::SeqCst), times);
         }
+    }
+
+    #[test]
+    fn whoever_enters_a_volume_waits_for_whoever_publishes_a_head_of_it_and_has_that() {
+        let (mesh, dir) = (Mesh::new(4), tempfile::tempdir().unwrap());
+        let volumes = Volumes::new(mesh.volume(dir.path(), 1), |_| ());
+        let (reader, id) = (Reader(volumes.clone()), VolumeId([9; 16]));
+        let volume = volumes.of(id).unwrap();
+        state::put_latest(&volume.db, &golden()).unwrap();
+        let mut merged = golden();
+        merged.root.inode.mode ^= 0o111;
+        let turn = volume.turn.lock();
+        // It is the same turn for whoever comes by the volume anew.
+        volumes.close(id);
+        std::thread::scope(|scope| {
+            let entered = scope.spawn(|| {
+                let mut entered = None;
+                let mut enter = |root| {
+                    assert!(volume.turn.try_lock().is_none(), "and nothing is published meanwhile");
+                    entered = Some(root);
+                };
+                reader.root(id, &mut enter).unwrap();
+                entered
+            });
+            std::thread::sleep(Duration::from_millis(100));
+            assert!(!entered.is_finished());
+            state::put_latest(&volume.db, &merged).unwrap();
+            drop(turn);
+            assert_eq!(entered.join().unwrap(), Some(merged.root.inode.clone()));
+        });
+        assert!(volume.turn.try_lock().is_some());
     }
 
     #[test]

@@ -302,8 +302,9 @@ pub trait RemoteTree: Send + Sync {
     fn common(&self, _one: &Content, _other: &Content) -> Result<u64, PortError> {
         Ok(0)
     }
-    /// The root of a volume of which nothing is here yet.
-    fn root(&self, volume: VolumeId) -> Result<Inode, PortError>;
+    /// Has `enter` take the root of a volume of which nothing is here yet. While it does, the volume becomes no other one: what is
+    /// entered is what is published next from here goes on from.
+    fn root(&self, volume: VolumeId, enter: &mut dyn FnMut(Inode)) -> Result<(), PortError>;
 }
 
 /// What a file's content is made of.

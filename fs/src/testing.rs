@@ -257,7 +257,7 @@ impl RemoteTree for NoRemote {
         Err(PortError::NotFound("there is no mesh".into()))
     }
 
-    fn root(&self, _: VolumeId) -> std::result::Result<Inode, PortError> {
+    fn root(&self, _: VolumeId, _: &mut dyn FnMut(Inode)) -> std::result::Result<(), PortError> {
         Err(PortError::NotFound("there is no mesh".into()))
     }
 }
@@ -433,9 +433,10 @@ impl RemoteTree for MemoryRemote {
         Ok(found.filter(|(_, end, is)| *end > from && *is == wanted).map(|(at, ..)| at.max(from)).next())
     }
 
-    fn root(&self, volume: VolumeId) -> std::result::Result<Inode, PortError> {
+    fn root(&self, volume: VolumeId, enter: &mut dyn FnMut(Inode)) -> std::result::Result<(), PortError> {
         self.check()?;
-        self.roots.lock().get(&volume).cloned().ok_or(PortError::NotFound(format!("volume {volume}")))
+        let root = self.roots.lock().get(&volume).cloned();
+        root.map(enter).ok_or(PortError::NotFound(format!("volume {volume}")))
     }
 }
 

@@ -407,10 +407,15 @@ impl Volume {
         }
     }
 
+    /// Whether the working tree has more of it than its name. What has only that stays so for as long as one has its turn.
+    fn is_here(&self, vfs: &Vfs) -> bool {
+        vfs.volumes().iter().any(|rooted| rooted.volume == self.id && !rooted.is_vacant)
+    }
+
     /// Ends a merge that was written down. False when there is none, or something was changed or is in use.
     pub(super) fn end_merging(self: &Arc<Self>, vfs: &Vfs, meter: &Meter) -> Result<bool, PortError> {
         let Some(merging) = state::merging(&self.db)? else { return Ok(false) };
-        let is_here = vfs.volumes().iter().any(|rooted| rooted.volume == self.id && !rooted.is_vacant);
+        let is_here = self.is_here(vfs);
         let moved = match is_here && self.may_write().is_ok() {
             true => self.advance(vfs, &merging.root),
             false => Ok(self.may_write().is_ok()),
@@ -492,7 +497,7 @@ impl Volume {
             if missing.is_empty() || !closed.is_empty() {
                 continue;
             }
-            if vfs.volumes().iter().any(|rooted| rooted.volume == volume && !rooted.is_vacant) {
+            if below.is_here(vfs) {
                 let mut waiting = below.splits.lock();
                 for part in missing {
                     if waiting.iter().all(|other| other.vector != part.vector) && waiting.len() < MERGED_MAX {
@@ -526,8 +531,11 @@ impl Volume {
 
     /// Merges directories into this volume, which is not in the working tree.
     fn take_splits(self: &Arc<Self>, vfs: &Vfs, volumes: &Volumes, parts: Vec<Part>) -> Result<(), PortError> {
-        // Somebody may be about to enter it.
+        // Nobody enters it meanwhile: what is published here the tree would lack.
         let Some(_turn) = self.turn.try_lock() else { return Ok(()) };
+        if self.is_here(vfs) {
+            return Ok(());
+        }
         let meter = Meter::new();
         // Nothing of it can have moved on to anything, and what is read beside it now is another head's.
         state::forget_following(&self.db)?;

@@ -45,8 +45,8 @@ impl RemoteTree for Double {
         self.remote.seek(content, from, wanted)
     }
 
-    fn root(&self, volume: VolumeId) -> std::result::Result<Inode, PortError> {
-        self.remote.root(volume)
+    fn root(&self, volume: VolumeId, enter: &mut dyn FnMut(Inode)) -> std::result::Result<(), PortError> {
+        self.remote.root(volume, enter)
     }
 }
 

@@ -399,8 +399,9 @@ impl Vfs {
 
     /// Asks the mesh for the root of a volume of which nothing is here yet.
     pub(super) fn find_root(&self, volume: VolumeId) -> Result<()> {
-        let found = self.remote.root(volume)?;
-        match self.set_root(volume, found) {
+        let mut entered = Ok(());
+        self.remote.root(volume, &mut |found| entered = self.set_root(volume, found))?;
+        match entered {
             // Somebody else was told it, too.
             Err(VfsError::NotEmpty) => Ok(()),
             Err(VfsError::Invalid) => Err(VfsError::Damaged(format!("volume {volume} has another root here"))),

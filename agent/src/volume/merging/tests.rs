@@ -518,6 +518,47 @@ fn what_was_changed_in_a_directory_that_became_a_volume_is_handed_to_whoever_upl
     assert_split(&homes);
 }
 
+#[test]
+fn whoever_enters_a_volume_while_something_is_merged_into_it_has_that() {
+    let mesh = Mesh::new(6);
+    let homes = homes(&mesh, 3, |home| {
+        home.mkdir("dir");
+        home.write("dir/f", b"before");
+    });
+    let [one, two, three] = &homes[..] else { panic!() };
+    let below = one.split("dir", BELOW);
+    one.sync_of(&below);
+    one.sync();
+    three.volume.identity.keystore().change(|keystore| keystore.add_volume(BELOW)).unwrap();
+    assert_eq!(three.follow(), Followed::MovedOn);
+    // Somebody has looked for it, and has not waited.
+    let below = three.volumes.of(BELOW).unwrap();
+    below.recover(None, &mut |_| ()).unwrap();
+    assert!(!below.is_here(&three.vfs));
+    two.write("dir/by two", b"2");
+    two.sync();
+    let (before, dir) = (mesh.uploads(), three.at("dir"));
+    std::thread::scope(|scope| {
+        let followed = scope.spawn(|| three.follow());
+        // What is merged is there, and its root is on its way.
+        while mesh.uploads() < before + 2 && !followed.is_finished() {
+            std::thread::yield_now();
+        }
+        three.vfs.readdir(dir, 0).unwrap();
+        assert_eq!(followed.join().unwrap(), Followed::Merged);
+    });
+    assert_eq!(
+        three.vfs.published(BELOW).unwrap(),
+        Some(state::latest(&below.db).unwrap().unwrap().root.inode.content)
+    );
+    three.write("dir/later", b"3");
+    three.sync_of(&below);
+    let names = ["dir", "dir/by two", "dir/f", "dir/later"];
+    assert_eq!(three.tree().keys().collect::<Vec<_>>(), names);
+    one.follow_of(&one.volumes.of(BELOW).unwrap());
+    assert_eq!(one.tree().keys().collect::<Vec<_>>(), names);
+}
+
 /// Always the same numbers for one seed (SplitMix64; Steele, Lea, Flood: Fast splittable pseudorandom number generators, 2014).
 struct Chance(u64);
 
