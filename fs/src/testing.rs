@@ -376,6 +376,11 @@ impl MemoryRemote {
         alike.push(tree.clone());
         Ok(tree)
     }
+
+    /// How many rows the link table of a volume has.
+    pub fn rows(&self, volume: VolumeId) -> usize {
+        self.links.lock().keys().filter(|(of, _)| *of == volume).count()
+    }
 }
 
 impl RemoteTree for MemoryRemote {

@@ -72,7 +72,7 @@ pub(super) enum Op {
     NextIno(u64),
 }
 
-/// A file that is gone here but whose row in the published link table is not.
+/// A file that has no name any more, and of which the published link table may have a row.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Tomb {
     pub(super) id: FileId,
@@ -541,6 +541,15 @@ impl State {
 
     fn lose(&mut self, ino: u64) {
         self.clean(ino);
+        if self.may_have_row(ino)
+            && let Some(node) = self.nodes.get(&ino)
+        {
+            // At once, whoever has it open: a row without a name says that this device has not seen it taken away.
+            let (id, root) = (node.id, node.parent);
+            self.clock += 1;
+            let changed = self.clock;
+            self.add_tomb(root, ino, Tomb { id, changed });
+        }
         if self.nodes.get(&ino).is_some_and(|node| !node.linked) {
             self.set_parent(ino, 0);
         }
@@ -567,6 +576,23 @@ impl State {
         }
     }
 
+    /// Whether the published link table may have a row of an inode.
+    pub(super) fn may_have_row(&self, ino: u64) -> bool {
+        self.nodes.get(&ino).is_some_and(|node| node.linked && node.remote.is_some())
+    }
+
+    /// The link table has lost its row.
+    pub(super) fn end_tomb(&mut self, ino: u64) {
+        if self.nodes.contains_key(&ino) {
+            // Somebody has it open.
+            self.unlink_record(ino, 0);
+            self.queue(ino);
+        } else {
+            self.gone.insert(ino, self.batch);
+            self.ops.push(Op::Remove(ino));
+        }
+    }
+
     /// An inode that nobody has, and nobody can get at any more.
     pub(super) fn is_free(&self, ino: u64) -> bool {
         !self.known.contains(&ino) && self.nodes.get(&ino).is_some_and(|node| node.nlink == 0 && node.handles() == 0)
@@ -575,14 +601,11 @@ impl State {
     /// Removes an inode that [is free](Self::is_free).
     pub(super) fn bury(&mut self, ino: u64) {
         let Some(node) = self.nodes.get(&ino) else { return };
-        let (id, root, is_file) = (node.id, node.parent, node.is_file());
-        if node.linked && node.remote.is_some() {
+        let is_file = node.is_file();
+        if self.volumes.get(&node.parent).is_some_and(|held| held.tombs.contains_key(&ino)) {
             // Its row stays as a mark that the link table still has it, so that a restart does not forget that.
             let row = Box::new(InodeRow { nlink: 0, ..node.row(ino) });
             self.ops.push(Op::PutRow(row));
-            self.clock += 1;
-            let clock = self.clock;
-            self.add_tomb(root, ino, Tomb { id, changed: clock });
         } else {
             self.ops.push(Op::Remove(ino));
         }

@@ -321,10 +321,7 @@ impl Vfs {
             if !held.dirty.is_empty() {
                 held.since = Some(super::state::now());
             }
-            for ino in done {
-                state.gone.insert(ino, state.batch);
-                state.ops.push(Op::Remove(ino));
-            }
+            done.into_iter().for_each(|ino| state.end_tomb(ino));
             Ok(())
         })?;
         self.commit()

@@ -21,6 +21,7 @@ mod detach;
 mod evict;
 mod files;
 mod inside;
+mod links;
 mod model;
 mod names;
 mod paused;

@@ -30,7 +30,7 @@ pub(super) struct Held {
     pub(super) since: Option<Timespec>,
     /// Number of the last change.
     pub(super) changed: u64,
-    /// Rows that the published link table has, and must lose, by what was their inode.
+    /// Rows that the published link table may have, and must lose, by what is or was their inode.
     pub(super) tombs: BTreeMap<u64, Tomb>,
 }
 

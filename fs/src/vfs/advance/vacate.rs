@@ -11,7 +11,7 @@ use hypernet_core::port::Local;
 use hypernet_core::tree::{Content, Dot, FileKind, Inode};
 
 use super::super::node::{Entries, Node, ROOT};
-use super::super::state::{Need, Op, State, Step};
+use super::super::state::{Need, State, Step};
 use super::super::{Result, Vfs, VfsError};
 use super::work::Work;
 use super::{Done, Known, Next, Pinned, Wants, is_busy, is_changing};
@@ -156,10 +156,7 @@ fn give_up_changes(state: &mut State, root: u64) -> Step<()> {
         state.clean(ino);
         state.queue(ino);
     }
-    for ino in tombs {
-        state.gone.insert(ino, state.batch);
-        state.ops.push(Op::Remove(ino));
-    }
+    tombs.into_iter().for_each(|ino| state.end_tomb(ino));
     Ok(())
 }
 
