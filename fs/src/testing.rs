@@ -15,7 +15,7 @@ use hypernet_core::seal::{Kind, Sealer};
 use hypernet_core::tree::{Content, Dot, Entry, FileKind, Inode, LinkEntry, Target, TreeRef};
 use parking_lot::{Condvar, Mutex};
 
-use crate::vfs::{Result, Synced, Vfs, VfsError, patience};
+use crate::vfs::{Cut, Result, Synced, Vfs, VfsError, patience};
 
 /// Tables of a working tree.
 #[derive(Clone, Debug, Default)]
@@ -381,6 +381,32 @@ impl MemoryRemote {
     pub fn rows(&self, volume: VolumeId) -> usize {
         self.links.lock().keys().filter(|(of, _)| *of == volume).count()
     }
+
+    /// An error where a row of the link table of a volume has not just as many names in the tree as it says.
+    fn check_links(&self, volume: VolumeId, root: &Inode) -> Result<()> {
+        let links = self.links.lock();
+        let rows: BTreeMap<FileId, u32> =
+            links.iter().filter(|((of, _), _)| *of == volume).map(|((_, id), row)| (*id, row.links)).collect();
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let directories = self.directories.lock();
+        let (mut names, mut waiting) = (BTreeMap::new(), vec![&root.content]);
+        while let Some(content) = waiting.pop() {
+            let Content::Directory(tree) = content else { continue };
+            for entry in directories.get(&tree.node.id()).into_iter().flatten() {
+                match &entry.target {
+                    Target::Link(id) => *names.entry(*id).or_insert(0) += 1,
+                    Target::Inode(inode) => waiting.push(&inode.content),
+                    Target::Volume { .. } => {}
+                }
+            }
+        }
+        match rows == names {
+            true => Ok(()),
+            false => Err(VfsError::Damaged(format!("the link table has {rows:?}, and the tree {names:?}"))),
+        }
+    }
 }
 
 impl RemoteTree for MemoryRemote {
@@ -461,7 +487,14 @@ pub fn publish_volume(vfs: &Vfs, remote: &MemoryRemote, volume: VolumeId) -> Res
     done
 }
 
-fn publish_cut(vfs: &Vfs, remote: &MemoryRemote, cut: &crate::vfs::Cut) -> Result<Option<Inode>> {
+fn publish_cut(vfs: &Vfs, remote: &MemoryRemote, cut: &Cut) -> Result<Option<Inode>> {
+    let (root, synced) = put_cut(vfs, remote, cut)?;
+    vfs.mark_synced(cut.volume, cut.seq, synced)?;
+    Ok(root)
+}
+
+/// Reads and publishes a cut, as far as the working tree hears nothing of it.
+pub fn put_cut(vfs: &Vfs, remote: &MemoryRemote, cut: &Cut) -> Result<(Option<Inode>, Vec<Synced>)> {
     let mut synced = Vec::new();
     let mut published: HashMap<u64, Content> = HashMap::new();
     for row in &cut.linked {
@@ -515,8 +548,10 @@ fn publish_cut(vfs: &Vfs, remote: &MemoryRemote, cut: &crate::vfs::Cut) -> Resul
         root = Some(inode(&directory.row, content.clone()));
         synced.push(Synced { ino: directory.row.ino, content: Box::new(content), stamp: None });
     }
-    vfs.mark_synced(cut.volume, cut.seq, synced)?;
-    Ok(root)
+    if let Some(root) = &root {
+        remote.check_links(cut.volume, root)?;
+    }
+    Ok((root, synced))
 }
 
 const DOT: Dot = Dot { device: DeviceTag(1), sequence: 1 };

@@ -154,7 +154,8 @@ impl Vfs {
     fn load_unlinked(&self, row: &InodeRow) {
         let ino = row.ino;
         let mut state = self.state.lock();
-        if row.linked && row.remote.is_some() {
+        if row.linked {
+            // Whether it was published just before the end is not known.
             state.clock += 1;
             let changed = state.clock;
             state.add_tomb(row.parent, ino, Tomb { id: row.id, changed });

@@ -147,6 +147,8 @@ pub(super) struct State {
     /// Backing files that are being removed.
     pub(super) removing: InoSet,
     pub(super) cuts: u32,
+    /// Inodes from this one on were made since the last cut, or since this device has begun.
+    pub(super) uncut: u64,
     /// By their roots.
     pub(super) volumes: BTreeMap<u64, Held>,
     /// Those in which nothing may be changed, in the tree or not.
@@ -231,6 +233,7 @@ impl State {
             removing: InoSet::default(),
             held: Vec::new(),
             cuts: 0,
+            uncut: next_ino,
             volumes: BTreeMap::new(),
             read_only: BTreeSet::new(),
             leaving: BTreeSet::new(),
@@ -576,9 +579,10 @@ impl State {
         }
     }
 
-    /// Whether the published link table may have a row of an inode.
+    /// Whether the published link table may have a row of an inode: also of one that was cut, and of which it is not known whether
+    /// that was published.
     pub(super) fn may_have_row(&self, ino: u64) -> bool {
-        self.nodes.get(&ino).is_some_and(|node| node.linked && node.remote.is_some())
+        self.nodes.get(&ino).is_some_and(|node| node.linked && (node.remote.is_some() || ino < self.uncut))
     }
 
     /// The link table has lost its row.

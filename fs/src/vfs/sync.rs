@@ -207,6 +207,7 @@ impl Vfs {
             }
             cut.linked.sort_by_key(|row| row.id);
             state.cuts += 1;
+            state.uncut = state.next_ino;
             also(state, root);
             Ok(cut)
         })?;

@@ -497,7 +497,8 @@ fn split(state: &mut State, ino: u64, volume: VolumeId, linked: &BTreeSet<u64>) 
 /// The published link table of the volume of this root loses a row, though what it is of stays. The mark of that has a row
 /// of its own.
 fn leave_link_table(state: &mut State, ino: u64, root: u64) {
-    let Some(node) = state.nodes.get(&ino).filter(|node| node.remote.is_some()) else { return };
+    let may_have_row = state.may_have_row(ino);
+    let Some(node) = state.nodes.get(&ino).filter(|_| may_have_row) else { return };
     let (row, id) = (node.row(ino), node.id);
     let mark = state.alloc_ino();
     let row = InodeRow { ino: mark, nlink: 0, parent: root, dirty: false, local: Local::Absent, ..row };

@@ -6,7 +6,7 @@ use hypernet_core::head::Snapshot;
 use hypernet_core::id::VolumeId;
 use hypernet_core::port::{MetaStore, RemoteTree};
 use hypernet_core::seal::{Kind, Sealer};
-use hypernet_core::tree::{Content, TreeRef};
+use hypernet_core::tree::{Content, Target, TreeRef};
 use hypernet_fs::vfs::{Caller, Config, OpenFlags, ROOT, RenameFlags, SetAttr};
 use hypernet_store::worktree::WorkTree;
 use tempfile::TempDir;
@@ -21,6 +21,7 @@ use crate::volumes::Reader;
 mod apart;
 mod cut_off;
 mod left_out;
+mod links;
 mod shared;
 mod something;
 
@@ -36,6 +37,8 @@ pub(in crate::volume) struct Home {
     pub(in crate::volume) volume: Arc<Volume>,
     volumes: Arc<Volumes>,
     pub(in crate::volume) vfs: Arc<Vfs>,
+    /// What somebody has open.
+    open: Mutex<Vec<u64>>,
 }
 
 impl Home {
@@ -53,7 +56,7 @@ impl Home {
         let config = Config::new(dir.path().join("files"), volume.id, volume.device.id().tag());
         let vfs = Vfs::open(config, meta, remote).unwrap();
         volume.look_around().unwrap();
-        Self { _dir: dir, volume, volumes, vfs }
+        Self { _dir: dir, volume, volumes, vfs, open: Mutex::default() }
     }
 
     pub(in crate::volume) fn at(&self, path: &str) -> u64 {
@@ -146,6 +149,7 @@ impl Home {
 
     fn sync_of(&self, volume: &Arc<Volume>) {
         run(volume, &self.vfs, &Meter::new()).unwrap();
+        links::check(volume);
     }
 
     /// Asks who else there is.
@@ -159,7 +163,22 @@ impl Home {
 
     fn follow_of(&self, volume: &Arc<Volume>) -> Followed {
         self.look();
-        volume.follow(&self.vfs, &self.volumes, ASKED, &Meter::new()).unwrap()
+        let followed = volume.follow(&self.vfs, &self.volumes, ASKED, &Meter::new()).unwrap();
+        links::check(volume);
+        followed
+    }
+
+    /// Opens something for reading, for as long as it stays so.
+    fn open(&self, ino: u64) {
+        if self.vfs.open_file(ME, ino, OpenFlags(libc::O_RDONLY), false).is_ok() {
+            self.open.lock().push(ino);
+        }
+    }
+
+    fn close_all(&self) {
+        for ino in std::mem::take(&mut *self.open.lock()) {
+            self.vfs.release(ino, OpenFlags(libc::O_RDONLY)).unwrap();
+        }
     }
 
     fn latest(&self) -> Latest {
@@ -198,6 +217,7 @@ pub(in crate::volume) fn homes(mesh: &Mesh, n: u8, begin: impl Fn(&Home)) -> Vec
 
 /// Everybody hears of everybody until nothing happens any more; then all trees are one.
 pub(in crate::volume) fn meet(homes: &[Home]) -> Tree {
+    homes.iter().for_each(Home::close_all);
     homes.iter().for_each(Home::sync);
     homes.iter().for_each(Home::look);
     for round in 0.. {

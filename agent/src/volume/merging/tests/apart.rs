@@ -75,6 +75,9 @@ impl World {
         }
         assert!(synced.is_ok() || kill_after.is_some(), "{synced:?}");
         part.stop_after(None);
+        if synced.is_ok() {
+            links::check(&home.volume);
+        }
         if kill_after.is_some() {
             self.restart(which, self.devices[which].part);
         }

@@ -1,6 +1,6 @@
 //! What cannot be read, or comes too slowly, and that it is in nobody's way.
 
-use hypernet_core::tree::{self, Target};
+use hypernet_core::tree;
 
 use super::*;
 use crate::volume::sync::{Publication, publish};

@@ -48,7 +48,7 @@ pub(super) fn something(home: &Home, chance: &mut Chance, pieces: &mut Pieces) {
     let take_away = |pieces: &mut Pieces, ino: u64| {
         pieces.gone.extend(home.content(ino).chunks(PIECE).map(<[u8]>::to_vec));
     };
-    match chance.below(11) {
+    match chance.below(13) {
         what @ 0..=4 => {
             if here.is_some() && file.is_none() {
                 return;
@@ -84,6 +84,9 @@ pub(super) fn something(home: &Home, chance: &mut Chance, pieces: &mut Pieces) {
             }
         }
         9 => drop(home.vfs.rmdir(dir, &name)),
+        // Somebody reads it meanwhile.
+        10 => drop(file.map(|ino| home.open(ino))),
+        11 => home.close_all(),
         _ => drop(home.vfs.mkdir(ME, dir, &name, 0o700)),
     }
 }
