@@ -101,14 +101,16 @@ impl Choice<'_> {
         surviving
     }
 
+    /// Whether a tree has something under a name. A row of the link table alone says nothing: whoever took the names away need not
+    /// have taken that.
+    fn has(&self, number: usize, id: FileId) -> bool {
+        self.gathered.seen[number].names.contains_key(&id) || self.is_elsewhere(id)
+    }
+
     /// Whether something without a name that stays is kept all the same: nobody has taken it away, or whoever did had not
     /// seen what is in it now.
     fn is_kept(&self, id: FileId) -> bool {
-        let has = |number: usize| {
-            let seen = &self.gathered.seen[number];
-            seen.inodes.contains_key(&id) || seen.names.contains_key(&id)
-        };
-        let lacking: Vec<_> = (0..self.gathered.parts.len()).filter(|number| !has(*number)).collect();
+        let lacking: Vec<_> = (0..self.gathered.parts.len()).filter(|number| !self.has(*number, id)).collect();
         let is_new = |seen: &Seen| {
             let inode = seen.inodes.get(&id).filter(|inode| !is_directory(inode));
             inode.is_some_and(|inode| {
@@ -137,7 +139,7 @@ impl Choice<'_> {
     fn keep_versions(&mut self, outcomes: &Outcomes) {
         let mut versions: BTreeMap<Version, Vec<(usize, FileId)>> = BTreeMap::new();
         for (number, seen) in self.gathered.seen.iter().enumerate() {
-            for (id, inode) in seen.inodes.iter().filter(|(_, inode)| has_content(inode)) {
+            for (id, inode) in seen.inodes.iter().filter(|(id, inode)| has_content(inode) && self.has(number, **id)) {
                 versions.entry(version(inode)).or_default().push((number, *id));
             }
         }

@@ -206,6 +206,30 @@ fn names_of_one_file_are_kept_apart_and_together() {
 }
 
 #[test]
+fn a_row_of_the_link_table_that_has_no_name_keeps_nothing() {
+    let mut world = world(1, &["a"]);
+    world.device(0).link("a", "b");
+    world.device(0).publish();
+    let good = world.device(0).root();
+    let by = |device: u64, entries: Vec<tree::Entry>| {
+        let dot = Dot { device: crate::id::DeviceTag(device), sequence: 1 };
+        let target = world.file(dot.device);
+        let new = tree::Entry { name: device.to_string().into_bytes(), dot, target };
+        let bent = world.bent(&good, entries.into_iter().chain([new]).collect());
+        Part { vector: join([&good.vector[..], &[dot]]), ..bent }
+    };
+    let both = world.list(&good.inode);
+    // One has taken both names away, and not the row.
+    let merged = world.merge(&[by(8, Vec::new()), by(9, both.clone())]);
+    let names: Vec<_> = world.list(&merged.inode).into_iter().map(|entry| entry.name).collect();
+    assert_eq!((names, merged.links), (vec![b"8".to_vec(), b"9".to_vec()], None));
+    // And one of them, which says that there are two still.
+    let merged = world.merge(&[by(8, both[..1].to_vec()), by(9, both)]);
+    let names: Vec<_> = world.list(&merged.inode).into_iter().map(|entry| entry.name).collect();
+    assert_eq!(names, [b"8".to_vec(), b"9".to_vec(), b"a".to_vec()]);
+}
+
+#[test]
 fn metadata_never_makes_a_copy() {
     let mut world = world(2, &["a"]);
     world.device(0).chmod("a");
