@@ -4,6 +4,7 @@
 //! Directories that both have are compared entry by entry; one that only one of them has is listed. A file is known by its id.
 //! What took the place of something else, as editors save, is told as a change of what has that name.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::id::{FileId, VolumeId};
@@ -175,12 +176,15 @@ struct Comparison<'a, S> {
     after: Seen,
     /// Directories that were compared.
     compared: BTreeSet<FileId>,
+    /// Bytes of all paths that are held.
+    paths: Cell<usize>,
 }
 
 /// All that has changed from the first tree to the second one, in order of paths. Times alone are no change.
 pub fn compare<S: Source>(before: Side<'_>, after: Side<'_>, source: &S) -> Result<Vec<Change>, TreeError<S::Error>> {
     let (was, is) = (Seen::default(), Seen::default());
-    let mut comparison = Comparison { source, before: was, after: is, compared: BTreeSet::new() };
+    let (compared, paths) = (BTreeSet::new(), Cell::new(0));
+    let mut comparison = Comparison { source, before: was, after: is, compared, paths };
     comparison.rows(before.links, after.links)?;
     comparison.walk(before.inode, after.inode)?;
     comparison.report(before, after)

@@ -134,6 +134,10 @@ pub const TEXT_MAX: usize = MIB;
 pub const TEXT_LINES_MAX: usize = 1 << 16;
 /// Directories of which one is in the other that a path is made of.
 pub const PATH_DEPTH_MAX: usize = 1 << 12;
+/// Bytes of one: what lies deeper is not looked for.
+pub const PATH_MAX: usize = PATH_DEPTH_MAX * NAME_MAX;
+/// Bytes of paths that are held at once: a small tree that is deep and wide has any number of them.
+pub const PATHS_MAX: usize = 256 * MIB;
 /// Second places of directories that are to have one in a tree; more than that are left out of a merge.
 pub const SECOND_PLACES_MAX: usize = 1 << 6;
 /// Names in these directories.

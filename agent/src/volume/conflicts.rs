@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use hypernet_core::id::{DeviceTag, FileId};
-use hypernet_core::limits::DIFF_DIRECTORIES_AT_ONCE;
+use hypernet_core::limits::{DIFF_DIRECTORIES_AT_ONCE, PATH_MAX, PATHS_MAX};
 use hypernet_core::merge::mark::Mark;
 use hypernet_core::port::PortError;
 use hypernet_core::tree::{self, Content, Entry, FileKind, Inode, LinkEntry, Root, Target, TreeRef};
@@ -31,6 +31,20 @@ struct Below {
     tree: TreeRef,
 }
 
+/// Bytes of paths that are held: what others have made is of any depth.
+#[derive(Default)]
+struct Held(usize);
+
+impl Held {
+    fn add(&mut self, path: &[u8]) -> Result<(), PortError> {
+        self.0 += path.len();
+        match self.0 > PATHS_MAX {
+            true => Err(damaged("the paths of all directories are longer than what is looked through at once")),
+            false => Ok(()),
+        }
+    }
+}
+
 /// Told of a name, and the path of the directory that it is in.
 type See<'a> = &'a mut dyn FnMut(&[u8], Entry) -> Result<(), PortError>;
 
@@ -46,6 +60,7 @@ impl Volume {
             _ => None,
         };
         let mut waiting: Vec<Below> = below(Vec::new(), &root.inode).into_iter().collect();
+        let mut held = Held::default();
         // Of a tree in which a directory is in itself there is an end, too.
         let mut seen: BTreeSet<FileId> = BTreeSet::from([root.inode.id]);
         while !waiting.is_empty() {
@@ -57,12 +72,16 @@ impl Volume {
                 for entry in listed.after {
                     if let Target::Inode(inode) = &entry.target
                         && inode.kind == FileKind::Directory
+                        && dir.path.len() + entry.name.len() < PATH_MAX
                         && seen.insert(inode.id)
                     {
-                        waiting.extend(below(joined(&dir.path, &entry.name), inode));
+                        let path = joined(&dir.path, &entry.name);
+                        held.add(&path)?;
+                        waiting.extend(below(path, inode));
                     }
                     see(&dir.path, entry)?;
                 }
+                held.0 = held.0.saturating_sub(dir.path.len());
             }
         }
         Ok(())
@@ -80,7 +99,7 @@ impl Volume {
             let rows = rows.into_iter().flat_map(|rows| rows.after).map(|row| row.inode);
             linked.extend(rows.filter(|inode| marked(inode).is_some()).map(|inode| (inode.id, inode)));
         }
-        let mut found: Vec<Conflict> = Vec::new();
+        let (mut found, mut held): (Vec<Conflict>, _) = (Vec::new(), Held::default());
         self.walk(root, &mut |dir, entry| {
             let inode = match &entry.target {
                 Target::Inode(inode) => Some(&**inode),
@@ -92,6 +111,7 @@ impl Volume {
                     return Err(damaged(format!("more than {CONFLICTS_MAX} versions are kept beside others")));
                 }
                 let path = joined(dir, &entry.name);
+                held.add(&path)?;
                 found.push(Conflict { path, inode: inode.clone(), mark, file: Vec::new() });
             }
             Ok(())
@@ -103,7 +123,9 @@ impl Volume {
             found.iter().map(|conflict| (conflict.mark.file, Vec::new())).collect();
         self.walk(root, &mut |dir, entry| {
             if let Some(paths) = files.get_mut(&entry.target.id()) {
-                paths.push(joined(dir, &entry.name));
+                let path = joined(dir, &entry.name);
+                held.add(&path)?;
+                paths.push(path);
             }
             Ok(())
         })?;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Change, Comparison, Place, Seen, Side, Thing, Version};
 use crate::id::FileId;
-use crate::limits::{DIFF_DIRECTORIES_AT_ONCE, PATH_DEPTH_MAX, TREE_ITEMS_AT_ONCE};
+use crate::limits::{DIFF_DIRECTORIES_AT_ONCE, PATH_DEPTH_MAX, PATH_MAX, PATHS_MAX, TREE_ITEMS_AT_ONCE};
 use crate::tree::{self, Content, Entry, LinkEntry, Source, Target, TreeError, TreeRef};
 
 /// What is where, of one tree.
@@ -64,10 +64,10 @@ impl<S: Source> Comparison<'_, S> {
             let mut new_names = is.difference(&was);
             let mut is_told = false;
             loop {
-                let was_here =
-                    gone_names.next().zip(was_thing.clone()).map(|(place, thing)| version(&self.before, place, thing));
-                let is_here =
-                    new_names.next().zip(is_thing.clone()).map(|(place, thing)| version(&self.after, place, thing));
+                let was_here = gone_names.next().zip(was_thing.clone());
+                let was_here = was_here.map(|(place, thing)| self.version(&self.before, place, thing)).transpose()?;
+                let is_here = new_names.next().zip(is_thing.clone());
+                let is_here = is_here.map(|(place, thing)| self.version(&self.after, place, thing)).transpose()?;
                 match (was_here, is_here) {
                     (Some((_, before)), Some((_, after))) => {
                         is_told = true;
@@ -83,8 +83,8 @@ impl<S: Source> Comparison<'_, S> {
             if !is_told && differs {
                 match was.intersection(&is).next() {
                     Some(place) => {
-                        let (_, before) = version(&self.before, place, was_thing);
-                        let (_, after) = version(&self.after, place, is_thing);
+                        let (_, before) = self.version(&self.before, place, was_thing)?;
+                        let (_, after) = self.version(&self.after, place, is_thing)?;
                         changes.push(Change { before: Some(before), after: Some(after), is_renamed: false });
                     }
                     None => drop(nameless.insert(id, (was_thing, is_thing))),
@@ -101,6 +101,25 @@ impl<S: Source> Comparison<'_, S> {
         });
         changes.sort_by(|one, other| one.path().cmp(other.path()));
         Ok(changes)
+    }
+
+    fn version(&self, seen: &Seen, place: &Place, thing: Thing) -> Result<Found, TreeError<S::Error>> {
+        let path = seen.path(place);
+        self.hold([&path])?;
+        Ok((place.clone(), Version { path, thing }))
+    }
+
+    /// These paths are held from now on; an error where they are too long with all the others.
+    fn hold<'a>(&self, paths: impl IntoIterator<Item = &'a Vec<u8>>) -> Result<(), TreeError<S::Error>> {
+        self.paths.set(self.paths.get() + paths.into_iter().map(Vec::len).sum::<usize>());
+        match self.paths.get() > PATHS_MAX {
+            true => Err(TreeError::TooMuch("paths of what has changed")),
+            false => Ok(()),
+        }
+    }
+
+    fn let_go<'a>(&self, paths: impl IntoIterator<Item = &'a Vec<u8>>) {
+        self.paths.set(self.paths.get().saturating_sub(paths.into_iter().map(Vec::len).sum()));
     }
 
     /// Where a directory has taken the place of another one, what is in the one was in the other.
@@ -158,26 +177,37 @@ impl<S: Source> Comparison<'_, S> {
             let listings = tree::differing::<Entry, S>(&pairs, self.source)?;
             for ((above, _), listing) in now.iter().zip(listings) {
                 read += listing.after.len() + 1;
-                for entry in listing.after {
-                    let [before, path] = above.each_ref().map(|above| join(above, &entry.name));
-                    match entry.target {
-                        Target::Link(id) if !news.contains(&path[..]) => {
-                            changes.extend(nameless.remove(&id).map(|(was, is)| Change {
-                                before: Some(Version { path: before, thing: was }),
-                                after: Some(Version { path, thing: is }),
-                                is_renamed: false,
-                            }));
+                for Entry { name, target, .. } in listing.after {
+                    let paths = || above.each_ref().map(|above| join(above, &name));
+                    match target {
+                        Target::Link(id) if nameless.contains_key(&id) => {
+                            let [before, path] = paths();
+                            if !news.contains(&path[..])
+                                && let Some((was, is)) = nameless.remove(&id)
+                            {
+                                self.hold([&before, &path])?;
+                                changes.push(Change {
+                                    before: Some(Version { path: before, thing: was }),
+                                    after: Some(Version { path, thing: is }),
+                                    is_renamed: false,
+                                });
+                            }
                         }
                         Target::Inode(inode) => {
-                            if let Content::Directory(tree) = inode.content {
+                            if let Content::Directory(tree) = inode.content
+                                && above.iter().all(|above| above.len() + name.len() < PATH_MAX)
+                            {
+                                let [before, path] = paths();
                                 let place = self.before.ways.get(&inode.id);
                                 let before = place.map_or(before, |place| self.before.path(place));
+                                self.hold([&before, &path])?;
                                 waiting.push(([before, path], tree));
                             }
                         }
                         Target::Link(_) | Target::Volume { .. } => {}
                     }
                 }
+                self.let_go(above);
             }
         }
         Ok(changes)
@@ -186,10 +216,6 @@ impl<S: Source> Comparison<'_, S> {
 
 fn join(above: &[u8], name: &[u8]) -> Vec<u8> {
     if above.is_empty() { name.to_vec() } else { [above, name].join(&b'/') }
-}
-
-fn version(seen: &Seen, place: &Place, thing: Thing) -> Found {
-    (place.clone(), Version { path: seen.path(place), thing })
 }
 
 /// What is gone, and what is new: where both have one place, the one has become the other.

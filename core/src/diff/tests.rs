@@ -349,3 +349,31 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn paths_of_a_deep_and_wide_tree_are_not_held_without_end() {
+    let mut world = World::new(1);
+    let dir = world.device(0).mkdir(FileId::ROOT, "a");
+    world.device(0).create(dir, "x");
+    world.device(0).link("a/x", "a/y");
+    let before = published(world.device(0));
+    let bag = world.device(0).bag().clone();
+    let empty = world.directory(Vec::new());
+    let wide = (0..1_000).map(|number: u64| world.below(number, number.to_string().as_bytes(), empty.clone()));
+    let deep = world.deep(2_100, &[b'd'; 255], wide.collect());
+    let entries: Vec<_> = world.list(&before.inode).into_iter().chain([deep]).collect();
+    let with = Root { inode: Inode { content: world.directory(entries), ..before.inode.clone() }, ..before.clone() };
+    let is_too_much = |one: &Root, other: &Root| {
+        let compared = compare(one.into(), other.into(), &bag);
+        matches!(compared, Err(TreeError::TooMuch(_)))
+    };
+    // All of it is new,
+    assert!(is_too_much(&before, &with));
+    // or it is gone through for the names of something else, which has none.
+    let nameless = |content: &[u8]| {
+        let mut rows = world.rows(before.links.as_ref());
+        (rows[0].inode.id, rows[0].inode.content) = (FileId([9; 16]), Content::Inline(content.to_vec()));
+        Root { links: Some(tree::build(rows, &mut bag.clone()).unwrap()), ..with.clone() }
+    };
+    assert!(is_too_much(&nameless(b"one"), &nameless(b"other")));
+}

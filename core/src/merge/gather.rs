@@ -20,6 +20,9 @@ pub(super) struct Place {
     pub(super) name: Vec<u8>,
 }
 
+/// Where each of some things is.
+type Homes = BTreeMap<FileId, Place>;
+
 /// What one tree has, where it is looked into.
 #[derive(Debug, Default)]
 pub(super) struct Seen {
@@ -47,7 +50,7 @@ pub(super) struct Gathered<'a> {
     /// Directories that were looked into, with the entries that are the same in all trees.
     pub(super) same: BTreeMap<FileId, Vec<Entry>>,
     /// Where something is found of which only the record differs, and in more than its metadata.
-    pub(super) homes: BTreeMap<FileId, Place>,
+    pub(super) homes: Homes,
 }
 
 /// One tree, as far as it was looked into.
@@ -133,12 +136,7 @@ impl<'a> Gathered<'a> {
         // A directory that turns out to be a volume is not to be looked into.
         while walk.walk(root)? {}
         let tables = walk.tables()?;
-        let mut homes = BTreeMap::new();
-        for id in differing(parts, &tables) {
-            if let Some(place) = walk.home(root, id)? {
-                homes.insert(id, place);
-            }
-        }
+        let homes = walk.homes(root, differing(parts, &tables))?;
         let Walk { known, looked, mut volumes, .. } = walk;
         let mut aliases = BTreeMap::new();
         let mut named_by: BTreeMap<FileId, BTreeSet<usize>> = BTreeMap::new();
@@ -412,21 +410,24 @@ impl<S: Sources> Walk<'_, S> {
         Ok(tables)
     }
 
-    /// A name that something has in all trees: a version that is kept beside it is to lie there, where no other name is left.
-    fn home(&mut self, root: FileId, id: FileId) -> Result<Option<Place>, MergeError<S::Error>> {
+    /// A name that each of these has in all trees: a version that is kept beside it is to lie there, where no other name is left.
+    /// Of directories it is kept which one each is in, and not the way: of a deep and wide tree there would be no end of that.
+    fn homes(&mut self, root: FileId, mut wanted: BTreeSet<FileId>) -> Result<Homes, MergeError<S::Error>> {
+        let mut homes = Homes::new();
+        let mut above: BTreeMap<FileId, FileId> = BTreeMap::new();
         let first = self.known.first().and_then(|known| known.directories.get(&root));
-        let mut trees: BTreeMap<FileId, TreeRef> = first.map(|tree| (root, tree.clone())).into_iter().collect();
-        let mut waiting = vec![vec![root]];
-        while let Some(path) = waiting.pop() {
-            let Some(&parent) = path.last() else { continue };
-            let (all, same) = match (self.looked.contains(&parent), trees.get(&parent)) {
+        let mut waiting = vec![(root, first.cloned())];
+        while !wanted.is_empty()
+            && let Some((parent, tree)) = waiting.pop()
+        {
+            let (all, same) = match (self.looked.contains(&parent), tree) {
                 (true, _) => {
                     let listings = self.known.iter().filter_map(|known| known.listings.get(&parent));
                     (listings.flatten().cloned().collect(), same_in_all(&self.known, parent, &self.looked))
                 }
                 (false, Some(tree)) => {
                     // All have it.
-                    let all: Vec<Entry> = listed(&self.parts[0], tree, self.source).map_err(|error| match error {
+                    let all: Vec<Entry> = listed(&self.parts[0], &tree, self.source).map_err(|error| match error {
                         MergeError::Unread { error, .. } => MergeError::Tree(error),
                         other => other,
                     })?;
@@ -434,20 +435,39 @@ impl<S: Sources> Walk<'_, S> {
                 }
                 (false, None) => continue,
             };
-            if let Some(entry) = same.into_iter().find(|entry| entry.target == Target::Link(id)) {
-                self.look_down(&path)?;
-                return Ok(Some(Place { parent, name: entry.name }));
+            for Entry { name, target, .. } in same {
+                if let Target::Link(id) = target
+                    && wanted.remove(&id)
+                {
+                    homes.insert(id, Place { parent, name });
+                }
             }
             for entry in all {
                 if let Target::Inode(inode) = entry.target
                     && let Content::Directory(tree) = inode.content
-                    && trees.insert(inode.id, tree).is_none()
+                    && inode.id != root
+                    && !above.contains_key(&inode.id)
                 {
-                    waiting.push(path.iter().copied().chain([inode.id]).collect());
+                    above.insert(inode.id, parent);
+                    waiting.push((inode.id, Some(tree)));
                 }
             }
+            if above.len() > MERGED_NAMES_MAX {
+                return Err(MergeError::Tree(TreeError::TooMuch("directories of a tree")));
+            }
         }
-        Ok(None)
+        let mut ways: BTreeSet<FileId> = BTreeSet::new();
+        for Place { parent, .. } in homes.values() {
+            let mut path = Vec::new();
+            let mut at = Some(*parent);
+            while let Some(id) = at.filter(|id| ways.insert(*id)) {
+                path.push(id);
+                at = above.get(&id).copied();
+            }
+            path.reverse();
+            self.look_down(&path)?;
+        }
+        Ok(homes)
     }
 
     /// Looks into the directories on the way, in all trees.

@@ -230,6 +230,36 @@ fn a_row_of_the_link_table_that_has_no_name_keeps_nothing() {
 }
 
 #[test]
+fn a_deep_and_wide_tree_takes_no_more_room_than_it_has_directories() {
+    let mut world = World::new(1);
+    let dir = world.device(0).mkdir(FileId::ROOT, "a");
+    world.device(0).create(dir, "x");
+    world.device(0).link("a/x", "a/y");
+    world.device(0).publish();
+    let (good, bag) = (world.device(0).root(), world.device(0).bag().clone());
+    let empty = world.directory(Vec::new());
+    let wide = (0..30_000).map(|number: u64| world.below(number, number.to_string().as_bytes(), empty.clone()));
+    let deep = world.deep(3_000, b"deep", wide.collect());
+    let entries: Vec<_> = world.list(&good.inode).into_iter().chain([deep]).collect();
+    // Only the records of what is in `a` differ, and the other directory comes first.
+    let by = |device: u64| {
+        let dot = Dot { device: crate::id::DeviceTag(device), sequence: 1 };
+        let mut rows = world.rows(good.links.as_ref());
+        rows[0].inode.content = crate::tree::Content::Inline(device.to_be_bytes().to_vec());
+        rows[0].inode.content_dot = Some(dot);
+        let links = Some(tree::build(rows, &mut bag.clone()).unwrap());
+        Part { links, vector: join([&good.vector[..], &[dot]]), ..world.bent(&good, entries.clone()) }
+    };
+    let merged = world.merge(&[by(8), by(9)]);
+    let Target::Inode(a) = &world.list(&merged.inode)[0].target else { panic!() };
+    assert_eq!(world.list(a).len(), 3, "{:?}", merged.conflicts);
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    let kib: u64 = peak.trim().trim_end_matches(" kB").parse().unwrap();
+    assert!(kib < 1 << 20, "{kib} KiB");
+}
+
+#[test]
 fn metadata_never_makes_a_copy() {
     let mut world = world(2, &["a"]);
     world.device(0).chmod("a");

@@ -204,6 +204,23 @@ impl World {
         Content::Directory(tree::build(entries, &mut self.shared.bag.clone()).unwrap())
     }
 
+    /// An empty directory, or any other, with a name.
+    pub(crate) fn below(&self, number: u64, name: &[u8], content: Content) -> Entry {
+        let dot = Dot { device: DeviceTag(77), sequence: number };
+        let inode = Inode { id: FileId::new(dot.device, number), content, ..self.devices[0].root().inode };
+        Entry { name: name.to_vec(), dot, target: Target::Inode(inode.into()) }
+    }
+
+    /// So many directories in one another, by this name, the last of which has these in it.
+    pub(crate) fn deep(&self, depth: u64, name: &[u8], last: Vec<Entry>) -> Entry {
+        let number = |depth: u64| (1 << 32) + depth;
+        let mut entry = self.below(number(0), name, self.directory(last));
+        for depth in 1..depth {
+            entry = self.below(number(depth), name, self.directory(vec![entry]));
+        }
+        entry
+    }
+
     /// A tree with other entries in its root.
     pub(crate) fn bent(&self, good: &Root, entries: Vec<Entry>) -> Part {
         let content = self.directory(entries);
