@@ -236,7 +236,8 @@ pub(crate) fn store_failure(error: StoreError) -> Failure {
 }
 
 /// What is whole, and was written by a program that knows more.
-pub(crate) const UPDATE: &str = "a newer program wrote it: update this one";
+pub(crate) const UPDATE: &str = "a newer program wrote it: update this one. Where you have no newer one, a device that you do not trust \
+                                 has put it there: `hn device renew` leads past it";
 
 /// Something behind a port failed. Where the disk did, the text carries what to do already.
 pub(crate) fn port_failure(error: PortError) -> Failure {

@@ -26,7 +26,6 @@ use minicbor::{Decode, Encode};
 use parking_lot::Mutex;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
-use crate::agent::UPDATE;
 use crate::branch::{self, Branch};
 use crate::config::PUT_BACK;
 use crate::failure::{Failure, Kind};
@@ -286,7 +285,8 @@ impl KeystoreFile {
         codec::decode::<Filed>(&plain).map_err(|error| match error {
             // It is whole, and recovering would not make this program read it.
             CodecError::Version { .. } => {
-                Failure::new(Kind::Data, format!("{} cannot be read: {error}", path.display())).hint(UPDATE)
+                Failure::new(Kind::Data, format!("{} cannot be read: {error}", path.display()))
+                    .hint("a newer program wrote it: update this one")
             }
             error => damaged(path, &error.to_string()),
         })?;

@@ -117,7 +117,7 @@ pub(crate) struct Volume {
     pub(crate) circle_turn: Mutex<()>,
     /// What was taken in of it last.
     pub(crate) heard: Mutex<Vec<Record>>,
-    /// Those whose devices could not be read when that was last tried.
+    /// Those of whose devices it took long to read what they say, or was not possible, when that was last tried.
     pub(crate) slow: Mutex<BTreeSet<IdentityId>>,
     /// Signers of what is sealed for others and not for this identity.
     pub(crate) shut: Mutex<BTreeSet<[u8; 32]>>,

@@ -351,7 +351,7 @@ pub(crate) struct Recover {
     /// Go on though a stolen device has put something else in the place of the keystore.
     #[arg(long, conflicts_with = "from")]
     pub(crate) without_keystore: bool,
-    /// Begin with an empty directory where nothing that was synced is found. What is found later comes into it.
+    /// Begin with an empty directory where nothing that was synced is found within --timeout. What is found later comes into it.
     #[arg(long, conflicts_with = "device")]
     pub(crate) empty: bool,
     /// Seconds to go on asking a mesh of which too few peers answer.

@@ -134,9 +134,16 @@ impl Own {
         }
         let tries = heard.tried.is_none_or(|tried| tried.elapsed() >= LET_GO_EVERY);
         for gone in branches.iter_mut().filter(|branch| branch.is_gone && self.is_here(branch.volume)) {
-            if tries && self.mounted_at(gone.volume).is_none() && self.may_go(gone)? {
-                heard.tried = Some(Instant::now());
-                self.let_go_of(gone.volume, false)?;
+            if tries && self.mounted_at(gone.volume).is_none() {
+                let let_go = self.may_go(gone).and_then(|may_go| {
+                    heard.tried = may_go.then(Instant::now).or(heard.tried);
+                    if may_go { self.let_go_of(gone.volume, false).map(drop) } else { Ok(()) }
+                });
+                // The others are seen all the same.
+                if let Err(failure) = let_go {
+                    heard.tried = Some(Instant::now());
+                    tracing::warn!(%failure, branch = gone.name, "a branch that another device has let go of stays here");
+                }
             }
             if self.is_here(gone.volume) {
                 // Under its name, unless another one has that by now.
@@ -166,16 +173,17 @@ impl Own {
     /// Nothing of a branch is here any more, unless something in it is only here, or in use.
     fn let_go_of(&self, volume: VolumeId, discard: bool) -> Result<bool, Failure> {
         self.engines.end(volume);
-        let gone = match self.vfs.detach(volume, discard) {
-            Ok(()) => true,
-            Err(VfsError::Busy) => false,
-            Err(error) => return Err(of_tree(&error)),
-        };
+        let gone = self.vfs.detach(volume, discard);
         match gone {
-            true => self.volumes.close(volume),
-            false => self.start_engine(self.volumes.of(volume).map_err(port_failure)?)?,
+            Ok(()) => self.volumes.close(volume),
+            // What is written there goes on to be published.
+            Err(_) => self.start_engine(self.volumes.of(volume).map_err(port_failure)?)?,
         }
-        Ok(gone)
+        match gone {
+            Ok(()) => Ok(true),
+            Err(VfsError::Busy) => Ok(false),
+            Err(error) => Err(of_tree(&error)),
+        }
     }
 
     fn branches(&self) -> BTreeMap<String, Branch> {

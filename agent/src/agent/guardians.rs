@@ -29,7 +29,6 @@ use crate::people::contact::Contact;
 use crate::people::guardians::{Guardian, Guardians, look_for_shares};
 use crate::volume::damaged;
 use crate::volume::heads::when;
-use crate::volume::recover::clock;
 
 /// Words that cannot be shared as was asked.
 fn share_failure(error: &ShareError) -> Failure {
@@ -61,7 +60,7 @@ impl Agent {
                 .hint("nothing was changed; --phrase-passphrase asks for a passphrase that belongs to them"));
         }
         let before = identity.keystore().keystore().guardians.mine;
-        let made = clock(before.as_ref().map(|before| before.changed).unwrap_or_default());
+        let made = Guardians::next(before.as_ref());
         let terms = Terms { set: ShareSetId(random_bytes()?), made, threshold: request.threshold };
         let whom: Vec<_> = named.iter().map(|contact| (contact.identity, contact.name.clone())).collect();
         // The system has just given random bytes: it goes on to.
@@ -172,7 +171,7 @@ impl Agent {
         let before = before.ok_or_else(|| {
             Failure::new(Kind::Usage, "no guardians are set").hint("hn guardians set 2-of-3 anna ben carl")
         })?;
-        let set = before.taken_back(clock(before.changed));
+        let set = before.taken_back(Guardians::next(Some(&before)));
         file.change(|keystore| keystore.guardians.mine = Some(set.clone()))?;
         let records = set.records(&self.own()?.volume.identity.address());
         let records = records.map_err(|error| port_failure(damaged(error)))?;

@@ -235,7 +235,7 @@ impl Past<'_> {
             let here = match here {
                 Ok(here) => here,
                 // One that nobody can read is in the way of no other.
-                Err(failure) if matches!(failure.kind, Kind::Data | Kind::NoInput | Kind::Unavailable) => {
+                Err(failure) if matches!(failure.kind, Kind::Data | Kind::NoInput) => {
                     tracing::warn!(snapshot = short(&kept.snapshot.id()), %failure, "a snapshot is left out of a log");
                     unread = Some(failure);
                     continue;

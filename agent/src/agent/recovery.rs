@@ -84,7 +84,7 @@ impl Agent {
             Some(found) => Some(found),
             None => match own.volume.recover(request.device.as_deref(), say) {
                 // Into an empty tree comes what is found later.
-                Err(RecoverError::NoHead(_)) if request.empty && request.device.is_none() => None,
+                Err(RecoverError::NoHead(..)) if request.empty && request.device.is_none() => None,
                 found => {
                     let found = found.map_err(|error| self.not_found(error, request))?;
                     own.vfs
@@ -114,8 +114,8 @@ impl Agent {
             RecoverError::Port(error) => self.not_yet(error),
             RecoverError::Device(error) => Failure::new(Kind::Usage, error.to_string())
                 .hint("run the command again with one of these, or without --device for the newest head"),
-            RecoverError::NoHead(_) if request.device.is_some() => self.not_yet(PortError::NotFound(error.to_string())),
-            RecoverError::NoHead(_) => Failure::new(Kind::TryAgain, format!("cannot recover yet: {error}")).hint(
+            RecoverError::NoHead(..) if request.device.is_some() => self.not_yet(PortError::NotFound(error.to_string())),
+            RecoverError::NoHead(..) => Failure::new(Kind::TryAgain, format!("cannot recover yet: {error}")).hint(
                 "bring more of the mesh's peers up, then run the same command again; if nothing was ever synced, `hn recover --empty` \
                  begins with an empty directory, into which comes what is found later",
             ),

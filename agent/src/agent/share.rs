@@ -590,17 +590,23 @@ impl Own {
             _ => self.volume.offers(),
         };
         let is_number = |volume: VolumeId| share.len() >= NUMBER_MIN && volume.to_string().starts_with(share);
-        let mut so = all.iter().filter(|offered| offered.name() == share || is_number(offered.offer.volume));
-        match (so.next(), so.next()) {
-            (Some(found), None) => return Ok(Attachable::Offered(found.clone())),
-            (Some(_), Some(_)) => {
+        let mut so: Vec<&Offered> =
+            all.iter().filter(|offered| offered.name() == share || is_number(offered.offer.volume)).collect();
+        // Several may offer the same one.
+        so.sort_by_key(|offered| offered.offer.volume);
+        so.dedup_by_key(|offered| offered.offer.volume);
+        match so[..] {
+            [found] => return Ok(Attachable::Offered(found.clone())),
+            [] => {}
+            _ => {
                 return Err(Failure::new(Kind::Usage, format!("{share} is the name of several"))
                     .hint("attach one by its number, which `hn shares` shows"));
             }
-            (None, _) => {}
         }
         let offered = all.iter().filter(|offered| offered.offer.name == share).cloned().map(Attachable::Offered);
         let mut called: Vec<Attachable> = offered.collect();
+        called.sort_by_key(Attachable::volume);
+        called.dedup_by_key(|one| one.volume());
         for kept in self.volume.identity.keystore().keystore().shares {
             let is_offered = called.iter().any(|one| one.volume() == kept.volume);
             if !is_offered && (kept.name == share || is_number(kept.volume)) {

@@ -107,6 +107,8 @@ struct Search<'a> {
     /// For what lies behind such doors, or behind all.
     allowance: Allowance,
     of_others: bool,
+    /// What was read of theirs: that is not fetched again.
+    fetched: Vec<(Record, Vec<u8>)>,
     /// Doors behind which only what lies in the record itself was looked at.
     skimmed: BTreeSet<Door>,
 }
@@ -125,8 +127,8 @@ pub(crate) fn gather(
 pub(crate) fn gather_of_others(peers: &Peers, posting: Posting, doors: Vec<Door>) -> Result<Gathered, PortError> {
     let mut once = Search { of_others: true, ..Search::new(peers, posting, doors.clone()) };
     while once.go_on()? {}
-    let Search { found, allowance, .. } = once;
-    Search { of_others: true, allowance, ..Search::new(peers, found.posting, doors) }.run()
+    let Search { found, allowance, fetched, .. } = once;
+    Search { of_others: true, allowance, fetched, ..Search::new(peers, found.posting, doors) }.run()
 }
 
 /// The same as somebody finds it who is not told of these records.
@@ -155,6 +157,7 @@ impl<'a> Search<'a> {
             claimed: 0,
             allowance: Allowance::new(CLAIMED_WITHIN),
             of_others: false,
+            fetched: Vec::new(),
             skimmed: BTreeSet::new(),
         }
     }
@@ -219,7 +222,17 @@ impl Search<'_> {
     fn read(&mut self, by: By, record: &Record) -> Result<At, PortError> {
         match by {
             By::Listed if !self.of_others => read(self.peers, record, &self.key),
-            By::Listed | By::Claimed => self.allowance.read(self.peers, record, &self.key),
+            By::Listed | By::Claimed if !self.of_others => self.allowance.read(self.peers, record, &self.key),
+            By::Listed | By::Claimed => {
+                if let Some((_, bytes)) = self.fetched.iter().find(|(fetched, _)| fetched == record) {
+                    return Ok(At::Here(bytes.clone()));
+                }
+                let at = self.allowance.read(self.peers, record, &self.key)?;
+                if let At::Here(bytes) = &at {
+                    self.fetched.push((record.clone(), bytes.clone()));
+                }
+                Ok(at)
+            }
             By::Gone => read_here(record, &self.key),
         }
     }

@@ -38,6 +38,9 @@ impl OfOthers {
         self.heard += 1;
         let bytes = codec::encode(&beacon).len();
         let said = self.said.entry(of).or_default();
+        // Whoever was looked up says the same where it was read before.
+        let same = said.get(&device).filter(|before| before.beacon == beacon).and_then(|before| before.record.clone());
+        let record = record.or(same);
         said.insert(device, Said { beacon, record, bytes, at: self.heard });
         self.names.entry(device).or_default().insert(of);
         while said.values().map(|said| said.bytes).sum::<usize>() > SAID_MAX {

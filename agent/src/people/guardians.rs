@@ -31,6 +31,8 @@ use crate::keystore::Keystore;
 use crate::peers::Peers;
 use crate::sealing;
 use crate::volume::damaged;
+use crate::volume::heads::YEAR_9999;
+use crate::volume::recover::clock;
 
 /// Guardians of before whose records are kept empty.
 const FORMER_MAX: usize = 32;
@@ -146,6 +148,13 @@ impl Guardians {
         Self::new(changed, self.threshold, self.has_passphrase, Vec::new(), Some(self))
     }
 
+    /// When another set was made that takes its place: later than this one, whose records have lower numbers then, unless it says a
+    /// time after which there is none.
+    pub(crate) fn next(before: Option<&Self>) -> Hlc {
+        let last = before.map(|before| before.changed).filter(|changed| changed.millis < YEAR_9999);
+        clock(last.unwrap_or_default())
+    }
+
     /// Those of now.
     pub(crate) fn current(&self) -> impl Iterator<Item = &Guardian> {
         self.guardians.iter().filter(|one| one.is_one())
@@ -196,12 +205,13 @@ impl Guardians {
 impl Guardianship {
     /// Takes in what another copy has, of the identity `me`, by a clock that shows `now`.
     pub(crate) fn merge(&mut self, other: &Self, me: &IdentityId, now: Hlc) {
-        let by_clock = |set: Guardians| Guardians { changed: by_clock(set.changed, now), ..set };
-        if let Some(theirs) = other.mine.clone().filter(Guardians::is_sound).map(by_clock) {
-            self.mine = Some(match self.mine.take().map(by_clock) {
+        if let Some(theirs) = other.mine.clone().filter(Guardians::is_sound) {
+            self.mine = Some(match self.mine.take() {
                 None => theirs,
                 Some(mine) => {
-                    let (mut newer, older) = if mine >= theirs { (mine, theirs) } else { (theirs, mine) };
+                    // Two from far ahead are in order still: one's own clock may have been wrong.
+                    let is_later = (by_clock(mine.changed, now), &mine) >= (by_clock(theirs.changed, now), &theirs);
+                    let (mut newer, older) = if is_later { (mine, theirs) } else { (theirs, mine) };
                     newer.take_former(older.guardians.iter());
                     newer
                 }

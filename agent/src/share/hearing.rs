@@ -42,6 +42,8 @@ const LOOKED_UP_WITHIN: Duration = Duration::from_secs(3);
 /// For how long that is fetched which devices of others have put into segments.
 const FETCHED_WITHIN: Duration = Duration::from_secs(5);
 const FETCHED_SOON: Duration = Duration::from_secs(1);
+/// Who takes longer than this for one of them comes last the next time.
+const SLOW_FROM: Duration = Duration::from_millis(500);
 /// Records that are known again.
 const HEARD_MAX: usize = 4_096;
 /// Because of one person another epoch begins so seldom, but for the first time.
@@ -202,9 +204,11 @@ impl Volume {
     pub(super) fn hear_in_turn(&self, ask: Ask) -> Result<Option<Known>, PortError> {
         self.begin_again()?;
         let mut looked: BTreeSet<IdentityId> = BTreeSet::new();
-        let mut allowance = Allowance::new(if ask == Ask::Soon { FETCHED_SOON } else { FETCHED_WITHIN });
+        let within = if ask == Ask::Soon { FETCHED_SOON } else { FETCHED_WITHIN };
+        // What devices say keeps nobody from what their lists say.
+        let mut allowances = (Allowance::new(within), Allowance::new(within));
         for _ in 0..ROUNDS {
-            let is_new = self.hear_places()? | self.hear_beacons(&mut allowance)?;
+            let is_new = self.hear_places()? | self.hear_beacons(&mut allowances)?;
             let is_more = match ask {
                 Ask::Places => false,
                 // Whoever is not looked up is not believed.
@@ -265,7 +269,7 @@ impl Volume {
 
     /// Asks the devices of the others where they publish by now, and looks at the lists of devices that are there. Returns
     /// whether there are devices that were not known.
-    fn hear_beacons(&self, allowance: &mut Allowance) -> Result<bool, PortError> {
+    fn hear_beacons(&self, allowances: &mut (Allowance, Allowance)) -> Result<bool, PortError> {
         let Some(known) = self.known_share() else { return Ok(false) };
         let mut asked = Vec::new();
         for (identity, person) in &known.circle.people {
@@ -284,11 +288,11 @@ impl Volume {
         let mut said: Vec<_> =
             asked.into_iter().zip(records).filter_map(|(asked, record)| Some((asked, record?))).collect();
         // Whoever had others wait the last time has no others wait now.
-        let mut slow = self.slow.lock().clone();
-        said.sort_by_key(|((identity, _), _)| slow.contains(identity));
+        let before = self.slow.lock().clone();
+        said.sort_by_key(|((identity, _), _)| before.contains(identity));
+        let mut slow = BTreeSet::new();
         for ((identity, device), record) in said {
-            let was_spent = allowance.is_spent();
-            let read = |record: &Record| match allowance.read(&self.peers, record, &roster_sealing_key(&identity))? {
+            let read = |record: &Record| match self.read_of(identity, record, &mut allowances.0, &mut slow)? {
                 At::Here(bytes) => Ok(Some(codec::decode::<Beacon>(&bytes)?)),
                 At::Nothing | At::Ended(_) => Ok(None),
             };
@@ -298,19 +302,35 @@ impl Volume {
                     lists.entry(identity).or_default().insert(beacon.door.roster);
                 }
                 Ok(None) => {}
-                Err(error) => {
-                    tracing::warn!(%error, device = %device.id.short(), "what a device says cannot be read");
-                    if !was_spent {
-                        slow.insert(identity);
-                    }
-                }
+                Err(error) => tracing::warn!(%error, device = %device.id.short(), "what a device says cannot be read"),
             }
         }
-        slow.retain(|identity| known.circle.people.contains_key(identity));
+        let is_newer = self.hear_lists(lists, &mut allowances.1, &mut slow);
         *self.slow.lock() = slow;
-        let is_newer = self.hear_lists(lists, allowance)?;
+        let is_newer = is_newer?;
         self.forget_posters()?;
         Ok(is_newer || is_new)
+    }
+
+    /// Reads what somebody has put there, and remembers of whom that has taken long.
+    fn read_of(
+        &self,
+        of: IdentityId,
+        record: &Record,
+        allowance: &mut Allowance,
+        slow: &mut BTreeSet<IdentityId>,
+    ) -> Result<At, PortError> {
+        let (was_spent, began) = (allowance.is_spent(), Instant::now());
+        let at = allowance.read(&self.peers, record, &roster_sealing_key(&of));
+        // Of whom nothing was fetched now it stays as it was.
+        let is_slow = match was_spent {
+            true => at.is_err() && self.slow.lock().contains(&of),
+            false => at.is_err() || began.elapsed() > SLOW_FROM,
+        };
+        if is_slow {
+            slow.insert(of);
+        }
+        at
     }
 
     /// Takes in lists of devices that have changed: whoever comes by a link is on one only since then.
@@ -318,17 +338,20 @@ impl Volume {
         &self,
         lists: BTreeMap<IdentityId, BTreeSet<[u8; 32]>>,
         allowance: &mut Allowance,
+        slow: &mut BTreeSet<IdentityId>,
     ) -> Result<bool, PortError> {
         let me = self.identity.id();
         let others = lists.into_iter().filter(|(identity, _)| *identity != me);
-        let places: Vec<(IdentityId, [u8; 32])> = others
+        let mut places: Vec<(IdentityId, [u8; 32])> = others
             .flat_map(|(identity, signers)| signers.into_iter().take(LISTS_MAX).map(move |one| (identity, one)))
             .collect();
+        let before = self.slow.lock().clone();
+        places.sort_by_key(|(identity, _)| slow.contains(identity) || before.contains(identity));
         let keys: Vec<_> = places.iter().map(|(_, signer)| record_key(signer)).collect();
         let mut is_new = false;
         for ((identity, _), record) in places.into_iter().zip(self.peers.lookup_all(&keys)?) {
             let Some(record) = record.filter(|record| !self.heard.lock().contains(record)) else { continue };
-            let bytes = match allowance.read(&self.peers, &record, &roster_sealing_key(&identity)) {
+            let bytes = match self.read_of(identity, &record, allowance, slow) {
                 Ok(At::Here(bytes)) => bytes,
                 Ok(At::Nothing | At::Ended(_)) => continue,
                 Err(error) => {

@@ -53,7 +53,7 @@ pub(crate) enum RecoverError {
     #[error(transparent)]
     Device(#[from] NameError),
     /// None is found, of any device or of that which is named.
-    #[error("{0} published a head of this volume, or none can be reached yet")]
+    #[error("{0}")]
     NoHead(String),
 }
 
@@ -63,17 +63,18 @@ impl From<RecoverError> for PortError {
         match error {
             RecoverError::Port(error) => error,
             RecoverError::Device(error) => damaged(error),
-            RecoverError::NoHead(_) => Self::NotFound(error.to_string()),
+            RecoverError::NoHead(..) => Self::NotFound(error.to_string()),
         }
     }
 }
 
+fn refused(survey: &Survey) -> Vec<String> {
+    survey.refused.iter().map(|(device, error)| format!("a head of {} is not believed: {error}", device.name)).collect()
+}
+
 /// What is known to be, or may be, on the mesh and was not found.
 fn missing(survey: &Survey) -> Vec<String> {
-    let mut warnings = Vec::new();
-    for (device, error) in &survey.refused {
-        warnings.push(format!("a head of {} is not believed: {error}", device.name));
-    }
+    let mut warnings = refused(survey);
     for Found { device, head } in &survey.found {
         let seen = survey.seen_of(&device.id);
         if head.sequence < seen {
@@ -139,7 +140,8 @@ impl Volume {
         let newest = chosen.max_by_key(|found| (found.head.time, found.head.device)).ok_or_else(|| {
             let of = device.map_or_else(|| "no device".to_owned(), |name| format!("device {name} is not known to"));
             let have = if device.is_some() { "have" } else { "has" };
-            RecoverError::NoHead(format!("{of} {have}"))
+            let none = format!("{of} {have} published a head of this volume, or none can be reached yet");
+            RecoverError::NoHead(std::iter::once(none).chain(refused(&survey)).collect::<Vec<_>>().join("; "))
         })?;
         let head = newest.head.clone();
         say(format!("head {} found; reading its catalog", head.sequence));

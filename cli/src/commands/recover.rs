@@ -148,17 +148,20 @@ pub(crate) async fn set_up(
 pub(crate) async fn find(
     home: &Home,
     client: &Client,
-    request: &RecoverRequest,
+    asked: &RecoverRequest,
     timeout: u64,
     out: &mut Output,
 ) -> Result<(), Failure> {
+    // Nothing counts as found only when there was time to find something.
+    let mut request = RecoverRequest { empty: false, ..asked.clone() };
     let bar = Bar::new(out, "asking the mesh");
+    let empty = asked.empty;
     let (began, within) = (Instant::now(), Duration::from_secs(timeout));
     loop {
         // Listened to from before the question on: who comes while it is asked is a reason to ask again.
         let mut donors = client.donors(None).await?;
         donors.next().await?;
-        match attempt(client, request, &bar, out).await {
+        match attempt(client, &request, &bar, out).await {
             Ok(found) => {
                 bar.clear();
                 return tell(home, &found, out);
@@ -170,6 +173,7 @@ pub(crate) async fn find(
                 // An agent that has stopped in the meantime is told of by the next question.
                 let _ = tokio::time::timeout(wait, donors.next()).await;
             }
+            Err(failure) if failure.code == ErrorCode::TryAgain && empty && !request.empty => request.empty = true,
             Err(mut failure) => {
                 bar.clear();
                 failure.hint.get_or_insert_with(|| {

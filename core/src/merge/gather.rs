@@ -6,7 +6,7 @@ use super::inodes::{self, is_directory};
 use super::{MergeError, Part, SourceOf, Sources};
 use crate::codec::CodecError;
 use crate::id::{FileId, VolumeId};
-use crate::limits::{MERGED_NAMES_MAX, SECOND_NAMES_MAX, SECOND_PLACES_MAX};
+use crate::limits::{MERGED_NAMES_MAX, SECOND_NAMES_MAX, SECOND_PLACES_MAX, TREE_ITEMS_AT_ONCE};
 use crate::tree::{self, Content, Dot, Entry, Inode, Item, LinkEntry, Target, TreeError, TreeRef, is_name};
 
 const ALIAS_CONTEXT: &str = "hypernet 2026 id by which the second volume of one directory goes in a merge v1";
@@ -452,7 +452,8 @@ impl<S: Sources> Walk<'_, S> {
                     waiting.push((inode.id, Some(tree)));
                 }
             }
-            if above.len() > MERGED_NAMES_MAX {
+            // As many as one directory can have, which are read at once as well.
+            if above.len() > TREE_ITEMS_AT_ONCE {
                 return Err(MergeError::Tree(TreeError::TooMuch("directories of a tree")));
             }
         }

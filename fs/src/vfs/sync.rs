@@ -16,7 +16,7 @@ use hypernet_core::tree::{Content, FileKind};
 use super::backing::Stat;
 use super::file::is_racy;
 use super::node::Node;
-use super::state::{Need, Op, State, Step};
+use super::state::{Need, State, Step};
 use super::{Result, Vfs, VfsError};
 
 /// The dirty part of a volume at one moment.

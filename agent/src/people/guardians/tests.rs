@@ -127,11 +127,18 @@ fn a_set_from_far_ahead_gives_way_to_any_other_one() {
     // Also where there was none before, and what is set then stays.
     let mut none = Guardianship::default();
     none.merge(&of(&of_thief), &me, now);
-    let changed = none.mine.as_ref().unwrap().changed.next(now.millis);
-    let again = Guardians { changed, ..set(1, &[3, 4]) };
-    none.mine = Some(again.clone());
-    none.merge(&of(&of_thief), &me, now);
-    assert_eq!(names(none.mine.as_ref().unwrap()), names(&again));
+    let set_again = |all: &mut Guardianship| {
+        let changed = Guardians::next(all.mine.as_ref());
+        let before = all.mine.replace(Guardians { changed, ..set(1, &[3, 4]) });
+        all.merge(&Guardianship { mine: before, held: Vec::new() }, &me, now);
+        assert_eq!(names(all.mine.as_ref().unwrap()), ["contact 3", "contact 4"]);
+        all.mine.clone().unwrap().changed
+    };
+    set_again(&mut none);
+    // Whose clock was wrong counts on: what is on the mesh has higher numbers.
+    let ahead = Hlc { millis: u64::MAX >> 20, counter: 0 };
+    let mut wrong = of(&Guardians { changed: ahead, ..set(1, &[1, 2]) });
+    assert!(set_again(&mut wrong) > ahead);
 }
 
 #[test]
