@@ -120,12 +120,11 @@ impl Keystore {
     /// Takes in what another copy has.
     pub(crate) fn merge(&mut self, other: &Self) {
         self.merge_beside(other);
-        let now = clock(Hlc::default());
-        contact::merge(&mut self.contacts, &other.contacts, now);
+        contact::merge(&mut self.contacts, &other.contacts, clock(Hlc::default()));
         kept::merge(&mut self.shares, &other.shares);
         self.share_main_with_nobody();
         branch::merge(&mut self.branches, &other.branches);
-        self.guardians.merge(&other.guardians, &self.identity, now);
+        self.guardians.merge(&other.guardians, &self.identity);
     }
 
     /// A volume of which what is sealed is taken for that of this one.

@@ -26,6 +26,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
+use std::time::Duration;
 
 use hypernet_core::id::{IdentityId, PeerId, VolumeId};
 use hypernet_core::identity::log::Device;
@@ -117,8 +118,8 @@ pub(crate) struct Volume {
     pub(crate) circle_turn: Mutex<()>,
     /// What was taken in of it last.
     pub(crate) heard: Mutex<Vec<Record>>,
-    /// Those of whose devices it took long to read what they say, or was not possible, when that was last tried.
-    pub(crate) slow: Mutex<BTreeSet<IdentityId>>,
+    /// How long it took to read what devices say, by whose they are: what was long ago counts less.
+    pub(crate) slow: Mutex<BTreeMap<IdentityId, Duration>>,
     /// Signers of what is sealed for others and not for this identity.
     pub(crate) shut: Mutex<BTreeSet<[u8; 32]>>,
     /// Signers of what is there and could not be read when it was last tried.

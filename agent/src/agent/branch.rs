@@ -68,6 +68,10 @@ pub(super) async fn run(agent: Arc<Agent>) {
     }
 }
 
+fn stays(branch: &Branch, failure: &Failure) {
+    tracing::warn!(%failure, branch = branch.name, "a branch that another device has let go of stays here");
+}
+
 /// Changes of a history by which it becomes that of what begins with a snapshot: what else it has came after, or beside it.
 fn trimmed(history: &History, kept: &Kept, seen: &[Dot]) -> Vec<Edit> {
     let (mut before, mut waiting) = (BTreeSet::from([kept.snapshot.id()]), vec![kept]);
@@ -97,9 +101,15 @@ impl Own {
             self.vfs.volumes().into_iter().filter(|rooted| rooted.volume.is_branch() && rooted.above.is_none())
         {
             let is_known = keystore.branches.iter().any(|branch| branch.volume == rooted.volume);
-            if !is_known && !heads(rooted.volume)? {
-                // The agent was stopped while it was made, before anybody was told that it is there.
-                self.let_go_of(rooted.volume, true)?;
+            if is_known {
+                continue;
+            }
+            // The agent was stopped while it was made, before anybody was told that it is there.
+            let may_go = heads(rooted.volume).map(|has_heads| !has_heads);
+            let let_go = may_go.and_then(|may_go| if may_go { self.let_go_of(rooted.volume, true) } else { Ok(false) });
+            // What is wrong with one is in the way of nothing else.
+            if let Err(failure) = let_go {
+                tracing::warn!(%failure, volume = %rooted.volume.short(), "what is left of a branch stays here");
             }
         }
         // Another device has let go of them.
@@ -107,16 +117,22 @@ impl Own {
             if self.mounted_at(gone.volume).is_some() || !self.is_here(gone.volume) {
                 continue;
             }
-            if self.may_go(gone)? {
-                self.let_go_of(gone.volume, false)?;
-            } else {
-                // Whoever let go of it had not seen what is in it here.
-                let back = Branch { is_gone: false, changed: clock(gone.changed), ..gone.clone() };
-                self.volume.identity.keystore().change(|keystore| branch::merge(&mut keystore.branches, &[back]))?;
-                tracing::warn!(
-                    name = gone.name,
-                    "a branch that another device has let go of is there again: it was not merged"
-                );
+            let let_go = |may_go| if may_go { self.let_go_of(gone.volume, false).map(|_| true) } else { Ok(false) };
+            match self.may_go(gone).and_then(let_go) {
+                Ok(true) => {}
+                Ok(false) => {
+                    // Whoever let go of it had not seen what is in it here.
+                    let back = Branch { is_gone: false, changed: clock(gone.changed), ..gone.clone() };
+                    self.volume
+                        .identity
+                        .keystore()
+                        .change(|keystore| branch::merge(&mut keystore.branches, &[back]))?;
+                    tracing::warn!(
+                        name = gone.name,
+                        "a branch that another device has let go of is there again: it was not merged"
+                    );
+                }
+                Err(failure) => stays(gone, &failure),
             }
         }
         Ok(())
@@ -142,7 +158,7 @@ impl Own {
                 // The others are seen all the same.
                 if let Err(failure) = let_go {
                     heard.tried = Some(Instant::now());
-                    tracing::warn!(%failure, branch = gone.name, "a branch that another device has let go of stays here");
+                    stays(gone, &failure);
                 }
             }
             if self.is_here(gone.volume) {

@@ -240,7 +240,11 @@ impl Past<'_> {
                     unread = Some(failure);
                     continue;
                 }
-                Err(failure) => return Err(failure),
+                Err(failure) => {
+                    let message =
+                        format!("snapshot {} cannot be read: {}", short(&kept.snapshot.id()), failure.message);
+                    return Err(Failure { message, ..failure });
+                }
             };
             read += 1;
             if !is_same(&here, &before) {

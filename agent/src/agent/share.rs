@@ -11,7 +11,7 @@ use hypernet_core::id::{FileId, IdentityId, VolumeId};
 use hypernet_core::identity::log::Device;
 use hypernet_core::share::bearer::Bearer;
 use hypernet_core::share::members::{Member, MembersError, Refused, Role};
-use hypernet_core::share::offer::is_name;
+use hypernet_core::share::offer::{Offer, is_name};
 use hypernet_core::time::Hlc;
 use hypernet_core::tree::FileKind;
 use hypernet_fs::vfs::{Caller, ROOT, Rooted, VfsError};
@@ -592,21 +592,22 @@ impl Own {
         let is_number = |volume: VolumeId| share.len() >= NUMBER_MIN && volume.to_string().starts_with(share);
         let mut so: Vec<&Offered> =
             all.iter().filter(|offered| offered.name() == share || is_number(offered.offer.volume)).collect();
-        // Several may offer the same one.
-        so.sort_by_key(|offered| offered.offer.volume);
-        so.dedup_by_key(|offered| offered.offer.volume);
+        // Several may offer the same one; who only says so names another beginning.
+        let which = |offer: &Offer| (offer.volume, offer.begin, offer.root);
+        so.sort_by_key(|offered| which(&offered.offer));
+        so.dedup_by_key(|offered| which(&offered.offer));
         match so[..] {
             [found] => return Ok(Attachable::Offered(found.clone())),
             [] => {}
             _ => {
                 return Err(Failure::new(Kind::Usage, format!("{share} is the name of several"))
-                    .hint("attach one by its number, which `hn shares` shows"));
+                    .hint("attach one by its number, or as CONTACT/NAME: `hn shares` shows both"));
             }
         }
-        let offered = all.iter().filter(|offered| offered.offer.name == share).cloned().map(Attachable::Offered);
-        let mut called: Vec<Attachable> = offered.collect();
-        called.sort_by_key(Attachable::volume);
-        called.dedup_by_key(|one| one.volume());
+        let mut offered: Vec<&Offered> = all.iter().filter(|offered| offered.offer.name == share).collect();
+        offered.sort_by_key(|offered| which(&offered.offer));
+        offered.dedup_by_key(|offered| which(&offered.offer));
+        let mut called: Vec<Attachable> = offered.into_iter().cloned().map(Attachable::Offered).collect();
         for kept in self.volume.identity.keystore().keystore().shares {
             let is_offered = called.iter().any(|one| one.volume() == kept.volume);
             if !is_offered && (kept.name == share || is_number(kept.volume)) {
@@ -623,8 +624,10 @@ impl Own {
             (Some(found), 0) => Ok(found),
             (Some(last), _) => {
                 let numbers: Vec<String> = called.iter().chain([&last]).map(|one| one.volume().to_string()).collect();
-                Err(Failure::new(Kind::Usage, format!("several directories are called {share}"))
-                    .hint(format!("attach one by its number, of {}: `hn shares` shows them", numbers.join(", "))))
+                Err(Failure::new(Kind::Usage, format!("several directories are called {share}")).hint(format!(
+                    "attach one by its number ({}), or as CONTACT/NAME: `hn shares` shows them",
+                    numbers.join(", ")
+                )))
             }
             // Whoever was away when it was asked what they offer has nothing to do with what is known already.
             (None, _) => Err(match missing.into_iter().next() {

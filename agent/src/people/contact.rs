@@ -73,7 +73,9 @@ impl Contact {
 
     /// The same, by a clock that shows `now`.
     pub(crate) fn by_clock(self, now: Hlc) -> Self {
-        Self { changed: by_clock(self.changed, now), ..self }
+        let is_ahead = now.millis >= NOT_SET && self.changed.millis > now.millis.saturating_add(AHEAD_MAX);
+        let changed = if is_ahead { Hlc::default() } else { self.changed };
+        Self { changed, ..self }
     }
 
     /// Whether it can be called so.
@@ -85,12 +87,6 @@ impl Contact {
     pub(crate) fn address(&self) -> Address {
         Address { signer: self.signer, secret: self.secret }
     }
-}
-
-/// When something was changed, by a clock that shows `now`.
-pub(super) fn by_clock(changed: Hlc, now: Hlc) -> Hlc {
-    let is_ahead = now.millis >= NOT_SET && changed.millis > now.millis.saturating_add(AHEAD_MAX);
-    if is_ahead { Hlc::default() } else { changed }
 }
 
 /// Takes in what another copy has: of each identity the newest change, and of all what there is room for. What no device

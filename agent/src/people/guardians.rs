@@ -6,7 +6,7 @@
 //! there into its own keystore, so that it outlives the record.
 //!
 //! Invariant: of two sets the one that was made later counts, and who is in an older one only has an empty record put in the
-//! place of theirs: sets of changes come to the same in any order. One from far ahead counts as the oldest that there is. A share comes into a keystore only when the phrase of the
+//! place of theirs: sets of changes come to the same in any order. One of no time counts as the oldest that there is. A share comes into a keystore only when the phrase of the
 //! one whose it is has signed it, for this identity.
 
 use std::collections::BTreeMap;
@@ -24,7 +24,7 @@ use hypernet_core::time::Hlc;
 use minicbor::{Decode, Encode};
 use zeroize::Zeroizing;
 
-use super::contact::{Contact, by_clock};
+use super::contact::Contact;
 use crate::identity::Identity;
 use crate::identity::places::{At, read_here};
 use crate::keystore::Keystore;
@@ -148,11 +148,21 @@ impl Guardians {
         Self::new(changed, self.threshold, self.has_passphrase, Vec::new(), Some(self))
     }
 
-    /// When another set was made that takes its place: later than this one, whose records have lower numbers then, unless it says a
-    /// time after which there is none.
+    /// When another set is made: later than this one, and with higher numbers of its records.
     pub(crate) fn next(before: Option<&Self>) -> Hlc {
-        let last = before.map(|before| before.changed).filter(|changed| changed.millis < YEAR_9999);
-        clock(last.unwrap_or_default())
+        let last = before.map_or(Hlc::default(), Self::made);
+        let is_full = u64::from(last.counter) >= (1 << COUNTER_BITS) - 1;
+        clock(if is_full { Hlc { millis: last.millis + 1, counter: 0 } } else { last })
+    }
+
+    /// When it was made; at no time where it says one after which there is none.
+    fn made(&self) -> Hlc {
+        if self.changed.millis < YEAR_9999 { self.changed } else { Hlc::default() }
+    }
+
+    /// Of two the higher one counts.
+    fn rank(&self) -> (Hlc, &Self) {
+        (self.made(), self)
     }
 
     /// Those of now.
@@ -203,15 +213,13 @@ impl Guardians {
 }
 
 impl Guardianship {
-    /// Takes in what another copy has, of the identity `me`, by a clock that shows `now`.
-    pub(crate) fn merge(&mut self, other: &Self, me: &IdentityId, now: Hlc) {
+    /// Takes in what another copy has, of the identity `me`.
+    pub(crate) fn merge(&mut self, other: &Self, me: &IdentityId) {
         if let Some(theirs) = other.mine.clone().filter(Guardians::is_sound) {
             self.mine = Some(match self.mine.take() {
                 None => theirs,
                 Some(mine) => {
-                    // Two from far ahead are in order still: one's own clock may have been wrong.
-                    let is_later = (by_clock(mine.changed, now), &mine) >= (by_clock(theirs.changed, now), &theirs);
-                    let (mut newer, older) = if is_later { (mine, theirs) } else { (theirs, mine) };
+                    let (mut newer, older) = if mine.rank() >= theirs.rank() { (mine, theirs) } else { (theirs, mine) };
                     newer.take_former(older.guardians.iter());
                     newer
                 }

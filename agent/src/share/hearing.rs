@@ -42,8 +42,6 @@ const LOOKED_UP_WITHIN: Duration = Duration::from_secs(3);
 /// For how long that is fetched which devices of others have put into segments.
 const FETCHED_WITHIN: Duration = Duration::from_secs(5);
 const FETCHED_SOON: Duration = Duration::from_secs(1);
-/// Who takes longer than this for one of them comes last the next time.
-const SLOW_FROM: Duration = Duration::from_millis(500);
 /// Records that are known again.
 const HEARD_MAX: usize = 4_096;
 /// Because of one person another epoch begins so seldom, but for the first time.
@@ -287,12 +285,18 @@ impl Volume {
         let records = self.peers.lookup_all(&keys)?;
         let mut said: Vec<_> =
             asked.into_iter().zip(records).filter_map(|(asked, record)| Some((asked, record?))).collect();
-        // Whoever had others wait the last time has no others wait now.
-        let before = self.slow.lock().clone();
-        said.sort_by_key(|((identity, _), _)| before.contains(identity));
-        let mut slow = BTreeSet::new();
+        // Whoever had others wait before has no others wait now.
+        let before: BTreeMap<IdentityId, Duration> = {
+            let mut slow = self.slow.lock();
+            slow.retain(|identity, _| *identity == own.identity || known.circle.people.contains_key(identity));
+            slow.values_mut().for_each(|took| *took /= 2);
+            slow.clone()
+        };
+        let rank =
+            |identity: &IdentityId| (*identity != own.identity, before.get(identity).copied().unwrap_or_default());
+        said.sort_by_key(|((identity, _), _)| rank(identity));
         for ((identity, device), record) in said {
-            let read = |record: &Record| match self.read_of(identity, record, &mut allowances.0, &mut slow)? {
+            let read = |record: &Record| match self.read_of(identity, record, &mut allowances.0)? {
                 At::Here(bytes) => Ok(Some(codec::decode::<Beacon>(&bytes)?)),
                 At::Nothing | At::Ended(_) => Ok(None),
             };
@@ -305,31 +309,16 @@ impl Volume {
                 Err(error) => tracing::warn!(%error, device = %device.id.short(), "what a device says cannot be read"),
             }
         }
-        let is_newer = self.hear_lists(lists, &mut allowances.1, &mut slow);
-        *self.slow.lock() = slow;
-        let is_newer = is_newer?;
+        let is_newer = self.hear_lists(lists, &mut allowances.1)?;
         self.forget_posters()?;
         Ok(is_newer || is_new)
     }
 
-    /// Reads what somebody has put there, and remembers of whom that has taken long.
-    fn read_of(
-        &self,
-        of: IdentityId,
-        record: &Record,
-        allowance: &mut Allowance,
-        slow: &mut BTreeSet<IdentityId>,
-    ) -> Result<At, PortError> {
-        let (was_spent, began) = (allowance.is_spent(), Instant::now());
+    /// Reads what somebody has put there, and remembers of whom that has taken how long.
+    fn read_of(&self, of: IdentityId, record: &Record, allowance: &mut Allowance) -> Result<At, PortError> {
+        let began = Instant::now();
         let at = allowance.read(&self.peers, record, &roster_sealing_key(&of));
-        // Of whom nothing was fetched now it stays as it was.
-        let is_slow = match was_spent {
-            true => at.is_err() && self.slow.lock().contains(&of),
-            false => at.is_err() || began.elapsed() > SLOW_FROM,
-        };
-        if is_slow {
-            slow.insert(of);
-        }
+        *self.slow.lock().entry(of).or_default() += began.elapsed();
         at
     }
 
@@ -338,20 +327,19 @@ impl Volume {
         &self,
         lists: BTreeMap<IdentityId, BTreeSet<[u8; 32]>>,
         allowance: &mut Allowance,
-        slow: &mut BTreeSet<IdentityId>,
     ) -> Result<bool, PortError> {
         let me = self.identity.id();
         let others = lists.into_iter().filter(|(identity, _)| *identity != me);
         let mut places: Vec<(IdentityId, [u8; 32])> = others
             .flat_map(|(identity, signers)| signers.into_iter().take(LISTS_MAX).map(move |one| (identity, one)))
             .collect();
-        let before = self.slow.lock().clone();
-        places.sort_by_key(|(identity, _)| slow.contains(identity) || before.contains(identity));
+        let slow = self.slow.lock().clone();
+        places.sort_by_key(|(identity, _)| slow.get(identity).copied().unwrap_or_default());
         let keys: Vec<_> = places.iter().map(|(_, signer)| record_key(signer)).collect();
         let mut is_new = false;
         for ((identity, _), record) in places.into_iter().zip(self.peers.lookup_all(&keys)?) {
             let Some(record) = record.filter(|record| !self.heard.lock().contains(record)) else { continue };
-            let bytes = match self.read_of(identity, &record, allowance, slow) {
+            let bytes = match self.read_of(identity, &record, allowance) {
                 Ok(At::Here(bytes)) => bytes,
                 Ok(At::Nothing | At::Ended(_)) => continue,
                 Err(error) => {

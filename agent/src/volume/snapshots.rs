@@ -86,13 +86,18 @@ struct Now {
     newer: u64,
 }
 
+/// A history, and the trees of what is kept and of the names.
+type Known = (Option<TreeRef>, Option<TreeRef>, Arc<History>);
+
 /// What is known of the history of a volume, so that not all of it is read for each snapshot.
 #[derive(Default)]
 pub(crate) struct Histories {
     /// All of it, and how often the database had changed when it was read.
     all: Option<(u64, Arc<History>)>,
     /// That which trees of these references hold.
-    published: Option<(Option<TreeRef>, Option<TreeRef>, Arc<History>)>,
+    published: Option<Known>,
+    /// And that which is to be published next.
+    built: Option<Known>,
     /// Snapshots that were found to be signed.
     verified: BTreeSet<Moment>,
 }
@@ -111,6 +116,12 @@ impl Volume {
 
     /// Changes that are part of a head now go, and extents up to this number, which are in segments.
     pub(super) fn forget_edits(&self, staged: u64, edits: &[(u64, Vec<u8>)]) -> Result<(), PortError> {
+        let mut histories = self.histories.lock();
+        if let Some(built) = histories.built.take() {
+            // The next snapshot need not read it.
+            histories.published = Some(built);
+        }
+        drop(histories);
         let last = edits.last().map_or(0, |(num, _)| *num);
         if staged > 0 || last > 0 {
             self.db.unstage(staged, last)?;
@@ -200,12 +211,13 @@ impl Volume {
         history.keep_newest(HISTORY_MAX);
         let kept = match history.kept.is_empty() {
             true => None,
-            false => Some(tree::build(history.kept.into_values(), writer).map_err(tree_error)?),
+            false => Some(tree::build(history.kept.values().cloned(), writer).map_err(tree_error)?),
         };
         let tags = match history.tags.is_empty() {
             true => None,
-            false => Some(tree::build(history.tags.into_values(), writer).map_err(tree_error)?),
+            false => Some(tree::build(history.tags.values().cloned(), writer).map_err(tree_error)?),
         };
+        self.histories.lock().built = Some((kept.clone(), tags.clone(), Arc::new(history)));
         Ok((kept, tags))
     }
 

@@ -55,7 +55,7 @@ fn the_newest_set_counts_in_whatever_order_sets_are_heard_of_and_nobody_of_befor
     let parts = [set(1, &[1, 2, 3]), set(2, &[3, 4]), set(3, &[5, 1])];
     let merged = |order: &[usize]| {
         let mut all = Guardianship::default();
-        order.iter().for_each(|part| all.merge(&of(&parts[*part]), &me, at(1)));
+        order.iter().for_each(|part| all.merge(&of(&parts[*part]), &me));
         all.mine.unwrap()
     };
     let expected = merged(&[0, 1, 2]);
@@ -72,7 +72,7 @@ fn the_newest_set_counts_in_whatever_order_sets_are_heard_of_and_nobody_of_befor
     let gone = expected.taken_back(at(4));
     assert_eq!((gone.current().count(), gone.records(&address(9)).unwrap().len()), (0, 5));
     let mut all = of(&gone);
-    all.merge(&of(&expected), &me, at(1));
+    all.merge(&of(&expected), &me);
     assert_eq!(all, of(&gone));
     // Whoever is set again is one again.
     assert_eq!(Guardians::new(at(5), 2, false, set(5, &[2, 3]).guardians, Some(&gone)).guardians.len(), 5);
@@ -110,35 +110,37 @@ fn what_no_device_that_means_well_has_written_is_not_taken_in() {
     let too_high = Guardians { threshold: 3, ..set(9, &[1, 2]) };
     for other in [set(9, &many), long, bent, none, too_high] {
         let mut all = mine.clone();
-        all.merge(&of(&other), &me, at(1));
+        all.merge(&of(&other), &me);
         assert_eq!(all, mine);
     }
 }
 
 /// One device's clock is far ahead, or its thief wants to have the last word.
 #[test]
-fn a_set_from_far_ahead_gives_way_to_any_other_one() {
-    let (me, now) = (IdentityId([0; 32]), Hlc { millis: 1 << 41, counter: 0 });
+fn a_set_of_no_time_gives_way_to_any_other_one_and_any_to_a_later_one() {
+    let me = IdentityId([0; 32]);
     let last = Hlc { millis: u64::MAX, counter: u32::MAX };
     let of_thief = Guardians::new(last, GUARDIANS_MAX as u8, false, Vec::new(), None);
     let mut all = of(&set(1, &[1, 2]));
-    all.merge(&of(&of_thief), &me, now);
+    all.merge(&of(&of_thief), &me);
     assert_eq!(names(all.mine.as_ref().unwrap()), ["contact 1", "contact 2"]);
     // Also where there was none before, and what is set then stays.
     let mut none = Guardianship::default();
-    none.merge(&of(&of_thief), &me, now);
+    none.merge(&of(&of_thief), &me);
     let set_again = |all: &mut Guardianship| {
         let changed = Guardians::next(all.mine.as_ref());
         let before = all.mine.replace(Guardians { changed, ..set(1, &[3, 4]) });
-        all.merge(&Guardianship { mine: before, held: Vec::new() }, &me, now);
+        all.merge(&Guardianship { mine: before, held: Vec::new() }, &me);
         assert_eq!(names(all.mine.as_ref().unwrap()), ["contact 3", "contact 4"]);
         all.mine.clone().unwrap().changed
     };
     set_again(&mut none);
-    // Whose clock was wrong counts on: what is on the mesh has higher numbers.
-    let ahead = Hlc { millis: u64::MAX >> 20, counter: 0 };
-    let mut wrong = of(&Guardians { changed: ahead, ..set(1, &[1, 2]) });
-    assert!(set_again(&mut wrong) > ahead);
+    // What is on the mesh of one whose clock was wrong has higher numbers: it is counted on from.
+    for counter in [0, 0xffff, u32::MAX] {
+        let ahead = Hlc { millis: u64::MAX >> 20, counter };
+        let mut wrong = of(&Guardians { changed: ahead, ..set(1, &[1, 2]) });
+        assert!(set_again(&mut wrong) > ahead);
+    }
 }
 
 #[test]
@@ -154,15 +156,15 @@ fn a_share_is_kept_when_it_is_signed_and_for_this_identity_and_newer() {
     assert!(!all.hold(&forged, &me));
     // A copy of another device brings what it has, and nothing that is forged.
     let other = Guardianship { mine: None, held: vec![forged, shares(8, 1, &[me, IdentityId([1; 32])])[0].clone()] };
-    all.merge(&other, &me, at(1));
+    all.merge(&other, &me);
     assert_eq!((all.held.len(), all.of(&new[0].identity)), (2, Some(&new[0])));
     // What is damaged here the same share mends, which is not newer.
     for good in [&new[0], &old[0]] {
         all.held.iter_mut().filter(|share| share.identity == good.identity).for_each(|share| share.threshold = 99);
         let mut copy = Guardianship { mine: None, held: vec![good.clone()] };
-        copy.merge(&all.clone(), &me, at(1));
+        copy.merge(&all.clone(), &me);
         assert_eq!(copy.of(&good.identity), Some(good), "it spoils no other copy");
-        all.merge(&copy, &me, at(1));
+        all.merge(&copy, &me);
         assert_eq!(all.of(&good.identity), Some(good));
     }
     // Somebody who is no contact is named by their id, and by no more of it than tells who it is.
