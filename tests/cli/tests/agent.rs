@@ -150,12 +150,16 @@ fn who_stops_an_agent_that_died_is_left_with_no_mount() -> Result<()> {
 }
 
 #[test]
-fn a_volume_that_was_never_touched_has_nothing_to_sync() -> Result<()> {
+fn a_volume_that_was_never_touched_is_published_once_and_has_nothing_to_sync_then() -> Result<()> {
     let mesh = Mesh::start(2)?;
     let agent = Agent::on(&mesh)?;
     agent.up_unmounted()?;
     agent.wait_for_peers(2)?;
-    let report = agent.sync()?;
-    assert_eq!((&report["files"], &report["bytes"]), (&0.into(), &0.into()), "{report}");
+    // Whoever has only the words finds that it is empty.
+    for (files, head) in [(1, 1), (0, 0)] {
+        let report = agent.sync()?;
+        assert_eq!((&report["files"], &report["bytes"]), (&files.into(), &0.into()), "{report}");
+        assert_eq!(report["head"], head, "{report}");
+    }
     Ok(())
 }
