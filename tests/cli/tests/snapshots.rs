@@ -174,7 +174,6 @@ fn what_names_no_snapshot_or_cannot_be_a_name_is_refused_with_a_reason() -> Resu
         Ok(())
     };
     says(&["show"], "there is no snapshot yet")?;
-    says(&["snap", "-m", "first"], "nothing was written")?;
     fs::write(agent.mount().join("a"), "a")?;
     agent.json(["snap", "-m", "first"])?;
     says(&["show", "nothing"], "there is no snapshot or tag nothing")?;
