@@ -298,6 +298,15 @@ impl Request {
             Self::Hello(_) | Self::Have { .. } | Self::Record { .. } | Self::Watch { .. } => 0,
         }
     }
+
+    /// No answer to it has a longer body.
+    pub fn answer_max(&self) -> usize {
+        match self {
+            Self::Get { len, .. } => *len as usize,
+            Self::Watch { .. } => RECORD_MAX,
+            Self::Hello(_) | Self::Put { .. } | Self::Have { .. } | Self::Record { .. } => 0,
+        }
+    }
 }
 
 impl Response {

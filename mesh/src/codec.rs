@@ -390,7 +390,7 @@ impl request_response::Codec for ShardCodec {
             return Err(io::Error::other("a stranger's request is not ours to send"));
         };
         self.deadline = Some(deadline);
-        self.expected = if let Request::Get { len, .. } = &request { *len as usize } else { 0 };
+        self.expected = request.answer_max();
         let (header, body) = request.to_parts();
         drop(request);
         // A peer may have reasons to let us wait, such as no room for our body; our patience is the deadline.

@@ -535,6 +535,9 @@ fn a_directory_and_one_in_it_that_two_devices_share_apart_from_one_another_lose_
     assert_eq!(read(&ben.below("outer/inner/of anna")).unwrap(), b"4");
     for agent in [&carl, &other, &anna, &ben] {
         assert_eq!(agent.fsck().problems, Vec::<String>::new());
+        // And nobody has anything against anybody.
+        let peers = agent.call(async |client| client.peers().await).unwrap();
+        assert!(peers.iter().all(|peer| peer.note.is_none()), "{peers:?}");
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use hypernet_core::id::{NetworkId, PeerId, RecordKey, ShardId};
 use hypernet_core::key::Secret;
+use hypernet_core::limits::RECORD_MAX;
 use hypernet_core::time::UnixSeconds;
 use hypernet_core::wire::{Hello, Lease, Refusal, Request, Response};
 use hypernet_mesh::{Mesh, MeshConfig, MeshEvent, Multiaddr, SendError};
@@ -168,6 +169,7 @@ pub(crate) async fn serve(mut peer: Peer) {
                 None => Response::Refused(Refusal::NotFound),
             },
             Request::Hello(_) => Response::Hello(Hello { free: 3, donated: 4 }),
+            Request::Watch { .. } => Response::Bytes(Bytes::from(vec![7; RECORD_MAX])),
             _ => Response::Refused(Refusal::Invalid),
         };
         peer.mesh.reply(inbound, response).await;

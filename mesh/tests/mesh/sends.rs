@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use hypernet_core::id::{PeerId, ShardId};
-use hypernet_core::limits::MIB;
+use hypernet_core::id::{PeerId, RecordKey, ShardId};
+use hypernet_core::limits::{MIB, RECORD_MAX};
 use hypernet_core::wire::{Refusal, Request, Response};
 use hypernet_mesh::{MeshEvent, SendError, Transport};
 
@@ -26,11 +26,14 @@ async fn exchange_over(listen: &str, transport: Transport) {
     let missing = Request::Get { shard: ShardId([6; 32]), offset: 0, len: 1 };
     assert_eq!(client.ask(server_id, missing).await, Ok(Response::Refused(Refusal::NotFound)));
 
+    let watch = Request::Watch { key: RecordKey([4; 32]) };
+    assert_eq!(client.ask(server_id, watch).await, Ok(Response::Bytes(vec![7; RECORD_MAX].into())));
+
     let peers = client.mesh.peers().await;
     assert_eq!(peers.len(), 1);
     assert_eq!((peers[0].peer, peers[0].transport), (server_id, transport));
     assert_eq!(peers[0].sent, 4 * MIB as u64);
-    assert_eq!(peers[0].received, 4 * MIB as u64 + 8192);
+    assert_eq!(peers[0].received, (4 * MIB + 8192 + RECORD_MAX) as u64);
     client.stop().await;
     server_mesh.shutdown().await;
     serving.await.unwrap();
