@@ -117,8 +117,7 @@ impl Own {
             if self.mounted_at(gone.volume).is_some() || !self.is_here(gone.volume) {
                 continue;
             }
-            let let_go = |may_go| if may_go { self.let_go_of(gone.volume, false).map(|_| true) } else { Ok(false) };
-            match self.may_go(gone).and_then(let_go) {
+            match self.let_go_of_merged(gone) {
                 Ok(true) => {}
                 Ok(false) => {
                     // Whoever let go of it had not seen what is in it here.
@@ -151,13 +150,12 @@ impl Own {
         let tries = heard.tried.is_none_or(|tried| tried.elapsed() >= LET_GO_EVERY);
         for gone in branches.iter_mut().filter(|branch| branch.is_gone && self.is_here(branch.volume)) {
             if tries && self.mounted_at(gone.volume).is_none() {
-                let let_go = self.may_go(gone).and_then(|may_go| {
-                    heard.tried = may_go.then(Instant::now).or(heard.tried);
-                    if may_go { self.let_go_of(gone.volume, false).map(drop) } else { Ok(()) }
-                });
+                let let_go = self.let_go_of_merged(gone);
+                if !matches!(let_go, Ok(false)) {
+                    heard.tried = Some(Instant::now());
+                }
                 // The others are seen all the same.
                 if let Err(failure) = let_go {
-                    heard.tried = Some(Instant::now());
                     stays(gone, &failure);
                 }
             }
@@ -180,6 +178,15 @@ impl Own {
     /// Whether nothing is here of a branch that somebody has let go of but what was merged.
     fn may_go(&self, branch: &Branch) -> Result<bool, Failure> {
         Ok(!self.is_entered(branch.volume) || self.is_merged(branch)? == Some(true))
+    }
+
+    /// Tries to let go of one that [may go](Self::may_go), and returns whether it may.
+    fn let_go_of_merged(&self, gone: &Branch) -> Result<bool, Failure> {
+        let may_go = self.may_go(gone)?;
+        if may_go {
+            self.let_go_of(gone.volume, false)?;
+        }
+        Ok(may_go)
     }
 
     fn is_here(&self, volume: VolumeId) -> bool {

@@ -107,7 +107,7 @@ struct Search<'a> {
     /// For what lies behind such doors, or behind all.
     allowance: Allowance,
     of_others: bool,
-    /// What was read of theirs: that is not fetched again.
+    /// What was read by that: it is not fetched again.
     fetched: Vec<(Record, Vec<u8>)>,
     /// Doors behind which only what lies in the record itself was looked at.
     skimmed: BTreeSet<Door>,
@@ -222,7 +222,6 @@ impl Search<'_> {
     fn read(&mut self, by: By, record: &Record) -> Result<At, PortError> {
         match by {
             By::Listed if !self.of_others => read(self.peers, record, &self.key),
-            By::Listed | By::Claimed if !self.of_others => self.allowance.read(self.peers, record, &self.key),
             By::Listed | By::Claimed => {
                 if let Some((_, bytes)) = self.fetched.iter().find(|(fetched, _)| fetched == record) {
                     return Ok(At::Here(bytes.clone()));

@@ -6,8 +6,8 @@
 //! there into its own keystore, so that it outlives the record.
 //!
 //! Invariant: of two sets the one that was made later counts, and who is in an older one only has an empty record put in the
-//! place of theirs: sets of changes come to the same in any order. One of no time counts as the oldest that there is. A share comes into a keystore only when the phrase of the
-//! one whose it is has signed it, for this identity.
+//! place of theirs: sets of changes come to the same in any order. One of no time counts as the oldest that there is. A share
+//! comes into a keystore only when the phrase of the one whose it is has signed it, for this identity.
 
 use std::collections::BTreeMap;
 use std::fmt;
