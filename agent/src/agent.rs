@@ -36,6 +36,7 @@ use crate::volumes::{Reader, Volumes};
 use crate::{databases, log, reserve, server};
 
 mod branch;
+mod collect;
 mod conflicts;
 mod detach;
 mod guardians;
@@ -503,6 +504,7 @@ async fn serve(
     let keeper = Arc::new(keeper::Keeper { home: home.clone(), memory });
     let keeping = tokio::spawn(keeper::run(keeper.clone()));
     let tending = tokio::spawn(policy::run(agent.clone()));
+    let collecting = tokio::spawn(collect::run(agent.clone()));
     let hearing = tokio::spawn(news::run(agent.clone()));
     let branching = tokio::spawn(branch::run(agent.clone()));
     crate::print_ready(&api::Ready {
@@ -518,6 +520,7 @@ async fn serve(
     tracing::info!("stopping");
     keeping.abort();
     tending.abort();
+    collecting.abort();
     hearing.abort();
     branching.abort();
     keeper::save(&keeper).await;

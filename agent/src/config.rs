@@ -128,6 +128,12 @@ pub(crate) struct Config {
     /// How often it is looked what the policies of volumes ask for, in seconds, if not as ever.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) policies_every: Option<u64>,
+    /// How often leases are renewed and garbage is looked for, in seconds, if not as ever.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) collect_every: Option<u64>,
+    /// Seconds after which what nothing needs is given up, if not as ever.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) release_after: Option<u64>,
 }
 
 const VERSION: u32 = 1;
@@ -152,6 +158,8 @@ impl Config {
             shown: None,
             side_mounts: Vec::new(),
             policies_every: None,
+            collect_every: None,
+            release_after: None,
         }
     }
 

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use hypernet_core::head::MANIFEST_ROWS_MAX;
 use hypernet_core::id::{PeerId, RecordKey};
 use hypernet_core::key::VolumeKeys;
+use hypernet_core::lease::{LeaseNumber, LeaseSecret};
 use hypernet_core::limits::RECORD_KEEPERS_MAX;
 use hypernet_core::node::{Command, CommandError, NoPlan, Node, Outcome};
 use hypernet_core::placement::Plan;
@@ -65,6 +66,9 @@ fn is_published(outcome: Outcome, wanted: usize, what: &str) -> Result<(), PortE
 fn replan(meant: Plan, now: Plan) -> Plan {
     if now.n < meant.n { now } else { meant }
 }
+
+/// Gives a number for a placement, and the secret of its leases.
+pub(crate) type Draw<'a> = &'a (dyn Fn() -> Result<(LeaseNumber, LeaseSecret), PortError> + Sync);
 
 /// The peers that this agent knows.
 pub(crate) struct Peers {
@@ -130,18 +134,18 @@ impl Peers {
     /// It becomes several where the rows of one would be too long for the peers that are left.
     pub(crate) fn place(
         &self,
-        keys: &Arc<VolumeKeys>,
+        (keys, draw): (&VolumeKeys, Draw<'_>),
         packed: &Packed,
         plan: Plan,
         meter: &Meter,
     ) -> Result<Vec<Placed>, PortError> {
-        self.place_unless(keys, packed, plan, meter, &AtomicBool::new(false))
+        self.place_unless((keys, draw), packed, plan, meter, &AtomicBool::new(false))
     }
 
     /// As [`Self::place`], until `cancelled` says that nobody wants it any more. What is on its way then ends by itself.
     pub(crate) fn place_unless(
         &self,
-        keys: &Arc<VolumeKeys>,
+        (keys, draw): (&VolumeKeys, Draw<'_>),
         packed: &Packed,
         meant: Plan,
         meter: &Meter,
@@ -165,16 +169,18 @@ impl Peers {
             if !packed.fits(plan.k, room.unwrap_or(u64::MAX))
                 && let Some((left, right)) = packed.split()
             {
-                let mut placed = self.place_unless(keys, &left, plan, meter, cancelled)?;
-                placed.extend(self.place_unless(keys, &right, plan, meter, cancelled)?);
+                let mut placed = self.place_unless((keys, draw), &left, plan, meter, cancelled)?;
+                placed.extend(self.place_unless((keys, draw), &right, plan, meter, cancelled)?);
                 return Ok(placed);
             }
             let coded = Arc::new(packed.code(plan.k, plan.n, plan.committed, &padding).map_err(damaged)?);
             let (id, contents) = (coded.segment.id(), coded.contents.clone());
             let until = UnixSeconds(unix_now() + LEASE_SECONDS);
-            let command = Command::Upload { coded, keys: keys.clone(), until, patience: UPLOAD_PATIENCE };
+            // What of an attempt was placed that failed, the node gives up.
+            let (number, leases) = draw()?;
+            let command = Command::Upload { coded, leases, until, patience: UPLOAD_PATIENCE };
             match self.node.run_blocking(command) {
-                Outcome::Uploaded(placement) => return Ok(vec![Placed { id, placement, contents }]),
+                Outcome::Uploaded(placement) => return Ok(vec![Placed { id, number, placement, contents }]),
                 Outcome::Failed(error @ (CommandError::NotPlaced { .. } | CommandError::Busy)) => {
                     meter.update(|progress| progress.phase = Phase::Waiting(error.to_string()));
                     last = Some(error);
@@ -196,20 +202,20 @@ impl Peers {
     /// One extent in a segment of its own, in no more rows than a record has room for beside what names it.
     pub(crate) fn place_alone(
         &self,
-        keys: &Arc<VolumeKeys>,
+        (keys, draw): (&VolumeKeys, Draw<'_>),
         kind: Kind,
         plain: &[u8],
         plan: Plan,
         meter: &Meter,
-    ) -> Result<(ExtentRef, Placement), PortError> {
+    ) -> Result<(ExtentRef, Placed), PortError> {
         let sealed = Sealer::new(keys).seal(kind, plain).map_err(damaged)?;
         let extent = sealed.reference.clone();
         let plan = plan.within(MANIFEST_ROWS_MAX);
         let mut packer = Packer::new(plan.k);
         packer.add(sealed).map_err(damaged)?;
         let packed = packer.finish().ok_or_else(|| damaged("an extent was packed nowhere"))?;
-        let placed = self.place(keys, &packed, plan, meter)?.pop();
-        Ok((extent, placed.ok_or_else(|| damaged("an extent was placed nowhere"))?.placement))
+        let placed = self.place((keys, draw), &packed, plan, meter)?.pop();
+        Ok((extent, placed.ok_or_else(|| damaged("an extent was placed nowhere"))?))
     }
 
     /// Asks for several records at once; one answer for each.

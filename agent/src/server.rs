@@ -135,6 +135,7 @@ pub(crate) async fn serve(agent: Arc<Agent>, listener: UnixListener) {
         .route(path::DEVICES, get(get_devices))
         .route(path::VOLUMES, get(get_volumes))
         .route(path::VOLUMES_MAKE, post(post_volumes_make))
+        .route(path::GC, post(post_gc))
         .route(path::KEYSTORE_SEAL, post(post_keystore_seal))
         .route(path::DEVICE_REVOKE, post(post_devices_revoke))
         .route(path::DEVICE_RENEW, post(post_devices_renew))
@@ -176,6 +177,10 @@ async fn post_devices_renew(
 
 async fn get_volumes(State(agent): Agents) -> Answer<Vec<api::VolumeInfo>> {
     Ok(Json(blocking(move || agent.volumes()).await??))
+}
+
+async fn post_gc(State(agent): Agents, Json(request): Json<api::GcRequest>) -> Answer<Vec<api::GcVolume>> {
+    Ok(Json(blocking(move || agent.gc(request.dry_run)).await??))
 }
 
 async fn post_volumes_make(

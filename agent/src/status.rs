@@ -315,6 +315,7 @@ fn volume(
             .map(|((missing, readable), segments)| api::HealthBucket { missing, segments, readable })
             .collect(),
         spare,
+        unattended_until: tally.until,
         cache: own.trimmer.as_ref().map(|trimmer| api::CacheStatus { bytes: own.vfs.cached(), limit: trimmer.limit }),
         recovering: agent.config.lock().recovering,
     };

@@ -3,11 +3,14 @@
 //! - `read`: extents and tree nodes by reference, from the local caches or the mesh;
 //! - `reach`: whether the index knows all that the newest snapshot reaches;
 //! - `census`: what the holders of segments say they have;
+//! - `leases`: what this device has leases of, which it renews and gives up;
 //! - `health`: how healthy all its segments are;
 //! - `served`: what the peers of now can give back;
 //! - `write`: sealing, packing, coding and placing, as a pipeline;
 //! - `sync`: a cut of the working tree becomes a snapshot, then a catalog, then a head;
 //! - `adopt`: what a volume takes over from that which it was split off;
+//! - `collect`: giving back the space of what nothing reaches any more;
+//! - `walk`: all that a tree reaches;
 //! - `catalog`: the pages of index and placement log, and the manifest;
 //! - `heads`: what the mesh has of this device's heads and of those of the others;
 //! - `devices`: the devices of the identity, and taking one off;
@@ -51,6 +54,7 @@ use crate::share::hearing::{Known, Lost};
 mod adopt;
 pub(crate) mod catalog;
 pub(crate) mod census;
+pub(crate) mod collect;
 pub(crate) mod conflicts;
 pub(crate) mod devices;
 #[cfg(test)]
@@ -59,6 +63,7 @@ pub(crate) mod follow;
 pub(crate) mod heads;
 pub(crate) mod health;
 pub(crate) mod lacking;
+pub(crate) mod leases;
 mod merging;
 pub(crate) mod nearby;
 pub(crate) mod policy;
@@ -74,6 +79,7 @@ mod stage;
 pub(crate) mod state;
 pub(crate) mod sync;
 pub(crate) mod trim;
+mod walk;
 pub(crate) mod whole;
 pub(crate) mod write;
 

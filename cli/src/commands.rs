@@ -17,6 +17,7 @@ mod dev;
 mod device;
 mod diff;
 mod events;
+mod gc;
 mod guardians;
 mod history;
 pub(crate) mod init;
@@ -49,6 +50,7 @@ pub(crate) async fn run(command: Command, out: &mut Output) -> Result<(), Failur
         Command::Contact(command) => contact::contact(home, command, out).await,
         Command::Guardians(command) => guardians::guardians(home, command, out).await,
         Command::Volume(command) => volume::volume(home, command, out).await,
+        Command::Gc(args) => gc::gc(home, &args, out).await,
         Command::Share(args) => share::share(home, args, out).await,
         Command::Unshare(args) => share::unshare(home, args, out).await,
         Command::Shares => share::shares(home, out).await,

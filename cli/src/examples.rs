@@ -155,6 +155,11 @@ examples! { GUARDIANS_HELP:
 examples! { GUARDIANS_CLEAR:
     "hn guardians clear"
 }
+examples! { GC:
+    "hn gc --dry-run                     what could be given back, and what that waits for"
+    "hn gc                               give it back now"
+    "hn gc --json | jq '[.[].freed_bytes] | add'"
+}
 examples! { VOLUME:
     "hn volume make /hypernet/photos     a volume of its own, where it is"
     "hn volume list                      where each begins, and what of it the mesh lacks"

@@ -138,11 +138,15 @@ pub struct Head {
     /// Where the manifest is.
     #[n(9)]
     pub manifest_placement: Placement,
+    /// The other devices are asked to publish heads that have seen the one of this device with this number: it wants to be
+    /// sure that none of them relies on what is not in its catalog any more. 0 where they are not.
+    #[n(10)]
+    pub asks: u64,
     /// Ed25519 of the device over all the rest.
-    #[cbor(n(10), with = "minicbor::bytes")]
+    #[cbor(n(11), with = "minicbor::bytes")]
     pub signature: [u8; 64],
 }
-crate::format!(Head, tag = 0x33, version = 1, max = RECORD_PAYLOAD_MAX, name = "head");
+crate::format!(Head, tag = 0x33, version = 2, max = RECORD_PAYLOAD_MAX, name = "head");
 
 impl Head {
     fn signed_bytes(&self) -> Vec<u8> {
@@ -216,6 +220,7 @@ pub(crate) mod tests {
             snapshot_extent: extent.clone(),
             manifest: extent,
             manifest_placement: Placement { segment, n: plan.n, holders: holders.collect() },
+            asks: 0,
             signature: [0; 64],
         };
         (head, device, keys)

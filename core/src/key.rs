@@ -6,7 +6,8 @@ use std::fmt;
 use ed25519_dalek::{Signature, SigningKey, VerifyingKey};
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
-use crate::id::{DeviceId, IdentityId, PeerId, ShardId, VolumeId};
+use crate::id::{DeviceId, IdentityId, VolumeId};
+use crate::lease::{LeaseNumber, LeaseSecret};
 
 /// 32 secret bytes that never show in logs and are wiped when dropped.
 #[derive(Clone, PartialEq, Eq, Zeroize, ZeroizeOnDrop)]
@@ -178,6 +179,11 @@ impl DeviceKeys {
         self.0.derive("hypernet 2026 device bearer beacon v1", &[bearer.as_bytes()])
     }
 
+    /// The secret of the leases of what it places, by the number of the placement.
+    pub fn lease_secret(&self, number: &LeaseNumber) -> LeaseSecret {
+        LeaseSecret::new(self.0.derive("hypernet 2026 device leases v1", &[number]))
+    }
+
     /// The secret of the place of what this device offers to others.
     pub fn offers_secret(&self) -> Secret {
         self.0.derive("hypernet 2026 device offers place v1", &[])
@@ -250,18 +256,12 @@ impl VolumeKeys {
         tag.copy_from_slice(&name.expose()[..16]);
         (tag, self.derive("hypernet 2026 volume announcement key v1", &[device.as_bytes()]))
     }
-
-    /// Signs the lease of one shard at one holder, and nothing else. Holders keep the public key, so a key of its own
-    /// for each shard is what makes no two of them tell that they have an owner in common.
-    pub fn lease_key(&self, holder: &PeerId, shard: &ShardId) -> SigningKey {
-        // Leases outlive epochs, but whoever rotates an epoch keeps the old secrets, so the epoch may stand in here.
-        self.derive("hypernet 2026 volume lease key v1", &[holder.as_bytes(), shard.as_bytes()]).signing_key()
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::id::{PeerId, ShardId};
     use crate::identity::era::Era;
     use crate::identity::phrase::Phrase;
     use crate::identity::place::{Address, Place};
@@ -281,9 +281,6 @@ mod tests {
             *v.convergence().expose(),
             *v.head_key().expose(),
             *v.padding().expose(),
-            v.lease_key(&PeerId([0; 32]), &ShardId([0; 32])).to_bytes(),
-            v.lease_key(&PeerId([1; 32]), &ShardId([0; 32])).to_bytes(),
-            v.lease_key(&PeerId([0; 32]), &ShardId([1; 32])).to_bytes(),
             *next.convergence().expose(),
             device.signing_key().to_bytes(),
             device.head_record_key(&v).to_bytes(),
@@ -291,6 +288,10 @@ mod tests {
             *device.beacon_secret().expose(),
             *device.share_secret(&v.volume).expose(),
             *device.offers_secret().expose(),
+            device.lease_secret(&[0; 16]).token(&PeerId([0; 32]), &ShardId([0; 32])).0,
+            device.lease_secret(&[1; 16]).token(&PeerId([0; 32]), &ShardId([0; 32])).0,
+            device.lease_secret(&[0; 16]).token(&PeerId([1; 32]), &ShardId([0; 32])).0,
+            device.lease_secret(&[0; 16]).token(&PeerId([0; 32]), &ShardId([1; 32])).0,
             *device.opening_key().expose(),
             *secret.expose(),
         ];

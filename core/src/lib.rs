@@ -16,6 +16,7 @@ pub mod history;
 pub mod id;
 pub mod identity;
 pub mod key;
+pub mod lease;
 pub mod limits;
 pub mod merge;
 pub mod name;

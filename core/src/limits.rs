@@ -79,8 +79,10 @@ pub const PUBLISHING_MAX: usize = 256;
 pub const WIRE_HEADER_MAX: usize = 16 * KIB;
 /// Raw body of a wire message.
 pub const WIRE_BODY_MAX: usize = SHARD_MAX;
-/// Ids in one `Have` or `Renew` request.
+/// Ids in one `Have` request.
 pub const WIRE_IDS_MAX: usize = 256;
+/// Leases in one `Renew` or `Release` request.
+pub const LEASES_AT_ONCE: usize = 1_000;
 
 /// Requests under way to one peer.
 pub const IN_FLIGHT_PER_PEER: usize = 8;

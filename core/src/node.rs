@@ -24,6 +24,7 @@ use crate::wire::{Request, Response};
 mod command;
 mod donor;
 mod fetch;
+mod leases;
 mod peers;
 mod probe;
 mod records;
@@ -279,6 +280,9 @@ enum Waiter {
     Upload(CommandId, u8),
     Fetch(CommandId, u32),
     Probe(CommandId, u8),
+    Lease(CommandId),
+    /// Whoever was told that a row is not needed that it was sent: nobody waits for that.
+    GivenUp,
     Served(InboundId),
     /// Key and sequence number of the record.
     RecordKept(RecordKey, u64),
@@ -301,6 +305,7 @@ enum Timer {
     Upload(CommandId),
     Fetch(CommandId),
     Probe(CommandId),
+    Lease(CommandId),
     Room(CommandId),
     Published(u64),
     Republish(RecordKey),
@@ -369,6 +374,7 @@ pub struct Node {
     uploads: BTreeMap<CommandId, upload::Upload>,
     fetches: BTreeMap<CommandId, fetch::Fetch>,
     probes: BTreeMap<CommandId, probe::Probe>,
+    leases: leases::Leases,
     /// Commands that ask for room, and how many donors have not answered yet.
     rooms: BTreeMap<CommandId, usize>,
     records: records::Records,
@@ -383,6 +389,7 @@ impl Node {
             uploads: BTreeMap::new(),
             fetches: BTreeMap::new(),
             probes: BTreeMap::new(),
+            leases: leases::Leases::default(),
             rooms: BTreeMap::new(),
             records: records::Records::default(),
             context: Context {
@@ -443,13 +450,12 @@ impl Node {
     }
 
     fn command(&mut self, id: CommandId, command: Command) {
-        let records = self.records.under_way();
-        let busy =
-            self.uploads.len() + self.fetches.len() + self.probes.len() + self.rooms.len() + records >= COMMANDS_MAX;
+        let asked = self.probes.len() + self.leases.under_way() + self.rooms.len() + self.records.under_way();
+        let busy = self.uploads.len() + self.fetches.len() + asked >= COMMANDS_MAX;
         match command {
             _ if busy => self.context.finish(id, Outcome::Failed(CommandError::Busy)),
-            Command::Upload { coded, keys, until, patience } => {
-                match upload::Upload::new(&mut self.context, id, coded, keys, until, patience) {
+            Command::Upload { coded, leases, until, patience } => {
+                match upload::Upload::new(&mut self.context, id, coded, leases, until, patience) {
                     Some(upload) => {
                         self.uploads.insert(id, upload);
                         self.drive_uploads();
@@ -468,11 +474,26 @@ impl Node {
                     Err(error) => self.context.finish(id, Outcome::Failed(error)),
                 }
             }
+            Command::Rows { placement, within } => match fetch::Fetch::of_rows(&self.context, placement, within) {
+                Ok(fetch) => {
+                    self.fetches.insert(id, fetch);
+                    self.drive_fetch(id);
+                }
+                Err(error) => self.context.finish(id, Outcome::Failed(error)),
+            },
             Command::Probe { placement, within } => {
                 let probe = probe::Probe::start(&mut self.context, &mut self.peers, id, placement, within);
                 if let Some(probe) = probe {
                     self.probes.insert(id, probe);
                 }
+            }
+            Command::Renew { holder, leases, within } => {
+                let (context, peers) = (&mut self.context, &mut self.peers);
+                self.leases.ask(context, peers, id, holder, Request::Renew { leases }, within);
+            }
+            Command::Release { holder, tokens, within } => {
+                let (context, peers) = (&mut self.context, &mut self.peers);
+                self.leases.ask(context, peers, id, holder, Request::Release { tokens }, within);
             }
             Command::Publish { record, enough } => {
                 self.records.publish(&mut self.context, &mut self.peers, id, record, enough);
@@ -534,6 +555,9 @@ impl Node {
                     }
                 }
             }
+            Waiter::Lease(command) => {
+                self.leases.answered(&mut self.context, &mut self.peers, command, result);
+            }
             Waiter::Handed(handing) => {
                 self.records.handed(&mut self.context, &mut self.peers, handing, peer, &result);
             }
@@ -543,7 +567,8 @@ impl Node {
                     self.records.heard(&mut self.context, &mut self.peers, key, peer, &bytes);
                 }
             }
-            Waiter::Served(_)
+            Waiter::GivenUp
+            | Waiter::Served(_)
             | Waiter::RecordKept(..)
             | Waiter::Closest(_)
             | Waiter::Lookup(..)
@@ -562,7 +587,7 @@ impl Node {
                     self.records.is_durable(&key, sequence);
                 }
             }
-            Some((_, waiter @ (Waiter::Fetch(..) | Waiter::Probe(..)))) => {
+            Some((_, waiter @ (Waiter::Fetch(..) | Waiter::Probe(..) | Waiter::Lease(_)))) => {
                 let me = self.context.config.me;
                 self.answered(waiter, me, Ok(donor::response(reply)));
             }
@@ -582,9 +607,12 @@ impl Node {
     fn drive_upload(&mut self, id: CommandId) {
         let Some(upload) = self.uploads.get_mut(&id) else { return };
         if let Some(outcome) = upload.drive(&mut self.context, &mut self.peers, id) {
-            self.uploads.remove(&id);
+            let upload = self.uploads.remove(&id);
             // Rows that still wait for their turn would be kept by peers that nobody remembers.
             self.peers.forget(|waiter| !matches!(waiter, Waiter::Upload(command, _) if *command == id));
+            if let (Some(upload), Outcome::Failed(_)) = (&upload, &outcome) {
+                upload.give_up(&mut self.context, &mut self.peers);
+            }
             self.context.finish(id, outcome);
         } else if let Some(shard_len) = upload.waits_for_room() {
             let hello = self.donor.hello(self.context.now.mono);
@@ -635,6 +663,7 @@ impl Node {
                         self.context.finish(id, probe.outcome());
                     }
                 }
+                Timer::Lease(id) => self.leases.late(&mut self.context, id),
                 Timer::Room(id) => self.end_room(id),
                 Timer::Published(handing) => self.records.enough(&mut self.context, &mut self.peers, handing),
                 Timer::Republish(key) => self.records.republish(&mut self.context, key),

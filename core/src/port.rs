@@ -8,9 +8,9 @@ use thiserror::Error;
 
 use crate::codec::CodecError;
 use crate::id::{FileId, RecordKey, ShardId, VolumeId};
+use crate::lease::{Lease, LeaseKey};
 use crate::time::Timespec;
 use crate::tree::{Content, Entry, FileKind, Inode, LinkEntry, TreeRef, Xattr};
-use crate::wire::Lease;
 
 /// What went wrong behind a port, by what the caller can do about it.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -73,7 +73,7 @@ pub enum StoreOp {
     Put {
         /// Address, already checked against the body.
         shard: ShardId,
-        /// Lease, already checked.
+        /// Lease.
         lease: Lease,
         /// The shard.
         body: Bytes,
@@ -87,17 +87,21 @@ pub enum StoreOp {
         /// How many.
         len: u32,
     },
-    /// Which of these are held?
+    /// Which of these are held, with a lease?
     Have {
         /// Addresses.
         shards: Vec<ShardId>,
     },
-    /// Give up a shard whose lease has this key.
+    /// Keep these shards, of which some may not be here. Answered only when the leases are on stable storage.
+    Renew {
+        /// Addresses and leases.
+        leases: Vec<(ShardId, Lease)>,
+    },
+    /// These leases are over; there need not be any. A shard of which nobody has one is kept for as long as its space is not
+    /// needed.
     Release {
-        /// Address.
-        shard: ShardId,
-        /// Key of the lease.
-        key: [u8; 32],
+        /// Addresses and keys.
+        leases: Vec<(ShardId, LeaseKey)>,
     },
     /// Keep a DHT record in place of any older one. Answered when it is on stable storage.
     PutRecord {
@@ -111,10 +115,17 @@ pub enum StoreOp {
 /// The answer to a [`StoreOp`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StoreReply {
-    /// Put, Release and PutRecord: done. `used` is what all shards take up now.
+    /// Put, Release and PutRecord: done. `used` is what all shards take up now that somebody has a lease of.
     Done {
-        /// Bytes of all shards held.
+        /// Bytes of all shards with a lease.
         used: u64,
+    },
+    /// Renew.
+    Renewed {
+        /// Bytes of all shards with a lease.
+        used: u64,
+        /// One per asked shard: whether it is here, and leased.
+        held: Vec<bool>,
     },
     /// Read.
     Bytes(Bytes),
@@ -136,9 +147,6 @@ pub enum StoreFault {
     /// The bytes on disk do not match their address any more.
     #[error("the shard on disk is damaged")]
     Damaged,
-    /// The lease has another key.
-    #[error("the lease has another key")]
-    NotYours,
     /// The disk or database failed.
     #[error("the disk failed: {0}")]
     Disk(String),

@@ -155,10 +155,25 @@ pub fn full_shard_len(k: u8) -> usize {
     size_class(SEGMENT_TARGET.div_ceil(usize::from(k.max(1)))).min(SHARD_MAX)
 }
 
+/// What is packed: an extent that was sealed now, or the bytes of one that lies in another segment.
+#[derive(Clone, Debug)]
+pub struct Piece {
+    /// Which extent.
+    pub id: ExtentId,
+    /// It, sealed.
+    pub bytes: Bytes,
+}
+
+impl From<Sealed> for Piece {
+    fn from(sealed: Sealed) -> Self {
+        Self { id: sealed.reference.id(), bytes: sealed.bytes }
+    }
+}
+
 /// Collects sealed extents until they fill a segment.
 pub struct Packer {
     k: u8,
-    waiting: Vec<Sealed>,
+    waiting: Vec<Piece>,
     end: usize,
 }
 
@@ -189,7 +204,8 @@ impl Packer {
     }
 
     /// Takes an extent in; gives back the contents of a segment when it would no longer fit.
-    pub fn add(&mut self, sealed: Sealed) -> Result<Option<Packed>, SegmentError> {
+    pub fn add(&mut self, piece: impl Into<Piece>) -> Result<Option<Packed>, SegmentError> {
+        let sealed = piece.into();
         let len = sealed.bytes.len();
         if len > (SEALED_MAX + 1024).min(self.capacity()) {
             return Err(SegmentError::TooLong(len));
@@ -216,7 +232,7 @@ impl Packer {
 /// The contents of one segment, not yet laid out or coded.
 #[derive(Clone)]
 pub struct Packed {
-    extents: Vec<Sealed>,
+    extents: Vec<Piece>,
 }
 
 /// The parts of `range` of the payload, each in its row.
@@ -250,7 +266,7 @@ impl Packed {
     /// Two halves of it, for when it does not fit; none of what is one extent.
     pub fn split(&self) -> Option<(Self, Self)> {
         let (left, right) = self.extents.split_at(self.extents.len() / 2);
-        let half = |extents: &[Sealed]| Self { extents: extents.to_vec() };
+        let half = |extents: &[Piece]| Self { extents: extents.to_vec() };
         (!left.is_empty()).then(|| (half(left), half(right)))
     }
 
@@ -290,7 +306,7 @@ impl Packed {
         let mut gaps = Vec::new();
         let mut end = 0;
         for (sealed, start) in self.extents.iter().zip(starts) {
-            let (id, len) = (sealed.reference.id(), sealed.bytes.len());
+            let (id, len) = (sealed.id, sealed.bytes.len());
             let mut rest = &sealed.bytes[..];
             in_rows(&mut data, start..start + len, |part| {
                 let (now, later) = rest.split_at(part.len());

@@ -5,52 +5,13 @@
 //! [`limits`](crate::limits) before anything is allocated for them.
 
 use bytes::Bytes;
-use ed25519_dalek::{Signer, SigningKey};
 use minicbor::{Decode, Encode};
 use thiserror::Error;
 
 use crate::codec::{self, CodecError};
-use crate::id::{PeerId, RecordKey, ShardId};
-use crate::key::is_signed;
-use crate::limits::{RECORD_MAX, SHARD_MAX, WIRE_BODY_MAX, WIRE_HEADER_MAX, WIRE_IDS_MAX};
-use crate::time::UnixSeconds;
-
-const LEASE_CONTEXT: &[u8] = b"hypernet lease keep v1\0";
-
-/// A lease: the right to have a shard kept until `expires`.
-///
-/// The key is derived per volume, holder and shard, so that neither two holders nor one that looks at two shards can see
-/// that they are kept for the same owner.
-#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
-#[cbor(array)]
-pub struct Lease {
-    /// Ed25519 public key of the lease.
-    #[cbor(n(0), with = "minicbor::bytes")]
-    pub key: [u8; 32],
-    /// Until when.
-    #[n(1)]
-    pub expires: UnixSeconds,
-    /// Signature by `key` over holder, shard and expiry.
-    #[cbor(n(2), with = "minicbor::bytes")]
-    pub signature: [u8; 64],
-}
-
-fn lease_bytes(holder: &PeerId, shard: &ShardId, expires: UnixSeconds) -> Vec<u8> {
-    [LEASE_CONTEXT, holder.as_bytes(), shard.as_bytes(), &expires.0.to_be_bytes()].concat()
-}
-
-impl Lease {
-    /// Signs a lease.
-    pub fn sign(key: &SigningKey, holder: &PeerId, shard: &ShardId, expires: UnixSeconds) -> Self {
-        let signature = key.sign(&lease_bytes(holder, shard, expires)).to_bytes();
-        Self { key: key.verifying_key().to_bytes(), expires, signature }
-    }
-
-    /// Whether the signature is right for this holder and shard.
-    pub fn verify(&self, holder: &PeerId, shard: &ShardId) -> bool {
-        is_signed(&self.key, &lease_bytes(holder, shard, self.expires), &self.signature)
-    }
-}
+use crate::id::{RecordKey, ShardId};
+use crate::lease::{self, Lease, LeaseToken};
+use crate::limits::{LEASES_AT_ONCE, RECORD_MAX, SHARD_MAX, WIRE_BODY_MAX, WIRE_HEADER_MAX, WIRE_IDS_MAX};
 
 /// What one peer asks of another.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,6 +35,18 @@ pub enum Request {
         offset: u32,
         /// How many; fewer come when the shard ends earlier.
         len: u32,
+    },
+    /// Keep these shards for so long. Answered by [`Response::Have`] once that is on stable storage: which of them are here and
+    /// leased. Of a shard that the holder keeps already another lease may be taken.
+    Renew {
+        /// At least one, and at most [`LEASES_AT_ONCE`].
+        leases: Vec<(ShardId, Lease)>,
+    },
+    /// These leases are over, and nobody needs the shards for them. Answered by [`Response::Ok`], whether or not there are such
+    /// leases.
+    Release {
+        /// At least one, and at most [`LEASES_AT_ONCE`].
+        tokens: Vec<(ShardId, LeaseToken)>,
     },
     /// Which of these do you have?
     Have {
@@ -115,7 +88,7 @@ pub enum Response {
     Ok,
     /// To [`Request::Get`] and [`Request::Watch`].
     Bytes(Bytes),
-    /// To [`Request::Have`]: one bit per asked shard, least significant first.
+    /// To [`Request::Have`] and [`Request::Renew`]: one bit per asked shard, least significant first.
     Have(Vec<u8>),
     /// Not done.
     Refused(Refusal),
@@ -144,28 +117,24 @@ pub enum Refusal {
     #[n(4)]
     #[error("it is busy")]
     Busy,
-    /// The lease belongs to another key.
-    #[n(5)]
-    #[error("the lease of this shard has another key")]
-    NotYours,
     /// Its disk failed.
-    #[n(6)]
+    #[n(5)]
     #[error("its disk failed")]
     Disk,
     /// A newer record is kept here.
-    #[n(7)]
+    #[n(6)]
     #[error("it keeps a newer record")]
     Newer,
     /// There are as many records here as can be kept, all of them nearer or of somebody who brought fewer.
-    #[n(8)]
+    #[n(7)]
     #[error("it has no room for this record beside nearer ones")]
     Crowded,
     /// The time of the lease does not fit the clock here: one of the two clocks is wrong.
-    #[n(9)]
+    #[n(8)]
     #[error("its clock and this device's do not agree, so one of them is wrong: set it right")]
     Clock,
     /// The record has changed as often within the hour as it may.
-    #[n(10)]
+    #[n(9)]
     #[error("this record has changed too often within the hour: wait before the next change")]
     TooOften,
 }
@@ -184,6 +153,10 @@ enum RequestHeader {
     Record,
     #[n(5)]
     Watch(#[n(0)] RecordKey),
+    #[n(6)]
+    Renew,
+    #[n(7)]
+    Release,
 }
 crate::format!(RequestHeader, tag = 0x20, version = 1, max = WIRE_HEADER_MAX, name = "request");
 
@@ -260,6 +233,8 @@ impl Request {
             Self::Have { shards } => (RequestHeader::Have(shards.clone()), Bytes::new()),
             Self::Record { bytes } => (RequestHeader::Record, bytes.clone()),
             Self::Watch { key } => (RequestHeader::Watch(*key), Bytes::new()),
+            Self::Renew { leases } => (RequestHeader::Renew, lease::to_body(leases)),
+            Self::Release { tokens } => (RequestHeader::Release, lease::tokens_to_body(tokens)),
         };
         (codec::encode(&header), body)
     }
@@ -267,7 +242,11 @@ impl Request {
     /// Reads [`Self::to_parts`] from a stranger.
     pub fn from_parts(header: &[u8], body: Bytes) -> Result<Self, WireError> {
         let header: RequestHeader = codec::decode(header)?;
-        if !body.is_empty() && !matches!(header, RequestHeader::Put(..) | RequestHeader::Record) {
+        let has_body = matches!(
+            header,
+            RequestHeader::Put(..) | RequestHeader::Record | RequestHeader::Renew | RequestHeader::Release
+        );
+        if !body.is_empty() && !has_body {
             return Err(WireError::UnexpectedBody);
         }
         match header {
@@ -287,6 +266,14 @@ impl Request {
             RequestHeader::Record if !body.is_empty() && body.len() <= RECORD_MAX => Ok(Self::Record { bytes: body }),
             RequestHeader::Record => Err(WireError::Bounds("record length")),
             RequestHeader::Watch(key) => Ok(Self::Watch { key }),
+            RequestHeader::Renew => {
+                let leases = lease::from_body(&body).ok_or(WireError::Bounds("leases"))?;
+                Ok(Self::Renew { leases })
+            }
+            RequestHeader::Release => {
+                let tokens = lease::tokens_from_body(&body).ok_or(WireError::Bounds("leases"))?;
+                Ok(Self::Release { tokens })
+            }
         }
     }
 
@@ -295,7 +282,12 @@ impl Request {
         match self {
             Self::Put { body, .. } => body.len(),
             Self::Get { len, .. } => *len as usize,
-            Self::Hello(_) | Self::Have { .. } | Self::Record { .. } | Self::Watch { .. } => 0,
+            Self::Hello(_)
+            | Self::Have { .. }
+            | Self::Record { .. }
+            | Self::Watch { .. }
+            | Self::Renew { .. }
+            | Self::Release { .. } => 0,
         }
     }
 
@@ -304,7 +296,12 @@ impl Request {
         match self {
             Self::Get { len, .. } => *len as usize,
             Self::Watch { .. } => RECORD_MAX,
-            Self::Hello(_) | Self::Put { .. } | Self::Have { .. } | Self::Record { .. } => 0,
+            Self::Hello(_)
+            | Self::Put { .. }
+            | Self::Have { .. }
+            | Self::Record { .. }
+            | Self::Renew { .. }
+            | Self::Release { .. } => 0,
         }
     }
 }
@@ -332,7 +329,7 @@ impl Response {
             ResponseHeader::Hello(hello) => Ok(Self::Hello(hello)),
             ResponseHeader::Ok => Ok(Self::Ok),
             ResponseHeader::Bytes => Ok(Self::Bytes(body)),
-            ResponseHeader::Have(bits) if bits.len() <= WIRE_IDS_MAX.div_ceil(8) => Ok(Self::Have(bits)),
+            ResponseHeader::Have(bits) if bits.len() <= LEASES_AT_ONCE.div_ceil(8) => Ok(Self::Have(bits)),
             ResponseHeader::Have(_) => Err(WireError::Bounds("number of bits")),
             ResponseHeader::Refused(why) => Ok(Self::Refused(why)),
         }
@@ -342,10 +339,10 @@ impl Response {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::time::UnixSeconds;
 
     fn lease() -> Lease {
-        let key = SigningKey::from_bytes(&[1; 32]);
-        Lease::sign(&key, &PeerId([2; 32]), &ShardId([3; 32]), UnixSeconds(99))
+        Lease { key: LeaseToken([1; 32]).key(), expires: UnixSeconds(99) }
     }
 
     #[test]
@@ -357,6 +354,8 @@ mod tests {
             Request::Have { shards: vec![ShardId([3; 32]); WIRE_IDS_MAX] },
             Request::Record { bytes: Bytes::from_static(b"signed") },
             Request::Watch { key: RecordKey([4; 32]) },
+            Request::Renew { leases: vec![(ShardId([3; 32]), lease()); LEASES_AT_ONCE] },
+            Request::Release { tokens: vec![(ShardId([3; 32]), LeaseToken([1; 32])); LEASES_AT_ONCE] },
         ];
         for request in requests {
             let (header, body) = request.to_parts();
@@ -387,15 +386,5 @@ mod tests {
         assert!(Request::from_parts(&header, vec![0; RECORD_MAX + 1].into()).is_err());
         let (header, _) = Response::Ok.to_parts();
         assert_eq!(Response::from_parts(&header, Bytes::from_static(b"x")), Err(WireError::UnexpectedBody));
-    }
-
-    #[test]
-    fn a_lease_is_good_for_one_holder_and_shard() {
-        let good = lease();
-        assert!(good.verify(&PeerId([2; 32]), &ShardId([3; 32])));
-        assert!(!good.verify(&PeerId([4; 32]), &ShardId([3; 32])));
-        assert!(!good.verify(&PeerId([2; 32]), &ShardId([4; 32])));
-        let longer = Lease { expires: UnixSeconds(100), ..good };
-        assert!(!longer.verify(&PeerId([2; 32]), &ShardId([3; 32])));
     }
 }

@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use hypernet_core::id::{NetworkId, ShardId};
+use hypernet_core::lease::{Lease, LeaseKey};
 use hypernet_core::limits::{IN_FLIGHT_PER_PEER, MIB};
 use hypernet_core::time::UnixSeconds;
-use hypernet_core::wire::{Lease, Request, Response};
+use hypernet_core::wire::{Request, Response};
 use hypernet_mesh::{Mesh, MeshConfig, MeshEvent};
 
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -45,7 +46,7 @@ async fn main() {
         }
     });
 
-    let lease = Lease { key: [0; 32], expires: UnixSeconds(0), signature: [0; 64] };
+    let lease = Lease { key: LeaseKey([0; 32]), expires: UnixSeconds(0) };
     let body = Bytes::from(vec![7; MIB]);
     let put = || Request::Put { shard: ShardId([0; 32]), lease: lease.clone(), body: body.clone() };
     let get = |len: usize| Request::Get { shard: ShardId([0; 32]), offset: 0, len: len as u32 };

@@ -73,6 +73,7 @@ use crate::exact_path;
 mod branch;
 mod conflicts;
 mod devices;
+mod gc;
 mod guardians;
 mod history;
 mod keystore;
@@ -90,6 +91,7 @@ pub use devices::{
     DeviceInfo, DeviceRenewed, DeviceRevoked, NamedDevice, OtherHead, PhraseInput, RecoverEvent, RecoverRequest,
     Recovered, RenewDeviceRequest, RevokeDeviceRequest,
 };
+pub use gc::{GcRequest, GcVolume};
 pub use guardians::{
     Gathered, GuardianInfo, GuardiansCleared, GuardiansInfo, GuardiansList, HeldShare, SetGuardiansRequest,
     SharedWordsRequest,
@@ -363,6 +365,10 @@ pub struct VolumeStatus {
     /// How many of the peers that are there now may go, and all that is stored can be read; none where some of it cannot
     /// be now, nothing is stored, or nothing is counted yet.
     pub spare: Option<u32>,
+    /// Until when all of it stays though no device of it runs, in seconds since 1970: then the first leases end, and what they
+    /// are for stays for as long as its holders have room.
+    #[serde(default)]
+    pub unattended_until: Option<u64>,
     /// The state was brought back from a keystore and its head is not found yet.
     #[serde(default)]
     pub recovering: bool,

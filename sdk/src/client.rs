@@ -21,6 +21,8 @@ use crate::home::{Home, SocketPathTooLong};
 const SHORT: Duration = Duration::from_secs(15);
 /// Mounting and unmounting touch the disk and the kernel.
 const LONG: Duration = Duration::from_secs(180);
+/// All of a volume is looked at.
+const GC: Duration = Duration::from_secs(3600);
 /// A stream that is silent for this long makes the client ask whether the agent is there.
 const SILENCE: Duration = Duration::from_secs(20);
 /// No event is longer; a fsck report lists at most as many problems as fit.
@@ -293,6 +295,11 @@ impl Client {
     /// The volumes of the tree.
     pub async fn volumes(&self) -> Result<Vec<api::VolumeInfo>, Error> {
         self.call(Method::GET, path::VOLUMES, None::<&api::Empty>, LONG).await
+    }
+
+    /// Gives back the space of what nothing reaches any more.
+    pub async fn gc(&self, request: &api::GcRequest) -> Result<Vec<api::GcVolume>, Error> {
+        self.post(path::GC, request, GC).await
     }
 
     /// Makes a directory a volume of its own.

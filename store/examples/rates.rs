@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use crossbeam_channel::bounded;
 use hypernet_core::id::{ExtentId, FileId, SegmentId, ShardId, VolumeId};
+use hypernet_core::lease::{Lease, LeaseKey};
 use hypernet_core::port::{Durability, InodeRow, Local, MetaOp, MetaStore, StoreOp, StoreReply};
 use hypernet_core::time::{Timespec, UnixSeconds};
 use hypernet_core::tree::FileKind;
-use hypernet_core::wire::Lease;
 use hypernet_store::shards::ShardStore;
 use hypernet_store::volume::VolumeDb;
 use hypernet_store::worktree::WorkTree;
@@ -66,7 +66,7 @@ fn shards(dir: &std::path::Path, len: usize, count: usize) {
             (ShardId(*blake3::hash(&body).as_bytes()), body)
         })
         .collect();
-    let lease = Lease { key: [1; 32], expires: UnixSeconds(1), signature: [0; 64] };
+    let lease = Lease { key: LeaseKey([1; 32]), expires: UnixSeconds(1) };
     let began = Instant::now();
     let put =
         |(shard, body): &(ShardId, Bytes)| StoreOp::Put { shard: *shard, lease: lease.clone(), body: body.clone() };

@@ -10,6 +10,7 @@
 
 mod database;
 pub mod error;
+pub mod marks;
 pub mod shards;
 pub mod volume;
 pub mod worktree;

@@ -6,6 +6,8 @@
 //! - Bytes are served only when they are those that were put: each read is checked against the shard's address or
 //!   the hashes of its blocks.
 //! - Nobody is told that a shard is here whose bytes are known to be wrong, or were missing at the start.
+//! - A shard of which nobody has a lease is *idle*: it stays for as long as its space is not needed, those first that were
+//!   given up, then those whose leases ended first. So a lease that was not renewed in time loses nothing where there is room.
 //! - Bytes in a pack that no row speaks of are dead space and never served; opening reclaims them.
 //! - [`ShardStore::submit`] never blocks: what may not wait is turned away with [`StoreFault::Busy`].
 
@@ -23,6 +25,7 @@ use std::thread::JoinHandle;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use hypernet_core::id::{RecordKey, ShardId};
+use hypernet_core::lease::{Lease, LeaseKey};
 use hypernet_core::limits::{
     PACK_MAX, STORE_READERS, STORE_READS_MAX, STORE_REFUSALS_MAX, STORE_WRITE_BYTES_MAX, STORE_WRITES_MAX,
 };
@@ -41,7 +44,7 @@ pub type Done = Box<dyn FnOnce(StoreReply) + Send>;
 
 const SCHEMA: Schema = Schema {
     name: "shards",
-    version: 1,
+    version: 2,
     tables: "
         CREATE TABLE shards (
             id BLOB PRIMARY KEY,
@@ -49,8 +52,11 @@ const SCHEMA: Schema = Schema {
             offset INTEGER NOT NULL,
             len INTEGER NOT NULL,
             damaged INTEGER NOT NULL,
-            sums BLOB NOT NULL
+            sums BLOB NOT NULL,
+            -- Since when nobody has had a lease of it: 0 when the last one was given up, NULL while somebody has one.
+            idle INTEGER
         ) WITHOUT ROWID;
+        CREATE INDEX shards_idle ON shards (idle, id) WHERE idle IS NOT NULL;
         CREATE INDEX shards_by_pack ON shards (pack, offset, len);
         CREATE TABLE leases (
             shard BLOB NOT NULL,
@@ -71,6 +77,7 @@ const SCHEMA: Schema = Schema {
 /// Figures that every thread may look at.
 struct Shared {
     used: AtomicU64,
+    idle: AtomicU64,
     count: AtomicU64,
     /// Bytes of shards that wait to be written.
     waiting: AtomicUsize,
@@ -85,13 +92,14 @@ struct Job {
 enum Write {
     Put {
         shard: ShardId,
-        key: [u8; 32],
-        expires: UnixSeconds,
+        lease: Lease,
         body: bytes::Bytes,
     },
+    Renew {
+        leases: Vec<(ShardId, Lease)>,
+    },
     Release {
-        shard: ShardId,
-        key: [u8; 32],
+        leases: Vec<(ShardId, LeaseKey)>,
     },
     PutRecord {
         key: RecordKey,
@@ -111,12 +119,17 @@ enum Write {
     },
 }
 
+/// What one lease of many counts for, in bytes: a batch of the largest holds as many as are changed in some tenths of a second.
+const LEASE_WEIGHT: usize = 1024;
+
 impl Write {
     fn weight(&self) -> usize {
         match self {
             Self::Put { body, .. } => body.len(),
             Self::PutRecord { bytes, .. } => bytes.len(),
-            Self::Release { .. } | Self::ForgetRecord { .. } | Self::Damaged { .. } | Self::Expire { .. } => 0,
+            Self::Renew { leases } => leases.len() * LEASE_WEIGHT,
+            Self::Release { leases } => leases.len() * LEASE_WEIGHT,
+            Self::ForgetRecord { .. } | Self::Damaged { .. } | Self::Expire { .. } => 0,
         }
     }
 }
@@ -151,6 +164,7 @@ impl ShardStore {
         let found = recovery::recover(&mut db, &packs, pack_max)?;
         let shared = Arc::new(Shared {
             used: AtomicU64::new(found.used),
+            idle: AtomicU64::new(found.idle),
             count: AtomicU64::new(found.count),
             waiting: AtomicUsize::new(0),
         });
@@ -176,9 +190,10 @@ impl ShardStore {
     pub fn submit(&self, op: StoreOp, done: Done) {
         match op {
             StoreOp::Put { shard, lease, body } => {
-                self.write(Write::Put { shard, key: lease.key, expires: lease.expires, body }, done);
+                self.write(Write::Put { shard, lease, body }, done);
             }
-            StoreOp::Release { shard, key } => self.write(Write::Release { shard, key }, done),
+            StoreOp::Renew { leases } => self.write(Write::Renew { leases }, done),
+            StoreOp::Release { leases } => self.write(Write::Release { leases }, done),
             StoreOp::PutRecord { key, bytes } => self.write(Write::PutRecord { key, bytes }, done),
             StoreOp::Read { shard, offset, len } => self.read(Read::Range { shard, offset, len, done }),
             StoreOp::Have { shards } => self.read(Read::Have { shards, done }),
@@ -190,18 +205,23 @@ impl ShardStore {
         self.write(Write::ForgetRecord { key }, done);
     }
 
-    /// Ends all leases that expired before `before`, and gives up shards without any. The rest of a long list
+    /// Ends all leases that expired before `before`; shards without any are idle from then on. The rest of a long list
     /// follows after `done`, between other operations.
     pub fn expire(&self, before: UnixSeconds, done: Done) {
         self.write(Write::Expire { before }, done);
     }
 
-    /// What all shards take up, in whole disk blocks.
+    /// What all idle shards take up, in whole disk blocks.
+    pub fn idle(&self) -> u64 {
+        self.shared.idle.load(Ordering::Acquire)
+    }
+
+    /// What all shards that somebody has a lease of take up, in whole disk blocks.
     pub fn used(&self) -> u64 {
         self.shared.used.load(Ordering::Acquire)
     }
 
-    /// How many shards are held.
+    /// How many of those there are.
     pub fn count(&self) -> u64 {
         self.shared.count.load(Ordering::Acquire)
     }

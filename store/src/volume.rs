@@ -7,11 +7,13 @@
 //! Invariants, of each volume: segments are numbered upwards from 1 in the order they came, and no number is ever given out twice,
 //! so that a page of the catalog can name a range of them; one that comes again is numbered anew, because no page is
 //! written again for a number that a full one covers; whoever takes over another device's catalog keeps its numbers
-//! and goes on above them; an extent leads to the segment that was added last with it; whatever is taken outlives a
+//! and goes on above them; an extent leads to the segment that this device has added last with it, or else another; whatever is taken outlives a
 //! power failure, except for the cache. Descriptors are opaque here: core encodes and versions them.
 
+mod ledger;
 mod nodes;
 mod stage;
+mod stale;
 #[cfg(test)]
 mod tests;
 
@@ -24,14 +26,16 @@ use hypernet_core::port::Durability;
 use parking_lot::Mutex;
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
+pub use self::ledger::{LeaseChange, Leased, NewLeases};
 use self::nodes::Nodes;
 pub use self::stage::Staged;
+pub use self::stale::Stale;
 use crate::database::{self, Place, Readers, Schema, Writer};
 use crate::error::{LOST, StoreError};
 
 const SCHEMA: Schema = Schema {
     name: "volume",
-    version: 2,
+    version: 3,
     tables: "
         CREATE TABLE volumes (
             num INTEGER PRIMARY KEY,
@@ -58,6 +62,27 @@ const SCHEMA: Schema = Schema {
             PRIMARY KEY (volume, num)
         );
         CREATE UNIQUE INDEX segments_by_id ON segments (id, volume);
+        -- Of which pages of the catalog say what is not so any more; volume is that by which segments go.
+        CREATE TABLE stale (
+            volume INTEGER NOT NULL,
+            num INTEGER NOT NULL,
+            is_gone INTEGER NOT NULL,
+            PRIMARY KEY (volume, num)
+        ) WITHOUT ROWID;
+        -- Of all shards of one placement.
+        CREATE TABLE leases (
+            row INTEGER PRIMARY KEY AUTOINCREMENT,
+            number BLOB NOT NULL UNIQUE,
+            volume INTEGER NOT NULL,
+            segment BLOB NOT NULL,
+            descriptor BLOB NOT NULL,
+            until INTEGER NOT NULL,
+            -- The head of this device since which nothing needs them, and when that was.
+            gone INTEGER,
+            gone_at INTEGER
+        );
+        CREATE INDEX leases_by_volume ON leases (volume, row);
+        CREATE INDEX leases_by_segment ON leases (segment, volume);
         CREATE TABLE state (
             volume INTEGER NOT NULL,
             key TEXT NOT NULL,
@@ -146,6 +171,10 @@ pub struct NewSegment<'a> {
     pub descriptor: &'a [u8],
     /// What lies in it.
     pub extents: &'a [ExtentAt],
+    /// Leases that this device has taken of it.
+    pub leases: Option<NewLeases<'a>>,
+    /// Somebody else has placed it: what lies in another segment as well is still looked for there.
+    pub is_foreign: bool,
 }
 
 /// What the volumes of a device have in common.
@@ -270,14 +299,19 @@ impl VolumeDb {
     /// Adds a segment with what lies in it; returns its number. One that is known already gets a new number, and what
     /// is told of it now holds.
     pub fn add_segment(&self, id: SegmentId, descriptor: &[u8], extents: &[ExtentAt]) -> Result<u64, StoreError> {
-        let added = self.add_segments(&[NewSegment { id, descriptor, extents }])?;
+        let new = NewSegment { id, descriptor, extents, leases: None, is_foreign: false };
+        let added = self.add_segments(&[new])?;
         // One in, one out.
         Ok(added.first().copied().unwrap_or_default())
     }
 
     /// Adds segments, all or none, with one flush; returns their numbers.
     pub fn add_segments(&self, segments: &[NewSegment<'_>]) -> Result<Vec<u64>, StoreError> {
-        self.write(Durability::Power, |tx| segments.iter().map(|segment| add(tx, self.catalog(), segment)).collect())
+        self.write(Durability::Power, |tx| {
+            let leases = segments.iter().filter_map(|segment| segment.leases);
+            leases.into_iter().try_for_each(|leases| ledger::add(tx, self.volume, &leases))?;
+            segments.iter().map(|segment| add(tx, self.catalog(), segment)).collect()
+        })
     }
 
     /// Forgets all segments: what [`Self::take_segments`] begins with when another catalog is taken over.
@@ -285,6 +319,7 @@ impl VolumeDb {
         self.write(Durability::Power, |tx| {
             tx.execute("DELETE FROM extents WHERE volume = ?1", [self.catalog()])?;
             tx.execute("DELETE FROM segments WHERE volume = ?1", [self.catalog()])?;
+            tx.execute("DELETE FROM stale WHERE volume = ?1", [self.catalog()])?;
             Ok(())
         })
     }
@@ -332,7 +367,7 @@ impl VolumeDb {
             let mut update = tx.prepare_cached("UPDATE segments SET contents = ?3 WHERE volume = ?1 AND num = ?2")?;
             for (num, extents) in contents {
                 if update.execute(params![self.catalog(), *num as i64, pack(extents)])? > 0 {
-                    insert_extents(tx, self.catalog(), *num as i64, extents)?;
+                    insert_extents(tx, self.catalog(), *num as i64, extents, false)?;
                 }
             }
             Ok(())
@@ -344,22 +379,29 @@ impl VolumeDb {
         self.write(Durability::Power, |tx| raise(tx, self.catalog(), next))
     }
 
-    /// Takes over a changed descriptor, as when a shard has moved; `false` when the segment is not known.
-    pub fn replace_descriptor(&self, id: &SegmentId, descriptor: &[u8]) -> Result<bool, StoreError> {
-        let sql = "UPDATE segments SET descriptor = ?2 WHERE id = ?1 AND volume = ?3";
-        let params = params![id.as_bytes(), descriptor, self.catalog()];
-        self.write(Durability::Power, |tx| Ok(tx.prepare_cached(sql)?.execute(params)? > 0))
-    }
-
-    /// Takes over changed descriptors, all or none, with one flush; those of unknown segments are left out.
+    /// Takes over changed descriptors, as when a shard has moved, all or none, with one flush; those of unknown segments are
+    /// left out. Pages of the catalog that tell of them are stale.
     pub fn replace_descriptors(&self, changed: &[(SegmentId, Vec<u8>)]) -> Result<(), StoreError> {
         self.write(Durability::Power, |tx| {
-            let sql = "UPDATE segments SET descriptor = ?2 WHERE id = ?1 AND volume = ?3";
+            let sql = "UPDATE segments SET descriptor = ?2 WHERE id = ?1 AND volume = ?3 RETURNING num";
             let mut statement = tx.prepare_cached(sql)?;
             for (id, descriptor) in changed {
-                statement.execute(params![id.as_bytes(), descriptor, self.catalog()])?;
+                let params = params![id.as_bytes(), descriptor, self.catalog()];
+                let num: Option<i64> = statement.query_row(params, |row| row.get(0)).optional()?;
+                num.map_or(Ok(()), |num| stale::mark(tx, self.catalog(), num, false))?;
             }
             Ok(())
+        })
+    }
+
+    /// The segment that each of these extents is in, by the number of it in this volume.
+    pub fn numbers_of(&self, ids: &[ExtentId]) -> Result<Vec<Option<u64>>, StoreError> {
+        self.shared.readers.read(|c| {
+            let mut statement = c.prepare_cached("SELECT segment FROM extents WHERE id = ?1 AND volume = ?2")?;
+            let mut number = |id: &ExtentId| -> rusqlite::Result<Option<i64>> {
+                statement.query_row(params![id.as_bytes(), self.catalog()], |row| row.get(0)).optional()
+            };
+            ids.iter().map(|id| Ok(number(id)?.map(|number| number as u64))).collect()
         })
     }
 
@@ -564,8 +606,18 @@ fn remove(tx: &Transaction<'_>, volume: i64, id: &SegmentId) -> rusqlite::Result
     Ok(())
 }
 
-fn insert_extents(tx: &Transaction<'_>, volume: i64, num: i64, extents: &[ExtentAt]) -> rusqlite::Result<()> {
-    let sql = "INSERT OR REPLACE INTO extents (id, volume, segment, offset, len) VALUES (?1, ?2, ?3, ?4, ?5)";
+/// `stay`: what lies in another segment as well is found there.
+fn insert_extents(
+    tx: &Transaction<'_>,
+    volume: i64,
+    num: i64,
+    extents: &[ExtentAt],
+    stay: bool,
+) -> rusqlite::Result<()> {
+    let sql = match stay {
+        true => "INSERT OR IGNORE INTO extents (id, volume, segment, offset, len) VALUES (?1, ?2, ?3, ?4, ?5)",
+        false => "INSERT OR REPLACE INTO extents (id, volume, segment, offset, len) VALUES (?1, ?2, ?3, ?4, ?5)",
+    };
     let mut insert = tx.prepare_cached(sql)?;
     for (id, offset, len) in extents {
         insert.execute(params![id.as_bytes(), volume, num, offset, len])?;
@@ -587,7 +639,7 @@ fn add(tx: &Transaction<'_>, volume: i64, segment: &NewSegment<'_>) -> rusqlite:
         segment.descriptor,
         pack(segment.extents)
     ])?;
-    insert_extents(tx, volume, num, segment.extents)?;
+    insert_extents(tx, volume, num, segment.extents, segment.is_foreign)?;
     Ok(num as u64)
 }
 

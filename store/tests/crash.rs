@@ -12,10 +12,10 @@ use std::process::{Child, Command, Stdio};
 use bytes::Bytes;
 use crossbeam_channel::bounded;
 use hypernet_core::id::{FileId, RecordKey, ShardId};
+use hypernet_core::lease::{Lease, LeaseKey};
 use hypernet_core::port::{Durability, InodeRow, Local, MetaOp, MetaStore, StoreFault, StoreOp, StoreReply};
 use hypernet_core::time::{Timespec, UnixSeconds};
 use hypernet_core::tree::FileKind;
-use hypernet_core::wire::Lease;
 use hypernet_store::shards::ShardStore;
 use hypernet_store::worktree::WorkTree;
 
@@ -48,7 +48,7 @@ fn id(body: &[u8]) -> ShardId {
 }
 
 fn lease() -> Lease {
-    Lease { key: [1; 32], expires: UnixSeconds(1), signature: [0; 64] }
+    Lease { key: LeaseKey([1; 32]), expires: UnixSeconds(1) }
 }
 
 /// Runs `test` of this binary as a child; it is killed and reaped whatever becomes of the parent's checks.
@@ -122,7 +122,7 @@ fn child_puts() {
             // What the previous put of this round left is given up, so that holes and puts meet.
             6 => {
                 let shard = id(&self::body(round, i - 6));
-                (StoreOp::Release { shard, key: [1; 32] }, format!("released {}", i - 6))
+                (StoreOp::Release { leases: vec![(shard, LeaseKey([1; 32]))] }, format!("released {}", i - 6))
             }
             5 => (StoreOp::PutRecord { key: RecordKey(id(&body).0), bytes: body[..1].to_vec() }, format!("record {i}")),
             _ => (StoreOp::Put { shard: id(&body), lease: lease(), body }, format!("put {i}")),
@@ -168,7 +168,10 @@ fn killed_while_putting() {
                     assert!(read == whole || read == StoreReply::Failed(StoreFault::NotFound), "{round} {i}");
                 }
                 "put" => assert_eq!(read, whole, "{round} {i}"),
-                "released" => assert_eq!(read, StoreReply::Failed(StoreFault::NotFound), "{round} {i}"),
+                "released" => {
+                    let have = ask(&store, StoreOp::Have { shards: vec![id(&body)] });
+                    assert_eq!(have, StoreReply::Have(vec![false]), "{round} {i}");
+                }
                 "record" => assert!(records.contains(&(RecordKey(id(&body).0), body[..1].to_vec())), "{round} {i}"),
                 other => panic!("{other}"),
             }

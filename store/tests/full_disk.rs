@@ -10,10 +10,10 @@ use std::process::Command;
 use bytes::Bytes;
 use crossbeam_channel::bounded;
 use hypernet_core::id::{FileId, ShardId};
+use hypernet_core::lease::{Lease, LeaseKey};
 use hypernet_core::port::{Durability, InodeRow, Local, MetaOp, MetaStore, PortError, StoreFault, StoreOp, StoreReply};
 use hypernet_core::time::{Timespec, UnixSeconds};
 use hypernet_core::tree::FileKind;
-use hypernet_core::wire::Lease;
 use hypernet_store::StoreError;
 use hypernet_store::shards::ShardStore;
 use hypernet_store::worktree::WorkTree;
@@ -70,7 +70,7 @@ fn ask(store: &ShardStore, op: StoreOp) -> StoreReply {
 }
 
 fn put(store: &ShardStore, body: &Bytes) -> StoreReply {
-    let lease = Lease { key: [1; 32], expires: UnixSeconds(9), signature: [0; 64] };
+    let lease = Lease { key: LeaseKey([1; 32]), expires: UnixSeconds(9) };
     ask(store, StoreOp::Put { shard: id(body), lease, body: body.clone() })
 }
 
@@ -117,7 +117,7 @@ fn child_fills_the_disk_with_shards() {
     assert!(held.len() > 20, "only {}", held.len());
     // On the very same full disk: giving up works, and makes room.
     for body in held.drain(..15) {
-        let reply = ask(&store, StoreOp::Release { shard: id(&body), key: [1; 32] });
+        let reply = ask(&store, StoreOp::Release { leases: vec![(id(&body), LeaseKey([1; 32]))] });
         assert!(matches!(reply, StoreReply::Done { .. }), "{reply:?}");
     }
     all_there(&store, &held);

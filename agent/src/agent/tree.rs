@@ -131,6 +131,7 @@ impl Agent {
         };
         if let Err(failure) = split {
             own.volumes.close(id);
+            state::forget_origin(&volume.db).map_err(port_failure)?;
             return Err(failure);
         }
         // Heads of the volume above may have been published while the directory was looked through.

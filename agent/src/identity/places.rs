@@ -11,8 +11,9 @@ use hypernet_core::port::PortError;
 use hypernet_core::record::{LAST, Record};
 use hypernet_core::seal::{Kind, SealError};
 
-use crate::peers::Peers;
+use crate::peers::{Draw, Peers};
 use crate::volume::census::{ASK_WITHIN, Enough};
+use crate::volume::leases;
 use crate::volume::progress::Meter;
 use crate::volume::{READ_WITHIN, damaged};
 
@@ -121,6 +122,7 @@ pub(crate) fn put(peers: &Peers, place: &Place, key: &Secret, bytes: Vec<u8>, af
     }
     let Notice::Here(bytes) = here else { return Err(damaged("it is here")) };
     let plan = peers.settled_plan()?;
-    let (extent, placement) = peers.place_alone(&Arc::new(place.keys()), Kind::Posted, &bytes, plan, &Meter::new())?;
-    Notice::Placed(extent, placement).publish(place, key, sequence).map_err(damaged)
+    let of = (&place.keys(), &leases::draw_once as Draw<'_>);
+    let (extent, placed) = peers.place_alone(of, Kind::Posted, &bytes, plan, &Meter::new())?;
+    Notice::Placed(extent, placed.placement).publish(place, key, sequence).map_err(damaged)
 }

@@ -18,7 +18,7 @@ use hypernet_core::placement::Plan;
 use hypernet_core::port::PortError;
 use hypernet_core::seal::{ExtentRef, Kind, Sealer};
 use hypernet_core::segment::{Packed, Packer, Placement};
-use hypernet_store::volume::{ExtentAt, SegmentRow, VolumeDb};
+use hypernet_store::volume::{ExtentAt, SegmentRow, Stale, VolumeDb};
 
 use super::progress::Meter;
 use super::write::Tally;
@@ -52,6 +52,8 @@ pub(crate) struct Published {
     pub(crate) placement: Placement,
     /// What was placed for it.
     pub(crate) tally: Tally,
+    /// What pages were written anew for, which is so when the manifest is found.
+    pub(crate) stale: Vec<Stale>,
 }
 
 /// Pages on their way into segments, and from there into the manifest. As few wait as fill a segment.
@@ -87,12 +89,13 @@ impl Placing<'_> {
     }
 
     fn place(&mut self, packed: &Packed) -> Result<(), PortError> {
-        for placed in self.volume.peers.place(&self.keys, packed, self.plan, self.meter)? {
+        for placed in self.volume.peers.place((&self.keys, &|| self.volume.draw()), packed, self.plan, self.meter)? {
             let segment = self.manifest.segments.len() as u32;
             for at in &placed.contents {
                 let page = self.waiting.remove(&at.id).ok_or_else(|| damaged("a page was placed that nobody wrote"))?;
                 self.manifest.pages.push(PageRef { segment, offset: at.offset, ..page });
             }
+            self.volume.remember_leases(&placed)?;
             self.tally = self.tally.and(Tally::of(&placed.placement));
             self.manifest.segments.push(placed.placement);
         }
@@ -163,7 +166,8 @@ impl Volume {
     ) -> Result<Published, PortError> {
         let connected = self.peers.connected()?;
         let next = self.db.next_segment()?;
-        let (manifest, lost) = self.survey(manifest, &connected)?;
+        let stale = self.db.stale()?;
+        let (manifest, lost) = self.survey(manifest, &connected, &stale)?;
         let keys = self.keys();
         let mut placing = Placing {
             volume: self,
@@ -202,14 +206,16 @@ impl Volume {
             }
         }
         let Placing { keys, manifest, tally, .. } = placing;
-        let (extent, placement) =
-            self.peers.place_alone(&keys, Kind::Manifest, &codec::encode(&manifest), plan, meter)?;
+        let (extent, placed) =
+            self.peers.place_alone((&keys, &|| self.draw()), Kind::Manifest, &codec::encode(&manifest), plan, meter)?;
         if folded {
             // What is in the new listings was looked at together with peers that nobody had looked at before.
             *self.surveyed.lock() = None;
         }
+        self.remember_leases(&placed)?;
+        let placement = placed.placement;
         let tally = tally.and(Tally::of(&placement));
-        Ok(Published { manifest, extent, placement, tally })
+        Ok(Published { manifest, extent, placement, tally, stale })
     }
 
     /// Segments of the local index with these numbers, in order.
@@ -248,9 +254,14 @@ impl Volume {
     ///
     /// Whatever could be read from fewer peers still can, and listings never change: so they are looked into only when
     /// one of the peers that were there the last time is gone.
-    fn survey(&self, manifest: &Manifest, connected: &BTreeSet<PeerId>) -> Result<(Manifest, Vec<Lost>), PortError> {
+    fn survey(
+        &self,
+        manifest: &Manifest,
+        connected: &BTreeSet<PeerId>,
+        stale: &[Stale],
+    ) -> Result<(Manifest, Vec<Lost>), PortError> {
         let deep = self.surveyed.lock().as_ref().is_none_or(|before| !before.is_subset(connected));
-        let mut survey = Survey { volume: self, connected, deep, intact: true, lost: Vec::new() };
+        let mut survey = Survey { volume: self, connected, stale, deep, intact: true, lost: Vec::new() };
         let mut kept = Manifest::default();
         survey.look(manifest, &mut kept)?;
         let Survey { intact, mut lost, .. } = survey;
@@ -261,9 +272,6 @@ impl Volume {
             }
             goes_on
         });
-        for Lost { kind, numbers } in &lost {
-            tracing::warn!(?kind, ?numbers, "pages of the catalog have too few holders; writing them anew");
-        }
         if deep && intact {
             *self.surveyed.lock() = Some(connected.clone());
         }
@@ -272,7 +280,7 @@ impl Volume {
     }
 
     /// A unit of the catalog, from the mesh.
-    fn fetch_listed(&self, listed_in: &Manifest, page: &PageRef) -> Result<Bytes, PortError> {
+    pub(super) fn fetch_listed(&self, listed_in: &Manifest, page: &PageRef) -> Result<Bytes, PortError> {
         let placement = listed_in
             .segments
             .get(page.segment as usize)
@@ -423,6 +431,7 @@ struct Lost {
 struct Survey<'a> {
     volume: &'a Volume,
     connected: &'a BTreeSet<PeerId>,
+    stale: &'a [Stale],
     /// Also into listings that can be read.
     deep: bool,
     /// Whether everything was taken over as it was.
@@ -438,7 +447,8 @@ impl Survey<'_> {
             listing.segments.iter().map(|at| self.volume.lacking.is_readable(at, self.connected)).collect();
         for page in &listing.pages {
             let readable = readable.get(page.segment as usize).copied().unwrap_or(false);
-            if readable && (page.level == 0 || !self.deep) {
+            let is_stale = self.is_stale(page);
+            if readable && !is_stale && (page.level == 0 || !self.deep) {
                 kept.adopt(listing, page);
                 continue;
             }
@@ -448,7 +458,11 @@ impl Survey<'_> {
             };
             let Some(below) = below else {
                 self.intact = false;
-                self.lost.push(Lost { kind: page.kind, numbers: page.from..page.to });
+                let (kind, numbers) = (page.kind, page.from..page.to);
+                if !(readable && is_stale) {
+                    tracing::warn!(?kind, ?numbers, "pages of the catalog have too few holders; writing them anew");
+                }
+                self.lost.push(Lost { kind, numbers });
                 continue;
             };
             let lost_before = self.lost.len();
@@ -464,6 +478,14 @@ impl Survey<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Whether a page, or one below a listing, tells of what is not so any more.
+    fn is_stale(&self, page: &PageRef) -> bool {
+        let from = self.stale.partition_point(|stale| stale.num < page.from);
+        let within = self.stale[from..].iter().take_while(|stale| stale.num < page.to);
+        // Where a segment is stands in the placement log alone.
+        within.into_iter().any(|stale| stale.is_gone || page.kind == PageKind::Placement)
     }
 
     /// A listing, unless it cannot be had.

@@ -8,16 +8,17 @@ use std::sync::{Arc, mpsc};
 use bytes::Bytes;
 use hypernet_core::codec;
 use hypernet_core::head::Head;
-use hypernet_core::id::{PeerId, RecordKey, SegmentId};
+use hypernet_core::id::{PeerId, RecordKey, SegmentId, ShardId};
 use hypernet_core::identity::era::Era;
 use hypernet_core::key::{DeviceKeys, RecoveryKeys, Secret};
+use hypernet_core::lease::{Lease, LeaseKey, LeaseSecret, LeaseToken};
 use hypernet_core::merge::join;
 use hypernet_core::node::{Command, CommandError, Effect, InboundId, Input, Node, NodeConfig, Now, Outcome};
 use hypernet_core::placement::{Candidate, order};
 use hypernet_core::port::PortError;
 use hypernet_core::record::{Record, record_key};
 use hypernet_core::seal::ExtentRef;
-use hypernet_core::segment::{Coded, Holder, Placement};
+use hypernet_core::segment::{Coded, Holder, Placement, Segment};
 use hypernet_core::time::{Hlc, Instant, UnixSeconds};
 use hypernet_core::tree::Dot;
 use hypernet_core::wire::{Hello, Request, Response};
@@ -45,6 +46,13 @@ struct Kept {
     connected: BTreeSet<PeerId>,
     /// Those that have lost what they held so far.
     lost: BTreeMap<PeerId, BTreeSet<SegmentId>>,
+    rows_of_data: BTreeMap<SegmentId, u8>,
+    /// Which segment a shard is of.
+    shards: BTreeMap<ShardId, SegmentId>,
+    /// Of each shard of each peer, what leases it has: one without any is gone.
+    leases: BTreeMap<(PeerId, ShardId), BTreeSet<LeaseKey>>,
+    /// Those that were given up.
+    ended: BTreeSet<(PeerId, ShardId, LeaseKey)>,
     /// The payload of each segment.
     segments: BTreeMap<SegmentId, Vec<u8>>,
     records: BTreeMap<RecordKey, Record>,
@@ -160,6 +168,16 @@ impl Mesh {
         self.node.lock().step(Now { mono: Instant(now + 1), unix: UnixSeconds(1_800_000_000) }, input)
     }
 
+    /// Bytes of all shards that somebody has a lease of.
+    pub(crate) fn leased_bytes(&self) -> u64 {
+        let kept = self.kept.lock();
+        let len = |shard: &ShardId| {
+            let segment = &kept.shards[shard];
+            kept.segments[segment].len() as u64 / u64::from(kept.rows_of_data[segment])
+        };
+        kept.leases.iter().filter(|(_, leases)| !leases.is_empty()).map(|((_, shard), _)| len(shard)).sum()
+    }
+
     pub(crate) fn uploads(&self) -> u64 {
         self.uploads.load(Ordering::SeqCst)
     }
@@ -184,15 +202,18 @@ impl Mesh {
             kept.left = kept.left.map(|left| left.saturating_sub(1));
             let outcome = match command {
                 _ if is_stopped => Outcome::Failed(CommandError::Invalid("the agent is stopping")),
-                Command::Upload { coded, until, .. } => {
+                Command::Upload { coded, leases, until, .. } => {
                     uploads.fetch_add(1, Ordering::SeqCst);
-                    kept.upload(&coded, until)
+                    kept.upload(&coded, &leases, until)
                 }
                 Command::Fetch { placement, wanted, .. } => {
                     fetches.fetch_add(wanted.len() as u64, Ordering::SeqCst);
                     kept.fetch(&placement, &wanted)
                 }
                 Command::Probe { placement, .. } => kept.probe(&placement),
+                Command::Rows { placement, .. } => kept.rows(&placement),
+                Command::Renew { holder, leases, .. } => kept.renew(holder, &leases),
+                Command::Release { holder, tokens, .. } => kept.release(holder, &tokens),
                 Command::Publish { record, enough } => {
                     kept.published.insert(record.key());
                     let is_unheard = kept.unheard.contains(&record.key());
@@ -312,6 +333,9 @@ impl Mesh {
         {
             let (here, mut there) = (self.kept.lock(), other.kept.lock());
             there.segments.clone_from(&here.segments);
+            there.leases.clone_from(&here.leases);
+            there.rows_of_data.clone_from(&here.rows_of_data);
+            there.shards.clone_from(&here.shards);
             there.records.clone_from(&here.records);
         }
         *other.enrolled.lock() = self.enrolled.lock().clone();
@@ -323,6 +347,15 @@ impl Mesh {
         let there = other.kept.lock();
         let mut here = self.kept.lock();
         here.segments.extend(there.segments.clone());
+        here.shards.extend(there.shards.clone());
+        here.rows_of_data.extend(there.rows_of_data.clone());
+        here.ended.extend(there.ended.iter().copied());
+        for (at, leases) in &there.leases {
+            here.leases.entry(*at).or_default().extend(leases.iter().copied());
+        }
+        for (peer, shard, key) in here.ended.clone() {
+            here.leases.get_mut(&(peer, shard)).map(|leases| leases.remove(&key));
+        }
         for (key, record) in &there.records {
             match here.records.get(key) {
                 Some(held) if !record.replaces(held) => {}
@@ -457,7 +490,7 @@ pub(crate) fn publish_with(volume: &Volume, millis: u64, vector: &[Dot]) -> Resu
 }
 
 impl Kept {
-    fn upload(&mut self, coded: &Coded, until: UnixSeconds) -> Outcome {
+    fn upload(&mut self, coded: &Coded, leases: &LeaseSecret, until: UnixSeconds) -> Outcome {
         let id = coded.segment.id();
         let candidates: Vec<Candidate> =
             self.connected.iter().map(|peer| Candidate { peer: *peer, free: 1 << 40, trusted: true }).collect();
@@ -469,31 +502,78 @@ impl Kept {
         for lost in self.lost.values_mut() {
             lost.remove(&id);
         }
+        self.shards.extend(coded.segment.rows.iter().map(|shard| (*shard, id)));
+        self.rows_of_data.insert(id, coded.segment.k);
         self.segments.insert(id, coded.shards[..usize::from(coded.segment.k)].concat());
-        let holders = (0..coded.shards.len() as u8).zip(peers).map(|(row, peer)| Holder { row, peer, until });
+        let holders: Vec<Holder> =
+            (0..coded.shards.len() as u8).zip(peers).map(|(row, peer)| Holder { row, peer, until }).collect();
+        for holder in &holders {
+            let shard = coded.segment.rows[usize::from(holder.row)];
+            let key = leases.token(&holder.peer, &shard).key();
+            self.leases.entry((holder.peer, shard)).or_default().insert(key);
+        }
         let n = coded.shards.len() as u8;
-        Outcome::Uploaded(Placement { segment: coded.segment.clone(), n, holders: holders.collect() })
+        Outcome::Uploaded(Placement { segment: coded.segment.clone(), n, holders })
     }
 
-    fn has(&self, peer: PeerId, segment: SegmentId) -> bool {
-        self.connected.contains(&peer) && !self.lost.get(&peer).is_some_and(|lost| lost.contains(&segment))
+    fn has(&self, holder: &Holder, segment: &Segment) -> bool {
+        let (peer, shard) = (holder.peer, segment.rows[usize::from(holder.row)]);
+        self.connected.contains(&peer)
+            && !self.lost.get(&peer).is_some_and(|lost| lost.contains(&segment.id()))
+            && self.leases.get(&(peer, shard)).is_some_and(|leases| !leases.is_empty())
+    }
+
+    fn rows(&self, placement: &Placement) -> Outcome {
+        match self.fetch(placement, &[]) {
+            Outcome::Fetched { .. } => {
+                let payload = &self.segments[&placement.segment.id()];
+                let rows = payload.chunks(placement.segment.shard_len as usize);
+                Outcome::Rows(rows.map(Bytes::copy_from_slice).collect())
+            }
+            failed => failed,
+        }
+    }
+
+    fn renew(&mut self, holder: PeerId, leases: &[(ShardId, Lease)]) -> Outcome {
+        if !self.connected.contains(&holder) {
+            return Outcome::Failed(CommandError::Lease { peer: holder.short(), why: "it is not here".into() });
+        }
+        let lost: Vec<SegmentId> = self.lost.get(&holder).into_iter().flatten().copied().collect();
+        let held = leases.iter().map(|(shard, lease)| {
+            let is_lost = self.shards.get(shard).is_some_and(|segment| lost.contains(segment));
+            let held = self.leases.get_mut(&(holder, *shard)).filter(|held| !held.is_empty() && !is_lost);
+            held.map(|held| held.insert(lease.key)).is_some()
+        });
+        Outcome::Renewed(held.collect())
+    }
+
+    fn release(&mut self, holder: PeerId, tokens: &[(ShardId, LeaseToken)]) -> Outcome {
+        if !self.connected.contains(&holder) {
+            return Outcome::Failed(CommandError::Lease { peer: holder.short(), why: "it is not here".into() });
+        }
+        for (shard, token) in tokens {
+            self.leases.get_mut(&(holder, *shard)).map(|held| held.remove(&token.key()));
+            self.ended.insert((holder, *shard, token.key()));
+        }
+        Outcome::Released
     }
 
     fn probe(&self, placement: &Placement) -> Outcome {
-        let id = placement.segment.id();
-        let rows = |wanted: &dyn Fn(PeerId) -> bool| {
-            placement.holders.iter().filter(|holder| wanted(holder.peer)).map(|holder| holder.row).collect()
+        let segment = &placement.segment;
+        let rows = |wanted: &dyn Fn(&Holder) -> bool| {
+            placement.holders.iter().filter(|holder| wanted(holder)).map(|holder| holder.row).collect()
         };
+        let is_here = |holder: &Holder| self.connected.contains(&holder.peer);
         Outcome::Probed {
-            held: rows(&|peer| self.has(peer, id)),
-            missing: rows(&|peer| self.connected.contains(&peer) && !self.has(peer, id)),
-            unreachable: rows(&|peer| !self.connected.contains(&peer)),
+            held: rows(&|holder| self.has(holder, segment)),
+            missing: rows(&|holder| is_here(holder) && !self.has(holder, segment)),
+            unreachable: rows(&|holder| !is_here(holder)),
         }
     }
 
     fn fetch(&self, placement: &Placement, wanted: &[(ExtentRef, u32)]) -> Outcome {
         let id = placement.segment.id();
-        let have = placement.holders.iter().filter(|holder| self.has(holder.peer, id)).count() as u8;
+        let have = placement.holders.iter().filter(|holder| self.has(holder, &placement.segment)).count() as u8;
         let need = placement.segment.k;
         let Some(payload) = self.segments.get(&id).filter(|_| have >= need) else {
             let why = "they are gone".to_owned();

@@ -19,7 +19,7 @@ use hypernet_core::port::PortError;
 use hypernet_core::share::members::{Role, head_hash};
 use hypernet_core::tree::{self, Differing, Dot, LinkEntry, Root, TreeRef};
 use hypernet_fs::vfs::{Vfs, VfsError};
-use hypernet_store::volume::VolumeDb;
+use hypernet_store::volume::{NewSegment, VolumeDb};
 
 use super::heads::sequence_of;
 use super::progress::Meter;
@@ -29,6 +29,9 @@ use super::sync::of_tree;
 use super::{Volume, damaged};
 use crate::share::circle::Publishers;
 use crate::volumes::Volumes;
+
+/// Segments that are looked at together.
+const SEGMENTS_AT_ONCE: u32 = 64;
 
 /// The number of the volume beside another one.
 const BESIDE_CONTEXT: &str = "hypernet 2026 catalog beside a volume v1";
@@ -557,6 +560,24 @@ impl Volume {
         Ok(false)
     }
 
+    /// Another catalog gets to know what this one knows and that one does not.
+    fn keep_segments_in(&self, beside: &VolumeDb) -> Result<(), PortError> {
+        let mut at = 0;
+        loop {
+            let rows = self.db.segments_since(at, SEGMENTS_AT_ONCE)?;
+            let Some((last, _)) = rows.last() else { return Ok(()) };
+            at = last.num + 1;
+            let mut kept = Vec::new();
+            for (row, extents) in &rows {
+                if beside.segment(&row.id)?.is_none() {
+                    let (descriptor, leases) = (row.descriptor.as_slice(), None);
+                    kept.push(NewSegment { id: row.id, descriptor, extents, leases, is_foreign: true });
+                }
+            }
+            beside.add_segments(&kept)?;
+        }
+    }
+
     /// The working tree moves on, then the index. False when something was changed here meanwhile, or is in use.
     fn move_on(&self, vfs: &Vfs, beside: &VolumeDb, next: Latest) -> Result<bool, PortError> {
         // A snapshot may hold what only this device's index knows so far.
@@ -567,6 +588,10 @@ impl Volume {
             state::forget_following(&self.db)?;
             beside.clear_segments()?;
             return Ok(false);
+        }
+        if self.branched()?.is_some() {
+            // What was begun from this volume finds by this index what is in it, until it is published itself.
+            self.keep_segments_in(beside)?;
         }
         let changes = state::stands_on(&self.db, &next)?;
         let changes: Vec<(&str, Option<&[u8]>)> = changes.iter().map(|(key, value)| (*key, value.as_deref())).collect();

@@ -256,7 +256,7 @@ impl Volume {
     }
 
     /// The head in a record of this device.
-    fn open_own(&self, record: &Record) -> Option<Head> {
+    pub(super) fn open_own(&self, record: &Record) -> Option<Head> {
         let mut places = self.own_places().into_iter();
         let (keys, _) = places.find(|(_, signer)| *signer == record.signer)?;
         Head::open(record, &self.device.id(), &keys).ok()

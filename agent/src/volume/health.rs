@@ -15,6 +15,7 @@ use hypernet_core::segment::Placement;
 use hypernet_store::volume::VolumeDb;
 use tokio::sync::{Notify, oneshot, watch};
 
+use super::collect::lives_until;
 use super::{Volume, state};
 
 /// How long a count of now is waited for.
@@ -37,6 +38,8 @@ pub(crate) struct Tally {
     pub(crate) health: BTreeMap<(u32, bool), u64>,
     /// Segments by how many of the peers that are there now may go, whichever they are, until they cannot be read.
     pub(crate) spare: BTreeMap<u32, u64>,
+    /// When the first segment has fewer leases than it takes to read it, if nobody renews any, in seconds since 1970.
+    pub(crate) until: Option<u64>,
     /// Shards by holder.
     pub(crate) held: BTreeMap<PeerId, u64>,
 }
@@ -46,6 +49,8 @@ impl Tally {
         self.segments += 1;
         self.logical += placement.segment.payload_len();
         self.stored += placement.holders.len() as u64 * u64::from(placement.segment.shard_len);
+        let until = lives_until(placement);
+        self.until = Some(self.until.map_or(until, |before| before.min(until)));
         let mut up = 0;
         for holder in &placement.holders {
             up += usize::from(connected.contains(&holder.peer));

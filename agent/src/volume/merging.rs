@@ -232,7 +232,7 @@ impl Volume {
             return Err(damaged("the root of what was merged is too long"));
         }
         // Who has a part in this volume need not have one in that which a directory comes from.
-        if is_change && !self.adopt(&root)? {
+        if is_change && !self.adopt(&root, &self.history_at(root.history.as_ref(), root.tags.as_ref())?)? {
             let why = PortError::Unreachable("not all that is to be merged into a volume can be read now".into());
             self.give_up(splits.iter(), &why);
             return Err(why);
@@ -401,7 +401,13 @@ impl Volume {
             }
             let new: Vec<NewSegment<'_>> = new
                 .iter()
-                .map(|(row, extents)| NewSegment { id: row.id, descriptor: &row.descriptor, extents })
+                .map(|(row, extents)| NewSegment {
+                    id: row.id,
+                    descriptor: &row.descriptor,
+                    extents,
+                    leases: None,
+                    is_foreign: true,
+                })
                 .collect();
             self.db.add_segments(&new)?;
         }

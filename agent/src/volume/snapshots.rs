@@ -161,6 +161,11 @@ impl Volume {
 
     fn history_of(&self, base: &Base) -> Result<History, PortError> {
         let (kept, tags) = base.history();
+        self.history_at(kept, tags)
+    }
+
+    /// What is in these trees.
+    pub(super) fn history_at(&self, kept: Option<&TreeRef>, tags: Option<&TreeRef>) -> Result<History, PortError> {
         if let (Some(kept), Some(tags)) = (kept, tags) {
             // In one trip to the mesh, and not one after the other.
             Nodes(self, Deadline::of_read()).get(&[kept.node.clone(), tags.node.clone()])?;

@@ -31,6 +31,8 @@ const STOOD: &str = "stood";
 const NAMED: &str = "named";
 const HANDED_TREE: &str = "handed-tree";
 const OPENS: &str = "opens";
+const ASKS: &str = "asks";
+const LEASED_AFTER: &str = "leased-after";
 
 /// Heads that are kept because removals name them.
 const NAMED_MAX: usize = 64;
@@ -93,6 +95,34 @@ pub(crate) struct Origin {
     pub(crate) of: Option<VolumeId>,
 }
 hypernet_core::format!(Origin, tag = 0x55, version = 2, max = 64 << 10, name = "origin of a volume");
+
+/// Since which head of this device it asks the others to publish one, too, that has seen it; 0: since its next one.
+pub(crate) fn asks(db: &VolumeDb) -> Result<Option<u64>, PortError> {
+    let bytes = db.get_state(ASKS)?;
+    let number =
+        bytes.map(|bytes| bytes.try_into().map(u64::from_be_bytes).map_err(|_| damaged("a number is cut short")));
+    number.transpose()
+}
+
+/// How many devices had been taken off when this one last took leases of all that is in the volume.
+pub(crate) fn leased_after(db: &VolumeDb) -> Result<u64, PortError> {
+    let bytes = db.get_state(LEASED_AFTER)?;
+    let number =
+        bytes.map(|bytes| bytes.try_into().map(u64::from_be_bytes).map_err(|_| damaged("a number is cut short")));
+    Ok(number.transpose()?.unwrap_or(0))
+}
+
+pub(crate) fn put_leased_after(db: &VolumeDb, gone: u64) -> Result<(), PortError> {
+    Ok(db.put_state(LEASED_AFTER, &gone.to_be_bytes())?)
+}
+
+pub(crate) fn ask(db: &VolumeDb, since: Option<u64>) -> Result<(), PortError> {
+    let bytes = since.map(u64::to_be_bytes);
+    if db.get_state(ASKS)?.as_deref() == bytes.as_ref().map(|bytes| &bytes[..]) {
+        return Ok(());
+    }
+    Ok(db.put_states(&[(ASKS, bytes.as_ref().map(|bytes| &bytes[..]))])?)
+}
 
 pub(crate) fn origin(db: &VolumeDb) -> Result<Option<Origin>, PortError> {
     get(db, ORIGIN)

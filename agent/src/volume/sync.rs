@@ -369,7 +369,8 @@ pub(super) fn publish(
     let snapshot = Snapshot::sign(&volume.device.signing_key(), root_extent, parents, time, String::new());
     let snapshot_extent = writer.put(Kind::Snapshot, &codec::encode(&snapshot))?;
     let tally = writer.finish()?;
-    let adopted = state::origin(&volume.db)?.is_none() || volume.adopt(&root)?;
+    let adopted = state::origin(&volume.db)?.is_none()
+        || volume.adopt(&root, &volume.history_at(root.history.as_ref(), root.tags.as_ref())?)?;
 
     meter.update(|progress| progress.phase = Phase::Catalog);
     let published = volume.publish_catalog(&manifest, Sizes::FULL, plan, meter)?;
@@ -397,6 +398,7 @@ pub(super) fn publish(
         snapshot_extent,
         manifest: published.extent,
         manifest_placement: published.placement,
+        asks: volume.asks(sequence)?,
         signature: [0; 64],
     };
     // All that it leads to can be read by now.
@@ -407,6 +409,7 @@ pub(super) fn publish(
     let links = root.links.clone();
     let latest = Latest { snapshot: head.snapshot, root, manifest: published.manifest, time, head };
     state::put_latest(&volume.db, &latest)?;
+    volume.db.forget_stale(&published.stale)?;
     if adopted {
         state::forget_origin(&volume.db)?;
     }

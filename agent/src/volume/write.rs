@@ -12,6 +12,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use hypernet_core::id::{ExtentId, PeerId, SegmentId};
 use hypernet_core::key::VolumeKeys;
+use hypernet_core::lease::LeaseNumber;
 use hypernet_core::limits::UPLOAD_WINDOW;
 use hypernet_core::placement::Plan;
 use hypernet_core::port::PortError;
@@ -19,14 +20,18 @@ use hypernet_core::seal::{ExtentRef, Kind, Prepared, Sealer};
 use hypernet_core::segment::{Located, Packed, Packer, Placement, full_shard_len};
 use hypernet_core::tree::{Content, Sink};
 use hypernet_fs::vfs::Stamp;
+use hypernet_store::volume::NewSegment;
 
 use super::census::{Census, Enough};
+use super::leases::new_leases;
 use super::progress::{Meter, Phase};
 use super::{Volume, damaged, stage};
 
 /// A segment that was placed.
 pub(crate) struct Placed {
     pub(crate) id: SegmentId,
+    /// By which this device knows its leases.
+    pub(crate) number: LeaseNumber,
     pub(crate) placement: Placement,
     pub(crate) contents: Vec<Located>,
 }
@@ -166,7 +171,8 @@ impl Writer {
                 std::thread::Builder::new().name("hn-place".into()).spawn(move || {
                     let mut tally = Tally::default();
                     for packed in jobs {
-                        let placed = volume.peers.place_unless(&keys, &packed, plan, &meter, &cancelled)?;
+                        let placed =
+                            volume.peers.place_unless((&keys, &|| volume.draw()), &packed, plan, &meter, &cancelled)?;
                         volume.remember(&placed)?;
                         let len = packed.len() as u64;
                         tally = placed.iter().map(|placed| Tally::of(&placed.placement)).fold(tally, Tally::and);
@@ -325,9 +331,12 @@ impl Sink for Writer {
 impl Volume {
     /// Takes placed segments into the local index, durably.
     pub(crate) fn remember(&self, placed: &[Placed]) -> Result<(), PortError> {
-        for Placed { id, placement, contents } in placed {
+        for Placed { id, number, placement, contents } in placed {
             let extents: Vec<(ExtentId, u32, u32)> = contents.iter().map(|at| (at.id, at.offset, at.len)).collect();
-            self.db.add_segment(*id, &hypernet_core::codec::encode(placement), &extents)?;
+            let descriptor = hypernet_core::codec::encode(placement);
+            let leases = Some(new_leases(*number, *id, placement, &descriptor));
+            let new = NewSegment { id: *id, descriptor: &descriptor, extents: &extents, leases, is_foreign: false };
+            self.db.add_segments(&[new])?;
             // A segment that was placed before, and again now, is with other peers than the cache says.
             self.placements.lock().put(*id, Arc::new(placement.clone()));
             self.lacking.placed(*id);

@@ -131,6 +131,14 @@ fn volume_rows(volume: &VolumeStatus) -> Vec<(String, String)> {
         let more = words::plural(spare.into(), "more peer");
         add("stored data", format!("any {more} may be gone, and all of it can be read"));
     }
+    if let Some(until) = volume.unattended_until {
+        let day = humantime::format_rfc3339_seconds(
+            std::time::UNIX_EPOCH + std::time::Duration::from_secs(until.min(253_402_300_799)),
+        );
+        let day = day.to_string();
+        let day = day.get(..10).unwrap_or(&day);
+        add("unattended", format!("all of it stays until {day} though no device of yours runs"));
+    }
     if volume.recovering {
         add("recovery", "not ended; `hn recover` goes on with it".to_owned());
     }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use thiserror::Error;
 
-use crate::id::RecordKey;
-use crate::key::VolumeKeys;
+use crate::id::{PeerId, RecordKey, ShardId};
+use crate::lease::{Lease, LeaseSecret, LeaseToken};
 use crate::record::Record;
 use crate::seal::ExtentRef;
 use crate::segment::{Coded, Placement};
@@ -19,8 +19,8 @@ pub enum Command {
     Upload {
         /// The segment with its shards.
         coded: Arc<Coded>,
-        /// Signs the leases.
-        keys: Arc<VolumeKeys>,
+        /// Of this placement and no other: what it is ended by.
+        leases: LeaseSecret,
         /// When the leases end, at the earliest: they run to the end of that day.
         until: UnixSeconds,
         /// Give up when nothing moved for this long, in milliseconds.
@@ -37,10 +37,35 @@ pub enum Command {
         /// Milliseconds until it must have ended.
         within: u64,
     },
+    /// Get all of a segment, each row of it checked against its hash.
+    Rows {
+        /// The segment and its holders.
+        placement: Arc<Placement>,
+        /// Milliseconds until it must have ended.
+        within: u64,
+    },
     /// Ask the holders of a segment what they have.
     Probe {
         /// The segment and its holders.
         placement: Arc<Placement>,
+        /// Milliseconds until it must have ended.
+        within: u64,
+    },
+    /// Have one holder keep shards for longer, or for somebody else as well.
+    Renew {
+        /// Whom.
+        holder: PeerId,
+        /// At least one, and at most [`crate::limits::LEASES_AT_ONCE`].
+        leases: Vec<(ShardId, Lease)>,
+        /// Milliseconds until it must have ended.
+        within: u64,
+    },
+    /// End leases at one holder.
+    Release {
+        /// Whom.
+        holder: PeerId,
+        /// At least one, and at most [`crate::limits::LEASES_AT_ONCE`].
+        tokens: Vec<(ShardId, LeaseToken)>,
         /// Milliseconds until it must have ended.
         within: u64,
     },
@@ -82,6 +107,8 @@ pub enum Outcome {
         /// What was asked for around them, if that was wanted.
         around: Vec<Stretch>,
     },
+    /// [`Command::Rows`]: the rows of data, one after the other the payload.
+    Rows(Vec<Bytes>),
     /// [`Command::Probe`].
     Probed {
         /// Rows their holder has.
@@ -91,6 +118,10 @@ pub enum Outcome {
         /// Rows whose holder did not answer.
         unreachable: Vec<u8>,
     },
+    /// [`Command::Renew`]: one per asked shard, whether the holder has it, leased.
+    Renewed(Vec<bool>),
+    /// [`Command::Release`]: they are over.
+    Released,
     /// [`Command::Publish`]: how many other peers keep it.
     Published {
         /// That many have it on stable storage.
@@ -154,6 +185,14 @@ pub enum CommandError {
         /// Shards to be placed.
         n: u8,
         /// What the others said.
+        why: String,
+    },
+    /// A holder was asked for something about leases, and did not do it.
+    #[error("peer {peer} did not say that it keeps, or gives up, what it holds: {why}")]
+    Lease {
+        /// Which.
+        peer: String,
+        /// What it said.
         why: String,
     },
     /// The record was refused.

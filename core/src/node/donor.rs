@@ -7,6 +7,7 @@ use super::records::Records;
 use super::{Context, Effect, InboundId, Waiter};
 use crate::codec;
 use crate::id::{PeerId, RecordKey};
+use crate::lease::Lease;
 use crate::limits::SERVING_PER_PEER;
 use crate::port::{StoreFault, StoreOp, StoreReply};
 use crate::record::Record;
@@ -97,7 +98,8 @@ impl Donor {
         peer: PeerId,
         request: Request,
     ) -> Result<StoreOp, Response> {
-        let (me, now) = (context.config.me, context.now.unix.0);
+        let now = context.now.unix.0;
+        let is_timely = |lease: &Lease| lease.expires.0 > now && lease.expires.0 <= now.saturating_add(LEASE_MAX);
         let mut invalid = |fault| {
             peers.fault(context, peer, fault);
             Response::Refused(Refusal::Invalid)
@@ -111,10 +113,10 @@ impl Donor {
                 Err(Response::Hello(self.hello(context.now.mono)))
             }
             Request::Put { shard, lease, body } => {
-                if blake3::hash(&body).as_bytes() != shard.as_bytes() || !lease.verify(&me, &shard) {
+                if blake3::hash(&body).as_bytes() != shard.as_bytes() {
                     return Err(invalid(Fault::Lie));
                 }
-                if lease.expires.0 <= now || lease.expires.0 > now.saturating_add(LEASE_MAX) {
+                if !is_timely(&lease) {
                     return Err(ill_timed);
                 }
                 if self.hello(context.now.mono).free < body.len() as u64 {
@@ -124,6 +126,14 @@ impl Donor {
             }
             Request::Get { shard, offset, len } => Ok(StoreOp::Read { shard, offset, len }),
             Request::Have { shards } => Ok(StoreOp::Have { shards }),
+            Request::Renew { leases } => match leases.iter().all(|(_, lease)| is_timely(lease)) {
+                true => Ok(StoreOp::Renew { leases }),
+                false => Err(ill_timed),
+            },
+            Request::Release { tokens } => {
+                let leases = tokens.into_iter().map(|(shard, token)| (shard, token.key())).collect();
+                Ok(StoreOp::Release { leases })
+            }
             Request::Record { bytes } => records.asked(context, peers, peer, &bytes),
             Request::Watch { key } => Err(records.watch(context, key, peer)),
         }
@@ -151,7 +161,7 @@ impl Donor {
                 peers.turned_away(context, promise.peer);
             }
         }
-        if let StoreReply::Done { used } = &reply {
+        if let StoreReply::Done { used } | StoreReply::Renewed { used, .. } = &reply {
             self.used = *used;
         }
         context.effects.push(Effect::Reply { inbound, response: response(reply) });
@@ -163,7 +173,7 @@ pub(super) fn response(reply: StoreReply) -> Response {
     match reply {
         StoreReply::Done { .. } => Response::Ok,
         StoreReply::Bytes(bytes) => Response::Bytes(bytes),
-        StoreReply::Have(have) => {
+        StoreReply::Have(have) | StoreReply::Renewed { held: have, .. } => {
             let mut bits = vec![0u8; have.len().div_ceil(8)];
             for (i, _) in have.iter().enumerate().filter(|(_, have)| **have) {
                 bits[i / 8] |= 1 << (i % 8);
@@ -174,7 +184,6 @@ pub(super) fn response(reply: StoreReply) -> Response {
             StoreFault::Full => Refusal::Full,
             StoreFault::NotFound => Refusal::NotFound,
             StoreFault::Damaged => Refusal::Damaged,
-            StoreFault::NotYours => Refusal::NotYours,
             StoreFault::Disk(_) => Refusal::Disk,
             StoreFault::Busy => Refusal::Busy,
         }),
@@ -183,22 +192,20 @@ pub(super) fn response(reply: StoreReply) -> Response {
 
 #[cfg(test)]
 mod tests {
-    use ed25519_dalek::SigningKey;
-
     use super::super::{Input, Node, NodeConfig, Now};
     use super::*;
     use crate::id::ShardId;
+    use crate::lease::LeaseToken;
     use crate::time::UnixSeconds;
-    use crate::wire::Lease;
 
     #[test]
-    fn a_clock_that_is_wrong_blocks_nobody_and_a_wrong_signature_does() {
+    fn a_clock_that_is_wrong_blocks_nobody_and_a_wrong_address_does() {
         let (me, other, time) = (PeerId([1; 32]), PeerId([2; 32]), 1_000_000);
         let now = Now { mono: Instant(1), unix: UnixSeconds(time) };
         let mut node = Node::new(NodeConfig::new(me, |_, key| key.0, 1 << 20, 0));
         let body = bytes::Bytes::from_static(b"a shard");
         let shard = ShardId(*blake3::hash(&body).as_bytes());
-        let lease = |until| Lease::sign(&SigningKey::from_bytes(&[3; 32]), &me, &shard, UnixSeconds(until));
+        let lease = |until| Lease { key: LeaseToken([3; 32]).key(), expires: UnixSeconds(until) };
         let put = |lease| Request::Put { shard, lease, body: body.clone() };
         let mut step = |request| node.step(now, Input::Request { peer: other, inbound: InboundId(7), request });
         let answers = |effects: &[Effect], refusal| {
@@ -208,15 +215,17 @@ mod tests {
         let blocks = |effects: &[Effect]| effects.iter().any(|effect| matches!(effect, Effect::Block { .. }));
 
         for _ in 0..10 {
-            for request in [put(lease(time)), put(lease(time + LEASE_MAX + 1)), put(lease(u64::MAX))] {
+            let renew = |until| Request::Renew { leases: vec![(shard, lease(time + 9)), (shard, lease(until))] };
+            let puts = [put(lease(time)), put(lease(time + LEASE_MAX + 1)), put(lease(u64::MAX))];
+            for request in puts.into_iter().chain([renew(time), renew(u64::MAX)]) {
                 let effects = step(request);
                 assert!(answers(&effects, Refusal::Clock) && !blocks(&effects), "{effects:?}");
             }
         }
         let effects = step(put(lease(time + LEASE_MAX)));
         assert!(effects.iter().any(|effect| matches!(effect, Effect::Store { .. })), "{effects:?}");
-        // The signature is looked at first: a time that is wrong as well excuses nothing.
-        let forged = || put(Lease { signature: [1; 64], ..lease(time) });
+        // The address is looked at first: a time that is wrong as well excuses nothing.
+        let forged = || Request::Put { shard: ShardId([1; 32]), lease: lease(time), body: body.clone() };
         let effects: Vec<Effect> = (0..3).flat_map(|_| step(forged())).collect();
         assert!(answers(&effects, Refusal::Invalid) && blocks(&effects), "{effects:?}");
     }

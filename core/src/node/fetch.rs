@@ -3,7 +3,8 @@
 //! First the byte ranges that hold them are asked of the rows they lie in: one request for a small extent. What is
 //! opened is checked by its tag. Where a holder is gone or slow, the same range is asked of other rows until k rows
 //! have it, and the lost ones are computed. Where a tag says that someone sent wrong bytes, whole shards are fetched
-//! and checked against their committed hashes, so that the liar is known and left out.
+//! and checked against their committed hashes, so that the liar is known and left out; so are they where all of a segment
+//! is wanted, and nothing is opened.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -85,11 +86,33 @@ pub(super) struct Fetch {
     later: BTreeMap<u8, Instant>,
     failed: BTreeMap<u8, Failed>,
     stage: Stage,
+    /// All rows of data are wanted, and nothing is opened.
+    is_of_rows: bool,
     deadline: Instant,
     within: u64,
 }
 
 impl Fetch {
+    /// All rows of data.
+    pub(super) fn of_rows(context: &Context, placement: Arc<Placement>, within: u64) -> Result<Self, CommandError> {
+        let mut fetch = Self::new(context, placement, Vec::new(), 0, within)?;
+        let whole = fetch.whole();
+        fetch.need = (0..fetch.placement.segment.k).map(|row| (row, whole)).collect();
+        (fetch.stage, fetch.is_of_rows) = (Stage::Verified, true);
+        Ok(fetch)
+    }
+
+    /// The rows of data, when all are there. Those that were computed are checked, too: whoever made the segment may have
+    /// committed to rows of different ones.
+    fn rows(&self) -> Result<Vec<Bytes>, ()> {
+        let committed = self.placement.segment.rows.iter().take(self.k());
+        let rows = committed.enumerate().map(|(row, id)| {
+            let bytes = &self.got.get(&(row as u8)).ok_or(())?.bytes;
+            if blake3::hash(bytes).as_bytes() == id.as_bytes() { Ok(bytes.clone()) } else { Err(()) }
+        });
+        rows.collect()
+    }
+
     pub(super) fn new(
         context: &Context,
         placement: Arc<Placement>,
@@ -131,6 +154,7 @@ impl Fetch {
             later: BTreeMap::new(),
             failed: BTreeMap::new(),
             stage: Stage::Direct,
+            is_of_rows: false,
             deadline: context.now.mono.after(within),
             within,
         })
@@ -243,8 +267,12 @@ impl Fetch {
             let back = |row: &u8| self.holders.get(row).is_some_and(|peer| peers.is_connected(peer));
             self.failed.retain(|row, failed| !(failed.gone && back(row)));
             if self.need.iter().all(|(row, span)| self.has(*row, *span)) {
-                match self.open() {
-                    Ok(plain) => return Some(Outcome::Fetched { plain, around: self.stretches() }),
+                let outcome = match self.is_of_rows {
+                    true => self.rows().map(Outcome::Rows),
+                    false => self.open().map(|plain| Outcome::Fetched { plain, around: self.stretches() }),
+                };
+                match outcome {
+                    Ok(outcome) => return Some(outcome),
                     Err(()) if self.stage != Stage::Verified => {
                         // Someone sent wrong bytes. Begin again with whole shards, which can be checked one by one.
                         self.stage = Stage::Verified;

@@ -420,6 +420,11 @@ impl Peers {
             match request {
                 Request::Get { shard, offset, len } => context.store(waiter, StoreOp::Read { shard, offset, len }),
                 Request::Have { shards } => context.store(waiter, StoreOp::Have { shards }),
+                Request::Renew { leases } => context.store(waiter, StoreOp::Renew { leases }),
+                Request::Release { tokens } => {
+                    let leases = tokens.into_iter().map(|(shard, token)| (shard, token.key())).collect();
+                    context.store(waiter, StoreOp::Release { leases });
+                }
                 // Nobody greets itself, and neither candidates nor the closest peers name the node itself.
                 Request::Hello(_) | Request::Put { .. } | Request::Record { .. } | Request::Watch { .. } => {}
             }
@@ -657,6 +662,8 @@ fn emit(context: &mut Context, peer: PeerId, request: Request, waiter: Waiter, l
         Waiter::Upload(..)
         | Waiter::Fetch(..)
         | Waiter::Probe(..)
+        | Waiter::Lease(_)
+        | Waiter::GivenUp
         | Waiter::Lookup(..)
         | Waiter::Room(_)
         | Waiter::Watched(_)

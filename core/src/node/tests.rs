@@ -9,12 +9,14 @@ use bytes::Bytes;
 use super::*;
 use crate::id::{ShardId, VolumeId};
 use crate::key::{Secret, VolumeKeys};
+use crate::lease::LeaseSecret;
 use crate::port::StoreFault;
 use crate::record::Record;
 use crate::seal::{ExtentRef, Kind, Sealer};
 use crate::segment::{Coded, Packer, Placement, full_shard_len};
 use crate::wire::{Hello, Refusal};
 
+mod leases;
 mod pace;
 mod trust;
 mod watch;
@@ -198,8 +200,12 @@ impl World {
                     StoreOp::Have { shards } => {
                         StoreReply::Have(shards.iter().map(|shard| disk.contains_key(shard)).collect())
                     }
-                    StoreOp::Release { shard, .. } => {
-                        disk.remove(&shard);
+                    StoreOp::Renew { leases } => StoreReply::Renewed {
+                        used: 0,
+                        held: leases.iter().map(|(id, _)| disk.contains_key(id)).collect(),
+                    },
+                    StoreOp::Release { leases } => {
+                        leases.iter().for_each(|(shard, _)| drop(disk.remove(shard)));
                         StoreReply::Done { used: 0 }
                     }
                     StoreOp::PutRecord { .. } if self.broken.contains(&at) => {
@@ -249,6 +255,10 @@ impl World {
     }
 }
 
+fn leases() -> LeaseSecret {
+    LeaseSecret::new(Secret::new([4; 32]))
+}
+
 fn keys() -> Arc<VolumeKeys> {
     Arc::new(VolumeKeys::new(VolumeId([1; 16]), 0, Secret::new([2; 32])))
 }
@@ -272,7 +282,7 @@ fn coded(k: u8, n: u8) -> (Arc<Coded>, Vec<(ExtentRef, Bytes)>) {
 
 fn upload(world: &mut World, coded: &Arc<Coded>) -> Outcome {
     let until = UnixSeconds(world.now.unix.0 + 1000);
-    world.command(0, Command::Upload { coded: coded.clone(), keys: keys(), until, patience: 20_000 })
+    world.command(0, Command::Upload { coded: coded.clone(), leases: leases(), until, patience: 20_000 })
 }
 
 fn placed(outcome: Outcome) -> Arc<Placement> {
@@ -521,7 +531,7 @@ fn an_upload_that_all_clocks_refuse_says_that_it_is_the_clock() {
     let (coded, _) = coded(6, 10);
     // This device's clock is years ahead, and with it the end of its leases.
     let until = UnixSeconds(world.now.unix.0 + 10 * 365 * 86_400);
-    let outcome = world.command(0, Command::Upload { coded, keys: keys(), until, patience: 20_000 });
+    let outcome = world.command(0, Command::Upload { coded, leases: leases(), until, patience: 20_000 });
     let Outcome::Failed(CommandError::NotPlaced { stored: 0, why, .. }) = outcome else { panic!("{outcome:?}") };
     assert!(why.contains("clock"), "{why}");
     assert!(world.nodes.iter().all(|node| node.peers().iter().all(|view| view.faults == 0)), "nobody is to blame");
@@ -751,10 +761,7 @@ fn a_donor_refuses_what_is_not_right_and_keeps_its_quota() {
     world.nodes[1] = Node::new(NodeConfig::new(peer(1), metric, 1000, 0));
     let body = Bytes::from(vec![7; 600]);
     let shard = ShardId(*blake3::hash(&body).as_bytes());
-    let sign = |until| {
-        let key = keys().lease_key(&peer(1), &shard);
-        crate::wire::Lease::sign(&key, &peer(1), &shard, UnixSeconds(until))
-    };
+    let sign = |until| leases().lease(&peer(1), &shard, UnixSeconds(until));
     let mut ask = |request| {
         world.inbound.insert(77, (0, RequestId(u64::MAX), Instant(u64::MAX)));
         let input = Input::Request { peer: peer(0), inbound: InboundId(77), request };

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use super::peers::{Fault, Peers};
 use super::{CommandError, CommandId, Context, Outcome, SendFault, Timer, Waiter};
 use crate::id::{PeerId, SegmentId};
-use crate::key::VolumeKeys;
+use crate::lease::LeaseSecret;
 use crate::placement;
 use crate::segment::{Coded, Holder, Placement};
 use crate::time::{Instant, UnixSeconds};
-use crate::wire::{Lease, Refusal, Request, Response};
+use crate::wire::{Refusal, Request, Response};
 
 /// How often waiting rows look for a peer again.
 const RETRY: u64 = 1_000;
@@ -29,7 +29,7 @@ enum Row {
 pub(super) struct Upload {
     id: SegmentId,
     coded: Arc<Coded>,
-    keys: Arc<VolumeKeys>,
+    leases: LeaseSecret,
     until: UnixSeconds,
     patience: u64,
     moved: Instant,
@@ -46,7 +46,7 @@ impl Upload {
         context: &mut Context,
         command: CommandId,
         coded: Arc<Coded>,
-        keys: Arc<VolumeKeys>,
+        leases: LeaseSecret,
         until: UnixSeconds,
         patience: u64,
     ) -> Option<Self> {
@@ -58,7 +58,7 @@ impl Upload {
             id: coded.segment.id(),
             rows: vec![Row::Waiting; coded.shards.len()],
             coded,
-            keys,
+            leases,
             // Holders keep it, and to the second it would tell them what was uploaded together.
             until: until.end_of_day(),
             patience,
@@ -119,7 +119,7 @@ impl Upload {
             let Some(at) = self.choose(&order, row, context.now.mono) else { continue };
             let peer = order.remove(at);
             let shard = self.coded.segment.rows[row];
-            let lease = Lease::sign(&self.keys.lease_key(&peer, &shard), &peer, &shard, self.until);
+            let lease = self.leases.lease(&peer, &shard, self.until);
             let request = Request::Put { shard, lease, body: self.coded.shards[row].clone() };
             peers.reserve(&peer, shard_len);
             self.rows[row] = Row::Sent(peer);
@@ -175,6 +175,22 @@ impl Upload {
         self.tried.insert(peer, usize::from(row));
         self.why = format!("peer {}: {why}", peer.short());
         self.avoid.insert((peer, now));
+    }
+
+    /// It has failed: whoever has a row of it, or may have, is told that nobody needs it.
+    pub(super) fn give_up(&self, context: &mut Context, peers: &mut Peers) {
+        let sent = self.rows.iter().enumerate().filter_map(|(row, state)| match state {
+            Row::Waiting => None,
+            Row::Sent(peer) | Row::Stored(peer) => Some((*peer, row)),
+        });
+        let mut given: BTreeSet<(PeerId, usize)> = sent.collect();
+        given.extend(self.tried.iter().map(|(peer, row)| (*peer, *row)));
+        given.retain(|(peer, _)| peers.is_connected(peer));
+        for (peer, row) in given {
+            let shard = self.coded.segment.rows[row];
+            let tokens = vec![(shard, self.leases.token(&peer, &shard))];
+            peers.send(context, peer, Request::Release { tokens }, Waiter::GivenUp);
+        }
     }
 
     fn placement(&self) -> Placement {

@@ -3,9 +3,9 @@ use std::task::{Context, Poll};
 
 use futures::io::Cursor;
 use hypernet_core::id::ShardId;
+use hypernet_core::lease::{Lease, LeaseKey};
 use hypernet_core::limits::{MIB, WIRE_BODY_MAX, WIRE_HEADER_MAX};
 use hypernet_core::time::UnixSeconds;
-use hypernet_core::wire::Lease;
 use libp2p::request_response::Codec;
 
 use super::*;
@@ -15,7 +15,7 @@ const PROTOCOL: StreamProtocol = StreamProtocol::new("/test/shard/1");
 fn put(len: usize) -> Request {
     Request::Put {
         shard: ShardId([3; 32]),
-        lease: Lease { key: [1; 32], expires: UnixSeconds(9), signature: [2; 64] },
+        lease: Lease { key: LeaseKey([1; 32]), expires: UnixSeconds(9) },
         body: (0..len).map(|i| i as u8).collect::<Vec<_>>().into(),
     }
 }

@@ -6,9 +6,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use hypernet_core::id::{NetworkId, PeerId, RecordKey, ShardId};
 use hypernet_core::key::Secret;
+use hypernet_core::lease::{Lease, LeaseKey};
 use hypernet_core::limits::RECORD_MAX;
 use hypernet_core::time::UnixSeconds;
-use hypernet_core::wire::{Hello, Lease, Refusal, Request, Response};
+use hypernet_core::wire::{Hello, Refusal, Request, Response};
 use hypernet_mesh::{Mesh, MeshConfig, MeshEvent, Multiaddr, SendError};
 use tokio::sync::mpsc;
 
@@ -150,7 +151,7 @@ pub(crate) fn hello() -> Request {
 }
 
 pub(crate) fn put(shard: ShardId, body: Bytes) -> Request {
-    Request::Put { shard, lease: Lease { key: [1; 32], expires: UnixSeconds(9), signature: [2; 64] }, body }
+    Request::Put { shard, lease: Lease { key: LeaseKey([1; 32]), expires: UnixSeconds(9) }, body }
 }
 
 /// Keeps shards in memory for as long as the mesh runs.

@@ -62,6 +62,8 @@ pub const COMPARED: &str = "/v1/compared";
 pub const VOLUMES: &str = "/v1/volumes";
 /// `POST`: [`VolumeInfo`](super::VolumeInfo).
 pub const VOLUMES_MAKE: &str = "/v1/volumes/make";
+/// `POST`: a list of [`GcVolume`](super::GcVolume).
+pub const GC: &str = "/v1/gc";
 /// `GET`: [`SharesInfo`](super::SharesInfo).
 pub const SHARES: &str = "/v1/shares";
 /// `POST`: [`ShareInfo`](super::ShareInfo).

@@ -88,8 +88,9 @@ impl Reader {
         }
     }
 
+    /// Which may be relied on: what nobody has a lease of can go at any time.
     fn have(&self, shards: &[ShardId]) -> Result<Vec<bool>, StoreError> {
-        let sql = "SELECT 1 FROM shards WHERE id = ?1 AND damaged = 0";
+        let sql = "SELECT 1 FROM shards WHERE id = ?1 AND damaged = 0 AND idle IS NULL";
         let mut statement = self.connection.prepare_cached(sql).map_err(|e| self.error(&e))?;
         shards.iter().map(|shard| statement.exists([shard.as_bytes()]).map_err(|e| self.error(&e))).collect()
     }

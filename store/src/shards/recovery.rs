@@ -17,7 +17,10 @@ pub(super) struct Tail {
 
 /// What was found.
 pub(super) struct Found {
+    /// Of shards that somebody has a lease of, and of the others.
     pub(super) used: u64,
+    pub(super) idle: u64,
+    /// How many there are of the first.
     pub(super) count: u64,
     pub(super) records: u64,
     /// `None`: the next shard starts a new pack.
@@ -49,28 +52,31 @@ pub(super) fn recover(db: &mut Writer, packs: &Packs, pack_max: u64) -> Result<F
         }
         tx.execute("DELETE FROM holes", []).map_err(sql)
     })?;
-    let (ends, used, count, records) = db.commit(Durability::Power, |tx| {
+    let (ends, used, idle, count, records) = db.commit(Durability::Power, |tx| {
         let sql = |e: rusqlite::Error| place.error(&e);
         let mut statement = tx
             .prepare(
-                "SELECT pack, max(offset + len), sum((len + 4095) / 4096 * 4096), count(*) FROM shards GROUP BY pack",
+                "SELECT pack, max(offset + len), sum((len + 4095) / 4096 * 4096), count(*),
+                        sum(CASE WHEN idle IS NULL THEN 0 ELSE (len + 4095) / 4096 * 4096 END), count(idle)
+                 FROM shards GROUP BY pack",
             )
             .map_err(sql)?;
         let rows = statement
             .query_map([], |row| {
                 let figure = |i| row.get::<_, i64>(i).map(|value| value as u64);
-                Ok((row.get::<_, u32>(0)?, figure(1)?, figure(2)?, figure(3)?))
+                Ok((row.get::<_, u32>(0)?, figure(1)?, (figure(2)?, figure(3)?), (figure(4)?, figure(5)?)))
             })
             .map_err(sql)?;
-        let (mut ends, mut used, mut count) = (BTreeMap::new(), 0, 0);
+        let (mut ends, mut used, mut idle, mut count) = (BTreeMap::new(), 0, 0, 0);
         for row in rows {
-            let (pack, end, bytes, shards) = row.map_err(sql)?;
+            let (pack, end, (bytes, shards), (idle_bytes, idle_shards)) = row.map_err(sql)?;
             ends.insert(pack, end);
-            used += bytes;
-            count += shards;
+            used += bytes - idle_bytes;
+            idle += idle_bytes;
+            count += shards - idle_shards;
         }
         let records: i64 = tx.query_row("SELECT count(*) FROM records", [], |row| row.get(0)).map_err(sql)?;
-        Ok((ends, used, count, records as u64))
+        Ok((ends, used, idle, count, records as u64))
     })?;
     let files = packs.list()?;
     let newest = files.keys().chain(ends.keys()).copied().max().unwrap_or(0);
@@ -106,7 +112,7 @@ pub(super) fn recover(db: &mut Writer, packs: &Packs, pack_max: u64) -> Result<F
         .last_key_value()
         .filter(|(pack, end)| files.get(pack).is_some_and(|len| len >= end) && room(**end) < pack_max)
         .map(|(pack, end)| Tail { pack: *pack, len: room(*end) });
-    Ok(Found { used, count, records, tail, newest })
+    Ok(Found { used, idle, count, records, tail, newest })
 }
 
 /// Marks the shards that do not lie in what is there of the packs in `short`, given by number and length, and takes

@@ -3,8 +3,8 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::PathBuf;
 
 use bytes::Bytes;
+use hypernet_core::lease::{Lease, LeaseKey};
 use hypernet_core::limits::{LEASES_PER_SHARD_MAX, RECORDS_STORED_MAX, SHARD_CHECK_BLOCK, SHARD_MAX};
-use hypernet_core::wire::Lease;
 use proptest::prelude::*;
 
 use super::*;
@@ -54,7 +54,7 @@ impl Bench {
     }
 
     fn release(&self, shard: ShardId, key: u8) -> StoreReply {
-        self.run(StoreOp::Release { shard, key: [key; 32] })
+        self.run(release(shard, key))
     }
 
     /// The database behind the store's back; the lock file does not stop this process from looking.
@@ -99,8 +99,15 @@ fn id(body: &Bytes) -> ShardId {
 }
 
 fn put(body: &Bytes, key: u8, expires: u64) -> StoreOp {
-    let lease = Lease { key: [key; 32], expires: UnixSeconds(expires), signature: [0; 64] };
-    StoreOp::Put { shard: id(body), lease, body: body.clone() }
+    StoreOp::Put { shard: id(body), lease: lease(key, expires), body: body.clone() }
+}
+
+fn lease(key: u8, expires: u64) -> Lease {
+    Lease { key: LeaseKey([key; 32]), expires: UnixSeconds(expires) }
+}
+
+fn release(shard: ShardId, key: u8) -> StoreOp {
+    StoreOp::Release { leases: vec![(shard, LeaseKey([key; 32]))] }
 }
 
 fn done(used: u64) -> StoreReply {
@@ -120,6 +127,10 @@ enum Step {
         key: u8,
     },
     Release {
+        shard: usize,
+        key: u8,
+    },
+    Renew {
         shard: usize,
         key: u8,
     },
@@ -147,6 +158,7 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         4 => (shard(), 0..3u8).prop_map(|(shard, key)| Step::Put { shard, key }),
         3 => (shard(), 0..3u8).prop_map(|(shard, key)| Step::Release { shard, key }),
+        2 => (shard(), 0..3u8).prop_map(|(shard, key)| Step::Renew { shard, key }),
         2 => prop::collection::vec((any::<bool>(), shard(), 0..2u8), 1..12).prop_map(Step::Burst),
         3 => (shard(), 0..220_000u32, 1..220_000u32).prop_map(|(shard, offset, len)| Step::Read { shard, offset, len }),
         2 => shard().prop_map(|shard| Step::Whole { shard }),
@@ -157,6 +169,7 @@ fn step() -> impl Strategy<Value = Step> {
 
 #[derive(Default)]
 struct Held {
+    /// Without any it is idle.
     keys: BTreeSet<u8>,
     /// A byte that is wrong on disk.
     flipped: Option<u64>,
@@ -171,25 +184,32 @@ struct Model {
 
 impl Model {
     fn used(&self) -> u64 {
-        self.shards.keys().map(|shard| packs::room(LENS[*shard] as u64)).sum()
+        self.leased().map(|shard| packs::room(LENS[shard] as u64)).sum()
     }
 
-    /// Whether it is refused, and how.
-    fn change(&mut self, is_put: bool, shard: usize, key: u8) -> Option<StoreFault> {
+    fn idle(&self) -> u64 {
+        self.shards.keys().map(|shard| packs::room(LENS[*shard] as u64)).sum::<u64>() - self.used()
+    }
+
+    fn leased(&self) -> impl Iterator<Item = usize> + '_ {
+        self.shards.iter().filter(|(_, held)| !held.keys.is_empty()).map(|(shard, _)| *shard)
+    }
+
+    fn change(&mut self, is_put: bool, shard: usize, key: u8) {
         if is_put {
             let held = self.shards.entry(shard).or_default();
             held.keys.insert(key);
             (held.known, held.flipped) = (false, None);
-            return None;
+        } else if let Some(held) = self.shards.get_mut(&shard) {
+            held.keys.remove(&key);
         }
-        let Some(held) = self.shards.get_mut(&shard) else { return Some(StoreFault::NotFound) };
-        if !held.keys.remove(&key) {
-            return Some(StoreFault::NotYours);
-        }
-        if held.keys.is_empty() {
-            self.shards.remove(&shard);
-        }
-        None
+    }
+
+    /// Whether it is here and as it should be, as far as is known.
+    fn renew(&mut self, shard: usize, key: u8) -> bool {
+        let Some(held) = self.shards.get_mut(&shard).filter(|held| !held.known) else { return false };
+        held.keys.insert(key);
+        true
     }
 
     fn read(&mut self, shard: usize, whole: &Bytes, offset: u32, len: u32) -> StoreReply {
@@ -214,26 +234,26 @@ fn check(steps: Vec<Step>) {
                 assert_eq!(bench.put(&bodies[shard], key), done(model.used()));
             }
             Step::Release { shard, key } => {
-                let expected = match model.change(false, shard, key) {
-                    None => done(model.used()),
-                    Some(fault) => failed_with(fault),
-                };
-                assert_eq!(bench.release(id(&bodies[shard]), key), expected);
+                model.change(false, shard, key);
+                assert_eq!(bench.release(id(&bodies[shard]), key), done(model.used()));
+            }
+            Step::Renew { shard, key } => {
+                let nowhere = (ShardId([7; 32]), lease(key, 100));
+                let held = vec![false, model.renew(shard, key)];
+                let renew = StoreOp::Renew { leases: vec![nowhere, (id(&bodies[shard]), lease(key, 100))] };
+                assert_eq!(bench.run(renew), StoreReply::Renewed { used: model.used(), held });
             }
             Step::Burst(changes) => {
                 let started: Vec<_> = changes
                     .iter()
                     .map(|(is_put, shard, key)| match is_put {
                         true => bench.start(put(&bodies[*shard], *key, 100)),
-                        false => bench.start(StoreOp::Release { shard: id(&bodies[*shard]), key: [*key; 32] }),
+                        false => bench.start(release(id(&bodies[*shard]), *key)),
                     })
                     .collect();
                 for ((is_put, shard, key), reply) in changes.into_iter().zip(started) {
-                    let fault = match reply.recv().unwrap() {
-                        StoreReply::Failed(fault) => Some(fault),
-                        _ => None,
-                    };
-                    assert_eq!(fault, model.change(is_put, shard, key));
+                    assert!(matches!(reply.recv().unwrap(), StoreReply::Done { .. }));
+                    model.change(is_put, shard, key);
                 }
             }
             Step::Read { shard, offset, len } => {
@@ -255,9 +275,11 @@ fn check(steps: Vec<Step>) {
             }
             Step::Reopen => bench.reopen(),
         }
-        assert_eq!((bench.store.used(), bench.store.count()), (model.used(), model.shards.len() as u64));
+        assert_eq!((bench.store.used(), bench.store.count()), (model.used(), model.leased().count() as u64));
+        assert_eq!(bench.store.idle(), model.idle());
         for (i, body) in bodies.iter().enumerate() {
-            assert_eq!(bench.have(id(body)), model.shards.get(&i).is_some_and(|held| !held.known));
+            let is_kept = |held: &Held| !held.known && !held.keys.is_empty();
+            assert_eq!(bench.have(id(body)), model.shards.get(&i).is_some_and(is_kept));
         }
     }
     // What is left can be read, and no pack is there for nothing.
@@ -318,10 +340,47 @@ fn a_shard_lives_as_long_as_its_longest_lease() {
     };
     expire(99);
     assert!(bench.have(id(&shard)));
-    assert_eq!(bench.release(id(&shard), 2), failed_with(StoreFault::NotYours));
+    assert_eq!(bench.release(id(&shard), 2), done(2 * 4096));
     assert_eq!(expire(101), done(0));
+    // Nobody is to rely on it, and whoever wants it can read it, or have it kept again.
     assert!(!bench.have(id(&shard)));
-    assert_eq!(bench.release(id(&shard), 1), failed_with(StoreFault::NotFound));
+    assert_eq!(bench.read(id(&shard), 0, 9), StoreReply::Bytes(shard.slice(..9)));
+    let renew = StoreOp::Renew { leases: vec![(id(&shard), lease(3, 200))] };
+    assert_eq!(bench.run(renew), StoreReply::Renewed { used: 2 * 4096, held: vec![true] });
+    assert!(bench.have(id(&shard)));
+}
+
+#[test]
+fn what_nobody_has_a_lease_of_goes_when_its_space_is_needed_and_what_was_given_up_first() {
+    let mut bench = Bench::new(4 * 4096, QUOTA);
+    let bodies: Vec<Bytes> = (0..8).map(|i| body(i, 4096)).collect();
+    for (i, until) in [(0, 20), (1, 10), (2, 90), (3, 90)] {
+        bench.run(put(&bodies[i], 1, until));
+    }
+    let (tx, rx) = bounded(1);
+    bench.store.expire(UnixSeconds(50), Box::new(move |reply| tx.send(reply).unwrap()));
+    assert_eq!(rx.recv().unwrap(), done(2 * 4096));
+    assert_eq!(bench.release(id(&bodies[2]), 1), done(4096));
+    let there = |bench: &Bench| -> Vec<usize> {
+        (0..8).filter(|i| bench.read(id(&bodies[*i]), 0, 1) != failed_with(StoreFault::NotFound)).collect()
+    };
+    assert_eq!((there(&bench), bench.store.idle()), (vec![0, 1, 2, 3], 3 * 4096));
+    bench.reopen();
+    assert_eq!((bench.store.used(), bench.store.idle(), bench.store.count()), (4096, 3 * 4096, 1));
+    // The one that was given up, then by the end of their leases.
+    for (new, left) in [(4, vec![0, 1, 3, 4]), (5, vec![0, 3, 4, 5]), (6, vec![3, 4, 5, 6])] {
+        assert!(matches!(bench.run(put(&bodies[new], 1, 90)), StoreReply::Done { .. }));
+        assert_eq!(there(&bench), left);
+    }
+    assert_eq!(bench.run(put(&bodies[7], 1, 90)), failed_with(StoreFault::Full));
+    assert_eq!((bench.store.used(), bench.store.idle(), bench.store.count()), (4 * 4096, 0, 4));
+    // An idle one counts again only where the quota has room for it.
+    bench.release(id(&bodies[3]), 1);
+    bench.quota = 3 * 4096;
+    bench.reopen();
+    let renew = StoreOp::Renew { leases: vec![(id(&bodies[3]), lease(1, 90))] };
+    assert_eq!(bench.run(renew), StoreReply::Renewed { used: 3 * 4096, held: vec![false] });
+    assert_eq!(bench.run(put(&bodies[3], 1, 90)), failed_with(StoreFault::Full));
 }
 
 #[test]
@@ -494,14 +553,15 @@ fn bytes_behind_the_last_row_are_dead() {
 
 #[test]
 fn released_space_goes_back_to_the_disk() {
-    let bench = Bench::new(QUOTA, QUOTA);
+    let bench = Bench::new(4 << 20, QUOTA);
     let shards: Vec<Bytes> = (0..4).map(|i| body(i, 1 << 20)).collect();
     shards.iter().for_each(|shard| assert!(matches!(bench.put(shard, 1), StoreReply::Done { .. })));
     let blocks = || std::fs::metadata(&bench.packs()[0]).unwrap().blocks() * 512;
     let before = blocks();
     bench.release(id(&shards[1]), 1);
-    // The hole is punched after the answer's commit and before the answer.
-    assert!(blocks() + (1 << 20) <= before, "{} of {before}", blocks());
+    // Whoever needs it gets it. The hole is punched after the answer's commit and before the answer.
+    bench.put(&body(9, 1), 1);
+    assert!(blocks() + (1 << 20) <= before + 8192, "{} of {before}", blocks());
     assert_eq!(bench.read(id(&shards[2]), 0, 1 << 20), StoreReply::Bytes(shards[2].clone()));
 }
 

@@ -12,6 +12,7 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 use crossbeam_channel::Receiver;
 use hypernet_core::id::{RecordKey, ShardId};
+use hypernet_core::lease::{Lease, LeaseKey};
 use hypernet_core::limits::{LEASES_PER_SHARD_MAX, RECORDS_STORED_MAX, SHARD_MAX, STORE_BATCH_BYTES, STORE_BATCH_OPS};
 use hypernet_core::port::{Durability, StoreFault, StoreReply};
 use hypernet_core::time::UnixSeconds;
@@ -22,6 +23,9 @@ use super::recovery::{Found, Tail};
 use super::{Done, Job, Shared, Write};
 use crate::database::{self, Place};
 use crate::error::StoreError;
+
+/// Since when a shard is idle that its owner gave up: before all others.
+const GIVEN_UP: UnixSeconds = UnixSeconds(0);
 
 /// Leases that one step of an expiry ends.
 const EXPIRE_STEP: usize = 1_024;
@@ -38,6 +42,8 @@ pub(super) struct Writer {
     records: u64,
     /// Holes that are punched but still stand in the database.
     punched: bool,
+    /// Idle shards were given up because the disk is full.
+    has_given: bool,
     /// An expiry that has more to do.
     expiring: Option<UnixSeconds>,
 }
@@ -56,6 +62,7 @@ struct Batch<'a> {
 #[derive(Clone, Default)]
 struct State {
     used: u64,
+    idle: u64,
     count: u64,
     records: u64,
     tail: Option<Tail>,
@@ -63,6 +70,7 @@ struct State {
     touched: BTreeSet<u32>,
     created: Vec<u32>,
     holes: Vec<Span>,
+    has_given: bool,
     expiring: Option<UnixSeconds>,
 }
 
@@ -76,7 +84,19 @@ impl Writer {
         pack_max: u64,
     ) -> Self {
         let Found { tail, newest, records, .. } = found;
-        Self { db, packs, shared, tail, newest, quota, pack_max, records, punched: false, expiring: None }
+        Self {
+            db,
+            packs,
+            shared,
+            tail,
+            newest,
+            quota,
+            pack_max,
+            records,
+            punched: false,
+            has_given: false,
+            expiring: None,
+        }
     }
 
     pub(super) fn run(mut self, jobs: &Receiver<Job>) {
@@ -110,6 +130,14 @@ impl Writer {
     fn answer(&mut self, writes: &[Write]) -> Vec<StoreReply> {
         let all: Vec<&Write> = writes.iter().collect();
         let mut replies = self.commit(&all);
+        while std::mem::take(&mut self.has_given) {
+            let full: Vec<usize> =
+                (0..all.len()).filter(|i| replies[*i] == StoreReply::Failed(StoreFault::Full)).collect();
+            let again: Vec<&Write> = full.iter().map(|i| all[*i]).collect();
+            for (i, reply) in full.into_iter().zip(self.commit(&again)) {
+                replies[i] = reply;
+            }
+        }
         let rest: Vec<usize> = (0..all.len()).filter(|i| !matches!(all[*i], Write::Put { .. })).collect();
         if rest.iter().any(|i| replies[*i] == StoreReply::Failed(StoreFault::Full)) {
             self.db.use_spare();
@@ -128,6 +156,7 @@ impl Writer {
     fn commit(&mut self, writes: &[&Write]) -> Vec<StoreReply> {
         let before = State {
             used: self.shared.used.load(Ordering::Acquire),
+            idle: self.shared.idle.load(Ordering::Acquire),
             count: self.shared.count.load(Ordering::Acquire),
             records: self.records,
             tail: self.tail,
@@ -150,7 +179,8 @@ impl Writer {
                 self.accept(state, &place);
                 let used = self.shared.used.load(Ordering::Acquire);
                 let reply = |outcome| match outcome {
-                    Ok(()) => StoreReply::Done { used },
+                    Ok(Answer::Done) => StoreReply::Done { used },
+                    Ok(Answer::Renewed(held)) => StoreReply::Renewed { used, held },
                     Err(fault) => StoreReply::Failed(fault),
                 };
                 outcomes.into_iter().map(reply).collect()
@@ -167,9 +197,11 @@ impl Writer {
     /// The batch is durable: give back what it released.
     fn accept(&mut self, state: State, place: &Place) {
         self.shared.used.store(state.used, Ordering::Release);
+        self.shared.idle.store(state.idle, Ordering::Release);
         self.shared.count.store(state.count, Ordering::Release);
         (self.tail, self.newest, self.records) = (state.tail, state.newest, state.records);
         self.expiring = state.expiring;
+        self.has_given = state.has_given;
         self.punched = !state.holes.is_empty();
         let mut packs: BTreeSet<u32> = BTreeSet::new();
         for hole in &state.holes {
@@ -212,7 +244,22 @@ impl Writer {
     }
 }
 
-type Outcome = Result<(), StoreFault>;
+/// What was done.
+enum Answer {
+    Done,
+    /// Which of the shards are here, and leased.
+    Renewed(Vec<bool>),
+}
+
+type Outcome = Result<Answer, StoreFault>;
+
+/// A shard that is here.
+#[derive(Clone, Copy)]
+struct Held {
+    at: Span,
+    is_damaged: bool,
+    is_idle: bool,
+}
 
 impl Batch<'_> {
     fn all(&mut self, writes: &[&Write], punched: bool) -> Result<Vec<Outcome>, StoreError> {
@@ -222,8 +269,9 @@ impl Batch<'_> {
         let mut outcomes = Vec::with_capacity(writes.len());
         for write in writes {
             outcomes.push(match write {
-                Write::Put { shard, key, expires, body } => self.put(shard, key, *expires, body)?,
-                Write::Release { shard, key } => self.release(shard, key)?,
+                Write::Put { shard, lease, body } => self.put(shard, lease, body)?,
+                Write::Renew { leases } => Ok(Answer::Renewed(self.renew(leases)?)),
+                Write::Release { leases } => self.release_all(leases)?,
                 Write::PutRecord { key, bytes } => self.put_record(key, bytes)?,
                 Write::ForgetRecord { key } => self.forget_record(key)?,
                 Write::Damaged { shard, at } => {
@@ -243,26 +291,22 @@ impl Batch<'_> {
         Ok(outcomes)
     }
 
-    fn put(
-        &mut self,
-        shard: &ShardId,
-        key: &[u8; 32],
-        expires: UnixSeconds,
-        body: &Bytes,
-    ) -> Result<Outcome, StoreError> {
+    fn put(&mut self, shard: &ShardId, lease: &Lease, body: &Bytes) -> Result<Outcome, StoreError> {
         if body.len() > SHARD_MAX {
             return Ok(Err(StoreFault::Disk(format!("a shard of {} bytes is over the limit", body.len()))));
         }
         let held = self.find(shard)?;
-        if held.is_some() && !self.may_lease(shard, key)? {
+        if let Some(held) = held
+            && !(self.may_lease(shard, &lease.key)? && self.has_room_again(held))
+        {
             return Ok(Err(StoreFault::Full));
         }
         match held {
             // What is listed as good may have rotted, or been cut off, since anybody read it last; to answer for it now
             // is to say that the bytes are here.
-            Some((at, false)) if self.is_stored(at, body) => {}
-            Some((old, known)) => {
-                if !known {
+            Some(Held { at, is_damaged: false, .. }) if self.is_stored(at, body) => {}
+            Some(Held { at: old, is_damaged, is_idle }) => {
+                if !is_damaged {
                     tracing::warn!(shard = %shard.short(), pack = old.pack, "a shard that is put again was damaged");
                 }
                 let Some(at) = self.append(body)? else {
@@ -273,14 +317,22 @@ impl Batch<'_> {
                     "UPDATE shards SET pack = ?2, offset = ?3, len = ?4, damaged = 0, sums = ?5 WHERE id = ?1",
                     params![shard.as_bytes(), at.pack, at.offset as i64, at.len as i64, sums(body)],
                 )?;
-                self.state.used = self.state.used.saturating_sub(room(old.len)) + room(at.len);
+                let bytes = if is_idle { &mut self.state.idle } else { &mut self.state.used };
+                *bytes = bytes.saturating_sub(room(old.len)) + room(at.len);
                 self.hole(old)?;
             }
             None => {
-                if self.state.used + room(body.len() as u64) > self.quota {
+                let needed = room(body.len() as u64);
+                if self.state.used + needed > self.quota {
                     return Ok(Err(StoreFault::Full));
                 }
-                let Some(at) = self.append(body)? else { return Ok(Err(StoreFault::Full)) };
+                self.make_room(needed)?;
+                let Some(at) = self.append(body)? else {
+                    // The space comes back when this is committed.
+                    self.state.has_given = self.state.idle > 0;
+                    self.give_up_idle(needed)?;
+                    return Ok(Err(StoreFault::Full));
+                };
                 self.execute(
                     "INSERT INTO shards (id, pack, offset, len, damaged, sums) VALUES (?1, ?2, ?3, ?4, 0, ?5)",
                     params![shard.as_bytes(), at.pack, at.offset as i64, at.len as i64, sums(body)],
@@ -289,12 +341,42 @@ impl Batch<'_> {
                 self.state.count += 1;
             }
         }
+        self.lease(shard, lease)?;
+        Ok(Ok(Answer::Done))
+    }
+
+    /// Whether an idle shard may count again.
+    fn has_room_again(&self, held: Held) -> bool {
+        !held.is_idle || self.state.used + room(held.at.len) <= self.quota
+    }
+
+    /// Somebody has a lease of this shard, which is here.
+    fn lease(&mut self, shard: &ShardId, lease: &Lease) -> Result<(), StoreError> {
         self.execute(
             "INSERT INTO leases (shard, key, expires) VALUES (?1, ?2, ?3)
              ON CONFLICT (shard, key) DO UPDATE SET expires = max(expires, excluded.expires)",
-            params![shard.as_bytes(), key, seconds(expires)],
+            params![shard.as_bytes(), lease.key.0, seconds(lease.expires)],
         )?;
-        Ok(Ok(()))
+        if let Some(Held { at, is_idle: true, .. }) = self.find(shard)? {
+            self.execute("UPDATE shards SET idle = NULL WHERE id = ?1", [shard.as_bytes()])?;
+            self.state.idle = self.state.idle.saturating_sub(room(at.len));
+            self.state.used += room(at.len);
+            self.state.count += 1;
+        }
+        Ok(())
+    }
+
+    fn renew(&mut self, leases: &[(ShardId, Lease)]) -> Result<Vec<bool>, StoreError> {
+        let mut renewed = Vec::with_capacity(leases.len());
+        for (shard, lease) in leases {
+            let held = self.find(shard)?.filter(|held| !held.is_damaged && self.has_room_again(*held));
+            let may = held.is_some() && self.may_lease(shard, &lease.key)?;
+            if may {
+                self.lease(shard, lease)?;
+            }
+            renewed.push(may);
+        }
+        Ok(renewed)
     }
 
     /// Whether the bytes at `at` are those of `body`. Bytes that cannot be read at all are as good as wrong.
@@ -304,12 +386,12 @@ impl Batch<'_> {
     }
 
     /// Whether `key` has a lease of this shard, or may have one more.
-    fn may_lease(&self, shard: &ShardId, key: &[u8; 32]) -> Result<bool, StoreError> {
+    fn may_lease(&self, shard: &ShardId, key: &LeaseKey) -> Result<bool, StoreError> {
         let count = "SELECT count(*) FROM leases WHERE shard = ?1 AND key <> ?2";
         let others: i64 = self
             .tx
             .prepare_cached(count)
-            .and_then(|mut statement| statement.query_row(params![shard.as_bytes(), key], |row| row.get(0)))
+            .and_then(|mut statement| statement.query_row(params![shard.as_bytes(), key.0], |row| row.get(0)))
             .map_err(|e| self.place.error(&e))?;
         Ok((others as usize) < LEASES_PER_SHARD_MAX)
     }
@@ -344,26 +426,64 @@ impl Batch<'_> {
         Ok(Some(Span { pack: tail.pack, offset: tail.len, len }))
     }
 
-    fn release(&mut self, shard: &ShardId, key: &[u8; 32]) -> Result<Outcome, StoreError> {
-        let Some((at, _)) = self.find(shard)? else { return Ok(Err(StoreFault::NotFound)) };
-        let removed =
-            self.execute("DELETE FROM leases WHERE shard = ?1 AND key = ?2", params![shard.as_bytes(), key])?;
-        if removed == 0 {
-            return Ok(Err(StoreFault::NotYours));
+    fn release_all(&mut self, leases: &[(ShardId, LeaseKey)]) -> Result<Outcome, StoreError> {
+        for (shard, key) in leases {
+            self.end_lease(shard, key, GIVEN_UP)?;
         }
-        self.give_up_unleased(shard, at)?;
-        Ok(Ok(()))
+        Ok(Ok(Answer::Done))
     }
 
-    /// Removes the shard when nobody has a lease of it any more.
-    fn give_up_unleased(&mut self, shard: &ShardId, at: Span) -> Result<(), StoreError> {
-        let removed = self.execute(
-            "DELETE FROM shards WHERE id = ?1 AND NOT EXISTS (SELECT 1 FROM leases WHERE shard = ?1)",
-            [shard.as_bytes()],
+    /// Ends a lease, if there is one. When it was the last one, the shard is idle `since` then.
+    fn end_lease(&mut self, shard: &ShardId, key: &LeaseKey, since: UnixSeconds) -> Result<(), StoreError> {
+        let removed =
+            self.execute("DELETE FROM leases WHERE shard = ?1 AND key = ?2", params![shard.as_bytes(), key.0])?;
+        if removed == 0 {
+            return Ok(());
+        }
+        let idle = self.execute(
+            "UPDATE shards SET idle = ?2
+             WHERE id = ?1 AND idle IS NULL AND NOT EXISTS (SELECT 1 FROM leases WHERE shard = ?1)",
+            params![shard.as_bytes(), seconds(since)],
         )?;
-        if removed > 0 {
+        if idle > 0
+            && let Some(Held { at, .. }) = self.find(shard)?
+        {
             self.state.used = self.state.used.saturating_sub(room(at.len));
+            self.state.idle += room(at.len);
             self.state.count = self.state.count.saturating_sub(1);
+        }
+        Ok(())
+    }
+
+    /// Makes room for so many bytes more within the quota, of which idle shards may take up any part.
+    fn make_room(&mut self, needed: u64) -> Result<(), StoreError> {
+        let over = (self.state.used + self.state.idle + needed).saturating_sub(self.quota);
+        if over > 0 { self.give_up_idle(over) } else { Ok(()) }
+    }
+
+    /// Gives up idle shards that take up so much together, or all there are.
+    fn give_up_idle(&mut self, bytes: u64) -> Result<(), StoreError> {
+        let goal = self.state.idle.saturating_sub(bytes);
+        while self.state.idle > goal {
+            let first: Option<([u8; 32], Span)> = self
+                .tx
+                .prepare_cached(
+                    "SELECT id, pack, offset, len FROM shards WHERE idle IS NOT NULL ORDER BY idle, id LIMIT 1",
+                )
+                .and_then(|mut statement| {
+                    let row = |row: &rusqlite::Row<'_>| {
+                        let (offset, len) = (row.get::<_, i64>(2)? as u64, row.get::<_, i64>(3)? as u64);
+                        Ok((row.get(0)?, Span { pack: row.get(1)?, offset, len }))
+                    };
+                    statement.query_row([], row).optional()
+                })
+                .map_err(|e| self.place.error(&e))?;
+            let Some((shard, at)) = first else {
+                self.state.idle = 0;
+                return Ok(());
+            };
+            self.execute("DELETE FROM shards WHERE id = ?1", [shard])?;
+            self.state.idle = self.state.idle.saturating_sub(room(at.len));
             self.hole(at)?;
         }
         Ok(())
@@ -389,13 +509,13 @@ impl Batch<'_> {
             self.execute("DELETE FROM records WHERE seq = (SELECT min(seq) FROM records)", [])?;
             self.state.records -= 1;
         }
-        Ok(Ok(()))
+        Ok(Ok(Answer::Done))
     }
 
     fn forget_record(&mut self, key: &RecordKey) -> Result<Outcome, StoreError> {
         let removed = self.execute("DELETE FROM records WHERE key = ?1", [key.as_bytes()])?;
         self.state.records = self.state.records.saturating_sub(removed as u64);
-        Ok(Ok(()))
+        Ok(Ok(Answer::Done))
     }
 
     /// From here on nobody is told that this shard can be had, unless it was put anew since `at` was looked up.
@@ -408,32 +528,28 @@ impl Batch<'_> {
     }
 
     fn expire(&mut self, before: UnixSeconds) -> Result<Outcome, StoreError> {
-        let sql = "SELECT shard, key FROM leases WHERE expires < ?1 ORDER BY expires LIMIT ?2";
-        let over: Vec<([u8; 32], [u8; 32])> = self
+        let sql = "SELECT shard, key, expires FROM leases WHERE expires < ?1 ORDER BY expires LIMIT ?2";
+        let over: Vec<([u8; 32], [u8; 32], i64)> = self
             .tx
             .prepare_cached(sql)
             .and_then(|mut statement| {
-                let rows = statement
-                    .query_map(params![seconds(before), EXPIRE_STEP as i64], |row| Ok((row.get(0)?, row.get(1)?)))?;
-                rows.collect()
+                let row = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?));
+                statement.query_map(params![seconds(before), EXPIRE_STEP as i64], row)?.collect()
             })
             .map_err(|e| self.place.error(&e))?;
-        for (shard, key) in &over {
-            // A lease of a shard that is not there cannot be; if one ever is, this ends it too.
-            if self.release(&ShardId(*shard), key)?.is_err() {
-                self.execute("DELETE FROM leases WHERE shard = ?1 AND key = ?2", params![shard, key])?;
-            }
+        for (shard, key, expires) in &over {
+            self.end_lease(&ShardId(*shard), &LeaseKey(*key), UnixSeconds(expires.unsigned_abs().max(1)))?;
         }
         if over.len() == EXPIRE_STEP {
             self.state.expiring = Some(before);
         }
-        Ok(Ok(()))
+        Ok(Ok(Answer::Done))
     }
 
-    /// Where a shard lies, and whether it is damaged.
-    fn find(&self, shard: &ShardId) -> Result<Option<(Span, bool)>, StoreError> {
+    /// What is here of a shard.
+    fn find(&self, shard: &ShardId) -> Result<Option<Held>, StoreError> {
         self.tx
-            .prepare_cached("SELECT pack, offset, len, damaged FROM shards WHERE id = ?1")
+            .prepare_cached("SELECT pack, offset, len, damaged, idle IS NOT NULL FROM shards WHERE id = ?1")
             .and_then(|mut statement| {
                 let row = statement.query_row([shard.as_bytes()], |row| {
                     let at = Span {
@@ -441,7 +557,7 @@ impl Batch<'_> {
                         offset: row.get::<_, i64>(1)? as u64,
                         len: u64::from(row.get::<_, u32>(2)?),
                     };
-                    Ok((at, row.get(3)?))
+                    Ok(Held { at, is_damaged: row.get(3)?, is_idle: row.get(4)? })
                 });
                 row.optional()
             })

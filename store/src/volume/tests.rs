@@ -125,7 +125,7 @@ proptest! {
                         .collect();
                     let new: Vec<NewSegment<'_>> = rows
                         .iter()
-                        .map(|(id, descriptor, extents)| NewSegment { id: *id, descriptor, extents })
+                        .map(|(id, descriptor, extents)| NewSegment { id: *id, descriptor, extents, leases: None, is_foreign: false })
                         .collect();
                     let nums = db.add_segments(&new).unwrap();
                     let expected: Vec<u64> =
@@ -134,7 +134,8 @@ proptest! {
                 }
                 Step::Replace(id, descriptor) => {
                     let row = model.segments.values_mut().find(|row| row.0 == segment(id));
-                    let known = db.replace_descriptor(&segment(id), &[descriptor]).unwrap();
+                    let known = db.segment(&segment(id)).unwrap().is_some();
+                    db.replace_descriptors(&[(segment(id), vec![descriptor])]).unwrap();
                     prop_assert_eq!(known, row.is_some());
                     if let Some(row) = row {
                         row.1 = vec![descriptor];
@@ -291,7 +292,7 @@ fn changes_are_counted_and_the_cache_is_none() {
     let mut has_changed = || std::mem::replace(&mut last, db.changes()) != db.changes();
     db.add_segment(segment(1), b"one", &[(extent(1), 0, 9)]).unwrap();
     assert!(has_changed());
-    db.replace_descriptor(&segment(1), b"1").unwrap();
+    db.replace_descriptors(&[(segment(1), b"1".to_vec())]).unwrap();
     assert!(has_changed());
     db.take_segments(&[SegmentRow { num: 7, id: segment(2), descriptor: b"two".to_vec() }]).unwrap();
     assert!(has_changed());
@@ -342,7 +343,7 @@ fn each_volume_has_its_own_catalog_and_what_one_knows_all_can_read() {
         (b"1".to_vec(), b"2".to_vec())
     );
     assert_eq!((one.next_segment().unwrap(), two.next_segment().unwrap()), (2, 20));
-    assert!(one.replace_descriptor(&segment(1), b"moved").unwrap());
+    one.replace_descriptors(&[(segment(1), b"moved".to_vec())]).unwrap();
     assert_eq!(descriptors(&two), known([b"moved", b"in both", b"of two"]));
     // What one forgets the other still has.
     one.clear_segments().unwrap();
@@ -377,4 +378,84 @@ fn another_catalog_takes_the_place_of_one_and_the_state_stays() {
     let one = VolumeDb::open(dir.path(), VOLUME, CACHE).unwrap();
     assert_eq!(one.segments_iter(0, 9).unwrap()[0].id, segment(4));
     assert_eq!(one.add_segment(segment(8), b"new", &[]).unwrap(), 8);
+}
+
+#[test]
+fn what_is_dropped_is_not_found_and_pages_that_tell_of_it_are_stale_until_they_are_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = VolumeDb::open(dir.path(), VolumeId([1; 16]), 1 << 20).unwrap();
+    let at = |byte: u8| (ExtentId([byte; 32]), 0, 9);
+    for byte in 1..5 {
+        db.add_segment(segment(byte), b"there", &[at(byte), at(9)]).unwrap();
+    }
+    let moved = |byte: u8| (segment(byte), b"moved".to_vec());
+    db.replace_descriptors(&[moved(1), moved(2), moved(7)]).unwrap();
+    db.drop_segments(&[segment(2), segment(4), segment(8)]).unwrap();
+    let stale = |num, is_gone| Stale { num, is_gone };
+    let all = vec![stale(1, false), stale(2, true), stale(4, true)];
+    assert_eq!(db.stale().unwrap(), all);
+    let located = |byte: u8| db.locate(&ExtentId([byte; 32])).unwrap().map(|at| at.segment);
+    assert_eq!([1, 2, 3, 4, 9].map(located), [Some(segment(1)), None, Some(segment(3)), None, None]);
+    let numbers = db.numbers_of(&[ExtentId([1; 32]), ExtentId([2; 32]), ExtentId([3; 32])]).unwrap();
+    assert_eq!(numbers, [Some(1), None, Some(3)]);
+    // What has become stale in another way meanwhile stays so.
+    db.drop_segments(&[segment(1)]).unwrap();
+    db.forget_stale(&all).unwrap();
+    assert_eq!(db.stale().unwrap(), [stale(1, true)]);
+    // It is of a catalog, and goes with that.
+    let other = db.of(VolumeId([2; 16])).unwrap();
+    db.take_over(&other, &[]).unwrap();
+    assert_eq!((db.stale().unwrap(), other.stale().unwrap()), (vec![], vec![]));
+}
+
+#[test]
+fn an_extent_stays_where_it_is_when_others_have_it_elsewhere() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = VolumeDb::open(dir.path(), VolumeId([1; 16]), 1 << 20).unwrap();
+    let at = |byte: u8| (ExtentId([byte; 32]), 0, 9);
+    db.add_segment(segment(1), b"mine", &[at(1)]).unwrap();
+    let theirs =
+        NewSegment { id: segment(2), descriptor: b"theirs", extents: &[at(1), at(2)], leases: None, is_foreign: true };
+    db.add_segments(&[theirs]).unwrap();
+    let located = |byte: u8| db.locate(&ExtentId([byte; 32])).unwrap().map(|at| at.segment);
+    assert_eq!([1, 2].map(located), [Some(segment(1)), Some(segment(2))]);
+    db.add_segment(segment(3), b"mine", &[at(2)]).unwrap();
+    assert_eq!(located(2), Some(segment(3)));
+}
+
+#[test]
+fn leases_are_written_down_with_what_they_are_for_and_until_they_are_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = VolumeDb::open(dir.path(), VolumeId([1; 16]), 1 << 20).unwrap();
+    let other = db.of(VolumeId([2; 16])).unwrap();
+    let leases = |byte: u8| NewLeases { number: [byte; 16], segment: segment(byte), descriptor: b"held", until: 90 };
+    let new =
+        NewSegment { id: segment(1), descriptor: b"held", extents: &[], leases: Some(leases(1)), is_foreign: false };
+    db.add_segments(&[new]).unwrap();
+    db.add_leases(&[leases(2), leases(3)]).unwrap();
+    other.add_leases(&[leases(4)]).unwrap();
+    let numbers = |db: &VolumeDb, after| -> Vec<u8> {
+        db.leases_iter(after, 2).unwrap().iter().map(|leased| leased.number[0]).collect()
+    };
+    assert_eq!((numbers(&db, 0), numbers(&other, 0)), (vec![1, 2], vec![4]));
+    let last = db.leases_iter(0, 2).unwrap()[1].row;
+    assert_eq!(numbers(&db, last), [3]);
+    assert!(db.has_leases(&segment(1)).unwrap() && !db.has_leases(&segment(4)).unwrap());
+    // A number is given out once.
+    assert!(other.add_leases(&[leases(5), leases(1)]).is_err());
+    assert_eq!(numbers(&other, 0), [4]);
+
+    db.change_leases(&[
+        LeaseChange::Renewed([1; 16], 180),
+        LeaseChange::Gone([2; 16], Some((7, 1_000))),
+        LeaseChange::Held([2; 16], b"less".to_vec()),
+        LeaseChange::Over([3; 16]),
+    ])
+    .unwrap();
+    let all = db.leases_iter(0, 9).unwrap();
+    let told: Vec<_> = all.iter().map(|row| (row.until, row.gone, row.descriptor.as_slice())).collect();
+    assert_eq!(told, [(180, None, &b"held"[..]), (90, Some((7, 1_000)), b"less")]);
+    assert!(!db.has_leases(&segment(2)).unwrap());
+    db.change_leases(&[LeaseChange::Gone([2; 16], None)]).unwrap();
+    assert!(db.has_leases(&segment(2)).unwrap());
 }

@@ -102,6 +102,7 @@ fn head() -> Head {
         snapshot_extent: extent(6),
         manifest: extent(7),
         manifest_placement: placement(),
+        asks: 7,
         signature: [0x77; 64],
     }
 }

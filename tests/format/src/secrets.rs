@@ -119,7 +119,7 @@ pub(crate) fn all() -> Vec<Golden> {
         derived("derive-head-key", keys.head_key().expose()),
         derived("derive-padding", keys.padding().expose()),
         derived("derive-cut-seed", &keys.cut_seed().to_be_bytes()),
-        derived("derive-lease-key", &keys.lease_key(&peer, &ShardId([0x92; 32])).to_bytes()),
+        derived("derive-lease-token", &device().lease_secret(&[0x93; 16]).token(&peer, &ShardId([0x92; 32])).0),
         derived("derive-device-signing-key", &device().signing_key().to_bytes()),
         derived("derive-head-record-key", &device().head_record_key(&volume_keys()).to_bytes()),
         derived("derive-beacon-signer", &Beacon::place(&device()).signer()),

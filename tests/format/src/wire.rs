@@ -1,18 +1,17 @@
 //! Goldens of the shard protocol: the header of every request and response. Bodies are raw.
 
 use bytes::Bytes;
-use hypernet_core::id::{PeerId, RecordKey, ShardId};
+use hypernet_core::id::{RecordKey, ShardId};
+use hypernet_core::lease::{Lease, LeaseToken};
 use hypernet_core::time::UnixSeconds;
-use hypernet_core::wire::{Hello, Lease, Refusal, Request, Response};
+use hypernet_core::wire::{Hello, Refusal, Request, Response};
 
 use crate::Golden;
-use crate::values::volume_keys;
 
 const SHARD: ShardId = ShardId([0x81; 32]);
-const HOLDER: PeerId = PeerId([0x82; 32]);
 
 fn lease() -> Lease {
-    Lease::sign(&volume_keys().lease_key(&HOLDER, &SHARD), &HOLDER, &SHARD, UnixSeconds(1_800_000_000))
+    Lease { key: LeaseToken([0x82; 32]).key(), expires: UnixSeconds(1_800_000_000) }
 }
 
 fn request(name: &'static str, request: Request) -> Golden {
@@ -55,6 +54,8 @@ pub(crate) fn all() -> Vec<Golden> {
         request("request-have", Request::Have { shards: vec![SHARD, ShardId([0x83; 32])] }),
         request("request-record", Request::Record { bytes: Bytes::from_static(b"a signed record") }),
         request("request-watch", Request::Watch { key: RecordKey([0x55; 32]) }),
+        request("request-renew", Request::Renew { leases: vec![(SHARD, lease())] }),
+        request("request-release", Request::Release { tokens: vec![(SHARD, LeaseToken([0x82; 32]))] }),
         response("response-hello", Response::Hello(hello)),
         response("response-ok", Response::Ok),
         response("response-bytes", Response::Bytes(body)),
@@ -66,7 +67,6 @@ pub(crate) fn all() -> Vec<Golden> {
         ("response-refused-damaged", Refusal::Damaged),
         ("response-refused-invalid", Refusal::Invalid),
         ("response-refused-busy", Refusal::Busy),
-        ("response-refused-not-yours", Refusal::NotYours),
         ("response-refused-disk", Refusal::Disk),
         ("response-refused-newer", Refusal::Newer),
         ("response-refused-crowded", Refusal::Crowded),

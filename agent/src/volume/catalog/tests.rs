@@ -53,7 +53,13 @@ impl Device {
                 (placement.segment.id(), codec::encode(&placement), extents.collect())
             })
             .collect();
-        let new = segments.iter().map(|(id, descriptor, extents)| NewSegment { id: *id, descriptor, extents });
+        let new = segments.iter().map(|(id, descriptor, extents)| NewSegment {
+            id: *id,
+            descriptor,
+            extents,
+            leases: None,
+            is_foreign: false,
+        });
         self.volume.db.add_segments(&new.collect::<Vec<_>>()).unwrap();
         self.segments += count;
     }
@@ -108,6 +114,7 @@ impl Device {
             snapshot_extent,
             manifest: published.extent.clone(),
             manifest_placement: published.placement.clone(),
+            asks: 0,
             signature: [0; 64],
         };
         volume.peers.publish(head.publish(&volume.device, &volume.keys()).unwrap(), 1, "the head").unwrap();

@@ -13,6 +13,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::volume::catalog::Sizes;
+use crate::volume::collect::{Collected, Released};
 use crate::volume::double::Mesh;
 use crate::volume::follow::Asked;
 use crate::volume::sync::run;
@@ -42,7 +43,7 @@ pub(in crate::volume) struct Home {
 }
 
 impl Home {
-    fn new(mesh: &Mesh, device: u8) -> Self {
+    pub(in crate::volume) fn new(mesh: &Mesh, device: u8) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let volume = mesh.volume(dir.path(), device);
         Self::of(volume, dir)
@@ -150,6 +151,17 @@ impl Home {
     fn sync_of(&self, volume: &Arc<Volume>) {
         run(volume, &self.vfs, &Meter::new()).unwrap();
         links::check(volume);
+    }
+
+    /// What an agent does once a day: garbage is collected, and what nobody can need any more is given up at once.
+    pub(in crate::volume) fn collect(&self) -> Result<(Collected, Released), PortError> {
+        let collected = self.volume.collect(&self.vfs, &Meter::new(), false)?;
+        run(&self.volume, &self.vfs, &Meter::new())?;
+        let released = self.volume.release(&self.vfs, 0)?;
+        if self.volume.is_asked()? {
+            self.vfs.mark_changed(self.volume.id).unwrap();
+        }
+        Ok((collected, released))
     }
 
     /// Asks who else there is.

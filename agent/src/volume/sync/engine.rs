@@ -11,8 +11,10 @@ use hypernet_fs::panics;
 use hypernet_fs::vfs::{ROOT, Rooted, Vfs};
 use parking_lot::{Condvar, Mutex};
 
+use super::super::collect::{Collected, Released};
 use super::super::follow::{Asked, Followed};
 use super::super::heads::LOOK_EVERY;
+use super::super::leases::Renewed;
 use super::super::progress::{Meter, Phase};
 use super::pace::Pace;
 use super::{Report, Volume, run};
@@ -322,6 +324,11 @@ impl Engine {
             let _turn = self.volume.turn.lock();
             self.volume.follow(&self.vfs, &volumes, Asked { publishes, by_somebody: is_asked }, &self.meter)
         });
+        if matches!(self.volume.is_asked(), Ok(true))
+            && let Err(error) = self.vfs.mark_changed(self.volume.id)
+        {
+            tracing::warn!(%error, "another device waits for a head of this one");
+        }
         match followed {
             Ok(Ok(Followed::Nothing | Followed::MovedOn)) => {}
             Ok(Ok(Followed::Merged)) => pace.published(Instant::now()),
@@ -439,6 +446,42 @@ impl Engine {
             self.changed.notify_all();
         }
         self.changed.notify_all();
+    }
+
+    /// Gives back the space of what nothing reaches any more; `dry`: only says what that would be. What is found is let go of by
+    /// the next head, which is published when this returns, and given up `grace` seconds after that at the earliest.
+    pub(crate) fn collect(&self, dry: bool, grace: u64) -> Result<(Collected, Released), PortError> {
+        let collect = || {
+            let _turn = self.volume.turn.lock();
+            self.volume.collect(&self.vfs, &self.meter, dry)
+        };
+        let collected = panics::caught(collect).unwrap_or_else(|text| Err(PortError::Disk(text)))?;
+        if dry {
+            return Ok((collected, Released::default()));
+        }
+        if collected.dead + collected.sparse > 0 {
+            self.sync()?;
+        }
+        let release = || {
+            let _turn = self.volume.turn.lock();
+            self.volume.release(&self.vfs, grace)
+        };
+        let released = panics::caught(release).unwrap_or_else(|text| Err(PortError::Disk(text)))?;
+        Ok((collected, released))
+    }
+
+    /// Whether leases are to be taken at once, because somebody was taken off who has some.
+    pub(crate) fn has_lost_devices(&self) -> bool {
+        self.volume.has_lost_devices().unwrap_or(false)
+    }
+
+    /// Has what this device has placed kept for longer.
+    pub(crate) fn renew(&self) -> Result<Renewed, PortError> {
+        let renew = || {
+            let _turn = self.volume.turn.lock();
+            self.volume.renew_leases()
+        };
+        panics::caught(renew).unwrap_or_else(|text| Err(PortError::Disk(text)))
     }
 
     /// Where heads of others are that it follows.

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use hypernet_core::codec;
 use hypernet_core::id::{RecordKey, ShardId};
+use hypernet_core::lease::LeaseKey;
 use hypernet_core::node::RequestId;
 use hypernet_core::port::{StoreFault, StoreOp, StoreReply};
 use hypernet_core::record::Record;
@@ -13,7 +14,7 @@ use hypernet_core::record::Record;
 /// A shard on a disk.
 pub(crate) struct Kept {
     pub(crate) body: Bytes,
-    lease: [u8; 32],
+    lease: LeaseKey,
     /// It no longer matches its address.
     pub(crate) damaged: bool,
 }
@@ -65,14 +66,19 @@ impl Disk {
             StoreOp::Have { shards } => {
                 StoreReply::Have(shards.iter().map(|shard| self.shards.contains_key(shard)).collect())
             }
-            StoreOp::Release { shard, key } => match self.shards.get(&shard) {
-                None => StoreReply::Failed(StoreFault::NotFound),
-                Some(kept) if kept.lease != key => StoreReply::Failed(StoreFault::NotYours),
-                Some(_) => {
-                    self.shards.remove(&shard);
-                    StoreReply::Done { used: self.used() }
+            StoreOp::Renew { leases } => {
+                let held = leases.iter().map(|(shard, _)| self.has_good(shard)).collect();
+                StoreReply::Renewed { used: self.used(), held }
+            }
+            // Stricter than a real one, which keeps them for as long as it has room.
+            StoreOp::Release { leases } => {
+                for (shard, key) in leases {
+                    if self.shards.get(&shard).is_some_and(|kept| kept.lease == key) {
+                        self.shards.remove(&shard);
+                    }
                 }
-            },
+                StoreReply::Done { used: self.used() }
+            }
             StoreOp::PutRecord { key, bytes } => {
                 let held = self.records.get(&key).and_then(|held| codec::decode::<Record>(held).ok());
                 let newer =
@@ -101,16 +107,14 @@ impl Disk {
 
 #[cfg(test)]
 mod tests {
-    use hypernet_core::id::PeerId;
+    use hypernet_core::lease::Lease;
     use hypernet_core::time::UnixSeconds;
-    use hypernet_core::wire::Lease;
 
     use super::*;
 
     fn put(body: &'static [u8]) -> (ShardId, StoreOp) {
         let shard = ShardId(*blake3::hash(body).as_bytes());
-        let key = ed25519_dalek::SigningKey::from_bytes(&[1; 32]);
-        let lease = Lease::sign(&key, &PeerId([0; 32]), &shard, UnixSeconds(1));
+        let lease = Lease { key: LeaseKey([1; 32]), expires: UnixSeconds(1) };
         (shard, StoreOp::Put { shard, lease, body: Bytes::from_static(body) })
     }
 

@@ -6,10 +6,11 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 use hypernet_core::codec;
 use hypernet_core::id::ShardId;
+use hypernet_core::lease::{Lease, LeaseToken};
 use hypernet_core::node::{Input, Node, RequestId};
 use hypernet_core::record::Record;
 use hypernet_core::time::UnixSeconds;
-use hypernet_core::wire::{Lease, Request};
+use hypernet_core::wire::Request;
 
 use super::network::Partition;
 use super::{EPOCH, Event, Manner, World};
@@ -198,20 +199,21 @@ impl World {
         self.counts.mischief += 1;
         let body = Bytes::from(self.random.bytes(4096));
         let shard = ShardId(*blake3::hash(&body).as_bytes());
-        let key = ed25519_dalek::SigningKey::from_bytes(&[7; 32]);
-        let to = self.hosts[victim].id;
         let soon = UnixSeconds(EPOCH + self.now / 1000 + 86_400);
-        let lease = Lease::sign(&key, &to, &shard, soon);
+        let token = LeaseToken([7; 32]);
+        let lease = |expires| Lease { key: token.key(), expires };
         let request = match self.random.below(6) {
             0 => {
                 let shard = ShardId([9; 32]);
-                Request::Put { shard, lease: Lease::sign(&key, &to, &shard, soon), body }
+                Request::Put { shard, lease: lease(soon), body }
             }
+            // Of what somebody else has placed, whose token nobody can know.
             1 => {
-                let lease = Lease { signature: [1; 64], ..lease };
-                Request::Put { shard, lease, body }
+                let held: Vec<ShardId> = self.hosts[victim].disk.shards.keys().copied().collect();
+                let shard = if held.is_empty() { shard } else { held[self.random.index(held.len())] };
+                Request::Release { tokens: vec![(shard, token)] }
             }
-            2 => Request::Put { shard, lease: Lease::sign(&key, &to, &shard, UnixSeconds(5)), body },
+            2 => Request::Put { shard, lease: lease(UnixSeconds(5)), body },
             3 => Request::Get { shard, offset: 0, len: 1 },
             4 => match self.forged_record(liar) {
                 Some(bytes) => Request::Record { bytes: bytes.into() },

@@ -305,7 +305,7 @@ impl World {
                 self.check_sealed(at, "its disk", body);
             }
             StoreOp::PutRecord { bytes, .. } => self.check_sealed(at, "its disk", bytes),
-            StoreOp::Read { .. } | StoreOp::Have { .. } | StoreOp::Release { .. } => {}
+            StoreOp::Read { .. } | StoreOp::Have { .. } | StoreOp::Renew { .. } | StoreOp::Release { .. } => {}
         }
         let served = self.inbound.values().filter(|inbound| inbound.at == at);
         let mut per_peer: BTreeMap<usize, usize> = BTreeMap::new();

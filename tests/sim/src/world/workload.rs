@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use hypernet_core::key::{DeviceKeys, Secret};
 use hypernet_core::node::{Command, CommandError, CommandId, Input, Outcome};
 use hypernet_core::segment::Placement;
 use hypernet_core::time::UnixSeconds;
@@ -71,13 +72,13 @@ impl World {
         };
         let Some(coded) = self.book.lots[lot].coded.clone() else { return };
         let until = UnixSeconds(EPOCH + self.now / 1000 + LEASE);
-        let keys = self.book.owners[owner].keys.clone();
+        let leases = DeviceKeys::new(Secret::new([owner as u8; 32])).lease_secret(&(lot as u128).to_be_bytes());
         // It may move one row per patience, and no slower.
         let limit = (u64::from(plan.n) + 1) * (PATIENCE + 1_000);
         self.start(
             owner,
             TaskKind::Upload { lot },
-            Command::Upload { coded, keys, until, patience: PATIENCE },
+            Command::Upload { coded, leases, until, patience: PATIENCE },
             limit,
             must,
         );

@@ -29,6 +29,8 @@ struct World {
     chance: Chance,
     kills: u64,
     merges: u64,
+    /// Bytes of shards that were given up.
+    freed: u64,
 }
 
 pub(super) fn copy_of(dir: &Path) -> TempDir {
@@ -45,7 +47,7 @@ impl World {
         let homes = homes(&mesh, DEVICES as u8, begin);
         let device = |(number, home)| Device { number, part: 0, home, new: Pieces::default(), published: Vec::new() };
         let devices = (1..).zip(homes).map(device).collect();
-        Self { parts: vec![mesh], devices, chance: Chance(seed), kills: 0, merges: 0 }
+        Self { parts: vec![mesh], devices, chance: Chance(seed), kills: 0, merges: 0, freed: 0 }
     }
 
     /// It goes on from its disk, in this part.
@@ -74,6 +76,11 @@ impl World {
             assert!(followed.is_ok() || kill_after.is_some(), "{followed:?}");
         }
         assert!(synced.is_ok() || kill_after.is_some(), "{synced:?}");
+        if synced.is_ok() && self.chance.below(3) == 0 {
+            let collected = home.collect();
+            assert!(collected.is_ok() || kill_after.is_some(), "{collected:?}");
+            self.freed += collected.map_or(0, |(_, released)| released.bytes);
+        }
         part.stop_after(None);
         if synced.is_ok() {
             links::check(&home.volume);
@@ -134,9 +141,25 @@ impl World {
         for home in &homes {
             assert!(home.vfs.fsck(false).unwrap().problems.is_empty(), "seed {seed}");
         }
+        // Also who has nothing but the words finds all of it, after everybody has given up what nobody needs.
+        let mut freed = self.freed;
+        for _ in 0..3 {
+            for home in &homes {
+                freed += home.collect().unwrap().1.bytes;
+                assert_eq!(meet(&homes), tree, "seed {seed}");
+            }
+        }
+        let ninth = Home::new(&self.parts[0], DEVICES as u8 + 1);
+        let found = ninth.volume.recover(None, &mut |_| ()).unwrap();
+        ninth.vfs.set_root(ninth.volume.id, found.root.inode).unwrap();
+        assert_eq!(ninth.tree(), tree, "seed {seed}");
+        assert!(freed > 0, "seed {seed}: nothing was ever given up");
         let (kills, merges, files) = (self.kills, self.merges, tree.len());
         let contents = published.iter().flatten().count();
-        format!("seed {seed}: {kills} kills, {merges} merges, {contents} contents in {files} files and directories")
+        format!(
+            "seed {seed}: {kills} kills, {merges} merges, {freed} bytes given up, {contents} contents in {files} files and \
+             directories"
+        )
     }
 }
 

@@ -1,0 +1,115 @@
+//! Leases and garbage: what is looked after by itself once a day, and when somebody asks.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use hypernet_core::time::UnixSeconds;
+use hypernet_sdk::api;
+
+use super::{Agent, blocking, port_failure};
+use crate::failure::Failure;
+use crate::volume::collect::{Collected, GRACE, Released};
+use crate::volume::recover::wall;
+use crate::volume::sync::Engine;
+
+/// How often it is looked, in seconds, whether there is something to do.
+const LOOK_EVERY: u64 = 600;
+/// How often leases are renewed that need it, and garbage is looked for.
+const EVERY: Duration = Duration::from_secs(24 * 3600);
+
+/// Looks again and again, until it is aborted.
+pub(super) async fn run(agent: Arc<Agent>) {
+    let hidden = agent.config.lock().collect_every;
+    let (look, every) = match hidden {
+        Some(seconds) => (Duration::from_secs(seconds.max(1)), Duration::from_secs(seconds)),
+        None => (Duration::from_secs(LOOK_EVERY), EVERY),
+    };
+    let mut last: Option<Instant> = None;
+    loop {
+        tokio::time::sleep(look).await;
+        // What nobody has renewed is kept for as long as there is room.
+        agent.store.expire(UnixSeconds(wall() / 1000), Box::new(|_| ()));
+        let has_lost = || {
+            let engines = agent.with_volume().map_or_else(Vec::new, |own| own.engines());
+            engines.iter().any(|engine| engine.has_lost_devices())
+        };
+        let is_due = last.is_none_or(|last| last.elapsed() >= every) || has_lost();
+        if is_due && agent.with_volume().is_some_and(|own| !own.engines().is_empty()) {
+            let worker = agent.clone();
+            if let Err(failure) = blocking(move || worker.tend_leases()).await {
+                tracing::error!(%failure, "looking after leases and garbage");
+            }
+            last = Some(Instant::now());
+        }
+    }
+}
+
+impl Agent {
+    /// The seconds between the end of all need of a shard and the end of its lease.
+    fn grace(&self) -> u64 {
+        self.config.lock().release_after.unwrap_or(GRACE)
+    }
+
+    fn tend_leases(&self) {
+        let Some(own) = self.with_volume() else { return };
+        for engine in own.engines() {
+            let volume = engine.volume();
+            match engine.renew() {
+                Ok(renewed) if renewed.shards + renewed.missing > 0 => {
+                    let (shards, messages, missing) = (renewed.shards, renewed.messages, renewed.missing);
+                    tracing::info!(volume = %volume.short(), shards, messages, missing, "leases are renewed");
+                }
+                Ok(_) => {}
+                Err(error) => tracing::warn!(volume = %volume.short(), %error, "leases cannot be renewed yet"),
+            }
+            if engine.is_held() {
+                continue;
+            }
+            match engine.collect(false, self.grace()) {
+                Ok((collected, released)) => {
+                    let Collected { dead, sparse, moved, .. } = collected;
+                    let (freed, waiting) = (released.bytes, released.waiting);
+                    if let Some(why) = collected.waits {
+                        tracing::info!(volume = %volume.short(), why, "no garbage is looked for yet");
+                    } else if dead + sparse + freed > 0 {
+                        tracing::info!(volume = %volume.short(), dead, sparse, moved, freed, waiting, "garbage is collected");
+                    }
+                }
+                Err(error) => tracing::warn!(volume = %volume.short(), %error, "garbage cannot be collected yet"),
+            }
+        }
+    }
+
+    /// Gives back the space of what nothing reaches any more, in all volumes of the tree; or only says what that is. Blocks.
+    pub(crate) fn gc(&self, dry: bool) -> Result<Vec<api::GcVolume>, Failure> {
+        let own = self.own()?;
+        let mut all = Vec::new();
+        // Those below first, as they are published.
+        for engine in own.engines() {
+            let path = own.vfs.volumes().into_iter().find(|rooted| rooted.volume == engine.volume());
+            let path = path.and_then(|rooted| own.vfs.path(rooted.ino).ok()).unwrap_or_default();
+            let (collected, released) = engine.collect(dry, self.grace()).map_err(port_failure)?;
+            all.push(told(&engine, path, collected, released));
+        }
+        Ok(all)
+    }
+}
+
+fn told(engine: &Engine, path: std::path::PathBuf, collected: Collected, released: Released) -> api::GcVolume {
+    api::GcVolume {
+        id: engine.volume().to_string(),
+        path,
+        segments: collected.segments,
+        bytes: collected.bytes,
+        live_bytes: collected.live,
+        dead_segments: collected.dead,
+        dead_bytes: collected.dead_bytes,
+        sparse_segments: collected.sparse,
+        sparse_live_bytes: collected.sparse_live,
+        sparse_bytes: collected.sparse_bytes,
+        freed_bytes: released.bytes,
+        waiting_bytes: released.waiting,
+        waits_for: released.waits,
+        skipped: collected.waits,
+    }
+}

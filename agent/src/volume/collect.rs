@@ -1,0 +1,547 @@
+//! Giving back the space of what nothing reaches any more.
+//!
+//! 1. *Marking*: all is marked that the tree of this device reaches, the snapshots that are kept, the newest heads of the
+//!    others, and files that are open. It is done only where this device stands on a tree that has all that the others have
+//!    published, and nothing waits to be published here.
+//! 2. *Weighing*: a segment of which nothing is marked is dropped from the index. What is marked of one of which the lesser part
+//!    is, goes into new segments, a bounded number of bytes at a time, and that one is dropped, too.
+//! 3. The next head of this device, with a catalog that knows nothing of them, asks the others to publish one, too: whoever
+//!    has seen it, and has a catalog that does not know them either, will never rely on them again.
+//! 4. *Giving up*: when all devices that may publish have done so, and some time later, so that whoever is reading comes to an
+//!    end, this device ends its leases of them. Where somebody does not come back, they end by themselves.
+//!
+//! Nothing is lost wherever this is broken off: what is in no index is on the mesh until its leases are given up, and those are
+//! written down until they are. Whatever was given up too early would still be there for as long as its holder has room.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use hypernet_core::catalog::{Manifest, PageKind, PlacementPage};
+use hypernet_core::codec;
+use hypernet_core::head::Head;
+use hypernet_core::id::{ExtentId, SegmentId};
+use hypernet_core::node::{Command, Outcome};
+use hypernet_core::port::PortError;
+use hypernet_core::segment::{Packed, Packer, Piece, Placement};
+use hypernet_fs::vfs::Vfs;
+use hypernet_store::marks::Marks;
+use hypernet_store::volume::{ExtentAt, LeaseChange, SegmentRow};
+
+use super::follow::Counted;
+use super::heads::sequence_of;
+use super::leases::first_end;
+use super::progress::Meter;
+use super::read::failed;
+use super::state::{self, Latest};
+use super::sync::of_tree;
+use super::walk::Walk;
+use super::write::unix_now;
+use super::{READ_WITHIN, Volume, damaged};
+
+/// Segments looked at together.
+const SEGMENTS_AT_ONCE: u32 = 64;
+/// Of a segment of which less than this part is marked, that is moved.
+const SPARSE: f64 = 0.5;
+/// Bytes that are moved in one round.
+const MOVED_AT_ONCE: u64 = 256 << 20;
+/// Leases looked at together.
+const LEASES_AT_ONCE: u32 = 512;
+/// For how long the catalog of another device is read.
+const CATALOG_WITHIN: Duration = Duration::from_secs(60);
+/// Bytes of shards for which others are asked to publish heads: each of these leaves some behind, too, and there is to be an end
+/// of it.
+const ASKED_FROM: u64 = 1 << 20;
+/// How long after nothing needs them any more leases are given up, in seconds: who reads has long been done.
+pub(crate) const GRACE: u64 = 3_600;
+
+/// What a round found and did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Collected {
+    /// Segments that there were.
+    pub(crate) segments: u64,
+    /// Bytes of payload in them, and of what is reached.
+    pub(crate) bytes: u64,
+    pub(crate) live: u64,
+    /// Segments of which nothing is reached, and bytes of their shards.
+    pub(crate) dead: u64,
+    pub(crate) dead_bytes: u64,
+    /// Those of which little is, bytes of that, and of their shards.
+    pub(crate) sparse: u64,
+    pub(crate) sparse_live: u64,
+    pub(crate) sparse_bytes: u64,
+    /// Bytes that were moved out of such.
+    pub(crate) moved: u64,
+    /// Why nothing was looked at.
+    pub(crate) waits: Option<String>,
+}
+
+/// What has become of leases that nothing needs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Released {
+    /// Bytes of shards that were given up.
+    pub(crate) bytes: u64,
+    /// Bytes of shards that are to be, and whom or what they wait for.
+    pub(crate) waiting: u64,
+    pub(crate) waits: Vec<String>,
+}
+
+/// A segment on the scales.
+struct Weighed {
+    /// What of it is reached, in payload order.
+    live: Vec<ExtentAt>,
+    bytes: u64,
+}
+
+impl Volume {
+    /// Looks for what nothing reaches any more and, unless `dry`, has this device forget it. The next head says so.
+    pub(crate) fn collect(self: &Arc<Self>, vfs: &Vfs, meter: &Meter, dry: bool) -> Result<Collected, PortError> {
+        let _still = self.still.lock();
+        let Some(latest) = state::latest(&self.db)? else { return Ok(Collected::default()) };
+        let heads = match self.may_collect(&latest)? {
+            Ok(heads) => heads,
+            Err(why) => return Ok(Collected { waits: Some(why), ..Collected::default() }),
+        };
+        let marks = match self.mark(vfs, &latest, &heads) {
+            // What cannot be read may lead to anything.
+            Err(error) if error.is_of_what_was_read() => {
+                let why = format!("not all can be read that may be needed: {error}");
+                return Ok(Collected { waits: Some(why), ..Collected::default() });
+            }
+            marks => marks?,
+        };
+        let mut round = Round { volume: self, meter, marks, dry, collected: Collected::default(), moving: None };
+        round.run()?;
+        let collected = round.collected;
+        if !dry && collected.dead + collected.sparse > 0 {
+            // What was found to be in a file is in no index any more, maybe.
+            self.db.clear_contents()?;
+            self.placements.lock().clear();
+            if self.has_others() {
+                state::ask(&self.db, Some(0))?;
+            }
+            vfs.mark_changed(self.id).map_err(of_tree)?;
+        }
+        Ok(collected)
+    }
+
+    /// The newest heads of the others, where this device knows all that may be reached; or why it does not.
+    fn may_collect(&self, latest: &Latest) -> Result<Result<Vec<Head>, String>, PortError> {
+        if let Err(why) = self.may_write() {
+            return Ok(Err(why.to_string()));
+        }
+        let is_under_way = state::following(&self.db)?.is_some() || state::merging(&self.db)?.is_some();
+        if self.has_edits() || is_under_way || self.has_splits() || self.is_to_open()? {
+            return Ok(Err("something waits to be published".into()));
+        }
+        if let Some(why) = self.branched()? {
+            return Ok(Err(why));
+        }
+        if !self.has_others() {
+            return Ok(Ok(Vec::new()));
+        }
+        let counted = Counted::by(&self.publishers(), self.id);
+        let survey = self.find_heads(&self.heard_devices())?;
+        let heads: Vec<Head> = survey.found.iter().map(|found| found.head.clone()).collect();
+        self.heads.lock().set_others(survey);
+        let ahead = heads.iter().find(|head| !counted.has_all(&latest.root.vector, &head.vector));
+        if let Some(head) = ahead {
+            let of = head.device.short();
+            return Ok(Err(format!("device {of} has published what is not part of this tree yet")));
+        }
+        Ok(Ok(heads))
+    }
+
+    /// What the head of this device with this number asks of the others.
+    pub(super) fn asks(&self, sequence: u64) -> Result<u64, PortError> {
+        match state::asks(&self.db)? {
+            Some(0) => {
+                state::ask(&self.db, Some(sequence))?;
+                Ok(sequence)
+            }
+            asks => Ok(asks.unwrap_or(0)),
+        }
+    }
+
+    /// Whether another device waits for a head of this one, which has not seen what it is asked to have seen.
+    pub(crate) fn is_asked(&self) -> Result<bool, PortError> {
+        if self.may_write().is_err() || self.branched()?.is_some() {
+            return Ok(false);
+        }
+        let Some(record) = state::handed_out(&self.db)? else {
+            // It has published none, and may rely on what those of others know.
+            return Ok(state::latest(&self.db)?.is_some() && self.last_heads().iter().any(|head| head.asks > 0));
+        };
+        let Some(mine) = self.open_own(&record) else { return Ok(false) };
+        let is_unseen = |head: &Head| sequence_of(&mine.seen, &head.device, self.id) < head.asks;
+        Ok(self.last_heads().iter().any(is_unseen))
+    }
+
+    /// Whether somebody may publish here of whom no device is known.
+    fn has_unknown_writers(&self) -> bool {
+        let Some(known) = self.known_share() else { return false };
+        let me = self.identity.id();
+        let circle = self.circle.lock();
+        let is_known = |id: &hypernet_core::id::IdentityId| {
+            circle.as_ref().is_some_and(|circle| circle.people.get(id).is_some_and(|person| person.posting.is_some()))
+        };
+        known.members.writers().any(|member| member.identity != me && !is_known(&member.identity))
+    }
+
+    /// Why what is in this volume may be reached from another one that begins with it.
+    pub(super) fn branched(&self) -> Result<Option<String>, PortError> {
+        let keystore = self.identity.keystore().keystore();
+        let is_branch = |id| keystore.branches.iter().any(|branch| branch.volume == id && !branch.is_gone);
+        for id in self.db.volumes()?.into_iter().filter(|id| keystore.volumes.contains(id) || is_branch(*id)) {
+            if state::origin(&self.db.of(id)?)?.is_some() {
+                return Ok(Some(format!(
+                    "volume {}, which was begun from another one, is not published yet",
+                    id.short()
+                )));
+            }
+        }
+        Ok(None)
+    }
+
+    /// All that is reached. Fails where something cannot be read that may be.
+    fn mark(&self, vfs: &Vfs, latest: &Latest, heads: &[Head]) -> Result<Marks, PortError> {
+        let mut marks = Marks::new(Path::new("temporary files"))?;
+        let mut see = |extent: &hypernet_core::seal::ExtentRef| Ok(marks.add(&extent.id())?);
+        let mut walk = Walk::new(self, |_| false, &mut see);
+        walk.extent(&latest.head.snapshot_extent)?;
+        walk.extent(&self.read_snapshot(&latest.head)?.root)?;
+        walk.root(&latest.root)?;
+        if let Some(handed) = state::handed_tree(&self.db)?.and_then(|handed| handed.root) {
+            // Others may have it, though too few keepers have said that they do.
+            walk.root(&handed)?;
+        }
+        walk.history((latest.root.history.as_ref(), latest.root.tags.as_ref()), &*self.history()?)?;
+        // What it was made of is merged again with what others do.
+        latest.root.parts.iter().try_for_each(|part| walk.root_at(part))?;
+        for head in heads {
+            walk.extent(&head.snapshot_extent)?;
+            let at = self.read_snapshot(head)?.root;
+            let root = self.read_root_at(&at)?;
+            walk.extent(&at)?;
+            walk.root(&root)?;
+            root.parts.iter().try_for_each(|part| walk.root_at(part))?;
+        }
+        // Whoever has a file open goes on reading what it was.
+        vfs.held().iter().try_for_each(|content| walk.held(content))?;
+        Ok(marks)
+    }
+
+    /// After a head of this device: which leases nothing needs any more, and ends those that nobody can need again.
+    pub(crate) fn release(&self, vfs: &Vfs, grace: u64) -> Result<Released, PortError> {
+        let Some(latest) = state::latest(&self.db)? else { return Ok(Released::default()) };
+        if latest.head.device == self.device.id() {
+            self.find_gone(&latest)?;
+        }
+        let now = unix_now();
+        let mut released = Released::default();
+        let seen = self.seen_by_others(&mut released.waits)?;
+        let mut after = 0;
+        let mut unseen = 0;
+        loop {
+            let rows = self.db.leases_iter(after, LEASES_AT_ONCE)?;
+            let Some(last) = rows.last() else { break };
+            after = last.row;
+            let mut may_go = Vec::new();
+            let mut over = Vec::new();
+            for row in rows {
+                let Some((gone, since)) = row.gone else { continue };
+                let placement: Placement = codec::decode(&row.descriptor).map_err(damaged)?;
+                if row.until < now {
+                    over.push(LeaseChange::Over(row.number));
+                    continue;
+                }
+                let bytes = placement.holders.len() as u64 * u64::from(placement.segment.shard_len);
+                let is_seen = seen.as_ref().is_none_or(|seen| *seen >= gone);
+                if is_seen && now >= since.saturating_add(grace) {
+                    may_go.push((row.segment, row.number, placement, bytes));
+                } else {
+                    unseen += if is_seen { 0 } else { bytes };
+                    released.waiting += bytes;
+                }
+            }
+            self.db.change_leases(&over)?;
+            let kept =
+                self.known_to_others(may_go.iter().map(|(segment, ..)| *segment).collect(), &mut released.waits)?;
+            let (stay, go): (Vec<_>, Vec<_>) = may_go.into_iter().partition(|(segment, ..)| kept.contains(segment));
+            released.waiting += stay.iter().map(|(.., bytes)| bytes).sum::<u64>();
+            let all: u64 = go.iter().map(|(.., bytes)| bytes).sum();
+            let go: Vec<_> = go.into_iter().map(|(_, number, placement, _)| (number, placement)).collect();
+            let bytes = self.end_leases(&go)?;
+            released.bytes += bytes;
+            released.waiting += all.saturating_sub(bytes);
+        }
+        if unseen == 0 || seen.is_none() {
+            state::ask(&self.db, None)?;
+        } else if unseen >= ASKED_FROM && state::asks(&self.db)?.is_none_or(|asked| seen >= Some(asked)) {
+            // What the others were asked for they have done, and this has become garbage since.
+            state::ask(&self.db, Some(0))?;
+            vfs.mark_changed(self.id).map_err(of_tree)?;
+        }
+        released.waits.sort();
+        released.waits.dedup();
+        Ok(released)
+    }
+
+    /// Notes which leases neither the index nor the catalog of this device's newest head needs.
+    fn find_gone(&self, latest: &Latest) -> Result<(), PortError> {
+        let mut listed = BTreeSet::from([latest.head.manifest_placement.segment.id()]);
+        let mut missed = None;
+        self.each_catalog_segment(&latest.manifest, true, &mut |found| match found {
+            Ok(placement) => drop(listed.insert(placement.segment.id())),
+            Err(error) => missed = Some(error),
+        });
+        if let Some(error) = missed {
+            return Err(error);
+        }
+        let now = unix_now();
+        let mut after = 0;
+        loop {
+            let rows = self.db.leases_iter(after, LEASES_AT_ONCE)?;
+            let Some(newest) = rows.last() else { break };
+            after = newest.row;
+            let mut changes = Vec::new();
+            for row in rows {
+                // A segment that was placed again has other leases: the last ones are those that count.
+                let is_last = self.db.last_leases(&row.segment)? == Some(row.row);
+                let is_needed = is_last && (listed.contains(&row.segment) || self.db.segment(&row.segment)?.is_some());
+                match (is_needed, row.gone) {
+                    (false, None) => changes.push(LeaseChange::Gone(row.number, Some((latest.head.sequence, now)))),
+                    (true, Some(_)) => changes.push(LeaseChange::Gone(row.number, None)),
+                    _ => {}
+                }
+            }
+            if !changes.is_empty() {
+                self.db.change_leases(&changes)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The head of this device that all others have seen that may publish here; none where there are no others.
+    fn seen_by_others(&self, waits: &mut Vec<String>) -> Result<Option<u64>, PortError> {
+        if !self.has_others() {
+            return Ok(None);
+        }
+        let me = self.device.id();
+        let others = self.other_publishers();
+        let survey = self.find_heads(&self.heard_devices())?;
+        let asks = state::asks(&self.db)?.unwrap_or(0);
+        let mut least = u64::MAX;
+        for device in others {
+            let found = survey.found.iter().find(|found| found.device.id == device.id);
+            let seen = found.map_or(0, |found| sequence_of(&found.head.seen, &me, self.id));
+            if seen < asks.max(1) {
+                waits.push(format!("device {} to publish a head", device.name));
+            }
+            least = least.min(seen);
+        }
+        if self.has_unknown_writers() {
+            waits.push("somebody who may write here, and of whom no device is known yet".into());
+            least = 0;
+        }
+        self.heads.lock().set_others(survey);
+        Ok(Some(least))
+    }
+
+    /// Which of these segments the catalog of another device knows, or may know.
+    fn known_to_others(
+        &self,
+        ids: BTreeSet<SegmentId>,
+        waits: &mut Vec<String>,
+    ) -> Result<BTreeSet<SegmentId>, PortError> {
+        let mut known = BTreeSet::new();
+        if ids.is_empty() || !self.has_others() {
+            return Ok(known);
+        }
+        let mut own = BTreeSet::new();
+        if let Some(latest) = state::latest(&self.db)? {
+            own.extend(latest.manifest.pages.iter().map(|page| page.extent.id()));
+        }
+        for head in self.last_heads() {
+            let until = Instant::now() + CATALOG_WITHIN;
+            let listed = self.manifest_of(&head).and_then(|manifest| {
+                let mut listed: BTreeSet<SegmentId> = [head.manifest_placement.segment.id()].into();
+                self.listed_in(&manifest, &own, &ids, until, &mut listed)?;
+                Ok(listed)
+            });
+            match listed {
+                Ok(listed) => known.extend(listed.intersection(&ids)),
+                Err(error) => {
+                    waits.push(format!("the catalog of device {} ({error})", head.device.short()));
+                    return Ok(ids);
+                }
+            }
+        }
+        Ok(known)
+    }
+
+    fn listed_in(
+        &self,
+        manifest: &Manifest,
+        own: &BTreeSet<ExtentId>,
+        ids: &BTreeSet<SegmentId>,
+        until: Instant,
+        listed: &mut BTreeSet<SegmentId>,
+    ) -> Result<(), PortError> {
+        listed.extend(manifest.segments.iter().map(|placement| placement.segment.id()).filter(|id| ids.contains(id)));
+        for page in &manifest.pages {
+            if Instant::now() > until {
+                return Err(PortError::Deadline("it takes too long to read".into()));
+            }
+            if page.level > 0 {
+                self.listed_in(&self.listing(manifest, page, true)?, own, ids, until, listed)?;
+            } else if page.kind == PageKind::Placement && !own.contains(&page.extent.id()) {
+                let plain: PlacementPage = codec::decode(&self.fetch_listed(manifest, page)?).map_err(damaged)?;
+                listed.extend(plain.rows.iter().map(|row| row.placement.segment.id()).filter(|id| ids.contains(id)));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// One round over the index.
+struct Round<'a> {
+    volume: &'a Arc<Volume>,
+    meter: &'a Meter,
+    marks: Marks,
+    dry: bool,
+    collected: Collected,
+    /// What is on its way into new segments, and the segments that it comes from.
+    moving: Option<(Packer, hypernet_core::placement::Plan, Vec<SegmentId>)>,
+}
+
+impl Round<'_> {
+    fn run(&mut self) -> Result<(), PortError> {
+        let db = &self.volume.db;
+        // What is moved comes behind.
+        let end = db.next_segment()?;
+        let mut at = 0;
+        loop {
+            let rows = db.segments_since(at, SEGMENTS_AT_ONCE)?;
+            let Some((last, _)) = rows.last() else { break };
+            at = last.num + 1;
+            let mut dead = Vec::new();
+            for (row, extents) in rows.into_iter().filter(|(row, _)| row.num < end) {
+                if self.weigh(&row, &extents)? {
+                    dead.push(row.id);
+                }
+            }
+            if !self.dry {
+                db.drop_segments(&dead)?;
+            }
+        }
+        self.finish()
+    }
+
+    /// Looks at a segment, and moves what is in it where that is little; whether nothing is.
+    fn weigh(&mut self, row: &SegmentRow, extents: &[ExtentAt]) -> Result<bool, PortError> {
+        let placement: Placement = codec::decode(&row.descriptor).map_err(damaged)?;
+        let (payload, shard_len) = (placement.segment.payload_len(), u64::from(placement.segment.shard_len));
+        let stored = placement.holders.len() as u64 * shard_len;
+        let weighed = self.live(row.num, extents)?;
+        self.collected.segments += 1;
+        self.collected.bytes += payload;
+        self.collected.live += weighed.bytes;
+        if weighed.live.is_empty() {
+            self.collected.dead += 1;
+            self.collected.dead_bytes += stored;
+            return Ok(true);
+        }
+        if (weighed.bytes as f64) < payload as f64 * SPARSE && self.is_worth_it(&placement, weighed.bytes) {
+            let is_dry = self.dry || self.collected.moved >= MOVED_AT_ONCE;
+            if is_dry || self.take(row.id, &placement, &weighed)? {
+                self.collected.sparse += 1;
+                self.collected.sparse_live += weighed.bytes;
+                self.collected.sparse_bytes += stored;
+            }
+        }
+        Ok(false)
+    }
+
+    /// Whether a segment of the rest would have shorter shards: their lengths come in steps.
+    fn is_worth_it(&self, placement: &Placement, live: u64) -> bool {
+        let k = u64::from(placement.segment.k);
+        hypernet_core::segment::size_class(live.div_ceil(k) as usize) < placement.segment.shard_len as usize
+    }
+
+    fn live(&self, num: u64, extents: &[ExtentAt]) -> Result<Weighed, PortError> {
+        let ids: Vec<ExtentId> = extents.iter().map(|(id, ..)| *id).collect();
+        let mut weighed = Weighed { live: Vec::new(), bytes: 0 };
+        for (extent, number) in extents.iter().zip(self.volume.db.numbers_of(&ids)?) {
+            // What lies in a later one as well is found there.
+            if number == Some(num) && self.marks.has(&extent.0)? {
+                weighed.bytes += u64::from(extent.2);
+                weighed.live.push(*extent);
+            }
+        }
+        Ok(weighed)
+    }
+
+    /// Reads what is reached of a segment and packs it anew. False where it cannot be read now.
+    fn take(&mut self, id: SegmentId, placement: &Placement, weighed: &Weighed) -> Result<bool, PortError> {
+        let command = Command::Rows { placement: Arc::new(placement.clone()), within: READ_WITHIN };
+        let rows = match self.volume.node.run_blocking(command) {
+            Outcome::Rows(rows) => rows,
+            Outcome::Failed(error) => {
+                let error = failed(error);
+                tracing::info!(segment = %id.short(), %error, "what is left of a segment cannot be moved yet");
+                return Ok(false);
+            }
+            other => return Err(damaged(format!("unexpected outcome {other:?}"))),
+        };
+        let payload: bytes::Bytes = rows.concat().into();
+        if self.moving.is_none() {
+            let plan = self.volume.peers.settled_plan()?;
+            self.moving = Some((Packer::new(plan.k), plan, Vec::new()));
+        }
+        for (extent, offset, len) in &weighed.live {
+            let (start, end) = (*offset as usize, *offset as usize + *len as usize);
+            if end > payload.len() {
+                return Err(damaged("an extent lies beyond its segment"));
+            }
+            let piece = Piece { id: *extent, bytes: payload.slice(start..end) };
+            let Some((packer, ..)) = &mut self.moving else { continue };
+            if let Some(packed) = packer.add(piece).map_err(damaged)? {
+                self.place(&packed)?;
+            }
+        }
+        self.collected.moved += weighed.bytes;
+        if let Some((.., from)) = &mut self.moving {
+            from.push(id);
+        }
+        Ok(true)
+    }
+
+    fn place(&self, packed: &Packed) -> Result<(), PortError> {
+        let Some((_, plan, _)) = &self.moving else { return Ok(()) };
+        let volume = self.volume;
+        let placed = volume.peers.place((&volume.keys(), &|| volume.draw()), packed, *plan, self.meter)?;
+        volume.remember(&placed)
+    }
+
+    /// What was moved is where it is to be: where it comes from is let go of.
+    fn finish(&mut self) -> Result<(), PortError> {
+        let Some((mut packer, plan, from)) = self.moving.take() else { return Ok(()) };
+        let rest = packer.finish();
+        self.moving = Some((packer, plan, Vec::new()));
+        rest.map_or(Ok(()), |packed| self.place(&packed))?;
+        Ok(self.volume.db.drop_segments(&from)?)
+    }
+}
+
+#[cfg(test)]
+mod tests;
+
+/// When fewer leases of a segment are left than it takes to read it, in seconds since 1970: its holders may let go of it then.
+pub(crate) fn lives_until(placement: &Placement) -> u64 {
+    // With fewer than k of them it cannot be read.
+    let mut ends: Vec<u64> = placement.holders.iter().map(|holder| holder.until.0).collect();
+    ends.sort_unstable();
+    ends.iter().rev().nth(usize::from(placement.segment.k).saturating_sub(1)).copied().unwrap_or(first_end(placement))
+}

@@ -1,0 +1,318 @@
+//! What this device has leases of: it renews them, and gives up those that nothing needs any more.
+//!
+//! Each device renews what it has placed itself. What another one has placed, which has not renewed that in time, it takes
+//! leases of for itself: so a volume lives for as long as any of its devices does, and nobody can end the leases of somebody
+//! else. Devices of whoever owns a volume that others may write to, and of its admins, have leases of all that is in it: what
+//! somebody else has placed others may rely on, who have the same content.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use hypernet_core::codec;
+use hypernet_core::id::{PeerId, SegmentId, ShardId};
+use hypernet_core::key::Secret;
+use hypernet_core::lease::{Lease, LeaseNumber, LeaseSecret, LeaseToken};
+use hypernet_core::limits::LEASES_AT_ONCE;
+use hypernet_core::node::{Command, Outcome};
+use hypernet_core::port::PortError;
+use hypernet_core::segment::Placement;
+use hypernet_core::share::members::Role;
+use hypernet_core::time::UnixSeconds;
+use hypernet_store::volume::{LeaseChange, NewLeases};
+
+use super::census::Enough;
+use super::state;
+use super::write::{Placed, unix_now};
+use super::{LEASE_SECONDS, Volume, damaged};
+use crate::driver::outcome;
+
+/// A lease is renewed when it ends in so many seconds: halfway.
+const RENEW_BEFORE: u64 = LEASE_SECONDS / 2;
+/// What somebody else has placed is leased by this device when its leases end in so many seconds: whoever has placed it has had
+/// two weeks for that.
+const TAKE_BEFORE: u64 = LEASE_SECONDS / 3;
+/// Milliseconds in which a holder must have answered.
+const ANSWER_WITHIN: u64 = 30_000;
+/// Placements that are looked at together: their shards are asked for in as few messages as may be.
+const AT_ONCE: u32 = 1_024;
+
+/// What was asked of holders.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Renewed {
+    /// Shards whose leases run longer now.
+    pub(crate) shards: u64,
+    /// Messages that it took.
+    pub(crate) messages: u64,
+    /// Shards that their holders do not have.
+    pub(crate) missing: u64,
+}
+
+/// Leases of one placement that are asked for.
+struct Wanted {
+    segment: SegmentId,
+    number: LeaseNumber,
+    placement: Placement,
+}
+
+/// A number for a placement.
+fn number() -> Result<LeaseNumber, PortError> {
+    let mut number = LeaseNumber::default();
+    getrandom::fill(&mut number)
+        .map_err(|error| PortError::Disk(format!("the system gives no random numbers: {error}")))?;
+    Ok(number)
+}
+
+/// For what is placed by nobody who remembers it, and is put up again where it is missing: it is kept until its leases end.
+pub(crate) fn draw_once() -> Result<(LeaseNumber, LeaseSecret), PortError> {
+    let mut secret = [0; 32];
+    getrandom::fill(&mut secret)
+        .map_err(|error| PortError::Disk(format!("the system gives no random numbers: {error}")))?;
+    Ok((number()?, LeaseSecret::new(Secret::new(secret))))
+}
+
+/// When the first lease of a placement ends, in seconds since 1970.
+pub(super) fn first_end(placement: &Placement) -> u64 {
+    placement.holders.iter().map(|holder| holder.until.0).min().unwrap_or(0)
+}
+
+pub(super) fn new_leases<'a>(
+    number: LeaseNumber,
+    segment: SegmentId,
+    placement: &Placement,
+    descriptor: &'a [u8],
+) -> NewLeases<'a> {
+    NewLeases { number, segment, descriptor, until: first_end(placement) }
+}
+
+impl Volume {
+    /// A number for a placement of this device, and the secret of its leases.
+    pub(super) fn draw(&self) -> Result<(LeaseNumber, LeaseSecret), PortError> {
+        let number = number()?;
+        Ok((number, self.device.lease_secret(&number)))
+    }
+
+    /// Writes down that this device has leases of what it has placed.
+    pub(super) fn remember_leases(&self, placed: &Placed) -> Result<(), PortError> {
+        let descriptor = codec::encode(&placed.placement);
+        Ok(self.db.add_leases(&[new_leases(placed.number, placed.id, &placed.placement, &descriptor)])?)
+    }
+
+    /// Takes leases of segments that others have placed; whether so many holders of each have agreed that it would outlive
+    /// further losses.
+    pub(super) fn lease_all(&self, segments: impl Iterator<Item = SegmentId>) -> Result<bool, PortError> {
+        let mut all_well = true;
+        let mut wanted = Vec::new();
+        for id in segments {
+            let Some(row) = self.db.segment(&id)? else { continue };
+            if self.db.has_leases(&id)? {
+                continue;
+            }
+            let placement: Placement = codec::decode(&row.descriptor).map_err(damaged)?;
+            wanted.push(Wanted { segment: id, number: number()?, placement });
+            if wanted.len() >= AT_ONCE as usize {
+                all_well &= self.take_leases(std::mem::take(&mut wanted))?;
+            }
+        }
+        Ok(self.take_leases(wanted)? && all_well)
+    }
+
+    fn take_leases(&self, mut wanted: Vec<Wanted>) -> Result<bool, PortError> {
+        self.ask_leases(&mut wanted, 0)?;
+        let now = unix_now();
+        let mut all_well = true;
+        let mut taken = Vec::new();
+        for Wanted { segment, number, mut placement } in wanted {
+            let all = placement.clone();
+            placement.holders.retain(|holder| holder.until.0 >= now.saturating_add(RENEW_BEFORE));
+            all_well &= placement.holders.len() >= usize::from(Enough::Last.rows(&all));
+            if !placement.holders.is_empty() {
+                taken.push((segment, number, first_end(&placement), codec::encode(&placement)));
+            }
+        }
+        let new: Vec<NewLeases<'_>> = taken
+            .iter()
+            .map(|(segment, number, until, descriptor)| NewLeases {
+                number: *number,
+                segment: *segment,
+                descriptor,
+                until: *until,
+            })
+            .collect();
+        self.db.add_leases(&new)?;
+        Ok(all_well)
+    }
+
+    /// Asks the holders of these placements for leases, unless theirs run longer than `enough`, and notes until when those run
+    /// that they give.
+    fn ask_leases(&self, wanted: &mut [Wanted], enough: u64) -> Result<Renewed, PortError> {
+        let connected = self.peers.connected()?;
+        let until = UnixSeconds(unix_now() + LEASE_SECONDS).end_of_day();
+        let mut by_holder: BTreeMap<PeerId, Vec<(usize, usize, ShardId, Lease)>> = BTreeMap::new();
+        for (at, Wanted { number, placement, .. }) in wanted.iter().enumerate() {
+            let secret = self.device.lease_secret(number);
+            for (of, holder) in placement.holders.iter().enumerate() {
+                if connected.contains(&holder.peer) && (enough == 0 || holder.until.0 < enough) {
+                    let shard = placement.segment.rows[usize::from(holder.row)];
+                    let lease = secret.lease(&holder.peer, &shard, until);
+                    by_holder.entry(holder.peer).or_default().push((at, of, shard, lease));
+                }
+            }
+        }
+        let mut under_way = Vec::new();
+        for (holder, leases) in &by_holder {
+            for some in leases.chunks(LEASES_AT_ONCE) {
+                let leases = some.iter().map(|(_, _, shard, lease)| (*shard, lease.clone())).collect();
+                let command = Command::Renew { holder: *holder, leases, within: ANSWER_WITHIN };
+                under_way.push((some, self.node.start(command)));
+            }
+        }
+        let mut renewed = Renewed::default();
+        let mut gone: BTreeMap<usize, (Vec<u8>, Vec<u8>)> = BTreeMap::new();
+        for (some, asked) in under_way {
+            renewed.messages += 1;
+            let Outcome::Renewed(held) = outcome(asked) else { continue };
+            for ((at, of, _, _), held) in some.iter().zip(held) {
+                let holder = &mut wanted[*at].placement.holders[*of];
+                let (here, missing) = gone.entry(*at).or_default();
+                if held {
+                    holder.until = until;
+                    here.push(holder.row);
+                    renewed.shards += 1;
+                } else {
+                    missing.push(holder.row);
+                    renewed.missing += 1;
+                }
+            }
+        }
+        for (at, (held, missing)) in gone {
+            self.lacking.asked(wanted[at].segment, &held, &missing);
+        }
+        Ok(renewed)
+    }
+
+    /// Whether devices were taken off since this one last took leases of all that they may have placed.
+    pub(crate) fn has_lost_devices(&self) -> Result<bool, PortError> {
+        Ok(state::leased_after(&self.db)? != self.publishers().gone.len() as u64)
+    }
+
+    /// Renews the leases of this device that are halfway over, and takes some of what others have not renewed; of all there is when
+    /// devices were taken off, who could end those that they have, and always where others may write and this device answers for
+    /// the volume. Of what nothing needs any more the leases end by themselves.
+    pub(crate) fn renew_leases(&self) -> Result<Renewed, PortError> {
+        let now = unix_now();
+        let mut all = Renewed::default();
+        let mut after = 0;
+        loop {
+            let rows = self.db.leases_iter(after, AT_ONCE)?;
+            let Some(last) = rows.last() else { break };
+            after = last.row;
+            let due = rows.into_iter().filter(|row| row.gone.is_none() && row.until < now + RENEW_BEFORE);
+            let mut wanted = Vec::new();
+            for row in due {
+                let placement: Placement = codec::decode(&row.descriptor).map_err(damaged)?;
+                wanted.push(Wanted { segment: row.segment, number: row.number, placement });
+            }
+            let renewed = self.ask_leases(&mut wanted, now + RENEW_BEFORE)?;
+            all.shards += renewed.shards;
+            all.messages += renewed.messages;
+            all.missing += renewed.missing;
+            if renewed.shards == 0 {
+                continue;
+            }
+            let mut changes = Vec::new();
+            let mut moved = Vec::new();
+            for Wanted { segment, number, placement } in &wanted {
+                changes.push(LeaseChange::Renewed(*number, first_end(placement)));
+                changes.push(LeaseChange::Held(*number, codec::encode(placement)));
+                moved.extend(self.later(*segment, placement)?);
+            }
+            self.db.change_leases(&changes)?;
+            self.db.replace_descriptors(&moved)?;
+            let mut cache = self.placements.lock();
+            for (segment, descriptor) in &moved {
+                cache.put(*segment, Arc::new(codec::decode(descriptor).map_err(damaged)?));
+            }
+        }
+        let gone = self.publishers().gone.len() as u64;
+        let is_revoked = state::leased_after(&self.db)? != gone;
+        let takes_all = is_revoked || self.share().is_some() && self.role() >= Some(Role::Admin);
+        let mut all_well = true;
+        let mut after = 0;
+        let mut orphans = Vec::new();
+        loop {
+            let rows = self.db.segments_iter(after, AT_ONCE)?;
+            let Some(last) = rows.last() else { break };
+            after = last.num;
+            for row in rows {
+                let placement: Placement = codec::decode(&row.descriptor).map_err(damaged)?;
+                if takes_all || first_end(&placement) < now + TAKE_BEFORE {
+                    orphans.push(row.id);
+                }
+            }
+            all_well &= self.lease_all(std::mem::take(&mut orphans).into_iter())?;
+        }
+        if is_revoked && all_well {
+            state::put_leased_after(&self.db, gone)?;
+        }
+        Ok(all)
+    }
+
+    /// A segment's place in the index, with the leases of this device where they run longer.
+    fn later(&self, segment: SegmentId, leased: &Placement) -> Result<Option<(SegmentId, Vec<u8>)>, PortError> {
+        let Some(row) = self.db.segment(&segment)? else { return Ok(None) };
+        let mut placement: Placement = codec::decode(&row.descriptor).map_err(damaged)?;
+        let mut is_later = false;
+        for holder in &mut placement.holders {
+            let mine = leased.holders.iter().find(|mine| (mine.row, mine.peer) == (holder.row, holder.peer));
+            if let Some(mine) = mine.filter(|mine| mine.until > holder.until) {
+                holder.until = mine.until;
+                is_later = true;
+            }
+        }
+        Ok(is_later.then(|| (segment, codec::encode(&placement))))
+    }
+
+    /// Gives up leases of placements, of which holders that cannot be reached keep theirs until they end or are asked again;
+    /// returns bytes of shards that were given up.
+    pub(super) fn end_leases(&self, rows: &[(LeaseNumber, Placement)]) -> Result<u64, PortError> {
+        let connected = self.peers.connected()?;
+        let mut by_holder: BTreeMap<PeerId, Vec<(usize, u8, ShardId, LeaseToken)>> = BTreeMap::new();
+        for (at, (number, placement)) in rows.iter().enumerate() {
+            let secret = self.device.lease_secret(number);
+            for holder in placement.holders.iter().filter(|holder| connected.contains(&holder.peer)) {
+                let shard = placement.segment.rows[usize::from(holder.row)];
+                let token = secret.token(&holder.peer, &shard);
+                by_holder.entry(holder.peer).or_default().push((at, holder.row, shard, token));
+            }
+        }
+        let mut under_way = Vec::new();
+        for (holder, tokens) in &by_holder {
+            for some in tokens.chunks(LEASES_AT_ONCE) {
+                let tokens = some.iter().map(|(_, _, shard, token)| (*shard, *token)).collect();
+                let command = Command::Release { holder: *holder, tokens, within: ANSWER_WITHIN };
+                under_way.push((*holder, some, self.node.start(command)));
+            }
+        }
+        let mut left: BTreeMap<usize, Placement> = BTreeMap::new();
+        let mut bytes = 0;
+        for (holder, some, asked) in under_way {
+            if outcome(asked) != Outcome::Released {
+                continue;
+            }
+            for (at, row, _, _) in some {
+                let placement = left.entry(*at).or_insert_with(|| rows[*at].1.clone());
+                placement.holders.retain(|other| (other.row, other.peer) != (*row, holder));
+                bytes += u64::from(placement.segment.shard_len);
+            }
+        }
+        let changes: Vec<LeaseChange> = left
+            .into_iter()
+            .map(|(at, placement)| match placement.holders.is_empty() {
+                true => LeaseChange::Over(rows[at].0),
+                false => LeaseChange::Held(rows[at].0, codec::encode(&placement)),
+            })
+            .collect();
+        self.db.change_leases(&changes)?;
+        Ok(bytes)
+    }
+}

@@ -1,0 +1,161 @@
+//! All that a tree reaches: its nodes, and what the files in it hold.
+
+use hypernet_core::history::{History, Kept, Tag};
+use hypernet_core::port::PortError;
+use hypernet_core::seal::ExtentRef;
+use hypernet_core::tree::{self, Content, Entry, LinkEntry, Root, Run, Target, TreeRef};
+
+use super::Volume;
+use super::read::{Deadline, Nodes, tree_error};
+use super::served::{WINDOW, after_window};
+
+/// What is told of each extent; false of one below which nothing new can be, because it was told of before.
+pub(super) type See<'a> = &'a mut dyn FnMut(&ExtentRef) -> Result<bool, PortError>;
+
+/// A walk through trees of one volume. Directories wait for their turn, so that memory is that of one path of them.
+pub(super) struct Walk<'a> {
+    volume: &'a Volume,
+    see: See<'a>,
+    /// What of what cannot be read does not end the walk.
+    bears: fn(&PortError) -> bool,
+    waiting: Vec<TreeRef>,
+    /// Why something could not be read.
+    pub(super) missed: Option<PortError>,
+}
+
+impl<'a> Walk<'a> {
+    pub(super) fn new(volume: &'a Volume, bears: fn(&PortError) -> bool, see: See<'a>) -> Self {
+        Self { volume, see, bears, waiting: Vec::new(), missed: None }
+    }
+
+    fn miss(&mut self, seen: Result<(), PortError>) -> Result<(), PortError> {
+        match seen {
+            Err(error) if (self.bears)(&error) => {
+                self.missed = Some(error);
+                Ok(())
+            }
+            other => other,
+        }
+    }
+
+    /// The tree below a root, without what it says of the history.
+    pub(super) fn root(&mut self, root: &Root) -> Result<(), PortError> {
+        self.content(&root.inode.content)?;
+        if let Some(links) = &root.links {
+            let seen = self.links(links);
+            self.miss(seen)?;
+        }
+        while let Some(directory) = self.waiting.pop() {
+            let seen = self.directory(&directory);
+            self.miss(seen)?;
+        }
+        Ok(())
+    }
+
+    /// A root by its place, and all below it.
+    pub(super) fn root_at(&mut self, root: &ExtentRef) -> Result<(), PortError> {
+        if !(self.see)(root)? {
+            return Ok(());
+        }
+        match self.volume.read_root_at(root) {
+            Ok(root) => self.root(&root),
+            Err(error) => self.miss(Err(error)),
+        }
+    }
+
+    /// The trees that a history stands in, and those of all snapshots that are kept.
+    pub(super) fn history(
+        &mut self,
+        (kept, tags): (Option<&TreeRef>, Option<&TreeRef>),
+        history: &History,
+    ) -> Result<(), PortError> {
+        if let Some(kept) = kept {
+            let seen = self.nodes::<Kept>(kept).map(drop);
+            self.miss(seen)?;
+        }
+        if let Some(tags) = tags {
+            let seen = self.nodes::<Tag>(tags).map(drop);
+            self.miss(seen)?;
+        }
+        history.kept.values().try_for_each(|kept| self.root_at(&kept.snapshot.root))
+    }
+
+    /// What some inode holds, and all below it.
+    pub(super) fn held(&mut self, content: &Content) -> Result<(), PortError> {
+        self.content(content)?;
+        while let Some(directory) = self.waiting.pop() {
+            let seen = self.directory(&directory);
+            self.miss(seen)?;
+        }
+        Ok(())
+    }
+
+    /// One extent by itself.
+    pub(super) fn extent(&mut self, extent: &ExtentRef) -> Result<(), PortError> {
+        (self.see)(extent).map(drop)
+    }
+
+    fn links(&mut self, links: &TreeRef) -> Result<(), PortError> {
+        if self.nodes::<LinkEntry>(links)? {
+            let rows = self.volume.link_entries(links, Deadline::of_read())?;
+            rows.iter().try_for_each(|row| self.content(&row.inode.content))?;
+        }
+        Ok(())
+    }
+
+    fn directory(&mut self, directory: &TreeRef) -> Result<(), PortError> {
+        if self.nodes::<Entry>(directory)? {
+            for entry in self.volume.entries(directory, Deadline::of_read())? {
+                if let Target::Inode(inode) = entry.target {
+                    self.content(&inode.content)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn content(&mut self, content: &Content) -> Result<(), PortError> {
+        match content {
+            Content::Empty | Content::Inline(_) | Content::Symlink(_) => Ok(()),
+            Content::Extent(extent) => self.extent(extent),
+            Content::Runs { tree, .. } => {
+                let seen = self.runs(tree);
+                self.miss(seen)
+            }
+            Content::Directory(directory) => {
+                self.waiting.push(directory.clone());
+                Ok(())
+            }
+        }
+    }
+
+    /// The nodes of a tree; false of one that was seen before.
+    fn nodes<T: tree::Item>(&mut self, of: &TreeRef) -> Result<bool, PortError> {
+        if !(self.see)(&of.node)? {
+            return Ok(false);
+        }
+        let nodes = Nodes(self.volume, Deadline::of_read());
+        let refs = tree::node_refs::<T, _>(of, &nodes).map_err(tree_error)?;
+        refs.iter().try_for_each(|node| self.extent(node))?;
+        Ok(true)
+    }
+
+    /// A file's tree and content, a stretch of it at a time.
+    fn runs(&mut self, runs: &TreeRef) -> Result<(), PortError> {
+        if !self.nodes::<Run>(runs)? {
+            return Ok(());
+        }
+        let mut at = 0;
+        while at < runs.weight {
+            let end = at.saturating_add(WINDOW);
+            let found = self.volume.runs(runs, at..end, Deadline::of_read())?;
+            for (_, run) in &found {
+                if let Run::Data(extent) = run {
+                    self.extent(extent)?;
+                }
+            }
+            at = after_window(&found, end);
+        }
+        Ok(())
+    }
+}
