@@ -36,6 +36,12 @@ pub const ROWS_MAX: usize = 255;
 pub const SHARD_MAX: usize = 4 * MIB;
 /// Reads of shards are padded to this block, so that a holder sees fewer distinct lengths.
 pub const READ_BLOCK: usize = 4 * KIB;
+/// Bytes of a shard that an audit has its holder prove: a chunk, the least that BLAKE3's tree can.
+pub const AUDIT_CHUNK: usize = KIB;
+/// The longest proof of one: the chunk, and two hashes for each level of the tree of a shard.
+pub const AUDIT_PROOF_MAX: usize = AUDIT_CHUNK + 64 * (SHARD_MAX / AUDIT_CHUNK).ilog2() as usize;
+/// Audits of one peer that are answered at once: each reads a whole shard, so that few bytes asked cost many read.
+pub const AUDITS_PER_PEER: usize = 4;
 /// Extents up to this size never straddle two rows: a small read is one request to one peer.
 pub const NO_STRADDLE_MAX: usize = 32 * KIB;
 
@@ -250,6 +256,8 @@ const _: () = {
     assert!(SEALED_MAX + SEAL_OVERHEAD < SEGMENT_TARGET);
     assert!(SHARD_MAX <= WIRE_BODY_MAX);
     assert!(SHARD_MAX.is_multiple_of(READ_BLOCK));
+    assert!((SHARD_MAX / AUDIT_CHUNK).is_power_of_two() && READ_BLOCK.is_multiple_of(AUDIT_CHUNK));
+    assert!(AUDITS_PER_PEER < SERVING_PER_PEER && AUDITS_PER_PEER <= IN_FLIGHT_PER_PEER);
     assert!(XATTRS_TOTAL_MAX + SYMLINK_MAX + INLINE_MAX + 4 * KIB < NODE_MAX);
     assert!(HEADS_HOUR + HEADS_BURSTS * HEADS_BURST <= RECORD_CHANGES_HOUR);
     assert!(RECORD_CHANGES_HOUR < RECORD_CHANGES_FLOOD);

@@ -21,6 +21,7 @@ use crate::port::{StoreOp, StoreReply};
 use crate::time::{Instant, UnixSeconds};
 use crate::wire::{Request, Response};
 
+mod audit;
 mod command;
 mod donor;
 mod fetch;
@@ -283,6 +284,7 @@ enum Waiter {
     Lease(CommandId),
     /// Whoever was told that a row is not needed that it was sent: nobody waits for that.
     GivenUp,
+    Audit(CommandId, u8),
     Served(InboundId),
     /// Key and sequence number of the record.
     RecordKept(RecordKey, u64),
@@ -306,6 +308,7 @@ enum Timer {
     Fetch(CommandId),
     Probe(CommandId),
     Lease(CommandId),
+    Audit(CommandId),
     Room(CommandId),
     Published(u64),
     Republish(RecordKey),
@@ -375,6 +378,7 @@ pub struct Node {
     fetches: BTreeMap<CommandId, fetch::Fetch>,
     probes: BTreeMap<CommandId, probe::Probe>,
     leases: leases::Leases,
+    audits: BTreeMap<CommandId, audit::Audit>,
     /// Commands that ask for room, and how many donors have not answered yet.
     rooms: BTreeMap<CommandId, usize>,
     records: records::Records,
@@ -390,6 +394,7 @@ impl Node {
             fetches: BTreeMap::new(),
             probes: BTreeMap::new(),
             leases: leases::Leases::default(),
+            audits: BTreeMap::new(),
             rooms: BTreeMap::new(),
             records: records::Records::default(),
             context: Context {
@@ -450,8 +455,8 @@ impl Node {
     }
 
     fn command(&mut self, id: CommandId, command: Command) {
-        let asked = self.probes.len() + self.leases.under_way() + self.rooms.len() + self.records.under_way();
-        let busy = self.uploads.len() + self.fetches.len() + asked >= COMMANDS_MAX;
+        let asking = self.probes.len() + self.audits.len() + self.leases.under_way() + self.rooms.len();
+        let busy = self.uploads.len() + self.fetches.len() + asking + self.records.under_way() >= COMMANDS_MAX;
         match command {
             _ if busy => self.context.finish(id, Outcome::Failed(CommandError::Busy)),
             Command::Upload { coded, leases, until, patience } => {
@@ -494,6 +499,12 @@ impl Node {
             Command::Release { holder, tokens, within } => {
                 let (context, peers) = (&mut self.context, &mut self.peers);
                 self.leases.ask(context, peers, id, holder, Request::Release { tokens }, within);
+            }
+            Command::Audit { placement, rows, seed, within } => {
+                let (context, peers) = (&mut self.context, &mut self.peers);
+                if let Some(audit) = audit::Audit::start(context, peers, id, placement, &rows, seed, within) {
+                    self.audits.insert(id, audit);
+                }
             }
             Command::Publish { record, enough } => {
                 self.records.publish(&mut self.context, &mut self.peers, id, record, enough);
@@ -558,6 +569,14 @@ impl Node {
             Waiter::Lease(command) => {
                 self.leases.answered(&mut self.context, &mut self.peers, command, result);
             }
+            Waiter::Audit(command, row) => {
+                if let Some(audit) = self.audits.get_mut(&command) {
+                    audit.answered(&mut self.context, &mut self.peers, row, peer, result);
+                    if audit.is_done() {
+                        self.end_audit(command);
+                    }
+                }
+            }
             Waiter::Handed(handing) => {
                 self.records.handed(&mut self.context, &mut self.peers, handing, peer, &result);
             }
@@ -587,7 +606,7 @@ impl Node {
                     self.records.is_durable(&key, sequence);
                 }
             }
-            Some((_, waiter @ (Waiter::Fetch(..) | Waiter::Probe(..) | Waiter::Lease(_)))) => {
+            Some((_, waiter @ (Waiter::Fetch(..) | Waiter::Probe(..) | Waiter::Audit(..) | Waiter::Lease(_)))) => {
                 let me = self.context.config.me;
                 self.answered(waiter, me, Ok(donor::response(reply)));
             }
@@ -636,6 +655,15 @@ impl Node {
         }
     }
 
+    fn end_audit(&mut self, id: CommandId) {
+        self.context.disarm(Timer::Audit(id));
+        if let Some(audit) = self.audits.remove(&id) {
+            // What still waits for its turn would have a disk read for nobody.
+            self.peers.forget(|waiter| !matches!(waiter, Waiter::Audit(command, _) if *command == id));
+            self.context.finish(id, audit.outcome());
+        }
+    }
+
     fn drive_fetch(&mut self, id: CommandId) {
         let Some(fetch) = self.fetches.get_mut(&id) else { return };
         if let Some(outcome) = fetch.drive(&mut self.context, &mut self.peers, id) {
@@ -664,6 +692,7 @@ impl Node {
                     }
                 }
                 Timer::Lease(id) => self.leases.late(&mut self.context, id),
+                Timer::Audit(id) => self.end_audit(id),
                 Timer::Room(id) => self.end_room(id),
                 Timer::Published(handing) => self.records.enough(&mut self.context, &mut self.peers, handing),
                 Timer::Republish(key) => self.records.republish(&mut self.context, key),

@@ -87,6 +87,14 @@ pub enum StoreOp {
         /// How many.
         len: u32,
     },
+    /// Prove a chunk of a shard, having looked at all of it: see [`crate::audit::prove`]. Answered with no bytes where the shard ends
+    /// before that chunk.
+    Prove {
+        /// Address.
+        shard: ShardId,
+        /// Which chunk.
+        chunk: u32,
+    },
     /// Which of these are held, with a lease?
     Have {
         /// Addresses.
@@ -127,7 +135,7 @@ pub enum StoreReply {
         /// One per asked shard: whether it is here, and leased.
         held: Vec<bool>,
     },
-    /// Read.
+    /// Read and Prove.
     Bytes(Bytes),
     /// Have: one per asked shard.
     Have(Vec<bool>),

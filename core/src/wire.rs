@@ -11,7 +11,9 @@ use thiserror::Error;
 use crate::codec::{self, CodecError};
 use crate::id::{RecordKey, ShardId};
 use crate::lease::{self, Lease, LeaseToken};
-use crate::limits::{LEASES_AT_ONCE, RECORD_MAX, SHARD_MAX, WIRE_BODY_MAX, WIRE_HEADER_MAX, WIRE_IDS_MAX};
+use crate::limits::{
+    AUDIT_CHUNK, AUDIT_PROOF_MAX, LEASES_AT_ONCE, RECORD_MAX, SHARD_MAX, WIRE_BODY_MAX, WIRE_HEADER_MAX, WIRE_IDS_MAX,
+};
 
 /// What one peer asks of another.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,6 +67,13 @@ pub enum Request {
         /// Where it lives.
         key: RecordKey,
     },
+    /// Prove that you have this chunk of a shard. Answered by [`Response::Bytes`] with what [`crate::audit::prove`] makes.
+    Audit {
+        /// Its address.
+        shard: ShardId,
+        /// Which chunk, counted from the beginning of the shard.
+        chunk: u32,
+    },
 }
 
 /// What a peer says of itself.
@@ -86,7 +95,7 @@ pub enum Response {
     Hello(Hello),
     /// Done, and durable.
     Ok,
-    /// To [`Request::Get`] and [`Request::Watch`].
+    /// To [`Request::Get`], [`Request::Watch`] and [`Request::Audit`].
     Bytes(Bytes),
     /// To [`Request::Have`] and [`Request::Renew`]: one bit per asked shard, least significant first.
     Have(Vec<u8>),
@@ -157,6 +166,8 @@ enum RequestHeader {
     Renew,
     #[n(7)]
     Release,
+    #[n(8)]
+    Audit(#[n(0)] ShardId, #[n(1)] u32),
 }
 crate::format!(RequestHeader, tag = 0x20, version = 1, max = WIRE_HEADER_MAX, name = "request");
 
@@ -235,6 +246,7 @@ impl Request {
             Self::Watch { key } => (RequestHeader::Watch(*key), Bytes::new()),
             Self::Renew { leases } => (RequestHeader::Renew, lease::to_body(leases)),
             Self::Release { tokens } => (RequestHeader::Release, lease::tokens_to_body(tokens)),
+            Self::Audit { shard, chunk } => (RequestHeader::Audit(*shard, *chunk), Bytes::new()),
         };
         (codec::encode(&header), body)
     }
@@ -274,6 +286,10 @@ impl Request {
                 let tokens = lease::tokens_from_body(&body).ok_or(WireError::Bounds("leases"))?;
                 Ok(Self::Release { tokens })
             }
+            RequestHeader::Audit(shard, chunk) if (chunk as usize) < SHARD_MAX / AUDIT_CHUNK => {
+                Ok(Self::Audit { shard, chunk })
+            }
+            RequestHeader::Audit(..) => Err(WireError::Bounds("number of the chunk")),
         }
     }
 
@@ -282,6 +298,7 @@ impl Request {
         match self {
             Self::Put { body, .. } => body.len(),
             Self::Get { len, .. } => *len as usize,
+            Self::Audit { .. } => AUDIT_PROOF_MAX,
             Self::Hello(_)
             | Self::Have { .. }
             | Self::Record { .. }
@@ -296,6 +313,7 @@ impl Request {
         match self {
             Self::Get { len, .. } => *len as usize,
             Self::Watch { .. } => RECORD_MAX,
+            Self::Audit { .. } => AUDIT_PROOF_MAX,
             Self::Hello(_)
             | Self::Put { .. }
             | Self::Have { .. }
@@ -356,6 +374,7 @@ mod tests {
             Request::Watch { key: RecordKey([4; 32]) },
             Request::Renew { leases: vec![(ShardId([3; 32]), lease()); LEASES_AT_ONCE] },
             Request::Release { tokens: vec![(ShardId([3; 32]), LeaseToken([1; 32])); LEASES_AT_ONCE] },
+            Request::Audit { shard: ShardId([3; 32]), chunk: 4095 },
         ];
         for request in requests {
             let (header, body) = request.to_parts();
@@ -384,6 +403,11 @@ mod tests {
         let (header, _) = Request::Record { bytes: Bytes::new() }.to_parts();
         assert!(Request::from_parts(&header, Bytes::new()).is_err());
         assert!(Request::from_parts(&header, vec![0; RECORD_MAX + 1].into()).is_err());
+        let audit = |chunk| {
+            let (header, _) = Request::Audit { shard: ShardId([0; 32]), chunk }.to_parts();
+            Request::from_parts(&header, Bytes::new())
+        };
+        assert!(audit(4096).is_err() && audit(u32::MAX).is_err());
         let (header, _) = Response::Ok.to_parts();
         assert_eq!(Response::from_parts(&header, Bytes::from_static(b"x")), Err(WireError::UnexpectedBody));
     }

@@ -12,10 +12,11 @@ use std::fmt::Debug;
 use std::sync::LazyLock;
 
 use bytes::Bytes;
+use hypernet_core::audit;
 use hypernet_core::catalog::{IndexPage, Manifest, PageKind, PlacementPage};
 use hypernet_core::codec::{self, Format};
 use hypernet_core::head::{Head, Snapshot};
-use hypernet_core::id::{EntryId, FileId, IdentityId, VolumeId};
+use hypernet_core::id::{EntryId, FileId, IdentityId, ShardId, VolumeId};
 use hypernet_core::identity::log::Log;
 use hypernet_core::identity::phrase::Phrase;
 use hypernet_core::identity::place::{Notice, Signpost};
@@ -45,7 +46,7 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 23] = [
+pub const TARGETS: [Target; 24] = [
     Target { name: "request", tag: Some(0x20), run: request },
     Target { name: "response", tag: Some(0x21), run: response },
     Target { name: "record", tag: Some(0x10), run: record },
@@ -69,6 +70,7 @@ pub const TARGETS: [Target; 23] = [
     Target { name: "boxes", tag: Some(0x64), run: round_trip::<Boxes> },
     Target { name: "link_notice", tag: Some(0x65), run: round_trip::<LinkNotice> },
     Target { name: "share", tag: Some(0x3a), run: share },
+    Target { name: "audit", tag: None, run: audit },
 ];
 
 /// What is accepted reads the same after it was written again.
@@ -107,6 +109,29 @@ pub fn request(data: &[u8]) {
         && let Ok((header, body)) = wire::lengths(*prefix)
     {
         assert!(header <= hypernet_core::limits::WIRE_HEADER_MAX && body <= hypernet_core::limits::WIRE_BODY_MAX);
+    }
+}
+
+/// A proof of a chunk of a shard whose address is known: only the one that its holder makes is one. And bytes as a shard: each of
+/// its chunks can be proven.
+pub fn audit(data: &[u8]) {
+    const LEN: usize = 5_000;
+    static SHARD: LazyLock<(Vec<u8>, ShardId)> = LazyLock::new(|| {
+        let bytes: Vec<u8> = (0..LEN).map(|i| (i * 31 % 251) as u8).collect();
+        let id = ShardId(*blake3::hash(&bytes).as_bytes());
+        (bytes, id)
+    });
+    let (shard, id) = &*SHARD;
+    let Some((first, proof)) = data.split_first() else { return };
+    let chunk = u32::from(first % 8);
+    let is_right = audit::verify(id, LEN as u32, chunk, proof);
+    assert_eq!(is_right, audit::prove(shard, chunk).is_some_and(|right| right == proof));
+    let of = ShardId(*blake3::hash(data).as_bytes());
+    if let Some(proof) = audit::prove(data, chunk) {
+        assert!(
+            audit::verify(&of, data.len() as u32, chunk, &proof)
+                && !audit::verify(id, data.len() as u32, chunk, &proof)
+        );
     }
 }
 

@@ -196,6 +196,7 @@ impl ShardStore {
             StoreOp::Release { leases } => self.write(Write::Release { leases }, done),
             StoreOp::PutRecord { key, bytes } => self.write(Write::PutRecord { key, bytes }, done),
             StoreOp::Read { shard, offset, len } => self.read(Read::Range { shard, offset, len, done }),
+            StoreOp::Prove { shard, chunk } => self.read(Read::Prove { shard, chunk, done }),
             StoreOp::Have { shards } => self.read(Read::Have { shards, done }),
         }
     }

@@ -53,6 +53,10 @@ struct Kept {
     leases: BTreeMap<(PeerId, ShardId), BTreeSet<LeaseKey>>,
     /// Those that were given up.
     ended: BTreeSet<(PeerId, ShardId, LeaseKey)>,
+    /// Those that have dropped all that they took, and say that they have it.
+    droppers: BTreeSet<PeerId>,
+    /// Those whose disk has spoiled all, and that find that out when they look.
+    spoiled: BTreeSet<PeerId>,
     /// The payload of each segment.
     segments: BTreeMap<SegmentId, Vec<u8>>,
     records: BTreeMap<RecordKey, Record>,
@@ -76,6 +80,8 @@ pub(crate) struct Mesh {
     /// Segments that were uploaded, and extents that were asked for.
     uploads: Arc<AtomicU64>,
     fetches: Arc<AtomicU64>,
+    /// Shards that were to be proven.
+    audits: Arc<AtomicU64>,
     /// The devices that have a home.
     enrolled: Mutex<Option<Known>>,
     /// Other people, and their devices.
@@ -95,6 +101,7 @@ impl Mesh {
             kept: Arc::new(Mutex::new(Kept { free: 1 << 40, ..Kept::default() })),
             uploads: Arc::default(),
             fetches: Arc::default(),
+            audits: Arc::default(),
             enrolled: Mutex::default(),
             people: Mutex::default(),
         };
@@ -133,6 +140,16 @@ impl Mesh {
         let mut kept = self.kept.lock();
         let all = kept.segments.keys().copied().collect();
         kept.lost.insert(peer, all);
+    }
+
+    /// The peer says that it has what it is given, and drops it.
+    pub(crate) fn drop_all(&self, peer: PeerId) {
+        self.kept.lock().droppers.insert(peer);
+    }
+
+    /// All that the peer has is spoiled, and it does not know.
+    pub(crate) fn spoil(&self, peer: PeerId) {
+        self.kept.lock().spoiled.insert(peer);
     }
 
     /// Each peer has so much left, and says so when it is asked.
@@ -182,6 +199,10 @@ impl Mesh {
         self.uploads.load(Ordering::SeqCst)
     }
 
+    pub(crate) fn audits(&self) -> u64 {
+        self.audits.load(Ordering::SeqCst)
+    }
+
     pub(crate) fn fetches(&self) -> u64 {
         self.fetches.load(Ordering::SeqCst)
     }
@@ -195,6 +216,7 @@ impl Mesh {
     /// By which an agent, or a volume, asks it.
     pub(crate) fn handle(&self) -> NodeHandle {
         let (kept, uploads, fetches) = (self.kept.clone(), self.uploads.clone(), self.fetches.clone());
+        let audits = self.audits.clone();
         let node = self.node.clone();
         NodeHandle::double(self.node.clone(), move |command, done| {
             let mut kept = kept.lock();
@@ -214,6 +236,10 @@ impl Mesh {
                 Command::Rows { placement, .. } => kept.rows(&placement),
                 Command::Renew { holder, leases, .. } => kept.renew(holder, &leases),
                 Command::Release { holder, tokens, .. } => kept.release(holder, &tokens),
+                Command::Audit { placement, rows, .. } => {
+                    audits.fetch_add(rows.len() as u64, Ordering::SeqCst);
+                    kept.audit(&placement, &rows)
+                }
                 Command::Publish { record, enough } => {
                     kept.published.insert(record.key());
                     let is_unheard = kept.unheard.contains(&record.key());
@@ -558,6 +584,24 @@ impl Kept {
         Outcome::Released
     }
 
+    fn audit(&self, placement: &Placement, rows: &[u8]) -> Outcome {
+        let of = |shown: &dyn Fn(&Holder) -> bool| {
+            let holders = placement.holders.iter().filter(|holder| rows.contains(&holder.row));
+            holders.filter(|holder| shown(holder)).map(|holder| holder.row).collect::<Vec<u8>>()
+        };
+        let has = |holder: &Holder| self.has(holder, &placement.segment);
+        let is_there = |holder: &Holder| self.connected.contains(&holder.peer);
+        let lies = |holder: &Holder| is_there(holder) && self.droppers.contains(&holder.peer);
+        let is_spoiled = |holder: &Holder| has(holder) && !lies(holder) && self.spoiled.contains(&holder.peer);
+        Outcome::Audited {
+            passed: of(&|holder| has(holder) && !lies(holder) && !is_spoiled(holder)),
+            lied: of(&lies),
+            damaged: of(&is_spoiled),
+            missing: of(&|holder| is_there(holder) && !has(holder) && !lies(holder)),
+            unreachable: of(&|holder| !is_there(holder)),
+        }
+    }
+
     fn probe(&self, placement: &Placement) -> Outcome {
         let segment = &placement.segment;
         let rows = |wanted: &dyn Fn(&Holder) -> bool| {
@@ -573,7 +617,11 @@ impl Kept {
 
     fn fetch(&self, placement: &Placement, wanted: &[(ExtentRef, u32)]) -> Outcome {
         let id = placement.segment.id();
-        let have = placement.holders.iter().filter(|holder| self.has(holder, &placement.segment)).count() as u8;
+        let is_good = |holder: &&Holder| {
+            let peer = &holder.peer;
+            self.has(holder, &placement.segment) && !self.droppers.contains(peer) && !self.spoiled.contains(peer)
+        };
+        let have = placement.holders.iter().filter(is_good).count() as u8;
         let need = placement.segment.k;
         let Some(payload) = self.segments.get(&id).filter(|_| have >= need) else {
             let why = "they are gone".to_owned();

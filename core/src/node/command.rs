@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use thiserror::Error;
 
+use crate::audit::Seed;
 use crate::id::{PeerId, RecordKey, ShardId};
 use crate::lease::{Lease, LeaseSecret, LeaseToken};
 use crate::record::Record;
@@ -69,6 +70,17 @@ pub enum Command {
         /// Milliseconds until it must have ended.
         within: u64,
     },
+    /// Have holders of a segment prove that they have their rows.
+    Audit {
+        /// The segment and its holders.
+        placement: Arc<Placement>,
+        /// Which rows; those that nobody holds are left out.
+        rows: Vec<u8>,
+        /// Random bytes that nobody else has, never used for an audit before: what is asked for follows from them.
+        seed: Seed,
+        /// Milliseconds until it must have ended.
+        within: u64,
+    },
     /// Hand a record to the peers closest to its key, and keep it here.
     Publish {
         /// The record.
@@ -122,6 +134,19 @@ pub enum Outcome {
     Renewed(Vec<bool>),
     /// [`Command::Release`]: they are over.
     Released,
+    /// [`Command::Audit`].
+    Audited {
+        /// Rows whose holder has proven that it has them.
+        passed: Vec<u8>,
+        /// Rows whose holder sent something else than a proof.
+        lied: Vec<u8>,
+        /// Rows whose holder says that they are spoiled.
+        damaged: Vec<u8>,
+        /// Rows whose holder says that it does not have them.
+        missing: Vec<u8>,
+        /// Rows whose holder did not answer, or was too busy: of these nothing is known.
+        unreachable: Vec<u8>,
+    },
     /// [`Command::Publish`]: how many other peers keep it.
     Published {
         /// That many have it on stable storage.

@@ -8,7 +8,7 @@ use super::{Context, Effect, InboundId, Waiter};
 use crate::codec;
 use crate::id::{PeerId, RecordKey};
 use crate::lease::Lease;
-use crate::limits::SERVING_PER_PEER;
+use crate::limits::{AUDITS_PER_PEER, SERVING_PER_PEER};
 use crate::port::{StoreFault, StoreOp, StoreReply};
 use crate::record::Record;
 use crate::time::Instant;
@@ -26,6 +26,8 @@ struct Promise {
     bytes: u64,
     /// Key and sequence number of a record.
     record: Option<(RecordKey, u64)>,
+    /// A whole shard is read for it.
+    is_audit: bool,
 }
 
 pub(super) struct Donor {
@@ -35,11 +37,13 @@ pub(super) struct Donor {
     /// The disk is full, whatever is donated: until then nothing is offered.
     full_until: Instant,
     serving: BTreeMap<InboundId, Promise>,
+    /// Audits of each peer among those.
+    audits: BTreeMap<PeerId, usize>,
 }
 
 impl Donor {
     pub(super) fn new(donated: u64, used: u64) -> Self {
-        Self { donated, used, promised: 0, full_until: Instant(0), serving: BTreeMap::new() }
+        Self { donated, used, promised: 0, full_until: Instant(0), serving: BTreeMap::new(), audits: BTreeMap::new() }
     }
 
     pub(super) fn used(&self) -> u64 {
@@ -86,7 +90,11 @@ impl Donor {
             }
             _ => None,
         };
-        self.serving.insert(inbound, Promise { peer, bytes, record });
+        let is_audit = matches!(op, StoreOp::Prove { .. });
+        if is_audit {
+            *self.audits.entry(peer).or_default() += 1;
+        }
+        self.serving.insert(inbound, Promise { peer, bytes, record, is_audit });
         context.store(Waiter::Served(inbound), op);
     }
 
@@ -135,6 +143,10 @@ impl Donor {
                 Ok(StoreOp::Release { leases })
             }
             Request::Record { bytes } => records.asked(context, peers, peer, &bytes),
+            Request::Audit { .. } if self.audits.get(&peer).is_some_and(|audits| *audits >= AUDITS_PER_PEER) => {
+                Err(Response::Refused(Refusal::Busy))
+            }
+            Request::Audit { shard, chunk } => Ok(StoreOp::Prove { shard, chunk }),
             Request::Watch { key } => Err(records.watch(context, key, peer)),
         }
     }
@@ -154,6 +166,12 @@ impl Donor {
             }
             self.promised = self.promised.saturating_sub(promise.bytes);
             peers.served(&promise.peer);
+            if promise.is_audit {
+                let left = self.audits.remove(&promise.peer).unwrap_or_default().saturating_sub(1);
+                if left > 0 {
+                    self.audits.insert(promise.peer, left);
+                }
+            }
             if reply == StoreReply::Failed(StoreFault::Full) {
                 self.full_until = context.now.mono.after(FULL_FOR);
             }

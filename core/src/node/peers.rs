@@ -30,6 +30,8 @@ const ABSENT_FOR: u64 = 3_000;
 const DISTRUST_LOST: u64 = 300_000;
 /// What is there and spoiled is what disks do.
 const DISTRUST_DAMAGED: u64 = 30_000;
+/// A peer that sent what does not verify knew better: who keeps shards looks at them before it answers.
+const DISTRUST_LIED: u64 = 24 * 3_600_000;
 /// A peer that does it again soon after is distrusted for twice as long, up to this: whoever has lost a disk must be able
 /// to come back with a new one.
 const DISTRUST_MAX: u64 = 3_600_000;
@@ -146,7 +148,8 @@ impl Fault {
         match self {
             Self::Lost => DISTRUST_LOST,
             Self::Damaged => DISTRUST_DAMAGED,
-            Self::Flood | Self::Nonsense | Self::Lie => 0,
+            Self::Lie => DISTRUST_LIED,
+            Self::Flood | Self::Nonsense => 0,
         }
     }
 }
@@ -262,7 +265,7 @@ impl Peer {
         let (until, before) = self.distrusted;
         let millis = match now.since(until) {
             _ if until > now => millis.max(before),
-            since if since < before => millis.max(2 * before).min(DISTRUST_MAX),
+            since if since < before => millis.max((2 * before).min(DISTRUST_MAX)),
             _ => millis,
         };
         self.distrusted = (until.max(now.after(millis)), millis);
@@ -425,6 +428,7 @@ impl Peers {
                     let leases = tokens.into_iter().map(|(shard, token)| (shard, token.key())).collect();
                     context.store(waiter, StoreOp::Release { leases });
                 }
+                Request::Audit { shard, chunk } => context.store(waiter, StoreOp::Prove { shard, chunk }),
                 // Nobody greets itself, and neither candidates nor the closest peers name the node itself.
                 Request::Hello(_) | Request::Put { .. } | Request::Record { .. } | Request::Watch { .. } => {}
             }
@@ -664,6 +668,7 @@ fn emit(context: &mut Context, peer: PeerId, request: Request, waiter: Waiter, l
         | Waiter::Probe(..)
         | Waiter::Lease(_)
         | Waiter::GivenUp
+        | Waiter::Audit(..)
         | Waiter::Lookup(..)
         | Waiter::Room(_)
         | Waiter::Watched(_)

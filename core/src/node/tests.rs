@@ -16,6 +16,7 @@ use crate::seal::{ExtentRef, Kind, Sealer};
 use crate::segment::{Coded, Packer, Placement, full_shard_len};
 use crate::wire::{Hello, Refusal};
 
+mod audit;
 mod leases;
 mod pace;
 mod trust;
@@ -195,6 +196,10 @@ impl World {
                             let end = (offset as usize + len as usize).min(bytes.len());
                             StoreReply::Bytes(bytes.slice((offset as usize).min(end)..end))
                         }
+                        None => StoreReply::Failed(StoreFault::NotFound),
+                    },
+                    StoreOp::Prove { shard, chunk } => match disk.get(&shard) {
+                        Some(bytes) => StoreReply::Bytes(crate::audit::prove(bytes, chunk).unwrap_or_default().into()),
                         None => StoreReply::Failed(StoreFault::NotFound),
                     },
                     StoreOp::Have { shards } => {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender};
+use hypernet_core::audit;
 use hypernet_core::id::ShardId;
 use hypernet_core::limits::{SHARD_CHECK_BLOCK, SHARD_MAX};
 use hypernet_core::port::{StoreFault, StoreReply};
@@ -19,13 +20,14 @@ use crate::error::StoreError;
 /// What a reading thread is asked.
 pub(super) enum Read {
     Range { shard: ShardId, offset: u32, len: u32, done: Done },
+    Prove { shard: ShardId, chunk: u32, done: Done },
     Have { shards: Vec<ShardId>, done: Done },
 }
 
 impl Read {
     pub(super) fn into_done(self) -> Done {
         match self {
-            Self::Range { done, .. } | Self::Have { done, .. } => done,
+            Self::Range { done, .. } | Self::Prove { done, .. } | Self::Have { done, .. } => done,
         }
     }
 }
@@ -65,6 +67,10 @@ impl Reader {
         for job in jobs {
             match job {
                 Read::Range { shard, offset, len, done } => self.answer(shard, offset, len, done),
+                Read::Prove { shard, chunk, done } => {
+                    // All of it, checked against its address: an audit finds what has rotted anywhere in the shard.
+                    self.answer(shard, 0, SHARD_MAX as u32, Box::new(move |reply| done(proof(reply, chunk))));
+                }
                 Read::Have { shards, done } => done(match self.have(&shards) {
                     Ok(have) => StoreReply::Have(have),
                     Err(error) => failed(error),
@@ -159,6 +165,14 @@ impl Reader {
 
     fn error(&self, error: &rusqlite::Error) -> StoreError {
         self.readers.place().error(error)
+    }
+}
+
+/// What is sent of a shard that was read whole.
+fn proof(reply: StoreReply, chunk: u32) -> StoreReply {
+    match reply {
+        StoreReply::Bytes(shard) => StoreReply::Bytes(audit::prove(&shard, chunk).unwrap_or_default().into()),
+        reply => reply,
     }
 }
 

@@ -3,6 +3,7 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::PathBuf;
 
 use bytes::Bytes;
+use hypernet_core::audit;
 use hypernet_core::lease::{Lease, LeaseKey};
 use hypernet_core::limits::{LEASES_PER_SHARD_MAX, RECORDS_STORED_MAX, SHARD_CHECK_BLOCK, SHARD_MAX};
 use proptest::prelude::*;
@@ -430,6 +431,36 @@ fn damage_is_never_served_and_a_put_heals_it() {
     assert_eq!(bench.put(&shard, 1), done(1 << 20));
     assert_eq!(bench.read(id(&shard), 0, len), StoreReply::Bytes(shard.clone()));
     assert_eq!(bench.store.count(), 1);
+}
+
+#[test]
+fn what_is_proven_is_right_and_rot_anywhere_in_the_shard_is_found_by_it() {
+    let mut bench = Bench::new(QUOTA, QUOTA);
+    let (shard, other) = (body(1, 1 << 20), body(2, 1 << 20));
+    bench.put(&shard, 1);
+    bench.put(&other, 1);
+    let prove = |bench: &Bench, shard: &Bytes, chunk| bench.run(StoreOp::Prove { shard: id(shard), chunk });
+    for chunk in [0, 500, 1023] {
+        let StoreReply::Bytes(proof) = prove(&bench, &shard, chunk) else { panic!() };
+        assert!(audit::verify(&id(&shard), 1 << 20, chunk, &proof));
+        assert!(!audit::verify(&id(&other), 1 << 20, chunk, &proof));
+    }
+    assert_eq!(prove(&bench, &shard, 1024), StoreReply::Bytes(Bytes::new()), "it ends before that");
+    assert_eq!(prove(&bench, &body(3, 10), 0), failed_with(StoreFault::NotFound));
+    // Far from the chunk that is asked for.
+    bench.flip(id(&shard), 700_000);
+    assert!(bench.have(id(&shard)), "nobody has looked");
+    assert_eq!(prove(&bench, &shard, 0), failed_with(StoreFault::Damaged));
+    assert!(!bench.have(id(&shard)) && bench.have(id(&other)), "it was noted");
+    assert_eq!(prove(&bench, &shard, 0), failed_with(StoreFault::Damaged));
+    bench.put(&shard, 1);
+    assert!(matches!(prove(&bench, &shard, 683), StoreReply::Bytes(proof) if !proof.is_empty()));
+    // The file ends within the second one.
+    let (pack, offset) = bench.at(id(&other));
+    std::fs::File::options().write(true).open(pack).unwrap().set_len(offset + 1).unwrap();
+    assert_eq!(prove(&bench, &other, 0), failed_with(StoreFault::Damaged));
+    bench.reopen();
+    assert_eq!(prove(&bench, &other, 0), failed_with(StoreFault::Damaged));
 }
 
 #[test]

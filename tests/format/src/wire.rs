@@ -1,6 +1,7 @@
 //! Goldens of the shard protocol: the header of every request and response. Bodies are raw.
 
 use bytes::Bytes;
+use hypernet_core::audit;
 use hypernet_core::id::{RecordKey, ShardId};
 use hypernet_core::lease::{Lease, LeaseToken};
 use hypernet_core::time::UnixSeconds;
@@ -44,10 +45,27 @@ fn response(name: &'static str, response: Response) -> Golden {
     }
 }
 
+/// That of the second of three chunks.
+fn proof() -> Golden {
+    let shard: Vec<u8> = (0..3_000u32).map(|i| (i % 251) as u8).collect();
+    let id = ShardId(*blake3::hash(&shard).as_bytes());
+    Golden {
+        name: "audit-proof",
+        tag: None,
+        format: "audit proof",
+        bytes: audit::prove(&shard, 1).unwrap_or_default(),
+        check: Box::new(move |golden| match audit::verify(&id, 3_000, 1, golden) {
+            true => Ok(()),
+            false => Err("it proves nothing".to_owned()),
+        }),
+    }
+}
+
 pub(crate) fn all() -> Vec<Golden> {
     let hello = Hello { free: 1 << 34, donated: 1 << 35 };
     let body = Bytes::from_static(b"a shard");
     let mut all = vec![
+        proof(),
         request("request-hello", Request::Hello(hello.clone())),
         request("request-put", Request::Put { shard: SHARD, lease: lease(), body: body.clone() }),
         request("request-get", Request::Get { shard: SHARD, offset: 8192, len: 4096 }),
@@ -56,6 +74,7 @@ pub(crate) fn all() -> Vec<Golden> {
         request("request-watch", Request::Watch { key: RecordKey([0x55; 32]) }),
         request("request-renew", Request::Renew { leases: vec![(SHARD, lease())] }),
         request("request-release", Request::Release { tokens: vec![(SHARD, LeaseToken([0x82; 32]))] }),
+        request("request-audit", Request::Audit { shard: SHARD, chunk: 1023 }),
         response("response-hello", Response::Hello(hello)),
         response("response-ok", Response::Ok),
         response("response-bytes", Response::Bytes(body)),

@@ -53,6 +53,7 @@ pub(crate) enum TaskKind {
     Upload { lot: usize },
     Fetch { lot: usize, extents: Vec<usize> },
     Probe { lot: usize },
+    Audit { lot: usize, rows: Vec<u8> },
     Publish { owner: usize, record: Record },
     Republish,
     Lookup { owner: usize },

@@ -47,6 +47,12 @@ pub struct Counts {
     pub lookups: u64,
     /// Probes.
     pub probes: u64,
+    /// Audits of segments,
+    pub audits: u64,
+    /// shards that were proven in them,
+    pub audits_passed: u64,
+    /// and shards that were not, though their holder answered.
+    pub audits_failed: u64,
     /// Commands that ended with their node.
     pub aborted: u64,
 }
@@ -75,6 +81,9 @@ impl Counts {
             ("records published", self.published),
             ("lookups", self.lookups),
             ("probes", self.probes),
+            ("audits of segments", self.audits),
+            ("shards proven", self.audits_passed),
+            ("shards not proven", self.audits_failed),
             ("commands cut short by a crash", self.aborted),
         ];
         let mut table = Builder::new();

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use hypernet_core::audit;
 use hypernet_core::codec;
 use hypernet_core::id::{RecordKey, ShardId};
 use hypernet_core::lease::LeaseKey;
@@ -62,6 +63,11 @@ impl Disk {
                     let end = (offset as usize).saturating_add(len as usize).min(kept.body.len());
                     StoreReply::Bytes(kept.body.slice((offset as usize).min(end)..end))
                 }
+            },
+            StoreOp::Prove { shard, chunk } => match self.shards.get(&shard) {
+                None => StoreReply::Failed(StoreFault::NotFound),
+                Some(kept) if kept.damaged => StoreReply::Failed(StoreFault::Damaged),
+                Some(kept) => StoreReply::Bytes(audit::prove(&kept.body, chunk).unwrap_or_default().into()),
             },
             StoreOp::Have { shards } => {
                 StoreReply::Have(shards.iter().map(|shard| self.shards.contains_key(shard)).collect())

@@ -4,10 +4,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use hypernet_core::id::PeerId;
-use hypernet_core::limits::{IN_FLIGHT_PER_PEER, SERVING_PER_PEER};
+use hypernet_core::limits::{AUDIT_PROOF_MAX, IN_FLIGHT_PER_PEER, SERVING_PER_PEER};
 use hypernet_core::node::{Destination, InboundId, Input, RequestId, SendFault};
 use hypernet_core::port::{StoreFault, StoreOp, StoreReply};
-use hypernet_core::wire::{Request, Response};
+use hypernet_core::wire::{Refusal, Request, Response};
 
 use super::{Event, Manner, Message, World};
 
@@ -279,6 +279,10 @@ impl World {
                 }
                 Response::Bytes(bent.into())
             }
+            // It makes one up rather than to say that it has none: as long as one of a shard of that length is.
+            (Manner::Forgetter, Response::Refused(Refusal::NotFound)) if self.random.chance(5_000) => {
+                Response::Bytes(self.random.bytes(AUDIT_PROOF_MAX).into())
+            }
             (Manner::Forgetter, Response::Have(bits)) => Response::Have(vec![0xff; bits.len()]),
             (_, response) => response,
         }
@@ -305,7 +309,11 @@ impl World {
                 self.check_sealed(at, "its disk", body);
             }
             StoreOp::PutRecord { bytes, .. } => self.check_sealed(at, "its disk", bytes),
-            StoreOp::Read { .. } | StoreOp::Have { .. } | StoreOp::Renew { .. } | StoreOp::Release { .. } => {}
+            StoreOp::Read { .. }
+            | StoreOp::Prove { .. }
+            | StoreOp::Have { .. }
+            | StoreOp::Renew { .. }
+            | StoreOp::Release { .. } => {}
         }
         let served = self.inbound.values().filter(|inbound| inbound.at == at);
         let mut per_peer: BTreeMap<usize, usize> = BTreeMap::new();
@@ -314,7 +322,7 @@ impl World {
             self.violate(|| format!("node {at} serves more than {SERVED_MAX} requests of one peer"));
         }
         let after = match &op {
-            StoreOp::Read { .. } | StoreOp::Have { .. } => self.random.between(1, 5),
+            StoreOp::Read { .. } | StoreOp::Prove { .. } | StoreOp::Have { .. } => self.random.between(1, 5),
             _ => {
                 let down = (self.now + self.random.between(1, self.config.sync)).max(self.hosts[at].disk.synced_at);
                 self.hosts[at].disk.synced_at = down;

@@ -50,6 +50,7 @@ impl World {
             (35..45, _) => self.look_up(someone, owner, false),
             (45..50, _) => self.republish(someone),
             (50..58, Some(lot)) => self.probe(owner, lot),
+            (58..66, Some(lot)) => self.audit(someone, lot),
             (_, Some(lot)) => self.fetch(reader, lot, false),
             _ => {}
         }
@@ -112,6 +113,20 @@ impl World {
         }
         let Some(placement) = self.book.lots[lot].placement.clone() else { return };
         self.start(owner, TaskKind::Probe { lot }, Command::Probe { placement, within: 8_000 }, 8_000, false);
+    }
+
+    /// Whoever knows where the shards are can do it.
+    fn audit(&mut self, someone: usize, lot: usize) {
+        if self.hosts[someone].node.is_none() {
+            return;
+        }
+        let Some(placement) = self.book.lots[lot].placement.clone() else { return };
+        let rows = placement.holders.iter().map(|holder| holder.row).filter(|_| self.random.chance(7_000)).collect();
+        let rows: Vec<u8> = rows;
+        let mut seed = [0; 32];
+        seed.copy_from_slice(&self.random.bytes(32));
+        let command = Command::Audit { placement, rows: rows.clone(), seed, within: 12_000 };
+        self.start(someone, TaskKind::Audit { lot, rows }, command, 12_000, false);
     }
 
     fn publish(&mut self, owner: usize, must: bool) {
@@ -202,6 +217,15 @@ impl World {
             (TaskKind::Probe { lot }, Outcome::Probed { held, missing, unreachable }) => {
                 self.probed(lot, &held, &missing, &unreachable);
             }
+            (TaskKind::Audit { lot, rows }, Outcome::Audited { passed, lied, damaged, missing, unreachable }) => {
+                let shown = [&passed[..], &lied, &damaged, &missing];
+                let mut all = [&shown.concat()[..], &unreachable].concat();
+                all.sort_unstable();
+                if all != rows {
+                    self.violate(|| format!("an audit of segment {lot} is of {all:?} and not of {rows:?}"));
+                }
+                self.audited(lot, shown);
+            }
             (TaskKind::Publish { owner, record }, Outcome::Published { stored }) => {
                 self.counts.published += 1;
                 let known = &mut self.book.owners[owner].acknowledged;
@@ -280,6 +304,27 @@ impl World {
             self.violate(|| {
                 format!("node {at} could not fetch segment {lot} ({error}), though {good} of {k} were there")
             });
+        }
+    }
+
+    /// Nobody passes without the shard, and nobody honest is called a liar or said to lack what it has.
+    fn audited(&mut self, lot: usize, [passed, lied, damaged, missing]: [&[u8]; 4]) {
+        self.counts.audits += 1;
+        let Some(placement) = self.book.lots[lot].placement.clone() else { return };
+        for holder in &placement.holders {
+            let Some(host) = self.by_id.get(&holder.peer).map(|i| &self.hosts[*i]) else { continue };
+            let kept = host.disk.shards.get(&placement.segment.rows[usize::from(holder.row)]);
+            let is_of = |rows: &[u8]| rows.contains(&holder.row);
+            let (is_honest, has_none) = (host.manner == Manner::Honest, kept.is_none());
+            // What is there may have rotted since, and never mends by itself.
+            let is_spoiled = kept.is_none_or(|kept| kept.damaged);
+            let is_wrong = is_of(passed) && has_none
+                || is_honest && (is_of(lied) || is_of(missing) && !has_none || is_of(damaged) && !is_spoiled);
+            self.counts.audits_passed += u64::from(is_of(passed));
+            self.counts.audits_failed += u64::from(is_of(lied) || is_of(damaged) || is_of(missing));
+            if is_wrong {
+                self.violate(|| format!("an audit of segment {lot} is wrong about row {}", holder.row));
+            }
         }
     }
 
