@@ -28,6 +28,7 @@ use crate::failure::{Failure, Kind};
 use crate::identity::Identity;
 use crate::keystore::{KeystoreFile, Unlock};
 use crate::peers::Peers;
+use crate::volume::audit::{Auditor, ROUND};
 use crate::volume::health::Counter;
 use crate::volume::sync::{Engine, Engines};
 use crate::volume::trim::Trimmer;
@@ -35,6 +36,7 @@ use crate::volume::{Volume, state};
 use crate::volumes::{Reader, Volumes};
 use crate::{databases, log, reserve, server};
 
+mod audit;
 mod branch;
 mod collect;
 mod conflicts;
@@ -91,6 +93,7 @@ pub(crate) struct Own {
     pub(crate) vfs: Arc<Vfs>,
     pub(crate) engines: Arc<Engines>,
     pub(crate) counter: Arc<Counter>,
+    pub(crate) auditor: Arc<Auditor>,
     pub(crate) trimmer: Option<Trimmer>,
     pub(crate) mount: Mutex<Option<mount::Mounted>>,
     /// Of whoever makes branches, or lets go of them. There is nothing in it.
@@ -378,6 +381,8 @@ fn open_own(
     let vfs = Vfs::open(vfs_config, meta, remote).map_err(|error| tree_failure(&error))?;
     vfs.set_durability_info(Some(Arc::new(crate::status::Describe(volume.clone()))));
     let counter = Arc::new(Counter::new());
+    let auditor = Auditor::open(volume.clone(), config.audits_every.unwrap_or(ROUND)).map_err(port_failure)?;
+    let auditor = Arc::new(auditor);
     let trimmer = match config.cache {
         Some(limit) => Some(
             Trimmer::start(volume.clone(), vfs.clone(), limit)
@@ -389,7 +394,7 @@ fn open_own(
     let (mount, sides, kernels) = (Mutex::new(None), Mutex::default(), Kernels::new(vfs.clone()));
     let branching = ReentrantMutex::new(());
     let closed = Mutex::default();
-    Ok(Own { volume, volumes, tree, vfs, engines, counter, trimmer, mount, branching, sides, kernels, closed })
+    Ok(Own { volume, volumes, tree, vfs, engines, counter, auditor, trimmer, mount, branching, sides, kernels, closed })
 }
 
 impl Own {
@@ -505,6 +510,7 @@ async fn serve(
     let keeping = tokio::spawn(keeper::run(keeper.clone()));
     let tending = tokio::spawn(policy::run(agent.clone()));
     let collecting = tokio::spawn(collect::run(agent.clone()));
+    let auditing = tokio::spawn(audit::run(agent.clone()));
     let hearing = tokio::spawn(news::run(agent.clone()));
     let branching = tokio::spawn(branch::run(agent.clone()));
     crate::print_ready(&api::Ready {
@@ -521,6 +527,7 @@ async fn serve(
     keeping.abort();
     tending.abort();
     collecting.abort();
+    auditing.abort();
     hearing.abort();
     branching.abort();
     keeper::save(&keeper).await;

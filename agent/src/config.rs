@@ -134,6 +134,9 @@ pub(crate) struct Config {
     /// Seconds after which what nothing needs is given up, if not as ever.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) release_after: Option<u64>,
+    /// How long a round of audits takes, in seconds, if not as ever.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) audits_every: Option<u64>,
 }
 
 const VERSION: u32 = 1;
@@ -160,6 +163,7 @@ impl Config {
             policies_every: None,
             collect_every: None,
             release_after: None,
+            audits_every: None,
         }
     }
 

@@ -17,6 +17,7 @@ use libp2p::identity::ed25519;
 use crate::agent::mount::MountView;
 use crate::agent::{Agent, Own, blocking, port_failure};
 use crate::failure::Failure;
+use crate::volume::audit::{Round, Shown};
 use crate::volume::heads::Found;
 use crate::volume::health::{SOON, Tally};
 use crate::volume::progress::{Phase, Progress};
@@ -137,6 +138,7 @@ pub(crate) async fn peers(agent: &Arc<Agent>) -> Result<Vec<api::PeerInfo>, Fail
         Some(own) => count(own, &view).await,
         None => Counted { tally: Some(Tally::default()), when: api::Counted::Now, trouble: None },
     };
+    let round = agent.with_volume().map(|own| own.auditor.view());
     let links: BTreeMap<PeerId, hypernet_mesh::PeerInfo> =
         agent.mesh.peers().await.into_iter().map(|info| (info.peer, info)).collect();
     let mut out: Vec<api::PeerInfo> = view
@@ -144,14 +146,20 @@ pub(crate) async fn peers(agent: &Arc<Agent>) -> Result<Vec<api::PeerInfo>, Fail
         .into_iter()
         .map(|view| {
             let link = links.get(&view.peer);
+            let audited = round.as_ref().and_then(|round| unproven(&round.failing_of(&view.peer)));
             let note = match (view.blocked, view.faults) {
                 (true, _) => Some("cut off for a while, for what it did".to_owned()),
+                _ if audited.is_some() => None,
                 _ if view.distrusted => {
                     Some("lost shards that it held: others get new ones before it for a while".to_owned())
                 }
                 (false, 0) if view.unanswered > 0 => Some(format!("{} requests unanswered", view.unanswered)),
                 (false, 0) => None,
                 (false, faults) => Some(format!("faults: {faults}")),
+            };
+            let note = match (note, audited) {
+                (Some(note), Some(audited)) => Some(format!("{note}; {audited}")),
+                (note, audited) => note.or(audited),
             };
             api::PeerInfo {
                 peer: peer_name(&view.peer),
@@ -296,6 +304,7 @@ fn volume(
     let troubles = counted.trouble.iter().chain(latest.as_ref().err());
     let mut troubles: Vec<String> = troubles.map(ToString::to_string).collect();
     troubles.extend(plan.as_ref().and_then(|plan| weak(&tally, plan.n - plan.k)));
+    troubles.extend(lost(&own.auditor.view()));
     let latest = latest.unwrap_or_default();
     let spare = tally.spare.keys().next().copied().filter(|_| is_readable(&tally));
     let status = api::VolumeStatus {
@@ -316,10 +325,54 @@ fn volume(
             .collect(),
         spare,
         unattended_until: tally.until,
+        audits: Some(audits(&own.auditor.view())),
         cache: own.trimmer.as_ref().map(|trimmer| api::CacheStatus { bytes: own.vfs.cached(), limit: trimmer.limit }),
         recovering: agent.config.lock().recovering,
     };
     (status, [troubles, head_warnings(own, latest.as_ref())].concat())
+}
+
+fn audits(round: &Round) -> api::AuditStatus {
+    let shown = |shown: &Shown| api::Audited {
+        passed: shown.passed,
+        lied: shown.lied,
+        damaged: shown.damaged,
+        missing: shown.missing,
+        unasked: shown.unasked,
+    };
+    let last = round
+        .last
+        .as_ref()
+        .map(|last| api::AuditRound { age_seconds: unix_now().saturating_sub(last.at.0), shards: shown(&last.shown) });
+    api::AuditStatus { last, now: shown(&round.shown) }
+}
+
+/// What the audits of this round and the last one have found to be gone, and with whom.
+fn lost(round: &Round) -> Option<String> {
+    let all = round.failing.iter().chain(round.last.iter().flat_map(|last| &last.failing));
+    let peers: BTreeSet<PeerId> = all.map(|failing| failing.peer).collect();
+    let count = |peer: &PeerId| (round.failing_of(peer).failed(), *peer);
+    let mut worst: Vec<(u64, PeerId)> = peers.iter().map(count).collect();
+    worst.sort_unstable_by(|a, b| b.cmp(a));
+    let (most, peer) = *worst.first()?;
+    let shards: u64 = worst.iter().map(|(shards, _)| shards).sum();
+    let others = match worst.len() - 1 {
+        0 => String::new(),
+        others => format!(", the others with {others} more"),
+    };
+    Some(format!(
+        "audits have found {shards} times that a shard is gone or spoiled that its holder acknowledged: {most} of them with peer {}{others}; \
+         `hn peers` shows which",
+        peer_name(&peer)
+    ))
+}
+
+/// What a peer has shown when it was to prove what it holds, where that was not all of it.
+fn unproven(shown: &Shown) -> Option<String> {
+    let parts = [(shown.lied, "not proven"), (shown.damaged, "spoiled"), (shown.missing, "lost")];
+    let parts: Vec<String> =
+        parts.iter().filter(|(shards, _)| *shards > 0).map(|(shards, what)| format!("{shards} {what}")).collect();
+    (!parts.is_empty()).then(|| format!("shards in audits: {}", parts.join(", ")))
 }
 
 fn is_readable(tally: &Tally) -> bool {

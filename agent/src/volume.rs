@@ -2,6 +2,7 @@
 //!
 //! - `read`: extents and tree nodes by reference, from the local caches or the mesh;
 //! - `reach`: whether the index knows all that the newest snapshot reaches;
+//! - `audit`: having holders prove that they have what they took;
 //! - `census`: what the holders of segments say they have;
 //! - `leases`: what this device has leases of, which it renews and gives up;
 //! - `health`: how healthy all its segments are;
@@ -52,6 +53,7 @@ use crate::share::circle::{Circle, Publishers};
 use crate::share::hearing::{Known, Lost};
 
 mod adopt;
+pub(crate) mod audit;
 pub(crate) mod catalog;
 pub(crate) mod census;
 pub(crate) mod collect;

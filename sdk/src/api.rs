@@ -70,6 +70,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::exact_path;
 
+mod audits;
 mod branch;
 mod conflicts;
 mod devices;
@@ -83,6 +84,7 @@ mod printed;
 mod share;
 mod volumes;
 
+pub use audits::{AuditRound, AuditStatus, Audited};
 pub use branch::{
     BranchInfo, BranchRequest, DropBranchRequest, KeptBeside, MergeRequest, MergedInfo, SwitchRequest, Switched,
 };
@@ -374,6 +376,9 @@ pub struct VolumeStatus {
     pub recovering: bool,
     /// The local copies, where a limit is set for them.
     pub cache: Option<CacheStatus>,
+    /// How far holders have proven that they have what they took.
+    #[serde(default)]
+    pub audits: Option<AuditStatus>,
 }
 
 /// Local copies of what the mesh has.

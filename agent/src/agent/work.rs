@@ -327,12 +327,17 @@ impl Agent {
 
     async fn probe(&self, placement: Arc<Placement>) -> (Arc<Placement>, Outcome) {
         let command = Command::Probe { placement: placement.clone(), within: PROBE_WITHIN };
-        let outcome = self.node.run(command).await;
-        if let (Outcome::Probed { held, missing, .. }, Some(own)) = (&outcome, self.with_volume())
-            && own.volume.lacking.asked(placement.segment.id(), held, missing)
-        {
-            // What lies with fewer holders than was thought may be of the catalog, which a sync then looks at anew.
-            *own.volume.surveyed.lock() = None;
+        let mut outcome = self.node.run(command).await;
+        if let (Outcome::Probed { held, missing, .. }, Some(own)) = (&mut outcome, self.with_volume()) {
+            let id = placement.segment.id();
+            if own.volume.lacking.asked(id, held, missing) {
+                // What lies with fewer holders than was thought may be of the catalog, which a sync then looks at anew.
+                *own.volume.surveyed.lock() = None;
+            }
+            // Who could not prove it when asked to is not believed.
+            let unproven = own.volume.lacking.unproven(id, held);
+            held.retain(|row| !unproven.contains(row));
+            missing.extend(unproven);
         }
         (placement, outcome)
     }

@@ -104,6 +104,7 @@ impl Census {
         let held = match outcome {
             Outcome::Probed { held, missing, unreachable } => {
                 volume.lacking.asked(id, &held, &missing);
+                let unproven = volume.lacking.unproven(id, &held).len();
                 if !missing.is_empty() {
                     tracing::warn!(
                         segment = %id.short(),
@@ -116,7 +117,7 @@ impl Census {
                         seen.connected.remove(&holder.peer);
                     }
                 }
-                held.len() as u8
+                held.len().saturating_sub(unproven) as u8
             }
             // It was not placed as far as anybody can tell.
             _ => 0,

@@ -1,7 +1,8 @@
 //! What holders that were asked said they do not have any more of what they acknowledged, or have spoiled.
 //!
-//! The index says who took a shard. A check (`hn fsck --verify`) or a sync that asked finds out who still has it, and what
-//! was found out is not forgotten while the agent runs: it is what health is told by, and what a sync may not rely on.
+//! The index says who took a shard. A check (`hn fsck --verify`), a sync that asked or an audit finds out who still has it, and what
+//! was found out is not forgotten: it is what health is told by, and what a sync may not rely on. Of whoever was asked to
+//! prove it and could not, the word is worth nothing any more: that stands until they do, or the segment is placed anew.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,29 +11,85 @@ use hypernet_core::id::{PeerId, SegmentId};
 use hypernet_core::segment::Placement;
 use parking_lot::Mutex;
 
+use super::audit::Gone;
+
+/// Segments of which it is filed what they lack: others are audited again.
+const FILED_MAX: usize = 32_768;
+
+/// Rows of a segment that are gone.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Rows {
+    /// As their holders say.
+    said: BTreeSet<u8>,
+    /// Whatever these say.
+    unproven: BTreeSet<u8>,
+}
+
 /// Rows that are gone, by segment.
 #[derive(Debug, Default)]
 pub(crate) struct Lacking {
-    rows: Mutex<BTreeMap<SegmentId, BTreeSet<u8>>>,
+    rows: Mutex<BTreeMap<SegmentId, Rows>>,
     changes: AtomicU64,
 }
 
 impl Lacking {
     /// Holders of a segment were asked: these rows are there, and these are not. Whether that is news.
     pub(crate) fn asked(&self, id: SegmentId, held: &[u8], missing: &[u8]) -> bool {
+        self.change(id, |rows| {
+            rows.said.retain(|row| !held.contains(row));
+            rows.said.extend(missing);
+        })
+    }
+
+    /// Holders of a segment were to prove that they have these rows: some have, some say that they cannot, and some lied. Whether
+    /// that is news.
+    pub(crate) fn audited(&self, id: SegmentId, passed: &[u8], missing: &[u8], lied: &[u8]) -> bool {
+        self.change(id, |rows| {
+            rows.said.retain(|row| !passed.contains(row));
+            rows.unproven.retain(|row| !passed.contains(row));
+            rows.said.extend(missing);
+            rows.unproven.extend(lied);
+        })
+    }
+
+    fn change(&self, id: SegmentId, change: impl FnOnce(&mut Rows)) -> bool {
         let mut all = self.rows.lock();
         let before = all.remove(&id).unwrap_or_default();
         let mut rows = before.clone();
-        rows.retain(|row| !held.contains(row));
-        rows.extend(missing);
+        change(&mut rows);
         let is_news = rows != before;
-        if !rows.is_empty() {
+        if rows != Rows::default() {
             all.insert(id, rows);
         }
         if is_news {
             self.changes.fetch_add(1, Ordering::SeqCst);
         }
         is_news
+    }
+
+    /// Of rows that their holders say they have those of which they could not prove it.
+    pub(crate) fn unproven(&self, id: SegmentId, held: &[u8]) -> Vec<u8> {
+        let all = self.rows.lock();
+        let of = |rows: &Rows| held.iter().copied().filter(|row| rows.unproven.contains(row)).collect();
+        all.get(&id).map(of).unwrap_or_default()
+    }
+
+    /// All that is known, to be filed.
+    pub(crate) fn all(&self) -> Vec<Gone> {
+        let all = self.rows.lock();
+        let gone = |(segment, rows): (&SegmentId, &Rows)| Gone {
+            segment: *segment,
+            said: rows.said.iter().copied().collect(),
+            unproven: rows.unproven.iter().copied().collect(),
+        };
+        all.iter().take(FILED_MAX).map(gone).collect()
+    }
+
+    /// What was known when it was filed.
+    pub(crate) fn restore(&self, all: &[Gone]) {
+        for gone in all {
+            self.audited(gone.segment, &[], &gone.said, &gone.unproven);
+        }
     }
 
     /// It was placed anew.
@@ -52,7 +109,8 @@ impl Lacking {
         let gone = {
             let all = self.rows.lock();
             // Most volumes lack nothing, and the id of a segment is a hash over its rows.
-            (!all.is_empty()).then(|| all.get(&placement.segment.id()).cloned()).flatten()
+            let rows = (!all.is_empty()).then(|| all.get(&placement.segment.id())).flatten();
+            rows.map(|rows| &rows.said | &rows.unproven)
         };
         match gone {
             None => see(placement),
@@ -93,6 +151,19 @@ mod tests {
         assert!(lacking.asked(id, &[0, 2], &[3]));
         assert_eq!(lacking.without(&placement, |left| left.holders.len()), 2);
         assert!(lacking.asked(id, &[], &[0]));
+        assert!(!lacking.is_readable(&placement, &connected));
+        // Whoever has lied is not believed, also not by who reads it again after a start.
+        lacking.placed(id);
+        assert!(lacking.audited(id, &[0], &[1], &[2]));
+        assert!(lacking.asked(id, &[0, 1, 2, 3], &[]) && !lacking.asked(id, &[2], &[]));
+        let again = Lacking::default();
+        again.restore(&lacking.all());
+        for lacking in [&lacking, &again] {
+            assert_eq!(lacking.without(&placement, |left| left.holders.len()), 3);
+            assert_eq!(lacking.unproven(id, &[1, 2]), [2]);
+        }
+        assert!(lacking.audited(id, &[2], &[], &[]) && lacking.all().is_empty());
+        lacking.audited(id, &[], &[0, 1], &[2]);
         assert!(!lacking.is_readable(&placement, &connected));
         let changes = lacking.changes();
         lacking.placed(id);

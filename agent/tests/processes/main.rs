@@ -7,6 +7,7 @@ use std::fs;
 use std::os::unix::fs::FileExt;
 use std::time::{Duration, Instant};
 
+mod audits;
 mod heads;
 mod leases;
 mod lost;

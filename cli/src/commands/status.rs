@@ -2,7 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use hypernet_sdk::api::{Counted, DonorsEvent, HealthBucket, PeerInfo, Status, Upload, VolumeStatus};
+use hypernet_sdk::api::{
+    AuditStatus, Audited, Counted, DonorsEvent, HealthBucket, PeerInfo, Status, Upload, VolumeStatus,
+};
 use hypernet_sdk::{Client, ErrorCode, Home};
 
 use crate::args::Peers;
@@ -127,6 +129,9 @@ fn volume_rows(volume: &VolumeStatus) -> Vec<(String, String)> {
         Counted::Now if volume.health.is_empty() => {}
         counted => add("health", health(&volume.health, counted)),
     }
+    if let Some(audits) = &volume.audits {
+        add("audits", audited(audits));
+    }
     if let Some(spare) = volume.spare {
         let more = words::plural(spare.into(), "more peer");
         add("stored data", format!("any {more} may be gone, and all of it can be read"));
@@ -159,6 +164,31 @@ fn upload(upload: &Upload) -> String {
             words::count(progress.files_done),
             words::plural(progress.files_total, "file")
         ),
+    }
+}
+
+fn audited(audits: &AuditStatus) -> String {
+    let words = |shards: &Audited| {
+        let asked = shards.passed + shards.failed();
+        let mut text = match shards.failed() {
+            0 => format!("{} proven", words::plural(asked, "shard")),
+            failed => format!("{} of {} NOT proven", words::count(failed), words::plural(asked, "shard")),
+        };
+        if shards.unasked > 0 {
+            text += &format!(", {} with holders that are away", words::count(shards.unasked));
+        }
+        text
+    };
+    match &audits.last {
+        None => format!("{} so far; the first round has not ended", words(&audits.now)),
+        Some(last) => {
+            let mut text =
+                format!("{} in the round that ended {} ago", words(&last.shards), words::seconds(last.age_seconds));
+            if audits.now.failed() > 0 {
+                text += &format!("; {} since", words(&audits.now));
+            }
+            text
+        }
     }
 }
 

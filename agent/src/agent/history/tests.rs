@@ -11,6 +11,7 @@ use parking_lot::{Mutex, ReentrantMutex};
 use tempfile::TempDir;
 
 use super::*;
+use crate::volume::audit::{Auditor, ROUND};
 use crate::volume::double::Mesh;
 use crate::volume::health::Counter;
 use crate::volume::progress::Meter;
@@ -38,6 +39,7 @@ impl Home {
         let config = Config::new(dir.path().join("files"), volume.id, volume.device.id().tag());
         let vfs = Vfs::open(config, meta, remote).unwrap();
         volume.look_around().unwrap();
+        let auditor = Arc::new(Auditor::open(volume.clone(), ROUND).unwrap());
         let own = Own {
             volume,
             volumes,
@@ -46,6 +48,7 @@ impl Home {
             vfs,
             engines,
             counter: Arc::new(Counter::new()),
+            auditor,
             trimmer: None,
             mount: Mutex::new(None),
             branching: ReentrantMutex::new(()),
