@@ -185,7 +185,7 @@ fn audited(audits: &AuditStatus) -> String {
             let mut text =
                 format!("{} in the round that ended {} ago", words(&last.shards), words::seconds(last.age_seconds));
             if audits.now.failed() > 0 {
-                text += &format!("; {} since", words(&audits.now));
+                text += &format!("; since then {}", words(&audits.now));
             }
             text
         }
@@ -274,6 +274,8 @@ fn peer_table(peers: &[PeerInfo]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use hypernet_sdk::api::AuditRound;
+
     use super::*;
 
     fn peer(connected: bool) -> PeerInfo {
@@ -288,6 +290,20 @@ mod tests {
             rtt_micros: None,
             note: (!connected).then(|| "faults: 3".to_owned()),
         }
+    }
+
+    #[test]
+    fn audits_are_one_line_that_is_green_over_no_shard_that_is_gone() {
+        let good = Audited { passed: 12, ..Audited::default() };
+        let bad = Audited { passed: 3, lied: 1, missing: 1, unasked: 2, ..Audited::default() };
+        let last = |shards| Some(AuditRound { age_seconds: 3 * 86_400, shards });
+        let text = |last, now| audited(&AuditStatus { last, now });
+        assert_eq!(text(None, Audited::default()), "0 shards proven so far; the first round has not ended");
+        assert!(text(last(good), good).starts_with("12 shards proven in the round that ended 3days ago"));
+        let found = text(last(good), bad);
+        assert!(found.ends_with("; since then 2 of 5 shards NOT proven, 2 with holders that are away"), "{found}");
+        assert!(text(last(bad), good).starts_with("2 of 5 shards NOT proven"));
+        assert!(text(None, bad).starts_with("2 of 5 shards NOT proven"));
     }
 
     #[test]
