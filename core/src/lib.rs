@@ -10,6 +10,7 @@ pub mod catalog;
 mod causal;
 pub mod codec;
 pub mod diff;
+pub mod durability;
 pub mod erasure;
 pub mod extent;
 pub mod head;

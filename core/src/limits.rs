@@ -32,6 +32,9 @@ pub const SEGMENT_TARGET: usize = 10 * MIB;
 pub const SEGMENT_EXTENTS_MAX: usize = 8_192;
 /// Most rows a segment can have: the field is GF(2^8).
 pub const ROWS_MAX: usize = 255;
+/// Most rows that a plan places, so that the pages of a placement log keep to their length: 20 of them are data at 2.5
+/// times.
+pub const PLACED_MAX: usize = 50;
 /// Largest shard a peer accepts.
 pub const SHARD_MAX: usize = 4 * MIB;
 /// Reads of shards are padded to this block, so that a holder sees fewer distinct lengths.
@@ -102,6 +105,8 @@ pub const UPLOAD_WINDOW: usize = 64 * MIB;
 pub const COMMANDS_MAX: usize = 4_096;
 /// Peers a node remembers.
 pub const PEERS_MAX: usize = 16_384;
+/// Peers whose conduct is written down for the next start.
+pub const STANDINGS_MAX: usize = 4_096;
 
 /// Longest file name in bytes.
 pub const NAME_MAX: usize = 255;
@@ -255,6 +260,9 @@ const _: () = {
     assert!(EXTENT_MAX <= SEALED_MAX && NODE_MAX <= SEALED_MAX);
     assert!(SEALED_MAX + SEAL_OVERHEAD < SEGMENT_TARGET);
     assert!(SHARD_MAX <= WIRE_BODY_MAX);
+    assert!(PLACED_MAX + PLACED_MAX / 2 <= ROWS_MAX);
+    // What one takes at most, with every number as long as it gets.
+    assert!(STANDINGS_MAX <= PEERS_MAX && STANDINGS_MAX * 400 < 2 * MIB);
     assert!(SHARD_MAX.is_multiple_of(READ_BLOCK));
     assert!((SHARD_MAX / AUDIT_CHUNK).is_power_of_two() && READ_BLOCK.is_multiple_of(AUDIT_CHUNK));
     assert!(AUDITS_PER_PEER < SERVING_PER_PEER && AUDITS_PER_PEER <= IN_FLIGHT_PER_PEER);
