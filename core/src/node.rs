@@ -17,6 +17,7 @@ use thiserror::Error;
 
 use crate::id::{PeerId, RecordKey, SegmentId};
 use crate::limits::COMMANDS_MAX;
+use crate::placement::Subnet;
 use crate::port::{StoreOp, StoreReply};
 use crate::time::{Instant, UnixSeconds};
 use crate::wire::{Request, Response};
@@ -27,14 +28,18 @@ mod donor;
 mod fetch;
 mod leases;
 mod peers;
+mod planning;
 mod probe;
 mod records;
+mod standing;
 mod upload;
 mod views;
 mod watch;
 
 pub use command::{Command, CommandError, Outcome, Stretch};
-pub use peers::{Fault, NoPlan, PeerView};
+pub use peers::{Fault, PeerView};
+pub use planning::NoPlan;
+pub use standing::{Hour, Presence, Standing, Standings};
 
 /// The two clocks, read by whoever drives the node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -64,12 +69,17 @@ pub struct NodeConfig {
     /// How long a small request may take before another peer is asked as well, in milliseconds; a large one longer, by
     /// the rate at which its peer sends.
     pub patience: u64,
+    /// How long a peer may be away without anything being thought of it, in milliseconds.
+    pub grace: u64,
+    /// How long it is away when it is taken to be gone for good, in milliseconds.
+    pub gone_after: u64,
 }
 
 impl NodeConfig {
     /// With everything but name, place and offer at its default.
     pub fn new(me: PeerId, metric: Metric, donated: u64, used: u64) -> Self {
-        Self { me, metric, donated, used, record_lifetime: 48 * 3600 * 1000, patience: 700 }
+        let (grace, gone_after) = (24 * 3_600_000, 7 * 24 * 3_600_000);
+        Self { me, metric, donated, used, record_lifetime: 48 * 3600 * 1000, patience: 700, grace, gone_after }
     }
 }
 
@@ -120,6 +130,14 @@ pub enum SendFault {
 pub enum Input {
     /// A connection to a peer is up.
     Connected(PeerId),
+    /// The address that a peer is connected from, or the relay that it is reached through: whoever is in one subnet may
+    /// well fail together, or be one.
+    SeenAt {
+        /// Who.
+        peer: PeerId,
+        /// Where; none for an address that says nothing, as that of a local network.
+        subnet: Option<Subnet>,
+    },
     /// The last connection to a peer is gone.
     Disconnected(PeerId),
     /// A peer asks.
@@ -412,11 +430,13 @@ impl Node {
     /// Takes one input in and gives what is to be done.
     pub fn step(&mut self, now: Now, input: Input) -> Vec<Effect> {
         self.context.now = now;
+        self.peers.book_hours(&self.context);
         match input {
             Input::Connected(peer) => {
                 let hello = self.donor.hello(self.context.now.mono);
                 self.peers.connected(&mut self.context, peer, hello);
             }
+            Input::SeenAt { peer, subnet } => self.peers.seen_at(&self.context, peer, subnet),
             Input::Disconnected(peer) => self.peers.disconnected(&self.context, peer),
             Input::Misbehaved { peer } => self.peers.fault(&mut self.context, peer, Fault::Nonsense),
             Input::TurnedAway { peer } => self.peers.turned_away(&mut self.context, peer),

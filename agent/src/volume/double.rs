@@ -14,7 +14,7 @@ use hypernet_core::key::{DeviceKeys, RecoveryKeys, Secret};
 use hypernet_core::lease::{Lease, LeaseKey, LeaseSecret, LeaseToken};
 use hypernet_core::merge::join;
 use hypernet_core::node::{Command, CommandError, Effect, InboundId, Input, Node, NodeConfig, Now, Outcome};
-use hypernet_core::placement::{Candidate, order};
+use hypernet_core::placement::{Candidate, Wanted, order};
 use hypernet_core::port::PortError;
 use hypernet_core::record::{Record, record_key};
 use hypernet_core::seal::ExtentRef;
@@ -518,9 +518,9 @@ pub(crate) fn publish_with(volume: &Volume, millis: u64, vector: &[Dot]) -> Resu
 impl Kept {
     fn upload(&mut self, coded: &Coded, leases: &LeaseSecret, until: UnixSeconds) -> Outcome {
         let id = coded.segment.id();
-        let candidates: Vec<Candidate> =
-            self.connected.iter().map(|peer| Candidate { peer: *peer, free: 1 << 40, trusted: true }).collect();
-        let peers = order(&id, u64::from(coded.segment.shard_len), &candidates);
+        let candidates: Vec<Candidate> = self.connected.iter().map(|peer| Candidate::new(*peer, 1 << 40)).collect();
+        let (shard_len, k, n) = (coded.segment.shard_len.into(), coded.segment.k, coded.shards.len() as u8);
+        let peers = order(&Wanted { segment: &id, shard_len, k, n }, &candidates, &[]);
         if peers.len() < coded.shards.len() {
             let (stored, n, why) = (peers.len() as u8, coded.shards.len() as u8, "too few are here".to_owned());
             return Outcome::Failed(CommandError::NotPlaced { stored, n, why });

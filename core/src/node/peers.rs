@@ -1,23 +1,21 @@
 //! What a node knows of its peers: who is there, what they offer, how they behaved, and what is under way to each.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use thiserror::Error;
-
+use super::planning::{Donor, NoPlan, plan_for, room};
+use super::standing::{self, Presence, Record, Standing, Standings, Watch};
 use super::{Context, Destination, Effect, Payer, RequestId, SendFault, Timer, Waiter};
+use crate::durability::Plan;
 use crate::id::PeerId;
 use crate::limits::{BUSY_ANSWERS_MAX, IN_FLIGHT_PER_PEER, KIB, PEERS_MAX};
-use crate::placement::{self, Candidate, PRIOR_OFFLINE, PRIOR_ONLINE, Plan};
+use crate::placement::{Candidate, Subnet};
 use crate::port::StoreOp;
-use crate::segment::full_shard_len;
 use crate::time::Instant;
 use crate::wire::{Hello, Refusal, Request, Response};
 
 /// How often a peer is asked what it offers.
 const HELLO_EVERY: u64 = 60_000;
-/// The prior of availability weighs as much as this much watching, per unit: 20 units make 20 hours.
-const PRIOR_UNIT: f64 = 3_600_000.0;
 /// A peer that did not answer in time is asked last for so long, and for twice as long each time in a row,
 const SLOW_FOR: u64 = 10_000;
 /// up to this.
@@ -45,8 +43,12 @@ const BLOCK_MAX: u64 = 24 * 3_600_000;
 const WITHIN_SMALL: u64 = 10_000;
 /// Slowest transfer that is waited for, bytes per millisecond.
 const SLOWEST: u64 = 128;
+/// A request with no more than this is as soon there as an empty one.
+const SMALL: u64 = 16 * KIB as u64;
 /// Shorter answers say more of the way there and back than of the rate.
 const RATE_SAMPLE: usize = 128 * KIB;
+/// No line is faster than that, whatever a clock says.
+const RATE_MAX: u64 = 1 << 39;
 /// A rate that was measured longer ago is not known any more.
 const RATE_AGE: u64 = 300_000;
 /// The longest that an answer is waited for before others are asked as well, however slow its peer is known to be.
@@ -73,49 +75,6 @@ const LOSSES_MAX: u32 = 2;
 const LOSS_AGE: u64 = 600_000;
 /// counts for plans only when it has stayed for so long: what is placed on it would have to be placed again.
 const STEADY_AFTER: u64 = 60_000;
-
-/// Room for a shard, without which a donor counts for no plan.
-fn room() -> u64 {
-    full_shard_len(placement::K_PREFERRED) as u64
-}
-
-/// The plan for donors of which each will take the shards of a full segment: one with less room than that counts for none,
-/// since rows that wait for it would wait for good. Where no two have as much, segments get smaller (see
-/// [`Peers::shard_room`]) rather than not to be placed at all.
-fn plan_for(donors: &[&Peer], now: Instant) -> Option<Plan> {
-    let mut donors = donors.to_vec();
-    donors.sort_by_key(|peer| Reverse(peer.free));
-    let plan = |donors: &[&Peer]| {
-        let mean = donors.iter().map(|peer| peer.availability(now)).sum::<f64>() / donors.len().max(1) as f64;
-        placement::plan(donors.len(), mean)
-    };
-    let takes = |plan: &Plan| donors[usize::from(plan.n) - 1].free >= full_shard_len(plan.k) as u64;
-    let full = (2..=donors.len()).rev().find_map(|most| plan(&donors[..most]).filter(takes));
-    full.or_else(|| plan(&donors))
-}
-
-/// Why there is no plan.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub enum NoPlan {
-    /// Donors are missing.
-    #[error("fewer than two peers that donate space are connected; invite some")]
-    Few,
-    /// They are there, and have no room.
-    #[error(
-        "the {donors} connected peers that donate space are full: {roomy} of them have room for a shard of {} KiB, where \
-         two are needed, and all of them together have {} KiB left; free some space there, or invite more",
-        room() / KIB as u64,
-        .free / KIB as u64
-    )]
-    Full {
-        /// How many there are,
-        donors: usize,
-        /// those with room among them,
-        roomy: usize,
-        /// and bytes that all of them together have left.
-        free: u64,
-    },
-}
 
 /// What a peer did wrong, by weight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -163,8 +122,26 @@ pub struct PeerView {
     pub connected: bool,
     /// What it said it offers.
     pub hello: Option<Hello>,
+    /// Whether it is there, or away, and for how long that has been so.
+    pub presence: Presence,
+    /// Milliseconds that it has been away, of those in which this node was among others.
+    pub away_for: u64,
     /// Share of the time watched that it was there, with the prior.
     pub availability: f64,
+    /// The same of the hour of the day in which it is there least.
+    pub worst_hour: f64,
+    /// Milliseconds that it was there, in all.
+    pub present: u64,
+    /// Whether it is known for too short a time for much to be entrusted to it.
+    pub young: bool,
+    /// Share of what it did that was without a fault, lately, with a prior.
+    pub honesty: f64,
+    /// Microseconds of a round trip with a small request, smoothed; none before the first.
+    pub round_trip: Option<u64>,
+    /// Bytes per second that it sends, smoothed; none before it has sent a large answer.
+    pub rate: Option<u64>,
+    /// The subnet that it is in; none when that is not known, or says nothing.
+    pub subnet: Option<Subnet>,
     /// Weight of its faults; 0 is spotless.
     pub faults: u32,
     /// Requests it answered.
@@ -186,9 +163,10 @@ struct Flight {
     delivered: u64,
 }
 
-#[derive(Default)]
 struct Peer {
     connected: bool,
+    standing: Record,
+    subnet: Option<Subnet>,
     hello: Option<Hello>,
     free: u64,
     /// When it was last asked for more than that.
@@ -219,21 +197,53 @@ struct Peer {
     silent: u32,
     answered: u64,
     unanswered: u64,
-    watched_since: Instant,
     changed: Instant,
-    online: u64,
 }
 
 impl Peer {
+    fn new(standing: Record, now: Instant) -> Self {
+        Self {
+            connected: false,
+            standing,
+            subnet: None,
+            hello: None,
+            free: 0,
+            asked_room: None,
+            flights: BTreeMap::new(),
+            queue: VecDeque::new(),
+            hold_until: Instant(0),
+            delivered: 0,
+            rate: None,
+            turned_away: (Instant(0), 0),
+            serving: 0,
+            faults: 0,
+            blocks: 0,
+            blocked_until: Instant(0),
+            distrusted: (Instant(0), 0),
+            slow_until: Instant(0),
+            absent_until: Instant(0),
+            losses: (0, Instant(0)),
+            declined: (0, Instant(0)),
+            silent: 0,
+            answered: 0,
+            unanswered: 0,
+            changed: now,
+        }
+    }
+
+    fn presence(&self, context: &Context, watch: &Watch) -> Presence {
+        let config = &context.config;
+        match self.standing.away_for(context.now, watch, self.connected) {
+            _ if self.connected => Presence::Here,
+            away if away < config.grace => Presence::Away,
+            away if away < config.gone_after => Presence::Suspect,
+            _ => Presence::Gone,
+        }
+    }
+
     /// Whether it is there and stores for others.
     fn is_donor(&self) -> bool {
         self.connected && self.hello.as_ref().is_some_and(|hello| hello.donated > 0)
-    }
-
-    fn availability(&self, now: Instant) -> f64 {
-        let online = self.online + if self.connected { now.since(self.changed) } else { 0 };
-        let watched = now.since(self.watched_since) as f64;
-        (PRIOR_ONLINE * PRIOR_UNIT + online as f64) / ((PRIOR_ONLINE + PRIOR_OFFLINE) * PRIOR_UNIT + watched)
     }
 
     /// Bytes that are under way or wait for their turn.
@@ -280,8 +290,11 @@ impl Peer {
         self.delivered += bytes as u64;
         if bytes >= RATE_SAMPLE {
             let sample = (self.delivered - flight.delivered).saturating_mul(1000) / now.since(flight.since).max(1);
-            let rate = self.rate(now).map_or(sample, |rate| (3 * rate + sample) / 4);
-            self.rate = Some((rate, now));
+            let smooth = |before: Option<u64>| before.map_or(sample, |rate| (3 * rate + sample) / 4);
+            self.rate = Some((smooth(self.rate(now)), now));
+            self.standing.is.rate = Some(smooth(self.standing.is.rate).min(RATE_MAX));
+        } else if flight.weight <= SMALL {
+            self.standing.is.round_trip(now.since(flight.since));
         }
     }
 
@@ -304,6 +317,7 @@ impl Peer {
 /// All peers.
 #[derive(Default)]
 pub(super) struct Peers {
+    watch: Watch,
     /// Who is connected is never forgotten, so what is counted in `donors` stays here.
     known: BTreeMap<PeerId, Peer>,
     /// Those of them that are donors,
@@ -316,13 +330,50 @@ impl Peers {
     fn entry(&mut self, context: &Context, peer: PeerId) -> &mut Peer {
         if self.known.len() >= PEERS_MAX && !self.known.contains_key(&peer) {
             // Forget someone who is gone and has nothing under way; with all of them busy the map grows by those.
-            let idle = self.known.iter().find(|(_, p)| !p.connected && p.flights.is_empty() && p.queue.is_empty());
-            if let Some(idle) = idle.map(|(id, _)| *id) {
+            let idle = self.known.iter().filter(|(_, p)| !p.connected && p.flights.is_empty() && p.queue.is_empty());
+            // Who has hardly been there comes back under another name as easily.
+            let idle = idle.min_by_key(|(_, p)| p.standing.is.present).map(|(id, _)| *id);
+            if let Some(idle) = idle {
                 self.known.remove(&idle);
             }
         }
-        let now = context.now.mono;
-        self.known.entry(peer).or_insert_with(|| Peer { watched_since: now, changed: now, ..Peer::default() })
+        let (now, watch) = (context.now, &self.watch);
+        self.known.entry(peer).or_insert_with(|| Peer::new(Record::new(peer, now, watch), now.mono))
+    }
+
+    /// What an earlier run has written down.
+    pub(super) fn restore(&mut self, context: &Context, standings: &Standings) {
+        self.watch.restore(standings);
+        for standing in standings.peers.iter().filter(|standing| standing.peer != context.config.me) {
+            if let Some(record) = Record::restore(standing, standings.watched) {
+                self.known.entry(standing.peer).or_insert_with(|| Peer::new(record, context.now.mono));
+            }
+        }
+    }
+
+    /// What the next run is to know.
+    pub(super) fn standings(&self, context: &Context) -> Standings {
+        let all = self.known.values().map(|peer| peer.standing.now(context.now, &self.watch, peer.connected));
+        standing::written(&self.watch, context.now.mono, all)
+    }
+
+    /// An hour of the day ends for all at once; and who has been away for too long has left.
+    pub(super) fn book_hours(&mut self, context: &Context) {
+        if !self.watch.is_new_hour(context.now.unix) {
+            return;
+        }
+        for peer in self.known.values_mut() {
+            peer.standing.book(context.now, &mut self.watch, peer.connected);
+            let gone = peer.presence(context, &self.watch) == Presence::Gone;
+            peer.standing.count(context.now.unix, &mut self.watch, gone);
+        }
+    }
+
+    /// The address that a peer was seen at.
+    pub(super) fn seen_at(&mut self, context: &Context, id: PeerId, subnet: Option<Subnet>) {
+        if id != context.config.me {
+            self.entry(context, id).subnet = subnet;
+        }
     }
 
     /// Changes what is known of a peer, and keeps count of the donors.
@@ -342,6 +393,10 @@ impl Peers {
             return;
         }
         let now = context.now.mono;
+        if !self.is_connected(&id) {
+            self.watch.joined(now);
+            self.book(context, id, false);
+        }
         self.change(context, id, |peer| {
             if !peer.connected {
                 peer.connected = true;
@@ -356,14 +411,24 @@ impl Peers {
     pub(super) fn disconnected(&mut self, context: &Context, id: PeerId) {
         let now = context.now.mono;
         if self.is_connected(&id) {
+            self.book(context, id, true);
+            self.watch.left(now);
             self.change(context, id, |peer| {
                 peer.connected = false;
-                peer.online += now.since(peer.changed);
                 peer.changed = now;
                 let (losses, last) = peer.losses;
                 let lately = losses > 0 && now.since(last) < LOSS_AGE;
                 peer.losses = (if lately { losses.saturating_add(1) } else { 1 }, now);
             });
+        }
+    }
+
+    /// Books the time until now, before a peer comes or goes. Whoever comes back has not left.
+    fn book(&mut self, context: &Context, id: PeerId, connected: bool) {
+        self.entry(context, id);
+        if let Some(peer) = self.known.get_mut(&id) {
+            peer.standing.book(context.now, &mut self.watch, connected);
+            peer.standing.count(context.now.unix, &mut self.watch, false);
         }
     }
 
@@ -457,8 +522,17 @@ impl Peers {
         let now = context.now.mono;
         let peer = self.entry(context, id);
         let flight = peer.flights.remove(&request);
-        if let (Some(flight), Ok(Response::Bytes(bytes))) = (flight, result) {
-            peer.measure(&flight, bytes.len(), now);
+        match (flight, result) {
+            (Some(flight), Ok(Response::Bytes(bytes))) => peer.measure(&flight, bytes.len(), now),
+            // What it has to write down first says more of its disk.
+            (Some(flight), Ok(Response::Hello(_) | Response::Have(_))) => {
+                peer.standing.is.round_trip(now.since(flight.since));
+            }
+            _ => {}
+        }
+        // Whoever only says what it offers has done nothing yet.
+        if matches!(result, Ok(answer) if !matches!(answer, Response::Refused(_) | Response::Hello(_))) {
+            peer.standing.is.answered();
         }
         if *result == Ok(Response::Refused(Refusal::Busy)) {
             peer.hold_until = now.after(BUSY_PAUSE);
@@ -502,6 +576,7 @@ impl Peers {
         }
         let now = context.now.mono;
         let peer = self.entry(context, id);
+        peer.standing.is.fault(fault);
         if fault.distrust() > 0 {
             peer.distrust(fault.distrust(), now);
         }
@@ -582,12 +657,25 @@ impl Peers {
         self.known
             .iter()
             .filter(|(_, peer)| peer.connected && peer.blocked_until <= now && peer.slow_until <= now)
-            .map(|(id, peer)| Candidate {
-                peer: *id,
-                free: peer.free,
-                trusted: !peer.is_distrusted(now) && peer.is_steady(now),
-            })
+            .map(|(id, peer)| self.candidate(context, id, peer))
             .collect()
+    }
+
+    /// Those of these peers that are known, whether or not they are there.
+    pub(super) fn holding(&self, context: &Context, ids: &BTreeSet<PeerId>) -> Vec<Candidate> {
+        ids.iter().filter_map(|id| self.known.get(id).map(|peer| self.candidate(context, id, peer))).collect()
+    }
+
+    fn candidate(&self, context: &Context, id: &PeerId, peer: &Peer) -> Candidate {
+        let now = context.now;
+        Candidate {
+            peer: *id,
+            free: peer.free,
+            trusted: !peer.is_distrusted(now.mono) && peer.is_steady(now.mono),
+            young: peer.standing.is.is_young(now.unix),
+            quality: peer.standing.now(now, &self.watch, peer.connected).quality(),
+            subnet: peer.subnet,
+        }
     }
 
     /// A shard is on its way there.
@@ -605,9 +693,15 @@ impl Peers {
         let all: Vec<&Peer> = self.known.values().filter(|peer| peer.takes_shards(now)).collect();
         let steady: Vec<&Peer> = all.iter().copied().filter(|peer| peer.is_steady(now)).collect();
         let trusted: Vec<&Peer> = steady.iter().copied().filter(|peer| !peer.is_distrusted(now)).collect();
-        let good = |donors: &[&Peer]| plan_for(donors, now).filter(|plan| plan.meets_target);
+        let departures = self.watch.departures();
+        let of = |peer: &&Peer| {
+            let by_hour = peer.standing.now(context.now, &self.watch, peer.connected).by_hour();
+            Donor { free: peer.free, by_hour }
+        };
+        let plan_for = |donors: &[&Peer]| plan_for(donors.iter().map(of).collect(), departures);
+        let good = |donors: &[&Peer]| plan_for(donors).filter(|plan| plan.meets_target);
         let found = good(&trusted).or_else(|| good(&steady)).or_else(|| good(&all).filter(|_| !cautious));
-        found.or_else(|| plan_for(&steady, now)).or_else(|| plan_for(&all, now)).ok_or_else(|| self.no_plan(context))
+        found.or_else(|| plan_for(&steady)).or_else(|| plan_for(&all)).ok_or_else(|| self.no_plan(context))
     }
 
     /// The longest shard for which `n` donors have room, as far as one knows; none when fewer count for a plan.
@@ -641,21 +735,37 @@ impl Peers {
     }
 
     pub(super) fn views(&self, context: &Context) -> Vec<PeerView> {
-        let now = context.now.mono;
         self.known
             .iter()
-            .map(|(id, peer)| PeerView {
-                peer: *id,
-                connected: peer.connected,
-                hello: peer.hello.clone().map(|hello| Hello { free: peer.free, ..hello }),
-                availability: peer.availability(now),
-                faults: peer.faults,
-                answered: peer.answered,
-                unanswered: peer.unanswered,
-                blocked: peer.blocked_until > now,
-                distrusted: peer.is_distrusted(now),
+            .map(|(id, peer)| {
+                let standing = peer.standing.now(context.now, &self.watch, peer.connected);
+                self.view(context, id, peer, &standing)
             })
             .collect()
+    }
+
+    fn view(&self, context: &Context, id: &PeerId, peer: &Peer, standing: &Standing) -> PeerView {
+        let now = context.now.mono;
+        PeerView {
+            peer: *id,
+            connected: peer.connected,
+            hello: peer.hello.clone().map(|hello| Hello { free: peer.free, ..hello }),
+            presence: peer.presence(context, &self.watch),
+            away_for: peer.standing.away_for(context.now, &self.watch, peer.connected),
+            availability: standing.availability(),
+            worst_hour: standing.by_hour().into_iter().fold(1.0, f64::min),
+            present: standing.present,
+            young: standing.is_young(context.now.unix),
+            honesty: standing.honesty(),
+            round_trip: standing.round_trip,
+            rate: standing.rate,
+            subnet: peer.subnet,
+            faults: peer.faults,
+            answered: peer.answered,
+            unanswered: peer.unanswered,
+            blocked: peer.blocked_until > now,
+            distrusted: peer.is_distrusted(now),
+        }
     }
 }
 

@@ -19,6 +19,7 @@ use crate::wire::{Hello, Refusal};
 mod audit;
 mod leases;
 mod pace;
+mod standing;
 mod trust;
 mod watch;
 

@@ -7,7 +7,7 @@ use super::peers::{Fault, Peers};
 use super::{CommandError, CommandId, Context, Outcome, SendFault, Timer, Waiter};
 use crate::id::{PeerId, SegmentId};
 use crate::lease::LeaseSecret;
-use crate::placement;
+use crate::placement::{self, Wanted};
 use crate::segment::{Coded, Holder, Placement};
 use crate::time::{Instant, UnixSeconds};
 use crate::wire::{Refusal, Request, Response};
@@ -107,11 +107,13 @@ impl Upload {
                 Row::Waiting => None,
                 Row::Sent(peer) | Row::Stored(peer) => Some(*peer),
             })
-            .chain(self.avoid.iter().map(|(peer, _)| *peer))
             .collect();
+        let holding = peers.holding(context, &taken);
+        let avoided: BTreeSet<PeerId> = self.avoid.iter().map(|(peer, _)| *peer).collect();
         let mut candidates = peers.candidates(context);
-        candidates.retain(|candidate| !taken.contains(&candidate.peer));
-        let mut order = placement::order(&self.id, shard_len, &candidates);
+        candidates.retain(|candidate| !taken.contains(&candidate.peer) && !avoided.contains(&candidate.peer));
+        let (k, n) = (self.coded.segment.k, self.rows.len() as u8);
+        let mut order = placement::order(&Wanted { segment: &self.id, shard_len, k, n }, &candidates, &holding);
         for row in 0..self.rows.len() {
             if self.rows[row] != Row::Waiting {
                 continue;

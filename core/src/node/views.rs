@@ -1,13 +1,22 @@
 //! What can be asked of a node between two steps.
 
-use super::peers::NoPlan;
-use super::{Node, PeerView};
-use crate::placement::Plan;
+use super::{NoPlan, Node, PeerView, Standings};
+use crate::durability::Plan;
 
 impl Node {
     /// What is known of each peer.
     pub fn peers(&self) -> Vec<PeerView> {
         self.peers.views(&self.context)
+    }
+
+    /// What the next start is to know of the peers, as of the last step.
+    pub fn standings(&self) -> Standings {
+        self.peers.standings(&self.context)
+    }
+
+    /// Takes over what an earlier run has written down; to be done before the first step.
+    pub fn restore(&mut self, standings: &Standings) {
+        self.peers.restore(&self.context, standings);
     }
 
     /// How segments would be coded and placed now, or why they cannot be.

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use hypernet_core::id::PeerId;
 use hypernet_core::limits::{AUDIT_PROOF_MAX, IN_FLIGHT_PER_PEER, SERVING_PER_PEER};
 use hypernet_core::node::{Destination, InboundId, Input, RequestId, SendFault};
+use hypernet_core::placement::Subnet;
 use hypernet_core::port::{StoreFault, StoreOp, StoreReply};
 use hypernet_core::wire::{Refusal, Request, Response};
 
@@ -158,6 +159,9 @@ impl World {
             let (life, peer) = (self.hosts[x].life, self.hosts[y].id);
             let after = self.latency(x, y, 0);
             self.push(after, Event::Input { to: x, life, input: Input::Connected(peer) });
+            // A few nodes share a subnet.
+            let subnet = Subnet::v4([9, (y >> 10) as u8, (y >> 2) as u8, 1]);
+            self.push(after, Event::Input { to: x, life, input: Input::SeenAt { peer, subnet } });
         }
     }
 
