@@ -34,7 +34,7 @@ use crate::volume::sync::{Engine, Engines};
 use crate::volume::trim::Trimmer;
 use crate::volume::{Volume, state};
 use crate::volumes::{Reader, Volumes};
-use crate::{databases, log, reserve, server};
+use crate::{databases, log, reserve, server, standings};
 
 mod audit;
 mod branch;
@@ -463,7 +463,11 @@ async fn serve(
     let memory = Arc::new(Mutex::new(Memory::load(&config::known_peers(&home))));
     let noted = memory.clone();
     let remember: Remember = Box::new(move |peer, addr| noted.lock().note(peer, addr));
-    let (node, driver) = driver::start(Node::new(node_config), mesh.clone(), events, store.clone(), remember);
+    let mut machine = Node::new(node_config);
+    if let Some(seen) = standings::load(&home) {
+        machine.restore(&seen);
+    }
+    let (node, driver) = driver::start(machine, mesh.clone(), events, store.clone(), remember);
     let socket = server::bind(&home)?;
     let agent = Arc::new(Agent {
         home: home.clone(),
@@ -507,7 +511,7 @@ async fn serve(
     };
     let server = tokio::spawn(server::serve(agent.clone(), socket));
     let keeper = Arc::new(keeper::Keeper { home: home.clone(), memory });
-    let keeping = tokio::spawn(keeper::run(keeper.clone()));
+    let keeping = tokio::spawn(keeper::run(keeper.clone(), node.clone()));
     let tending = tokio::spawn(policy::run(agent.clone()));
     let collecting = tokio::spawn(collect::run(agent.clone()));
     let auditing = tokio::spawn(audit::run(agent.clone()));
@@ -531,6 +535,7 @@ async fn serve(
     hearing.abort();
     branching.abort();
     keeper::save(&keeper).await;
+    keeper::save_standings(&keeper, &node).await;
     agent.close(driver).await;
     server.abort();
     let _ = std::fs::remove_file(home.socket());

@@ -49,6 +49,10 @@ impl Home {
         self.0.join("peers.json")
     }
 
+    pub(crate) fn standings(&self) -> PathBuf {
+        self.0.join("standings")
+    }
+
     pub(crate) fn socket(&self) -> PathBuf {
         hypernet_sdk::Home::new(&self.0).socket()
     }

@@ -11,10 +11,13 @@ use hypernet_core::id::{PeerId, RecordKey};
 use hypernet_core::node::{
     Command, CommandError, CommandId, Destination, Effect, InboundId, Input, Node, Now, Outcome, RequestId, SendFault,
 };
+use hypernet_core::placement::Subnet;
 use hypernet_core::port::StoreReply;
 use hypernet_core::time::{Instant, UnixSeconds};
 use hypernet_mesh::{Mesh, MeshEvent, SendError};
 use hypernet_store::shards::ShardStore;
+use libp2p::Multiaddr;
+use libp2p::multiaddr::Protocol;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 /// Messages waiting for the loop.
@@ -135,6 +138,15 @@ impl NodeHandle {
 /// Told of addresses that are worth remembering.
 pub(crate) type Remember = Box<dyn Fn(PeerId, String) + Send>;
 
+/// The subnet of an address: of one that leads over a relay that of the relay, since whatever is behind it fails with it.
+fn subnet(addr: &Multiaddr) -> Option<Subnet> {
+    addr.iter().find_map(|part| match part {
+        Protocol::Ip4(address) => Some(Subnet::v4(address.octets())),
+        Protocol::Ip6(address) => Some(Subnet::v6(address.octets())),
+        _ => None,
+    })?
+}
+
 struct Driver {
     node: Node,
     began: std::time::Instant,
@@ -247,7 +259,10 @@ impl Driver {
 
     fn event(&mut self, event: MeshEvent) {
         let input = match event {
-            MeshEvent::Connected { peer, .. } => Input::Connected(peer),
+            MeshEvent::Connected { peer, addr } => {
+                self.step(Input::Connected(peer));
+                Input::SeenAt { peer, subnet: subnet(&addr) }
+            }
             MeshEvent::Disconnected { peer } => Input::Disconnected(peer),
             MeshEvent::Request { peer, inbound, request } => {
                 Input::Request { peer, inbound: InboundId(inbound), request }
@@ -375,6 +390,16 @@ mod tests {
             remember: Box::new(|_, _| {}),
         };
         (driver, effects)
+    }
+
+    #[test]
+    fn an_address_has_the_subnet_that_it_begins_with() {
+        let of = |addr: &str| subnet(&addr.parse().unwrap()).map(|subnet| subnet.to_string());
+        assert_eq!(of("/ip4/9.8.7.6/udp/4001/quic-v1").as_deref(), Some("9.8.7.0/24"));
+        assert_eq!(of("/ip6/2a01:203:405::1/tcp/4001").as_deref(), Some("2a01:0203:0405::/48"));
+        let relayed = "/ip4/9.8.7.6/tcp/1/p2p/12D3KooWPjceQrSwdWXPyLLeABRXmuqt69Rg3sBYbU1Nft9HyQ6X/p2p-circuit";
+        assert_eq!(of(relayed).as_deref(), Some("9.8.7.0/24"));
+        assert_eq!((of("/ip4/127.0.0.1/tcp/1"), of("/dns4/example.org/tcp/1")), (None, None));
     }
 
     #[tokio::test]

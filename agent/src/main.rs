@@ -39,6 +39,7 @@ mod sealing;
 mod server;
 mod setup;
 mod share;
+mod standings;
 mod status;
 mod volume;
 mod volumes;

@@ -1,4 +1,4 @@
-//! Keeps what the next start will need: room on the disk, and the peers that were met.
+//! Keeps what the next start will need: room on the disk, the peers that were met, and how they have behaved.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,10 +7,14 @@ use parking_lot::Mutex;
 
 use super::{Memory, blocking};
 use crate::config::{self, Home};
-use crate::reserve;
+use crate::driver::NodeHandle;
+use crate::{reserve, standings};
 
 /// How often what changed is written.
 const EVERY: Duration = Duration::from_secs(5);
+
+/// How many times more seldom the conduct of peers is, which is a longer text and changes slowly.
+const STANDINGS_EVERY: u32 = 120;
 
 /// Writes it down.
 pub(super) struct Keeper {
@@ -39,10 +43,23 @@ impl Keeper {
 }
 
 /// Saves again and again, until it is aborted.
-pub(super) async fn run(keeper: Arc<Keeper>) {
+pub(super) async fn run(keeper: Arc<Keeper>, node: NodeHandle) {
     loop {
-        tokio::time::sleep(EVERY).await;
-        save(&keeper).await;
+        for _ in 0..STANDINGS_EVERY {
+            tokio::time::sleep(EVERY).await;
+            save(&keeper).await;
+        }
+        save_standings(&keeper, &node).await;
+    }
+}
+
+/// Writes down how peers have behaved.
+pub(super) async fn save_standings(keeper: &Arc<Keeper>, node: &NodeHandle) {
+    let Some(all) = node.ask(hypernet_core::node::Node::standings).await else { return };
+    let home = keeper.home.clone();
+    match blocking(move || standings::save(&home, &all)).await {
+        Ok(Ok(())) => {}
+        Ok(Err(failure)) | Err(failure) => tracing::warn!(%failure, "cannot remember how peers have behaved"),
     }
 }
 

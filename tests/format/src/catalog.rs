@@ -23,7 +23,9 @@ use hypernet_core::time::Hlc;
 use hypernet_core::tree::{self, Content, FileKind, Item, LinkEntry, Root, Run, TreeRef};
 use rand_core::{TryCryptoRng, TryRng};
 
-use crate::values::{Nodes, device, dot, entries, extent, extent_id, inode, placement, recovery, volume, volume_keys};
+use crate::values::{
+    Nodes, device, dot, entries, extent, extent_id, inode, placement, recovery, standings, volume, volume_keys,
+};
 use crate::{Golden, framed};
 
 const TIME: Hlc = Hlc { millis: 1_700_000_000_123, counter: 5 };
@@ -366,6 +368,7 @@ pub(crate) fn all() -> Vec<Golden> {
         beacon(),
         framed("era", Era::new(3, Secret::new([0x69; 32]))),
         framed("placement", placement()),
+        framed("standings", standings()),
         framed(
             "index-page",
             IndexPage {

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use hypernet_core::id::{DeviceTag, ExtentId, FileId, PeerId, ShardId, VolumeId};
 use hypernet_core::identity::phrase::Phrase;
 use hypernet_core::key::{DeviceKeys, RecoveryKeys, Secret, VolumeKeys};
+use hypernet_core::node::{Hour, Standing, Standings};
 use hypernet_core::seal::{ExtentRef, Kind, SealError, Sealer};
 use hypernet_core::segment::{Holder, Placement, Segment};
 use hypernet_core::time::{Timespec, UnixSeconds};
@@ -50,6 +51,24 @@ pub fn placement() -> Placement {
     let rows = (1..=4).map(|i| ShardId([i; 32])).collect();
     let holders = (0..3).map(|row| Holder { row, peer: PeerId([0x50 + row; 32]), until: UnixSeconds(1_800_000_000) });
     Placement { segment: Segment { k: 2, shard_len: 4096, rows }, n: 3, holders: holders.collect() }
+}
+
+/// What is known of two peers.
+pub fn standings() -> Standings {
+    let standing = |byte: u8, departed: bool| Standing {
+        peer: PeerId([byte; 32]),
+        met: UnixSeconds(1_800_000_000),
+        seen: 90_000_000_000,
+        present: 80_000_000_000,
+        hours: std::array::from_fn(|hour| Hour { online: 1_000_000 * hour as u32, watched: 40_000_000 }),
+        good: 1_500,
+        bad: 64,
+        round_trip: (!departed).then_some(12_345),
+        rate: (!departed).then_some(7_000_000),
+        departed,
+    };
+    let peers = vec![standing(0x51, false), standing(0x52, true)];
+    Standings { watched: 100_000_000_000, departed: 3, peer_time: 900_000_000_000, peers }
 }
 
 /// A dot.
