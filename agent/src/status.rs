@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use hypernet_core::codec;
+use hypernet_core::durability::{Nines, Plan};
 use hypernet_core::head::Head;
 use hypernet_core::id::{ExtentId, PeerId};
-use hypernet_core::node::{NoPlan, Node, PeerView};
-use hypernet_core::placement::Plan;
+use hypernet_core::node::{NoPlan, Node, PeerView, Presence};
 use hypernet_core::segment::Placement;
 use hypernet_core::tree::Content;
 use hypernet_fs::vfs::DurabilityInfo;
@@ -99,19 +99,51 @@ fn upload_of(engine: &Engine) -> api::Upload {
     }
 }
 
-fn plan_status(plan: Plan, peers: usize, availability: f64) -> api::PlanStatus {
+fn plan_status(plan: Plan, peers: usize) -> api::PlanStatus {
     let lost = plan.n - plan.k;
-    let words = if plan.meets_target {
-        format!("any {lost} of the {} peers that hold a new segment may be gone", plan.n)
-    } else {
-        format!(
-            "any {lost} of the {} peers that hold a new segment may be gone; with so few peers data is readable {:.2} % \
-             of the time instead of 99.99 %: invite more",
-            plan.n,
-            plan.readable * 100.0
-        )
-    };
-    api::PlanStatus { k: plan.k.into(), n: plan.n.into(), peers: peers as u32, availability, words }
+    let mut words = format!("any {lost} of the {} peers that hold a new segment may be gone", plan.n);
+    if !plan.meets_target {
+        let percent = plan.readable * 100.0;
+        words += &format!("; with so few peers data is readable {percent:.2} % of the time instead of 99.99 %");
+    }
+    if !plan.is_durable() {
+        let gone = (1.0 - (-plan.outlook.departures).exp()) * 100.0;
+        words += &format!(
+            "; if {gone:.0} % of the peers leave for good within a year and nobody joins, {} of what is stored is lost",
+            share(plan.nines)
+        );
+    }
+    if !plan.meets_target || !plan.is_durable() {
+        words += ": invite more";
+    }
+    api::PlanStatus {
+        k: plan.k.into(),
+        n: plan.n.into(),
+        threshold: plan.threshold.into(),
+        peers: peers as u32,
+        availability: plan.outlook.availability,
+        readable: plan.readable,
+        nines: plan.nines.0,
+        words,
+    }
+}
+
+/// So many nines as people read them.
+fn share(nines: Nines) -> String {
+    let percent = 100.0 * 10f64.powf(-nines.0);
+    match percent {
+        0.1.. => format!("{percent:.1} %"),
+        _ => format!("one part in 10^{}", nines.whole()),
+    }
+}
+
+fn presence(presence: Presence) -> api::Presence {
+    match presence {
+        Presence::Here => api::Presence::Here,
+        Presence::Away => api::Presence::Away,
+        Presence::Suspect => api::Presence::Suspect,
+        Presence::Gone => api::Presence::Gone,
+    }
 }
 
 /// What one look at the node gives.
@@ -169,7 +201,14 @@ pub(crate) async fn peers(agent: &Arc<Agent>) -> Result<Vec<api::PeerInfo>, Fail
                 free: view.hello.as_ref().map(|hello| hello.free),
                 shards: counted.tally.as_ref().map(|tally| tally.held.get(&view.peer).copied().unwrap_or(0)),
                 availability: Some(view.availability),
-                rtt_micros: link.and_then(|link| link.rtt).map(|rtt| rtt.as_micros() as u64),
+                rtt_micros: link.and_then(|link| link.rtt).map(|rtt| rtt.as_micros() as u64).or(view.round_trip),
+                presence: presence(view.presence),
+                away_seconds: view.away_for / 1000,
+                worst_hour: view.worst_hour,
+                honesty: view.honesty,
+                bytes_per_second: view.rate,
+                young: view.young,
+                subnet: view.subnet.map(|subnet| subnet.to_string()),
                 note,
             }
         })
@@ -205,9 +244,8 @@ pub(crate) async fn status(agent: &Arc<Agent>) -> Result<api::Status, Failure> {
         .iter()
         .filter(|peer| peer.connected && peer.hello.as_ref().is_some_and(|hello| hello.donated > 0))
         .collect();
-    let mean = donors.iter().map(|peer| peer.availability).sum::<f64>() / donors.len().max(1) as f64;
     let donors = donors.len();
-    let plan = view.plan.ok().map(|plan| plan_status(plan, donors, mean));
+    let plan = view.plan.ok().map(|plan| plan_status(plan, donors));
     let looked_at = match agent.with_volume() {
         Some(own) => {
             let counted = count(own, &view).await;

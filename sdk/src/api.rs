@@ -79,6 +79,7 @@ mod guardians;
 mod history;
 mod keystore;
 pub mod path;
+mod peers;
 mod people;
 mod printed;
 mod share;
@@ -104,6 +105,7 @@ pub use history::{
     TextInfo, ThingInfo, Verified,
 };
 pub use keystore::{KeystoreSealed, KeystoreStatus, SealRequest, SealedBy};
+pub use peers::{PeerInfo, PeersStatus, Presence};
 pub use people::{
     AddContactRequest, ComparedRequest, ContactInfo, ContactRequest, IdInfo, PairEvent, PairRequest, Paired,
 };
@@ -444,10 +446,16 @@ pub struct PlanStatus {
     pub k: u32,
     /// Shards that are made.
     pub n: u32,
+    /// Shards at which a repair is due: while more are with peers that have not left, nothing needs to be done.
+    pub threshold: u32,
     /// Peers that they are spread over.
     pub peers: u32,
-    /// Measured availability of a peer in the worst hour, 0..=1.
+    /// Measured availability of a peer in the worst hour of the day, 0..=1.
     pub availability: f64,
+    /// Probability that a segment can be read at any moment, 0..=1.
+    pub readable: f64,
+    /// Nines of the probability that a segment is not lost within a year, by the rate at which peers leave for good.
+    pub nines: f64,
     /// What that means and risks.
     pub words: String,
 }
@@ -461,47 +469,6 @@ pub struct HealthBucket {
     pub segments: u64,
     /// Whether they can still be read.
     pub readable: bool,
-}
-
-/// Peers in numbers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PeersStatus {
-    /// Ever met on this mesh.
-    pub known: u64,
-    /// Connected now.
-    pub connected: u64,
-    /// Of those, how many store for others.
-    pub donors: u64,
-}
-
-/// One peer.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct PeerInfo {
-    /// Its id.
-    pub peer: String,
-    /// An address, if connected or remembered.
-    #[serde(default)]
-    pub address: Option<String>,
-    /// Connected now.
-    pub connected: bool,
-    /// Bytes it offers; none when unknown.
-    #[serde(default)]
-    pub quota: Option<u64>,
-    /// Bytes of it that are free.
-    #[serde(default)]
-    pub free: Option<u64>,
-    /// Shards of ours that it holds, as they were counted last; none when they have not been counted yet.
-    #[serde(default)]
-    pub shards: Option<u64>,
-    /// Measured availability, 0..=1; none when not yet measured.
-    #[serde(default)]
-    pub availability: Option<f64>,
-    /// Round trip.
-    #[serde(default)]
-    pub rtt_micros: Option<u64>,
-    /// What speaks against it: backed off, lied, full.
-    #[serde(default)]
-    pub note: Option<String>,
 }
 
 /// `POST /v1/donors`.

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use hypernet_sdk::api::{
-    AuditStatus, Audited, Counted, DonorsEvent, HealthBucket, PeerInfo, Status, Upload, VolumeStatus,
+    AuditStatus, Audited, Counted, DonorsEvent, HealthBucket, PeerInfo, PlanStatus, Status, Upload, VolumeStatus,
 };
 use hypernet_sdk::{Client, ErrorCode, Home};
 
@@ -123,6 +123,7 @@ fn volume_rows(volume: &VolumeStatus) -> Vec<(String, String)> {
     );
     if let Some(plan) = &volume.plan {
         add("new data", format!("any {} of {} shards restore a segment: {}", plan.k, plan.n, plan.words));
+        add("expected", expected(plan));
     }
     match volume.counted {
         Counted::Never => add("health", "being counted".to_owned()),
@@ -148,6 +149,19 @@ fn volume_rows(volume: &VolumeStatus) -> Vec<(String, String)> {
         add("recovery", "not ended; `hn recover` goes on with it".to_owned());
     }
     rows
+}
+
+fn expected(plan: &PlanStatus) -> String {
+    // More digits than that nobody has measured.
+    let readable = (plan.readable * 1e6).floor() / 1e4;
+    format!(
+        "readable {readable} % of the time with peers there {} of it in their worst hour, {} a year against loss, repair \
+         due at {} of {} shards",
+        words::percent(plan.availability),
+        words::plural(plan.nines as u64, "nine"),
+        plan.threshold,
+        plan.n
+    )
 }
 
 fn upload(upload: &Upload) -> String {
@@ -258,23 +272,27 @@ async fn wait(client: &Client, wanted: u64, within: Duration, out: &Output) -> R
 fn peer_table(peers: &[PeerInfo]) -> String {
     let unknown = || "-".to_owned();
     let rows = peers.iter().map(|peer| {
-        let state = if peer.connected { "connected" } else { "away" };
         vec![
             words::short(&peer.peer),
-            state.to_owned(),
+            peer.presence.word().to_owned(),
             peer.free.map_or_else(unknown, words::bytes),
             peer.shards.map_or_else(unknown, words::count),
             peer.availability.map_or_else(unknown, words::percent),
+            words::percent(peer.worst_hour),
             peer.rtt_micros.map_or_else(unknown, |micros| format!("{:.1} ms", micros as f64 / 1e3)),
             peer.note.clone().or_else(|| peer.address.clone()).unwrap_or_default(),
         ]
     });
-    table::table(&["PEER", "STATE", "FREE", "OUR SHARDS", "AVAILABLE", "RTT", "WHERE"], rows.collect(), &[2, 3, 4, 5])
+    table::table(
+        &["PEER", "STATE", "FREE", "OUR SHARDS", "AVAILABLE", "WORST HOUR", "RTT", "WHERE"],
+        rows.collect(),
+        &[2, 3, 4, 5, 6],
+    )
 }
 
 #[cfg(test)]
 mod tests {
-    use hypernet_sdk::api::AuditRound;
+    use hypernet_sdk::api::{AuditRound, Presence};
 
     use super::*;
 
@@ -288,6 +306,13 @@ mod tests {
             shards: Some(12),
             availability: Some(0.985),
             rtt_micros: None,
+            presence: if connected { Presence::Here } else { Presence::Suspect },
+            away_seconds: if connected { 0 } else { 100_000 },
+            worst_hour: 0.5,
+            honesty: 1.0,
+            bytes_per_second: None,
+            young: false,
+            subnet: None,
             note: (!connected).then(|| "faults: 3".to_owned()),
         }
     }
@@ -315,7 +340,24 @@ mod tests {
             lines[1].contains("connected") && lines[1].contains("512.00 MiB") && lines[1].ends_with("quic-v1"),
             "{text}"
         );
-        assert!(lines[2].contains("away") && lines[2].ends_with("faults: 3"), "{text}");
+        assert!(lines[2].contains("suspect") && lines[2].ends_with("faults: 3"), "{text}");
+    }
+
+    #[test]
+    fn what_is_expected_is_not_rounded_up() {
+        let plan = PlanStatus {
+            k: 20,
+            n: 50,
+            threshold: 41,
+            peers: 60,
+            availability: 0.75,
+            readable: 0.999_999_9,
+            nines: 10.97,
+            words: String::new(),
+        };
+        let text = expected(&plan);
+        assert!(text.starts_with("readable 99.9999 % of the time with peers there 75"), "{text}");
+        assert!(text.ends_with("10 nines a year against loss, repair due at 41 of 50 shards"), "{text}");
     }
 
     #[test]

@@ -42,6 +42,12 @@ enum Bench {
         /// MiB of input.
         #[arg(long, default_value_t = 512)]
         mib: usize,
+        /// Peers that the segments are for: the more, the more rows they have.
+        #[arg(long, default_value_t = 10)]
+        peers: usize,
+        /// With which probability one of them is online.
+        #[arg(long, default_value_t = 0.95)]
+        availability: f64,
         /// What the input is like.
         #[arg(long, default_value = "noise")]
         input: Input,
@@ -176,11 +182,11 @@ fn whole(cutter: &Cutter, sealer: &Sealer, padding: &Secret, plan: Plan, bytes: 
     })
 }
 
-fn pipeline(mib: usize, kind: Input) -> Result<Vec<(&'static str, f64)>> {
+fn pipeline(mib: usize, kind: Input, (peers, availability): (usize, f64)) -> Result<Vec<(&'static str, f64)>> {
     let bytes = input(kind, mib << 20);
     let keys = VolumeKeys::new(VolumeId([1; 16]), 0, Secret::new([2; 32]));
     let (cutter, sealer, padding) = (Cutter::new(&keys), Sealer::new(&keys), keys.padding());
-    let plan = placement::plan(10, 0.95).ok_or_else(|| anyhow::anyhow!("no plan for ten peers"))?;
+    let plan = placement::plan(peers, availability).ok_or_else(|| anyhow::anyhow!("no plan for {peers} peers"))?;
     let mut extents = Vec::new();
     cuts(&cutter, &bytes, &mut |extent| {
         extents.push(extent);
@@ -231,7 +237,9 @@ fn pipeline(mib: usize, kind: Input) -> Result<Vec<(&'static str, f64)>> {
 
 fn main() -> Result<()> {
     match Cli::parse().bench {
-        Bench::Pipeline { mib, input, json } => show_pipeline(mib, input, json),
+        Bench::Pipeline { mib, peers, availability, input, json } => {
+            show_pipeline(mib, input, (peers, availability), json)
+        }
         Bench::Names { dir, files, threads } => {
             println!("{}", names::run(&dir, files, threads)?);
             Ok(())
@@ -239,8 +247,8 @@ fn main() -> Result<()> {
     }
 }
 
-fn show_pipeline(mib: usize, input: Input, json: bool) -> Result<()> {
-    let rows = pipeline(mib, input)?;
+fn show_pipeline(mib: usize, input: Input, peers: (usize, f64), json: bool) -> Result<()> {
+    let rows = pipeline(mib, input, peers)?;
     let whole = rows.last().map_or(0.0, |(_, rate)| *rate);
     let stages = || rows[..rows.len() - 1].iter().filter(|(name, _)| !name.starts_with(' ')).map(|(_, rate)| *rate);
     let slowest = stages().fold(f64::INFINITY, f64::min);

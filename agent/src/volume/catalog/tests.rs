@@ -199,7 +199,8 @@ fn a_catalog_far_larger_than_one_unit_is_published_kept_up_and_recovered() {
 
 #[test]
 fn what_the_mesh_lost_of_a_catalog_is_written_anew_and_nothing_else() {
-    let mesh = Mesh::new(30);
+    // More than hold rows of one segment: of thirty each would hold one of every segment.
+    let mesh = Mesh::new(100);
     let mut mine = Device::new(&mesh, 7);
     // Some listings and many segments of pages.
     for _ in 0..40 {
