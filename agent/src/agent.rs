@@ -12,7 +12,7 @@ use hypernet_core::node::{Node, NodeConfig};
 use hypernet_core::port::{MetaStore, PortError, RemoteTree};
 use hypernet_fs::fuse::Kernels;
 use hypernet_fs::vfs::{Config as VfsConfig, ROOT, Rooted, Vfs, VfsError};
-use hypernet_mesh::{Mesh, MeshConfig, MeshError};
+use hypernet_mesh::{Mesh, MeshConfig, MeshError, RelayLimits};
 use hypernet_sdk::api;
 use hypernet_sdk::size;
 use hypernet_store::error::{LOST, StoreError};
@@ -82,6 +82,15 @@ pub(crate) struct RunArgs {
     /// Bytes of local copies from now on, such as 20G, or `none` for no limit.
     #[arg(long, value_parser = size::parse_limit)]
     cache: Option<size::Limit>,
+    /// Bytes of shards a second that go out from now on, such as 2M, or `none` for no limit.
+    #[arg(long, value_parser = size::parse_limit)]
+    upload: Option<size::Limit>,
+    /// Bytes of shards a second that come in from now on, such as 10M, or `none` for no limit.
+    #[arg(long, value_parser = size::parse_limit)]
+    download: Option<size::Limit>,
+    /// Whether to ask the router to let others in (UPnP), from now on.
+    #[arg(long)]
+    upnp: Option<bool>,
 }
 
 /// The parts of an agent that has a volume.
@@ -283,9 +292,13 @@ pub(crate) fn run(home: Home, args: RunArgs) -> Result<(), Failure> {
     let mut config = Config::load(&home)?;
     reserve::release(&home);
     log::start(&home)?;
-    if args.donate.is_some() || args.cache.is_some() {
-        config.donate = args.donate.unwrap_or(config.donate);
-        config.cache = args.cache.map_or(config.cache, |limit| limit.0);
+    let before = config.clone();
+    config.donate = args.donate.unwrap_or(config.donate);
+    config.cache = args.cache.map_or(config.cache, |limit| limit.0);
+    config.upload = args.upload.map_or(config.upload, |limit| limit.0);
+    config.download = args.download.map_or(config.download, |limit| limit.0);
+    config.upnp = args.upnp.unwrap_or(config.upnp);
+    if config != before {
         config.save(&home)?;
     }
     // A recovery writes the keystore last of all that makes a device.
@@ -324,6 +337,10 @@ async fn start_mesh(
         listen: Config::addrs(listen),
         bootstrap: Config::addrs(&bootstrap).into_iter().filter(mount::names_a_peer).collect(),
         mdns: config.mdns,
+        upnp: config.upnp,
+        relay: RelayLimits::default(),
+        upload: config.upload,
+        download: config.download,
     };
     config.network()?;
     let mut note = None;
@@ -467,7 +484,7 @@ async fn serve(
     if let Some(seen) = standings::load(&home) {
         machine.restore(&seen);
     }
-    let (node, driver) = driver::start(machine, mesh.clone(), events, store.clone(), remember);
+    let (node, driver) = driver::start(machine, mesh.clone(), events, store.clone(), remember, config.upload);
     let socket = server::bind(&home)?;
     let agent = Arc::new(Agent {
         home: home.clone(),

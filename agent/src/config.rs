@@ -106,6 +106,15 @@ pub(crate) struct Config {
     pub(crate) storage_only: bool,
     /// Look for peers on the local network.
     pub(crate) mdns: bool,
+    /// Ask the router to let others in.
+    #[serde(default = "yes")]
+    pub(crate) upnp: bool,
+    /// Bytes of shards a second that go out; no limit when there is none.
+    #[serde(default)]
+    pub(crate) upload: Option<u64>,
+    /// Bytes of shards a second that come in; no limit when there is none.
+    #[serde(default)]
+    pub(crate) download: Option<u64>,
     /// How long a DHT record is kept that nobody hands on, in seconds.
     pub(crate) record_lifetime: u64,
     /// Setting it up has not ended: nothing in its directory has been used, or shown to anybody.
@@ -145,6 +154,10 @@ pub(crate) struct Config {
 
 const VERSION: u32 = 1;
 
+fn yes() -> bool {
+    true
+}
+
 impl Config {
     pub(crate) fn new(network: NetworkId, device_name: String, donate: u64, storage_only: bool) -> Self {
         Self {
@@ -156,6 +169,9 @@ impl Config {
             donate,
             storage_only,
             mdns: true,
+            upnp: true,
+            upload: None,
+            download: None,
             record_lifetime: 48 * 3600,
             begun: false,
             recovering: false,

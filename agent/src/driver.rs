@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use hypernet_core::id::{PeerId, RecordKey};
+use hypernet_core::limits::UPLOAD_WINDOW;
 use hypernet_core::node::{
     Command, CommandError, CommandId, Destination, Effect, InboundId, Input, Node, Now, Outcome, RequestId, SendFault,
 };
@@ -19,6 +20,8 @@ use hypernet_store::shards::ShardStore;
 use libp2p::Multiaddr;
 use libp2p::multiaddr::Protocol;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
+
+use crate::volume::UPLOAD_PATIENCE;
 
 /// Messages waiting for the loop.
 const INBOX: usize = 1024;
@@ -43,6 +46,14 @@ pub(crate) struct NodeHandle {
     inbox: mpsc::Sender<Message>,
     donors: watch::Receiver<usize>,
     changes: broadcast::Sender<RecordKey>,
+    patience: u64,
+}
+
+/// Milliseconds for which the upload of a segment goes on while nothing comes of it: with a limit of so many bytes a second,
+/// what is under way of the others has its turn first.
+fn patience(upload: Option<u64>) -> u64 {
+    let all = 2 * UPLOAD_WINDOW as u64;
+    upload.map_or(UPLOAD_PATIENCE, |rate| UPLOAD_PATIENCE.saturating_add(all.saturating_mul(1_000) / rate.max(1)))
 }
 
 fn stopped() -> Outcome {
@@ -96,6 +107,11 @@ impl NodeHandle {
         answer.blocking_recv().ok()
     }
 
+    /// Milliseconds without progress after which the upload of a segment is given up.
+    pub(crate) fn patience(&self) -> u64 {
+        self.patience
+    }
+
     /// How many donors are connected, and each change of that. It ends with the loop.
     pub(crate) fn donors(&self) -> watch::Receiver<usize> {
         self.donors.clone()
@@ -131,7 +147,7 @@ impl NodeHandle {
                 }
             }
         });
-        Self { inbox, donors, changes: broadcast::channel(CHANGES).0 }
+        Self { inbox, donors, changes: broadcast::channel(CHANGES).0, patience: patience(None) }
     }
 }
 
@@ -160,13 +176,14 @@ struct Driver {
     remember: Remember,
 }
 
-/// Starts the loop. It ends with [`NodeHandle::stop`] or when the mesh does.
+/// Starts the loop, of a mesh that sends so many bytes of shards a second at most. It ends with [`NodeHandle::stop`] or when the mesh does.
 pub(crate) fn start(
     node: Node,
     mesh: Mesh,
     events: mpsc::Receiver<MeshEvent>,
     store: Arc<ShardStore>,
     remember: Remember,
+    upload: Option<u64>,
 ) -> (NodeHandle, tokio::task::JoinHandle<()>) {
     let (inbox, messages) = mpsc::channel(INBOX);
     let (completions, completed) = mpsc::channel(COMPLETIONS);
@@ -187,7 +204,7 @@ pub(crate) fn start(
         remember,
     };
     let task = tokio::spawn(driver.run(messages, events, completed));
-    (NodeHandle { inbox, donors, changes }, task)
+    (NodeHandle { inbox, donors, changes, patience: patience(upload) }, task)
 }
 
 /// Hands effects to the mesh, in order.
@@ -272,7 +289,7 @@ impl Driver {
                     SendError::Deadline => SendFault::Deadline,
                     SendError::Malformed(why) => SendFault::Malformed(why),
                     SendError::Unsupported => SendFault::Malformed("does not speak the shard protocol".into()),
-                    SendError::Unreachable | SendError::Closed => SendFault::Unreachable,
+                    SendError::Unreachable | SendError::Closed | SendError::OverLimit { .. } => SendFault::Unreachable,
                 });
                 Input::Response { id: RequestId(id), result }
             }
@@ -286,6 +303,10 @@ impl Driver {
                 Input::RecordFound { id: RequestId(id), records, answers }
             }
             MeshEvent::PeerAddr { peer, addr } => return (self.remember)(peer, addr.to_string()),
+            MeshEvent::Moved { peer, path, why } => {
+                tracing::info!(peer = %peer.short(), ?path, why, "a peer is reached another way");
+                return;
+            }
             MeshEvent::Listening { addr } => {
                 tracing::info!(%addr, "listening");
                 return;
@@ -421,6 +442,14 @@ mod tests {
         let kept = effects.try_recv();
         assert!(matches!(&kept, Ok(Effect::KeepRecord { key, .. }) if *key == record.key()), "{kept:?}");
         assert!(effects.try_recv().is_err());
+    }
+
+    #[test]
+    fn a_slow_line_is_given_the_time_that_it_takes() {
+        assert_eq!(patience(None), UPLOAD_PATIENCE);
+        let slow = patience(Some(1 << 20));
+        assert!(slow / 1_000 >= (UPLOAD_WINDOW >> 20) as u64, "all that is under way has its turn: {slow}");
+        assert!(patience(Some(0)) > slow);
     }
 
     #[tokio::test]

@@ -25,7 +25,7 @@ use crate::driver::{NodeHandle, outcome};
 use crate::volume::progress::{Meter, Phase};
 use crate::volume::read::failed;
 use crate::volume::write::{Placed, unix_now};
-use crate::volume::{LEASE_SECONDS, READ_WITHIN, UPLOAD_PATIENCE, damaged};
+use crate::volume::{LEASE_SECONDS, READ_WITHIN, damaged};
 
 /// Donors count as settled when none has come or gone for this long,
 const SETTLED: Duration = Duration::from_millis(1500);
@@ -33,7 +33,7 @@ const SETTLED: Duration = Duration::from_millis(1500);
 const SETTLE_MAX: Duration = Duration::from_secs(15);
 /// Times a segment is planned anew when too few peers take it, before the sync gives up for now.
 const REPLANS: u32 = 3;
-/// Peers that have gone are waited for with one segment, for [`UPLOAD_PATIENCE`], and not again with the next ones for this
+/// Peers that have gone are waited for with one segment, for [`NodeHandle::patience`], and not again with the next ones for this
 /// long.
 const WAIT_AGAIN: Duration = Duration::from_secs(60);
 
@@ -178,7 +178,7 @@ impl Peers {
             let until = UnixSeconds(unix_now() + LEASE_SECONDS);
             // What of an attempt was placed that failed, the node gives up.
             let (number, leases) = draw()?;
-            let command = Command::Upload { coded, leases, until, patience: UPLOAD_PATIENCE };
+            let command = Command::Upload { coded, leases, until, patience: self.node.patience() };
             match self.node.run_blocking(command) {
                 Outcome::Uploaded(placement) => return Ok(vec![Placed { id, number, placement, contents }]),
                 Outcome::Failed(error @ (CommandError::NotPlaced { .. } | CommandError::Busy)) => {

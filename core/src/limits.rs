@@ -315,6 +315,40 @@ pub const MESH_CONNECTIONS_PENDING: usize = 128;
 pub const MESH_ABSENT_MAX: usize = 1_024;
 /// Addresses remembered of one peer.
 pub const MESH_ADDRS_PER_PEER: usize = 8;
+/// Connections that may come in at once from one subnet (a /24 of IPv4, a /56 of IPv6),
+pub const MESH_INCOMING_BURST: u32 = 64;
+/// and in a minute after that. Somebody who knocks more often is not let in until a minute has passed.
+pub const MESH_INCOMING_PER_MINUTE: u32 = 60;
+/// Times at once that one peer may have its addresses tried,
+pub const MESH_TRIES_BURST: u32 = 8;
+/// and in a minute after that.
+pub const MESH_TRIES_PER_MINUTE: u32 = 6;
+/// The same, of all peers together.
+pub const MESH_TRIES_ALL_BURST: u32 = 64;
+/// The same, of all peers together.
+pub const MESH_TRIES_ALL_PER_MINUTE: u32 = 60;
+/// Own addresses, as others see them, that are looked at.
+pub const MESH_CANDIDATES_MAX: usize = 64;
+/// Own addresses at which others can reach this node that are told.
+pub const MESH_EXTERNAL_MAX: usize = 4;
+/// Relays at which a node is to be met that nobody can reach otherwise.
+pub const MESH_RELAYS_USED: usize = 2;
+/// Peers for which a relay has a place at once,
+pub const RELAY_RESERVATIONS_MAX: usize = 256;
+/// and places of one of them.
+pub const RELAY_RESERVATIONS_PER_PEER: usize = 2;
+/// Circuits over one relay at once,
+pub const RELAY_CIRCUITS_MAX: usize = 64;
+/// and those of one peer.
+pub const RELAY_CIRCUITS_PER_PEER: usize = 8;
+/// Seconds after which a circuit ends.
+pub const RELAY_CIRCUIT_SECONDS: u64 = 600;
+/// Bytes after which a circuit ends, both directions together.
+pub const RELAY_CIRCUIT_BYTES: u64 = 64 * MIB as u64;
+/// Places and circuits that one peer may ask for at once,
+pub const RELAY_ASKS_BURST: u32 = 16;
+/// and how many seconds lie between those after that.
+pub const RELAY_ASKS_EVERY_SECONDS: u64 = 20;
 /// Distinct answers collected for one record.
 pub const MESH_RECORD_ANSWERS_MAX: usize = 64;
 /// Last records of one signer that are told of beside the one that is kept.
@@ -326,6 +360,9 @@ const _: () = {
     assert!(MESH_BODY_STEP <= WIRE_BODY_MAX);
     assert!(MESH_RESPONSES_PER_PEER * 2 <= MESH_RESPONSES);
     assert!(MESH_SMALL < MESH_PEERS_KEPT && MESH_PEERS_KEPT < MESH_CONNECTIONS_MAX);
+    assert!(RELAY_RESERVATIONS_MAX < MESH_PEERS_KEPT, "who has a place at a relay stays connected to it");
+    // Whoever meets over a relay can hand over what one may have under way.
+    assert!(2 * (IN_FLIGHT_PER_PEER * WIRE_BODY_MAX) as u64 <= RELAY_CIRCUIT_BYTES);
 };
 
 /// Shards and records that wait to be written by a donor's store.

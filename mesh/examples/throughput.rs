@@ -30,6 +30,10 @@ async fn main() {
         listen: vec![listen.parse().unwrap()],
         bootstrap,
         mdns: false,
+        upnp: false,
+        relay: hypernet_mesh::RelayLimits::default(),
+        upload: None,
+        download: None,
     };
     let (server, mut asked) = Mesh::start(config(1, Vec::new())).await.unwrap();
     let (client, mut events) = Mesh::start(config(2, server.listen_addrs())).await.unwrap();

@@ -1,9 +1,10 @@
 //! Which addresses we dial or remember, and what is known of each peer.
 //!
 //! Invariant: at most [`MESH_ADDRS_PER_PEER`] addresses of at most [`PEERS_MAX`] peers, all of them IP addresses with
-//! QUIC or TCP: whatever else a peer claims to listen on is not for us.
+//! QUIC or TCP, or over a relay that has such an address: whatever else a peer claims to listen on is not for us.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::net::IpAddr;
 
 use hypernet_core::limits::{MESH_ADDRS_PER_PEER, PEERS_MAX};
 use libp2p::multiaddr::Protocol;
@@ -12,12 +13,45 @@ use libp2p::{Multiaddr, PeerId};
 use crate::Transport;
 
 /// The host part of an address.
-pub(crate) fn ip(addr: &Multiaddr) -> Option<std::net::IpAddr> {
+pub(crate) fn ip(addr: &Multiaddr) -> Option<IpAddr> {
     match addr.iter().next()? {
         Protocol::Ip4(ip) => Some(ip.into()),
         Protocol::Ip6(ip) => Some(ip.into()),
         _ => None,
     }
+}
+
+/// Whether anybody on the internet could use the address, as far as it alone says.
+pub(crate) fn is_public(addr: &Multiaddr) -> bool {
+    match ip(addr) {
+        Some(IpAddr::V4(ip)) => {
+            let [a, b, ..] = ip.octets();
+            // 100.64/10 is what providers put between themselves and their customers.
+            let shared = a == 100 && (64..128).contains(&b);
+            let special = ip.is_private() || ip.is_loopback() || ip.is_link_local() || ip.is_multicast();
+            !(shared || special || a == 0 || ip.is_broadcast())
+        }
+        Some(IpAddr::V6(ip)) => {
+            let local = ip.is_unique_local() || ip.is_unicast_link_local();
+            !(local || ip.is_loopback() || ip.is_unspecified() || ip.is_multicast())
+        }
+        None => false,
+    }
+}
+
+/// The relay and its own address, of an address over a relay: with or without the peer at the other end.
+pub(crate) fn relay(addr: &Multiaddr) -> Option<(Multiaddr, PeerId)> {
+    let mut rest = split(addr).0;
+    if rest.pop()? != Protocol::P2pCircuit {
+        return None;
+    }
+    let (bare, relay) = split(&rest);
+    Some((bare, relay?)).filter(|(bare, _)| transport(bare).is_some())
+}
+
+/// Whether we can dial the address, straight or over a relay.
+pub(crate) fn is_dialable(addr: &Multiaddr) -> bool {
+    transport(addr).is_some() || relay(addr).is_some()
 }
 
 /// Whether the address leads back to the machine that uses it.
@@ -89,6 +123,11 @@ impl Book {
         true
     }
 
+    /// Some of the peers.
+    pub(crate) fn some(&self, count: usize) -> Vec<PeerId> {
+        self.peers.keys().take(count).copied().collect()
+    }
+
     /// What is known of a peer.
     pub(crate) fn of(&self, peer: &PeerId) -> Vec<Multiaddr> {
         self.peers.get(peer).map(|known| known.iter().cloned().collect()).unwrap_or_default()
@@ -121,6 +160,43 @@ mod tests {
             assert_eq!(transport(&addr(bad)), None, "{bad}");
         }
         assert_eq!(transport(&addr(&format!("/ip4/10.0.0.1/tcp/1/p2p/{peer}/p2p-circuit"))), None);
+    }
+
+    #[test]
+    fn relays_are_found_in_addresses_and_only_those_that_can_be_dialed() {
+        let (hop, end) = (PeerId::random(), PeerId::random());
+        let over = addr(&format!("/ip4/198.51.100.1/udp/4001/quic-v1/p2p/{hop}/p2p-circuit"));
+        let bare = addr("/ip4/198.51.100.1/udp/4001/quic-v1");
+        for addr in [over.clone(), join(&over, end)] {
+            assert_eq!(relay(&addr), Some((bare.clone(), hop)), "{addr}");
+            assert!(is_dialable(&addr));
+        }
+        assert_eq!(split(&join(&over, end)), (over.clone(), Some(end)));
+        let twice = addr(&format!("{over}/p2p/{hop}/p2p-circuit"));
+        for bad in [bare, twice, addr(&format!("/p2p/{hop}/p2p-circuit")), addr("/p2p-circuit")] {
+            assert_eq!(relay(&bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_leads_nowhere_from_outside_is_not_public() {
+        for public in ["/ip4/203.0.113.9/tcp/1", "/ip4/100.128.0.1/tcp/1", "/ip6/2001:db8::1/udp/1/quic-v1"] {
+            assert!(is_public(&addr(public)), "{public}");
+        }
+        for local in [
+            "/ip4/127.0.0.1/tcp/1",
+            "/ip4/10.0.0.1/tcp/1",
+            "/ip4/192.168.1.1/tcp/1",
+            "/ip4/169.254.0.1/tcp/1",
+            "/ip4/100.64.0.1/tcp/1",
+            "/ip4/0.0.0.0/tcp/1",
+            "/ip6/::1/tcp/1",
+            "/ip6/fe80::1/tcp/1",
+            "/ip6/fd00::1/tcp/1",
+            "/dns4/example.org/tcp/1",
+        ] {
+            assert!(!is_public(&addr(local)), "{local}");
+        }
     }
 
     #[test]

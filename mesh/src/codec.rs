@@ -28,7 +28,9 @@ use hypernet_core::wire::{self, PREFIX_LEN, Request, Response};
 use libp2p::request_response;
 use libp2p::{PeerId, StreamProtocol};
 use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+
+use crate::pace::Shared;
 
 /// A peer that sends nothing for this long in the middle of a message has stalled.
 const STALL: Duration = Duration::from_secs(15);
@@ -83,6 +85,8 @@ pub(crate) struct ShardCodec {
     hurried: Duration,
     /// See [`ROOM_WAIT`].
     room_wait: Duration,
+    /// The bodies of strangers, of those a second that the owner wants to take in.
+    down: Shared,
 }
 
 /// What may be taken in from all peers together.
@@ -147,8 +151,9 @@ impl Drop for Waiting<'_> {
 
 impl ShardCodec {
     /// A codec whose clones share one budget.
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(down: Shared) -> Self {
         Self {
+            down,
             budget: Arc::new(Budget::new()),
             own: None,
             expected: 0,
@@ -213,6 +218,11 @@ impl ShardCodec {
         let body = if body_len == 0 {
             Bytes::new()
         } else {
+            // Whoever would have to wait for too long goes elsewhere, as it does when there is no room.
+            let turn = self.down.take_within(body_len, self.room_wait / 2).ok_or(Failure::NoRoom)?;
+            if !turn.is_zero() {
+                sleep(turn).await;
+            }
             let share = self.share(body_len).await?;
             Bytes::from_owner(Held { bytes: self.body(io, body_len).await?, _share: share })
         };
@@ -224,7 +234,7 @@ impl Clone for ShardCodec {
     /// A clone of the first codec is a new connection's, and clones of that share what its peer may have.
     fn clone(&self) -> Self {
         let own = self.own.clone().unwrap_or_else(|| self.budget.own());
-        Self { budget: Arc::clone(&self.budget), own: Some(own), ..*self }
+        Self { budget: Arc::clone(&self.budget), own: Some(own), down: self.down.clone(), ..*self }
     }
 }
 

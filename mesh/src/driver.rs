@@ -25,20 +25,26 @@ use tracing::{debug, warn};
 
 use crate::absent::Told;
 use crate::address::{self, Book};
-use crate::behaviour::{Behaviour, BehaviourEvent, Names};
-use crate::{Mesh, MeshConfig, MeshError, MeshEvent, PeerInfo, peer_id};
+use crate::behaviour::{Behaviour, BehaviourEvent, Names, With};
+use crate::pace::{Pace, Shared};
+use crate::trial::Trials;
+use crate::{Mesh, MeshConfig, MeshError, MeshEvent, Missed, PeerInfo, Standing, peer_id};
 
 mod listen;
 mod outbox;
 mod peers;
+mod reach;
 mod records;
+mod renew;
 mod sends;
 mod serving;
 mod timers;
 
 use outbox::Outbox;
 use peers::{Bootstrap, Connected, Refresh};
+use reach::Reach;
 use records::Query;
+use renew::Clocks;
 use sends::Sends;
 use serving::Serving;
 use timers::{Timer, Timers};
@@ -63,6 +69,9 @@ pub(crate) enum Command {
     Disconnect { peer: PeerId },
     Block { peer: PeerId, time: Duration },
     Peers { answer: oneshot::Sender<Vec<PeerInfo>> },
+    Missed { answer: oneshot::Sender<Vec<Missed>> },
+    Standing { answer: oneshot::Sender<Standing> },
+    Renew,
     Shutdown { done: oneshot::Sender<()> },
 }
 
@@ -82,6 +91,13 @@ pub(crate) struct Driver {
     blocked: HashMap<P2p, timers::Key>,
     bootstrap: Vec<Bootstrap>,
     refresh: Refresh,
+    reach: Reach,
+    trials: Trials,
+    clocks: Clocks,
+    /// Bytes of shards that go out,
+    up: Pace,
+    /// and that come in.
+    down: Shared,
     sends: Sends,
     serving: Serving,
     queries: HashMap<libp2p::kad::QueryId, Query>,
@@ -95,7 +111,12 @@ impl Driver {
         let peer = peer_id::from_libp2p(&me).ok_or_else(|| io::Error::other("the key is not Ed25519"))?;
         let names = Names::new(config.network)?;
         let bootstrap = peers::bootstrap(&config.bootstrap, me)?;
-        let mut swarm = crate::behaviour::swarm(key, &names, config.mdns)?;
+        let down = Shared::new(config.download);
+        // A router is asked about nothing that does not leave this machine.
+        let upnp = config.upnp && config.listen.iter().any(|addr| !address::is_loopback(addr));
+        let with = With { mdns: config.mdns, upnp, relay: config.relay, down: down.clone() };
+        let mut swarm = crate::behaviour::swarm(key, &names, &with)?;
+        let trials = swarm.behaviour().tried.trials();
         let addrs = listen::bind(&mut swarm, &config.listen).await?;
 
         let (tell, events) = mpsc::channel(MESH_EVENTS);
@@ -117,6 +138,11 @@ impl Driver {
             blocked: HashMap::new(),
             bootstrap,
             refresh: Refresh::default(),
+            reach: Reach::default(),
+            trials,
+            clocks: Clocks::now(),
+            up: Pace::new(config.upload, Instant::now()),
+            down,
             sends: Sends::default(),
             serving: Serving::default(),
             queries: HashMap::new(),
@@ -125,6 +151,7 @@ impl Driver {
             driver.on_listening(addr);
         }
         driver.dial_bootstrap();
+        driver.compare_clocks();
         Ok((driver, mesh, events))
     }
 
@@ -200,6 +227,13 @@ impl Driver {
             Command::Peers { answer } => {
                 let _ = answer.send(self.peer_infos());
             }
+            Command::Missed { answer } => {
+                let _ = answer.send(self.missed());
+            }
+            Command::Standing { answer } => {
+                let _ = answer.send(self.standing());
+            }
+            Command::Renew => self.renew("it was asked for"),
             // Taken care of by the loop, which has to end for it.
             Command::Shutdown { .. } => {}
         }
@@ -212,6 +246,15 @@ impl Driver {
             Timer::Unblock(peer) => self.unblock(&peer),
             Timer::Refresh => self.on_refresh(),
             Timer::Enough(query) => self.enough(query),
+            Timer::Paced(send) => self.proceed(send),
+            Timer::PacedReply(inbound) => self.reply_now(inbound),
+            Timer::Hangup(peer, connection) => self.hang_up(&peer, connection),
+            Timer::Punch(peer) => self.punched_long_enough(peer),
+            Timer::Relays => self.on_relays(),
+            Timer::Again(peer) => {
+                self.dial_peer(peer);
+            }
+            Timer::Clocks => self.compare_clocks(),
         }
     }
 
@@ -221,21 +264,34 @@ impl Driver {
             SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, .. } => {
                 self.on_established(peer_id, connection_id, &endpoint);
             }
-            SwarmEvent::ConnectionClosed { peer_id, connection_id, num_established, .. } => {
-                self.on_closed(peer_id, connection_id, num_established);
-            }
+            SwarmEvent::ConnectionClosed { peer_id, connection_id, .. } => self.on_closed(peer_id, connection_id),
             SwarmEvent::OutgoingConnectionError { connection_id, peer_id: Some(peer), error } => {
                 debug!(%peer, %error, "dial failed");
-                self.on_dial_failed(peer, connection_id, &error);
+                if self.trials.has(connection_id) {
+                    self.trials.forget(connection_id);
+                } else {
+                    self.on_dial_failed(peer, connection_id, &error);
+                }
             }
-            SwarmEvent::NewListenAddr { address, .. } => self.on_listening(address),
-            SwarmEvent::ExpiredListenAddr { address, .. } => self.on_not_listening(&address),
-            SwarmEvent::ListenerClosed { addresses, reason, .. } => {
-                warn!(?addresses, ?reason, "a listener closed");
+            SwarmEvent::NewListenAddr { address, .. } => {
+                self.on_listening(address.clone());
+                self.on_address_change(&address);
+            }
+            SwarmEvent::ExpiredListenAddr { address, .. } => {
+                self.on_not_listening(&address);
+                self.on_address_change(&address);
+                self.let_go(&address);
+            }
+            SwarmEvent::ListenerClosed { listener_id, addresses, reason } => {
                 for address in &addresses {
                     self.on_not_listening(address);
                 }
+                if !self.on_place_lost(listener_id, &reason) {
+                    warn!(?addresses, ?reason, "a listener closed");
+                }
             }
+            SwarmEvent::ExternalAddrConfirmed { address } => self.on_external(address),
+            SwarmEvent::ExternalAddrExpired { address } => self.on_not_external(&address),
             SwarmEvent::ListenerError { error, .. } => warn!(%error, "a listener failed"),
             _ => {}
         }
@@ -254,19 +310,28 @@ impl Driver {
             BehaviourEvent::Identify(event) => self.on_identify(event),
             BehaviourEvent::Ping(event) => self.on_ping(event),
             BehaviourEvent::Mdns(event) => self.on_mdns(event),
-            BehaviourEvent::Limits(never) | BehaviourEvent::Blocks(never) | BehaviourEvent::Whose(never) => {
-                match never {}
-            }
+            BehaviourEvent::Tried(event) => self.on_tried(&event),
+            // What became of it is for those who asked.
+            BehaviourEvent::Trier(_) => {}
+            BehaviourEvent::Upnp(event) => self.on_router(&event),
+            BehaviourEvent::Hop(event) => self.on_hop(&event),
+            BehaviourEvent::Relayed(event) => self.on_relayed(event),
+            BehaviourEvent::Punch(event) => self.on_punch(event),
+            BehaviourEvent::Limits(never)
+            | BehaviourEvent::Blocks(never)
+            | BehaviourEvent::Gate(never)
+            | BehaviourEvent::Whose(never) => match never {},
         }
     }
 
     /// Dials a peer at all addresses we know, unless that is under way; whether there is hope.
     fn dial_peer(&mut self, peer: P2p) -> bool {
-        if self.dialing.contains_key(&peer) {
+        if self.dialing.contains_key(&peer) || self.peers.contains_key(&peer) {
             return true;
         }
+        // There may be a trial of it, which is no connection to speak of.
         let opts = DialOpts::peer_id(peer)
-            .condition(PeerCondition::DisconnectedAndNotDialing)
+            .condition(PeerCondition::NotDialing)
             .addresses(self.book.of(&peer))
             .extend_addresses_through_behaviour()
             .build();
@@ -280,6 +345,7 @@ impl Driver {
             Err(DialError::DialPeerConditionFalse(_)) => true,
             Err(error) => {
                 debug!(%peer, %error, "cannot dial");
+                self.reach.failed(peer, &error);
                 false
             }
         }

@@ -18,6 +18,10 @@ use std::time::{Duration, Instant};
 
 use hypernet_core::id::{NetworkId, PeerId, RecordKey};
 use hypernet_core::key::Secret;
+use hypernet_core::limits::{
+    RELAY_CIRCUIT_BYTES, RELAY_CIRCUIT_SECONDS, RELAY_CIRCUITS_MAX, RELAY_CIRCUITS_PER_PEER, RELAY_RESERVATIONS_MAX,
+    RELAY_RESERVATIONS_PER_PEER,
+};
 use hypernet_core::wire::{Request, Response};
 pub use libp2p::Multiaddr;
 use thiserror::Error;
@@ -28,8 +32,11 @@ mod address;
 mod behaviour;
 mod codec;
 mod driver;
+mod gate;
+mod pace;
 mod peer_id;
 mod silence;
+mod trial;
 
 use driver::{Command, Driver};
 pub use peer_id::distance;
@@ -46,6 +53,44 @@ pub struct MeshConfig {
     pub bootstrap: Vec<Multiaddr>,
     /// Whether to look for peers on the local network.
     pub mdns: bool,
+    /// Whether to ask the router to let others in.
+    pub upnp: bool,
+    /// What others get of us as a relay, while others can reach us.
+    pub relay: RelayLimits,
+    /// Bytes of shards a second that go out, in answers too; no limit when there is none.
+    pub upload: Option<u64>,
+    /// Bytes of shards a second that come in; no limit when there is none.
+    pub download: Option<u64>,
+}
+
+/// What peers that nobody can reach otherwise get of a relay. How often they may ask is not for a configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RelayLimits {
+    /// Peers that have a place at once; no more are taken.
+    pub reservations: usize,
+    /// Places of one peer.
+    pub reservations_per_peer: usize,
+    /// Circuits at once.
+    pub circuits: usize,
+    /// Those from one peer.
+    pub circuits_per_peer: usize,
+    /// After that a circuit ends.
+    pub circuit_time: Duration,
+    /// After so many bytes, both directions together, a circuit ends.
+    pub circuit_bytes: u64,
+}
+
+impl Default for RelayLimits {
+    fn default() -> Self {
+        Self {
+            reservations: RELAY_RESERVATIONS_MAX,
+            reservations_per_peer: RELAY_RESERVATIONS_PER_PEER,
+            circuits: RELAY_CIRCUITS_MAX,
+            circuits_per_peer: RELAY_CIRCUITS_PER_PEER,
+            circuit_time: Duration::from_secs(RELAY_CIRCUIT_SECONDS),
+            circuit_bytes: RELAY_CIRCUIT_BYTES,
+        }
+    }
 }
 
 /// Why a mesh did not start.
@@ -85,6 +130,12 @@ pub enum SendError {
     /// The peer does not speak the shard protocol of this network.
     #[error("it does not speak this network's protocol")]
     Unsupported,
+    /// It is met over a relay, which ends each circuit before so many bytes are through.
+    #[error("the relay between us carries {limit} bytes at most, which is too little for this")]
+    OverLimit {
+        /// Bytes, both directions together.
+        limit: u64,
+    },
     /// The response breaks the protocol.
     #[error("its answer is malformed: {0}")]
     Malformed(String),
@@ -109,6 +160,54 @@ impl Transport {
     }
 }
 
+/// How a connection came about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Path {
+    /// One end dialed the other.
+    Direct,
+    /// Both ends are behind routers, which they opened at the same moment, told to by way of a relay.
+    HolePunched,
+    /// Every byte goes by way of this peer, where it is known which; it cannot read them.
+    Relayed(Option<PeerId>),
+}
+
+/// Whether others can reach us, as they have told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reachability {
+    /// Nobody has tried, or could: on a network of its own nobody has a public address.
+    Unknown,
+    /// At one public address or more.
+    Public,
+    /// None of our addresses leads here from outside.
+    Private,
+}
+
+/// How this node is reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Standing {
+    /// Whether others can.
+    pub reachability: Reachability,
+    /// The public addresses at which they can.
+    pub external: Vec<Multiaddr>,
+    /// The relays at which we are to be met.
+    pub relays: Vec<PeerId>,
+    /// Peers that are to be met at us, as a relay.
+    pub hosted: usize,
+    /// What the router says to our wish to be let in; none when it was not asked, or has not answered.
+    pub router: Option<&'static str>,
+}
+
+/// A peer that is not connected.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Missed {
+    /// Who.
+    pub peer: PeerId,
+    /// When it was last connected, since we run.
+    pub seen: Option<Instant>,
+    /// When it was last tried in vain, and why that was.
+    pub failed: Option<(Instant, String)>,
+}
+
 /// A connected peer.
 #[derive(Debug, Clone)]
 pub struct PeerInfo {
@@ -118,8 +217,12 @@ pub struct PeerInfo {
     pub addrs: Vec<Multiaddr>,
     /// The last measured round trip.
     pub rtt: Option<Duration>,
-    /// What carries its oldest connection.
+    /// What carries its oldest connection; over a relay, what carries it to there.
     pub transport: Transport,
+    /// How it came about.
+    pub path: Path,
+    /// Why it is that way, in words.
+    pub why: String,
     /// Since when it is connected.
     pub since: Instant,
     /// Bytes of shards sent to it.
@@ -137,6 +240,16 @@ pub enum MeshEvent {
         peer: PeerId,
         /// The remote end, with `/p2p`. Of an incoming TCP connection it may not be an address to dial.
         addr: Multiaddr,
+    },
+    /// The way to a connected peer is another one now, or there is nothing left that could make it another one. Not every
+    /// time is told when events pile up.
+    Moved {
+        /// Who.
+        peer: PeerId,
+        /// How it is reached.
+        path: Path,
+        /// Why, in words.
+        why: String,
     },
     /// Its last connection is gone.
     Disconnected {
@@ -228,7 +341,8 @@ impl Mesh {
         self.peer
     }
 
-    /// Where we listen, with real ports and `/p2p`: what an invite holds.
+    /// Where we can be met, with real ports and `/p2p`: the addresses that we listen on, those at which others have
+    /// reached us, and those over relays. It is what an invite holds.
     pub fn listen_addrs(&self) -> Vec<Multiaddr> {
         self.listen.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -285,6 +399,26 @@ impl Mesh {
         self.give(Command::Peers { answer }).await;
         // The mesh has stopped when there is no answer, and then nobody is connected.
         peers.await.unwrap_or_default()
+    }
+
+    /// Peers that are not connected and were, or were tried; in the order of their ids.
+    pub async fn missed(&self) -> Vec<Missed> {
+        let (answer, missed) = oneshot::channel();
+        self.give(Command::Missed { answer }).await;
+        missed.await.unwrap_or_default()
+    }
+
+    /// How this node is reached; none when the mesh has stopped.
+    pub async fn standing(&self) -> Option<Standing> {
+        let (answer, standing) = oneshot::channel();
+        self.give(Command::Standing { answer }).await;
+        standing.await.ok()
+    }
+
+    /// Something about the network has changed, such as that the machine was asleep: whoever is not there is dialed now.
+    /// The mesh notices by itself when an address comes or goes, and when a clock has jumped.
+    pub async fn renew(&self) {
+        self.give(Command::Renew).await;
     }
 
     /// Stops the mesh: open sends end with [`SendError::Closed`], and peers are told goodbye. A QUIC port is free

@@ -12,6 +12,10 @@ use super::*;
 
 const PROTOCOL: StreamProtocol = StreamProtocol::new("/test/shard/1");
 
+fn unpaced() -> ShardCodec {
+    ShardCodec::new(Shared::new(None))
+}
+
 fn put(len: usize) -> Request {
     Request::Put {
         shard: ShardId([3; 32]),
@@ -87,7 +91,7 @@ impl AsyncWrite for Reluctant {
 #[tokio::test]
 async fn frames_of_all_sizes_round_trip() {
     for len in [1, SMALL_BODY, SMALL_BODY + 1, MESH_BODY_STEP, MESH_BODY_STEP + 1, MIB + 7, WIRE_BODY_MAX] {
-        let mut codec = ShardCodec::new();
+        let mut codec = unpaced();
         let bytes = written(&mut codec, put(len)).await;
         assert_eq!(heard(&mut codec, &bytes).await.unwrap(), Ok(put(len)), "a body of {len} bytes");
     }
@@ -95,7 +99,7 @@ async fn frames_of_all_sizes_round_trip() {
 
 #[tokio::test]
 async fn a_body_gives_its_share_back_when_it_is_dropped() {
-    let mut codec = ShardCodec::new();
+    let mut codec = unpaced();
     let all = codec.budget.free.available_permits();
     let bytes = written(&mut codec, put(MIB)).await;
     let held = heard(&mut codec, &bytes).await.unwrap().unwrap();
@@ -110,7 +114,7 @@ async fn a_body_gives_its_share_back_when_it_is_dropped() {
 
 #[tokio::test]
 async fn without_budget_no_body_is_read() {
-    let mut codec = ShardCodec::new();
+    let mut codec = unpaced();
     let bytes = written(&mut codec, put(MIB)).await;
     let all = Arc::clone(&codec.budget.free).acquire_many_owned((MESH_INBOUND_BODIES / KIB) as u32).await.unwrap();
     let mut io = Stingy { given: 0, offered: 0, bytes };
@@ -123,7 +127,7 @@ async fn without_budget_no_body_is_read() {
 
 #[tokio::test]
 async fn who_waits_for_room_in_vain_is_told_so() {
-    let mut codec = ShardCodec::new();
+    let mut codec = unpaced();
     let bytes = written(&mut codec, put(MIB)).await;
     let all = Arc::clone(&codec.budget.free).acquire_many_owned((MESH_INBOUND_BODIES / KIB) as u32).await.unwrap();
     codec.room_wait = Duration::ZERO;
@@ -136,7 +140,7 @@ async fn who_waits_for_room_in_vain_is_told_so() {
 
 #[tokio::test]
 async fn one_peer_holds_its_share_and_no_more_over_all_its_connections() {
-    let behaviour = ShardCodec::new();
+    let behaviour = unpaced();
     let connection = |peer| {
         behaviour.budget.expect(peer);
         behaviour.clone()
@@ -170,7 +174,7 @@ async fn one_peer_holds_its_share_and_no_more_over_all_its_connections() {
 
 #[tokio::test]
 async fn a_slow_body_gives_way_when_others_wait_and_that_is_no_fault() {
-    let mut slow = ShardCodec::new();
+    let mut slow = unpaced();
     // Small enough to have no time but what is set here, which is none.
     let len = HURRIED_KIB_PER_SECOND * KIB / 2;
     slow.hurried = Duration::ZERO;
@@ -188,7 +192,7 @@ async fn a_slow_body_gives_way_when_others_wait_and_that_is_no_fault() {
 
 #[tokio::test]
 async fn a_claim_over_the_limit_is_refused_before_anything_is_read_for_it() {
-    let mut codec = ShardCodec::new();
+    let mut codec = unpaced();
     for prefix in [
         [((WIRE_HEADER_MAX + 1) as u32).to_be_bytes(), 0u32.to_be_bytes()].concat(),
         [10u32.to_be_bytes(), ((WIRE_BODY_MAX + 1) as u32).to_be_bytes()].concat(),
@@ -203,7 +207,7 @@ async fn a_claim_over_the_limit_is_refused_before_anything_is_read_for_it() {
 
 #[tokio::test]
 async fn a_claim_within_the_limit_costs_memory_only_as_bytes_arrive_and_a_stall_is_a_fault() {
-    let mut codec = ShardCodec::new();
+    let mut codec = unpaced();
     let mut bytes = written(&mut codec, put(WIRE_BODY_MAX)).await;
     bytes.truncate(1000);
     // Patience of zero still takes what is there, and gives up at the first wait: no clock decides this test.
@@ -217,7 +221,7 @@ async fn a_claim_within_the_limit_costs_memory_only_as_bytes_arrive_and_a_stall_
 
 #[tokio::test]
 async fn a_request_that_was_given_up_on_is_nobodys_fault() {
-    let mut codec = ShardCodec::new();
+    let mut codec = unpaced();
     let bytes = written(&mut codec, put(MIB)).await;
     let cut = heard(&mut codec, &bytes[..bytes.len() - 1]).await;
     assert_eq!(cut.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
@@ -225,7 +229,7 @@ async fn a_request_that_was_given_up_on_is_nobodys_fault() {
 
 #[tokio::test]
 async fn nonsense_is_the_peers_fault_and_never_a_panic() {
-    let mut codec = ShardCodec::new();
+    let mut codec = unpaced();
     let good = written(&mut codec, put(5)).await;
     for at in PREFIX_LEN..good.len() - 5 {
         let mut bytes = good.clone();
@@ -239,7 +243,7 @@ async fn nonsense_is_the_peers_fault_and_never_a_panic() {
 
 #[tokio::test]
 async fn a_peer_that_takes_nothing_of_its_response_is_given_up_on_before_a_slow_one() {
-    let mut codec = ShardCodec::new();
+    let mut codec = unpaced();
     codec.stall = Duration::ZERO;
     let body: Bytes = vec![7; WIRE_BODY_MAX].into();
     let mut io = Reluctant { room: 1000 };
@@ -250,10 +254,10 @@ async fn a_peer_that_takes_nothing_of_its_response_is_given_up_on_before_a_slow_
 }
 
 async fn answered(asked: Request, answer: Response) -> Answer {
-    let mut ours = ShardCodec::new();
+    let mut ours = unpaced();
     written(&mut ours, asked).await;
     let mut io = Cursor::new(Vec::new());
-    ShardCodec::new().write_response(&PROTOCOL, &mut io, Ok(answer)).await.unwrap();
+    unpaced().write_response(&PROTOCOL, &mut io, Ok(answer)).await.unwrap();
     ours.read_response(&PROTOCOL, &mut Cursor::new(io.into_inner())).await.unwrap()
 }
 

@@ -10,13 +10,15 @@ use std::hash::{BuildHasher, RandomState};
 
 use hypernet_core::limits::{MESH_ADDRS_PER_PEER, MESH_CONNECTIONS_PER_PEER, MESH_PEERS_KEPT, MESH_SMALL};
 use libp2p::core::ConnectedPoint;
-use libp2p::mdns;
+use libp2p::{mdns, relay};
 
+use super::reach::{Link, Way};
 use super::*;
-use crate::Transport;
 
 const REDIAL_FIRST: Duration = Duration::from_secs(1);
 const REDIAL_LAST: Duration = Duration::from_secs(300);
+/// While nobody at all is connected: then it is most likely this node that was cut off.
+const REDIAL_LAST_ALONE: Duration = Duration::from_secs(15);
 /// Connections that two peers make to each other at once come up within this time.
 const SAME_MOMENT: Duration = Duration::from_secs(5);
 /// and are so many.
@@ -28,6 +30,8 @@ const REFRESH_LAST: Duration = Duration::from_secs(300);
 /// Addresses of one peer that the owner is told while it stays connected, so that a peer that renames itself all the
 /// time is nobody's work.
 const TOLD_MAX: usize = 4 * MESH_ADDRS_PER_PEER;
+/// Addresses that one peer says it listens on, of which the best are taken.
+const LISTENS_MAX: usize = 4 * MESH_ADDRS_PER_PEER;
 const LONGEST_BLOCK: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// A connected peer.
@@ -35,25 +39,38 @@ pub(super) struct Connected {
     pub(super) id: PeerId,
     /// It has shown that it belongs to this network.
     confirmed: bool,
-    /// Remote ends, oldest connection first.
-    connections: Vec<(ConnectionId, Multiaddr)>,
+    /// Its connections, the oldest first.
+    pub(super) links: Vec<Link>,
     /// When the last of them came up.
     newest: Instant,
     /// The addresses the owner was told.
     told: Vec<Multiaddr>,
-    rtt: Option<Duration>,
+    pub(super) rtt: Option<Duration>,
     since: std::time::Instant,
     pub(super) last_used: Instant,
     pub(super) sent: u64,
     pub(super) received: u64,
 }
 
+impl Connected {
+    /// Every connection goes by way of a relay.
+    pub(super) fn is_relayed(&self) -> bool {
+        self.links.iter().all(Link::is_relayed)
+    }
+
+    /// Whether it is on that host.
+    pub(super) fn is_at(&self, host: Option<std::net::IpAddr>) -> bool {
+        host.is_some() && self.links.iter().any(|link| address::ip(&link.addr) == host)
+    }
+}
+
 /// A peer to start from.
 pub(super) struct Bootstrap {
     peer: P2p,
     addrs: Vec<Multiaddr>,
-    failures: u32,
-    redialing: bool,
+    pub(super) failures: u32,
+    /// When it is dialed again.
+    pub(super) redialing: Option<timers::Key>,
 }
 
 /// When our neighbourhood is looked up next.
@@ -75,8 +92,9 @@ fn jittered(time: Duration) -> Duration {
     time / 2 + time.mul_f64(f64::from(random) / f64::from(u32::MAX))
 }
 
-fn backoff(failures: u32) -> Duration {
-    REDIAL_FIRST.saturating_mul(1 << failures.min(20)).min(REDIAL_LAST)
+fn backoff(failures: u32, alone: bool) -> Duration {
+    let last = if alone { REDIAL_LAST_ALONE } else { REDIAL_LAST };
+    REDIAL_FIRST.saturating_mul(1 << failures.min(20)).min(last)
 }
 
 /// Reads the addresses to start from; ourselves we leave out.
@@ -84,13 +102,13 @@ pub(super) fn bootstrap(addrs: &[Multiaddr], me: P2p) -> Result<Vec<Bootstrap>, 
     let mut found: Vec<Bootstrap> = Vec::new();
     for addr in addrs {
         let (bare, Some(peer)) = address::split(addr) else { return Err(MeshError::Bootstrap(addr.clone())) };
-        if address::transport(&bare).is_none() || peer_id::from_libp2p(&peer).is_none() {
+        if !address::is_dialable(&bare) || peer_id::from_libp2p(&peer).is_none() {
             return Err(MeshError::Bootstrap(addr.clone()));
         }
         match found.iter_mut().find(|known| known.peer == peer) {
             Some(known) => known.addrs.push(bare),
             None if peer == me => {}
-            None => found.push(Bootstrap { peer, addrs: vec![bare], failures: 0, redialing: false }),
+            None => found.push(Bootstrap { peer, addrs: vec![bare], failures: 0, redialing: None }),
         }
     }
     Ok(found)
@@ -114,18 +132,17 @@ impl Driver {
     fn redial_later(&mut self, peer: &P2p) {
         let Some(index) = self.bootstrap.iter().position(|known| known.peer == *peer) else { return };
         let known = &mut self.bootstrap[index];
-        if !known.redialing {
-            known.redialing = true;
-            let delay = jittered(backoff(known.failures));
+        if known.redialing.is_none() {
+            let delay = jittered(backoff(known.failures, self.peers.is_empty()));
             known.failures = known.failures.saturating_add(1);
-            self.timers.set(Instant::now() + delay, Timer::Redial(index));
+            known.redialing = Some(self.timers.set(Instant::now() + delay, Timer::Redial(index)));
         }
     }
 
     pub(super) fn redial(&mut self, index: usize) {
-        self.bootstrap[index].redialing = false;
+        self.bootstrap[index].redialing = None;
         let peer = self.bootstrap[index].peer;
-        if self.swarm.is_connected(&peer) {
+        if self.peers.contains_key(&peer) {
             return;
         }
         // The book may have lost them to newer ones.
@@ -139,7 +156,7 @@ impl Driver {
 
     pub(super) fn dial_addr(&mut self, addr: Multiaddr) {
         match address::split(&addr) {
-            (bare, Some(peer)) if address::transport(&bare).is_some() => {
+            (bare, Some(peer)) if address::is_dialable(&bare) => {
                 self.book.add(peer, bare);
                 self.dial_peer(peer);
             }
@@ -156,18 +173,21 @@ impl Driver {
             let _ = self.swarm.disconnect_peer_id(p2p);
             return;
         };
+        if self.trials.has(connection) {
+            return self.on_trial(p2p, connection);
+        }
         self.dialing.remove(&p2p);
         if self.peers.is_empty() {
             self.swarm.behaviour_mut().kad.forget_absent();
         }
-        let addr = endpoint.get_remote_address();
+        let mut link = self.link(p2p, connection, endpoint);
         if endpoint.is_dialer() {
-            self.book.add(p2p, address::split(addr).0);
+            self.book.add(p2p, address::split(&link.addr).0);
         }
         let peer = self.peers.entry(p2p).or_insert_with(|| Connected {
             id,
             confirmed: false,
-            connections: Vec::new(),
+            links: Vec::new(),
             newest: Instant::now(),
             told: Vec::new(),
             rtt: None,
@@ -176,19 +196,38 @@ impl Driver {
             sent: 0,
             received: 0,
         });
+        let is_young = peer.newest.elapsed() <= SAME_MOMENT;
+        let is_upgrade = !link.is_relayed() && !peer.links.is_empty() && peer.is_relayed();
+        // Two attempts to open the routers may both have worked.
+        if is_upgrade || (is_young && !link.is_relayed() && peer.links.iter().any(Link::is_punched)) {
+            link.way = Way::Punched;
+        }
+        if link.is_relayed() && is_young && peer.links.iter().any(|link| !link.is_relayed()) {
+            // Both were dialed at once, and the straight one is there.
+            self.swarm.close_connection(connection);
+            return;
+        }
         // Nobody who has a connection makes another, unless both ends made one in the same moment: whoever comes anew has
-        // lost the one before, and what is sent on that is waited for in vain until it times out.
-        let mut lost =
-            if peer.newest.elapsed() > SAME_MOMENT { std::mem::take(&mut peer.connections) } else { Vec::new() };
+        // lost the one before, and what is sent on that is waited for in vain until it times out. Nor does anybody need a
+        // relay any more who is there without it.
+        let mut lost = if is_upgrade || !is_young { std::mem::take(&mut peer.links) } else { Vec::new() };
         // Nor that many times: whoever is killed and comes back again and again would soon be one too many.
-        lost.extend(peer.connections.drain(..(peer.connections.len() + 1).saturating_sub(AT_ONCE)));
+        lost.extend(peer.links.drain(..(peer.links.len() + 1).saturating_sub(AT_ONCE)));
         peer.newest = Instant::now();
-        peer.connections.push((connection, address::join(addr, p2p)));
-        if !lost.is_empty() && std::mem::take(&mut peer.confirmed) {
+        let is_relayed = link.is_relayed();
+        peer.links.push(link);
+        if !lost.is_empty() && !is_upgrade && std::mem::take(&mut peer.confirmed) {
             self.outbox.tell(MeshEvent::Disconnected { peer: id });
         }
-        for (connection, _) in lost {
-            self.swarm.close_connection(connection);
+        for link in lost {
+            self.swarm.close_connection(link.id);
+        }
+        match is_relayed {
+            true => self.await_punch(p2p),
+            false => self.end_punch(&p2p),
+        }
+        if is_upgrade {
+            self.moved(&p2p);
         }
         self.give_waiting(p2p);
         self.let_one_go();
@@ -204,18 +243,26 @@ impl Driver {
         }
     }
 
-    pub(super) fn on_closed(&mut self, p2p: P2p, connection: ConnectionId, remaining: u32) {
-        if let Some(peer) = self.peers.get_mut(&p2p) {
-            peer.connections.retain(|(id, _)| *id != connection);
+    pub(super) fn on_closed(&mut self, p2p: P2p, connection: ConnectionId) {
+        if self.trials.has(connection) {
+            return self.trials.forget(connection);
         }
-        if remaining > 0 {
+        let Some(peer) = self.peers.get_mut(&p2p) else { return };
+        peer.links.retain(|link| link.id != connection);
+        if !peer.links.is_empty() {
             return;
         }
+        self.stop_waiting(&p2p);
+        self.reach.gone(p2p);
         if let Some(peer) = self.peers.remove(&p2p)
             && peer.confirmed
         {
             self.outbox.tell(MeshEvent::Disconnected { peer: peer.id });
             self.refresh_soon();
+        }
+        let is_wanted = self.is_waited_for(&p2p) || (self.is_renewing() && !self.blocked.contains_key(&p2p));
+        if is_wanted && !self.dial_peer(p2p) {
+            self.fail_waiting(&p2p);
         }
         self.redial_later(&p2p);
     }
@@ -225,10 +272,13 @@ impl Driver {
         if ours {
             self.dialing.remove(&p2p);
         }
-        if self.swarm.is_connected(&p2p) {
+        if self.peers.contains_key(&p2p) {
+            self.on_punch_dial_failed(p2p, error);
             self.give_waiting(p2p);
             return;
         }
+        self.reach.failed(p2p, error);
+        self.try_again(p2p);
         // Somebody else lives there by now. libp2p takes the first who answers and then gives up on the others, so
         // those get their turn without it.
         if let DialError::WrongPeerId { address, .. } = error {
@@ -255,7 +305,7 @@ impl Driver {
             return;
         }
         peer.confirmed = true;
-        let addr = peer.connections.first().map_or_else(Multiaddr::empty, |(_, addr)| addr.clone());
+        let addr = peer.links.first().map_or_else(Multiaddr::empty, |link| link.addr.clone());
         self.outbox.tell(MeshEvent::Connected { peer: peer.id, addr });
         if let Some(known) = self.bootstrap.iter_mut().find(|known| known.peer == *p2p) {
             known.failures = 0;
@@ -280,13 +330,21 @@ impl Driver {
             let _ = self.swarm.disconnect_peer_id(p2p);
             return;
         }
+        if self.trials.has(connection_id) {
+            return;
+        }
         self.confirm(&p2p);
+        self.on_observed(&p2p, connection_id, &info.observed_addr);
+        self.on_hop_known(p2p, info.protocols.contains(&relay::HOP_PROTOCOL_NAME));
         let Some(peer) = self.peers.get_mut(&p2p) else { return };
-        let from_here = peer.connections.iter().any(|(c, addr)| *c == connection_id && address::is_loopback(addr));
+        let from_here = peer.links.iter().any(|link| link.id == connection_id && address::is_loopback(&link.addr));
         let speaks_kad = info.protocols.contains(&self.names.kad);
-        for addr in info.listen_addrs.into_iter().take(MESH_ADDRS_PER_PEER) {
+        // They come in no order, and what leads there from everywhere must not be among those that are left out.
+        let mut listens: Vec<Multiaddr> = info.listen_addrs.into_iter().take(LISTENS_MAX).collect();
+        listens.sort_by_key(|addr| !(address::is_public(addr) || address::relay(addr).is_some()));
+        for addr in listens.into_iter().take(MESH_ADDRS_PER_PEER) {
             let (addr, owner) = address::split(&addr);
-            let dialable = address::transport(&addr).is_some() && owner.is_none_or(|owner| owner == p2p);
+            let dialable = address::is_dialable(&addr) && owner.is_none_or(|owner| owner == p2p);
             // A distant peer's loopback is our own.
             if !dialable || (address::is_loopback(&addr) && !from_here) {
                 continue;
@@ -332,7 +390,7 @@ impl Driver {
         let mut wanted = BTreeSet::new();
         for (p2p, addr) in found {
             let addr = address::split(&addr).0;
-            let stranger = p2p != self.me && !self.foreign.contains(&p2p) && !self.swarm.is_connected(&p2p);
+            let stranger = p2p != self.me && !self.foreign.contains(&p2p) && !self.peers.contains_key(&p2p);
             if stranger && self.peers.len() < MESH_SMALL && address::transport(&addr).is_some() {
                 // Whether it is one of ours, identify will tell; until then it is only dialed.
                 self.book.add(p2p, addr);
@@ -345,7 +403,7 @@ impl Driver {
     }
 
     /// The mesh has changed: look around soon, then less and less often.
-    fn refresh_soon(&mut self) {
+    pub(super) fn refresh_soon(&mut self) {
         if self.peers.len() >= MESH_SMALL {
             return;
         }
@@ -395,15 +453,17 @@ impl Driver {
     pub(super) fn peer_infos(&self) -> Vec<PeerInfo> {
         let mut infos: Vec<PeerInfo> = self
             .peers
-            .values()
-            .filter(|peer| peer.confirmed)
-            .filter_map(|peer| {
-                let (_, first) = peer.connections.first()?;
+            .iter()
+            .filter(|(_, peer)| peer.confirmed)
+            .filter_map(|(p2p, peer)| {
+                let first = peer.links.first()?;
                 Some(PeerInfo {
                     peer: peer.id,
-                    addrs: peer.connections.iter().map(|(_, addr)| addr.clone()).collect(),
+                    addrs: peer.links.iter().map(|link| link.addr.clone()).collect(),
                     rtt: peer.rtt,
-                    transport: address::transport(first).unwrap_or(Transport::Tcp),
+                    transport: first.transport(),
+                    path: Self::path(first),
+                    why: self.why(p2p, first),
                     since: peer.since,
                     sent: peer.sent,
                     received: peer.received,
@@ -421,9 +481,9 @@ mod tests {
 
     #[test]
     fn redials_become_rare_but_never_stop_and_are_spread() {
-        assert_eq!(backoff(0), REDIAL_FIRST);
-        assert_eq!(backoff(3), REDIAL_FIRST * 8);
-        assert_eq!(backoff(u32::MAX), REDIAL_LAST);
+        assert_eq!(backoff(0, false), REDIAL_FIRST);
+        assert_eq!(backoff(3, true), REDIAL_FIRST * 8);
+        assert_eq!((backoff(u32::MAX, false), backoff(u32::MAX, true)), (REDIAL_LAST, REDIAL_LAST_ALONE));
         let spread: Vec<Duration> = (0..64).map(|_| jittered(REDIAL_LAST)).collect();
         assert!(spread.iter().all(|t| (REDIAL_LAST / 2..=REDIAL_LAST * 3 / 2).contains(t)));
         assert!(spread.iter().any(|t| *t != spread[0]), "64 equal draws of 32 bits");

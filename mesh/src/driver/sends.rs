@@ -38,16 +38,36 @@ impl Sends {
 
 impl Driver {
     pub(super) fn send(&mut self, peer: PeerId, id: u64, request: Request, deadline: Duration) {
-        let deadline = Instant::now() + deadline.min(LONGEST_REQUEST);
+        let turn = Instant::now() + self.turn(&request);
+        let deadline = turn + deadline.min(LONGEST_REQUEST);
         self.sends.count += 1;
         let send = self.sends.count;
         let timer = self.timers.set(deadline, Timer::Deadline(send));
         let p2p = peer_id::to_libp2p(&peer);
         self.sends.open.insert(send, Send { id, peer, p2p, deadline, timer, request: Some(request) });
-        let Some(p2p) = p2p else {
+        if turn > Instant::now() {
+            self.timers.set(turn, Timer::Paced(send));
+        } else {
+            self.proceed(send);
+        }
+    }
+
+    /// How long its bodies wait for their turn, in the direction in which they go.
+    fn turn(&mut self, request: &Request) -> Duration {
+        match request {
+            Request::Put { body, .. } => self.up.take(body.len(), Instant::now()),
+            Request::Get { len, .. } => self.down.take(*len as usize),
+            _ => Duration::ZERO,
+        }
+    }
+
+    /// A send has its turn.
+    pub(super) fn proceed(&mut self, send: u64) {
+        let Some(open) = self.sends.open.get(&send) else { return };
+        let Some(p2p) = open.p2p else {
             return self.finish(send, Err(SendError::Unreachable));
         };
-        if self.swarm.is_connected(&p2p) {
+        if self.peers.contains_key(&p2p) && !self.waits_for_punch(&p2p) {
             self.give(p2p, send);
         } else if self.dial_peer(p2p) {
             self.sends.waiting.entry(p2p).or_default().push(send);
@@ -58,6 +78,17 @@ impl Driver {
 
     /// Hands a send to libp2p.
     fn give(&mut self, p2p: P2p, send: u64) {
+        let bytes = match self.sends.open.get(&send).and_then(|open| open.request.as_ref()) {
+            Some(Request::Put { body, .. }) => body.len(),
+            Some(Request::Get { len, .. }) => *len as usize,
+            Some(_) => 0,
+            None => return,
+        };
+        match self.fits(&p2p, bytes) {
+            Ok(true) => {}
+            Ok(false) => return self.anew(p2p, send),
+            Err(limit) => return self.finish(send, Err(SendError::OverLimit { limit })),
+        }
         let Some(open) = self.sends.open.get_mut(&send) else { return };
         let Some(request) = open.request.take() else { return };
         if let (Some(peer), Request::Put { body, .. }) = (self.peers.get_mut(&p2p), &request) {
@@ -68,8 +99,23 @@ impl Driver {
         self.sends.given.insert(request, send);
     }
 
-    /// A peer is connected: what waited for it goes out.
+    /// The circuit to a peer is used up: it goes over a new one, when nothing is under way on this one any more.
+    fn anew(&mut self, p2p: P2p, send: u64) {
+        self.sends.waiting.entry(p2p).or_default().push(send);
+        let is_busy = |send: &u64| self.sends.open.get(send).is_some_and(|open| open.p2p == Some(p2p));
+        if !self.sends.given.values().any(is_busy) {
+            let links = self.peers.get(&p2p).map(|peer| peer.links.iter().map(|link| link.id).collect::<Vec<_>>());
+            for link in links.unwrap_or_default() {
+                self.swarm.close_connection(link);
+            }
+        }
+    }
+
+    /// A peer is connected: what waited for it goes out, unless it waits for hole punching.
     pub(super) fn give_waiting(&mut self, p2p: P2p) {
+        if self.waits_for_punch(&p2p) || !self.peers.contains_key(&p2p) {
+            return;
+        }
         for send in self.sends.waiting.remove(&p2p).unwrap_or_default() {
             self.give(p2p, send);
         }
@@ -112,6 +158,7 @@ impl Driver {
             peer.received += body.len() as u64;
         }
         self.finish(send, answer.map_err(SendError::Malformed));
+        self.give_waiting(*p2p);
     }
 
     pub(super) fn on_unanswered(&mut self, request: OutboundRequestId, failure: &OutboundFailure) {

@@ -12,12 +12,17 @@ use libp2p::request_response::{InboundRequestId, Message, ResponseChannel};
 use super::*;
 use crate::codec::{Answer, Asked};
 
+/// Whoever asks waits no longer than that for the turn of its answer: it has a deadline.
+const LONGEST_TURN: Duration = Duration::from_secs(4);
+
 struct Served {
     p2p: P2p,
     /// Of the response's body: what was asked for, then what it is.
     bytes: usize,
     /// Until it is answered.
     channel: Option<ResponseChannel<Answer>>,
+    /// Until it has its turn.
+    response: Option<Response>,
 }
 
 /// What is being done for one peer.
@@ -93,8 +98,10 @@ impl Driver {
         peer.last_used = Instant::now();
         if let Request::Put { body, .. } = &request {
             peer.received += body.len() as u64;
+            let bytes = body.len();
+            self.used(&p2p, bytes);
         }
-        let peer = peer.id;
+        let Some(peer) = self.peers.get(&p2p).map(|peer| peer.id) else { return };
         // A Put travels the other way, and its body has its budget in the codec.
         let bytes = if let Request::Get { len, .. } = &request { *len as usize } else { 0 };
         let serving = &mut self.serving;
@@ -113,7 +120,7 @@ impl Driver {
         serving.bytes += bytes;
         serving.count += 1;
         let inbound = serving.count;
-        self.serving.open.insert(inbound, Served { p2p, bytes, channel: Some(channel) });
+        self.serving.open.insert(inbound, Served { p2p, bytes, channel: Some(channel), response: None });
         self.serving.by_request.insert(id, inbound);
         self.outbox.tell(MeshEvent::Request { peer, inbound, request });
     }
@@ -127,13 +134,33 @@ impl Driver {
     }
 
     pub(super) fn reply(&mut self, inbound: u64, response: Response) {
-        let Some(served) = self.serving.open.get_mut(&inbound) else { return };
-        let Some(channel) = served.channel.take() else { return };
         let bytes = if let Response::Bytes(body) = &response { body.len() } else { 0 };
-        if let Some(peer) = self.peers.get_mut(&served.p2p) {
-            peer.sent += bytes as u64;
+        let Some(served) = self.serving.open.get_mut(&inbound) else { return };
+        let now = Instant::now();
+        if bytes > 0 && self.up.wait(now) > LONGEST_TURN {
+            // It asks somebody else while there is time.
+            return self.reply(inbound, Response::Refused(Refusal::Busy));
         }
+        let turn = if bytes > 0 { self.up.take(bytes, now) } else { Duration::ZERO };
+        served.response = Some(response);
         self.serving.resize(inbound, bytes);
+        if turn.is_zero() {
+            self.reply_now(inbound);
+        } else {
+            self.timers.set(now + turn, Timer::PacedReply(inbound));
+        }
+    }
+
+    /// An answer has its turn.
+    pub(super) fn reply_now(&mut self, inbound: u64) {
+        let Some(served) = self.serving.open.get_mut(&inbound) else { return };
+        let (Some(channel), Some(response)) = (served.channel.take(), served.response.take()) else { return };
+        let p2p = served.p2p;
+        if let (Some(peer), Response::Bytes(body)) = (self.peers.get_mut(&p2p), &response) {
+            peer.sent += body.len() as u64;
+            let bytes = body.len();
+            self.used(&p2p, bytes);
+        }
         self.answer(channel, response);
     }
 

@@ -1,6 +1,6 @@
 //! What happens later, as data: one queue, one sleep, no polling.
 
-use super::{BTreeMap, Instant, P2p};
+use super::{BTreeMap, ConnectionId, Instant, P2p};
 
 /// What a timer is for.
 #[derive(Debug, PartialEq)]
@@ -13,6 +13,20 @@ pub(super) enum Timer {
     Unblock(P2p),
     /// Our neighbourhood is looked up again.
     Refresh,
+    /// A send has its turn.
+    Paced(u64),
+    /// An answer has its turn.
+    PacedReply(u64),
+    /// A trial has had its time.
+    Hangup(P2p, ConnectionId),
+    /// Hole punching has had its time: what waited for it goes over the relay.
+    Punch(P2p),
+    /// Relays are looked for again.
+    Relays,
+    /// A peer that was lost with an old address is dialed again.
+    Again(P2p),
+    /// The clocks are compared again.
+    Clocks,
     /// A query has heard from whoever is there; the rest is not waited for.
     Enough(libp2p::kad::QueryId),
 }

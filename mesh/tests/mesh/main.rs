@@ -7,9 +7,14 @@ mod hostile;
 mod lan;
 mod lookup;
 mod meeting;
+mod moving;
+mod nat;
+mod net;
+mod pace;
 mod peer;
 mod quantum;
 mod records;
+mod relay;
 mod rogue;
 mod sends;
 

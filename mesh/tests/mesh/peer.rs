@@ -10,7 +10,7 @@ use hypernet_core::lease::{Lease, LeaseKey};
 use hypernet_core::limits::RECORD_MAX;
 use hypernet_core::time::UnixSeconds;
 use hypernet_core::wire::{Hello, Refusal, Request, Response};
-use hypernet_mesh::{Mesh, MeshConfig, MeshEvent, Multiaddr, SendError};
+use hypernet_mesh::{Mesh, MeshConfig, MeshEvent, Multiaddr, RelayLimits, SendError};
 use tokio::sync::mpsc;
 
 pub(crate) const LIMIT: Duration = Duration::from_secs(60);
@@ -36,6 +36,20 @@ impl Peer {
         let mut peer = Self::start(seed, NETWORK, QUIC, &server.mesh.listen_addrs()).await;
         peer.connected_to(server.id()).await;
         peer
+    }
+
+    /// Where it listens on this address, once it does.
+    pub(crate) async fn at(&mut self, ip: &str) -> Multiaddr {
+        let (start, mesh) = (format!("/ip4/{ip}/"), self.mesh.clone());
+        let known = mesh.listen_addrs().into_iter().find(|addr| addr.to_string().starts_with(&start));
+        let told = |event| match event {
+            MeshEvent::Listening { addr } => addr.to_string().starts_with(&start).then_some(addr),
+            _ => None,
+        };
+        match known {
+            Some(addr) => addr,
+            None => self.until(told).await,
+        }
     }
 
     pub(crate) fn id(&self) -> PeerId {
@@ -143,6 +157,10 @@ pub(crate) fn config(seed: u8, network: NetworkId, listen: &str, bootstrap: &[Mu
         listen: vec![listen.parse().unwrap()],
         bootstrap: bootstrap.to_vec(),
         mdns: false,
+        upnp: false,
+        relay: RelayLimits::default(),
+        upload: None,
+        download: None,
     }
 }
 

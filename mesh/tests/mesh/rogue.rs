@@ -48,7 +48,7 @@ impl Raw {
 }
 
 #[derive(Clone)]
-struct RawCodec;
+pub(crate) struct RawCodec;
 
 impl Codec for RawCodec {
     type Protocol = StreamProtocol;

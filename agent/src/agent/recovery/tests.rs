@@ -47,6 +47,10 @@ impl Bed {
             listen: vec!["/ip4/127.0.0.1/udp/0/quic-v1".parse().unwrap()],
             bootstrap: Vec::new(),
             mdns: false,
+            upnp: false,
+            relay: hypernet_mesh::RelayLimits::default(),
+            upload: None,
+            download: None,
         };
         let (mesh, _) = runtime.block_on(hypernet_mesh::Mesh::start(config)).unwrap();
         let home = Home::new(dir.path().to_owned());
