@@ -173,6 +173,8 @@ pub(crate) async fn peers(agent: &Arc<Agent>) -> Result<Vec<api::PeerInfo>, Fail
     let round = agent.with_volume().map(|own| own.auditor.view());
     let links: BTreeMap<PeerId, hypernet_mesh::PeerInfo> =
         agent.mesh.peers().await.into_iter().map(|info| (info.peer, info)).collect();
+    let missed: BTreeMap<PeerId, hypernet_mesh::Missed> =
+        agent.mesh.missed().await.into_iter().map(|missed| (missed.peer, missed)).collect();
     let mut out: Vec<api::PeerInfo> = view
         .peers
         .into_iter()
@@ -210,11 +212,53 @@ pub(crate) async fn peers(agent: &Arc<Agent>) -> Result<Vec<api::PeerInfo>, Fail
                 young: view.young,
                 subnet: view.subnet.map(|subnet| subnet.to_string()),
                 note,
+                path: link.map(|link| path(link.path)),
+                relay: link.and_then(|link| match link.path {
+                    hypernet_mesh::Path::Relayed(relay) => relay.as_ref().map(peer_name),
+                    hypernet_mesh::Path::Direct | hypernet_mesh::Path::HolePunched => None,
+                }),
+                transport: link.map(|link| link.transport.as_str().to_owned()),
+                why: match (link, missed.get(&view.peer)) {
+                    (Some(link), _) => Some(link.why.clone()),
+                    (None, Some(missed)) => missed.failed.as_ref().map(|(_, why)| why.clone()),
+                    (None, None) => None,
+                },
+                seen_seconds: missed.get(&view.peer).and_then(|missed| missed.seen).map(|at| at.elapsed().as_secs()),
+                tried_seconds: missed
+                    .get(&view.peer)
+                    .and_then(|missed| missed.failed.as_ref())
+                    .map(|(at, _)| at.elapsed().as_secs()),
             }
         })
         .collect();
     out.sort_by(|a, b| (!a.connected, &a.peer).cmp(&(!b.connected, &b.peer)));
     Ok(out)
+}
+
+fn path(path: hypernet_mesh::Path) -> api::Path {
+    match path {
+        hypernet_mesh::Path::Direct => api::Path::Direct,
+        hypernet_mesh::Path::HolePunched => api::Path::HolePunched,
+        hypernet_mesh::Path::Relayed(_) => api::Path::Relayed,
+    }
+}
+
+/// How this agent is reached.
+fn reach(standing: &hypernet_mesh::Standing, upload: Option<u64>, download: Option<u64>) -> api::ReachStatus {
+    use hypernet_mesh::Reachability;
+    api::ReachStatus {
+        reachability: match standing.reachability {
+            Reachability::Unknown => api::Reachability::Unknown,
+            Reachability::Public => api::Reachability::Public,
+            Reachability::Private => api::Reachability::Private,
+        },
+        external: standing.external.iter().map(ToString::to_string).collect(),
+        relays: standing.relays.iter().map(peer_name).collect(),
+        hosted: standing.hosted as u64,
+        router: standing.router.map(str::to_owned),
+        upload,
+        download,
+    }
 }
 
 /// The segments of a volume, as they are told.
@@ -282,7 +326,9 @@ pub(crate) async fn status(agent: &Arc<Agent>) -> Result<api::Status, Failure> {
     if let Some(reason) = mount.as_ref().and_then(|mount| mount.reason.as_ref()) {
         warnings.push(format!("mounted in writeback mode: {reason}"));
     }
+    let standing = agent.mesh.standing().await;
     Ok(api::Status {
+        reach: standing.as_ref().map(|standing| reach(standing, config.upload, config.download)),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         pid: std::process::id(),
         home: agent.home.path().to_owned(),

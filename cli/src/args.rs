@@ -277,6 +277,15 @@ pub(crate) struct Up {
     /// Space for local copies of what the mesh has from now on, roughly; `none` for no limit.
     #[arg(long, value_name = "SIZE", value_parser = parse_limit)]
     pub(crate) cache: Option<Limit>,
+    /// Bytes of shards a second that go out from now on, such as 2M, or `none` for no limit.
+    #[arg(long, value_name = "SIZE", value_parser = parse_limit)]
+    pub(crate) upload: Option<Limit>,
+    /// Bytes of shards a second that come in from now on, such as 10M, or `none` for no limit.
+    #[arg(long, value_name = "SIZE", value_parser = parse_limit)]
+    pub(crate) download: Option<Limit>,
+    /// Whether to ask the router to let others in (UPnP) from now on.
+    #[arg(long, value_name = "BOOL")]
+    pub(crate) upnp: Option<bool>,
     /// Hold the upload back until `hn sync`.
     #[arg(long)]
     pub(crate) hold: bool,

@@ -49,9 +49,10 @@ examples! { STATUS:
     "hn status --json | jq .volume.health"
 }
 examples! { PEERS:
-    "hn peers                                  a table of all peers met"
+    "hn peers                                  all peers met: direct, hole-punched or relayed, round trip, and why"
     "hn peers --wait 10 --timeout 60           return when 10 peers that store are connected"
     "hn peers --json | jq '.[] | select(.connected) | .peer'"
+    "hn peers --json | jq -r '.[] | select(.path == \"relayed\") | .why'"
 }
 examples! { SYNC:
     "hn sync                      make everything durable, then return"

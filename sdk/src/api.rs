@@ -105,7 +105,7 @@ pub use history::{
     TextInfo, ThingInfo, Verified,
 };
 pub use keystore::{KeystoreSealed, KeystoreStatus, SealRequest, SealedBy};
-pub use peers::{PeerInfo, PeersStatus, Presence};
+pub use peers::{Path, PeerInfo, PeersStatus, Presence, ReachStatus, Reachability};
 pub use people::{
     AddContactRequest, ComparedRequest, ContactInfo, ContactRequest, IdInfo, PairEvent, PairRequest, Paired,
 };
@@ -269,6 +269,9 @@ pub struct Status {
     pub volume: Option<VolumeStatus>,
     /// The peers around.
     pub peers: PeersStatus,
+    /// How it is reached; none while it stops.
+    #[serde(default)]
+    pub reach: Option<ReachStatus>,
     /// Resident memory.
     pub rss_bytes: u64,
     /// Those of the warnings that were known at its start.

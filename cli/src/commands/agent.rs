@@ -30,6 +30,9 @@ pub(crate) struct Start {
     pub(crate) no_passthrough: bool,
     pub(crate) donate: Option<u64>,
     pub(crate) cache: Option<Limit>,
+    pub(crate) upload: Option<Limit>,
+    pub(crate) download: Option<Limit>,
+    pub(crate) upnp: Option<bool>,
     pub(crate) hold: bool,
     pub(crate) passphrase: PassphraseFrom,
 }
@@ -82,6 +85,15 @@ pub(crate) async fn start(home: &Home, start: &Start, out: &Output) -> Result<()
     if let Some(limit) = start.cache {
         args.extend(["--cache".into(), limit.to_string().into()]);
     }
+    if let Some(limit) = start.upload {
+        args.extend(["--upload".into(), limit.to_string().into()]);
+    }
+    if let Some(limit) = start.download {
+        args.extend(["--download".into(), limit.to_string().into()]);
+    }
+    if let Some(upnp) = start.upnp {
+        args.extend(["--upnp".into(), upnp.to_string().into()]);
+    }
     if start.hold {
         args.push("--hold".into());
     }
@@ -118,6 +130,9 @@ pub(crate) async fn up(home: &Home, args: Up, out: &mut Output) -> Result<(), Fa
                 no_passthrough: args.no_passthrough,
                 donate: args.donate,
                 cache: args.cache,
+                upload: args.upload,
+                download: args.download,
+                upnp: args.upnp,
                 hold: args.hold,
                 passphrase: args.passphrase,
             };
@@ -156,6 +171,24 @@ async fn adjust(client: &Client, status: &Status, args: &Up, out: &Output) -> Re
     if args.cache.is_some_and(|wanted| wanted.0 != limit) {
         return Err(Failure::new(ErrorCode::TryAgain, "the agent runs, and takes --cache only at its start")
             .hint("`hn down` first, then `hn up --cache SIZE`"));
+    }
+    let reach = status.reach.as_ref();
+    let limits = [
+        ("--upload", args.upload, reach.and_then(|reach| reach.upload)),
+        ("--download", args.download, reach.and_then(|reach| reach.download)),
+    ];
+    for (name, wanted, now) in limits {
+        if wanted.is_some_and(|wanted| wanted.0 != now) {
+            return Err(Failure::new(
+                ErrorCode::TryAgain,
+                format!("the agent runs, and takes {name} only at its start"),
+            )
+            .hint(format!("`hn down` first, then `hn up {name} SIZE`")));
+        }
+    }
+    if args.upnp.is_some() {
+        return Err(Failure::new(ErrorCode::TryAgain, "the agent runs, and takes --upnp only at its start")
+            .hint("`hn down` first, then `hn up --upnp true` or `false`"));
     }
     if let Some(dir) = &args.mount {
         mount_at(client, Some(absolute(dir)?), !args.no_passthrough, out).await?;

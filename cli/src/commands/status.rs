@@ -3,7 +3,8 @@
 use std::time::{Duration, Instant};
 
 use hypernet_sdk::api::{
-    AuditStatus, Audited, Counted, DonorsEvent, HealthBucket, PeerInfo, PlanStatus, Status, Upload, VolumeStatus,
+    AuditStatus, Audited, Counted, DonorsEvent, HealthBucket, Path, PeerInfo, PlanStatus, ReachStatus, Reachability,
+    Status, Upload, VolumeStatus,
 };
 use hypernet_sdk::{Client, ErrorCode, Home};
 
@@ -61,6 +62,14 @@ fn rows(status: &Status) -> Vec<(String, String)> {
             words::count(status.peers.known)
         ),
     );
+    if let Some(reach) = &status.reach {
+        add("reached", reached(reach));
+        if reach.upload.is_some() || reach.download.is_some() {
+            let limit =
+                |limit: Option<u64>| limit.map_or("any".to_owned(), |bytes| format!("{}/s", words::bytes(bytes)));
+            add("line", format!("at most {} out, {} in", limit(reach.upload), limit(reach.download)));
+        }
+    }
     add(
         "donates",
         format!(
@@ -81,6 +90,26 @@ fn rows(status: &Status) -> Vec<(String, String)> {
         rows.extend(volume_rows(volume));
     }
     rows
+}
+
+fn reached(reach: &ReachStatus) -> String {
+    let mut words = match reach.reachability {
+        Reachability::Public => format!("from everywhere, at {}", reach.external.join(", ")),
+        Reachability::Private if reach.relays.is_empty() => {
+            "by nobody from outside: no peer that could be a relay is connected".to_owned()
+        }
+        Reachability::Private => {
+            format!("over {}, and then by hole punching", words::plural(reach.relays.len() as u64, "relay"))
+        }
+        Reachability::Unknown => "on this network; whether from outside is not known".to_owned(),
+    };
+    if reach.hosted > 0 {
+        words += &format!("; a relay for {}", words::plural(reach.hosted, "other"));
+    }
+    match &reach.router {
+        Some(says) if reach.reachability != Reachability::Public => format!("{words}; the router: {says}"),
+        _ => words,
+    }
 }
 
 fn volume_rows(volume: &VolumeStatus) -> Vec<(String, String)> {
@@ -274,20 +303,44 @@ fn peer_table(peers: &[PeerInfo]) -> String {
     let rows = peers.iter().map(|peer| {
         vec![
             words::short(&peer.peer),
-            peer.presence.word().to_owned(),
+            path(peer),
+            peer.rtt_micros.map_or_else(unknown, |micros| format!("{:.1} ms", micros as f64 / 1e3)),
             peer.free.map_or_else(unknown, words::bytes),
             peer.shards.map_or_else(unknown, words::count),
             peer.availability.map_or_else(unknown, words::percent),
             words::percent(peer.worst_hour),
-            peer.rtt_micros.map_or_else(unknown, |micros| format!("{:.1} ms", micros as f64 / 1e3)),
-            peer.note.clone().or_else(|| peer.address.clone()).unwrap_or_default(),
+            why(peer),
         ]
     });
-    table::table(
-        &["PEER", "STATE", "FREE", "OUR SHARDS", "AVAILABLE", "WORST HOUR", "RTT", "WHERE"],
-        rows.collect(),
-        &[2, 3, 4, 5, 6],
-    )
+    let columns = ["PEER", "REACHED", "RTT", "FREE", "OUR SHARDS", "AVAILABLE", "WORST HOUR", "WHY"];
+    table::table(&columns, rows.collect(), &[2, 3, 4, 5, 6])
+}
+
+fn path(peer: &PeerInfo) -> String {
+    let transport = peer.transport.as_deref().map(|name| format!(" ({name})")).unwrap_or_default();
+    match (peer.connected, peer.path) {
+        (false, _) => peer.presence.word().to_owned(),
+        (true, None) => "connected".to_owned(),
+        (true, Some(Path::Direct)) => format!("direct{transport}"),
+        (true, Some(Path::HolePunched)) => format!("hole-punched{transport}"),
+        (true, Some(Path::Relayed)) => match &peer.relay {
+            Some(relay) => format!("relayed by {}", words::short(relay)),
+            None => "relayed".to_owned(),
+        },
+    }
+}
+
+/// What speaks against it comes first: whoever looks at the table looks for that.
+fn why(peer: &PeerInfo) -> String {
+    let mut parts: Vec<String> = peer.note.iter().cloned().collect();
+    if !peer.connected {
+        parts.push(match peer.seen_seconds {
+            Some(seconds) => format!("last here {} ago", words::seconds(seconds)),
+            None => "not met since the agent started".to_owned(),
+        });
+    }
+    parts.extend(peer.why.clone());
+    parts.join("; ")
 }
 
 #[cfg(test)]
@@ -314,6 +367,14 @@ mod tests {
             young: false,
             subnet: None,
             note: (!connected).then(|| "faults: 3".to_owned()),
+            path: connected.then_some(Path::Direct),
+            relay: None,
+            transport: connected.then(|| "quic".to_owned()),
+            why: Some(
+                if connected { "on the same network, dialed by us" } else { "no answer at /ip4/10.0.0.1" }.to_owned(),
+            ),
+            seen_seconds: (!connected).then_some(70),
+            tried_seconds: (!connected).then_some(5),
         }
     }
 
@@ -337,10 +398,41 @@ mod tests {
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines.len(), 3);
         assert!(
-            lines[1].contains("connected") && lines[1].contains("512.00 MiB") && lines[1].ends_with("quic-v1"),
+            lines[1].contains("direct (quic)")
+                && lines[1].contains("512.00 MiB")
+                && lines[1].ends_with("on the same network, dialed by us"),
             "{text}"
         );
-        assert!(lines[2].contains("suspect") && lines[2].ends_with("faults: 3"), "{text}");
+        assert!(lines[2].contains("suspect"), "{text}");
+        assert!(lines[2].ends_with("faults: 3; last here 1m 10s ago; no answer at /ip4/10.0.0.1"), "{text}");
+        let relayed = PeerInfo {
+            path: Some(Path::Relayed),
+            relay: Some("12D3KooWPjceQrSwdWXPyLLeABRXmuqt69Rg3sBYbU1Nft9HyQ6X".into()),
+            ..peer(true)
+        };
+        assert!(path(&relayed).starts_with("relayed by "), "{}", path(&relayed));
+        assert_eq!(path(&PeerInfo { path: Some(Path::HolePunched), ..peer(true) }), "hole-punched (quic)");
+    }
+
+    #[test]
+    fn it_is_said_how_this_agent_is_reached() {
+        let mut reach = ReachStatus {
+            reachability: Reachability::Private,
+            external: Vec::new(),
+            relays: Vec::new(),
+            hosted: 0,
+            router: Some("it cannot be asked (no UPnP)".to_owned()),
+            upload: None,
+            download: None,
+        };
+        assert!(reached(&reach).starts_with("by nobody from outside"));
+        reach.relays = vec!["a".to_owned(), "b".to_owned()];
+        let words = "over 2 relays, and then by hole punching; the router: it cannot be asked (no UPnP)";
+        assert_eq!(reached(&reach), words);
+        reach.reachability = Reachability::Public;
+        reach.external = vec!["/ip4/203.0.113.1/udp/4001/quic-v1".to_owned()];
+        reach.hosted = 1;
+        assert_eq!(reached(&reach), "from everywhere, at /ip4/203.0.113.1/udp/4001/quic-v1; a relay for 1 other");
     }
 
     #[test]

@@ -83,4 +83,71 @@ pub struct PeerInfo {
     /// What speaks against it: backed off, lied, full.
     #[serde(default)]
     pub note: Option<String>,
+    /// How its connection came about; none when there is none.
+    #[serde(default)]
+    pub path: Option<Path>,
+    /// The relay, where it is relayed and known.
+    #[serde(default)]
+    pub relay: Option<String>,
+    /// `quic` or `tcp`; over a relay, to there.
+    #[serde(default)]
+    pub transport: Option<String>,
+    /// In words: why its connection is that way, or why there is none, as far as it was tried.
+    #[serde(default)]
+    pub why: Option<String>,
+    /// Since it was last connected, of who is not, and was since the agent started.
+    #[serde(default)]
+    pub seen_seconds: Option<u64>,
+    /// Since it was last tried in vain.
+    #[serde(default)]
+    pub tried_seconds: Option<u64>,
+}
+
+/// How a connection came about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Path {
+    /// One end dialed the other.
+    Direct,
+    /// Both routers were opened at the same moment.
+    HolePunched,
+    /// By way of a peer that carries it and cannot read it.
+    Relayed,
+}
+
+/// Whether others can reach this agent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Reachability {
+    /// Nobody has tried, or could.
+    Unknown,
+    /// At a public address.
+    Public,
+    /// At none of its own addresses.
+    Private,
+}
+
+/// How this agent is reached, and what it takes of the line.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ReachStatus {
+    /// Whether others can.
+    pub reachability: Reachability,
+    /// The public addresses at which they can.
+    #[serde(default)]
+    pub external: Vec<String>,
+    /// The relays at which it is to be met.
+    #[serde(default)]
+    pub relays: Vec<String>,
+    /// Peers that are to be met at this one, as a relay.
+    #[serde(default)]
+    pub hosted: u64,
+    /// What the router says to the wish to be let in.
+    #[serde(default)]
+    pub router: Option<String>,
+    /// Bytes of shards a second that go out; no limit when there is none.
+    #[serde(default)]
+    pub upload: Option<u64>,
+    /// Bytes of shards a second that come in; no limit when there is none.
+    #[serde(default)]
+    pub download: Option<u64>,
 }

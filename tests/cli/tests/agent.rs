@@ -76,6 +76,25 @@ fn an_invite_leads_from_one_agent_to_another() -> Result<()> {
 }
 
 #[test]
+fn limits_of_the_line_are_kept_over_a_restart_and_shown() -> Result<()> {
+    let agent = Agent::alone()?;
+    agent.hn(["up", "--no-mount", "--upload", "2M", "--download", "10M", "--upnp", "false"])?.ok()?;
+    agent.hn(["up", "--no-mount", "--upload", "3M"])?.fails(75, "takes --upload only at its start", "hn up --upload");
+    agent.down()?;
+    agent.up_unmounted()?;
+    let reach = &agent.status()?["reach"];
+    assert_eq!((&reach["upload"], &reach["download"]), (&(2 << 20).into(), &(10 << 20).into()), "{reach}");
+    let shown = agent.hn(["status"])?.ok()?.stdout;
+    assert!(shown.contains("at most 2.00 MiB/s out, 10.00 MiB/s in"), "{shown}");
+    agent.down()?;
+    agent.hn(["up", "--no-mount", "--upload", "none"])?.ok()?;
+    let reach = &agent.status()?["reach"];
+    assert_eq!((&reach["upload"], &reach["download"]), (&serde_json::Value::Null, &(10 << 20).into()), "{reach}");
+    agent.down()?;
+    Ok(())
+}
+
+#[test]
 fn waiting_for_peers_ends_when_they_are_there_or_the_time_is_over() -> Result<()> {
     let (one, two) = (Agent::alone()?, Agent::alone()?);
     one.up_unmounted()?;
@@ -93,6 +112,12 @@ fn waiting_for_peers_ends_when_they_are_there_or_the_time_is_over() -> Result<()
     let peers: serde_json::Value = serde_json::from_slice(&heard.stdout)?;
     assert_eq!(peers[0]["peer"], two.status()?["peer"]);
     one.hn(["peers", "--wait", "1", "--timeout", "0"])?.ok()?;
+    // How it is reached, and why that is.
+    assert_eq!((&peers[0]["path"], &peers[0]["transport"]), (&"direct".into(), &"quic".into()), "{peers}");
+    assert_eq!(peers[0]["why"], "on this machine, dialed by it");
+    let table = one.hn(["peers"])?.ok()?.stdout;
+    assert!(table.contains("REACHED") && table.contains("direct (quic)"), "{table}");
+    assert_eq!(one.status()?["reach"]["reachability"], "unknown");
     // An agent that stops keeps nobody waiting.
     one.down()?;
     assert_eq!(in_vain.wait_with_output()?.status.code(), Some(69));
