@@ -21,6 +21,7 @@
 //! - `snapshots`: taking one, what is kept of them, and what they hold;
 //! - `policy`: the snapshots that nobody takes by hand;
 //! - `stage`: what is sealed and waits on this disk to be placed;
+//! - `repair`: making anew what holders have lost, or have taken along;
 //! - `rekey`: sealing what was written before in the epoch of now;
 //! - `recover`: from the list of devices to the newest head, its catalog and its root.
 //!
@@ -32,7 +33,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::time::Duration;
 
-use hypernet_core::id::{IdentityId, PeerId, VolumeId};
+use hypernet_core::id::{DeviceId, IdentityId, PeerId, VolumeId};
 use hypernet_core::identity::log::Device;
 use hypernet_core::key::{DeviceKeys, VolumeKeys};
 use hypernet_core::merge::Part;
@@ -74,6 +75,7 @@ pub(crate) mod reach;
 pub(crate) mod read;
 pub(crate) mod recover;
 mod rekey;
+pub(crate) mod repair;
 pub(crate) mod served;
 pub(crate) mod settling;
 pub(crate) mod snapshots;
@@ -167,6 +169,10 @@ pub(crate) struct Volume {
     numbering: Mutex<()>,
     /// Of whoever notes what others may have. There is nothing in it.
     handing_out: Mutex<()>,
+    /// The heads of others that have asked for one of this device, up to which it has answered.
+    pub(crate) answered: Mutex<BTreeMap<DeviceId, u64>>,
+    /// What the last look for segments that need mending has found.
+    pub(crate) repaired: repair::LastRepair,
     /// Of whoever takes a snapshot, or moves the index to that of another device. There is nothing in it.
     pub(crate) still: Mutex<()>,
 }
@@ -224,6 +230,8 @@ impl Volume {
             histories: Mutex::default(),
             numbering: Mutex::default(),
             handing_out: Mutex::default(),
+            answered: Mutex::default(),
+            repaired: Mutex::default(),
             still: Mutex::default(),
         };
         volume.remember_share()?;

@@ -12,13 +12,16 @@
 //! - every queue is bounded by a number in [`crate::limits`].
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use thiserror::Error;
 
 use crate::id::{PeerId, RecordKey, SegmentId};
+use crate::lease::LeaseSecret;
 use crate::limits::COMMANDS_MAX;
 use crate::placement::Subnet;
 use crate::port::{StoreOp, StoreReply};
+use crate::segment::Coded;
 use crate::time::{Instant, UnixSeconds};
 use crate::wire::{Request, Response};
 
@@ -480,15 +483,11 @@ impl Node {
         match command {
             _ if busy => self.context.finish(id, Outcome::Failed(CommandError::Busy)),
             Command::Upload { coded, leases, until, patience } => {
-                match upload::Upload::new(&mut self.context, id, coded, leases, until, patience) {
-                    Some(upload) => {
-                        self.uploads.insert(id, upload);
-                        self.drive_uploads();
-                    }
-                    None => {
-                        self.context.finish(id, Outcome::Failed(CommandError::Invalid("a segment without shards")));
-                    }
-                }
+                let all = (0..=u8::MAX).take(coded.shards.len()).collect();
+                self.upload(id, (coded, all, BTreeSet::new()), leases, until, patience);
+            }
+            Command::Mend { coded, rows, others, leases, until, patience } => {
+                self.upload(id, (coded, rows, others), leases, until, patience);
             }
             Command::Fetch { placement, wanted, around, within } => {
                 match fetch::Fetch::new(&self.context, placement, wanted, around, within) {
@@ -541,6 +540,23 @@ impl Node {
                 self.context.arm(Timer::Room(id), ROOM_PATIENCE);
                 self.drive_room(id, 0);
             }
+        }
+    }
+
+    fn upload(
+        &mut self,
+        id: CommandId,
+        what: (Arc<Coded>, Vec<u8>, BTreeSet<PeerId>),
+        leases: LeaseSecret,
+        until: UnixSeconds,
+        patience: u64,
+    ) {
+        match upload::Upload::new(&mut self.context, id, what, leases, until, patience) {
+            Some(upload) => {
+                self.uploads.insert(id, upload);
+                self.drive_uploads();
+            }
+            None => self.context.finish(id, Outcome::Failed(CommandError::Invalid("a segment without shards"))),
         }
     }
 
@@ -649,8 +665,9 @@ impl Node {
             let upload = self.uploads.remove(&id);
             // Rows that still wait for their turn would be kept by peers that nobody remembers.
             self.peers.forget(|waiter| !matches!(waiter, Waiter::Upload(command, _) if *command == id));
-            if let (Some(upload), Outcome::Failed(_)) = (&upload, &outcome) {
-                upload.give_up(&mut self.context, &mut self.peers);
+            if let Some(upload) = upload {
+                let has_failed = matches!(outcome, Outcome::Failed(_));
+                upload.give_up(&mut self.context, &mut self.peers, has_failed);
             }
             self.context.finish(id, outcome);
         } else if let Some(shard_len) = upload.waits_for_room() {

@@ -334,6 +334,7 @@ impl VolumeDb {
                 for (volume, catalog) in [(self.volume, theirs), (other.volume, mine)] {
                     tx.execute("UPDATE volumes SET catalog = ?2 WHERE num = ?1", [volume, catalog])?;
                 }
+                tx.execute("DELETE FROM contents WHERE volume = ?1", [self.volume])?;
                 put_states(tx, self.volume, changes)
             })?;
             // Whoever writes next does so there; who reads meanwhile finds both.

@@ -1,4 +1,4 @@
-//! Leases and garbage: what is looked after by itself once a day, and when somebody asks.
+//! Leases, garbage and repair: what is looked after by itself once a day, and when somebody asks.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,10 +10,13 @@ use super::{Agent, blocking, port_failure};
 use crate::failure::Failure;
 use crate::volume::collect::{Collected, GRACE, Released};
 use crate::volume::recover::wall;
+use crate::volume::repair::Repaired;
 use crate::volume::sync::Engine;
 
 /// How often it is looked, in seconds, whether there is something to do.
 const LOOK_EVERY: u64 = 600;
+/// Bytes of shards that are placed in one look to mend segments: some 850 kB/s at most.
+const REPAIRED_AT_ONCE: u64 = 512 << 20;
 /// How often leases are renewed that need it, and garbage is looked for.
 const EVERY: Duration = Duration::from_secs(24 * 3600);
 
@@ -29,6 +32,10 @@ pub(super) async fn run(agent: Arc<Agent>) {
         tokio::time::sleep(look).await;
         // What nobody has renewed is kept for as long as there is room.
         agent.store.expire(UnixSeconds(wall() / 1000), Box::new(|_| ()));
+        let worker = agent.clone();
+        if let Err(failure) = blocking(move || worker.repair()).await {
+            tracing::error!(%failure, "repair");
+        }
         let has_lost = || {
             let engines = agent.with_volume().map_or_else(Vec::new, |own| own.engines());
             engines.iter().any(|engine| engine.has_lost_devices())
@@ -48,6 +55,21 @@ impl Agent {
     /// The seconds between the end of all need of a shard and the end of its lease.
     fn grace(&self) -> u64 {
         self.config.lock().release_after.unwrap_or(GRACE)
+    }
+
+    /// Mends what needs it most, in all volumes.
+    fn repair(&self) {
+        let Some(own) = self.with_volume() else { return };
+        for engine in own.engines().into_iter().filter(|engine| !engine.is_held()) {
+            let volume = engine.volume();
+            match engine.repair(REPAIRED_AT_ONCE) {
+                Ok(Repaired { due: 0, lost: 0, .. }) => {}
+                Ok(Repaired { due, lost, mended, bytes, failed }) => {
+                    tracing::info!(volume = %volume.short(), due, lost, mended, bytes, failed, "segments are mended");
+                }
+                Err(error) => tracing::warn!(volume = %volume.short(), %error, "segments cannot be mended yet"),
+            }
+        }
     }
 
     fn tend_leases(&self) {

@@ -15,7 +15,7 @@ use hypernet_core::tree::Root;
 use hypernet_store::marks::Marks;
 use hypernet_store::volume::NewSegment;
 
-use super::walk::Walk;
+use super::walk::{Seen, Walk};
 use super::{Volume, damaged};
 
 /// Extents looked up at once.
@@ -40,13 +40,15 @@ impl Volume {
     pub(super) fn adopt(&self, root: &Root, history: &History) -> Result<bool, PortError> {
         let mut adopting = Adopting { volume: self, looked_up: Vec::new(), reached: Reached::new(), unknown: None };
         let mut marks = Marks::new(std::path::Path::new("temporary files"))?;
-        let mut see = |extent: &hypernet_core::seal::ExtentRef| {
-            let id = extent.id();
-            let is_new = marks.add(&id)?;
-            if is_new {
-                adopting.extent(id)?;
+        let mut see = |seen: Seen<'_>| match seen {
+            Seen::Tree(key) => Ok(marks.add(&key)?),
+            Seen::Extent(extent) => {
+                let is_new = marks.add(&extent.id())?;
+                if is_new {
+                    adopting.extent(extent.id())?;
+                }
+                Ok(is_new)
             }
-            Ok(is_new)
         };
         let mut walk = Walk::new(self, PortError::is_of_what_was_read, &mut see);
         walk.root(root)?;
@@ -83,7 +85,8 @@ impl Volume {
         if let Some(error) = &missed {
             tracing::warn!(volume = %self.id.short(), %error, "a part of a new volume stays in the index of the old one");
         }
-        let is_leased = self.lease_all(reached.iter().map(|(id, _)| *id))?;
+        // Also of what was taken over when this was tried before.
+        let is_leased = self.lease_everything()?;
         Ok(missed.is_none() && is_leased)
     }
 }

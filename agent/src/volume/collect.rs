@@ -13,7 +13,8 @@
 //! Nothing is lost wherever this is broken off: what is in no index is on the mesh until its leases are given up, and those are
 //! written down until they are. Whatever was given up too early would still be there for as long as its holder has room.
 
-use std::collections::BTreeSet;
+use std::cell::Cell;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -21,22 +22,22 @@ use std::time::{Duration, Instant};
 use hypernet_core::catalog::{Manifest, PageKind, PlacementPage};
 use hypernet_core::codec;
 use hypernet_core::head::Head;
-use hypernet_core::id::{ExtentId, SegmentId};
+use hypernet_core::id::{ExtentId, PeerId, SegmentId};
 use hypernet_core::node::{Command, Outcome};
 use hypernet_core::port::PortError;
 use hypernet_core::segment::{Packed, Packer, Piece, Placement};
 use hypernet_fs::vfs::Vfs;
 use hypernet_store::marks::Marks;
-use hypernet_store::volume::{ExtentAt, LeaseChange, SegmentRow};
+use hypernet_store::volume::{ExtentAt, LeaseChange, Leased, SegmentRow};
 
 use super::follow::Counted;
 use super::heads::sequence_of;
-use super::leases::first_end;
+use super::leases::{first_end, last_end};
 use super::progress::Meter;
 use super::read::failed;
 use super::state::{self, Latest};
 use super::sync::of_tree;
-use super::walk::Walk;
+use super::walk::{Seen, Walk};
 use super::write::unix_now;
 use super::{READ_WITHIN, Volume, damaged};
 
@@ -46,6 +47,8 @@ const SEGMENTS_AT_ONCE: u32 = 64;
 const SPARSE: f64 = 0.5;
 /// Bytes that are moved in one round.
 const MOVED_AT_ONCE: u64 = 256 << 20;
+/// Extents that are looked up together.
+const LOOKED_UP_AT_ONCE: usize = 1_000;
 /// Leases looked at together.
 const LEASES_AT_ONCE: u32 = 512;
 /// For how long the catalog of another device is read.
@@ -114,9 +117,8 @@ impl Volume {
         let mut round = Round { volume: self, meter, marks, dry, collected: Collected::default(), moving: None };
         round.run()?;
         let collected = round.collected;
-        if !dry && collected.dead + collected.sparse > 0 {
-            // What was found to be in a file is in no index any more, maybe.
-            self.db.clear_contents()?;
+        // Also of a round that was broken off: before a head says so, nothing is gone.
+        if !dry && self.has_dropped()? {
             self.placements.lock().clear();
             if self.has_others() {
                 state::ask(&self.db, Some(0))?;
@@ -124,6 +126,11 @@ impl Volume {
             vfs.mark_changed(self.id).map_err(of_tree)?;
         }
         Ok(collected)
+    }
+
+    /// Whether segments were dropped that pages of the catalog tell of: a head of this device is to come that does not.
+    pub(crate) fn has_dropped(&self) -> Result<bool, PortError> {
+        Ok(self.db.stale()?.iter().any(|stale| stale.is_gone))
     }
 
     /// The newest heads of the others, where this device knows all that may be reached; or why it does not.
@@ -174,8 +181,18 @@ impl Volume {
             return Ok(state::latest(&self.db)?.is_some() && self.last_heads().iter().any(|head| head.asks > 0));
         };
         let Some(mine) = self.open_own(&record) else { return Ok(false) };
-        let is_unseen = |head: &Head| sequence_of(&mine.seen, &head.device, self.id) < head.asks;
-        Ok(self.last_heads().iter().any(is_unseen))
+        // Of more devices than a head has room for, it has not room for all that it has seen: each is answered once.
+        let mut answered = self.answered.lock();
+        let mut is_asked = false;
+        for head in self.last_heads() {
+            let asks = head.asks.min(head.sequence);
+            let before = answered.entry(head.device).or_default();
+            if sequence_of(&mine.seen, &head.device, self.id) < asks && *before < asks {
+                *before = asks;
+                is_asked = true;
+            }
+        }
+        Ok(is_asked)
     }
 
     /// Whether somebody may publish here of whom no device is known.
@@ -207,42 +224,80 @@ impl Volume {
     /// All that is reached. Fails where something cannot be read that may be.
     fn mark(&self, vfs: &Vfs, latest: &Latest, heads: &[Head]) -> Result<Marks, PortError> {
         let mut marks = Marks::new(Path::new("temporary files"))?;
-        let mut see = |extent: &hypernet_core::seal::ExtentRef| Ok(marks.add(&extent.id())?);
+        let mut new: Vec<ExtentId> = Vec::new();
+        let is_own = Cell::new(true);
+        let mut see = |seen: Seen<'_>| match seen {
+            Seen::Tree(key) => Ok(marks.add(&key)?),
+            Seen::Extent(extent) => {
+                let is_new = marks.add(&extent.id())?;
+                if is_new && is_own.get() {
+                    new.push(extent.id());
+                }
+                if new.len() >= LOOKED_UP_AT_ONCE {
+                    self.are_known(&std::mem::take(&mut new))?;
+                }
+                Ok(is_new)
+            }
+        };
         let mut walk = Walk::new(self, |_| false, &mut see);
         walk.extent(&latest.head.snapshot_extent)?;
         walk.extent(&self.read_snapshot(&latest.head)?.root)?;
         walk.root(&latest.root)?;
-        if let Some(handed) = state::handed_tree(&self.db)?.and_then(|handed| handed.root) {
+        let stands = sequence_of(&latest.root.vector, &self.device.id(), self.id).max(match latest.head.device {
+            device if device == self.device.id() => latest.head.sequence,
+            _ => 0,
+        });
+        let handed = state::handed_tree(&self.db)?.filter(|handed| handed.number > stands);
+        if let Some(handed) = handed.and_then(|handed| handed.root) {
             // Others may have it, though too few keepers have said that they do.
             walk.root(&handed)?;
         }
         walk.history((latest.root.history.as_ref(), latest.root.tags.as_ref()), &*self.history()?)?;
         // What it was made of is merged again with what others do.
         latest.root.parts.iter().try_for_each(|part| walk.root_at(part))?;
+        // Of what others stand on, and of files of other volumes, this index need not know all, and lets go of nothing that it does not
+        // know.
+        is_own.set(false);
+        let mut walk = Walk::new(self, |error| matches!(error, PortError::NotFound(_)), &mut see);
         for head in heads {
             walk.extent(&head.snapshot_extent)?;
-            let at = self.read_snapshot(head)?.root;
-            let root = self.read_root_at(&at)?;
-            walk.extent(&at)?;
-            walk.root(&root)?;
-            root.parts.iter().try_for_each(|part| walk.root_at(part))?;
+            let at = match self.read_snapshot(head) {
+                Err(PortError::NotFound(_)) => continue,
+                snapshot => snapshot?.root,
+            };
+            walk.root_at(&at)?;
+            if let Ok(root) = self.read_root_at(&at) {
+                root.parts.iter().try_for_each(|part| walk.root_at(part))?;
+            }
         }
         // Whoever has a file open goes on reading what it was.
         vfs.held().iter().try_for_each(|content| walk.held(content))?;
+        self.are_known(&new)?;
         Ok(marks)
+    }
+
+    /// An error where something that is reached is in no segment of this volume: the index is not what it must be, and what it does
+    /// not know is no garbage for that.
+    fn are_known(&self, ids: &[ExtentId]) -> Result<(), PortError> {
+        let known = self.db.has_extents(ids)?;
+        match ids.iter().zip(known).find(|(_, known)| !known) {
+            Some((id, _)) => Err(damaged(format!("extent {} is in no segment that the index knows", id.short()))),
+            None => Ok(()),
+        }
     }
 
     /// After a head of this device: which leases nothing needs any more, and ends those that nobody can need again.
     pub(crate) fn release(&self, vfs: &Vfs, grace: u64) -> Result<Released, PortError> {
         let Some(latest) = state::latest(&self.db)? else { return Ok(Released::default()) };
-        if latest.head.device == self.device.id() {
-            self.find_gone(&latest)?;
+        let mut released = Released::default();
+        if self.has_dropped()? || !self.find_gone(&latest)? {
+            released.waits.push("a head of this device".into());
+            return Ok(released);
         }
         let now = unix_now();
-        let mut released = Released::default();
-        let seen = self.seen_by_others(&mut released.waits)?;
+        let (seen, heads) = self.seen_by_others(&mut released.waits)?;
         let mut after = 0;
-        let mut unseen = 0;
+        let (mut unseen, mut is_unread) = (0, false);
         loop {
             let rows = self.db.leases_iter(after, LEASES_AT_ONCE)?;
             let Some(last) = rows.last() else { break };
@@ -252,7 +307,7 @@ impl Volume {
             for row in rows {
                 let Some((gone, since)) = row.gone else { continue };
                 let placement: Placement = codec::decode(&row.descriptor).map_err(damaged)?;
-                if row.until < now {
+                if last_end(&placement) < now {
                     over.push(LeaseChange::Over(row.number));
                     continue;
                 }
@@ -266,8 +321,14 @@ impl Volume {
                 }
             }
             self.db.change_leases(&over)?;
-            let kept =
-                self.known_to_others(may_go.iter().map(|(segment, ..)| *segment).collect(), &mut released.waits)?;
+            let ids: BTreeSet<SegmentId> = may_go.iter().map(|(segment, ..)| *segment).collect();
+            let known = match is_unread {
+                true => None,
+                false => self.known_to_others(&heads, &ids, &mut released.waits)?,
+            };
+            // Each try to read what cannot be read would take as long.
+            is_unread = known.is_none();
+            let kept = known.unwrap_or(ids);
             let (stay, go): (Vec<_>, Vec<_>) = may_go.into_iter().partition(|(segment, ..)| kept.contains(segment));
             released.waiting += stay.iter().map(|(.., bytes)| bytes).sum::<u64>();
             let all: u64 = go.iter().map(|(.., bytes)| bytes).sum();
@@ -288,16 +349,24 @@ impl Volume {
         Ok(released)
     }
 
-    /// Notes which leases neither the index nor the catalog of this device's newest head needs.
-    fn find_gone(&self, latest: &Latest) -> Result<(), PortError> {
-        let mut listed = BTreeSet::from([latest.head.manifest_placement.segment.id()]);
+    /// Notes which leases neither the index nor the catalog of this device's newest head needs, and which they need after all. False
+    /// where that cannot be told now.
+    fn find_gone(&self, latest: &Latest) -> Result<bool, PortError> {
+        let is_mine = latest.head.device == self.device.id();
+        let manifest = &latest.head.manifest_placement;
+        let mut listed = BTreeMap::from([(manifest.segment.id(), manifest.clone())]);
         let mut missed = None;
         self.each_catalog_segment(&latest.manifest, true, &mut |found| match found {
-            Ok(placement) => drop(listed.insert(placement.segment.id())),
+            Ok(placement) => drop(listed.insert(placement.segment.id(), placement.clone())),
             Err(error) => missed = Some(error),
         });
         if let Some(error) = missed {
             return Err(error);
+        }
+        // One that was handed out and that too few keepers have confirmed may be found by whoever looks for it.
+        let handed = state::handed_out(&self.db)?.and_then(|record| self.open_own(&record));
+        if handed.is_some_and(|handed| is_mine && handed.sequence != latest.head.sequence) {
+            return Ok(false);
         }
         let now = unix_now();
         let mut after = 0;
@@ -307,11 +376,18 @@ impl Volume {
             after = newest.row;
             let mut changes = Vec::new();
             for row in rows {
-                // A segment that was placed again has other leases: the last ones are those that count.
-                let is_last = self.db.last_leases(&row.segment)? == Some(row.row);
-                let is_needed = is_last && (listed.contains(&row.segment) || self.db.segment(&row.segment)?.is_some());
+                let there = match listed.get(&row.segment) {
+                    Some(placement) => Some(placement.clone()),
+                    None => {
+                        let there = self.db.segment(&row.segment)?;
+                        there.map(|there| codec::decode(&there.descriptor).map_err(damaged)).transpose()?
+                    }
+                };
+                let is_needed = there.map_or(Ok(false), |there| self.counts(&row, &there))?;
                 match (is_needed, row.gone) {
-                    (false, None) => changes.push(LeaseChange::Gone(row.number, Some((latest.head.sequence, now)))),
+                    (false, None) if is_mine => {
+                        changes.push(LeaseChange::Gone(row.number, Some((latest.head.sequence, now))))
+                    }
                     (true, Some(_)) => changes.push(LeaseChange::Gone(row.number, None)),
                     _ => {}
                 }
@@ -320,13 +396,29 @@ impl Volume {
                 self.db.change_leases(&changes)?;
             }
         }
-        Ok(())
+        Ok(true)
     }
 
-    /// The head of this device that all others have seen that may publish here; none where there are no others.
-    fn seen_by_others(&self, waits: &mut Vec<String>) -> Result<Option<u64>, PortError> {
+    /// Whether leases are the last ones of some row where it is now: one that was placed again has others, and so have rows that
+    /// were mended, beside which those of the rest count.
+    fn counts(&self, leased: &Leased, there: &Placement) -> Result<bool, PortError> {
+        let at = |placement: &Placement| -> BTreeSet<(u8, PeerId)> {
+            placement.holders.iter().map(|holder| (holder.row, holder.peer)).collect()
+        };
+        let mut last: BTreeSet<(u8, PeerId)> = at(&codec::decode(&leased.descriptor).map_err(damaged)?);
+        last.retain(|held| at(there).contains(held));
+        for later in self.db.leases_of(&leased.segment)?.iter().filter(|later| later.row > leased.row) {
+            let later = at(&codec::decode(&later.descriptor).map_err(damaged)?);
+            last.retain(|held| !later.contains(held));
+        }
+        Ok(!last.is_empty())
+    }
+
+    /// The head of this device that all others have seen that may publish here, none where there are no others; and the heads by which
+    /// that is known.
+    fn seen_by_others(&self, waits: &mut Vec<String>) -> Result<(Option<u64>, Vec<Head>), PortError> {
         if !self.has_others() {
-            return Ok(None);
+            return Ok((None, Vec::new()));
         }
         let me = self.device.id();
         let others = self.other_publishers();
@@ -345,40 +437,42 @@ impl Volume {
             waits.push("somebody who may write here, and of whom no device is known yet".into());
             least = 0;
         }
+        let heads = survey.found.iter().map(|found| found.head.clone()).collect();
         self.heads.lock().set_others(survey);
-        Ok(Some(least))
+        Ok((Some(least), heads))
     }
 
-    /// Which of these segments the catalog of another device knows, or may know.
+    /// Which of these segments the catalogs of these heads know; none where one cannot be read.
     fn known_to_others(
         &self,
-        ids: BTreeSet<SegmentId>,
+        heads: &[Head],
+        ids: &BTreeSet<SegmentId>,
         waits: &mut Vec<String>,
-    ) -> Result<BTreeSet<SegmentId>, PortError> {
+    ) -> Result<Option<BTreeSet<SegmentId>>, PortError> {
         let mut known = BTreeSet::new();
-        if ids.is_empty() || !self.has_others() {
-            return Ok(known);
+        if ids.is_empty() {
+            return Ok(Some(known));
         }
         let mut own = BTreeSet::new();
         if let Some(latest) = state::latest(&self.db)? {
             own.extend(latest.manifest.pages.iter().map(|page| page.extent.id()));
         }
-        for head in self.last_heads() {
+        for head in heads {
             let until = Instant::now() + CATALOG_WITHIN;
-            let listed = self.manifest_of(&head).and_then(|manifest| {
+            let listed = self.manifest_of(head).and_then(|manifest| {
                 let mut listed: BTreeSet<SegmentId> = [head.manifest_placement.segment.id()].into();
-                self.listed_in(&manifest, &own, &ids, until, &mut listed)?;
+                self.listed_in(&manifest, &own, ids, until, &mut listed)?;
                 Ok(listed)
             });
             match listed {
-                Ok(listed) => known.extend(listed.intersection(&ids)),
+                Ok(listed) => known.extend(listed.intersection(ids)),
                 Err(error) => {
                     waits.push(format!("the catalog of device {} ({error})", head.device.short()));
-                    return Ok(ids);
+                    return Ok(None);
                 }
             }
         }
-        Ok(known)
+        Ok(Some(known))
     }
 
     fn listed_in(
@@ -454,6 +548,10 @@ impl Round<'_> {
             return Ok(true);
         }
         if (weighed.bytes as f64) < payload as f64 * SPARSE && self.is_worth_it(&placement, weighed.bytes) {
+            if !self.is_mine(&row.id)? {
+                // Whoever has placed it moves what is left.
+                return Ok(false);
+            }
             let is_dry = self.dry || self.collected.moved >= MOVED_AT_ONCE;
             if is_dry || self.take(row.id, &placement, &weighed)? {
                 self.collected.sparse += 1;
@@ -462,6 +560,11 @@ impl Round<'_> {
             }
         }
         Ok(false)
+    }
+
+    /// Whether this device has leases of it.
+    fn is_mine(&self, id: &SegmentId) -> Result<bool, PortError> {
+        Ok(self.volume.db.leases_of(id)?.iter().any(|leased| leased.gone.is_none()))
     }
 
     /// Whether a segment of the rest would have shorter shards: their lengths come in steps.

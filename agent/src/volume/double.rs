@@ -228,6 +228,9 @@ impl Mesh {
                     uploads.fetch_add(1, Ordering::SeqCst);
                     kept.upload(&coded, &leases, until)
                 }
+                Command::Mend { coded, rows, others, leases, until, .. } => {
+                    kept.mend(&coded, &rows, &others, &leases, until)
+                }
                 Command::Fetch { placement, wanted, .. } => {
                     fetches.fetch_add(wanted.len() as u64, Ordering::SeqCst);
                     kept.fetch(&placement, &wanted)
@@ -547,6 +550,34 @@ impl Kept {
         self.connected.contains(&peer)
             && !self.lost.get(&peer).is_some_and(|lost| lost.contains(&segment.id()))
             && self.leases.get(&(peer, shard)).is_some_and(|leases| !leases.is_empty())
+    }
+
+    fn mend(
+        &mut self,
+        coded: &Coded,
+        rows: &[u8],
+        others: &BTreeSet<PeerId>,
+        leases: &LeaseSecret,
+        until: UnixSeconds,
+    ) -> Outcome {
+        let id = coded.segment.id();
+        let peers: Vec<PeerId> = self.connected.difference(others).take(rows.len()).copied().collect();
+        if peers.len() < rows.len() {
+            let (stored, n, why) = (peers.len() as u8, rows.len() as u8, "too few are here".to_owned());
+            return Outcome::Failed(CommandError::NotPlaced { stored, n, why });
+        }
+        let holders: Vec<Holder> =
+            rows.iter().zip(peers).map(|(row, peer)| Holder { row: *row, peer, until }).collect();
+        for (holder, shard) in holders.iter().zip(&coded.shards) {
+            let row = coded.segment.rows[usize::from(holder.row)];
+            assert_eq!(blake3::hash(shard).as_bytes(), row.as_bytes(), "another row");
+            if let Some(lost) = self.lost.get_mut(&holder.peer) {
+                lost.remove(&id);
+            }
+            self.shards.insert(row, id);
+            self.leases.entry((holder.peer, row)).or_default().insert(leases.token(&holder.peer, &row).key());
+        }
+        Outcome::Uploaded(Placement { segment: coded.segment.clone(), n: rows.len() as u8, holders })
     }
 
     fn rows(&self, placement: &Placement) -> Outcome {

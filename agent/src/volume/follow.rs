@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use hypernet_core::catalog::Manifest;
 use hypernet_core::head::Head;
-use hypernet_core::id::{DeviceTag, FileId, SnapshotId, VolumeId};
+use hypernet_core::id::{DeviceTag, ExtentId, FileId, SnapshotId, VolumeId};
 use hypernet_core::identity::log::Device;
 use hypernet_core::limits::DEVICES_MAX;
 use hypernet_core::merge::{covers, covers_all};
@@ -560,8 +560,10 @@ impl Volume {
         Ok(false)
     }
 
-    /// Another catalog gets to know what this one knows and that one does not.
-    fn keep_segments_in(&self, beside: &VolumeDb) -> Result<(), PortError> {
+    /// Another catalog gets to know what this one knows and that one does not: of what this device has leases of, for nobody's
+    /// catalog is a reason to give that up, only that nothing reaches it; and `all` while something that was begun from this volume
+    /// and is not published finds by this index what is in it. What lies in the former stays there, wherever others have it, too.
+    fn keep_segments_in(&self, beside: &VolumeDb, all: bool) -> Result<(), PortError> {
         let mut at = 0;
         loop {
             let rows = self.db.segments_since(at, SEGMENTS_AT_ONCE)?;
@@ -569,9 +571,16 @@ impl Volume {
             at = last.num + 1;
             let mut kept = Vec::new();
             for (row, extents) in &rows {
-                if beside.segment(&row.id)?.is_none() {
+                let is_mine = self.db.leases_of(&row.id)?.iter().any(|leased| leased.gone.is_none());
+                let there = beside.segment(&row.id)?.map(|there| there.num);
+                let is_moved = || -> Result<bool, PortError> {
+                    let ids: Vec<ExtentId> = extents.iter().map(|(id, ..)| *id).collect();
+                    let (here, there_now) = (self.db.numbers_of(&ids)?, beside.numbers_of(&ids)?);
+                    Ok(here.into_iter().zip(there_now).any(|(here, now)| here == Some(row.num) && now != there))
+                };
+                if (there.is_none() && (all || is_mine)) || (is_mine && is_moved()?) {
                     let (descriptor, leases) = (row.descriptor.as_slice(), None);
-                    kept.push(NewSegment { id: row.id, descriptor, extents, leases, is_foreign: true });
+                    kept.push(NewSegment { id: row.id, descriptor, extents, leases, is_foreign: !is_mine });
                 }
             }
             beside.add_segments(&kept)?;
@@ -589,10 +598,7 @@ impl Volume {
             beside.clear_segments()?;
             return Ok(false);
         }
-        if self.branched()?.is_some() {
-            // What was begun from this volume finds by this index what is in it, until it is published itself.
-            self.keep_segments_in(beside)?;
-        }
+        self.keep_segments_in(beside, self.branched()?.is_some())?;
         let changes = state::stands_on(&self.db, &next)?;
         let changes: Vec<(&str, Option<&[u8]>)> = changes.iter().map(|(key, value)| (*key, value.as_deref())).collect();
         self.db.take_over(beside, &changes)?;

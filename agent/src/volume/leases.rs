@@ -5,7 +5,7 @@
 //! else. Devices of whoever owns a volume that others may write to, and of its admins, have leases of all that is in it: what
 //! somebody else has placed others may rely on, who have the same content.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use hypernet_core::codec;
@@ -52,6 +52,8 @@ struct Wanted {
     segment: SegmentId,
     number: LeaseNumber,
     placement: Placement,
+    /// So many holders must agree for it to outlive further losses.
+    enough: usize,
 }
 
 /// A number for a placement.
@@ -68,6 +70,11 @@ pub(crate) fn draw_once() -> Result<(LeaseNumber, LeaseSecret), PortError> {
     getrandom::fill(&mut secret)
         .map_err(|error| PortError::Disk(format!("the system gives no random numbers: {error}")))?;
     Ok((number()?, LeaseSecret::new(Secret::new(secret))))
+}
+
+/// When the last lease of a placement ends, in seconds since 1970.
+pub(super) fn last_end(placement: &Placement) -> u64 {
+    placement.holders.iter().map(|holder| holder.until.0).max().unwrap_or(0)
 }
 
 /// When the first lease of a placement ends, in seconds since 1970.
@@ -97,18 +104,26 @@ impl Volume {
         Ok(self.db.add_leases(&[new_leases(placed.number, placed.id, &placed.placement, &descriptor)])?)
     }
 
-    /// Takes leases of segments that others have placed; whether so many holders of each have agreed that it would outlive
-    /// further losses.
-    pub(super) fn lease_all(&self, segments: impl Iterator<Item = SegmentId>) -> Result<bool, PortError> {
+    /// Takes leases of what others have placed, of those holders of whom this device has none; whether so many of each agree that
+    /// it would outlive further losses.
+    fn lease_all(&self, segments: Vec<Placement>) -> Result<bool, PortError> {
         let mut all_well = true;
         let mut wanted = Vec::new();
-        for id in segments {
-            let Some(row) = self.db.segment(&id)? else { continue };
-            if self.db.has_leases(&id)? {
+        for mut placement in segments {
+            let id = placement.segment.id();
+            let enough = Enough::Last.rows(&placement);
+            let mut mine: BTreeSet<(u8, PeerId)> = BTreeSet::new();
+            for leased in self.db.leases_of(&id)?.iter().filter(|leased| leased.gone.is_none()) {
+                let leased: Placement = codec::decode(&leased.descriptor).map_err(damaged)?;
+                mine.extend(leased.holders.iter().map(|holder| (holder.row, holder.peer)));
+            }
+            let all = placement.holders.len();
+            placement.holders.retain(|holder| !mine.contains(&(holder.row, holder.peer)));
+            if placement.holders.is_empty() {
                 continue;
             }
-            let placement: Placement = codec::decode(&row.descriptor).map_err(damaged)?;
-            wanted.push(Wanted { segment: id, number: number()?, placement });
+            let enough = usize::from(enough).saturating_sub(all - placement.holders.len());
+            wanted.push(Wanted { segment: id, number: number()?, placement, enough });
             if wanted.len() >= AT_ONCE as usize {
                 all_well &= self.take_leases(std::mem::take(&mut wanted))?;
             }
@@ -117,14 +132,17 @@ impl Volume {
     }
 
     fn take_leases(&self, mut wanted: Vec<Wanted>) -> Result<bool, PortError> {
+        // What whoever placed them was promised says nothing of this device's leases.
+        wanted
+            .iter_mut()
+            .flat_map(|wanted| &mut wanted.placement.holders)
+            .for_each(|holder| holder.until = UnixSeconds(0));
         self.ask_leases(&mut wanted, 0)?;
-        let now = unix_now();
         let mut all_well = true;
         let mut taken = Vec::new();
-        for Wanted { segment, number, mut placement } in wanted {
-            let all = placement.clone();
-            placement.holders.retain(|holder| holder.until.0 >= now.saturating_add(RENEW_BEFORE));
-            all_well &= placement.holders.len() >= usize::from(Enough::Last.rows(&all));
+        for Wanted { segment, number, mut placement, enough } in wanted {
+            placement.holders.retain(|holder| holder.until.0 > 0);
+            all_well &= placement.holders.len() >= enough;
             if !placement.holders.is_empty() {
                 taken.push((segment, number, first_end(&placement), codec::encode(&placement)));
             }
@@ -210,7 +228,7 @@ impl Volume {
             let mut wanted = Vec::new();
             for row in due {
                 let placement: Placement = codec::decode(&row.descriptor).map_err(damaged)?;
-                wanted.push(Wanted { segment: row.segment, number: row.number, placement });
+                wanted.push(Wanted { segment: row.segment, number: row.number, placement, enough: 0 });
             }
             let renewed = self.ask_leases(&mut wanted, now + RENEW_BEFORE)?;
             all.shards += renewed.shards;
@@ -221,7 +239,7 @@ impl Volume {
             }
             let mut changes = Vec::new();
             let mut moved = Vec::new();
-            for Wanted { segment, number, placement } in &wanted {
+            for Wanted { segment, number, placement, .. } in &wanted {
                 changes.push(LeaseChange::Renewed(*number, first_end(placement)));
                 changes.push(LeaseChange::Held(*number, codec::encode(placement)));
                 moved.extend(self.later(*segment, placement)?);
@@ -233,28 +251,46 @@ impl Volume {
                 cache.put(*segment, Arc::new(codec::decode(descriptor).map_err(damaged)?));
             }
         }
-        let gone = self.publishers().gone.len() as u64;
-        let is_revoked = state::leased_after(&self.db)? != gone;
-        let takes_all = is_revoked || self.share().is_some() && self.role() >= Some(Role::Admin);
+        self.take_over_leases(now)?;
+        Ok(all)
+    }
+
+    /// Takes leases of all that this device's index and catalog have and it has none of; whether enough holders agree.
+    pub(super) fn lease_everything(&self) -> Result<bool, PortError> {
+        self.lease_those(&|_| true)
+    }
+
+    fn lease_those(&self, wanted: &dyn Fn(&Placement) -> bool) -> Result<bool, PortError> {
         let mut all_well = true;
         let mut after = 0;
-        let mut orphans = Vec::new();
         loop {
             let rows = self.db.segments_iter(after, AT_ONCE)?;
             let Some(last) = rows.last() else { break };
             after = last.num;
-            for row in rows {
-                let placement: Placement = codec::decode(&row.descriptor).map_err(damaged)?;
-                if takes_all || first_end(&placement) < now + TAKE_BEFORE {
-                    orphans.push(row.id);
-                }
-            }
-            all_well &= self.lease_all(std::mem::take(&mut orphans).into_iter())?;
+            let placements = rows.iter().map(|row| codec::decode(&row.descriptor).map_err(damaged));
+            let mut placements = placements.collect::<Result<Vec<Placement>, _>>()?;
+            placements.retain(wanted);
+            all_well &= self.lease_all(placements)?;
         }
+        // Without its pages nothing of it is found.
+        let Some(latest) = state::latest(&self.db)? else { return Ok(all_well) };
+        let mut pages = vec![latest.head.manifest_placement.clone()];
+        self.each_catalog_segment(&latest.manifest, false, &mut |found| pages.extend(found.ok().cloned()));
+        pages.retain(wanted);
+        Ok(self.lease_all(pages)? && all_well)
+    }
+
+    /// See [`Self::renew_leases`].
+    fn take_over_leases(&self, now: u64) -> Result<(), PortError> {
+        let gone = self.publishers().gone.len() as u64;
+        let is_revoked = state::leased_after(&self.db)? != gone;
+        let takes_all = is_revoked || self.share().is_some() && self.role() >= Some(Role::Admin);
+        let is_due = |placement: &Placement| takes_all || first_end(placement) < now + TAKE_BEFORE;
+        let all_well = self.lease_those(&is_due)?;
         if is_revoked && all_well {
             state::put_leased_after(&self.db, gone)?;
         }
-        Ok(all)
+        Ok(())
     }
 
     /// A segment's place in the index, with the leases of this device where they run longer.

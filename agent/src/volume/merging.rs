@@ -27,7 +27,7 @@ use hypernet_core::port::PortError;
 use hypernet_core::seal::ExtentRef;
 use hypernet_core::segment::Placement;
 use hypernet_core::share::members::head_hash;
-use hypernet_core::time::{Hlc, Timespec};
+use hypernet_core::time::{Hlc, Timespec, UnixSeconds};
 use hypernet_core::tree::{Dot, Root, Source};
 use hypernet_fs::vfs::Vfs;
 use hypernet_store::volume::{ExtentAt, NewSegment, SegmentRow, VolumeDb};
@@ -41,8 +41,8 @@ use super::read::{Deadline, Nodes, tree_error};
 use super::settling::Kept;
 use super::state::{self, Latest, Merging};
 use super::sync::{Publication, publish};
-use super::write::Writer;
-use super::{Volume, damaged};
+use super::write::{Writer, unix_now};
+use super::{LEASE_SECONDS, Volume, damaged};
 use crate::identity::Identity;
 use crate::share::circle::Publishers;
 use crate::share::hearing::Ask;
@@ -392,7 +392,8 @@ impl Volume {
                 all.dedup();
                 let mut is_moved = false;
                 if let Some(mine) = mine.filter(|mine| mine.segment == row.id && mine.descriptor != row.descriptor) {
-                    row.descriptor = unite(&mine.descriptor, &row.descriptor)?;
+                    let is_mine = self.db.leases_of(&row.id)?.iter().any(|leased| leased.gone.is_none());
+                    row.descriptor = unite(&mine.descriptor, &row.descriptor, is_mine)?;
                     is_moved = row.descriptor != mine.descriptor;
                 }
                 if all.len() > before || is_moved {
@@ -566,16 +567,19 @@ impl Volume {
     }
 }
 
-/// Where a segment is, of two who have placed shards of it anew: of each row with whom it is to stay the longest.
-fn unite(one: &[u8], other: &[u8]) -> Result<Vec<u8>, PortError> {
+/// Where a segment is, of two who have placed shards of it anew: of each row with whom it is to stay the longest; but with whom
+/// this device has leases that it has (`is_mine`), whatever others say.
+fn unite(one: &[u8], other: &[u8], is_mine: bool) -> Result<Vec<u8>, PortError> {
     let mut one: Placement = codec::decode(one).map_err(damaged)?;
     let other: Placement = codec::decode(other).map_err(damaged)?;
     if one.segment != other.segment {
         return Err(damaged("two segments have one id"));
     }
-    for holder in other.holders {
+    let latest = UnixSeconds(unix_now() + LEASE_SECONDS).end_of_day();
+    for mut holder in other.holders {
+        holder.until = holder.until.min(latest);
         match one.holders.iter_mut().find(|mine| mine.row == holder.row) {
-            Some(mine) if mine.until < holder.until => *mine = holder,
+            Some(mine) if mine.until < holder.until && (mine.peer == holder.peer || !is_mine) => *mine = holder,
             Some(_) => {}
             None => one.holders.push(holder),
         }

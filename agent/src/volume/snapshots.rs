@@ -20,6 +20,7 @@ use hypernet_core::history::{Edit, History, Kept, Moment, Tag};
 use hypernet_core::id::FileId;
 use hypernet_core::limits::{HISTORY_MAX, SNAPSHOT_PARENTS_MAX};
 use hypernet_core::port::PortError;
+use hypernet_core::seal::ExtentRef;
 use hypernet_core::seal::Kind;
 use hypernet_core::time::Hlc;
 use hypernet_core::tree::{
@@ -498,7 +499,11 @@ impl Volume {
     /// The root that a snapshot names: of this volume, and signed.
     pub(crate) fn root_in(&self, kept: &Kept) -> Result<Root, PortError> {
         kept.verify().map_err(damaged)?;
-        let extent = &kept.snapshot.root;
+        self.root_of_any(&kept.snapshot.root)
+    }
+
+    /// A root by its place, of this volume or, where one is a branch of the other, of that.
+    pub(super) fn root_of_any(&self, extent: &ExtentRef) -> Result<Root, PortError> {
         expect_kind(extent, Kind::Root)?;
         // It is small, and kept as nodes are: so the names of what was are here without the mesh, too.
         let bytes = Nodes(self, Deadline::of_read()).get(std::slice::from_ref(extent))?.pop();

@@ -1,6 +1,7 @@
 //! All that a tree reaches: its nodes, and what the files in it hold.
 
 use hypernet_core::history::{History, Kept, Tag};
+use hypernet_core::id::ExtentId;
 use hypernet_core::port::PortError;
 use hypernet_core::seal::ExtentRef;
 use hypernet_core::tree::{self, Content, Entry, LinkEntry, Root, Run, Target, TreeRef};
@@ -9,8 +10,24 @@ use super::Volume;
 use super::read::{Deadline, Nodes, tree_error};
 use super::served::{WINDOW, after_window};
 
-/// What is told of each extent; false of one below which nothing new can be, because it was told of before.
-pub(super) type See<'a> = &'a mut dyn FnMut(&ExtentRef) -> Result<bool, PortError>;
+/// What is told of.
+pub(super) enum Seen<'a> {
+    /// An extent that is reached.
+    Extent(&'a ExtentRef),
+    /// By this a tree goes, of whatever items, whose nodes are told of when it is new. What an extent is taken for stands where it is
+    /// named, and anybody may name one as something that it is not: so to have been reached is not to have been walked.
+    Tree(ExtentId),
+}
+
+/// Hears of all; whether it is new.
+pub(super) type See<'a> = &'a mut dyn FnMut(Seen<'_>) -> Result<bool, PortError>;
+
+fn tree_key(what: &str, depth: u8, weight: u64, node: &ExtentId) -> ExtentId {
+    let mut hasher = blake3::Hasher::new_derive_key("hypernet 2026 tree that was walked v1");
+    hasher.update(&(what.len() as u64).to_be_bytes()).update(what.as_bytes());
+    hasher.update(&[depth]).update(&weight.to_be_bytes()).update(node.as_bytes());
+    ExtentId(*hasher.finalize().as_bytes())
+}
 
 /// A walk through trees of one volume. Directories wait for their turn, so that memory is that of one path of them.
 pub(super) struct Walk<'a> {
@@ -53,14 +70,26 @@ impl<'a> Walk<'a> {
     }
 
     /// A root by its place, and all below it.
-    pub(super) fn root_at(&mut self, root: &ExtentRef) -> Result<(), PortError> {
-        if !(self.see)(root)? {
+    pub(super) fn root_at(&mut self, at: &ExtentRef) -> Result<(), PortError> {
+        self.extent(at)?;
+        if !(self.see)(Seen::Tree(tree_key("root", 0, 0, &at.id())))? {
             return Ok(());
         }
-        match self.volume.read_root_at(root) {
-            Ok(root) => self.root(&root),
+        match self.volume.root_of_any(at) {
+            Ok(root) => {
+                // Whoever merges it with others reads these, too.
+                let seen = self.names_of((root.history.as_ref(), root.tags.as_ref()));
+                self.miss(seen)?;
+                self.root(&root)
+            }
             Err(error) => self.miss(Err(error)),
         }
+    }
+
+    /// The trees that a history stands in.
+    pub(super) fn names_of(&mut self, (kept, tags): (Option<&TreeRef>, Option<&TreeRef>)) -> Result<(), PortError> {
+        kept.map_or(Ok(true), |kept| self.nodes::<Kept>(kept))?;
+        tags.map_or(Ok(true), |tags| self.nodes::<Tag>(tags)).map(drop)
     }
 
     /// The trees that a history stands in, and those of all snapshots that are kept.
@@ -69,14 +98,8 @@ impl<'a> Walk<'a> {
         (kept, tags): (Option<&TreeRef>, Option<&TreeRef>),
         history: &History,
     ) -> Result<(), PortError> {
-        if let Some(kept) = kept {
-            let seen = self.nodes::<Kept>(kept).map(drop);
-            self.miss(seen)?;
-        }
-        if let Some(tags) = tags {
-            let seen = self.nodes::<Tag>(tags).map(drop);
-            self.miss(seen)?;
-        }
+        let seen = self.names_of((kept, tags));
+        self.miss(seen)?;
         history.kept.values().try_for_each(|kept| self.root_at(&kept.snapshot.root))
     }
 
@@ -92,7 +115,7 @@ impl<'a> Walk<'a> {
 
     /// One extent by itself.
     pub(super) fn extent(&mut self, extent: &ExtentRef) -> Result<(), PortError> {
-        (self.see)(extent).map(drop)
+        (self.see)(Seen::Extent(extent)).map(drop)
     }
 
     fn links(&mut self, links: &TreeRef) -> Result<(), PortError> {
@@ -131,7 +154,7 @@ impl<'a> Walk<'a> {
 
     /// The nodes of a tree; false of one that was seen before.
     fn nodes<T: tree::Item>(&mut self, of: &TreeRef) -> Result<bool, PortError> {
-        if !(self.see)(&of.node)? {
+        if !(self.see)(Seen::Tree(tree_key(T::NAME, of.depth, of.weight, &of.node.id())))? {
             return Ok(false);
         }
         let nodes = Nodes(self.volume, Deadline::of_read());

@@ -1,5 +1,6 @@
 //! What the agent wants a node to do, and how that ends.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -20,6 +21,21 @@ pub enum Command {
     Upload {
         /// The segment with its shards.
         coded: Arc<Coded>,
+        /// Of this placement and no other: what it is ended by.
+        leases: LeaseSecret,
+        /// When the leases end, at the earliest: they run to the end of that day.
+        until: UnixSeconds,
+        /// Give up when nothing moved for this long, in milliseconds.
+        patience: u64,
+    },
+    /// Place some rows of a segment of which others are held.
+    Mend {
+        /// The segment, with these shards and no others.
+        coded: Arc<Coded>,
+        /// The number of each of them.
+        rows: Vec<u8>,
+        /// Who holds others: none of these goes there.
+        others: BTreeSet<PeerId>,
         /// Of this placement and no other: what it is ended by.
         leases: LeaseSecret,
         /// When the leases end, at the earliest: they run to the end of that day.
@@ -110,7 +126,7 @@ pub struct Stretch {
 /// How a command ended.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Outcome {
-    /// [`Command::Upload`]: every row is durable on a peer of its own.
+    /// [`Command::Upload`] and [`Command::Mend`]: every row is durable on a peer of its own. Of a mended one these are the new ones.
     Uploaded(Placement),
     /// [`Command::Fetch`].
     Fetched {

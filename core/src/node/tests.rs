@@ -13,11 +13,12 @@ use crate::lease::LeaseSecret;
 use crate::port::StoreFault;
 use crate::record::Record;
 use crate::seal::{ExtentRef, Kind, Sealer};
-use crate::segment::{Coded, Packer, Placement, full_shard_len};
+use crate::segment::{Coded, Holder, Packer, Placement, full_shard_len};
 use crate::wire::{Hello, Refusal};
 
 mod audit;
 mod leases;
+mod mend;
 mod pace;
 mod standing;
 mod trust;

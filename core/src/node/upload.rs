@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use super::peers::{Fault, Peers};
 use super::{CommandError, CommandId, Context, Outcome, SendFault, Timer, Waiter};
-use crate::id::{PeerId, SegmentId};
+use crate::id::{PeerId, SegmentId, ShardId};
 use crate::lease::LeaseSecret;
+use crate::limits::ROWS_MAX;
 use crate::placement::{self, Wanted};
 use crate::segment::{Coded, Holder, Placement};
 use crate::time::{Instant, UnixSeconds};
@@ -29,6 +30,10 @@ enum Row {
 pub(super) struct Upload {
     id: SegmentId,
     coded: Arc<Coded>,
+    /// The number of each row that is placed: of a segment that is mended these are some.
+    numbers: Vec<u8>,
+    /// Who has the others, and is given none of these.
+    others: BTreeSet<PeerId>,
     leases: LeaseSecret,
     until: UnixSeconds,
     patience: u64,
@@ -45,12 +50,14 @@ impl Upload {
     pub(super) fn new(
         context: &mut Context,
         command: CommandId,
-        coded: Arc<Coded>,
+        (coded, numbers, others): (Arc<Coded>, Vec<u8>, BTreeSet<PeerId>),
         leases: LeaseSecret,
         until: UnixSeconds,
         patience: u64,
     ) -> Option<Self> {
-        if !coded.segment.is_sound() || coded.shards.is_empty() || coded.shards.len() > coded.segment.rows.len() {
+        let exists = |number: &u8| usize::from(*number) < coded.segment.rows.len();
+        let is_sound = coded.segment.is_sound() && numbers.len() == coded.shards.len() && numbers.iter().all(exists);
+        if !is_sound || numbers.is_empty() {
             return None;
         }
         context.arm(Timer::Upload(command), RETRY);
@@ -58,6 +65,8 @@ impl Upload {
             id: coded.segment.id(),
             rows: vec![Row::Waiting; coded.shards.len()],
             coded,
+            numbers,
+            others,
             leases,
             // Holders keep it, and to the second it would tell them what was uploaded together.
             until: until.end_of_day(),
@@ -107,12 +116,13 @@ impl Upload {
                 Row::Waiting => None,
                 Row::Sent(peer) | Row::Stored(peer) => Some(*peer),
             })
+            .chain(self.others.iter().copied())
             .collect();
         let holding = peers.holding(context, &taken);
         let avoided: BTreeSet<PeerId> = self.avoid.iter().map(|(peer, _)| *peer).collect();
         let mut candidates = peers.candidates(context);
         candidates.retain(|candidate| !taken.contains(&candidate.peer) && !avoided.contains(&candidate.peer));
-        let (k, n) = (self.coded.segment.k, self.rows.len() as u8);
+        let (k, n) = (self.coded.segment.k, (self.rows.len() + self.others.len()).min(ROWS_MAX) as u8);
         let mut order = placement::order(&Wanted { segment: &self.id, shard_len, k, n }, &candidates, &holding);
         for row in 0..self.rows.len() {
             if self.rows[row] != Row::Waiting {
@@ -120,13 +130,17 @@ impl Upload {
             }
             let Some(at) = self.choose(&order, row, context.now.mono) else { continue };
             let peer = order.remove(at);
-            let shard = self.coded.segment.rows[row];
+            let shard = self.shard(row);
             let lease = self.leases.lease(&peer, &shard, self.until);
             let request = Request::Put { shard, lease, body: self.coded.shards[row].clone() };
             peers.reserve(&peer, shard_len);
             self.rows[row] = Row::Sent(peer);
             peers.send(context, peer, request, Waiter::Upload(command, row as u8));
         }
+    }
+
+    fn shard(&self, row: usize) -> ShardId {
+        self.coded.segment.rows[usize::from(self.numbers[row])]
     }
 
     /// Which of the peers in `order` gets `row`: one that may have it already, else one that has none; one that may
@@ -179,17 +193,22 @@ impl Upload {
         self.avoid.insert((peer, now));
     }
 
-    /// It has failed: whoever has a row of it, or may have, is told that nobody needs it.
-    pub(super) fn give_up(&self, context: &mut Context, peers: &mut Peers) {
+    /// It has ended: whoever may have a row of it that is not part of it is told that nobody needs that; of one that has failed that
+    /// is all of them.
+    pub(super) fn give_up(&self, context: &mut Context, peers: &mut Peers, has_failed: bool) {
         let sent = self.rows.iter().enumerate().filter_map(|(row, state)| match state {
             Row::Waiting => None,
             Row::Sent(peer) | Row::Stored(peer) => Some((*peer, row)),
         });
-        let mut given: BTreeSet<(PeerId, usize)> = sent.collect();
-        given.extend(self.tried.iter().map(|(peer, row)| (*peer, *row)));
+        let sent: BTreeSet<(PeerId, usize)> = sent.collect();
+        let mut given: BTreeSet<(PeerId, usize)> = self.tried.iter().map(|(peer, row)| (*peer, *row)).collect();
+        match has_failed {
+            true => given.extend(sent),
+            false => given.retain(|one| !sent.contains(one)),
+        }
         given.retain(|(peer, _)| peers.is_connected(peer));
         for (peer, row) in given {
-            let shard = self.coded.segment.rows[row];
+            let shard = self.shard(row);
             let tokens = vec![(shard, self.leases.token(&peer, &shard))];
             peers.send(context, peer, Request::Release { tokens }, Waiter::GivenUp);
         }
@@ -197,7 +216,7 @@ impl Upload {
 
     fn placement(&self) -> Placement {
         let holders = self.rows.iter().enumerate().filter_map(|(row, state)| match state {
-            Row::Stored(peer) => Some(Holder { row: row as u8, peer: *peer, until: self.until }),
+            Row::Stored(peer) => Some(Holder { row: self.numbers[row], peer: *peer, until: self.until }),
             Row::Waiting | Row::Sent(_) => None,
         });
         Placement { segment: self.coded.segment.clone(), n: self.rows.len() as u8, holders: holders.collect() }

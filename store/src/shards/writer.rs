@@ -200,7 +200,7 @@ impl Writer {
         self.shared.idle.store(state.idle, Ordering::Release);
         self.shared.count.store(state.count, Ordering::Release);
         (self.tail, self.newest, self.records) = (state.tail, state.newest, state.records);
-        self.expiring = state.expiring;
+        self.expiring = state.expiring.or(self.expiring);
         self.has_given = state.has_given;
         self.punched = !state.holes.is_empty();
         let mut packs: BTreeSet<u32> = BTreeSet::new();
@@ -329,7 +329,7 @@ impl Batch<'_> {
                 self.make_room(needed)?;
                 let Some(at) = self.append(body)? else {
                     // The space comes back when this is committed.
-                    self.state.has_given = self.state.idle > 0;
+                    self.state.has_given |= self.state.idle > 0;
                     self.give_up_idle(needed)?;
                     return Ok(Err(StoreFault::Full));
                 };

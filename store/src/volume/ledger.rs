@@ -52,6 +52,18 @@ pub enum LeaseChange {
     Over(LeaseNumber),
 }
 
+fn leased(row: &rusqlite::Row<'_>) -> rusqlite::Result<Leased> {
+    let figure = |at| row.get::<_, Option<i64>>(at).map(|figure| figure.map(|figure| figure as u64));
+    Ok(Leased {
+        row: figure(0)?.unwrap_or_default(),
+        number: row.get(1)?,
+        segment: SegmentId(row.get(2)?),
+        descriptor: row.get(3)?,
+        until: figure(4)?.unwrap_or_default(),
+        gone: figure(5)?.zip(figure(6)?),
+    })
+}
+
 pub(super) fn add(tx: &Transaction<'_>, volume: i64, new: &NewLeases<'_>) -> rusqlite::Result<()> {
     let sql = "INSERT INTO leases (number, volume, segment, descriptor, until) VALUES (?1, ?2, ?3, ?4, ?5)";
     tx.prepare_cached(sql)?
@@ -70,35 +82,17 @@ impl VolumeDb {
         self.shared.readers.read(|c| {
             let sql = "SELECT row, number, segment, descriptor, until, gone, gone_at FROM leases
                        WHERE volume = ?1 AND row > ?2 ORDER BY row LIMIT ?3";
-            let row = |row: &rusqlite::Row<'_>| {
-                let figure = |at| row.get::<_, Option<i64>>(at).map(|figure| figure.map(|figure| figure as u64));
-                Ok(Leased {
-                    row: figure(0)?.unwrap_or_default(),
-                    number: row.get(1)?,
-                    segment: SegmentId(row.get(2)?),
-                    descriptor: row.get(3)?,
-                    until: figure(4)?.unwrap_or_default(),
-                    gone: figure(5)?.zip(figure(6)?),
-                })
-            };
-            c.prepare_cached(sql)?.query_map(params![self.volume, after as i64, limit], row)?.collect()
+            c.prepare_cached(sql)?.query_map(params![self.volume, after as i64, limit], leased)?.collect()
         })
     }
 
-    /// Whether this device has leases of a segment for this volume.
-    pub fn has_leases(&self, segment: &SegmentId) -> Result<bool, StoreError> {
-        let sql = "SELECT 1 FROM leases WHERE segment = ?1 AND volume = ?2 AND gone IS NULL";
-        let params = params![segment.as_bytes(), self.volume];
-        self.shared.readers.read(|c| c.prepare_cached(sql)?.exists(params))
-    }
-
-    /// The row of the leases of a segment for this volume that were taken last.
-    pub fn last_leases(&self, segment: &SegmentId) -> Result<Option<u64>, StoreError> {
-        let sql = "SELECT max(row) FROM leases WHERE segment = ?1 AND volume = ?2";
-        let params = params![segment.as_bytes(), self.volume];
-        let last: Option<i64> =
-            self.shared.readers.read(|c| c.prepare_cached(sql)?.query_row(params, |row| row.get(0)))?;
-        Ok(last.map(|last| last as u64))
+    /// Leases of one segment for this volume, in the order in which they were taken.
+    pub fn leases_of(&self, segment: &SegmentId) -> Result<Vec<Leased>, StoreError> {
+        self.shared.readers.read(|c| {
+            let sql = "SELECT row, number, segment, descriptor, until, gone, gone_at FROM leases
+                       WHERE segment = ?1 AND volume = ?2 ORDER BY row";
+            c.prepare_cached(sql)?.query_map(params![segment.as_bytes(), self.volume], leased)?.collect()
+        })
     }
 
     /// Writes down what has become of leases, all or none.

@@ -27,6 +27,10 @@ impl VolumeDb {
     /// Forgets segments, all or none, and that pages tell of them.
     pub fn drop_segments(&self, ids: &[SegmentId]) -> Result<(), StoreError> {
         self.write(Durability::Power, |tx| {
+            if !ids.is_empty() {
+                // What a file was found to hold may be in one of them.
+                tx.prepare_cached("DELETE FROM contents WHERE volume = ?1")?.execute([self.volume])?;
+            }
             for id in ids {
                 let num: Option<i64> = tx
                     .prepare_cached("SELECT num FROM segments WHERE id = ?1 AND volume = ?2")?

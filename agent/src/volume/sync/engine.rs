@@ -16,6 +16,7 @@ use super::super::follow::{Asked, Followed};
 use super::super::heads::LOOK_EVERY;
 use super::super::leases::Renewed;
 use super::super::progress::{Meter, Phase};
+use super::super::repair::Repaired;
 use super::pace::Pace;
 use super::{Report, Volume, run};
 use crate::share::hearing::Ask;
@@ -459,7 +460,7 @@ impl Engine {
         if dry {
             return Ok((collected, Released::default()));
         }
-        if collected.dead + collected.sparse > 0 {
+        if self.volume.has_dropped()? {
             self.sync()?;
         }
         let release = || {
@@ -468,6 +469,12 @@ impl Engine {
         };
         let released = panics::caught(release).unwrap_or_else(|text| Err(PortError::Disk(text)))?;
         Ok((collected, released))
+    }
+
+    /// Mends segments of which too few rows are left, until so many bytes were placed.
+    pub(crate) fn repair(&self, bytes: u64) -> Result<Repaired, PortError> {
+        let repair = || self.volume.repair(&self.vfs, bytes);
+        panics::caught(repair).unwrap_or_else(|text| Err(PortError::Disk(text)))
     }
 
     /// Whether leases are to be taken at once, because somebody was taken off who has some.
