@@ -49,7 +49,7 @@ examples! { STATUS:
     "hn status --json | jq .volume.health"
 }
 examples! { PEERS:
-    "hn peers                                  all peers met: direct, hole-punched or relayed, round trip, and why"
+    "hn peers                                  all peers met, how each is reached, and why"
     "hn peers --wait 10 --timeout 60           return when 10 peers that store are connected"
     "hn peers --json | jq '.[] | select(.connected) | .peer'"
     "hn peers --json | jq -r '.[] | select(.path == \"relayed\") | .why'"

@@ -254,6 +254,10 @@ impl Driver {
             Timer::Again(peer) => {
                 self.dial_peer(peer);
             }
+            Timer::Renew => {
+                self.reach.renew_timer = None;
+                self.renew("the network has changed again");
+            }
             Timer::Clocks => self.compare_clocks(),
         }
     }

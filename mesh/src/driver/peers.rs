@@ -210,7 +210,8 @@ impl Driver {
         // Nobody who has a connection makes another, unless both ends made one in the same moment: whoever comes anew has
         // lost the one before, and what is sent on that is waited for in vain until it times out. Nor does anybody need a
         // relay any more who is there without it.
-        let mut lost = if is_upgrade || !is_young { std::mem::take(&mut peer.links) } else { Vec::new() };
+        let is_lost = |old: &mut Link| !is_young || is_upgrade || (old.dialed == link.dialed && !link.is_punched());
+        let mut lost: Vec<Link> = peer.links.extract_if(.., is_lost).collect();
         // Nor that many times: whoever is killed and comes back again and again would soon be one too many.
         lost.extend(peer.links.drain(..(peer.links.len() + 1).saturating_sub(AT_ONCE)));
         peer.newest = Instant::now();

@@ -50,7 +50,7 @@ pub(super) struct Link {
     pub(super) addr: Multiaddr,
     pub(super) way: Way,
     /// By us.
-    dialed: bool,
+    pub(super) dialed: bool,
     /// Bytes that went over it, about; counted only over a relay.
     used: u64,
     /// Our own address that carries it. It does not outlive that.
@@ -81,6 +81,13 @@ enum Punch {
     Failed(String),
 }
 
+/// What is known of a peer that is not connected.
+#[derive(Default)]
+struct Last {
+    seen: Option<std::time::Instant>,
+    failed: Option<(std::time::Instant, String)>,
+}
+
 /// See the module.
 pub(super) struct Reach {
     verdict: Reachability,
@@ -99,8 +106,9 @@ pub(super) struct Reach {
     /// Peers that have a place at us.
     hosted: BTreeSet<P2p>,
     router: Option<&'static str>,
-    missed: BTreeMap<P2p, (Option<std::time::Instant>, Option<(std::time::Instant, String)>)>,
+    missed: BTreeMap<P2p, Last>,
     pub(super) renewed: Option<Instant>,
+    pub(super) renew_timer: Option<timers::Key>,
 }
 
 impl Default for Reach {
@@ -118,6 +126,7 @@ impl Default for Reach {
             router: None,
             missed: BTreeMap::new(),
             renewed: None,
+            renew_timer: None,
         }
     }
 }
@@ -126,23 +135,23 @@ impl Reach {
     /// A peer could not be dialed.
     pub(super) fn failed(&mut self, peer: P2p, error: &DialError) {
         if let Some(why) = words(error) {
-            self.missed(peer).1 = Some((std::time::Instant::now(), why));
+            self.missed(peer).failed = Some((std::time::Instant::now(), why));
         }
     }
 
     /// Whether a peer was there until so long ago.
     pub(super) fn was_here(&self, peer: &P2p, ago: Duration) -> bool {
-        self.missed.get(peer).and_then(|(seen, _)| *seen).is_some_and(|seen| seen.elapsed() < ago)
+        self.missed.get(peer).and_then(|last| last.seen).is_some_and(|seen| seen.elapsed() < ago)
     }
 
     /// A peer is gone, that was there until now.
     pub(super) fn gone(&mut self, peer: P2p) {
-        self.missed(peer).0 = Some(std::time::Instant::now());
+        self.missed(peer).seen = Some(std::time::Instant::now());
         self.hops.remove(&peer);
         self.carries.remove(&peer);
     }
 
-    fn missed(&mut self, peer: P2p) -> &mut (Option<std::time::Instant>, Option<(std::time::Instant, String)>) {
+    fn missed(&mut self, peer: P2p) -> &mut Last {
         if self.missed.len() >= MESH_ABSENT_MAX && !self.missed.contains_key(&peer) {
             self.missed.pop_first();
         }
@@ -169,7 +178,7 @@ fn words(error: &DialError) -> Option<String> {
             };
             let others = match tried.len() {
                 0 | 1 => String::new(),
-                n => format!(" (and at {} other addresses)", n - 1),
+                n => format!(" (and at {} more)", n - 1),
             };
             Some(format!("no answer at {at}{others}: {}", deepest(error)))
         }
@@ -550,8 +559,8 @@ impl Driver {
 
     pub(super) fn missed(&self) -> Vec<Missed> {
         let gone = self.reach.missed.iter().filter(|(p2p, _)| !self.peers.contains_key(*p2p));
-        let told = gone.filter_map(|(p2p, (seen, failed))| {
-            Some(Missed { peer: peer_id::from_libp2p(p2p)?, seen: *seen, failed: failed.clone() })
+        let told = gone.filter_map(|(p2p, last)| {
+            Some(Missed { peer: peer_id::from_libp2p(p2p)?, seen: last.seen, failed: last.failed.clone() })
         });
         let mut missed: Vec<Missed> = told.collect();
         missed.sort_unstable_by_key(|missed| missed.peer);
@@ -567,5 +576,45 @@ impl Driver {
             hosted: self.reach.hosted.len(),
             router: self.reach.router,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_attempt_is_told_in_words() {
+        let peer = P2p::random();
+        let at: Multiaddr = "/ip4/192.0.2.1/tcp/4001".parse().unwrap();
+        let refused = || libp2p::TransportError::Other(io::Error::new(io::ErrorKind::ConnectionRefused, "refused"));
+        let tried = DialError::Transport(vec![(at.clone(), refused()), (address::join(&at, peer), refused())]);
+        let told = words(&tried).unwrap();
+        assert_eq!(told, "no answer at /ip4/192.0.2.1/tcp/4001 (and at 1 more): refused");
+        let over = address::join(&at, peer).with(Protocol::P2pCircuit).with(Protocol::P2p(P2p::random()));
+        let told = words(&DialError::Transport(vec![(over.clone(), refused())])).unwrap();
+        assert_eq!(told, "no answer at the relay at /ip4/192.0.2.1/tcp/4001: refused");
+        assert_eq!(words(&DialError::NoAddresses).unwrap(), "no address of it is known");
+        assert_eq!(relay_in(&over), Some(peer));
+        assert_eq!(relay_in(&"/p2p-circuit".parse().unwrap()), None);
+    }
+
+    #[test]
+    fn no_more_peers_are_missed_than_there_is_room_for() {
+        let mut reach = Reach::default();
+        for _ in 0..MESH_ABSENT_MAX + 10 {
+            reach.failed(P2p::random(), &DialError::NoAddresses);
+        }
+        assert_eq!(reach.missed.len(), MESH_ABSENT_MAX);
+        let peer = P2p::random();
+        assert!(!reach.was_here(&peer, Duration::from_secs(60)));
+        reach.gone(peer);
+        assert!(reach.was_here(&peer, Duration::from_secs(60)));
+    }
+
+    #[test]
+    fn what_goes_to_this_machine_comes_from_it() {
+        let here = IpAddr::from(Ipv4Addr::LOCALHOST);
+        assert_eq!(source(here), Some(here));
     }
 }

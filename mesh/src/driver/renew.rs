@@ -80,10 +80,16 @@ impl Driver {
     /// Dials whoever is not there.
     pub(super) fn renew(&mut self, why: &str) {
         let now = Instant::now();
-        if self.reach.renewed.is_some_and(|last| now.saturating_duration_since(last) < RENEW_EVERY) {
+        if let Some(last) = self.reach.renewed.filter(|last| now.saturating_duration_since(*last) < RENEW_EVERY) {
+            if self.reach.renew_timer.is_none() {
+                self.reach.renew_timer = Some(self.timers.set(last + RENEW_EVERY, Timer::Renew));
+            }
             return;
         }
         self.reach.renewed = Some(now);
+        if let Some(timer) = self.reach.renew_timer.take() {
+            self.timers.cancel(timer);
+        }
         debug!(why, "peers that are not connected are dialed anew");
         self.swarm.behaviour_mut().kad.forget_absent();
         self.forget_punches();

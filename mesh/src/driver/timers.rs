@@ -23,6 +23,8 @@ pub(super) enum Timer {
     Punch(P2p),
     /// Relays are looked for again.
     Relays,
+    /// The network has changed again, just after it did.
+    Renew,
     /// A peer that was lost with an old address is dialed again.
     Again(P2p),
     /// The clocks are compared again.

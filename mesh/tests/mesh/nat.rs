@@ -147,3 +147,41 @@ async fn a_circuit_is_given_no_more_than_it_carries() {
         exchange(&mut three, MIB / 4).await;
     }
 }
+
+const FORWARDED: &str = "nat::a_router_that_forwards_makes_a_public_peer";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_router_that_forwards_makes_a_public_peer() {
+    let homes = net::home("a", "203.0.113.10", 1, Nat::Forward) + &net::home("b", "203.0.113.20", 2, Nat::Cone);
+    if !net::is_inside(FORWARDED, &(net::WAN.to_owned() + &net::host("relay", RELAY) + &homes)).await {
+        return;
+    }
+    let mut three = Three::start(|_| {}).await;
+    // Somebody has tried that address from outside, which it has seen on no interface of its own.
+    let outside = three.a.peer.at("203.0.113.10").await;
+    let standing = three.a.peer.mesh.standing().await.unwrap();
+    assert_eq!((standing.reachability, standing.relays.len()), (Reachability::Public, 0));
+    assert!(outside.to_string().starts_with(&standing.external[0].to_string()), "{standing:?}");
+    // The trial is no connection to speak of: nothing goes over it, and nobody is told when it ends.
+    let relay = three.relay.peer.id();
+    let infos = three.a.peer.mesh.peers().await;
+    let info = infos.iter().find(|info| info.peer == relay).unwrap();
+    assert_eq!((info.path, info.addrs.len()), (Path::Direct, 1), "{info:?}");
+    // So the other one has two relays to choose from, and goes straight to the one that it wants.
+    let mut relays = 0;
+    three
+        .b
+        .peer
+        .until(|event| {
+            if let MeshEvent::Listening { addr } = event {
+                relays += usize::from(addr.to_string().contains("/p2p-circuit/"));
+            }
+            (relays == 2).then_some(())
+        })
+        .await;
+    serving(&mut three);
+    exchange(&mut three, MIB).await;
+    let infos = three.a.peer.mesh.peers().await;
+    let b = infos.iter().find(|info| info.peer == three.b.peer.id()).unwrap();
+    assert_eq!((b.path, b.why.as_str()), (Path::Direct, "over the internet, dialed by it"), "{b:?}");
+}

@@ -73,13 +73,19 @@ pub(crate) enum Nat {
     Cone,
     /// Another port outside for each that is talked to: nobody can tell which it will be.
     Symmetric,
+    /// What comes to port 4001 is let in.
+    Forward,
 }
 
 /// The script of a router with this address outside, and of a host behind it, `192.168.net.2`.
 pub(crate) fn home(name: &str, outside: &str, net: u8, nat: Nat) -> String {
     let random = match nat {
-        Nat::Cone => "",
+        Nat::Cone | Nat::Forward => "",
         Nat::Symmetric => " fully-random",
+    };
+    let forward = match nat {
+        Nat::Cone | Nat::Symmetric => String::new(),
+        Nat::Forward => format!("iifname eth0 udp dport 4001 dnat to 192.168.{net}.2"),
     };
     let router = format!("r-{name}");
     host(&router, outside)
@@ -99,9 +105,14 @@ pub(crate) fn home(name: &str, outside: &str, net: u8, nat: Nat) -> String {
                      type nat hook postrouting priority 100;
                      oifname eth0 masquerade{random}
                  }}
+                 chain forward {{
+                     type nat hook prerouting priority -100;
+                     {forward}
+                 }}
                  chain guard {{
                      type filter hook forward priority 0; policy drop;
                      iifname eth1 accept
+                     ct status dnat accept
                      ct state established,related accept
                  }}
                  chain own {{
