@@ -5,7 +5,7 @@
 //! place of the other, together with the head that this device stands on. What is under way is written down before the
 //! working tree moves: wherever this is broken off, it is ended before anything is published or looked for.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -26,6 +26,7 @@ use super::progress::Meter;
 use super::read::{Deadline, Nodes, tree_error};
 use super::state::{self, Latest, Merging};
 use super::sync::of_tree;
+use super::walk::{Seen, Walk};
 use super::{Volume, damaged};
 use crate::share::circle::Publishers;
 use crate::volumes::Volumes;
@@ -560,10 +561,24 @@ impl Volume {
         Ok(false)
     }
 
+    /// What files reach that have no name any more and that somebody has open here.
+    fn held_without_name(&self, vfs: &Vfs) -> Result<BTreeSet<ExtentId>, PortError> {
+        let mut held = BTreeSet::new();
+        let mut see = |seen: Seen<'_>| {
+            if let Seen::Extent(extent) = seen {
+                held.insert(extent.id());
+            }
+            Ok(true)
+        };
+        let mut walk = Walk::new(self, PortError::is_of_what_was_read, &mut see);
+        vfs.held_without_name().iter().try_for_each(|content| walk.held(content))?;
+        Ok(held)
+    }
+
     /// Another catalog gets to know what this one knows and that one does not: of what this device has leases of, for nobody's
     /// catalog is a reason to give that up, only that nothing reaches it; and `all` while something that was begun from this volume
-    /// and is not published finds by this index what is in it. What lies in the former stays there, wherever others have it, too.
-    fn keep_segments_in(&self, beside: &VolumeDb, all: bool) -> Result<(), PortError> {
+    /// and is not published finds by this index what is in it, or what is `held` open lies in it. What lies in the former stays there, wherever others have it, too.
+    fn keep_segments_in(&self, beside: &VolumeDb, all: bool, held: &BTreeSet<ExtentId>) -> Result<(), PortError> {
         let mut at = 0;
         loop {
             let rows = self.db.segments_since(at, SEGMENTS_AT_ONCE)?;
@@ -578,7 +593,8 @@ impl Volume {
                     let (here, there_now) = (self.db.numbers_of(&ids)?, beside.numbers_of(&ids)?);
                     Ok(here.into_iter().zip(there_now).any(|(here, now)| here == Some(row.num) && now != there))
                 };
-                if (there.is_none() && (all || is_mine)) || (is_mine && is_moved()?) {
+                let is_held = || extents.iter().any(|(id, ..)| held.contains(id));
+                if (there.is_none() && (all || is_mine || is_held())) || (is_mine && is_moved()?) {
                     let (descriptor, leases) = (row.descriptor.as_slice(), None);
                     kept.push(NewSegment { id: row.id, descriptor, extents, leases, is_foreign: !is_mine });
                 }
@@ -598,7 +614,7 @@ impl Volume {
             beside.clear_segments()?;
             return Ok(false);
         }
-        self.keep_segments_in(beside, self.branched()?.is_some())?;
+        self.keep_segments_in(beside, self.branched()?.is_some(), &self.held_without_name(vfs)?)?;
         let changes = state::stands_on(&self.db, &next)?;
         let changes: Vec<(&str, Option<&[u8]>)> = changes.iter().map(|(key, value)| (*key, value.as_deref())).collect();
         self.db.take_over(beside, &changes)?;

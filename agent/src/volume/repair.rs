@@ -244,7 +244,7 @@ mod tests {
             home.volume.lacking.asked(placement.segment.id(), &[], &missing);
         }
         let some = home.volume.repair(&home.vfs, 1).unwrap();
-        assert!(some.mended == 1 && some.due >= 2, "one by one: {some:?}");
+        assert!(some.mended == 1 && some.due >= 1, "one by one: {some:?}");
         let rest = home.volume.repair(&home.vfs, u64::MAX).unwrap();
         assert_eq!((rest.mended, rest.lost, rest.failed), (some.due - 1, 0, None));
         assert_eq!(home.volume.repair(&home.vfs, u64::MAX).unwrap().due, 0);

@@ -406,6 +406,13 @@ impl Vfs {
         held.filter_map(|node| node.remote.as_deref().cloned()).collect()
     }
 
+    /// What is published of all that has no name any more and is open.
+    pub fn held_without_name(&self) -> Vec<Content> {
+        let state = self.state.lock();
+        let held = state.nodes.values().filter(|node| node.handles() > 0 && node.nlink == 0);
+        held.filter_map(|node| node.remote.as_deref().cloned()).collect()
+    }
+
     /// Waits until something has changed after change `seq`, or for as long as `timeout`; returns the number of the
     /// last change.
     pub fn wait_change(&self, seq: u64, timeout: Duration) -> u64 {
