@@ -10,6 +10,7 @@ use crate::examples;
 
 pub(crate) mod branch;
 pub(crate) mod conflicts;
+pub(crate) mod gc;
 pub(crate) mod history;
 
 /// Your files, encrypted and spread over peers.
@@ -84,7 +85,7 @@ pub(crate) enum Command {
     ///
     /// It is done once a day by itself. Devices that may write have to be heard of first, so that none of them relies on what goes.
     #[command(after_help = examples::GC)]
-    Gc(Gc),
+    Gc(gc::Gc),
     /// Share a directory with others; without --with and --public show who has a part in it.
     ///
     /// It becomes a volume of its own, where it is; nothing is uploaded again, and what was before stays private.
@@ -547,13 +548,6 @@ pub(crate) struct Renew {
     /// A passphrase belongs to the words: it is asked for, or stands in the next line of standard input.
     #[arg(long)]
     pub(crate) phrase_passphrase: bool,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Gc {
-    /// Only say what there is, and what it waits for.
-    #[arg(long)]
-    pub(crate) dry_run: bool,
 }
 
 #[derive(Debug, Subcommand)]

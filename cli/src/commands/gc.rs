@@ -3,7 +3,7 @@
 use hypernet_sdk::api::{GcRequest, GcVolume};
 use hypernet_sdk::{Client, Home};
 
-use crate::args::Gc;
+use crate::args::gc::Gc;
 use crate::error::Failure;
 use crate::output::{Output, table, words};
 
