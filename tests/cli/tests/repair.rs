@@ -15,7 +15,8 @@ const LONG: Duration = Duration::from_secs(240);
 /// Shards that their holders lack, as they say when they are asked.
 fn missing(agent: &Agent) -> Result<u64> {
     let checked = agent.hn(["--json", "fsck", "--verify"])?;
-    let report: Value = serde_json::from_str(checked.stdout.lines().last().unwrap())?;
+    let lines = checked.stdout.lines().map(serde_json::from_str).collect::<Result<Vec<Value>, _>>()?;
+    let report = lines.iter().find(|line| line["event"] == "done").unwrap();
     let buckets = report["health"].as_array().unwrap();
     Ok(buckets.iter().map(|at| at["missing"].as_u64().unwrap() * at["segments"].as_u64().unwrap()).sum())
 }
