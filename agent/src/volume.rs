@@ -171,8 +171,6 @@ pub(crate) struct Volume {
     handing_out: Mutex<()>,
     /// The heads of others that have asked for one of this device, up to which it has answered.
     pub(crate) answered: Mutex<BTreeMap<DeviceId, u64>>,
-    /// What the last look for segments that need mending has found.
-    pub(crate) repaired: repair::LastRepair,
     /// Of whoever takes a snapshot, or moves the index to that of another device. There is nothing in it.
     pub(crate) still: Mutex<()>,
 }
@@ -231,7 +229,6 @@ impl Volume {
             numbering: Mutex::default(),
             handing_out: Mutex::default(),
             answered: Mutex::default(),
-            repaired: Mutex::default(),
             still: Mutex::default(),
         };
         volume.remember_share()?;

@@ -22,8 +22,9 @@ use std::time::{Duration, Instant};
 use hypernet_core::catalog::{Manifest, PageKind, PlacementPage};
 use hypernet_core::codec;
 use hypernet_core::head::Head;
-use hypernet_core::id::{ExtentId, PeerId, SegmentId};
+use hypernet_core::id::{ExtentId, IdentityId, PeerId, SegmentId};
 use hypernet_core::node::{Command, Outcome};
+use hypernet_core::placement::Plan;
 use hypernet_core::port::PortError;
 use hypernet_core::segment::{Packed, Packer, Piece, Placement};
 use hypernet_fs::vfs::Vfs;
@@ -130,7 +131,7 @@ impl Volume {
 
     /// Whether segments were dropped that pages of the catalog tell of: a head of this device is to come that does not.
     pub(crate) fn has_dropped(&self) -> Result<bool, PortError> {
-        Ok(self.db.stale()?.iter().any(|stale| stale.is_gone))
+        Ok(self.db.has_dropped()?)
     }
 
     /// The newest heads of the others, where this device knows all that may be reached; or why it does not.
@@ -200,7 +201,7 @@ impl Volume {
         let Some(known) = self.known_share() else { return false };
         let me = self.identity.id();
         let circle = self.circle.lock();
-        let is_known = |id: &hypernet_core::id::IdentityId| {
+        let is_known = |id: &IdentityId| {
             circle.as_ref().is_some_and(|circle| circle.people.get(id).is_some_and(|person| person.posting.is_some()))
         };
         known.members.writers().any(|member| member.identity != me && !is_known(&member.identity))
@@ -243,10 +244,9 @@ impl Volume {
         walk.extent(&latest.head.snapshot_extent)?;
         walk.extent(&self.read_snapshot(&latest.head)?.root)?;
         walk.root(&latest.root)?;
-        let stands = sequence_of(&latest.root.vector, &self.device.id(), self.id).max(match latest.head.device {
-            device if device == self.device.id() => latest.head.sequence,
-            _ => 0,
-        });
+        let me = self.device.id();
+        let published = if latest.head.device == me { latest.head.sequence } else { 0 };
+        let stands = sequence_of(&latest.root.vector, &me, self.id).max(published);
         let handed = state::handed_tree(&self.db)?.filter(|handed| handed.number > stands);
         if let Some(handed) = handed.and_then(|handed| handed.root) {
             // Others may have it, though too few keepers have said that they do.
@@ -254,7 +254,7 @@ impl Volume {
         }
         walk.history((latest.root.history.as_ref(), latest.root.tags.as_ref()), &*self.history()?)?;
         // What it was made of is merged again with what others do.
-        latest.root.parts.iter().try_for_each(|part| walk.root_at(part))?;
+        latest.root.parts.iter().try_for_each(|part| walk.root_at(part).map(drop))?;
         // Of what others stand on, and of files of other volumes, this index need not know all, and lets go of nothing that it does not
         // know.
         is_own.set(false);
@@ -265,9 +265,8 @@ impl Volume {
                 Err(PortError::NotFound(_)) => continue,
                 snapshot => snapshot?.root,
             };
-            walk.root_at(&at)?;
-            if let Ok(root) = self.read_root_at(&at) {
-                root.parts.iter().try_for_each(|part| walk.root_at(part))?;
+            if let Some(root) = walk.root_at(&at)? {
+                root.parts.iter().try_for_each(|part| walk.root_at(part).map(drop))?;
             }
         }
         // Whoever has a file open goes on reading what it was.
@@ -296,6 +295,8 @@ impl Volume {
         }
         let now = unix_now();
         let (seen, heads) = self.seen_by_others(&mut released.waits)?;
+        // What this device's catalog has in common with those of others is known not to tell of what has gone from it.
+        let own: BTreeSet<ExtentId> = latest.manifest.pages.iter().map(|page| page.extent.id()).collect();
         let mut after = 0;
         let (mut unseen, mut is_unread) = (0, false);
         loop {
@@ -324,7 +325,7 @@ impl Volume {
             let ids: BTreeSet<SegmentId> = may_go.iter().map(|(segment, ..)| *segment).collect();
             let known = match is_unread {
                 true => None,
-                false => self.known_to_others(&heads, &ids, &mut released.waits)?,
+                false => self.known_to_others((&heads, &own), &ids, &mut released.waits)?,
             };
             // Each try to read what cannot be read would take as long.
             is_unread = known.is_none();
@@ -405,8 +406,8 @@ impl Volume {
         let at = |placement: &Placement| -> BTreeSet<(u8, PeerId)> {
             placement.holders.iter().map(|holder| (holder.row, holder.peer)).collect()
         };
-        let mut last: BTreeSet<(u8, PeerId)> = at(&codec::decode(&leased.descriptor).map_err(damaged)?);
-        last.retain(|held| at(there).contains(held));
+        let (mine, there) = (at(&codec::decode(&leased.descriptor).map_err(damaged)?), at(there));
+        let mut last: BTreeSet<(u8, PeerId)> = mine.intersection(&there).copied().collect();
         for later in self.db.leases_of(&leased.segment)?.iter().filter(|later| later.row > leased.row) {
             let later = at(&codec::decode(&later.descriptor).map_err(damaged)?);
             last.retain(|held| !later.contains(held));
@@ -445,7 +446,7 @@ impl Volume {
     /// Which of these segments the catalogs of these heads know; none where one cannot be read.
     fn known_to_others(
         &self,
-        heads: &[Head],
+        (heads, own): (&[Head], &BTreeSet<ExtentId>),
         ids: &BTreeSet<SegmentId>,
         waits: &mut Vec<String>,
     ) -> Result<Option<BTreeSet<SegmentId>>, PortError> {
@@ -453,15 +454,11 @@ impl Volume {
         if ids.is_empty() {
             return Ok(Some(known));
         }
-        let mut own = BTreeSet::new();
-        if let Some(latest) = state::latest(&self.db)? {
-            own.extend(latest.manifest.pages.iter().map(|page| page.extent.id()));
-        }
         for head in heads {
             let until = Instant::now() + CATALOG_WITHIN;
             let listed = self.manifest_of(head).and_then(|manifest| {
                 let mut listed: BTreeSet<SegmentId> = [head.manifest_placement.segment.id()].into();
-                self.listed_in(&manifest, &own, ids, until, &mut listed)?;
+                self.listed_in(&manifest, own, ids, until, &mut listed)?;
                 Ok(listed)
             });
             match listed {
@@ -507,7 +504,7 @@ struct Round<'a> {
     dry: bool,
     collected: Collected,
     /// What is on its way into new segments, and the segments that it comes from.
-    moving: Option<(Packer, hypernet_core::placement::Plan, Vec<SegmentId>)>,
+    moving: Option<(Packer, Plan, Vec<SegmentId>)>,
 }
 
 impl Round<'_> {
@@ -548,7 +545,7 @@ impl Round<'_> {
             return Ok(true);
         }
         if (weighed.bytes as f64) < payload as f64 * SPARSE && self.is_worth_it(&placement, weighed.bytes) {
-            if !self.is_mine(&row.id)? {
+            if !self.volume.db.has_leases(&row.id)? {
                 // Whoever has placed it moves what is left.
                 return Ok(false);
             }
@@ -560,11 +557,6 @@ impl Round<'_> {
             }
         }
         Ok(false)
-    }
-
-    /// Whether this device has leases of it.
-    fn is_mine(&self, id: &SegmentId) -> Result<bool, PortError> {
-        Ok(self.volume.db.leases_of(id)?.iter().any(|leased| leased.gone.is_none()))
     }
 
     /// Whether a segment of the rest would have shorter shards: their lengths come in steps.

@@ -586,7 +586,7 @@ impl Volume {
             at = last.num + 1;
             let mut kept = Vec::new();
             for (row, extents) in &rows {
-                let is_mine = self.db.leases_of(&row.id)?.iter().any(|leased| leased.gone.is_none());
+                let is_mine = self.db.has_leases(&row.id)?;
                 let there = beside.segment(&row.id)?.map(|there| there.num);
                 let is_moved = || -> Result<bool, PortError> {
                     let ids: Vec<ExtentId> = extents.iter().map(|(id, ..)| *id).collect();
@@ -618,7 +618,6 @@ impl Volume {
         let changes = state::stands_on(&self.db, &next)?;
         let changes: Vec<(&str, Option<&[u8]>)> = changes.iter().map(|(key, value)| (*key, value.as_deref())).collect();
         self.db.take_over(beside, &changes)?;
-        self.db.clear_contents()?;
         self.placements.lock().clear();
         *self.surveyed.lock() = None;
         tracing::info!(volume = %self.id.short(), head = next.head.sequence, of = %next.head.device.short(), "moved on");

@@ -56,20 +56,16 @@ struct Wanted {
     enough: usize,
 }
 
-/// A number for a placement.
-fn number() -> Result<LeaseNumber, PortError> {
-    let mut number = LeaseNumber::default();
-    getrandom::fill(&mut number)
+fn random<const N: usize>() -> Result<[u8; N], PortError> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes)
         .map_err(|error| PortError::Disk(format!("the system gives no random numbers: {error}")))?;
-    Ok(number)
+    Ok(bytes)
 }
 
 /// For what is placed by nobody who remembers it, and is put up again where it is missing: it is kept until its leases end.
 pub(crate) fn draw_once() -> Result<(LeaseNumber, LeaseSecret), PortError> {
-    let mut secret = [0; 32];
-    getrandom::fill(&mut secret)
-        .map_err(|error| PortError::Disk(format!("the system gives no random numbers: {error}")))?;
-    Ok((number()?, LeaseSecret::new(Secret::new(secret))))
+    Ok((random()?, LeaseSecret::new(Secret::new(random()?))))
 }
 
 /// When the last lease of a placement ends, in seconds since 1970.
@@ -94,7 +90,7 @@ pub(super) fn new_leases<'a>(
 impl Volume {
     /// A number for a placement of this device, and the secret of its leases.
     pub(super) fn draw(&self) -> Result<(LeaseNumber, LeaseSecret), PortError> {
-        let number = number()?;
+        let number = random()?;
         Ok((number, self.device.lease_secret(&number)))
     }
 
@@ -123,7 +119,7 @@ impl Volume {
                 continue;
             }
             let enough = usize::from(enough).saturating_sub(all - placement.holders.len());
-            wanted.push(Wanted { segment: id, number: number()?, placement, enough });
+            wanted.push(Wanted { segment: id, number: random()?, placement, enough });
             if wanted.len() >= AT_ONCE as usize {
                 all_well &= self.take_leases(std::mem::take(&mut wanted))?;
             }

@@ -392,8 +392,7 @@ impl Volume {
                 all.dedup();
                 let mut is_moved = false;
                 if let Some(mine) = mine.filter(|mine| mine.segment == row.id && mine.descriptor != row.descriptor) {
-                    let is_mine = self.db.leases_of(&row.id)?.iter().any(|leased| leased.gone.is_none());
-                    row.descriptor = unite(&mine.descriptor, &row.descriptor, is_mine)?;
+                    row.descriptor = unite(&mine.descriptor, &row.descriptor, self.db.has_leases(&row.id)?)?;
                     is_moved = row.descriptor != mine.descriptor;
                 }
                 if all.len() > before || is_moved {

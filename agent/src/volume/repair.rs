@@ -24,7 +24,6 @@ use hypernet_core::port::PortError;
 use hypernet_core::segment::{Coded, Placement};
 use hypernet_core::time::UnixSeconds;
 use hypernet_fs::vfs::Vfs;
-use parking_lot::Mutex;
 
 use super::leases::new_leases;
 use super::read::failed;
@@ -50,9 +49,6 @@ pub(crate) struct Repaired {
     /// Why the first that was not mended was not.
     pub(crate) failed: Option<String>,
 }
-
-/// The last look at each volume.
-pub(crate) type LastRepair = Mutex<Option<Repaired>>;
 
 /// Who is there, by what is known of peers.
 struct Mesh {
@@ -130,7 +126,6 @@ impl Volume {
             // Where it is now is to be found by the words alone.
             vfs.mark_changed(self.id).map_err(of_tree)?;
         }
-        *self.repaired.lock() = Some(repaired.clone());
         Ok(repaired)
     }
 

@@ -69,21 +69,21 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    /// A root by its place, and all below it.
-    pub(super) fn root_at(&mut self, at: &ExtentRef) -> Result<(), PortError> {
+    /// A root by its place, and all below it; none where it cannot be read.
+    pub(super) fn root_at(&mut self, at: &ExtentRef) -> Result<Option<Root>, PortError> {
         self.extent(at)?;
-        if !(self.see)(Seen::Tree(tree_key("root", 0, 0, &at.id())))? {
-            return Ok(());
+        let is_new = (self.see)(Seen::Tree(tree_key("root", 0, 0, &at.id())))?;
+        let root = match self.volume.root_of_any(at) {
+            Err(error) => return self.miss(Err(error)).map(|()| None),
+            Ok(root) => root,
+        };
+        if is_new {
+            // Whoever merges it with others reads these, too.
+            let seen = self.names_of((root.history.as_ref(), root.tags.as_ref()));
+            self.miss(seen)?;
+            self.root(&root)?;
         }
-        match self.volume.root_of_any(at) {
-            Ok(root) => {
-                // Whoever merges it with others reads these, too.
-                let seen = self.names_of((root.history.as_ref(), root.tags.as_ref()));
-                self.miss(seen)?;
-                self.root(&root)
-            }
-            Err(error) => self.miss(Err(error)),
-        }
+        Ok(Some(root))
     }
 
     /// The trees that a history stands in.
@@ -100,7 +100,7 @@ impl<'a> Walk<'a> {
     ) -> Result<(), PortError> {
         let seen = self.names_of((kept, tags));
         self.miss(seen)?;
-        history.kept.values().try_for_each(|kept| self.root_at(&kept.snapshot.root))
+        history.kept.values().try_for_each(|kept| self.root_at(&kept.snapshot.root).map(drop))
     }
 
     /// What some inode holds, and all below it.

@@ -401,16 +401,17 @@ impl Vfs {
 
     /// What is published of all that somebody has open, or has looked up and that has no name any more: they may read it yet.
     pub fn held(&self) -> Vec<Content> {
-        let state = self.state.lock();
-        let held = state.nodes.values().filter(|node| node.handles() > 0 || node.nlink == 0);
-        held.filter_map(|node| node.remote.as_deref().cloned()).collect()
+        self.remotes(|node| node.handles() > 0 || node.nlink == 0)
     }
 
     /// What is published of all that has no name any more and is open.
     pub fn held_without_name(&self) -> Vec<Content> {
+        self.remotes(|node| node.handles() > 0 && node.nlink == 0)
+    }
+
+    fn remotes(&self, of: impl Fn(&Node) -> bool) -> Vec<Content> {
         let state = self.state.lock();
-        let held = state.nodes.values().filter(|node| node.handles() > 0 && node.nlink == 0);
-        held.filter_map(|node| node.remote.as_deref().cloned()).collect()
+        state.nodes.values().filter(|node| of(node)).filter_map(|node| node.remote.as_deref().cloned()).collect()
     }
 
     /// Waits until something has changed after change `seq`, or for as long as `timeout`; returns the number of the

@@ -86,6 +86,13 @@ impl VolumeDb {
         })
     }
 
+    /// Whether something needs leases of a segment for this volume that are written down.
+    pub fn has_leases(&self, segment: &SegmentId) -> Result<bool, StoreError> {
+        let sql = "SELECT 1 FROM leases WHERE segment = ?1 AND volume = ?2 AND gone IS NULL";
+        let params = params![segment.as_bytes(), self.volume];
+        self.shared.readers.read(|c| c.prepare_cached(sql)?.exists(params))
+    }
+
     /// Leases of one segment for this volume, in the order in which they were taken.
     pub fn leases_of(&self, segment: &SegmentId) -> Result<Vec<Leased>, StoreError> {
         self.shared.readers.read(|c| {

@@ -54,6 +54,12 @@ impl VolumeDb {
         })
     }
 
+    /// Whether one of them is not there any more.
+    pub fn has_dropped(&self) -> Result<bool, StoreError> {
+        let sql = "SELECT 1 FROM stale WHERE volume = ?1 AND is_gone";
+        self.shared.readers.read(|c| c.prepare_cached(sql)?.exists([self.catalog()]))
+    }
+
     /// The pages that tell of these were written anew, and are found.
     pub fn forget_stale(&self, written: &[Stale]) -> Result<(), StoreError> {
         if written.is_empty() {

@@ -393,7 +393,7 @@ fn what_is_dropped_is_not_found_and_pages_that_tell_of_it_are_stale_until_they_a
     db.drop_segments(&[segment(2), segment(4), segment(8)]).unwrap();
     let stale = |num, is_gone| Stale { num, is_gone };
     let all = vec![stale(1, false), stale(2, true), stale(4, true)];
-    assert_eq!(db.stale().unwrap(), all);
+    assert_eq!((db.stale().unwrap(), db.has_dropped().unwrap()), (all.clone(), true));
     let located = |byte: u8| db.locate(&ExtentId([byte; 32])).unwrap().map(|at| at.segment);
     assert_eq!([1, 2, 3, 4, 9].map(located), [Some(segment(1)), None, Some(segment(3)), None, None]);
     let numbers = db.numbers_of(&[ExtentId([1; 32]), ExtentId([2; 32]), ExtentId([3; 32])]).unwrap();
@@ -406,6 +406,7 @@ fn what_is_dropped_is_not_found_and_pages_that_tell_of_it_are_stale_until_they_a
     let other = db.of(VolumeId([2; 16])).unwrap();
     db.take_over(&other, &[]).unwrap();
     assert_eq!((db.stale().unwrap(), other.stale().unwrap()), (vec![], vec![]));
+    assert!(!db.has_dropped().unwrap());
 }
 
 #[test]
@@ -457,4 +458,7 @@ fn leases_are_written_down_with_what_they_are_for_and_until_they_are_over() {
     assert_eq!(told, [(180, None, &b"held"[..]), (90, Some((7, 1_000)), b"less")]);
     db.change_leases(&[LeaseChange::Gone([2; 16], None)]).unwrap();
     assert_eq!(db.leases_of(&segment(2)).unwrap()[0].gone, None);
+    assert!(db.has_leases(&segment(2)).unwrap() && !db.has_leases(&segment(3)).unwrap());
+    db.change_leases(&[LeaseChange::Gone([2; 16], Some((8, 1_000)))]).unwrap();
+    assert!(!db.has_leases(&segment(2)).unwrap());
 }
