@@ -89,8 +89,8 @@ mod tests {
             GcVolume { path: "".into(), skipped: Some("something waits to be published".into()), ..main.clone() };
         let text = gc_table(&[main.clone(), branch.clone()]);
         let lines: Vec<&str> = text.lines().collect();
-        assert!(lines[1].starts_with("/ ") && lines[1].contains("4.0 GiB"), "{text}");
-        assert!(lines[2].starts_with("branch 0123456789"), "{text}");
+        assert!(lines[1].starts_with("/ ") && lines[1].contains("4.00 GiB"), "{text}");
+        assert!(lines[2].starts_with("branch …456789abcdef"), "{text}");
         let remarks = remarks(&[main, branch], true);
         assert!(remarks.iter().any(|line| line == "/: waits for device laptop to publish a head"), "{remarks:?}");
         assert!(remarks.iter().any(|line| line.contains("because something waits to be published")), "{remarks:?}");

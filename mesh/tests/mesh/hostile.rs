@@ -3,7 +3,7 @@
 
 use hypernet_core::id::{RecordKey, ShardId};
 use hypernet_core::limits::{
-    MESH_INBOUND_PER_PEER, RECORD_MAX, SHARD_MAX, WIRE_BODY_MAX, WIRE_HEADER_MAX, WIRE_IDS_MAX,
+    LEASES_AT_ONCE, MESH_INBOUND_PER_PEER, RECORD_MAX, SHARD_MAX, WIRE_BODY_MAX, WIRE_HEADER_MAX,
 };
 use hypernet_core::wire::{self, Refusal, Request, Response};
 use hypernet_fuzz_smoke::memory;
@@ -61,7 +61,7 @@ fn malformed() -> Vec<Vec<u8>> {
         frame(unasked),
         asking(&Request::Get { shard: SHARD, offset: 1, len: SHARD_MAX as u32 }),
         asking(&Request::Get { shard: SHARD, offset: 0, len: 0 }),
-        asking(&Request::Have { shards: vec![SHARD; WIRE_IDS_MAX + 1] }),
+        asking(&Request::Have { shards: vec![SHARD; LEASES_AT_ONCE + 1] }),
         asking(&Request::Record { bytes: vec![7; RECORD_MAX + 1].into() }),
     ]
 }
@@ -162,7 +162,7 @@ async fn a_malformed_answer_is_the_outcome_of_the_send() {
         (claim(10, u32::MAX), "at most"),
         (claim(10, WIRE_BODY_MAX as u32), "where 0 were asked for"),
         ([claim(4, 0), vec![0xff; 4]].concat(), "tag"),
-        (answering(&Response::Have(vec![0; WIRE_IDS_MAX / 8 + 1])), "out of bounds"),
+        (answering(&Response::Have(vec![0; LEASES_AT_ONCE.div_ceil(8) + 1])), "out of bounds"),
     ];
     for (seed, (bytes, wanted)) in (9..).zip(answers) {
         let mut rogue = Rogue::start(seed, NETWORK, Raw::bytes(bytes));
