@@ -12,7 +12,7 @@ use hypernet_core::id::{PeerId, RecordKey};
 use hypernet_core::key::VolumeKeys;
 use hypernet_core::lease::{LeaseNumber, LeaseSecret};
 use hypernet_core::limits::RECORD_KEEPERS_MAX;
-use hypernet_core::node::{Command, CommandError, NoPlan, Node, Outcome};
+use hypernet_core::node::{Command, CommandError, NoPlan, Node, Outcome, PeerView};
 use hypernet_core::placement::Plan;
 use hypernet_core::port::PortError;
 use hypernet_core::record::Record;
@@ -84,9 +84,13 @@ impl Peers {
 
     /// Peers that a connection is up to.
     pub(crate) fn connected(&self) -> Result<BTreeSet<PeerId>, PortError> {
-        let peers = self.node.ask_blocking(Node::peers);
-        let peers = peers.ok_or_else(|| PortError::Unreachable("the agent is stopping".into()))?;
-        Ok(peers.into_iter().filter(|view| view.connected).map(|view| view.peer).collect())
+        Ok(self.views()?.into_iter().filter(|view| view.connected).map(|view| view.peer).collect())
+    }
+
+    /// What is known of all peers.
+    pub(crate) fn views(&self) -> Result<Vec<PeerView>, PortError> {
+        let views = self.node.ask_blocking(Node::peers);
+        views.ok_or_else(|| PortError::Unreachable("the agent is stopping".into()))
     }
 
     /// The plan for the donors that are there, or why there is none.

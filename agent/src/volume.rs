@@ -33,7 +33,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::time::Duration;
 
-use hypernet_core::id::{DeviceId, IdentityId, PeerId, VolumeId};
+use hypernet_core::id::{DeviceId, IdentityId, VolumeId};
 use hypernet_core::identity::log::Device;
 use hypernet_core::key::{DeviceKeys, VolumeKeys};
 use hypernet_core::merge::Part;
@@ -112,8 +112,8 @@ pub(crate) struct Volume {
     pub(crate) links: Mutex<Option<TreeRef>>,
     /// Placements that were read lately, decoded.
     pub(crate) placements: Mutex<read::PlacementCache>,
-    /// Peers from which all of the catalog could be read when it was last looked at.
-    pub(crate) surveyed: Mutex<Option<BTreeSet<PeerId>>>,
+    /// When the catalog was last found to be as it should.
+    pub(crate) surveyed: Mutex<Option<catalog::Surveyed>>,
     /// What is asked of all of them.
     pub(crate) peers: Arc<Peers>,
     /// What holders were found not to have any more.

@@ -63,9 +63,9 @@ impl Agent {
         for engine in own.engines().into_iter().filter(|engine| !engine.is_held()) {
             let volume = engine.volume();
             match engine.repair(REPAIRED_AT_ONCE) {
-                Ok(Repaired { due: 0, lost: 0, .. }) => {}
-                Ok(Repaired { due, lost, mended, bytes, failed }) => {
-                    tracing::info!(volume = %volume.short(), due, lost, mended, bytes, failed, "segments are mended");
+                Ok(Repaired { due: 0, lost: 0, catalog: 0, .. }) => {}
+                Ok(Repaired { due, lost, mended, bytes, catalog, failed }) => {
+                    tracing::info!(volume = %volume.short(), due, lost, mended, bytes, catalog, failed, "segments are mended");
                 }
                 Err(error) => tracing::warn!(volume = %volume.short(), %error, "segments cannot be mended yet"),
             }

@@ -14,6 +14,7 @@ use hypernet_core::catalog::{
 use hypernet_core::codec;
 use hypernet_core::id::{ExtentId, PeerId};
 use hypernet_core::key::VolumeKeys;
+use hypernet_core::node::PeerView;
 use hypernet_core::placement::Plan;
 use hypernet_core::port::PortError;
 use hypernet_core::seal::{ExtentRef, Kind, Sealer};
@@ -21,6 +22,7 @@ use hypernet_core::segment::{Packed, Packer, Placement};
 use hypernet_store::volume::{ExtentAt, SegmentRow, Stale, VolumeDb};
 
 use super::progress::Meter;
+use super::repair::Wear;
 use super::write::Tally;
 use super::{Volume, damaged};
 
@@ -164,10 +166,10 @@ impl Volume {
         plan: Plan,
         meter: &Meter,
     ) -> Result<Published, PortError> {
-        let connected = self.peers.connected()?;
+        let views = self.peers.views()?;
         let next = self.db.next_segment()?;
         let stale = self.db.stale()?;
-        let (manifest, lost) = self.survey(manifest, &connected, &stale)?;
+        let (manifest, lost) = self.survey(manifest, &views, &stale)?;
         let keys = self.keys();
         let mut placing = Placing {
             volume: self,
@@ -253,15 +255,19 @@ impl Volume {
     /// Without what it was nothing could be recovered, whatever else is stored.
     ///
     /// Whatever could be read from fewer peers still can, and listings never change: so they are looked into only when
-    /// one of the peers that were there the last time is gone.
+    /// one of the peers that were there the last time is not there, or has come to be taken for gone.
     fn survey(
         &self,
         manifest: &Manifest,
-        connected: &BTreeSet<PeerId>,
+        views: &[PeerView],
         stale: &[Stale],
     ) -> Result<(Manifest, Vec<Lost>), PortError> {
-        let deep = self.surveyed.lock().as_ref().is_none_or(|before| !before.is_subset(connected));
-        let mut survey = Survey { volume: self, connected, stale, deep, intact: true, lost: Vec::new() };
+        let connected = views.iter().filter(|view| view.connected).map(|view| view.peer).collect();
+        let wear = self.wear(views);
+        let now = Surveyed { connected, gone: wear.gone.clone() };
+        let deep = self.surveyed.lock().as_ref().is_none_or(|before| !before.holds_for(&now));
+        let mut survey =
+            Survey { volume: self, connected: &now.connected, wear, stale, deep, intact: true, lost: Vec::new() };
         let mut kept = Manifest::default();
         survey.look(manifest, &mut kept)?;
         let Survey { intact, mut lost, .. } = survey;
@@ -273,7 +279,7 @@ impl Volume {
             goes_on
         });
         if deep && intact {
-            *self.surveyed.lock() = Some(connected.clone());
+            *self.surveyed.lock() = Some(now);
         }
         kept.put_in_order();
         Ok((kept, lost))
@@ -427,10 +433,25 @@ struct Lost {
     numbers: Range<u64>,
 }
 
+/// With whom a catalog was found to be as it should.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Surveyed {
+    connected: BTreeSet<PeerId>,
+    gone: BTreeSet<PeerId>,
+}
+
+impl Surveyed {
+    /// Whether the same would be found now.
+    fn holds_for(&self, now: &Self) -> bool {
+        self.connected.is_subset(&now.connected) && now.gone.is_subset(&self.gone)
+    }
+}
+
 /// A look at what can be read of a catalog.
 struct Survey<'a> {
     volume: &'a Volume,
     connected: &'a BTreeSet<PeerId>,
+    wear: Wear<'a>,
     stale: &'a [Stale],
     /// Also into listings that can be read.
     deep: bool,
@@ -440,15 +461,17 @@ struct Survey<'a> {
 }
 
 impl Survey<'_> {
-    /// Takes over what can be read, and notes what cannot. Of a listing that is lost, or that something is lost of, what
-    /// is left is taken over in its place.
+    /// Takes over what can be read and has enough rows, and notes what has not. Of a listing that is lost, or that something is
+    /// lost of, what is left is taken over in its place.
     fn look(&mut self, listing: &Manifest, kept: &mut Manifest) -> Result<(), PortError> {
-        let readable: Vec<bool> =
-            listing.segments.iter().map(|at| self.volume.lacking.is_readable(at, self.connected)).collect();
+        let readable = |at: &Placement| self.volume.lacking.is_readable(at, self.connected);
+        let looked: Vec<(bool, bool)> =
+            listing.segments.iter().map(|at| (readable(at), self.wear.is_worn(at))).collect();
         for page in &listing.pages {
-            let readable = readable.get(page.segment as usize).copied().unwrap_or(false);
+            let (readable, worn) = looked.get(page.segment as usize).copied().unwrap_or((false, true));
             let is_stale = self.is_stale(page);
-            if readable && !is_stale && (page.level == 0 || !self.deep) {
+            let is_sound = readable && !worn;
+            if is_sound && !is_stale && (page.level == 0 || !self.deep) {
                 kept.adopt(listing, page);
                 continue;
             }
@@ -459,7 +482,7 @@ impl Survey<'_> {
             let Some(below) = below else {
                 self.intact = false;
                 let (kind, numbers) = (page.kind, page.from..page.to);
-                if !(readable && is_stale) {
+                if !is_sound {
                     tracing::warn!(?kind, ?numbers, "pages of the catalog have too few holders; writing them anew");
                 }
                 self.lost.push(Lost { kind, numbers });
@@ -470,7 +493,7 @@ impl Survey<'_> {
             let deep = std::mem::replace(&mut self.deep, true);
             self.look(&below, &mut left)?;
             self.deep = deep;
-            if readable && self.lost.len() == lost_before {
+            if is_sound && self.lost.len() == lost_before {
                 kept.adopt(listing, page);
             } else {
                 self.intact = false;

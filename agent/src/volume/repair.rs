@@ -19,17 +19,18 @@ use bytes::Bytes;
 use hypernet_core::codec;
 use hypernet_core::erasure;
 use hypernet_core::id::{PeerId, SegmentId};
-use hypernet_core::node::{Command, CommandError, Node, Outcome, PeerView, Presence};
+use hypernet_core::node::{Command, CommandError, Outcome, PeerView, Presence};
 use hypernet_core::port::PortError;
 use hypernet_core::segment::{Coded, Placement};
 use hypernet_core::time::UnixSeconds;
 use hypernet_fs::vfs::Vfs;
 
+use super::lacking::Lacking;
 use super::leases::new_leases;
 use super::read::failed;
 use super::sync::of_tree;
 use super::write::unix_now;
-use super::{LEASE_SECONDS, READ_WITHIN, UPLOAD_PATIENCE, Volume, damaged};
+use super::{LEASE_SECONDS, READ_WITHIN, UPLOAD_PATIENCE, Volume, damaged, state};
 
 /// Segments looked at together.
 const SEGMENTS_AT_ONCE: u32 = 512;
@@ -46,24 +47,53 @@ pub(crate) struct Repaired {
     /// Segments that were mended, and bytes of the shards that were placed for it.
     pub(crate) mended: u64,
     pub(crate) bytes: u64,
+    /// Segments of the catalog that the next sync is to write anew.
+    pub(crate) catalog: u64,
     /// Why the first that was not mended was not.
     pub(crate) failed: Option<String>,
 }
 
-/// Who is there, by what is known of peers.
-struct Mesh {
-    gone: BTreeSet<PeerId>,
-    /// Bytes that each takes who takes some.
-    free: BTreeMap<PeerId, u64>,
+/// Which rows count, and how few are too few.
+pub(super) struct Wear<'a> {
+    lacking: &'a Lacking,
+    pub(super) gone: BTreeSet<PeerId>,
+    /// k, n and the threshold of what is placed now.
+    planned: Option<(u8, u8, u8)>,
 }
 
-impl Mesh {
-    fn new(views: Vec<PeerView>) -> Self {
-        let gone = views.iter().filter(|view| view.presence == Presence::Gone).map(|view| view.peer).collect();
-        let takes = |view: &&PeerView| view.connected && !view.blocked;
-        let free = |view: &PeerView| view.hello.as_ref().map(|hello| (view.peer, hello.free));
-        Self { gone, free: views.iter().filter(takes).filter_map(free).collect() }
+/// What is left of a segment.
+struct Left {
+    rows: u8,
+    threshold: u8,
+}
+
+impl Wear<'_> {
+    /// A placement without the rows that do not count.
+    fn counted(&self, placement: &Placement) -> Placement {
+        self.lacking.without(placement, |left| {
+            let mut left = left.clone();
+            left.holders.retain(|holder| !self.gone.contains(&holder.peer));
+            left
+        })
     }
+
+    fn left(&self, placement: &Placement) -> Left {
+        let rows = self.counted(placement).holders.len() as u8;
+        Left { rows, threshold: threshold(placement.segment.k, placement.n, self.planned) }
+    }
+
+    /// Whether it is time to make rows of a segment anew, or to write anew what lies in it.
+    pub(super) fn is_worn(&self, placement: &Placement) -> bool {
+        let Left { rows, threshold } = self.left(placement);
+        rows <= threshold && rows < placement.n
+    }
+}
+
+/// Bytes that each peer takes who takes some.
+fn room(views: &[PeerView]) -> BTreeMap<PeerId, u64> {
+    let takes = |view: &&PeerView| view.connected && !view.blocked;
+    let free = |view: &PeerView| view.hello.as_ref().map(|hello| (view.peer, hello.free));
+    views.iter().filter(takes).filter_map(free).collect()
 }
 
 /// At how many rows that count a segment is mended. One that was made under another plan may have lost a third of those beyond k.
@@ -77,10 +107,8 @@ fn threshold(k: u8, n: u8, planned: Option<(u8, u8, u8)>) -> u8 {
 impl Volume {
     /// Looks for segments of which too few rows are left, and mends them until so many bytes of shards were placed.
     pub(crate) fn repair(&self, vfs: &Vfs, bytes: u64) -> Result<Repaired, PortError> {
-        let views = self.node.ask_blocking(Node::peers);
-        let views = views.ok_or_else(|| PortError::Unreachable("the agent is stopping".into()))?;
-        let mesh = Mesh::new(views);
-        let plan = self.peers.plan().ok().map(|plan| (plan.k, plan.n, plan.threshold));
+        let views = self.peers.views()?;
+        let (wear, room) = (self.wear(&views), room(&views));
         let mut repaired = Repaired::default();
         let mut due: BTreeSet<(u8, SegmentId)> = BTreeSet::new();
         let mut after = 0;
@@ -90,13 +118,12 @@ impl Volume {
             after = last.num;
             for row in rows {
                 let placement: Placement = codec::decode(&row.descriptor).map_err(damaged)?;
-                let (k, n) = (placement.segment.k, placement.n);
-                let counts = self.counted(&placement, &mesh).holders.len() as u8;
-                if counts < k {
+                let (k, Left { rows, threshold }) = (placement.segment.k, wear.left(&placement));
+                if rows < k {
                     repaired.lost += 1;
-                } else if counts <= threshold(k, n, plan) && counts < n {
+                } else if rows <= threshold && rows < placement.n {
                     repaired.due += 1;
-                    due.insert((counts - k, row.id));
+                    due.insert((rows - k, row.id));
                     if due.len() > DUE_MAX {
                         due.pop_last();
                     }
@@ -110,7 +137,7 @@ impl Volume {
             let mended = {
                 // What is collected or followed meanwhile is another index.
                 let _turn = self.turn.lock();
-                self.mend(id, &mesh)
+                self.mend(id, &wear, &room)
             };
             match mended {
                 Ok(0) => {}
@@ -122,30 +149,40 @@ impl Volume {
                 Err(error) => drop(repaired.failed.get_or_insert(error.to_string())),
             }
         }
-        if repaired.mended > 0 && self.may_write().is_ok() {
-            // Where it is now is to be found by the words alone.
+        repaired.catalog = self.worn_catalog(&wear)?;
+        if repaired.mended + repaired.catalog > 0 && self.may_write().is_ok() {
+            // Where it is now is to be found by the words alone, and a sync writes anew what is worn of a catalog.
             vfs.mark_changed(self.id).map_err(of_tree)?;
         }
         Ok(repaired)
     }
 
-    /// A placement without the rows that do not count.
-    fn counted(&self, placement: &Placement, mesh: &Mesh) -> Placement {
-        self.lacking.without(placement, |left| {
-            let mut left = left.clone();
-            left.holders.retain(|holder| !mesh.gone.contains(&holder.peer));
-            left
-        })
+    /// What counts, by these peers.
+    pub(super) fn wear(&self, views: &[PeerView]) -> Wear<'_> {
+        let gone = views.iter().filter(|view| view.presence == Presence::Gone).map(|view| view.peer).collect();
+        let planned = self.peers.plan().ok().map(|plan| (plan.k, plan.n, plan.threshold));
+        Wear { lacking: &self.lacking, gone, planned }
+    }
+
+    /// How many segments of the catalog that this device has published are to be written anew.
+    fn worn_catalog(&self, wear: &Wear<'_>) -> Result<u64, PortError> {
+        let Some(latest) = state::latest(&self.db)? else { return Ok(0) };
+        let mut worn = u64::from(wear.is_worn(&latest.head.manifest_placement));
+        // A listing that is not here was never read on this device: the sync that reads it sees to it.
+        self.each_catalog_segment(&latest.manifest, false, &mut |found| {
+            worn += u64::from(found.is_ok_and(|placement| wear.is_worn(placement)));
+        });
+        Ok(worn)
     }
 
     /// Makes rows of one segment anew; returns bytes of the shards that were placed.
-    fn mend(&self, id: SegmentId, mesh: &Mesh) -> Result<u64, PortError> {
+    fn mend(&self, id: SegmentId, wear: &Wear<'_>, room: &BTreeMap<PeerId, u64>) -> Result<u64, PortError> {
         let Some(row) = self.db.segment(&id)? else { return Ok(0) };
         let placement: Placement = codec::decode(&row.descriptor).map_err(damaged)?;
-        let left = self.counted(&placement, mesh);
+        let left = wear.counted(&placement);
         let (segment, shard_len) = (&placement.segment, u64::from(placement.segment.shard_len));
         let others: BTreeSet<PeerId> = left.holders.iter().map(|holder| holder.peer).collect();
-        let room = mesh.free.iter().filter(|(peer, free)| **free >= shard_len && !others.contains(peer)).count();
+        let room = room.iter().filter(|(peer, free)| **free >= shard_len && !others.contains(peer)).count();
         let missing = usize::from(placement.n).saturating_sub(left.holders.len()).min(room);
         let held: BTreeSet<u8> = left.holders.iter().map(|holder| holder.row).collect();
         let all = 0..segment.rows.len() as u8;
@@ -255,5 +292,44 @@ mod tests {
         home.collect().unwrap();
         assert!(held(&home) >= before);
         assert!(home.volume.repair(&home.vfs, u64::MAX).unwrap().due == 0);
+    }
+
+    #[test]
+    fn a_catalog_of_which_few_rows_are_left_is_written_anew_and_once() {
+        let mesh = Double::new(8);
+        let home = homes(&mesh, 1, |home| home.write("file", &noise(300_000))).remove(0);
+        let volume = &home.volume;
+        let all = || {
+            let latest = state::latest(&volume.db).unwrap().unwrap();
+            let mut all = vec![latest.head.manifest_placement.clone()];
+            volume.each_catalog_segment(&latest.manifest, false, &mut |found| all.push(found.unwrap().clone()));
+            all
+        };
+        let before = all();
+        assert!(before.len() > 1);
+        assert_eq!(home.volume.repair(&home.vfs, u64::MAX).unwrap().catalog, 0);
+        let (k, n) = (before[0].segment.k, before[0].n);
+        let lost: Vec<PeerId> = before[0].holders.iter().take(usize::from(n - k)).map(|holder| holder.peer).collect();
+        lost.iter().for_each(|peer| mesh.lose_disk(*peer));
+        for placement in &before {
+            let missing: Vec<u8> =
+                placement.holders.iter().filter(|at| lost.contains(&at.peer)).map(|at| at.row).collect();
+            volume.lacking.asked(placement.segment.id(), &[], &missing);
+        }
+        *volume.surveyed.lock() = None;
+        let found = volume.repair(&home.vfs, u64::MAX).unwrap();
+        assert_eq!(found.catalog, before.len() as u64);
+        home.sync();
+        assert_eq!(volume.repair(&home.vfs, u64::MAX).unwrap(), Repaired::default());
+        let after = all();
+        for placement in &after {
+            assert!(!before.contains(placement));
+            assert_eq!(placement.holders.len(), usize::from(placement.n));
+        }
+        // Nothing is left to do: the next one takes over all but the manifest.
+        home.write("other", b"small");
+        home.sync();
+        let kept = all().iter().filter(|placement| after.contains(placement)).count();
+        assert!(kept > 0, "a catalog that is sound was written anew");
     }
 }
