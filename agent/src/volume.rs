@@ -82,6 +82,7 @@ pub(crate) mod snapshots;
 mod stage;
 pub(crate) mod state;
 pub(crate) mod sync;
+pub(crate) mod tended;
 pub(crate) mod trim;
 mod walk;
 pub(crate) mod whole;

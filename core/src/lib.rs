@@ -9,6 +9,7 @@ pub mod audit;
 pub mod catalog;
 mod causal;
 pub mod codec;
+pub mod custody;
 pub mod diff;
 pub mod durability;
 pub mod erasure;

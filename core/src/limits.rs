@@ -90,6 +90,12 @@ pub const WIRE_HEADER_MAX: usize = 16 * KIB;
 pub const WIRE_BODY_MAX: usize = SHARD_MAX;
 /// Ids in one `Have` request.
 pub const WIRE_IDS_MAX: usize = 256;
+/// Custodians of one owner.
+pub const CUSTODIANS_MAX: usize = 8;
+/// Volumes, each as one device knows it, that one owner has a custodian look after.
+pub const WARDS_MAX: usize = 96;
+/// Rows that have moved in one page of a custodian's.
+pub const MOVES_PER_PAGE: usize = 8_000;
 /// Leases in one `Renew` or `Release` request.
 pub const LEASES_AT_ONCE: usize = 1_000;
 

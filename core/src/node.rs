@@ -533,6 +533,10 @@ impl Node {
                 self.records.watches.want(&mut self.context, keys);
                 self.context.finish(id, Outcome::Watching);
             }
+            Command::Spare(peers) => {
+                self.peers.spare(peers);
+                self.context.finish(id, Outcome::Spared);
+            }
             Command::AskRoom => {
                 let hello = self.donor.hello(self.context.now.mono);
                 let asked = self.peers.ask_room_to_plan(&mut self.context, &hello, Waiter::Room(id));

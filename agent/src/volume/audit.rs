@@ -21,7 +21,7 @@ use hypernet_store::volume::VolumeDb;
 use minicbor::{Decode, Encode};
 use parking_lot::Mutex;
 
-use super::{Volume, state};
+use super::tended::Tending;
 use crate::driver::outcome;
 
 /// How long a round takes, in seconds.
@@ -205,7 +205,7 @@ struct Page {
 
 /// Audits all that this device knows, a little at a time.
 pub(crate) struct Auditor {
-    volume: Arc<Volume>,
+    of: Arc<dyn Tending>,
     /// In seconds.
     round: u64,
     state: Mutex<Round>,
@@ -214,9 +214,10 @@ pub(crate) struct Auditor {
 }
 
 impl Auditor {
-    /// Goes on where it stood. `volume`: the main one; `round`: how long one takes, in seconds.
-    pub(crate) fn open(volume: Arc<Volume>, round: u64) -> Result<Self, PortError> {
-        let state = match volume.db.get_state(AUDIT)?.map(|bytes| codec::decode::<Round>(&bytes)) {
+    /// Goes on where it stood. `of`: the main volume, or a ward; `round`: how long one takes, in seconds.
+    pub(crate) fn open(of: Arc<dyn Tending>, round: u64) -> Result<Self, PortError> {
+        let tended = of.tended();
+        let state = match tended.db.get_state(AUDIT)?.map(|bytes| codec::decode::<Round>(&bytes)) {
             Some(Ok(state)) => state,
             Some(Err(error)) => {
                 // Only a round is lost, which is begun anew.
@@ -225,9 +226,9 @@ impl Auditor {
             }
             None => Round::default(),
         };
-        volume.lacking.restore(&state.gone);
-        let filed = Mutex::new(volume.lacking.changes());
-        Ok(Self { volume, round: round.max(1), state: Mutex::new(state), filed })
+        tended.lacking.restore(&state.gone);
+        let filed = Mutex::new(tended.lacking.changes());
+        Ok(Self { of, round: round.max(1), state: Mutex::new(state), filed })
     }
 
     /// Where they stand.
@@ -240,14 +241,14 @@ impl Auditor {
         let before = self.view();
         let mut round = before.clone();
         let tended = self.advance(&mut round, now, every).and_then(|()| self.catch_up(&mut round, now));
-        let changes = self.volume.lacking.changes();
+        let changes = self.of.tended().lacking.changes();
         let is_news = std::mem::replace(&mut *self.filed.lock(), changes) != changes;
         if is_news {
-            round.gone = self.volume.lacking.all();
+            round.gone = self.of.tended().lacking.all();
         }
         if round != before {
             *self.state.lock() = round.clone();
-            self.volume.db.put_state(AUDIT, &codec::encode(&round))?;
+            self.of.tended().db.put_state(AUDIT, &codec::encode(&round))?;
         }
         tended
     }
@@ -258,8 +259,9 @@ impl Auditor {
             // The first one, or the clock was wrong.
             round.began = now;
         }
-        let volumes = self.volume.db.volumes()?;
-        let catalogs = volumes.iter().map(|id| Ok(self.volume.db.of(*id)?)).collect::<Result<Vec<_>, PortError>>()?;
+        let volumes = self.of.tended().db.volumes()?;
+        let catalogs =
+            volumes.iter().map(|id| Ok(self.of.tended().db.of(*id)?)).collect::<Result<Vec<_>, PortError>>()?;
         let ends = catalogs.iter().map(|db| Ok(db.next_segment()?)).collect::<Result<Vec<u64>, PortError>>()?;
         let all: u64 = ends.iter().sum();
         let passed = now.0.saturating_sub(round.began.0).min(self.round);
@@ -295,13 +297,13 @@ impl Auditor {
     /// Asks those that are there again for what they have missed, those first whose turn was first.
     fn catch_up(&self, round: &mut Round, now: UnixSeconds) -> Result<(), PortError> {
         let mut left = CATCH_UP;
-        let connected = self.volume.peers.connected()?;
+        let connected = self.of.tended().peers.connected()?;
         let is_due = |missed: &&Missed| missed.at <= now && connected.contains(&missed.peer);
         while left > 0
             && let Some(first) =
                 round.missed.iter().filter(is_due).min_by_key(|missed| (missed.volume, missed.after)).copied()
         {
-            let page = self.page(&self.volume.db.of(first.volume)?, first.after)?;
+            let page = self.page(&self.of.tended().db.of(first.volume)?, first.after)?;
             let due = |missed: &Missed| is_due(&missed) && missed.volume == first.volume && missed.after == first.after;
             let peers: BTreeSet<PeerId> =
                 round.missed.iter().filter(|missed| due(missed)).map(|missed| missed.peer).collect();
@@ -344,14 +346,8 @@ impl Auditor {
 
     /// What the catalog lies in, as far as its listings are here.
     fn catalog(&self, db: &VolumeDb) -> Result<Vec<(u64, Arc<Placement>)>, PortError> {
-        let Some(latest) = state::latest(db)? else { return Ok(Vec::new()) };
-        let mut all = vec![(CATALOG, Arc::new(latest.head.manifest_placement.clone()))];
-        self.volume.each_catalog_segment(&latest.manifest, false, &mut |found| {
-            if let Ok(placement) = found {
-                all.push((CATALOG, Arc::new(placement.clone())));
-            }
-        });
-        Ok(all)
+        let all = self.of.catalog_segments(db)?;
+        Ok(all.into_iter().map(|placement| (CATALOG, Arc::new(placement))).collect())
     }
 
     /// Has the holders of these segments prove their shards: those of `peers`, or all.
@@ -364,7 +360,7 @@ impl Auditor {
         peers: Option<&BTreeSet<PeerId>>,
     ) -> Result<(), PortError> {
         for some in all.chunks(AT_ONCE as usize) {
-            let connected = self.volume.peers.connected()?;
+            let connected = self.of.tended().peers.connected()?;
             let mut started = Vec::new();
             for (num, placement) in some {
                 let mut rows = Vec::new();
@@ -381,7 +377,7 @@ impl Auditor {
                 }
                 let seed = seed()?;
                 let command = Command::Audit { placement: placement.clone(), rows, seed, within: WITHIN };
-                started.push((*num, placement, self.volume.node.start(command)));
+                started.push((*num, placement, self.of.tended().node.start(command)));
             }
             for (num, placement, started) in started {
                 match outcome(started) {
@@ -426,9 +422,13 @@ impl Auditor {
                 tracing::warn!(segment = %id.short(), row, peer, ?shown, "an audit has found a shard to be gone");
             }
         }
-        if self.volume.lacking.audited(id, &found.passed, &[&found.damaged[..], &found.missing].concat(), &found.lied) {
-            // What lies with fewer holders than was thought may be of the catalog, which a sync then looks at anew.
-            *self.volume.surveyed.lock() = None;
+        if self.of.tended().lacking.audited(
+            id,
+            &found.passed,
+            &[&found.damaged[..], &found.missing].concat(),
+            &found.lied,
+        ) {
+            self.of.is_told();
         }
     }
 }

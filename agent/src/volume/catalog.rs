@@ -23,6 +23,7 @@ use hypernet_store::volume::{ExtentAt, SegmentRow, Stale, VolumeDb};
 
 use super::progress::Meter;
 use super::repair::Wear;
+use super::tended::Tending as _;
 use super::write::Tally;
 use super::{Volume, damaged};
 
@@ -263,7 +264,7 @@ impl Volume {
         stale: &[Stale],
     ) -> Result<(Manifest, Vec<Lost>), PortError> {
         let connected = views.iter().filter(|view| view.connected).map(|view| view.peer).collect();
-        let wear = self.wear(views);
+        let wear = self.tended().wear(views);
         let now = Surveyed { connected, gone: wear.gone.clone() };
         let deep = self.surveyed.lock().as_ref().is_none_or(|before| !before.holds_for(&now));
         let mut survey =

@@ -38,6 +38,7 @@ use super::progress::Meter;
 use super::read::failed;
 use super::state::{self, Latest};
 use super::sync::of_tree;
+use super::tended::Tending as _;
 use super::walk::{Seen, Walk};
 use super::write::unix_now;
 use super::{READ_WITHIN, Volume, damaged};
@@ -334,7 +335,7 @@ impl Volume {
             released.waiting += stay.iter().map(|(.., bytes)| bytes).sum::<u64>();
             let all: u64 = go.iter().map(|(.., bytes)| bytes).sum();
             let go: Vec<_> = go.into_iter().map(|(_, number, placement, _)| (number, placement)).collect();
-            let bytes = self.end_leases(&go)?;
+            let bytes = self.tended().end_leases(&go)?;
             released.bytes += bytes;
             released.waiting += all.saturating_sub(bytes);
         }

@@ -262,6 +262,7 @@ impl Mesh {
                     Outcome::Asked
                 }
                 Command::Watch(_) => Outcome::Watching,
+                Command::Spare(_) => Outcome::Spared,
                 Command::Lookup(key) => {
                     let answers = if kept.mute { 0 } else { kept.connected.len() };
                     let (lie, kept) = (kept.lies.get(&key), kept.records.get(&key));

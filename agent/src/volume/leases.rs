@@ -22,6 +22,7 @@ use hypernet_store::volume::{LeaseChange, NewLeases};
 
 use super::census::Enough;
 use super::state;
+use super::tended::{Tended, Tending as _};
 use super::write::{Placed, unix_now};
 use super::{LEASE_SECONDS, Volume, damaged};
 use crate::driver::outcome;
@@ -78,6 +79,11 @@ pub(super) fn first_end(placement: &Placement) -> u64 {
     placement.holders.iter().map(|holder| holder.until.0).min().unwrap_or(0)
 }
 
+/// Whether those who have leases of it have not renewed them in time.
+pub(crate) fn is_forgotten(placement: &Placement, now: u64) -> bool {
+    first_end(placement) < now + TAKE_BEFORE
+}
+
 pub(super) fn new_leases<'a>(
     number: LeaseNumber,
     segment: SegmentId,
@@ -87,22 +93,16 @@ pub(super) fn new_leases<'a>(
     NewLeases { number, segment, descriptor, until: first_end(placement) }
 }
 
-impl Volume {
+impl Tended<'_> {
     /// A number for a placement of this device, and the secret of its leases.
-    pub(super) fn draw(&self) -> Result<(LeaseNumber, LeaseSecret), PortError> {
+    pub(crate) fn draw(&self) -> Result<(LeaseNumber, LeaseSecret), PortError> {
         let number = random()?;
         Ok((number, self.device.lease_secret(&number)))
     }
 
-    /// Writes down that this device has leases of what it has placed.
-    pub(super) fn remember_leases(&self, placed: &Placed) -> Result<(), PortError> {
-        let descriptor = codec::encode(&placed.placement);
-        Ok(self.db.add_leases(&[new_leases(placed.number, placed.id, &placed.placement, &descriptor)])?)
-    }
-
     /// Takes leases of what others have placed, of those holders of whom this device has none; whether so many of each agree that
     /// it would outlive further losses.
-    fn lease_all(&self, segments: Vec<Placement>) -> Result<bool, PortError> {
+    pub(crate) fn lease_all(&self, segments: Vec<Placement>) -> Result<bool, PortError> {
         let mut all_well = true;
         let mut wanted = Vec::new();
         for mut placement in segments {
@@ -127,33 +127,45 @@ impl Volume {
         Ok(self.take_leases(wanted)? && all_well)
     }
 
-    fn take_leases(&self, mut wanted: Vec<Wanted>) -> Result<bool, PortError> {
+    fn take_leases(&self, wanted: Vec<Wanted>) -> Result<bool, PortError> {
+        let enough: Vec<usize> = wanted.iter().map(|wanted| wanted.enough).collect();
+        let taken = self.confirm(wanted)?;
+        Ok(taken.iter().zip(enough).all(|(taken, enough)| taken.holders.len() >= enough))
+    }
+
+    /// Takes leases of these placements, in each of them with those holders that agree: no others are left in what is returned.
+    fn confirm(&self, mut wanted: Vec<Wanted>) -> Result<Vec<Placement>, PortError> {
         // What whoever placed them was promised says nothing of this device's leases.
         wanted
             .iter_mut()
             .flat_map(|wanted| &mut wanted.placement.holders)
             .for_each(|holder| holder.until = UnixSeconds(0));
         self.ask_leases(&mut wanted, 0)?;
-        let mut all_well = true;
-        let mut taken = Vec::new();
-        for Wanted { segment, number, mut placement, enough } in wanted {
-            placement.holders.retain(|holder| holder.until.0 > 0);
-            all_well &= placement.holders.len() >= enough;
-            if !placement.holders.is_empty() {
-                taken.push((segment, number, first_end(&placement), codec::encode(&placement)));
-            }
-        }
+        wanted.iter_mut().for_each(|wanted| wanted.placement.holders.retain(|holder| holder.until.0 > 0));
+        let taken: Vec<(&Wanted, Vec<u8>)> = wanted
+            .iter()
+            .filter(|wanted| !wanted.placement.holders.is_empty())
+            .map(|wanted| (wanted, codec::encode(&wanted.placement)))
+            .collect();
         let new: Vec<NewLeases<'_>> = taken
             .iter()
-            .map(|(segment, number, until, descriptor)| NewLeases {
-                number: *number,
-                segment: *segment,
-                descriptor,
-                until: *until,
-            })
+            .map(|(wanted, descriptor)| new_leases(wanted.number, wanted.segment, &wanted.placement, descriptor))
             .collect();
         self.db.add_leases(&new)?;
-        Ok(all_well)
+        Ok(wanted.into_iter().map(|wanted| wanted.placement).collect())
+    }
+
+    /// Those holders of these placements that have what they are said to have, and keep it for this device from now on.
+    pub(crate) fn confirmed(&self, placements: Vec<Placement>) -> Result<Vec<Placement>, PortError> {
+        let mut all = Vec::with_capacity(placements.len());
+        for some in placements.chunks(AT_ONCE as usize) {
+            let wanted = some.iter().map(|placement| {
+                let (segment, placement) = (placement.segment.id(), placement.clone());
+                Ok(Wanted { segment, number: random()?, placement, enough: 0 })
+            });
+            all.extend(self.confirm(wanted.collect::<Result<_, PortError>>()?)?);
+        }
+        Ok(all)
     }
 
     /// Asks the holders of these placements for leases, unless theirs run longer than `enough`, and notes until when those run
@@ -204,16 +216,8 @@ impl Volume {
         Ok(renewed)
     }
 
-    /// Whether devices were taken off since this one last took leases of all that they may have placed.
-    pub(crate) fn has_lost_devices(&self) -> Result<bool, PortError> {
-        Ok(state::leased_after(&self.db)? != self.publishers().gone.len() as u64)
-    }
-
-    /// Renews the leases of this device that are halfway over, and takes some of what others have not renewed; of all there is when
-    /// devices were taken off, who could end those that they have, and always where others may write and this device answers for
-    /// the volume. Of what nothing needs any more the leases end by themselves.
-    pub(crate) fn renew_leases(&self) -> Result<Renewed, PortError> {
-        let now = unix_now();
+    /// Renews the leases that are halfway over, and are needed.
+    pub(crate) fn renew_due(&self, now: u64) -> Result<Renewed, PortError> {
         let mut all = Renewed::default();
         let mut after = 0;
         loop {
@@ -247,46 +251,22 @@ impl Volume {
                 cache.put(*segment, Arc::new(codec::decode(descriptor).map_err(damaged)?));
             }
         }
-        self.take_over_leases(now)?;
         Ok(all)
     }
 
-    /// Takes leases of all that this device's index and catalog have and it has none of; whether enough holders agree.
-    pub(super) fn lease_everything(&self) -> Result<bool, PortError> {
-        self.lease_those(&|_| true)
-    }
-
-    fn lease_those(&self, wanted: &dyn Fn(&Placement) -> bool) -> Result<bool, PortError> {
+    /// Takes leases of those of all segments that are `wanted`, where there are none; whether enough holders agree.
+    pub(crate) fn lease_rows(&self, wanted: &dyn Fn(&Placement) -> bool) -> Result<bool, PortError> {
         let mut all_well = true;
         let mut after = 0;
         loop {
             let rows = self.db.segments_iter(after, AT_ONCE)?;
-            let Some(last) = rows.last() else { break };
+            let Some(last) = rows.last() else { return Ok(all_well) };
             after = last.num;
             let placements = rows.iter().map(|row| codec::decode(&row.descriptor).map_err(damaged));
             let mut placements = placements.collect::<Result<Vec<Placement>, _>>()?;
             placements.retain(wanted);
             all_well &= self.lease_all(placements)?;
         }
-        // Without its pages nothing of it is found.
-        let Some(latest) = state::latest(&self.db)? else { return Ok(all_well) };
-        let mut pages = vec![latest.head.manifest_placement.clone()];
-        self.each_catalog_segment(&latest.manifest, false, &mut |found| pages.extend(found.ok().cloned()));
-        pages.retain(wanted);
-        Ok(self.lease_all(pages)? && all_well)
-    }
-
-    /// See [`Self::renew_leases`].
-    fn take_over_leases(&self, now: u64) -> Result<(), PortError> {
-        let gone = self.publishers().gone.len() as u64;
-        let is_revoked = state::leased_after(&self.db)? != gone;
-        let takes_all = is_revoked || self.share().is_some() && self.role() >= Some(Role::Admin);
-        let is_due = |placement: &Placement| takes_all || first_end(placement) < now + TAKE_BEFORE;
-        let all_well = self.lease_those(&is_due)?;
-        if is_revoked && all_well {
-            state::put_leased_after(&self.db, gone)?;
-        }
-        Ok(())
     }
 
     /// A segment's place in the index, with the leases of this device where they run longer.
@@ -306,7 +286,7 @@ impl Volume {
 
     /// Gives up leases of placements, of which holders that cannot be reached keep theirs until they end or are asked again;
     /// returns bytes of shards that were given up.
-    pub(super) fn end_leases(&self, rows: &[(LeaseNumber, Placement)]) -> Result<u64, PortError> {
+    pub(crate) fn end_leases(&self, rows: &[(LeaseNumber, Placement)]) -> Result<u64, PortError> {
         let connected = self.peers.connected()?;
         let mut by_holder: BTreeMap<PeerId, Vec<(usize, u8, ShardId, LeaseToken)>> = BTreeMap::new();
         for (at, (number, placement)) in rows.iter().enumerate() {
@@ -346,5 +326,60 @@ impl Volume {
             .collect();
         self.db.change_leases(&changes)?;
         Ok(bytes)
+    }
+}
+
+impl Volume {
+    /// A number for a placement of this device, and the secret of its leases.
+    pub(crate) fn draw(&self) -> Result<(LeaseNumber, LeaseSecret), PortError> {
+        self.tended().draw()
+    }
+
+    /// Writes down that this device has leases of what it has placed.
+    pub(super) fn remember_leases(&self, placed: &Placed) -> Result<(), PortError> {
+        let descriptor = codec::encode(&placed.placement);
+        Ok(self.db.add_leases(&[new_leases(placed.number, placed.id, &placed.placement, &descriptor)])?)
+    }
+
+    /// Whether devices were taken off since this one last took leases of all that they may have placed.
+    pub(crate) fn has_lost_devices(&self) -> Result<bool, PortError> {
+        Ok(state::leased_after(&self.db)? != self.publishers().gone.len() as u64)
+    }
+
+    /// Renews the leases of this device that are halfway over, and takes some of what others have not renewed; of all there is when
+    /// devices were taken off, who could end those that they have, and always where others may write and this device answers for
+    /// the volume. Of what nothing needs any more the leases end by themselves.
+    pub(crate) fn renew_leases(&self) -> Result<Renewed, PortError> {
+        let now = unix_now();
+        let all = self.tended().renew_due(now)?;
+        self.take_over_leases(now)?;
+        Ok(all)
+    }
+
+    /// Takes leases of all that this device's index and catalog have and it has none of; whether enough holders agree.
+    pub(super) fn lease_everything(&self) -> Result<bool, PortError> {
+        self.lease_those(&|_| true)
+    }
+
+    fn lease_those(&self, wanted: &dyn Fn(&Placement) -> bool) -> Result<bool, PortError> {
+        let tended = self.tended();
+        let all_well = tended.lease_rows(wanted)?;
+        // Without its pages nothing of it is found.
+        let mut pages = self.catalog_segments(&self.db)?;
+        pages.retain(wanted);
+        Ok(tended.lease_all(pages)? && all_well)
+    }
+
+    /// See [`Self::renew_leases`].
+    fn take_over_leases(&self, now: u64) -> Result<(), PortError> {
+        let gone = self.publishers().gone.len() as u64;
+        let is_revoked = state::leased_after(&self.db)? != gone;
+        let takes_all = is_revoked || self.share().is_some() && self.role() >= Some(Role::Admin);
+        let is_due = |placement: &Placement| takes_all || is_forgotten(placement, now);
+        let all_well = self.lease_those(&is_due)?;
+        if is_revoked && all_well {
+            state::put_leased_after(&self.db, gone)?;
+        }
+        Ok(())
     }
 }

@@ -24,13 +24,15 @@ use hypernet_core::port::PortError;
 use hypernet_core::segment::{Coded, Placement};
 use hypernet_core::time::UnixSeconds;
 use hypernet_fs::vfs::Vfs;
+use parking_lot::Mutex;
 
 use super::lacking::Lacking;
 use super::leases::new_leases;
 use super::read::failed;
 use super::sync::of_tree;
+use super::tended::{Tended, Tending as _};
 use super::write::unix_now;
-use super::{LEASE_SECONDS, READ_WITHIN, UPLOAD_PATIENCE, Volume, damaged, state};
+use super::{LEASE_SECONDS, READ_WITHIN, UPLOAD_PATIENCE, Volume, damaged};
 
 /// Segments looked at together.
 const SEGMENTS_AT_ONCE: u32 = 512;
@@ -54,9 +56,9 @@ pub(crate) struct Repaired {
 }
 
 /// Which rows count, and how few are too few.
-pub(super) struct Wear<'a> {
+pub(crate) struct Wear<'a> {
     lacking: &'a Lacking,
-    pub(super) gone: BTreeSet<PeerId>,
+    pub(crate) gone: BTreeSet<PeerId>,
     /// k, n and the threshold of what is placed now.
     planned: Option<(u8, u8, u8)>,
 }
@@ -69,7 +71,7 @@ struct Left {
 
 impl Wear<'_> {
     /// A placement without the rows that do not count.
-    fn counted(&self, placement: &Placement) -> Placement {
+    pub(crate) fn counted(&self, placement: &Placement) -> Placement {
         self.lacking.without(placement, |left| {
             let mut left = left.clone();
             left.holders.retain(|holder| !self.gone.contains(&holder.peer));
@@ -83,7 +85,7 @@ impl Wear<'_> {
     }
 
     /// Whether it is time to make rows of a segment anew, or to write anew what lies in it.
-    pub(super) fn is_worn(&self, placement: &Placement) -> bool {
+    pub(crate) fn is_worn(&self, placement: &Placement) -> bool {
         let Left { rows, threshold } = self.left(placement);
         rows <= threshold && rows < placement.n
     }
@@ -105,10 +107,29 @@ fn threshold(k: u8, n: u8, planned: Option<(u8, u8, u8)>) -> u8 {
 }
 
 impl Volume {
-    /// Looks for segments of which too few rows are left, and mends them until so many bytes of shards were placed.
+    /// Looks for segments of which too few rows are left, and mends them until so many bytes of shards were placed; and has the
+    /// next sync write anew what is worn of the catalog.
     pub(crate) fn repair(&self, vfs: &Vfs, bytes: u64) -> Result<Repaired, PortError> {
         let views = self.peers.views()?;
-        let (wear, room) = (self.wear(&views), room(&views));
+        let tended = self.tended();
+        // What is collected or followed meanwhile is another index.
+        let mut repaired = tended.repair(&views, bytes, &self.turn)?;
+        let wear = tended.wear(&views);
+        repaired.catalog =
+            self.catalog_segments(&self.db)?.iter().filter(|segment| wear.is_worn(segment)).count() as u64;
+        if repaired.mended + repaired.catalog > 0 && self.may_write().is_ok() {
+            // Where it is now is to be found by the words alone.
+            vfs.mark_changed(self.id).map_err(of_tree)?;
+        }
+        Ok(repaired)
+    }
+}
+
+impl<'a> Tended<'a> {
+    /// Looks for segments of which too few rows are left, and mends them until so many bytes of shards were placed. One at a time
+    /// is mended under `turn`.
+    pub(crate) fn repair(&self, views: &[PeerView], bytes: u64, turn: &Mutex<()>) -> Result<Repaired, PortError> {
+        let (wear, room) = (self.wear(views), room(views));
         let mut repaired = Repaired::default();
         let mut due: BTreeSet<(u8, SegmentId)> = BTreeSet::new();
         let mut after = 0;
@@ -135,8 +156,7 @@ impl Volume {
                 break;
             }
             let mended = {
-                // What is collected or followed meanwhile is another index.
-                let _turn = self.turn.lock();
+                let _turn = turn.lock();
                 self.mend(id, &wear, &room)
             };
             match mended {
@@ -149,30 +169,14 @@ impl Volume {
                 Err(error) => drop(repaired.failed.get_or_insert(error.to_string())),
             }
         }
-        repaired.catalog = self.worn_catalog(&wear)?;
-        if repaired.mended + repaired.catalog > 0 && self.may_write().is_ok() {
-            // Where it is now is to be found by the words alone, and a sync writes anew what is worn of a catalog.
-            vfs.mark_changed(self.id).map_err(of_tree)?;
-        }
         Ok(repaired)
     }
 
     /// What counts, by these peers.
-    pub(super) fn wear(&self, views: &[PeerView]) -> Wear<'_> {
+    pub(crate) fn wear(&self, views: &[PeerView]) -> Wear<'a> {
         let gone = views.iter().filter(|view| view.presence == Presence::Gone).map(|view| view.peer).collect();
         let planned = self.peers.plan().ok().map(|plan| (plan.k, plan.n, plan.threshold));
-        Wear { lacking: &self.lacking, gone, planned }
-    }
-
-    /// How many segments of the catalog that this device has published are to be written anew.
-    fn worn_catalog(&self, wear: &Wear<'_>) -> Result<u64, PortError> {
-        let Some(latest) = state::latest(&self.db)? else { return Ok(0) };
-        let mut worn = u64::from(wear.is_worn(&latest.head.manifest_placement));
-        // A listing that is not here was never read on this device: the sync that reads it sees to it.
-        self.each_catalog_segment(&latest.manifest, false, &mut |found| {
-            worn += u64::from(found.is_ok_and(|placement| wear.is_worn(placement)));
-        });
-        Ok(worn)
+        Wear { lacking: self.lacking, gone, planned }
     }
 
     /// Makes rows of one segment anew; returns bytes of the shards that were placed.
@@ -299,12 +303,7 @@ mod tests {
         let mesh = Double::new(8);
         let home = homes(&mesh, 1, |home| home.write("file", &noise(300_000))).remove(0);
         let volume = &home.volume;
-        let all = || {
-            let latest = state::latest(&volume.db).unwrap().unwrap();
-            let mut all = vec![latest.head.manifest_placement.clone()];
-            volume.each_catalog_segment(&latest.manifest, false, &mut |found| all.push(found.unwrap().clone()));
-            all
-        };
+        let all = || volume.catalog_segments(&volume.db).unwrap();
         let before = all();
         assert!(before.len() > 1);
         assert_eq!(home.volume.repair(&home.vfs, u64::MAX).unwrap().catalog, 0);

@@ -108,6 +108,8 @@ pub enum Command {
     Lookup(RecordKey),
     /// Ask the donors that are full whether they have room by now; a moment after the last time, none.
     AskRoom,
+    /// These peers are to get no shards, and no others: they know, or may know, where those of this node are.
+    Spare(BTreeSet<PeerId>),
     /// Be told of these records when they change, by [`super::Effect::Changed`], and of no others.
     Watch(Vec<RecordKey>),
 }
@@ -179,6 +181,8 @@ pub enum Outcome {
     },
     /// [`Command::AskRoom`]: what answered in time counts from now on.
     Asked,
+    /// [`Command::Spare`].
+    Spared,
     /// [`Command::Watch`]: those who keep them are asked, now and again.
     Watching,
     /// It could not be done.

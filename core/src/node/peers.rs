@@ -324,6 +324,8 @@ pub(super) struct Peers {
     donors: usize,
     /// and when one last came or went.
     donors_changed: Instant,
+    /// Who is to get no shards.
+    spared: BTreeSet<PeerId>,
 }
 
 impl Peers {
@@ -651,11 +653,20 @@ impl Peers {
         }
     }
 
+    /// These are to get no shards from now on, and no others.
+    pub(super) fn spare(&mut self, peers: BTreeSet<PeerId>) {
+        self.spared = peers;
+    }
+
+    /// Those who may get shards.
+    fn unspared(&self) -> impl Iterator<Item = (&PeerId, &Peer)> {
+        self.known.iter().filter(|(id, _)| !self.spared.contains(id))
+    }
+
     /// Peers that may take a shard.
     pub(super) fn candidates(&self, context: &Context) -> Vec<Candidate> {
         let now = context.now.mono;
-        self.known
-            .iter()
+        self.unspared()
             .filter(|(_, peer)| peer.connected && peer.blocked_until <= now && peer.slow_until <= now)
             .map(|(id, peer)| self.candidate(context, id, peer))
             .collect()
@@ -690,7 +701,7 @@ impl Peers {
     /// out who comes and goes also where that makes the plan a weaker one.
     pub(super) fn plan(&self, context: &Context, cautious: bool) -> Result<Plan, NoPlan> {
         let now = context.now.mono;
-        let all: Vec<&Peer> = self.known.values().filter(|peer| peer.takes_shards(now)).collect();
+        let all: Vec<&Peer> = self.unspared().map(|(_, peer)| peer).filter(|peer| peer.takes_shards(now)).collect();
         let steady: Vec<&Peer> = all.iter().copied().filter(|peer| peer.is_steady(now)).collect();
         let trusted: Vec<&Peer> = steady.iter().copied().filter(|peer| !peer.is_distrusted(now)).collect();
         let departures = self.watch.departures();
@@ -708,7 +719,7 @@ impl Peers {
     pub(super) fn shard_room(&self, context: &Context, n: u8) -> Option<u64> {
         let now = context.now.mono;
         let mut free: Vec<u64> =
-            self.known.values().filter(|peer| peer.takes_shards(now)).map(|peer| peer.free).collect();
+            self.unspared().filter(|(_, peer)| peer.takes_shards(now)).map(|(_, peer)| peer.free).collect();
         free.sort_unstable_by_key(|free| Reverse(*free));
         free.get(usize::from(n).checked_sub(1)?).copied()
     }
@@ -723,8 +734,8 @@ impl Peers {
     /// Why there is none.
     fn no_plan(&self, context: &Context) -> NoPlan {
         let now = context.now.mono;
-        let donors: Vec<&Peer> =
-            self.known.values().filter(|peer| peer.is_donor() && peer.blocked_until <= now).collect();
+        let takes = |peer: &&Peer| peer.is_donor() && peer.blocked_until <= now;
+        let donors: Vec<&Peer> = self.unspared().map(|(_, peer)| peer).filter(takes).collect();
         if donors.len() < 2 {
             return NoPlan::Few;
         }

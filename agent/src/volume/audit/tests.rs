@@ -3,6 +3,7 @@ use std::path::Path;
 use hypernet_core::seal::Kind;
 use hypernet_core::tree::Sink;
 
+use super::super::Volume;
 use super::super::census::{Census, Enough};
 use super::super::double::Mesh;
 use super::super::progress::Meter;
