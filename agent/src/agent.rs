@@ -23,6 +23,7 @@ use parking_lot::{Mutex, ReentrantMutex};
 use tokio::sync::Notify;
 
 use crate::config::{self, Config, Home};
+use crate::custody::serving::Serving;
 use crate::driver::{self, NodeHandle, Remember};
 use crate::failure::{Failure, Kind};
 use crate::identity::Identity;
@@ -40,6 +41,7 @@ mod audit;
 mod branch;
 mod collect;
 mod conflicts;
+mod custody;
 mod detach;
 mod guardians;
 mod history;
@@ -125,6 +127,8 @@ pub(crate) struct Agent {
     pub(crate) store: Arc<ShardStore>,
     /// None on a storage peer, and until a recovery has found the identity.
     own: OnceLock<Own>,
+    /// What is looked after for others.
+    pub(crate) serving: Arc<Serving>,
     /// Of whoever finds the identity. There is nothing in it.
     arriving: Mutex<()>,
     /// What opens a keystore that is not there yet, once it is.
@@ -486,7 +490,10 @@ async fn serve(
     }
     let (node, driver) = driver::start(machine, mesh.clone(), events, store.clone(), remember, config.upload);
     let socket = server::bind(&home)?;
+    let round = config.audits_every.unwrap_or(ROUND);
+    let serving = Arc::new(Serving::open(&home, mesh.peer_id(), node.clone(), round)?);
     let agent = Arc::new(Agent {
+        serving,
         home: home.clone(),
         config: Mutex::new(config),
         began,
@@ -534,6 +541,7 @@ async fn serve(
     let auditing = tokio::spawn(audit::run(agent.clone()));
     let hearing = tokio::spawn(news::run(agent.clone()));
     let branching = tokio::spawn(branch::run(agent.clone()));
+    let looking_after = tokio::spawn(custody::run(agent.clone()));
     crate::print_ready(&api::Ready {
         ready: true,
         pid: std::process::id(),
@@ -551,6 +559,7 @@ async fn serve(
     auditing.abort();
     hearing.abort();
     branching.abort();
+    looking_after.abort();
     keeper::save(&keeper).await;
     keeper::save_standings(&keeper, &node).await;
     agent.close(driver).await;

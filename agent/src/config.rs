@@ -84,6 +84,16 @@ impl Home {
         self.0.join("volume")
     }
 
+    /// Tickets of what is looked after for others,
+    pub(crate) fn custody_tickets(&self) -> PathBuf {
+        self.0.join("custody-tickets")
+    }
+
+    /// and what is known of that.
+    pub(crate) fn custody(&self) -> PathBuf {
+        self.0.join("custody")
+    }
+
     pub(crate) fn is_set_up(&self) -> bool {
         hypernet_sdk::Home::new(&self.0).is_set_up()
     }

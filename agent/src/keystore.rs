@@ -28,6 +28,7 @@ use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use crate::branch::{self, Branch};
 use crate::config::PUT_BACK;
+use crate::custody::{self, Custodian};
 use crate::failure::{Failure, Kind};
 use crate::locked::LockedBytes;
 use crate::people::contact::{self, Contact};
@@ -79,8 +80,11 @@ pub(crate) struct Keystore {
     /// Volumes that begin with a tree of another one, sorted, and marks of those that are gone.
     #[n(8)]
     pub(crate) branches: Vec<Branch>,
+    /// Who keeps the segments of all of these whole, and marks of those that were removed.
+    #[n(9)]
+    pub(crate) custodians: Vec<Custodian>,
 }
-hypernet_core::format!(Keystore, tag = 0x50, version = 5, max = KEYSTORE_MAX, name = "keystore");
+hypernet_core::format!(Keystore, tag = 0x50, version = 6, max = KEYSTORE_MAX, name = "keystore");
 
 impl Keystore {
     /// Of a new identity, with one volume.
@@ -106,6 +110,7 @@ impl Keystore {
             shares: Vec::new(),
             guardians: Guardianship::default(),
             branches: Vec::new(),
+            custodians: Vec::new(),
         }
     }
 
@@ -124,6 +129,7 @@ impl Keystore {
         kept::merge(&mut self.shares, &other.shares);
         self.share_main_with_nobody();
         branch::merge(&mut self.branches, &other.branches);
+        custody::merge(&mut self.custodians, &other.custodians);
         self.guardians.merge(&other.guardians, &self.identity);
     }
 
@@ -626,6 +632,7 @@ mod tests {
         keystore.contacts.push(Contact::new("anna", IdentityId([8; 32]), address, Hlc { millis: 9, counter: 1 }));
         keystore.guardians = crate::people::guardians::golden();
         keystore.branches = vec![branch::fixed()];
+        keystore.custodians = vec![custody::fixed()];
         keystore
     }
 

@@ -19,6 +19,7 @@ use zeroize::Zeroizing;
 mod agent;
 mod branch;
 mod config;
+mod custody;
 mod databases;
 mod driver;
 mod failure;

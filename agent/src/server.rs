@@ -29,6 +29,7 @@ use crate::status;
 use crate::volume::census::Census;
 use crate::volume::sync::Engine;
 
+mod custody;
 mod history;
 mod people;
 mod share;
@@ -141,6 +142,7 @@ pub(crate) async fn serve(agent: Arc<Agent>, listener: UnixListener) {
         .route(path::DEVICE_RENEW, post(post_devices_renew))
         .route(path::DOWN, post(post_down))
         .merge(history::router())
+        .merge(custody::router())
         .merge(people::router())
         .merge(share::router())
         .with_state(agent);

@@ -45,6 +45,7 @@ use hypernet_core::tree::{Dot, TreeRef};
 use hypernet_store::volume::VolumeDb;
 use parking_lot::Mutex;
 
+use crate::custody::ward::Moved;
 use crate::driver::NodeHandle;
 use crate::identity::Identity;
 use crate::locked::Locked;
@@ -67,7 +68,7 @@ pub(crate) mod heads;
 pub(crate) mod health;
 pub(crate) mod lacking;
 pub(crate) mod leases;
-mod merging;
+pub(crate) mod merging;
 pub(crate) mod nearby;
 pub(crate) mod policy;
 pub(crate) mod progress;
@@ -115,6 +116,8 @@ pub(crate) struct Volume {
     pub(crate) placements: Mutex<read::PlacementCache>,
     /// When the catalog was last found to be as it should.
     pub(crate) surveyed: Mutex<Option<catalog::Surveyed>>,
+    /// Where custodians say that rows are, while a catalog is read that may not know of it.
+    pub(crate) moved: Mutex<Moved>,
     /// What is asked of all of them.
     pub(crate) peers: Arc<Peers>,
     /// What holders were found not to have any more.
@@ -202,6 +205,7 @@ impl Volume {
             links: Mutex::new(links),
             placements: Mutex::new(read::placement_cache()),
             surveyed: Mutex::new(None),
+            moved: Mutex::default(),
             lacking: Default::default(),
             heads: Mutex::default(),
             nearby: Mutex::new(nearby::Nearby::new()),

@@ -13,6 +13,7 @@ mod agent;
 mod branch;
 mod conflicts;
 mod contact;
+mod custodian;
 mod dev;
 mod device;
 mod diff;
@@ -49,6 +50,7 @@ pub(crate) async fn run(command: Command, out: &mut Output) -> Result<(), Failur
         Command::Id(args) => contact::id(home, &args, out).await,
         Command::Contact(command) => contact::contact(home, command, out).await,
         Command::Guardians(command) => guardians::guardians(home, command, out).await,
+        Command::Custodian(args) => custodian::custodian(home, args, out).await,
         Command::Volume(command) => volume::volume(home, command, out).await,
         Command::Gc(args) => gc::gc(home, &args, out).await,
         Command::Share(args) => share::share(home, args, out).await,

@@ -156,6 +156,28 @@ examples! { GUARDIANS_HELP:
 examples! { GUARDIANS_CLEAR:
     "hn guardians clear"
 }
+examples! { CUSTODIAN:
+    "hn custodian offer --name anna            on a machine that runs all day: print a ticket for anna"
+    "hn custodian add hnc1... --name nas       there, anna appoints it by that ticket"
+    "hn custodian                              who looks after your files, and whose are looked after here"
+}
+examples! { CUSTODIAN_ADD:
+    "hn custodian add \"$(ssh nas hn custodian offer --name me)\" --name nas"
+}
+examples! { CUSTODIAN_REMOVE:
+    "hn custodian remove nas"
+}
+examples! { CUSTODIAN_OFFER:
+    "hn custodian offer --name anna"
+    "hn custodian offer --name anna --json | jq -r .ticket"
+}
+examples! { CUSTODIAN_WITHDRAW:
+    "hn custodian withdraw anna"
+}
+examples! { CUSTODIAN_LIST:
+    "hn custodian list"
+    "hn custodian list --json | jq '.served[] | [.name, .segments, .due]'"
+}
 examples! { GC:
     "hn gc --dry-run                     what could be given back, and what that waits for"
     "hn gc                               give it back now"

@@ -23,6 +23,11 @@
 //! | `POST /v1/contacts/add` | [`AddContactRequest`] | [`ContactInfo`] |
 //! | `POST /v1/contacts/remove` | [`ContactRequest`] | [`ContactInfo`] |
 //! | `POST /v1/contacts/verify` | [`PairRequest`] | stream of [`PairEvent`] |
+//! | `GET /v1/custodians` | | [`Custodians`] |
+//! | `POST /v1/custodians/add` | [`AddCustodianRequest`] | [`CustodianInfo`] |
+//! | `POST /v1/custodians/remove` | [`CustodianRequest`] | [`CustodianInfo`] |
+//! | `POST /v1/custodians/offer` | [`OfferCustodyRequest`] | [`CustodyOffer`] |
+//! | `POST /v1/custodians/withdraw` | [`CustodianRequest`] | [`ServedTicket`] |
 //! | `GET /v1/guardians` | | [`GuardiansList`] |
 //! | `POST /v1/guardians/set` | [`SetGuardiansRequest`] | [`GuardiansInfo`] |
 //! | `POST /v1/guardians/clear` | [`Empty`] | [`GuardiansCleared`] |
@@ -73,6 +78,7 @@ use crate::exact_path;
 mod audits;
 mod branch;
 mod conflicts;
+mod custodians;
 mod devices;
 mod gc;
 mod guardians;
@@ -90,6 +96,9 @@ pub use branch::{
     BranchInfo, BranchRequest, DropBranchRequest, KeptBeside, MergeRequest, MergedInfo, SwitchRequest, Switched,
 };
 pub use conflicts::{ConflictInfo, ConflictsRequest, Keep, ResolveRequest, Resolved, Unresolved};
+pub use custodians::{
+    AddCustodianRequest, CustodianInfo, CustodianRequest, Custodians, CustodyOffer, OfferCustodyRequest, ServedTicket,
+};
 pub use devices::{
     DeviceInfo, DeviceRenewed, DeviceRevoked, NamedDevice, OtherHead, PhraseInput, RecoverEvent, RecoverRequest,
     Recovered, RenewDeviceRequest, RevokeDeviceRequest,

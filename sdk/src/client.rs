@@ -297,6 +297,31 @@ impl Client {
         self.call(Method::GET, path::VOLUMES, None::<&api::Empty>, LONG).await
     }
 
+    /// Who looks after what is stored, and what is looked after there for others.
+    pub async fn custodians(&self) -> Result<api::Custodians, Error> {
+        self.call(Method::GET, path::CUSTODIANS, None::<&api::Empty>, SHORT).await
+    }
+
+    /// Appoints whoever has given out a ticket.
+    pub async fn add_custodian(&self, request: &api::AddCustodianRequest) -> Result<api::CustodianInfo, Error> {
+        self.post(path::CUSTODIANS_ADD, request, LONG).await
+    }
+
+    /// Takes in what a custodian has moved, and has it look after nothing any more.
+    pub async fn remove_custodian(&self, request: &api::CustodianRequest) -> Result<api::CustodianInfo, Error> {
+        self.post(path::CUSTODIANS_REMOVE, request, LONG).await
+    }
+
+    /// Gives out a ticket.
+    pub async fn offer_custody(&self, request: &api::OfferCustodyRequest) -> Result<api::CustodyOffer, Error> {
+        self.post(path::CUSTODIANS_OFFER, request, SHORT).await
+    }
+
+    /// Takes a ticket back.
+    pub async fn withdraw_custody(&self, request: &api::CustodianRequest) -> Result<api::ServedTicket, Error> {
+        self.post(path::CUSTODIANS_WITHDRAW, request, LONG).await
+    }
+
     /// Gives back the space of what nothing reaches any more.
     pub async fn gc(&self, request: &api::GcRequest) -> Result<Vec<api::GcVolume>, Error> {
         self.post(path::GC, request, GC).await

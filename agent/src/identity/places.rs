@@ -15,6 +15,7 @@ use crate::peers::{Draw, Peers};
 use crate::volume::census::{ASK_WITHIN, Enough};
 use crate::volume::leases;
 use crate::volume::progress::Meter;
+use crate::volume::write::Placed;
 use crate::volume::{READ_WITHIN, damaged};
 
 /// A device, of now or of before, that keeps others from what they are to find.
@@ -111,6 +112,18 @@ pub(crate) fn is_whole(peers: &Peers, record: &Record, key: &Secret) -> Result<b
 /// The record that puts something at a place, with a number above `after`. What it names is on the mesh when this
 /// returns.
 pub(crate) fn put(peers: &Peers, place: &Place, key: &Secret, bytes: Vec<u8>, after: u64) -> Result<Record, PortError> {
+    Ok(put_drawn(peers, place, key, bytes, after, &leases::draw_once)?.0)
+}
+
+/// The same, and what was placed for it, if that was needed, with leases that `draw` gives.
+pub(crate) fn put_drawn(
+    peers: &Peers,
+    place: &Place,
+    key: &Secret,
+    bytes: Vec<u8>,
+    after: u64,
+    draw: Draw<'_>,
+) -> Result<(Record, Option<Placed>), PortError> {
     let sequence = after
         .checked_add(1)
         .filter(|sequence| *sequence < LAST)
@@ -118,11 +131,11 @@ pub(crate) fn put(peers: &Peers, place: &Place, key: &Secret, bytes: Vec<u8>, af
     let here = Notice::Here(bytes);
     match here.publish(place, key, sequence) {
         Err(PlaceError::Seal(SealError::TooLong(_))) => {}
-        other => return other.map_err(damaged),
+        other => return Ok((other.map_err(damaged)?, None)),
     }
     let Notice::Here(bytes) = here else { return Err(damaged("it is here")) };
     let plan = peers.settled_plan()?;
-    let of = (&place.keys(), &leases::draw_once as Draw<'_>);
-    let (extent, placed) = peers.place_alone(of, Kind::Posted, &bytes, plan, &Meter::new())?;
-    Notice::Placed(extent, placed.placement).publish(place, key, sequence).map_err(damaged)
+    let (extent, placed) = peers.place_alone((&place.keys(), draw), Kind::Posted, &bytes, plan, &Meter::new())?;
+    let notice = Notice::Placed(extent, placed.placement.clone());
+    Ok((notice.publish(place, key, sequence).map_err(damaged)?, Some(placed)))
 }

@@ -456,7 +456,7 @@ impl Found {
     }
 }
 
-fn seed() -> Result<Seed, PortError> {
+pub(crate) fn seed() -> Result<Seed, PortError> {
     let mut seed = [0; 32];
     getrandom::fill(&mut seed).map_err(|error| PortError::Disk(format!("the system has no randomness: {error}")))?;
     Ok(seed)

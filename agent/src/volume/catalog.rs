@@ -292,7 +292,8 @@ impl Volume {
             .segments
             .get(page.segment as usize)
             .ok_or_else(|| damaged("a page of the catalog without place"))?;
-        let plain = self.peers.fetch_at(Arc::new(placement.clone()), vec![(page.extent.clone(), page.offset)])?;
+        let placement = Arc::new(self.as_moved(placement)?);
+        let plain = self.peers.fetch_at(placement, vec![(page.extent.clone(), page.offset)])?;
         plain.into_iter().next().ok_or_else(|| damaged("a page of the catalog came back empty"))
     }
 

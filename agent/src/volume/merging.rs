@@ -568,7 +568,7 @@ impl Volume {
 
 /// Where a segment is, of two who have placed shards of it anew: of each row with whom it is to stay the longest; but with whom
 /// this device has leases that it has (`is_mine`), whatever others say.
-fn unite(one: &[u8], other: &[u8], is_mine: bool) -> Result<Vec<u8>, PortError> {
+pub(crate) fn unite(one: &[u8], other: &[u8], is_mine: bool) -> Result<Vec<u8>, PortError> {
     let mut one: Placement = codec::decode(one).map_err(damaged)?;
     let other: Placement = codec::decode(other).map_err(damaged)?;
     if one.segment != other.segment {
@@ -604,4 +604,4 @@ fn conflict_label(device: &str, time: Timespec) -> String {
 }
 
 #[cfg(test)]
-pub(super) mod tests;
+pub(crate) mod tests;

@@ -127,6 +127,7 @@ impl Volume {
         say("asking the mesh for the list of devices".into());
         let roster = self.identity.look_well()?;
         self.hear(Ask::All)?;
+        self.learn_moves();
         let publishers = self.publishers();
         let wanted = device.map(|name| roster.named(name).or_else(|error| gone_or(&roster, name, error)));
         let wanted = wanted.transpose()?.map(|device| device.id);
@@ -147,6 +148,10 @@ impl Volume {
         say(format!("head {} found; reading its catalog", head.sequence));
         let manifest = self.manifest_of(&head)?;
         self.load_catalog(&manifest, &mut |done, all| say(format!("{done} of {all} rows of the catalog")))?;
+        let moved = self.take_moves()?;
+        if moved > 0 {
+            say(format!("{moved} rows were made anew by custodians"));
+        }
         say("reading the snapshot".into());
         let root = self.read_root(&head, &publishers, wanted.is_some())?;
         let latest =
@@ -203,7 +208,7 @@ impl Volume {
     /// The manifest that a head leads to.
     pub(super) fn manifest_of(&self, head: &Head) -> Result<Manifest, PortError> {
         expect_kind(&head.manifest, Kind::Manifest)?;
-        let placement = Arc::new(head.manifest_placement.clone());
+        let placement = Arc::new(self.as_moved(&head.manifest_placement)?);
         let plain = self.peers.fetch_at(placement, vec![(head.manifest.clone(), 0)])?;
         let bytes = plain.first().ok_or_else(|| damaged("the manifest came back empty"))?;
         let manifest: Manifest = codec::decode(bytes).map_err(damaged)?;

@@ -185,7 +185,8 @@ impl<'a> Tended<'a> {
         let placement: Placement = codec::decode(&row.descriptor).map_err(damaged)?;
         let left = wear.counted(&placement);
         let (segment, shard_len) = (&placement.segment, u64::from(placement.segment.shard_len));
-        let others: BTreeSet<PeerId> = left.holders.iter().map(|holder| holder.peer).collect();
+        let others: BTreeSet<PeerId> =
+            left.holders.iter().map(|holder| holder.peer).chain(self.avoid.iter().copied()).collect();
         let room = room.iter().filter(|(peer, free)| **free >= shard_len && !others.contains(peer)).count();
         let missing = usize::from(placement.n).saturating_sub(left.holders.len()).min(room);
         let held: BTreeSet<u8> = left.holders.iter().map(|holder| holder.row).collect();
@@ -319,7 +320,7 @@ mod tests {
         let found = volume.repair(&home.vfs, u64::MAX).unwrap();
         assert_eq!(found.catalog, before.len() as u64);
         home.sync();
-        assert_eq!(volume.repair(&home.vfs, u64::MAX).unwrap(), Repaired::default());
+        assert_eq!(volume.repair(&home.vfs, u64::MAX).unwrap().catalog, 0);
         let after = all();
         for placement in &after {
             assert!(!before.contains(placement));

@@ -101,7 +101,7 @@ impl Volume {
 }
 
 /// The working tree failed, on this device.
-pub(super) fn of_tree(error: VfsError) -> PortError {
+pub(crate) fn of_tree(error: VfsError) -> PortError {
     match error {
         VfsError::NoSpace => PortError::DiskFull("the changes of the working tree cannot be written down".into()),
         VfsError::Damaged(text) => PortError::Damaged(text),

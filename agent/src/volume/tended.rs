@@ -3,6 +3,9 @@
 //! A volume looks after what it has stored, a custodian after what it cannot read. Both do it by the same rules, which are on
 //! [`Tended`]: leases in `leases`, repair in `repair`; audits take whatever is [`Tending`].
 
+use std::collections::BTreeSet;
+
+use hypernet_core::id::PeerId;
 use hypernet_core::key::DeviceKeys;
 use hypernet_core::port::PortError;
 use hypernet_core::segment::Placement;
@@ -28,7 +31,12 @@ pub(crate) struct Tended<'a> {
     pub(crate) device: &'a DeviceKeys,
     /// Placements that were read lately.
     pub(crate) placements: &'a Mutex<PlacementCache>,
+    /// Who is to get nothing of them, beside those whom the node itself spares.
+    pub(crate) avoid: &'a BTreeSet<PeerId>,
 }
+
+/// Whom a volume avoids beside those whom its node spares.
+pub(crate) static NOBODY: BTreeSet<PeerId> = BTreeSet::new();
 
 /// Whoever looks after segments.
 pub(crate) trait Tending: Send + Sync {
@@ -51,6 +59,7 @@ impl Tending for Volume {
             lacking: &self.lacking,
             device: &self.device,
             placements: &self.placements,
+            avoid: &NOBODY,
         }
     }
 

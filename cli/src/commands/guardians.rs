@@ -8,7 +8,8 @@ use hypernet_sdk::api::{
 use hypernet_sdk::{Client, ErrorCode, Home, SecretText};
 use os_display::Quotable;
 
-use crate::args::{Guardians, GuardiansSet, Meet, Recover};
+use crate::args::guardians::{Guardians, GuardiansSet};
+use crate::args::{Meet, Recover};
 use crate::error::Failure;
 use crate::output::{Output, table, words};
 use crate::{passphrase, phrase};

@@ -1,6 +1,5 @@
 //! What a node knows of its peers: who is there, what they offer, how they behaved, and what is under way to each.
 
-use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::planning::{Donor, NoPlan, plan_for, room};
@@ -163,12 +162,12 @@ struct Flight {
     delivered: u64,
 }
 
-struct Peer {
+pub(super) struct Peer {
     connected: bool,
     standing: Record,
     subnet: Option<Subnet>,
     hello: Option<Hello>,
-    free: u64,
+    pub(super) free: u64,
     /// When it was last asked for more than that.
     asked_room: Option<Instant>,
     flights: BTreeMap<RequestId, Flight>,
@@ -184,7 +183,7 @@ struct Peer {
     serving: usize,
     faults: u32,
     blocks: u32,
-    blocked_until: Instant,
+    pub(super) blocked_until: Instant,
     /// New shards go to others until then, and for how long that was.
     distrusted: (Instant, u64),
     slow_until: Instant,
@@ -242,7 +241,7 @@ impl Peer {
     }
 
     /// Whether it is there and stores for others.
-    fn is_donor(&self) -> bool {
+    pub(super) fn is_donor(&self) -> bool {
         self.connected && self.hello.as_ref().is_some_and(|hello| hello.donated > 0)
     }
 
@@ -253,7 +252,7 @@ impl Peer {
     }
 
     /// Whether a plan can count on it to take shards.
-    fn takes_shards(&self, now: Instant) -> bool {
+    pub(super) fn takes_shards(&self, now: Instant) -> bool {
         let (times, last) = self.declined;
         let declines = times >= DECLINED_MAX && now.since(last) < DECLINED_FOR;
         self.connected && self.blocked_until <= now && self.free >= room() && !declines
@@ -659,7 +658,7 @@ impl Peers {
     }
 
     /// Those who may get shards.
-    fn unspared(&self) -> impl Iterator<Item = (&PeerId, &Peer)> {
+    pub(super) fn unspared(&self) -> impl Iterator<Item = (&PeerId, &Peer)> {
         self.known.iter().filter(|(id, _)| !self.spared.contains(id))
     }
 
@@ -715,34 +714,11 @@ impl Peers {
         found.or_else(|| plan_for(&steady)).or_else(|| plan_for(&all)).ok_or_else(|| self.no_plan(context))
     }
 
-    /// The longest shard for which `n` donors have room, as far as one knows; none when fewer count for a plan.
-    pub(super) fn shard_room(&self, context: &Context, n: u8) -> Option<u64> {
-        let now = context.now.mono;
-        let mut free: Vec<u64> =
-            self.unspared().filter(|(_, peer)| peer.takes_shards(now)).map(|(_, peer)| peer.free).collect();
-        free.sort_unstable_by_key(|free| Reverse(*free));
-        free.get(usize::from(n).checked_sub(1)?).copied()
-    }
-
     /// It took a shard that it was sent, or did not.
     pub(super) fn took(&mut self, context: &Context, id: PeerId, taken: bool) {
         let now = context.now.mono;
         let declined = &mut self.entry(context, id).declined;
         *declined = if taken { (0, now) } else { (declined.0.saturating_add(1), now) };
-    }
-
-    /// Why there is none.
-    fn no_plan(&self, context: &Context) -> NoPlan {
-        let now = context.now.mono;
-        let takes = |peer: &&Peer| peer.is_donor() && peer.blocked_until <= now;
-        let donors: Vec<&Peer> = self.unspared().map(|(_, peer)| peer).filter(takes).collect();
-        if donors.len() < 2 {
-            return NoPlan::Few;
-        }
-        let roomy = donors.iter().filter(|peer| peer.takes_shards(now)).count();
-        // They say what they like.
-        let free = donors.iter().fold(0, |free: u64, peer| free.saturating_add(peer.free));
-        NoPlan::Full { donors: donors.len(), roomy, free }
     }
 
     pub(super) fn views(&self, context: &Context) -> Vec<PeerView> {

@@ -4,6 +4,8 @@ use std::cmp::Reverse;
 
 use thiserror::Error;
 
+use super::Context;
+use super::peers::{Peer, Peers};
 use crate::durability::{K_PREFERRED, Outlook, Plan};
 use crate::limits::{KIB, PLACED_MAX};
 use crate::segment::full_shard_len;
@@ -69,4 +71,29 @@ pub enum NoPlan {
         /// and bytes that all of them together have left.
         free: u64,
     },
+}
+
+impl Peers {
+    /// The longest shard for which `n` donors have room, as far as one knows; none when fewer count for a plan.
+    pub(super) fn shard_room(&self, context: &Context, n: u8) -> Option<u64> {
+        let now = context.now.mono;
+        let mut free: Vec<u64> =
+            self.unspared().filter(|(_, peer)| peer.takes_shards(now)).map(|(_, peer)| peer.free).collect();
+        free.sort_unstable_by_key(|free| Reverse(*free));
+        free.get(usize::from(n).checked_sub(1)?).copied()
+    }
+
+    /// Why there is none.
+    pub(super) fn no_plan(&self, context: &Context) -> NoPlan {
+        let now = context.now.mono;
+        let takes = |peer: &&Peer| peer.is_donor() && peer.blocked_until <= now;
+        let donors: Vec<&Peer> = self.unspared().map(|(_, peer)| peer).filter(takes).collect();
+        if donors.len() < 2 {
+            return NoPlan::Few;
+        }
+        let roomy = donors.iter().filter(|peer| peer.takes_shards(now)).count();
+        // They say what they like.
+        let free = donors.iter().fold(0, |free: u64, peer| free.saturating_add(peer.free));
+        NoPlan::Full { donors: donors.len(), roomy, free }
+    }
 }

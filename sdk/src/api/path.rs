@@ -62,6 +62,16 @@ pub const COMPARED: &str = "/v1/compared";
 pub const VOLUMES: &str = "/v1/volumes";
 /// `POST`: [`VolumeInfo`](super::VolumeInfo).
 pub const VOLUMES_MAKE: &str = "/v1/volumes/make";
+/// `GET`: [`Custodians`](super::Custodians).
+pub const CUSTODIANS: &str = "/v1/custodians";
+/// `POST`: [`CustodianInfo`](super::CustodianInfo).
+pub const CUSTODIANS_ADD: &str = "/v1/custodians/add";
+/// `POST`: [`CustodianInfo`](super::CustodianInfo).
+pub const CUSTODIANS_REMOVE: &str = "/v1/custodians/remove";
+/// `POST`: [`CustodyOffer`](super::CustodyOffer).
+pub const CUSTODIANS_OFFER: &str = "/v1/custodians/offer";
+/// `POST`: [`ServedTicket`](super::ServedTicket).
+pub const CUSTODIANS_WITHDRAW: &str = "/v1/custodians/withdraw";
 /// `POST`: a list of [`GcVolume`](super::GcVolume).
 pub const GC: &str = "/v1/gc";
 /// `GET`: [`SharesInfo`](super::SharesInfo).

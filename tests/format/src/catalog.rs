@@ -4,6 +4,7 @@ use std::convert::Infallible;
 
 use hypernet_core::catalog::{Contents, IndexPage, IndexRow, Manifest, PageKind, PageRef, PlacementPage, PlacementRow};
 use hypernet_core::codec;
+use hypernet_core::custody::{Appointment, Move, Moves, MovesPage, PlacedPage, Wards};
 use hypernet_core::head::{Head, Snapshot};
 use hypernet_core::history::{Edit, Kept, Tag};
 use hypernet_core::id::{IdentityId, ShareSetId, SnapshotId};
@@ -378,6 +379,12 @@ pub(crate) fn all() -> Vec<Golden> {
                 ],
             },
         ),
+        framed("wards", wards()),
+        framed("moves", Moves { pages: vec![PlacedPage { extent: extent(10), placement: placement() }] }),
+        framed(
+            "moves-page",
+            MovesPage { moves: vec![Move { segment: placement().segment.id(), holder: placement().holders[0] }] },
+        ),
         framed("placement-page", PlacementPage { rows: vec![PlacementRow { number: 300, placement: placement() }] }),
         framed(
             "manifest",
@@ -392,4 +399,9 @@ pub(crate) fn all() -> Vec<Golden> {
         ),
     ]);
     all
+}
+
+fn wards() -> Wards {
+    let ward = Appointment::new(Secret::new([0x96; 32])).ward(&volume(), &device().id());
+    Wards { wards: vec![ward], custodians: vec![hypernet_core::id::PeerId([0x97; 32])] }
 }

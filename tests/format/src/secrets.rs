@@ -2,6 +2,7 @@
 //! makes stored data unreadable without any decoder noticing.
 
 use data_encoding::HEXLOWER;
+use hypernet_core::custody::Appointment;
 use hypernet_core::id::{ExtentId, PeerId, ShardId};
 use hypernet_core::identity::beacon::Beacon;
 use hypernet_core::identity::era::Era;
@@ -103,6 +104,8 @@ pub(crate) fn all() -> Vec<Golden> {
     let with_passphrase = Phrase::new(&Secret::new([0x55; 32])).keys("a passphrase");
     let place = Place::new(Secret::new([0x66; 32]));
     let link = Secret::new([0x77; 32]);
+    let appointment = Appointment::new(Secret::new([0x96; 32]));
+    let ward = appointment.ward(&volume(), &device().id());
     let bearer = Bearer::of(&Link::of(&link));
     let era = Era::new(3, Secret::new([0x69; 32]));
     let reference = Sealer::new(&keys).prepare(Kind::Node, b"a node").map(|prepared| prepared.reference);
@@ -119,6 +122,10 @@ pub(crate) fn all() -> Vec<Golden> {
         derived("derive-head-key", keys.head_key().expose()),
         derived("derive-padding", keys.padding().expose()),
         derived("derive-cut-seed", &keys.cut_seed().to_be_bytes()),
+        derived("derive-custody-tag", &appointment.tag().0),
+        derived("derive-custody-wards-place", appointment.wards().secret().expose()),
+        derived("derive-custody-log-place", appointment.log(&ward).secret().expose()),
+        derived("derive-custody-moves-place", appointment.moves(&ward.volume).secret().expose()),
         derived("derive-lease-token", &device().lease_secret(&[0x93; 16]).token(&peer, &ShardId([0x92; 32])).0),
         derived("derive-device-signing-key", &device().signing_key().to_bytes()),
         derived("derive-head-record-key", &device().head_record_key(&volume_keys()).to_bytes()),

@@ -56,7 +56,9 @@ impl Bed {
         let home = Home::new(dir.path().to_owned());
         let config = Config { recovering: true, ..Config::new(NetworkId([0; 16]), "bare".into(), 0, false) };
         config.save(&home).unwrap();
+        let me = hypernet_core::id::PeerId([9; 32]);
         let agent = Agent {
+            serving: Arc::new(crate::custody::serving::Serving::open(&home, me, double.handle(), 1).unwrap()),
             store: Arc::new(ShardStore::open(&home.donated(), 0).unwrap()),
             home,
             config: Mutex::new(config),

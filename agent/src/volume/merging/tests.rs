@@ -31,19 +31,19 @@ const ASKED: Asked = Asked { publishes: true, by_somebody: true };
 const BELOW: VolumeId = VolumeId([0xb; 16]);
 
 /// What a tree holds by path: the content of files, and the mode of all.
-pub(in crate::volume) type Tree = BTreeMap<String, (u32, Option<Vec<u8>>)>;
+pub(crate) type Tree = BTreeMap<String, (u32, Option<Vec<u8>>)>;
 
-pub(in crate::volume) struct Home {
+pub(crate) struct Home {
     _dir: TempDir,
-    pub(in crate::volume) volume: Arc<Volume>,
+    pub(crate) volume: Arc<Volume>,
     volumes: Arc<Volumes>,
-    pub(in crate::volume) vfs: Arc<Vfs>,
+    pub(crate) vfs: Arc<Vfs>,
     /// What somebody has open.
     open: Mutex<Vec<u64>>,
 }
 
 impl Home {
-    pub(in crate::volume) fn new(mesh: &Mesh, device: u8) -> Self {
+    pub(crate) fn new(mesh: &Mesh, device: u8) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let volume = mesh.volume(dir.path(), device);
         Self::of(volume, dir)
@@ -60,7 +60,7 @@ impl Home {
         Self { _dir: dir, volume, volumes, vfs, open: Mutex::default() }
     }
 
-    pub(in crate::volume) fn at(&self, path: &str) -> u64 {
+    pub(crate) fn at(&self, path: &str) -> u64 {
         path.split('/').filter(|name| !name.is_empty()).fold(ROOT, |dir, name| {
             self.vfs.lookup(dir, name.as_bytes()).unwrap_or_else(|error| panic!("{path}: {error}")).ino
         })
@@ -71,12 +71,12 @@ impl Home {
         (self.at(parent), name.as_bytes())
     }
 
-    pub(in crate::volume) fn mkdir(&self, path: &str) {
+    pub(crate) fn mkdir(&self, path: &str) {
         let (parent, name) = self.place(path);
         self.vfs.mkdir(ME, parent, name, 0o755).unwrap();
     }
 
-    pub(in crate::volume) fn write(&self, path: &str, content: &[u8]) {
+    pub(crate) fn write(&self, path: &str, content: &[u8]) {
         let (parent, name) = self.place(path);
         let flags = OpenFlags(libc::O_RDWR);
         let ino = match self.vfs.lookup(parent, name) {
@@ -90,17 +90,17 @@ impl Home {
         self.vfs.release(ino, flags).unwrap();
     }
 
-    pub(in crate::volume) fn rename(&self, from: &str, to: &str) {
+    pub(crate) fn rename(&self, from: &str, to: &str) {
         let ((parent, name), (dir, to)) = (self.place(from), self.place(to));
         self.vfs.rename(parent, name, dir, to, RenameFlags::Replace).unwrap();
     }
 
-    pub(in crate::volume) fn unlink(&self, path: &str) {
+    pub(crate) fn unlink(&self, path: &str) {
         let (parent, name) = self.place(path);
         self.vfs.unlink(parent, name).unwrap();
     }
 
-    pub(in crate::volume) fn link(&self, path: &str, to: &str) {
+    pub(crate) fn link(&self, path: &str, to: &str) {
         let (dir, name) = self.place(to);
         self.vfs.link(self.at(path), dir, name).unwrap();
     }
@@ -109,7 +109,7 @@ impl Home {
         self.vfs.setattr(ME, self.at(path), SetAttr { mode: Some(mode), ..SetAttr::default() }).unwrap();
     }
 
-    pub(in crate::volume) fn read(&self, path: &str) -> Vec<u8> {
+    pub(crate) fn read(&self, path: &str) -> Vec<u8> {
         self.content(self.at(path))
     }
 
@@ -123,7 +123,7 @@ impl Home {
         bytes
     }
 
-    pub(in crate::volume) fn tree(&self) -> Tree {
+    pub(crate) fn tree(&self) -> Tree {
         let mut tree = Tree::new();
         self.walk(ROOT, "", &mut tree);
         tree
@@ -144,7 +144,7 @@ impl Home {
         }
     }
 
-    pub(in crate::volume) fn sync(&self) {
+    pub(crate) fn sync(&self) {
         self.sync_of(&self.volume);
     }
 
@@ -154,7 +154,7 @@ impl Home {
     }
 
     /// What an agent does once a day: garbage is collected, and what nobody can need any more is given up at once.
-    pub(in crate::volume) fn collect(&self) -> Result<(Collected, Released), PortError> {
+    pub(crate) fn collect(&self) -> Result<(Collected, Released), PortError> {
         let collected = self.volume.collect(&self.vfs, &Meter::new(), false)?;
         run(&self.volume, &self.vfs, &Meter::new())?;
         let released = self.volume.release(&self.vfs, 0)?;
@@ -165,11 +165,11 @@ impl Home {
     }
 
     /// Asks who else there is.
-    pub(in crate::volume) fn look(&self) {
+    pub(crate) fn look(&self) {
         self.volume.identity.look().unwrap();
     }
 
-    pub(in crate::volume) fn follow(&self) -> Followed {
+    pub(crate) fn follow(&self) -> Followed {
         self.follow_of(&self.volume)
     }
 
@@ -210,7 +210,7 @@ impl Home {
 }
 
 /// Devices that stand on one head.
-pub(in crate::volume) fn homes(mesh: &Mesh, n: u8, begin: impl Fn(&Home)) -> Vec<Home> {
+pub(crate) fn homes(mesh: &Mesh, n: u8, begin: impl Fn(&Home)) -> Vec<Home> {
     let first = Home::new(mesh, 1);
     begin(&first);
     first.sync();
@@ -228,7 +228,7 @@ pub(in crate::volume) fn homes(mesh: &Mesh, n: u8, begin: impl Fn(&Home)) -> Vec
 }
 
 /// Everybody hears of everybody until nothing happens any more; then all trees are one.
-pub(in crate::volume) fn meet(homes: &[Home]) -> Tree {
+pub(crate) fn meet(homes: &[Home]) -> Tree {
     homes.iter().for_each(Home::close_all);
     homes.iter().for_each(Home::sync);
     homes.iter().for_each(Home::look);

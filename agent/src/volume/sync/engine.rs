@@ -507,6 +507,11 @@ impl Engine {
         self.volume.id
     }
 
+    /// The volume itself.
+    pub(crate) fn handle(&self) -> &Arc<Volume> {
+        &self.volume
+    }
+
     /// Makes everything durable that is in the working tree now; waits for a sync that began after this call.
     pub(crate) fn sync(&self) -> Result<Report, PortError> {
         let mut control = self.control.lock();
