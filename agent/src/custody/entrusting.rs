@@ -324,6 +324,11 @@ impl Volume {
             let mut away = usize::from(known.n.saturating_sub(known.segment.k));
             let mut wanted = Vec::new();
             for holder in holders {
+                if counted.holders.iter().any(|mine| mine.peer == holder.peer) {
+                    // It has another row, as far as is known.
+                    is_all = false;
+                    continue;
+                }
                 match counted.holders.iter().find(|mine| mine.row == holder.row) {
                     Some(mine) if connected.contains(&mine.peer) => {}
                     Some(_) if away == 0 => is_all = false,
@@ -348,7 +353,9 @@ impl Volume {
             // It may have changed since.
             let Some(row) = self.db.segment(&id)? else { continue };
             let mut whole: Placement = codec::decode(&row.descriptor).map_err(damaged)?;
-            whole.holders.retain(|mine| new.holders.iter().all(|holder| holder.row != mine.row));
+            let is_other =
+                |mine: &Holder| new.holders.iter().all(|holder| holder.row != mine.row && holder.peer != mine.peer);
+            whole.holders.retain(is_other);
             taken += new.holders.len() as u64;
             whole.holders.extend(new.holders);
             whole.holders.sort_by_key(|holder| holder.row);
@@ -405,11 +412,13 @@ impl Volume {
     }
 }
 
-/// What is new of what was told of a segment: one holder for a row that there is, who has no other one.
+/// What is new of what was told of a segment: one holder for a row that there is, and one row for a holder.
 fn news(known: &Placement, told: &[Holder]) -> Vec<Holder> {
     let rows = known.segment.rows.len();
-    let is_new =
-        |holder: &&Holder| usize::from(holder.row) < rows && known.holders.iter().all(|mine| mine.peer != holder.peer);
+    let is_new = |holder: &&Holder| {
+        let is_known = |mine: &Holder| (mine.row, mine.peer) == (holder.row, holder.peer);
+        usize::from(holder.row) < rows && !known.holders.iter().any(is_known)
+    };
     let mut news: Vec<Holder> = told.iter().filter(is_new).copied().collect();
     news.sort_by_key(|holder| (holder.row, holder.peer));
     news.dedup_by_key(|holder| holder.row);

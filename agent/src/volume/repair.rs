@@ -1,9 +1,8 @@
 //! Making anew what holders have lost, or have taken along for good.
 //!
-//! It is lazy: whoever reads k rows to make one can as well make several, so a segment is mended when it has come down to a
-//! threshold above k (see [`hypernet_core::durability`]), and then up to the number of rows that it is meant to have. Those that
-//! are nearest to their loss come first, and so many bytes at a time. Rows are made from ciphertext, and are those that were
-//! committed when the segment was made: each is checked against its hash before it goes out.
+//! What is due, in which order and by which rows, [`hypernet_core::repair`] decides; here it is done, so many bytes at a time.
+//! Rows are made from ciphertext, and are those that were committed when the segment was made: each is checked against its hash
+//! before it goes out.
 //!
 //! A row counts while its holder has not been found to lack it and is not taken to be gone for good; of who comes back it counts
 //! again. Two devices that mend one segment at once do no harm: each has leases of what it has placed, and when their catalogs
@@ -12,15 +11,15 @@
 //! Invariant: a row of the index is replaced only by one that has all holders that count, and the new ones, whose leases are
 //! written down first. Wherever this is broken off, what was placed and is in no index is given up later.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use hypernet_core::codec;
-use hypernet_core::erasure;
-use hypernet_core::id::{PeerId, SegmentId};
-use hypernet_core::node::{Command, CommandError, Outcome, PeerView, Presence};
+use hypernet_core::id::SegmentId;
+use hypernet_core::node::{Command, CommandError, Outcome, PeerView};
+use hypernet_core::placement::Plan;
 use hypernet_core::port::PortError;
+use hypernet_core::repair::{self, Due, Mending, Mesh};
 use hypernet_core::segment::{Coded, Placement};
 use hypernet_core::time::UnixSeconds;
 use hypernet_fs::vfs::Vfs;
@@ -58,51 +57,25 @@ pub(crate) struct Repaired {
 /// Which rows count, and how few are too few.
 pub(crate) struct Wear<'a> {
     lacking: &'a Lacking,
-    pub(crate) gone: BTreeSet<PeerId>,
-    /// k, n and the threshold of what is placed now.
-    planned: Option<(u8, u8, u8)>,
-}
-
-/// What is left of a segment.
-struct Left {
-    rows: u8,
-    threshold: u8,
+    pub(crate) mesh: Mesh,
+    /// What is placed now.
+    plan: Option<Plan>,
 }
 
 impl Wear<'_> {
     /// A placement without the rows that do not count.
     pub(crate) fn counted(&self, placement: &Placement) -> Placement {
-        self.lacking.without(placement, |left| {
-            let mut left = left.clone();
-            left.holders.retain(|holder| !self.gone.contains(&holder.peer));
-            left
-        })
+        self.lacking.without(placement, |left| self.mesh.counted(left))
     }
 
-    fn left(&self, placement: &Placement) -> Left {
-        let rows = self.counted(placement).holders.len() as u8;
-        Left { rows, threshold: threshold(placement.segment.k, placement.n, self.planned) }
+    fn due(&self, placement: &Placement) -> Due {
+        let counts = self.counted(placement).holders.len() as u8;
+        repair::due(placement.segment.k, placement.n, counts, self.plan.as_ref())
     }
 
     /// Whether it is time to make rows of a segment anew, or to write anew what lies in it.
     pub(crate) fn is_worn(&self, placement: &Placement) -> bool {
-        let Left { rows, threshold } = self.left(placement);
-        rows <= threshold && rows < placement.n
-    }
-}
-
-/// Bytes that each peer takes who takes some.
-fn room(views: &[PeerView]) -> BTreeMap<PeerId, u64> {
-    let takes = |view: &&PeerView| view.connected && !view.blocked;
-    let free = |view: &PeerView| view.hello.as_ref().map(|hello| (view.peer, hello.free));
-    views.iter().filter(takes).filter_map(free).collect()
-}
-
-/// At how many rows that count a segment is mended. One that was made under another plan may have lost a third of those beyond k.
-fn threshold(k: u8, n: u8, planned: Option<(u8, u8, u8)>) -> u8 {
-    match planned {
-        Some((of, to, threshold)) if (of, to) == (k, n) => threshold.clamp(k, n.saturating_sub(1).max(k)),
-        _ => n.saturating_sub(n.saturating_sub(k).div_ceil(3)).clamp(k, n.saturating_sub(1).max(k)),
+        self.due(placement) != Due::No
     }
 }
 
@@ -129,7 +102,7 @@ impl<'a> Tended<'a> {
     /// Looks for segments of which too few rows are left, and mends them until so many bytes of shards were placed. One at a time
     /// is mended under `turn`.
     pub(crate) fn repair(&self, views: &[PeerView], bytes: u64, turn: &Mutex<()>) -> Result<Repaired, PortError> {
-        let (wear, room) = (self.wear(views), room(views));
+        let wear = self.wear(views);
         let mut repaired = Repaired::default();
         let mut due: BTreeSet<(u8, SegmentId)> = BTreeSet::new();
         let mut after = 0;
@@ -139,14 +112,15 @@ impl<'a> Tended<'a> {
             after = last.num;
             for row in rows {
                 let placement: Placement = codec::decode(&row.descriptor).map_err(damaged)?;
-                let (k, Left { rows, threshold }) = (placement.segment.k, wear.left(&placement));
-                if rows < k {
-                    repaired.lost += 1;
-                } else if rows <= threshold && rows < placement.n {
-                    repaired.due += 1;
-                    due.insert((rows - k, row.id));
-                    if due.len() > DUE_MAX {
-                        due.pop_last();
+                match wear.due(&placement) {
+                    Due::No => {}
+                    Due::Lost => repaired.lost += 1,
+                    Due::Mend(margin) => {
+                        repaired.due += 1;
+                        due.insert((margin, row.id));
+                        if due.len() > DUE_MAX {
+                            due.pop_last();
+                        }
                     }
                 }
             }
@@ -157,7 +131,7 @@ impl<'a> Tended<'a> {
             }
             let mended = {
                 let _turn = turn.lock();
-                self.mend(id, &wear, &room)
+                self.mend(id, &wear)
             };
             match mended {
                 Ok(0) => {}
@@ -174,40 +148,26 @@ impl<'a> Tended<'a> {
 
     /// What counts, by these peers.
     pub(crate) fn wear(&self, views: &[PeerView]) -> Wear<'a> {
-        let gone = views.iter().filter(|view| view.presence == Presence::Gone).map(|view| view.peer).collect();
-        let planned = self.peers.plan().ok().map(|plan| (plan.k, plan.n, plan.threshold));
-        Wear { lacking: self.lacking, gone, planned }
+        Wear { lacking: self.lacking, mesh: Mesh::new(views).sparing(self.avoid), plan: self.peers.plan().ok() }
     }
 
     /// Makes rows of one segment anew; returns bytes of the shards that were placed.
-    fn mend(&self, id: SegmentId, wear: &Wear<'_>, room: &BTreeMap<PeerId, u64>) -> Result<u64, PortError> {
+    fn mend(&self, id: SegmentId, wear: &Wear<'_>) -> Result<u64, PortError> {
         let Some(row) = self.db.segment(&id)? else { return Ok(0) };
         let placement: Placement = codec::decode(&row.descriptor).map_err(damaged)?;
         let left = wear.counted(&placement);
         let (segment, shard_len) = (&placement.segment, u64::from(placement.segment.shard_len));
-        let others: BTreeSet<PeerId> =
-            left.holders.iter().map(|holder| holder.peer).chain(self.avoid.iter().copied()).collect();
-        let room = room.iter().filter(|(peer, free)| **free >= shard_len && !others.contains(peer)).count();
-        let missing = usize::from(placement.n).saturating_sub(left.holders.len()).min(room);
-        let held: BTreeSet<u8> = left.holders.iter().map(|holder| holder.row).collect();
-        let all = 0..segment.rows.len() as u8;
-        let wanted: Vec<u8> = all.filter(|row| !held.contains(row)).take(missing).collect();
-        if wanted.is_empty() {
+        let Some(Mending { rows: wanted, others }) = repair::mending(&placement, &left, &wear.mesh) else {
             return Err(PortError::Unreachable("no peer is there that has room and none of it".into()));
-        }
+        };
+        let others = &others | self.avoid;
         let rows = Command::Rows { placement: Arc::new(left.clone()), within: READ_WITHIN };
         let data = match self.node.run_blocking(rows) {
             Outcome::Rows(rows) => rows,
             Outcome::Failed(error) => return Err(failed(error)),
             other => return Err(damaged(format!("unexpected outcome {other:?}"))),
         };
-        let data: Vec<(u8, Bytes)> = (0..).zip(data).collect();
-        let shards = erasure::remake(usize::from(segment.k), &data, &wanted).map_err(damaged)?;
-        let is_right =
-            |(row, shard): (&u8, &Bytes)| blake3::hash(shard).as_bytes() == segment.rows[usize::from(*row)].as_bytes();
-        if !wanted.iter().zip(&shards).all(is_right) {
-            return Err(damaged("the rows that a segment has are not those of what it commits to"));
-        }
+        let shards = repair::remake(segment, data, &wanted).map_err(damaged)?;
         let (number, leases) = self.draw()?;
         let coded = Arc::new(Coded { segment: segment.clone(), shards, contents: Vec::new() });
         let until = UnixSeconds(unix_now() + LEASE_SECONDS);
@@ -235,6 +195,8 @@ impl<'a> Tended<'a> {
 
 #[cfg(test)]
 mod tests {
+    use hypernet_core::id::PeerId;
+
     use super::super::double::Mesh as Double;
     use super::super::merging::tests::{Home, homes};
     use super::*;
@@ -248,19 +210,6 @@ mod tests {
     fn placements(home: &Home) -> Vec<Placement> {
         let rows = home.volume.db.segments_iter(0, 999).unwrap();
         rows.iter().map(|row| codec::decode(&row.descriptor).unwrap()).collect()
-    }
-
-    #[test]
-    fn it_waits_until_some_rows_are_gone_and_never_for_the_last_one() {
-        for n in 2..=50 {
-            for k in 1..n {
-                let threshold = threshold(k, n, None);
-                assert!(threshold >= k && threshold < n, "{k} of {n}: {threshold}");
-                assert_eq!(super::threshold(k, n, Some((k, n, n))), n - 1);
-                assert_eq!(super::threshold(k, n, Some((k, n, 0))), k);
-            }
-        }
-        assert_eq!((threshold(10, 18, None), threshold(20, 50, Some((20, 50, 41)))), (15, 41));
     }
 
     #[test]
