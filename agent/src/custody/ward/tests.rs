@@ -59,9 +59,10 @@ fn placements(db: &VolumeDb) -> BTreeMap<SegmentId, Placement> {
     rows.iter().map(|row| (row.id, codec::decode(&row.descriptor).unwrap())).collect()
 }
 
-/// These peers lose what they have, and whoever looks after it learns of that.
+/// These peers go with what they have, and whoever looks after it learns of that.
 fn lose(mesh: &Mesh, charge: &Charge, lost: &[PeerId]) {
     lost.iter().for_each(|peer| mesh.lose_disk(*peer));
+    mesh.disconnect(lost.iter().copied());
     for (id, placement) in placements(&charge.db) {
         let missing = placement.holders.iter().filter(|at| lost.contains(&at.peer)).map(|at| at.row);
         charge.lacking.asked(id, &[], &missing.collect::<Vec<_>>());
@@ -70,7 +71,7 @@ fn lose(mesh: &Mesh, charge: &Charge, lost: &[PeerId]) {
 
 #[test]
 fn segments_are_mended_while_the_owner_is_away_and_the_owner_finds_them() {
-    let mesh = Mesh::new(10);
+    let mesh = Mesh::new(60);
     let home = owner(&mesh);
     let dir = tempfile::tempdir().unwrap();
     let charge = charge(&mesh, &dir, &home);
@@ -130,7 +131,6 @@ fn who_recovers_by_the_words_finds_what_was_moved_of_the_catalog_too() {
     let (k, n) = (usize::from(manifest.segment.k), usize::from(manifest.n));
     let held: Vec<PeerId> = manifest.holders.iter().map(|holder| holder.peer).collect();
     lose(&mesh, &charge, &held[..n - k]);
-    mesh.disconnect(held[..n - k].iter().copied());
     let mended = charge.tend(&wards, BTreeSet::new(), u64::MAX).unwrap();
     assert!(mended.repaired.mended > 0 && mended.moves > 0);
     let there = placements(&charge.db)[&manifest.segment.id()].clone();
@@ -181,7 +181,7 @@ fn a_custodian_that_lies_about_moves_changes_nothing() {
 
 #[test]
 fn two_custodians_that_mend_at_once_do_no_harm() {
-    let mesh = Mesh::new(16);
+    let mesh = Mesh::new(60);
     let home = owner(&mesh);
     let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let (one, two) = (charge(&mesh, &one, &home), charge(&mesh, &two, &home));
