@@ -103,8 +103,8 @@ impl Census {
         let mut seen = self.seen.lock();
         let held = match outcome {
             Outcome::Probed { held, missing, unreachable } => {
-                volume.lacking.asked(id, &held, &missing);
-                let unproven = volume.lacking.unproven(id, &held).len();
+                volume.lacking.asked(id, placement, &held, &missing);
+                let unproven = volume.lacking.unproven(id, placement, &held).len();
                 if !missing.is_empty() {
                     tracing::warn!(
                         segment = %id.short(),

@@ -211,7 +211,7 @@ impl Tended<'_> {
             }
         }
         for (at, (held, missing)) in gone {
-            self.lacking.asked(wanted[at].segment, &held, &missing);
+            self.lacking.asked(wanted[at].segment, &wanted[at].placement, &held, &missing);
         }
         Ok(renewed)
     }

@@ -222,12 +222,13 @@ impl<'a> Tended<'a> {
         };
         let descriptor = codec::encode(&new);
         self.db.add_leases(&[new_leases(number, id, &new, &descriptor)])?;
+        let rows: Vec<u8> = new.holders.iter().map(|holder| holder.row).collect();
+        self.lacking.audited(id, &new, (&rows, &[], &[]));
         let mut whole = left;
         whole.holders.extend(new.holders);
         whole.holders.sort_by_key(|holder| holder.row);
         self.db.replace_descriptors(&[(id, codec::encode(&whole))])?;
         self.placements.lock().put(id, Arc::new(whole));
-        self.lacking.placed(id);
         Ok(count * shard_len)
     }
 }
@@ -277,7 +278,7 @@ mod tests {
         for placement in &before {
             let missing: Vec<u8> =
                 placement.holders.iter().filter(|at| lost.contains(&at.peer)).map(|at| at.row).collect();
-            home.volume.lacking.asked(placement.segment.id(), &[], &missing);
+            home.volume.lacking.asked(placement.segment.id(), placement, &[], &missing);
         }
         let some = home.volume.repair(&home.vfs, 1).unwrap();
         assert!(some.mended == 1 && some.due >= 1, "one by one: {some:?}");
@@ -313,7 +314,7 @@ mod tests {
         for placement in &before {
             let missing: Vec<u8> =
                 placement.holders.iter().filter(|at| lost.contains(&at.peer)).map(|at| at.row).collect();
-            volume.lacking.asked(placement.segment.id(), &[], &missing);
+            volume.lacking.asked(placement.segment.id(), placement, &[], &missing);
         }
         *volume.surveyed.lock() = None;
         let found = volume.repair(&home.vfs, u64::MAX).unwrap();
