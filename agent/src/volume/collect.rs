@@ -22,14 +22,14 @@ use std::time::{Duration, Instant};
 use hypernet_core::catalog::{Manifest, PageKind, PlacementPage};
 use hypernet_core::codec;
 use hypernet_core::head::Head;
-use hypernet_core::id::{ExtentId, IdentityId, PeerId, SegmentId};
+use hypernet_core::id::{ExtentId, IdentityId, SegmentId};
 use hypernet_core::node::{Command, Outcome};
 use hypernet_core::placement::Plan;
 use hypernet_core::port::PortError;
 use hypernet_core::segment::{Packed, Packer, Piece, Placement};
 use hypernet_fs::vfs::Vfs;
 use hypernet_store::marks::Marks;
-use hypernet_store::volume::{ExtentAt, LeaseChange, Leased, SegmentRow};
+use hypernet_store::volume::{ExtentAt, LeaseChange, SegmentRow};
 
 use super::follow::Counted;
 use super::heads::sequence_of;
@@ -385,7 +385,10 @@ impl Volume {
                         there.map(|there| codec::decode(&there.descriptor).map_err(damaged)).transpose()?
                     }
                 };
-                let is_needed = there.map_or(Ok(false), |there| self.counts(&row, &there))?;
+                let is_needed = match there {
+                    Some(there) => !self.tended().needed(&row, &there, now)?.is_empty(),
+                    None => false,
+                };
                 match (is_needed, row.gone) {
                     (false, None) if is_mine => {
                         changes.push(LeaseChange::Gone(row.number, Some((latest.head.sequence, now))))
@@ -399,21 +402,6 @@ impl Volume {
             }
         }
         Ok(true)
-    }
-
-    /// Whether leases are the last ones of some row where it is now: one that was placed again has others, and so have rows that
-    /// were mended, beside which those of the rest count.
-    fn counts(&self, leased: &Leased, there: &Placement) -> Result<bool, PortError> {
-        let at = |placement: &Placement| -> BTreeSet<(u8, PeerId)> {
-            placement.holders.iter().map(|holder| (holder.row, holder.peer)).collect()
-        };
-        let (mine, there) = (at(&codec::decode(&leased.descriptor).map_err(damaged)?), at(there));
-        let mut last: BTreeSet<(u8, PeerId)> = mine.intersection(&there).copied().collect();
-        for later in self.db.leases_of(&leased.segment)?.iter().filter(|later| later.row > leased.row) {
-            let later = at(&codec::decode(&later.descriptor).map_err(damaged)?);
-            last.retain(|held| !later.contains(held));
-        }
-        Ok(!last.is_empty())
     }
 
     /// The head of this device that all others have seen that may publish here, none where there are no others; and the heads by which
