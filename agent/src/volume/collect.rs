@@ -51,8 +51,8 @@ const SPARSE: f64 = 0.5;
 const MOVED_AT_ONCE: u64 = 256 << 20;
 /// Extents that are looked up together.
 const LOOKED_UP_AT_ONCE: usize = 1_000;
-/// Leases looked at together.
-const LEASES_AT_ONCE: u32 = 512;
+/// Leases looked at together: for so many the catalogs of the others are read once.
+const LEASES_AT_ONCE: u32 = 4_096;
 /// For how long the catalog of another device is read.
 const CATALOG_WITHIN: Duration = Duration::from_secs(60);
 /// Bytes of shards for which others are asked to publish heads: each of these leaves some behind, too, and there is to be an end
@@ -122,7 +122,8 @@ impl Volume {
         // Also of a round that was broken off: before a head says so, nothing is gone.
         if !dry && self.has_dropped()? {
             self.placements.lock().clear();
-            if self.has_others() {
+            // What was dropped before others are asked about when it turns out to be worth that.
+            if self.has_others() && collected.dead + collected.sparse > 0 {
                 state::ask(&self.db, Some(0))?;
             }
             vfs.mark_changed(self.id).map_err(of_tree)?;
@@ -296,8 +297,6 @@ impl Volume {
         }
         let now = unix_now();
         let (seen, heads) = self.seen_by_others(&mut released.waits)?;
-        // What this device's catalog has in common with those of others is known not to tell of what has gone from it.
-        let own: BTreeSet<ExtentId> = latest.manifest.pages.iter().map(|page| page.extent.id()).collect();
         let mut after = 0;
         let (mut unseen, mut is_unread) = (0, false);
         loop {
@@ -326,7 +325,7 @@ impl Volume {
             let ids: BTreeSet<SegmentId> = may_go.iter().map(|(segment, ..)| *segment).collect();
             let known = match is_unread {
                 true => None,
-                false => self.known_to_others((&heads, &own), &ids, &mut released.waits)?,
+                false => self.known_to_others(&heads, &ids, &mut released.waits)?,
             };
             // Each try to read what cannot be read would take as long.
             is_unread = known.is_none();
@@ -435,7 +434,7 @@ impl Volume {
     /// Which of these segments the catalogs of these heads know; none where one cannot be read.
     fn known_to_others(
         &self,
-        (heads, own): (&[Head], &BTreeSet<ExtentId>),
+        heads: &[Head],
         ids: &BTreeSet<SegmentId>,
         waits: &mut Vec<String>,
     ) -> Result<Option<BTreeSet<SegmentId>>, PortError> {
@@ -443,11 +442,13 @@ impl Volume {
         if ids.is_empty() {
             return Ok(Some(known));
         }
+        // Catalogs have most of their pages in common.
+        let mut read = BTreeSet::new();
         for head in heads {
             let until = Instant::now() + CATALOG_WITHIN;
             let listed = self.manifest_of(head).and_then(|manifest| {
                 let mut listed: BTreeSet<SegmentId> = [head.manifest_placement.segment.id()].into();
-                self.listed_in(&manifest, own, ids, until, &mut listed)?;
+                self.listed_in(&manifest, &mut read, ids, until, &mut listed)?;
                 Ok(listed)
             });
             match listed {
@@ -464,7 +465,7 @@ impl Volume {
     fn listed_in(
         &self,
         manifest: &Manifest,
-        own: &BTreeSet<ExtentId>,
+        read: &mut BTreeSet<ExtentId>,
         ids: &BTreeSet<SegmentId>,
         until: Instant,
         listed: &mut BTreeSet<SegmentId>,
@@ -475,10 +476,11 @@ impl Volume {
                 return Err(PortError::Deadline("it takes too long to read".into()));
             }
             if page.level > 0 {
-                self.listed_in(&self.listing(manifest, page, true)?, own, ids, until, listed)?;
-            } else if page.kind == PageKind::Placement && !own.contains(&page.extent.id()) {
+                self.listed_in(&self.listing(manifest, page, true)?, read, ids, until, listed)?;
+            } else if page.kind == PageKind::Placement && !read.contains(&page.extent.id()) {
                 let plain: PlacementPage = codec::decode(&self.fetch_listed(manifest, page)?).map_err(damaged)?;
                 listed.extend(plain.rows.iter().map(|row| row.placement.segment.id()).filter(|id| ids.contains(id)));
+                read.insert(page.extent.id());
             }
         }
         Ok(())
