@@ -26,6 +26,7 @@ use hypernet_core::time::UnixSeconds;
 use hypernet_fs::vfs::Vfs;
 use parking_lot::Mutex;
 
+use super::census::Enough;
 use super::lacking::Lacking;
 use super::leases::new_leases;
 use super::read::failed;
@@ -77,6 +78,11 @@ impl Wear<'_> {
             left.holders.retain(|holder| !self.gone.contains(&holder.peer));
             left
         })
+    }
+
+    /// Whether so many rows count that it outlives further losses.
+    pub(super) fn lasts(&self, placement: &Placement) -> bool {
+        self.counted(placement).holders.len() >= usize::from(Enough::Last.rows(placement))
     }
 
     fn left(&self, placement: &Placement) -> Left {

@@ -1,0 +1,110 @@
+//! What devices rely on that others have placed, and what they know of it that others do not.
+
+use hypernet_core::id::PeerId;
+
+use super::*;
+
+/// The segments of a device's index.
+fn placed(home: &Home) -> BTreeMap<SegmentId, Placement> {
+    let rows = home.volume.db.segments_iter(0, 999).unwrap();
+    rows.into_iter().map(|row| (row.id, codec::decode(&row.descriptor).unwrap())).collect()
+}
+
+/// Peers that nobody has placed anything on so far, and that come before all others.
+fn more_peers(mesh: &Mesh, from: u8) {
+    mesh.connect((from..from + 8).map(|last| {
+        let mut id = [0; 32];
+        id[31] = last;
+        PeerId(id)
+    }));
+}
+
+/// So many holders of each segment have lost it; who they are, by segment.
+fn lose(mesh: &Mesh, all: &BTreeMap<SegmentId, Placement>, from: usize, count: usize) -> BTreeSet<(SegmentId, PeerId)> {
+    let mut lost = BTreeSet::new();
+    for (id, placement) in all {
+        for holder in placement.holders.iter().skip(from).take(count) {
+            mesh.lose(holder.peer, *id);
+            lost.insert((*id, holder.peer));
+        }
+    }
+    lost
+}
+
+/// One device mends, the other one does not know that it had to, and merges.
+#[test]
+fn where_rows_were_mended_is_not_forgotten_when_trees_are_merged() {
+    let mesh = Mesh::new(8);
+    let homes = homes(&mesh, 2, |home| home.write("a", &big(1, 700_000)));
+    let [one, two] = &homes[..] else { panic!() };
+    meet(&homes);
+    let before = placed(two);
+    let first = before.values().next().unwrap();
+    let spare = usize::from(first.n - first.segment.k);
+    let lost = lose(&mesh, &before, 0, spare);
+    more_peers(&mesh, 1);
+    for (id, placement) in &before {
+        let holders = placement.holders.iter();
+        let missing: Vec<u8> = holders.filter(|at| lost.contains(&(*id, at.peer))).map(|at| at.row).collect();
+        two.volume.lacking.asked(*id, placement, &[], &missing);
+    }
+    assert_eq!(two.volume.repair(&two.vfs, u64::MAX).unwrap().mended, before.len() as u64);
+    let mended = |home: &Home| {
+        let all = placed(home);
+        before.keys().all(|id| all[id].holders.iter().all(|holder| !lost.contains(&(*id, holder.peer))))
+    };
+    assert!(mended(two) && !mended(one));
+    two.sync();
+    one.write("c", b"c");
+    let tree = meet(&homes);
+    assert!(mended(two), "it looks for rows where they are not any more");
+    two.sync();
+    two.volume.release(&two.vfs, 0).unwrap();
+    for id in before.keys() {
+        assert!(two.volume.db.leases_of(id).unwrap().iter().all(|row| row.gone.is_none()));
+    }
+    // With what was mended there is enough, and without it there is not.
+    lose(&mesh, &before, spare, spare);
+    assert_eq!(found_by_a_newcomer(&mesh, 3), tree);
+    // When the other one has found it out, too, it has them where they are.
+    for (id, placement) in &before {
+        let holders = placement.holders.iter();
+        let missing: Vec<u8> = holders.filter(|at| lost.contains(&(*id, at.peer))).map(|at| at.row).collect();
+        one.volume.lacking.asked(*id, placement, &[], &missing);
+    }
+    two.write("d", b"d");
+    meet(&homes);
+    assert!(mended(one) && mended(two));
+}
+
+#[test]
+fn who_has_read_from_holders_before_asks_those_of_now_after_a_merge() {
+    let mesh = Mesh::new(8);
+    let homes = homes(&mesh, 2, |home| home.write("a", &big(1, 700_000)));
+    let [one, two] = &homes[..] else { panic!() };
+    meet(&homes);
+    let before = placed(two);
+    let first = before.values().next().unwrap();
+    let spare = usize::from(first.n - first.segment.k);
+    let lost = lose(&mesh, &before, 0, spare);
+    more_peers(&mesh, 1);
+    for home in [one, two] {
+        for (id, placement) in &before {
+            let holders = placement.holders.iter();
+            let missing: Vec<u8> = holders.filter(|at| lost.contains(&(*id, at.peer))).map(|at| at.row).collect();
+            home.volume.lacking.asked(*id, placement, &[], &missing);
+        }
+    }
+    assert!(two.volume.repair(&two.vfs, u64::MAX).unwrap().mended > 0);
+    two.sync();
+    one.write("c", b"c");
+    one.sync();
+    for row in one.volume.db.segments_iter(0, 999).unwrap() {
+        one.volume.placement(row.id, &row.descriptor).unwrap();
+    }
+    while one.follow() != Followed::Merged {}
+    for row in one.volume.db.segments_iter(0, 999).unwrap() {
+        let read = one.volume.placement(row.id, &row.descriptor).unwrap();
+        assert_eq!(*read, codec::decode::<Placement>(&row.descriptor).unwrap());
+    }
+}
