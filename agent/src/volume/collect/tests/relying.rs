@@ -108,3 +108,37 @@ fn who_has_read_from_holders_before_asks_those_of_now_after_a_merge() {
         assert_eq!(*read, codec::decode::<Placement>(&row.descriptor).unwrap());
     }
 }
+
+/// A head says what a device relies on only when it is there, and others cannot wait for what they have not heard of.
+#[test]
+fn what_a_device_relies_on_is_kept_for_it_whatever_others_give_up() {
+    let mesh = Mesh::new(6);
+    let homes = homes(&mesh, 2, |home| {
+        home.write("a", &big(1, 900_000));
+        home.write("b", &big(2, 50_000));
+    });
+    let [one, two] = &homes[..] else { panic!() };
+    meet(&homes);
+    let content = |home: &Home| placed(home).into_keys().collect::<BTreeSet<SegmentId>>();
+    let before = content(one);
+    two.write("c", &big(1, 900_000));
+    let uploads = mesh.uploads();
+    two.sync();
+    assert!(mesh.uploads() > uploads);
+    // All that the other one has placed, but what only its own tree needs.
+    let given_up = one.volume.db.leases_iter(0, 999).unwrap();
+    let given_up: Vec<_> =
+        given_up.iter().map(|row| (row.number, codec::decode::<Placement>(&row.descriptor).unwrap())).collect();
+    assert!(one.volume.tended().end_leases(&given_up).unwrap() > 0);
+    let kept: Vec<&SegmentId> = before.iter().filter(|id| !two.volume.db.leases_of(id).unwrap().is_empty()).collect();
+    assert!(!kept.is_empty());
+    // Its catalog can be read, and what was found to be there already.
+    let latest = state::latest(&two.volume.db).unwrap().unwrap();
+    assert!(latest.manifest.pages.iter().any(|page| page.kind == PageKind::Index));
+    two.volume.load_beside(&latest.head).unwrap();
+    two.volume.drop_nodes(None).unwrap();
+    let root = two.volume.root_of(&latest.head, &two.volume.publishers()).unwrap();
+    let inode = two.volume.find_in(&root, &[b"c"]).unwrap().unwrap();
+    let read = two.volume.read(&inode.content, 0..900_000).unwrap();
+    assert_eq!(read.iter().map(|(_, part)| part.len()).sum::<usize>(), 900_000);
+}
