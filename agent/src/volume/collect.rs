@@ -10,6 +10,9 @@
 //! 4. *Giving up*: when all devices that may publish have done so, and some time later, so that whoever is reading comes to an
 //!    end, this device ends its leases of them. Where somebody does not come back, they end by themselves.
 //!
+//! What lies in several segments is looked for in one of them. Another one goes only when the holders of that one have said that they
+//! keep it: an index that leads to what is not there any more is no reason to let go of what is.
+//!
 //! Nothing is lost wherever this is broken off: what is in no index is on the mesh until its leases are given up, and those are
 //! written down until they are. Whatever was given up too early would still be there for as long as its holder has room.
 
@@ -29,8 +32,9 @@ use hypernet_core::port::PortError;
 use hypernet_core::segment::{Packed, Packer, Piece, Placement};
 use hypernet_fs::vfs::Vfs;
 use hypernet_store::marks::Marks;
-use hypernet_store::volume::{ExtentAt, LeaseChange, SegmentRow};
+use hypernet_store::volume::{ExtentAt, LeaseChange, NewSegment, SegmentRow};
 
+use super::census::{Census, Enough};
 use super::follow::Counted;
 use super::heads::sequence_of;
 use super::leases::{first_end, last_end};
@@ -97,6 +101,8 @@ struct Weighed {
     /// What of it is reached, in payload order.
     live: Vec<ExtentAt>,
     bytes: u64,
+    /// Segments that others of its extents lead to that are reached, by their numbers; none where they lead to none.
+    elsewhere: BTreeSet<Option<u64>>,
 }
 
 impl Volume {
@@ -116,7 +122,9 @@ impl Volume {
             }
             marks => marks?,
         };
-        let mut round = Round { volume: self, meter, marks, dry, collected: Collected::default(), moving: None };
+        let census = Census::new(self)?;
+        let mut round =
+            Round { volume: self, meter, marks, census, dry, collected: Collected::default(), moving: None };
         round.run()?;
         let collected = round.collected;
         // Also of a round that was broken off: before a head says so, nothing is gone.
@@ -492,6 +500,8 @@ struct Round<'a> {
     volume: &'a Arc<Volume>,
     meter: &'a Meter,
     marks: Marks,
+    /// What holders have of segments that something is looked for in from now on.
+    census: Census,
     dry: bool,
     collected: Collected,
     /// What is on its way into new segments, and the segments that it comes from.
@@ -530,24 +540,48 @@ impl Round<'_> {
         self.collected.segments += 1;
         self.collected.bytes += payload;
         self.collected.live += weighed.bytes;
-        if weighed.live.is_empty() {
+        let is_dead = weighed.live.is_empty();
+        let is_sparse = (weighed.bytes as f64) < payload as f64 * SPARSE && self.is_worth_it(&placement, weighed.bytes);
+        // Whoever has placed it moves what is left.
+        if !is_dead && !(is_sparse && self.volume.db.has_leases(&row.id)?) {
+            return Ok(false);
+        }
+        let is_put_off = !is_dead && self.collected.moved >= MOVED_AT_ONCE;
+        if !self.dry && !is_put_off && !self.are_there(&weighed.elsewhere)? {
+            // What is looked for elsewhere is not to be had there.
+            if self.is_there(row.id, &placement)? {
+                let (id, descriptor) = (row.id, row.descriptor.as_slice());
+                let new = NewSegment { id, descriptor, extents, leases: None, is_foreign: false };
+                self.volume.db.add_segments(&[new])?;
+            }
+            return Ok(false);
+        }
+        if is_dead {
             self.collected.dead += 1;
             self.collected.dead_bytes += stored;
-            return Ok(true);
+        } else if self.dry || is_put_off || self.take(row.id, &placement, &weighed)? {
+            self.collected.sparse += 1;
+            self.collected.sparse_live += weighed.bytes;
+            self.collected.sparse_bytes += stored;
         }
-        if (weighed.bytes as f64) < payload as f64 * SPARSE && self.is_worth_it(&placement, weighed.bytes) {
-            if !self.volume.db.has_leases(&row.id)? {
-                // Whoever has placed it moves what is left.
+        Ok(is_dead)
+    }
+
+    /// Whether holders keep a segment for this device.
+    fn is_there(&self, id: SegmentId, placement: &Placement) -> Result<bool, PortError> {
+        self.census.is_there(self.volume, id, &Arc::new(placement.clone()), Enough::Last)
+    }
+
+    fn are_there(&self, numbers: &BTreeSet<Option<u64>>) -> Result<bool, PortError> {
+        for num in numbers {
+            let Some(num) = num else { return Ok(false) };
+            let row = self.volume.db.segments_iter(num.saturating_sub(1), 1)?.pop().filter(|row| row.num == *num);
+            let Some(row) = row else { return Ok(false) };
+            if !self.is_there(row.id, &codec::decode(&row.descriptor).map_err(damaged)?)? {
                 return Ok(false);
             }
-            let is_dry = self.dry || self.collected.moved >= MOVED_AT_ONCE;
-            if is_dry || self.take(row.id, &placement, &weighed)? {
-                self.collected.sparse += 1;
-                self.collected.sparse_live += weighed.bytes;
-                self.collected.sparse_bytes += stored;
-            }
         }
-        Ok(false)
+        Ok(true)
     }
 
     /// Whether a segment of the rest would have shorter shards: their lengths come in steps.
@@ -558,12 +592,17 @@ impl Round<'_> {
 
     fn live(&self, num: u64, extents: &[ExtentAt]) -> Result<Weighed, PortError> {
         let ids: Vec<ExtentId> = extents.iter().map(|(id, ..)| *id).collect();
-        let mut weighed = Weighed { live: Vec::new(), bytes: 0 };
+        let mut weighed = Weighed { live: Vec::new(), bytes: 0, elsewhere: BTreeSet::new() };
         for (extent, number) in extents.iter().zip(self.volume.db.numbers_of(&ids)?) {
+            if !self.marks.has(&extent.0)? {
+                continue;
+            }
             // What lies in a later one as well is found there.
-            if number == Some(num) && self.marks.has(&extent.0)? {
+            if number == Some(num) {
                 weighed.bytes += u64::from(extent.2);
                 weighed.live.push(*extent);
+            } else {
+                weighed.elsewhere.insert(number);
             }
         }
         Ok(weighed)

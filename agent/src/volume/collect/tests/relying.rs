@@ -31,6 +31,34 @@ fn lose(mesh: &Mesh, all: &BTreeMap<SegmentId, Placement>, from: usize, count: u
     lost
 }
 
+/// What was placed anew by a device that has found the first copy to be gone another one lets go of only when it has that.
+#[test]
+fn what_was_placed_anew_is_not_let_go_of_for_a_copy_that_is_gone() {
+    for has_changed in [false, true] {
+        let mesh = Mesh::new(6);
+        let homes = homes(&mesh, 2, |home| home.write("a", &big(1, 900_000)));
+        let [one, two] = &homes[..] else { panic!() };
+        meet(&homes);
+        lose(&mesh, &placed(one), 0, 99);
+        // Of these two the first does not know.
+        two.write("a", &big(1, 900_000));
+        two.write("b", &big(2, 50_000));
+        two.sync();
+        if has_changed {
+            one.write("c", b"c");
+        }
+        let tree = meet(&homes);
+        one.collect().unwrap();
+        one.collect().unwrap();
+        assert_eq!(found_by_a_newcomer(&mesh, 3), tree, "{has_changed}");
+        rounds(&homes, 3);
+        one.write("d", b"d");
+        one.sync();
+        rounds(&homes, 2);
+        assert_eq!(found_by_a_newcomer(&mesh, 4), meet(&homes), "{has_changed}");
+    }
+}
+
 /// One device mends, the other one does not know that it had to, and merges.
 #[test]
 fn where_rows_were_mended_is_not_forgotten_when_trees_are_merged() {
