@@ -31,7 +31,7 @@ use crate::driver::outcome;
 const RENEW_BEFORE: u64 = LEASE_SECONDS / 2;
 /// What somebody else has placed is leased by this device when its leases end in so many seconds: whoever has placed it has had
 /// two weeks for that.
-const TAKE_BEFORE: u64 = LEASE_SECONDS / 3;
+pub(super) const TAKE_BEFORE: u64 = LEASE_SECONDS / 3;
 /// Milliseconds in which a holder must have answered.
 const ANSWER_WITHIN: u64 = 30_000;
 /// Placements that are looked at together: their shards are asked for in as few messages as may be.

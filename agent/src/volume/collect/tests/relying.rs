@@ -1,8 +1,10 @@
 //! What devices rely on that others have placed, and what they know of it that others do not.
 
 use hypernet_core::id::PeerId;
+use hypernet_core::time::UnixSeconds;
 
 use super::*;
+use crate::volume::LEASE_SECONDS;
 
 /// The segments of a device's index.
 fn placed(home: &Home) -> BTreeMap<SegmentId, Placement> {
@@ -169,4 +171,38 @@ fn what_a_device_relies_on_is_kept_for_it_whatever_others_give_up() {
     let inode = two.volume.find_in(&root, &[b"c"]).unwrap().unwrap();
     let read = two.volume.read(&inode.content, 0..900_000).unwrap();
     assert_eq!(read.iter().map(|(_, part)| part.len()).sum::<usize>(), 900_000);
+}
+
+/// Of what nothing reached for a while the leases are not renewed: that it is in the index says nothing of the next sync.
+#[test]
+fn a_snapshot_does_not_hold_what_may_be_gone_by_the_next_sync() {
+    let mesh = Mesh::new(6);
+    let home = homes(&mesh, 1, |home| home.write("a", &big(1, 600_000))).remove(0);
+    home.unlink("a");
+    home.sync();
+    let staged = |home: &Home| home.volume.db.staged_iter(0, 999).unwrap().len();
+    for row in home.volume.db.leases_iter(0, 999).unwrap() {
+        let mut placement: Placement = codec::decode(&row.descriptor).unwrap();
+        let until = unix_now() + LEASE_SECONDS / 9;
+        placement.holders.iter_mut().for_each(|holder| holder.until = UnixSeconds(until));
+        let changes =
+            [LeaseChange::Renewed(row.number, until), LeaseChange::Held(row.number, codec::encode(&placement))];
+        home.volume.db.change_leases(&changes).unwrap();
+    }
+    home.write("a", &big(1, 600_000));
+    let kept = home.volume.snap(&home.vfs, "kept".into(), false).unwrap().unwrap().kept;
+    assert!(staged(&home) > 5);
+    home.unlink("a");
+    lose(&mesh, &placed(&home), 0, 99);
+    let content = |home: &Home| {
+        let root = home.volume.root_in(&kept).unwrap();
+        let inode = home.volume.find_in(&root, &[b"a"]).unwrap().unwrap();
+        let read = home.volume.read(&inode.content, 0..600_000).unwrap();
+        read.iter().map(|(_, part)| part.len()).sum::<usize>()
+    };
+    assert_eq!(content(&home), 600_000, "it is on this disk");
+    home.sync();
+    assert_eq!(staged(&home), 0);
+    home.volume.drop_nodes(None).unwrap();
+    assert_eq!(content(&home), 600_000, "and on the mesh");
 }
