@@ -25,7 +25,7 @@ use std::time::{Duration, Instant};
 use hypernet_core::catalog::{Manifest, PageKind, PlacementPage};
 use hypernet_core::codec;
 use hypernet_core::head::Head;
-use hypernet_core::id::{ExtentId, IdentityId, SegmentId};
+use hypernet_core::id::{ExtentId, IdentityId, SegmentId, VolumeId};
 use hypernet_core::node::{Command, Outcome};
 use hypernet_core::placement::Plan;
 use hypernet_core::port::PortError;
@@ -220,8 +220,12 @@ impl Volume {
     /// Why what is in this volume may be reached from another one that begins with it.
     pub(super) fn branched(&self) -> Result<Option<String>, PortError> {
         let keystore = self.identity.keystore().keystore();
-        let is_branch = |id| keystore.branches.iter().any(|branch| branch.volume == id && !branch.is_gone);
-        for id in self.db.volumes()?.into_iter().filter(|id| keystore.volumes.contains(id) || is_branch(*id)) {
+        // Of branches those are that have not been let go of, whatever volumes there were.
+        let is_here = |id: &VolumeId| match id.is_branch() {
+            true => keystore.branches.iter().any(|branch| branch.volume == *id && !branch.is_gone),
+            false => keystore.volumes.contains(id),
+        };
+        for id in self.db.volumes()?.into_iter().filter(is_here) {
             if state::origin(&self.db.of(id)?)?.is_some() {
                 return Ok(Some(format!(
                     "volume {}, which was begun from another one, is not published yet",
@@ -230,6 +234,18 @@ impl Volume {
             }
         }
         Ok(None)
+    }
+
+    /// Forgets what volumes were to begin with that an agent was killed while making: they have no place in the tree (`rooted`), and
+    /// nothing was published of them. For as long as they are waited for nothing is collected.
+    pub(crate) fn forget_unmade(&self, rooted: &BTreeSet<VolumeId>) -> Result<(), PortError> {
+        for id in self.db.volumes()?.into_iter().filter(|id| !rooted.contains(id)) {
+            let db = self.db.of(id)?;
+            if state::latest(&db)?.is_none() {
+                state::forget_origin(&db)?;
+            }
+        }
+        Ok(())
     }
 
     /// All that is reached. Fails where something cannot be read that may be.

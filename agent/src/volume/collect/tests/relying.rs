@@ -206,3 +206,26 @@ fn a_snapshot_does_not_hold_what_may_be_gone_by_the_next_sync() {
     home.volume.drop_nodes(None).unwrap();
     assert_eq!(content(&home), 600_000, "and on the mesh");
 }
+
+/// What is never published is no reason to keep garbage for ever.
+#[test]
+fn what_was_begun_from_a_volume_and_is_given_up_is_not_waited_for() {
+    let mesh = Mesh::new(4);
+    let home = homes(&mesh, 1, |home| home.write("a", b"a")).remove(0);
+    let volume = &home.volume;
+    let (branch, below) = (hypernet_core::id::VolumeId([0xff; 16]), hypernet_core::id::VolumeId([1; 16]));
+    assert!(branch.is_branch() && !below.is_branch());
+    for id in [branch, below] {
+        volume.identity.keystore().change(|keystore| keystore.add_volume(id)).unwrap();
+    }
+    let begin = |id| state::put_origin(&volume.db.of(id).unwrap(), &state::Origin::default()).unwrap();
+    begin(branch);
+    assert_eq!(volume.branched().unwrap(), None, "nobody has it as a branch any more");
+    begin(below);
+    assert!(volume.branched().unwrap().is_some());
+    // It has a place in the tree, or has none.
+    volume.forget_unmade(&[volume.id, below].into()).unwrap();
+    assert!(volume.branched().unwrap().is_some());
+    volume.forget_unmade(&[volume.id].into()).unwrap();
+    assert_eq!(volume.branched().unwrap(), None);
+}
