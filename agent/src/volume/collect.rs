@@ -315,12 +315,17 @@ impl Volume {
     pub(crate) fn release(&self, vfs: &Vfs, grace: u64) -> Result<Released, PortError> {
         let Some(latest) = state::latest(&self.db)? else { return Ok(Released::default()) };
         let mut released = Released::default();
-        if self.has_dropped()? || !self.find_gone(&latest)? {
+        let may_write = self.may_write().is_ok();
+        if may_write && self.has_dropped()? || !self.find_gone(&latest, may_write)? {
             released.waits.push("a head of this device".into());
             return Ok(released);
         }
         let now = unix_now();
-        let (seen, heads) = self.seen_by_others(&mut released.waits)?;
+        let (seen, heads) = match may_write {
+            true => self.seen_by_others(&mut released.waits)?,
+            // Nobody waits for a head of who publishes none.
+            false => (None, self.last_heads()),
+        };
         let mut after = 0;
         let (mut unseen, mut is_unread) = (0, false);
         loop {
@@ -376,8 +381,10 @@ impl Volume {
 
     /// Notes which leases neither the index nor the catalog of this device's newest head needs, and which they need after all. False
     /// where that cannot be told now.
-    fn find_gone(&self, latest: &Latest) -> Result<bool, PortError> {
+    fn find_gone(&self, latest: &Latest, may_write: bool) -> Result<bool, PortError> {
         let is_mine = latest.head.device == self.device.id();
+        // Who only reads has none: what the one lacks that it stands on, nobody needs it to keep.
+        let since = if may_write { latest.head.sequence } else { 0 };
         let manifest = &latest.head.manifest_placement;
         let mut listed = BTreeMap::from([(manifest.segment.id(), manifest.clone())]);
         let mut missed = None;
@@ -413,8 +420,8 @@ impl Volume {
                     None => false,
                 };
                 match (is_needed, row.gone) {
-                    (false, None) if is_mine => {
-                        changes.push(LeaseChange::Gone(row.number, Some((latest.head.sequence, now))))
+                    (false, None) if is_mine || !may_write => {
+                        changes.push(LeaseChange::Gone(row.number, Some((since, now))))
                     }
                     (true, Some(_)) => changes.push(LeaseChange::Gone(row.number, None)),
                     _ => {}

@@ -584,6 +584,8 @@ impl Volume {
     fn keep_segments_in(&self, beside: &VolumeDb, all: bool, held: &BTreeSet<ExtentId>) -> Result<bool, PortError> {
         let views = self.peers.views()?;
         let mut weights = Weights::new(beside, self.tended().wear(&views));
+        // Who only reads never walks the tree to see what goes: the catalog of whoever writes is what counts.
+        let may_write = self.may_write().is_ok();
         let mut is_better = false;
         let mut at = 0;
         loop {
@@ -592,7 +594,7 @@ impl Volume {
             at = last.num + 1;
             let (mut kept, mut moved) = (Vec::new(), Vec::new());
             for (row, extents) in &mut rows {
-                let is_mine = self.db.has_leases(&row.id)?;
+                let is_mine = may_write && self.db.has_leases(&row.id)?;
                 let there = beside.segment(&row.id)?;
                 if let Some(there) = there.as_ref().filter(|there| is_mine && there.descriptor != row.descriptor) {
                     row.descriptor = self.united(&row.id, (&there.descriptor, &row.descriptor), &weights.wear)?;

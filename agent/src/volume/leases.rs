@@ -408,6 +408,10 @@ impl Volume {
     /// devices were taken off, who could end those that they have, and always where others may write and this device answers for
     /// the volume. Of what nothing needs any more the leases end by themselves.
     pub(crate) fn renew_leases(&self) -> Result<Renewed, PortError> {
+        if self.known_share().is_some() && self.role().is_none() {
+            // What was taken while there was a part in it ends by itself.
+            return Ok(Renewed::default());
+        }
         let now = unix_now();
         let all = self.tended().renew_due(now)?;
         self.take_over_leases(now)?;
@@ -432,10 +436,11 @@ impl Volume {
     fn take_over_leases(&self, now: u64) -> Result<(), PortError> {
         let gone = self.publishers().gone.len() as u64;
         let is_revoked = state::leased_after(&self.db)? != gone;
-        let takes_all = is_revoked || self.share().is_some() && self.role() >= Some(Role::Admin);
+        let takes_all =
+            is_revoked && self.may_write().is_ok() || self.share().is_some() && self.role() >= Some(Role::Admin);
         let is_due = |placement: &Placement| takes_all || is_forgotten(placement, now);
         let all_well = self.lease_those(&is_due)?;
-        if is_revoked && all_well {
+        if is_revoked && (all_well || !takes_all) {
             state::put_leased_after(&self.db, gone)?;
         }
         Ok(())
