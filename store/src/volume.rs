@@ -307,6 +307,9 @@ impl VolumeDb {
 
     /// Adds segments, all or none, with one flush; returns their numbers.
     pub fn add_segments(&self, segments: &[NewSegment<'_>]) -> Result<Vec<u64>, StoreError> {
+        if segments.is_empty() {
+            return Ok(Vec::new());
+        }
         self.write(Durability::Power, |tx| {
             let leases = segments.iter().filter_map(|segment| segment.leases);
             leases.into_iter().try_for_each(|leases| ledger::add(tx, self.volume, &leases))?;
@@ -385,6 +388,9 @@ impl VolumeDb {
     /// Takes over changed descriptors, as when a shard has moved, all or none, with one flush; those of unknown segments are
     /// left out. Pages of the catalog that tell of them are stale.
     pub fn replace_descriptors(&self, changed: &[(SegmentId, Vec<u8>)]) -> Result<(), StoreError> {
+        if changed.is_empty() {
+            return Ok(());
+        }
         self.write(Durability::Power, |tx| {
             let sql = "UPDATE segments SET descriptor = ?2 WHERE id = ?1 AND volume = ?3 RETURNING num";
             let mut statement = tx.prepare_cached(sql)?;

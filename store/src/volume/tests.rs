@@ -442,6 +442,19 @@ fn an_extent_stays_where_it_is_when_others_have_it_elsewhere() {
     assert_eq!(located(2), Some(segment(3)));
 }
 
+/// Whoever looks at many segments, a few at a time, has mostly nothing to write, and each write waits for the disk.
+#[test]
+fn nothing_to_write_is_not_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = VolumeDb::open(dir.path(), VolumeId([1; 16]), 1 << 20).unwrap();
+    let before = db.changes();
+    assert!(db.add_segments(&[]).unwrap().is_empty());
+    db.replace_descriptors(&[]).unwrap();
+    db.add_leases(&[]).unwrap();
+    db.change_leases(&[]).unwrap();
+    assert_eq!(db.changes(), before);
+}
+
 #[test]
 fn leases_are_written_down_with_what_they_are_for_and_until_they_are_over() {
     let dir = tempfile::tempdir().unwrap();
