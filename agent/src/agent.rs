@@ -1,6 +1,6 @@
 //! The composition root: opens everything in order, runs until told to stop, and closes everything in order.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -427,7 +427,10 @@ impl Own {
         if state::latest(&self.volume.db).map_err(port_failure)?.is_none() {
             self.vfs.mark_changed(self.volume.id).map_err(|error| tree_failure(&error))?;
         }
-        let there = self.vfs.volumes().into_iter().filter(|rooted| !rooted.is_vacant || rooted.ino == ROOT);
+        let rooted = self.vfs.volumes();
+        let known: BTreeSet<VolumeId> = rooted.iter().map(|rooted| rooted.volume).collect();
+        self.volume.forget_unmade(&known).map_err(port_failure)?;
+        let there = rooted.into_iter().filter(|rooted| !rooted.is_vacant || rooted.ino == ROOT);
         for rooted in there {
             // What is damaged of one volume, by whomever, keeps nobody from all others.
             match self.volumes.of(rooted.volume) {

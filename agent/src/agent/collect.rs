@@ -20,6 +20,25 @@ const REPAIRED_AT_ONCE: u64 = 512 << 20;
 /// How often leases are renewed that need it, and garbage is looked for.
 const EVERY: Duration = Duration::from_secs(24 * 3600);
 
+/// What a look has to do besides mending.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Due {
+    Nothing,
+    /// To see after leases.
+    Leases,
+    /// And to look for garbage.
+    All,
+}
+
+/// Somebody who was taken off could end leases: others are taken at each look until all are. Garbage is not looked for the more
+/// often for that, since some of them may never be had.
+fn due(is_time: bool, has_lost: impl FnOnce() -> bool) -> Due {
+    if is_time {
+        return Due::All;
+    }
+    if has_lost() { Due::Leases } else { Due::Nothing }
+}
+
 /// Looks again and again, until it is aborted.
 pub(super) async fn run(agent: Arc<Agent>) {
     let hidden = agent.config.lock().collect_every;
@@ -40,13 +59,15 @@ pub(super) async fn run(agent: Arc<Agent>) {
             let engines = agent.with_volume().map_or_else(Vec::new, |own| own.engines());
             engines.iter().any(|engine| engine.has_lost_devices())
         };
-        let is_due = last.is_none_or(|last| last.elapsed() >= every) || has_lost();
-        if is_due && agent.with_volume().is_some_and(|own| !own.engines().is_empty()) {
+        let due = due(last.is_none_or(|last| last.elapsed() >= every), has_lost);
+        if due != Due::Nothing && agent.with_volume().is_some_and(|own| !own.engines().is_empty()) {
             let worker = agent.clone();
-            if let Err(failure) = blocking(move || worker.tend_leases()).await {
+            if let Err(failure) = blocking(move || worker.tend_leases(due)).await {
                 tracing::error!(%failure, "looking after leases and garbage");
             }
-            last = Some(Instant::now());
+            if due == Due::All {
+                last = Some(Instant::now());
+            }
         }
     }
 }
@@ -72,7 +93,7 @@ impl Agent {
         }
     }
 
-    fn tend_leases(&self) {
+    fn tend_leases(&self, due: Due) {
         let Some(own) = self.with_volume() else { return };
         for engine in own.engines() {
             let volume = engine.volume();
@@ -84,7 +105,7 @@ impl Agent {
                 Ok(_) => {}
                 Err(error) => tracing::warn!(volume = %volume.short(), %error, "leases cannot be renewed yet"),
             }
-            if engine.is_held() {
+            if engine.is_held() || due == Due::Leases {
                 continue;
             }
             match engine.collect(false, self.grace()) {
@@ -133,5 +154,16 @@ fn told(engine: &Engine, path: std::path::PathBuf, collected: Collected, release
         waiting_bytes: released.waiting,
         waits_for: released.waits,
         skipped: collected.waits,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn leases_that_cannot_be_had_are_no_reason_to_look_for_garbage_all_the_time() {
+        assert_eq!([(true, true), (true, false)].map(|(is_time, lost)| due(is_time, || lost)), [Due::All; 2]);
+        assert_eq!((due(false, || true), due(false, || false)), (Due::Leases, Due::Nothing));
     }
 }

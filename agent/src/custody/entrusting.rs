@@ -375,12 +375,14 @@ impl Volume {
             asked.holders.retain(|mine| is_meant(mine) && connected.contains(&mine.peer));
             if !asked.holders.is_empty() {
                 let command = Command::Probe { placement: Arc::new(asked), within: ANSWER_WITHIN };
-                under_way.push((known.segment.id(), self.node.start(command)));
+                under_way.push((known, self.node.start(command)));
             }
         }
-        for (id, asked) in under_way {
+        for (known, asked) in under_way {
             match outcome(asked) {
-                Outcome::Probed { held, missing, .. } => drop(self.lacking.asked(id, &held, &missing)),
+                Outcome::Probed { held, missing, .. } => {
+                    self.lacking.asked(known.segment.id(), known, &held, &missing);
+                }
                 Outcome::Failed(error) => return Err(PortError::Unreachable(error.to_string())),
                 other => return Err(damaged(format!("unexpected outcome {other:?}"))),
             }
@@ -404,7 +406,7 @@ impl Volume {
             let mut placement = Arc::unwrap_or_clone(placement);
             placement.holders.retain(|holder| passed.contains(&holder.row));
             if !placement.holders.is_empty() {
-                self.lacking.audited(placement.segment.id(), &passed, &[], &[]);
+                self.lacking.audited(placement.segment.id(), &placement, (&passed, &[], &[]));
                 proven.push(placement);
             }
         }

@@ -34,7 +34,6 @@ use crate::peers::{Draw, Peers};
 use crate::volume::damaged;
 use crate::volume::lacking::Lacking;
 use crate::volume::leases::{draw_once, is_forgotten};
-use crate::volume::merging::unite;
 use crate::volume::progress::Meter;
 use crate::volume::read::{PlacementCache, expect_kind, placement_cache};
 use crate::volume::repair::Repaired;
@@ -193,15 +192,16 @@ impl Charge {
 
     /// What all logs tell of a segment; nothing if none does.
     fn told(logs: &[VolumeDb], id: &SegmentId) -> Result<Option<Placement>, PortError> {
-        let mut united: Option<Vec<u8>> = None;
+        let mut united: Option<Placement> = None;
         for log in logs {
             let Some(row) = log.segment(id)? else { continue };
+            let told: Placement = codec::decode(&row.descriptor).map_err(damaged)?;
             united = Some(match united {
-                Some(before) => unite(&before, &row.descriptor, false)?,
-                None => row.descriptor,
+                Some(before) => united_with(before, told),
+                None => told,
             });
         }
-        united.map(|bytes| codec::decode(&bytes).map_err(damaged)).transpose()
+        Ok(united)
     }
 
     /// Brings what is looked after up to date with all logs.
@@ -329,6 +329,20 @@ impl Charge {
             None => Ok(placement.clone()),
         }
     }
+}
+
+/// Where a segment is, as two devices of one owner tell it: of each row with whom it is to stay the longest.
+fn united_with(mut one: Placement, other: Placement) -> Placement {
+    for holder in other.holders {
+        match one.holders.iter_mut().find(|known| known.row == holder.row) {
+            Some(known) if known.until < holder.until => *known = holder,
+            Some(_) => {}
+            None => one.holders.push(holder),
+        }
+    }
+    one.holders.sort_by_key(|holder| holder.row);
+    one.n = one.n.max(other.n);
+    one
 }
 
 /// Segments of which nobody here knows what lies in them.

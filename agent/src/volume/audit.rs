@@ -21,6 +21,7 @@ use hypernet_store::volume::VolumeDb;
 use minicbor::{Decode, Encode};
 use parking_lot::Mutex;
 
+use super::lacking::At;
 use super::tended::Tending;
 use crate::driver::outcome;
 
@@ -119,18 +120,18 @@ pub(crate) struct Ended {
     pub(crate) failing: Vec<Failing>,
 }
 
-/// Rows that are known to be gone.
+/// Holders of a segment that are known to have nothing.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 #[cbor(array)]
 pub(crate) struct Gone {
     #[n(0)]
     pub(crate) segment: SegmentId,
-    /// As their holders say.
-    #[cbor(n(1), with = "minicbor::bytes")]
-    pub(crate) said: Vec<u8>,
+    /// As they say.
+    #[n(1)]
+    pub(crate) said: Vec<At>,
     /// Whatever these say.
-    #[cbor(n(2), with = "minicbor::bytes")]
-    pub(crate) unproven: Vec<u8>,
+    #[n(2)]
+    pub(crate) unproven: Vec<At>,
 }
 
 /// Where the audits of a device stand.
@@ -156,7 +157,7 @@ pub(crate) struct Round {
     #[n(7)]
     gone: Vec<Gone>,
 }
-hypernet_core::format!(Round, tag = 0x5f, version = 1, max = 8 << 20, name = "round of audits");
+hypernet_core::format!(Round, tag = 0x5f, version = 2, max = 8 << 20, name = "round of audits");
 
 impl Round {
     /// What a peer has shown in this round and the last one.
@@ -422,12 +423,8 @@ impl Auditor {
                 tracing::warn!(segment = %id.short(), row, peer, ?shown, "an audit has found a shard to be gone");
             }
         }
-        if self.of.tended().lacking.audited(
-            id,
-            &found.passed,
-            &[&found.damaged[..], &found.missing].concat(),
-            &found.lied,
-        ) {
+        let missing = [&found.damaged[..], &found.missing].concat();
+        if self.of.tended().lacking.audited(id, placement, (&found.passed, &missing, &found.lied)) {
             self.of.is_told();
         }
     }

@@ -142,6 +142,11 @@ impl Mesh {
         kept.lost.insert(peer, all);
     }
 
+    /// The peer stays, and has not got its shard of this segment any more.
+    pub(crate) fn lose(&self, peer: PeerId, segment: SegmentId) {
+        self.kept.lock().lost.entry(peer).or_default().insert(segment);
+    }
+
     /// The peer says that it has what it is given, and drops it.
     pub(crate) fn drop_all(&self, peer: PeerId) {
         self.kept.lock().droppers.insert(peer);

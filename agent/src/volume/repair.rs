@@ -25,6 +25,7 @@ use hypernet_core::time::UnixSeconds;
 use hypernet_fs::vfs::Vfs;
 use parking_lot::Mutex;
 
+use super::census::Enough;
 use super::lacking::Lacking;
 use super::leases::new_leases;
 use super::read::failed;
@@ -66,6 +67,11 @@ impl Wear<'_> {
     /// A placement without the rows that do not count.
     pub(crate) fn counted(&self, placement: &Placement) -> Placement {
         self.lacking.without(placement, |left| self.mesh.counted(left))
+    }
+
+    /// Whether so many rows count that it outlives further losses.
+    pub(super) fn lasts(&self, placement: &Placement) -> bool {
+        self.counted(placement).holders.len() >= usize::from(Enough::Last.rows(placement))
     }
 
     fn due(&self, placement: &Placement) -> Due {
@@ -183,12 +189,13 @@ impl<'a> Tended<'a> {
         };
         let descriptor = codec::encode(&new);
         self.db.add_leases(&[new_leases(number, id, &new, &descriptor)])?;
+        let rows: Vec<u8> = new.holders.iter().map(|holder| holder.row).collect();
+        self.lacking.audited(id, &new, (&rows, &[], &[]));
         let mut whole = left;
         whole.holders.extend(new.holders);
         whole.holders.sort_by_key(|holder| holder.row);
         self.db.replace_descriptors(&[(id, codec::encode(&whole))])?;
         self.placements.lock().put(id, Arc::new(whole));
-        self.lacking.placed(id);
         Ok(count * shard_len)
     }
 }
@@ -196,6 +203,7 @@ impl<'a> Tended<'a> {
 #[cfg(test)]
 mod tests {
     use hypernet_core::id::PeerId;
+    use hypernet_store::volume::LeaseChange;
 
     use super::super::double::Mesh as Double;
     use super::super::merging::tests::{Home, homes};
@@ -227,7 +235,7 @@ mod tests {
         for placement in &before {
             let missing: Vec<u8> =
                 placement.holders.iter().filter(|at| lost.contains(&at.peer)).map(|at| at.row).collect();
-            home.volume.lacking.asked(placement.segment.id(), &[], &missing);
+            home.volume.lacking.asked(placement.segment.id(), placement, &[], &missing);
         }
         let some = home.volume.repair(&home.vfs, 1).unwrap();
         assert!(some.mended == 1 && some.due >= 1, "one by one: {some:?}");
@@ -263,13 +271,15 @@ mod tests {
         for placement in &before {
             let missing: Vec<u8> =
                 placement.holders.iter().filter(|at| lost.contains(&at.peer)).map(|at| at.row).collect();
-            volume.lacking.asked(placement.segment.id(), &[], &missing);
+            volume.lacking.asked(placement.segment.id(), placement, &[], &missing);
         }
         *volume.surveyed.lock() = None;
         let found = volume.repair(&home.vfs, u64::MAX).unwrap();
         assert_eq!(found.catalog, before.len() as u64);
         home.sync();
-        assert_eq!(volume.repair(&home.vfs, u64::MAX).unwrap().catalog, 0);
+        // What is not of the catalog, and has been found out on the way, is mended.
+        volume.repair(&home.vfs, u64::MAX).unwrap();
+        assert_eq!(volume.repair(&home.vfs, u64::MAX).unwrap(), Repaired::default());
         let after = all();
         for placement in &after {
             assert!(!before.contains(placement));
@@ -280,5 +290,63 @@ mod tests {
         home.sync();
         let kept = all().iter().filter(|placement| after.contains(placement)).count();
         assert!(kept > 0, "a catalog that is sound was written anew");
+    }
+
+    /// Has all leases of this device end soon, as after two months.
+    fn end_soon(home: &Home) {
+        for row in home.volume.db.leases_iter(0, 999).unwrap() {
+            let mut placement: Placement = codec::decode(&row.descriptor).unwrap();
+            let until = unix_now() + 86_400;
+            placement.holders.iter_mut().for_each(|holder| holder.until = UnixSeconds(until));
+            let descriptor = codec::encode(&placement);
+            let changes = [LeaseChange::Renewed(row.number, until), LeaseChange::Held(row.number, descriptor)];
+            home.volume.db.change_leases(&changes).unwrap();
+        }
+    }
+
+    #[test]
+    fn rows_that_were_mended_are_not_asked_of_who_has_lost_them() {
+        let mesh = Double::new(8);
+        let home = homes(&mesh, 1, |home| home.write("file", &noise(700_000))).remove(0);
+        let before = placements(&home);
+        let (k, n) = (before[0].segment.k, before[0].n);
+        // Those that have lost their disks stay, and others take what they had.
+        let lost: BTreeSet<PeerId> =
+            before[0].holders.iter().take(usize::from(n - k)).map(|holder| holder.peer).collect();
+        lost.iter().for_each(|peer| mesh.lose_disk(*peer));
+        mesh.connect((1..=8).map(|last| {
+            let mut id = [0; 32];
+            id[31] = last;
+            PeerId(id)
+        }));
+        let mut due = 0;
+        for placement in &before {
+            let holders = placement.holders.iter();
+            let missing: Vec<u8> = holders.filter(|at| lost.contains(&at.peer)).map(|at| at.row).collect();
+            home.volume.lacking.asked(placement.segment.id(), placement, &[], &missing);
+            due += u64::from(!missing.is_empty());
+        }
+        assert!(home.volume.repair(&home.vfs, u64::MAX).unwrap().mended > 0 && due > 0);
+        let whole = placements(&home);
+        assert!(whole.iter().all(|placement| placement.holders.iter().all(|at| !lost.contains(&at.peer))));
+        home.sync();
+
+        end_soon(&home);
+        let renewed = home.volume.renew_leases().unwrap();
+        let mended: BTreeSet<SegmentId> = whole.iter().map(|placement| placement.segment.id()).collect();
+        let of_index = |placement: &Placement| mended.contains(&placement.segment.id());
+        // What the catalog before lay in was never mended.
+        let views = home.volume.peers.views().unwrap();
+        let wear = home.volume.tended().wear(&views);
+        for placement in placements(&home).iter().filter(|placement| of_index(placement)) {
+            assert_eq!(wear.counted(placement).holders.len(), usize::from(placement.n), "{renewed:?}");
+        }
+        assert_eq!(home.volume.repair(&home.vfs, u64::MAX).unwrap().due, 0);
+        let asked = |home: &Home| -> usize {
+            let rows = home.volume.db.leases_iter(0, 999).unwrap();
+            let due = rows.iter().filter(|row| row.gone.is_none() && mended.contains(&row.segment));
+            due.filter(|row| row.until < unix_now() + LEASE_SECONDS / 2).count()
+        };
+        assert_eq!(asked(&home), 0, "the next look would ask them again");
     }
 }

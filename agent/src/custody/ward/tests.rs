@@ -65,7 +65,7 @@ fn lose(mesh: &Mesh, charge: &Charge, lost: &[PeerId]) {
     mesh.disconnect(lost.iter().copied());
     for (id, placement) in placements(&charge.db) {
         let missing = placement.holders.iter().filter(|at| lost.contains(&at.peer)).map(|at| at.row);
-        charge.lacking.asked(id, &[], &missing.collect::<Vec<_>>());
+        charge.lacking.asked(id, &placement, &[], &missing.collect::<Vec<_>>());
     }
 }
 
@@ -171,7 +171,7 @@ fn a_custodian_that_lies_about_moves_changes_nothing() {
     let lies: Vec<Move> = before.iter().flat_map(liar).chain([unknown]).collect();
     // Of holders that count nothing is taken, and of those that do not what is confirmed.
     let first = before.values().next().unwrap();
-    home.volume.lacking.asked(first.segment.id(), &[], &[first.holders[0].row]);
+    home.volume.lacking.asked(first.segment.id(), first, &[], &[first.holders[0].row]);
     let away: Vec<PeerId> = first.holders.iter().skip(1).take(2).map(|holder| holder.peer).collect();
     mesh.disconnect(away);
     charge.tell(lies, unix_now()).unwrap();
