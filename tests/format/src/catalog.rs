@@ -6,7 +6,7 @@ use hypernet_core::catalog::{Contents, IndexPage, IndexRow, Manifest, PageKind, 
 use hypernet_core::codec;
 use hypernet_core::head::{Head, Snapshot};
 use hypernet_core::history::{Edit, Kept, Tag};
-use hypernet_core::id::{IdentityId, ShareSetId, SnapshotId};
+use hypernet_core::id::{HomeNumber, IdentityId, ShareSetId, SnapshotId};
 use hypernet_core::identity::beacon::Beacon;
 use hypernet_core::identity::era::{Door, Era};
 use hypernet_core::identity::log::{Author, Change, Device, Log, NewEra, Recipient};
@@ -105,6 +105,8 @@ fn head() -> Head {
         manifest: extent(7),
         manifest_placement: placement(),
         asks: 7,
+        home: HomeNumber(5),
+        copied: 6,
         signature: [0x77; 64],
     }
 }
