@@ -566,6 +566,17 @@ impl Device {
         parts.reverse();
         let again = merge_in(&self.shared.bag, &parts, &BTreeSet::new()).unwrap();
         assert_eq!((&merged.inode, &merged.links), (&again.inode, &again.links), "the order of trees plays a part");
+        parts.extend(parts.clone());
+        let twice = merge_in(&self.shared.bag, &parts, &BTreeSet::new()).unwrap();
+        assert_eq!((&merged.inode, &merged.links), (&twice.inode, &twice.links), "it counts how often a tree is there");
+        let (inode, links, vector) = (merged.inode.clone(), merged.links.clone(), merged.vector.clone());
+        let whole = Part { inode, links, vector, ..parts[0].clone() };
+        let again = merge_in(&self.shared.bag, &[whole], &BTreeSet::new()).unwrap();
+        assert_eq!(
+            (&merged.inode, &merged.links),
+            (&again.inode, &again.links),
+            "what was merged is no tree by itself"
+        );
         self.vector = merged.vector;
         self.load(&merged.inode, merged.links.as_ref());
     }
