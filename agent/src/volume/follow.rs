@@ -611,7 +611,7 @@ impl Volume {
     /// The working tree moves on, then the index. False when something was changed here meanwhile, or is in use.
     fn move_on(&self, vfs: &Vfs, beside: &VolumeDb, next: Latest) -> Result<bool, PortError> {
         // A snapshot may hold what only this device's index knows so far.
-        let _still = self.still.lock();
+        let still = self.still.lock();
         // Where the tree has moved already, what has been changed of the history since is no reason to give that up.
         let stays = self.has_edits() && !self.has_moved(vfs, &next.root)?;
         if stays || !self.advance(vfs, &next.root)? {
@@ -625,6 +625,8 @@ impl Volume {
         self.db.take_over(beside, &changes)?;
         self.placements.lock().clear();
         *self.surveyed.lock() = None;
+        drop(still);
+        self.read_history_ahead(&next.root);
         tracing::info!(volume = %self.id.short(), head = next.head.sequence, of = %next.head.device.short(), "moved on");
         Ok(true)
     }

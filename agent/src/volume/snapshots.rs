@@ -44,6 +44,11 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// For how long a volume holds still at most, while what is in a cut is read.
 const READ_WITHIN: Duration = Duration::from_secs(2);
+/// Levels of the tree of snapshots that are read when somebody asks for them.
+const LISTED_WITHIN: u8 = 2;
+/// Of names so many are here by then.
+const TAGS_AHEAD: u64 = 1_000;
+
 /// Of more than this as much as can be is read before that.
 const AHEAD_FILES: u64 = 256;
 const AHEAD_BYTES: u64 = 16 << 20;
@@ -179,6 +184,20 @@ impl Volume {
     fn leave_out_forged(&self, history: &mut History) {
         let mut histories = self.histories.lock();
         let verified = &mut histories.verified;
+    /// Reads the upper nodes of the history of a root to which this device comes, so that whoever first looks at it waits for two
+    /// trips to the mesh at most. That it cannot be had now is in nobody's way.
+    pub(super) fn read_history_ahead(&self, root: &Root) {
+        let nodes = Nodes(self, Deadline::of_read());
+        let kept =
+            root.history.as_ref().map_or(Ok(()), |tree| tree::read_ahead::<Kept, _>(tree, &nodes, LISTED_WITHIN));
+        // They are read after the others, and there are few.
+        let below = |tree: &TreeRef| u8::from(tree.weight > TAGS_AHEAD);
+        let tags = root.tags.as_ref().map_or(Ok(()), |tree| tree::read_ahead::<Tag, _>(tree, &nodes, below(tree)));
+        if let Err(error) = kept.and(tags) {
+            tracing::debug!(volume = %self.id.short(), %error, "the history is read when somebody asks for it");
+        }
+    }
+
         verified.retain(|moment| history.kept.contains_key(moment));
         history.kept.retain(|moment, kept| {
             let counts = verified.contains(moment) || (moment.time.millis < YEAR_9999 && kept.verify().is_ok());

@@ -3,6 +3,7 @@
 use hypernet_core::history::revision::Revision;
 
 use super::super::double::Mesh;
+use super::super::follow::Followed;
 use super::super::merging::tests::{Home, homes, meet};
 use super::super::recover::clock;
 use super::*;
@@ -316,36 +317,47 @@ fn a_name_that_was_given_before_others_let_go_of_a_snapshot_keeps_it() {
 }
 
 #[test]
-fn the_first_listing_of_many_snapshots_takes_a_trip_for_each_level_of_their_tree() {
+fn the_first_listing_of_a_thousand_snapshots_takes_two_trips_and_that_of_what_is_in_one_takes_two() {
     let mesh = Mesh::new(6);
-    let homes = homes(&mesh, 1, |home| home.write("a", b"begun"));
-    let one = &homes[0];
-    for number in 0..300 {
-        one.write("a", format!("{number}").as_bytes());
-        let kept = snap(one, &format!("number {number}"));
+    let homes = homes(&mesh, 2, |home| home.write("a", b"begun"));
+    let [one, two] = &homes[..] else { panic!() };
+    let (first, key) = (snap(one, "first"), one.volume.device.signing_key());
+    let mut last = first.snapshot.clone();
+    for number in 0..1_000u32 {
+        let (root, parents) = (first.snapshot.root.clone(), vec![last.id()]);
+        last = Snapshot::sign(&key, root, parents, last.time.next(0), format!("number {number}"));
+        one.volume.edit_history(&Edit::Keep { snapshot: last.clone(), is_automatic: false }).unwrap();
         if number % 10 == 0 {
-            let (name, to, time) = (format!("v{number}"), kept.snapshot.id(), clock(kept.snapshot.time));
+            let (name, to, time) = (format!("v{number}"), last.id(), last.time);
             one.volume.edit_history(&Edit::Name { name, to, time }).unwrap();
+        }
+        // So what leads to them lies in many segments.
+        if number % 90 == 0 {
+            one.sync();
         }
     }
     one.sync();
     let dir = tempfile::tempdir().unwrap();
-    let cold = mesh.volume(dir.path(), 2);
+    let cold = mesh.volume(dir.path(), 3);
     cold.look_around().unwrap();
     cold.recover(None, &mut |_| ()).unwrap();
-    let trips = || cold.trips.load(Ordering::SeqCst);
-    let before = trips();
-    let history = cold.history().unwrap();
-    assert_eq!((history.kept.len(), history.tags.len()), (300, 30));
-    let names = trips() - before;
-    let depth = state::latest(&cold.db).unwrap().unwrap().root.history.unwrap().depth;
-    assert!(names > 0 && names <= u64::from(depth) + 1, "{names} trips for the names in a tree of depth {depth}");
-    assert!(depth <= 2);
-    // And two more for what is in one.
-    let (_, oldest) = history.kept.first_key_value().unwrap();
-    let before = trips();
-    let root = cold.root_in(oldest).unwrap();
-    let Content::Directory(tree) = &root.inode.content else { panic!("a directory") };
-    assert_eq!(cold.list(tree).unwrap().len(), 1);
-    assert!(trips() - before <= 2);
+    // One that has just begun, and one that has moved on.
+    assert_eq!(two.follow(), Followed::MovedOn);
+    for volume in [&cold, &two.volume] {
+        let trips = || volume.trips.load(Ordering::SeqCst);
+        let before = trips();
+        let history = volume.history().unwrap();
+        assert_eq!((history.kept.len(), history.tags.len()), (1_001, 100));
+        let names = trips() - before;
+        let depth = state::latest(&volume.db).unwrap().unwrap().root.history.unwrap().depth;
+        assert!(names <= 2 && depth >= 2, "{names} trips for the names in a tree of depth {depth}");
+        // And two more for what is in one.
+        let (_, oldest) = history.kept.first_key_value().unwrap();
+        let before = trips();
+        let root = volume.root_in(oldest).unwrap();
+        let Content::Directory(tree) = &root.inode.content else { panic!("a directory") };
+        assert_eq!(volume.list(tree).unwrap().len(), 1);
+        assert!(trips() - before <= 2);
+    }
+    assert!(cold.trips.load(Ordering::SeqCst) > 0);
 }
