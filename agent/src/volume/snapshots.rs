@@ -17,7 +17,7 @@ use hypernet_core::diff::{Side, compare};
 use hypernet_core::extent::Cutter;
 use hypernet_core::head::Snapshot;
 use hypernet_core::history::{Edit, History, Kept, Moment, Tag};
-use hypernet_core::id::FileId;
+use hypernet_core::id::{FileId, VolumeId};
 use hypernet_core::limits::{HISTORY_MAX, SNAPSHOT_PARENTS_MAX};
 use hypernet_core::port::PortError;
 use hypernet_core::seal::ExtentRef;
@@ -37,6 +37,7 @@ use super::sync::{Base, Built, CutGuard, Patience, build, of_tree, read_ahead};
 use super::write::Put;
 use super::{Volume, damaged, state};
 
+use crate::branch::Branch;
 /// For how long a snapshot waits for a tree that moves to what others have published.
 const STILL_WITHIN: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 10 });
 /// How often it is looked whether it has.
@@ -109,6 +110,18 @@ pub(crate) struct Histories {
 }
 
 impl Volume {
+/// What a volume is a branch of, or a branch of a branch of, if that is known; of what is no branch itself.
+fn trunk(branches: &[Branch], mut volume: VolumeId) -> Option<VolumeId> {
+    // Each names another one, so there is an end where none is named twice.
+    for _ in 0..=branches.len() {
+        if !volume.is_branch() {
+            return Some(volume);
+        }
+        volume = branches.iter().find(|branch| branch.volume == volume)?.of;
+    }
+    None
+}
+
     /// Whether changes of the history wait for the next head.
     pub(crate) fn has_edits(&self) -> bool {
         self.edits.load(Ordering::SeqCst) > 0
@@ -528,8 +541,7 @@ impl Volume {
         let bytes = Nodes(self, Deadline::of_read()).get(std::slice::from_ref(extent))?.pop();
         let bytes = bytes.ok_or_else(|| damaged("a root is missing"))?;
         let root: Root = codec::decode(&bytes).map_err(damaged)?;
-        // A branch has the history of what it comes from, which gets what it has become when they are merged.
-        if root.volume != self.id && !root.volume.is_branch() && !self.id.is_branch() {
+        if !self.is_kin(root.volume) {
             return Err(damaged("the snapshot is of another volume"));
         }
         Ok(root)
@@ -539,6 +551,19 @@ impl Volume {
     pub(crate) fn find_in(&self, root: &Root, path: &[&[u8]]) -> Result<Option<Inode>, PortError> {
         let mut at = root.inode.clone();
         for name in path {
+    /// Whether snapshots of another volume may be part of this one's history. A branch has that of what it comes from, which gets
+    /// what it has become when they are merged; of a branch that this device does not know it is not told what it comes from.
+    fn is_kin(&self, other: VolumeId) -> bool {
+        if other == self.id {
+            return true;
+        }
+        let branches = self.identity.keystore().keystore().branches;
+        match [self.id, other].map(|volume| trunk(&branches, volume)) {
+            [Some(mine), Some(theirs)] => mine == theirs,
+            _ => true,
+        }
+    }
+
             let Content::Directory(tree) = &at.content else { return Ok(None) };
             let nodes = Nodes(self, Deadline::of_read());
             let found = tree::find::<Entry, _>(tree, &nodes, &tree::Name(name.to_vec())).map_err(tree_error)?;

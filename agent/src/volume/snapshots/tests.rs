@@ -184,6 +184,43 @@ fn what_is_not_signed_or_of_another_volume_is_not_read() {
     assert!(good.moment() < Moment { time: Hlc { millis: u64::MAX, counter: 0 }, id: good.snapshot.id() });
 }
 
+#[test]
+fn a_branch_has_snapshots_of_what_it_comes_from_and_of_nothing_else() {
+    let mesh = Mesh::new(6);
+    let homes = homes(&mesh, 1, |home| home.write("a", b"a"));
+    let (one, good) = (&homes[0], snap(&homes[0], "good"));
+    let root = one.volume.root_in(&good).unwrap();
+    let [first, second, far, unknown] = [1, 2, 3, 4].map(|byte| VolumeId::new([byte; 16], true));
+    let plain = VolumeId::new([9; 16], false);
+    let branch = |volume: VolumeId, of: VolumeId| Branch {
+        volume,
+        changed: good.snapshot.time,
+        is_gone: volume == first,
+        name: volume.short(),
+        of,
+        root: root.inode.id,
+        from: good.snapshot.id(),
+    };
+    let all = [branch(first, one.volume.id), branch(second, first), branch(far, plain)];
+    one.volume.identity.keystore().change(|keystore| crate::branch::merge(&mut keystore.branches, &all)).unwrap();
+    let reads = |volume: &Arc<Volume>, of: VolumeId| {
+        let mut stage = Stage::new(volume);
+        let extent = stage.put(Kind::Root, &codec::encode(&Root { volume: of, ..root.clone() })).unwrap();
+        stage.finish().unwrap();
+        let snapshot = Snapshot::sign(&volume.device.signing_key(), extent, vec![], good.snapshot.time, String::new());
+        volume.root_in(&Kept { snapshot, ..good.clone() }).is_ok()
+    };
+    let branches = [first, second].map(|id| Arc::new(Volume::below(&one.volume, id).unwrap()));
+    for volume in branches.iter().chain([&one.volume]) {
+        for of in [one.volume.id, first, second, unknown] {
+            assert!(reads(volume, of));
+        }
+        for of in [plain, far] {
+            assert!(!reads(volume, of), "{} has one of {}", volume.id.short(), of.short());
+        }
+    }
+}
+
 /// Whatever is written, renamed and taken away, synced or not: each snapshot reads as the tree was when it was taken.
 #[test]
 fn each_reads_as_the_tree_was() {
