@@ -16,6 +16,7 @@ use hypernet_core::codec::{self, CodecError};
 use hypernet_core::diff::{Side, compare};
 use hypernet_core::extent::Cutter;
 use hypernet_core::head::Snapshot;
+use hypernet_core::history::policy::is_ahead;
 use hypernet_core::history::{Edit, History, Kept, Moment, Tag};
 use hypernet_core::id::{FileId, VolumeId};
 use hypernet_core::limits::{HISTORY_MAX, SNAPSHOT_PARENTS_MAX};
@@ -36,20 +37,20 @@ use super::stage::Stage;
 use super::sync::{Base, Built, CutGuard, Patience, build, of_tree, read_ahead};
 use super::write::Put;
 use super::{Volume, damaged, state};
-
 use crate::branch::Branch;
+
 /// For how long a snapshot waits for a tree that moves to what others have published.
 const STILL_WITHIN: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 10 });
 /// How often it is looked whether it has.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
-/// For how long a volume holds still at most, while what is in a cut is read.
-const READ_WITHIN: Duration = Duration::from_secs(2);
 /// Levels of the tree of snapshots that are read when somebody asks for them.
 const LISTED_WITHIN: u8 = 2;
 /// Of names so many are here by then.
 const TAGS_AHEAD: u64 = 1_000;
 
+/// For how long a volume holds still at most, while what is in a cut is read.
+const READ_WITHIN: Duration = Duration::from_secs(2);
 /// Of more than this as much as can be is read before that.
 const AHEAD_FILES: u64 = 256;
 const AHEAD_BYTES: u64 = 16 << 20;
@@ -109,7 +110,6 @@ pub(crate) struct Histories {
     verified: BTreeSet<Moment>,
 }
 
-impl Volume {
 /// What a volume is a branch of, or a branch of a branch of, if that is known; of what is no branch itself.
 fn trunk(branches: &[Branch], mut volume: VolumeId) -> Option<VolumeId> {
     // Each names another one, so there is an end where none is named twice.
@@ -122,6 +122,7 @@ fn trunk(branches: &[Branch], mut volume: VolumeId) -> Option<VolumeId> {
     None
 }
 
+impl Volume {
     /// Whether changes of the history wait for the next head.
     pub(crate) fn has_edits(&self) -> bool {
         self.edits.load(Ordering::SeqCst) > 0
@@ -183,20 +184,6 @@ fn trunk(branches: &[Branch], mut volume: VolumeId) -> Option<VolumeId> {
         self.history_at(kept, tags)
     }
 
-    /// What is in these trees.
-    pub(super) fn history_at(&self, kept: Option<&TreeRef>, tags: Option<&TreeRef>) -> Result<History, PortError> {
-        if let (Some(kept), Some(tags)) = (kept, tags) {
-            // In one trip to the mesh, and not one after the other.
-            Nodes(self, Deadline::of_read()).get(&[kept.node.clone(), tags.node.clone()])?;
-        }
-        Ok(History::new(self.listed::<Kept>(kept)?, self.listed::<Tag>(tags)?))
-    }
-
-    /// Leaves out what nobody has signed, or what is of no time: whoever may write can put it there, and it is neither to be shown
-    /// as somebody's nor to be followed by what comes next.
-    fn leave_out_forged(&self, history: &mut History) {
-        let mut histories = self.histories.lock();
-        let verified = &mut histories.verified;
     /// Reads the upper nodes of the history of a root to which this device comes, so that whoever first looks at it waits for two
     /// trips to the mesh at most. That it cannot be had now is in nobody's way.
     pub(super) fn read_history_ahead(&self, root: &Root) {
@@ -211,6 +198,20 @@ fn trunk(branches: &[Branch], mut volume: VolumeId) -> Option<VolumeId> {
         }
     }
 
+    /// What is in these trees.
+    pub(super) fn history_at(&self, kept: Option<&TreeRef>, tags: Option<&TreeRef>) -> Result<History, PortError> {
+        if let (Some(kept), Some(tags)) = (kept, tags) {
+            // In one trip to the mesh, and not one after the other.
+            Nodes(self, Deadline::of_read()).get(&[kept.node.clone(), tags.node.clone()])?;
+        }
+        Ok(History::new(self.listed::<Kept>(kept)?, self.listed::<Tag>(tags)?))
+    }
+
+    /// Leaves out what nobody has signed, or what is of no time: whoever may write can put it there, and it is neither to be shown
+    /// as somebody's nor to be followed by what comes next.
+    fn leave_out_forged(&self, history: &mut History) {
+        let mut histories = self.histories.lock();
+        let verified = &mut histories.verified;
         verified.retain(|moment| history.kept.contains_key(moment));
         history.kept.retain(|moment, kept| {
             let counts = verified.contains(moment) || (moment.time.millis < YEAR_9999 && kept.verify().is_ok());
@@ -389,7 +390,9 @@ fn trunk(branches: &[Branch], mut volume: VolumeId) -> Option<VolumeId> {
         let Now { root, files, read, newer } = self.stage_now(vfs, &mut cut, &base, dot, &mut stage, Some(&still))?;
         drop(still);
         let (read, new_before) = (read + ahead.read, ahead.new);
-        let before = history.kept.values().next_back();
+        // What is dated far ahead, by a clock that was wrong or by somebody who wanted that, is followed by nothing.
+        let mut times = history.kept.iter().rev().filter(|(moment, _)| !is_ahead(moment.time, now));
+        let before = times.next().map(|(_, kept)| kept);
         let is_same = match before {
             Some(before) => self.is_same(before, &root, &stage)?,
             None => false,
@@ -398,11 +401,12 @@ fn trunk(branches: &[Branch], mut volume: VolumeId) -> Option<VolumeId> {
             return Ok(None);
         }
         let extent = stage.put(Kind::Root, &codec::encode(&root))?;
-        let mut parents = history.tips();
+        let mut parents = history.tips(|moment| !is_ahead(moment.time, now));
         parents.reverse();
         parents.truncate(SNAPSHOT_PARENTS_MAX);
         let last = before.map_or(Hlc::default(), |kept| kept.snapshot.time);
-        let time = last.max(base.latest.as_ref().map_or(Hlc::default(), |latest| latest.time)).next(now);
+        let latest = base.latest.as_ref().map(|latest| latest.time).filter(|time| !is_ahead(*time, now));
+        let time = last.max(latest.unwrap_or_default()).next(now);
         let snapshot = Snapshot::sign(&self.device.signing_key(), extent, parents, time, message);
         let new = stage.finish()? + new_before;
         if has_changes {
@@ -547,10 +551,6 @@ fn trunk(branches: &[Branch], mut volume: VolumeId) -> Option<VolumeId> {
         Ok(root)
     }
 
-    /// What a snapshot has at a path, given by its names from the root on; none where there is nothing.
-    pub(crate) fn find_in(&self, root: &Root, path: &[&[u8]]) -> Result<Option<Inode>, PortError> {
-        let mut at = root.inode.clone();
-        for name in path {
     /// Whether snapshots of another volume may be part of this one's history. A branch has that of what it comes from, which gets
     /// what it has become when they are merged; of a branch that this device does not know it is not told what it comes from.
     fn is_kin(&self, other: VolumeId) -> bool {
@@ -564,6 +564,10 @@ fn trunk(branches: &[Branch], mut volume: VolumeId) -> Option<VolumeId> {
         }
     }
 
+    /// What a snapshot has at a path, given by its names from the root on; none where there is nothing.
+    pub(crate) fn find_in(&self, root: &Root, path: &[&[u8]]) -> Result<Option<Inode>, PortError> {
+        let mut at = root.inode.clone();
+        for name in path {
             let Content::Directory(tree) = &at.content else { return Ok(None) };
             let nodes = Nodes(self, Deadline::of_read());
             let found = tree::find::<Entry, _>(tree, &nodes, &tree::Name(name.to_vec())).map_err(tree_error)?;

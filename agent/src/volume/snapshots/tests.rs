@@ -90,7 +90,7 @@ fn a_snapshot_holds_what_was_there_and_reads_the_same_for_ever_on_every_device()
     all.sort();
     assert_eq!(all, ["first", "of one", "of two", "second"]);
     let history = two.volume.history().unwrap();
-    assert_eq!(history.tips().len(), 2);
+    assert_eq!(history.tips(|_| true).len(), 2);
     assert_eq!(snap(two, "both").snapshot.parents.len(), 2);
 }
 
@@ -219,6 +219,29 @@ fn a_branch_has_snapshots_of_what_it_comes_from_and_of_nothing_else() {
             assert!(!reads(volume, of), "{} has one of {}", volume.id.short(), of.short());
         }
     }
+}
+
+/// Somebody's clock was wrong by years, or they have written down any time: what comes after it is dated as it is.
+#[test]
+fn what_is_dated_far_ahead_is_followed_by_nothing() {
+    let mesh = Mesh::new(6);
+    let homes = homes(&mesh, 1, |home| home.write("a", b"a"));
+    let one = &homes[0];
+    let (now, far) = (super::super::recover::wall(), YEAR_9999 - 1);
+    one.volume.snap_at(&one.vfs, "far ahead".into(), true, far).unwrap().unwrap();
+    one.write("a", b"b");
+    let next = one.volume.snap_at(&one.vfs, "now".into(), false, now).unwrap().unwrap().kept;
+    assert!(next.snapshot.time.millis < now + 60_000 && next.snapshot.parents.is_empty());
+    one.write("a", b"c");
+    let after = one.volume.snap_at(&one.vfs, "after".into(), false, now).unwrap().unwrap().kept;
+    assert_eq!(after.snapshot.parents, [next.snapshot.id()]);
+    assert!(after.snapshot.time > next.snapshot.time);
+    // Of what is ahead by hours it is otherwise.
+    one.write("a", b"d");
+    let ahead = one.volume.snap_at(&one.vfs, "ahead".into(), false, now + 5 * 3_600_000).unwrap().unwrap().kept;
+    one.write("a", b"e");
+    let last = one.volume.snap_at(&one.vfs, "last".into(), false, now).unwrap().unwrap().kept;
+    assert!(last.snapshot.time > ahead.snapshot.time);
 }
 
 /// Whatever is written, renamed and taken away, synced or not: each snapshot reads as the tree was when it was taken.
