@@ -380,9 +380,10 @@ fn open_own(
 ) -> Result<Own, Failure> {
     let main = keystore.keystore().main;
     let device = keystore.load_device(&home.device())?;
-    let tag = device.id().tag();
     let peers = Arc::new(Peers::new(node.clone()));
     let identity = Identity::load(home.identity(), keystore, device.clone(), peers)?;
+    // A copy of this home gives others to what it makes.
+    let tag = device.id().tag().of_home(identity.home());
     let db = databases::open_catalog(home, config, main, NODE_CACHE_BYTES)?;
     let tree = Arc::new(databases::open_tree(home, config, &db)?);
     let volume = Volume::open(main, device, Arc::new(identity), Arc::new(db), node.clone()).map_err(port_failure)?;

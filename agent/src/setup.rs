@@ -11,6 +11,7 @@ use crate::config::{Config, Home};
 use crate::databases;
 use crate::failure::{Failure, Kind};
 use crate::files;
+use crate::identity::homes;
 use crate::identity::known::Known;
 use crate::invite::Invite;
 use crate::keystore::{Keystore, KeystoreFile, Unlock, random_secret};
@@ -147,6 +148,7 @@ pub(crate) fn write_device(
 ) -> Result<(), Failure> {
     file.save_device(&home.device(), device)?;
     known.save(&home.identity())?;
+    homes::begin(home.path())?;
     file.save()
 }
 

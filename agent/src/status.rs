@@ -367,6 +367,7 @@ fn head_warnings(own: &Own, latest: Option<&Latest>) -> Vec<String> {
         }
         let below = if volume.id == own.volume.id { None } else { state::latest(&volume.db).ok().flatten() };
         let vector = below.as_ref().or(latest).map_or(&[][..], |latest| &latest.root.vector);
+        warnings.extend(volume.heads.lock().twice());
         warnings.extend(volume.heads.lock().not_part_of(vector).iter().map(Found::words));
     }
     warnings.dedup();

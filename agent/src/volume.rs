@@ -33,7 +33,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::time::Duration;
 
-use hypernet_core::id::{DeviceId, IdentityId, VolumeId};
+use hypernet_core::id::{DeviceId, DeviceTag, IdentityId, VolumeId};
 use hypernet_core::identity::log::Device;
 use hypernet_core::key::{DeviceKeys, VolumeKeys};
 use hypernet_core::merge::Part;
@@ -175,6 +175,8 @@ pub(crate) struct Volume {
     handing_out: Mutex<()>,
     /// The heads of others that have asked for one of this device, up to which it has answered.
     pub(crate) answered: Mutex<BTreeMap<DeviceId, u64>>,
+    /// What it has all of from homes of this device that this one was copied from.
+    pub(crate) homes_before: Vec<Dot>,
     /// Of whoever takes a snapshot, or moves the index to that of another device. There is nothing in it.
     pub(crate) still: Mutex<()>,
 }
@@ -191,6 +193,7 @@ impl Volume {
         let links = state::latest(&db)?.and_then(|latest| latest.root.links);
         let (last, rekeying) = (state::last_signers(&db)?, state::is_rekeying(&db)?);
         let edits = db.count_edits()?;
+        let homes_before = state::homes_before(&db, &device.id(), id, identity.home())?;
         if !last.is_empty() {
             // Whatever this process publishes of itself first, it does not take these back.
             identity.tell(id, last);
@@ -234,6 +237,7 @@ impl Volume {
             numbering: Mutex::default(),
             handing_out: Mutex::default(),
             answered: Mutex::default(),
+            homes_before,
             still: Mutex::default(),
         };
         volume.remember_share()?;
@@ -249,7 +253,17 @@ impl Volume {
 
     /// The change of this device that its head with this number is.
     pub(crate) fn dot(&self, sequence: u64) -> Dot {
-        Dot { device: self.device.id().tag_in(self.id), sequence }
+        Dot { device: self.tag(), sequence }
+    }
+
+    /// What the dots of this device carry that come from this home of it.
+    pub(crate) fn tag(&self) -> DeviceTag {
+        self.device.id().tag_in(self.id).of_home(self.identity.home())
+    }
+
+    /// The last number of this device when this home was copied from another one; 0 for the first.
+    pub(crate) fn copied_at(&self) -> u64 {
+        self.homes_before.iter().map(|dot| dot.sequence).max().unwrap_or(0)
     }
 
     /// A number for a head, which nobody else gets: of several volumes heads are published at once.
@@ -280,7 +294,7 @@ impl Volume {
     pub(crate) fn has_others(&self) -> bool {
         let me = self.identity.id();
         let may = |known: Known| known.members.writers().any(|member| member.identity != me);
-        self.known_share().is_some_and(may) || !self.heard_devices().is_empty()
+        self.known_share().is_some_and(may) || !self.heard_devices().is_empty() || self.has_twin()
     }
 
     /// The keys by which is written now. Who has a part in the volume is to find nothing of what it was before: so a device that

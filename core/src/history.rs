@@ -140,11 +140,12 @@ impl History {
         self.kept.iter().find(|(moment, _)| moment.id == *id).map(|(_, kept)| kept)
     }
 
-    /// Those that no other one follows: what comes next follows them.
-    pub fn tips(&self) -> Vec<SnapshotId> {
+    /// Of those that count, the ones that no other one follows: what comes next follows them.
+    pub fn tips(&self, counts: impl Fn(&Moment) -> bool) -> Vec<SnapshotId> {
+        let all = || self.kept.iter().filter(|(moment, _)| counts(moment));
         let followed: BTreeSet<SnapshotId> =
-            self.kept.values().flat_map(|kept| kept.snapshot.parents.iter().copied()).collect();
-        self.kept.keys().map(|moment| moment.id).filter(|id| !followed.contains(id)).collect()
+            all().flat_map(|(_, kept)| kept.snapshot.parents.iter().copied()).collect();
+        all().map(|(moment, _)| moment.id).filter(|id| !followed.contains(id)).collect()
     }
 
     /// Only so many of each stay: of the names those that were given last, and of the snapshots the newest, but for those that have

@@ -372,6 +372,29 @@ pub fn range<T: Item, S: Source>(
     Ok(items)
 }
 
+/// Reads the nodes of a tree but for those of its lowest `levels`: where they are kept, whoever lists it then waits for no more
+/// calls than so many. As in [`list`] each level is one call.
+pub fn read_ahead<T: Item, S: Source>(tree: &TreeRef, source: &S, levels: u8) -> Result<(), TreeError<S::Error>> {
+    check_depth::<T, _>(tree)?;
+    let mut level = vec![tree.node.clone()];
+    for depth in (levels..=tree.depth).rev() {
+        let nodes = Level::get(level.iter(), source)?;
+        let mut below = Vec::new();
+        for node in &level {
+            let missing = || TreeError::Malformed { tree: T::NAME, reason: "a node is missing" };
+            match read_node::<T, _>(depth, nodes.bytes(node).ok_or_else(missing)?)? {
+                Node::Leaf(_) => {}
+                Node::Branch(_, children) => below.extend(children.into_iter().map(|child| child.node)),
+            }
+            if below.len() > TREE_NODES_AT_ONCE {
+                return Err(TreeError::TooMuch(T::NAME));
+            }
+        }
+        level = below;
+    }
+    Ok(())
+}
+
 /// The item with this key.
 pub fn find<T: Item, S: Source>(tree: &TreeRef, source: &S, key: &T::Key) -> Result<Option<T>, TreeError<S::Error>> {
     check_depth::<T, _>(tree)?;

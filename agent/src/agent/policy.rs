@@ -125,14 +125,15 @@ impl Agent {
         let parsed = text.as_deref().map(Policy::parse).transpose();
         let known = past.known()?;
         let history = &known.history;
-        let last = policy::last(history).and_then(|moment| history.kept.get(&moment)).map(|kept| known.info(kept));
+        let last =
+            policy::last(history, wall()).and_then(|moment| history.kept.get(&moment)).map(|kept| known.info(kept));
         let (policy, wrong) = match parsed {
             Ok(policy) => (policy, None),
             Err(error) => (None, Some(error.to_string())),
         };
         Ok(api::PolicyState {
             volume: own.vfs.path(root).map_err(|error| of_tree(&error))?,
-            next_ms: policy.and_then(|policy| policy.next(history)),
+            next_ms: policy.and_then(|policy| policy.next(history, wall())),
             policy: policy.map(policy_info),
             wrong,
             last,

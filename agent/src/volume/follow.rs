@@ -21,7 +21,6 @@ use hypernet_core::tree::{self, Differing, Dot, LinkEntry, Root, TreeRef};
 use hypernet_fs::vfs::{Vfs, VfsError};
 use hypernet_store::volume::{ExtentAt, NewSegment, VolumeDb};
 
-use super::heads::sequence_of;
 use super::merging::Weights;
 use super::progress::Meter;
 use super::read::{Deadline, Nodes, tree_error};
@@ -72,7 +71,8 @@ impl Counted {
         let mut dots: Vec<Dot> = vector
             .iter()
             .filter_map(|dot| {
-                let last = self.0.get(&dot.device)?;
+                // What counts of a device does from whichever of its homes.
+                let last = self.0.get(&dot.device.of_device()).max(self.0.get(&dot.device))?;
                 Some(Dot { device: dot.device, sequence: dot.sequence.min(*last) })
             })
             .filter(|dot| dot.sequence > 0)
@@ -211,7 +211,7 @@ impl Volume {
             return Ok(Followed::Nothing);
         }
         let counted = Counted::by(&self.publishers(), self.id);
-        let survey = self.find_heads(&self.heard_devices())?;
+        let survey = self.find_others()?;
         let heads: Vec<Head> = survey.found.iter().map(|found| found.head.clone()).collect();
         self.heads.lock().set_others(survey);
         let heads = self.believed(heads)?;
@@ -332,13 +332,19 @@ impl Volume {
         waiting.refused.insert(what, Instant::now() + time);
     }
 
+    /// Up to which number a tree with this vector has what this home has done.
+    fn claimed(&self, vector: &[Dot]) -> u64 {
+        let mine = self.tag();
+        vector.iter().filter(|dot| dot.device == mine).map(|dot| dot.sequence).max().unwrap_or(0)
+    }
+
     /// Those heads that may be what they must be. One whose author says that it has seen what this device never published is
     /// not: whatever this device publishes next would count as part of it.
     pub(super) fn believed(&self, mut heads: Vec<Head>) -> Result<Vec<Head>, PortError> {
         let me = self.device.id();
         let next = state::next_sequence(&self.db, &me)?;
         heads.retain(|head| {
-            let claimed = sequence_of(&head.vector, &me, self.id);
+            let claimed = self.claimed(&head.vector);
             if claimed >= next {
                 let (volume, of) = (self.id.short(), head.device.short());
                 tracing::warn!(
@@ -478,12 +484,11 @@ impl Volume {
     /// The root of a head that counts. It has what its head says that it has, and nothing that this device never published.
     pub(super) fn root_of(&self, head: &Head, publishers: &Publishers) -> Result<Root, PortError> {
         let root = self.read_root(head, publishers, publishers.device(&head.device).is_none())?;
-        let me = self.device.id();
-        let is_true = sequence_of(&root.vector, &me, self.id) < state::next_sequence(&self.db, &me)?;
+        let is_true = self.claimed(&root.vector) < state::next_sequence(&self.db, &self.device.id())?;
         // Of who was taken off its author may count less than there is, and of whom it has not heard nothing.
         let counts_all = |dot: &&Dot| {
             let is_named = head.vector.iter().any(|named| named.device == dot.device);
-            is_named && publishers.listed.iter().any(|device| device.id.tag_in(self.id) == dot.device)
+            is_named && publishers.listed.iter().any(|device| device.id.tag_in(self.id) == dot.device.of_device())
         };
         let is_said = root.vector.iter().filter(counts_all).all(|dot| covers(&head.vector, *dot));
         if is_true && is_said && covers_all(&root.vector, &head.vector) {
@@ -649,7 +654,7 @@ impl Volume {
     /// The working tree moves on, then the index. False when something was changed here meanwhile, or is in use.
     fn move_on(&self, vfs: &Vfs, beside: &VolumeDb, next: Latest) -> Result<bool, PortError> {
         // A snapshot may hold what only this device's index knows so far.
-        let _still = self.still.lock();
+        let still = self.still.lock();
         // Where the tree has moved already, what has been changed of the history since is no reason to give that up.
         let stays = self.has_edits() && !self.has_moved(vfs, &next.root)?;
         if stays || !self.advance(vfs, &next.root)? {
@@ -663,6 +668,8 @@ impl Volume {
         self.db.take_over(beside, &changes)?;
         self.placements.lock().clear();
         *self.surveyed.lock() = None;
+        drop(still);
+        self.read_history_ahead(&next.root);
         tracing::info!(volume = %self.id.short(), head = next.head.sequence, of = %next.head.device.short(), "moved on");
         if is_better && self.may_write().is_ok() {
             // Whoever has nothing but the words looks for it where it is not.

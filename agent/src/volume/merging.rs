@@ -580,7 +580,7 @@ impl Volume {
         self.may_write()?;
         self.seal_off()?;
         // With what others have published of it since: so one head has all of it.
-        let found = self.find_heads(&self.heard_devices())?.found;
+        let found = self.find_others()?.found;
         let mut heads = self.believed(found.into_iter().map(|found| found.head).collect())?;
         heads.retain(|head| !covers_all(&latest.root.vector, &head.vector));
         let gathered = self.gather(&latest, &heads)?;

@@ -140,13 +140,16 @@ pub(super) struct Base {
     handed: Option<HandedTree>,
     /// The tree is in no head yet.
     is_merged: bool,
+    /// What this home has of those that it was copied from.
+    homes_before: Vec<Dot>,
 }
 
 impl Base {
     pub(super) fn of(volume: &Volume) -> Result<Self, PortError> {
         // Before the rest: what is handed out meanwhile is another one than this.
         let handed = state::handed_tree(&volume.db)?;
-        Ok(Self { latest: state::latest(&volume.db)?, origin: state::origin(&volume.db)?, handed, is_merged: false })
+        let (latest, origin) = (state::latest(&volume.db)?, state::origin(&volume.db)?);
+        Ok(Self { latest, origin, handed, is_merged: false, homes_before: volume.homes_before.clone() })
     }
 
     /// The same, or the tree that was merged since and that this device has moved to.
@@ -222,7 +225,7 @@ impl Base {
 
     /// What a tree has seen that goes on from it by this change.
     pub(super) fn vector(&self, dot: Dot) -> Vec<Dot> {
-        join([&self.seen()[..], &[dot]])
+        join([&self.seen()[..], &self.homes_before, &[dot]])
     }
 }
 
@@ -385,7 +388,7 @@ pub(super) fn publish(
     let counted = Counted::by(&volume.publishers(), volume.id).of(&root.vector);
     let (seen, vector) = {
         let heads = volume.heads.lock();
-        (heads.seen(volume.id, &root.vector), heads.had_by(counted, volume.device.id().tag_in(volume.id)))
+        (heads.seen(volume.id, &root.vector), heads.had_by(counted, volume.tag()))
     };
     let head = Head {
         volume: volume.id,
@@ -399,6 +402,8 @@ pub(super) fn publish(
         manifest: published.extent,
         manifest_placement: published.placement,
         asks: volume.asks(sequence)?,
+        home: volume.identity.home(),
+        copied: volume.copied_at(),
         signature: [0; 64],
     };
     // All that it leads to can be read by now.

@@ -197,9 +197,9 @@ fn two_that_have_room_each_come_to_no_more_than_there_is_room_for() {
 #[test]
 fn what_comes_next_follows_all_that_nothing_follows() {
     let (history, all) = history();
-    assert_eq!(history.tips(), [all[4].snapshot.id()]);
+    assert_eq!(history.tips(|_| true), [all[4].snapshot.id()]);
     let before = History::new(all[..3].to_vec(), vec![]);
-    assert_eq!(before.tips(), [all[1].snapshot.id(), all[2].snapshot.id()]);
+    assert_eq!(before.tips(|_| true), [all[1].snapshot.id(), all[2].snapshot.id()]);
     assert!(all.iter().all(|one| one.verify().is_ok()));
     let mut forged = all[2].clone();
     forged.snapshot.message = "something else".into();

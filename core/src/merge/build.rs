@@ -16,6 +16,11 @@ pub(super) fn build<K: Sink>(
     places: Places,
     sink: &mut K,
 ) -> Result<(Inode, Option<TreeRef>), MergeError<K::Error>> {
+    for (id, mark) in &places.marks {
+        if let Some(outcome) = outcomes.get_mut(id) {
+            mark.put(&mut outcome.inode);
+        }
+    }
     let mut rows = rows(gathered);
     let mut linked: BTreeMap<FileId, u32> = BTreeMap::new();
     for id in gathered.ids() {

@@ -56,6 +56,45 @@ fn two_versions_of_a_file_are_both_kept_and_whoever_takes_one_away_has_seen_both
     assert_eq!(world.names(), ["notes.txt", "other", "third"]);
 }
 
+/// As editors and `sed -i` save: a new file takes the name of the old one.
+#[test]
+fn files_that_took_one_name_apart_are_versions_of_one_another() {
+    for in_place in [false, true] {
+        let mut world = world(3, &["notes.txt"]);
+        let save = |world: &mut World, number: usize| {
+            world.device(number).create(FileId::ROOT, "notes.tmp");
+            let token = world.device(number).write("notes.tmp");
+            world.device(number).rename("notes.tmp", "notes.txt");
+            token
+        };
+        let one = save(&mut world, 0);
+        let two = if in_place { world.device(1).write("notes.txt") } else { save(&mut world, 1) };
+        world.learn(0, 1);
+        world.learn(2, 1);
+        // Whoever goes on from a part of it, and whoever merges all of it, mark the same.
+        world.device(0).create(FileId::ROOT, "other");
+        world.device(2).create(FileId::ROOT, "third");
+        world.meet();
+        let names: Vec<String> = world.names().into_iter().filter(|name| name.starts_with("notes")).collect();
+        assert_eq!(names.len(), 2, "{names:?}");
+        let file = world.device(0).lookup("notes.txt");
+        let beside = names.iter().find(|name| name.contains("conflict of")).unwrap();
+        let mut read = [world.device(0).read("notes.txt"), world.device(0).read(beside)];
+        read.sort();
+        assert_eq!(read, [one, two]);
+        for number in 0..3 {
+            let marks: Vec<FileId> = names.iter().filter_map(|name| world.device(number).mark(name)).collect();
+            assert_eq!(marks, [file], "{in_place} {number}");
+        }
+        // A directory has no versions.
+        world.device(0).mkdir(FileId::ROOT, "x");
+        world.device(1).create(FileId::ROOT, "x");
+        world.meet();
+        let beside = world.names().into_iter().find(|name| name.starts_with("x (")).unwrap();
+        assert_eq!(world.device(0).mark(&beside), None);
+    }
+}
+
 #[test]
 fn of_two_modes_that_were_given_apart_the_later_one_counts_whoever_hears_first() {
     // The clocks of the first and the third are right.

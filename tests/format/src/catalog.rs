@@ -7,7 +7,7 @@ use hypernet_core::codec;
 use hypernet_core::custody::{Appointment, Move, Moves, MovesPage, PlacedPage, Wards};
 use hypernet_core::head::{Head, Snapshot};
 use hypernet_core::history::{Edit, Kept, Tag};
-use hypernet_core::id::{IdentityId, ShareSetId, SnapshotId};
+use hypernet_core::id::{HomeNumber, IdentityId, ShareSetId, SnapshotId};
 use hypernet_core::identity::beacon::Beacon;
 use hypernet_core::identity::era::{Door, Era};
 use hypernet_core::identity::log::{Author, Change, Device, Log, NewEra, Recipient};
@@ -106,6 +106,8 @@ fn head() -> Head {
         manifest: extent(7),
         manifest_placement: placement(),
         asks: 7,
+        home: HomeNumber(5),
+        copied: 6,
         signature: [0x77; 64],
     }
 }

@@ -4,6 +4,7 @@
 //! - [`Agent`] and [`Mesh`]: an agent of one's own and a mesh of storage peers, with directories that go away;
 //! - [`Meets`]: a command that meets somebody by a code, with the test in the place of the person;
 //! - [`machine`]: what a test needs of the machine, and fails without;
+//! - [`Net`]: a network of a test's own, with hosts that can be parted;
 //! - [`Disk`] and [`FaultyDisk`]: disks whose power can be cut, and that fill up or fail;
 //! - [`tree`]: random trees, and what two trees differ in;
 //! - [`marker`]: bytes that must be found nowhere.
@@ -20,6 +21,7 @@ pub mod machine;
 pub mod marker;
 mod meets;
 mod mesh;
+mod net;
 pub mod tree;
 mod watcher;
 
@@ -29,3 +31,4 @@ pub use faulty::{Fault, FaultyDisk};
 pub use hn::Ran;
 pub use meets::Meets;
 pub use mesh::Mesh;
+pub use net::{Host, Net};

@@ -115,6 +115,8 @@ impl Device {
             manifest: published.extent.clone(),
             manifest_placement: published.placement.clone(),
             asks: 0,
+            home: volume.identity.home(),
+            copied: 0,
             signature: [0; 64],
         };
         volume.peers.publish(head.publish(&volume.device, &volume.keys()).unwrap(), 1, "the head").unwrap();

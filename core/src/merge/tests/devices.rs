@@ -420,6 +420,13 @@ impl Device {
         self.nodes[&self.lookup(path)].token.unwrap()
     }
 
+    /// The file that this is a version of.
+    pub(crate) fn mark(&self, path: &str) -> Option<FileId> {
+        let node = &self.nodes[&self.lookup(path)];
+        let xattr = node.xattrs.iter().find(|xattr| xattr.name == XATTR)?;
+        Mark::parse(&xattr.value).map(|mark| mark.file)
+    }
+
     pub(crate) fn holds(&self, token: Token) -> bool {
         self.tokens().contains(&token)
     }
@@ -559,6 +566,17 @@ impl Device {
         parts.reverse();
         let again = merge_in(&self.shared.bag, &parts, &BTreeSet::new()).unwrap();
         assert_eq!((&merged.inode, &merged.links), (&again.inode, &again.links), "the order of trees plays a part");
+        parts.extend(parts.clone());
+        let twice = merge_in(&self.shared.bag, &parts, &BTreeSet::new()).unwrap();
+        assert_eq!((&merged.inode, &merged.links), (&twice.inode, &twice.links), "it counts how often a tree is there");
+        let (inode, links, vector) = (merged.inode.clone(), merged.links.clone(), merged.vector.clone());
+        let whole = Part { inode, links, vector, ..parts[0].clone() };
+        let again = merge_in(&self.shared.bag, &[whole], &BTreeSet::new()).unwrap();
+        assert_eq!(
+            (&merged.inode, &merged.links),
+            (&again.inode, &again.links),
+            "what was merged is no tree by itself"
+        );
         self.vector = merged.vector;
         self.load(&merged.inode, merged.links.as_ref());
     }
@@ -671,7 +689,10 @@ impl Device {
     /// How many versions of each file are kept beside it.
     fn copies(&self) -> BTreeMap<FileId, usize> {
         let mut copies = BTreeMap::new();
-        let marks = self.nodes.values().flat_map(|node| &node.xattrs).filter(|xattr| xattr.name == XATTR);
+        // Not files that came to have one name: each of those somebody has made.
+        let is_made = |id: &FileId| id.0[1..7] == [0; 6];
+        let nodes = self.nodes.iter().filter(|(id, _)| !is_made(id)).map(|(_, node)| node);
+        let marks = nodes.flat_map(|node| &node.xattrs).filter(|xattr| xattr.name == XATTR);
         for mark in marks.filter_map(|xattr| Mark::parse(&xattr.value)) {
             *copies.entry(mark.file).or_default() += 1;
         }
