@@ -186,6 +186,10 @@ pub const WAY_MAX: usize = 6 * KIB;
 pub const BEACON_MAX: usize = 256 * KIB;
 /// Bytes of a roster log and of the ways beside it.
 pub const POSTING_MAX: usize = 1024 * KIB - KIB;
+/// Peers that one device vouches for.
+pub const PEERS_TOLD_MAX: usize = 4;
+/// Those to whom a device tells them: its contacts, and its own identity.
+pub const PEERS_TOLD_TO_MAX: usize = 1_024;
 /// Identities that have a part in one volume.
 pub const MEMBERS_MAX: usize = 2_048;
 /// Signed changes of who may do what in one volume.
