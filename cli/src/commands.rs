@@ -16,6 +16,7 @@ mod contact;
 mod dev;
 mod device;
 mod diff;
+mod donate;
 mod events;
 mod gc;
 mod guardians;
@@ -51,6 +52,7 @@ pub(crate) async fn run(command: Command, out: &mut Output) -> Result<(), Failur
         Command::Guardians(command) => guardians::guardians(home, command, out).await,
         Command::Volume(command) => volume::volume(home, command, out).await,
         Command::Gc(args) => gc::gc(home, &args, out).await,
+        Command::Donate(args) => donate::donate(home, &args, out).await,
         Command::Share(args) => share::share(home, args, out).await,
         Command::Unshare(args) => share::unshare(home, args, out).await,
         Command::Shares => share::shares(home, out).await,

@@ -25,6 +25,7 @@ pub mod name;
 pub mod node;
 pub mod placement;
 pub mod port;
+pub mod quota;
 pub mod record;
 pub mod seal;
 pub mod segment;

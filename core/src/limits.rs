@@ -105,6 +105,12 @@ pub const UPLOAD_WINDOW: usize = 64 * MIB;
 pub const COMMANDS_MAX: usize = 4_096;
 /// Peers a node remembers.
 pub const PEERS_MAX: usize = 16_384;
+/// Peers of which a node is told whose they are.
+pub const KNOWN_PEERS_MAX: usize = 4_096;
+/// Peers of which a node is told how much they hold for it.
+pub const HOLDING_PEERS_MAX: usize = 4_096;
+/// Peers of which a donor keeps in mind how much they have brought because they store for it.
+pub const RECIPROCALS_MAX: usize = HOLDING_PEERS_MAX;
 /// Peers whose conduct is written down for the next start.
 pub const STANDINGS_MAX: usize = 4_096;
 

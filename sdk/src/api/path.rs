@@ -64,6 +64,8 @@ pub const VOLUMES: &str = "/v1/volumes";
 pub const VOLUMES_MAKE: &str = "/v1/volumes/make";
 /// `POST`: a list of [`GcVolume`](super::GcVolume).
 pub const GC: &str = "/v1/gc";
+/// What is given to others (GET), and giving more or less (POST).
+pub const DONATE: &str = "/v1/donate";
 /// `GET`: [`SharesInfo`](super::SharesInfo).
 pub const SHARES: &str = "/v1/shares";
 /// `POST`: [`ShareInfo`](super::ShareInfo).

@@ -2,6 +2,7 @@ use std::sync::{OnceLock, mpsc};
 use std::time::{Duration, Instant};
 
 use hypernet_core::id::NetworkId;
+use hypernet_core::quota::Quota;
 use hypernet_mesh::MeshConfig;
 use hypernet_sdk::SecretText;
 use hypernet_store::shards::ShardStore;
@@ -57,7 +58,7 @@ impl Bed {
         let config = Config { recovering: true, ..Config::new(NetworkId([0; 16]), "bare".into(), 0, false) };
         config.save(&home).unwrap();
         let agent = Agent {
-            store: Arc::new(ShardStore::open(&home.donated(), 0).unwrap()),
+            store: Arc::new(ShardStore::open(&home.donated(), Quota::default()).unwrap()),
             home,
             config: Mutex::new(config),
             began: Instant::now(),
@@ -70,6 +71,7 @@ impl Bed {
             runtime: runtime.handle().clone(),
             memory: Arc::default(),
             pairings: people::Table::default(),
+            acquainted: acquaint::People::default(),
             shares: Mutex::default(),
             arrival_warning: Mutex::default(),
             notes: Vec::new(),
