@@ -264,6 +264,7 @@ impl Mesh {
                     Outcome::Asked
                 }
                 Command::Watch(_) => Outcome::Watching,
+                Command::Give(_) | Command::Acquaint(_) => Outcome::Noted,
                 Command::Lookup(key) => {
                     let answers = if kept.mute { 0 } else { kept.connected.len() };
                     let (lie, kept) = (kept.lies.get(&key), kept.records.get(&key));

@@ -12,7 +12,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::Notify;
 
 use super::*;
-use crate::agent::people;
+use crate::agent::{acquaint, people};
 use crate::volume::Volume;
 use crate::volume::double::Mesh;
 
