@@ -87,8 +87,8 @@ fn a_stranger_fills_the_share_of_newcomers_and_a_contact_stores_all_the_same() -
     let address = |agent: &Agent| -> Result<String> { Ok(agent.json(["id"])?["address"].as_str().unwrap().to_owned()) };
     friend.sync()?;
     donor.sync()?;
-    donor.json(["contact", "add", "friend", &address(&friend)?])?;
-    friend.json(["contact", "add", "donor", &address(&donor)?])?;
+    donor.json(["contact", "add", &address(&friend)?, "--name", "friend"])?;
+    friend.json(["contact", "add", &address(&donor)?, "--name", "donor"])?;
     let known = peer(&donor, &friend, |peer| peer["name"] == "friend")?;
     assert_eq!((known["whose"].as_str(), known["depositor"].as_str()), (Some("contact"), Some("known")), "{known}");
     let known = peer(&friend, &donor, |peer| peer["name"] == "donor" && peer["to_newcomer"] == false)?;
