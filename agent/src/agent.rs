@@ -37,12 +37,14 @@ use crate::volume::{Volume, state};
 use crate::volumes::{Reader, Volumes};
 use crate::{databases, log, reserve, server, standings};
 
+pub(crate) mod acquaint;
 mod audit;
 mod branch;
 mod collect;
 mod conflicts;
 mod custody;
 mod detach;
+pub(crate) mod donate;
 mod guardians;
 mod history;
 mod hunks;
@@ -137,6 +139,8 @@ pub(crate) struct Agent {
     runtime: tokio::runtime::Handle,
     pub(crate) memory: Arc<Mutex<Memory>>,
     pub(crate) pairings: people::Table,
+    /// Whose peers are.
+    pub(crate) acquainted: acquaint::People,
     /// Of the words of the identity that is looked for.
     shares: Mutex<Shares>,
     /// What whoever recovers should know of what was found, when it has ended well.
@@ -481,9 +485,9 @@ async fn serve(
     keystore: Option<Arc<KeystoreFile>>,
 ) -> Result<(), Failure> {
     let began = Instant::now();
-    let store = Arc::new(ShardStore::open(&home.donated(), config.donate).map_err(store_failure)?);
+    let store = Arc::new(ShardStore::open(&home.donated(), config.quota()).map_err(store_failure)?);
     let (mesh, events, note) = start_mesh(&home, &mut config).await?;
-    let mut node_config = NodeConfig::new(mesh.peer_id(), hypernet_mesh::distance, config.donate, store.used());
+    let mut node_config = NodeConfig::new(mesh.peer_id(), hypernet_mesh::distance, config.quota(), store.used());
     node_config.record_lifetime = config.record_lifetime * 1000;
     let memory = Arc::new(Mutex::new(Memory::load(&config::known_peers(&home))));
     let noted = memory.clone();
@@ -511,6 +515,7 @@ async fn serve(
         runtime: tokio::runtime::Handle::current(),
         memory: memory.clone(),
         pairings: people::Table::default(),
+        acquainted: acquaint::People::default(),
         shares: Mutex::default(),
         arrival_warning: Mutex::default(),
         notes: note.into_iter().chain(crate::locked::refused()).collect(),
@@ -544,6 +549,7 @@ async fn serve(
     let collecting = tokio::spawn(collect::run(agent.clone()));
     let auditing = tokio::spawn(audit::run(agent.clone()));
     let hearing = tokio::spawn(news::run(agent.clone()));
+    let meeting = tokio::spawn(acquaint::run(agent.clone()));
     let branching = tokio::spawn(branch::run(agent.clone()));
     let looking_after = tokio::spawn(custody::run(agent.clone()));
     crate::print_ready(&api::Ready {
@@ -562,6 +568,7 @@ async fn serve(
     collecting.abort();
     auditing.abort();
     hearing.abort();
+    meeting.abort();
     branching.abort();
     looking_after.abort();
     keeper::save(&keeper).await;

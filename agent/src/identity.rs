@@ -20,7 +20,7 @@ use hypernet_core::identity::beacon::Beacon;
 use hypernet_core::identity::era::Era;
 use hypernet_core::identity::log::{Device, Recipient, Roster};
 use hypernet_core::identity::place::Address;
-use hypernet_core::key::{DeviceKeys, SHARED_EPOCHS, VolumeKeys};
+use hypernet_core::key::{DeviceKeys, SHARED_EPOCHS, Secret, VolumeKeys};
 use hypernet_core::port::PortError;
 use hypernet_core::record::Record;
 use hypernet_core::seal::ExtentRef;
@@ -295,6 +295,11 @@ impl Identity {
             let before = self.keystore.keystore().eras;
             before.iter().rev().find_map(|era| sealing::open(&era.opening_key(), sealed).ok())
         })
+    }
+
+    /// Opens what devices of this identity tell only one another.
+    pub(crate) fn devices_secret(&self) -> Secret {
+        self.era.lock().devices_secret()
     }
 
     /// For whom is sealed what all devices of this identity are to open.

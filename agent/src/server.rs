@@ -137,6 +137,7 @@ pub(crate) async fn serve(agent: Arc<Agent>, listener: UnixListener) {
         .route(path::VOLUMES, get(get_volumes))
         .route(path::VOLUMES_MAKE, post(post_volumes_make))
         .route(path::GC, post(post_gc))
+        .route(path::DONATE, get(get_donate).post(post_donate))
         .route(path::KEYSTORE_SEAL, post(post_keystore_seal))
         .route(path::DEVICE_REVOKE, post(post_devices_revoke))
         .route(path::DEVICE_RENEW, post(post_devices_renew))
@@ -191,6 +192,14 @@ async fn post_volumes_make(
 ) -> Answer<api::VolumeInfo> {
     let made = move || agent.make_volume(find(&agent, &request.path)?);
     Ok(Json(blocking(made).await??))
+}
+
+async fn get_donate(State(agent): Agents) -> Answer<api::DonateStatus> {
+    Ok(Json(agent.donated().await))
+}
+
+async fn post_donate(State(agent): Agents, Json(request): Json<api::DonateRequest>) -> Answer<api::DonateStatus> {
+    Ok(Json(agent.donate(&request).await?))
 }
 
 async fn post_keystore_seal(

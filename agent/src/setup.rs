@@ -27,6 +27,7 @@ pub(crate) struct Choices {
     pub(crate) join: Option<String>,
     pub(crate) storage_only: bool,
     pub(crate) donate: Option<u64>,
+    pub(crate) newcomers: Option<u8>,
     pub(crate) listen: Vec<String>,
     pub(crate) record_lifetime: Option<u64>,
     pub(crate) mdns: bool,
@@ -59,6 +60,7 @@ fn start(home: &Home, choices: &Choices, network: NetworkId, bootstrap: Vec<Stri
     let name = choices.device_name.clone().unwrap_or_else(host_name);
     let donate = choices.donate.unwrap_or(DONATE_DEFAULT);
     let mut config = Config::new(network, name, donate, choices.storage_only);
+    config.newcomers = choices.newcomers.unwrap_or(config.newcomers);
     config.bootstrap = bootstrap;
     config.listen = listen_on(&choices.listen)?;
     config.mdns = choices.mdns;
@@ -259,6 +261,7 @@ mod tests {
             join: None,
             storage_only: false,
             donate: None,
+            newcomers: None,
             listen: vec!["127.0.0.1".into()],
             record_lifetime: None,
             mdns: false,

@@ -4,16 +4,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use hypernet_core::codec;
-use hypernet_core::durability::{Nines, Plan};
+use hypernet_core::durability::{K_PREFERRED, Nines, Plan};
 use hypernet_core::head::Head;
 use hypernet_core::id::{ExtentId, PeerId};
 use hypernet_core::node::{NoPlan, Node, PeerView, Presence};
-use hypernet_core::segment::Placement;
+use hypernet_core::segment::{Placement, full_shard_len};
 use hypernet_core::tree::Content;
 use hypernet_fs::vfs::DurabilityInfo;
 use hypernet_sdk::api;
 use libp2p::identity::ed25519;
 
+use crate::agent::donate::{depositor, whose};
 use crate::agent::mount::MountView;
 use crate::agent::{Agent, Own, blocking, port_failure};
 use crate::failure::Failure;
@@ -171,6 +172,7 @@ pub(crate) async fn peers(agent: &Arc<Agent>) -> Result<Vec<api::PeerInfo>, Fail
         None => Counted { tally: Some(Tally::default()), when: api::Counted::Now, trouble: None },
     };
     let round = agent.with_volume().map(|own| own.auditor.view());
+    let shard_len = full_shard_len(view.plan.as_ref().map_or(K_PREFERRED, |plan| plan.k)) as u64;
     let links: BTreeMap<PeerId, hypernet_mesh::PeerInfo> =
         agent.mesh.peers().await.into_iter().map(|info| (info.peer, info)).collect();
     let missed: BTreeMap<PeerId, hypernet_mesh::Missed> =
@@ -187,6 +189,11 @@ pub(crate) async fn peers(agent: &Arc<Agent>) -> Result<Vec<api::PeerInfo>, Fail
                 _ if view.distrusted => {
                     Some("lost shards that it held: others get new ones before it for a while".to_owned())
                 }
+                _ if view.connected && view.to_newcomer && has_less(&view, shard_len) => Some(
+                    "keeps the space that it has left for peers that it knows and for those that store for it: this agent is a \
+                     newcomer to it"
+                        .to_owned(),
+                ),
                 (false, 0) if view.unanswered > 0 => Some(format!("{} requests unanswered", view.unanswered)),
                 (false, 0) => None,
                 (false, faults) => Some(format!("faults: {faults}")),
@@ -211,6 +218,12 @@ pub(crate) async fn peers(agent: &Arc<Agent>) -> Result<Vec<api::PeerInfo>, Fail
                 bytes_per_second: view.rate,
                 young: view.young,
                 subnet: view.subnet.map(|subnet| subnet.to_string()),
+                whose: view.acquaintance.map(|one| whose(one.whose)),
+                name: agent.acquainted.of(&view.peer).and_then(|person| person.name),
+                operator: view.acquaintance.map(|one| one.operator.to_string()),
+                depositor: Some(depositor(view.depositor)),
+                holds: view.holds,
+                to_newcomer: view.to_newcomer,
                 note,
                 path: link.map(|link| path(link.path)),
                 relay: link.and_then(|link| match link.path {
@@ -233,6 +246,11 @@ pub(crate) async fn peers(agent: &Arc<Agent>) -> Result<Vec<api::PeerInfo>, Fail
         .collect();
     out.sort_by(|a, b| (!a.connected, &a.peer).cmp(&(!b.connected, &b.peer)));
     Ok(out)
+}
+
+/// Whether it has no room for so many bytes of this agent.
+fn has_less(view: &PeerView, bytes: u64) -> bool {
+    view.hello.as_ref().is_some_and(|hello| hello.free < bytes)
 }
 
 fn path(path: hypernet_mesh::Path) -> api::Path {
@@ -326,6 +344,7 @@ pub(crate) async fn status(agent: &Arc<Agent>) -> Result<api::Status, Failure> {
     if let Some(reason) = mount.as_ref().and_then(|mount| mount.reason.as_ref()) {
         warnings.push(format!("mounted in writeback mode: {reason}"));
     }
+    warnings.extend(agent.unused_gift());
     let standing = agent.mesh.standing().await;
     Ok(api::Status {
         reach: standing.as_ref().map(|standing| reach(standing, config.upload, config.download)),
@@ -344,7 +363,7 @@ pub(crate) async fn status(agent: &Arc<Agent>) -> Result<api::Status, Failure> {
             path: agent.home.keystore(),
             sealed_by: own.volume.identity.keystore().unlocked_by(),
         }),
-        donate: api::DonateStatus { quota: config.donate, used: agent.store.used(), shards: agent.store.count() },
+        donate: agent.donated().await,
         mount,
         side_mounts: agent.with_volume().map(crate::agent::Own::side_mounts).unwrap_or_default(),
         volume: looked_at.map(|(volume, _)| volume),

@@ -17,6 +17,7 @@ mod custodian;
 mod dev;
 mod device;
 mod diff;
+mod donate;
 mod events;
 mod gc;
 mod guardians;
@@ -53,6 +54,7 @@ pub(crate) async fn run(command: Command, out: &mut Output) -> Result<(), Failur
         Command::Custodian(args) => custodian::custodian(home, args, out).await,
         Command::Volume(command) => volume::volume(home, command, out).await,
         Command::Gc(args) => gc::gc(home, &args, out).await,
+        Command::Donate(args) => donate::donate(home, &args, out).await,
         Command::Share(args) => share::share(home, args, out).await,
         Command::Unshare(args) => share::unshare(home, args, out).await,
         Command::Shares => share::shares(home, out).await,

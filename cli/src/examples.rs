@@ -19,7 +19,7 @@ examples! { INIT:
     "hn init --passphrase                     seal the keystore by a passphrase"
     "hn init --keyring                        keep its key in the keyring of the desktop"
     "hn init --no-confirm --json              in a script, which keeps the 24 words (.phrase) itself"
-    "hn init --storage-only --donate 50G      store for others only"
+    "hn init --storage-only --donate 50G --newcomers 100   store for others only, for whoever comes"
 }
 examples! { PASSPHRASE:
     "hn passphrase               a new passphrase, typed twice; the one from before opens nothing more"
@@ -53,6 +53,12 @@ examples! { PEERS:
     "hn peers --wait 10 --timeout 60           return when 10 peers that store are connected"
     "hn peers --json | jq '.[] | select(.connected) | .peer'"
     "hn peers --json | jq -r '.[] | select(.path == \"relayed\") | .why'"
+}
+examples! { DONATE:
+    "hn donate                               who has how much of what you give"
+    "hn donate --space 50G                   give others 50 GiB from now on"
+    "hn donate --newcomers 25                a quarter of it for peers that you do not know and that store nothing for you"
+    "hn donate --json | jq '.shares[] | select(.depositor == \"newcomer\") | .used'"
 }
 examples! { SYNC:
     "hn sync                      make everything durable, then return"

@@ -111,6 +111,12 @@ pub const UPLOAD_WINDOW: usize = 64 * MIB;
 pub const COMMANDS_MAX: usize = 4_096;
 /// Peers a node remembers.
 pub const PEERS_MAX: usize = 16_384;
+/// Peers of which a node is told whose they are.
+pub const KNOWN_PEERS_MAX: usize = 4_096;
+/// Peers of which a node is told how much they hold for it.
+pub const HOLDING_PEERS_MAX: usize = 4_096;
+/// Peers of which a donor keeps in mind how much they have brought because they store for it.
+pub const RECIPROCALS_MAX: usize = HOLDING_PEERS_MAX;
 /// Peers whose conduct is written down for the next start.
 pub const STANDINGS_MAX: usize = 4_096;
 
@@ -192,6 +198,10 @@ pub const WAY_MAX: usize = 6 * KIB;
 pub const BEACON_MAX: usize = 256 * KIB;
 /// Bytes of a roster log and of the ways beside it.
 pub const POSTING_MAX: usize = 1024 * KIB - KIB;
+/// Peers that one device vouches for.
+pub const PEERS_TOLD_MAX: usize = 4;
+/// Those to whom a device tells them: its contacts, and its own identity.
+pub const PEERS_TOLD_TO_MAX: usize = 1_024;
 /// Identities that have a part in one volume.
 pub const MEMBERS_MAX: usize = 2_048;
 /// Signed changes of who may do what in one volume.

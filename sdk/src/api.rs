@@ -80,6 +80,7 @@ mod branch;
 mod conflicts;
 mod custodians;
 mod devices;
+mod donate;
 mod gc;
 mod guardians;
 mod history;
@@ -103,6 +104,7 @@ pub use devices::{
     DeviceInfo, DeviceRenewed, DeviceRevoked, NamedDevice, OtherHead, PhraseInput, RecoverEvent, RecoverRequest,
     Recovered, RenewDeviceRequest, RevokeDeviceRequest,
 };
+pub use donate::{Depositor, DonateRequest, DonateShare, DonateStatus, Whose};
 pub use gc::{GcRequest, GcVolume};
 pub use guardians::{
     Gathered, GuardianInfo, GuardiansCleared, GuardiansInfo, GuardiansList, HeldShare, SetGuardiansRequest,
@@ -289,17 +291,6 @@ pub struct Status {
     /// What a person should look into.
     #[serde(default)]
     pub warnings: Vec<String>,
-}
-
-/// What an agent stores for others.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DonateStatus {
-    /// Bytes it gives at most.
-    pub quota: u64,
-    /// Bytes in use.
-    pub used: u64,
-    /// Shards held.
-    pub shards: u64,
 }
 
 /// How the volume is mounted.

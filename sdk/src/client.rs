@@ -327,6 +327,16 @@ impl Client {
         self.post(path::GC, request, GC).await
     }
 
+    /// What is given to others, and who has it.
+    pub async fn donated(&self) -> Result<api::DonateStatus, Error> {
+        self.call(Method::GET, path::DONATE, None::<&api::Empty>, SHORT).await
+    }
+
+    /// Gives more or less to others from now on.
+    pub async fn donate(&self, request: &api::DonateRequest) -> Result<api::DonateStatus, Error> {
+        self.post(path::DONATE, request, SHORT).await
+    }
+
     /// Makes a directory a volume of its own.
     pub async fn make_volume(&self, request: &api::MakeVolumeRequest) -> Result<api::VolumeInfo, Error> {
         self.post(path::VOLUMES_MAKE, request, LONG).await

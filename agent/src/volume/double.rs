@@ -16,6 +16,7 @@ use hypernet_core::merge::join;
 use hypernet_core::node::{Command, CommandError, Effect, InboundId, Input, Node, NodeConfig, Now, Outcome};
 use hypernet_core::placement::{Candidate, Wanted, order};
 use hypernet_core::port::PortError;
+use hypernet_core::quota::{Quota, Used};
 use hypernet_core::record::{Record, record_key};
 use hypernet_core::seal::ExtentRef;
 use hypernet_core::segment::{Coded, Holder, Placement, Segment};
@@ -95,7 +96,8 @@ pub(crate) fn phrase() -> RecoveryKeys {
 
 impl Mesh {
     pub(crate) fn new(donors: u8) -> Self {
-        let node = Node::new(NodeConfig::new(PeerId([0; 32]), hypernet_mesh::distance, 0, 0));
+        let node =
+            Node::new(NodeConfig::new(PeerId([0; 32]), hypernet_mesh::distance, Quota::default(), Used::default()));
         let mesh = Self {
             node: Arc::new(Mutex::new(node)),
             kept: Arc::new(Mutex::new(Kept { free: 1 << 40, ..Kept::default() })),
@@ -119,7 +121,7 @@ impl Mesh {
             let greetings = self.step(Input::Connected(peer));
             for effect in greetings {
                 if let Effect::Send { id, request: Request::Hello(_), .. } = effect {
-                    let hello = Hello { free, donated: 1 << 40 };
+                    let hello = Hello { free, donated: 1 << 40, to_newcomer: false };
                     self.step(Input::Response { id, result: Ok(Response::Hello(hello)) });
                 }
             }
@@ -261,13 +263,14 @@ impl Mesh {
                 Command::AskRoom => {
                     let now = Now { mono: Instant(kept.now + 1), unix: UnixSeconds(1_800_000_000) };
                     for peer in &kept.connected {
-                        let request = Request::Hello(Hello { free: kept.free, donated: 1 << 40 });
+                        let request = Request::Hello(Hello { free: kept.free, donated: 1 << 40, to_newcomer: false });
                         node.lock().step(now, Input::Request { peer: *peer, inbound: InboundId(1), request });
                     }
                     Outcome::Asked
                 }
                 Command::Watch(_) => Outcome::Watching,
                 Command::Spare(_) => Outcome::Spared,
+                Command::Give(_) | Command::Acquaint(_) => Outcome::Noted,
                 Command::Lookup(key) => {
                     let answers = if kept.mute { 0 } else { kept.connected.len() };
                     let (lie, kept) = (kept.lies.get(&key), kept.records.get(&key));

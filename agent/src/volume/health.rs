@@ -180,6 +180,25 @@ impl Counter {
 }
 
 /// Every segment that this device knows, of all volumes.
+/// A number that is another one when [`holding`] may be.
+pub(crate) fn changes(volume: &Volume) -> u64 {
+    // Both only grow.
+    volume.db.changes().wrapping_add(volume.lacking.changes())
+}
+
+/// Bytes of shards that each peer holds of all volumes, as far as it was not found to lack them. Blocks on the local disk.
+pub(crate) fn holding(volume: &Volume) -> Result<BTreeMap<PeerId, u64>, PortError> {
+    let mut held: BTreeMap<PeerId, u64> = BTreeMap::new();
+    each_placement(volume, &|| true, &mut |placement| {
+        volume.lacking.without(placement, |left| {
+            for holder in &left.holders {
+                *held.entry(holder.peer).or_default() += u64::from(left.segment.shard_len);
+            }
+        });
+    })?;
+    Ok(held)
+}
+
 fn each_placement(
     volume: &Volume,
     is_wanted: &dyn Fn() -> bool,

@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use hypernet_sdk::api::{
-    AuditStatus, Audited, Counted, DonorsEvent, HealthBucket, Path, PeerInfo, PlanStatus, ReachStatus, Reachability,
-    Status, Upload, VolumeStatus,
+    AuditStatus, Audited, Counted, Depositor, DonorsEvent, HealthBucket, Path, PeerInfo, PlanStatus, ReachStatus,
+    Reachability, Status, Upload, VolumeStatus, Whose,
 };
 use hypernet_sdk::{Client, ErrorCode, Home};
 
@@ -73,10 +73,11 @@ fn rows(status: &Status) -> Vec<(String, String)> {
     add(
         "donates",
         format!(
-            "{} of {} used, {}",
+            "{} of {} used, {}, at most {} % for newcomers",
             words::bytes(status.donate.used),
             words::bytes(status.donate.quota),
-            words::plural(status.donate.shards, "shard")
+            words::plural(status.donate.shards, "shard"),
+            status.donate.newcomers_percent
         ),
     );
     if let Some(volume) = &status.volume {
@@ -303,6 +304,7 @@ fn peer_table(peers: &[PeerInfo]) -> String {
     let rows = peers.iter().map(|peer| {
         vec![
             words::short(&peer.peer),
+            whose(peer),
             path(peer),
             peer.rtt_micros.map_or_else(unknown, |micros| format!("{:.1} ms", micros as f64 / 1e3)),
             peer.free.map_or_else(unknown, words::bytes),
@@ -312,8 +314,20 @@ fn peer_table(peers: &[PeerInfo]) -> String {
             why(peer),
         ]
     });
-    let columns = ["PEER", "REACHED", "RTT", "FREE", "OUR SHARDS", "AVAILABLE", "WORST HOUR", "WHY"];
-    table::table(&columns, rows.collect(), &[2, 3, 4, 5, 6])
+    let columns = ["PEER", "WHOSE", "REACHED", "RTT", "FREE", "OUR SHARDS", "AVAILABLE", "WORST HOUR", "WHY"];
+    table::table(&columns, rows.collect(), &[3, 4, 5, 6, 7])
+}
+
+/// By whom it is served, and serves: whoever is known is called by name.
+fn whose(peer: &PeerInfo) -> String {
+    match (peer.whose, &peer.name, peer.depositor) {
+        (Some(Whose::Own), ..) => "yours".to_owned(),
+        (Some(Whose::Contact), Some(name), _) => name.clone(),
+        (Some(Whose::Contact), None, _) => "a contact's".to_owned(),
+        (None, _, Some(Depositor::Reciprocal)) => "stores for you".to_owned(),
+        (None, _, Some(Depositor::Newcomer)) => "newcomer".to_owned(),
+        (None, _, Some(Depositor::Known) | None) => "-".to_owned(),
+    }
 }
 
 fn path(peer: &PeerInfo) -> String {
@@ -366,6 +380,12 @@ mod tests {
             bytes_per_second: None,
             young: false,
             subnet: None,
+            whose: None,
+            name: None,
+            operator: None,
+            depositor: Some(Depositor::Newcomer),
+            holds: 0,
+            to_newcomer: false,
             note: (!connected).then(|| "faults: 3".to_owned()),
             path: connected.then_some(Path::Direct),
             relay: None,
@@ -412,6 +432,20 @@ mod tests {
         };
         assert!(path(&relayed).starts_with("relayed by "), "{}", path(&relayed));
         assert_eq!(path(&PeerInfo { path: Some(Path::HolePunched), ..peer(true) }), "hole-punched (quic)");
+    }
+
+    #[test]
+    fn a_peer_is_called_by_whose_it_is() {
+        assert_eq!(whose(&peer(true)), "newcomer");
+        assert_eq!(whose(&PeerInfo { depositor: Some(Depositor::Reciprocal), ..peer(true) }), "stores for you");
+        let of = |whose, name: Option<&str>| PeerInfo {
+            whose: Some(whose),
+            name: name.map(str::to_owned),
+            depositor: Some(Depositor::Known),
+            ..peer(true)
+        };
+        assert_eq!(whose(&of(Whose::Contact, Some("anna"))), "anna");
+        assert_eq!(whose(&of(Whose::Own, None)), "yours");
     }
 
     #[test]

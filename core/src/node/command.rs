@@ -6,9 +6,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use thiserror::Error;
 
+use super::Acquainted;
 use crate::audit::Seed;
 use crate::id::{PeerId, RecordKey, ShardId};
 use crate::lease::{Lease, LeaseSecret, LeaseToken};
+use crate::quota::Quota;
 use crate::record::Record;
 use crate::seal::ExtentRef;
 use crate::segment::{Coded, Placement};
@@ -110,6 +112,10 @@ pub enum Command {
     AskRoom,
     /// These peers are to get no shards, and no others: they know, or may know, where those of this node are.
     Spare(BTreeSet<PeerId>),
+    /// Give this to others from now on; what is there stays.
+    Give(Quota),
+    /// Know whose peers are, and who holds how much for this identity, in place of what was known of that.
+    Acquaint(Acquainted),
     /// Be told of these records when they change, by [`super::Effect::Changed`], and of no others.
     Watch(Vec<RecordKey>),
 }
@@ -185,6 +191,8 @@ pub enum Outcome {
     Spared,
     /// [`Command::Watch`]: those who keep them are asked, now and again.
     Watching,
+    /// [`Command::Give`] and [`Command::Acquaint`]: it counts from now on.
+    Noted,
     /// It could not be done.
     Failed(CommandError),
 }

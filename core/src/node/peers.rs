@@ -2,16 +2,23 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use super::planning::{Donor, NoPlan, plan_for, room};
-use super::standing::{self, Presence, Record, Standing, Standings, Watch};
+use super::acquainted::Acquainted;
+use super::donor::Donor;
+use super::planning::{self, NoPlan, plan_for, room};
+use super::standing::{self, Presence, Record, Standings, Watch};
 use super::{Context, Destination, Effect, Payer, RequestId, SendFault, Timer, Waiter};
 use crate::durability::Plan;
 use crate::id::PeerId;
 use crate::limits::{BUSY_ANSWERS_MAX, IN_FLIGHT_PER_PEER, KIB, PEERS_MAX};
 use crate::placement::{Candidate, Subnet};
 use crate::port::StoreOp;
+use crate::quota::Depositor;
 use crate::time::Instant;
 use crate::wire::{Hello, Refusal, Request, Response};
+
+mod view;
+
+pub use view::PeerView;
 
 /// How often a peer is asked what it offers.
 const HELLO_EVERY: u64 = 60_000;
@@ -63,6 +70,9 @@ const _: () = assert!(IN_FLIGHT_PER_PEER as u64 * (BUSY_WINDOW / BUSY_PAUSE + 1)
 /// A donor without room is asked at most this often whether it has some by now, while something waits for it.
 const ROOM_EVERY: u64 = 5_000;
 
+/// The longest that a donor which serves others first is left alone, whatever it says.
+const NEWCOMERS_WAIT_MAX: u64 = 3_600_000;
+
 /// Whoever did not take so many shards in a row that it was sent
 const DECLINED_MAX: u32 = 3;
 /// counts for no plan for so long: it may say that it has room and have none, or no will.
@@ -112,47 +122,6 @@ impl Fault {
     }
 }
 
-/// What a node tells of a peer.
-#[derive(Clone, Debug, PartialEq)]
-pub struct PeerView {
-    /// Who.
-    pub peer: PeerId,
-    /// Whether a connection is up.
-    pub connected: bool,
-    /// What it said it offers.
-    pub hello: Option<Hello>,
-    /// Whether it is there, or away, and for how long that has been so.
-    pub presence: Presence,
-    /// Milliseconds that it has been away, of those in which this node was among others.
-    pub away_for: u64,
-    /// Share of the time watched that it was there, with the prior.
-    pub availability: f64,
-    /// The same of the hour of the day in which it is there least.
-    pub worst_hour: f64,
-    /// Milliseconds that it was there, in all.
-    pub present: u64,
-    /// Whether it is known for too short a time for much to be entrusted to it.
-    pub young: bool,
-    /// Share of what it did that was without a fault, lately, with a prior.
-    pub honesty: f64,
-    /// Microseconds of a round trip with a small request, smoothed; none before the first.
-    pub round_trip: Option<u64>,
-    /// Bytes per second that it sends, smoothed; none before it has sent a large answer.
-    pub rate: Option<u64>,
-    /// The subnet that it is in; none when that is not known, or says nothing.
-    pub subnet: Option<Subnet>,
-    /// Weight of its faults; 0 is spotless.
-    pub faults: u32,
-    /// Requests it answered.
-    pub answered: u64,
-    /// Requests it did not answer.
-    pub unanswered: u64,
-    /// Whether nothing is asked of it for now.
-    pub blocked: bool,
-    /// Whether others get new shards before it for now, because it lost some.
-    pub distrusted: bool,
-}
-
 /// A request that is under way to a peer.
 struct Flight {
     since: Instant,
@@ -168,8 +137,8 @@ pub(super) struct Peer {
     subnet: Option<Subnet>,
     hello: Option<Hello>,
     pub(super) free: u64,
-    /// When it was last asked for more than that.
-    asked_room: Option<Instant>,
+    /// It is asked for more than that from then on, once somebody needs it.
+    ask_room_at: Instant,
     flights: BTreeMap<RequestId, Flight>,
     queue: VecDeque<(Request, Waiter)>,
     /// It is busy: nothing is sent until then.
@@ -207,7 +176,7 @@ impl Peer {
             subnet: None,
             hello: None,
             free: 0,
-            asked_room: None,
+            ask_room_at: Instant(0),
             flights: BTreeMap::new(),
             queue: VecDeque::new(),
             hold_until: Instant(0),
@@ -262,6 +231,11 @@ impl Peer {
     fn is_steady(&self, now: Instant) -> bool {
         let (losses, last) = self.losses;
         losses < LOSSES_MAX || now.since(last) >= LOSS_AGE || now.since(self.changed) >= STEADY_AFTER
+    }
+
+    /// Whether it has room for others that it does not give to this node.
+    pub(super) fn to_newcomer(&self) -> bool {
+        self.hello.as_ref().is_some_and(|hello| hello.to_newcomer)
     }
 
     fn is_distrusted(&self, now: Instant) -> bool {
@@ -325,6 +299,8 @@ pub(super) struct Peers {
     donors_changed: Instant,
     /// Who is to get no shards.
     spared: BTreeSet<PeerId>,
+    /// Whom the agent knows.
+    pub(super) acquainted: Acquainted,
 }
 
 impl Peers {
@@ -389,7 +365,7 @@ impl Peers {
         }
     }
 
-    pub(super) fn connected(&mut self, context: &mut Context, id: PeerId, hello: Hello) {
+    pub(super) fn connected(&mut self, context: &mut Context, donor: &Donor, id: PeerId) {
         if id == context.config.me {
             return;
         }
@@ -406,7 +382,7 @@ impl Peers {
                 peer.absent_until = Instant(0);
             }
         });
-        self.greet(context, id, hello);
+        self.greet(context, donor, id);
     }
 
     pub(super) fn disconnected(&mut self, context: &Context, id: PeerId) {
@@ -438,9 +414,10 @@ impl Peers {
     }
 
     /// Asks what it offers, now and again later while it stays.
-    pub(super) fn greet(&mut self, context: &mut Context, id: PeerId, hello: Hello) {
+    pub(super) fn greet(&mut self, context: &mut Context, donor: &Donor, id: PeerId) {
         if self.is_connected(&id) {
             context.arm(Timer::Hello(id), HELLO_EVERY);
+            let hello = donor.hello(self, &id, context.now.mono);
             self.send(context, id, Request::Hello(hello), Waiter::Hello);
         }
     }
@@ -453,23 +430,42 @@ impl Peers {
     }
 
     /// Asks the donors without `room` what they have by now, unless that was done a moment ago; says how many were asked.
-    pub(super) fn ask_room(&mut self, context: &mut Context, hello: &Hello, room: u64, waiter: Waiter) -> usize {
+    pub(super) fn ask_room(&mut self, context: &mut Context, donor: &Donor, room: u64, waiter: Waiter) -> usize {
         let now = context.now.mono;
-        let full = |peer: &Peer| {
-            let lately = peer.asked_room.is_some_and(|asked| now.since(asked) < ROOM_EVERY);
-            peer.is_donor() && peer.blocked_until <= now && peer.free < room && !lately
-        };
+        let full =
+            |peer: &Peer| peer.is_donor() && peer.blocked_until <= now && peer.free < room && peer.ask_room_at <= now;
         let full: Vec<PeerId> = self.known.iter().filter(|(_, peer)| full(peer)).map(|(id, _)| *id).collect();
         for id in &full {
-            self.entry(context, *id).asked_room = Some(now);
-            self.send(context, *id, Request::Hello(hello.clone()), waiter);
+            self.entry(context, *id).ask_room_at = now.after(ROOM_EVERY);
+            let hello = donor.hello(self, id, now);
+            self.send(context, *id, Request::Hello(hello), waiter);
         }
         full.len()
     }
 
     /// As [`Self::ask_room`], for what a plan needs.
-    pub(super) fn ask_room_to_plan(&mut self, context: &mut Context, hello: &Hello, waiter: Waiter) -> usize {
-        self.ask_room(context, hello, room(), waiter)
+    pub(super) fn ask_room_to_plan(&mut self, context: &mut Context, donor: &Donor, waiter: Waiter) -> usize {
+        self.ask_room(context, donor, room(), waiter)
+    }
+
+    /// What the agent has found out of whose peers are, in place of what it had. Who has become somebody else to this node is
+    /// told so.
+    pub(super) fn acquaint(&mut self, context: &mut Context, donor: &Donor, acquainted: Acquainted) {
+        let before = std::mem::replace(&mut self.acquainted, acquainted);
+        let has_changed = |id: &PeerId| {
+            let (was, is) = (before.of(id).is_some(), self.acquainted.of(id).is_some());
+            was != is || (!is && before.held_by(id) == 0) != (self.acquainted.held_by(id) == 0)
+        };
+        let changed: Vec<PeerId> =
+            self.known.iter().filter(|(id, peer)| peer.connected && has_changed(id)).map(|(id, _)| *id).collect();
+        for id in changed {
+            self.greet(context, donor, id);
+        }
+    }
+
+    /// Whether nothing new is entrusted to a peer for now.
+    pub(super) fn is_distrusted(&self, id: &PeerId, now: Instant) -> bool {
+        self.known.get(id).is_some_and(|peer| peer.is_distrusted(now))
     }
 
     /// Donors that are connected.
@@ -489,7 +485,10 @@ impl Peers {
             match request {
                 Request::Get { shard, offset, len } => context.store(waiter, StoreOp::Read { shard, offset, len }),
                 Request::Have { shards } => context.store(waiter, StoreOp::Have { shards }),
-                Request::Renew { leases } => context.store(waiter, StoreOp::Renew { leases }),
+                Request::Renew { leases } => {
+                    let (depositor, most) = (Depositor::Known, u64::MAX);
+                    context.store(waiter, StoreOp::Renew { leases, depositor, most });
+                }
                 Request::Release { tokens } => {
                     let leases = tokens.into_iter().map(|(shard, token)| (shard, token.key())).collect();
                     context.store(waiter, StoreOp::Release { leases });
@@ -558,6 +557,15 @@ impl Peers {
         match result {
             Err(SendFault::Malformed(_)) => self.fault(context, id, Fault::Nonsense),
             Ok(Response::Refused(Refusal::Full)) => self.entry(context, id).free = 0,
+            // It may well go on taking in what others bring: that says nothing against it.
+            Ok(Response::Refused(Refusal::NewcomersFull(seconds))) => {
+                let peer = self.entry(context, id);
+                peer.free = 0;
+                peer.ask_room_at = now.after((u64::from(*seconds) * 1_000).clamp(ROOM_EVERY, NEWCOMERS_WAIT_MAX));
+                if let Some(hello) = &mut peer.hello {
+                    hello.to_newcomer = true;
+                }
+            }
             Ok(Response::Refused(Refusal::Invalid)) => self.fault(context, id, Fault::Nonsense),
             _ => {}
         }
@@ -685,6 +693,7 @@ impl Peers {
             young: peer.standing.is.is_young(now.unix),
             quality: peer.standing.now(now, &self.watch, peer.connected).quality(),
             subnet: peer.subnet,
+            operator: self.acquainted.of(id).map(|one| one.operator),
         }
     }
 
@@ -706,7 +715,7 @@ impl Peers {
         let departures = self.watch.departures();
         let of = |peer: &&Peer| {
             let by_hour = peer.standing.now(context.now, &self.watch, peer.connected).by_hour();
-            Donor { free: peer.free, by_hour }
+            planning::Donor { free: peer.free, by_hour }
         };
         let plan_for = |donors: &[&Peer]| plan_for(donors.iter().map(of).collect(), departures);
         let good = |donors: &[&Peer]| plan_for(donors).filter(|plan| plan.meets_target);
@@ -719,40 +728,6 @@ impl Peers {
         let now = context.now.mono;
         let declined = &mut self.entry(context, id).declined;
         *declined = if taken { (0, now) } else { (declined.0.saturating_add(1), now) };
-    }
-
-    pub(super) fn views(&self, context: &Context) -> Vec<PeerView> {
-        self.known
-            .iter()
-            .map(|(id, peer)| {
-                let standing = peer.standing.now(context.now, &self.watch, peer.connected);
-                self.view(context, id, peer, &standing)
-            })
-            .collect()
-    }
-
-    fn view(&self, context: &Context, id: &PeerId, peer: &Peer, standing: &Standing) -> PeerView {
-        let now = context.now.mono;
-        PeerView {
-            peer: *id,
-            connected: peer.connected,
-            hello: peer.hello.clone().map(|hello| Hello { free: peer.free, ..hello }),
-            presence: peer.presence(context, &self.watch),
-            away_for: peer.standing.away_for(context.now, &self.watch, peer.connected),
-            availability: standing.availability(),
-            worst_hour: standing.by_hour().into_iter().fold(1.0, f64::min),
-            present: standing.present,
-            young: standing.is_young(context.now.unix),
-            honesty: standing.honesty(),
-            round_trip: standing.round_trip,
-            rate: standing.rate,
-            subnet: peer.subnet,
-            faults: peer.faults,
-            answered: peer.answered,
-            unanswered: peer.unanswered,
-            blocked: peer.blocked_until > now,
-            distrusted: peer.is_distrusted(now),
-        }
     }
 }
 

@@ -74,6 +74,8 @@ pub const CUSTODIANS_OFFER: &str = "/v1/custodians/offer";
 pub const CUSTODIANS_WITHDRAW: &str = "/v1/custodians/withdraw";
 /// `POST`: a list of [`GcVolume`](super::GcVolume).
 pub const GC: &str = "/v1/gc";
+/// What is given to others (GET), and giving more or less (POST).
+pub const DONATE: &str = "/v1/donate";
 /// `GET`: [`SharesInfo`](super::SharesInfo).
 pub const SHARES: &str = "/v1/shares";
 /// `POST`: [`ShareInfo`](super::ShareInfo).

@@ -7,7 +7,7 @@ use hypernet_core::codec;
 use hypernet_core::custody::{Appointment, Move, Moves, MovesPage, PlacedPage, Wards};
 use hypernet_core::head::{Head, Snapshot};
 use hypernet_core::history::{Edit, Kept, Tag};
-use hypernet_core::id::{HomeNumber, IdentityId, ShareSetId, SnapshotId};
+use hypernet_core::id::{HomeNumber, IdentityId, PeerId, ShareSetId, SnapshotId};
 use hypernet_core::identity::beacon::Beacon;
 use hypernet_core::identity::era::{Door, Era};
 use hypernet_core::identity::log::{Author, Change, Device, Log, NewEra, Recipient};
@@ -209,6 +209,8 @@ fn signposts() -> [Golden; 2] {
 fn beacon() -> Golden {
     let share = Secret::new([0x75; 32]);
     let told = Beacon::new(&device(), door(), &[volume_keys()], &[(volume(), share.clone())], true);
+    let (peers, contact) = ([PeerId([0x76; 32])], Secret::new([0x77; 32]));
+    let told = told.and_then(|told| told.tell_peers(&device(), &peers, std::slice::from_ref(&contact)));
     let bytes = told.map(|told| codec::encode(&told)).unwrap_or_default();
     let signer = device().head_signer(&volume_keys());
     let poster = share::posting::place(&device(), &volume()).signer();
@@ -226,8 +228,9 @@ fn beacon() -> Golden {
                 told.head_signer(&id, &keys),
                 told.poster(&id, &volume(), &share),
                 told.offers.map(|at| at.0),
+                told.peers(&id, &contact),
             );
-            match leads == (door(), Some(signer), Some(poster), Some(offers)) {
+            match leads == (door(), Some(signer), Some(poster), Some(offers), peers.to_vec()) {
                 true => Ok(()),
                 false => Err("it does not lead where the device puts things".into()),
             }

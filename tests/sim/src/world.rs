@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BinaryHeap};
 use bytes::Bytes;
 use hypernet_core::id::{PeerId, RecordKey};
 use hypernet_core::node::{Effect, Input, Node, NodeConfig, Now, RequestId, SendFault};
+use hypernet_core::quota::Quota;
 use hypernet_core::time::{Instant, UnixSeconds};
 
 use crate::book::Book;
@@ -306,7 +307,7 @@ impl World {
 
     fn node_config(&self, at: usize) -> NodeConfig {
         let host = &self.hosts[at];
-        let mut config = NodeConfig::new(host.id, dht::distance, host.donated, host.disk.used());
+        let mut config = NodeConfig::new(host.id, dht::distance, Quota::for_all(host.donated), host.disk.told());
         config.record_lifetime = self.config.record_lifetime;
         config
     }

@@ -131,7 +131,7 @@ fn a_node_audits_the_row_it_holds_itself() {
 /// A few bytes asked have a whole shard read: so a donor does that for nobody more than a little at once.
 #[test]
 fn more_audits_than_a_few_of_one_peer_wait_their_turn() {
-    let mut node = Node::new(NodeConfig::new(peer(1), metric, 1 << 30, 0));
+    let mut node = Node::new(NodeConfig::new(peer(1), metric, Quota::for_all(1 << 30), Used::default()));
     let now = Now { mono: Instant(1), unix: UnixSeconds(1) };
     let request = Request::Audit { shard: ShardId([1; 32]), chunk: 3 };
     let mut ask = |from: usize, inbound| {

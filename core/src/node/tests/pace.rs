@@ -124,7 +124,7 @@ fn who_does_not_hear_that_one_is_busy_is_blocked() {
 
 #[test]
 fn a_store_without_time_turns_away_too() {
-    let mut node = Node::new(NodeConfig::new(peer(0), metric, 1 << 30, 0));
+    let mut node = Node::new(NodeConfig::new(peer(0), metric, Quota::for_all(1 << 30), Used::default()));
     let now = Now { mono: Instant(1), unix: UnixSeconds(1) };
     let mut blocked = false;
     for i in 0..u64::from(BUSY_ANSWERS_MAX) + 10 {
