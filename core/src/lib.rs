@@ -26,6 +26,7 @@ pub mod node;
 pub mod placement;
 pub mod port;
 pub mod record;
+pub mod repair;
 pub mod seal;
 pub mod segment;
 pub mod share;

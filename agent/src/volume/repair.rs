@@ -1,9 +1,8 @@
 //! Making anew what holders have lost, or have taken along for good.
 //!
-//! It is lazy: whoever reads k rows to make one can as well make several, so a segment is mended when it has come down to a
-//! threshold above k (see [`hypernet_core::durability`]), and then up to the number of rows that it is meant to have. Those that
-//! are nearest to their loss come first, and so many bytes at a time. Rows are made from ciphertext, and are those that were
-//! committed when the segment was made: each is checked against its hash before it goes out.
+//! What is due, in which order and by which rows, [`hypernet_core::repair`] decides; here it is done, so many bytes at a time.
+//! Rows are made from ciphertext, and are those that were committed when the segment was made: each is checked against its hash
+//! before it goes out.
 //!
 //! A row counts while its holder has not been found to lack it and is not taken to be gone for good; of who comes back it counts
 //! again. Two devices that mend one segment at once do no harm: each has leases of what it has placed, and when their catalogs
@@ -12,15 +11,14 @@
 //! Invariant: a row of the index is replaced only by one that has all holders that count, and the new ones, whose leases are
 //! written down first. Wherever this is broken off, what was placed and is in no index is given up later.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use hypernet_core::codec;
-use hypernet_core::erasure;
-use hypernet_core::id::{PeerId, SegmentId};
-use hypernet_core::node::{Command, CommandError, Node, Outcome, PeerView, Presence};
+use hypernet_core::id::SegmentId;
+use hypernet_core::node::{Command, CommandError, Node, Outcome};
 use hypernet_core::port::PortError;
+use hypernet_core::repair::{self, Due, Mending, Mesh};
 use hypernet_core::segment::{Coded, Placement};
 use hypernet_core::time::UnixSeconds;
 use hypernet_fs::vfs::Vfs;
@@ -50,37 +48,13 @@ pub(crate) struct Repaired {
     pub(crate) failed: Option<String>,
 }
 
-/// Who is there, by what is known of peers.
-struct Mesh {
-    gone: BTreeSet<PeerId>,
-    /// Bytes that each takes who takes some.
-    free: BTreeMap<PeerId, u64>,
-}
-
-impl Mesh {
-    fn new(views: Vec<PeerView>) -> Self {
-        let gone = views.iter().filter(|view| view.presence == Presence::Gone).map(|view| view.peer).collect();
-        let takes = |view: &&PeerView| view.connected && !view.blocked;
-        let free = |view: &PeerView| view.hello.as_ref().map(|hello| (view.peer, hello.free));
-        Self { gone, free: views.iter().filter(takes).filter_map(free).collect() }
-    }
-}
-
-/// At how many rows that count a segment is mended. One that was made under another plan may have lost a third of those beyond k.
-fn threshold(k: u8, n: u8, planned: Option<(u8, u8, u8)>) -> u8 {
-    match planned {
-        Some((of, to, threshold)) if (of, to) == (k, n) => threshold.clamp(k, n.saturating_sub(1).max(k)),
-        _ => n.saturating_sub(n.saturating_sub(k).div_ceil(3)).clamp(k, n.saturating_sub(1).max(k)),
-    }
-}
-
 impl Volume {
     /// Looks for segments of which too few rows are left, and mends them until so many bytes of shards were placed.
     pub(crate) fn repair(&self, vfs: &Vfs, bytes: u64) -> Result<Repaired, PortError> {
         let views = self.node.ask_blocking(Node::peers);
         let views = views.ok_or_else(|| PortError::Unreachable("the agent is stopping".into()))?;
-        let mesh = Mesh::new(views);
-        let plan = self.peers.plan().ok().map(|plan| (plan.k, plan.n, plan.threshold));
+        let mesh = Mesh::new(&views);
+        let plan = self.peers.plan().ok();
         let mut repaired = Repaired::default();
         let mut due: BTreeSet<(u8, SegmentId)> = BTreeSet::new();
         let mut after = 0;
@@ -92,13 +66,15 @@ impl Volume {
                 let placement: Placement = codec::decode(&row.descriptor).map_err(damaged)?;
                 let (k, n) = (placement.segment.k, placement.n);
                 let counts = self.counted(&placement, &mesh).holders.len() as u8;
-                if counts < k {
-                    repaired.lost += 1;
-                } else if counts <= threshold(k, n, plan) && counts < n {
-                    repaired.due += 1;
-                    due.insert((counts - k, row.id));
-                    if due.len() > DUE_MAX {
-                        due.pop_last();
+                match repair::due(k, n, counts, plan.as_ref()) {
+                    Due::No => {}
+                    Due::Lost => repaired.lost += 1,
+                    Due::Mend(margin) => {
+                        repaired.due += 1;
+                        due.insert((margin, row.id));
+                        if due.len() > DUE_MAX {
+                            due.pop_last();
+                        }
                     }
                 }
             }
@@ -131,11 +107,7 @@ impl Volume {
 
     /// A placement without the rows that do not count.
     fn counted(&self, placement: &Placement, mesh: &Mesh) -> Placement {
-        self.lacking.without(placement, |left| {
-            let mut left = left.clone();
-            left.holders.retain(|holder| !mesh.gone.contains(&holder.peer));
-            left
-        })
+        self.lacking.without(placement, |left| mesh.counted(left))
     }
 
     /// Makes rows of one segment anew; returns bytes of the shards that were placed.
@@ -144,28 +116,16 @@ impl Volume {
         let placement: Placement = codec::decode(&row.descriptor).map_err(damaged)?;
         let left = self.counted(&placement, mesh);
         let (segment, shard_len) = (&placement.segment, u64::from(placement.segment.shard_len));
-        let others: BTreeSet<PeerId> = left.holders.iter().map(|holder| holder.peer).collect();
-        let room = mesh.free.iter().filter(|(peer, free)| **free >= shard_len && !others.contains(peer)).count();
-        let missing = usize::from(placement.n).saturating_sub(left.holders.len()).min(room);
-        let held: BTreeSet<u8> = left.holders.iter().map(|holder| holder.row).collect();
-        let all = 0..segment.rows.len() as u8;
-        let wanted: Vec<u8> = all.filter(|row| !held.contains(row)).take(missing).collect();
-        if wanted.is_empty() {
+        let Some(Mending { rows: wanted, others }) = repair::mending(&placement, &left, mesh) else {
             return Err(PortError::Unreachable("no peer is there that has room and none of it".into()));
-        }
+        };
         let rows = Command::Rows { placement: Arc::new(left.clone()), within: READ_WITHIN };
         let data = match self.node.run_blocking(rows) {
             Outcome::Rows(rows) => rows,
             Outcome::Failed(error) => return Err(failed(error)),
             other => return Err(damaged(format!("unexpected outcome {other:?}"))),
         };
-        let data: Vec<(u8, Bytes)> = (0..).zip(data).collect();
-        let shards = erasure::remake(usize::from(segment.k), &data, &wanted).map_err(damaged)?;
-        let is_right =
-            |(row, shard): (&u8, &Bytes)| blake3::hash(shard).as_bytes() == segment.rows[usize::from(*row)].as_bytes();
-        if !wanted.iter().zip(&shards).all(is_right) {
-            return Err(damaged("the rows that a segment has are not those of what it commits to"));
-        }
+        let shards = repair::remake(segment, data, &wanted).map_err(damaged)?;
         let (number, leases) = self.draw()?;
         let coded = Arc::new(Coded { segment: segment.clone(), shards, contents: Vec::new() });
         let until = UnixSeconds(unix_now() + LEASE_SECONDS);
@@ -193,6 +153,8 @@ impl Volume {
 
 #[cfg(test)]
 mod tests {
+    use hypernet_core::id::PeerId;
+
     use super::super::double::Mesh as Double;
     use super::super::merging::tests::{Home, homes};
     use super::*;
@@ -206,19 +168,6 @@ mod tests {
     fn placements(home: &Home) -> Vec<Placement> {
         let rows = home.volume.db.segments_iter(0, 999).unwrap();
         rows.iter().map(|row| codec::decode(&row.descriptor).unwrap()).collect()
-    }
-
-    #[test]
-    fn it_waits_until_some_rows_are_gone_and_never_for_the_last_one() {
-        for n in 2..=50 {
-            for k in 1..n {
-                let threshold = threshold(k, n, None);
-                assert!(threshold >= k && threshold < n, "{k} of {n}: {threshold}");
-                assert_eq!(super::threshold(k, n, Some((k, n, n))), n - 1);
-                assert_eq!(super::threshold(k, n, Some((k, n, 0))), k);
-            }
-        }
-        assert_eq!((threshold(10, 18, None), threshold(20, 50, Some((20, 50, 41)))), (15, 41));
     }
 
     #[test]

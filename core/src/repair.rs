@@ -1,0 +1,203 @@
+//! Which segments are to be mended, in which order, and by which rows: the decisions of repair, by what is known of peers.
+//!
+//! It is lazy: whoever reads k rows to make one can as well make several, so a segment is due when it has come down to a
+//! threshold above k (see [`crate::durability`]), and is then brought up to the number of rows that it is meant to have. Those
+//! that are nearest to their loss come first. Whoever has the index drives it: the agent over its database, `tests/sim` for a
+//! year in minutes.
+//!
+//! Invariant: a row is made anew only in place of one that does not count, and goes to a peer that has none of the segment.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use thiserror::Error;
+
+use crate::durability::Plan;
+use crate::erasure::{self, ErasureError};
+use crate::id::PeerId;
+use crate::node::{PeerView, Presence};
+use crate::segment::{Placement, Segment};
+
+/// Who is there, by what is known of peers.
+#[derive(Clone, Debug, Default)]
+pub struct Mesh {
+    gone: BTreeSet<PeerId>,
+    /// Bytes that each takes who takes some.
+    free: BTreeMap<PeerId, u64>,
+}
+
+impl Mesh {
+    /// As a node sees it.
+    pub fn new(views: &[PeerView]) -> Self {
+        let gone = views.iter().filter(|view| view.presence == Presence::Gone).map(|view| view.peer).collect();
+        let takes = |view: &&PeerView| view.connected && !view.blocked;
+        let free = |view: &PeerView| view.hello.as_ref().map(|hello| (view.peer, hello.free));
+        Self { gone, free: views.iter().filter(takes).filter_map(free).collect() }
+    }
+
+    /// A placement without the holders that are taken to be gone for good.
+    pub fn counted(&self, placement: &Placement) -> Placement {
+        let mut left = placement.clone();
+        left.holders.retain(|holder| !self.gone.contains(&holder.peer));
+        left
+    }
+}
+
+/// At how many rows that count a segment is mended. One that was made under another plan may have lost a third of those beyond k.
+pub fn threshold(k: u8, n: u8, planned: Option<&Plan>) -> u8 {
+    match planned {
+        Some(plan) if (plan.k, plan.n) == (k, n) => plan.threshold.clamp(k, n.saturating_sub(1).max(k)),
+        _ => n.saturating_sub(n.saturating_sub(k).div_ceil(3)).clamp(k, n.saturating_sub(1).max(k)),
+    }
+}
+
+/// How a segment stands, by its rows that count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Due {
+    /// Nothing is to be done.
+    No,
+    /// It is to be mended. It may lose so many rows more and can be read still: those with the fewest come first.
+    Mend(u8),
+    /// Fewer rows count than it takes to read it: nobody can mend it until a holder comes back.
+    Lost,
+}
+
+/// How a segment stands of which k rows suffice, n are meant to be held, and so many count.
+pub fn due(k: u8, n: u8, counts: u8, planned: Option<&Plan>) -> Due {
+    match counts {
+        counts if counts < k => Due::Lost,
+        counts if counts < n && counts <= threshold(k, n, planned) => Due::Mend(counts - k),
+        _ => Due::No,
+    }
+}
+
+/// What is made to mend a segment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mending {
+    /// The rows that are to be made, at least one.
+    pub rows: Vec<u8>,
+    /// Who has others of it, and is given none of these.
+    pub others: BTreeSet<PeerId>,
+}
+
+/// What is to be made of a segment of which `left` counts: as many rows as are missing, and as there are peers with room for
+/// one that have none of it. None where that is nobody.
+pub fn mending(placement: &Placement, left: &Placement, mesh: &Mesh) -> Option<Mending> {
+    let shard_len = u64::from(placement.segment.shard_len);
+    let others: BTreeSet<PeerId> = left.holders.iter().map(|holder| holder.peer).collect();
+    let room = mesh.free.iter().filter(|(peer, free)| **free >= shard_len && !others.contains(peer)).count();
+    let missing = usize::from(placement.n).saturating_sub(left.holders.len()).min(room);
+    let held: BTreeSet<u8> = left.holders.iter().map(|holder| holder.row).collect();
+    let all = 0..placement.segment.rows.len() as u8;
+    let rows: Vec<u8> = all.filter(|row| !held.contains(row)).take(missing).collect();
+    (!rows.is_empty()).then_some(Mending { rows, others })
+}
+
+/// Why rows could not be made anew.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum RemakeError {
+    /// The code failed.
+    #[error(transparent)]
+    Erasure(#[from] ErasureError),
+    /// Whoever made the segment has committed to other rows than those of its data.
+    #[error("the rows that a segment has are not those of what it commits to")]
+    NotCommitted,
+}
+
+/// Makes rows anew from the k rows of data, one after the other; each is what the segment commits to.
+pub fn remake(segment: &Segment, data: Vec<Bytes>, rows: &[u8]) -> Result<Vec<Bytes>, RemakeError> {
+    let data: Vec<(u8, Bytes)> = (0..).zip(data).collect();
+    let shards = erasure::remake(usize::from(segment.k), &data, rows)?;
+    let is_committed = |(row, shard): (&u8, &Bytes)| {
+        segment.rows.get(usize::from(*row)).is_some_and(|id| blake3::hash(shard).as_bytes() == id.as_bytes())
+    };
+    if rows.iter().zip(&shards).all(is_committed) { Ok(shards) } else { Err(RemakeError::NotCommitted) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::durability::Outlook;
+    use crate::id::ShardId;
+    use crate::segment::Holder;
+    use crate::time::UnixSeconds;
+
+    fn plan(k: u8, n: u8, threshold: u8) -> Plan {
+        Plan { k, n, threshold, ..Outlook::of(60, 0.9).plan().unwrap() }
+    }
+
+    fn peer(i: u8) -> PeerId {
+        PeerId([i; 32])
+    }
+
+    /// 2 of 4, with 6 rows committed; row i is with peer i.
+    fn placement() -> (Placement, Vec<Bytes>) {
+        let data = [Bytes::from_static(b"one"), Bytes::from_static(b"two")];
+        let parity = erasure::parity(&[&data[0], &data[1]], 6).unwrap();
+        let all: Vec<Bytes> = data.into_iter().chain(parity.into_iter().map(Bytes::from)).collect();
+        let rows = all.iter().map(|row| ShardId(*blake3::hash(row).as_bytes())).collect();
+        let holders = (0..4).map(|row| Holder { row, peer: peer(row), until: UnixSeconds(9) }).collect();
+        (Placement { segment: Segment { k: 2, shard_len: 3, rows }, n: 4, holders }, all)
+    }
+
+    fn mesh(gone: &[u8], free: &[(u8, u64)]) -> Mesh {
+        Mesh {
+            gone: gone.iter().map(|i| peer(*i)).collect(),
+            free: free.iter().map(|(i, free)| (peer(*i), *free)).collect(),
+        }
+    }
+
+    #[test]
+    fn it_waits_until_some_rows_are_gone_and_never_for_the_last_one() {
+        for n in 2..=50 {
+            for k in 1..n {
+                let of = threshold(k, n, None);
+                assert!(of >= k && of < n, "{k} of {n}: {of}");
+                assert_eq!(threshold(k, n, Some(&plan(k, n, n))), n - 1);
+                assert_eq!(threshold(k, n, Some(&plan(k, n, 0))), k);
+                // Of another plan nothing is taken.
+                assert_eq!(threshold(k, n, Some(&plan(k, n + 1, 0))), of);
+            }
+        }
+        assert_eq!((threshold(10, 18, None), threshold(20, 50, Some(&plan(20, 50, 41)))), (15, 41));
+    }
+
+    #[test]
+    fn the_nearest_to_its_loss_comes_first_and_what_is_lost_is_told_apart() {
+        let of = |counts| due(20, 50, counts, Some(&plan(20, 50, 41)));
+        assert_eq!(
+            (of(50), of(42), of(41), of(20), of(19)),
+            (Due::No, Due::No, Due::Mend(21), Due::Mend(0), Due::Lost)
+        );
+        assert!(of(20) < of(41), "it comes first");
+        assert_eq!(due(1, 2, 1, None), Due::Mend(0));
+        assert_eq!(due(1, 2, 2, None), Due::No);
+    }
+
+    #[test]
+    fn rows_that_do_not_count_are_made_for_peers_that_have_none_and_room() {
+        let (placement, _) = placement();
+        let known = mesh(&[1, 3], &[(0, 99), (2, 99), (7, 99), (8, 2)]);
+        let left = known.counted(&placement);
+        assert_eq!(left.holders.iter().map(|holder| holder.row).collect::<Vec<_>>(), [0, 2]);
+        // One of them has no room: only one row can go anywhere.
+        let others: BTreeSet<PeerId> = [peer(0), peer(2)].into();
+        assert_eq!(mending(&placement, &left, &known), Some(Mending { rows: vec![1], others: others.clone() }));
+        let known = mesh(&[1, 3], &[(0, 99), (6, 9), (7, 99), (8, 3)]);
+        assert_eq!(mending(&placement, &left, &known), Some(Mending { rows: vec![1, 3], others }));
+        assert_eq!(mending(&placement, &left, &mesh(&[1, 3], &[(0, 99)])), None);
+        assert_eq!(mending(&placement, &placement, &known), None);
+    }
+
+    #[test]
+    fn what_is_made_is_what_was_committed() {
+        let (placement, all) = placement();
+        let data = || all[..2].to_vec();
+        assert_eq!(remake(&placement.segment, data(), &[1, 3, 5]), Ok([1, 3, 5].map(|i| all[i].clone()).to_vec()));
+        let mut other = placement.segment.clone();
+        other.rows[5] = ShardId([0; 32]);
+        assert_eq!(remake(&other, data(), &[5]), Err(RemakeError::NotCommitted));
+        assert_eq!(remake(&placement.segment, data(), &[6]), Err(RemakeError::NotCommitted));
+        assert!(matches!(remake(&placement.segment, all[..1].to_vec(), &[1]), Err(RemakeError::Erasure(_))));
+    }
+}
