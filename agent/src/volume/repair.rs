@@ -114,12 +114,13 @@ impl Volume {
     fn mend(&self, id: SegmentId, mesh: &Mesh) -> Result<u64, PortError> {
         let Some(row) = self.db.segment(&id)? else { return Ok(0) };
         let placement: Placement = codec::decode(&row.descriptor).map_err(damaged)?;
-        let left = self.counted(&placement, mesh);
+        let held = self.lacking.without(&placement, Placement::clone);
+        let left = mesh.counted(&held);
         let (segment, shard_len) = (&placement.segment, u64::from(placement.segment.shard_len));
-        let Some(Mending { rows: wanted, others }) = repair::mending(&placement, &left, mesh) else {
+        let Some(Mending { rows: wanted, others }) = repair::mending(&held, mesh) else {
             return Err(PortError::Unreachable("no peer is there that has room and none of it".into()));
         };
-        let rows = Command::Rows { placement: Arc::new(left.clone()), within: READ_WITHIN };
+        let rows = Command::Rows { placement: Arc::new(left), within: READ_WITHIN };
         let data = match self.node.run_blocking(rows) {
             Outcome::Rows(rows) => rows,
             Outcome::Failed(error) => return Err(failed(error)),
@@ -141,9 +142,7 @@ impl Volume {
         };
         let descriptor = codec::encode(&new);
         self.db.add_leases(&[new_leases(number, id, &new, &descriptor)])?;
-        let mut whole = left;
-        whole.holders.extend(new.holders);
-        whole.holders.sort_by_key(|holder| holder.row);
+        let whole = repair::mended(held, new.holders);
         self.db.replace_descriptors(&[(id, codec::encode(&whole))])?;
         self.placements.lock().put(id, Arc::new(whole));
         self.lacking.placed(id);
