@@ -11,6 +11,20 @@
 //! alone or with all of their operator; lie, in four ways; and a third of the world is cut off for days.
 //!
 //! One thread, one source of chance: a seed is a whole history.
+//!
+//! # What it catches
+//! `tests/year.rs` breaks each of these on purpose:
+//!
+//! | broken | noticed by |
+//! |---|---|
+//! | nobody mends anything | segments are lost |
+//! | a segment is mended when it has no row left to lose | the least rows beyond k, of all looks |
+//! | what audits find out is forgotten | rows that count and are with nobody, and how few are made in place of liars' |
+//! | leases are not renewed | segments are lost |
+//!
+//! It found by itself: holders that answer no audit and were believed for ever; rows made once more because their holders were
+//! on holiday, and those forgotten when they came back; plans without slack, by which each lost row was made alone; and leases
+//! that are renewed at an hour of the day at which their holders never are there.
 
 use crate::random::Random;
 use crate::report::Failure;
