@@ -182,7 +182,8 @@ impl Outlook {
     /// A repair begins at r, the fewest rows that are readable as well as is aimed at; n is r with some [slack](Self::slack)
     /// on top, and r is raised until no more is lost meanwhile than is aimed at. k is the largest, up to
     /// [`K_PREFERRED`], for which r rows are not more than there are peers and than [`PLACED_MAX`]: large ones store
-    /// less for the same. What is missing for the slack is done without. Where no k does, a shard is on every peer, as
+    /// less for the same. What is missing for the slack is done without, down to a quarter of k: with less, k rows and more would
+    /// be moved for each few that are lost, again and again. Where no k does, a shard is on every peer, as
     /// many as there may be, and k is the smallest that is affordable.
     pub fn plan(&self) -> Option<Plan> {
         if self.peers < 2 {
@@ -203,7 +204,8 @@ impl Outlook {
             if self.peers == usize::from(n) {
                 return Some(Plan::of(self, k, most, fewest));
             }
-            if durable(&(n, threshold)) || k == smallest {
+            let is_lazy = n.saturating_sub(threshold) >= self.slack(threshold).min(k.div_ceil(4));
+            if (durable(&(n, threshold)) && is_lazy) || k == smallest {
                 return Some(Plan::of(self, k, n, threshold));
             }
         }

@@ -403,6 +403,7 @@ pub struct Node {
     probes: BTreeMap<CommandId, probe::Probe>,
     leases: leases::Leases,
     audits: BTreeMap<CommandId, audit::Audit>,
+    silences: audit::Silences,
     /// Commands that ask for room, and how many donors have not answered yet.
     rooms: BTreeMap<CommandId, usize>,
     records: records::Records,
@@ -419,6 +420,7 @@ impl Node {
             probes: BTreeMap::new(),
             leases: leases::Leases::default(),
             audits: BTreeMap::new(),
+            silences: audit::Silences::default(),
             rooms: BTreeMap::new(),
             records: records::Records::default(),
             context: Context {
@@ -618,7 +620,7 @@ impl Node {
             }
             Waiter::Audit(command, row) => {
                 if let Some(audit) = self.audits.get_mut(&command) {
-                    audit.answered(&mut self.context, &mut self.peers, row, peer, result);
+                    audit.answered(&mut self.context, &mut self.peers, &mut self.silences, row, peer, result);
                     if audit.is_done() {
                         self.end_audit(command);
                     }

@@ -266,7 +266,7 @@ impl Volume {
     ) -> Result<(Manifest, Vec<Lost>), PortError> {
         let connected = views.iter().filter(|view| view.connected).map(|view| view.peer).collect();
         let wear = self.tended().wear(views);
-        let now = Surveyed { connected, gone: wear.mesh.gone().clone() };
+        let now = Surveyed { connected, gone: wear.mesh.gone() };
         let deep = self.surveyed.lock().as_ref().is_none_or(|before| !before.holds_for(&now));
         let mut survey =
             Survey { volume: self, connected: &now.connected, wear, stale, deep, intact: true, lost: Vec::new() };

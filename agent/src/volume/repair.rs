@@ -161,13 +161,14 @@ impl<'a> Tended<'a> {
     fn mend(&self, id: SegmentId, wear: &Wear<'_>) -> Result<u64, PortError> {
         let Some(row) = self.db.segment(&id)? else { return Ok(0) };
         let placement: Placement = codec::decode(&row.descriptor).map_err(damaged)?;
-        let left = wear.counted(&placement);
+        let held = self.lacking.without(&placement, Placement::clone);
+        let left = wear.mesh.counted(&held);
         let (segment, shard_len) = (&placement.segment, u64::from(placement.segment.shard_len));
-        let Some(Mending { rows: wanted, others }) = repair::mending(&placement, &left, &wear.mesh) else {
+        let Some(Mending { rows: wanted, others }) = repair::mending(&held, &wear.mesh) else {
             return Err(PortError::Unreachable("no peer is there that has room and none of it".into()));
         };
         let others = &others | self.avoid;
-        let rows = Command::Rows { placement: Arc::new(left.clone()), within: READ_WITHIN };
+        let rows = Command::Rows { placement: Arc::new(left), within: READ_WITHIN };
         let data = match self.node.run_blocking(rows) {
             Outcome::Rows(rows) => rows,
             Outcome::Failed(error) => return Err(failed(error)),
@@ -191,9 +192,7 @@ impl<'a> Tended<'a> {
         self.db.add_leases(&[new_leases(number, id, &new, &descriptor)])?;
         let rows: Vec<u8> = new.holders.iter().map(|holder| holder.row).collect();
         self.lacking.audited(id, &new, (&rows, &[], &[]));
-        let mut whole = left;
-        whole.holders.extend(new.holders);
-        whole.holders.sort_by_key(|holder| holder.row);
+        let whole = repair::mended(held, new.holders);
         self.db.replace_descriptors(&[(id, codec::encode(&whole))])?;
         self.placements.lock().put(id, Arc::new(whole));
         Ok(count * shard_len)

@@ -166,7 +166,7 @@ pub enum Outcome {
         lied: Vec<u8>,
         /// Rows whose holder says that they are spoiled.
         damaged: Vec<u8>,
-        /// Rows whose holder says that it does not have them.
+        /// Rows whose holder says that it does not have them, or says nothing though it is there, for days.
         missing: Vec<u8>,
         /// Rows whose holder did not answer, or was too busy: of these nothing is known.
         unreachable: Vec<u8>,

@@ -217,7 +217,9 @@ impl World {
     }
 
     fn fail(&self, what: String) -> Failure {
-        Failure { seed: self.seed, nodes: self.config.nodes, at: self.now, what }
+        let (seed, nodes) = (self.seed, self.config.nodes);
+        let replay = format!("SIM_SEED={seed} SIM_NODES={nodes} cargo nextest run -p hypernet-sim replay");
+        Failure { seed, nodes, at: self.now, what, replay }
     }
 
     /// Notes the first thing that is wrong; the run ends there.

@@ -166,3 +166,38 @@ fn what_is_not_audited_in_time_is_not_known() {
     assert_eq!(unreachable.len(), 10);
     assert!(world.now.mono.since(began) <= 2_100);
 }
+
+/// It takes what it is sent, is there, and lets every audit pass: for how long it is believed is bounded.
+#[test]
+fn who_is_there_and_answers_no_audit_is_believed_for_two_days() {
+    let (mut world, placement) = stored(10, 6);
+    let [silent, other] = holders(&world, &placement, [0, 1]);
+    world.manners[silent] = Manner::Silent;
+    let ask = |world: &mut World, rows: &[u8], hours: u64| {
+        world.run(hours * 3_600_000);
+        let Outcome::Audited { missing, unreachable, .. } = audit(world, &placement, rows.to_vec(), 1) else {
+            panic!()
+        };
+        (missing, unreachable)
+    };
+    for _ in 0..20 {
+        assert_eq!(ask(&mut world, &[0], 2), (vec![], vec![0]), "it may have frozen");
+    }
+    assert!(!view(&world, silent).distrusted);
+    assert_eq!(ask(&mut world, &[0], 10), (vec![0], vec![]));
+    assert!(view(&world, silent).distrusted && view(&world, silent).faults == 0);
+    assert_eq!(ask(&mut world, &[1], 0), (vec![], vec![]), "nobody else is thought of like that");
+
+    // It answers again: as often as it did not it has to, and then it has a clean slate.
+    world.manners[silent] = Manner::Honest;
+    for _ in 0..21 {
+        assert_eq!(ask(&mut world, &[0], 0), (vec![], vec![]));
+    }
+    world.manners[silent] = Manner::Silent;
+    assert_eq!(ask(&mut world, &[0], 1), (vec![], vec![0]));
+    // Who is away is not silent.
+    world.manners[other] = Manner::Gone;
+    for _ in 0..9 {
+        assert_eq!(ask(&mut world, &[1], 6), (vec![], vec![1]));
+    }
+}
