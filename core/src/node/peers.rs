@@ -720,6 +720,10 @@ impl Peers {
         *declined = if taken { (0, now) } else { (declined.0.saturating_add(1), now) };
     }
 
+    pub(super) fn departures(&self) -> f64 {
+        self.watch.departures()
+    }
+
     /// Why there is none.
     fn no_plan(&self, context: &Context) -> NoPlan {
         let now = context.now.mono;
