@@ -38,7 +38,7 @@ use crate::{databases, log, reserve, server, standings};
 
 mod audit;
 mod branch;
-mod collect;
+pub(crate) mod collect;
 mod conflicts;
 mod detach;
 mod guardians;

@@ -14,9 +14,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
 use hypernet_core::codec;
+use hypernet_core::durability::Plan;
 use hypernet_core::erasure;
 use hypernet_core::id::{PeerId, SegmentId};
 use hypernet_core::node::{Command, CommandError, Outcome, PeerView, Presence};
@@ -55,21 +57,29 @@ pub(crate) struct Repaired {
 
 /// Which rows count, and how few are too few.
 pub(super) struct Wear<'a> {
-    lacking: &'a Lacking,
+    pub(super) lacking: &'a Lacking,
     pub(super) gone: BTreeSet<PeerId>,
     /// k, n and the threshold of what is placed now.
     planned: Option<(u8, u8, u8)>,
 }
 
 /// What is left of a segment.
-struct Left {
-    rows: u8,
-    threshold: u8,
+pub(super) struct Left {
+    /// Rows that count.
+    pub(super) rows: u8,
+    /// At how many of them it is mended.
+    pub(super) threshold: u8,
 }
 
-impl Wear<'_> {
+impl<'a> Wear<'a> {
+    /// By these peers, and what is placed now.
+    pub(super) fn new(lacking: &'a Lacking, views: &[PeerView], plan: Option<&Plan>) -> Self {
+        let gone = views.iter().filter(|view| view.presence == Presence::Gone).map(|view| view.peer).collect();
+        Self { lacking, gone, planned: plan.map(|plan| (plan.k, plan.n, plan.threshold)) }
+    }
+
     /// A placement without the rows that do not count.
-    fn counted(&self, placement: &Placement) -> Placement {
+    pub(super) fn counted(&self, placement: &Placement) -> Placement {
         self.lacking.without(placement, |left| {
             let mut left = left.clone();
             left.holders.retain(|holder| !self.gone.contains(&holder.peer));
@@ -77,8 +87,10 @@ impl Wear<'_> {
         })
     }
 
-    fn left(&self, placement: &Placement) -> Left {
-        let rows = self.counted(placement).holders.len() as u8;
+    pub(super) fn left(&self, placement: &Placement) -> Left {
+        let counted = self.counted(placement);
+        // Two devices may have made the same row anew.
+        let rows = counted.holders.iter().map(|holder| holder.row).collect::<BTreeSet<u8>>().len() as u8;
         Left { rows, threshold: threshold(placement.segment.k, placement.n, self.planned) }
     }
 
@@ -107,8 +119,17 @@ fn threshold(k: u8, n: u8, planned: Option<(u8, u8, u8)>) -> u8 {
 impl Volume {
     /// Looks for segments of which too few rows are left, and mends them until so many bytes of shards were placed.
     pub(crate) fn repair(&self, vfs: &Vfs, bytes: u64) -> Result<Repaired, PortError> {
+        let began = Instant::now();
+        let found = self.mend_worn(vfs, bytes);
+        self.mending.lock().note(&found, began.elapsed());
+        found
+    }
+
+    fn mend_worn(&self, vfs: &Vfs, bytes: u64) -> Result<Repaired, PortError> {
+        // Whoever was full is asked what it has by now, where too few have room: so that comes first.
+        let plan = self.peers.plan().ok();
         let views = self.peers.views()?;
-        let (wear, room) = (self.wear(&views), room(&views));
+        let (wear, room) = (Wear::new(&self.lacking, &views, plan.as_ref()), room(&views));
         let mut repaired = Repaired::default();
         let mut due: BTreeSet<(u8, SegmentId)> = BTreeSet::new();
         let mut after = 0;
@@ -159,9 +180,7 @@ impl Volume {
 
     /// What counts, by these peers.
     pub(super) fn wear(&self, views: &[PeerView]) -> Wear<'_> {
-        let gone = views.iter().filter(|view| view.presence == Presence::Gone).map(|view| view.peer).collect();
-        let planned = self.peers.plan().ok().map(|plan| (plan.k, plan.n, plan.threshold));
-        Wear { lacking: &self.lacking, gone, planned }
+        Wear::new(&self.lacking, views, self.peers.plan().ok().as_ref())
     }
 
     /// How many segments of the catalog that this device has published are to be written anew.
@@ -183,8 +202,8 @@ impl Volume {
         let (segment, shard_len) = (&placement.segment, u64::from(placement.segment.shard_len));
         let others: BTreeSet<PeerId> = left.holders.iter().map(|holder| holder.peer).collect();
         let room = room.iter().filter(|(peer, free)| **free >= shard_len && !others.contains(peer)).count();
-        let missing = usize::from(placement.n).saturating_sub(left.holders.len()).min(room);
         let held: BTreeSet<u8> = left.holders.iter().map(|holder| holder.row).collect();
+        let missing = usize::from(placement.n).saturating_sub(held.len()).min(room);
         let all = 0..segment.rows.len() as u8;
         let wanted: Vec<u8> = all.filter(|row| !held.contains(row)).take(missing).collect();
         if wanted.is_empty() {

@@ -217,6 +217,7 @@ fn golden() -> Round {
         }],
         last: Some(Ended { at: UnixSeconds(14), shown, failing }),
         gone: vec![Gone { segment: SegmentId([15; 32]), said: vec![16, 17], unproven: vec![18] }],
+        answered: vec![Answered { volume: VolumeId([19; 16]), first: UnixSeconds(20), last: UnixSeconds(21) }],
     }
 }
 
@@ -242,11 +243,13 @@ fn a_state_that_is_damaged_begins_anew() {
 /// All that is filed fits into its frame, or the agent would do without what it knows.
 #[test]
 fn as_much_as_can_be_known_can_be_filed() {
-    let Round { failing, missed, gone, .. } = golden();
+    let Round { failing, missed, gone, answered, .. } = golden();
+    let answered =
+        vec![Answered { first: UnixSeconds(u64::MAX), last: UnixSeconds(u64::MAX), ..answered[0] }; KNOWN_MAX];
     let failing = vec![Failing { shown: Shown { passed: u64::MAX, ..failing[0].shown }, ..failing[0] }; KNOWN_MAX];
     let gone = vec![Gone { said: vec![255; 40], unproven: vec![255; 40], ..gone[0].clone() }; 32_768];
     let missed = vec![missed[0]; KNOWN_MAX];
     let last = golden().last.map(|last| Ended { failing: failing.clone(), ..last });
-    let full = Round { failing, missed, gone, last, ..golden() };
+    let full = Round { failing, missed, gone, answered, last, ..golden() };
     assert_eq!(codec::decode::<Round>(&codec::encode(&full)).unwrap(), full);
 }
