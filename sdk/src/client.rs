@@ -297,6 +297,11 @@ impl Client {
         self.call(Method::GET, path::VOLUMES, None::<&api::Empty>, LONG).await
     }
 
+    /// How healthy the volumes are.
+    pub async fn health(&self, request: &api::HealthRequest) -> Result<api::Health, Error> {
+        self.post(path::HEALTH, request, LONG).await
+    }
+
     /// Gives back the space of what nothing reaches any more.
     pub async fn gc(&self, request: &api::GcRequest) -> Result<Vec<api::GcVolume>, Error> {
         self.post(path::GC, request, GC).await
