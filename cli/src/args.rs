@@ -11,7 +11,9 @@ use crate::examples;
 pub(crate) mod branch;
 pub(crate) mod conflicts;
 pub(crate) mod gc;
+pub(crate) mod health;
 pub(crate) mod history;
+pub(crate) mod peers;
 
 /// Your files, encrypted and spread over peers.
 ///
@@ -47,9 +49,15 @@ pub(crate) enum Command {
     /// Show what runs and how safe the data is.
     #[command(after_help = examples::STATUS)]
     Status,
+    /// Show how safe each volume is, what of it waits, and what is being mended.
+    ///
+    /// Exits with 0 when all that is stored can be read now; 65 when some of it is lost; 69 when some of it cannot be read until more peers
+    /// are back; 75 when it is not known yet, or nothing of what was written is on the mesh.
+    #[command(after_help = examples::HEALTH)]
+    Health(health::Health),
     /// Show the peers.
     #[command(after_help = examples::PEERS)]
-    Peers(Peers),
+    Peers(peers::Peers),
     /// Return when everything written so far is durable on the mesh.
     #[command(after_help = examples::SYNC)]
     Sync(Sync),
@@ -292,16 +300,6 @@ pub(crate) struct Up {
     pub(crate) hold: bool,
     #[command(flatten)]
     pub(crate) passphrase: PassphraseFrom,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Peers {
-    /// Return when this many peers that store for others are connected.
-    #[arg(long, value_name = "N")]
-    pub(crate) wait: Option<u64>,
-    /// Seconds to wait at most.
-    #[arg(long, value_name = "SECONDS", default_value_t = 60, requires = "wait")]
-    pub(crate) timeout: u64,
 }
 
 #[derive(Debug, Args)]

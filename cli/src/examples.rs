@@ -156,6 +156,11 @@ examples! { GUARDIANS_HELP:
 examples! { GUARDIANS_CLEAR:
     "hn guardians clear"
 }
+examples! { HEALTH:
+    "hn health                           each volume, and why it is so"
+    "hn health /hypernet/photos -v       one of them, with its segments by margin"
+    "hn health --json | jq '.volumes[].safety.least_margin'"
+}
 examples! { GC:
     "hn gc --dry-run                     what could be given back, and what that waits for"
     "hn gc                               give it back now"
