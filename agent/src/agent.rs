@@ -40,7 +40,7 @@ use crate::{databases, log, reserve, server, standings};
 pub(crate) mod acquaint;
 mod audit;
 mod branch;
-mod collect;
+pub(crate) mod collect;
 mod conflicts;
 mod custody;
 mod detach;

@@ -26,6 +26,7 @@ mod failure;
 mod files;
 #[cfg(test)]
 mod golden;
+mod health;
 mod identity;
 mod invite;
 mod keyring;

@@ -68,6 +68,7 @@ pub(crate) mod heads;
 pub(crate) mod health;
 pub(crate) mod lacking;
 pub(crate) mod leases;
+pub(crate) mod mending;
 pub(crate) mod merging;
 pub(crate) mod nearby;
 pub(crate) mod policy;
@@ -122,6 +123,8 @@ pub(crate) struct Volume {
     pub(crate) peers: Arc<Peers>,
     /// What holders were found not to have any more.
     pub(crate) lacking: Arc<lacking::Lacking>,
+    /// What the last looks for something to mend have come to.
+    pub(crate) mending: Mutex<mending::Mending>,
     /// The heads of all devices, as the mesh had them when it was last asked.
     pub(crate) heads: Mutex<heads::Heads>,
     /// Sealed bytes that came along with what was read lately.
@@ -210,6 +213,7 @@ impl Volume {
             surveyed: Mutex::new(None),
             moved: Mutex::default(),
             lacking: Default::default(),
+            mending: Mutex::default(),
             heads: Mutex::default(),
             nearby: Mutex::new(nearby::Nearby::new()),
             circle: Mutex::default(),

@@ -14,7 +14,9 @@ pub(crate) mod custodian;
 pub(crate) mod donate;
 pub(crate) mod gc;
 pub(crate) mod guardians;
+pub(crate) mod health;
 pub(crate) mod history;
+pub(crate) mod peers;
 pub(crate) mod up;
 
 pub(crate) use up::Up;
@@ -53,9 +55,15 @@ pub(crate) enum Command {
     /// Show what runs and how safe the data is.
     #[command(after_help = examples::STATUS)]
     Status,
+    /// Show how safe each volume is, what of it waits, and what is being mended.
+    ///
+    /// Exits with 0 when all that is stored can be read now; 65 when some of it is lost; 69 when some of it cannot be read until more peers
+    /// are back; 75 when it is not known yet, or nothing of what was written is on the mesh.
+    #[command(after_help = examples::HEALTH)]
+    Health(health::Health),
     /// Show the peers.
     #[command(after_help = examples::PEERS)]
-    Peers(Peers),
+    Peers(peers::Peers),
     /// Return when everything written so far is durable on the mesh.
     #[command(after_help = examples::SYNC)]
     Sync(Sync),
@@ -274,16 +282,6 @@ pub(crate) struct Join {
     pub(crate) link: String,
     #[command(flatten)]
     pub(crate) passphrase: PassphraseFrom,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Peers {
-    /// Return when this many peers that store for others are connected.
-    #[arg(long, value_name = "N")]
-    pub(crate) wait: Option<u64>,
-    /// Seconds to wait at most.
-    #[arg(long, value_name = "SECONDS", default_value_t = 60, requires = "wait")]
-    pub(crate) timeout: u64,
 }
 
 #[derive(Debug, Args)]

@@ -21,6 +21,7 @@ mod donate;
 mod events;
 mod gc;
 mod guardians;
+mod health;
 mod history;
 pub(crate) mod init;
 mod meet;
@@ -42,6 +43,7 @@ pub(crate) async fn run(command: Command, out: &mut Output) -> Result<(), Failur
         Command::Up(args) => agent::up(&home, args, out).await,
         Command::Down => agent::down(&home, out).await,
         Command::Status => status::status(home, out).await,
+        Command::Health(args) => health::health(home, args, out).await,
         Command::Peers(args) => status::peers(home, args, out).await,
         Command::Sync(args) => events::sync(home, args, out).await,
         Command::Mount(args) => agent::mount(home, args, out).await,

@@ -184,6 +184,11 @@ examples! { CUSTODIAN_LIST:
     "hn custodian list"
     "hn custodian list --json | jq '.served[] | [.name, .segments, .due]'"
 }
+examples! { HEALTH:
+    "hn health                           each volume, and why it is so"
+    "hn health /hypernet/photos -v       one of them, with its segments by margin"
+    "hn health --json | jq '.volumes[].safety.least_margin'"
+}
 examples! { GC:
     "hn gc --dry-run                     what could be given back, and what that waits for"
     "hn gc                               give it back now"

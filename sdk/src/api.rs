@@ -10,6 +10,7 @@
 //! | `POST /v1/mount` | [`MountRequest`] | [`Mounted`] |
 //! | `POST /v1/umount` | [`UmountRequest`] | [`Empty`] |
 //! | `POST /v1/cache/drop` | [`CacheDropRequest`] | stream of [`CacheDropEvent`] |
+//! | `POST /v1/health` | [`HealthRequest`] | [`Health`] |
 //! | `POST /v1/fsck` | [`FsckRequest`] | stream of [`FsckEvent`] |
 //! | `POST /v1/invite` | [`Empty`] | [`Invite`] |
 //! | `POST /v1/recover` | [`RecoverRequest`] | stream of [`RecoverEvent`] |
@@ -83,6 +84,7 @@ mod devices;
 mod donate;
 mod gc;
 mod guardians;
+mod health;
 mod history;
 mod keystore;
 pub mod path;
@@ -110,6 +112,7 @@ pub use guardians::{
     Gathered, GuardianInfo, GuardiansCleared, GuardiansInfo, GuardiansList, HeldShare, SetGuardiansRequest,
     SharedWordsRequest,
 };
+pub use health::{Health, HealthRequest, HealthState, MarginBucket, Proven, RepairStatus, Safety, VolumeHealth};
 pub use history::{
     ChangeInfo, DiffRequest, HunksEvent, HunksRequest, LogRequest, PolicyInfo, PolicyRequest, PolicyState,
     PruneRequest, Pruned, RevisionRequest, ShowRequest, Shown, SnapRequest, Snapped, SnapshotInfo, TagInfo, TagRequest,
@@ -379,6 +382,12 @@ pub struct VolumeStatus {
     /// The state was brought back from a keystore and its head is not found yet.
     #[serde(default)]
     pub recovering: bool,
+    /// How safe all of it is; none before the first count.
+    #[serde(default)]
+    pub safety: Option<Safety>,
+    /// What of all volumes is to be mended.
+    #[serde(default)]
+    pub repair: RepairStatus,
     /// The local copies, where a limit is set for them.
     pub cache: Option<CacheStatus>,
     /// How far holders have proven that they have what they took.

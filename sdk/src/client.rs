@@ -322,6 +322,11 @@ impl Client {
         self.post(path::CUSTODIANS_WITHDRAW, request, LONG).await
     }
 
+    /// How healthy the volumes are.
+    pub async fn health(&self, request: &api::HealthRequest) -> Result<api::Health, Error> {
+        self.post(path::HEALTH, request, LONG).await
+    }
+
     /// Gives back the space of what nothing reaches any more.
     pub async fn gc(&self, request: &api::GcRequest) -> Result<Vec<api::GcVolume>, Error> {
         self.post(path::GC, request, GC).await

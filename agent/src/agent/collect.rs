@@ -16,7 +16,7 @@ use crate::volume::sync::Engine;
 /// How often it is looked, in seconds, whether there is something to do.
 const LOOK_EVERY: u64 = 600;
 /// Bytes of shards that are placed in one look to mend segments: some 850 kB/s at most.
-const REPAIRED_AT_ONCE: u64 = 512 << 20;
+pub(crate) const REPAIRED_AT_ONCE: u64 = 512 << 20;
 /// How often leases are renewed that need it, and garbage is looked for.
 const EVERY: Duration = Duration::from_secs(24 * 3600);
 
@@ -41,11 +41,8 @@ fn due(is_time: bool, has_lost: impl FnOnce() -> bool) -> Due {
 
 /// Looks again and again, until it is aborted.
 pub(super) async fn run(agent: Arc<Agent>) {
-    let hidden = agent.config.lock().collect_every;
-    let (look, every) = match hidden {
-        Some(seconds) => (Duration::from_secs(seconds.max(1)), Duration::from_secs(seconds)),
-        None => (Duration::from_secs(LOOK_EVERY), EVERY),
-    };
+    let look = agent.looks_every();
+    let every = agent.config.lock().collect_every.map_or(EVERY, Duration::from_secs);
     let mut last: Option<Instant> = None;
     loop {
         tokio::time::sleep(look).await;
@@ -73,6 +70,11 @@ pub(super) async fn run(agent: Arc<Agent>) {
 }
 
 impl Agent {
+    /// How long it rests between two looks.
+    pub(crate) fn looks_every(&self) -> Duration {
+        Duration::from_secs(self.config.lock().collect_every.map_or(LOOK_EVERY, |seconds| seconds.max(1)))
+    }
+
     /// The seconds between the end of all need of a shard and the end of its lease.
     fn grace(&self) -> u64 {
         self.config.lock().release_after.unwrap_or(GRACE)

@@ -120,6 +120,20 @@ pub(crate) struct Ended {
     pub(crate) failing: Vec<Failing>,
 }
 
+/// When holders of a volume have answered what they were to prove.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub(crate) struct Answered {
+    #[n(0)]
+    pub(crate) volume: VolumeId,
+    /// For the first time,
+    #[n(1)]
+    pub(crate) first: UnixSeconds,
+    /// and for the last.
+    #[n(2)]
+    pub(crate) last: UnixSeconds,
+}
+
 /// Holders of a segment that are known to have nothing.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 #[cbor(array)]
@@ -156,6 +170,8 @@ pub(crate) struct Round {
     pub(crate) last: Option<Ended>,
     #[n(7)]
     gone: Vec<Gone>,
+    #[n(8)]
+    answered: Vec<Answered>,
 }
 hypernet_core::format!(Round, tag = 0x5f, version = 2, max = 8 << 20, name = "round of audits");
 
@@ -166,6 +182,25 @@ impl Round {
         let mut sum = Shown::default();
         all.filter(|failing| failing.peer == *peer).for_each(|failing| sum.add(&failing.shown));
         sum
+    }
+
+    /// When holders of a volume have answered, if any ever has.
+    pub(crate) fn answered(&self, volume: &VolumeId) -> Option<Answered> {
+        self.answered.iter().find(|answered| answered.volume == *volume).copied()
+    }
+
+    /// How many peers were not there, or did not answer, when something of a volume was to be proven, and were not asked since.
+    pub(crate) fn unanswered(&self, volume: &VolumeId) -> u64 {
+        self.missed.iter().filter(|missed| missed.volume == *volume).count() as u64
+    }
+
+    fn answer(&mut self, volume: VolumeId, now: UnixSeconds) {
+        let known = self.answered.len();
+        match self.answered.iter_mut().find(|answered| answered.volume == volume) {
+            Some(answered) => answered.last = now,
+            None if known < KNOWN_MAX => self.answered.push(Answered { volume, first: now, last: now }),
+            None => {}
+        }
     }
 
     fn note(&mut self, peer: PeerId, shown: Shown) {
@@ -417,6 +452,9 @@ impl Auditor {
             }
             if !is_again || shown.unasked == 0 {
                 round.note(holder.peer, shown);
+            }
+            if shown.passed + shown.failed() > 0 {
+                round.answer(volume, now);
             }
             if shown.failed() > 0 {
                 let (peer, row) = (crate::status::peer_name(&holder.peer), holder.row);

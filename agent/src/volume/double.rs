@@ -164,6 +164,12 @@ impl Mesh {
         self.kept.lock().free = free;
     }
 
+    /// Each peer has so much left, and has said so.
+    pub(crate) fn tell_free(&self, free: u64) {
+        self.set_free(free);
+        self.handle().run_blocking(Command::AskRoom);
+    }
+
     /// From now on nobody answers who is asked for a record, or everybody does.
     pub(crate) fn set_mute(&self, mute: bool) {
         self.kept.lock().mute = mute;
@@ -572,6 +578,10 @@ impl Kept {
         until: UnixSeconds,
     ) -> Outcome {
         let id = coded.segment.id();
+        if self.free < u64::from(coded.segment.shard_len) {
+            let (stored, n, why) = (0, rows.len() as u8, "they are full".to_owned());
+            return Outcome::Failed(CommandError::NotPlaced { stored, n, why });
+        }
         let peers: Vec<PeerId> = self.connected.difference(others).take(rows.len()).copied().collect();
         if peers.len() < rows.len() {
             let (stored, n, why) = (peers.len() as u8, rows.len() as u8, "too few are here".to_owned());

@@ -108,6 +108,18 @@ impl Lacking {
         all.get(&id).map(of).unwrap_or_default()
     }
 
+    /// Whose rows of a segment are gone, and whether they could not prove that they have them, or say so themselves.
+    pub(crate) fn gone(&self, placement: &Placement) -> Vec<(PeerId, bool)> {
+        let all = self.rows.lock();
+        let rows = (!all.is_empty()).then(|| all.get(&placement.segment.id())).flatten();
+        let Some(rows) = rows else { return Vec::new() };
+        let of = |row: u8| match (rows.unproven.contains(&row), rows.said.contains(&row)) {
+            (true, _) => Some(true),
+            (false, said) => said.then_some(false),
+        };
+        placement.holders.iter().filter_map(|holder| Some((holder.peer, of(holder.row)?))).collect()
+    }
+
     /// All that is known, to be filed.
     pub(crate) fn all(&self) -> Vec<Gone> {
         let all = self.holders.lock();

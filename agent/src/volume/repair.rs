@@ -13,6 +13,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Instant;
 
 use hypernet_core::codec;
 use hypernet_core::id::SegmentId;
@@ -57,13 +58,26 @@ pub(crate) struct Repaired {
 
 /// Which rows count, and how few are too few.
 pub(crate) struct Wear<'a> {
-    lacking: &'a Lacking,
+    pub(super) lacking: &'a Lacking,
     pub(crate) mesh: Mesh,
     /// What is placed now.
     plan: Option<Plan>,
 }
 
-impl Wear<'_> {
+/// What is left of a segment.
+pub(super) struct Left {
+    /// Rows that count.
+    pub(super) rows: u8,
+    /// At how many of them it is mended.
+    pub(super) threshold: u8,
+}
+
+impl<'a> Wear<'a> {
+    /// By these peers, and what is placed now.
+    pub(super) fn new(lacking: &'a Lacking, views: &[PeerView], plan: Option<&Plan>) -> Self {
+        Self { lacking, mesh: Mesh::new(views), plan: plan.copied() }
+    }
+
     /// A placement without the rows that do not count.
     pub(crate) fn counted(&self, placement: &Placement) -> Placement {
         self.lacking.without(placement, |left| self.mesh.counted(left))
@@ -74,9 +88,15 @@ impl Wear<'_> {
         self.counted(placement).holders.len() >= usize::from(Enough::Last.rows(placement))
     }
 
+    pub(super) fn left(&self, placement: &Placement) -> Left {
+        let counted = self.counted(placement);
+        // Two devices may have made the same row anew.
+        let rows = counted.holders.iter().map(|holder| holder.row).collect::<BTreeSet<u8>>().len() as u8;
+        Left { rows, threshold: repair::threshold(placement.segment.k, placement.n, self.plan.as_ref()) }
+    }
+
     fn due(&self, placement: &Placement) -> Due {
-        let counts = self.counted(placement).holders.len() as u8;
-        repair::due(placement.segment.k, placement.n, counts, self.plan.as_ref())
+        repair::due(placement.segment.k, placement.n, self.left(placement).rows, self.plan.as_ref())
     }
 
     /// Whether it is time to make rows of a segment anew, or to write anew what lies in it.
@@ -89,6 +109,15 @@ impl Volume {
     /// Looks for segments of which too few rows are left, and mends them until so many bytes of shards were placed; and has the
     /// next sync write anew what is worn of the catalog.
     pub(crate) fn repair(&self, vfs: &Vfs, bytes: u64) -> Result<Repaired, PortError> {
+        let began = Instant::now();
+        let found = self.mend_worn(vfs, bytes);
+        self.mending.lock().note(&found, began.elapsed());
+        found
+    }
+
+    fn mend_worn(&self, vfs: &Vfs, bytes: u64) -> Result<Repaired, PortError> {
+        // Whoever was full is asked what it has by now, where too few have room: so that comes first.
+        let _ = self.peers.plan();
         let views = self.peers.views()?;
         let tended = self.tended();
         // What is collected or followed meanwhile is another index.

@@ -4,11 +4,12 @@ use std::time::{Duration, Instant};
 
 use hypernet_sdk::api::{
     AuditStatus, Audited, Counted, Depositor, DonorsEvent, HealthBucket, Path, PeerInfo, PlanStatus, ReachStatus,
-    Reachability, Status, Upload, VolumeStatus, Whose,
+    Reachability, Safety, Status, Upload, VolumeStatus, Whose,
 };
 use hypernet_sdk::{Client, ErrorCode, Home};
 
-use crate::args::Peers;
+use super::health::{kept, mending};
+use crate::args::peers::Peers;
 use crate::error::Failure;
 use crate::output::{Output, bar::Bar, table, words};
 
@@ -160,6 +161,10 @@ fn volume_rows(volume: &VolumeStatus) -> Vec<(String, String)> {
         Counted::Now if volume.health.is_empty() => {}
         counted => add("health", health(&volume.health, counted)),
     }
+    if let Some(safety) = volume.safety.as_ref().filter(|safety| safety.segments > 0) {
+        add("safety", safe(safety));
+        add("to be mended", mending(&volume.repair));
+    }
     if let Some(audits) = &volume.audits {
         add("audits", audited(audits));
     }
@@ -181,12 +186,25 @@ fn volume_rows(volume: &VolumeStatus) -> Vec<(String, String)> {
     rows
 }
 
+fn safe(safety: &Safety) -> String {
+    let mut text = match (safety.lost, safety.least_margin) {
+        (0, Some(margin @ 0..)) => {
+            let peers = words::plural(u64::from(margin.unsigned_abs()), "peer");
+            format!("any {peers} may go for good, and nothing is lost; {} a year against loss", kept(safety))
+        }
+        (lost, _) => format!("{} LOST, as far as is known", words::plural(lost, "segment")),
+    };
+    if let Some(readable) = safety.readable {
+        text += &format!("; readable {} of the worst hour", words::percent_at_least(readable));
+    }
+    text + "; `hn health` says of what, and why"
+}
+
 fn expected(plan: &PlanStatus) -> String {
-    // More digits than that nobody has measured.
-    let readable = (plan.readable * 1e6).floor() / 1e4;
     format!(
-        "readable {readable} % of the time with peers there {} of it in their worst hour, {} a year against loss, repair \
+        "readable {} of the time with peers there {} of it in their worst hour, {} a year against loss, repair \
          due at {} of {} shards",
+        words::percent_at_least(plan.readable),
         words::percent(plan.availability),
         words::plural(plan.nines as u64, "nine"),
         plan.threshold,

@@ -729,6 +729,10 @@ impl Peers {
         let declined = &mut self.entry(context, id).declined;
         *declined = if taken { (0, now) } else { (declined.0.saturating_add(1), now) };
     }
+
+    pub(super) fn departures(&self) -> f64 {
+        self.watch.departures()
+    }
 }
 
 /// Sends a request that has come when `load` bytes have, its own among them.

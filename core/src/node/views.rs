@@ -31,6 +31,11 @@ impl Node {
         self.peers.plan(&self.context, true)
     }
 
+    /// How many peers leave for good, for each that is there and each year, as far as one has seen.
+    pub fn departures(&self) -> f64 {
+        self.peers.departures()
+    }
+
     /// The longest shard for which `n` donors have room, in bytes, as far as one knows; none when there are fewer donors
     /// that have any.
     pub fn shard_room(&self, n: u8) -> Option<u64> {

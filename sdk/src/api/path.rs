@@ -16,6 +16,8 @@ pub const MOUNT: &str = "/v1/mount";
 pub const UMOUNT: &str = "/v1/umount";
 /// `POST`: stream of [`CacheDropEvent`](super::CacheDropEvent).
 pub const CACHE_DROP: &str = "/v1/cache/drop";
+/// `POST`: [`Health`](super::Health).
+pub const HEALTH: &str = "/v1/health";
 /// `POST`: stream of [`FsckEvent`](super::FsckEvent).
 pub const FSCK: &str = "/v1/fsck";
 /// `POST`: [`Invite`](super::Invite).

@@ -223,6 +223,7 @@ fn golden() -> Round {
             said: vec![At { row: 16, peer: PeerId([17; 32]) }],
             unproven: vec![At { row: 18, peer: PeerId([19; 32]) }],
         }],
+        answered: vec![Answered { volume: VolumeId([19; 16]), first: UnixSeconds(20), last: UnixSeconds(21) }],
     }
 }
 
@@ -248,12 +249,14 @@ fn a_state_that_is_damaged_begins_anew() {
 /// All that is filed fits into its frame, or the agent would do without what it knows.
 #[test]
 fn as_much_as_can_be_known_can_be_filed() {
-    let Round { failing, missed, gone, .. } = golden();
+    let Round { failing, missed, gone, answered, .. } = golden();
+    let answered =
+        vec![Answered { first: UnixSeconds(u64::MAX), last: UnixSeconds(u64::MAX), ..answered[0] }; KNOWN_MAX];
     let failing = vec![Failing { shown: Shown { passed: u64::MAX, ..failing[0].shown }, ..failing[0] }; KNOWN_MAX];
     let said = vec![At { row: 255, ..gone[0].said[0] }];
     let gone = vec![Gone { said, unproven: Vec::new(), ..gone[0].clone() }; 65_536];
     let missed = vec![missed[0]; KNOWN_MAX];
     let last = golden().last.map(|last| Ended { failing: failing.clone(), ..last });
-    let full = Round { failing, missed, gone, last, ..golden() };
+    let full = Round { failing, missed, gone, answered, last, ..golden() };
     assert_eq!(codec::decode::<Round>(&codec::encode(&full)).unwrap(), full);
 }
