@@ -518,7 +518,11 @@ impl DurabilityInfo for Describe {
         let placement = located.and_then(|found| codec::decode::<Placement>(&found.descriptor).ok());
         placement.map_or_else(
             || "durable".to_owned(),
-            |placement| format!("durable {}/{}", placement.holders.len(), placement.n),
+            |placement| {
+                // Of rows that were made anew for those who are away, they have theirs still.
+                let rows = placement.holders.len().min(placement.n.into());
+                format!("durable {rows}/{}", placement.n)
+            },
         )
     }
 }

@@ -43,6 +43,11 @@ impl Mesh {
         self
     }
 
+    /// Whether a peer is taken to be gone for good.
+    pub fn is_gone(&self, peer: &PeerId) -> bool {
+        self.gone.contains_key(peer)
+    }
+
     /// Who is taken to be gone for good.
     pub fn gone(&self) -> BTreeSet<PeerId> {
         self.gone.keys().copied().collect()

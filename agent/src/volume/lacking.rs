@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use hypernet_core::id::{PeerId, SegmentId};
-use hypernet_core::segment::Placement;
+use hypernet_core::segment::{Holder, Placement};
 use minicbor::{Decode, Encode};
 use parking_lot::Mutex;
 
@@ -110,14 +110,15 @@ impl Lacking {
 
     /// Whose rows of a segment are gone, and whether they could not prove that they have them, or say so themselves.
     pub(crate) fn gone(&self, placement: &Placement) -> Vec<(PeerId, bool)> {
-        let all = self.rows.lock();
-        let rows = (!all.is_empty()).then(|| all.get(&placement.segment.id())).flatten();
-        let Some(rows) = rows else { return Vec::new() };
-        let of = |row: u8| match (rows.unproven.contains(&row), rows.said.contains(&row)) {
+        let all = self.holders.lock();
+        let known = (!all.is_empty()).then(|| all.get(&placement.segment.id())).flatten();
+        let Some(known) = known else { return Vec::new() };
+        let of = |at: &At| match (known.unproven.contains(at), known.said.contains(at)) {
             (true, _) => Some(true),
             (false, said) => said.then_some(false),
         };
-        placement.holders.iter().filter_map(|holder| Some((holder.peer, of(holder.row)?))).collect()
+        let gone = |holder: &Holder| Some((holder.peer, of(&At { row: holder.row, peer: holder.peer })?));
+        placement.holders.iter().filter_map(gone).collect()
     }
 
     /// All that is known, to be filed.

@@ -83,7 +83,7 @@ fn lose(mesh: &Mesh, home: &Home, peers: &[PeerId]) {
     peers.iter().for_each(|peer| mesh.lose_disk(*peer));
     for placement in placements(home) {
         let rows = placement.holders.iter().filter(|holder| peers.contains(&holder.peer)).map(|holder| holder.row);
-        home.volume.lacking.asked(placement.segment.id(), &[], &rows.collect::<Vec<u8>>());
+        home.volume.lacking.asked(placement.segment.id(), &placement, &[], &rows.collect::<Vec<u8>>());
     }
 }
 
@@ -168,16 +168,16 @@ fn one_block_that_is_missing_is_lost_and_the_one_before_it_is_mended_first() {
     let rows: Vec<u8> = last.holders.iter().map(|holder| holder.row).collect();
     let id = last.segment.id();
     // One more than may be, of one segment of many.
-    home.volume.lacking.asked(id, &[], &rows[..usize::from(n - k) + 1]);
+    home.volume.lacking.asked(id, last, &[], &rows[..usize::from(n - k) + 1]);
     let lost = shown(&home, &auditor);
     assert_eq!((lost.state, lost.lost, lost.least), (HealthState::Lost, 1, Some(-1)));
     assert_eq!(lost.tally.margins[&i32::from(n - k)], whole.tally.segments - 1, "the others are as they were");
     let tried = home.volume.repair(&home.vfs, u64::MAX).unwrap();
     assert_eq!((tried.lost, tried.mended), (1, 0));
     // One comes back: it can be read, by nobody less. Another one has lost less, and waits until this one is mended.
-    home.volume.lacking.asked(id, &rows[..1], &[]);
+    home.volume.lacking.asked(id, last, &rows[..1], &[]);
     let other = all[0].segment.id();
-    home.volume.lacking.asked(other, &[], &rows[..usize::from(n - k) - 1]);
+    home.volume.lacking.asked(other, &all[0], &[], &rows[..usize::from(n - k) - 1]);
     let worn = shown(&home, &auditor);
     assert_eq!((worn.state, worn.lost, worn.least), (HealthState::Worn, 0, Some(0)));
     assert!(worn.nines < whole.nines, "{:?} {:?}", worn.nines, whole.nines);

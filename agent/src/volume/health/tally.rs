@@ -166,7 +166,7 @@ impl Tally {
         for (peer, is_unproven) in &lacking {
             note(if *is_unproven { Cause::Unproven } else { Cause::Lacking }, *peer);
         }
-        let gone = placement.holders.iter().filter(|holder| measure.wear.gone.contains(&holder.peer));
+        let gone = placement.holders.iter().filter(|holder| measure.wear.mesh.is_gone(&holder.peer));
         gone.for_each(|holder| note(Cause::Gone, holder.peer));
         for holder in held {
             let cause = match measure.known(&holder.peer) {

@@ -11,6 +11,7 @@ use hypernet_core::limits::AUDIT_PROOF_MAX;
 use hypernet_core::node::{Effect, InboundId, Input, Node, NodeConfig, Now, SendFault};
 use hypernet_core::placement::Subnet;
 use hypernet_core::port::{StoreFault, StoreOp, StoreReply};
+use hypernet_core::quota::{Depositor, Quota, Used};
 use hypernet_core::time::{Instant, UnixSeconds};
 use hypernet_core::wire::{Request, Response};
 
@@ -107,15 +108,20 @@ impl Donor {
         self.manner == Manner::Honest
     }
 
+    /// What it keeps, as it is told: here nobody knows anybody.
+    fn told(&self) -> Used {
+        Used::by(Depositor::Newcomer, self.used())
+    }
+
     fn commit(&mut self, op: StoreOp, now: UnixSeconds) -> StoreReply {
         let keeps = matches!(self.manner, Manner::Honest | Manner::Bender);
         match op {
-            StoreOp::Put { shard, lease, body } => {
+            StoreOp::Put { shard, lease, body, .. } => {
                 if keeps {
                     let kept = self.shelf.entry(shard).or_insert_with(|| Kept { body, leases: BTreeMap::new() });
                     kept.lease(&lease);
                 }
-                StoreReply::Done { used: self.used() }
+                StoreReply::Done { used: self.told() }
             }
             StoreOp::Read { shard, offset, len } => match self.held(&shard, now) {
                 None => StoreReply::Failed(StoreFault::NotFound),
@@ -131,7 +137,7 @@ impl Donor {
             StoreOp::Have { shards } => {
                 StoreReply::Have(shards.iter().map(|shard| self.held(shard, now).is_some()).collect())
             }
-            StoreOp::Renew { leases } => {
+            StoreOp::Renew { leases, .. } => {
                 let mut held = Vec::with_capacity(leases.len());
                 for (shard, lease) in leases {
                     let kept = self.shelf.get_mut(&shard).filter(|kept| kept.is_leased(now));
@@ -140,9 +146,10 @@ impl Donor {
                         kept.lease(&lease);
                     }
                 }
-                StoreReply::Renewed { used: self.used(), held }
+                StoreReply::Renewed { used: self.told(), held }
             }
             StoreOp::Release { leases } => {
+                let before = self.used();
                 for (shard, key) in leases {
                     if let Some(kept) = self.shelf.get_mut(&shard) {
                         kept.leases.remove(&key);
@@ -151,10 +158,11 @@ impl Donor {
                         }
                     }
                 }
-                StoreReply::Done { used: self.used() }
+                let freed = Used::by(Depositor::Newcomer, before.saturating_sub(self.used()));
+                StoreReply::Released { used: self.told(), freed }
             }
             // Records are the storm's affair.
-            StoreOp::PutRecord { .. } => StoreReply::Done { used: self.used() },
+            StoreOp::PutRecord { .. } => StoreReply::Done { used: self.told() },
         }
     }
 
@@ -254,7 +262,7 @@ impl Mesh {
             region,
             manner,
             up: false,
-            node: Node::new(NodeConfig::new(id, |_, key| key.0, DONATED, 0)),
+            node: Node::new(NodeConfig::new(id, |_, key| key.0, Quota::for_all(DONATED), Used::default())),
             shelf: BTreeMap::new(),
             shard_len: config.shard_len.into(),
             fellow,

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 
 use hypernet_core::id::PeerId;
 use hypernet_core::node::{Command, CommandId, Destination, Effect, Input, Node, NodeConfig, Outcome};
+use hypernet_core::quota::{Quota, Used};
 use hypernet_core::wire::{Request, Response};
 
 use super::lot::Lot;
@@ -74,7 +75,7 @@ impl Owner {
             id,
             number: number as u64,
             region,
-            node: Node::new(NodeConfig::new(id, |_, key| key.0, 0, 0)),
+            node: Node::new(NodeConfig::new(id, |_, key| key.0, Quota::default(), Used::default())),
             clock: 1,
             lots: Vec::new(),
             known,

@@ -74,7 +74,8 @@ fn a_segment_of_which_a_row_too_many_is_gone_is_never_green() {
         let rows: Vec<u8> = (0..gone).collect();
         // Whoever says so itself, and whoever could not prove it; and who is taken to be gone.
         let lacking = Lacking::default();
-        lacking.audited(id, &[], &rows[..usize::from(gone / 2)], &rows[usize::from(gone / 2)..]);
+        let (said, unproven) = rows.split_at(usize::from(gone / 2));
+        lacking.audited(id, &placement, (&[], said, unproven));
         let said = count(std::slice::from_ref(&placement), &lacking, &sight(|_| ()));
         let away = sight(|view| {
             if view.peer.0[0] <= gone {
