@@ -180,6 +180,8 @@ pub(crate) struct Volume {
     pub(crate) answered: Mutex<BTreeMap<DeviceId, u64>>,
     /// What it has all of from homes of this device that this one was copied from.
     pub(crate) homes_before: Vec<Dot>,
+    /// The last number of this device when this home was copied from another one; 0 for the first.
+    pub(crate) copied: u64,
     /// Of whoever takes a snapshot, or moves the index to that of another device. There is nothing in it.
     pub(crate) still: Mutex<()>,
 }
@@ -241,6 +243,7 @@ impl Volume {
             numbering: Mutex::default(),
             handing_out: Mutex::default(),
             answered: Mutex::default(),
+            copied: homes_before.iter().map(|dot| dot.sequence).max().unwrap_or(0),
             homes_before,
             still: Mutex::default(),
         };
@@ -252,7 +255,10 @@ impl Volume {
     pub(crate) fn below(main: &Self, id: VolumeId) -> Result<Self, PortError> {
         let db = Arc::new(main.db.of(id)?);
         let (device, identity, node) = (DeviceKeys::clone(&main.device), main.identity.clone(), main.node.clone());
-        Ok(Self { lacking: main.lacking.clone(), ..Self::open(id, device, identity, db, node)? })
+        let volume = Self::open(id, device, identity, db, node)?;
+        // One that was begun since has what was done before in another one.
+        let copied = volume.copied.max(main.copied);
+        Ok(Self { lacking: main.lacking.clone(), copied, ..volume })
     }
 
     /// The change of this device that its head with this number is.
@@ -263,11 +269,6 @@ impl Volume {
     /// What the dots of this device carry that come from this home of it.
     pub(crate) fn tag(&self) -> DeviceTag {
         self.device.id().tag_in(self.id).of_home(self.identity.home())
-    }
-
-    /// The last number of this device when this home was copied from another one; 0 for the first.
-    pub(crate) fn copied_at(&self) -> u64 {
-        self.homes_before.iter().map(|dot| dot.sequence).max().unwrap_or(0)
     }
 
     /// A number for a head, which nobody else gets: of several volumes heads are published at once.

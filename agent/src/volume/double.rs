@@ -506,7 +506,7 @@ pub(crate) fn head(volume: &Volume, millis: u64, vector: &[Dot]) -> Head {
         volume: volume.id,
         device: volume.device.id(),
         home: volume.identity.home(),
-        copied: volume.copied_at(),
+        copied: volume.copied,
         sequence,
         time: Hlc { millis, counter: 0 },
         snapshot_extent: sealed_now(volume, golden.snapshot_extent.clone()),

@@ -403,7 +403,7 @@ pub(super) fn publish(
         manifest_placement: published.placement,
         asks: volume.asks(sequence)?,
         home: volume.identity.home(),
-        copied: volume.copied_at(),
+        copied: volume.copied,
         signature: [0; 64],
     };
     // All that it leads to can be read by now.

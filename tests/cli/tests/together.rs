@@ -238,10 +238,11 @@ fn five_devices_of_two_people_end_with_one_tree_after_partitions_and_nothing_is_
         // What was saved under one name by all of them is listed, each version once.
         let listed = anna.json([arg("conflicts"), here(&anna).into()])?;
         let listed: Vec<&str> = listed.as_array().unwrap().iter().filter_map(|one| one["path"].as_str()).collect();
-        let is_plan = |path: &&str| path.rsplit('/').next().is_some_and(|name| name.starts_with("plan ("));
+        let is_plan = |path: &str| path.rsplit('/').next().is_some_and(|name| name.starts_with("plan ("));
+        let listed = listed.into_iter().filter(|path| is_plan(path)).count();
         let plans = fs::read_dir(&dirs[0])?.filter_map(Result::ok).map(|entry| entry.file_name());
         let plans = plans.filter(|name| name.to_string_lossy().starts_with("plan (")).count();
-        ensure!(listed.iter().filter(|path| is_plan(path)).count() == plans, "{listed:?}");
+        ensure!(listed == plans, "{listed} of {plans} are listed");
         ensure!(plans > conflicts && plans <= conflicts + 4, "{plans} after {conflicts}");
         conflicts = plans;
     }

@@ -47,7 +47,9 @@ impl Agent {
     pub fn stores_on(host: &Host, link: Option<&str>) -> Result<Self> {
         let agent = Self::empty_on(host)?;
         let mut args = vec!["init", "--storage-only", "--no-mdns", "--listen", host.address()];
-        args.extend(link.iter().flat_map(|link| ["--join", link]));
+        if let Some(link) = link {
+            args.extend(["--join", link]);
+        }
         agent.json(args)?;
         agent.up_unmounted()?;
         Ok(agent)

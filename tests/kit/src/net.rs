@@ -52,11 +52,10 @@ impl Host {
     pub(crate) fn runs(&self, command: &Command) -> Command {
         let mut on = Command::new("nsenter");
         let netns: PathBuf = ["/run/netns", &self.name].iter().collect();
-        let (mut net, mut changed) = (OsString::from("--net="), Vec::new());
+        let mut net = OsString::from("--net=");
         net.push(netns);
         on.arg(net).arg(command.get_program()).args(command.get_args()).stdin(Stdio::null());
-        changed.extend(command.get_envs().map(|(name, value)| (name.to_owned(), value.map(OsString::from))));
-        for (name, value) in changed {
+        for (name, value) in command.get_envs() {
             match value {
                 Some(value) => on.env(name, value),
                 None => on.env_remove(name),
