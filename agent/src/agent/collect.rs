@@ -17,7 +17,10 @@ use crate::volume::sync::Engine;
 const LOOK_EVERY: u64 = 600;
 /// Bytes of shards that are placed in one look to mend segments: some 850 kB/s at most.
 pub(crate) const REPAIRED_AT_ONCE: u64 = 512 << 20;
-/// How often leases are renewed that need it, and garbage is looked for.
+/// How often leases are renewed that need it: at another hour of the day each time, since there are peers that are never there at
+/// some of them.
+const RENEWED_EVERY: Duration = Duration::from_secs(5 * 3600);
+/// How often garbage is looked for.
 const EVERY: Duration = Duration::from_secs(24 * 3600);
 
 /// What a look has to do besides mending.
@@ -43,7 +46,7 @@ fn due(is_time: bool, has_lost: impl FnOnce() -> bool) -> Due {
 pub(super) async fn run(agent: Arc<Agent>) {
     let look = agent.looks_every();
     let every = agent.config.lock().collect_every.map_or(EVERY, Duration::from_secs);
-    let mut last: Option<Instant> = None;
+    let (mut last, mut renewed): (Option<Instant>, Option<Instant>) = (None, None);
     loop {
         tokio::time::sleep(look).await;
         // What nobody has renewed is kept for as long as there is room.
@@ -56,14 +59,16 @@ pub(super) async fn run(agent: Arc<Agent>) {
             let engines = agent.with_volume().map_or_else(Vec::new, |own| own.engines());
             engines.iter().any(|engine| engine.has_lost_devices())
         };
-        let due = due(last.is_none_or(|last| last.elapsed() >= every), has_lost);
+        let is_hour = renewed.is_none_or(|at| at.elapsed() >= RENEWED_EVERY);
+        let due = due(last.is_none_or(|last| last.elapsed() >= every), || is_hour || has_lost());
         if due != Due::Nothing && agent.with_volume().is_some_and(|own| !own.engines().is_empty()) {
             let worker = agent.clone();
             if let Err(failure) = blocking(move || worker.tend_leases(due)).await {
                 tracing::error!(%failure, "looking after leases and garbage");
             }
+            renewed = Some(Instant::now());
             if due == Due::All {
-                last = Some(Instant::now());
+                last = renewed;
             }
         }
     }
