@@ -486,10 +486,12 @@ impl Node {
             _ if busy => self.context.finish(id, Outcome::Failed(CommandError::Busy)),
             Command::Upload { coded, leases, until, patience } => {
                 let all = (0..=u8::MAX).take(coded.shards.len()).collect();
-                self.upload(id, (coded, all, BTreeSet::new()), leases, until, patience);
+                let rows = upload::Rows { numbers: all, others: BTreeSet::new(), spared: BTreeSet::new() };
+                self.upload(id, (coded, rows), leases, until, patience);
             }
-            Command::Mend { coded, rows, others, leases, until, patience } => {
-                self.upload(id, (coded, rows, others), leases, until, patience);
+            Command::Mend { coded, rows, others, spared, leases, until, patience } => {
+                let rows = upload::Rows { numbers: rows, others, spared };
+                self.upload(id, (coded, rows), leases, until, patience);
             }
             Command::Fetch { placement, wanted, around, within } => {
                 match fetch::Fetch::new(&self.context, placement, wanted, around, within) {
@@ -559,7 +561,7 @@ impl Node {
     fn upload(
         &mut self,
         id: CommandId,
-        what: (Arc<Coded>, Vec<u8>, BTreeSet<PeerId>),
+        what: (Arc<Coded>, upload::Rows),
         leases: LeaseSecret,
         until: UnixSeconds,
         patience: u64,

@@ -32,7 +32,7 @@ impl Mesh {
     pub fn new(views: &[PeerView]) -> Self {
         let gone = views.iter().filter(|view| view.presence == Presence::Gone);
         let gone = gone.map(|view| (view.peer, view.away_for)).collect();
-        let takes = |view: &&PeerView| view.connected && !view.blocked;
+        let takes = |view: &&PeerView| view.connected && !view.blocked && !view.spared;
         let free = |view: &PeerView| view.hello.as_ref().map(|hello| (view.peer, hello.free));
         Self { gone, free: views.iter().filter(takes).filter_map(free).collect() }
     }

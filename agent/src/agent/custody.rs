@@ -89,7 +89,7 @@ impl Agent {
         let mut troubles = Vec::new();
         for engine in own.engines() {
             let volume = engine.handle();
-            let told = volume.entrust().and_then(|troubles| {
+            let told = volume.entrust(listens).and_then(|troubles| {
                 if listens && !engine.is_held() {
                     let taken = volume.hear_custodians(&own.vfs)?;
                     if taken > 0 {
@@ -105,6 +105,17 @@ impl Agent {
         }
         troubles.dedup();
         troubles.join("; ")
+    }
+
+    /// Tells custodians at once what there is to look after. What went wrong, in words. Blocks.
+    fn tell_custodians(&self) -> String {
+        let Some(own) = self.with_volume().filter(|_| !self.config.lock().recovering) else { return String::new() };
+        let told = own.engines().into_iter().map(|engine| engine.handle().entrust(true));
+        let troubles = told.flat_map(|told| match told {
+            Ok(some) => some.into_iter().map(|(name, error)| format!("{name}: {error}")).collect(),
+            Err(error) => vec![error.to_string()],
+        });
+        troubles.collect::<Vec<String>>().join("; ")
     }
 
     /// Both sides of it.
@@ -161,7 +172,7 @@ impl Agent {
         })??;
         self.keep_on_the_mesh()?;
         self.spare_custodians();
-        let trouble = self.tend_custodians(false);
+        let trouble = self.tell_custodians();
         if !trouble.is_empty() {
             tracing::warn!(trouble, "a custodian is told later where segments are");
         }

@@ -241,7 +241,8 @@ impl Mesh {
                     uploads.fetch_add(1, Ordering::SeqCst);
                     kept.upload(&coded, &leases, until)
                 }
-                Command::Mend { coded, rows, others, leases, until, .. } => {
+                Command::Mend { coded, rows, others, spared, leases, until, .. } => {
+                    let others = &others | &spared;
                     kept.mend(&coded, &rows, &others, &leases, until)
                 }
                 Command::Fetch { placement, wanted, .. } => {

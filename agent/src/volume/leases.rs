@@ -86,8 +86,13 @@ pub(super) fn first_end(placement: &Placement) -> u64 {
 
 /// Whether those who have leases of it have not renewed them in time.
 pub(crate) fn is_forgotten(placement: &Placement, now: u64) -> bool {
-    first_end(placement) < now + TAKE_BEFORE
+    // Those of whoever is gone have ended long ago, and its rows are with others as well.
+    let running = placement.holders.iter().map(|holder| holder.until.0).filter(|until| *until >= now);
+    running.min().is_none_or(|first| first < now + TAKE_BEFORE)
 }
+
+/// How the numbers of leases begin that were taken because somebody else has said where a row is.
+const ON_WORD: [u8; 4] = *b"word";
 
 pub(super) fn new_leases<'a>(
     number: LeaseNumber,
@@ -191,13 +196,26 @@ impl Tended<'_> {
         Ok(wanted.into_iter().map(|wanted| wanted.placement).collect())
     }
 
-    /// Those holders of these placements that have what they are said to have, and keep it for this device from now on.
+    /// How many rows of a segment are where somebody else has said that they are, of those that `there` still names.
+    pub(crate) fn on_word(&self, there: &Placement) -> Result<usize, PortError> {
+        let mut rows = Held::new();
+        for leased in
+            self.db.leases_of(&there.segment.id())?.iter().filter(|leased| leased.number.starts_with(&ON_WORD))
+        {
+            rows.extend(held(&codec::decode(&leased.descriptor).map_err(damaged)?));
+        }
+        Ok(rows.intersection(&held(there)).count())
+    }
+
+    /// Those holders of these placements that have what somebody else says they have, and keep it for this device from now on.
     pub(crate) fn confirmed(&self, placements: Vec<Placement>) -> Result<Vec<Placement>, PortError> {
         let mut all = Vec::with_capacity(placements.len());
         for some in placements.chunks(AT_ONCE as usize) {
             let wanted = some.iter().map(|placement| {
                 let (segment, placement) = (placement.segment.id(), placement.clone());
-                Ok(Wanted { segment, number: random()?, placement })
+                let mut number: LeaseNumber = random()?;
+                number[..ON_WORD.len()].copy_from_slice(&ON_WORD);
+                Ok(Wanted { segment, number, placement })
             });
             all.extend(self.confirm(wanted.collect::<Result<_, PortError>>()?)?);
         }

@@ -196,7 +196,6 @@ impl<'a> Tended<'a> {
         let Some(Mending { rows: wanted, others }) = repair::mending(&held, &wear.mesh) else {
             return Err(PortError::Unreachable("no peer is there that has room and none of it".into()));
         };
-        let others = &others | self.avoid;
         let rows = Command::Rows { placement: Arc::new(left), within: READ_WITHIN };
         let data = match self.node.run_blocking(rows) {
             Outcome::Rows(rows) => rows,
@@ -208,7 +207,8 @@ impl<'a> Tended<'a> {
         let coded = Arc::new(Coded { segment: segment.clone(), shards, contents: Vec::new() });
         let until = UnixSeconds(unix_now() + LEASE_SECONDS);
         let (patience, count) = (UPLOAD_PATIENCE, wanted.len() as u64);
-        let command = Command::Mend { coded, rows: wanted, others, leases, until, patience };
+        let command =
+            Command::Mend { coded, rows: wanted, others, spared: self.avoid.clone(), leases, until, patience };
         let new = match self.node.run_blocking(command) {
             Outcome::Uploaded(new) => new,
             Outcome::Failed(error @ (CommandError::NotPlaced { .. } | CommandError::Busy)) => {

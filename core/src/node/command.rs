@@ -38,6 +38,8 @@ pub enum Command {
         rows: Vec<u8>,
         /// Who holds others: none of these goes there.
         others: BTreeSet<PeerId>,
+        /// Who holds none of it, and is to get none.
+        spared: BTreeSet<PeerId>,
         /// Of this placement and no other: what it is ended by.
         leases: LeaseSecret,
         /// When the leases end, at the earliest: they run to the end of that day.

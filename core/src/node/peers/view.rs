@@ -57,6 +57,8 @@ pub struct PeerView {
     pub blocked: bool,
     /// Whether others get new shards before it for now, because it lost some.
     pub distrusted: bool,
+    /// Whether it is to get no shards, as the agent has said.
+    pub spared: bool,
 }
 
 impl Peers {
@@ -95,6 +97,7 @@ impl Peers {
             unanswered: peer.unanswered,
             blocked: peer.blocked_until > now,
             distrusted: peer.is_distrusted(now),
+            spared: self.spared.contains(id),
         }
     }
 }

@@ -265,7 +265,7 @@ impl Owner {
         let leases = leases(self.number, at, self.lots[at].leases);
         self.lots[at].leases += 1;
         let made = rows.len();
-        let command = Command::Mend { coded, rows, others, leases, until, patience: PATIENCE };
+        let command = Command::Mend { coded, rows, others, spared: BTreeSet::new(), leases, until, patience: PATIENCE };
         let new = match self.command(mesh, Doing::Repair, command) {
             Outcome::Uploaded(new) => new,
             Outcome::Failed(CommandError::NotPlaced { .. }) => {
