@@ -119,7 +119,6 @@ impl Volume {
         looks: bool,
     ) -> Result<(), PortError> {
         let tag = to.tag();
-        let ward = to.ward(&self.id, &self.device.id());
         let before = entrusted(self, &tag)?;
         let hash = *blake3::hash(&codec::encode(&latest.head)).as_bytes();
         let now = unix_now();
@@ -135,16 +134,16 @@ impl Volume {
         }
         let mut placed = Vec::new();
         if let Err(error) = self.tell_log(to, latest, &mut placed) {
-            self.give_up(placed)?;
+            self.untell(placed)?;
             return Err(error);
         }
         let heard = before.as_ref().map_or(0, |before| before.heard);
         put_entrusted(self, &tag, &Entrusted { hash, at: UnixSeconds(now), placed, heard })?;
         // Whoever was reading the last one begins again with this one.
-        self.give_up(before.into_iter().flat_map(|before| before.placed).collect())
+        self.untell(before.into_iter().flat_map(|before| before.placed).collect())
     }
 
-    fn give_up(&self, placed: Vec<Own>) -> Result<(), PortError> {
+    fn untell(&self, placed: Vec<Own>) -> Result<(), PortError> {
         let over: Vec<(LeaseNumber, Placement)> = placed.into_iter().map(|own| (own.number, own.placement)).collect();
         self.tended().end_leases(&over).map(drop)
     }
