@@ -209,7 +209,7 @@ pub(crate) fn safety(tally: &Tally) -> api::Safety {
         unreadable: tally.unreadable_now(),
         least_margin,
         least_domains: first(&tally.domains),
-        readable: is_there.then(|| if lost > 0 { 0.0 } else { 1.0 - tally.unreadable.0 }),
+        readable: is_there.then_some(if lost > 0 { 0.0 } else { 1.0 - tally.unreadable.0 }),
         nines: is_there.then(|| if lost > 0 { 0.0 } else { Nines::of(tally.losing.0).0 }),
         expected_lost: tally.losing.1,
     }

@@ -70,7 +70,7 @@ pub(crate) fn number_in(dir: &Path) -> Result<HomeNumber, Failure> {
     };
     let place = place(dir)?;
     match mark {
-        Some(mark) if mark.place == place => return Ok(mark.number),
+        Some(mark) if mark.place == place => Ok(mark.number),
         Some(HomeMark { number, .. }) => {
             let mut bytes = [0; 2];
             let none = |error| Failure::new(Kind::System, format!("the system has no randomness: {error}"));

@@ -566,7 +566,8 @@ impl Round<'_> {
         let is_dead = weighed.live.is_empty();
         let is_sparse = (weighed.bytes as f64) < payload as f64 * SPARSE && self.is_worth_it(&placement, weighed.bytes);
         // Whoever has placed it moves what is left.
-        if !is_dead && !(is_sparse && self.volume.db.has_leases(&row.id)?) {
+        let is_mine = is_sparse && self.volume.db.has_leases(&row.id)?;
+        if !is_dead && !is_mine {
             return Ok(false);
         }
         let is_put_off = !is_dead && self.collected.moved >= MOVED_AT_ONCE;

@@ -444,8 +444,13 @@ impl Volume {
     /// Makes sure, unless it has lately, that the roster lists this device and that the mesh has no head of it that this
     /// home does not know.
     pub(super) fn confirm(&self) -> Result<(), PortError> {
-        if self.heads.lock().confirmed.is_some_and(|when| when.elapsed() < LOOK_EVERY) {
-            return Ok(());
+        {
+            let heads = self.heads.lock();
+            // Whatever was made sure of before: nothing leads out of that.
+            heads.superseded.clone().map_or(Ok(()), Err)?;
+            if heads.confirmed.is_some_and(|when| when.elapsed() < LOOK_EVERY) {
+                return Ok(());
+            }
         }
         self.tell()?;
         self.identity.confirm()?;

@@ -51,7 +51,10 @@ impl Mending {
             self.rates.push_back((found.bytes, took));
             self.rates.drain(..self.rates.len().saturating_sub(LOOKS));
         }
-        let found = found.as_ref().map(Repaired::clone).map_err(ToString::to_string);
+        let found = match found {
+            Ok(found) => Ok(found.clone()),
+            Err(error) => Err(error.to_string()),
+        };
         self.last = Some(Looked { at: Instant::now(), found });
     }
 

@@ -166,7 +166,8 @@ impl Device {
         self.sequence += 1;
         let dot = Dot { device: DeviceTag(u64::from(who)), sequence: self.sequence };
         self.vector = join([&self.vector[..], &[dot]]);
-        let last = self.history.kept.keys().next_back().map_or(Hlc::default(), |moment| moment.time);
+        let mut before = self.history.kept.keys().rev().filter(|moment| !is_ahead(moment.time, now));
+        let last = before.next().map_or(Hlc::default(), |moment| moment.time);
         let key = ed25519_dalek::SigningKey::from_bytes(&[who + 1; 32]);
         let root = kept(0, number, &[]).snapshot.root;
         let snapshot = Snapshot::sign(&key, root, vec![], last.next(now), String::new());
