@@ -155,7 +155,7 @@ impl Vfs {
     ///
     /// [`VfsError::Busy`] when something in the volume is being cut, or is dirty, but for files that are open for writing and are what
     /// they were, but for times, in the new snapshot; when a file is open for writing whose content differs, or one with several
-    /// names is open or held in another way (but for one that only grows), and when the new snapshot has no place for the root of another volume that is
+    /// names is open or held in another way, and when the new snapshot has no place for the root of another volume that is
     /// here, and which is not to [leave](Self::set_leaving) or cannot: nothing has changed then, but that there may be
     /// nothing here any more of others that leave. With another error from the store it has, in memory, and calling again writes it down.
     ///

@@ -284,9 +284,7 @@ impl<'a> Work<'a> {
 
     fn look_for_growth(&mut self, state: &State) {
         let both = self.places.iter().filter_map(|(id, inode)| Some((*self.here.get(id)?, *inode)));
-        let records = self.known.records.iter();
-        let linked = records.filter_map(|(id, record)| Some((self.linked(state, *id)?, &record.as_ref()?.inode)));
-        self.wants.growths = both.chain(linked).filter_map(|(ino, inode)| self.known.asks(state, ino, inode)).collect();
+        self.wants.growths = both.filter_map(|(ino, inode)| self.known.asks(state, ino, inode)).collect();
     }
 
     /// The inode with several names that has this id.
@@ -457,10 +455,7 @@ impl<'a> Work<'a> {
             let node = state.node(ino)?;
             let seen = self.names.get(&ino).copied().unwrap_or(0);
             match self.record(state, id) {
-                Some((inode, links)) => {
-                    let grows = self.known.has_grown(node, ino, inode);
-                    plan.renew(state, ino, inode, Some(links), None, grows)?;
-                }
+                Some((inode, links)) => plan.renew(state, ino, inode, Some(links), None, false)?,
                 None if seen >= node.nlink && !named.contains_key(&id) => {
                     taken.insert(ino);
                     plan.removed.push(ino);

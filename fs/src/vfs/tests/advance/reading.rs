@@ -196,32 +196,3 @@ fn one_with_several_names_keeps_the_volume_where_it_is() {
     two.try_advance().unwrap();
     two.assert_equal();
 }
-
-#[test]
-fn one_with_several_names_grows_for_whoever_has_it_open() {
-    let mut two = Two::new(|bed| {
-        let (dir, linked) = (bed.dir(ROOT, "dir"), bed.file(ROOT, "log", b"begun"));
-        bed.vfs.link(linked, dir, b"log2").unwrap();
-    });
-    two.reader.load_all();
-    let log = two.reader.at("log");
-    let file = two.reader.vfs.open_file(ME, log, RO, true).unwrap().passthrough;
-    let mut expected = b"begun".to_vec();
-    for added in [&b", and more"[..], b"!"] {
-        let at = expected.len() as u64;
-        // By whichever name.
-        two.publish(|bed| bed.overwrite(bed.at("dir/log2"), at, added));
-        two.try_advance().unwrap();
-        expected.extend(added);
-        assert_eq!(read(&two, log, file.as_ref()), expected);
-        assert_eq!((two.reader.at("log"), two.reader.at("dir/log2"), two.reader.stat(log).nlink), (log, log, 2));
-        two.assert_equal();
-    }
-    two.reader.vfs.commit().unwrap();
-    let row = two.reader.meta.inode(log).unwrap().unwrap();
-    assert_eq!((row.size, row.dirty), (expected.len() as u64, false));
-    two.reader.vfs.release(log, RO).unwrap();
-    let two = two.kill();
-    assert_eq!(two.reader.read(two.reader.at("log")), expected);
-    two.assert_equal();
-}
