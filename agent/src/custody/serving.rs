@@ -316,7 +316,7 @@ impl Serving {
             }
             let avoid: BTreeSet<PeerId> = wards.custodians.iter().copied().chain([self.me]).collect();
             for (volume, wards) in volumes {
-                let placed = self.tend_volume(&given, volume, &wards, avoid.clone(), left, every);
+                let placed = self.tend_volume(&given, volume, &wards, &avoid, left, every);
                 left = left.saturating_sub(placed);
             }
             self.looked.lock().insert(tag, unix_now());
@@ -353,7 +353,7 @@ impl Serving {
         given: &Given,
         volume: Tag,
         wards: &[Ward],
-        avoid: BTreeSet<PeerId>,
+        avoid: &BTreeSet<PeerId>,
         bytes: u64,
         every: u64,
     ) -> u64 {

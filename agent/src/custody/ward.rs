@@ -86,8 +86,6 @@ pub(crate) struct Charge {
     peers: Arc<Peers>,
     lacking: Lacking,
     placements: Mutex<PlacementCache>,
-    /// Who is to hold nothing of it.
-    avoid: Mutex<Arc<BTreeSet<PeerId>>>,
     turn: Mutex<()>,
 }
 
@@ -127,23 +125,20 @@ impl Charge {
             peers,
             lacking: Lacking::default(),
             placements: Mutex::new(placement_cache()),
-            avoid: Mutex::default(),
             turn: Mutex::default(),
         })
     }
 
     /// Does all that is due: reads what the owner tells, renews leases, mends until so many bytes were placed, and tells of it.
-    pub(crate) fn tend(&self, wards: &[Ward], avoid: BTreeSet<PeerId>, bytes: u64) -> Result<Standing, PortError> {
-        *self.avoid.lock() = Arc::new(avoid);
+    /// `avoid`: who is to hold nothing of it.
+    pub(crate) fn tend(&self, wards: &[Ward], avoid: &BTreeSet<PeerId>, bytes: u64) -> Result<Standing, PortError> {
         // What cannot be read now does not keep from looking after what is known.
         let read = self.read_logs(wards);
         self.combine(wards)?;
-        let tended = self.tended();
+        let tended = Tended { avoid, ..self.tended() };
         let now = unix_now();
         tended.renew_due(now)?;
         tended.lease_rows(&|placement| is_forgotten(placement, now))?;
-        let avoid = self.avoid.lock().clone();
-        let tended = Tended { avoid: &avoid, ..tended };
         let repaired = tended.repair(&self.peers.views()?, bytes, &self.turn)?;
         // What was placed is told of whatever comes after it.
         let mut standing = Standing { segments: self.db.counts()?.segments, repaired, ..Standing::default() };
