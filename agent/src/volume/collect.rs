@@ -156,11 +156,11 @@ impl Volume {
         if let Some(why) = self.branched()? {
             return Ok(Err(why));
         }
-        if !self.has_others() {
+        if !self.has_others() && !self.has_twin() {
             return Ok(Ok(Vec::new()));
         }
         let counted = Counted::by(&self.publishers(), self.id);
-        let survey = self.find_heads(&self.heard_devices())?;
+        let survey = self.find_others()?;
         let heads: Vec<Head> = survey.found.iter().map(|found| found.head.clone()).collect();
         self.heads.lock().set_others(survey);
         let ahead = heads.iter().find(|head| !counted.has_all(&latest.root.vector, &head.vector));
@@ -437,12 +437,12 @@ impl Volume {
     /// The head of this device that all others have seen that may publish here, none where there are no others; and the heads by which
     /// that is known.
     fn seen_by_others(&self, waits: &mut Vec<String>) -> Result<(Option<u64>, Vec<Head>), PortError> {
-        if !self.has_others() {
+        if !self.has_others() && !self.has_twin() {
             return Ok((None, Vec::new()));
         }
         let me = self.device.id();
         let others = self.other_publishers();
-        let survey = self.find_heads(&self.heard_devices())?;
+        let survey = self.find_others()?;
         let asks = state::asks(&self.db)?.unwrap_or(0);
         let mut least = u64::MAX;
         for device in others {

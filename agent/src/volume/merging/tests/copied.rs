@@ -136,6 +136,38 @@ fn an_identity_with_one_device_and_two_homes_of_it_loses_nothing_either() {
     }
 }
 
+/// Both homes have the same leases: whoever gave up what only the other one needs would end them for both.
+#[test]
+fn nothing_is_collected_while_the_other_home_has_published_what_is_not_here() {
+    let mesh = Mesh::new(6);
+    let ([one, two], _) = begun(&mesh, false);
+    one.unlink("before");
+    one.sync();
+    two.write("q", b"of the other one");
+    let _ = run(&two.volume, &two.vfs, &Meter::new());
+    for home in [&one, &two] {
+        home.volume.confirm_again();
+        let _ = home.volume.look_around();
+    }
+    let apart: Vec<&Home> = [&one, &two].into_iter().filter(|home| home.volume.has_twin()).collect();
+    assert!(!apart.is_empty());
+    for home in apart {
+        let (collected, _) = home.collect().unwrap();
+        assert!(collected.waits.is_some_and(|why| why.contains("not part of this tree yet")));
+        assert_eq!(collected.dead, 0);
+    }
+    // All that either of them knows is kept for them, with all of its rows.
+    for Volume { db, peers, .. } in [&one, &two].map(|home| &*home.volume) {
+        let rows = db.segments_iter(0, 999).unwrap();
+        let mut all: Vec<Placement> = rows.iter().map(|row| codec::decode(&row.descriptor).unwrap()).collect();
+        let latest = state::latest(db).unwrap().unwrap();
+        all.extend(latest.manifest.segments.iter().cloned().chain([latest.head.manifest_placement]));
+        for placement in &all {
+            assert!(peers.holds(placement, placement.n, 1_000).unwrap(), "{}", placement.segment.id().short());
+        }
+    }
+}
+
 #[test]
 fn a_home_that_was_only_moved_goes_on_as_ever() {
     let mesh = Mesh::new(6);
