@@ -212,7 +212,9 @@ proptest! {
                         prop_assert!(before.is_none_or(|before| period.number(before) < period.number(now)));
                         let one = device.keep(who, number as u8, now, true);
                         let is_first = taken.insert((who, period.number(one.snapshot.time.millis)));
-                        prop_assert!(is_first, "a second one in the same period");
+                        // By a clock that was set back by more than it waits for, what it took there may have gone for later ones.
+                        let is_back = device.history.kept.keys().any(|moment| is_ahead(moment.time, now));
+                        prop_assert!(is_first || is_back, "a second one in the same period");
                         device.thin(who, &policy, now);
                         prop_assert!(device.history.kept.contains_key(&one.moment()), "the newest is there");
                         prop_assert_eq!(policy.due(&device.history, now), None, "many for what is missing");
