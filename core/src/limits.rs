@@ -101,6 +101,9 @@ pub const LEASES_AT_ONCE: usize = 1_000;
 
 /// Requests under way to one peer.
 pub const IN_FLIGHT_PER_PEER: usize = 8;
+/// Bytes of shards on their way to all peers together. Of one peer a shard of the largest size may be, so that a few who take
+/// nothing hold nobody else up.
+pub const BODIES_IN_FLIGHT: usize = 4 * SHARD_MAX;
 /// Requests from one peer that are being served.
 pub const SERVING_PER_PEER: usize = 32;
 /// Times in ten seconds that a peer may be told that this node is busy, before that counts against it.

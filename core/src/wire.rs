@@ -319,6 +319,11 @@ impl Request {
         }
     }
 
+    /// Bytes of shard that travel with it.
+    pub fn body_len(&self) -> usize {
+        if let Self::Put { body, .. } = self { body.len() } else { 0 }
+    }
+
     /// No answer to it has a longer body.
     pub fn answer_max(&self) -> usize {
         match self {

@@ -9,15 +9,17 @@ use super::standing::{self, Presence, Record, Standings, Watch};
 use super::{Context, Destination, Effect, Payer, RequestId, SendFault, Timer, Waiter};
 use crate::durability::Plan;
 use crate::id::PeerId;
-use crate::limits::{BUSY_ANSWERS_MAX, IN_FLIGHT_PER_PEER, KIB, PEERS_MAX};
+use crate::limits::{BUSY_ANSWERS_MAX, IN_FLIGHT_PER_PEER, KIB, PEERS_MAX, SHARD_MAX};
 use crate::placement::{Candidate, Subnet};
 use crate::port::StoreOp;
 use crate::quota::Depositor;
 use crate::time::Instant;
 use crate::wire::{Hello, Refusal, Request, Response};
 
+mod line;
 mod view;
 
+use line::{Line, SLOWEST};
 pub use view::PeerView;
 
 /// How often a peer is asked what it offers.
@@ -45,10 +47,6 @@ const BLOCK_AT: u32 = 100;
 const BLOCK_FIRST: u64 = 30_000;
 /// The longest block.
 const BLOCK_MAX: u64 = 24 * 3_600_000;
-/// A request that carries nothing.
-const WITHIN_SMALL: u64 = 10_000;
-/// Slowest transfer that is waited for, bytes per millisecond.
-const SLOWEST: u64 = 128;
 /// A request with no more than this is as soon there as an empty one.
 const SMALL: u64 = 16 * KIB as u64;
 /// Shorter answers say more of the way there and back than of the rate.
@@ -127,6 +125,8 @@ struct Flight {
     since: Instant,
     /// Bytes that travel with or because of it.
     weight: u64,
+    /// And those of its own body.
+    body: u64,
     /// What the peer had sent in all until then.
     delivered: u64,
 }
@@ -271,17 +271,23 @@ impl Peer {
         }
     }
 
-    /// Sends what waits, as far as it may.
-    fn release(&mut self, context: &mut Context, id: PeerId) {
-        while self.flights.len() < IN_FLIGHT_PER_PEER
-            && self.hold_until <= context.now.mono
-            && let Some((request, waiter)) = self.queue.pop_front()
-        {
-            let weight = request.weight() as u64;
+    /// Sends what waits, as far as it may. What carries nothing overtakes bodies for which the line has no room.
+    fn release(&mut self, context: &mut Context, id: PeerId, line: &mut Line) {
+        while self.flights.len() < IN_FLIGHT_PER_PEER && self.hold_until <= context.now.mono {
+            let out: u64 = self.flights.values().map(|flight| flight.body).sum();
+            let may_go = |body: u64| line.has_room(body) && (body == 0 || out == 0 || out + body <= SHARD_MAX as u64);
+            let next = self.queue.iter().position(|(request, _)| may_go(request.body_len() as u64));
+            let Some((request, waiter)) = next.and_then(|at| self.queue.remove(at)) else {
+                if !self.queue.is_empty() {
+                    line.wait(id);
+                }
+                return;
+            };
+            let (weight, body) = (request.weight() as u64, request.body_len() as u64);
             // Those before it share the line.
             let load: u64 = self.flights.values().map(|flight| flight.weight).sum();
-            let request_id = emit(context, id, request, waiter, load + weight);
-            let flight = Flight { since: context.now.mono, weight, delivered: self.delivered };
+            let request_id = line.emit(context, id, request, waiter, load + weight);
+            let flight = Flight { since: context.now.mono, weight, body, delivered: self.delivered };
             self.flights.insert(request_id, flight);
         }
     }
@@ -299,6 +305,7 @@ pub(super) struct Peers {
     donors_changed: Instant,
     /// Who is to get no shards.
     spared: BTreeSet<PeerId>,
+    line: Line,
     /// Whom the agent knows.
     pub(super) acquainted: Acquainted,
 }
@@ -499,15 +506,14 @@ impl Peers {
             }
             return;
         }
-        let peer = self.entry(context, id);
-        peer.queue.push_back((request, waiter));
-        peer.release(context, id);
+        self.entry(context, id).queue.push_back((request, waiter));
+        self.resume(context, id);
     }
 
     /// It is not busy any more, as far as one knows.
     pub(super) fn resume(&mut self, context: &mut Context, id: PeerId) {
         if let Some(peer) = self.known.get_mut(&id) {
-            peer.release(context, id);
+            peer.release(context, id, &mut self.line);
         }
     }
 
@@ -522,6 +528,7 @@ impl Peers {
         let now = context.now.mono;
         let peer = self.entry(context, id);
         let flight = peer.flights.remove(&request);
+        let body = flight.as_ref().map_or(0, |flight| flight.body);
         match (flight, result) {
             (Some(flight), Ok(Response::Bytes(bytes))) => peer.measure(&flight, bytes.len(), now),
             // What it has to write down first says more of its disk.
@@ -553,7 +560,18 @@ impl Peers {
                 }
             }
         }
-        peer.release(context, id);
+        let in_time = match result {
+            Ok(Response::Refused(_)) | Err(SendFault::Malformed(_) | SendFault::Unreachable) => None,
+            Ok(_) => Some(true),
+            Err(SendFault::Deadline) => Some(false),
+        };
+        self.line.end(body, in_time, now);
+        self.resume(context, id);
+        if body > 0 {
+            for id in self.line.waiting() {
+                self.resume(context, id);
+            }
+        }
         match result {
             Err(SendFault::Malformed(_)) => self.fault(context, id, Fault::Nonsense),
             Ok(Response::Refused(Refusal::Full)) => self.entry(context, id).free = 0,
@@ -733,30 +751,4 @@ impl Peers {
     pub(super) fn departures(&self) -> f64 {
         self.watch.departures()
     }
-}
-
-/// Sends a request that has come when `load` bytes have, its own among them.
-fn emit(context: &mut Context, peer: PeerId, request: Request, waiter: Waiter, load: u64) -> RequestId {
-    let within = WITHIN_SMALL + load / SLOWEST;
-    let payer = match waiter {
-        Waiter::Upload(..)
-        | Waiter::Fetch(..)
-        | Waiter::Probe(..)
-        | Waiter::Lease(_)
-        | Waiter::GivenUp
-        | Waiter::Audit(..)
-        | Waiter::Lookup(..)
-        | Waiter::Room(_)
-        | Waiter::Watched(_)
-        | Waiter::Watching(_) => Payer::Owner,
-        Waiter::Hello
-        | Waiter::Served(_)
-        | Waiter::RecordKept(..)
-        | Waiter::Closest(_)
-        | Waiter::Handed(_)
-        | Waiter::Told(_) => Payer::Donor,
-    };
-    let id = context.request_id(Some(peer), waiter);
-    context.effects.push(Effect::Send { to: Destination::Peer(peer), id, request, within, payer });
-    id
 }

@@ -45,6 +45,8 @@ enum Manner {
     Busy(u32),
     /// It sends so many bytes in a millisecond.
     Slow(u64),
+    /// What it stores on others, all of them together, goes out at so many bytes in a millisecond.
+    Home(u64),
 }
 
 struct World {
@@ -162,9 +164,20 @@ impl World {
                     let input = Input::Response { id, result: Err(SendFault::Deadline) };
                     return self.late.push((self.now.mono.after(within), at, input));
                 }
+                let deadline = self.now.mono.after(within);
                 let inbound = self.inbound.len() as u64;
-                self.inbound.insert(inbound, (at, id, self.now.mono.after(within)));
+                self.inbound.insert(inbound, (at, id, deadline));
+                let body = request.body_len() as u64;
                 let input = Input::Request { peer: peer(at), inbound: InboundId(inbound), request };
+                if let (Manner::Home(rate), 1..) = (self.manners[at], body) {
+                    let come = self.lines[at].max(self.now.mono).after(body / rate);
+                    self.lines[at] = come;
+                    let input = match come <= deadline {
+                        true => (come, to, input),
+                        false => (deadline, at, Input::Response { id, result: Err(SendFault::Deadline) }),
+                    };
+                    return self.late.push(input);
+                }
                 self.queue.push_back((to, input));
             }
             Effect::Reply { inbound, mut response } => {

@@ -100,7 +100,8 @@ impl Upload {
             context.disarm(Timer::Upload(command));
             return Some(Outcome::Uploaded(self.placement()));
         }
-        if now.since(self.moved) >= self.patience {
+        // What is under way or has its turn on the line after others is waited for: it has a deadline of its own.
+        if now.since(self.moved) >= self.patience && self.rows.contains(&Row::Waiting) {
             context.disarm(Timer::Upload(command));
             return Some(Outcome::Failed(CommandError::NotPlaced {
                 stored: stored as u8,
@@ -204,6 +205,10 @@ impl Upload {
             peers.took(context, peer, false);
         }
         *slot = Row::Waiting;
+        if result == Err(SendFault::Deadline) {
+            // It was under way for long: there is time to find somebody else.
+            self.moved = self.moved.max(Instant(now.0.saturating_sub(self.patience / 2)));
+        }
         self.tried.insert(peer, usize::from(row));
         self.why = format!("peer {}: {why}", peer.short());
         self.avoid.insert((peer, now));
