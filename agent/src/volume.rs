@@ -195,7 +195,11 @@ impl Volume {
         db: Arc<VolumeDb>,
         node: NodeHandle,
     ) -> Result<Self, PortError> {
-        let links = state::latest(&db)?.and_then(|latest| latest.root.links);
+        let links = match state::latest(&db)? {
+            Some(latest) => latest.root.links,
+            // A branch goes on from what it begins with.
+            None => state::origin(&db)?.filter(|origin| origin.of.is_some()).and_then(|origin| origin.links),
+        };
         let (last, rekeying) = (state::last_signers(&db)?, state::is_rekeying(&db)?);
         let edits = db.count_edits()?;
         let homes_before = state::homes_before(&db, &device.id(), id, identity.home())?;

@@ -18,10 +18,12 @@ use crate::id::ExtentId;
 use crate::limits::{NODE_MAX, NODE_TARGET, TREE_DEPTH_MAX, TREE_ITEMS_AT_ONCE, TREE_NODES_AT_ONCE};
 use crate::seal::{ExtentRef, Kind, SealError};
 
+mod dates;
 mod differ;
 mod inode;
 mod prefix;
 
+pub use dates::{DATED_XATTRS_MAX, DatedXattr, Older, is_of_mode};
 pub use differ::{Differing, differing};
 pub use inode::{Content, Dot, Entry, FileKind, Inode, LinkEntry, Name, Root, Run, Target, Xattr, is_name};
 pub use prefix::common_prefix;

@@ -191,6 +191,12 @@ impl Base {
         self.origin.is_some()
     }
 
+    /// The link table of the tree that this one has changes of: where a directory has become a volume all of it is new there, and
+    /// what several volumes have names of is none of it.
+    fn table(&self) -> Option<&tree::TreeRef> {
+        self.links().filter(|_| self.latest.is_some() || self.origin.as_ref().is_some_and(|origin| origin.of.is_some()))
+    }
+
     fn links(&self) -> Option<&tree::TreeRef> {
         match (&self.latest, &self.origin) {
             (Some(latest), _) => latest.root.links.as_ref(),
@@ -251,7 +257,7 @@ pub(super) fn build<P: Put>(
     let before = Before::look(volume, cut, base, patience)?;
     let (placed, built, synced) = (placed(volume, vfs), BTreeMap::new(), Vec::new());
     let mut build = Build { volume, vfs, meter, cutter, writer, dot, before, placed, built, synced, bytes: 0 };
-    let links = build.link_table(cut, base.latest.as_ref().and_then(|latest| latest.root.links.as_ref()))?;
+    let links = build.link_table(cut, base.table())?;
     let mut inode = base.latest.as_ref().map(|latest| latest.root.inode.clone());
     let old_root = base.known_inode();
     for directory in std::mem::take(&mut cut.directories) {
@@ -550,11 +556,15 @@ impl<P: Put> Build<'_, P> {
             content,
             meta_dot: self.dot,
             content_dot: None,
+            older: None,
         };
         if let Some(old) = old.filter(|old| old.id == row.id) {
             let old_content_dot = old.content_dot.unwrap_or(old.meta_dot);
             if same_metadata(&inode, old) {
                 inode.meta_dot = old.meta_dot;
+                inode.older = old.older.clone();
+            } else {
+                inode.date_after(old);
             }
             let content_dot = if inode.content == old.content { old_content_dot } else { self.dot };
             inode.content_dot = (content_dot != inode.meta_dot).then_some(content_dot);

@@ -306,6 +306,27 @@ fn metadata_never_makes_a_copy() {
 }
 
 #[test]
+fn what_was_changed_of_the_metadata_here_and_there_is_both() {
+    let mut world = world(3, &["a"]);
+    let id = world.device(0).lookup("a");
+    world.device(0).tag(id, b"user.old", true);
+    world.device(0).tag(id, b"user.kept", true);
+    world.meet();
+    world.device(0).tag(id, b"user.mine", true);
+    world.device(0).tag(id, b"user.old", false);
+    world.device(1).chmod("a");
+    world.device(2).tag(id, b"user.theirs", true);
+    let mode = world.device(1).mode("a");
+    // Whoever goes on from a part of it loses nothing either.
+    world.learn(0, 1);
+    world.device(0).tag(id, b"user.more", true);
+    world.device(2).tag(id, b"user.theirs", true);
+    world.meet();
+    assert_eq!(world.device(1).tags("a"), ["user.kept", "user.mine", "user.more", "user.theirs"]);
+    assert_eq!(world.device(2).mode("a"), mode);
+}
+
+#[test]
 fn what_was_changed_in_a_directory_that_became_a_volume_is_handed_to_the_volume() {
     let mut world = world(2, &[]);
     let dir = world.device(0).mkdir(FileId::ROOT, "d");
@@ -575,6 +596,43 @@ fn a_tree_that_is_none_is_refused_and_a_directory_that_is_none_is_empty() {
 }
 
 #[test]
+fn a_table_without_a_row_takes_nothing_away_that_has_a_name_in_all_trees() {
+    let mut world = world(2, &["f", "g"]);
+    world.device(0).mkdir(FileId::ROOT, "d");
+    world.device(0).link("f", "d/f");
+    world.device(0).link("g", "d/g");
+    world.meet();
+    let [f, g] = ["f", "g"].map(|name| world.device(0).lookup(name));
+    world.device(0).create(FileId::ROOT, "here");
+    world.device(1).create(FileId::ROOT, "there");
+    // This one takes a name away, which is another thing.
+    world.device(1).unlink("g");
+    world.device(0).publish();
+    world.device(1).publish();
+    let roots = [world.device(0).root(), world.device(1).root()];
+    for bent in 0..2 {
+        let mut parts = roots.each_ref().map(|root| Part::from(root));
+        parts[bent].links = None;
+        let merged = world.merge(&parts);
+        let rows: Vec<FileId> = world.rows(merged.links.as_ref()).into_iter().map(|row| row.inode.id).collect();
+        assert!(rows.contains(&f), "{bent}");
+        let (entries, names) = (world.list(&merged.inode), |entries: &[tree::Entry], id: FileId| {
+            entries.iter().filter(|entry| entry.target.id() == id).count()
+        });
+        let Some(Target::Inode(dir)) = entries.iter().find(|entry| entry.name == b"d").map(|entry| &entry.target)
+        else {
+            panic!()
+        };
+        let below = world.list(dir);
+        assert_eq!((names(&entries, g), names(&below, g)), (0, 1));
+        for entry in entries.iter().chain(&below) {
+            let is_row = matches!(entry.target, Target::Link(_));
+            assert!(!is_row || rows.contains(&entry.target.id()), "{bent} {:?}", entry.name);
+        }
+    }
+}
+
+#[test]
 fn histories_merge_as_names_do_and_are_not_read_where_they_are_equal() {
     let mut world = world(2, &["a"]);
     world.device(0).create(FileId::ROOT, "b");
@@ -642,7 +700,9 @@ pub(crate) fn op() -> impl Strategy<Value = Op> {
         4 => (pick, pick, pick).prop_map(|(what, dir, name)| Op::Rename(what, dir, name)),
         3 => pick.prop_map(Op::Remove),
         1 => (pick, pick, pick).prop_map(|(what, dir, name)| Op::Link(what, dir, name)),
-        1 => pick.prop_map(Op::Chmod),
+        2 => pick.prop_map(Op::Chmod),
+        2 => (pick, pick).prop_map(|(what, name)| Op::Tag(what, name)),
+        1 => (pick, pick).prop_map(|(what, name)| Op::Untag(what, name)),
         3 => pick.prop_map(Op::Learn),
         1 => Just(Op::Publish),
     ]

@@ -125,6 +125,56 @@ fn a_branch_goes_its_own_way_and_is_merged() -> Result<()> {
     Ok(())
 }
 
+/// As `git clone` makes them of a repository beside it.
+#[test]
+fn files_with_several_names_go_into_a_branch_and_back() -> Result<()> {
+    if !has(&[Need::Fuse]) {
+        return Ok(());
+    }
+    let mesh = Mesh::start(5)?;
+    let agent = Agent::held_on(&mesh, 5)?;
+    let main = agent.mount();
+    let link = |dir: &Path, text: &str| -> Result<()> {
+        fs::create_dir_all(dir)?;
+        fs::write(dir.join("one"), text)?;
+        Ok(fs::hard_link(dir.join("one"), dir.join("other"))?)
+    };
+    link(&main.join("kept"), "in both")?;
+    link(&main.join("changed"), "at first")?;
+    agent.sync()?;
+    // One is not on the mesh yet when the branch begins.
+    link(&main.join("late"), "just now")?;
+    agent.json(["branch", "try"])?;
+    let branch = main.join(".branches/try");
+    assert_eq!(files(&branch)?, files(&main)?);
+    fs::write(branch.join("changed/other"), "by the branch")?;
+    link(&branch.join("new"), "in the branch")?;
+    agent.json(["sync", branch.to_str().unwrap()])?;
+    agent.sync()?;
+    assert_eq!(fs::read_to_string(branch.join("kept/one"))?, "in both");
+    agent.json(["merge", "try"])?;
+    let expected = [("changed", "by the branch"), ("kept", "in both"), ("late", "just now"), ("new", "in the branch")];
+    for dir in [main.clone(), branch] {
+        for (name, text) in expected {
+            for file in ["one", "other"].map(|file| dir.join(name).join(file)) {
+                assert_eq!(fs::read_to_string(&file)?, text, "{}", file.display());
+                assert_eq!(std::os::unix::fs::MetadataExt::nlink(&fs::metadata(&file)?), 2, "{}", file.display());
+            }
+        }
+    }
+    agent.sync()?;
+    agent.kill()?;
+    agent.up_with(&["--hold"])?;
+    agent.wait_for_peers(5)?;
+    agent.hn(["cache", "drop"])?.ok()?;
+    for (name, text) in expected {
+        assert_eq!(fs::read_to_string(main.join(name).join("other"))?, text);
+    }
+    let found = agent.hn(["fsck"])?;
+    ensure!(found.code == Some(0), "{found:?}");
+    Ok(())
+}
+
 #[test]
 fn a_branch_begins_with_any_snapshot_and_bad_names_are_refused() -> Result<()> {
     if !has(&[Need::Fuse]) {

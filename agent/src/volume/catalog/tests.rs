@@ -83,6 +83,7 @@ impl Device {
             content: Content::Empty,
             meta_dot: dot,
             content_dot: None,
+            older: None,
         };
         let root =
             Root { volume: volume.id, inode, links: None, vector: vec![dot], parts: vec![], history: None, tags: None };

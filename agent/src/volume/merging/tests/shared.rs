@@ -103,6 +103,7 @@ fn directory(writer: &mut Writer, dot: Dot, like: &Inode, id: FileId) -> Target 
         content: Content::Inline(b"bad".to_vec()),
         meta_dot: dot,
         content_dot: None,
+        older: None,
         ..like.clone()
     };
     let entries = vec![Entry { name: b"bad".to_vec(), dot, target: Target::Inode(file.into()) }];
