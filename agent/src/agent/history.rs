@@ -140,14 +140,14 @@ fn thing_info(version: Version) -> api::ThingInfo {
             (kind, size, inode.mode)
         }
     };
-    api::ThingInfo { path, kind: kind.into(), size, mode }
+    api::ThingInfo { path, kind: kind.into(), size, mode, content: None }
 }
 
 pub(super) fn change_info(change: Change) -> api::ChangeInfo {
     let (content, metadata, renamed) = (change.has_other_content(), change.has_other_metadata(), change.is_renamed);
     let Change { before, after, .. } = change;
     let (before, after) = (before.map(thing_info), after.map(thing_info));
-    api::ChangeInfo { before, after, renamed, content, metadata, text: None, binary: false }
+    api::ChangeInfo { before, after, renamed, content, metadata, text: None, binary: false, large: false }
 }
 
 /// Whether so many changes can be told.

@@ -8,8 +8,8 @@ use os_display::Quotable;
 use super::history::{now_revision, path_or_volume, print_changes, shown};
 use crate::args::history::Diff;
 use crate::error::Failure;
-use crate::output::Output;
 use crate::output::patch::Patch;
+use crate::output::{Output, words};
 
 /// Bytes of hunks in one JSON document. Lines are counted beyond that, too.
 const JSON_MAX: usize = 64 << 20;
@@ -80,7 +80,16 @@ fn signs(added: u64, removed: u64, most: u64, room: usize) -> (usize, usize) {
     (plus as usize, minus as usize)
 }
 
-/// As git shows it.
+/// What stands in the place of a number where no lines are counted.
+fn mark(change: &ChangeInfo) -> Option<&'static str> {
+    match (change.binary, change.large) {
+        (true, _) => Some("Bin"),
+        (_, true) => Some("Large"),
+        _ => None,
+    }
+}
+
+/// As git shows it, but for what is too large.
 fn stat_lines(changes: &[ChangeInfo]) -> Vec<String> {
     let name = |change: &ChangeInfo| match (&change.before, &change.after) {
         (Some(before), Some(after)) if before.path != after.path => format!("{} => {}", shown(before), shown(after)),
@@ -91,8 +100,8 @@ fn stat_lines(changes: &[ChangeInfo]) -> Vec<String> {
     let most = changes.iter().map(lines).map(|(added, removed)| added + removed).max().unwrap_or_default();
     let names: Vec<String> = changes.iter().map(name).collect();
     let width = names.iter().map(|name| name.chars().count()).max().unwrap_or_default();
-    let is_binary = changes.iter().any(|change| change.binary);
-    let digits = most.to_string().len().max(if is_binary { "Bin".len() } else { 0 });
+    let marks = changes.iter().filter_map(mark).map(str::len);
+    let digits = marks.chain([most.to_string().len()]).max().unwrap_or_default();
     let room = STAT_WIDTH.saturating_sub(width + digits + " |  ".len() + 1).max(SIGNS_MIN);
     let size = |thing: &Option<ThingInfo>| thing.as_ref().map_or(0, |thing| thing.size);
     let (mut all, mut in_all) = (Vec::new(), (0, 0));
@@ -102,13 +111,13 @@ fn stat_lines(changes: &[ChangeInfo]) -> Vec<String> {
         let pad = " ".repeat(width - name.chars().count());
         let (plus, minus) = signs(added, removed, most, room);
         let (plus, minus) = ("+".repeat(plus), "-".repeat(minus));
-        all.push(match change.binary {
-            true => {
+        all.push(match mark(change) {
+            Some(mark) => {
                 let (before, after) = (size(&change.before), size(&change.after));
-                format!(" {name}{pad} | {:>digits$} {before} -> {after} bytes", "Bin")
+                format!(" {name}{pad} | {mark:>digits$} {before} -> {after} bytes")
             }
-            false if added + removed == 0 => format!(" {name}{pad} | {:>digits$}", 0),
-            false => {
+            None if added + removed == 0 => format!(" {name}{pad} | {:>digits$}", 0),
+            None => {
                 let count = added + removed;
                 format!(" {name}{pad} | {count:>digits$} {ADDED}{plus}{ADDED:#}{REMOVED}{minus}{REMOVED:#}")
             }
@@ -134,7 +143,13 @@ fn sum(files: u64, added: u64, removed: u64) -> String {
 }
 
 fn print_stat(changes: &[ChangeInfo], out: &mut Output) -> Result<(), Failure> {
-    stat_lines(changes).into_iter().try_for_each(|line| out.line(line))
+    stat_lines(changes).into_iter().try_for_each(|line| out.line(line))?;
+    let large = changes.iter().filter(|change| change.large).count();
+    if large > 0 {
+        let files = words::plural(large as u64, "file");
+        out.note(format_args!("lines of {files} are not counted: too large to be compared"));
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -144,10 +159,20 @@ mod tests {
     use super::*;
 
     fn change(before: Option<&str>, after: Option<&str>, lines: Option<(u64, u64)>) -> ChangeInfo {
-        let thing = |path: &str| ThingInfo { path: path.into(), kind: "file".into(), size: 7, mode: 0o644 };
+        let thing =
+            |path: &str| ThingInfo { path: path.into(), kind: "file".into(), size: 7, mode: 0o644, content: None };
         let text = lines.map(|(added, removed)| TextInfo { added, removed, hunks: None });
         let (before, after) = (before.map(thing), after.map(thing));
-        ChangeInfo { before, after, renamed: false, content: true, metadata: false, text, binary: lines.is_none() }
+        ChangeInfo {
+            before,
+            after,
+            renamed: false,
+            content: true,
+            metadata: false,
+            text,
+            binary: lines.is_none(),
+            large: false,
+        }
     }
 
     #[test]
@@ -157,15 +182,17 @@ mod tests {
             change(Some("a"), Some("b c"), Some((0, 0))),
             change(None, Some("new"), Some((1, 0))),
             change(Some("picture"), None, None),
+            ChangeInfo { binary: false, large: true, ..change(None, Some("log"), None) },
         ];
         let plain = |line: &String| anstream::adapter::strip_str(line).to_string();
         let lines: Vec<String> = stat_lines(&changes).iter().map(plain).collect();
         let expected = [
-            " a          |   4 +++-",
-            " a => 'b c' |   0",
-            " new        |   1 +",
-            " picture    | Bin 7 -> 0 bytes",
-            " 4 files changed, 4 insertions(+), 1 deletion(-)",
+            " a          |     4 +++-",
+            " a => 'b c' |     0",
+            " new        |     1 +",
+            " picture    |   Bin 7 -> 0 bytes",
+            " log        | Large 0 -> 7 bytes",
+            " 5 files changed, 4 insertions(+), 1 deletion(-)",
         ];
         assert_eq!(lines, expected);
         assert_eq!(stat_lines(&[]), Vec::<String>::new());

@@ -307,7 +307,9 @@ mod tests {
 
     #[test]
     fn changes_are_told_by_one_letter() {
-        let thing = |path: &str| Some(ThingInfo { path: path.into(), kind: "file".into(), size: 1, mode: 0o644 });
+        let thing = |path: &str| {
+            Some(ThingInfo { path: path.into(), kind: "file".into(), size: 1, mode: 0o644, content: None })
+        };
         let change = |before: Option<&str>, after: Option<&str>, renamed, content| ChangeInfo {
             before: before.and_then(thing),
             after: after.and_then(thing),
@@ -316,6 +318,7 @@ mod tests {
             metadata: false,
             text: None,
             binary: false,
+            large: false,
         };
         let all = [
             (change(None, Some("a"), false, false), "A", "a"),

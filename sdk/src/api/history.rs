@@ -195,9 +195,12 @@ pub struct ChangeInfo {
     /// It is a text, or was one: what has changed in it, where that was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub text: Option<TextInfo>,
-    /// Where that was asked for: what it holds, or held, is no text, or is too long to be compared.
+    /// Where that was asked for: what it holds, or held, is no text.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub binary: bool,
+    /// Where that was asked for: it is too large to be compared line by line, whether it is a text or not.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub large: bool,
 }
 
 /// One side of a change.
@@ -212,6 +215,9 @@ pub struct ThingInfo {
     pub size: u64,
     /// Permissions.
     pub mode: u32,
+    /// Of what is not compared line by line: a number for what it holds, 12 digits in hex. Equal ones are of equal content.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub content: Option<String>,
 }
 
 /// Gives a snapshot a name, or takes one away; without a name nothing changes.
