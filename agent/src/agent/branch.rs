@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hypernet_core::codec;
-use hypernet_core::history::{Edit, History, Kept, check_name};
+use hypernet_core::history::{By, Edit, History, Kept, check_name};
 use hypernet_core::id::{SnapshotId, VolumeId};
 use hypernet_core::merge::{Part, covers, covers_all};
 use hypernet_core::time::Hlc;
@@ -209,7 +209,7 @@ impl Own {
         }
     }
 
-    fn branches(&self) -> BTreeMap<String, Branch> {
+    pub(super) fn branches(&self) -> BTreeMap<String, Branch> {
         branch::named(&self.volume.identity.keystore().keystore().branches)
     }
 
@@ -333,7 +333,10 @@ impl Agent {
         if let Some(Some(Err(error))) = own.engine_of(past.volume.id).map(|engine| engine.sync_within(SYNCED_WITHIN)) {
             tracing::debug!(%error, "what a branch begins with goes to the mesh later");
         }
-        let taken = past.volume.snap(&own.vfs, format!("branch {name} begins here"), false).map_err(port_failure)?;
+        let taken = past
+            .volume
+            .snap_by(&own.vfs, format!("branch {name} begins here"), (By::Command, false))
+            .map_err(port_failure)?;
         taken.map(|taken| taken.kept).ok_or_else(|| Failure::new(Kind::System, "no snapshot was taken"))
     }
 

@@ -19,7 +19,7 @@ pub struct SnapshotInfo {
     pub author_id: String,
     /// What was said about it.
     pub message: String,
-    /// Those that it follows, in hex. They may be gone.
+    /// Those that it follows, in hex. They may be pruned, or never have been known here.
     pub parents: Vec<String>,
     /// Names that it has.
     #[serde(default)]
@@ -27,6 +27,9 @@ pub struct SnapshotInfo {
     /// A policy has taken it, and may let go of it.
     #[serde(default)]
     pub automatic: bool,
+    /// A command has taken it before it changed something, or as what a branch begins with: `HEAD`, `~` and `^` pass over it.
+    #[serde(default)]
+    pub command: bool,
     /// It is only on this device so far: the next sync takes it to the mesh.
     #[serde(default)]
     pub waiting: bool,
@@ -41,6 +44,9 @@ pub struct SnapRequest {
     /// What is said about it.
     #[serde(default)]
     pub message: String,
+    /// A command takes it before it changes something, and not a person.
+    #[serde(default)]
+    pub command: bool,
 }
 
 /// A snapshot that was taken.
@@ -100,7 +106,16 @@ pub struct ShowRequest {
 pub struct Shown {
     /// It. Its signature was verified.
     pub snapshot: SnapshotInfo,
-    /// What has changed since the first of those that it follows, where that was asked for.
+    /// Something that the revision went back over is not here, pruned or never known: it would have named that.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub passed_gap: bool,
+    /// The first of those that it follows; where that is not here, the one before in time; none where nothing is.
+    #[serde(default)]
+    pub before: Option<SnapshotInfo>,
+    /// Between the two something is not here, pruned or never known.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub gap: bool,
+    /// What has changed since `before`, where that was asked for.
     pub changes: Vec<ChangeInfo>,
     /// So much has changed that none of it is told.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -116,7 +131,7 @@ pub struct Verified {
     pub known: bool,
     /// Those before it that are kept and signed, and earlier than it.
     pub followed: u64,
-    /// Those before it that are not kept any more.
+    /// Those before it that are not here: pruned, or never known. Which of the two nobody can tell.
     pub gone: u64,
     /// Files and directories of which all can be read.
     pub inodes: u64,

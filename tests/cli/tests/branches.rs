@@ -179,11 +179,15 @@ fn branches_and_snapshots_are_mounted_side_by_side_and_switched_to() -> Result<(
     fs::create_dir(main.join("dir"))?;
     fs::write(main.join("dir/f"), "one")?;
     fs::write(main.join("only"), "in main")?;
-    agent.json(["branch", "try"])?;
+    let made = agent.json(["branch", "try"])?;
+    let from = made["from"].as_str().unwrap();
     let (beside, then) = (agent.scratch().join("beside"), agent.scratch().join("then"));
     let path = |path: &Path| path.to_str().unwrap().to_owned();
     agent.json(["mount", "--branch", "try", &path(&beside)])?;
-    agent.json(["mount", "--snapshot", "HEAD", &path(&then)])?;
+    // Nobody means what a command took who says HEAD.
+    let out = agent.hn(["mount", "--snapshot", "HEAD", &path(&then)])?;
+    ensure!(out.code != Some(0) && out.stderr.contains("no snapshot yet but those that commands took"), "{out:?}");
+    agent.json(["mount", "--snapshot", from, &path(&then)])?;
 
     // What one mount shows is found there alone.
     let seen = main.join(".branches/try");

@@ -162,6 +162,67 @@ fn what_was_is_read_with_ordinary_tools_and_reads_the_same_for_ever() -> Result<
 }
 
 #[test]
+fn the_same_word_names_the_same_snapshot_before_and_after_a_command() -> Result<()> {
+    if !has(&[Need::Fuse]) {
+        return Ok(());
+    }
+    let mesh = Mesh::start(4)?;
+    let agent = Agent::held_on(&mesh, 4)?;
+    let at = |name: &str| agent.mount().join(name);
+    let all = |text: &str| ["a", "b"].iter().try_for_each(|name| fs::write(at(name), text));
+    let restore = |snapshot: &str, name: &str| {
+        agent.hn(["restore".as_ref(), snapshot.as_ref(), at(name).as_os_str()])?.ok().map(|ran| ran.stderr)
+    };
+    all("older")?;
+    agent.json(["snap", "-m", "older"])?;
+    all("good")?;
+    agent.json(["snap", "-m", "good"])?;
+    all("broken")?;
+    restore("HEAD", "a")?;
+    restore("HEAD", "b")?;
+    let texts = || ["a", "b"].map(|name| fs::read_to_string(at(name)).unwrap());
+    assert_eq!(texts(), ["good", "good"]);
+    restore("HEAD~1", "a")?;
+    restore("HEAD~1", "b")?;
+    assert_eq!(texts(), ["older", "older"]);
+    // What was there first is found, and told apart.
+    let log = agent.hn(["log", "--oneline"])?.ok()?.stdout;
+    let lines: Vec<&str> = log.lines().collect();
+    assert_eq!(lines.len(), 6, "{log}");
+    assert!(lines[..4].iter().all(|line| line.contains("by a command) before restoring ")), "{log}");
+    assert!(lines[4].contains(" (HEAD, ") && lines[4].ends_with(" good"), "{log}");
+    let first = lines[3].split(' ').next().unwrap();
+    restore(first, "b")?;
+    assert_eq!(texts(), ["older", "broken"]);
+    // A branch of now begins with one, too.
+    agent.json(["branch", "try"])?;
+    assert_eq!(agent.json(["show", "HEAD"])?["snapshot"]["message"], "good");
+
+    // What is gone in between is said.
+    agent.json(["snap", "-m", "last"])?;
+    agent.json(["snap", "prune", "HEAD~"])?;
+    let log = agent.json(["log"])?;
+    let says = |one: &&Value, words| one["message"].as_str().unwrap().starts_with(words);
+    for one in log.as_array().unwrap().iter().filter(|one| says(one, "before ") || says(one, "branch ")) {
+        agent.json(["snap", "prune", one["id"].as_str().unwrap()])?;
+    }
+    let shown = agent.hn(["show", "HEAD"])?.ok()?;
+    assert!(shown.stderr.contains("the one before in time"), "{shown:?}");
+    assert_eq!(shown.stdout.lines().filter(|line| line.starts_with("M  ")).count(), 1, "{shown:?}");
+    let diff = agent.hn(["diff", "--name-only", "HEAD~..HEAD"])?.ok()?;
+    assert!(diff.stderr.contains("pruned or unknown") && diff.stdout == "b\n", "{diff:?}");
+    assert!(restore("HEAD~", "b")?.contains("pruned or unknown"));
+    assert_eq!(texts(), ["older", "older"]);
+    fs::write(at("b"), "broken")?;
+    let reverted = agent.hn(["revert", "HEAD"])?.ok()?;
+    assert!(reverted.stderr.contains("the one before in time"), "{reverted:?}");
+    assert_eq!(texts(), ["older", "older"]);
+    let verified = agent.hn(["verify"])?.ok()?;
+    assert!(verified.stdout.contains("not here, pruned or never known: "), "{verified:?}");
+    Ok(())
+}
+
+#[test]
 fn what_names_no_snapshot_or_cannot_be_a_name_is_refused_with_a_reason() -> Result<()> {
     if !has(&[Need::Fuse]) {
         return Ok(());
