@@ -408,11 +408,13 @@ impl Agent {
         Ok(info)
     }
 
-    /// Merges a branch, or the main volume, into the volume that a path is in. Blocks.
+    /// Merges a branch, or the main volume, into the volume that a path is in, between two snapshots: by the first one nothing is lost, and
+    /// what the second one has changed can be undone. Blocks.
     pub(crate) fn merge(&self, request: &api::MergeRequest) -> Result<api::MergedInfo, Failure> {
         let own = self.own_tree()?;
         own.tell_of_branches()?;
-        let into = self.past(&request.path)?.volume;
+        let past = self.past(&request.path)?;
+        let into = past.volume.clone();
         let from = own.called(&request.from)?;
         if into.id == from.id {
             return Err(Failure::new(Kind::Usage, format!("{} would be merged into itself", request.from))
@@ -421,8 +423,9 @@ impl Agent {
         into.may_write().map_err(port_failure)?;
         let part = own.part_of(&from, &into)?;
         if own.has_all(&into, &part)? {
-            return Ok(api::MergedInfo { already: true, sequence: 0, conflicts: Vec::new(), texts: 0 });
+            return Ok(api::MergedInfo { already: true, ..api::MergedInfo::default() });
         }
+        let before = past.snap_first(format!("before merging {}", request.from))?.map(|id| id.to_string());
         *into.kept.lock() = Beside::default();
         into.splits.lock().push(part.clone());
         let merged = own.merged(&into, &part);
@@ -435,7 +438,15 @@ impl Agent {
             wanted: shown(&one.wanted),
             name: shown(&one.name),
         };
-        Ok(api::MergedInfo { already: false, sequence, conflicts: conflicts.iter().map(info).collect(), texts })
+        // It is merged, whatever becomes of this.
+        let taken =
+            into.snap_by(&own.vfs, format!("Merge {}", request.from), (By::Hand, true)).unwrap_or_else(|error| {
+                tracing::warn!(%error, volume = %into.id.short(), "no snapshot was taken of what was merged");
+                None
+            });
+        let snapshot = taken.map(|taken| taken.kept.snapshot.id().to_string());
+        let conflicts = conflicts.iter().map(info).collect();
+        Ok(api::MergedInfo { already: false, sequence, conflicts, texts, before, snapshot })
     }
 }
 
