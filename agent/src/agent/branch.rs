@@ -367,6 +367,10 @@ impl Agent {
         let _one = own.branching.lock();
         own.tell_of_branches()?;
         let name = &request.name;
+        if name == MAIN {
+            return Err(Failure::new(Kind::Usage, "main is what branches are made of, and stays")
+                .hint("`hn branch` shows those that can go"));
+        }
         let Some(branch) = own.branches().remove(name) else {
             return Err(
                 Failure::new(Kind::NoInput, format!("no branch is called {name}")).hint("`hn branch` shows all")
@@ -491,12 +495,18 @@ impl Own {
             self.vfs.readdir(root, 0).map_err(|error| of_tree(&error))?;
         }
         // What a branch begins with is to be there before it.
+        let first = |volume: &Volume| {
+            self.sync(volume).map_err(|failure| {
+                let message = format!("what is merged goes to the mesh first, and cannot: {}", failure.message);
+                Failure { message, ..failure }
+            })
+        };
         let origin = state::origin(&from.db).map_err(port_failure)?.and_then(|origin| origin.of);
         if let Some(of) = origin {
-            self.sync(&*self.volumes.of(of).map_err(port_failure)?)?;
+            first(&*self.volumes.of(of).map_err(port_failure)?)?;
         }
-        self.sync(into)?;
-        self.sync(from)?;
+        first(into)?;
+        first(from)?;
         let latest = |volume: &Volume| {
             let latest = state::latest(&volume.db).map_err(port_failure)?;
             latest

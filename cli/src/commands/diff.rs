@@ -1,15 +1,18 @@
 //! `hn diff`.
 
+use std::path::Path;
+
 use clap::builder::styling::{AnsiColor, Style};
-use hypernet_sdk::api::{ChangeInfo, DiffRequest, HunksEvent, HunksRequest, ThingInfo};
-use hypernet_sdk::{Client, Home};
+use hypernet_sdk::api::{ChangeInfo, DiffRequest, HunksEvent, HunksRequest, RevisionRequest, Status, ThingInfo};
+use hypernet_sdk::{Client, ErrorCode, Home};
 use os_display::Quotable;
 
-use super::history::{now_revision, path_or_volume, print_changes, shown};
+use super::history::{note_gap, now_revision, path_or_volume, print_changes, shown};
 use crate::args::history::Diff;
 use crate::error::Failure;
 use crate::output::patch::Patch;
 use crate::output::{Output, words};
+use crate::volume_path;
 
 /// Bytes of hunks in one JSON document. Lines are counted beyond that, too.
 const JSON_MAX: usize = 64 << 20;
@@ -23,14 +26,7 @@ const REMOVED: Style = AnsiColor::Red.on_default();
 
 pub(crate) async fn diff(home: Home, args: Diff, out: &mut Output) -> Result<(), Failure> {
     let (client, status) = Client::connect(home).await?;
-    let path = path_or_volume(&client, &status, args.path.as_deref()).await?;
-    let (from, to) = match args.range.split_once("..") {
-        Some((from, to)) => {
-            (if from.is_empty() { "HEAD" } else { from }, Some(if to.is_empty() { "HEAD" } else { to }))
-        }
-        None => (args.range.as_str(), None),
-    };
-    let of = DiffRequest { path, from: now_revision(from)?, to: to.map(now_revision).transpose()? };
+    let of = compared(&client, &status, &args, out).await?;
     if args.name_status || args.name_only {
         let changes = client.diff(&of).await?;
         out.json(&changes)?;
@@ -57,6 +53,67 @@ pub(crate) async fn diff(home: Home, args: Diff, out: &mut Output) -> Result<(),
     }
     out.json(&changes)?;
     if args.stat { print_stat(&changes, out) } else { Ok(()) }
+}
+
+/// What is to be compared, and where.
+async fn compared(client: &Client, status: &Status, args: &Diff, out: &Output) -> Result<DiffRequest, Failure> {
+    let (from, to, path) = match (args.range.split_once(".."), &args.path, &args.below) {
+        (Some(_), _, Some(below)) => {
+            let text = format!("{} names two snapshots already: what is {} to be?", args.range, below.quote());
+            return Err(Failure::new(ErrorCode::Usage, text).hint("`hn diff A..B PATH`, or `hn diff A B PATH`"));
+        }
+        (Some((from, to)), path, None) => (head(from), Some(head(to).to_owned()), path.as_deref()),
+        (None, Some(to), Some(below)) => (&args.range[..], Some(word(to)?.to_owned()), Some(below.as_path())),
+        (None, Some(path), None) if is_second(client, status, &args.range, path).await? => {
+            (&args.range[..], Some(word(path)?.to_owned()), None)
+        }
+        (None, path, _) => (&args.range[..], None, path.as_deref()),
+    };
+    let path = path_or_volume(client, status, path).await?;
+    for revision in [Some(from), to.as_deref()].into_iter().flatten().filter(|revision| revision.contains(['~', '^'])) {
+        let request = RevisionRequest { path: path.clone(), revision: now_revision(revision)? };
+        note_gap(&client.meant(request).await?, revision, out);
+    }
+    Ok(DiffRequest { path, from: now_revision(from)?, to: to.as_deref().map(now_revision).transpose()? })
+}
+
+fn head(revision: &str) -> &str {
+    if revision.is_empty() { "HEAD" } else { revision }
+}
+
+fn word(revision: &Path) -> Result<&str, Failure> {
+    let none = || Failure::new(ErrorCode::NoInput, format!("there is no snapshot or tag {}", revision.quote()));
+    revision.to_str().ok_or_else(none)
+}
+
+/// Whether the second of two words is a snapshot, as git has it: something is called so, and nothing is at such a path, neither now nor in
+/// the first snapshot.
+async fn is_second(client: &Client, status: &Status, from: &str, second: &Path) -> Result<bool, Failure> {
+    if second.symlink_metadata().is_ok() {
+        return Ok(false);
+    }
+    let below = match volume_path::inside(status, second) {
+        // What was there is gone: that is a change.
+        Ok(path) => match client.diff(&DiffRequest { path, from: now_revision(from)?, to: None }).await {
+            Ok(changes) => changes.len(),
+            Err(error) if error.code() == ErrorCode::Data => 1,
+            Err(error) => return Err(error.into()),
+        },
+        Err(_) => 0,
+    };
+    if below > 0 {
+        return Ok(false);
+    }
+    let (path, revision) = (path_or_volume(client, status, None).await?, now_revision(word(second)?)?);
+    match client.snapshot(RevisionRequest { path, revision }).await {
+        Ok(_) => Ok(true),
+        Err(error) if error.code() == ErrorCode::NoInput => {
+            let error = Failure::from(error);
+            let text = format!("{}; nor is or was anything at {}", error.message, second.quote());
+            Err(Failure { message: text, ..error })
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 fn print_names(changes: &[ChangeInfo], out: &mut Output) -> Result<(), Failure> {

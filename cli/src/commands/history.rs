@@ -108,7 +108,18 @@ async fn prune(home: Home, args: Prune, out: &mut Output) -> Result<(), Failure>
     }
     let path = place(&status, args.of.as_deref())?;
     let revisions = args.snapshots.iter().map(|text| now_revision(text)).collect::<Result<_, _>>()?;
-    let pruned = client.prune(&PruneRequest { path, revisions, policy, all, dry_run }).await?;
+    let request = PruneRequest { path, revisions, policy, all, dry_run };
+    let pruned = client.prune(&request).await?;
+    let more = match policy.is_some() && !all {
+        // What it has not let go of yet is in both.
+        true => {
+            let would =
+                client.prune(&PruneRequest { revisions: Vec::new(), all: true, dry_run: true, ..request }).await?;
+            let is_gone = |one: &SnapshotInfo| pruned.gone.iter().any(|gone| gone.id == one.id);
+            would.gone.iter().filter(|one| !is_gone(one)).count()
+        }
+        false => 0,
+    };
     out.json(&pruned)?;
     for snapshot in &pruned.gone {
         out.line(oneline(snapshot, false))?;
@@ -116,6 +127,10 @@ async fn prune(home: Home, args: Prune, out: &mut Output) -> Result<(), Failure>
     let gone = words::plural(pruned.gone.len() as u64, "snapshot");
     let how = if dry_run { "would go" } else { "let go of" };
     out.note(format_args!("{gone} {how}; {} left", words::count(pruned.left)));
+    if more > 0 {
+        let more = words::plural(more as u64, "snapshot");
+        out.note(format_args!("{more} more would go that no policy has taken: --all lets go of those, too"));
+    }
     Ok(())
 }
 

@@ -223,6 +223,60 @@ fn the_same_word_names_the_same_snapshot_before_and_after_a_command() -> Result<
 }
 
 #[test]
+fn what_is_typed_as_for_git_is_understood_or_refused() -> Result<()> {
+    if !has(&[Need::Fuse]) {
+        return Ok(());
+    }
+    let mesh = Mesh::start(4)?;
+    let agent = Agent::held_on(&mesh, 4)?;
+    let root = agent.mount();
+    let ran = |args: &[&str]| hypernet_kit::hn::run(agent.command(args)?.current_dir(&root));
+    let says = |args: &[&str], code: i32, words: &str| -> Result<()> {
+        let out = ran(args)?;
+        ensure!(out.code == Some(code) && out.stderr.contains(words), "{args:?}: {out:?}");
+        Ok(())
+    };
+    says(&["log"], 0, "no snapshot was taken yet")?;
+    fs::create_dir(root.join("dir"))?;
+    for (number, name) in ["one", "dir/two", "dir/three"].iter().enumerate() {
+        fs::write(root.join(name), name)?;
+        agent.json(["snap", "-m", &number.to_string()])?;
+    }
+    fs::write(root.join("new"), "new")?;
+
+    // Two snapshots as two words.
+    for args in [&["HEAD~2", "HEAD"][..], &["HEAD~2..HEAD"], &["HEAD~2", "HEAD", "."]] {
+        let out = ran(&[&["diff", "--name-only"], args].concat())?.ok()?;
+        assert_eq!(out.stdout, "dir/three\ndir/two\n", "{args:?}");
+    }
+    assert_eq!(ran(&["diff", "--name-only", "HEAD~2", "HEAD~", "dir"])?.ok()?.stdout, "dir/two\n");
+    let patch = ran(&["diff", "HEAD~", "HEAD"])?.ok()?.stdout;
+    assert!(patch.contains("+++ b/dir/three"), "{patch}");
+    // What is there, or was, is a path, whatever it is called.
+    fs::write(root.join("HEAD"), "a file")?;
+    assert_eq!(ran(&["diff", "--name-only", "HEAD~", "HEAD"])?.ok()?.stdout, "HEAD\n");
+    fs::remove_file(root.join("HEAD"))?;
+    fs::remove_file(root.join("one"))?;
+    assert_eq!(ran(&["diff", "--name-status", "HEAD", "one"])?.ok()?.stdout, "D  one\n");
+    says(&["diff", "HEAD", "nosuch"], 66, "there is no snapshot or tag nosuch; nor is or was anything at")?;
+    says(&["diff", "HEAD~..HEAD", "HEAD", "dir"], 64, "names two snapshots already")?;
+
+    says(&["log", "nosuch"], 66, "in no snapshot there is anything at")?;
+    says(&["log", "new"], 0, "in no snapshot there is anything at")?;
+    let none = ran(&["log", "-n", "0"])?.ok()?;
+    assert_eq!((none.stdout.as_str(), none.stderr.as_str()), ("", ""));
+    assert_eq!(ran(&["log", "--oneline", "one"])?.ok()?.stdout.lines().count(), 1);
+    says(&["snap", "nosuch"], 66, "nothing is at")?;
+    says(&["conflicts", "nosuch"], 66, "nothing is at")?;
+    says(&["show", "@{1}"], 64, "HEAD~1 is the snapshot before")?;
+    says(&["branch", "-d", "main"], 64, "main is what branches are made of")?;
+    says(&["diff", "main..HEAD"], 66, "main is a branch")?;
+    says(&["snap", "prune", "--keep-last", "1"], 0, "2 snapshots more would go that no policy has taken: --all")?;
+    assert_eq!(agent.json(["log"])?.as_array().map(Vec::len), Some(3));
+    Ok(())
+}
+
+#[test]
 fn what_names_no_snapshot_or_cannot_be_a_name_is_refused_with_a_reason() -> Result<()> {
     if !has(&[Need::Fuse]) {
         return Ok(());
