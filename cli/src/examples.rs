@@ -296,7 +296,7 @@ examples! { SHOW:
 }
 examples! { DIFF:
     "hn diff                      what has changed since the newest snapshot"
-    "hn diff HEAD~2..HEAD src     in a directory, over two snapshots"
+    "hn diff HEAD~2..HEAD src     in a directory, over two snapshots; `hn diff HEAD~2 HEAD src` is the same"
     "hn diff --stat '@{yesterday}'"
     "hn diff v1..v2 | patch -p1   make the same changes elsewhere"
     "hn diff v1..v2 --name-only --json | jq -r '.[] | select(.before == null) | .after.path'"

@@ -157,9 +157,11 @@ pub const REVISION_NAME_MAX: usize = 128;
 /// Directories that are compared with others at once.
 pub const DIFF_DIRECTORIES_AT_ONCE: usize = 1 << 10;
 /// Bytes of a file that is compared line by line, and merged.
-pub const TEXT_MAX: usize = MIB;
-/// Lines of such a file: they are what the time that it takes depends on.
-pub const TEXT_LINES_MAX: usize = 1 << 16;
+pub const TEXT_MAX: usize = 4 * MIB;
+/// Lines of such a file.
+pub const TEXT_LINES_MAX: usize = 1 << 17;
+/// Lines of it that are left when what two versions have in common for sure is cut off: they are what the time that it takes depends on.
+pub const TEXT_COMPARED_MAX: usize = 1 << 16;
 /// Directories of which one is in the other that a path is made of.
 pub const PATH_DEPTH_MAX: usize = 1 << 12;
 /// Bytes of one: what lies deeper is not looked for.
@@ -293,6 +295,7 @@ const _: () = {
     assert!(RECORD_SIZES[0] < RECORD_SIZES[1] && RECORD_SIZES[1] <= u16::MAX as usize);
     assert!(WIRE_IDS_MAX * 40 < WIRE_HEADER_MAX);
     assert!(FS_PENDING_OPS_MAX as u64 * 2 < INO_RESERVE);
+    assert!(TEXT_COMPARED_MAX <= TEXT_LINES_MAX);
     assert!(READAHEAD_MIN <= PREFETCH_CHUNK && PREFETCH_CHUNK <= READAHEAD_MAX);
 };
 

@@ -389,8 +389,12 @@ impl Client {
 
     /// The snapshot that is meant.
     pub async fn snapshot(&self, of: api::RevisionRequest) -> Result<api::SnapshotInfo, Error> {
-        let shown: api::Shown = self.post(path::SNAP_SHOW, &api::ShowRequest { of, alone: true }, LONG).await?;
-        Ok(shown.snapshot)
+        Ok(self.meant(of).await?.snapshot)
+    }
+
+    /// The snapshot that is meant, and the one before it; nothing is compared.
+    pub async fn meant(&self, of: api::RevisionRequest) -> Result<api::Shown, Error> {
+        self.post(path::SNAP_SHOW, &api::ShowRequest { of, alone: true }, LONG).await
     }
 
     /// A snapshot, and what it has changed.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hypernet_core::history::By;
 use hypernet_core::history::policy::{self, Policy, XATTR};
 use hypernet_core::id::VolumeId;
 use hypernet_fs::panics;
@@ -137,7 +138,7 @@ impl Agent {
             policy: policy.map(policy_info),
             wrong,
             last,
-            automatic: history.kept.values().filter(|kept| kept.is_automatic).count() as u64,
+            automatic: history.kept.values().filter(|kept| kept.by == By::Policy).count() as u64,
             here: volume.may_write().is_ok(),
         })
     }

@@ -17,7 +17,7 @@ use hypernet_core::diff::{Side, compare};
 use hypernet_core::extent::Cutter;
 use hypernet_core::head::Snapshot;
 use hypernet_core::history::policy::is_ahead;
-use hypernet_core::history::{Edit, History, Kept, Moment, Tag};
+use hypernet_core::history::{By, Edit, History, Kept, Moment, Tag};
 use hypernet_core::id::{FileId, VolumeId};
 use hypernet_core::limits::{HISTORY_MAX, SNAPSHOT_PARENTS_MAX};
 use hypernet_core::port::PortError;
@@ -320,8 +320,8 @@ impl Volume {
         Ok(is_merged && state::following(&self.db)?.is_none())
     }
 
-    /// Takes a snapshot of what is in the working tree now, and keeps it. `is_automatic`: by a policy, which takes none where nothing
-    /// has changed. The mesh is not needed, but for what is missing in the cache of nodes of this device.
+    /// Takes a snapshot as by hand or as by a policy, by the clock of this machine.
+    #[cfg(test)]
     pub(crate) fn snap(
         self: &Arc<Self>,
         vfs: &Arc<Vfs>,
@@ -331,7 +331,7 @@ impl Volume {
         self.snap_at(vfs, message, is_automatic, wall())
     }
 
-    /// The same, by a clock that shows this.
+    /// Takes a snapshot by hand, or by a policy, which takes none where nothing has changed, by a clock that shows this.
     pub(super) fn snap_at(
         self: &Arc<Self>,
         vfs: &Arc<Vfs>,
@@ -339,23 +339,27 @@ impl Volume {
         is_automatic: bool,
         now: u64,
     ) -> Result<Option<Taken>, PortError> {
-        self.take_snapshot(vfs, message, (is_automatic, is_automatic), now)
+        let by = if is_automatic { By::Policy } else { By::Hand };
+        self.take_snapshot(vfs, message, (by, is_automatic), now)
     }
 
-    /// Takes one as by hand, unless the newest one holds all that.
-    pub(crate) fn snap_unless_same(
+    /// Takes one by hand or for a command, by the clock of this machine. `unless_same`: none where the newest one holds all that.
+    pub(crate) fn snap_by(
         self: &Arc<Self>,
         vfs: &Arc<Vfs>,
         message: String,
+        (by, unless_same): (By, bool),
     ) -> Result<Option<Taken>, PortError> {
-        self.take_snapshot(vfs, message, (false, true), wall())
+        self.take_snapshot(vfs, message, (by, unless_same), wall())
     }
 
+    /// Takes a snapshot of what is in the working tree now, and keeps it. The mesh is not needed, but for what is missing in the cache of
+    /// nodes of this device.
     fn take_snapshot(
         self: &Arc<Self>,
         vfs: &Arc<Vfs>,
         message: String,
-        (is_automatic, unless_same): (bool, bool),
+        (by, unless_same): (By, bool),
         now: u64,
     ) -> Result<Option<Taken>, PortError> {
         self.may_write()?;
@@ -412,8 +416,8 @@ impl Volume {
         if has_changes {
             self.hand_out(number, Some(base.next(number, &root)))?;
         }
-        self.add_edit(&Edit::Keep { snapshot: snapshot.clone(), is_automatic })?;
-        Ok(Some(Taken { kept: Kept { snapshot, dot, is_automatic }, files, read, new, is_same, newer }))
+        self.add_edit(&Edit::Keep { snapshot: snapshot.clone(), by })?;
+        Ok(Some(Taken { kept: Kept { snapshot, dot, by }, files, read, new, is_same, newer }))
     }
 
     /// Reads what much has been written of, so that the volume need not hold still for so long: what is written to meanwhile is read

@@ -5,8 +5,8 @@
 //! stretches that it names. All devices decide by the history that they have in common, so that one is enough for all of them;
 //! where two have taken one apart from each other, the earlier goes.
 //!
-//! Invariant: nothing that a person has asked for or given a name goes by itself, nor does the newest one that a policy has taken:
-//! so the same stretch is never taken for one without.
+//! Invariant: nothing that a person has asked for or given a name goes by itself, nor what a command took before it changed
+//! something, nor the newest one that a policy has taken: so the same stretch is never taken for one without.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -14,7 +14,7 @@ use std::fmt;
 use minicbor::{Decode, Encode};
 use thiserror::Error;
 
-use super::{History, Moment};
+use super::{By, History, Moment};
 use crate::limits::{POLICY_KEPT_MAX, POLICY_TEXT_MAX};
 use crate::time::Hlc;
 
@@ -197,7 +197,7 @@ impl Policy {
     /// From when on one is to be taken, by the clock of this device.
     pub fn next(&self, history: &History, now: u64) -> Option<u64> {
         let period = self.period()?;
-        let mut all = history.kept.iter().rev().filter(|(_, kept)| kept.is_automatic);
+        let mut all = history.kept.iter().rev().filter(|(_, kept)| kept.by == By::Policy);
         let last = all.find(|(moment, _)| self.counts(moment, now));
         Some(last.map_or(0, |(last, _)| period.next(last.time.millis)))
     }
@@ -205,7 +205,7 @@ impl Policy {
     /// Those of a history that are to go by it, by the clock of this device. What is too far ahead of that stands for no other one.
     pub fn surplus(&self, history: &History, now: u64) -> BTreeSet<Moment> {
         let tagged = history.tagged();
-        let is_automatic = |moment: &Moment| history.kept.get(moment).is_some_and(|kept| kept.is_automatic);
+        let is_automatic = |moment: &Moment| history.kept.get(moment).is_some_and(|kept| kept.by == By::Policy);
         superfluous(history, self, |moment| {
             is_automatic(moment) && !tagged.contains(&moment.id) && self.counts(moment, now)
         })
@@ -228,7 +228,7 @@ impl fmt::Display for Policy {
 
 /// The newest one of a history that a policy has taken, by the clock of this device.
 pub fn last(history: &History, now: u64) -> Option<Moment> {
-    let mut all = history.kept.iter().rev().filter(|(_, kept)| kept.is_automatic);
+    let mut all = history.kept.iter().rev().filter(|(_, kept)| kept.by == By::Policy);
     all.find(|(moment, _)| !is_ahead(moment.time, now)).map(|(moment, _)| *moment)
 }
 

@@ -6,7 +6,7 @@ use hypernet_core::catalog::{Contents, IndexPage, IndexRow, Manifest, PageKind, 
 use hypernet_core::codec;
 use hypernet_core::custody::{Appointment, Move, Moves, MovesPage, PlacedPage, Wards};
 use hypernet_core::head::{Head, Snapshot};
-use hypernet_core::history::{Edit, Kept, Tag};
+use hypernet_core::history::{By, Edit, Kept, Tag};
 use hypernet_core::id::{HomeNumber, IdentityId, PeerId, ShareSetId, SnapshotId};
 use hypernet_core::identity::beacon::Beacon;
 use hypernet_core::identity::era::{Door, Era};
@@ -81,7 +81,7 @@ fn root() -> Root {
 }
 
 fn kept() -> Vec<Kept> {
-    vec![Kept { snapshot: snapshot(), dot: dot(3), is_automatic: true }]
+    vec![Kept { snapshot: snapshot(), dot: dot(3), by: By::Policy }]
 }
 
 fn tags() -> Vec<Tag> {
@@ -357,7 +357,7 @@ pub(crate) fn all() -> Vec<Golden> {
         node("node-branch", big),
         framed("root", root()),
         framed("snapshot", snapshot()),
-        framed("history-keep", Edit::Keep { snapshot: snapshot(), is_automatic: true }),
+        framed("history-keep", Edit::Keep { snapshot: snapshot(), by: By::Policy }),
         framed("history-forget", Edit::Forget(kept()[0].moment())),
         framed("history-name", Edit::Name { name: "v1".into(), to: snapshot().id(), time: TIME }),
         framed("history-unname", Edit::Unname { name: "v1".into(), of: snapshot().id() }),

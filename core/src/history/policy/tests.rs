@@ -17,7 +17,7 @@ fn policy(text: &str) -> Policy {
 }
 
 fn automatic(millis: u64, byte: u8) -> Kept {
-    Kept { is_automatic: true, ..kept(millis, byte, &[]) }
+    Kept { by: By::Policy, ..kept(millis, byte, &[]) }
 }
 
 #[test]
@@ -162,7 +162,7 @@ fn op() -> impl Strategy<Value = Op> {
 }
 
 impl Device {
-    fn keep(&mut self, who: u8, number: u8, now: u64, is_automatic: bool) -> Kept {
+    fn keep(&mut self, who: u8, number: u8, now: u64, by: By) -> Kept {
         self.sequence += 1;
         let dot = Dot { device: DeviceTag(u64::from(who)), sequence: self.sequence };
         self.vector = join([&self.vector[..], &[dot]]);
@@ -171,7 +171,7 @@ impl Device {
         let key = ed25519_dalek::SigningKey::from_bytes(&[who + 1; 32]);
         let root = kept(0, number, &[]).snapshot.root;
         let snapshot = Snapshot::sign(&key, root, vec![], last.next(now), String::new());
-        let one = Kept { snapshot, dot, is_automatic };
+        let one = Kept { snapshot, dot, by };
         self.history.kept.insert(one.moment(), one.clone());
         one
     }
@@ -210,7 +210,7 @@ proptest! {
                     if let Some(due) = policy.due(&device.history, now) {
                         prop_assert_eq!(due, period);
                         prop_assert!(before.is_none_or(|before| period.number(before) < period.number(now)));
-                        let one = device.keep(who, number as u8, now, true);
+                        let one = device.keep(who, number as u8, now, By::Policy);
                         let is_first = taken.insert((who, period.number(one.snapshot.time.millis)));
                         // By a clock that was set back by more than it waits for, what it took there may have gone for later ones.
                         let is_back = device.history.kept.keys().any(|moment| is_ahead(moment.time, now));
@@ -222,7 +222,7 @@ proptest! {
                         prop_assert!(before.is_some_and(|before| period.number(before) >= period.number(now)));
                     }
                 }
-                Op::Keep => drop(wanted.insert(device.keep(who, number as u8, now, false).moment())),
+                Op::Keep => drop(wanted.insert(device.keep(who, number as u8, now, By::Hand).moment())),
                 Op::Learn(of) => {
                     let of = &other[usize::from(of) % other.len()];
                     device.history = merge(&[(&device.history, &device.vector[..]), (&of.history, &of.vector[..])]);
@@ -235,7 +235,7 @@ proptest! {
         let [one, two] = &mut devices;
         one.history = merge(&[(&one.history, &one.vector[..]), (&two.history, &two.vector[..])]);
         one.thin(0, &policy, u64::MAX);
-        let (automatic, asked): (Vec<&Kept>, Vec<&Kept>) = one.history.kept.values().partition(|kept| kept.is_automatic);
+        let (automatic, asked): (Vec<&Kept>, Vec<&Kept>) = one.history.kept.values().partition(|kept| kept.by == By::Policy);
         prop_assert!(automatic.len() as u32 <= last + hourly + daily + weekly);
         prop_assert_eq!(asked.into_iter().map(Kept::moment).collect::<BTreeSet<_>>(), wanted);
         prop_assert_eq!(policy.surplus(&one.history, u64::MAX), BTreeSet::new(), "once is enough");
@@ -243,6 +243,6 @@ proptest! {
 }
 
 fn last_of(policy: &Policy, history: &History, now: u64) -> Option<u64> {
-    let mut all = history.kept.iter().rev().filter(|(_, kept)| kept.is_automatic);
+    let mut all = history.kept.iter().rev().filter(|(_, kept)| kept.by == By::Policy);
     all.find(|(moment, _)| policy.counts(moment, now)).map(|(moment, _)| moment.time.millis)
 }
