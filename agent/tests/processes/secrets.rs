@@ -140,7 +140,7 @@ fn inside(plain: &[u8]) -> (Vec<Vec<u8>>, String) {
         decoder.bytes().unwrap().to_vec()
     });
     let eras = eras.collect();
-    (0..5).for_each(|_| decoder.skip().unwrap());
+    (0..7).for_each(|_| decoder.skip().unwrap());
     (eras, decoder.str().unwrap().to_owned())
 }
 
