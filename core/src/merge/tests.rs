@@ -611,7 +611,7 @@ fn a_table_without_a_row_takes_nothing_away_that_has_a_name_in_all_trees() {
     world.device(1).publish();
     let roots = [world.device(0).root(), world.device(1).root()];
     for bent in 0..2 {
-        let mut parts = roots.each_ref().map(|root| Part::from(root));
+        let mut parts = roots.each_ref().map(Part::from);
         parts[bent].links = None;
         let merged = world.merge(&parts);
         let rows: Vec<FileId> = world.rows(merged.links.as_ref()).into_iter().map(|row| row.inode.id).collect();

@@ -50,6 +50,9 @@ impl Bag {
     }
 }
 
+/// What a part of the metadata of a file was set to, and in which head.
+type Values = BTreeMap<(FileId, Vec<u8>), BTreeMap<Vec<u8>, Dot>>;
+
 /// What all devices share: where trees lie, a clock, and what was written and not taken away.
 #[derive(Clone)]
 struct Shared {
@@ -57,7 +60,7 @@ struct Shared {
     clock: Rc<Cell<i64>>,
     alive: Rc<RefCell<BTreeSet<Token>>>,
     /// Modes, by no name, and extended attributes that nobody who knew of them has set otherwise.
-    values: Rc<RefCell<BTreeMap<(FileId, Vec<u8>), BTreeMap<Vec<u8>, Dot>>>>,
+    values: Rc<RefCell<Values>>,
     /// What somebody took away: of the metadata of that, where it stays, nothing follows.
     taken: Rc<RefCell<BTreeSet<FileId>>>,
     /// How often each file was written after it came to be.
