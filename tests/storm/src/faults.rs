@@ -17,7 +17,7 @@ use walkdir::WalkDir;
 use crate::Storm;
 
 /// Seconds between two faults at most.
-const EVERY: u64 = 4;
+const EVERY: u64 = 8;
 /// A look at what is to be put right, and whether the storm is over.
 const TICK: Duration = Duration::from_millis(100);
 /// Bytes that are flipped at once at most.
@@ -143,8 +143,8 @@ impl<'a> Faults<'a> {
         // Mostly no more are away than may be: what is asked for then must come.
         let may = away + storm.rotten.len() < storm.spare;
         match self.below(20) {
-            0..=4 if may => self.kill(&donors),
-            5..=6 => {
+            0..=5 if may => self.kill(&donors),
+            6 => {
                 let owners = self.well(&storm.owners);
                 self.kill(&owners)
             }
@@ -188,6 +188,9 @@ impl<'a> Faults<'a> {
     }
 
     fn cut_half(&mut self) -> Result<()> {
+        if self.undo.iter().any(|(_, undo)| matches!(undo, Undo::Heal(some, _) if some.len() > 1)) {
+            return Ok(());
+        }
         let (some, others): (Vec<usize>, Vec<usize>) = (0..self.storm.hosts.len()).partition(|_| self.below(2) == 0);
         self.cut("partition into halves", some, others, 25)
     }

@@ -10,6 +10,7 @@
 //! Two devices of one person, a device of another one, and donors. When it is over, all is put right: then every file that
 //! was acknowledged must be there, on both devices alike, read from the mesh alone, and on a device that knows only the
 //! words.
+#![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod faults;
 pub mod host;
@@ -196,7 +197,11 @@ fn sync_on(storm: &Storm, host: &Host, seed: u64) -> Result<()> {
             // Whether it may fail now is looked at in lulls and in the end.
             match ran.code {
                 Some(0) => storm.tally.call(kind, began.elapsed(), &host.name),
-                _ => storm.tally.failed(kind, storm.sky(host.number), began.elapsed(), &host.name),
+                _ => {
+                    storm.tally.failed(kind, storm.sky(host.number), began.elapsed(), &host.name);
+                    let why = ran.stderr.lines().next().unwrap_or("it was given up");
+                    storm.say(&format!("{kind} on {} after {:.0} s: {why}", host.name, began.elapsed().as_secs_f64()));
+                }
             }
         }
     }

@@ -1,13 +1,14 @@
 //! What must be in a directory that one program writes to, whatever becomes of the agent.
 //!
 //! A call that has returned counts, also when the agent is killed: content is in the kernel's hands by then, and names
-//! come back as they were at some moment since the last `fsync`, in the order in which they changed. A call that failed,
+//! come back as they were at one moment, in the order in which they changed: at the last change that an `fsync` has
+//! brought to the disk, or later. That of a file brings its own last change of name, with all before; that of the directory all. A call that failed,
 //! or that the agent's end came into, may have done all of what it was to do, or a part of it.
 //!
 //! Invariant: [`Model::fits`] and [`Model::crashed`] fail for whatever no promise allows; what they allow is narrowed
 //! down to what was seen.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
@@ -47,15 +48,27 @@ impl File {
 #[derive(Clone, Debug, Default)]
 pub struct Model {
     files: BTreeMap<u64, File>,
-    /// The names as they were since the last `fsync`, from the oldest to those of now.
+    /// The names as they may come back, from the oldest to those of now.
     history: Vec<Names>,
     next: u64,
+    /// The newest calls, to tell them when something is wrong.
+    trace: VecDeque<String>,
 }
+
+/// Calls that are told when something is wrong.
+const TRACE: usize = 24;
 
 impl Model {
     /// An empty directory.
     pub fn new() -> Self {
         Self { history: vec![Names::new()], ..Self::default() }
+    }
+
+    fn note(&mut self, call: String) {
+        self.trace.push_back(call);
+        if self.trace.len() > TRACE {
+            self.trace.pop_front();
+        }
     }
 
     fn names(&self) -> &Names {
@@ -90,6 +103,7 @@ impl Model {
 
     /// A file is about to be made, with this content.
     pub fn creates(&mut self, name: &str, content: &Content) {
+        self.note(format!("create {name}"));
         let mut names = self.names().clone();
         names.insert(name.to_owned(), self.next);
         self.files.insert(self.next, File { versions: vec![content.clone()], torn: true });
@@ -115,6 +129,7 @@ impl Model {
 
     /// A file is about to be renamed, perhaps over another one.
     pub fn renames(&mut self, from: &str, to: &str) -> Result<()> {
+        self.note(format!("rename {from} to {to}"));
         let mut names = self.names().clone();
         let file = names.remove(from).with_context(|| format!("{from} is not in the model"))?;
         names.insert(to.to_owned(), file);
@@ -124,6 +139,7 @@ impl Model {
 
     /// A file is about to be deleted.
     pub fn deletes(&mut self, name: &str) {
+        self.note(format!("delete {name}"));
         let mut names = self.names().clone();
         names.remove(name);
         self.history.push(names);
@@ -131,16 +147,30 @@ impl Model {
 
     /// The last change of a name was refused, by an agent that lives on.
     pub fn refused(&mut self) {
+        self.note("refused".to_owned());
         if self.history.len() > 1 {
             self.history.pop();
         }
     }
 
-    /// An `fsync` has returned: all names of now are safe.
-    pub fn synced(&mut self) {
-        self.history.drain(..self.history.len().saturating_sub(1));
-        let names = self.names().clone();
-        self.files.retain(|number, _| names.values().any(|known| known == number));
+    /// An `fsync` of a file has returned: its name is safe, and all changes before it got it.
+    pub fn synced(&mut self, name: &str) {
+        self.note(format!("fsync {name}"));
+        let file = self.names().get(name).copied();
+        let since = self.history.iter().rev().take_while(|names| names.get(name).copied() == file).count();
+        self.forget_before(self.history.len().saturating_sub(since.max(1)));
+    }
+
+    /// The same of the directory: all names of now are safe.
+    pub fn synced_all(&mut self) {
+        self.note("fsync of the directory".to_owned());
+        self.forget_before(self.history.len().saturating_sub(1));
+    }
+
+    fn forget_before(&mut self, moment: usize) {
+        self.history.drain(..moment);
+        let history = &self.history;
+        self.files.retain(|number, _| history.iter().any(|names| names.values().any(|known| known == number)));
     }
 
     /// A file was read from beginning to end. It must hold what it may.
@@ -167,7 +197,12 @@ impl Model {
     pub fn crashed(&mut self, seen: &[String]) -> Result<()> {
         let is_it = |names: &&Names| names.keys().eq(seen.iter());
         let matching: Vec<&Names> = self.history.iter().filter(is_it).collect();
-        ensure!(!matching.is_empty(), "no moment since the last fsync had these names:{}", self.near(seen));
+        ensure!(
+            !matching.is_empty(),
+            "at no moment that may come back it had these names:{}; its last calls: {}",
+            self.near(seen),
+            self.trace.iter().map(String::as_str).collect::<Vec<_>>().join(", ")
+        );
         let mut names = Names::new();
         let mut merged = BTreeMap::new();
         for name in seen {
@@ -183,6 +218,7 @@ impl Model {
             self.next += 1;
         }
         // They came from the disk, so they stay.
+        self.note("killed".to_owned());
         (self.history, self.files) = (vec![names], merged);
         Ok(())
     }
@@ -216,7 +252,7 @@ mod tests {
             model.creates(name, &content(text));
             model.written(name).unwrap();
         }
-        model.synced();
+        model.synced_all();
         model
     }
 
@@ -243,8 +279,12 @@ mod tests {
             assert_eq!(model.clone().crashed(&names(&seen)).is_ok(), is_right, "{seen:?}");
         }
         assert!(model.clone().crashed(&names(&["a", "b", "c"])).is_err(), "a renamed file has one name");
-        model.synced();
-        assert!(model.crashed(&names(&["a", "b"])).is_err() && model.crashed(&names(&["c"])).is_ok());
+        // Of the file that was renamed first, and of the directory.
+        let mut other = model.clone();
+        other.synced("c");
+        assert!(other.clone().crashed(&names(&["a", "b"])).is_err() && other.crashed(&names(&["b", "c"])).is_ok());
+        model.synced_all();
+        assert!(model.crashed(&names(&["b", "c"])).is_err() && model.crashed(&names(&["c"])).is_ok());
         assert!(model.fits("c", b"1").is_ok());
     }
 

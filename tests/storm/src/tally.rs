@@ -103,7 +103,7 @@ impl Tally {
     pub fn carried(&self, carried: Carried) {
         for (name, figure) in [
             ("packets carried", carried.packets),
-            ("  MiB of them", carried.bytes >> 20),
+            ("packets carried, MiB", carried.bytes >> 20),
             ("packets lost by chance", carried.lost),
             ("packets lost by partitions", carried.cut),
             ("packets lost in full queues", carried.crowded),

@@ -142,7 +142,8 @@ impl<'a> Work<'a> {
             8 => self.rename(),
             9 => self.delete(),
             10..=13 => self.read_all(),
-            14..=17 => self.read_some(),
+            14..=16 => self.read_some(),
+            17 => self.sync_names(),
             _ => self.read_other(),
         }
     }
@@ -195,9 +196,18 @@ impl<'a> Work<'a> {
     fn sync(&mut self, name: &str, file: &File) -> Call<()> {
         let synced = self.sure("fsync", name, || file.sync_all())?;
         if synced.is_ok() {
-            self.model.synced();
+            self.model.synced(name);
         }
         Ok(synced)
+    }
+
+    /// The directory, with all names in it.
+    fn sync_names(&mut self) -> Result<()> {
+        let path = self.dir.clone();
+        if self.sure("fsync", "the directory", || File::open(path)?.sync_all())?.is_ok() {
+            self.model.synced_all();
+        }
+        Ok(())
     }
 
     /// As editors save: beside it, and then in its place.
