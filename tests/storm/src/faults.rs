@@ -76,9 +76,10 @@ impl<'a> Faults<'a> {
                 while Instant::now() < until && !self.storm.is_over() {
                     thread::sleep(TICK);
                 }
-                if !self.storm.is_over() {
-                    in_lull()?;
+                if self.storm.is_over() {
+                    break;
                 }
+                in_lull()?;
                 (began, next) = (Instant::now(), Instant::now());
             }
             if Instant::now() >= next {
