@@ -1,6 +1,6 @@
 //! The composition root: opens everything in order, runs until told to stop, and closes everything in order.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -37,12 +37,14 @@ use crate::volume::{Volume, state};
 use crate::volumes::{Reader, Volumes};
 use crate::{databases, log, reserve, server, standings};
 
+pub(crate) mod acquaint;
 mod audit;
 mod branch;
-mod collect;
+pub(crate) mod collect;
 mod conflicts;
 mod custody;
 mod detach;
+pub(crate) mod donate;
 mod guardians;
 mod history;
 mod hunks;
@@ -137,6 +139,8 @@ pub(crate) struct Agent {
     runtime: tokio::runtime::Handle,
     pub(crate) memory: Arc<Mutex<Memory>>,
     pub(crate) pairings: people::Table,
+    /// Whose peers are.
+    pub(crate) acquainted: acquaint::People,
     /// Of the words of the identity that is looked for.
     shares: Mutex<Shares>,
     /// What whoever recovers should know of what was found, when it has ended well.
@@ -380,9 +384,10 @@ fn open_own(
 ) -> Result<Own, Failure> {
     let main = keystore.keystore().main;
     let device = keystore.load_device(&home.device())?;
-    let tag = device.id().tag();
     let peers = Arc::new(Peers::new(node.clone()));
     let identity = Identity::load(home.identity(), keystore, device.clone(), peers)?;
+    // A copy of this home gives others to what it makes.
+    let tag = device.id().tag().of_home(identity.home());
     let db = databases::open_catalog(home, config, main, NODE_CACHE_BYTES)?;
     let tree = Arc::new(databases::open_tree(home, config, &db)?);
     let volume = Volume::open(main, device, Arc::new(identity), Arc::new(db), node.clone()).map_err(port_failure)?;
@@ -427,7 +432,10 @@ impl Own {
         if state::latest(&self.volume.db).map_err(port_failure)?.is_none() {
             self.vfs.mark_changed(self.volume.id).map_err(|error| tree_failure(&error))?;
         }
-        let there = self.vfs.volumes().into_iter().filter(|rooted| !rooted.is_vacant || rooted.ino == ROOT);
+        let rooted = self.vfs.volumes();
+        let known: BTreeSet<VolumeId> = rooted.iter().map(|rooted| rooted.volume).collect();
+        self.volume.forget_unmade(&known).map_err(port_failure)?;
+        let there = rooted.into_iter().filter(|rooted| !rooted.is_vacant || rooted.ino == ROOT);
         for rooted in there {
             // What is damaged of one volume, by whomever, keeps nobody from all others.
             match self.volumes.of(rooted.volume) {
@@ -477,9 +485,9 @@ async fn serve(
     keystore: Option<Arc<KeystoreFile>>,
 ) -> Result<(), Failure> {
     let began = Instant::now();
-    let store = Arc::new(ShardStore::open(&home.donated(), config.donate).map_err(store_failure)?);
+    let store = Arc::new(ShardStore::open(&home.donated(), config.quota()).map_err(store_failure)?);
     let (mesh, events, note) = start_mesh(&home, &mut config).await?;
-    let mut node_config = NodeConfig::new(mesh.peer_id(), hypernet_mesh::distance, config.donate, store.used());
+    let mut node_config = NodeConfig::new(mesh.peer_id(), hypernet_mesh::distance, config.quota(), store.used());
     node_config.record_lifetime = config.record_lifetime * 1000;
     let memory = Arc::new(Mutex::new(Memory::load(&config::known_peers(&home))));
     let noted = memory.clone();
@@ -507,6 +515,7 @@ async fn serve(
         runtime: tokio::runtime::Handle::current(),
         memory: memory.clone(),
         pairings: people::Table::default(),
+        acquainted: acquaint::People::default(),
         shares: Mutex::default(),
         arrival_warning: Mutex::default(),
         notes: note.into_iter().chain(crate::locked::refused()).collect(),
@@ -540,6 +549,7 @@ async fn serve(
     let collecting = tokio::spawn(collect::run(agent.clone()));
     let auditing = tokio::spawn(audit::run(agent.clone()));
     let hearing = tokio::spawn(news::run(agent.clone()));
+    let meeting = tokio::spawn(acquaint::run(agent.clone()));
     let branching = tokio::spawn(branch::run(agent.clone()));
     let looking_after = tokio::spawn(custody::run(agent.clone()));
     crate::print_ready(&api::Ready {
@@ -558,6 +568,7 @@ async fn serve(
     collecting.abort();
     auditing.abort();
     hearing.abort();
+    meeting.abort();
     branching.abort();
     looking_after.abort();
     keeper::save(&keeper).await;

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use hypernet_core::id::NetworkId;
 use hypernet_core::key::Secret;
+use hypernet_core::quota::{NEWCOMERS_PERCENT, Quota};
 use libp2p::Multiaddr;
 use serde::{Deserialize, Serialize};
 
@@ -112,6 +113,9 @@ pub(crate) struct Config {
     pub(crate) listen: Vec<String>,
     /// Bytes stored for others.
     pub(crate) donate: u64,
+    /// Of these so many percent for all peers together that it does not know and that store nothing for it.
+    #[serde(default = "newcomers")]
+    pub(crate) newcomers: u8,
     /// No identity and no volume: it only stores.
     pub(crate) storage_only: bool,
     /// Look for peers on the local network.
@@ -160,9 +164,16 @@ pub(crate) struct Config {
     /// How long a round of audits takes, in seconds, if not as ever.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) audits_every: Option<u64>,
+    /// How often it is looked whose peers are, in seconds, if not as ever.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) acquaint_every: Option<u64>,
 }
 
 const VERSION: u32 = 1;
+
+fn newcomers() -> u8 {
+    NEWCOMERS_PERCENT
+}
 
 fn yes() -> bool {
     true
@@ -177,6 +188,7 @@ impl Config {
             bootstrap: Vec::new(),
             listen: Vec::new(),
             donate,
+            newcomers: NEWCOMERS_PERCENT,
             storage_only,
             mdns: true,
             upnp: true,
@@ -194,6 +206,7 @@ impl Config {
             collect_every: None,
             release_after: None,
             audits_every: None,
+            acquaint_every: None,
         }
     }
 
@@ -223,6 +236,11 @@ impl Config {
         let text = serde_json::to_string_pretty(self)
             .map_err(|error| Failure::new(Kind::System, format!("cannot write the configuration: {error}")))?;
         files::write_secret(&home.config(), text.as_bytes())
+    }
+
+    /// What it gives to others.
+    pub(crate) fn quota(&self) -> Quota {
+        Quota::new(self.donate, self.newcomers)
     }
 
     pub(crate) fn network(&self) -> Result<NetworkId, Failure> {

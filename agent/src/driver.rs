@@ -389,6 +389,7 @@ impl Driver {
 #[cfg(test)]
 mod tests {
     use hypernet_core::node::NodeConfig;
+    use hypernet_core::quota::{Quota, Used};
     use hypernet_core::record::Record;
     use hypernet_core::wire::{Hello, Response};
 
@@ -399,9 +400,14 @@ mod tests {
         let (completions, _) = mpsc::channel(COMPLETIONS);
         let (outbox, effects) = mpsc::channel(room);
         let driver = Driver {
-            node: Node::new(NodeConfig::new(PeerId([1; 32]), hypernet_mesh::distance, 0, 0)),
+            node: Node::new(NodeConfig::new(
+                PeerId([1; 32]),
+                hypernet_mesh::distance,
+                Quota::default(),
+                Used::default(),
+            )),
             began: std::time::Instant::now(),
-            store: Arc::new(ShardStore::open(dir, 0).unwrap()),
+            store: Arc::new(ShardStore::open(dir, Quota::default()).unwrap()),
             completions,
             outbox,
             waiting: BTreeMap::new(),
@@ -464,7 +470,10 @@ mod tests {
         let mut greet = |step: &mut dyn FnMut(Input) -> Option<usize>, peer: u8, donated| {
             assert_eq!(step(Input::Connected(PeerId([peer; 32]))), None, "it has not said yet what it offers");
             let Ok(Effect::Send { id, .. }) = effects.try_recv() else { panic!("it was not asked what it offers") };
-            step(Input::Response { id, result: Ok(Response::Hello(Hello { free: donated, donated })) })
+            step(Input::Response {
+                id,
+                result: Ok(Response::Hello(Hello { free: donated, donated, to_newcomer: false })),
+            })
         };
         assert_eq!(greet(&mut step, 2, 1 << 30), Some(1));
         assert_eq!(greet(&mut step, 3, 0), None);

@@ -11,16 +11,16 @@
 //! only grow, so that what two devices put there one after the other comes to the same.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-use hypernet_core::id::{DeviceId, IdentityId, VolumeId};
+use hypernet_core::id::{DeviceId, HomeNumber, IdentityId, VolumeId};
 use hypernet_core::identity::beacon::Beacon;
 use hypernet_core::identity::era::Era;
 use hypernet_core::identity::log::{Device, Recipient, Roster};
 use hypernet_core::identity::place::Address;
-use hypernet_core::key::{DeviceKeys, SHARED_EPOCHS, VolumeKeys};
+use hypernet_core::key::{DeviceKeys, SHARED_EPOCHS, Secret, VolumeKeys};
 use hypernet_core::port::PortError;
 use hypernet_core::record::Record;
 use hypernet_core::seal::ExtentRef;
@@ -40,6 +40,7 @@ use crate::volume::damaged;
 
 pub(crate) mod arrival;
 pub(crate) mod gathering;
+pub(crate) mod homes;
 pub(crate) mod known;
 mod meeting;
 pub(crate) mod places;
@@ -58,6 +59,8 @@ pub(crate) struct Identity {
     file: PathBuf,
     keystore: Arc<KeystoreFile>,
     device: Locked<DeviceKeys>,
+    /// Which of the homes of this device this is.
+    home: HomeNumber,
     peers: Arc<Peers>,
     /// Of whoever brings together what is here and what is on the mesh, so that what one has read another does not replace.
     /// There is nothing in it, and nobody waits for it who only asks what is known.
@@ -108,7 +111,8 @@ impl Identity {
         peers: Arc<Peers>,
     ) -> Result<Self, Failure> {
         let known = Known::load(&file, &keystore.keystore().identity)?;
-        Self::new(known, file, keystore, device, peers)
+        let home = homes::number_in(file.parent().unwrap_or(Path::new(".")))?;
+        Ok(Self { home, ..Self::new(known, file, keystore, device, peers)? })
     }
 
     /// What becomes known of it will lie in `file`.
@@ -131,6 +135,7 @@ impl Identity {
             file,
             keystore,
             device: Locked::new(device),
+            home: HomeNumber::default(),
             peers,
             turn: Mutex::default(),
             known: Mutex::new(known),
@@ -144,6 +149,11 @@ impl Identity {
             end: Mutex::default(),
             told: Mutex::default(),
         })
+    }
+
+    /// Which of the homes of this device this is.
+    pub(crate) fn home(&self) -> HomeNumber {
+        self.home
     }
 
     pub(crate) fn id(&self) -> IdentityId {
@@ -285,6 +295,11 @@ impl Identity {
             let before = self.keystore.keystore().eras;
             before.iter().rev().find_map(|era| sealing::open(&era.opening_key(), sealed).ok())
         })
+    }
+
+    /// Opens what devices of this identity tell only one another.
+    pub(crate) fn devices_secret(&self) -> Secret {
+        self.era.lock().devices_secret()
     }
 
     /// For whom is sealed what all devices of this identity are to open.

@@ -26,6 +26,7 @@ mod failure;
 mod files;
 #[cfg(test)]
 mod golden;
+mod health;
 mod identity;
 mod invite;
 mod keyring;
@@ -92,6 +93,9 @@ struct Setup {
     /// Space for others, such as 50G.
     #[arg(long, value_parser = parse_size)]
     donate: Option<u64>,
+    /// Percent of it for all peers together that it does not know and that store nothing for it [default: 10].
+    #[arg(long, value_parser = clap::value_parser!(u8).range(..=100))]
+    newcomers: Option<u8>,
     /// IP addresses to listen on [default: all].
     #[arg(long)]
     listen: Vec<String>,
@@ -253,6 +257,7 @@ fn choices(setup: Setup, storage_only: bool) -> Choices {
         join: setup.join,
         storage_only,
         donate: setup.donate,
+        newcomers: setup.newcomers,
         listen: setup.listen,
         record_lifetime: setup.record_lifetime,
         mdns: !setup.no_mdns,
@@ -338,7 +343,7 @@ fn reseal(home: &Home, by: SealedBy) -> Result<api::KeystoreSealed, Failure> {
     let before = unlock_existing(&home.keystore(), true)?;
     let after = unlock_by(by)?;
     // Held while an agent runs, which would write what it has over this.
-    let _alone = ShardStore::open(&home.donated(), Config::load(home)?.donate).map_err(agent::store_failure)?;
+    let _alone = ShardStore::open(&home.donated(), Config::load(home)?.quota()).map_err(agent::store_failure)?;
     setup::reseal(&KeystoreFile::load(&home.keystore(), &before)?, home, &after)
 }
 

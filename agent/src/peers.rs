@@ -82,6 +82,12 @@ impl Peers {
         Self { node, waited: Mutex::new(None) }
     }
 
+    /// The peer that this agent is.
+    pub(crate) fn me(&self) -> Result<PeerId, PortError> {
+        let me = self.node.ask_blocking(Node::me);
+        me.ok_or_else(|| PortError::Unreachable("the agent is stopping".into()))
+    }
+
     /// Peers that a connection is up to.
     pub(crate) fn connected(&self) -> Result<BTreeSet<PeerId>, PortError> {
         Ok(self.views()?.into_iter().filter(|view| view.connected).map(|view| view.peer).collect())

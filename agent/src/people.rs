@@ -3,6 +3,7 @@
 //! - `address`: what a person hands on, so that others find them;
 //! - `contact`: what is kept of them, in the keystore, so that all devices and the 24 words have it;
 //! - `lists`: what this device has seen of their devices;
+//! - `told`: which peers these are;
 //! - `guardians`: those of them who have shares of the words, and the shares of their words that are here.
 //!
 //! Invariant: a contact's identity is pinned when it is added. What is found at their address later counts if it is of that
@@ -35,6 +36,7 @@ pub(crate) mod address;
 pub(crate) mod contact;
 pub(crate) mod guardians;
 mod lists;
+pub(crate) mod told;
 
 use contact::{CONTACT_NAME_MAX, CONTACTS_MAX, Contact};
 pub(crate) use lists::Lists;

@@ -25,9 +25,9 @@ use zeroize::Zeroize;
 use crate::agent::{Agent, blocking, port_failure};
 use crate::config::Home;
 use crate::failure::{Failure, Kind};
-use crate::status;
 use crate::volume::census::Census;
 use crate::volume::sync::Engine;
+use crate::{health, status};
 
 mod custody;
 mod history;
@@ -123,6 +123,7 @@ pub(crate) fn bind(home: &Home) -> Result<UnixListener, Failure> {
 pub(crate) async fn serve(agent: Arc<Agent>, listener: UnixListener) {
     let router = Router::new()
         .route(path::STATUS, get(get_status))
+        .route(path::HEALTH, post(post_health))
         .route(path::PEERS, get(get_peers))
         .route(path::DONORS, post(post_donors))
         .route(path::SYNC, post(post_sync))
@@ -137,6 +138,7 @@ pub(crate) async fn serve(agent: Arc<Agent>, listener: UnixListener) {
         .route(path::VOLUMES, get(get_volumes))
         .route(path::VOLUMES_MAKE, post(post_volumes_make))
         .route(path::GC, post(post_gc))
+        .route(path::DONATE, get(get_donate).post(post_donate))
         .route(path::KEYSTORE_SEAL, post(post_keystore_seal))
         .route(path::DEVICE_REVOKE, post(post_devices_revoke))
         .route(path::DEVICE_RENEW, post(post_devices_renew))
@@ -153,6 +155,17 @@ pub(crate) async fn serve(agent: Arc<Agent>, listener: UnixListener) {
 
 async fn get_status(State(agent): Agents) -> Answer<api::Status> {
     Ok(Json(status::status(&agent).await?))
+}
+
+async fn post_health(State(agent): Agents, Json(request): Json<api::HealthRequest>) -> Answer<api::Health> {
+    let finder = agent.clone();
+    let find = move || {
+        let Some(path) = request.path else { return Ok(None) };
+        let volume = finder.own()?.vfs.volume_of(find(&finder, &path)?);
+        volume.map(Some).map_err(|error| Failure::new(Kind::Io, format!("{}: {error}", path.quote())))
+    };
+    let only = blocking(find).await??;
+    Ok(Json(health::health(&agent, only).await?))
 }
 
 async fn get_peers(State(agent): Agents) -> Answer<Vec<api::PeerInfo>> {
@@ -191,6 +204,14 @@ async fn post_volumes_make(
 ) -> Answer<api::VolumeInfo> {
     let made = move || agent.make_volume(find(&agent, &request.path)?);
     Ok(Json(blocking(made).await??))
+}
+
+async fn get_donate(State(agent): Agents) -> Answer<api::DonateStatus> {
+    Ok(Json(agent.donated().await))
+}
+
+async fn post_donate(State(agent): Agents, Json(request): Json<api::DonateRequest>) -> Answer<api::DonateStatus> {
+    Ok(Json(agent.donate(&request).await?))
 }
 
 async fn post_keystore_seal(

@@ -11,6 +11,7 @@ use crate::config::{Config, Home};
 use crate::databases;
 use crate::failure::{Failure, Kind};
 use crate::files;
+use crate::identity::homes;
 use crate::identity::known::Known;
 use crate::invite::Invite;
 use crate::keystore::{Keystore, KeystoreFile, Unlock, random_secret};
@@ -26,6 +27,7 @@ pub(crate) struct Choices {
     pub(crate) join: Option<String>,
     pub(crate) storage_only: bool,
     pub(crate) donate: Option<u64>,
+    pub(crate) newcomers: Option<u8>,
     pub(crate) listen: Vec<String>,
     pub(crate) record_lifetime: Option<u64>,
     pub(crate) mdns: bool,
@@ -58,6 +60,7 @@ fn start(home: &Home, choices: &Choices, network: NetworkId, bootstrap: Vec<Stri
     let name = choices.device_name.clone().unwrap_or_else(host_name);
     let donate = choices.donate.unwrap_or(DONATE_DEFAULT);
     let mut config = Config::new(network, name, donate, choices.storage_only);
+    config.newcomers = choices.newcomers.unwrap_or(config.newcomers);
     config.bootstrap = bootstrap;
     config.listen = listen_on(&choices.listen)?;
     config.mdns = choices.mdns;
@@ -147,6 +150,7 @@ pub(crate) fn write_device(
 ) -> Result<(), Failure> {
     file.save_device(&home.device(), device)?;
     known.save(&home.identity())?;
+    homes::begin(home.path())?;
     file.save()
 }
 
@@ -257,6 +261,7 @@ mod tests {
             join: None,
             storage_only: false,
             donate: None,
+            newcomers: None,
             listen: vec!["127.0.0.1".into()],
             record_lifetime: None,
             mdns: false,

@@ -4,22 +4,24 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use hypernet_core::codec;
-use hypernet_core::durability::{Nines, Plan};
+use hypernet_core::durability::{K_PREFERRED, Nines, Plan};
 use hypernet_core::head::Head;
 use hypernet_core::id::{ExtentId, PeerId};
-use hypernet_core::node::{NoPlan, Node, PeerView, Presence};
-use hypernet_core::segment::Placement;
+use hypernet_core::node::{PeerView, Presence};
+use hypernet_core::segment::{Placement, full_shard_len};
 use hypernet_core::tree::Content;
 use hypernet_fs::vfs::DurabilityInfo;
 use hypernet_sdk::api;
 use libp2p::identity::ed25519;
 
+use crate::agent::donate::{depositor, whose};
 use crate::agent::mount::MountView;
 use crate::agent::{Agent, Own, blocking, port_failure};
 use crate::failure::Failure;
+use crate::health::{Counted, all_repair, count, safety};
 use crate::volume::audit::{Round, Shown};
 use crate::volume::heads::Found;
-use crate::volume::health::{SOON, Tally};
+use crate::volume::health::{Counts, SOON, Sight, Tally};
 use crate::volume::progress::{Phase, Progress};
 use crate::volume::state::Latest;
 use crate::volume::sync::Engine;
@@ -88,7 +90,7 @@ fn upload(own: &Own) -> api::Upload {
     other.unwrap_or(main)
 }
 
-fn upload_of(engine: &Engine) -> api::Upload {
+pub(crate) fn upload_of(engine: &Engine) -> api::Upload {
     let now = engine.meter.now();
     match &now.phase {
         Phase::Idle | Phase::Held if engine.is_held() => api::Upload::Held,
@@ -146,31 +148,19 @@ fn presence(presence: Presence) -> api::Presence {
     }
 }
 
-/// What one look at the node gives.
-struct NodeView {
-    peers: Vec<PeerView>,
-    plan: Result<Plan, NoPlan>,
-}
-
-impl NodeView {
-    fn online(&self) -> BTreeSet<PeerId> {
-        self.peers.iter().filter(|peer| peer.connected).map(|peer| peer.peer).collect()
-    }
-}
-
-async fn look(agent: &Agent) -> NodeView {
-    let view = agent.node.ask(|node: &Node| NodeView { peers: node.peers(), plan: node.plan() }).await;
-    view.unwrap_or(NodeView { peers: Vec::new(), plan: Err(NoPlan::Few) })
+pub(crate) async fn look(agent: &Agent) -> Sight {
+    agent.node.ask(Sight::of).await.unwrap_or_else(Sight::nobody)
 }
 
 /// The peers, the connected ones first.
 pub(crate) async fn peers(agent: &Arc<Agent>) -> Result<Vec<api::PeerInfo>, Failure> {
     let view = look(agent).await;
     let counted = match agent.with_volume() {
-        Some(own) => count(own, &view).await,
-        None => Counted { tally: Some(Tally::default()), when: api::Counted::Now, trouble: None },
+        Some(own) => count(own, &view, SOON).await,
+        None => Counted { counts: Some(Counts::default()), when: api::Counted::Now, trouble: None },
     };
     let round = agent.with_volume().map(|own| own.auditor.view());
+    let shard_len = full_shard_len(view.plan.as_ref().map_or(K_PREFERRED, |plan| plan.k)) as u64;
     let links: BTreeMap<PeerId, hypernet_mesh::PeerInfo> =
         agent.mesh.peers().await.into_iter().map(|info| (info.peer, info)).collect();
     let missed: BTreeMap<PeerId, hypernet_mesh::Missed> =
@@ -187,6 +177,11 @@ pub(crate) async fn peers(agent: &Arc<Agent>) -> Result<Vec<api::PeerInfo>, Fail
                 _ if view.distrusted => {
                     Some("lost shards that it held: others get new ones before it for a while".to_owned())
                 }
+                _ if view.connected && view.to_newcomer && has_less(&view, shard_len) => Some(
+                    "keeps the space that it has left for peers that it knows and for those that store for it: this agent is a \
+                     newcomer to it"
+                        .to_owned(),
+                ),
                 (false, 0) if view.unanswered > 0 => Some(format!("{} requests unanswered", view.unanswered)),
                 (false, 0) => None,
                 (false, faults) => Some(format!("faults: {faults}")),
@@ -201,7 +196,7 @@ pub(crate) async fn peers(agent: &Arc<Agent>) -> Result<Vec<api::PeerInfo>, Fail
                 connected: view.connected,
                 quota: view.hello.as_ref().map(|hello| hello.donated),
                 free: view.hello.as_ref().map(|hello| hello.free),
-                shards: counted.tally.as_ref().map(|tally| tally.held.get(&view.peer).copied().unwrap_or(0)),
+                shards: counted.counts.as_ref().map(|counts| counts.all.held.get(&view.peer).copied().unwrap_or(0)),
                 availability: Some(view.availability),
                 rtt_micros: link.and_then(|link| link.rtt).map(|rtt| rtt.as_micros() as u64).or(view.round_trip),
                 presence: presence(view.presence),
@@ -211,6 +206,12 @@ pub(crate) async fn peers(agent: &Arc<Agent>) -> Result<Vec<api::PeerInfo>, Fail
                 bytes_per_second: view.rate,
                 young: view.young,
                 subnet: view.subnet.map(|subnet| subnet.to_string()),
+                whose: view.acquaintance.map(|one| whose(one.whose)),
+                name: agent.acquainted.of(&view.peer).and_then(|person| person.name),
+                operator: view.acquaintance.map(|one| one.operator.to_string()),
+                depositor: Some(depositor(view.depositor)),
+                holds: view.holds,
+                to_newcomer: view.to_newcomer,
                 note,
                 path: link.map(|link| path(link.path)),
                 relay: link.and_then(|link| match link.path {
@@ -233,6 +234,11 @@ pub(crate) async fn peers(agent: &Arc<Agent>) -> Result<Vec<api::PeerInfo>, Fail
         .collect();
     out.sort_by(|a, b| (!a.connected, &a.peer).cmp(&(!b.connected, &b.peer)));
     Ok(out)
+}
+
+/// Whether it has no room for so many bytes of this agent.
+fn has_less(view: &PeerView, bytes: u64) -> bool {
+    view.hello.as_ref().is_some_and(|hello| hello.free < bytes)
 }
 
 fn path(path: hypernet_mesh::Path) -> api::Path {
@@ -261,25 +267,6 @@ fn reach(standing: &hypernet_mesh::Standing, upload: Option<u64>, download: Opti
     }
 }
 
-/// The segments of a volume, as they are told.
-struct Counted {
-    /// None before the first count.
-    tally: Option<Tally>,
-    when: api::Counted,
-    trouble: Option<Failure>,
-}
-
-async fn count(own: &Own, view: &NodeView) -> Counted {
-    let Some(told) = own.counter.count(&own.volume, &view.online(), SOON).await else {
-        return Counted { tally: None, when: api::Counted::Never, trouble: None };
-    };
-    let when = told.ago.map_or(api::Counted::Now, |ago| api::Counted::Before { seconds: ago.as_secs() });
-    match told.count.tally.clone() {
-        Ok(tally) => Counted { tally: Some(tally), when, trouble: None },
-        Err(error) => Counted { tally: None, when: api::Counted::Never, trouble: Some(port_failure(error)) },
-    }
-}
-
 /// Everything at once.
 pub(crate) async fn status(agent: &Arc<Agent>) -> Result<api::Status, Failure> {
     let view = look(agent).await;
@@ -292,7 +279,7 @@ pub(crate) async fn status(agent: &Arc<Agent>) -> Result<api::Status, Failure> {
     let plan = view.plan.ok().map(|plan| plan_status(plan, donors));
     let looked_at = match agent.with_volume() {
         Some(own) => {
-            let counted = count(own, &view).await;
+            let counted = count(own, &view, SOON).await;
             let agent = agent.clone();
             blocking(move || agent.with_volume().map(|own| volume(&agent, own, counted, plan))).await?
         }
@@ -326,6 +313,7 @@ pub(crate) async fn status(agent: &Arc<Agent>) -> Result<api::Status, Failure> {
     if let Some(reason) = mount.as_ref().and_then(|mount| mount.reason.as_ref()) {
         warnings.push(format!("mounted in writeback mode: {reason}"));
     }
+    warnings.extend(agent.unused_gift());
     let standing = agent.mesh.standing().await;
     Ok(api::Status {
         reach: standing.as_ref().map(|standing| reach(standing, config.upload, config.download)),
@@ -344,7 +332,7 @@ pub(crate) async fn status(agent: &Arc<Agent>) -> Result<api::Status, Failure> {
             path: agent.home.keystore(),
             sealed_by: own.volume.identity.keystore().unlocked_by(),
         }),
-        donate: api::DonateStatus { quota: config.donate, used: agent.store.used(), shards: agent.store.count() },
+        donate: agent.donated().await,
         mount,
         side_mounts: agent.with_volume().map(crate::agent::Own::side_mounts).unwrap_or_default(),
         volume: looked_at.map(|(volume, _)| volume),
@@ -367,6 +355,7 @@ fn head_warnings(own: &Own, latest: Option<&Latest>) -> Vec<String> {
         }
         let below = if volume.id == own.volume.id { None } else { state::latest(&volume.db).ok().flatten() };
         let vector = below.as_ref().or(latest).map_or(&[][..], |latest| &latest.root.vector);
+        warnings.extend(volume.heads.lock().twice());
         warnings.extend(volume.heads.lock().not_part_of(vector).iter().map(Found::words));
     }
     warnings.dedup();
@@ -380,14 +369,18 @@ fn volume(
     counted: Counted,
     plan: Option<api::PlanStatus>,
 ) -> (api::VolumeStatus, Vec<String>) {
-    let tally = counted.tally.unwrap_or_default();
+    let counts = counted.counts;
+    let repair = counts.as_ref().map(|counts| all_repair(agent, own, counts)).unwrap_or_default();
+    let safety = counts.as_ref().map(|counts| safety(&counts.all));
+    let tally = counts.map(|counts| counts.all).unwrap_or_default();
     let pending = own.vfs.volumes().into_iter().map(|rooted| own.vfs.pending(rooted.volume));
     let (dirty_files, dirty_bytes) =
         pending.fold((0, 0), |(files, bytes), pending| (files + pending.files, bytes + pending.bytes));
     let latest = state::latest(&own.volume.db).map_err(port_failure);
     let troubles = counted.trouble.iter().chain(latest.as_ref().err());
     let mut troubles: Vec<String> = troubles.map(ToString::to_string).collect();
-    troubles.extend(plan.as_ref().and_then(|plan| weak(&tally, plan.n - plan.k)));
+    troubles.extend(plan.as_ref().and_then(|plan| weak(&tally, plan.n - plan.k, &repair)));
+    troubles.extend(gone(&tally));
     troubles.extend(lost(&own.auditor.view()));
     let latest = latest.unwrap_or_default();
     let spare = tally.spare.keys().next().copied().filter(|_| is_readable(&tally));
@@ -409,6 +402,8 @@ fn volume(
             .collect(),
         spare,
         unattended_until: tally.until,
+        safety,
+        repair,
         audits: Some(audits(&own.auditor.view())),
         cache: own.trimmer.as_ref().map(|trimmer| api::CacheStatus { bytes: own.vfs.cached(), limit: trimmer.limit }),
         recovering: agent.config.lock().recovering,
@@ -464,14 +459,48 @@ fn is_readable(tally: &Tally) -> bool {
 }
 
 /// What is stored with less to spare than new data gets, and can be read.
-fn weak(tally: &Tally, due: u32) -> Option<String> {
+fn weak(tally: &Tally, due: u32, repair: &api::RepairStatus) -> Option<String> {
     let (least, _) = tally.spare.iter().next().filter(|(least, _)| **least < due && is_readable(tally))?;
     let weak: u64 = tally.spare.range(..due).map(|(_, segments)| segments).sum();
     Some(format!(
         "{weak} of {} segments can lose fewer peers than new ones, the weakest of them {least} more: shards of theirs are \
-         with peers that are not there, or they were stored when fewer peers took shards; they are not mended yet",
-        tally.segments
+         with peers that are not there, or they were stored when fewer peers took shards; {}",
+        tally.segments,
+        mending(repair)
     ))
+}
+
+/// How many are being mended, and when.
+fn mending(repair: &api::RepairStatus) -> String {
+    if repair.due == 0 {
+        return "none has come down to so few shards that it is mended".to_owned();
+    }
+    let when = match (repair.next_seconds, repair.stopped.as_ref()) {
+        (_, Some(why)) => format!(", and something is in the way: {why}"),
+        (Some(0), None) => " now".to_owned(),
+        (Some(seconds), None) => format!(" in {}", humantime::format_duration(std::time::Duration::from_secs(seconds))),
+        (None, None) => String::new(),
+    };
+    format!("{} are to be mended{when}", repair.due)
+}
+
+/// What is lost, or nobody knows where it is.
+fn gone(tally: &Tally) -> Vec<String> {
+    let mut gone = Vec::new();
+    let (lost, damaged) = (tally.lost(), tally.damaged);
+    if lost > 0 {
+        gone.push(format!(
+            "{lost} of {} segments are lost, as far as is known: fewer of their shards are left than it takes to read them; \
+             `hn health` says whose",
+            tally.segments
+        ));
+    }
+    if damaged > 0 {
+        gone.push(format!(
+            "{damaged} rows of the local index are damaged: where what they are of is, is not known here"
+        ));
+    }
+    gone
 }
 
 /// Tells `getfattr` how durable a file's content is.
@@ -489,7 +518,11 @@ impl DurabilityInfo for Describe {
         let placement = located.and_then(|found| codec::decode::<Placement>(&found.descriptor).ok());
         placement.map_or_else(
             || "durable".to_owned(),
-            |placement| format!("durable {}/{}", placement.holders.len(), placement.n),
+            |placement| {
+                // Of rows that were made anew for those who are away, they have theirs still.
+                let rows = placement.holders.len().min(placement.n.into());
+                format!("durable {rows}/{}", placement.n)
+            },
         )
     }
 }

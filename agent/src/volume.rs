@@ -33,7 +33,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::time::Duration;
 
-use hypernet_core::id::{DeviceId, IdentityId, VolumeId};
+use hypernet_core::id::{DeviceId, DeviceTag, IdentityId, VolumeId};
 use hypernet_core::identity::log::Device;
 use hypernet_core::key::{DeviceKeys, VolumeKeys};
 use hypernet_core::merge::Part;
@@ -68,6 +68,7 @@ pub(crate) mod heads;
 pub(crate) mod health;
 pub(crate) mod lacking;
 pub(crate) mod leases;
+pub(crate) mod mending;
 pub(crate) mod merging;
 pub(crate) mod nearby;
 pub(crate) mod policy;
@@ -122,6 +123,8 @@ pub(crate) struct Volume {
     pub(crate) peers: Arc<Peers>,
     /// What holders were found not to have any more.
     pub(crate) lacking: Arc<lacking::Lacking>,
+    /// What the last looks for something to mend have come to.
+    pub(crate) mending: Mutex<mending::Mending>,
     /// The heads of all devices, as the mesh had them when it was last asked.
     pub(crate) heads: Mutex<heads::Heads>,
     /// Sealed bytes that came along with what was read lately.
@@ -175,6 +178,10 @@ pub(crate) struct Volume {
     handing_out: Mutex<()>,
     /// The heads of others that have asked for one of this device, up to which it has answered.
     pub(crate) answered: Mutex<BTreeMap<DeviceId, u64>>,
+    /// What it has all of from homes of this device that this one was copied from.
+    pub(crate) homes_before: Vec<Dot>,
+    /// The last number of this device when this home was copied from another one; 0 for the first.
+    pub(crate) copied: u64,
     /// Of whoever takes a snapshot, or moves the index to that of another device. There is nothing in it.
     pub(crate) still: Mutex<()>,
 }
@@ -188,9 +195,14 @@ impl Volume {
         db: Arc<VolumeDb>,
         node: NodeHandle,
     ) -> Result<Self, PortError> {
-        let links = state::latest(&db)?.and_then(|latest| latest.root.links);
+        let links = match state::latest(&db)? {
+            Some(latest) => latest.root.links,
+            // A branch goes on from what it begins with.
+            None => state::origin(&db)?.filter(|origin| origin.of.is_some()).and_then(|origin| origin.links),
+        };
         let (last, rekeying) = (state::last_signers(&db)?, state::is_rekeying(&db)?);
         let edits = db.count_edits()?;
+        let homes_before = state::homes_before(&db, &device.id(), id, identity.home())?;
         if !last.is_empty() {
             // Whatever this process publishes of itself first, it does not take these back.
             identity.tell(id, last);
@@ -207,6 +219,7 @@ impl Volume {
             surveyed: Mutex::new(None),
             moved: Mutex::default(),
             lacking: Default::default(),
+            mending: Mutex::default(),
             heads: Mutex::default(),
             nearby: Mutex::new(nearby::Nearby::new()),
             circle: Mutex::default(),
@@ -234,6 +247,8 @@ impl Volume {
             numbering: Mutex::default(),
             handing_out: Mutex::default(),
             answered: Mutex::default(),
+            copied: homes_before.iter().map(|dot| dot.sequence).max().unwrap_or(0),
+            homes_before,
             still: Mutex::default(),
         };
         volume.remember_share()?;
@@ -244,12 +259,20 @@ impl Volume {
     pub(crate) fn below(main: &Self, id: VolumeId) -> Result<Self, PortError> {
         let db = Arc::new(main.db.of(id)?);
         let (device, identity, node) = (DeviceKeys::clone(&main.device), main.identity.clone(), main.node.clone());
-        Ok(Self { lacking: main.lacking.clone(), ..Self::open(id, device, identity, db, node)? })
+        let volume = Self::open(id, device, identity, db, node)?;
+        // One that was begun since has what was done before in another one.
+        let copied = volume.copied.max(main.copied);
+        Ok(Self { lacking: main.lacking.clone(), copied, ..volume })
     }
 
     /// The change of this device that its head with this number is.
     pub(crate) fn dot(&self, sequence: u64) -> Dot {
-        Dot { device: self.device.id().tag_in(self.id), sequence }
+        Dot { device: self.tag(), sequence }
+    }
+
+    /// What the dots of this device carry that come from this home of it.
+    pub(crate) fn tag(&self) -> DeviceTag {
+        self.device.id().tag_in(self.id).of_home(self.identity.home())
     }
 
     /// A number for a head, which nobody else gets: of several volumes heads are published at once.
@@ -280,7 +303,7 @@ impl Volume {
     pub(crate) fn has_others(&self) -> bool {
         let me = self.identity.id();
         let may = |known: Known| known.members.writers().any(|member| member.identity != me);
-        self.known_share().is_some_and(may) || !self.heard_devices().is_empty()
+        self.known_share().is_some_and(may) || !self.heard_devices().is_empty() || self.has_twin()
     }
 
     /// The keys by which is written now. Who has a part in the volume is to find nothing of what it was before: so a device that

@@ -251,7 +251,7 @@ impl Snapshots for Reader {
         let volume = self.0.of(volume)?;
         let history = volume.history()?;
         let kept =
-            history.snapshot(&id).ok_or_else(|| PortError::NotFound("the snapshot is not kept any more".into()))?;
+            history.snapshot(&id).ok_or_else(|| PortError::NotFound("the snapshot is pruned or unknown".into()))?;
         volume.root_in(kept)
     }
 

@@ -4,16 +4,22 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{ArgGroup, Args, Parser, Subcommand};
-use hypernet_sdk::size::{Limit, parse_limit, parse_size};
+use hypernet_sdk::size::parse_size;
 
 use crate::examples;
 
 pub(crate) mod branch;
 pub(crate) mod conflicts;
 pub(crate) mod custodian;
+pub(crate) mod donate;
 pub(crate) mod gc;
 pub(crate) mod guardians;
+pub(crate) mod health;
 pub(crate) mod history;
+pub(crate) mod peers;
+pub(crate) mod up;
+
+pub(crate) use up::Up;
 
 /// Your files, encrypted and spread over peers.
 ///
@@ -49,9 +55,15 @@ pub(crate) enum Command {
     /// Show what runs and how safe the data is.
     #[command(after_help = examples::STATUS)]
     Status,
+    /// Show how safe each volume is, what of it waits, and what is being mended.
+    ///
+    /// Exits with 0 when all that is stored can be read now; 65 when some of it is lost; 69 when some of it cannot be read until more peers
+    /// are back; 75 when it is not known yet, or nothing of what was written is on the mesh.
+    #[command(after_help = examples::HEALTH)]
+    Health(health::Health),
     /// Show the peers.
     #[command(after_help = examples::PEERS)]
-    Peers(Peers),
+    Peers(peers::Peers),
     /// Return when everything written so far is durable on the mesh.
     #[command(after_help = examples::SYNC)]
     Sync(Sync),
@@ -91,6 +103,9 @@ pub(crate) enum Command {
     /// It is done once a day by itself. Devices that may write have to be heard of first, so that none of them relies on what goes.
     #[command(after_help = examples::GC)]
     Gc(gc::Gc),
+    /// Show what you give to others, and who has it; or give more or less.
+    #[command(after_help = examples::DONATE)]
+    Donate(donate::Donate),
     /// Share a directory with others; without --with and --public show who has a part in it.
     ///
     /// It becomes a volume of its own, where it is; nothing is uploaded again, and what was before stays private.
@@ -211,6 +226,9 @@ pub(crate) struct Setup {
     /// Space to give to others [default: 10G].
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     pub(crate) donate: Option<u64>,
+    /// How much of it all newcomers together may have, in percent [default: 10].
+    #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(..=100))]
+    pub(crate) newcomers: Option<u8>,
     /// Address to listen on; may be given several times [default: all].
     #[arg(long, value_name = "IP")]
     pub(crate) listen: Vec<std::net::IpAddr>,
@@ -264,49 +282,6 @@ pub(crate) struct Join {
     pub(crate) link: String,
     #[command(flatten)]
     pub(crate) passphrase: PassphraseFrom,
-}
-
-#[derive(Debug, Default, Args)]
-pub(crate) struct Up {
-    /// Mount here [default: /hypernet where permitted, else ~/hypernet].
-    #[arg(long, value_name = "DIR", conflicts_with = "no_mount")]
-    pub(crate) mount: Option<PathBuf>,
-    /// Mount nothing.
-    #[arg(long)]
-    pub(crate) no_mount: bool,
-    /// Mount in writeback mode even where passthrough is possible.
-    #[arg(long)]
-    pub(crate) no_passthrough: bool,
-    /// Space to give to others from now on.
-    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
-    pub(crate) donate: Option<u64>,
-    /// Space for local copies of what the mesh has from now on, roughly; `none` for no limit.
-    #[arg(long, value_name = "SIZE", value_parser = parse_limit)]
-    pub(crate) cache: Option<Limit>,
-    /// Bytes of shards a second that go out from now on, such as 2M, or `none` for no limit.
-    #[arg(long, value_name = "SIZE", value_parser = parse_limit)]
-    pub(crate) upload: Option<Limit>,
-    /// Bytes of shards a second that come in from now on, such as 10M, or `none` for no limit.
-    #[arg(long, value_name = "SIZE", value_parser = parse_limit)]
-    pub(crate) download: Option<Limit>,
-    /// Whether to ask the router to let others in (UPnP) from now on.
-    #[arg(long, value_name = "BOOL")]
-    pub(crate) upnp: Option<bool>,
-    /// Hold the upload back until `hn sync`.
-    #[arg(long)]
-    pub(crate) hold: bool,
-    #[command(flatten)]
-    pub(crate) passphrase: PassphraseFrom,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Peers {
-    /// Return when this many peers that store for others are connected.
-    #[arg(long, value_name = "N")]
-    pub(crate) wait: Option<u64>,
-    /// Seconds to wait at most.
-    #[arg(long, value_name = "SECONDS", default_value_t = 60, requires = "wait")]
-    pub(crate) timeout: u64,
 }
 
 #[derive(Debug, Args)]

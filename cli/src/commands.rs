@@ -17,9 +17,11 @@ mod custodian;
 mod dev;
 mod device;
 mod diff;
+mod donate;
 mod events;
 mod gc;
 mod guardians;
+mod health;
 mod history;
 pub(crate) mod init;
 mod meet;
@@ -41,6 +43,7 @@ pub(crate) async fn run(command: Command, out: &mut Output) -> Result<(), Failur
         Command::Up(args) => agent::up(&home, args, out).await,
         Command::Down => agent::down(&home, out).await,
         Command::Status => status::status(home, out).await,
+        Command::Health(args) => health::health(home, args, out).await,
         Command::Peers(args) => status::peers(home, args, out).await,
         Command::Sync(args) => events::sync(home, args, out).await,
         Command::Mount(args) => agent::mount(home, args, out).await,
@@ -53,6 +56,7 @@ pub(crate) async fn run(command: Command, out: &mut Output) -> Result<(), Failur
         Command::Custodian(args) => custodian::custodian(home, args, out).await,
         Command::Volume(command) => volume::volume(home, command, out).await,
         Command::Gc(args) => gc::gc(home, &args, out).await,
+        Command::Donate(args) => donate::donate(home, &args, out).await,
         Command::Share(args) => share::share(home, args, out).await,
         Command::Unshare(args) => share::unshare(home, args, out).await,
         Command::Shares => share::shares(home, out).await,

@@ -19,7 +19,7 @@ examples! { INIT:
     "hn init --passphrase                     seal the keystore by a passphrase"
     "hn init --keyring                        keep its key in the keyring of the desktop"
     "hn init --no-confirm --json              in a script, which keeps the 24 words (.phrase) itself"
-    "hn init --storage-only --donate 50G      store for others only"
+    "hn init --storage-only --donate 50G --newcomers 100   store for others only, for whoever comes"
 }
 examples! { PASSPHRASE:
     "hn passphrase               a new passphrase, typed twice; the one from before opens nothing more"
@@ -53,6 +53,12 @@ examples! { PEERS:
     "hn peers --wait 10 --timeout 60           return when 10 peers that store are connected"
     "hn peers --json | jq '.[] | select(.connected) | .peer'"
     "hn peers --json | jq -r '.[] | select(.path == \"relayed\") | .why'"
+}
+examples! { DONATE:
+    "hn donate                               who has how much of what you give"
+    "hn donate --space 50G                   give others 50 GiB from now on"
+    "hn donate --newcomers 25                a quarter of it for peers that you do not know and that store nothing for you"
+    "hn donate --json | jq '.shares[] | select(.depositor == \"newcomer\") | .used'"
 }
 examples! { SYNC:
     "hn sync                      make everything durable, then return"
@@ -178,6 +184,11 @@ examples! { CUSTODIAN_LIST:
     "hn custodian list"
     "hn custodian list --json | jq '.served[] | [.name, .segments, .due]'"
 }
+examples! { HEALTH:
+    "hn health                           each volume, and why it is so"
+    "hn health /hypernet/photos -v       one of them, with its segments by margin"
+    "hn health --json | jq '.volumes[].safety.least_margin'"
+}
 examples! { GC:
     "hn gc --dry-run                     what could be given back, and what that waits for"
     "hn gc                               give it back now"
@@ -285,7 +296,7 @@ examples! { SHOW:
 }
 examples! { DIFF:
     "hn diff                      what has changed since the newest snapshot"
-    "hn diff HEAD~2..HEAD src     in a directory, over two snapshots"
+    "hn diff HEAD~2..HEAD src     in a directory, over two snapshots; `hn diff HEAD~2 HEAD src` is the same"
     "hn diff --stat '@{yesterday}'"
     "hn diff v1..v2 | patch -p1   make the same changes elsewhere"
     "hn diff v1..v2 --name-only --json | jq -r '.[] | select(.before == null) | .after.path'"

@@ -244,6 +244,8 @@ impl Peer {
             join: link.map(str::to_owned),
             device_name: Some(self.name()),
             donate: Some(new.donate),
+            // Its peers know nobody, and all of them are of whoever tries it out.
+            newcomers: Some(100),
             // The mesh is of this machine alone.
             listen: vec![std::net::Ipv4Addr::LOCALHOST.into()],
             no_mdns: true,

@@ -51,6 +51,11 @@ pub const DEPARTURES_PRIOR: f64 = 0.223;
 /// Years until a departure has been noticed and made good, on average: a week of absence, and a day of work.
 pub const REPAIR_YEARS: f64 = 8.0 / 365.0;
 
+/// Faster than this peers do not leave: all within days.
+const DEPARTURES_MOST: f64 = 100.0;
+/// Events that are followed where 16 are the mean: P(more) < 1e-20.
+const JUMPS: u32 = 72;
+
 /// P(X < k) for X ~ B(n, p): the tail that is small in every case that matters, summed without cancellation.
 fn below(k: u32, n: u32, p: f64) -> f64 {
     if k > n {
@@ -74,23 +79,32 @@ pub fn readable(k: u8, n: u8, p: f64) -> f64 {
     (1.0 - below(k.into(), n.into(), p)).clamp(0.0, 1.0)
 }
 
-/// The same where each row is there with a probability of its own.
-pub fn readable_among(k: u8, online: &[f64]) -> f64 {
+/// With which probability so many rows are at hand, where each of `holders` is there with a probability and has so many
+/// rows, which come and go together; k and more are one state.
+fn at_hand(k: u8, holders: impl Iterator<Item = (f64, u8)>) -> Vec<f64> {
     let k = usize::from(k);
-    if k > online.len() {
-        return 0.0;
-    }
-    // With how many rows at hand, with which probability; k and more are one state.
     let mut at_hand = vec![0.0; k + 1];
     at_hand[0] = 1.0;
-    for p in online.iter().map(|p| p.clamp(0.0, 1.0)) {
-        at_hand[k] += if k > 0 { at_hand[k - 1] * p } else { 0.0 };
-        for rows in (0..k).rev() {
-            let one_more = if rows > 0 { at_hand[rows - 1] * p } else { 0.0 };
-            at_hand[rows] = at_hand[rows] * (1.0 - p) + one_more;
+    for (p, rows) in holders.filter(|(_, rows)| *rows > 0) {
+        let p = p.clamp(0.0, 1.0);
+        for have in (0..k).rev() {
+            let more = at_hand[have] * p;
+            at_hand[have] -= more;
+            at_hand[k.min(have + usize::from(rows))] += more;
         }
     }
-    at_hand[k].clamp(0.0, 1.0)
+    at_hand
+}
+
+/// The same where each row is there with a probability of its own.
+pub fn readable_among(k: u8, online: &[f64]) -> f64 {
+    at_hand(k, online.iter().map(|p| (*p, 1)))[usize::from(k)].clamp(0.0, 1.0)
+}
+
+/// P(X < k), the tail that is small, where each of `holders` is there with a probability of its own and has so many rows:
+/// a peer that has several takes all of them along.
+pub fn unreadable_among(k: u8, holders: impl IntoIterator<Item = (f64, u8)>) -> f64 {
+    at_hand(k, holders.into_iter())[..usize::from(k)].iter().sum::<f64>().clamp(0.0, 1.0)
 }
 
 /// A small probability as people tell it: 0.001 is three nines.
@@ -167,6 +181,59 @@ impl Outlook {
         (meanwhile + self.lost_for_want_of_peers(k)).min(1.0)
     }
 
+    /// The probability that the year that begins now loses a segment of which `left` rows are left now: [`Self::lost`] of
+    /// one that is not as it was meant to be.
+    ///
+    /// It is the chain of [above](self), gone through for a year from where it is now (by uniformization: Jensen, "Markoff
+    /// chains as an aid in the study of Markoff processes", 1953), and not its mean. Where nobody has none of its rows,
+    /// nothing is made anew, and k of those that are left must still be there at the end.
+    pub fn lost_from(&self, k: u8, n: u8, threshold: u8, left: u8) -> f64 {
+        if left < k {
+            return 1.0;
+        }
+        let (left, departures) = (left.min(n.max(k)), self.departures.clamp(0.0, DEPARTURES_MOST));
+        if self.peers <= usize::from(n) {
+            return below(k.into(), left.into(), (-departures).exp()).clamp(0.0, 1.0);
+        }
+        let meanwhile = self.lost_within_a_year(k, n.max(k), threshold.min(n.saturating_sub(1)), left);
+        (meanwhile + self.lost_for_want_of_peers(k)).min(1.0)
+    }
+
+    fn lost_within_a_year(&self, k: u8, n: u8, threshold: u8, left: u8) -> f64 {
+        let (leave, mend) = (self.departures.clamp(1e-9, DEPARTURES_MOST), 1.0 / self.repair.max(REPAIR_YEARS / 100.0));
+        let rate = f64::from(n) * leave + mend;
+        // Stretches in which so little happens that the numbers of Poisson's distribution are no smaller than can be told.
+        let stretches = (rate / 16.0).ceil().max(1.0);
+        let mean = rate / stretches;
+        let down = |i: usize| (i + usize::from(k)) as f64 * leave / rate;
+        let up = |i: usize| if i + usize::from(k) <= usize::from(threshold) { mend / rate } else { 0.0 };
+        let top = usize::from(n - k);
+        // By rows that are left beyond k; and what is lost.
+        let (mut now, mut lost) = (vec![0.0; top + 1], 0.0);
+        now[usize::from(left - k).min(top)] = 1.0;
+        for _ in 0..stretches as u32 {
+            let (mut chance, mut then, mut then_lost) = ((-mean).exp(), vec![0.0; top + 1], 0.0);
+            for events in 0..JUMPS {
+                then.iter_mut().zip(&now).for_each(|(then, now)| *then += chance * now);
+                then_lost += chance * lost;
+                let mut next = vec![0.0; top + 1];
+                for (i, p) in now.iter().enumerate() {
+                    let (down, up) = (down(i), up(i));
+                    next[i] += p * (1.0 - down - up);
+                    next[top] += p * up;
+                    match i.checked_sub(1) {
+                        Some(below) => next[below] += p * down,
+                        None => lost += p * down,
+                    }
+                }
+                now = next;
+                chance *= mean / f64::from(events + 1);
+            }
+            (now, lost) = (then, then_lost);
+        }
+        lost.clamp(0.0, 1.0)
+    }
+
     /// The fewest rows, at most `most`, of which k are there with the probability that is aimed at.
     fn fewest(&self, k: u8, most: u8) -> Option<u8> {
         (k.saturating_add(1)..=most).find(|n| readable(k, *n, self.availability) >= TARGET)
@@ -182,7 +249,8 @@ impl Outlook {
     /// A repair begins at r, the fewest rows that are readable as well as is aimed at; n is r with some [slack](Self::slack)
     /// on top, and r is raised until no more is lost meanwhile than is aimed at. k is the largest, up to
     /// [`K_PREFERRED`], for which r rows are not more than there are peers and than [`PLACED_MAX`]: large ones store
-    /// less for the same. What is missing for the slack is done without. Where no k does, a shard is on every peer, as
+    /// less for the same. What is missing for the slack is done without, down to a quarter of k: with less, k rows and more would
+    /// be moved for each few that are lost, again and again. Where no k does, a shard is on every peer, as
     /// many as there may be, and k is the smallest that is affordable.
     pub fn plan(&self) -> Option<Plan> {
         if self.peers < 2 {
@@ -203,7 +271,8 @@ impl Outlook {
             if self.peers == usize::from(n) {
                 return Some(Plan::of(self, k, most, fewest));
             }
-            if durable(&(n, threshold)) || k == smallest {
+            let is_lazy = n.saturating_sub(threshold) >= self.slack(threshold).min(k.div_ceil(4));
+            if (durable(&(n, threshold)) && is_lazy) || k == smallest {
                 return Some(Plan::of(self, k, n, threshold));
             }
         }

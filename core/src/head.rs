@@ -8,7 +8,7 @@ use minicbor::{Decode, Encode};
 use thiserror::Error;
 
 use crate::codec::{self, CodecError};
-use crate::id::{DeviceId, SnapshotId, VolumeId};
+use crate::id::{DeviceId, HomeNumber, SnapshotId, VolumeId};
 use crate::key::{DeviceKeys, VolumeKeys, is_signed};
 use crate::limits::{RECORD_PAYLOAD_MAX, SEALED_MAX};
 use crate::record::{Record, RecordError};
@@ -142,11 +142,18 @@ pub struct Head {
     /// sure that none of them relies on what is not in its catalog any more. 0 where they are not.
     #[n(10)]
     pub asks: u64,
+    /// From which home of the device: one that was copied has two, which publish under the same numbers.
+    #[n(11)]
+    pub home: HomeNumber,
+    /// The last number of the device when this home was copied from another one, 0 for the first. What another home of the device
+    /// has done under a later number it has done beside this one.
+    #[n(12)]
+    pub copied: u64,
     /// Ed25519 of the device over all the rest.
-    #[cbor(n(11), with = "minicbor::bytes")]
+    #[cbor(n(13), with = "minicbor::bytes")]
     pub signature: [u8; 64],
 }
-crate::format!(Head, tag = 0x33, version = 2, max = RECORD_PAYLOAD_MAX, name = "head");
+crate::format!(Head, tag = 0x33, version = 4, max = RECORD_PAYLOAD_MAX, name = "head");
 
 impl Head {
     fn signed_bytes(&self) -> Vec<u8> {
@@ -220,7 +227,9 @@ pub(crate) mod tests {
             snapshot_extent: extent.clone(),
             manifest: extent,
             manifest_placement: Placement { segment, n: plan.n, holders: holders.collect() },
-            asks: 0,
+            asks: u64::MAX,
+            home: HomeNumber(u16::MAX),
+            copied: u64::MAX,
             signature: [0; 64],
         };
         (head, device, keys)

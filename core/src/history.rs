@@ -38,6 +38,22 @@ pub struct Moment {
     pub id: SnapshotId,
 }
 
+/// By what a snapshot was taken. Of two that say it of one, the first counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
+#[cbor(index_only)]
+pub enum By {
+    /// A person asked for it.
+    #[n(0)]
+    Hand,
+    /// A command took it before it changed something, or as what a branch begins with: nobody means it who says `HEAD` or `HEAD~`. It
+    /// stays as long as one that a person asked for.
+    #[n(1)]
+    Command,
+    /// Nobody asked for it: a policy did, and may let go of it.
+    #[n(2)]
+    Policy,
+}
+
 /// A snapshot that is kept.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 #[cbor(array)]
@@ -48,9 +64,9 @@ pub struct Kept {
     /// In which change it came into the history.
     #[n(1)]
     pub dot: Dot,
-    /// Nobody asked for it: a policy did, and may let go of it.
+    /// By what it was taken.
     #[n(2)]
-    pub is_automatic: bool,
+    pub by: By,
 }
 
 impl Kept {
@@ -117,6 +133,15 @@ impl Item for Tag {
     }
 }
 
+/// A snapshot that comes before another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Before<'a> {
+    /// It.
+    pub kept: &'a Kept,
+    /// Something between the two is not here: it was pruned, or nobody here has ever known it.
+    pub has_gap: bool,
+}
+
 /// The history as one tree has it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct History {
@@ -140,11 +165,29 @@ impl History {
         self.kept.iter().find(|(moment, _)| moment.id == *id).map(|(_, kept)| kept)
     }
 
-    /// Those that no other one follows: what comes next follows them.
-    pub fn tips(&self) -> Vec<SnapshotId> {
+    /// The newest one that somebody means who says `HEAD`: no command took it.
+    pub fn newest(&self) -> Option<&Kept> {
+        self.kept.values().rev().find(|kept| kept.by != By::Command)
+    }
+
+    /// The one that a snapshot follows: of its parents this one, from 0. Where the first one of them is not here, it was pruned or
+    /// nobody here has ever known it, and the one before in time stands for it. It is older in any case, whatever its author says of
+    /// what it follows: so there is an end to going back.
+    pub fn before(&self, kept: &Kept, which: usize) -> Option<Before<'_>> {
+        let parent = kept.snapshot.parents.get(which)?;
+        let older = || self.kept.range(..kept.moment()).rev();
+        let found = older().find(|(moment, _)| moment.id == *parent);
+        let has_gap = found.is_none();
+        let found = found.or_else(|| older().next().filter(|_| which == 0));
+        found.map(|(_, kept)| Before { kept, has_gap })
+    }
+
+    /// Of those that count, the ones that no other one follows: what comes next follows them.
+    pub fn tips(&self, counts: impl Fn(&Moment) -> bool) -> Vec<SnapshotId> {
+        let all = || self.kept.iter().filter(|(moment, _)| counts(moment));
         let followed: BTreeSet<SnapshotId> =
-            self.kept.values().flat_map(|kept| kept.snapshot.parents.iter().copied()).collect();
-        self.kept.keys().map(|moment| moment.id).filter(|id| !followed.contains(id)).collect()
+            all().flat_map(|(_, kept)| kept.snapshot.parents.iter().copied()).collect();
+        all().map(|(moment, _)| moment.id).filter(|id| !followed.contains(id)).collect()
     }
 
     /// Only so many of each stay: of the names those that were given last, and of the snapshots the newest, but for those that have
@@ -181,9 +224,9 @@ pub enum Edit {
         /// It.
         #[n(0)]
         snapshot: Snapshot,
-        /// By a policy.
+        /// By what.
         #[n(1)]
-        is_automatic: bool,
+        by: By,
     },
     /// One is kept no longer.
     #[n(1)]
@@ -218,11 +261,11 @@ impl History {
     /// Makes a change, as part of this one of the tree.
     pub fn apply(&mut self, edit: Edit, dot: Dot) {
         match edit {
-            Edit::Keep { snapshot, is_automatic } => {
-                let kept = Kept { snapshot, dot, is_automatic };
+            Edit::Keep { snapshot, by } => {
+                let kept = Kept { snapshot, dot, by };
                 match self.kept.entry(kept.moment()) {
                     Entry::Vacant(place) => drop(place.insert(kept)),
-                    Entry::Occupied(mut place) if place.get().is_automatic && !is_automatic => drop(place.insert(kept)),
+                    Entry::Occupied(mut place) if by < place.get().by => drop(place.insert(kept)),
                     Entry::Occupied(_) => {}
                 }
             }
@@ -266,8 +309,7 @@ pub fn merge(all: &[(&History, &[Dot])]) -> History {
             if !is_gone || tagged.contains(&moment.id) {
                 // Who was asked for it by a person keeps it, whatever a policy thought of.
                 let place = merged.kept.entry(*moment).or_insert_with(|| kept.clone());
-                *place =
-                    [&*place, kept].into_iter().min_by_key(|one| (one.is_automatic, one.dot)).unwrap_or(kept).clone();
+                *place = [&*place, kept].into_iter().min_by_key(|one| (one.by, one.dot)).unwrap_or(kept).clone();
             }
         }
     }

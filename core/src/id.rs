@@ -136,17 +136,39 @@ impl NetworkId {
 const BRANCH: u8 = 0x80;
 const BRANCH_CONTEXT: &str = "hypernet 2026 tag of a device in a branch v1";
 
-/// The first eight bytes of a [`DeviceId`]: what dots carry, because three of them stand in every entry.
+/// The first six bytes of a [`DeviceId`], and two that say from which [home](HomeNumber) of the device: what dots carry, because
+/// three of them stand in every entry.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, minicbor::Encode, minicbor::Decode)]
 #[cbor(transparent)]
 pub struct DeviceTag(#[n(0)] pub u64);
 
+/// Bits of a tag that say from which of a device's homes a change comes.
+const HOME: u64 = 0xffff;
+
+/// Which home of its device something comes from. A device has one home, 0, unless that was copied: what the copy does is
+/// told from what the first one goes on doing by a number that the copy has drawn.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, minicbor::Encode, minicbor::Decode)]
+#[cbor(transparent)]
+pub struct HomeNumber(#[n(0)] pub u16);
+
+impl DeviceTag {
+    /// Of the same device, what dots carry that come from this home of it.
+    pub fn of_home(self, home: HomeNumber) -> Self {
+        Self(self.0 & !HOME | u64::from(home.0))
+    }
+
+    /// That of the device, whichever of its homes this one is of.
+    pub fn of_device(self) -> Self {
+        Self(self.0 & !HOME)
+    }
+}
+
 impl DeviceId {
-    /// This device's tag. Two devices of one roster must not share it; enrolment checks that.
+    /// This device's tag, in its first home. Two devices of one roster must not share it; enrolment checks that.
     pub fn tag(&self) -> DeviceTag {
         let mut first = [0; 8];
         first.copy_from_slice(&self.0[..8]);
-        DeviceTag(u64::from_be_bytes(first))
+        DeviceTag(u64::from_be_bytes(first)).of_device()
     }
 }
 
@@ -160,7 +182,7 @@ impl DeviceId {
         let bytes = [&self.0[..], &volume.0].concat();
         let mut first = [0; 8];
         first.copy_from_slice(&blake3::derive_key(BRANCH_CONTEXT, &bytes)[..8]);
-        DeviceTag(u64::from_be_bytes(first))
+        DeviceTag(u64::from_be_bytes(first)).of_device()
     }
 }
 
@@ -201,6 +223,19 @@ mod tests {
         assert_eq!(VolumeId::from_hex("07"), None);
         let net = NetworkId([9; 16]);
         assert_eq!(NetworkId::from_base32(&net.to_base32()), Some(net));
+    }
+
+    #[test]
+    fn homes_of_a_device_are_told_apart_and_devices_as_ever() {
+        let (one, other, branch) = (DeviceId([7; 32]), DeviceId([8; 32]), VolumeId::new([1; 16], true));
+        for volume in [VolumeId([1; 16]), branch] {
+            let tag = one.tag_in(volume);
+            let copied = tag.of_home(HomeNumber(0xfffe));
+            assert_eq!(tag, tag.of_home(HomeNumber::default()));
+            assert_ne!(copied, tag);
+            assert_eq!((copied.of_device(), copied.of_home(HomeNumber(0))), (tag, tag));
+            assert_ne!(other.tag_in(volume).of_device(), copied.of_device());
+        }
     }
 
     #[test]

@@ -26,6 +26,7 @@ pub mod name;
 pub mod node;
 pub mod placement;
 pub mod port;
+pub mod quota;
 pub mod record;
 pub mod repair;
 pub mod seal;

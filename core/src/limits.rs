@@ -101,6 +101,9 @@ pub const LEASES_AT_ONCE: usize = 1_000;
 
 /// Requests under way to one peer.
 pub const IN_FLIGHT_PER_PEER: usize = 8;
+/// Bytes of shards on their way to all peers together. Of one peer a shard of the largest size may be, so that a few who take
+/// nothing hold nobody else up.
+pub const BODIES_IN_FLIGHT: usize = 4 * SHARD_MAX;
 /// Requests from one peer that are being served.
 pub const SERVING_PER_PEER: usize = 32;
 /// Times in ten seconds that a peer may be told that this node is busy, before that counts against it.
@@ -111,6 +114,12 @@ pub const UPLOAD_WINDOW: usize = 64 * MIB;
 pub const COMMANDS_MAX: usize = 4_096;
 /// Peers a node remembers.
 pub const PEERS_MAX: usize = 16_384;
+/// Peers of which a node is told whose they are.
+pub const KNOWN_PEERS_MAX: usize = 4_096;
+/// Peers of which a node is told how much they hold for it.
+pub const HOLDING_PEERS_MAX: usize = 4_096;
+/// Peers of which a donor keeps in mind how much they have brought because they store for it.
+pub const RECIPROCALS_MAX: usize = HOLDING_PEERS_MAX;
 /// Peers whose conduct is written down for the next start.
 pub const STANDINGS_MAX: usize = 4_096;
 
@@ -148,9 +157,11 @@ pub const REVISION_NAME_MAX: usize = 128;
 /// Directories that are compared with others at once.
 pub const DIFF_DIRECTORIES_AT_ONCE: usize = 1 << 10;
 /// Bytes of a file that is compared line by line, and merged.
-pub const TEXT_MAX: usize = MIB;
-/// Lines of such a file: they are what the time that it takes depends on.
-pub const TEXT_LINES_MAX: usize = 1 << 16;
+pub const TEXT_MAX: usize = 4 * MIB;
+/// Lines of such a file.
+pub const TEXT_LINES_MAX: usize = 1 << 17;
+/// Lines of it that are left when what two versions have in common for sure is cut off: they are what the time that it takes depends on.
+pub const TEXT_COMPARED_MAX: usize = 1 << 16;
 /// Directories of which one is in the other that a path is made of.
 pub const PATH_DEPTH_MAX: usize = 1 << 12;
 /// Bytes of one: what lies deeper is not looked for.
@@ -192,6 +203,10 @@ pub const WAY_MAX: usize = 6 * KIB;
 pub const BEACON_MAX: usize = 256 * KIB;
 /// Bytes of a roster log and of the ways beside it.
 pub const POSTING_MAX: usize = 1024 * KIB - KIB;
+/// Peers that one device vouches for.
+pub const PEERS_TOLD_MAX: usize = 4;
+/// Those to whom a device tells them: its contacts, and its own identity.
+pub const PEERS_TOLD_TO_MAX: usize = 1_024;
 /// Identities that have a part in one volume.
 pub const MEMBERS_MAX: usize = 2_048;
 /// Signed changes of who may do what in one volume.
@@ -280,6 +295,7 @@ const _: () = {
     assert!(RECORD_SIZES[0] < RECORD_SIZES[1] && RECORD_SIZES[1] <= u16::MAX as usize);
     assert!(WIRE_IDS_MAX * 40 < WIRE_HEADER_MAX);
     assert!(FS_PENDING_OPS_MAX as u64 * 2 < INO_RESERVE);
+    assert!(TEXT_COMPARED_MAX <= TEXT_LINES_MAX);
     assert!(READAHEAD_MIN <= PREFETCH_CHUNK && PREFETCH_CHUNK <= READAHEAD_MAX);
 };
 

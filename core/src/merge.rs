@@ -13,10 +13,11 @@
 //! - Two contents of one file are both kept: one stays, and the other one lies beside it under a name that says so. It
 //!   carries the dots of both, so only a tree that has seen both can have taken it away, and a [mark](mark::Mark) by which it is
 //!   found.
-//! - Two directories that came to have one name become one; of other things all but one get another name.
+//! - Two directories that came to have one name become one; of other things all but one get another name, and files a mark, too:
+//!   editors save by giving a new file the name of the old one.
 //! - Two places for one directory: the move with the greater dot counts, whenever it was made. Where moves would make a circle, one of them does not.
 //! - Snapshots that are kept, and their names, merge as names do ([`crate::history`]).
-//! - Metadata (mode, owner, attributes, times) is that of the later change: it never makes a copy.
+//! - Metadata (mode, owner, each extended attribute, times) is that of the later change of it: it never makes a copy.
 //!
 //! A directory or a table whose nodes are none is read as an empty one, and what cannot be a name as nothing: whoever may write
 //! may take away what they like, and no more than that comes of it.
@@ -39,6 +40,7 @@ mod gather;
 mod histories;
 mod inodes;
 pub mod mark;
+mod metadata;
 mod places;
 #[cfg(test)]
 pub(crate) mod tests;

@@ -21,10 +21,12 @@ use crate::lease::LeaseSecret;
 use crate::limits::COMMANDS_MAX;
 use crate::placement::Subnet;
 use crate::port::{StoreOp, StoreReply};
+use crate::quota::{Quota, Used};
 use crate::segment::Coded;
 use crate::time::{Instant, UnixSeconds};
 use crate::wire::{Request, Response};
 
+mod acquainted;
 mod audit;
 mod command;
 mod donor;
@@ -39,6 +41,7 @@ mod upload;
 mod views;
 mod watch;
 
+pub use acquainted::{Acquaintance, Acquainted, Whose};
 pub use command::{Command, CommandError, Outcome, Stretch};
 pub use peers::{Fault, PeerView};
 pub use planning::NoPlan;
@@ -63,10 +66,10 @@ pub struct NodeConfig {
     pub me: PeerId,
     /// Which records are its own to keep, when it cannot keep all.
     pub metric: Metric,
-    /// Bytes it stores for others.
-    pub donated: u64,
+    /// What it gives to others.
+    pub quota: Quota,
     /// Bytes it already stores.
-    pub used: u64,
+    pub used: Used,
     /// How long a record is kept that nobody publishes again, in milliseconds.
     pub record_lifetime: u64,
     /// How long a small request may take before another peer is asked as well, in milliseconds; a large one longer, by
@@ -80,9 +83,9 @@ pub struct NodeConfig {
 
 impl NodeConfig {
     /// With everything but name, place and offer at its default.
-    pub fn new(me: PeerId, metric: Metric, donated: u64, used: u64) -> Self {
+    pub fn new(me: PeerId, metric: Metric, quota: Quota, used: Used) -> Self {
         let (grace, gone_after) = (24 * 3_600_000, 7 * 24 * 3_600_000);
-        Self { me, metric, donated, used, record_lifetime: 48 * 3600 * 1000, patience: 700, grace, gone_after }
+        Self { me, metric, quota, used, record_lifetime: 48 * 3600 * 1000, patience: 700, grace, gone_after }
     }
 }
 
@@ -400,6 +403,7 @@ pub struct Node {
     probes: BTreeMap<CommandId, probe::Probe>,
     leases: leases::Leases,
     audits: BTreeMap<CommandId, audit::Audit>,
+    silences: audit::Silences,
     /// Commands that ask for room, and how many donors have not answered yet.
     rooms: BTreeMap<CommandId, usize>,
     records: records::Records,
@@ -409,13 +413,14 @@ impl Node {
     /// A node at its start.
     pub fn new(config: NodeConfig) -> Self {
         Self {
-            donor: donor::Donor::new(config.donated, config.used),
+            donor: donor::Donor::new(config.quota, config.used),
             peers: peers::Peers::default(),
             uploads: BTreeMap::new(),
             fetches: BTreeMap::new(),
             probes: BTreeMap::new(),
             leases: leases::Leases::default(),
             audits: BTreeMap::new(),
+            silences: audit::Silences::default(),
             rooms: BTreeMap::new(),
             records: records::Records::default(),
             context: Context {
@@ -435,10 +440,7 @@ impl Node {
         self.context.now = now;
         self.peers.book_hours(&self.context);
         match input {
-            Input::Connected(peer) => {
-                let hello = self.donor.hello(self.context.now.mono);
-                self.peers.connected(&mut self.context, peer, hello);
-            }
+            Input::Connected(peer) => self.peers.connected(&mut self.context, &self.donor, peer),
             Input::SeenAt { peer, subnet } => self.peers.seen_at(&self.context, peer, subnet),
             Input::Disconnected(peer) => self.peers.disconnected(&self.context, peer),
             Input::Misbehaved { peer } => self.peers.fault(&mut self.context, peer, Fault::Nonsense),
@@ -484,10 +486,12 @@ impl Node {
             _ if busy => self.context.finish(id, Outcome::Failed(CommandError::Busy)),
             Command::Upload { coded, leases, until, patience } => {
                 let all = (0..=u8::MAX).take(coded.shards.len()).collect();
-                self.upload(id, (coded, all, BTreeSet::new()), leases, until, patience);
+                let rows = upload::Rows { numbers: all, others: BTreeSet::new(), spared: BTreeSet::new() };
+                self.upload(id, (coded, rows), leases, until, patience);
             }
-            Command::Mend { coded, rows, others, leases, until, patience } => {
-                self.upload(id, (coded, rows, others), leases, until, patience);
+            Command::Mend { coded, rows, others, spared, leases, until, patience } => {
+                let rows = upload::Rows { numbers: rows, others, spared };
+                self.upload(id, (coded, rows), leases, until, patience);
             }
             Command::Fetch { placement, wanted, around, within } => {
                 match fetch::Fetch::new(&self.context, placement, wanted, around, within) {
@@ -537,9 +541,16 @@ impl Node {
                 self.peers.spare(peers);
                 self.context.finish(id, Outcome::Spared);
             }
+            Command::Give(quota) => {
+                self.donor.give(quota);
+                self.context.finish(id, Outcome::Noted);
+            }
+            Command::Acquaint(acquainted) => {
+                self.peers.acquaint(&mut self.context, &self.donor, acquainted);
+                self.context.finish(id, Outcome::Noted);
+            }
             Command::AskRoom => {
-                let hello = self.donor.hello(self.context.now.mono);
-                let asked = self.peers.ask_room_to_plan(&mut self.context, &hello, Waiter::Room(id));
+                let asked = self.peers.ask_room_to_plan(&mut self.context, &self.donor, Waiter::Room(id));
                 self.rooms.insert(id, asked);
                 self.context.arm(Timer::Room(id), ROOM_PATIENCE);
                 self.drive_room(id, 0);
@@ -550,7 +561,7 @@ impl Node {
     fn upload(
         &mut self,
         id: CommandId,
-        what: (Arc<Coded>, Vec<u8>, BTreeSet<PeerId>),
+        what: (Arc<Coded>, upload::Rows),
         leases: LeaseSecret,
         until: UnixSeconds,
         patience: u64,
@@ -611,7 +622,7 @@ impl Node {
             }
             Waiter::Audit(command, row) => {
                 if let Some(audit) = self.audits.get_mut(&command) {
-                    audit.answered(&mut self.context, &mut self.peers, row, peer, result);
+                    audit.answered(&mut self.context, &mut self.peers, &mut self.silences, row, peer, result);
                     if audit.is_done() {
                         self.end_audit(command);
                     }
@@ -675,8 +686,7 @@ impl Node {
             }
             self.context.finish(id, outcome);
         } else if let Some(shard_len) = upload.waits_for_room() {
-            let hello = self.donor.hello(self.context.now.mono);
-            self.peers.ask_room(&mut self.context, &hello, shard_len, Waiter::Hello);
+            self.peers.ask_room(&mut self.context, &self.donor, shard_len, Waiter::Hello);
         }
     }
 
@@ -720,10 +730,7 @@ impl Node {
             }
             self.context.disarm(timer);
             match timer {
-                Timer::Hello(peer) => {
-                    let hello = self.donor.hello(self.context.now.mono);
-                    self.peers.greet(&mut self.context, peer, hello);
-                }
+                Timer::Hello(peer) => self.peers.greet(&mut self.context, &self.donor, peer),
                 Timer::Resume(peer) => self.peers.resume(&mut self.context, peer),
                 Timer::Upload(id) => self.drive_upload(id),
                 Timer::Fetch(id) => self.drive_fetch(id),

@@ -8,7 +8,9 @@
 //! times what others have, since that is only its own word; times how well it has behaved, which was measured.
 //!
 //! That order then gives way to what fails together. Peers of one subnet may be one machine, and go together: each
-//! further one of a subnet comes after all that are the first of theirs. Young peers may be one machine under many
+//! further one of a subnet comes after all that are the first of theirs. So it is with peers of one operator, where the
+//! agent knows whose they are; and no more than m of these come before others, so that a segment outlives an operator who
+//! leaves, or lies. Young peers may be one machine under many
 //! names: no more than m = n - k of them, which may all be lost at once, come before others that are not young, where
 //! there are k of those.
 
@@ -16,7 +18,7 @@ use std::collections::BTreeMap;
 
 use crate::durability::Outlook;
 pub use crate::durability::{K_PREFERRED, Plan};
-use crate::id::{PeerId, SegmentId};
+use crate::id::{IdentityId, PeerId, SegmentId};
 
 /// A peer has room when so many shards fit.
 const ROOMY: u64 = 64;
@@ -82,12 +84,14 @@ pub struct Candidate {
     pub quality: f64,
     /// Where it is; none where that says nothing.
     pub subnet: Option<Subnet>,
+    /// Whose it is; none of an unknown one.
+    pub operator: Option<IdentityId>,
 }
 
 impl Candidate {
     /// One of which nothing speaks for or against it.
     pub fn new(peer: PeerId, free: u64) -> Self {
-        Self { peer, free, trusted: true, young: false, quality: 1.0, subnet: None }
+        Self { peer, free, trusted: true, young: false, quality: 1.0, subnet: None, operator: None }
     }
 }
 
@@ -104,22 +108,36 @@ pub struct Wanted<'a> {
     pub n: u8,
 }
 
-/// Who has taken rows of a segment: how many of each subnet, and how many young ones.
+/// Who has taken rows of a segment: how many of each subnet and of each operator, and how many young ones.
 #[derive(Default)]
 struct Taken {
     subnets: BTreeMap<Subnet, usize>,
+    operators: BTreeMap<IdentityId, usize>,
     young: usize,
 }
 
+/// How many of a subnet, and of an operator, came before one.
+struct Before {
+    of_subnet: usize,
+    of_operator: usize,
+}
+
 impl Taken {
-    /// One more; how many of its subnet there were before.
-    fn add(&mut self, candidate: &Candidate) -> usize {
+    /// One more.
+    fn add(&mut self, candidate: &Candidate) -> Before {
         self.young += usize::from(candidate.young);
-        let Some(subnet) = candidate.subnet else { return 0 };
-        let before = self.subnets.entry(subnet).or_default();
-        *before += 1;
-        *before - 1
+        Before {
+            of_subnet: candidate.subnet.map_or(0, |subnet| one_more(&mut self.subnets, subnet)),
+            of_operator: candidate.operator.map_or(0, |operator| one_more(&mut self.operators, operator)),
+        }
     }
+}
+
+/// Counts one more, and says how many there were before.
+fn one_more<K: Ord>(counts: &mut BTreeMap<K, usize>, of: K) -> usize {
+    let count = counts.entry(of).or_default();
+    *count += 1;
+    *count - 1
 }
 
 /// The weighted rendezvous number of a candidate: the greatest comes first.
@@ -136,8 +154,9 @@ fn score(segment: &SegmentId, candidate: &Candidate, room_most: u64) -> f64 {
 }
 
 /// The order in which `candidates` are asked to hold rows of a segment, when those in `holding` have some already: it
-/// depends on the segment, on them and on nothing else. Peers short of room come late, further young ones than may be
-/// later, and those that are not trusted last; each one more of a subnet after the others. See above.
+/// depends on the segment, on them and on nothing else. Peers short of room come late, further young ones and further ones of
+/// an operator than may be later, and those that are not trusted last; each one more of a subnet or an operator after the
+/// others. See above.
 pub fn order(wanted: &Wanted<'_>, candidates: &[Candidate], holding: &[Candidate]) -> Vec<PeerId> {
     let roomy = |candidate: &Candidate| candidate.free >= wanted.shard_len.saturating_mul(ROOMY);
     let mut fit: Vec<&Candidate> = candidates.iter().filter(|candidate| candidate.free >= wanted.shard_len).collect();
@@ -151,16 +170,16 @@ pub fn order(wanted: &Wanted<'_>, candidates: &[Candidate], holding: &[Candidate
     });
     let is_old = |candidate: &&&Candidate| !candidate.young && candidate.trusted;
     let old = fit.iter().filter(is_old).count() + holding.iter().filter(|held| !held.young).count();
-    let young_most =
-        if old >= usize::from(wanted.k) { usize::from(wanted.n.saturating_sub(wanted.k)) } else { usize::MAX };
+    let most = usize::from(wanted.n.saturating_sub(wanted.k));
+    let young_most = if old >= usize::from(wanted.k) { most } else { usize::MAX };
     let mut taken = Taken::default();
     for held in holding {
         taken.add(held);
     }
     let placed = |candidate: &Candidate| {
-        let of_subnet = taken.add(candidate);
+        let Before { of_subnet, of_operator } = taken.add(candidate);
         let too_young = candidate.young && taken.young > young_most;
-        (!candidate.trusted, too_young, !roomy(candidate), of_subnet)
+        (!candidate.trusted, too_young, of_operator >= most, !roomy(candidate), of_subnet.max(of_operator))
     };
     let mut placed: Vec<_> = fit.iter().copied().map(placed).zip(&fit).collect();
     // Stable: what is alike keeps its order.
@@ -259,6 +278,30 @@ mod tests {
             let order = order_of(&segment(i), &candidates[1..], &candidates[..1]);
             let first = order.iter().position(|at| at.0[0] < 8);
             assert_eq!(first.map(|first| first >= 4), Some(true), "{order:?}");
+        }
+    }
+
+    #[test]
+    fn operators_come_one_after_the_other_and_none_holds_more_than_may_be_lost_where_others_suffice() {
+        let of = |by: u8, i: u8| Candidate {
+            operator: Some(IdentityId([by; 32])),
+            ..Candidate::new(peer(i), if by == 1 { 1 << 40 } else { 1 << 20 })
+        };
+        let is_of_one = |at: &&PeerId| at.0[0] < 20;
+        for i in 0..50 {
+            // One with twenty peers and much room; two others, and one that nobody knows.
+            let all: Vec<Candidate> =
+                (0..20).map(|i| of(1, i)).chain([of(2, 20), of(3, 21), Candidate::new(peer(22), 1 << 20)]).collect();
+            let order = order_of(&segment(i), &all, &[]);
+            assert_eq!(order[..4].iter().filter(is_of_one).count(), 1, "{order:?}");
+            assert_eq!(order[..5].iter().filter(is_of_one).count(), 2, "{order:?}");
+            assert_eq!(order.len(), all.len(), "the rest of it comes last, and comes");
+            // Where its peers hold two rows, which is all that may be lost, others come before any more of them: also one with
+            // less room than is good.
+            let short = Candidate { free: 11, ..of(4, 23) };
+            let left: Vec<Candidate> = all[2..].iter().copied().chain([short]).collect();
+            let order = order_of(&segment(i), &left, &all[..2]);
+            assert_eq!(order[..4].iter().filter(is_of_one).count(), 0, "{order:?}");
         }
     }
 

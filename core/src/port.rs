@@ -9,6 +9,7 @@ use thiserror::Error;
 use crate::codec::CodecError;
 use crate::id::{FileId, RecordKey, ShardId, VolumeId};
 use crate::lease::{Lease, LeaseKey};
+use crate::quota::{Depositor, Used};
 use crate::time::Timespec;
 use crate::tree::{Content, Entry, FileKind, Inode, LinkEntry, TreeRef, Xattr};
 
@@ -77,6 +78,8 @@ pub enum StoreOp {
         lease: Lease,
         /// The shard.
         body: Bytes,
+        /// For whom.
+        depositor: Depositor,
     },
     /// Read a range; fewer bytes come when the shard ends earlier.
     Read {
@@ -104,6 +107,11 @@ pub enum StoreOp {
     Renew {
         /// Addresses and leases.
         leases: Vec<(ShardId, Lease)>,
+        /// For whom: a shard that several have leases of is kept for the one among them who is served first.
+        depositor: Depositor,
+        /// A shard of which nobody had a lease any more is kept again only where no more than so many bytes are kept for such
+        /// depositors then.
+        most: u64,
     },
     /// These leases are over; there need not be any. A shard of which nobody has one is kept for as long as its space is not
     /// needed.
@@ -123,15 +131,22 @@ pub enum StoreOp {
 /// The answer to a [`StoreOp`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StoreReply {
-    /// Put, Release and PutRecord: done. `used` is what all shards take up now that somebody has a lease of.
+    /// Put and PutRecord: done. `used` is what all shards take up now that somebody has a lease of.
     Done {
         /// Bytes of all shards with a lease.
-        used: u64,
+        used: Used,
+    },
+    /// Release.
+    Released {
+        /// Bytes of all shards with a lease.
+        used: Used,
+        /// Bytes of those of which nobody has one any more since.
+        freed: Used,
     },
     /// Renew.
     Renewed {
         /// Bytes of all shards with a lease.
-        used: u64,
+        used: Used,
         /// One per asked shard: whether it is here, and leased.
         held: Vec<bool>,
     },
@@ -149,6 +164,9 @@ pub enum StoreFault {
     /// Quota or disk are full.
     #[error("the donated space is full")]
     Full,
+    /// The share of newcomers is; there is room for others.
+    #[error("the share of the donated space that newcomers have is full")]
+    NewcomersFull,
     /// No such shard.
     #[error("no such shard")]
     NotFound,

@@ -16,12 +16,13 @@ use crate::durability::Plan;
 use crate::erasure::{self, ErasureError};
 use crate::id::PeerId;
 use crate::node::{PeerView, Presence};
-use crate::segment::{Placement, Segment};
+use crate::segment::{Holder, Placement, Segment};
 
 /// Who is there, by what is known of peers.
 #[derive(Clone, Debug, Default)]
 pub struct Mesh {
-    gone: BTreeSet<PeerId>,
+    /// Those that are taken to be gone, and for how many milliseconds each is away.
+    gone: BTreeMap<PeerId, u64>,
     /// Bytes that each takes who takes some.
     free: BTreeMap<PeerId, u64>,
 }
@@ -29,8 +30,9 @@ pub struct Mesh {
 impl Mesh {
     /// As a node sees it.
     pub fn new(views: &[PeerView]) -> Self {
-        let gone = views.iter().filter(|view| view.presence == Presence::Gone).map(|view| view.peer).collect();
-        let takes = |view: &&PeerView| view.connected && !view.blocked;
+        let gone = views.iter().filter(|view| view.presence == Presence::Gone);
+        let gone = gone.map(|view| (view.peer, view.away_for)).collect();
+        let takes = |view: &&PeerView| view.connected && !view.blocked && !view.spared;
         let free = |view: &PeerView| view.hello.as_ref().map(|hello| (view.peer, hello.free));
         Self { gone, free: views.iter().filter(takes).filter_map(free).collect() }
     }
@@ -41,15 +43,20 @@ impl Mesh {
         self
     }
 
+    /// Whether a peer is taken to be gone for good.
+    pub fn is_gone(&self, peer: &PeerId) -> bool {
+        self.gone.contains_key(peer)
+    }
+
     /// Who is taken to be gone for good.
-    pub fn gone(&self) -> &BTreeSet<PeerId> {
-        &self.gone
+    pub fn gone(&self) -> BTreeSet<PeerId> {
+        self.gone.keys().copied().collect()
     }
 
     /// A placement without the holders that are taken to be gone for good.
     pub fn counted(&self, placement: &Placement) -> Placement {
         let mut left = placement.clone();
-        left.holders.retain(|holder| !self.gone.contains(&holder.peer));
+        left.holders.retain(|holder| !self.gone.contains_key(&holder.peer));
         left
     }
 }
@@ -91,17 +98,35 @@ pub struct Mending {
     pub others: BTreeSet<PeerId>,
 }
 
-/// What is to be made of a segment of which `left` counts: as many rows as are missing, and as there are peers with room for
-/// one that have none of it. None where that is nobody.
-pub fn mending(placement: &Placement, left: &Placement, mesh: &Mesh) -> Option<Mending> {
+/// What is to be made of a segment: as many rows as are missing, and as there are peers with room for one that have none of it.
+/// None where that is nobody. `placement` has no holders that were found to lack their rows, and those that are gone.
+///
+/// Most who are away for a week come back, and have their rows still. So rows are made that nobody has, as long as there are
+/// some among those that were committed, then those of whoever is away for the longest time.
+pub fn mending(placement: &Placement, mesh: &Mesh) -> Option<Mending> {
+    let left = mesh.counted(placement);
     let shard_len = u64::from(placement.segment.shard_len);
     let others: BTreeSet<PeerId> = left.holders.iter().map(|holder| holder.peer).collect();
     let room = mesh.free.iter().filter(|(peer, free)| **free >= shard_len && !others.contains(peer)).count();
     let missing = usize::from(placement.n).saturating_sub(left.holders.len()).min(room);
-    let held: BTreeSet<u8> = left.holders.iter().map(|holder| holder.row).collect();
-    let all = 0..placement.segment.rows.len() as u8;
-    let rows: Vec<u8> = all.filter(|row| !held.contains(row)).take(missing).collect();
+    let held: BTreeMap<u8, PeerId> = placement.holders.iter().map(|holder| (holder.row, holder.peer)).collect();
+    let away = |row: &u8| held.get(row).map_or(Some(u64::MAX), |peer| mesh.gone.get(peer).copied());
+    let mut rows: Vec<(u64, u8)> =
+        (0..placement.segment.rows.len() as u8).filter_map(|row| Some((u64::MAX - away(&row)?, row))).collect();
+    rows.sort_unstable();
+    rows.truncate(missing);
+    let rows: Vec<u8> = rows.into_iter().map(|(_, row)| row).collect();
     (!rows.is_empty()).then_some(Mending { rows, others })
+}
+
+/// A placement after rows were made anew: with the new holders, and with those of before whose rows are not among theirs. Who is
+/// gone stays in it, and counts when it is there again.
+pub fn mended(mut placement: Placement, new: Vec<Holder>) -> Placement {
+    let is_new = |holder: &Holder| new.iter().any(|other| other.row == holder.row || other.peer == holder.peer);
+    placement.holders.retain(|holder| !is_new(holder));
+    placement.holders.extend(new);
+    placement.holders.sort_by_key(|holder| holder.row);
+    placement
 }
 
 /// Why rows could not be made anew.
@@ -130,7 +155,6 @@ mod tests {
     use super::*;
     use crate::durability::Outlook;
     use crate::id::ShardId;
-    use crate::segment::Holder;
     use crate::time::UnixSeconds;
 
     fn plan(k: u8, n: u8, threshold: u8) -> Plan {
@@ -153,7 +177,7 @@ mod tests {
 
     fn mesh(gone: &[u8], free: &[(u8, u64)]) -> Mesh {
         Mesh {
-            gone: gone.iter().map(|i| peer(*i)).collect(),
+            gone: gone.iter().map(|i| (peer(*i), u64::from(*i))).collect(),
             free: free.iter().map(|(i, free)| (peer(*i), *free)).collect(),
         }
     }
@@ -191,13 +215,32 @@ mod tests {
         let known = mesh(&[1, 3], &[(0, 99), (2, 99), (7, 99), (8, 2)]);
         let left = known.counted(&placement);
         assert_eq!(left.holders.iter().map(|holder| holder.row).collect::<Vec<_>>(), [0, 2]);
-        // One of them has no room: only one row can go anywhere.
+        // Rows that nobody has come first, then those of whoever is away the longest; one of the peers has no room.
         let others: BTreeSet<PeerId> = [peer(0), peer(2)].into();
-        assert_eq!(mending(&placement, &left, &known), Some(Mending { rows: vec![1], others: others.clone() }));
+        let of = |rows: &[u8]| Some(Mending { rows: rows.to_vec(), others: others.clone() });
+        assert_eq!(mending(&placement, &known), of(&[4]));
         let known = mesh(&[1, 3], &[(0, 99), (6, 9), (7, 99), (8, 3)]);
-        assert_eq!(mending(&placement, &left, &known), Some(Mending { rows: vec![1, 3], others }));
-        assert_eq!(mending(&placement, &left, &mesh(&[1, 3], &[(0, 99)])), None);
-        assert_eq!(mending(&placement, &placement, &known), None);
+        assert_eq!(mending(&placement, &known), of(&[4, 5]));
+        let mut fewer = placement.clone();
+        fewer.segment.rows.truncate(5);
+        assert_eq!(mending(&fewer, &known), of(&[4, 3]));
+        assert_eq!(mending(&placement, &mesh(&[1, 3], &[(0, 99)])), None);
+        assert_eq!(mending(&placement, &mesh(&[], &[(7, 99)])), None);
+        // Who was found to lack its row is in it no more, so that one is as good as any.
+        fewer.holders.remove(0);
+        assert_eq!(mending(&fewer, &mesh(&[], &[(7, 99)])).map(|mending| mending.rows), Some(vec![0]));
+    }
+
+    #[test]
+    fn who_comes_back_counts_again_beside_those_who_took_its_place() {
+        let (placement, _) = placement();
+        let new = |row: u8, i: u8| Holder { row, peer: peer(i), until: UnixSeconds(9) };
+        let whole = mended(placement.clone(), vec![new(4, 7), new(3, 8)]);
+        let who: Vec<(u8, PeerId)> = whole.holders.iter().map(|holder| (holder.row, holder.peer)).collect();
+        assert_eq!(who, [(0, peer(0)), (1, peer(1)), (2, peer(2)), (3, peer(8)), (4, peer(7))]);
+        assert!(whole.is_sound());
+        assert_eq!(mesh(&[1], &[]).counted(&whole).holders.len(), 4);
+        assert_eq!(mesh(&[], &[]).counted(&whole).holders.len(), 5);
     }
 
     #[test]

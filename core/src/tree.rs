@@ -18,10 +18,12 @@ use crate::id::ExtentId;
 use crate::limits::{NODE_MAX, NODE_TARGET, TREE_DEPTH_MAX, TREE_ITEMS_AT_ONCE, TREE_NODES_AT_ONCE};
 use crate::seal::{ExtentRef, Kind, SealError};
 
+mod dates;
 mod differ;
 mod inode;
 mod prefix;
 
+pub use dates::{DATED_XATTRS_MAX, DatedXattr, Older, is_of_mode};
 pub use differ::{Differing, differing};
 pub use inode::{Content, Dot, Entry, FileKind, Inode, LinkEntry, Name, Root, Run, Target, Xattr, is_name};
 pub use prefix::common_prefix;
@@ -370,6 +372,29 @@ pub fn range<T: Item, S: Source>(
         level = below;
     }
     Ok(items)
+}
+
+/// Reads the nodes of a tree but for those of its lowest `levels`: where they are kept, whoever lists it then waits for no more
+/// calls than so many. As in [`list`] each level is one call.
+pub fn read_ahead<T: Item, S: Source>(tree: &TreeRef, source: &S, levels: u8) -> Result<(), TreeError<S::Error>> {
+    check_depth::<T, _>(tree)?;
+    let mut level = vec![tree.node.clone()];
+    for depth in (levels..=tree.depth).rev() {
+        let nodes = Level::get(level.iter(), source)?;
+        let mut below = Vec::new();
+        for node in &level {
+            let missing = || TreeError::Malformed { tree: T::NAME, reason: "a node is missing" };
+            match read_node::<T, _>(depth, nodes.bytes(node).ok_or_else(missing)?)? {
+                Node::Leaf(_) => {}
+                Node::Branch(_, children) => below.extend(children.into_iter().map(|child| child.node)),
+            }
+            if below.len() > TREE_NODES_AT_ONCE {
+                return Err(TreeError::TooMuch(T::NAME));
+            }
+        }
+        level = below;
+    }
+    Ok(())
 }
 
 /// The item with this key.

@@ -80,12 +80,15 @@ pub enum Request {
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 #[cbor(array)]
 pub struct Hello {
-    /// Bytes it still takes in for others; 0 when it stores for nobody.
+    /// Bytes it still takes in for the peer that it says this to; 0 when it stores for nobody.
     #[n(0)]
     pub free: u64,
     /// Bytes it offers in all.
     #[n(1)]
     pub donated: u64,
+    /// The peer that it says this to is a newcomer to it: it takes in more for others, or would once there is room.
+    #[n(2)]
+    pub to_newcomer: bool,
 }
 
 /// The answer to a [`Request`].
@@ -146,6 +149,14 @@ pub enum Refusal {
     #[n(9)]
     #[error("this record has changed too often within the hour: wait before the next change")]
     TooOften,
+    /// The share of its space that newcomers have is full, or what it has for a peer that stores for it; so it is likely to
+    /// stay for so many seconds.
+    #[n(10)]
+    #[error(
+        "what it gives to peers that it does not know is taken, and likely to be so for {0} s: it serves its contacts first, \
+         then those who store for it"
+    )]
+    NewcomersFull(#[n(0)] u32),
 }
 
 #[derive(Encode, Decode)]
@@ -308,6 +319,11 @@ impl Request {
         }
     }
 
+    /// Bytes of shard that travel with it.
+    pub fn body_len(&self) -> usize {
+        if let Self::Put { body, .. } = self { body.len() } else { 0 }
+    }
+
     /// No answer to it has a longer body.
     pub fn answer_max(&self) -> usize {
         match self {
@@ -366,7 +382,7 @@ mod tests {
     #[test]
     fn messages_round_trip() {
         let requests = [
-            Request::Hello(Hello { free: 1, donated: 2 }),
+            Request::Hello(Hello { free: 1, donated: 2, to_newcomer: true }),
             Request::Put { shard: ShardId([3; 32]), lease: lease(), body: Bytes::from_static(b"x") },
             Request::Get { shard: ShardId([3; 32]), offset: 4096, len: 4096 },
             Request::Have { shards: vec![ShardId([3; 32]); WIRE_IDS_MAX] },
@@ -381,7 +397,8 @@ mod tests {
             assert!(lengths(prefix(&header, &body)).is_ok());
             assert_eq!(Request::from_parts(&header, body), Ok(request));
         }
-        for response in [Response::Ok, Response::Bytes(Bytes::from_static(b"abc")), Response::Refused(Refusal::Full)] {
+        let refusals = [Refusal::Full, Refusal::NewcomersFull(u32::MAX)].map(Response::Refused);
+        for response in [Response::Ok, Response::Bytes(Bytes::from_static(b"abc"))].into_iter().chain(refusals) {
             let (header, body) = response.to_parts();
             assert_eq!(Response::from_parts(&header, body), Ok(response));
         }

@@ -591,6 +591,7 @@ fn inode(row: &InodeRow, content: Content) -> Inode {
         content,
         meta_dot: DOT,
         content_dot: None,
+        older: None,
     }
 }
 

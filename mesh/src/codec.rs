@@ -11,7 +11,7 @@
 //! what keeps a few peers from holding all of it is threefold. First, a peer has a budget of its own, in front of the
 //! common one and over all its connections ([`Budget::expect`] says how the codec learns whose they are). But there may
 //! be any number of peers, so, second, a body has about the time in which an honest sender gives up on it
-//! ([`patience`]), and much less ([`HURRIED`]) once somebody waits for the memory. Third, whoever waits in vain is told
+//! ([`SHARED_LINE`]), and much less ([`HURRIED`]) once somebody waits for the memory. Third, whoever waits in vain is told
 //! that we are busy while it still has the time to go elsewhere.
 
 use std::collections::HashMap;
@@ -23,7 +23,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use hypernet_core::limits::{KIB, MESH_BODY_STEP, MESH_INBOUND_BODIES, MESH_INBOUND_PER_PEER};
+use hypernet_core::limits::{BODIES_IN_FLIGHT, KIB, MESH_BODY_STEP, MESH_INBOUND_BODIES, MESH_INBOUND_PER_PEER};
 use hypernet_core::wire::{self, PREFIX_LEN, Request, Response};
 use libp2p::request_response;
 use libp2p::{PeerId, StreamProtocol};
@@ -34,9 +34,11 @@ use crate::pace::Shared;
 
 /// A peer that sends nothing for this long in the middle of a message has stalled.
 const STALL: Duration = Duration::from_secs(15);
-/// A peer may not be slower than this on top of [`STALL`], or it holds our memory for nothing: a node waits no longer
-/// for its own request either.
+/// Whoever takes a body from us may not be slower than this on top of [`STALL`], or it holds our memory for nothing.
 const SLOWEST_KIB_PER_SECOND: usize = 128;
+/// Whoever sends one may take so long on top of [`STALL`] while nobody waits for the memory: a line of a home carries all that its
+/// node sends to others at the same time ([`BODIES_IN_FLIGHT`]), and an honest node gives up on a body after about that time.
+const SHARED_LINE: Duration = Duration::from_secs(BODIES_IN_FLIGHT as u64 / (64 * KIB) as u64);
 /// While others wait for memory a body has so long,
 const HURRIED: Duration = Duration::from_secs(5);
 /// and on top of that the time it takes at this speed.
@@ -195,7 +197,7 @@ impl ShardCodec {
     /// Reads a body that has its share, for as long as it may hold that.
     async fn body<T: AsyncRead + Unpin>(&self, io: &mut T, len: usize) -> Result<Vec<u8>, Failure> {
         let start = Instant::now();
-        let end = start + patience(self.stall, len);
+        let end = start + self.stall + SHARED_LINE;
         let mut look = start + self.hurried + transfer(len, HURRIED_KIB_PER_SECOND);
         let mut reading = pin!(read_exactly(io, len, self.stall));
         loop {

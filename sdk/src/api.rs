@@ -10,6 +10,7 @@
 //! | `POST /v1/mount` | [`MountRequest`] | [`Mounted`] |
 //! | `POST /v1/umount` | [`UmountRequest`] | [`Empty`] |
 //! | `POST /v1/cache/drop` | [`CacheDropRequest`] | stream of [`CacheDropEvent`] |
+//! | `POST /v1/health` | [`HealthRequest`] | [`Health`] |
 //! | `POST /v1/fsck` | [`FsckRequest`] | stream of [`FsckEvent`] |
 //! | `POST /v1/invite` | [`Empty`] | [`Invite`] |
 //! | `POST /v1/recover` | [`RecoverRequest`] | stream of [`RecoverEvent`] |
@@ -80,8 +81,10 @@ mod branch;
 mod conflicts;
 mod custodians;
 mod devices;
+mod donate;
 mod gc;
 mod guardians;
+mod health;
 mod history;
 mod keystore;
 pub mod path;
@@ -103,11 +106,13 @@ pub use devices::{
     DeviceInfo, DeviceRenewed, DeviceRevoked, NamedDevice, OtherHead, PhraseInput, RecoverEvent, RecoverRequest,
     Recovered, RenewDeviceRequest, RevokeDeviceRequest,
 };
+pub use donate::{Depositor, DonateRequest, DonateShare, DonateStatus, Whose};
 pub use gc::{GcRequest, GcVolume};
 pub use guardians::{
     Gathered, GuardianInfo, GuardiansCleared, GuardiansInfo, GuardiansList, HeldShare, SetGuardiansRequest,
     SharedWordsRequest,
 };
+pub use health::{Health, HealthRequest, HealthState, MarginBucket, Proven, RepairStatus, Safety, VolumeHealth};
 pub use history::{
     ChangeInfo, DiffRequest, HunksEvent, HunksRequest, LogRequest, PolicyInfo, PolicyRequest, PolicyState,
     PruneRequest, Pruned, RevisionRequest, ShowRequest, Shown, SnapRequest, Snapped, SnapshotInfo, TagInfo, TagRequest,
@@ -291,17 +296,6 @@ pub struct Status {
     pub warnings: Vec<String>,
 }
 
-/// What an agent stores for others.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DonateStatus {
-    /// Bytes it gives at most.
-    pub quota: u64,
-    /// Bytes in use.
-    pub used: u64,
-    /// Shards held.
-    pub shards: u64,
-}
-
 /// How the volume is mounted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -388,6 +382,12 @@ pub struct VolumeStatus {
     /// The state was brought back from a keystore and its head is not found yet.
     #[serde(default)]
     pub recovering: bool,
+    /// How safe all of it is; none before the first count.
+    #[serde(default)]
+    pub safety: Option<Safety>,
+    /// What of all volumes is to be mended.
+    #[serde(default)]
+    pub repair: RepairStatus,
     /// The local copies, where a limit is set for them.
     pub cache: Option<CacheStatus>,
     /// How far holders have proven that they have what they took.

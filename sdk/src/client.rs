@@ -322,9 +322,24 @@ impl Client {
         self.post(path::CUSTODIANS_WITHDRAW, request, LONG).await
     }
 
+    /// How healthy the volumes are.
+    pub async fn health(&self, request: &api::HealthRequest) -> Result<api::Health, Error> {
+        self.post(path::HEALTH, request, LONG).await
+    }
+
     /// Gives back the space of what nothing reaches any more.
     pub async fn gc(&self, request: &api::GcRequest) -> Result<Vec<api::GcVolume>, Error> {
         self.post(path::GC, request, GC).await
+    }
+
+    /// What is given to others, and who has it.
+    pub async fn donated(&self) -> Result<api::DonateStatus, Error> {
+        self.call(Method::GET, path::DONATE, None::<&api::Empty>, SHORT).await
+    }
+
+    /// Gives more or less to others from now on.
+    pub async fn donate(&self, request: &api::DonateRequest) -> Result<api::DonateStatus, Error> {
+        self.post(path::DONATE, request, SHORT).await
     }
 
     /// Makes a directory a volume of its own.
@@ -374,8 +389,12 @@ impl Client {
 
     /// The snapshot that is meant.
     pub async fn snapshot(&self, of: api::RevisionRequest) -> Result<api::SnapshotInfo, Error> {
-        let shown: api::Shown = self.post(path::SNAP_SHOW, &api::ShowRequest { of, alone: true }, LONG).await?;
-        Ok(shown.snapshot)
+        Ok(self.meant(of).await?.snapshot)
+    }
+
+    /// The snapshot that is meant, and the one before it; nothing is compared.
+    pub async fn meant(&self, of: api::RevisionRequest) -> Result<api::Shown, Error> {
+        self.post(path::SNAP_SHOW, &api::ShowRequest { of, alone: true }, LONG).await
     }
 
     /// A snapshot, and what it has changed.

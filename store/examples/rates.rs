@@ -11,6 +11,7 @@ use crossbeam_channel::bounded;
 use hypernet_core::id::{ExtentId, FileId, SegmentId, ShardId, VolumeId};
 use hypernet_core::lease::{Lease, LeaseKey};
 use hypernet_core::port::{Durability, InodeRow, Local, MetaOp, MetaStore, StoreOp, StoreReply};
+use hypernet_core::quota::{Depositor, Quota};
 use hypernet_core::time::{Timespec, UnixSeconds};
 use hypernet_core::tree::FileKind;
 use hypernet_store::shards::ShardStore;
@@ -59,7 +60,7 @@ fn pipeline(store: &ShardStore, ops: impl Iterator<Item = StoreOp>) {
 }
 
 fn shards(dir: &std::path::Path, len: usize, count: usize) {
-    let store = ShardStore::open(dir, 1 << 40).unwrap();
+    let store = ShardStore::open(dir, Quota::for_all(1 << 40)).unwrap();
     let bodies: Vec<(ShardId, Bytes)> = (0..count)
         .map(|i| {
             let body = body(i, len);
@@ -68,8 +69,12 @@ fn shards(dir: &std::path::Path, len: usize, count: usize) {
         .collect();
     let lease = Lease { key: LeaseKey([1; 32]), expires: UnixSeconds(1) };
     let began = Instant::now();
-    let put =
-        |(shard, body): &(ShardId, Bytes)| StoreOp::Put { shard: *shard, lease: lease.clone(), body: body.clone() };
+    let put = |(shard, body): &(ShardId, Bytes)| StoreOp::Put {
+        shard: *shard,
+        lease: lease.clone(),
+        body: body.clone(),
+        depositor: Depositor::Newcomer,
+    };
     pipeline(&store, bodies.iter().map(put));
     report(&format!("put {} KiB", len >> 10), count, count * len, began.elapsed());
     let began = Instant::now();

@@ -30,8 +30,9 @@ use hypernet_core::limits::{
     PACK_MAX, STORE_READERS, STORE_READS_MAX, STORE_REFUSALS_MAX, STORE_WRITE_BYTES_MAX, STORE_WRITES_MAX,
 };
 use hypernet_core::port::{StoreFault, StoreOp, StoreReply};
+use hypernet_core::quota::{Depositor, Quota, Used};
 use hypernet_core::time::UnixSeconds;
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 
 use self::packs::{Packs, Span};
 use self::reader::{Read, Reader};
@@ -44,7 +45,7 @@ pub type Done = Box<dyn FnOnce(StoreReply) + Send>;
 
 const SCHEMA: Schema = Schema {
     name: "shards",
-    version: 2,
+    version: 3,
     tables: "
         CREATE TABLE shards (
             id BLOB PRIMARY KEY,
@@ -53,6 +54,8 @@ const SCHEMA: Schema = Schema {
             len INTEGER NOT NULL,
             damaged INTEGER NOT NULL,
             sums BLOB NOT NULL,
+            -- For whom it is kept, by number: nothing says for whom among those.
+            depositor INTEGER NOT NULL,
             -- Since when nobody has had a lease of it: 0 when the last one was given up, NULL while somebody has one.
             idle INTEGER
         ) WITHOUT ROWID;
@@ -76,7 +79,9 @@ const SCHEMA: Schema = Schema {
 
 /// Figures that every thread may look at.
 struct Shared {
-    used: AtomicU64,
+    /// What shards may take up.
+    quota: Mutex<Quota>,
+    used: Mutex<Used>,
     idle: AtomicU64,
     count: AtomicU64,
     /// Bytes of shards that wait to be written.
@@ -94,9 +99,12 @@ enum Write {
         shard: ShardId,
         lease: Lease,
         body: bytes::Bytes,
+        depositor: Depositor,
     },
     Renew {
         leases: Vec<(ShardId, Lease)>,
+        depositor: Depositor,
+        most: u64,
     },
     Release {
         leases: Vec<(ShardId, LeaseKey)>,
@@ -127,7 +135,7 @@ impl Write {
         match self {
             Self::Put { body, .. } => body.len(),
             Self::PutRecord { bytes, .. } => bytes.len(),
-            Self::Renew { leases } => leases.len() * LEASE_WEIGHT,
+            Self::Renew { leases, .. } => leases.len() * LEASE_WEIGHT,
             Self::Release { leases } => leases.len() * LEASE_WEIGHT,
             Self::ForgetRecord { .. } | Self::Damaged { .. } | Self::Expire { .. } => 0,
         }
@@ -150,20 +158,21 @@ pub struct ShardStore {
 
 impl ShardStore {
     /// Opens the store in `dir`, making it when it is not there, and clears up after an unclean stop. Shards beyond
-    /// `quota_bytes` are refused; those that are there stay.
-    pub fn open(dir: &Path, quota_bytes: u64) -> Result<Self, StoreError> {
-        Self::open_with(dir, quota_bytes, PACK_MAX)
+    /// `quota` are refused; those that are there stay.
+    pub fn open(dir: &Path, quota: Quota) -> Result<Self, StoreError> {
+        Self::open_with(dir, quota, PACK_MAX)
     }
 
     /// [`Self::open`] with packs of another size, so that tests reach the end of one.
-    fn open_with(dir: &Path, quota_bytes: u64, pack_max: u64) -> Result<Self, StoreError> {
+    fn open_with(dir: &Path, quota: Quota, pack_max: u64) -> Result<Self, StoreError> {
         let packs = Packs::open(dir.join("packs"))?;
         let evidence = (!packs.list()?.is_empty()).then(|| packs.dir().to_path_buf());
         let database = database::open(dir, &SCHEMA, evidence.as_deref())?;
         let mut db = database.writer;
         let found = recovery::recover(&mut db, &packs, pack_max)?;
         let shared = Arc::new(Shared {
-            used: AtomicU64::new(found.used),
+            quota: Mutex::new(quota),
+            used: Mutex::new(found.used),
             idle: AtomicU64::new(found.idle),
             count: AtomicU64::new(found.count),
             waiting: AtomicUsize::new(0),
@@ -178,7 +187,7 @@ impl ShardStore {
             let jobs: Receiver<Read> = read_jobs.clone();
             threads.push(spawn(dir, format!("store-read-{i}"), move || reader.run(&jobs))?);
         }
-        let writer = Writer::new(db, packs, Arc::clone(&shared), found, quota_bytes, pack_max);
+        let writer = Writer::new(db, packs, Arc::clone(&shared), found, pack_max);
         threads.push(spawn(dir, "store-write".into(), move || writer.run(&write_jobs))?);
         let refuse = move || refused.iter().for_each(|done| done(StoreReply::Failed(StoreFault::Busy)));
         threads.push(spawn(dir, "store-refuse".into(), refuse)?);
@@ -189,10 +198,10 @@ impl ShardStore {
     /// and nobody is told.
     pub fn submit(&self, op: StoreOp, done: Done) {
         match op {
-            StoreOp::Put { shard, lease, body } => {
-                self.write(Write::Put { shard, lease, body }, done);
+            StoreOp::Put { shard, lease, body, depositor } => {
+                self.write(Write::Put { shard, lease, body, depositor }, done);
             }
-            StoreOp::Renew { leases } => self.write(Write::Renew { leases }, done),
+            StoreOp::Renew { leases, depositor, most } => self.write(Write::Renew { leases, depositor, most }, done),
             StoreOp::Release { leases } => self.write(Write::Release { leases }, done),
             StoreOp::PutRecord { key, bytes } => self.write(Write::PutRecord { key, bytes }, done),
             StoreOp::Read { shard, offset, len } => self.read(Read::Range { shard, offset, len, done }),
@@ -212,14 +221,19 @@ impl ShardStore {
         self.write(Write::Expire { before }, done);
     }
 
+    /// Takes in no more than that from now on; what is there stays.
+    pub fn set_quota(&self, quota: Quota) {
+        *self.shared.quota.lock() = quota;
+    }
+
     /// What all idle shards take up, in whole disk blocks.
     pub fn idle(&self) -> u64 {
         self.shared.idle.load(Ordering::Acquire)
     }
 
     /// What all shards that somebody has a lease of take up, in whole disk blocks.
-    pub fn used(&self) -> u64 {
-        self.shared.used.load(Ordering::Acquire)
+    pub fn used(&self) -> Used {
+        *self.shared.used.lock()
     }
 
     /// How many of those there are.

@@ -307,6 +307,9 @@ impl VolumeDb {
 
     /// Adds segments, all or none, with one flush; returns their numbers.
     pub fn add_segments(&self, segments: &[NewSegment<'_>]) -> Result<Vec<u64>, StoreError> {
+        if segments.is_empty() {
+            return Ok(Vec::new());
+        }
         self.write(Durability::Power, |tx| {
             let leases = segments.iter().filter_map(|segment| segment.leases);
             leases.into_iter().try_for_each(|leases| ledger::add(tx, self.volume, &leases))?;
@@ -351,7 +354,9 @@ impl VolumeDb {
     pub fn take_segments(&self, segments: &[SegmentRow]) -> Result<(), StoreError> {
         self.write(Durability::Power, |tx| {
             for row in segments {
-                remove(tx, self.catalog(), &row.id)?;
+                if let Some(old) = remove(tx, self.catalog(), &row.id)?.filter(|old| *old != row.num as i64) {
+                    stale::mark(tx, self.catalog(), old, true)?;
+                }
                 tx.prepare_cached(
                     "INSERT OR REPLACE INTO segments (volume, num, id, descriptor, contents) VALUES (?1, ?2, ?3, ?4, x'')",
                 )?
@@ -383,6 +388,9 @@ impl VolumeDb {
     /// Takes over changed descriptors, as when a shard has moved, all or none, with one flush; those of unknown segments are
     /// left out. Pages of the catalog that tell of them are stale.
     pub fn replace_descriptors(&self, changed: &[(SegmentId, Vec<u8>)]) -> Result<(), StoreError> {
+        if changed.is_empty() {
+            return Ok(());
+        }
         self.write(Durability::Power, |tx| {
             let sql = "UPDATE segments SET descriptor = ?2 WHERE id = ?1 AND volume = ?3 RETURNING num";
             let mut statement = tx.prepare_cached(sql)?;
@@ -593,18 +601,18 @@ fn segment_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<SegmentRow> {
     Ok(SegmentRow { num: row.get::<_, i64>(0)? as u64, id: SegmentId(row.get(1)?), descriptor: row.get(2)? })
 }
 
-/// Removes a segment and its extents, if it is there.
-fn remove(tx: &Transaction<'_>, volume: i64, id: &SegmentId) -> rusqlite::Result<()> {
+/// Removes a segment and its extents, if it is there; under which number it was. Pages may tell of it under that.
+fn remove(tx: &Transaction<'_>, volume: i64, id: &SegmentId) -> rusqlite::Result<Option<i64>> {
     let known: Option<(i64, Vec<u8>)> = tx
         .prepare_cached("DELETE FROM segments WHERE id = ?1 AND volume = ?2 RETURNING num, contents")?
         .query_row(params![id.as_bytes(), volume], |row| Ok((row.get(0)?, row.get(1)?)))
         .optional()?;
-    let Some((num, contents)) = known else { return Ok(()) };
+    let Some((num, contents)) = known else { return Ok(None) };
     let mut remove = tx.prepare_cached("DELETE FROM extents WHERE id = ?1 AND volume = ?2 AND segment = ?3")?;
     for (id, _, _) in unpack(&contents).unwrap_or_default() {
         remove.execute(params![id.as_bytes(), volume, num])?;
     }
-    Ok(())
+    Ok(Some(num))
 }
 
 /// `stay`: what lies in another segment as well is found there.
@@ -627,8 +635,11 @@ fn insert_extents(
 }
 
 fn add(tx: &Transaction<'_>, volume: i64, segment: &NewSegment<'_>) -> rusqlite::Result<u64> {
-    // One that comes again was placed again, on other peers: under its old number no page would ever tell of them.
-    remove(tx, volume, &segment.id)?;
+    // One that comes again was placed again, on other peers: under its old number no page would ever tell of them. And the page
+    // that tells of it there is not to go on doing so when it is not there any more.
+    if let Some(old) = remove(tx, volume, &segment.id)? {
+        stale::mark(tx, volume, old, true)?;
+    }
     let num: i64 = tx
         .prepare_cached("UPDATE volumes SET next_segment = next_segment + 1 WHERE num = ?1 RETURNING next_segment - 1")?
         .query_row([volume], |row| row.get(0))?;

@@ -14,6 +14,7 @@ use crossbeam_channel::bounded;
 use hypernet_core::id::{FileId, RecordKey, ShardId};
 use hypernet_core::lease::{Lease, LeaseKey};
 use hypernet_core::port::{Durability, InodeRow, Local, MetaOp, MetaStore, StoreFault, StoreOp, StoreReply};
+use hypernet_core::quota::{Depositor, Quota};
 use hypernet_core::time::{Timespec, UnixSeconds};
 use hypernet_core::tree::FileKind;
 use hypernet_store::shards::ShardStore;
@@ -113,7 +114,7 @@ fn inherited() -> Option<(std::path::PathBuf, u64)> {
 #[ignore = "the child of killed_while_putting"]
 fn child_puts() {
     let Some((dir, round)) = inherited() else { return };
-    let store = ShardStore::open(&dir, QUOTA).unwrap();
+    let store = ShardStore::open(&dir, Quota::for_all(QUOTA)).unwrap();
     let (slots, taken) = bounded(UNDER_WAY);
     for i in 0..SHARDS {
         slots.send(()).unwrap();
@@ -125,12 +126,15 @@ fn child_puts() {
                 (StoreOp::Release { leases: vec![(shard, LeaseKey([1; 32]))] }, format!("released {}", i - 6))
             }
             5 => (StoreOp::PutRecord { key: RecordKey(id(&body).0), bytes: body[..1].to_vec() }, format!("record {i}")),
-            _ => (StoreOp::Put { shard: id(&body), lease: lease(), body }, format!("put {i}")),
+            _ => (
+                StoreOp::Put { shard: id(&body), lease: lease(), body, depositor: Depositor::Newcomer },
+                format!("put {i}"),
+            ),
         };
         store.submit(
             op,
             Box::new(move |reply| {
-                assert!(matches!(reply, StoreReply::Done { .. }), "{word}: {reply:?}");
+                assert!(matches!(reply, StoreReply::Done { .. } | StoreReply::Released { .. }), "{word}: {reply:?}");
                 acknowledge(word);
                 taken.recv().unwrap();
             }),
@@ -156,7 +160,7 @@ fn killed_while_putting() {
         }
         let last: BTreeMap<u64, u64> = acknowledged.iter().map(|(round, _, i)| (*round, *i)).collect();
         // Also what was acknowledged in the rounds before is there, after each kill.
-        let store = ShardStore::open(dir.path(), QUOTA).unwrap();
+        let store = ShardStore::open(dir.path(), Quota::for_all(QUOTA)).unwrap();
         let records = store.records().unwrap();
         for (round, what, i) in &acknowledged {
             let body = body(*round, *i);
@@ -182,7 +186,11 @@ fn killed_while_putting() {
             .map(|entry| entry.unwrap().metadata().unwrap().len().next_multiple_of(4096))
             .sum();
         let released = acknowledged.iter().filter(|(_, what, _)| what == "released").count() as u64 + UNDER_WAY as u64;
-        assert!(packs <= store.used() + released * (120_000 + 4096), "{packs} bytes for {}", store.used());
+        assert!(
+            packs <= store.used().total() + released * (120_000 + 4096),
+            "{packs} bytes for {}",
+            store.used().total()
+        );
     }
 }
 

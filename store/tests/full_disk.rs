@@ -12,6 +12,7 @@ use crossbeam_channel::bounded;
 use hypernet_core::id::{FileId, ShardId};
 use hypernet_core::lease::{Lease, LeaseKey};
 use hypernet_core::port::{Durability, InodeRow, Local, MetaOp, MetaStore, PortError, StoreFault, StoreOp, StoreReply};
+use hypernet_core::quota::{Depositor, Quota};
 use hypernet_core::time::{Timespec, UnixSeconds};
 use hypernet_core::tree::FileKind;
 use hypernet_store::StoreError;
@@ -71,7 +72,7 @@ fn ask(store: &ShardStore, op: StoreOp) -> StoreReply {
 
 fn put(store: &ShardStore, body: &Bytes) -> StoreReply {
     let lease = Lease { key: LeaseKey([1; 32]), expires: UnixSeconds(9) };
-    ask(store, StoreOp::Put { shard: id(body), lease, body: body.clone() })
+    ask(store, StoreOp::Put { shard: id(body), lease, body: body.clone(), depositor: Depositor::Newcomer })
 }
 
 fn all_there(store: &ShardStore, held: &[Bytes]) {
@@ -83,7 +84,7 @@ fn all_there(store: &ShardStore, held: &[Bytes]) {
 }
 
 fn open(dir: &Path) -> ShardStore {
-    ShardStore::open(dir, QUOTA).unwrap()
+    ShardStore::open(dir, Quota::for_all(QUOTA)).unwrap()
 }
 
 #[test]
@@ -118,7 +119,7 @@ fn child_fills_the_disk_with_shards() {
     // On the very same full disk: giving up works, and makes room.
     for body in held.drain(..15) {
         let reply = ask(&store, StoreOp::Release { leases: vec![(id(&body), LeaseKey([1; 32]))] });
-        assert!(matches!(reply, StoreReply::Done { .. }), "{reply:?}");
+        assert!(matches!(reply, StoreReply::Released { .. }), "{reply:?}");
     }
     all_there(&store, &held);
     let again = body(next, 300_000);
@@ -220,7 +221,7 @@ fn child_on_a_read_only_disk() {
     open(&dir).close();
     mount_remount(&disk, MountFlags::RDONLY, c"").unwrap();
     for dir in [dir, disk.join("new")] {
-        let error = ShardStore::open(&dir, QUOTA).map(|_| ()).unwrap_err();
+        let error = ShardStore::open(&dir, Quota::for_all(QUOTA)).map(|_| ()).unwrap_err();
         assert!(matches!(error, StoreError::ReadOnly { .. }), "{error}");
         assert!(error.to_string().contains(disk.to_str().unwrap()) && !error.hint().is_empty());
     }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hypernet_core::codec;
-use hypernet_core::history::{Edit, History, Kept, check_name};
+use hypernet_core::history::{By, Edit, History, Kept, check_name};
 use hypernet_core::id::{SnapshotId, VolumeId};
 use hypernet_core::merge::{Part, covers, covers_all};
 use hypernet_core::time::Hlc;
@@ -209,7 +209,7 @@ impl Own {
         }
     }
 
-    fn branches(&self) -> BTreeMap<String, Branch> {
+    pub(super) fn branches(&self) -> BTreeMap<String, Branch> {
         branch::named(&self.volume.identity.keystore().keystore().branches)
     }
 
@@ -333,7 +333,10 @@ impl Agent {
         if let Some(Some(Err(error))) = own.engine_of(past.volume.id).map(|engine| engine.sync_within(SYNCED_WITHIN)) {
             tracing::debug!(%error, "what a branch begins with goes to the mesh later");
         }
-        let taken = past.volume.snap(&own.vfs, format!("branch {name} begins here"), false).map_err(port_failure)?;
+        let taken = past
+            .volume
+            .snap_by(&own.vfs, format!("branch {name} begins here"), (By::Command, false))
+            .map_err(port_failure)?;
         taken.map(|taken| taken.kept).ok_or_else(|| Failure::new(Kind::System, "no snapshot was taken"))
     }
 
@@ -364,6 +367,10 @@ impl Agent {
         let _one = own.branching.lock();
         own.tell_of_branches()?;
         let name = &request.name;
+        if name == MAIN {
+            return Err(Failure::new(Kind::Usage, "main is what branches are made of, and stays")
+                .hint("`hn branch` shows those that can go"));
+        }
         let Some(branch) = own.branches().remove(name) else {
             return Err(
                 Failure::new(Kind::NoInput, format!("no branch is called {name}")).hint("`hn branch` shows all")
@@ -405,11 +412,13 @@ impl Agent {
         Ok(info)
     }
 
-    /// Merges a branch, or the main volume, into the volume that a path is in. Blocks.
+    /// Merges a branch, or the main volume, into the volume that a path is in, between two snapshots: by the first one nothing is lost, and
+    /// what the second one has changed can be undone. Blocks.
     pub(crate) fn merge(&self, request: &api::MergeRequest) -> Result<api::MergedInfo, Failure> {
         let own = self.own_tree()?;
         own.tell_of_branches()?;
-        let into = self.past(&request.path)?.volume;
+        let past = self.past(&request.path)?;
+        let into = past.volume.clone();
         let from = own.called(&request.from)?;
         if into.id == from.id {
             return Err(Failure::new(Kind::Usage, format!("{} would be merged into itself", request.from))
@@ -418,8 +427,9 @@ impl Agent {
         into.may_write().map_err(port_failure)?;
         let part = own.part_of(&from, &into)?;
         if own.has_all(&into, &part)? {
-            return Ok(api::MergedInfo { already: true, sequence: 0, conflicts: Vec::new(), texts: 0 });
+            return Ok(api::MergedInfo { already: true, ..api::MergedInfo::default() });
         }
+        let before = past.snap_first(format!("before merging {}", request.from))?.map(|id| id.to_string());
         *into.kept.lock() = Beside::default();
         into.splits.lock().push(part.clone());
         let merged = own.merged(&into, &part);
@@ -432,7 +442,15 @@ impl Agent {
             wanted: shown(&one.wanted),
             name: shown(&one.name),
         };
-        Ok(api::MergedInfo { already: false, sequence, conflicts: conflicts.iter().map(info).collect(), texts })
+        // It is merged, whatever becomes of this.
+        let taken =
+            into.snap_by(&own.vfs, format!("Merge {}", request.from), (By::Hand, true)).unwrap_or_else(|error| {
+                tracing::warn!(%error, volume = %into.id.short(), "no snapshot was taken of what was merged");
+                None
+            });
+        let snapshot = taken.map(|taken| taken.kept.snapshot.id().to_string());
+        let conflicts = conflicts.iter().map(info).collect();
+        Ok(api::MergedInfo { already: false, sequence, conflicts, texts, before, snapshot })
     }
 }
 
@@ -477,12 +495,18 @@ impl Own {
             self.vfs.readdir(root, 0).map_err(|error| of_tree(&error))?;
         }
         // What a branch begins with is to be there before it.
+        let first = |volume: &Volume| {
+            self.sync(volume).map_err(|failure| {
+                let message = format!("what is merged goes to the mesh first, and cannot: {}", failure.message);
+                Failure { message, ..failure }
+            })
+        };
         let origin = state::origin(&from.db).map_err(port_failure)?.and_then(|origin| origin.of);
         if let Some(of) = origin {
-            self.sync(&*self.volumes.of(of).map_err(port_failure)?)?;
+            first(&*self.volumes.of(of).map_err(port_failure)?)?;
         }
-        self.sync(into)?;
-        self.sync(from)?;
+        first(into)?;
+        first(from)?;
         let latest = |volume: &Volume| {
             let latest = state::latest(&volume.db).map_err(port_failure)?;
             latest

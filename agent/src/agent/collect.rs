@@ -16,18 +16,37 @@ use crate::volume::sync::Engine;
 /// How often it is looked, in seconds, whether there is something to do.
 const LOOK_EVERY: u64 = 600;
 /// Bytes of shards that are placed in one look to mend segments: some 850 kB/s at most.
-const REPAIRED_AT_ONCE: u64 = 512 << 20;
-/// How often leases are renewed that need it, and garbage is looked for.
+pub(crate) const REPAIRED_AT_ONCE: u64 = 512 << 20;
+/// How often leases are renewed that need it: at another hour of the day each time, since there are peers that are never there at
+/// some of them.
+const RENEWED_EVERY: Duration = Duration::from_secs(5 * 3600);
+/// How often garbage is looked for.
 const EVERY: Duration = Duration::from_secs(24 * 3600);
+
+/// What a look has to do besides mending.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Due {
+    Nothing,
+    /// To see after leases.
+    Leases,
+    /// And to look for garbage.
+    All,
+}
+
+/// Somebody who was taken off could end leases: others are taken at each look until all are. Garbage is not looked for the more
+/// often for that, since some of them may never be had.
+fn due(is_time: bool, has_lost: impl FnOnce() -> bool) -> Due {
+    if is_time {
+        return Due::All;
+    }
+    if has_lost() { Due::Leases } else { Due::Nothing }
+}
 
 /// Looks again and again, until it is aborted.
 pub(super) async fn run(agent: Arc<Agent>) {
-    let hidden = agent.config.lock().collect_every;
-    let (look, every) = match hidden {
-        Some(seconds) => (Duration::from_secs(seconds.max(1)), Duration::from_secs(seconds)),
-        None => (Duration::from_secs(LOOK_EVERY), EVERY),
-    };
-    let mut last: Option<Instant> = None;
+    let look = agent.looks_every();
+    let every = agent.config.lock().collect_every.map_or(EVERY, Duration::from_secs);
+    let (mut last, mut renewed): (Option<Instant>, Option<Instant>) = (None, None);
     loop {
         tokio::time::sleep(look).await;
         // What nobody has renewed is kept for as long as there is room.
@@ -40,18 +59,27 @@ pub(super) async fn run(agent: Arc<Agent>) {
             let engines = agent.with_volume().map_or_else(Vec::new, |own| own.engines());
             engines.iter().any(|engine| engine.has_lost_devices())
         };
-        let is_due = last.is_none_or(|last| last.elapsed() >= every) || has_lost();
-        if is_due && agent.with_volume().is_some_and(|own| !own.engines().is_empty()) {
+        let is_hour = renewed.is_none_or(|at| at.elapsed() >= RENEWED_EVERY);
+        let due = due(last.is_none_or(|last| last.elapsed() >= every), || is_hour || has_lost());
+        if due != Due::Nothing && agent.with_volume().is_some_and(|own| !own.engines().is_empty()) {
             let worker = agent.clone();
-            if let Err(failure) = blocking(move || worker.tend_leases()).await {
+            if let Err(failure) = blocking(move || worker.tend_leases(due)).await {
                 tracing::error!(%failure, "looking after leases and garbage");
             }
-            last = Some(Instant::now());
+            renewed = Some(Instant::now());
+            if due == Due::All {
+                last = renewed;
+            }
         }
     }
 }
 
 impl Agent {
+    /// How long it rests between two looks.
+    pub(crate) fn looks_every(&self) -> Duration {
+        Duration::from_secs(self.config.lock().collect_every.map_or(LOOK_EVERY, |seconds| seconds.max(1)))
+    }
+
     /// The seconds between the end of all need of a shard and the end of its lease.
     fn grace(&self) -> u64 {
         self.config.lock().release_after.unwrap_or(GRACE)
@@ -72,7 +100,7 @@ impl Agent {
         }
     }
 
-    fn tend_leases(&self) {
+    fn tend_leases(&self, due: Due) {
         let Some(own) = self.with_volume() else { return };
         for engine in own.engines() {
             let volume = engine.volume();
@@ -84,7 +112,7 @@ impl Agent {
                 Ok(_) => {}
                 Err(error) => tracing::warn!(volume = %volume.short(), %error, "leases cannot be renewed yet"),
             }
-            if engine.is_held() {
+            if engine.is_held() || due == Due::Leases {
                 continue;
             }
             match engine.collect(false, self.grace()) {
@@ -133,5 +161,16 @@ fn told(engine: &Engine, path: std::path::PathBuf, collected: Collected, release
         waiting_bytes: released.waiting,
         waits_for: released.waits,
         skipped: collected.waits,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn leases_that_cannot_be_had_are_no_reason_to_look_for_garbage_all_the_time() {
+        assert_eq!([(true, true), (true, false)].map(|(is_time, lost)| due(is_time, || lost)), [Due::All; 2]);
+        assert_eq!((due(false, || true), due(false, || false)), (Due::Leases, Due::Nothing));
     }
 }

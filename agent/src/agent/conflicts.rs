@@ -134,11 +134,7 @@ impl Past<'_> {
         let mut before = None;
         if request.keep != Keep::Both && !chosen.is_empty() {
             let message = format!("before resolving {}", self.top()?.join(os(&self.place())).display());
-            let taken = self.volume.snap_unless_same(&self.own.vfs, message).map_err(port_failure)?;
-            before = match taken {
-                Some(taken) => Some(taken.kept.snapshot.id()),
-                None => self.newest()?,
-            };
+            before = self.snap_first(message)?;
         }
         let several = versions(&all);
         let (mut settled, mut left) = (Vec::new(), Vec::new());

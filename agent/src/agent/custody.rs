@@ -14,6 +14,7 @@ use hypernet_core::port::PortError;
 use hypernet_core::time::Hlc;
 use hypernet_sdk::api;
 
+use super::collect::REPAIRED_AT_ONCE;
 use super::{Agent, blocking, port_failure};
 use crate::custody::serving::Served;
 use crate::custody::{Custodian, NAME_MAX, Ticket, named};
@@ -25,8 +26,6 @@ use crate::volume::recover::clock;
 const TELL_EVERY: u64 = 60;
 /// How often it is looked what is to be done for others, and what they have done for this identity.
 const LOOK_EVERY: u64 = 600;
-/// Bytes of shards that are placed for others in one look.
-const REPAIRED_AT_ONCE: u64 = 512 << 20;
 
 /// Looks again and again, until it is aborted.
 pub(super) async fn run(agent: Arc<Agent>) {
@@ -39,7 +38,7 @@ pub(super) async fn run(agent: Arc<Agent>) {
         let is_due = waited >= look;
         let done = blocking(move || {
             worker.spare_custodians();
-            let trouble = worker.tend_custodians(is_due);
+            let trouble = worker.tend_custodians(is_due, is_due);
             if is_due {
                 worker.serving.tend(REPAIRED_AT_ONCE, look);
             }
@@ -83,13 +82,14 @@ impl Agent {
         self.node.run_blocking(Command::Spare(peers));
     }
 
-    /// Tells custodians what has changed, and takes in what they have moved, if `listens`. What went wrong, in words. Blocks.
-    fn tend_custodians(&self, listens: bool) -> String {
+    /// Tells custodians what has changed; if `looks`, looks at what they look after also where nothing has; and takes in what they
+    /// have moved, if `listens`. What went wrong, in words. Blocks.
+    fn tend_custodians(&self, looks: bool, listens: bool) -> String {
         let Some(own) = self.with_volume().filter(|_| !self.config.lock().recovering) else { return String::new() };
         let mut troubles = Vec::new();
         for engine in own.engines() {
             let volume = engine.handle();
-            let told = volume.entrust().and_then(|troubles| {
+            let told = volume.entrust(looks).and_then(|troubles| {
                 if listens && !engine.is_held() {
                     let taken = volume.hear_custodians(&own.vfs)?;
                     if taken > 0 {
@@ -161,7 +161,7 @@ impl Agent {
         })??;
         self.keep_on_the_mesh()?;
         self.spare_custodians();
-        let trouble = self.tend_custodians(false);
+        let trouble = self.tend_custodians(true, false);
         if !trouble.is_empty() {
             tracing::warn!(trouble, "a custodian is told later where segments are");
         }

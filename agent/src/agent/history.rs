@@ -9,13 +9,13 @@ use std::time::Instant;
 use hypernet_core::diff::{Change, Side, Thing, Version, compare};
 use hypernet_core::history::policy::{Policy, superfluous};
 use hypernet_core::history::revision::{Revision, RevisionError, short};
-use hypernet_core::history::{Edit, History, Kept, Moment, Tag, check_message, check_name};
+use hypernet_core::history::{Before, By, Edit, History, Kept, Moment, Tag, check_message, check_name};
 use hypernet_core::id::{DeviceId, SnapshotId};
 use hypernet_core::limits::HISTORY_MAX;
 use hypernet_core::port::PortError;
 use hypernet_core::time::Hlc;
 use hypernet_core::tree::{Content, FileKind, Inode, Root};
-use hypernet_fs::vfs::Rooted;
+use hypernet_fs::vfs::{MAIN, Rooted};
 use hypernet_sdk::api;
 
 use super::tree::of_tree;
@@ -38,6 +38,8 @@ pub(super) struct Known {
     waiting: BTreeSet<Moment>,
     devices: BTreeMap<DeviceId, String>,
     tags: BTreeMap<SnapshotId, Vec<String>>,
+    /// What the trees are called that somebody may take for a snapshot.
+    branches: BTreeSet<String>,
 }
 
 impl Known {
@@ -52,14 +54,26 @@ impl Known {
             message: snapshot.message.clone(),
             parents: snapshot.parents.iter().map(ToString::to_string).collect(),
             tags: self.tags.get(&moment.id).cloned().unwrap_or_default(),
-            automatic: kept.is_automatic,
+            automatic: kept.by == By::Policy,
+            command: kept.by == By::Command,
             waiting: self.waiting.contains(&moment),
         }
     }
 
-    fn resolve(&self, revision: &str) -> Result<Kept, Failure> {
+    /// What somebody means.
+    fn meant(&self, revision: &str) -> Result<Before<'_>, Failure> {
         let parsed = Revision::parse(revision).map_err(revision_failure)?;
-        parsed.resolve(&self.history, millis).cloned().map_err(revision_failure)
+        parsed.resolve(&self.history, millis).map_err(|error| match &error {
+            RevisionError::Unknown(name) if self.branches.contains(name) => {
+                Failure::new(Kind::NoInput, format!("{name} is a branch, and no snapshot is called so"))
+                    .hint("`hn log` in its directory shows its snapshots; `diff -r` compares two trees")
+            }
+            _ => revision_failure(error),
+        })
+    }
+
+    fn resolve(&self, revision: &str) -> Result<Kept, Failure> {
+        Ok(self.meant(revision)?.kept.clone())
     }
 }
 
@@ -100,6 +114,9 @@ impl Agent {
 fn revision_failure(error: RevisionError) -> Failure {
     let hint = match &error {
         RevisionError::Empty => "`hn snap -m MESSAGE` takes one",
+        RevisionError::OnlyByCommands | RevisionError::NoParentByHand(_) => {
+            "`hn log` shows them: name one by its number, or take one with `hn snap -m MESSAGE`"
+        }
         RevisionError::Syntax(..) | RevisionError::Time(..) => {
             "HEAD, HEAD~2, a tag, the beginning of a number, or @{yesterday}: `hn log` shows what there is"
         }
@@ -140,14 +157,14 @@ fn thing_info(version: Version) -> api::ThingInfo {
             (kind, size, inode.mode)
         }
     };
-    api::ThingInfo { path, kind: kind.into(), size, mode }
+    api::ThingInfo { path, kind: kind.into(), size, mode, content: None }
 }
 
 pub(super) fn change_info(change: Change) -> api::ChangeInfo {
     let (content, metadata, renamed) = (change.has_other_content(), change.has_other_metadata(), change.is_renamed);
     let Change { before, after, .. } = change;
     let (before, after) = (before.map(thing_info), after.map(thing_info));
-    api::ChangeInfo { before, after, renamed, content, metadata, text: None, binary: false }
+    api::ChangeInfo { before, after, renamed, content, metadata, text: None, binary: false, large: false }
 }
 
 /// Whether so many changes can be told.
@@ -175,7 +192,8 @@ impl Past<'_> {
         for tag in history.tags.values() {
             tags.entry(tag.to).or_default().push(tag.name.clone());
         }
-        Ok(Known { waiting, devices: devices.collect(), tags, history })
+        let branches = self.own.branches().into_keys().chain([MAIN.to_owned()]).collect();
+        Ok(Known { waiting, devices: devices.collect(), tags, branches, history })
     }
 
     fn names(&self) -> Vec<&[u8]> {
@@ -187,8 +205,16 @@ impl Past<'_> {
         self.names.join(&b'/')
     }
 
+    /// Takes a snapshot before a command changes something, unless the newest one holds all that; says which one does. Blocks.
+    pub(super) fn snap_first(&self, message: String) -> Result<Option<SnapshotId>, Failure> {
+        match self.volume.snap_by(&self.own.vfs, message, (By::Command, true)).map_err(port_failure)? {
+            Some(taken) => Ok(Some(taken.kept.snapshot.id())),
+            None => self.newest(),
+        }
+    }
+
     /// The newest snapshot that is kept.
-    pub(super) fn newest(&self) -> Result<Option<SnapshotId>, Failure> {
+    fn newest(&self) -> Result<Option<SnapshotId>, Failure> {
         let history = self.volume.history().map_err(port_failure)?;
         Ok(history.kept.values().next_back().map(|kept| kept.snapshot.id()))
     }
@@ -209,11 +235,12 @@ impl Past<'_> {
         })
     }
 
-    /// Takes a snapshot. Blocks.
-    pub(crate) fn snap(&self, message: String) -> Result<api::Snapped, Failure> {
+    /// Takes a snapshot, for a person or for a command. Blocks.
+    pub(crate) fn snap(&self, message: String, for_command: bool) -> Result<api::Snapped, Failure> {
         check_message(&message).map_err(|error| Failure::new(Kind::Usage, error.to_string()))?;
         let began = Instant::now();
-        let taken = self.volume.snap(&self.own.vfs, message, false).map_err(port_failure)?;
+        let by = if for_command { By::Command } else { By::Hand };
+        let taken = self.volume.snap_by(&self.own.vfs, message, (by, false)).map_err(port_failure)?;
         let micros = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
         let taken = taken.ok_or_else(|| Failure::new(Kind::System, "no snapshot was taken"))?;
         let snapshot = self.known()?.info(&taken.kept);
@@ -287,14 +314,23 @@ impl Past<'_> {
     /// A snapshot, with what it has changed, unless it is asked for `alone`. Blocks.
     pub(crate) fn show(&self, revision: &str, alone: bool) -> Result<api::Shown, Failure> {
         let known = self.known()?;
-        let kept = known.resolve(revision)?;
-        let root = self.root(&kept)?;
-        let mut shown = api::Shown { snapshot: known.info(&kept), changes: Vec::new(), too_many: false };
+        let Before { kept, has_gap: passed_gap } = known.meant(revision)?;
+        let root = self.root(kept)?;
+        let before = known.history.before(kept, 0);
+        // Where nothing is here that is older, what it follows is not here either.
+        let gap = before.map_or(!kept.snapshot.parents.is_empty(), |before| before.has_gap);
+        let mut shown = api::Shown {
+            snapshot: known.info(kept),
+            passed_gap,
+            before: before.map(|before| known.info(before.kept)),
+            gap,
+            changes: Vec::new(),
+            too_many: false,
+        };
         if alone {
             return Ok(shown);
         }
-        let before = kept.snapshot.parents.iter().find_map(|parent| known.history.snapshot(parent));
-        let before = before.map(|before| self.root(before)).transpose()?;
+        let before = before.map(|before| self.root(before.kept)).transpose()?;
         let changes = self.some_within(self.compare(before.as_ref(), &root)?);
         shown.too_many = changes.len() > CHANGES_MAX;
         if !shown.too_many {
@@ -408,12 +444,20 @@ impl Past<'_> {
         let tagged = known.history.tagged();
         let mut gone: Vec<Kept> = Vec::new();
         for revision in &request.revisions {
-            let kept = known.resolve(revision)?;
+            let Before { kept, has_gap } = known.meant(revision)?;
+            if has_gap {
+                // It may have been meant for one that is gone already.
+                let text = format!(
+                    "what {revision} named is pruned or unknown; the one before is {}",
+                    short(&kept.snapshot.id())
+                );
+                return Err(Failure::new(Kind::Usage, text).hint("name it by its number"));
+            }
             if tagged.contains(&kept.snapshot.id()) {
                 return Err(Failure::new(Kind::Usage, format!("{revision} has a name, and so it stays"))
                     .hint("`hn tag --delete NAME` first"));
             }
-            gone.push(kept);
+            gone.push(kept.clone());
         }
         if let Some(policy) = request.policy {
             let policy = policy_of(policy);
@@ -422,7 +466,7 @@ impl Past<'_> {
                     .hint("say how many of each kind stay: --keep-last 10, --keep-daily 7"));
             }
             let may_go = |moment: &Moment| {
-                let is_automatic = known.history.kept.get(moment).is_some_and(|kept| kept.is_automatic);
+                let is_automatic = known.history.kept.get(moment).is_some_and(|kept| kept.by == By::Policy);
                 !tagged.contains(&moment.id) && (request.all || is_automatic)
             };
             let superfluous = superfluous(&known.history, &policy, may_go);

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use hypernet_core::diff::{Change, Thing, Version};
 use hypernet_core::limits::MIB;
 use hypernet_core::port::PortError;
-use hypernet_core::text::{Hunks, Text};
+use hypernet_core::text::{Hunks, NotCompared, Text};
 use hypernet_core::tree::{Content, FileKind, Inode, Root, Target, TreeRef};
 use hypernet_sdk::api;
 
@@ -16,12 +16,15 @@ use super::history::{Past, change_info, check_number};
 use super::port_failure;
 use crate::failure::Failure;
 use crate::volume::read::Deadline;
-use crate::volume::whole::may_be_text;
+use crate::volume::whole::not_compared;
 
 /// Bytes that are read at once, but for what is beyond that of the last file.
 const BYTES_AT_ONCE: u64 = 8 * MIB as u64;
 /// Changes of which that is.
 const CHANGES_AT_ONCE: usize = 512;
+
+/// Digits of a number for what is not compared.
+const ID_DIGITS: usize = 12;
 
 fn inode(version: Option<&Version>) -> Option<&Inode> {
     match &version?.thing {
@@ -37,10 +40,16 @@ fn held(version: Option<&Version>) -> Option<&Content> {
         .map(|inode| &inode.content)
 }
 
-/// A change with what is to be compared: nothing, what is no text, or one text or two.
+/// A number for what is compared of one side: as long as that is what it was it has the same one.
+fn id(version: Option<&Version>) -> Option<String> {
+    let content = held(version)?;
+    Some(blake3::hash(&minicbor::to_vec(content).ok()?).to_hex()[..ID_DIGITS].to_owned())
+}
+
+/// A change with what is to be compared: nothing, what is not compared, or one text or two.
 enum Compared<'a> {
     Nothing,
-    Binary,
+    Not(NotCompared),
     Texts([Option<&'a Content>; 2]),
 }
 
@@ -50,17 +59,17 @@ impl<'a> Compared<'a> {
         let sides = [held(change.before.as_ref()), held(change.after.as_ref())];
         if sides == [None, None] || is_both && !change.has_other_content() {
             Self::Nothing
-        } else if sides.iter().flatten().all(|content| may_be_text(content)) {
-            Self::Texts(sides)
         } else {
-            Self::Binary
+            // What is no text on one side is none, however long the other one is.
+            let why = sides.iter().flatten().filter_map(|content| not_compared(content));
+            why.min_by_key(|why| *why != NotCompared::Binary).map_or(Self::Texts(sides), Self::Not)
         }
     }
 
     fn bytes(&self) -> u64 {
         match self {
             Self::Texts(sides) => sides.iter().flatten().map(|content| content.size()).sum(),
-            Self::Nothing | Self::Binary => 0,
+            Self::Nothing | Self::Not(_) => 0,
         }
     }
 }
@@ -138,26 +147,33 @@ impl Past<'_> {
         let compared: Vec<Compared<'_>> = changes.iter().map(Compared::of).collect();
         let texts = compared.iter().filter_map(|compared| match compared {
             Compared::Texts(sides) => Some(sides.iter().flatten().copied()),
-            Compared::Nothing | Compared::Binary => None,
+            Compared::Nothing | Compared::Not(_) => None,
         });
         let wanted: Vec<&Content> = texts.flatten().collect();
         let mut read = self.volume.whole(&wanted, Deadline::of_read()).map_err(unread)?.into_iter();
-        let mut told: Vec<(Option<api::TextInfo>, bool)> = Vec::new();
+        let mut told: Vec<Option<Result<api::TextInfo, NotCompared>>> = Vec::new();
         for one in &compared {
             told.push(match one {
-                Compared::Nothing => (None, false),
-                Compared::Binary => (None, true),
+                Compared::Nothing => None,
+                Compared::Not(why) => Some(Err(*why)),
                 Compared::Texts(sides) => {
                     let bytes = sides.map(|side| side.and_then(|_| read.next()).unwrap_or_default());
-                    let text = text(&bytes, context);
-                    let is_binary = text.is_none();
-                    (text, is_binary)
+                    Some(text(&bytes, context))
                 }
             });
         }
         drop(compared);
-        for (change, (text, binary)) in changes.into_iter().zip(told) {
-            if !tell(api::ChangeInfo { text, binary, ..change_info(change) }) {
+        for (change, told) in changes.into_iter().zip(told) {
+            let not = told.as_ref().and_then(|told| told.as_ref().err());
+            let (binary, large) = (not == Some(&NotCompared::Binary), not == Some(&NotCompared::Large));
+            let ids = not.map(|_| [id(change.before.as_ref()), id(change.after.as_ref())]);
+            let mut info = api::ChangeInfo { text: told.and_then(Result::ok), binary, large, ..change_info(change) };
+            for (thing, id) in [&mut info.before, &mut info.after].into_iter().zip(ids.into_iter().flatten()) {
+                if let Some(thing) = thing {
+                    thing.content = id;
+                }
+            }
+            if !tell(info) {
                 return Ok(false);
             }
         }
@@ -255,16 +271,17 @@ fn unread(error: PortError) -> Failure {
     Failure { message: format!("what files hold cannot be read: {}", failure.message), ..failure }
 }
 
-/// What is different in two texts: none where one is no text.
-fn text(sides: &[Vec<u8>; 2], context: Option<usize>) -> Option<api::TextInfo> {
+/// What is different in two texts.
+fn text(sides: &[Vec<u8>; 2], context: Option<usize>) -> Result<api::TextInfo, NotCompared> {
     let [before, after] = sides;
-    let Hunks { added, removed, text } = Hunks::of(&Text::of(before)?, &Text::of(after)?, context);
-    Some(api::TextInfo { added, removed, hunks: context.map(|_| text) })
+    let Hunks { added, removed, text } = Hunks::of(&Text::of(before)?, &Text::of(after)?, context)?;
+    Ok(api::TextInfo { added, removed, hunks: context.map(|_| text) })
 }
 
 #[cfg(test)]
 mod tests {
     use hypernet_core::id::VolumeId;
+    use hypernet_core::limits::TEXT_MAX;
 
     use super::*;
 
@@ -286,11 +303,12 @@ mod tests {
     #[test]
     fn only_two_texts_are_compared() {
         let of = |before: &[u8], after: &[u8], context| text(&[before.to_vec(), after.to_vec()], context);
-        assert_eq!(of(b"a\n", b"b\xff", Some(3)), None);
-        assert_eq!(of(b"\0", b"", None), None);
+        assert_eq!(of(b"a\n", b"b\xff", Some(3)), Err(NotCompared::Binary));
+        assert_eq!(of(b"\0", b"", None), Err(NotCompared::Binary));
+        assert_eq!(of(&vec![b'a'; TEXT_MAX + 1], b"", None), Err(NotCompared::Large));
         let counted = api::TextInfo { added: 2, removed: 1, hunks: None };
-        assert_eq!(of(b"a\n", b"b\nc\n", None), Some(counted.clone()));
+        assert_eq!(of(b"a\n", b"b\nc\n", None), Ok(counted.clone()));
         let hunks = Some("@@ -1 +1,2 @@\n-a\n+b\n+c\n".to_owned());
-        assert_eq!(of(b"a\n", b"b\nc\n", Some(3)), Some(api::TextInfo { hunks, ..counted }));
+        assert_eq!(of(b"a\n", b"b\nc\n", Some(3)), Ok(api::TextInfo { hunks, ..counted }));
     }
 }

@@ -262,6 +262,8 @@ impl Agent {
         if let Err(error) = told.and_then(|()| own.volume.identity.confirm()) {
             tracing::warn!(%error, "the keystore has changed, and is not on the mesh yet");
         }
+        // A contact may be among what has changed.
+        self.acquainted.look();
         Ok(())
     }
 

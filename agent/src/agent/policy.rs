@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hypernet_core::history::By;
 use hypernet_core::history::policy::{self, Policy, XATTR};
 use hypernet_core::id::VolumeId;
 use hypernet_fs::panics;
@@ -125,18 +126,19 @@ impl Agent {
         let parsed = text.as_deref().map(Policy::parse).transpose();
         let known = past.known()?;
         let history = &known.history;
-        let last = policy::last(history).and_then(|moment| history.kept.get(&moment)).map(|kept| known.info(kept));
+        let last =
+            policy::last(history, wall()).and_then(|moment| history.kept.get(&moment)).map(|kept| known.info(kept));
         let (policy, wrong) = match parsed {
             Ok(policy) => (policy, None),
             Err(error) => (None, Some(error.to_string())),
         };
         Ok(api::PolicyState {
             volume: own.vfs.path(root).map_err(|error| of_tree(&error))?,
-            next_ms: policy.and_then(|policy| policy.next(history)),
+            next_ms: policy.and_then(|policy| policy.next(history, wall())),
             policy: policy.map(policy_info),
             wrong,
             last,
-            automatic: history.kept.values().filter(|kept| kept.is_automatic).count() as u64,
+            automatic: history.kept.values().filter(|kept| kept.by == By::Policy).count() as u64,
             here: volume.may_write().is_ok(),
         })
     }

@@ -330,12 +330,12 @@ impl Agent {
         let mut outcome = self.node.run(command).await;
         if let (Outcome::Probed { held, missing, .. }, Some(own)) = (&mut outcome, self.with_volume()) {
             let id = placement.segment.id();
-            if own.volume.lacking.asked(id, held, missing) {
+            if own.volume.lacking.asked(id, &placement, held, missing) {
                 // What lies with fewer holders than was thought may be of the catalog, which a sync then looks at anew.
                 *own.volume.surveyed.lock() = None;
             }
             // Who could not prove it when asked to is not believed.
-            let unproven = own.volume.lacking.unproven(id, held);
+            let unproven = own.volume.lacking.unproven(id, &placement, held);
             held.retain(|row| !unproven.contains(row));
             missing.extend(unproven);
         }

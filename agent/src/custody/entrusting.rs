@@ -1,8 +1,8 @@
 //! The owner's side: custodians are told where segments are, and what they have moved is taken in.
 //!
 //! Invariant: what a custodian says of a holder is believed where that holder gives this device a lease of the row, and proves that
-//! it has it. It takes the place of a holder that does not have the row, or does not count any more; of one that cannot be asked
-//! now only for so many rows that the others are enough. So a custodian that lies wastes requests, and loses nothing.
+//! it has it, and not of a holder that is there and has the row; and only for so many rows of a segment, at any time, that the others
+//! are enough. So a custodian that lies wastes requests, and loses nothing.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -91,8 +91,8 @@ impl Volume {
     }
 
     /// Tells all custodians where the segments of this volume are now, as far as its newest head leads to them. Whom it was told
-    /// to, by name, and who could not be told.
-    pub(crate) fn entrust(&self) -> Result<Vec<(String, PortError)>, PortError> {
+    /// to, by name, and who could not be told. `looks`: whether what they look after is looked at also where nothing has changed.
+    pub(crate) fn entrust(&self, looks: bool) -> Result<Vec<(String, PortError)>, PortError> {
         let custodians = self.custodians();
         let Some(latest) = state::latest(&self.db)? else { return Ok(Vec::new()) };
         // What another device has published, that one tells.
@@ -102,7 +102,7 @@ impl Volume {
         let peers: BTreeSet<PeerId> = custodians.iter().map(|custodian| custodian.peer).collect();
         let mut troubles = Vec::new();
         for custodian in &custodians {
-            match self.entrust_to(&custodian.appointment(), &latest, &peers) {
+            match self.entrust_to(&custodian.appointment(), &latest, &peers, looks) {
                 Ok(()) => {}
                 Err(error @ (PortError::Disk(_) | PortError::DiskFull(_))) => return Err(error),
                 Err(error) => troubles.push((custodian.name.clone(), error)),
@@ -111,19 +111,47 @@ impl Volume {
         Ok(troubles)
     }
 
-    fn entrust_to(&self, to: &Appointment, latest: &Latest, custodians: &BTreeSet<PeerId>) -> Result<(), PortError> {
+    fn entrust_to(
+        &self,
+        to: &Appointment,
+        latest: &Latest,
+        custodians: &BTreeSet<PeerId>,
+        looks: bool,
+    ) -> Result<(), PortError> {
         let tag = to.tag();
-        let ward = to.ward(&self.id, &self.device.id());
         let before = entrusted(self, &tag)?;
         let hash = *blake3::hash(&codec::encode(&latest.head)).as_bytes();
         let now = unix_now();
         let is_told =
             |told: &Entrusted| told.hash == hash && (told.at.0..told.at.0.saturating_add(TOLD_FOR)).contains(&now);
-        if before.as_ref().is_some_and(is_told) {
+        let is_told = before.as_ref().is_some_and(is_told);
+        if looks || !is_told {
+            // Another device, or whoever has removed it in between, may have put up a list without this volume.
+            self.list_ward(to, custodians)?;
+        }
+        if is_told {
             return Ok(());
         }
-        let (manifest, mut placed) = self.log_of(latest)?;
-        let place = to.log(&ward);
+        let mut placed = Vec::new();
+        if let Err(error) = self.tell_log(to, latest, &mut placed) {
+            self.untell(placed)?;
+            return Err(error);
+        }
+        let heard = before.as_ref().map_or(0, |before| before.heard);
+        put_entrusted(self, &tag, &Entrusted { hash, at: UnixSeconds(now), placed, heard })?;
+        // Whoever was reading the last one begins again with this one.
+        self.untell(before.into_iter().flat_map(|before| before.placed).collect())
+    }
+
+    fn untell(&self, placed: Vec<Own>) -> Result<(), PortError> {
+        let over: Vec<(LeaseNumber, Placement)> = placed.into_iter().map(|own| (own.number, own.placement)).collect();
+        self.tended().end_leases(&over).map(drop)
+    }
+
+    /// Puts the log up; what is placed for it is in `placed` however this ends.
+    fn tell_log(&self, to: &Appointment, latest: &Latest, placed: &mut Vec<Own>) -> Result<(), PortError> {
+        let manifest = self.log_of(latest, placed)?;
+        let place = to.log(&to.ward(&self.id, &self.device.id()));
         let number = self.peers.lookup(place.record_key())?.map_or(0, |record| record.sequence);
         let bytes = codec::encode(&manifest);
         if bytes.len() > SEALED_MAX {
@@ -132,19 +160,12 @@ impl Volume {
         let draw = || self.draw();
         let (record, whole) = places::put_drawn(&self.peers, &place, &place.sealing_key(), bytes, number, &draw)?;
         placed.extend(whole.map(|placed| Own { number: placed.number, placement: placed.placement }));
-        self.peers.publish(record, self.peers.keepers(), "what a custodian is told")?;
-        let heard = before.as_ref().map_or(0, |before| before.heard);
-        put_entrusted(self, &tag, &Entrusted { hash, at: UnixSeconds(now), placed, heard })?;
-        self.list_ward(to, custodians)?;
-        // Whoever was reading the last one begins again with this one.
-        let over = before.into_iter().flat_map(|before| before.placed).map(|own| (own.number, own.placement));
-        let over: Vec<(LeaseNumber, Placement)> = over.collect();
-        self.tended().end_leases(&over).map(drop)
+        self.peers.publish(record, self.peers.keepers(), "what a custodian is told")
     }
 
     /// What leads to all pages of the placement log, and to a page more for what the catalog itself lies in; and what was placed
     /// for that.
-    fn log_of(&self, latest: &Latest) -> Result<(Manifest, Vec<Own>), PortError> {
+    fn log_of(&self, latest: &Latest, placed: &mut Vec<Own>) -> Result<Manifest, PortError> {
         let mut manifest = Manifest::default();
         for page in latest.manifest.pages.iter().filter(|page| page.kind == PageKind::Placement) {
             manifest.adopt(&latest.manifest, page);
@@ -152,7 +173,6 @@ impl Volume {
         let keys = self.keys();
         let around = self.catalog_segments(&self.db)?;
         let mut from = manifest.covered(PageKind::Placement);
-        let mut placed = Vec::new();
         for some in around.chunks(PLACEMENT_PAGE_ROWS) {
             let rows =
                 (from..).zip(some).map(|(number, placement)| PlacementRow { number, placement: placement.clone() });
@@ -175,7 +195,7 @@ impl Volume {
             placed.push(Own { number: own.number, placement: own.placement });
             from = to;
         }
-        Ok((manifest, placed))
+        Ok(manifest)
     }
 
     /// Has this volume on the list of what a custodian looks after.
@@ -246,18 +266,21 @@ impl Volume {
 
     /// Asks what custodians have moved, for as long as a catalog is read that may not know of it.
     pub(crate) fn learn_moves(&self) {
+        self.moved.lock().clear();
+        let mut left = LEARNED_MAX;
         for custodian in self.custodians() {
             let from = custodian.appointment();
             let volume = from.ward(&self.id, &self.device.id()).volume;
             let found = self.peers.lookup(from.moves(&volume).record_key());
             let read = found.and_then(|record| match record {
-                Some(record) => read_moves(&self.peers, &from, &volume, &record, LEARNED_MAX),
+                Some(record) => read_moves(&self.peers, &from, &volume, &record, left),
                 None => Ok(Moved::new()),
             });
             match read {
                 Ok(moved) => {
                     let mut all = self.moved.lock();
                     for (segment, holders) in moved {
+                        left = left.saturating_sub(holders.len());
                         all.entry(segment).or_default().extend(holders);
                     }
                 }
@@ -276,7 +299,8 @@ impl Volume {
         for holder in moved.into_iter().filter(|holder| usize::from(holder.row) < placement.segment.rows.len()) {
             if !now.holders.iter().any(|known| known.row == holder.row && connected.contains(&known.peer)) {
                 now.holders.retain(|known| known.row != holder.row);
-                now.holders.push(holder);
+                // Nobody has promised anything: who does not have it after all has lost nothing.
+                now.holders.push(Holder { until: UnixSeconds(0), ..holder });
             }
         }
         now.holders.sort_by_key(|holder| holder.row);
@@ -320,8 +344,9 @@ impl Volume {
         let mut asked = Vec::new();
         for (known, holders) in told {
             let counted = wear.counted(&known);
-            // Of those who cannot be asked only so many give way that the others are enough, whatever a custodian says.
-            let mut away = usize::from(known.n.saturating_sub(known.segment.k));
+            // So many at most are ever where custodians say that they are that the others are enough; this device mends the rest.
+            let most = usize::from(known.n.saturating_sub(known.segment.k));
+            let mut left = most.saturating_sub(tended.on_word(&known)?);
             let mut wanted = Vec::new();
             for holder in holders {
                 if counted.holders.iter().any(|mine| mine.peer == holder.peer) {
@@ -331,12 +356,11 @@ impl Volume {
                 }
                 match counted.holders.iter().find(|mine| mine.row == holder.row) {
                     Some(mine) if connected.contains(&mine.peer) => {}
-                    Some(_) if away == 0 => is_all = false,
-                    Some(_) => {
-                        away -= 1;
+                    _ if left == 0 => {}
+                    _ => {
+                        left -= 1;
                         wanted.push(holder);
                     }
-                    None => wanted.push(holder),
                 }
             }
             if !wanted.is_empty() {
@@ -345,10 +369,10 @@ impl Volume {
         }
         let wanted: usize = asked.iter().map(|asked| asked.holders.len()).sum();
         let _turn = self.turn.lock();
-        let proven = self.proven(tended.confirmed(asked)?)?;
+        let proven = tended.confirmed(self.proven(asked)?)?;
         let mut taken = 0;
         let mut changed = Vec::new();
-        for new in proven {
+        for new in proven.into_iter().filter(|new| !new.holders.is_empty()) {
             let id = new.segment.id();
             // It may have changed since.
             let Some(row) = self.db.segment(&id)? else { continue };
@@ -375,12 +399,14 @@ impl Volume {
             asked.holders.retain(|mine| is_meant(mine) && connected.contains(&mine.peer));
             if !asked.holders.is_empty() {
                 let command = Command::Probe { placement: Arc::new(asked), within: ANSWER_WITHIN };
-                under_way.push((known.segment.id(), self.node.start(command)));
+                under_way.push((known, self.node.start(command)));
             }
         }
-        for (id, asked) in under_way {
+        for (known, asked) in under_way {
             match outcome(asked) {
-                Outcome::Probed { held, missing, .. } => drop(self.lacking.asked(id, &held, &missing)),
+                Outcome::Probed { held, missing, .. } => {
+                    self.lacking.asked(known.segment.id(), known, &held, &missing);
+                }
                 Outcome::Failed(error) => return Err(PortError::Unreachable(error.to_string())),
                 other => return Err(damaged(format!("unexpected outcome {other:?}"))),
             }
@@ -404,7 +430,7 @@ impl Volume {
             let mut placement = Arc::unwrap_or_clone(placement);
             placement.holders.retain(|holder| passed.contains(&holder.row));
             if !placement.holders.is_empty() {
-                self.lacking.audited(placement.segment.id(), &passed, &[], &[]);
+                self.lacking.audited(placement.segment.id(), &placement, (&passed, &[], &[]));
                 proven.push(placement);
             }
         }

@@ -202,7 +202,6 @@ impl Serving {
 
     /// Looks after nothing any more by a ticket that is named by the beginning of its id, or by its name.
     pub(crate) fn withdraw(&self, name: &str) -> Result<Served, Failure> {
-        let _turn = self.turn.lock();
         let is_meant = |given: &Given| {
             let id = HEXLOWER.encode(&given.appointment().tag().0);
             given.name == name || (name.len() >= ID_MIN && id.starts_with(name))
@@ -225,8 +224,11 @@ impl Serving {
             Ok(())
         })?;
         let tag = given.appointment().tag();
-        self.held.lock().retain(|(of, _), _| *of != tag);
-        self.forget(&self.dir_of(&tag));
+        // Whoever looks after something now comes to an end first: then, or at the next look, what is known of it goes.
+        if let Some(_turn) = self.turn.try_lock() {
+            self.held.lock().retain(|(of, _), _| *of != tag);
+            self.forget(&self.dir_of(&tag));
+        }
         Ok(served)
     }
 
@@ -236,6 +238,17 @@ impl Serving {
             && error.kind() != std::io::ErrorKind::NotFound
         {
             tracing::warn!(dir = %dir.display(), %error, "what was looked after cannot be removed");
+        }
+    }
+
+    /// What was withdrawn while it was looked after.
+    fn forget_withdrawn(&self, given: &[Given]) {
+        let tags: BTreeSet<Tag> = given.iter().map(|given| given.appointment().tag()).collect();
+        self.held.lock().retain(|(of, _), _| tags.contains(of));
+        let Ok(dirs) = fs::read_dir(self.home.custody()) else { return };
+        let known: BTreeSet<PathBuf> = tags.iter().map(|tag| self.dir_of(tag)).collect();
+        for dir in dirs.flatten().map(|dir| dir.path()).filter(|dir| !known.contains(dir)) {
+            self.forget(&dir);
         }
     }
 
@@ -278,6 +291,7 @@ impl Serving {
     pub(crate) fn tend(&self, bytes: u64, every: u64) {
         let _turn = self.turn.lock();
         let given = self.tickets.lock().given.clone();
+        self.forget_withdrawn(&given);
         let mut left = bytes;
         for given in given {
             let tag = given.appointment().tag();
@@ -302,7 +316,7 @@ impl Serving {
             }
             let avoid: BTreeSet<PeerId> = wards.custodians.iter().copied().chain([self.me]).collect();
             for (volume, wards) in volumes {
-                let placed = self.tend_volume(&given, volume, &wards, avoid.clone(), left, every);
+                let placed = self.tend_volume(&given, volume, &wards, &avoid, left, every);
                 left = left.saturating_sub(placed);
             }
             self.looked.lock().insert(tag, unix_now());
@@ -339,7 +353,7 @@ impl Serving {
         given: &Given,
         volume: Tag,
         wards: &[Ward],
-        avoid: BTreeSet<PeerId>,
+        avoid: &BTreeSet<PeerId>,
         bytes: u64,
         every: u64,
     ) -> u64 {
@@ -360,7 +374,7 @@ impl Serving {
             Ok(standing) => {
                 let placed = standing.repaired.bytes;
                 if standing.repaired.due + standing.repaired.lost > 0 {
-                    let Standing { segments, repaired, moves } = &standing;
+                    let Standing { segments, repaired, moves, .. } = &standing;
                     tracing::info!(
                         ticket = given.name,
                         segments,
@@ -370,7 +384,8 @@ impl Serving {
                     );
                 }
                 held.mended += standing.repaired.mended;
-                (held.standing, held.trouble) = (standing, None);
+                held.trouble.clone_from(&standing.trouble);
+                held.standing = standing;
                 placed
             }
             Err(error) => {

@@ -10,6 +10,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use hypernet_core::catalog::{Manifest, PageKind, PageRef, PlacementPage};
 use hypernet_core::codec::{self, Format};
@@ -31,15 +32,14 @@ use crate::driver::NodeHandle;
 use crate::files;
 use crate::identity::places::{self, At};
 use crate::peers::{Draw, Peers};
-use crate::volume::damaged;
 use crate::volume::lacking::Lacking;
 use crate::volume::leases::{draw_once, is_forgotten};
-use crate::volume::merging::unite;
 use crate::volume::progress::Meter;
 use crate::volume::read::{PlacementCache, expect_kind, placement_cache};
 use crate::volume::repair::Repaired;
 use crate::volume::tended::{NOBODY, Tended, Tending};
 use crate::volume::write::unix_now;
+use crate::volume::{READ_WITHIN, damaged};
 
 /// Segments looked at together.
 const AT_ONCE: u32 = 512;
@@ -55,6 +55,10 @@ const TOLD_FOR: u64 = 30 * UnixSeconds::DAY;
 const SCRATCH: VolumeId = VolumeId([0; 16]);
 /// The catalog of what was told when it was last taken in.
 const BEFORE: VolumeId = VolumeId([1; 16]);
+/// For how long one log is read,
+const LOG_WITHIN: Duration = Duration::from_secs(600);
+/// and what one custodian tells of moves.
+const MOVES_WITHIN: Duration = Duration::from_secs(120);
 const NODE_CACHE: u64 = 1 << 20;
 
 /// What was told of moves last.
@@ -82,8 +86,6 @@ pub(crate) struct Charge {
     peers: Arc<Peers>,
     lacking: Lacking,
     placements: Mutex<PlacementCache>,
-    /// Who is to hold nothing of it.
-    avoid: Mutex<Arc<BTreeSet<PeerId>>>,
     turn: Mutex<()>,
 }
 
@@ -94,6 +96,8 @@ pub(crate) struct Standing {
     pub(crate) repaired: Repaired,
     /// Rows that were moved here, and that no log tells of yet.
     pub(crate) moves: u64,
+    /// What of all that is due could not be done.
+    pub(crate) trouble: Option<String>,
 }
 
 impl Charge {
@@ -121,28 +125,29 @@ impl Charge {
             peers,
             lacking: Lacking::default(),
             placements: Mutex::new(placement_cache()),
-            avoid: Mutex::default(),
             turn: Mutex::default(),
         })
     }
 
     /// Does all that is due: reads what the owner tells, renews leases, mends until so many bytes were placed, and tells of it.
-    pub(crate) fn tend(&self, wards: &[Ward], avoid: BTreeSet<PeerId>, bytes: u64) -> Result<Standing, PortError> {
-        *self.avoid.lock() = Arc::new(avoid);
+    /// `avoid`: who is to hold nothing of it.
+    pub(crate) fn tend(&self, wards: &[Ward], avoid: &BTreeSet<PeerId>, bytes: u64) -> Result<Standing, PortError> {
         // What cannot be read now does not keep from looking after what is known.
         let read = self.read_logs(wards);
         self.combine(wards)?;
-        let tended = self.tended();
+        let tended = Tended { avoid, ..self.tended() };
         let now = unix_now();
         tended.renew_due(now)?;
         tended.lease_rows(&|placement| is_forgotten(placement, now))?;
-        let avoid = self.avoid.lock().clone();
-        let tended = Tended { avoid: &avoid, ..tended };
         let repaired = tended.repair(&self.peers.views()?, bytes, &self.turn)?;
-        let moves = self.moves(wards)?;
-        let standing = Standing { segments: self.db.counts()?.segments, repaired, moves: moves.len() as u64 };
-        self.tell(moves, now)?;
-        read.map(|()| standing)
+        // What was placed is told of whatever comes after it.
+        let mut standing = Standing { segments: self.db.counts()?.segments, repaired, ..Standing::default() };
+        let told = self.moves(wards).and_then(|moves| {
+            standing.moves = moves.len() as u64;
+            self.tell(moves, now)
+        });
+        standing.trouble = read.and(told).err().map(|error| error.to_string());
+        Ok(standing)
     }
 
     fn log(&self, device: &Tag) -> Result<VolumeDb, PortError> {
@@ -180,7 +185,8 @@ impl Charge {
         if !manifest.is_sound() {
             return Err(damaged("a log refers to what it does not list"));
         }
-        let mut reading = Reading { charge: self, into, segments: 0, around: Vec::new() };
+        let within = Within::new(LOG_WITHIN);
+        let mut reading = Reading { charge: self, into, within, segments: 0, around: Vec::new() };
         if let Ok(Notice::Placed(_, placement)) = Notice::open(record, key) {
             reading.around.push(placement);
         }
@@ -193,15 +199,16 @@ impl Charge {
 
     /// What all logs tell of a segment; nothing if none does.
     fn told(logs: &[VolumeDb], id: &SegmentId) -> Result<Option<Placement>, PortError> {
-        let mut united: Option<Vec<u8>> = None;
+        let mut united: Option<Placement> = None;
         for log in logs {
             let Some(row) = log.segment(id)? else { continue };
+            let told: Placement = codec::decode(&row.descriptor).map_err(damaged)?;
             united = Some(match united {
-                Some(before) => unite(&before, &row.descriptor, false)?,
-                None => row.descriptor,
+                Some(before) => united_with(before, told),
+                None => told,
             });
         }
-        united.map(|bytes| codec::decode(&bytes).map_err(damaged)).transpose()
+        Ok(united)
     }
 
     /// Brings what is looked after up to date with all logs.
@@ -331,6 +338,20 @@ impl Charge {
     }
 }
 
+/// Where a segment is, as two devices of one owner tell it: of each row with whom it is to stay the longest.
+fn united_with(mut one: Placement, other: Placement) -> Placement {
+    for holder in other.holders {
+        match one.holders.iter_mut().find(|known| known.row == holder.row) {
+            Some(known) if known.until < holder.until => *known = holder,
+            Some(_) => {}
+            None => one.holders.push(holder),
+        }
+    }
+    one.holders.sort_by_key(|holder| holder.row);
+    one.n = one.n.max(other.n);
+    one
+}
+
 /// Segments of which nobody here knows what lies in them.
 fn bare(segments: &[(SegmentId, Vec<u8>)]) -> Vec<NewSegment<'_>> {
     segments
@@ -381,10 +402,30 @@ impl Tending for Charge {
     fn is_told(&self) {}
 }
 
+/// Until when something is read that somebody else has put there in many parts: whoever names them chooses who holds each, and how
+/// late they answer.
+struct Within(Instant);
+
+impl Within {
+    fn new(within: Duration) -> Self {
+        Self(Instant::now() + within)
+    }
+
+    /// For how long the next part is waited for.
+    fn left(&self) -> Result<Duration, PortError> {
+        let left = self.0.saturating_duration_since(Instant::now());
+        match left.is_zero() {
+            true => Err(PortError::Deadline("what somebody else has put there takes too long to be read".into())),
+            false => Ok(left.min(Duration::from_millis(READ_WITHIN))),
+        }
+    }
+}
+
 /// A log on its way in.
 struct Reading<'a> {
     charge: &'a Charge,
     into: &'a VolumeDb,
+    within: Within,
     segments: usize,
     /// Segments that its own pages lie in.
     around: Vec<Placement>,
@@ -394,7 +435,8 @@ impl Reading<'_> {
     fn fetch(&self, listing: &Manifest, page: &PageRef) -> Result<bytes::Bytes, PortError> {
         let at = listing.segments.get(page.segment as usize).ok_or_else(|| damaged("a page of a log without place"))?;
         let at = Arc::new(self.charge.now_at(at)?);
-        let plain = self.charge.peers.fetch_at(at, vec![(page.extent.clone(), page.offset)])?;
+        let wanted = vec![(page.extent.clone(), page.offset)];
+        let plain = self.charge.peers.fetch_within(at, wanted, self.within.left()?)?;
         plain.into_iter().next().ok_or_else(|| damaged("a page of a log came back empty"))
     }
 
@@ -457,12 +499,13 @@ pub(super) fn read_moves(
         return Err(damaged("a custodian tells of moves that lie nowhere"));
     }
     let (mut all, mut count) = (Moved::new(), 0);
+    let within = Within::new(MOVES_WITHIN);
     for page in moves.pages {
-        let plain = peers.fetch_at(Arc::new(page.placement), vec![(page.extent, 0)])?;
+        let plain = peers.fetch_within(Arc::new(page.placement), vec![(page.extent, 0)], within.left()?)?;
         let bytes = plain.first().ok_or_else(|| damaged("a page of moves came back empty"))?;
         let page: MovesPage = codec::decode(bytes).map_err(damaged)?;
         count += page.moves.len();
-        if !page.is_sound() || count > most {
+        if !page.is_sound() || page.moves.is_empty() || count > most {
             return Err(damaged("a custodian tells of more moves than there are rows"));
         }
         for moved in page.moves {

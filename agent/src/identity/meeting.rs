@@ -23,6 +23,7 @@ use super::{Identity, era_of, named_by, on_disk};
 use crate::keystore::Keystore;
 use crate::locked::Locked;
 use crate::peers::Peers;
+use crate::people::told::told_to;
 use crate::sealing;
 use crate::volume::damaged;
 
@@ -366,7 +367,9 @@ impl Identity {
 
     fn put_up_beacon(&self, gathered: &Gathered, door: Door, key: &Secret) -> Result<(), PortError> {
         let (told, posters) = (self.told(), self.posters());
-        let beacon = Beacon::new(&self.device, door, &told, &posters, !posters.is_empty()).map_err(damaged)?;
+        let beacon = Beacon::new(&self.device, door, &told, &posters, !posters.is_empty());
+        let (peer, to) = (self.peers.me()?, told_to(self));
+        let beacon = beacon.and_then(|beacon| beacon.tell_peers(&self.device, &[peer], &to)).map_err(damaged)?;
         let place: Place = Beacon::place(&self.device);
         let me: DeviceId = self.device.id();
         let record = match gathered.beacons.get(&me) {

@@ -1,7 +1,9 @@
 use hypernet_core::id::VolumeId;
 use hypernet_core::identity::place::{Notice, roster_sealing_key};
 use hypernet_core::key::{DeviceKeys, RecoveryKeys, Secret};
+use hypernet_core::node::Whose;
 
+use super::told::Person;
 use super::*;
 use crate::keystore::{Keystore, Unlock};
 use crate::volume::double::{Mesh, phrase, publish};
@@ -124,6 +126,31 @@ fn a_contacts_devices_are_found_and_another_key_is_loud() {
     bare.keep(Notice::Here(forged).publish(&era.roster(), &roster_sealing_key(&phrase().id()), 9).unwrap());
     let loud = look_up_contact(&stranger.identity, &anna).map(drop).unwrap_err();
     assert!(loud.to_string().contains("the key of anna has CHANGED"), "{loud}");
+}
+
+#[test]
+fn people_who_know_each_other_know_each_other_s_peers_and_nobody_else_does() {
+    let mesh = Mesh::new(5);
+    let homes: Vec<_> = (0..3).map(|_| tempfile::tempdir().unwrap()).collect();
+    let (anna, me, third) =
+        (mesh.volume(homes[0].path(), 1), mesh.person(homes[1].path(), 7), mesh.person(homes[2].path(), 8));
+    publish(&anna, 1).unwrap();
+    let contact = there(&mesh, phrase().id());
+    let told = |to: &crate::volume::Volume| told::of_contact(&to.identity, &contact).unwrap();
+    assert!(told(&me).is_empty(), "whom anna does not know is told nothing");
+    let peer = anna.identity.peers().me().unwrap();
+    let own = told::own(&anna.identity);
+    assert_eq!(own.get(&peer).map(|person| (person.whose, person.identity)), Some((Whose::Own, phrase().id())));
+
+    let annas = Contacts::of(anna.identity.keystore());
+    annas.add("me", me.identity.id(), me.identity.address()).unwrap();
+    anna.identity.confirm().unwrap();
+    let known = Person { whose: Whose::Contact, identity: phrase().id(), name: Some("anna".into()) };
+    assert_eq!(told(&me), [(peer, known)].into());
+    assert!(told(&third).is_empty(), "the address alone opens nothing");
+    annas.remove("me").unwrap();
+    anna.identity.confirm().unwrap();
+    assert!(told(&me).is_empty());
 }
 
 #[test]

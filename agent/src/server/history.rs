@@ -36,7 +36,8 @@ pub(super) fn router() -> Router<Arc<Agent>> {
 }
 
 async fn post_snap(State(agent): Agents, Json(request): Json<api::SnapRequest>) -> Answer<api::Snapped> {
-    Ok(Json(blocking(move || agent.past(&inside(&agent, &request.path)?)?.snap(request.message)).await??))
+    let snap = move || agent.past(&inside(&agent, &request.path)?)?.snap(request.message, request.command);
+    Ok(Json(blocking(snap).await??))
 }
 
 async fn post_log(State(agent): Agents, Json(request): Json<api::LogRequest>) -> Answer<Vec<api::SnapshotInfo>> {

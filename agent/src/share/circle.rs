@@ -152,7 +152,7 @@ impl Publishers {
         let known = self.listed.iter().chain(&self.gone);
         let known: BTreeSet<DeviceTag> = known.map(|device| device.id.tag_in(volume)).collect();
         let is_taken = |dot: &Dot| self.taken.get(&dot.device).is_some_and(|last| *last >= dot.sequence);
-        vector.iter().filter(|dot| !known.contains(&dot.device) && !is_taken(dot)).copied().collect()
+        vector.iter().filter(|dot| !known.contains(&dot.device.of_device()) && !is_taken(dot)).copied().collect()
     }
 
     /// Whether a head of one of these is one that it was allowed to publish.

@@ -16,7 +16,7 @@ use hypernet_store::marks::Marks;
 use hypernet_store::volume::NewSegment;
 
 use super::walk::{Seen, Walk};
-use super::{Volume, damaged};
+use super::{Volume, damaged, state};
 
 /// Extents looked up at once.
 const AT_ONCE: usize = 1_000;
@@ -35,6 +35,12 @@ struct Adopting<'a> {
 }
 
 impl Volume {
+    /// Whether a head was published of what was begun from another volume, and not all of that could be taken over yet: until then
+    /// nothing is collected, and nothing of others is followed here.
+    pub(super) fn is_still_adopting(&self) -> Result<bool, PortError> {
+        Ok(state::latest(&self.db)?.is_some() && state::origin(&self.db)?.is_some())
+    }
+
     /// Takes over what a new root of this volume reaches, and the snapshots that it keeps, and only other volumes know;
     /// whether all of it could be read, and is leased.
     pub(super) fn adopt(&self, root: &Root, history: &History) -> Result<bool, PortError> {

@@ -21,6 +21,7 @@ use hypernet_store::volume::VolumeDb;
 use minicbor::{Decode, Encode};
 use parking_lot::Mutex;
 
+use super::lacking::At;
 use super::tended::Tending;
 use crate::driver::outcome;
 
@@ -119,18 +120,32 @@ pub(crate) struct Ended {
     pub(crate) failing: Vec<Failing>,
 }
 
-/// Rows that are known to be gone.
+/// When holders of a volume have answered what they were to prove.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub(crate) struct Answered {
+    #[n(0)]
+    pub(crate) volume: VolumeId,
+    /// For the first time,
+    #[n(1)]
+    pub(crate) first: UnixSeconds,
+    /// and for the last.
+    #[n(2)]
+    pub(crate) last: UnixSeconds,
+}
+
+/// Holders of a segment that are known to have nothing.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 #[cbor(array)]
 pub(crate) struct Gone {
     #[n(0)]
     pub(crate) segment: SegmentId,
-    /// As their holders say.
-    #[cbor(n(1), with = "minicbor::bytes")]
-    pub(crate) said: Vec<u8>,
+    /// As they say.
+    #[n(1)]
+    pub(crate) said: Vec<At>,
     /// Whatever these say.
-    #[cbor(n(2), with = "minicbor::bytes")]
-    pub(crate) unproven: Vec<u8>,
+    #[n(2)]
+    pub(crate) unproven: Vec<At>,
 }
 
 /// Where the audits of a device stand.
@@ -155,8 +170,10 @@ pub(crate) struct Round {
     pub(crate) last: Option<Ended>,
     #[n(7)]
     gone: Vec<Gone>,
+    #[n(8)]
+    answered: Vec<Answered>,
 }
-hypernet_core::format!(Round, tag = 0x5f, version = 1, max = 8 << 20, name = "round of audits");
+hypernet_core::format!(Round, tag = 0x5f, version = 2, max = 8 << 20, name = "round of audits");
 
 impl Round {
     /// What a peer has shown in this round and the last one.
@@ -165,6 +182,25 @@ impl Round {
         let mut sum = Shown::default();
         all.filter(|failing| failing.peer == *peer).for_each(|failing| sum.add(&failing.shown));
         sum
+    }
+
+    /// When holders of a volume have answered, if any ever has.
+    pub(crate) fn answered(&self, volume: &VolumeId) -> Option<Answered> {
+        self.answered.iter().find(|answered| answered.volume == *volume).copied()
+    }
+
+    /// How many peers were not there, or did not answer, when something of a volume was to be proven, and were not asked since.
+    pub(crate) fn unanswered(&self, volume: &VolumeId) -> u64 {
+        self.missed.iter().filter(|missed| missed.volume == *volume).count() as u64
+    }
+
+    fn answer(&mut self, volume: VolumeId, now: UnixSeconds) {
+        let known = self.answered.len();
+        match self.answered.iter_mut().find(|answered| answered.volume == volume) {
+            Some(answered) => answered.last = now,
+            None if known < KNOWN_MAX => self.answered.push(Answered { volume, first: now, last: now }),
+            None => {}
+        }
     }
 
     fn note(&mut self, peer: PeerId, shown: Shown) {
@@ -417,17 +453,16 @@ impl Auditor {
             if !is_again || shown.unasked == 0 {
                 round.note(holder.peer, shown);
             }
+            if shown.passed + shown.failed() > 0 {
+                round.answer(volume, now);
+            }
             if shown.failed() > 0 {
                 let (peer, row) = (crate::status::peer_name(&holder.peer), holder.row);
                 tracing::warn!(segment = %id.short(), row, peer, ?shown, "an audit has found a shard to be gone");
             }
         }
-        if self.of.tended().lacking.audited(
-            id,
-            &found.passed,
-            &[&found.damaged[..], &found.missing].concat(),
-            &found.lied,
-        ) {
+        let missing = [&found.damaged[..], &found.missing].concat();
+        if self.of.tended().lacking.audited(id, placement, (&found.passed, &missing, &found.lied)) {
             self.of.is_told();
         }
     }

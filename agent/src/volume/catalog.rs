@@ -21,6 +21,7 @@ use hypernet_core::seal::{ExtentRef, Kind, Sealer};
 use hypernet_core::segment::{Packed, Packer, Placement};
 use hypernet_store::volume::{ExtentAt, SegmentRow, Stale, VolumeDb};
 
+use super::census::Enough;
 use super::progress::Meter;
 use super::repair::Wear;
 use super::tended::Tending as _;
@@ -265,7 +266,7 @@ impl Volume {
     ) -> Result<(Manifest, Vec<Lost>), PortError> {
         let connected = views.iter().filter(|view| view.connected).map(|view| view.peer).collect();
         let wear = self.tended().wear(views);
-        let now = Surveyed { connected, gone: wear.mesh.gone().clone() };
+        let now = Surveyed { connected, gone: wear.mesh.gone() };
         let deep = self.surveyed.lock().as_ref().is_none_or(|before| !before.holds_for(&now));
         let mut survey =
             Survey { volume: self, connected: &now.connected, wear, stale, deep, intact: true, lost: Vec::new() };
@@ -463,16 +464,21 @@ struct Survey<'a> {
 }
 
 impl Survey<'_> {
-    /// Takes over what can be read and has enough rows, and notes what has not. Of a listing that is lost, or that something is
-    /// lost of, what is left is taken over in its place.
+    /// Takes over what can be read, has enough rows and is kept for this device, and notes what has not. Of a listing that is lost, or
+    /// that something is lost of, what is left is taken over in its place.
     fn look(&mut self, listing: &Manifest, kept: &mut Manifest) -> Result<(), PortError> {
         let readable = |at: &Placement| self.volume.lacking.is_readable(at, self.connected);
-        let looked: Vec<(bool, bool)> =
-            listing.segments.iter().map(|at| (readable(at), self.wear.is_worn(at))).collect();
+        // Of somebody else's catalog, or one of this device's from long ago, its next head has nothing that others may give up.
+        let kept_here = self.volume.tended().keep(&listing.segments, Enough::Read)?;
+        let looked: Vec<(bool, bool)> = listing
+            .segments
+            .iter()
+            .zip(kept_here)
+            .map(|(at, is_kept)| (readable(at), readable(at) && is_kept && !self.wear.is_worn(at)))
+            .collect();
         for page in &listing.pages {
-            let (readable, worn) = looked.get(page.segment as usize).copied().unwrap_or((false, true));
+            let (readable, is_sound) = looked.get(page.segment as usize).copied().unwrap_or((false, false));
             let is_stale = self.is_stale(page);
-            let is_sound = readable && !worn;
             if is_sound && !is_stale && (page.level == 0 || !self.deep) {
                 kept.adopt(listing, page);
                 continue;

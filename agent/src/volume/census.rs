@@ -1,5 +1,9 @@
 //! What the holders of segments say they have, asked when something new is about to rely on it: having been placed once
 //! is no claim that a segment still exists, and a holder that is connected may have lost its disk.
+//!
+//! And what is there now another device may be about to give up, which has no reason to wait for this one: nothing that this device
+//! has published says yet that it relies on it. So whatever something new relies on is kept for this device first; where too few
+//! holders agree, it is placed anew.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -11,6 +15,7 @@ use hypernet_core::segment::Placement;
 use parking_lot::Mutex;
 
 use super::Volume;
+use super::tended::Tending as _;
 use super::write::Tally;
 
 /// How long the holders of a segment have to answer, in milliseconds. Who does not counts as gone from then on.
@@ -46,7 +51,10 @@ pub(crate) struct Census {
 struct Seen {
     /// Peers that were there when it began, without those that do not answer.
     connected: BTreeSet<PeerId>,
-    held: BTreeMap<SegmentId, u8>,
+    /// Rows that are there.
+    held: BTreeMap<SegmentId, Vec<u8>>,
+    /// Whether it is kept for this device.
+    kept: BTreeMap<SegmentId, bool>,
     relied: Tally,
 }
 
@@ -54,7 +62,8 @@ impl Census {
     /// Of the peers that are connected now: who comes while it goes on changes nothing for it.
     pub(crate) fn new(volume: &Volume) -> Result<Self, PortError> {
         let connected = volume.peers.connected()?;
-        Ok(Self { seen: Mutex::new(Seen { connected, held: BTreeMap::new(), relied: Tally::default() }) })
+        let (held, kept, relied) = (BTreeMap::new(), BTreeMap::new(), Tally::default());
+        Ok(Self { seen: Mutex::new(Seen { connected, held, kept, relied }) })
     }
 
     /// Which of these are in segments of which enough is there. A segment whose row in the index is damaged is not.
@@ -64,11 +73,14 @@ impl Census {
             // The catalog of this volume must lead to what is new in it.
             Enough::Last => volume.db.locate_own(ids)?,
         };
-        let is_stored = |location: hypernet_store::volume::Location| {
-            let placement = volume.placement(location.segment, &location.descriptor);
-            placement.is_ok_and(|placement| self.is_there(volume, location.segment, &placement, enough))
+        let is_stored = |location: Option<hypernet_store::volume::Location>| {
+            let Some(location) = location else { return Ok(false) };
+            match volume.placement(location.segment, &location.descriptor) {
+                Ok(placement) => self.is_there(volume, location.segment, &placement, enough),
+                Err(_) => Ok(false),
+            }
         };
-        Ok(located.into_iter().map(|location| location.is_some_and(is_stored)).collect())
+        located.into_iter().map(is_stored).collect()
     }
 
     /// The least of the segments that new data was found to be in.
@@ -76,35 +88,57 @@ impl Census {
         self.seen.lock().relied
     }
 
-    fn is_there(&self, volume: &Volume, id: SegmentId, placement: &Arc<Placement>, enough: Enough) -> bool {
+    /// Whether enough of a segment is there, and, where it is to last, kept for this device.
+    pub(super) fn is_there(
+        &self,
+        volume: &Volume,
+        id: SegmentId,
+        placement: &Arc<Placement>,
+        enough: Enough,
+    ) -> Result<bool, PortError> {
         let known = {
             let seen = self.seen.lock();
             match seen.held.get(&id) {
-                Some(held) => Some(*held),
+                Some(held) => Some(held.clone()),
                 // Nobody is asked where too few are there to ask.
-                None => (!volume.lacking.is_readable(placement, &seen.connected)).then_some(0),
+                None => (!volume.lacking.is_readable(placement, &seen.connected)).then(Vec::new),
             }
         };
         // Not under the lock: it takes a round trip.
         let held = known.unwrap_or_else(|| self.ask(volume, id, placement));
-        let is_there = held >= enough.rows(placement);
-        if is_there && enough == Enough::Last {
-            let mut seen = self.seen.lock();
-            seen.relied = seen.relied.and(Tally::relied(placement, held));
+        if held.len() < usize::from(enough.rows(placement)) {
+            return Ok(false);
         }
-        is_there
+        if enough == Enough::Read {
+            return Ok(true);
+        }
+        let kept = self.seen.lock().kept.get(&id).copied();
+        let is_kept = match kept {
+            Some(is_kept) => is_kept,
+            None => {
+                let mut asked = Placement::clone(placement);
+                asked.holders.retain(|holder| held.contains(&holder.row));
+                volume.tended().keep(&[asked], enough)?.into_iter().all(|is_kept| is_kept)
+            }
+        };
+        let mut seen = self.seen.lock();
+        seen.kept.insert(id, is_kept);
+        if is_kept {
+            seen.relied = seen.relied.and(Tally::relied(placement, held.len() as u8));
+        }
+        Ok(is_kept)
     }
 
-    fn ask(&self, volume: &Volume, id: SegmentId, placement: &Arc<Placement>) -> u8 {
+    fn ask(&self, volume: &Volume, id: SegmentId, placement: &Arc<Placement>) -> Vec<u8> {
         let connected = self.seen.lock().connected.clone();
         let mut asked = Placement::clone(placement);
         asked.holders.retain(|holder| connected.contains(&holder.peer));
         let outcome = volume.node.run_blocking(Command::Probe { placement: asked.into(), within: ASK_WITHIN });
         let mut seen = self.seen.lock();
         let held = match outcome {
-            Outcome::Probed { held, missing, unreachable } => {
-                volume.lacking.asked(id, &held, &missing);
-                let unproven = volume.lacking.unproven(id, &held).len();
+            Outcome::Probed { mut held, missing, unreachable } => {
+                volume.lacking.asked(id, placement, &held, &missing);
+                let unproven = volume.lacking.unproven(id, placement, &held);
                 if !missing.is_empty() {
                     tracing::warn!(
                         segment = %id.short(),
@@ -117,12 +151,13 @@ impl Census {
                         seen.connected.remove(&holder.peer);
                     }
                 }
-                held.len().saturating_sub(unproven) as u8
+                held.retain(|row| !unproven.contains(row));
+                held
             }
             // It was not placed as far as anybody can tell.
-            _ => 0,
+            _ => Vec::new(),
         };
-        seen.held.insert(id, held);
+        seen.held.insert(id, held.clone());
         held
     }
 }

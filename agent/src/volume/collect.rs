@@ -10,6 +10,9 @@
 //! 4. *Giving up*: when all devices that may publish have done so, and some time later, so that whoever is reading comes to an
 //!    end, this device ends its leases of them. Where somebody does not come back, they end by themselves.
 //!
+//! What lies in several segments is looked for in one of them. Another one goes only when the holders of that one have said that they
+//! keep it: an index that leads to what is not there any more is no reason to let go of what is.
+//!
 //! Nothing is lost wherever this is broken off: what is in no index is on the mesh until its leases are given up, and those are
 //! written down until they are. Whatever was given up too early would still be there for as long as its holder has room.
 
@@ -22,15 +25,16 @@ use std::time::{Duration, Instant};
 use hypernet_core::catalog::{Manifest, PageKind, PlacementPage};
 use hypernet_core::codec;
 use hypernet_core::head::Head;
-use hypernet_core::id::{ExtentId, IdentityId, PeerId, SegmentId};
+use hypernet_core::id::{ExtentId, IdentityId, SegmentId, VolumeId};
 use hypernet_core::node::{Command, Outcome};
 use hypernet_core::placement::Plan;
 use hypernet_core::port::PortError;
 use hypernet_core::segment::{Packed, Packer, Piece, Placement};
 use hypernet_fs::vfs::Vfs;
 use hypernet_store::marks::Marks;
-use hypernet_store::volume::{ExtentAt, LeaseChange, Leased, SegmentRow};
+use hypernet_store::volume::{ExtentAt, LeaseChange, NewSegment, SegmentRow};
 
+use super::census::{Census, Enough};
 use super::follow::Counted;
 use super::heads::sequence_of;
 use super::leases::{first_end, last_end};
@@ -51,8 +55,8 @@ const SPARSE: f64 = 0.5;
 const MOVED_AT_ONCE: u64 = 256 << 20;
 /// Extents that are looked up together.
 const LOOKED_UP_AT_ONCE: usize = 1_000;
-/// Leases looked at together.
-const LEASES_AT_ONCE: u32 = 512;
+/// Leases looked at together: for so many the catalogs of the others are read once.
+const LEASES_AT_ONCE: u32 = 4_096;
 /// For how long the catalog of another device is read.
 const CATALOG_WITHIN: Duration = Duration::from_secs(60);
 /// Bytes of shards for which others are asked to publish heads: each of these leaves some behind, too, and there is to be an end
@@ -97,6 +101,8 @@ struct Weighed {
     /// What of it is reached, in payload order.
     live: Vec<ExtentAt>,
     bytes: u64,
+    /// Segments that others of its extents lead to that are reached, by their numbers; none where they lead to none.
+    elsewhere: BTreeSet<Option<u64>>,
 }
 
 impl Volume {
@@ -116,13 +122,16 @@ impl Volume {
             }
             marks => marks?,
         };
-        let mut round = Round { volume: self, meter, marks, dry, collected: Collected::default(), moving: None };
+        let census = Census::new(self)?;
+        let mut round =
+            Round { volume: self, meter, marks, census, dry, collected: Collected::default(), moving: None };
         round.run()?;
         let collected = round.collected;
         // Also of a round that was broken off: before a head says so, nothing is gone.
         if !dry && self.has_dropped()? {
             self.placements.lock().clear();
-            if self.has_others() {
+            // What was dropped before others are asked about when it turns out to be worth that.
+            if self.has_others() && collected.dead + collected.sparse > 0 {
                 state::ask(&self.db, Some(0))?;
             }
             vfs.mark_changed(self.id).map_err(of_tree)?;
@@ -147,11 +156,11 @@ impl Volume {
         if let Some(why) = self.branched()? {
             return Ok(Err(why));
         }
-        if !self.has_others() {
+        if !self.has_others() && !self.has_twin() {
             return Ok(Ok(Vec::new()));
         }
         let counted = Counted::by(&self.publishers(), self.id);
-        let survey = self.find_heads(&self.heard_devices())?;
+        let survey = self.find_others()?;
         let heads: Vec<Head> = survey.found.iter().map(|found| found.head.clone()).collect();
         self.heads.lock().set_others(survey);
         let ahead = heads.iter().find(|head| !counted.has_all(&latest.root.vector, &head.vector));
@@ -211,8 +220,12 @@ impl Volume {
     /// Why what is in this volume may be reached from another one that begins with it.
     pub(super) fn branched(&self) -> Result<Option<String>, PortError> {
         let keystore = self.identity.keystore().keystore();
-        let is_branch = |id| keystore.branches.iter().any(|branch| branch.volume == id && !branch.is_gone);
-        for id in self.db.volumes()?.into_iter().filter(|id| keystore.volumes.contains(id) || is_branch(*id)) {
+        // Of branches those are that have not been let go of, whatever volumes there were.
+        let is_here = |id: &VolumeId| match id.is_branch() {
+            true => keystore.branches.iter().any(|branch| branch.volume == *id && !branch.is_gone),
+            false => keystore.volumes.contains(id),
+        };
+        for id in self.db.volumes()?.into_iter().filter(is_here) {
             if state::origin(&self.db.of(id)?)?.is_some() {
                 return Ok(Some(format!(
                     "volume {}, which was begun from another one, is not published yet",
@@ -221,6 +234,18 @@ impl Volume {
             }
         }
         Ok(None)
+    }
+
+    /// Forgets what volumes were to begin with that an agent was killed while making: they have no place in the tree (`rooted`), and
+    /// nothing was published of them. For as long as they are waited for nothing is collected.
+    pub(crate) fn forget_unmade(&self, rooted: &BTreeSet<VolumeId>) -> Result<(), PortError> {
+        for id in self.db.volumes()?.into_iter().filter(|id| !rooted.contains(id)) {
+            let db = self.db.of(id)?;
+            if state::latest(&db)?.is_none() {
+                state::forget_origin(&db)?;
+            }
+        }
+        Ok(())
     }
 
     /// All that is reached. Fails where something cannot be read that may be.
@@ -290,14 +315,17 @@ impl Volume {
     pub(crate) fn release(&self, vfs: &Vfs, grace: u64) -> Result<Released, PortError> {
         let Some(latest) = state::latest(&self.db)? else { return Ok(Released::default()) };
         let mut released = Released::default();
-        if self.has_dropped()? || !self.find_gone(&latest)? {
+        let may_write = self.may_write().is_ok();
+        if may_write && self.has_dropped()? || !self.find_gone(&latest, may_write)? {
             released.waits.push("a head of this device".into());
             return Ok(released);
         }
         let now = unix_now();
-        let (seen, heads) = self.seen_by_others(&mut released.waits)?;
-        // What this device's catalog has in common with those of others is known not to tell of what has gone from it.
-        let own: BTreeSet<ExtentId> = latest.manifest.pages.iter().map(|page| page.extent.id()).collect();
+        let (seen, heads) = match may_write {
+            true => self.seen_by_others(&mut released.waits)?,
+            // Nobody waits for a head of who publishes none.
+            false => (None, self.last_heads()),
+        };
         let mut after = 0;
         let (mut unseen, mut is_unread) = (0, false);
         loop {
@@ -326,7 +354,7 @@ impl Volume {
             let ids: BTreeSet<SegmentId> = may_go.iter().map(|(segment, ..)| *segment).collect();
             let known = match is_unread {
                 true => None,
-                false => self.known_to_others((&heads, &own), &ids, &mut released.waits)?,
+                false => self.known_to_others(&heads, &ids, &mut released.waits)?,
             };
             // Each try to read what cannot be read would take as long.
             is_unread = known.is_none();
@@ -353,8 +381,10 @@ impl Volume {
 
     /// Notes which leases neither the index nor the catalog of this device's newest head needs, and which they need after all. False
     /// where that cannot be told now.
-    fn find_gone(&self, latest: &Latest) -> Result<bool, PortError> {
+    fn find_gone(&self, latest: &Latest, may_write: bool) -> Result<bool, PortError> {
         let is_mine = latest.head.device == self.device.id();
+        // Who only reads has none: what the one lacks that it stands on, nobody needs it to keep.
+        let since = if may_write { latest.head.sequence } else { 0 };
         let manifest = &latest.head.manifest_placement;
         let mut listed = BTreeMap::from([(manifest.segment.id(), manifest.clone())]);
         let mut missed = None;
@@ -385,10 +415,13 @@ impl Volume {
                         there.map(|there| codec::decode(&there.descriptor).map_err(damaged)).transpose()?
                     }
                 };
-                let is_needed = there.map_or(Ok(false), |there| self.counts(&row, &there))?;
+                let is_needed = match there {
+                    Some(there) => !self.tended().needed(&row, &there, now)?.is_empty(),
+                    None => false,
+                };
                 match (is_needed, row.gone) {
-                    (false, None) if is_mine => {
-                        changes.push(LeaseChange::Gone(row.number, Some((latest.head.sequence, now))))
+                    (false, None) if is_mine || !may_write => {
+                        changes.push(LeaseChange::Gone(row.number, Some((since, now))))
                     }
                     (true, Some(_)) => changes.push(LeaseChange::Gone(row.number, None)),
                     _ => {}
@@ -401,30 +434,15 @@ impl Volume {
         Ok(true)
     }
 
-    /// Whether leases are the last ones of some row where it is now: one that was placed again has others, and so have rows that
-    /// were mended, beside which those of the rest count.
-    fn counts(&self, leased: &Leased, there: &Placement) -> Result<bool, PortError> {
-        let at = |placement: &Placement| -> BTreeSet<(u8, PeerId)> {
-            placement.holders.iter().map(|holder| (holder.row, holder.peer)).collect()
-        };
-        let (mine, there) = (at(&codec::decode(&leased.descriptor).map_err(damaged)?), at(there));
-        let mut last: BTreeSet<(u8, PeerId)> = mine.intersection(&there).copied().collect();
-        for later in self.db.leases_of(&leased.segment)?.iter().filter(|later| later.row > leased.row) {
-            let later = at(&codec::decode(&later.descriptor).map_err(damaged)?);
-            last.retain(|held| !later.contains(held));
-        }
-        Ok(!last.is_empty())
-    }
-
     /// The head of this device that all others have seen that may publish here, none where there are no others; and the heads by which
     /// that is known.
     fn seen_by_others(&self, waits: &mut Vec<String>) -> Result<(Option<u64>, Vec<Head>), PortError> {
-        if !self.has_others() {
+        if !self.has_others() && !self.has_twin() {
             return Ok((None, Vec::new()));
         }
         let me = self.device.id();
         let others = self.other_publishers();
-        let survey = self.find_heads(&self.heard_devices())?;
+        let survey = self.find_others()?;
         let asks = state::asks(&self.db)?.unwrap_or(0);
         let mut least = u64::MAX;
         for device in others {
@@ -447,7 +465,7 @@ impl Volume {
     /// Which of these segments the catalogs of these heads know; none where one cannot be read.
     fn known_to_others(
         &self,
-        (heads, own): (&[Head], &BTreeSet<ExtentId>),
+        heads: &[Head],
         ids: &BTreeSet<SegmentId>,
         waits: &mut Vec<String>,
     ) -> Result<Option<BTreeSet<SegmentId>>, PortError> {
@@ -455,11 +473,13 @@ impl Volume {
         if ids.is_empty() {
             return Ok(Some(known));
         }
+        // Catalogs have most of their pages in common.
+        let mut read = BTreeSet::new();
         for head in heads {
             let until = Instant::now() + CATALOG_WITHIN;
             let listed = self.manifest_of(head).and_then(|manifest| {
                 let mut listed: BTreeSet<SegmentId> = [head.manifest_placement.segment.id()].into();
-                self.listed_in(&manifest, own, ids, until, &mut listed)?;
+                self.listed_in(&manifest, &mut read, ids, until, &mut listed)?;
                 Ok(listed)
             });
             match listed {
@@ -476,7 +496,7 @@ impl Volume {
     fn listed_in(
         &self,
         manifest: &Manifest,
-        own: &BTreeSet<ExtentId>,
+        read: &mut BTreeSet<ExtentId>,
         ids: &BTreeSet<SegmentId>,
         until: Instant,
         listed: &mut BTreeSet<SegmentId>,
@@ -487,10 +507,11 @@ impl Volume {
                 return Err(PortError::Deadline("it takes too long to read".into()));
             }
             if page.level > 0 {
-                self.listed_in(&self.listing(manifest, page, true)?, own, ids, until, listed)?;
-            } else if page.kind == PageKind::Placement && !own.contains(&page.extent.id()) {
+                self.listed_in(&self.listing(manifest, page, true)?, read, ids, until, listed)?;
+            } else if page.kind == PageKind::Placement && !read.contains(&page.extent.id()) {
                 let plain: PlacementPage = codec::decode(&self.fetch_listed(manifest, page)?).map_err(damaged)?;
                 listed.extend(plain.rows.iter().map(|row| row.placement.segment.id()).filter(|id| ids.contains(id)));
+                read.insert(page.extent.id());
             }
         }
         Ok(())
@@ -502,6 +523,8 @@ struct Round<'a> {
     volume: &'a Arc<Volume>,
     meter: &'a Meter,
     marks: Marks,
+    /// What holders have of segments that something is looked for in from now on.
+    census: Census,
     dry: bool,
     collected: Collected,
     /// What is on its way into new segments, and the segments that it comes from.
@@ -540,24 +563,49 @@ impl Round<'_> {
         self.collected.segments += 1;
         self.collected.bytes += payload;
         self.collected.live += weighed.bytes;
-        if weighed.live.is_empty() {
+        let is_dead = weighed.live.is_empty();
+        let is_sparse = (weighed.bytes as f64) < payload as f64 * SPARSE && self.is_worth_it(&placement, weighed.bytes);
+        // Whoever has placed it moves what is left.
+        let is_mine = is_sparse && self.volume.db.has_leases(&row.id)?;
+        if !is_dead && !is_mine {
+            return Ok(false);
+        }
+        let is_put_off = !is_dead && self.collected.moved >= MOVED_AT_ONCE;
+        if !self.dry && !is_put_off && !self.are_there(&weighed.elsewhere)? {
+            // What is looked for elsewhere is not to be had there.
+            if self.is_there(row.id, &placement)? {
+                let (id, descriptor) = (row.id, row.descriptor.as_slice());
+                let new = NewSegment { id, descriptor, extents, leases: None, is_foreign: false };
+                self.volume.db.add_segments(&[new])?;
+            }
+            return Ok(false);
+        }
+        if is_dead {
             self.collected.dead += 1;
             self.collected.dead_bytes += stored;
-            return Ok(true);
+        } else if self.dry || is_put_off || self.take(row.id, &placement, &weighed)? {
+            self.collected.sparse += 1;
+            self.collected.sparse_live += weighed.bytes;
+            self.collected.sparse_bytes += stored;
         }
-        if (weighed.bytes as f64) < payload as f64 * SPARSE && self.is_worth_it(&placement, weighed.bytes) {
-            if !self.volume.db.has_leases(&row.id)? {
-                // Whoever has placed it moves what is left.
+        Ok(is_dead)
+    }
+
+    /// Whether holders keep a segment for this device.
+    fn is_there(&self, id: SegmentId, placement: &Placement) -> Result<bool, PortError> {
+        self.census.is_there(self.volume, id, &Arc::new(placement.clone()), Enough::Last)
+    }
+
+    fn are_there(&self, numbers: &BTreeSet<Option<u64>>) -> Result<bool, PortError> {
+        for num in numbers {
+            let Some(num) = num else { return Ok(false) };
+            let row = self.volume.db.segments_iter(num.saturating_sub(1), 1)?.pop().filter(|row| row.num == *num);
+            let Some(row) = row else { return Ok(false) };
+            if !self.is_there(row.id, &codec::decode(&row.descriptor).map_err(damaged)?)? {
                 return Ok(false);
             }
-            let is_dry = self.dry || self.collected.moved >= MOVED_AT_ONCE;
-            if is_dry || self.take(row.id, &placement, &weighed)? {
-                self.collected.sparse += 1;
-                self.collected.sparse_live += weighed.bytes;
-                self.collected.sparse_bytes += stored;
-            }
         }
-        Ok(false)
+        Ok(true)
     }
 
     /// Whether a segment of the rest would have shorter shards: their lengths come in steps.
@@ -568,12 +616,17 @@ impl Round<'_> {
 
     fn live(&self, num: u64, extents: &[ExtentAt]) -> Result<Weighed, PortError> {
         let ids: Vec<ExtentId> = extents.iter().map(|(id, ..)| *id).collect();
-        let mut weighed = Weighed { live: Vec::new(), bytes: 0 };
+        let mut weighed = Weighed { live: Vec::new(), bytes: 0, elsewhere: BTreeSet::new() };
         for (extent, number) in extents.iter().zip(self.volume.db.numbers_of(&ids)?) {
+            if !self.marks.has(&extent.0)? {
+                continue;
+            }
             // What lies in a later one as well is found there.
-            if number == Some(num) && self.marks.has(&extent.0)? {
+            if number == Some(num) {
                 weighed.bytes += u64::from(extent.2);
                 weighed.live.push(*extent);
+            } else {
+                weighed.elsewhere.insert(number);
             }
         }
         Ok(weighed)

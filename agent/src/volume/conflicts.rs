@@ -153,6 +153,6 @@ impl Volume {
 
 /// How a device is called, as far as it is known.
 pub(crate) fn called(names: &[(DeviceTag, String)], device: DeviceTag) -> String {
-    let name = names.iter().find(|(tag, _)| *tag == device).map(|(_, name)| name.clone());
+    let name = names.iter().find(|(tag, _)| *tag == device.of_device()).map(|(_, name)| name.clone());
     name.unwrap_or_else(|| format!("device {:08x}", device.0 >> 32))
 }

@@ -16,6 +16,7 @@ use hypernet_core::merge::join;
 use hypernet_core::node::{Command, CommandError, Effect, InboundId, Input, Node, NodeConfig, Now, Outcome};
 use hypernet_core::placement::{Candidate, Wanted, order};
 use hypernet_core::port::PortError;
+use hypernet_core::quota::{Quota, Used};
 use hypernet_core::record::{Record, record_key};
 use hypernet_core::seal::ExtentRef;
 use hypernet_core::segment::{Coded, Holder, Placement, Segment};
@@ -95,7 +96,8 @@ pub(crate) fn phrase() -> RecoveryKeys {
 
 impl Mesh {
     pub(crate) fn new(donors: u8) -> Self {
-        let node = Node::new(NodeConfig::new(PeerId([0; 32]), hypernet_mesh::distance, 0, 0));
+        let node =
+            Node::new(NodeConfig::new(PeerId([0; 32]), hypernet_mesh::distance, Quota::default(), Used::default()));
         let mesh = Self {
             node: Arc::new(Mutex::new(node)),
             kept: Arc::new(Mutex::new(Kept { free: 1 << 40, ..Kept::default() })),
@@ -119,7 +121,7 @@ impl Mesh {
             let greetings = self.step(Input::Connected(peer));
             for effect in greetings {
                 if let Effect::Send { id, request: Request::Hello(_), .. } = effect {
-                    let hello = Hello { free, donated: 1 << 40 };
+                    let hello = Hello { free, donated: 1 << 40, to_newcomer: false };
                     self.step(Input::Response { id, result: Ok(Response::Hello(hello)) });
                 }
             }
@@ -142,6 +144,11 @@ impl Mesh {
         kept.lost.insert(peer, all);
     }
 
+    /// The peer stays, and has not got its shard of this segment any more.
+    pub(crate) fn lose(&self, peer: PeerId, segment: SegmentId) {
+        self.kept.lock().lost.entry(peer).or_default().insert(segment);
+    }
+
     /// The peer says that it has what it is given, and drops it.
     pub(crate) fn drop_all(&self, peer: PeerId) {
         self.kept.lock().droppers.insert(peer);
@@ -155,6 +162,12 @@ impl Mesh {
     /// Each peer has so much left, and says so when it is asked.
     pub(crate) fn set_free(&self, free: u64) {
         self.kept.lock().free = free;
+    }
+
+    /// Each peer has so much left, and has said so.
+    pub(crate) fn tell_free(&self, free: u64) {
+        self.set_free(free);
+        self.handle().run_blocking(Command::AskRoom);
     }
 
     /// From now on nobody answers who is asked for a record, or everybody does.
@@ -228,7 +241,8 @@ impl Mesh {
                     uploads.fetch_add(1, Ordering::SeqCst);
                     kept.upload(&coded, &leases, until)
                 }
-                Command::Mend { coded, rows, others, leases, until, .. } => {
+                Command::Mend { coded, rows, others, spared, leases, until, .. } => {
+                    let others = &others | &spared;
                     kept.mend(&coded, &rows, &others, &leases, until)
                 }
                 Command::Fetch { placement, wanted, .. } => {
@@ -256,13 +270,14 @@ impl Mesh {
                 Command::AskRoom => {
                     let now = Now { mono: Instant(kept.now + 1), unix: UnixSeconds(1_800_000_000) };
                     for peer in &kept.connected {
-                        let request = Request::Hello(Hello { free: kept.free, donated: 1 << 40 });
+                        let request = Request::Hello(Hello { free: kept.free, donated: 1 << 40, to_newcomer: false });
                         node.lock().step(now, Input::Request { peer: *peer, inbound: InboundId(1), request });
                     }
                     Outcome::Asked
                 }
                 Command::Watch(_) => Outcome::Watching,
                 Command::Spare(_) => Outcome::Spared,
+                Command::Give(_) | Command::Acquaint(_) => Outcome::Noted,
                 Command::Lookup(key) => {
                     let answers = if kept.mute { 0 } else { kept.connected.len() };
                     let (lie, kept) = (kept.lies.get(&key), kept.records.get(&key));
@@ -491,6 +506,8 @@ pub(crate) fn head(volume: &Volume, millis: u64, vector: &[Dot]) -> Head {
     Head {
         volume: volume.id,
         device: volume.device.id(),
+        home: volume.identity.home(),
+        copied: volume.copied,
         sequence,
         time: Hlc { millis, counter: 0 },
         snapshot_extent: sealed_now(volume, golden.snapshot_extent.clone()),
@@ -562,6 +579,10 @@ impl Kept {
         until: UnixSeconds,
     ) -> Outcome {
         let id = coded.segment.id();
+        if self.free < u64::from(coded.segment.shard_len) {
+            let (stored, n, why) = (0, rows.len() as u8, "they are full".to_owned());
+            return Outcome::Failed(CommandError::NotPlaced { stored, n, why });
+        }
         let peers: Vec<PeerId> = self.connected.difference(others).take(rows.len()).copied().collect();
         if peers.len() < rows.len() {
             let (stored, n, why) = (peers.len() as u8, rows.len() as u8, "too few are here".to_owned());

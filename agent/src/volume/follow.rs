@@ -19,13 +19,14 @@ use hypernet_core::port::PortError;
 use hypernet_core::share::members::{Role, head_hash};
 use hypernet_core::tree::{self, Differing, Dot, LinkEntry, Root, TreeRef};
 use hypernet_fs::vfs::{Vfs, VfsError};
-use hypernet_store::volume::{NewSegment, VolumeDb};
+use hypernet_store::volume::{ExtentAt, NewSegment, VolumeDb};
 
-use super::heads::sequence_of;
+use super::merging::Weights;
 use super::progress::Meter;
 use super::read::{Deadline, Nodes, tree_error};
 use super::state::{self, Latest, Merging};
 use super::sync::of_tree;
+use super::tended::Tending as _;
 use super::walk::{Seen, Walk};
 use super::{Volume, damaged};
 use crate::share::circle::Publishers;
@@ -70,7 +71,8 @@ impl Counted {
         let mut dots: Vec<Dot> = vector
             .iter()
             .filter_map(|dot| {
-                let last = self.0.get(&dot.device)?;
+                // What counts of a device does from whichever of its homes.
+                let last = self.0.get(&dot.device.of_device()).max(self.0.get(&dot.device))?;
                 Some(Dot { device: dot.device, sequence: dot.sequence.min(*last) })
             })
             .filter(|dot| dot.sequence > 0)
@@ -209,7 +211,7 @@ impl Volume {
             return Ok(Followed::Nothing);
         }
         let counted = Counted::by(&self.publishers(), self.id);
-        let survey = self.find_heads(&self.heard_devices())?;
+        let survey = self.find_others()?;
         let heads: Vec<Head> = survey.found.iter().map(|found| found.head.clone()).collect();
         self.heads.lock().set_others(survey);
         let heads = self.believed(heads)?;
@@ -330,13 +332,19 @@ impl Volume {
         waiting.refused.insert(what, Instant::now() + time);
     }
 
+    /// Up to which number a tree with this vector has what this home has done.
+    fn claimed(&self, vector: &[Dot]) -> u64 {
+        let mine = self.tag();
+        vector.iter().filter(|dot| dot.device == mine).map(|dot| dot.sequence).max().unwrap_or(0)
+    }
+
     /// Those heads that may be what they must be. One whose author says that it has seen what this device never published is
     /// not: whatever this device publishes next would count as part of it.
     pub(super) fn believed(&self, mut heads: Vec<Head>) -> Result<Vec<Head>, PortError> {
         let me = self.device.id();
         let next = state::next_sequence(&self.db, &me)?;
         heads.retain(|head| {
-            let claimed = sequence_of(&head.vector, &me, self.id);
+            let claimed = self.claimed(&head.vector);
             if claimed >= next {
                 let (volume, of) = (self.id.short(), head.device.short());
                 tracing::warn!(
@@ -476,12 +484,11 @@ impl Volume {
     /// The root of a head that counts. It has what its head says that it has, and nothing that this device never published.
     pub(super) fn root_of(&self, head: &Head, publishers: &Publishers) -> Result<Root, PortError> {
         let root = self.read_root(head, publishers, publishers.device(&head.device).is_none())?;
-        let me = self.device.id();
-        let is_true = sequence_of(&root.vector, &me, self.id) < state::next_sequence(&self.db, &me)?;
+        let is_true = self.claimed(&root.vector) < state::next_sequence(&self.db, &self.device.id())?;
         // Of who was taken off its author may count less than there is, and of whom it has not heard nothing.
         let counts_all = |dot: &&Dot| {
             let is_named = head.vector.iter().any(|named| named.device == dot.device);
-            is_named && publishers.listed.iter().any(|device| device.id.tag_in(self.id) == dot.device)
+            is_named && publishers.listed.iter().any(|device| device.id.tag_in(self.id) == dot.device.of_device())
         };
         let is_said = root.vector.iter().filter(counts_all).all(|dot| covers(&head.vector, *dot));
         if is_true && is_said && covers_all(&root.vector, &head.vector) {
@@ -577,36 +584,77 @@ impl Volume {
 
     /// Another catalog gets to know what this one knows and that one does not: of what this device has leases of, for nobody's
     /// catalog is a reason to give that up, only that nothing reaches it; and `all` while something that was begun from this volume
-    /// and is not published finds by this index what is in it, or what is `held` open lies in it. What lies in the former stays there, wherever others have it, too.
-    fn keep_segments_in(&self, beside: &VolumeDb, all: bool, held: &BTreeSet<ExtentId>) -> Result<(), PortError> {
+    /// and is not published finds by this index what is in it, or what is `held` open lies in it. Of what both know with holders of
+    /// whom this device has leases the two are brought together. Whether a segment lasts by that which did not by the other catalog.
+    fn keep_segments_in(&self, beside: &VolumeDb, all: bool, held: &BTreeSet<ExtentId>) -> Result<bool, PortError> {
+        let views = self.peers.views()?;
+        let mut weights = Weights::new(beside, self.tended().wear(&views));
+        // Who only reads never walks the tree to see what goes: the catalog of whoever writes is what counts.
+        let may_write = self.may_write().is_ok();
+        let mut is_better = false;
         let mut at = 0;
         loop {
-            let rows = self.db.segments_since(at, SEGMENTS_AT_ONCE)?;
-            let Some((last, _)) = rows.last() else { return Ok(()) };
+            let mut rows = self.db.segments_since(at, SEGMENTS_AT_ONCE)?;
+            let Some((last, _)) = rows.last() else { return Ok(is_better) };
             at = last.num + 1;
-            let mut kept = Vec::new();
-            for (row, extents) in &rows {
-                let is_mine = self.db.has_leases(&row.id)?;
-                let there = beside.segment(&row.id)?.map(|there| there.num);
-                let is_moved = || -> Result<bool, PortError> {
-                    let ids: Vec<ExtentId> = extents.iter().map(|(id, ..)| *id).collect();
-                    let (here, there_now) = (self.db.numbers_of(&ids)?, beside.numbers_of(&ids)?);
-                    Ok(here.into_iter().zip(there_now).any(|(here, now)| here == Some(row.num) && now != there))
-                };
+            let (mut kept, mut moved) = (Vec::new(), Vec::new());
+            for (row, extents) in &mut rows {
+                let is_mine = may_write && self.db.has_leases(&row.id)?;
+                let there = beside.segment(&row.id)?;
+                if let Some(there) = there.as_ref().filter(|there| is_mine && there.descriptor != row.descriptor) {
+                    row.descriptor = self.united(&row.id, (&there.descriptor, &row.descriptor), &weights.wear)?;
+                    is_better |= weights.lasts(row)? && !weights.lasts(there)?;
+                    if row.descriptor != there.descriptor {
+                        moved.push((row.id, row.descriptor.clone()));
+                    }
+                }
+                let there = there.map(|there| there.num);
+                let stays =
+                    is_mine && weights.lasts(row)? && self.is_led_astray(&mut weights, row.num, there, extents)?;
                 let is_held = || extents.iter().any(|(id, ..)| held.contains(id));
-                if (there.is_none() && (all || is_mine || is_held())) || (is_mine && is_moved()?) {
-                    let (descriptor, leases) = (row.descriptor.as_slice(), None);
-                    kept.push(NewSegment { id: row.id, descriptor, extents, leases, is_foreign: !is_mine });
+                if (there.is_none() && (all || is_mine || is_held())) || stays {
+                    let leases = None;
+                    kept.push(NewSegment {
+                        id: row.id,
+                        descriptor: &row.descriptor,
+                        extents,
+                        leases,
+                        is_foreign: !stays,
+                    });
                 }
             }
+            beside.replace_descriptors(&moved)?;
             beside.add_segments(&kept)?;
         }
+    }
+
+    /// Whether the other catalog has some extents that lead to a segment here (`num`) elsewhere than there (`there`), and that is
+    /// worse: it does not last, or is what this device has itself moved them out of. Else whoever has placed them anew had a reason to.
+    fn is_led_astray(
+        &self,
+        weights: &mut Weights<'_>,
+        num: u64,
+        there: Option<u64>,
+        extents: &[ExtentAt],
+    ) -> Result<bool, PortError> {
+        let ids: Vec<ExtentId> = extents.iter().map(|(id, ..)| *id).collect();
+        let (here, now) = (self.db.numbers_of(&ids)?, weights.numbers_of(&ids)?);
+        let elsewhere = here.into_iter().zip(now).filter(|(here, now)| *here == Some(num) && *now != there);
+        let elsewhere: BTreeSet<Option<u64>> = elsewhere.map(|(_, now)| now).collect();
+        let mut is_worse = true;
+        for now in elsewhere.iter().flatten() {
+            is_worse &= match weights.of(*now)? {
+                Some((id, lasts)) => !lasts || !self.db.leases_of(&id)?.is_empty(),
+                None => true,
+            };
+        }
+        Ok(!elsewhere.is_empty() && is_worse)
     }
 
     /// The working tree moves on, then the index. False when something was changed here meanwhile, or is in use.
     fn move_on(&self, vfs: &Vfs, beside: &VolumeDb, next: Latest) -> Result<bool, PortError> {
         // A snapshot may hold what only this device's index knows so far.
-        let _still = self.still.lock();
+        let still = self.still.lock();
         // Where the tree has moved already, what has been changed of the history since is no reason to give that up.
         let stays = self.has_edits() && !self.has_moved(vfs, &next.root)?;
         if stays || !self.advance(vfs, &next.root)? {
@@ -614,13 +662,19 @@ impl Volume {
             beside.clear_segments()?;
             return Ok(false);
         }
-        self.keep_segments_in(beside, self.branched()?.is_some(), &self.held_without_name(vfs)?)?;
+        let is_better = self.keep_segments_in(beside, self.branched()?.is_some(), &self.held_without_name(vfs)?)?;
         let changes = state::stands_on(&self.db, &next)?;
         let changes: Vec<(&str, Option<&[u8]>)> = changes.iter().map(|(key, value)| (*key, value.as_deref())).collect();
         self.db.take_over(beside, &changes)?;
         self.placements.lock().clear();
         *self.surveyed.lock() = None;
+        drop(still);
+        self.read_history_ahead(&next.root);
         tracing::info!(volume = %self.id.short(), head = next.head.sequence, of = %next.head.device.short(), "moved on");
+        if is_better && self.may_write().is_ok() {
+            // Whoever has nothing but the words looks for it where it is not.
+            vfs.mark_changed(self.id).map_err(of_tree)?;
+        }
         Ok(true)
     }
 }

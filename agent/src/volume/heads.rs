@@ -6,10 +6,16 @@
 //! - Those of the others are each durable by themselves until they can be merged. What is known of them goes into the
 //!   next head, and what is not part of this tree is told.
 //!
+//! A home that was copied shares with its copy where both publish, and what each of them does is told apart
+//! ([`crate::identity::homes`]). Whoever finds there what the other one has published merges it as that of another device,
+//! and remembers it before it takes its place. One of both goes on: whoever finds that the other one has all that it has published
+//! itself publishes nothing any more. Other devices keep both heads for as long as neither has what the other one has.
+//!
 //! Invariants: no head is published before its device's own was looked for by this process, among peers that had just
 //! taken in segments; and again after one was not taken. None counts before it was seen, after it was published, that the
 //! list of devices and the keys are still those under which it was.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use hypernet_core::head::Head;
@@ -17,7 +23,7 @@ use hypernet_core::id::{DeviceId, DeviceTag, RecordKey, VolumeId};
 use hypernet_core::identity::log::Device;
 use hypernet_core::key::VolumeKeys;
 use hypernet_core::limits::DEVICES_MAX;
-use hypernet_core::merge::covers_all;
+use hypernet_core::merge::{covers, covers_all};
 use hypernet_core::port::PortError;
 use hypernet_core::record::{Record, record_key};
 use hypernet_core::time::Hlc;
@@ -48,6 +54,24 @@ impl Found {
         covers_all(vector, &self.head.vector)
     }
 
+    /// Whether two homes of one device have published these, and neither has what the other one has.
+    fn is_apart(&self, other: &Self) -> bool {
+        let has = |one: &Self, other: &Self| {
+            let tag = other.device.id.tag_in(other.head.volume);
+            let mut own = other.head.vector.iter().filter(|dot| dot.device.of_device() == tag);
+            own.all(|dot| covers(&one.head.vector, *dot))
+        };
+        self.head.home != other.head.home && !has(self, other) && !has(other, self)
+    }
+
+    /// Whether its tree has what another home of the device has done beside this one.
+    fn has_twin(&self) -> bool {
+        let Head { volume, home, copied, .. } = self.head;
+        let tag = self.device.id.tag_in(volume);
+        let is_beside = |dot: &Dot| dot.device != tag.of_home(home) && dot.sequence > copied;
+        self.head.vector.iter().any(|dot| dot.device.of_device() == tag && is_beside(dot))
+    }
+
     /// For a person who sees a tree that it is not part of.
     pub(crate) fn words(&self) -> String {
         let Device { name, .. } = &self.device;
@@ -65,10 +89,10 @@ pub(crate) fn when(time: Hlc) -> String {
 /// Where that notation ends, in milliseconds: a clock may say anything.
 pub(crate) const YEAR_9999: u64 = 253_402_300_799_000;
 
-/// The last dot of a device in a volume.
+/// The last number of a device in a volume, from any of its homes.
 pub(crate) fn sequence_of(dots: &[Dot], device: &DeviceId, volume: VolumeId) -> u64 {
     let tag = device.tag_in(volume);
-    dots.iter().filter(|dot| dot.device == tag).map(|dot| dot.sequence).max().unwrap_or(0)
+    dots.iter().filter(|dot| dot.device.of_device() == tag).map(|dot| dot.sequence).max().unwrap_or(0)
 }
 
 /// All heads that were found at once.
@@ -104,6 +128,20 @@ impl Survey {
         }
     }
 
+    /// Heads that were found before are kept beside those of other homes of their devices that do not have what they have. Returns
+    /// whose those are.
+    fn keep_apart(&mut self, before: &[Found]) -> BTreeSet<DeviceId> {
+        let mut apart = BTreeSet::new();
+        for one in before {
+            let mut all = self.found.iter().filter(|found| found.device.id == one.device.id);
+            if all.clone().next().is_some() && all.all(|found| found.is_apart(one)) {
+                apart.insert(one.device.id);
+                self.found.push(one.clone());
+            }
+        }
+        apart
+    }
+
     /// The newest head of a device that any of the heads found has seen.
     pub(crate) fn seen_of(&self, device: &DeviceId) -> u64 {
         self.found.iter().map(|found| sequence_of(&found.head.seen, device, found.head.volume)).max().unwrap_or(0)
@@ -119,7 +157,13 @@ pub(crate) struct Heads {
     confirmed: Option<Instant>,
     /// Why this home must publish no more.
     superseded: Option<PortError>,
+    /// Devices that were seen to publish from two homes, and what to tell of each.
+    twice: BTreeMap<DeviceId, String>,
 }
+
+/// What to do about a device that runs from two homes.
+const ONE_HOME: &str = "stop one of the two agents; in its place make a new device in an empty HN_HOME (`hn device add` here, \
+                        `hn device join` there), and copy over what is only there";
 
 impl Heads {
     /// The newest heads of the other devices that are known, for a head of a tree with this version vector. Devices that
@@ -149,7 +193,8 @@ impl Heads {
 
     fn last_ones(&self, mut dots: Vec<Dot>) -> Vec<Dot> {
         let time = |dot: &Dot| {
-            let found = self.others.found.iter().find(|found| found.device.id.tag_in(found.head.volume) == dot.device);
+            let tag = dot.device.of_device();
+            let found = self.others.found.iter().find(|found| found.device.id.tag_in(found.head.volume) == tag);
             found.map(|found| found.head.time)
         };
         dots.sort_by_key(|dot| (std::cmp::Reverse(time(dot)), dot.device));
@@ -168,8 +213,25 @@ impl Heads {
         self.others = survey;
     }
 
+    /// Devices that publish from two homes at once, in words.
+    pub(crate) fn twice(&self) -> Vec<String> {
+        self.twice.values().cloned().collect()
+    }
+
+    fn note_twice(&mut self, device: &DeviceId, who: &str) {
+        let words = || {
+            format!("{who} publishes from two homes, which is what a copied HN_HOME does: both are kept; {ONE_HOME}")
+        };
+        if !self.twice.contains_key(device) {
+            let words = words();
+            tracing::warn!(%words, "two homes of one device");
+            self.twice.insert(*device, words);
+        }
+    }
+
     /// A device is not on the roster any more.
     pub(super) fn forget(&mut self, device: &DeviceId) {
+        self.twice.remove(device);
         self.others.devices.retain(|other| other.id != *device);
         self.others.found.retain(|found| found.device.id != *device);
     }
@@ -234,6 +296,42 @@ impl Volume {
         Ok(survey)
     }
 
+    /// The newest heads of all but this home: of other devices, and of another home of this one, as far as a tree of this one does
+    /// not have all of it.
+    pub(super) fn find_others(&self) -> Result<Survey, PortError> {
+        let mut survey = self.find_heads(&self.heard_devices())?;
+        let vector = state::latest(&self.db)?.map(|latest| latest.root.vector).unwrap_or_default();
+        {
+            let mut heads = self.heads.lock();
+            let mut twice = survey.keep_apart(&heads.others.found);
+            // Of what is in this tree already it was told.
+            let new = survey.found.iter().filter(|found| !found.is_part_of(&vector) && found.has_twin());
+            twice.extend(new.map(|found| found.device.id));
+            for device in twice {
+                let named = survey.devices.iter().find(|other| other.id == device);
+                let who = named.map_or_else(|| "a device".into(), |named| format!("device {}", named.name));
+                heads.note_twice(&device, &who);
+            }
+        }
+        let device = self.identity.roster().device(&self.device.id()).cloned();
+        let twins = self.twins()?.into_iter().zip(std::iter::repeat(device));
+        survey.found.extend(twins.filter_map(|(head, device)| Some(Found { device: device?, head })));
+        Ok(survey)
+    }
+
+    /// What another home of this device has published and this one's tree does not have.
+    fn twins(&self) -> Result<Vec<Head>, PortError> {
+        let vector = state::latest(&self.db)?.map(|latest| latest.root.vector).unwrap_or_default();
+        let mut twins = state::twins(&self.db)?;
+        twins.retain(|twin| !covers_all(&vector, &twin.vector));
+        Ok(twins)
+    }
+
+    /// Whether there is any of that.
+    pub(crate) fn has_twin(&self) -> bool {
+        self.twins().is_ok_and(|twins| !twins.is_empty())
+    }
+
     /// Heads of other devices as they were found last.
     pub(crate) fn last_heads(&self) -> Vec<Head> {
         self.heads.lock().others.found.iter().map(|found| found.head.clone()).collect()
@@ -262,16 +360,41 @@ impl Volume {
         Head::open(record, &self.device.id(), &keys).ok()
     }
 
+    /// Whether this home goes on though another one of its device has published this: it has published something that is not in
+    /// there. Then that one is remembered, durably, until it is merged.
+    fn keeps_twin(&self, twin: &Head, own: Option<&Head>) -> Result<bool, PortError> {
+        let (me, mine) = (self.device.id(), self.tag());
+        let published = own.into_iter().flat_map(|own| own.vector.iter()).find(|dot| dot.device == mine);
+        if published.is_none_or(|dot| covers(&twin.vector, *dot)) {
+            return Ok(false);
+        }
+        self.heads.lock().note_twice(&me, "this device");
+        let vector = state::latest(&self.db)?.map(|latest| latest.root.vector).unwrap_or_default();
+        if !covers_all(&vector, &twin.vector) {
+            state::add_twin(&self.db, twin.clone(), &vector)?;
+        }
+        if twin.sequence >= state::next_sequence(&self.db, &me)? {
+            // What comes next is to take its place.
+            state::spend(&self.db, twin.sequence)?;
+        }
+        Ok(true)
+    }
+
     /// Whether a record that the mesh has as this device's head is one that this home knows of.
     fn judge(&self, found: &Record) -> Result<(), PortError> {
         let handed = state::handed_out(&self.db)?;
         let mine = handed.as_ref().map_or(0, |record| record.sequence);
-        if found.sequence < mine || handed.as_ref() == Some(found) {
+        if handed.as_ref() == Some(found) {
             return Ok(());
         }
-        let head = self.open_own(found);
-        if head.is_some() && head == handed.and_then(|record| self.open_own(&record)) {
-            // The keys have changed while it was published.
+        let (head, own) = (self.open_own(found), handed.and_then(|record| self.open_own(&record)));
+        if let Some(twin) = head.as_ref().filter(|head| head.home != self.identity.home())
+            && self.keeps_twin(twin, own.as_ref())?
+        {
+            return Ok(());
+        }
+        if found.sequence < mine || (head.is_some() && head == own) {
+            // The latter when the keys have changed while it was published.
             return Ok(());
         }
         let time = head.map(|head| format!(" at {}", when(head.time)));
@@ -282,7 +405,7 @@ impl Volume {
             format!("{which}, is not the one that this home published")
         };
         let error = PortError::Superseded(format!(
-            "{what}: it was probably restored from a copy, or runs twice; nothing more is published from here"
+            "{what}: it was probably restored from a copy, or runs twice; nothing more is published from here, and {ONE_HOME}"
         ));
         tracing::error!(%error, "stopping the upload for good");
         self.heads.lock().superseded = Some(error.clone());
@@ -295,7 +418,7 @@ impl Volume {
         for found in self.peers.lookup_all(&own)?.into_iter().flatten() {
             self.judge(&found)?;
         }
-        let survey = self.find_heads(&self.heard_devices())?;
+        let survey = self.find_others()?;
         self.heads.lock().set_others(survey);
         Ok(())
     }
@@ -321,8 +444,13 @@ impl Volume {
     /// Makes sure, unless it has lately, that the roster lists this device and that the mesh has no head of it that this
     /// home does not know.
     pub(super) fn confirm(&self) -> Result<(), PortError> {
-        if self.heads.lock().confirmed.is_some_and(|when| when.elapsed() < LOOK_EVERY) {
-            return Ok(());
+        {
+            let heads = self.heads.lock();
+            // Whatever was made sure of before: nothing leads out of that.
+            heads.superseded.clone().map_or(Ok(()), Err)?;
+            if heads.confirmed.is_some_and(|when| when.elapsed() < LOOK_EVERY) {
+                return Ok(());
+            }
         }
         self.tell()?;
         self.identity.confirm()?;

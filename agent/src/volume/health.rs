@@ -1,22 +1,29 @@
-//! How healthy a volume is: a count over all its segments.
+//! How healthy volumes are: a count over all their segments.
 //!
 //! A volume may have a million of them, and whoever asks for the status waits for no such walk. So it is made in the
 //! background, when it is asked for and something that it depends on has changed. It is waited for a little, which
-//! is enough in most volumes; else the last one is told, and that it is of before.
+//! is enough in most volumes; else the last one is told, and that it is of before. There is one count of all volumes: what is told
+//! of each and of all of them together is of one moment.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hypernet_core::codec;
-use hypernet_core::id::PeerId;
+use hypernet_core::id::{PeerId, VolumeId};
+use hypernet_core::node::Presence;
 use hypernet_core::port::PortError;
 use hypernet_core::segment::Placement;
 use hypernet_store::volume::VolumeDb;
 use tokio::sync::{Notify, oneshot, watch};
 
-use super::collect::lives_until;
+use self::sight::Measure;
+pub(crate) use self::sight::Sight;
+pub(crate) use self::tally::{Cause, Tally, Weakest};
 use super::{Volume, state};
+
+mod sight;
+mod tally;
 
 /// How long a count of now is waited for.
 pub(crate) const SOON: Duration = Duration::from_secs(1);
@@ -25,68 +32,42 @@ pub(crate) const SOON: Duration = Duration::from_secs(1);
 const REST: u32 = 4;
 /// Segments looked at at once.
 const SEGMENTS_AT_ONCE: u32 = 512;
+/// How long a count is one of now although nothing has come or gone: how much peers are there is measured all the time.
+const FRESH: Duration = Duration::from_secs(600);
 
-/// What there is, and with whom.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Tally {
-    pub(crate) segments: u64,
-    /// Bytes of payload in them.
-    pub(crate) logical: u64,
-    /// Bytes of their shards.
-    pub(crate) stored: u64,
-    /// Segments by how many shards are not to be reached, and by whether they can be read.
-    pub(crate) health: BTreeMap<(u32, bool), u64>,
-    /// Segments by how many of the peers that are there now may go, whichever they are, until they cannot be read.
-    pub(crate) spare: BTreeMap<u32, u64>,
-    /// When the first segment has fewer leases than it takes to read it, if nobody renews any, in seconds since 1970.
-    pub(crate) until: Option<u64>,
-    /// Shards by holder.
-    pub(crate) held: BTreeMap<PeerId, u64>,
-}
-
-impl Tally {
-    fn add(&mut self, placement: &Placement, connected: &BTreeSet<PeerId>) {
-        self.segments += 1;
-        self.logical += placement.segment.payload_len();
-        self.stored += placement.holders.len() as u64 * u64::from(placement.segment.shard_len);
-        let until = lives_until(placement);
-        self.until = Some(self.until.map_or(until, |before| before.min(until)));
-        let mut up = 0;
-        for holder in &placement.holders {
-            up += usize::from(connected.contains(&holder.peer));
-            *self.held.entry(holder.peer).or_default() += 1;
-        }
-        *self.spare.entry(spare(placement, connected)).or_default() += 1;
-        let missing = usize::from(placement.n).saturating_sub(up) as u32;
-        *self.health.entry((missing, up >= usize::from(placement.segment.k))).or_default() += 1;
-    }
-}
-
-/// How many of the peers that are there now may go, whichever they are, until a segment cannot be read.
-fn spare(placement: &Placement, connected: &BTreeSet<PeerId>) -> u32 {
-    let mut rows: BTreeMap<PeerId, usize> = BTreeMap::new();
-    for holder in placement.holders.iter().filter(|holder| connected.contains(&holder.peer)) {
-        *rows.entry(holder.peer).or_default() += 1;
-    }
-    // Where peers are few, one can hold several.
-    let mut rows: Vec<usize> = rows.into_values().collect();
-    rows.sort_unstable();
-    let mut left: usize = rows.iter().sum();
-    let may_go = |most: &&usize| {
-        left = left.saturating_sub(**most);
-        left >= usize::from(placement.segment.k)
-    };
-    rows.iter().rev().take_while(may_go).count() as u32
-}
-
-/// All that a count depends on.
+/// All that a count depends on, but for how much peers are there, which changes slowly.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Basis {
     /// See [`hypernet_store::volume::VolumeDb::changes`].
     changes: u64,
     connected: BTreeSet<PeerId>,
+    /// Those whose rows do not count.
+    gone: BTreeSet<PeerId>,
+    /// k, n and the threshold of what is placed now.
+    planned: Option<(u8, u8, u8)>,
     /// See [`super::lacking::Lacking::changes`].
     lacking: u64,
+}
+
+impl Basis {
+    fn of(volume: &Volume, sight: &Sight) -> Self {
+        let is_gone = |presence| presence == Presence::Gone;
+        Self {
+            changes: volume.db.changes(),
+            connected: sight.online(),
+            gone: sight.peers.iter().filter(|peer| is_gone(peer.presence)).map(|peer| peer.peer).collect(),
+            planned: sight.planned(),
+            lacking: volume.lacking.changes(),
+        }
+    }
+}
+
+/// What was counted.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Counts {
+    pub(crate) all: Tally,
+    /// Of each volume that has a catalog here.
+    pub(crate) of: BTreeMap<VolumeId, Tally>,
 }
 
 /// One count.
@@ -95,26 +76,41 @@ pub(crate) struct Count {
     /// Before its basis was looked at: whatever changed until then is in it.
     began: Instant,
     basis: Basis,
-    pub(crate) tally: Result<Tally, PortError>,
+    pub(crate) counts: Result<Counts, PortError>,
 }
 
 impl Count {
     /// Counts, and stops somewhere on the way when it is not wanted any more.
     fn new(volume: &Volume, is_wanted: &dyn Fn() -> bool) -> Self {
         let began = Instant::now();
-        let (changes, lacking) = (volume.db.changes(), volume.lacking.changes());
-        let (connected, tally) = match volume.peers.connected() {
-            Ok(connected) => {
-                let mut tally = Tally::default();
-                let all = each_placement(volume, is_wanted, &mut |placement| {
-                    volume.lacking.without(placement, |left| tally.add(left, &connected));
-                });
-                (connected, all.map(|()| tally))
-            }
-            Err(error) => (BTreeSet::new(), Err(error)),
+        let stopping = || PortError::Unreachable("the agent is stopping".into());
+        let sight = volume.node.ask_blocking(Sight::of).ok_or_else(stopping);
+        let (sight, failed) = match sight {
+            Ok(sight) => (sight, None),
+            Err(error) => (Sight::nobody(), Some(error)),
         };
-        Self { began, basis: Basis { changes, connected, lacking }, tally }
+        // What changes from here on is another basis.
+        let basis = Basis::of(volume, &sight);
+        let counts = failed.map_or_else(|| count_all(volume, &sight, is_wanted), Err);
+        Self { began, basis, counts }
     }
+}
+
+fn count_all(volume: &Volume, sight: &Sight, is_wanted: &dyn Fn() -> bool) -> Result<Counts, PortError> {
+    let measure = Measure::new(&volume.lacking, sight);
+    let mut counts = Counts::default();
+    for id in volume.db.volumes()? {
+        let mut tally = Tally::default();
+        each_seen(volume, &volume.db.of(id)?, is_wanted, &mut |seen| match seen {
+            Seen::Segment(placement) => tally.add(placement, &measure, false),
+            Seen::OfCatalog(placement) => tally.add(placement, &measure, true),
+            Seen::Damaged => tally.damaged += 1,
+            Seen::Unlisted => tally.unlisted += 1,
+        })?;
+        counts.all = std::mem::take(&mut counts.all).and(&tally);
+        counts.of.insert(id, tally);
+    }
+    Ok(counts)
 }
 
 /// A count as it is told.
@@ -159,15 +155,14 @@ impl Counter {
         }
     }
 
-    /// The newest count; one of now, with these peers connected, if that is to be had within this time. `None` before the
+    /// The newest count; one of now, by what is seen of the peers, if that is to be had within this time. `None` before the
     /// first one.
-    pub(crate) async fn count(&self, volume: &Volume, connected: &BTreeSet<PeerId>, within: Duration) -> Option<Told> {
+    pub(crate) async fn count(&self, volume: &Volume, sight: &Sight, within: Duration) -> Option<Told> {
         let asked = Instant::now();
-        let basis =
-            Basis { changes: volume.db.changes(), connected: connected.clone(), lacking: volume.lacking.changes() };
-        let is_of_now = |count: &Option<Arc<Count>>| {
-            count.as_ref().is_some_and(|count| count.began >= asked || (count.basis == basis && count.tally.is_ok()))
-        };
+        let basis = Basis::of(volume, sight);
+        let holds = |count: &Count| count.basis == basis && count.counts.is_ok() && count.began.elapsed() < FRESH;
+        let is_of_now =
+            |count: &Option<Arc<Count>>| count.as_ref().is_some_and(|count| count.began >= asked || holds(count));
         let mut newest = self.newest.subscribe();
         if !is_of_now(&newest.borrow()) {
             self.asked.notify_one();
@@ -179,23 +174,52 @@ impl Counter {
     }
 }
 
-/// Every segment that this device knows, of all volumes.
-fn each_placement(
-    volume: &Volume,
-    is_wanted: &dyn Fn() -> bool,
-    see: &mut dyn FnMut(&Placement),
-) -> Result<(), PortError> {
-    for id in volume.db.volumes()? {
-        each_placement_of(volume, &volume.db.of(id)?, is_wanted, see)?;
-    }
-    Ok(())
+/// A number that is another one when [`holding`] may be.
+pub(crate) fn changes(volume: &Volume) -> u64 {
+    // Both only grow.
+    volume.db.changes().wrapping_add(volume.lacking.changes())
 }
 
-fn each_placement_of(
+/// Bytes of shards that each peer holds of all volumes, as far as it was not found to lack them. Blocks on the local disk.
+pub(crate) fn holding(volume: &Volume) -> Result<BTreeMap<PeerId, u64>, PortError> {
+    let mut held: BTreeMap<PeerId, u64> = BTreeMap::new();
+    for id in volume.db.volumes()? {
+        each_seen(volume, &volume.db.of(id)?, &|| true, &mut |seen| {
+            let (Seen::Segment(placement) | Seen::OfCatalog(placement)) = seen else { return };
+            volume.lacking.without(placement, |left| {
+                for holder in &left.holders {
+                    *held.entry(holder.peer).or_default() += u64::from(left.segment.shard_len);
+                }
+            });
+        })?;
+    }
+    Ok(held)
+}
+
+/// A count of now.
+#[cfg(test)]
+pub(crate) fn count_now(volume: &Volume) -> (Counts, Sight) {
+    let sight = volume.node.ask_blocking(Sight::of).unwrap();
+    (count_all(volume, &sight, &|| true).unwrap(), sight)
+}
+
+/// What is come upon on the way through a volume.
+enum Seen<'a> {
+    Segment(&'a Placement),
+    /// One that the catalog lies in.
+    OfCatalog(&'a Placement),
+    /// A row of the index that cannot be read.
+    Damaged,
+    /// A listing that is not here: whoever asks for the status waits for no peer.
+    Unlisted,
+}
+
+/// Every segment of a volume that this device knows.
+fn each_seen(
     volume: &Volume,
     db: &VolumeDb,
     is_wanted: &dyn Fn() -> bool,
-    see: &mut dyn FnMut(&Placement),
+    see: &mut dyn FnMut(Seen<'_>),
 ) -> Result<(), PortError> {
     let mut at = 0;
     while is_wanted() {
@@ -204,28 +228,29 @@ fn each_placement_of(
         at = last.num;
         for row in &rows {
             match codec::decode::<Placement>(&row.descriptor) {
-                Ok(placement) => see(&placement),
-                Err(error) => tracing::error!(%error, "a row of the local index is damaged"),
+                Ok(placement) => see(Seen::Segment(&placement)),
+                Err(error) => {
+                    tracing::error!(%error, "a row of the local index is damaged");
+                    see(Seen::Damaged);
+                }
             }
         }
     }
     let Some(latest) = state::latest(db)? else { return Ok(()) };
-    see(&latest.head.manifest_placement);
-    // A listing that is not here is left out: whoever asks for the status waits for no peer.
-    volume.each_catalog_segment(&latest.manifest, false, &mut |found| {
-        if let Ok(placement) = found {
-            see(placement);
-        }
+    see(Seen::OfCatalog(&latest.head.manifest_placement));
+    volume.each_catalog_segment(&latest.manifest, false, &mut |found| match found {
+        Ok(placement) => see(Seen::OfCatalog(placement)),
+        Err(_) => see(Seen::Unlisted),
     });
     Ok(())
 }
 
 #[cfg(test)]
+mod lies;
+
+#[cfg(test)]
 mod tests {
-    use hypernet_core::id::ShardId;
     use hypernet_core::seal::Kind;
-    use hypernet_core::segment::{Holder, Segment};
-    use hypernet_core::time::UnixSeconds;
     use hypernet_core::tree::Sink;
 
     use super::super::double::Mesh;
@@ -249,28 +274,16 @@ mod tests {
 
     /// The count, as of the peers that are connected now.
     async fn ask(counter: &Counter, volume: &Arc<Volume>, within: Duration) -> Option<Told> {
-        let looked = volume.clone();
-        let connected = blocking(move || looked.peers.connected().unwrap()).await;
-        counter.count(volume, &connected, within).await
+        let sight = volume.node.ask(Sight::of).await.unwrap();
+        counter.count(volume, &sight, within).await
+    }
+
+    fn tally(told: &Told) -> &Tally {
+        &told.count.counts.as_ref().unwrap().all
     }
 
     fn health(told: &Told) -> Vec<((u32, bool), u64)> {
-        told.count.tally.as_ref().unwrap().health.iter().map(|(bucket, segments)| (*bucket, *segments)).collect()
-    }
-
-    #[test]
-    fn what_may_go_are_peers_and_the_ones_that_hold_most_first() {
-        let segment = Segment { k: 3, shard_len: 4096, rows: vec![ShardId([0; 32]); 6] };
-        let placement = |peers: &[u8]| {
-            let holder = |(peer, row): (&u8, u8)| Holder { row, peer: PeerId([*peer; 32]), until: UnixSeconds(0) };
-            Placement { segment: segment.clone(), n: 6, holders: peers.iter().zip(0..).map(holder).collect() }
-        };
-        let connected: BTreeSet<PeerId> = (1..=6).map(|peer| PeerId([peer; 32])).collect();
-        assert_eq!(spare(&placement(&[1, 2, 3, 4, 5, 6]), &connected), 3);
-        assert_eq!(spare(&placement(&[1, 2, 3, 4, 8, 9]), &connected), 1);
-        assert_eq!(spare(&placement(&[1, 1, 1, 4, 5, 6]), &connected), 1);
-        assert_eq!(spare(&placement(&[1, 1, 1, 1, 5, 6]), &connected), 0);
-        assert_eq!(spare(&placement(&[1, 2, 7, 8, 9, 10]), &connected), 0);
+        tally(told).health.iter().map(|(bucket, segments)| (*bucket, *segments)).collect()
     }
 
     #[tokio::test]
@@ -288,7 +301,7 @@ mod tests {
 
         let told = ask(&counter, &volume, LONG).await.unwrap();
         assert_eq!((health(&told), told.ago), (vec![((0, true), 1)], None));
-        let tally = told.count.tally.as_ref().unwrap();
+        let tally = tally(&told);
         assert_eq!((tally.segments, tally.logical), (1, placement.segment.payload_len()));
         assert_eq!(tally.stored, u64::from(n) * u64::from(placement.segment.shard_len));
         assert_eq!(tally.held, holders.iter().map(|holder| (*holder, 1)).collect());
@@ -331,9 +344,9 @@ mod tests {
         let volume = mesh.volume(dir.path(), 7);
         put(&volume, 1);
         let mut seen = 0;
-        each_placement(&volume, &|| false, &mut |_| seen += 1).unwrap();
+        each_seen(&volume, &volume.db, &|| false, &mut |_| seen += 1).unwrap();
         assert_eq!(seen, 0);
-        each_placement(&volume, &|| true, &mut |_| seen += 1).unwrap();
+        each_seen(&volume, &volume.db, &|| true, &mut |_| seen += 1).unwrap();
         assert_eq!(seen, 1);
     }
 }

@@ -15,10 +15,10 @@ use hypernet_core::lease::{Lease, LeaseNumber, LeaseSecret, LeaseToken};
 use hypernet_core::limits::LEASES_AT_ONCE;
 use hypernet_core::node::{Command, Outcome};
 use hypernet_core::port::PortError;
-use hypernet_core::segment::Placement;
+use hypernet_core::segment::{Holder, Placement};
 use hypernet_core::share::members::Role;
 use hypernet_core::time::UnixSeconds;
-use hypernet_store::volume::{LeaseChange, NewLeases};
+use hypernet_store::volume::{LeaseChange, Leased, NewLeases};
 
 use super::census::Enough;
 use super::state;
@@ -31,7 +31,7 @@ use crate::driver::outcome;
 const RENEW_BEFORE: u64 = LEASE_SECONDS / 2;
 /// What somebody else has placed is leased by this device when its leases end in so many seconds: whoever has placed it has had
 /// two weeks for that.
-const TAKE_BEFORE: u64 = LEASE_SECONDS / 3;
+pub(super) const TAKE_BEFORE: u64 = LEASE_SECONDS / 3;
 /// Milliseconds in which a holder must have answered.
 const ANSWER_WITHIN: u64 = 30_000;
 /// Placements that are looked at together: their shards are asked for in as few messages as may be.
@@ -53,8 +53,13 @@ struct Wanted {
     segment: SegmentId,
     number: LeaseNumber,
     placement: Placement,
-    /// So many holders must agree for it to outlive further losses.
-    enough: usize,
+}
+
+/// Rows of a segment, each with a holder of it.
+pub(super) type Held = BTreeSet<(u8, PeerId)>;
+
+fn held(placement: &Placement) -> Held {
+    placement.holders.iter().map(|holder| (holder.row, holder.peer)).collect()
 }
 
 fn random<const N: usize>() -> Result<[u8; N], PortError> {
@@ -81,8 +86,13 @@ pub(super) fn first_end(placement: &Placement) -> u64 {
 
 /// Whether those who have leases of it have not renewed them in time.
 pub(crate) fn is_forgotten(placement: &Placement, now: u64) -> bool {
-    first_end(placement) < now + TAKE_BEFORE
+    // Those of whoever is gone have ended long ago, and its rows are with others as well.
+    let running = placement.holders.iter().map(|holder| holder.until.0).filter(|until| *until >= now);
+    running.min().is_none_or(|first| first < now + TAKE_BEFORE)
 }
+
+/// How the numbers of leases begin that were taken because somebody else has said where a row is.
+const ON_WORD: [u8; 4] = *b"word";
 
 pub(super) fn new_leases<'a>(
     number: LeaseNumber,
@@ -100,37 +110,68 @@ impl Tended<'_> {
         Ok((number, self.device.lease_secret(&number)))
     }
 
+    /// Holders of whom this device has leases of a segment that something needs and that run until after `until`, in seconds since
+    /// 1970.
+    pub(super) fn leased(&self, id: &SegmentId, until: u64) -> Result<Held, PortError> {
+        let mut mine = Held::new();
+        for leased in self.db.leases_of(id)?.iter().filter(|leased| leased.gone.is_none()) {
+            let mut leased: Placement = codec::decode(&leased.descriptor).map_err(damaged)?;
+            leased.holders.retain(|holder| holder.until.0 > until);
+            mine.extend(held(&leased));
+        }
+        Ok(mine)
+    }
+
+    /// Of leases those that are needed while the segment is where `there` says: with other holders they keep alive what nobody looks
+    /// for. Where a later row of this device has a lease of the same holder that runs, that one is.
+    pub(super) fn needed(&self, leased: &Leased, there: &Placement, now: u64) -> Result<Held, PortError> {
+        let mine = held(&codec::decode(&leased.descriptor).map_err(damaged)?);
+        let mut needed: Held = mine.intersection(&held(there)).copied().collect();
+        let later = self.db.leases_of(&leased.segment)?;
+        for later in later.iter().filter(|later| later.row > leased.row && later.gone.is_none()) {
+            let mut later: Placement = codec::decode(&later.descriptor).map_err(damaged)?;
+            later.holders.retain(|holder| holder.until.0 > now);
+            needed = &needed - &held(&later);
+        }
+        Ok(needed)
+    }
+
     /// Takes leases of what others have placed, of those holders of whom this device has none; whether so many of each agree that
     /// it would outlive further losses.
     pub(crate) fn lease_all(&self, segments: Vec<Placement>) -> Result<bool, PortError> {
-        let mut all_well = true;
-        let mut wanted = Vec::new();
-        for mut placement in segments {
-            let id = placement.segment.id();
-            let enough = Enough::Last.rows(&placement);
-            let mut mine: BTreeSet<(u8, PeerId)> = BTreeSet::new();
-            for leased in self.db.leases_of(&id)?.iter().filter(|leased| leased.gone.is_none()) {
-                let leased: Placement = codec::decode(&leased.descriptor).map_err(damaged)?;
-                mine.extend(leased.holders.iter().map(|holder| (holder.row, holder.peer)));
-            }
-            let all = placement.holders.len();
-            placement.holders.retain(|holder| !mine.contains(&(holder.row, holder.peer)));
-            if placement.holders.is_empty() {
-                continue;
-            }
-            let enough = usize::from(enough).saturating_sub(all - placement.holders.len());
-            wanted.push(Wanted { segment: id, number: random()?, placement, enough });
-            if wanted.len() >= AT_ONCE as usize {
-                all_well &= self.take_leases(std::mem::take(&mut wanted))?;
-            }
-        }
-        Ok(self.take_leases(wanted)? && all_well)
+        Ok(self.take_leases(&segments, Enough::Last, false)?.into_iter().all(|is_kept| is_kept))
     }
 
-    fn take_leases(&self, wanted: Vec<Wanted>) -> Result<bool, PortError> {
-        let enough: Vec<usize> = wanted.iter().map(|wanted| wanted.enough).collect();
-        let taken = self.confirm(wanted)?;
-        Ok(taken.iter().zip(enough).all(|(taken, enough)| taken.holders.len() >= enough))
+    /// Has segments kept for this device, so that nobody else can end that: of each whether so many holders agree that it is `enough`.
+    /// Nobody is asked about one of which this device has enough leases.
+    pub(super) fn keep(&self, segments: &[Placement], enough: Enough) -> Result<Vec<bool>, PortError> {
+        self.take_leases(segments, enough, true)
+    }
+
+    fn take_leases(&self, segments: &[Placement], enough: Enough, is_lazy: bool) -> Result<Vec<bool>, PortError> {
+        let now = unix_now();
+        let mut kept = Vec::with_capacity(segments.len());
+        for some in segments.chunks(AT_ONCE as usize) {
+            let (mut wanted, mut waiting) = (Vec::new(), Vec::new());
+            for placement in some {
+                let segment = placement.segment.id();
+                let mine = self.leased(&segment, now)?;
+                let mut placement = placement.clone();
+                let (rows, all) = (usize::from(enough.rows(&placement)), placement.holders.len());
+                placement.holders.retain(|holder| !mine.contains(&(holder.row, holder.peer)));
+                let lacks = rows.saturating_sub(all - placement.holders.len());
+                let is_done = placement.holders.is_empty() || is_lazy && lacks == 0;
+                if !is_done {
+                    waiting.push((kept.len(), lacks));
+                    wanted.push(Wanted { segment, number: random()?, placement });
+                }
+                kept.push(is_done);
+            }
+            for ((at, lacks), taken) in waiting.into_iter().zip(self.confirm(wanted)?) {
+                kept[at] = taken.holders.len() >= lacks;
+            }
+        }
+        Ok(kept)
     }
 
     /// Takes leases of these placements, in each of them with those holders that agree: no others are left in what is returned.
@@ -140,7 +181,7 @@ impl Tended<'_> {
             .iter_mut()
             .flat_map(|wanted| &mut wanted.placement.holders)
             .for_each(|holder| holder.until = UnixSeconds(0));
-        self.ask_leases(&mut wanted, 0)?;
+        self.ask_leases(&mut wanted, None)?;
         wanted.iter_mut().for_each(|wanted| wanted.placement.holders.retain(|holder| holder.until.0 > 0));
         let taken: Vec<(&Wanted, Vec<u8>)> = wanted
             .iter()
@@ -155,29 +196,42 @@ impl Tended<'_> {
         Ok(wanted.into_iter().map(|wanted| wanted.placement).collect())
     }
 
-    /// Those holders of these placements that have what they are said to have, and keep it for this device from now on.
+    /// How many rows of a segment are where somebody else has said that they are, of those that `there` still names.
+    pub(crate) fn on_word(&self, there: &Placement) -> Result<usize, PortError> {
+        let mut rows = Held::new();
+        for leased in
+            self.db.leases_of(&there.segment.id())?.iter().filter(|leased| leased.number.starts_with(&ON_WORD))
+        {
+            rows.extend(held(&codec::decode(&leased.descriptor).map_err(damaged)?));
+        }
+        Ok(rows.intersection(&held(there)).count())
+    }
+
+    /// Those holders of these placements that have what somebody else says they have, and keep it for this device from now on.
     pub(crate) fn confirmed(&self, placements: Vec<Placement>) -> Result<Vec<Placement>, PortError> {
         let mut all = Vec::with_capacity(placements.len());
         for some in placements.chunks(AT_ONCE as usize) {
             let wanted = some.iter().map(|placement| {
                 let (segment, placement) = (placement.segment.id(), placement.clone());
-                Ok(Wanted { segment, number: random()?, placement, enough: 0 })
+                let mut number: LeaseNumber = random()?;
+                number[..ON_WORD.len()].copy_from_slice(&ON_WORD);
+                Ok(Wanted { segment, number, placement })
             });
             all.extend(self.confirm(wanted.collect::<Result<_, PortError>>()?)?);
         }
         Ok(all)
     }
 
-    /// Asks the holders of these placements for leases, unless theirs run longer than `enough`, and notes until when those run
+    /// Asks the holders of these placements for leases, or to renew those that end before `due`, and notes until when those run
     /// that they give.
-    fn ask_leases(&self, wanted: &mut [Wanted], enough: u64) -> Result<Renewed, PortError> {
+    fn ask_leases(&self, wanted: &mut [Wanted], due: Option<u64>) -> Result<Renewed, PortError> {
         let connected = self.peers.connected()?;
         let until = UnixSeconds(unix_now() + LEASE_SECONDS).end_of_day();
         let mut by_holder: BTreeMap<PeerId, Vec<(usize, usize, ShardId, Lease)>> = BTreeMap::new();
         for (at, Wanted { number, placement, .. }) in wanted.iter().enumerate() {
             let secret = self.device.lease_secret(number);
             for (of, holder) in placement.holders.iter().enumerate() {
-                if connected.contains(&holder.peer) && (enough == 0 || holder.until.0 < enough) {
+                if connected.contains(&holder.peer) && due.is_none_or(|due| holder.until.0 < due) {
                     let shard = placement.segment.rows[usize::from(holder.row)];
                     let lease = secret.lease(&holder.peer, &shard, until);
                     by_holder.entry(holder.peer).or_default().push((at, of, shard, lease));
@@ -211,7 +265,10 @@ impl Tended<'_> {
             }
         }
         for (at, (held, missing)) in gone {
-            self.lacking.asked(wanted[at].segment, &held, &missing);
+            // Who refuses a lease to somebody that has none may have given as many as it does of one shard.
+            let missing = if due.is_some() { &missing[..] } else { &[] };
+            let Wanted { segment, placement, .. } = &wanted[at];
+            self.lacking.asked(*segment, placement, &held, missing);
         }
         Ok(renewed)
     }
@@ -225,12 +282,29 @@ impl Tended<'_> {
             let Some(last) = rows.last() else { break };
             after = last.row;
             let due = rows.into_iter().filter(|row| row.gone.is_none() && row.until < now + RENEW_BEFORE);
-            let mut wanted = Vec::new();
+            let (mut wanted, mut others, mut over) = (Vec::new(), Vec::new(), Vec::new());
             for row in due {
-                let placement: Placement = codec::decode(&row.descriptor).map_err(damaged)?;
-                wanted.push(Wanted { segment: row.segment, number: row.number, placement, enough: 0 });
+                let mut placement: Placement = codec::decode(&row.descriptor).map_err(damaged)?;
+                // What a catalog lies in is in no index, and is never with anybody else.
+                let needed = match self.db.segment(&row.segment)? {
+                    Some(there) => self.needed(&row, &codec::decode(&there.descriptor).map_err(damaged)?, now)?,
+                    None => held(&placement),
+                };
+                let is_needed = |holder: &Holder| needed.contains(&(holder.row, holder.peer));
+                let (renewed, mut rest): (Vec<Holder>, Vec<Holder>) =
+                    placement.holders.into_iter().partition(is_needed);
+                // Theirs end by themselves: it may be that others count on them.
+                rest.retain(|holder| holder.until.0 > now);
+                if renewed.is_empty() {
+                    over.extend(rest.is_empty().then_some(LeaseChange::Over(row.number)));
+                    continue;
+                }
+                placement.holders = renewed;
+                wanted.push(Wanted { segment: row.segment, number: row.number, placement });
+                others.push(rest);
             }
-            let renewed = self.ask_leases(&mut wanted, now + RENEW_BEFORE)?;
+            self.db.change_leases(&over)?;
+            let renewed = self.ask_leases(&mut wanted, Some(now + RENEW_BEFORE))?;
             all.shards += renewed.shards;
             all.messages += renewed.messages;
             all.missing += renewed.missing;
@@ -239,10 +313,12 @@ impl Tended<'_> {
             }
             let mut changes = Vec::new();
             let mut moved = Vec::new();
-            for Wanted { segment, number, placement, .. } in &wanted {
-                changes.push(LeaseChange::Renewed(*number, first_end(placement)));
-                changes.push(LeaseChange::Held(*number, codec::encode(placement)));
-                moved.extend(self.later(*segment, placement)?);
+            for (Wanted { segment, number, mut placement }, rest) in wanted.into_iter().zip(others) {
+                moved.extend(self.later(segment, &placement)?);
+                changes.push(LeaseChange::Renewed(number, first_end(&placement)));
+                placement.holders.extend(rest);
+                placement.holders.sort_by_key(|holder| (holder.row, holder.peer));
+                changes.push(LeaseChange::Held(number, codec::encode(&placement)));
             }
             self.db.change_leases(&changes)?;
             self.db.replace_descriptors(&moved)?;
@@ -350,6 +426,10 @@ impl Volume {
     /// devices were taken off, who could end those that they have, and always where others may write and this device answers for
     /// the volume. Of what nothing needs any more the leases end by themselves.
     pub(crate) fn renew_leases(&self) -> Result<Renewed, PortError> {
+        if self.known_share().is_some() && self.role().is_none() {
+            // What was taken while there was a part in it ends by itself.
+            return Ok(Renewed::default());
+        }
         let now = unix_now();
         let all = self.tended().renew_due(now)?;
         self.take_over_leases(now)?;
@@ -374,10 +454,11 @@ impl Volume {
     fn take_over_leases(&self, now: u64) -> Result<(), PortError> {
         let gone = self.publishers().gone.len() as u64;
         let is_revoked = state::leased_after(&self.db)? != gone;
-        let takes_all = is_revoked || self.share().is_some() && self.role() >= Some(Role::Admin);
+        let takes_all =
+            is_revoked && self.may_write().is_ok() || self.share().is_some() && self.role() >= Some(Role::Admin);
         let is_due = |placement: &Placement| takes_all || is_forgotten(placement, now);
         let all_well = self.lease_those(&is_due)?;
-        if is_revoked && all_well {
+        if is_revoked && (all_well || !takes_all) {
             state::put_leased_after(&self.db, gone)?;
         }
         Ok(())

@@ -20,12 +20,12 @@ use std::time::{Duration, Instant};
 
 use hypernet_core::codec;
 use hypernet_core::head::Head;
-use hypernet_core::id::{DeviceTag, FileId, SnapshotId, VolumeId};
+use hypernet_core::id::{DeviceTag, ExtentId, FileId, SegmentId, SnapshotId, VolumeId};
 use hypernet_core::limits::{MERGED_MAX, SEALED_MAX};
 use hypernet_core::merge::{MergeError, Merged, Part, Sources, Split, covers_all, join, merge};
 use hypernet_core::port::PortError;
 use hypernet_core::seal::ExtentRef;
-use hypernet_core::segment::Placement;
+use hypernet_core::segment::{Holder, Placement};
 use hypernet_core::share::members::head_hash;
 use hypernet_core::time::{Hlc, Timespec, UnixSeconds};
 use hypernet_core::tree::{Dot, Root, Source};
@@ -36,11 +36,14 @@ use parking_lot::Mutex;
 use super::conflicts::called;
 use super::follow::{Counted, Followed, Left, REFUSED_FOR};
 use super::heads::when;
+use super::leases::Held;
 use super::progress::{Meter, Phase};
 use super::read::{Deadline, Nodes, tree_error};
+use super::repair::Wear;
 use super::settling::Kept;
 use super::state::{self, Latest, Merging};
 use super::sync::{Publication, publish};
+use super::tended::Tending as _;
 use super::write::{Writer, unix_now};
 use super::{LEASE_SECONDS, Volume, damaged};
 use crate::identity::Identity;
@@ -373,44 +376,63 @@ impl Volume {
 
     /// Takes what another catalog knows and this one does not.
     fn take_segments_of(&self, beside: &VolumeDb) -> Result<(), PortError> {
+        let views = self.peers.views()?;
+        let mut weights = Weights::new(&self.db, self.tended().wear(&views));
         let mut at = 0;
         loop {
             let rows = beside.segments_since(at, SEGMENTS_AT_ONCE)?;
-            let Some((last, _)) = rows.last() else { return Ok(()) };
+            let Some((last, _)) = rows.last() else { break };
             at = last.num + 1;
-            let mut new: Vec<(SegmentRow, Vec<ExtentAt>)> = Vec::new();
+            let mut new: Vec<(SegmentRow, Vec<ExtentAt>, bool)> = Vec::new();
+            let mut moved = Vec::new();
             for (mut row, theirs) in rows {
                 // Of a segment that was taken over from another volume each may list what the other one does not.
                 let mut all = self.db.contents(&row.id)?;
                 let before = all.len();
-                let mine = match all.first() {
-                    Some((id, ..)) => self.db.locate_own(&[*id])?.pop().flatten(),
-                    None => None,
-                };
                 all.extend(theirs);
                 all.sort_by_key(|(_, offset, _)| *offset);
                 all.dedup();
-                let mut is_moved = false;
-                if let Some(mine) = mine.filter(|mine| mine.segment == row.id && mine.descriptor != row.descriptor) {
-                    row.descriptor = unite(&mine.descriptor, &row.descriptor, self.db.has_leases(&row.id)?)?;
-                    is_moved = row.descriptor != mine.descriptor;
+                let here = self.db.segment(&row.id)?.filter(|here| here.descriptor != row.descriptor);
+                if let Some(here) = here {
+                    row.descriptor = self.united(&row.id, (&here.descriptor, &row.descriptor), &weights.wear)?;
+                    if row.descriptor != here.descriptor && all.len() == before {
+                        moved.push((row.id, row.descriptor.clone()));
+                    }
                 }
-                if all.len() > before || is_moved {
-                    new.push((row, all));
+                if all.len() > before {
+                    // Where what is here does not last, whoever has placed it anew had a reason to.
+                    let is_better = weights.lasts(&row)? && !weights.all_last(&all, row.id)?;
+                    new.push((row, all, !is_better));
                 }
             }
+            self.db.replace_descriptors(&moved)?;
             let new: Vec<NewSegment<'_>> = new
                 .iter()
-                .map(|(row, extents)| NewSegment {
+                .map(|(row, extents, is_foreign)| NewSegment {
                     id: row.id,
                     descriptor: &row.descriptor,
                     extents,
                     leases: None,
-                    is_foreign: true,
+                    is_foreign: *is_foreign,
                 })
                 .collect();
             self.db.add_segments(&new)?;
         }
+        // What was read before may name other holders.
+        self.placements.lock().clear();
+        Ok(())
+    }
+
+    /// Where a segment is, of two who know it.
+    pub(super) fn united(
+        &self,
+        id: &SegmentId,
+        (one, other): (&[u8], &[u8]),
+        wear: &Wear<'_>,
+    ) -> Result<Vec<u8>, PortError> {
+        let mine = self.tended().leased(id, unix_now())?;
+        let (one, other) = (codec::decode(one).map_err(damaged)?, codec::decode(other).map_err(damaged)?);
+        Ok(codec::encode(&unite(one, other, &mine, wear)?))
     }
 
     /// Whether the working tree has more of it than its name. What has only that stays so for as long as one has its turn.
@@ -558,7 +580,7 @@ impl Volume {
         self.may_write()?;
         self.seal_off()?;
         // With what others have published of it since: so one head has all of it.
-        let found = self.find_heads(&self.heard_devices())?.found;
+        let found = self.find_others()?.found;
         let mut heads = self.believed(found.into_iter().map(|found| found.head).collect())?;
         heads.retain(|head| !covers_all(&latest.root.vector, &head.vector));
         let gathered = self.gather(&latest, &heads)?;
@@ -566,26 +588,77 @@ impl Volume {
     }
 }
 
-/// Where a segment is, of two who have placed shards of it anew: of each row with whom it is to stay the longest; but with whom
-/// this device has leases that it has (`is_mine`), whatever others say.
-pub(crate) fn unite(one: &[u8], other: &[u8], is_mine: bool) -> Result<Vec<u8>, PortError> {
-    let mut one: Placement = codec::decode(one).map_err(damaged)?;
-    let other: Placement = codec::decode(other).map_err(damaged)?;
+/// Where a segment is, of two who have placed shards of it anew: of each row with whom it counts, or else of whom this device has a
+/// lease (`mine`), or else with whom it is to stay the longest. A lease of a holder that has nothing is no reason to look for it there.
+fn unite(mut one: Placement, other: Placement, mine: &Held, wear: &Wear<'_>) -> Result<Placement, PortError> {
     if one.segment != other.segment {
         return Err(damaged("two segments have one id"));
     }
+    let at = |holder: &Holder| (holder.row, holder.peer);
+    let counted: Held =
+        [&one, &other].into_iter().flat_map(|all| wear.counted(all).holders).map(|one| at(&one)).collect();
+    let rank = |holder: &Holder| (counted.contains(&at(holder)), mine.contains(&at(holder)), holder.until);
     let latest = UnixSeconds(unix_now() + LEASE_SECONDS).end_of_day();
+    one.holders.iter_mut().for_each(|holder| holder.until = holder.until.min(latest));
     for mut holder in other.holders {
         holder.until = holder.until.min(latest);
-        match one.holders.iter_mut().find(|mine| mine.row == holder.row) {
-            Some(mine) if mine.until < holder.until && (mine.peer == holder.peer || !is_mine) => *mine = holder,
+        match one.holders.iter_mut().find(|held| held.row == holder.row) {
+            Some(held) if held.peer == holder.peer => held.until = held.until.max(holder.until),
+            Some(held) if rank(&holder) > rank(held) => *held = holder,
             Some(_) => {}
             None => one.holders.push(holder),
         }
     }
     one.holders.sort_by_key(|holder| holder.row);
     one.n = one.n.max(other.n);
-    Ok(codec::encode(&one))
+    Ok(one)
+}
+
+/// Which segments of an index last, each looked at once.
+pub(super) struct Weights<'a> {
+    db: &'a VolumeDb,
+    pub(super) wear: Wear<'a>,
+    /// By number: the segment, and whether it does; none where there is none.
+    known: BTreeMap<u64, Option<(SegmentId, bool)>>,
+}
+
+impl<'a> Weights<'a> {
+    pub(super) fn new(db: &'a VolumeDb, wear: Wear<'a>) -> Self {
+        Self { db, wear, known: BTreeMap::new() }
+    }
+
+    /// The segments of the index that these extents lead to, by their numbers.
+    pub(super) fn numbers_of(&self, ids: &[ExtentId]) -> Result<Vec<Option<u64>>, PortError> {
+        Ok(self.db.numbers_of(ids)?)
+    }
+
+    /// Whether a segment, where this row has it, lasts.
+    pub(super) fn lasts(&self, row: &SegmentRow) -> Result<bool, PortError> {
+        Ok(self.wear.lasts(&codec::decode(&row.descriptor).map_err(damaged)?))
+    }
+
+    /// The segment with this number, and whether it lasts.
+    pub(super) fn of(&mut self, num: u64) -> Result<Option<(SegmentId, bool)>, PortError> {
+        if let Some(known) = self.known.get(&num) {
+            return Ok(*known);
+        }
+        let row = self.db.segments_iter(num.saturating_sub(1), 1)?.pop().filter(|row| row.num == num);
+        let known = row.map(|row| Ok::<_, PortError>((row.id, self.lasts(&row)?))).transpose()?;
+        self.known.insert(num, known);
+        Ok(known)
+    }
+
+    /// Whether all other segments last to which some of these extents lead.
+    fn all_last(&mut self, extents: &[ExtentAt], but: SegmentId) -> Result<bool, PortError> {
+        let ids: Vec<ExtentId> = extents.iter().map(|(id, ..)| *id).collect();
+        let numbers: BTreeSet<u64> = self.db.numbers_of(&ids)?.into_iter().flatten().collect();
+        for num in numbers {
+            if self.of(num)?.is_some_and(|(id, lasts)| id != but && !lasts) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
 }
 
 /// What stands in the name of a version that is kept beside another one. The name of a device is what somebody else says.

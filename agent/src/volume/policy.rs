@@ -49,17 +49,17 @@ impl Volume {
         let Some(text) = text_of(vfs, root).map_err(PolicyError::Tree)? else { return Ok(Tended::default()) };
         let policy = Policy::parse(&text)?;
         // In a history that is full there may be room afterwards.
-        let mut gone = self.let_go_by(&policy)?;
+        let mut gone = self.let_go_by(&policy, now)?;
         let mut taken = None;
         if let Some(period) = policy.due(&*self.history()?, now) {
             taken = self.snap_at(vfs, period.adverb().into(), true, now)?.map(|taken| taken.kept);
-            gone += self.let_go_by(&policy)?;
+            gone += self.let_go_by(&policy, now)?;
         }
         Ok(Tended { taken, gone })
     }
 
-    fn let_go_by(&self, policy: &Policy) -> Result<usize, PortError> {
-        let surplus = policy.surplus(&*self.history()?);
+    fn let_go_by(&self, policy: &Policy, now: u64) -> Result<usize, PortError> {
+        let surplus = policy.surplus(&*self.history()?, now);
         let mut gone = 0;
         for moment in surplus.into_iter().take(GO_AT_ONCE) {
             self.edit_history(&Edit::Forget(moment))?;

@@ -2,6 +2,7 @@
 //! read again on this device, and would be missing from the next catalog.
 
 use std::cell::Cell;
+use std::collections::BTreeSet;
 
 use hypernet_core::id::ExtentId;
 use hypernet_core::port::PortError;
@@ -60,9 +61,11 @@ impl Volume {
     pub(crate) fn check_reach(&self, root: &Root, see: &mut dyn FnMut(Seen) -> bool) -> Result<(), PortError> {
         let mut walk = Walk { volume: self, waiting: Vec::new(), inodes: 0, ended: false, see };
         walk.content(String::new(), &root.inode.content)?;
+        let mut rows = BTreeSet::new();
         if let Some(links) = &root.links {
             let name = "the list of files with several names";
             for row in walk.list::<LinkEntry>(name, links)? {
+                rows.insert(row.inode.id);
                 walk.content(format!("file {}", row.inode.id), &row.inode.content)?;
             }
         }
@@ -72,10 +75,15 @@ impl Volume {
             }
             let shown = if name.is_empty() { "the root" } else { &name };
             for entry in walk.list::<Entry>(shown, &directory)? {
-                if let Target::Inode(inode) = &entry.target {
-                    let child = String::from_utf8_lossy(&entry.name);
-                    let path = if name.is_empty() { child.into_owned() } else { format!("{name}/{child}") };
-                    walk.content(path, &inode.content)?;
+                let child = String::from_utf8_lossy(&entry.name);
+                let path = if name.is_empty() { child.into_owned() } else { format!("{name}/{child}") };
+                match &entry.target {
+                    Target::Inode(inode) => walk.content(path, &inode.content)?,
+                    Target::Link(id) if !rows.contains(id) => walk.say(Seen::Problem(format!(
+                        "{path}: the list of files with several names does not have it, so nobody can read it: `hn restore` brings \
+                         back what a snapshot has of it"
+                    ))),
+                    Target::Link(_) | Target::Volume { .. } => {}
                 }
             }
         }
@@ -190,6 +198,7 @@ mod tests {
             content,
             meta_dot: DOT,
             content_dot: None,
+            older: None,
         }
     }
 
@@ -239,6 +248,15 @@ mod tests {
         let parts = ": parts of it are in no segment that the index knows";
         let names = [format!("file {}", FileId([5; 16])), "below/runs".into(), "below/whole".into()];
         assert_eq!(found, names.map(|name| name + parts));
+
+        // A name that leads to none of the rows.
+        let mut writer = Writer::new(volume.clone(), Meter::new()).unwrap();
+        let name = |name: &str, id| Entry { name: name.into(), dot: DOT, target: Target::Link(FileId([id; 16])) };
+        let top = tree::build([name("there", 5), name("torn", 6)], &mut writer).unwrap();
+        let torn = Root { inode: inode(0, Content::Directory(top)), ..whole.clone() };
+        writer.finish().unwrap();
+        let found = problems(&volume, &torn);
+        assert!(found.len() == 1 && found[0].starts_with("torn: "), "{found:?}");
 
         // With nothing in the index, what is in the cache of nodes is missed all the same.
         volume.db.clear_segments().unwrap();

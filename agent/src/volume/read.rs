@@ -144,14 +144,17 @@ impl Volume {
     fn batches(&self, refs: &[ExtentRef]) -> Result<(Vec<Batch>, Asked), PortError> {
         let mut here = Vec::new();
         let ids: Vec<ExtentId> = refs.iter().map(ExtentRef::id).collect();
-        let located = self.db.locate_many(&ids)?;
+        let (located, staged) = (self.db.locate_many(&ids)?, self.db.are_staged(&ids)?);
         let mut by_segment: BTreeMap<SegmentId, Batch> = BTreeMap::new();
         for (at, (reference, location)) in refs.iter().zip(located).enumerate() {
+            // What waits here may be on the mesh for a while only, or not any more.
+            if staged.get(at) == Some(&true)
+                && let Some(bytes) = self.db.staged(&ids[at])?
+            {
+                here.push((at, reference.open(&stage::unfiled(bytes)?.bytes).map_err(damaged)?.into()));
+                continue;
+            }
             let Some(location) = location else {
-                if let Some(bytes) = self.db.staged(&ids[at])? {
-                    here.push((at, reference.open(&stage::unfiled(bytes)?.bytes).map_err(damaged)?.into()));
-                    continue;
-                }
                 return Err(PortError::NotFound(format!(
                     "extent {} is in no segment that the index knows",
                     ids[at].short()

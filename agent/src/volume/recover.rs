@@ -158,6 +158,7 @@ impl Volume {
             Latest { snapshot: head.snapshot, root: root.clone(), manifest, time: head.time, head: head.clone() };
         state::put_latest(&self.db, &latest)?;
         (*self.links.lock()).clone_from(&root.links);
+        self.read_history_ahead(&root);
         Ok(self.recovered(&survey, &gone, &head, root))
     }
 

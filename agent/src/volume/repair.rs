@@ -13,6 +13,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Instant;
 
 use hypernet_core::codec;
 use hypernet_core::id::SegmentId;
@@ -25,6 +26,7 @@ use hypernet_core::time::UnixSeconds;
 use hypernet_fs::vfs::Vfs;
 use parking_lot::Mutex;
 
+use super::census::Enough;
 use super::lacking::Lacking;
 use super::leases::new_leases;
 use super::read::failed;
@@ -56,21 +58,45 @@ pub(crate) struct Repaired {
 
 /// Which rows count, and how few are too few.
 pub(crate) struct Wear<'a> {
-    lacking: &'a Lacking,
+    pub(super) lacking: &'a Lacking,
     pub(crate) mesh: Mesh,
     /// What is placed now.
     plan: Option<Plan>,
 }
 
-impl Wear<'_> {
+/// What is left of a segment.
+pub(super) struct Left {
+    /// Rows that count.
+    pub(super) rows: u8,
+    /// At how many of them it is mended.
+    pub(super) threshold: u8,
+}
+
+impl<'a> Wear<'a> {
+    /// By these peers, and what is placed now.
+    pub(super) fn new(lacking: &'a Lacking, views: &[PeerView], plan: Option<&Plan>) -> Self {
+        Self { lacking, mesh: Mesh::new(views), plan: plan.copied() }
+    }
+
     /// A placement without the rows that do not count.
     pub(crate) fn counted(&self, placement: &Placement) -> Placement {
         self.lacking.without(placement, |left| self.mesh.counted(left))
     }
 
+    /// Whether so many rows count that it outlives further losses.
+    pub(super) fn lasts(&self, placement: &Placement) -> bool {
+        self.counted(placement).holders.len() >= usize::from(Enough::Last.rows(placement))
+    }
+
+    pub(super) fn left(&self, placement: &Placement) -> Left {
+        let counted = self.counted(placement);
+        // Two devices may have made the same row anew.
+        let rows = counted.holders.iter().map(|holder| holder.row).collect::<BTreeSet<u8>>().len() as u8;
+        Left { rows, threshold: repair::threshold(placement.segment.k, placement.n, self.plan.as_ref()) }
+    }
+
     fn due(&self, placement: &Placement) -> Due {
-        let counts = self.counted(placement).holders.len() as u8;
-        repair::due(placement.segment.k, placement.n, counts, self.plan.as_ref())
+        repair::due(placement.segment.k, placement.n, self.left(placement).rows, self.plan.as_ref())
     }
 
     /// Whether it is time to make rows of a segment anew, or to write anew what lies in it.
@@ -83,6 +109,15 @@ impl Volume {
     /// Looks for segments of which too few rows are left, and mends them until so many bytes of shards were placed; and has the
     /// next sync write anew what is worn of the catalog.
     pub(crate) fn repair(&self, vfs: &Vfs, bytes: u64) -> Result<Repaired, PortError> {
+        let began = Instant::now();
+        let found = self.mend_worn(vfs, bytes);
+        self.mending.lock().note(&found, began.elapsed());
+        found
+    }
+
+    fn mend_worn(&self, vfs: &Vfs, bytes: u64) -> Result<Repaired, PortError> {
+        // Whoever was full is asked what it has by now, where too few have room: so that comes first.
+        let _ = self.peers.plan();
         let views = self.peers.views()?;
         let tended = self.tended();
         // What is collected or followed meanwhile is another index.
@@ -155,13 +190,13 @@ impl<'a> Tended<'a> {
     fn mend(&self, id: SegmentId, wear: &Wear<'_>) -> Result<u64, PortError> {
         let Some(row) = self.db.segment(&id)? else { return Ok(0) };
         let placement: Placement = codec::decode(&row.descriptor).map_err(damaged)?;
-        let left = wear.counted(&placement);
+        let held = self.lacking.without(&placement, Placement::clone);
+        let left = wear.mesh.counted(&held);
         let (segment, shard_len) = (&placement.segment, u64::from(placement.segment.shard_len));
-        let Some(Mending { rows: wanted, others }) = repair::mending(&placement, &left, &wear.mesh) else {
+        let Some(Mending { rows: wanted, others }) = repair::mending(&held, &wear.mesh) else {
             return Err(PortError::Unreachable("no peer is there that has room and none of it".into()));
         };
-        let others = &others | self.avoid;
-        let rows = Command::Rows { placement: Arc::new(left.clone()), within: READ_WITHIN };
+        let rows = Command::Rows { placement: Arc::new(left), within: READ_WITHIN };
         let data = match self.node.run_blocking(rows) {
             Outcome::Rows(rows) => rows,
             Outcome::Failed(error) => return Err(failed(error)),
@@ -172,7 +207,8 @@ impl<'a> Tended<'a> {
         let coded = Arc::new(Coded { segment: segment.clone(), shards, contents: Vec::new() });
         let until = UnixSeconds(unix_now() + LEASE_SECONDS);
         let (patience, count) = (UPLOAD_PATIENCE, wanted.len() as u64);
-        let command = Command::Mend { coded, rows: wanted, others, leases, until, patience };
+        let command =
+            Command::Mend { coded, rows: wanted, others, spared: self.avoid.clone(), leases, until, patience };
         let new = match self.node.run_blocking(command) {
             Outcome::Uploaded(new) => new,
             Outcome::Failed(error @ (CommandError::NotPlaced { .. } | CommandError::Busy)) => {
@@ -183,12 +219,11 @@ impl<'a> Tended<'a> {
         };
         let descriptor = codec::encode(&new);
         self.db.add_leases(&[new_leases(number, id, &new, &descriptor)])?;
-        let mut whole = left;
-        whole.holders.extend(new.holders);
-        whole.holders.sort_by_key(|holder| holder.row);
+        let rows: Vec<u8> = new.holders.iter().map(|holder| holder.row).collect();
+        self.lacking.audited(id, &new, (&rows, &[], &[]));
+        let whole = repair::mended(held, new.holders);
         self.db.replace_descriptors(&[(id, codec::encode(&whole))])?;
         self.placements.lock().put(id, Arc::new(whole));
-        self.lacking.placed(id);
         Ok(count * shard_len)
     }
 }
@@ -196,6 +231,7 @@ impl<'a> Tended<'a> {
 #[cfg(test)]
 mod tests {
     use hypernet_core::id::PeerId;
+    use hypernet_store::volume::LeaseChange;
 
     use super::super::double::Mesh as Double;
     use super::super::merging::tests::{Home, homes};
@@ -227,7 +263,7 @@ mod tests {
         for placement in &before {
             let missing: Vec<u8> =
                 placement.holders.iter().filter(|at| lost.contains(&at.peer)).map(|at| at.row).collect();
-            home.volume.lacking.asked(placement.segment.id(), &[], &missing);
+            home.volume.lacking.asked(placement.segment.id(), placement, &[], &missing);
         }
         let some = home.volume.repair(&home.vfs, 1).unwrap();
         assert!(some.mended == 1 && some.due >= 1, "one by one: {some:?}");
@@ -263,13 +299,15 @@ mod tests {
         for placement in &before {
             let missing: Vec<u8> =
                 placement.holders.iter().filter(|at| lost.contains(&at.peer)).map(|at| at.row).collect();
-            volume.lacking.asked(placement.segment.id(), &[], &missing);
+            volume.lacking.asked(placement.segment.id(), placement, &[], &missing);
         }
         *volume.surveyed.lock() = None;
         let found = volume.repair(&home.vfs, u64::MAX).unwrap();
         assert_eq!(found.catalog, before.len() as u64);
         home.sync();
-        assert_eq!(volume.repair(&home.vfs, u64::MAX).unwrap().catalog, 0);
+        // What is not of the catalog, and has been found out on the way, is mended.
+        volume.repair(&home.vfs, u64::MAX).unwrap();
+        assert_eq!(volume.repair(&home.vfs, u64::MAX).unwrap(), Repaired::default());
         let after = all();
         for placement in &after {
             assert!(!before.contains(placement));
@@ -280,5 +318,63 @@ mod tests {
         home.sync();
         let kept = all().iter().filter(|placement| after.contains(placement)).count();
         assert!(kept > 0, "a catalog that is sound was written anew");
+    }
+
+    /// Has all leases of this device end soon, as after two months.
+    fn end_soon(home: &Home) {
+        for row in home.volume.db.leases_iter(0, 999).unwrap() {
+            let mut placement: Placement = codec::decode(&row.descriptor).unwrap();
+            let until = unix_now() + 86_400;
+            placement.holders.iter_mut().for_each(|holder| holder.until = UnixSeconds(until));
+            let descriptor = codec::encode(&placement);
+            let changes = [LeaseChange::Renewed(row.number, until), LeaseChange::Held(row.number, descriptor)];
+            home.volume.db.change_leases(&changes).unwrap();
+        }
+    }
+
+    #[test]
+    fn rows_that_were_mended_are_not_asked_of_who_has_lost_them() {
+        let mesh = Double::new(8);
+        let home = homes(&mesh, 1, |home| home.write("file", &noise(700_000))).remove(0);
+        let before = placements(&home);
+        let (k, n) = (before[0].segment.k, before[0].n);
+        // Those that have lost their disks stay, and others take what they had.
+        let lost: BTreeSet<PeerId> =
+            before[0].holders.iter().take(usize::from(n - k)).map(|holder| holder.peer).collect();
+        lost.iter().for_each(|peer| mesh.lose_disk(*peer));
+        mesh.connect((1..=8).map(|last| {
+            let mut id = [0; 32];
+            id[31] = last;
+            PeerId(id)
+        }));
+        let mut due = 0;
+        for placement in &before {
+            let holders = placement.holders.iter();
+            let missing: Vec<u8> = holders.filter(|at| lost.contains(&at.peer)).map(|at| at.row).collect();
+            home.volume.lacking.asked(placement.segment.id(), placement, &[], &missing);
+            due += u64::from(!missing.is_empty());
+        }
+        assert!(home.volume.repair(&home.vfs, u64::MAX).unwrap().mended > 0 && due > 0);
+        let whole = placements(&home);
+        assert!(whole.iter().all(|placement| placement.holders.iter().all(|at| !lost.contains(&at.peer))));
+        home.sync();
+
+        end_soon(&home);
+        let renewed = home.volume.renew_leases().unwrap();
+        let mended: BTreeSet<SegmentId> = whole.iter().map(|placement| placement.segment.id()).collect();
+        let of_index = |placement: &Placement| mended.contains(&placement.segment.id());
+        // What the catalog before lay in was never mended.
+        let views = home.volume.peers.views().unwrap();
+        let wear = home.volume.tended().wear(&views);
+        for placement in placements(&home).iter().filter(|placement| of_index(placement)) {
+            assert_eq!(wear.counted(placement).holders.len(), usize::from(placement.n), "{renewed:?}");
+        }
+        assert_eq!(home.volume.repair(&home.vfs, u64::MAX).unwrap().due, 0);
+        let asked = |home: &Home| -> usize {
+            let rows = home.volume.db.leases_iter(0, 999).unwrap();
+            let due = rows.iter().filter(|row| row.gone.is_none() && mended.contains(&row.segment));
+            due.filter(|row| row.until < unix_now() + LEASE_SECONDS / 2).count()
+        };
+        assert_eq!(asked(&home), 0, "the next look would ask them again");
     }
 }

@@ -47,7 +47,7 @@ pub(crate) struct Kept {
     pub(crate) texts: u64,
 }
 
-/// A file with its versions, by their ids, so that all devices take them in one order.
+/// A file with its versions (of which one may be what had its name before), by their ids, so that all devices take them in one order.
 struct Texts<'a> {
     /// What all of them began with.
     before: &'a Inode,
@@ -78,13 +78,24 @@ fn texts<'a>(changes: &'a [Change], kept: &BTreeSet<FileId>) -> Vec<Texts<'a>> {
             versions.entry(mark.file).or_default().insert(placed.inode.id, placed);
         }
     }
-    let both = |change: &'a Change| Some((regular(change.before.as_ref())?, regular(change.after.as_ref())?));
+    // What each was, as far as it was there: itself, or what had its name, as editors save.
+    let mut were: BTreeMap<FileId, Option<Placed<'a>>> = BTreeMap::new();
+    for change in changes {
+        if let Some(after) = regular(change.after.as_ref()) {
+            were.insert(after.inode.id, regular(change.before.as_ref()));
+        }
+    }
+    let was = |id: &FileId| were.get(id).copied().flatten();
     let mut files: BTreeMap<FileId, Texts<'a>> = BTreeMap::new();
-    for (before, file) in changes.iter().filter_map(both) {
-        if before.inode.id == file.inode.id
-            && let Some(versions) = versions.remove(&file.inode.id)
-        {
-            files.insert(file.inode.id, Texts { before: before.inode, file, versions });
+    for file in changes.iter().filter_map(|change| regular(change.after.as_ref())) {
+        let id = file.inode.id;
+        let Some(versions) = versions.remove(&id) else { continue };
+        let had_name = |before: &Placed<'a>| before.path == file.path;
+        let before = was(&id).filter(|before| before.inode.id == id || had_name(before));
+        // It may lie beside what took its name.
+        let before = before.or_else(|| versions.keys().find_map(|version| was(version).filter(had_name)));
+        if let Some(before) = before {
+            files.insert(id, Texts { before: before.inode, file, versions });
         }
     }
     files.into_values().collect()

@@ -16,8 +16,9 @@ use hypernet_core::codec::{self, CodecError};
 use hypernet_core::diff::{Side, compare};
 use hypernet_core::extent::Cutter;
 use hypernet_core::head::Snapshot;
-use hypernet_core::history::{Edit, History, Kept, Moment, Tag};
-use hypernet_core::id::FileId;
+use hypernet_core::history::policy::is_ahead;
+use hypernet_core::history::{By, Edit, History, Kept, Moment, Tag};
+use hypernet_core::id::{FileId, VolumeId};
 use hypernet_core::limits::{HISTORY_MAX, SNAPSHOT_PARENTS_MAX};
 use hypernet_core::port::PortError;
 use hypernet_core::seal::ExtentRef;
@@ -36,11 +37,17 @@ use super::stage::Stage;
 use super::sync::{Base, Built, CutGuard, Patience, build, of_tree, read_ahead};
 use super::write::Put;
 use super::{Volume, damaged, state};
+use crate::branch::Branch;
 
 /// For how long a snapshot waits for a tree that moves to what others have published.
 const STILL_WITHIN: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 10 });
 /// How often it is looked whether it has.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// Levels of the tree of snapshots that are read when somebody asks for them.
+const LISTED_WITHIN: u8 = 2;
+/// Of names so many are here by then.
+const TAGS_AHEAD: u64 = 1_000;
 
 /// For how long a volume holds still at most, while what is in a cut is read.
 const READ_WITHIN: Duration = Duration::from_secs(2);
@@ -103,6 +110,18 @@ pub(crate) struct Histories {
     verified: BTreeSet<Moment>,
 }
 
+/// What a volume is a branch of, or a branch of a branch of, if that is known; of what is no branch itself.
+fn trunk(branches: &[Branch], mut volume: VolumeId) -> Option<VolumeId> {
+    // Each names another one, so there is an end where none is named twice.
+    for _ in 0..=branches.len() {
+        if !volume.is_branch() {
+            return Some(volume);
+        }
+        volume = branches.iter().find(|branch| branch.volume == volume)?.of;
+    }
+    None
+}
+
 impl Volume {
     /// Whether changes of the history wait for the next head.
     pub(crate) fn has_edits(&self) -> bool {
@@ -163,6 +182,20 @@ impl Volume {
     fn history_of(&self, base: &Base) -> Result<History, PortError> {
         let (kept, tags) = base.history();
         self.history_at(kept, tags)
+    }
+
+    /// Reads the upper nodes of the history of a root to which this device comes, so that whoever first looks at it waits for two
+    /// trips to the mesh at most. That it cannot be had now is in nobody's way.
+    pub(super) fn read_history_ahead(&self, root: &Root) {
+        let nodes = Nodes(self, Deadline::of_read());
+        let kept =
+            root.history.as_ref().map_or(Ok(()), |tree| tree::read_ahead::<Kept, _>(tree, &nodes, LISTED_WITHIN));
+        // They are read after the others, and there are few.
+        let below = |tree: &TreeRef| u8::from(tree.weight > TAGS_AHEAD);
+        let tags = root.tags.as_ref().map_or(Ok(()), |tree| tree::read_ahead::<Tag, _>(tree, &nodes, below(tree)));
+        if let Err(error) = kept.and(tags) {
+            tracing::debug!(volume = %self.id.short(), %error, "the history is read when somebody asks for it");
+        }
     }
 
     /// What is in these trees.
@@ -287,8 +320,8 @@ impl Volume {
         Ok(is_merged && state::following(&self.db)?.is_none())
     }
 
-    /// Takes a snapshot of what is in the working tree now, and keeps it. `is_automatic`: by a policy, which takes none where nothing
-    /// has changed. The mesh is not needed, but for what is missing in the cache of nodes of this device.
+    /// Takes a snapshot as by hand or as by a policy, by the clock of this machine.
+    #[cfg(test)]
     pub(crate) fn snap(
         self: &Arc<Self>,
         vfs: &Arc<Vfs>,
@@ -298,7 +331,7 @@ impl Volume {
         self.snap_at(vfs, message, is_automatic, wall())
     }
 
-    /// The same, by a clock that shows this.
+    /// Takes a snapshot by hand, or by a policy, which takes none where nothing has changed, by a clock that shows this.
     pub(super) fn snap_at(
         self: &Arc<Self>,
         vfs: &Arc<Vfs>,
@@ -306,23 +339,27 @@ impl Volume {
         is_automatic: bool,
         now: u64,
     ) -> Result<Option<Taken>, PortError> {
-        self.take_snapshot(vfs, message, (is_automatic, is_automatic), now)
+        let by = if is_automatic { By::Policy } else { By::Hand };
+        self.take_snapshot(vfs, message, (by, is_automatic), now)
     }
 
-    /// Takes one as by hand, unless the newest one holds all that.
-    pub(crate) fn snap_unless_same(
+    /// Takes one by hand or for a command, by the clock of this machine. `unless_same`: none where the newest one holds all that.
+    pub(crate) fn snap_by(
         self: &Arc<Self>,
         vfs: &Arc<Vfs>,
         message: String,
+        (by, unless_same): (By, bool),
     ) -> Result<Option<Taken>, PortError> {
-        self.take_snapshot(vfs, message, (false, true), wall())
+        self.take_snapshot(vfs, message, (by, unless_same), wall())
     }
 
+    /// Takes a snapshot of what is in the working tree now, and keeps it. The mesh is not needed, but for what is missing in the cache of
+    /// nodes of this device.
     fn take_snapshot(
         self: &Arc<Self>,
         vfs: &Arc<Vfs>,
         message: String,
-        (is_automatic, unless_same): (bool, bool),
+        (by, unless_same): (By, bool),
         now: u64,
     ) -> Result<Option<Taken>, PortError> {
         self.may_write()?;
@@ -357,7 +394,9 @@ impl Volume {
         let Now { root, files, read, newer } = self.stage_now(vfs, &mut cut, &base, dot, &mut stage, Some(&still))?;
         drop(still);
         let (read, new_before) = (read + ahead.read, ahead.new);
-        let before = history.kept.values().next_back();
+        // What is dated far ahead, by a clock that was wrong or by somebody who wanted that, is followed by nothing.
+        let mut times = history.kept.iter().rev().filter(|(moment, _)| !is_ahead(moment.time, now));
+        let before = times.next().map(|(_, kept)| kept);
         let is_same = match before {
             Some(before) => self.is_same(before, &root, &stage)?,
             None => false,
@@ -366,18 +405,19 @@ impl Volume {
             return Ok(None);
         }
         let extent = stage.put(Kind::Root, &codec::encode(&root))?;
-        let mut parents = history.tips();
+        let mut parents = history.tips(|moment| !is_ahead(moment.time, now));
         parents.reverse();
         parents.truncate(SNAPSHOT_PARENTS_MAX);
         let last = before.map_or(Hlc::default(), |kept| kept.snapshot.time);
-        let time = last.max(base.latest.as_ref().map_or(Hlc::default(), |latest| latest.time)).next(now);
+        let latest = base.latest.as_ref().map(|latest| latest.time).filter(|time| !is_ahead(*time, now));
+        let time = last.max(latest.unwrap_or_default()).next(now);
         let snapshot = Snapshot::sign(&self.device.signing_key(), extent, parents, time, message);
         let new = stage.finish()? + new_before;
         if has_changes {
             self.hand_out(number, Some(base.next(number, &root)))?;
         }
-        self.add_edit(&Edit::Keep { snapshot: snapshot.clone(), is_automatic })?;
-        Ok(Some(Taken { kept: Kept { snapshot, dot, is_automatic }, files, read, new, is_same, newer }))
+        self.add_edit(&Edit::Keep { snapshot: snapshot.clone(), by })?;
+        Ok(Some(Taken { kept: Kept { snapshot, dot, by }, files, read, new, is_same, newer }))
     }
 
     /// Reads what much has been written of, so that the volume need not hold still for so long: what is written to meanwhile is read
@@ -509,11 +549,23 @@ impl Volume {
         let bytes = Nodes(self, Deadline::of_read()).get(std::slice::from_ref(extent))?.pop();
         let bytes = bytes.ok_or_else(|| damaged("a root is missing"))?;
         let root: Root = codec::decode(&bytes).map_err(damaged)?;
-        // A branch has the history of what it comes from, which gets what it has become when they are merged.
-        if root.volume != self.id && !root.volume.is_branch() && !self.id.is_branch() {
+        if !self.is_kin(root.volume) {
             return Err(damaged("the snapshot is of another volume"));
         }
         Ok(root)
+    }
+
+    /// Whether snapshots of another volume may be part of this one's history. A branch has that of what it comes from, which gets
+    /// what it has become when they are merged; of a branch that this device does not know it is not told what it comes from.
+    fn is_kin(&self, other: VolumeId) -> bool {
+        if other == self.id {
+            return true;
+        }
+        let branches = self.identity.keystore().keystore().branches;
+        match [self.id, other].map(|volume| trunk(&branches, volume)) {
+            [Some(mine), Some(theirs)] => mine == theirs,
+            _ => true,
+        }
     }
 
     /// What a snapshot has at a path, given by its names from the root on; none where there is nothing.

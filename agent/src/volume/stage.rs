@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use hypernet_core::codec::{self, Format};
-use hypernet_core::id::ExtentId;
+use hypernet_core::id::{ExtentId, SegmentId};
 use hypernet_core::key::VolumeKeys;
 use hypernet_core::limits::{MIB, SEALED_MAX};
 use hypernet_core::port::PortError;
@@ -16,8 +16,11 @@ use hypernet_core::tree::{Content, Sink, Source};
 use hypernet_fs::vfs::Stamp;
 use minicbor::{Decode, Encode};
 
+use super::census::Enough;
+use super::leases::TAKE_BEFORE;
 use super::read::{Deadline, Nodes};
-use super::write::Put;
+use super::tended::Tending as _;
+use super::write::{Put, unix_now};
 use super::{Volume, damaged};
 
 /// Sealed bytes that are written with one commit.
@@ -63,6 +66,8 @@ pub(super) struct Stage<'a> {
     bytes: usize,
     nodes: Vec<(ExtentId, Vec<u8>)>,
     contents: Vec<(u64, Vec<u8>, Vec<u8>)>,
+    /// Segments that were looked up, and whether they stay.
+    segments: BTreeMap<SegmentId, bool>,
     /// Sealed bytes that were new.
     pub(super) new: u64,
     /// Some of them are content of files.
@@ -97,6 +102,7 @@ impl<'a> Stage<'a> {
             bytes: 0,
             nodes,
             contents,
+            segments: BTreeMap::new(),
             new: 0,
             has_content: false,
         }
@@ -110,6 +116,31 @@ impl<'a> Stage<'a> {
 
     pub(super) fn keys(&self) -> &VolumeKeys {
         &self.keys
+    }
+
+    /// Which of these are in segments that stay without anybody looking after them until a sync asks again. The mesh is not asked for
+    /// a snapshot, and what is in the index may be there for a while only, or not any more.
+    fn are_kept(&mut self, ids: &[ExtentId]) -> Result<Vec<bool>, PortError> {
+        let mut kept = Vec::with_capacity(ids.len());
+        for at in self.volume.db.locate_own(ids)? {
+            let Some(at) = at else {
+                kept.push(false);
+                continue;
+            };
+            let is_kept = match self.segments.get(&at.segment) {
+                Some(is_kept) => *is_kept,
+                None => {
+                    let placement = self.volume.placement(at.segment, &at.descriptor)?;
+                    let mine = self.volume.tended().leased(&at.segment, unix_now() + TAKE_BEFORE)?;
+                    let holders = placement.holders.iter();
+                    let rows = holders.filter(|holder| mine.contains(&(holder.row, holder.peer))).count();
+                    rows >= usize::from(Enough::Last.rows(&placement))
+                }
+            };
+            self.segments.insert(at.segment, is_kept);
+            kept.push(is_kept);
+        }
+        Ok(kept)
     }
 
     fn flush(&mut self) -> Result<(), PortError> {
@@ -137,7 +168,7 @@ impl Put for Stage<'_> {
         let prepared = self.sealer.prepare_all(kind, plains).map_err(damaged)?;
         let references: Vec<ExtentRef> = prepared.iter().map(|prepared| prepared.reference.clone()).collect();
         let ids: Vec<ExtentId> = references.iter().map(ExtentRef::id).collect();
-        let (placed, staged) = (self.volume.db.has_extents(&ids)?, self.volume.db.are_staged(&ids)?);
+        let (placed, staged) = (self.are_kept(&ids)?, self.volume.db.are_staged(&ids)?);
         let known = placed.into_iter().zip(staged).map(|(placed, staged)| placed || staged);
         let mut new = Vec::new();
         for ((prepared, id), known) in prepared.into_iter().zip(ids).zip(known) {

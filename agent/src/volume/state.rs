@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use hypernet_core::catalog::Manifest;
 use hypernet_core::codec::{self, Format};
 use hypernet_core::head::Head;
-use hypernet_core::id::{DeviceId, EntryId, SnapshotId, VolumeId};
-use hypernet_core::merge::covers_all;
+use hypernet_core::id::{DeviceId, EntryId, HomeNumber, SnapshotId, VolumeId};
+use hypernet_core::merge::{covers_all, join};
 use hypernet_core::port::PortError;
 use hypernet_core::record::Record;
 use hypernet_core::seal::ExtentRef;
@@ -29,12 +29,14 @@ const ACKNOWLEDGED: &str = "acknowledged";
 const SPENT: &str = "spent";
 const STOOD: &str = "stood";
 const NAMED: &str = "named";
+const TWINS: &str = "twins";
+const HOMES: &str = "homes";
 const HANDED_TREE: &str = "handed-tree";
 const OPENS: &str = "opens";
 const ASKS: &str = "asks";
 const LEASED_AFTER: &str = "leased-after";
 
-/// Heads that are kept because removals name them.
+/// Heads that are kept for each reason.
 const NAMED_MAX: usize = 64;
 /// Trees that are remembered after this device has moved on.
 const STOOD_MAX: usize = 32;
@@ -152,30 +154,80 @@ pub(crate) fn forget_following(db: &VolumeDb) -> Result<(), PortError> {
     Ok(db.put_states(&[(FOLLOWING, None)])?)
 }
 
-/// Heads that removals by this device name, of which its tree may not have all.
+/// From which homes of this device what it has done comes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+struct Homes {
+    /// This one.
+    #[n(0)]
+    current: HomeNumber,
+    /// Up to which number there is something from those that this one was copied from, and they from others.
+    #[n(1)]
+    before: Vec<Dot>,
+}
+hypernet_core::format!(Homes, tag = 0x71, version = 1, max = 64 << 10, name = "homes of before");
+
+/// What this home has all of, from those that it was copied from: whatever they were about to publish is in its tree, or was taken
+/// away here. Remembered, durably, when it is opened for the first time.
+pub(crate) fn homes_before(
+    db: &VolumeDb,
+    device: &DeviceId,
+    volume: VolumeId,
+    home: HomeNumber,
+) -> Result<Vec<Dot>, PortError> {
+    let before = get::<Homes>(db, HOMES)?;
+    let mut homes = match before {
+        Some(homes) if homes.current == home => return Ok(homes.before),
+        Some(homes) => homes,
+        None => Homes { current: home, ..Homes::default() },
+    };
+    if homes.current != home {
+        let sequence = next_sequence(db, device)?.saturating_sub(1);
+        let dot = Dot { device: device.tag_in(volume).of_home(homes.current), sequence };
+        homes.before = join([&homes.before[..], &[dot][..if sequence > 0 { 1 } else { 0 }]]);
+        homes.current = home;
+    }
+    db.put_state(HOMES, &codec::encode(&homes))?;
+    Ok(homes.before)
+}
+
+/// Heads of which this device's tree may not have all: those that removals by it name, or those of another home of it.
 #[derive(Clone, Debug, Default, Encode, Decode)]
 #[cbor(array)]
 struct Named {
     #[n(0)]
     heads: Vec<Head>,
 }
-hypernet_core::format!(Named, tag = 0x5d, version = 1, max = 4 << 20, name = "heads that removals name");
+hypernet_core::format!(Named, tag = 0x5d, version = 1, max = 4 << 20, name = "heads that are kept");
 
 pub(crate) fn named(db: &VolumeDb) -> Result<Vec<Head>, PortError> {
     Ok(get::<Named>(db, NAMED)?.unwrap_or_default().heads)
 }
 
+/// Heads of other homes of this device, whose place on the mesh this one may have taken.
+pub(crate) fn twins(db: &VolumeDb) -> Result<Vec<Head>, PortError> {
+    Ok(get::<Named>(db, TWINS)?.unwrap_or_default().heads)
+}
+
+/// Adds one, and forgets those of which a tree with this vector has all.
+pub(crate) fn add_twin(db: &VolumeDb, new: Head, vector: &[Dot]) -> Result<(), PortError> {
+    add_heads(db, TWINS, twins(db)?, vec![new], vector)
+}
+
 /// Adds some, and forgets those of which a tree with this vector has all.
 pub(crate) fn add_named(db: &VolumeDb, new: Vec<Head>, vector: &[Dot]) -> Result<(), PortError> {
-    let mut heads = named(db)?;
+    add_heads(db, NAMED, named(db)?, new, vector)
+}
+
+fn add_heads(db: &VolumeDb, what: &str, mut heads: Vec<Head>, new: Vec<Head>, vector: &[Dot]) -> Result<(), PortError> {
     heads.extend(new);
     heads.retain(|head| !covers_all(vector, &head.vector));
     // The newest stay.
     heads.reverse();
     let mut seen = BTreeSet::new();
-    heads.retain(|head| seen.insert((head.device, head.sequence)) && seen.len() <= NAMED_MAX);
+    heads.retain(|head| seen.insert((head.device, head.home, head.sequence)) && seen.len() <= NAMED_MAX);
     heads.reverse();
-    Ok(db.put_state(NAMED, &codec::encode(&Named { heads }))?)
+    Ok(db.put_state(what, &codec::encode(&Named { heads }))?)
 }
 
 /// The last tree of this device that others may have under a number of this device: that of a head that was handed out, whether
@@ -471,6 +523,28 @@ pub(crate) mod tests {
 
     fn stood_on() -> Stood {
         Stood::default().and(&golden())
+    }
+
+    #[test]
+    fn what_comes_from_homes_of_before_is_covered_once_each() {
+        let bytes = crate::golden::bytes(include_str!("../../golden/homes.hex"));
+        let dot = |home, sequence| Dot { device: DeviceId([7; 32]).tag().of_home(HomeNumber(home)), sequence };
+        let golden = Homes { current: HomeNumber(9), before: vec![dot(0, 8), dot(5, 11)] };
+        assert_eq!(crate::golden::hex(&codec::encode(&golden)), crate::golden::hex(&bytes));
+        assert_eq!(codec::decode::<Homes>(&bytes).unwrap(), golden);
+        crate::golden::mutations(&bytes, |bytes| {
+            let _ = codec::decode::<Homes>(bytes);
+        });
+        let (mesh, dir) = (crate::volume::double::Mesh::new(4), tempfile::tempdir().unwrap());
+        let db = &mesh.volume(dir.path(), 1).db;
+        let before = |home| homes_before(db, &DeviceId([7; 32]), VolumeId([1; 16]), HomeNumber(home)).unwrap();
+        assert_eq!(before(0), []);
+        spend(db, 8).unwrap();
+        assert_eq!(before(0), []);
+        assert_eq!(before(5), [dot(0, 8)]);
+        spend(db, 11).unwrap();
+        assert_eq!(before(5), [dot(0, 8)]);
+        assert_eq!(before(9), golden.before);
     }
 
     #[test]

@@ -140,13 +140,16 @@ pub(super) struct Base {
     handed: Option<HandedTree>,
     /// The tree is in no head yet.
     is_merged: bool,
+    /// What this home has of those that it was copied from.
+    homes_before: Vec<Dot>,
 }
 
 impl Base {
     pub(super) fn of(volume: &Volume) -> Result<Self, PortError> {
         // Before the rest: what is handed out meanwhile is another one than this.
         let handed = state::handed_tree(&volume.db)?;
-        Ok(Self { latest: state::latest(&volume.db)?, origin: state::origin(&volume.db)?, handed, is_merged: false })
+        let (latest, origin) = (state::latest(&volume.db)?, state::origin(&volume.db)?);
+        Ok(Self { latest, origin, handed, is_merged: false, homes_before: volume.homes_before.clone() })
     }
 
     /// The same, or the tree that was merged since and that this device has moved to.
@@ -188,6 +191,12 @@ impl Base {
         self.origin.is_some()
     }
 
+    /// The link table of the tree that this one has changes of: where a directory has become a volume all of it is new there, and
+    /// what several volumes have names of is none of it.
+    fn table(&self) -> Option<&tree::TreeRef> {
+        self.links().filter(|_| self.latest.is_some() || self.origin.as_ref().is_some_and(|origin| origin.of.is_some()))
+    }
+
     fn links(&self) -> Option<&tree::TreeRef> {
         match (&self.latest, &self.origin) {
             (Some(latest), _) => latest.root.links.as_ref(),
@@ -222,7 +231,7 @@ impl Base {
 
     /// What a tree has seen that goes on from it by this change.
     pub(super) fn vector(&self, dot: Dot) -> Vec<Dot> {
-        join([&self.seen()[..], &[dot]])
+        join([&self.seen()[..], &self.homes_before, &[dot]])
     }
 }
 
@@ -248,7 +257,7 @@ pub(super) fn build<P: Put>(
     let before = Before::look(volume, cut, base, patience)?;
     let (placed, built, synced) = (placed(volume, vfs), BTreeMap::new(), Vec::new());
     let mut build = Build { volume, vfs, meter, cutter, writer, dot, before, placed, built, synced, bytes: 0 };
-    let links = build.link_table(cut, base.latest.as_ref().and_then(|latest| latest.root.links.as_ref()))?;
+    let links = build.link_table(cut, base.table())?;
     let mut inode = base.latest.as_ref().map(|latest| latest.root.inode.clone());
     let old_root = base.known_inode();
     for directory in std::mem::take(&mut cut.directories) {
@@ -385,7 +394,7 @@ pub(super) fn publish(
     let counted = Counted::by(&volume.publishers(), volume.id).of(&root.vector);
     let (seen, vector) = {
         let heads = volume.heads.lock();
-        (heads.seen(volume.id, &root.vector), heads.had_by(counted, volume.device.id().tag_in(volume.id)))
+        (heads.seen(volume.id, &root.vector), heads.had_by(counted, volume.tag()))
     };
     let head = Head {
         volume: volume.id,
@@ -399,6 +408,8 @@ pub(super) fn publish(
         manifest: published.extent,
         manifest_placement: published.placement,
         asks: volume.asks(sequence)?,
+        home: volume.identity.home(),
+        copied: volume.copied,
         signature: [0; 64],
     };
     // All that it leads to can be read by now.
@@ -545,11 +556,15 @@ impl<P: Put> Build<'_, P> {
             content,
             meta_dot: self.dot,
             content_dot: None,
+            older: None,
         };
         if let Some(old) = old.filter(|old| old.id == row.id) {
             let old_content_dot = old.content_dot.unwrap_or(old.meta_dot);
             if same_metadata(&inode, old) {
                 inode.meta_dot = old.meta_dot;
+                inode.older = old.older.clone();
+            } else {
+                inode.date_after(old);
             }
             let content_dot = if inode.content == old.content { old_content_dot } else { self.dot };
             inode.content_dot = (content_dot != inode.meta_dot).then_some(content_dot);

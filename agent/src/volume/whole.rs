@@ -7,14 +7,23 @@ use hypernet_core::id::ExtentId;
 use hypernet_core::limits::TEXT_MAX;
 use hypernet_core::port::PortError;
 use hypernet_core::seal::ExtentRef;
+use hypernet_core::text::NotCompared;
 use hypernet_core::tree::{Content, Run};
 
 use super::read::Deadline;
 use super::{Volume, damaged};
 
-/// Whether it may be a text. A hole is zeros.
+/// Whether it may be a text that is compared line by line. A hole is zeros.
 pub(crate) fn may_be_text(content: &Content) -> bool {
-    content.size() <= TEXT_MAX as u64 && content.data() == content.size()
+    not_compared(content).is_none()
+}
+
+/// Why it is none, if that is known before it is read.
+pub(crate) fn not_compared(content: &Content) -> Option<NotCompared> {
+    match content.data() == content.size() {
+        false => Some(NotCompared::Binary),
+        true => (content.size() > TEXT_MAX as u64).then_some(NotCompared::Large),
+    }
 }
 
 /// What a file is made of.

@@ -317,7 +317,7 @@ impl Mesh {
         let mut mesh = self;
         for i in 0..count {
             let home = place.join(format!("p{i}"));
-            mesh.init(&home, &["--storage-only", "--donate", "1G"], "");
+            mesh.init(&home, &["--storage-only", "--donate", "1G", "--newcomers", "100"], "");
             let mut agent = Agent::at(home);
             agent.start(&[]);
             if mesh.link.is_empty() {

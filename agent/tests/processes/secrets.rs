@@ -94,7 +94,7 @@ pub(crate) fn of_shares(agent: &Agent) -> Vec<Vec<u8>> {
     let key = age::x25519::Identity::from_str(key).unwrap();
     let plain = age::decrypt(&key, &fs::read(agent.home.join("keystore.age")).unwrap()).unwrap();
     let mut decoder = minicbor::Decoder::new(&plain[2..]);
-    assert_eq!((decoder.array().unwrap(), decoder.array().unwrap()), (Some(2), Some(9)));
+    assert_eq!((decoder.array().unwrap(), decoder.array().unwrap()), (Some(2), Some(10)));
     (0..6).for_each(|_| decoder.skip().unwrap());
     let mut secrets = Vec::new();
     for _ in 0..decoder.array().unwrap().unwrap() {
@@ -132,7 +132,7 @@ pub(crate) fn of_shares(agent: &Agent) -> Vec<Vec<u8>> {
 /// The secrets of the eras in a keystore, and the key to which the device's seed is sealed.
 fn inside(plain: &[u8]) -> (Vec<Vec<u8>>, String) {
     let mut decoder = minicbor::Decoder::new(&plain[2..]);
-    assert_eq!((decoder.array().unwrap(), decoder.array().unwrap()), (Some(2), Some(9)));
+    assert_eq!((decoder.array().unwrap(), decoder.array().unwrap()), (Some(2), Some(10)));
     (0..2).for_each(|_| decoder.skip().unwrap());
     let eras = (0..decoder.array().unwrap().unwrap()).map(|_| {
         assert_eq!(decoder.array().unwrap(), Some(2));
@@ -140,7 +140,7 @@ fn inside(plain: &[u8]) -> (Vec<Vec<u8>>, String) {
         decoder.bytes().unwrap().to_vec()
     });
     let eras = eras.collect();
-    (0..6).for_each(|_| decoder.skip().unwrap());
+    (0..5).for_each(|_| decoder.skip().unwrap());
     (eras, decoder.str().unwrap().to_owned())
 }
 

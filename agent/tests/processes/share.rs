@@ -245,7 +245,7 @@ fn what_was_attached_is_detached_and_is_all_there_when_it_is_attached_again() {
     // Who has no part in it any more, and has written something that nobody takes, is rid of it all the same.
     fs::write(anna.below("theirs/late"), b"too late").unwrap();
     fs::remove_file(anna.below("theirs/more")).unwrap();
-    let snap = api::SnapRequest { path: "/theirs".into(), message: String::new() };
+    let snap = api::SnapRequest { path: "/theirs".into(), message: String::new(), command: false };
     anna.call(async |client| client.snap(&snap).await).unwrap();
     carl.unshare("/shared", &["anna"], false).unwrap();
     assert!(anna.sync().is_err());
@@ -432,7 +432,7 @@ fn a_volume_of_which_snapshots_are_kept_is_shared_when_they_are_let_go_of() {
     fs::write(carl.below("dir/secret"), "secret").unwrap();
     carl.make_volume("/dir").unwrap();
     carl.sync().unwrap();
-    let snap = api::SnapRequest { path: "/dir".into(), message: "before".into() };
+    let snap = api::SnapRequest { path: "/dir".into(), message: "before".into(), command: false };
     let taken = carl.call(async |client| client.snap(&snap).await).unwrap();
     fs::remove_file(carl.below("dir/secret")).unwrap();
     carl.sync().unwrap();

@@ -110,11 +110,15 @@ pub(crate) struct Show {
 
 #[derive(Debug, Args)]
 pub(crate) struct Diff {
-    /// Two snapshots as A..B, or one, which is compared with what is there now.
+    /// Two snapshots as A..B or A B, or one, which is compared with what is there now.
     #[arg(value_name = "A[..B]", default_value = "HEAD")]
     pub(crate) range: String,
-    /// Only what is at this path or below it.
+    /// Only what is at this path or below it; where neither now nor in A anything is there, B is meant.
+    #[arg(value_name = "PATH|B")]
     pub(crate) path: Option<PathBuf>,
+    /// The path, after A and B.
+    #[arg(value_name = "PATH")]
+    pub(crate) below: Option<PathBuf>,
     /// So many lines around each change.
     #[arg(short = 'U', long, value_name = "N", default_value_t = 3)]
     pub(crate) unified: u32,

@@ -165,7 +165,7 @@ async fn place(last: Option<PathBuf>, out: &Output) -> Result<PathBuf, Failure> 
 async fn adjust(client: &Client, status: &Status, args: &Up, out: &Output) -> Result<(), Failure> {
     if args.donate.is_some_and(|bytes| bytes != status.donate.quota) {
         return Err(Failure::new(ErrorCode::TryAgain, "the agent runs, and takes --donate only at its start")
-            .hint("`hn down` first, then `hn up --donate SIZE`"));
+            .hint("`hn donate --space SIZE` changes it at once"));
     }
     let limit = status.volume.as_ref().and_then(|volume| volume.cache.as_ref()).map(|cache| cache.limit);
     if args.cache.is_some_and(|wanted| wanted.0 != limit) {

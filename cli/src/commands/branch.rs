@@ -6,7 +6,7 @@ use hypernet_sdk::api::{BranchInfo, BranchRequest, DropBranchRequest, MergeReque
 use hypernet_sdk::{Client, Home};
 use os_display::Quotable;
 
-use super::history::{now_revision, place, plain, short};
+use super::history::{now_revision, place, plain, root_of, short};
 use crate::args::branch::{Branch, Merge, Switch};
 use crate::error::Failure;
 use crate::output::table::table;
@@ -67,7 +67,7 @@ pub(crate) async fn switch(home: Home, args: Switch, out: &mut Output) -> Result
 pub(crate) async fn merge(home: Home, args: Merge, out: &mut Output) -> Result<(), Failure> {
     let (client, status) = Client::connect(home).await?;
     let path = place(&status, args.path.as_deref())?;
-    let merged = client.merge(&MergeRequest { path, from: args.name.clone() }).await?;
+    let merged = client.merge(&MergeRequest { path: path.clone(), from: args.name.clone() }).await?;
     out.json(&merged)?;
     if merged.already {
         return out.line(format_args!("all of {} is here already", args.name));
@@ -84,6 +84,17 @@ pub(crate) async fn merge(home: Home, args: Merge, out: &mut Output) -> Result<(
         count => format!(", {} merged line by line", words::plural(count, "text")),
     };
     out.line(format_args!("{} is merged: {beside}{texts}", args.name))?;
+    if let Some(before) = &merged.before {
+        out.note(format_args!("what was there is in {}", short(before)));
+    }
+    if let Some(snapshot) = &merged.snapshot {
+        // All of the volume, wherever in it one stands or has named something.
+        let root = match args.path {
+            Some(_) => format!(" {}", seen(&status, &root_of(&client, &path).await?).maybe_quote()),
+            None => String::new(),
+        };
+        out.note(format_args!("snapshot {}: `hn revert {0}{root}` undoes it", short(snapshot)));
+    }
     if !merged.conflicts.is_empty() {
         out.note("`hn conflicts` shows them, `hn resolve` settles which stays");
     }

@@ -7,7 +7,7 @@ use hypernet_sdk::{Client, ErrorCode, Home};
 use os_display::Quotable;
 
 use super::branch::seen;
-use super::history::{date, place, plain, short};
+use super::history::{check_there, date, place, plain, short};
 use crate::args::conflicts::{Conflicts, Keep, Resolve};
 use crate::error::Failure;
 use crate::output::table::table;
@@ -27,6 +27,9 @@ fn shown(status: &Status, path: &Path) -> String {
 
 pub(crate) async fn conflicts(home: Home, args: Conflicts, out: &mut Output) -> Result<(), Failure> {
     let (client, status) = Client::connect(home).await?;
+    if status.mount.is_some() {
+        check_there(args.path.as_deref())?;
+    }
     let found = client.conflicts(&ConflictsRequest { path: meant(&status, args.path.as_deref())? }).await?;
     out.json(&found)?;
     if found.is_empty() {

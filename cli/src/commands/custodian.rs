@@ -77,13 +77,17 @@ fn served(all: &[ServedTicket]) -> String {
 fn list(all: &Custodians) -> Vec<String> {
     let mut lines = Vec::new();
     match all.mine.as_slice() {
+        // Whoever only serves has no files.
+        [] if !all.served.is_empty() => {}
         [] => lines.push(
             "nobody looks after your files while your devices are off: `hn custodian add` appoints somebody".into(),
         ),
         some => lines.push(mine(some)),
     }
     if !all.served.is_empty() {
-        lines.push(String::new());
+        if !lines.is_empty() {
+            lines.push(String::new());
+        }
         lines.push("looked after here".into());
         lines.push(served(&all.served));
         lines.extend(all.served.iter().filter_map(|one| {

@@ -1,15 +1,18 @@
 //! `hn diff`.
 
+use std::path::Path;
+
 use clap::builder::styling::{AnsiColor, Style};
-use hypernet_sdk::api::{ChangeInfo, DiffRequest, HunksEvent, HunksRequest, ThingInfo};
-use hypernet_sdk::{Client, Home};
+use hypernet_sdk::api::{ChangeInfo, DiffRequest, HunksEvent, HunksRequest, RevisionRequest, Status, ThingInfo};
+use hypernet_sdk::{Client, ErrorCode, Home};
 use os_display::Quotable;
 
-use super::history::{now_revision, path_or_volume, print_changes, shown};
+use super::history::{note_gap, now_revision, path_or_volume, print_changes, shown};
 use crate::args::history::Diff;
 use crate::error::Failure;
-use crate::output::Output;
 use crate::output::patch::Patch;
+use crate::output::{Output, words};
+use crate::volume_path;
 
 /// Bytes of hunks in one JSON document. Lines are counted beyond that, too.
 const JSON_MAX: usize = 64 << 20;
@@ -23,14 +26,7 @@ const REMOVED: Style = AnsiColor::Red.on_default();
 
 pub(crate) async fn diff(home: Home, args: Diff, out: &mut Output) -> Result<(), Failure> {
     let (client, status) = Client::connect(home).await?;
-    let path = path_or_volume(&client, &status, args.path.as_deref()).await?;
-    let (from, to) = match args.range.split_once("..") {
-        Some((from, to)) => {
-            (if from.is_empty() { "HEAD" } else { from }, Some(if to.is_empty() { "HEAD" } else { to }))
-        }
-        None => (args.range.as_str(), None),
-    };
-    let of = DiffRequest { path, from: now_revision(from)?, to: to.map(now_revision).transpose()? };
+    let of = compared(&client, &status, &args, out).await?;
     if args.name_status || args.name_only {
         let changes = client.diff(&of).await?;
         out.json(&changes)?;
@@ -59,6 +55,67 @@ pub(crate) async fn diff(home: Home, args: Diff, out: &mut Output) -> Result<(),
     if args.stat { print_stat(&changes, out) } else { Ok(()) }
 }
 
+/// What is to be compared, and where.
+async fn compared(client: &Client, status: &Status, args: &Diff, out: &Output) -> Result<DiffRequest, Failure> {
+    let (from, to, path) = match (args.range.split_once(".."), &args.path, &args.below) {
+        (Some(_), _, Some(below)) => {
+            let text = format!("{} names two snapshots already: what is {} to be?", args.range, below.quote());
+            return Err(Failure::new(ErrorCode::Usage, text).hint("`hn diff A..B PATH`, or `hn diff A B PATH`"));
+        }
+        (Some((from, to)), path, None) => (head(from), Some(head(to).to_owned()), path.as_deref()),
+        (None, Some(to), Some(below)) => (&args.range[..], Some(word(to)?.to_owned()), Some(below.as_path())),
+        (None, Some(path), None) if is_second(client, status, &args.range, path).await? => {
+            (&args.range[..], Some(word(path)?.to_owned()), None)
+        }
+        (None, path, _) => (&args.range[..], None, path.as_deref()),
+    };
+    let path = path_or_volume(client, status, path).await?;
+    for revision in [Some(from), to.as_deref()].into_iter().flatten().filter(|revision| revision.contains(['~', '^'])) {
+        let request = RevisionRequest { path: path.clone(), revision: now_revision(revision)? };
+        note_gap(&client.meant(request).await?, revision, out);
+    }
+    Ok(DiffRequest { path, from: now_revision(from)?, to: to.as_deref().map(now_revision).transpose()? })
+}
+
+fn head(revision: &str) -> &str {
+    if revision.is_empty() { "HEAD" } else { revision }
+}
+
+fn word(revision: &Path) -> Result<&str, Failure> {
+    let none = || Failure::new(ErrorCode::NoInput, format!("there is no snapshot or tag {}", revision.quote()));
+    revision.to_str().ok_or_else(none)
+}
+
+/// Whether the second of two words is a snapshot, as git has it: something is called so, and nothing is at such a path, neither now nor in
+/// the first snapshot.
+async fn is_second(client: &Client, status: &Status, from: &str, second: &Path) -> Result<bool, Failure> {
+    if second.symlink_metadata().is_ok() {
+        return Ok(false);
+    }
+    let below = match volume_path::inside(status, second) {
+        // What was there is gone: that is a change.
+        Ok(path) => match client.diff(&DiffRequest { path, from: now_revision(from)?, to: None }).await {
+            Ok(changes) => changes.len(),
+            Err(error) if error.code() == ErrorCode::Data => 1,
+            Err(error) => return Err(error.into()),
+        },
+        Err(_) => 0,
+    };
+    if below > 0 {
+        return Ok(false);
+    }
+    let (path, revision) = (path_or_volume(client, status, None).await?, now_revision(word(second)?)?);
+    match client.snapshot(RevisionRequest { path, revision }).await {
+        Ok(_) => Ok(true),
+        Err(error) if error.code() == ErrorCode::NoInput => {
+            let error = Failure::from(error);
+            let text = format!("{}; nor is or was anything at {}", error.message, second.quote());
+            Err(Failure { message: text, ..error })
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
 fn print_names(changes: &[ChangeInfo], out: &mut Output) -> Result<(), Failure> {
     for thing in changes.iter().filter_map(|change| change.after.as_ref().or(change.before.as_ref())) {
         out.line(thing.path.maybe_quote())?;
@@ -80,7 +137,16 @@ fn signs(added: u64, removed: u64, most: u64, room: usize) -> (usize, usize) {
     (plus as usize, minus as usize)
 }
 
-/// As git shows it.
+/// What stands in the place of a number where no lines are counted.
+fn mark(change: &ChangeInfo) -> Option<&'static str> {
+    match (change.binary, change.large) {
+        (true, _) => Some("Bin"),
+        (_, true) => Some("Large"),
+        _ => None,
+    }
+}
+
+/// As git shows it, but for what is too large.
 fn stat_lines(changes: &[ChangeInfo]) -> Vec<String> {
     let name = |change: &ChangeInfo| match (&change.before, &change.after) {
         (Some(before), Some(after)) if before.path != after.path => format!("{} => {}", shown(before), shown(after)),
@@ -91,8 +157,8 @@ fn stat_lines(changes: &[ChangeInfo]) -> Vec<String> {
     let most = changes.iter().map(lines).map(|(added, removed)| added + removed).max().unwrap_or_default();
     let names: Vec<String> = changes.iter().map(name).collect();
     let width = names.iter().map(|name| name.chars().count()).max().unwrap_or_default();
-    let is_binary = changes.iter().any(|change| change.binary);
-    let digits = most.to_string().len().max(if is_binary { "Bin".len() } else { 0 });
+    let marks = changes.iter().filter_map(mark).map(str::len);
+    let digits = marks.chain([most.to_string().len()]).max().unwrap_or_default();
     let room = STAT_WIDTH.saturating_sub(width + digits + " |  ".len() + 1).max(SIGNS_MIN);
     let size = |thing: &Option<ThingInfo>| thing.as_ref().map_or(0, |thing| thing.size);
     let (mut all, mut in_all) = (Vec::new(), (0, 0));
@@ -102,13 +168,13 @@ fn stat_lines(changes: &[ChangeInfo]) -> Vec<String> {
         let pad = " ".repeat(width - name.chars().count());
         let (plus, minus) = signs(added, removed, most, room);
         let (plus, minus) = ("+".repeat(plus), "-".repeat(minus));
-        all.push(match change.binary {
-            true => {
+        all.push(match mark(change) {
+            Some(mark) => {
                 let (before, after) = (size(&change.before), size(&change.after));
-                format!(" {name}{pad} | {:>digits$} {before} -> {after} bytes", "Bin")
+                format!(" {name}{pad} | {mark:>digits$} {before} -> {after} bytes")
             }
-            false if added + removed == 0 => format!(" {name}{pad} | {:>digits$}", 0),
-            false => {
+            None if added + removed == 0 => format!(" {name}{pad} | {:>digits$}", 0),
+            None => {
                 let count = added + removed;
                 format!(" {name}{pad} | {count:>digits$} {ADDED}{plus}{ADDED:#}{REMOVED}{minus}{REMOVED:#}")
             }
@@ -134,7 +200,13 @@ fn sum(files: u64, added: u64, removed: u64) -> String {
 }
 
 fn print_stat(changes: &[ChangeInfo], out: &mut Output) -> Result<(), Failure> {
-    stat_lines(changes).into_iter().try_for_each(|line| out.line(line))
+    stat_lines(changes).into_iter().try_for_each(|line| out.line(line))?;
+    let large = changes.iter().filter(|change| change.large).count();
+    if large > 0 {
+        let files = words::plural(large as u64, "file");
+        out.note(format_args!("lines of {files} are not counted: too large to be compared"));
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -144,10 +216,20 @@ mod tests {
     use super::*;
 
     fn change(before: Option<&str>, after: Option<&str>, lines: Option<(u64, u64)>) -> ChangeInfo {
-        let thing = |path: &str| ThingInfo { path: path.into(), kind: "file".into(), size: 7, mode: 0o644 };
+        let thing =
+            |path: &str| ThingInfo { path: path.into(), kind: "file".into(), size: 7, mode: 0o644, content: None };
         let text = lines.map(|(added, removed)| TextInfo { added, removed, hunks: None });
         let (before, after) = (before.map(thing), after.map(thing));
-        ChangeInfo { before, after, renamed: false, content: true, metadata: false, text, binary: lines.is_none() }
+        ChangeInfo {
+            before,
+            after,
+            renamed: false,
+            content: true,
+            metadata: false,
+            text,
+            binary: lines.is_none(),
+            large: false,
+        }
     }
 
     #[test]
@@ -157,15 +239,17 @@ mod tests {
             change(Some("a"), Some("b c"), Some((0, 0))),
             change(None, Some("new"), Some((1, 0))),
             change(Some("picture"), None, None),
+            ChangeInfo { binary: false, large: true, ..change(None, Some("log"), None) },
         ];
         let plain = |line: &String| anstream::adapter::strip_str(line).to_string();
         let lines: Vec<String> = stat_lines(&changes).iter().map(plain).collect();
         let expected = [
-            " a          |   4 +++-",
-            " a => 'b c' |   0",
-            " new        |   1 +",
-            " picture    | Bin 7 -> 0 bytes",
-            " 4 files changed, 4 insertions(+), 1 deletion(-)",
+            " a          |     4 +++-",
+            " a => 'b c' |     0",
+            " new        |     1 +",
+            " picture    |   Bin 7 -> 0 bytes",
+            " log        | Large 0 -> 7 bytes",
+            " 5 files changed, 4 insertions(+), 1 deletion(-)",
         ];
         assert_eq!(lines, expected);
         assert_eq!(stat_lines(&[]), Vec::<String>::new());

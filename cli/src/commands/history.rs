@@ -1,10 +1,11 @@
 //! `hn snap`, `hn log`, `hn show`, `hn tag` and `hn verify`.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use hypernet_sdk::api::{
-    ChangeInfo, LogRequest, PolicyInfo, PruneRequest, RevisionRequest, SnapRequest, SnapshotInfo, Status, TagRequest,
-    ThingInfo, Verified,
+    ChangeInfo, LogRequest, PolicyInfo, PruneRequest, RevisionRequest, Shown, SnapRequest, SnapshotInfo, Status,
+    TagRequest, ThingInfo, Verified,
 };
 use hypernet_sdk::{Client, ErrorCode, Home};
 use jiff::Timestamp;
@@ -40,6 +41,20 @@ pub(super) fn place(status: &Status, path: Option<&Path>) -> Result<PathBuf, Fai
     }
 }
 
+/// An error where nothing is at a path that somebody has named: it may be a slip, and another volume was meant.
+pub(super) fn check_there(path: Option<&Path>) -> Result<(), Failure> {
+    let Some((path, error)) = path.and_then(|path| Some((path, std::fs::symlink_metadata(path).err()?))) else {
+        return Ok(());
+    };
+    match error.kind() {
+        ErrorKind::NotFound | ErrorKind::NotADirectory => {
+            Err(Failure::new(ErrorCode::NoInput, format!("nothing is at {}", path.quote()))
+                .hint("name a file or a directory that is there"))
+        }
+        _ => Err(Failure::io(path.quote(), &error)),
+    }
+}
+
 /// What others have written, on a terminal.
 pub(super) fn plain(text: &str) -> String {
     text.chars().map(|c| if c.is_control() && c != '\n' { '\u{fffd}' } else { c }).collect()
@@ -60,7 +75,8 @@ pub(crate) async fn snap(home: Home, args: Snap, out: &mut Output) -> Result<(),
     }
     let (client, status) = Client::connect(home).await?;
     let path = place(&status, args.path.as_deref())?;
-    let taken = client.snap(&SnapRequest { path, message: args.message }).await?;
+    check_there(args.path.as_deref())?;
+    let taken = client.snap(&SnapRequest { path, message: args.message, command: false }).await?;
     out.json(&taken)?;
     let what = match (taken.same, taken.files) {
         (true, _) => "nothing has changed since the one before".to_owned(),
@@ -92,7 +108,18 @@ async fn prune(home: Home, args: Prune, out: &mut Output) -> Result<(), Failure>
     }
     let path = place(&status, args.of.as_deref())?;
     let revisions = args.snapshots.iter().map(|text| now_revision(text)).collect::<Result<_, _>>()?;
-    let pruned = client.prune(&PruneRequest { path, revisions, policy, all, dry_run }).await?;
+    let request = PruneRequest { path, revisions, policy, all, dry_run };
+    let pruned = client.prune(&request).await?;
+    let more = match policy.is_some() && !all {
+        // What it has not let go of yet is in both.
+        true => {
+            let would =
+                client.prune(&PruneRequest { revisions: Vec::new(), all: true, dry_run: true, ..request }).await?;
+            let is_gone = |one: &SnapshotInfo| pruned.gone.iter().any(|gone| gone.id == one.id);
+            would.gone.iter().filter(|one| !is_gone(one)).count()
+        }
+        false => 0,
+    };
     out.json(&pruned)?;
     for snapshot in &pruned.gone {
         out.line(oneline(snapshot, false))?;
@@ -100,6 +127,10 @@ async fn prune(home: Home, args: Prune, out: &mut Output) -> Result<(), Failure>
     let gone = words::plural(pruned.gone.len() as u64, "snapshot");
     let how = if dry_run { "would go" } else { "let go of" };
     out.note(format_args!("{gone} {how}; {} left", words::count(pruned.left)));
+    if more > 0 {
+        let more = words::plural(more as u64, "snapshot");
+        out.note(format_args!("{more} more would go that no policy has taken: --all lets go of those, too"));
+    }
     Ok(())
 }
 
@@ -111,6 +142,9 @@ fn names(snapshot: &SnapshotInfo, is_head: bool) -> String {
     }
     if snapshot.automatic {
         names.push("automatic".into());
+    }
+    if snapshot.command {
+        names.push("by a command".into());
     }
     if names.is_empty() { String::new() } else { format!(" ({})", names.join(", ")) }
 }
@@ -142,13 +176,14 @@ pub(crate) async fn log(home: Home, args: Log, out: &mut Output) -> Result<(), F
     let (client, status) = Client::connect(home).await?;
     let path = path_or_volume(&client, &status, args.path.as_deref()).await?;
     let is_whole = args.path.is_none();
-    let snapshots = client.snapshots(&LogRequest { path, limit: args.limit }).await?;
+    let snapshots = client.snapshots(&LogRequest { path: path.clone(), limit: args.limit }).await?;
     out.json(&snapshots)?;
-    if snapshots.is_empty() {
-        out.note("no snapshot was taken yet: `hn snap -m MESSAGE`");
+    if snapshots.is_empty() && args.limit != Some(0) {
+        say_none(&client, &status, (&path, args.path.as_deref()), out).await?;
     }
-    for (number, snapshot) in snapshots.iter().enumerate() {
-        let is_head = is_whole && number == 0;
+    let head = snapshots.iter().find(|snapshot| !snapshot.command).filter(|_| is_whole).map(|snapshot| &snapshot.id);
+    for snapshot in &snapshots {
+        let is_head = head == Some(&snapshot.id);
         match args.oneline {
             true => out.line(oneline(snapshot, is_head))?,
             false => out.line(header(snapshot, is_head))?,
@@ -157,12 +192,65 @@ pub(crate) async fn log(home: Home, args: Log, out: &mut Output) -> Result<(), F
     Ok(())
 }
 
+/// Why there is nothing to be listed of a path, as it is in the tree and as somebody has typed it.
+async fn say_none(
+    client: &Client,
+    status: &Status,
+    (path, typed): (&Path, Option<&Path>),
+    out: &Output,
+) -> Result<(), Failure> {
+    let root = root_of(client, path).await?;
+    let any = client.snapshots(&LogRequest { path: root.clone(), limit: Some(1) }).await?;
+    match typed {
+        Some(typed) if !any.is_empty() && path != root => {
+            let text = format!("in no snapshot there is anything at {}", typed.quote());
+            if !is_there(status, path) {
+                return Err(Failure::new(ErrorCode::NoInput, format!("{text}, nor is there now"))
+                    .hint("`hn log` without it shows all snapshots"));
+            }
+            out.note(text);
+        }
+        _ => out.note("no snapshot was taken yet: `hn snap -m MESSAGE`"),
+    }
+    Ok(())
+}
+
+/// Whether something is at a path of the tree now, as far as a mount shows it.
+pub(super) fn is_there(status: &Status, path: &Path) -> bool {
+    volume_path::found_at(status, path).is_ok_and(|found| std::fs::symlink_metadata(found).is_ok())
+}
+
+/// The root of the volume that a path is in.
+pub(super) async fn root_of(client: &Client, path: &Path) -> Result<PathBuf, Failure> {
+    let volumes = client.volumes().await?;
+    let above = volumes.into_iter().map(|volume| volume.path).filter(|root| path.starts_with(root));
+    Ok(above.max_by_key(|root| root.components().count()).unwrap_or_else(|| PathBuf::from("/")))
+}
+
 /// The root of the volume that the working directory is in.
 async fn volume_of(client: &Client, status: &Status) -> Result<PathBuf, Failure> {
-    let here = place(status, None)?;
-    let volumes = client.volumes().await?;
-    let above = volumes.into_iter().map(|volume| volume.path).filter(|path| here.starts_with(path));
-    Ok(above.max_by_key(|path| path.components().count()).unwrap_or_else(|| PathBuf::from("/")))
+    root_of(client, &place(status, None)?).await
+}
+
+/// Says that a revision has gone back over something that is not here.
+pub(super) fn note_gap(meant: &Shown, revision: &str, out: &Output) {
+    if meant.passed_gap {
+        let text = "snapshots that it passes over are pruned or unknown";
+        out.note(format_args!("{revision} is {} here: {text}", short(&meant.snapshot.id)));
+    }
+}
+
+/// What a snapshot is compared with, where that is not simply the one that somebody took before it.
+fn compared_with(shown: &Shown) -> Option<String> {
+    let gone = "pruned or unknown";
+    match &shown.before {
+        None if shown.gap => Some(format!("what came before it is {gone}: all that it holds is listed")),
+        Some(before) if shown.gap => {
+            Some(format!("compared with {}, the one before in time: what it follows is {gone}", short(&before.id)))
+        }
+        Some(before) if before.command => Some(format!("compared with {}", oneline(before, false))),
+        _ => None,
+    }
 }
 
 /// Without a path it is all of the volume, wherever in it one stands.
@@ -211,7 +299,11 @@ pub(crate) async fn show(home: Home, args: Show, out: &mut Output) -> Result<(),
     let path = path_or_volume(&client, &status, args.path.as_deref()).await?;
     let shown = client.show(RevisionRequest { path, revision: now_revision(&args.snapshot)? }).await?;
     out.json(&shown)?;
+    note_gap(&shown, &args.snapshot, out);
     out.line(header(&shown.snapshot, false))?;
+    if let Some(with) = compared_with(&shown) {
+        out.note(with);
+    }
     if shown.too_many {
         out.note(
             "so much has changed that it is not listed: `hn show SNAPSHOT DIR` lists what has changed in a directory",
@@ -244,7 +336,7 @@ pub(crate) async fn verify(home: Home, args: Verify, out: &mut Output) -> Result
     let who = if verified.known { "which may write here or could" } else { "which is on no list that is known here" };
     out.line(format_args!("snapshot {}: signed by {author}, {who}, {when}", short(&snapshot.id)))?;
     let gone = if verified.gone > 0 {
-        format!("; {} are not kept any more", words::count(verified.gone))
+        format!("; not here, pruned or never known: {}", words::count(verified.gone))
     } else {
         String::new()
     };
@@ -278,6 +370,7 @@ mod tests {
             parents: vec!["aa".repeat(32), "bb".repeat(32)],
             tags: vec!["v1".into()],
             automatic: false,
+            command: false,
             waiting: true,
         }
     }
@@ -295,6 +388,21 @@ mod tests {
     }
 
     #[test]
+    fn what_a_snapshot_is_compared_with_is_told_where_nobody_would_think_so() {
+        let before = SnapshotInfo { message: "before restoring a".into(), command: true, waiting: false, ..snapshot() };
+        let by_hand = SnapshotInfo { command: false, ..before.clone() };
+        let shown = |before: Option<&SnapshotInfo>, gap| {
+            let (changes, before) = (Vec::new(), before.cloned());
+            Shown { snapshot: snapshot(), passed_gap: false, before, gap, changes, too_many: false }
+        };
+        let with = |before, gap| compared_with(&shown(before, gap)).unwrap_or_default();
+        assert_eq!((with(None, false), with(Some(&by_hand), false)), (String::new(), String::new()));
+        assert_eq!(with(Some(&before), false), "compared with 0123456789ab (tag: v1, by a command) before restoring a");
+        assert!(with(Some(&by_hand), true).contains("0123456789ab, the one before in time"));
+        assert!(with(None, true).contains("all that it holds is listed"));
+    }
+
+    #[test]
     fn what_could_not_be_proven_is_told_by_the_exit_code() {
         let good =
             Verified { snapshot: snapshot(), known: true, followed: 0, gone: 3, inodes: 1, problems: Vec::new() };
@@ -307,7 +415,9 @@ mod tests {
 
     #[test]
     fn changes_are_told_by_one_letter() {
-        let thing = |path: &str| Some(ThingInfo { path: path.into(), kind: "file".into(), size: 1, mode: 0o644 });
+        let thing = |path: &str| {
+            Some(ThingInfo { path: path.into(), kind: "file".into(), size: 1, mode: 0o644, content: None })
+        };
         let change = |before: Option<&str>, after: Option<&str>, renamed, content| ChangeInfo {
             before: before.and_then(thing),
             after: after.and_then(thing),
@@ -316,6 +426,7 @@ mod tests {
             metadata: false,
             text: None,
             binary: false,
+            large: false,
         };
         let all = [
             (change(None, Some("a"), false, false), "A", "a"),

@@ -26,6 +26,9 @@ pub(crate) fn arguments(verb: &str, setup: &Setup) -> Vec<OsString> {
     if let Some(bytes) = setup.donate {
         add("--donate", bytes.to_string().into());
     }
+    if let Some(percent) = setup.newcomers {
+        add("--newcomers", percent.to_string().into());
+    }
     for ip in &setup.listen {
         add("--listen", ip.to_string().into());
     }
@@ -170,6 +173,7 @@ mod tests {
             join: Some("hypernet:join/x".into()),
             device_name: Some("desk".into()),
             donate: Some(5 << 30),
+            newcomers: Some(25),
             listen: vec!["127.0.0.1".parse().unwrap(), "::1".parse().unwrap()],
             no_mdns: true,
             record_lifetime: Some(3),
@@ -177,8 +181,8 @@ mod tests {
         };
         let words: Vec<String> =
             arguments("init", &setup).into_iter().map(|word| word.into_string().unwrap()).collect();
-        let expected = "init --join hypernet:join/x --device-name desk --donate 5368709120 --listen 127.0.0.1 \
-                        --listen ::1 --record-lifetime 3 --no-mdns";
+        let expected = "init --join hypernet:join/x --device-name desk --donate 5368709120 --newcomers 25 \
+                        --listen 127.0.0.1 --listen ::1 --record-lifetime 3 --no-mdns";
         assert_eq!(words.join(" "), expected);
         assert_eq!(arguments("recover", &Setup::default()), ["recover"]);
     }

@@ -121,6 +121,7 @@ mod tests {
             parents: vec![],
             tags: vec![],
             automatic: true,
+            command: false,
             waiting: false,
         };
         let later = PolicyState { last: Some(last), next_ms: Some(NOW + 1), automatic: 3, here: false, ..state() };

@@ -18,7 +18,7 @@ use hypernet_sdk::{Client, ErrorCode, Home};
 use os_display::Quotable;
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 
-use super::history::{now_revision, short};
+use super::history::{note_gap, now_revision, short};
 use crate::args::history::Restore;
 use crate::error::Failure;
 use crate::output::bar::{Bar, Counting};
@@ -246,7 +246,9 @@ pub(crate) async fn restore(home: Home, args: Restore, out: &mut Output) -> Resu
     let path = volume_path::inside(&status, &args.path)?;
     let root = volume_of(&client.volumes().await?, &path, args.to.is_none())?;
     let request = RevisionRequest { path: root.clone(), revision: now_revision(&args.snapshot)? };
-    let snapshot = client.snapshot(request).await?;
+    let meant = client.meant(request).await?;
+    note_gap(&meant, &args.snapshot, out);
+    let snapshot = meant.snapshot;
     let then = entered(&found_at(&status, &root)?, &snapshot.id)?.join(path.strip_prefix(&root).unwrap_or(&path));
     if let Err(error) = fs::symlink_metadata(&then) {
         let what = format!("{} was not there", args.path.quote());
@@ -271,7 +273,7 @@ pub(crate) async fn restore(home: Home, args: Restore, out: &mut Output) -> Resu
         Some(_) => None,
         None => {
             let message = format!("before restoring {}", args.path.display());
-            Some(client.snap(&SnapRequest { path: root, message }).await?.snapshot.id)
+            Some(client.snap(&SnapRequest { path: root, message, command: true }).await?.snapshot.id)
         }
     };
     let beside = Beside(parent.join(format!("{BESIDE}{}", std::process::id())));

@@ -7,11 +7,11 @@
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use hypernet_sdk::api::{ChangeInfo, DiffRequest, LogRequest, RevisionRequest, SnapRequest, SnapshotInfo};
+use hypernet_sdk::api::{ChangeInfo, DiffRequest, LogRequest, RevisionRequest, Shown, SnapRequest, SnapshotInfo};
 use hypernet_sdk::{Client, ErrorCode, Home};
 use os_display::Quotable;
 
-use super::history::{now_revision, path_or_volume, plain, print_changes, short, shown};
+use super::history::{note_gap, now_revision, path_or_volume, plain, print_changes, short, shown};
 use super::restore::{entered, volume_of};
 use crate::args::history::Revert;
 use crate::error::Failure;
@@ -54,7 +54,7 @@ fn before(id: &str) -> String {
 }
 
 impl Job {
-    async fn new(home: Home, args: &Revert) -> Result<Self, Failure> {
+    async fn new(home: Home, args: &Revert, out: &Output) -> Result<Self, Failure> {
         let (client, status) = Client::connect(home).await?;
         found_at(&status, Path::new("/"))?;
         let path = path_or_volume(&client, &status, args.path.as_deref()).await?;
@@ -63,16 +63,31 @@ impl Job {
         let found = found_at(&status, &root)?;
         let place = path.strip_prefix(&root).unwrap_or(Path::new("")).to_owned();
         let request = RevisionRequest { path, revision: now_revision(&args.snapshot)? };
-        let snapshot = client.snapshot(request).await?;
-        let Some(parent) = snapshot.parents.first().cloned() else {
-            let text = format!("snapshot {} is the first one: there is nothing before it", short(&snapshot.id));
-            return Err(Failure::new(ErrorCode::Usage, text).hint("`hn log` shows those that came after it"));
+        let meant = client.meant(request).await?;
+        note_gap(&meant, &args.snapshot, out);
+        let Shown { snapshot, before: parent, gap, .. } = meant;
+        let Some(parent) = parent.map(|parent| parent.id) else {
+            let of = short(&snapshot.id);
+            let (code, text, hint) = match gap {
+                true => {
+                    let text = format!("what came before {of} is pruned or unknown: nobody knows what it has changed");
+                    (ErrorCode::NoInput, text, "`hn log` shows what there is")
+                }
+                false => {
+                    let text = format!("snapshot {of} is the first one: there is nothing before it");
+                    (ErrorCode::Usage, text, "`hn log` shows those that came after it")
+                }
+            };
+            return Err(Failure::new(code, text).hint(hint));
         };
-        let kept = client.snapshots(&LogRequest { path: root.clone(), limit: None }).await?;
-        if !kept.iter().any(|kept| kept.id == parent) {
-            let text = format!("{}, which {} follows, is not kept any more", short(&parent), short(&snapshot.id));
-            return Err(Failure::new(ErrorCode::NoInput, text).hint("`hn log` shows what there is"));
+        if gap {
+            let text = "what it follows is pruned or unknown";
+            out.note(format_args!(
+                "what has changed since {}, the one before in time, is undone: {text}",
+                short(&parent)
+            ));
         }
+        let kept = client.snapshots(&LogRequest { path: root.clone(), limit: None }).await?;
         let message = before(&snapshot.id);
         let later = kept.iter().take_while(|kept| kept.id != snapshot.id);
         let mut tries: Vec<String> = later.filter(|kept| kept.message == message).map(|kept| kept.id.clone()).collect();
@@ -126,8 +141,10 @@ impl Job {
         Ground::new(&self.found, since).map_err(|error| Failure::io(self.found.display(), &error))
     }
 
-    async fn snap(&self, message: String) -> Result<String, Failure> {
-        Ok(self.client.snap(&SnapRequest { path: self.root.clone(), message }).await?.snapshot.id)
+    /// Takes a snapshot of what is there first, or of what was asked for.
+    async fn snap(&self, message: String, is_first: bool) -> Result<String, Failure> {
+        let request = SnapRequest { path: self.root.clone(), message, command: is_first };
+        Ok(self.client.snap(&request).await?.snapshot.id)
     }
 
     /// What is said about the snapshot that has it undone.
@@ -160,12 +177,12 @@ async fn undo(job: &Job, args: &Revert, out: &Output) -> Result<Reverted, Failur
     }
     let since = SystemTime::now();
     job.ground(None)?.clean(&dirs);
-    let taken_first = job.snap(before(&job.snapshot.id)).await?;
+    let taken_first = job.snap(before(&job.snapshot.id), true).await?;
     let trees = job.trees(Some(&taken_first)).await?;
     let (outcome, _) = Undo::new(&trees, job.ground(Some(since))?, "undoing", out).run();
     let taken = match args.no_snap || outcome.undone.is_empty() {
         true => None,
-        false => Some(job.snap(job.message()).await?),
+        false => Some(job.snap(job.message(), false).await?),
     };
     Ok(Reverted { outcome, before: Some(taken_first), taken })
 }
@@ -210,7 +227,7 @@ fn check_left(job: &Job, left: &[Left], out: &Output) -> Result<(), Failure> {
 }
 
 pub(crate) async fn revert(home: Home, args: Revert, out: &mut Output) -> Result<(), Failure> {
-    let job = Job::new(home, &args).await?;
+    let job = Job::new(home, &args, out).await?;
     let reverted = undo(&job, &args, out).await?;
     let left = &reverted.outcome.left;
     let told = left.iter().map(|Left { change, reason }| serde_json::json!({ "change": change, "reason": reason }));

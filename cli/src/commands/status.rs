@@ -3,12 +3,13 @@
 use std::time::{Duration, Instant};
 
 use hypernet_sdk::api::{
-    AuditStatus, Audited, Counted, DonorsEvent, HealthBucket, Path, PeerInfo, PlanStatus, ReachStatus, Reachability,
-    Status, Upload, VolumeStatus,
+    AuditStatus, Audited, Counted, Depositor, DonorsEvent, HealthBucket, Path, PeerInfo, PlanStatus, ReachStatus,
+    Reachability, Safety, Status, Upload, VolumeStatus, Whose,
 };
 use hypernet_sdk::{Client, ErrorCode, Home};
 
-use crate::args::Peers;
+use super::health::{kept, mending};
+use crate::args::peers::Peers;
 use crate::error::Failure;
 use crate::output::{Output, bar::Bar, table, words};
 
@@ -73,10 +74,11 @@ fn rows(status: &Status) -> Vec<(String, String)> {
     add(
         "donates",
         format!(
-            "{} of {} used, {}",
+            "{} of {} used, {}, at most {} % for newcomers",
             words::bytes(status.donate.used),
             words::bytes(status.donate.quota),
-            words::plural(status.donate.shards, "shard")
+            words::plural(status.donate.shards, "shard"),
+            status.donate.newcomers_percent
         ),
     );
     if let Some(volume) = &status.volume {
@@ -159,6 +161,10 @@ fn volume_rows(volume: &VolumeStatus) -> Vec<(String, String)> {
         Counted::Now if volume.health.is_empty() => {}
         counted => add("health", health(&volume.health, counted)),
     }
+    if let Some(safety) = volume.safety.as_ref().filter(|safety| safety.segments > 0) {
+        add("safety", safe(safety));
+        add("to be mended", mending(&volume.repair));
+    }
     if let Some(audits) = &volume.audits {
         add("audits", audited(audits));
     }
@@ -180,12 +186,25 @@ fn volume_rows(volume: &VolumeStatus) -> Vec<(String, String)> {
     rows
 }
 
+fn safe(safety: &Safety) -> String {
+    let mut text = match (safety.lost, safety.least_margin) {
+        (0, Some(margin @ 0..)) => {
+            let peers = words::plural(u64::from(margin.unsigned_abs()), "peer");
+            format!("any {peers} may go for good, and nothing is lost; {} a year against loss", kept(safety))
+        }
+        (lost, _) => format!("{} LOST, as far as is known", words::plural(lost, "segment")),
+    };
+    if let Some(readable) = safety.readable {
+        text += &format!("; readable {} of the worst hour", words::percent_at_least(readable));
+    }
+    text + "; `hn health` says of what, and why"
+}
+
 fn expected(plan: &PlanStatus) -> String {
-    // More digits than that nobody has measured.
-    let readable = (plan.readable * 1e6).floor() / 1e4;
     format!(
-        "readable {readable} % of the time with peers there {} of it in their worst hour, {} a year against loss, repair \
+        "readable {} of the time with peers there {} of it in their worst hour, {} a year against loss, repair \
          due at {} of {} shards",
+        words::percent_at_least(plan.readable),
         words::percent(plan.availability),
         words::plural(plan.nines as u64, "nine"),
         plan.threshold,
@@ -303,6 +322,7 @@ fn peer_table(peers: &[PeerInfo]) -> String {
     let rows = peers.iter().map(|peer| {
         vec![
             words::short(&peer.peer),
+            whose(peer),
             path(peer),
             peer.rtt_micros.map_or_else(unknown, |micros| format!("{:.1} ms", micros as f64 / 1e3)),
             peer.free.map_or_else(unknown, words::bytes),
@@ -312,8 +332,20 @@ fn peer_table(peers: &[PeerInfo]) -> String {
             why(peer),
         ]
     });
-    let columns = ["PEER", "REACHED", "RTT", "FREE", "OUR SHARDS", "AVAILABLE", "WORST HOUR", "WHY"];
-    table::table(&columns, rows.collect(), &[2, 3, 4, 5, 6])
+    let columns = ["PEER", "WHOSE", "REACHED", "RTT", "FREE", "OUR SHARDS", "AVAILABLE", "WORST HOUR", "WHY"];
+    table::table(&columns, rows.collect(), &[3, 4, 5, 6, 7])
+}
+
+/// By whom it is served, and serves: whoever is known is called by name.
+fn whose(peer: &PeerInfo) -> String {
+    match (peer.whose, &peer.name, peer.depositor) {
+        (Some(Whose::Own), ..) => "yours".to_owned(),
+        (Some(Whose::Contact), Some(name), _) => name.clone(),
+        (Some(Whose::Contact), None, _) => "a contact's".to_owned(),
+        (None, _, Some(Depositor::Reciprocal)) => "stores for you".to_owned(),
+        (None, _, Some(Depositor::Newcomer)) => "newcomer".to_owned(),
+        (None, _, Some(Depositor::Known) | None) => "-".to_owned(),
+    }
 }
 
 fn path(peer: &PeerInfo) -> String {
@@ -366,6 +398,12 @@ mod tests {
             bytes_per_second: None,
             young: false,
             subnet: None,
+            whose: None,
+            name: None,
+            operator: None,
+            depositor: Some(Depositor::Newcomer),
+            holds: 0,
+            to_newcomer: false,
             note: (!connected).then(|| "faults: 3".to_owned()),
             path: connected.then_some(Path::Direct),
             relay: None,
@@ -412,6 +450,20 @@ mod tests {
         };
         assert!(path(&relayed).starts_with("relayed by "), "{}", path(&relayed));
         assert_eq!(path(&PeerInfo { path: Some(Path::HolePunched), ..peer(true) }), "hole-punched (quic)");
+    }
+
+    #[test]
+    fn a_peer_is_called_by_whose_it_is() {
+        assert_eq!(whose(&peer(true)), "newcomer");
+        assert_eq!(whose(&PeerInfo { depositor: Some(Depositor::Reciprocal), ..peer(true) }), "stores for you");
+        let of = |whose, name: Option<&str>| PeerInfo {
+            whose: Some(whose),
+            name: name.map(str::to_owned),
+            depositor: Some(Depositor::Known),
+            ..peer(true)
+        };
+        assert_eq!(whose(&of(Whose::Contact, Some("anna"))), "anna");
+        assert_eq!(whose(&of(Whose::Own, None)), "yours");
     }
 
     #[test]

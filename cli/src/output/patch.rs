@@ -16,6 +16,9 @@ const PLACE: Style = AnsiColor::Cyan.on_default();
 const ADDED: Style = AnsiColor::Green.on_default();
 const REMOVED: Style = AnsiColor::Red.on_default();
 
+/// In the place of a number where there is nothing.
+const NOTHING: &str = "000000000000";
+
 /// A path as git has it in a patch: in quotes with escapes where it would be misread, or reach a terminal.
 fn quoted(prefix: &str, path: &Path, with_spaces: bool) -> String {
     let mut text = String::from(prefix);
@@ -81,8 +84,9 @@ impl<'a> Patch<'a> {
                     if there { write(prefix, &thing.path) } else { "/dev/null".to_owned() }
                 };
                 let both = |write| (side(before.is_some(), "a/", was, write), side(after.is_some(), "b/", is, write));
-                if change.binary {
+                if change.binary || change.large {
                     let (a, b) = both(|prefix, path| quoted(prefix, path, false));
+                    head.push_str(&index(change));
                     head.push_str(&format!("Binary files {a} and {b} differ\n"));
                 } else if !hunks.is_empty() {
                     let (a, b) = both(named);
@@ -91,6 +95,10 @@ impl<'a> Patch<'a> {
                 if !head.is_empty() {
                     let (a, b) = (quoted("a/", &was.path, true), quoted("b/", &is.path, true));
                     head.insert_str(0, &format!("diff --git {a} {b}\n"));
+                }
+                if change.large {
+                    let name = quoted("", &is.path, false);
+                    head.insert_str(0, &format!("# too large to be compared line by line: {name}\n"));
                 }
                 if change.metadata && mode(was) == mode(is) {
                     head.insert_str(
@@ -155,6 +163,16 @@ fn extended(head: &mut String, was: &ThingInfo, is: &ThingInfo, change: &ChangeI
     }
 }
 
+/// The line by which `git apply` knows what follows, and says of which file it is that it cannot do that one: without it what it says is of
+/// the next one. The numbers are ours, and shorter than those that it would take for its own.
+fn index(change: &ChangeInfo) -> String {
+    let id = |thing: &Option<ThingInfo>| thing.as_ref().and_then(|thing| thing.content.clone());
+    let [was, is] = [&change.before, &change.after].map(|thing| id(thing).unwrap_or_else(|| NOTHING.to_owned()));
+    let same = change.before.as_ref().zip(change.after.as_ref()).filter(|(was, is)| mode(was) == mode(is));
+    let mode = same.map(|(_, is)| format!(" {:o}", mode(is))).unwrap_or_default();
+    format!("index {was}..{is}{mode}\n")
+}
+
 /// A line for what no patch holds.
 fn aside(was: &ThingInfo, is: &ThingInfo, change: &ChangeInfo) -> String {
     let slash = |thing: &ThingInfo| if matches!(&thing.kind[..], "directory" | "volume") { "/" } else { "" };
@@ -177,13 +195,14 @@ mod tests {
     use super::*;
 
     fn thing(kind: &str, path: &str, mode: u32) -> Option<ThingInfo> {
-        Some(ThingInfo { path: path.into(), kind: kind.into(), size: 1, mode })
+        let content = Some("0123456789ab".to_owned()).filter(|_| kind == "file");
+        Some(ThingInfo { path: path.into(), kind: kind.into(), size: 1, mode, content })
     }
 
     fn change(before: Option<ThingInfo>, after: Option<ThingInfo>, hunks: &str) -> ChangeInfo {
         let text = TextInfo { added: 1, removed: 1, hunks: Some(hunks.into()) };
         let (content, text) = (!hunks.is_empty(), Some(text).filter(|_| !hunks.is_empty()));
-        ChangeInfo { before, after, renamed: false, content, metadata: false, text, binary: false }
+        ChangeInfo { before, after, renamed: false, content, metadata: false, text, binary: false, large: false }
     }
 
     fn written(change: &ChangeInfo) -> String {
@@ -220,11 +239,17 @@ mod tests {
             ),
             (
                 ChangeInfo { binary: true, ..change(file("x"), file("x"), "") },
-                "diff --git a/x b/x\nBinary files a/x and b/x differ\n",
+                "diff --git a/x b/x\nindex 0123456789ab..0123456789ab 100644\nBinary files a/x and b/x differ\n",
             ),
             (
                 ChangeInfo { binary: true, ..change(None, file("a b"), "") },
-                "diff --git \"a/a b\" \"b/a b\"\nnew file mode 100644\nBinary files /dev/null and b/a b differ\n",
+                "diff --git \"a/a b\" \"b/a b\"\nnew file mode 100644\nindex 000000000000..0123456789ab\n\
+                Binary files /dev/null and b/a b differ\n",
+            ),
+            (
+                ChangeInfo { large: true, ..change(file("x"), None, "") },
+                "# too large to be compared line by line: x\ndiff --git a/x b/x\ndeleted file mode 100644\n\
+                index 0123456789ab..000000000000\nBinary files a/x and /dev/null differ\n",
             ),
             (change(file("x"), file("x"), ""), ""),
             (

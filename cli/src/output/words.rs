@@ -39,6 +39,11 @@ pub(crate) fn percent(share: f64) -> String {
     format!("{:.1} %", share * 100.0)
 }
 
+/// 99.9999 %: never rounded up. More digits than that nobody has measured.
+pub(crate) fn percent_at_least(share: f64) -> String {
+    format!("{} %", (share * 1e6).floor() / 1e4)
+}
+
 /// The end of a long id, which is where ids of peers differ.
 pub(crate) fn short(id: &str) -> String {
     let chars = id.chars().count();
@@ -64,6 +69,7 @@ mod tests {
         assert_eq!(millis(1_240), "1.2 s");
         assert_eq!(millis(200_000), "3m 20s");
         assert_eq!(percent(0.985), "98.5 %");
+        assert_eq!(percent_at_least(0.999_999_9), "99.9999 %");
         assert_eq!(short("12D3KooWPjceQrSwdWXPyLLeABRXmuqt69Rg3sBYbU1Nft9HyQ6X"), "…U1Nft9HyQ6X".replace("…", "…b"));
         assert_eq!(short("abc"), "abc");
     }

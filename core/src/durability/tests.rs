@@ -209,3 +209,65 @@ fn fewer_rows_are_as_readable() {
 fn nines_are_told_as_people_do() {
     assert_eq!([0.1, 0.03, 0.001, 1e-11, 0.0, 1.0].map(|wrong| Nines::of(wrong).whole()), [1, 1, 3, 11, 15, 0]);
 }
+
+#[test]
+fn a_peer_that_has_several_rows_takes_all_of_them_along() {
+    let each = |p: f64, rows: &[u8]| rows.iter().map(|rows| (p, *rows)).collect::<Vec<_>>();
+    // One row each: the same as ever, and the tail is told where one minus it is no number any more.
+    for (k, n, p) in [(1, 2, 0.5), (3, 5, 0.9), (20, 50, 0.75)] {
+        let unreadable = unreadable_among(k, each(p, &vec![1; n]));
+        assert!((unreadable - (1.0 - readable(k, n as u8, p))).abs() < 1e-12);
+    }
+    let far = unreadable_among(2, each(0.999_999, &[1; 12]));
+    assert!(far > 0.0 && far < 1e-60, "{far}");
+    // All on one peer, and two of three on one.
+    assert!((unreadable_among(2, each(0.9, &[3])) - 0.1).abs() < 1e-12);
+    assert!((unreadable_among(2, each(0.9, &[2, 1])) - 0.1).abs() < 1e-12);
+    assert!((unreadable_among(3, each(0.9, &[2, 2])) - 0.19).abs() < 1e-12);
+    assert_eq!(unreadable_among(3, each(1.0, &[1, 1])), 1.0);
+    assert_eq!(unreadable_among(0, each(0.0, &[1])), 0.0);
+}
+
+#[test]
+fn what_is_worn_is_lost_sooner_than_what_is_whole() {
+    let outlook = Outlook::of(1_000, 0.75);
+    // From all rows a year is what the mean rate says, but for the time until the first repair can be too late.
+    let plan = outlook.plan().unwrap();
+    let (k, n, threshold) = (plan.k, plan.n, plan.threshold);
+    for (k, n, threshold) in [(k, n, threshold), (3, 6, 4), (2, 4, 3), (10, 18, 12)] {
+        let outlook = Outlook { departures: 2.0, ..outlook };
+        let (year, mean) = (outlook.lost_within_a_year(k, n, threshold, n), outlook.lost_meanwhile(k, n, threshold));
+        assert!(year < 1.5 * mean && year > 0.3 * mean, "{k} of {n}: {year} {mean}");
+    }
+    let mut before = 0.0;
+    for left in (k..=n).rev() {
+        let lost = outlook.lost_from(k, n, threshold, left);
+        assert!(lost >= before && lost < 1.0, "{left}: {lost} {before}");
+        before = lost;
+    }
+    // With no row to spare it is about the chance that one goes before eight days have passed.
+    let rate = f64::from(k) * outlook.departures * outlook.repair;
+    assert!((before / (rate / (1.0 + rate)) - 1.0).abs() < 0.05, "{before}");
+    assert_eq!(outlook.lost_from(k, n, threshold, k - 1), 1.0);
+    assert_eq!(outlook.lost_from(k, n, threshold, n + 9), outlook.lost_from(k, n, threshold, n));
+}
+
+#[test]
+fn where_nothing_is_made_anew_a_year_is_the_binomial_tail() {
+    for (k, n, departures) in [(3, 8, 0.3), (20, 50, 0.223), (2, 3, 5.0), (10, 18, 60.0)] {
+        let outlook = Outlook { departures, repair: 1e12, ..Outlook::of(5_000, 0.9) };
+        let binomial = below(k.into(), n.into(), (-departures).exp());
+        let year = outlook.lost_within_a_year(k, n, k, n);
+        assert!((year / binomial - 1.0).abs() < 1e-6, "{k} of {n}: {year} {binomial}");
+        // And where a repair has nowhere to put a row.
+        let few = Outlook { peers: n.into(), departures, ..Outlook::of(0, 0.9) };
+        assert!((few.lost_from(k, n, k, n) / binomial - 1.0).abs() < 1e-9);
+        assert!(few.lost_from(k, n, k, n - 1) >= few.lost_from(k, n, k, n));
+    }
+    // Numbers from outside one's own measure end nothing.
+    for odd in [0.0, 1e300, f64::INFINITY, f64::NAN] {
+        let outlook = Outlook { departures: odd, repair: odd, ..Outlook::of(1_000, 0.9) };
+        let lost = outlook.lost_from(3, 6, 4, 5);
+        assert!((0.0..=1.0).contains(&lost), "{odd}: {lost}");
+    }
+}

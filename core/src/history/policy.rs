@@ -5,8 +5,8 @@
 //! stretches that it names. All devices decide by the history that they have in common, so that one is enough for all of them;
 //! where two have taken one apart from each other, the earlier goes.
 //!
-//! Invariant: nothing that a person has asked for or given a name goes by itself, nor does the newest one that a policy has taken:
-//! so the same stretch is never taken for one without.
+//! Invariant: nothing that a person has asked for or given a name goes by itself, nor what a command took before it changed
+//! something, nor the newest one that a policy has taken: so the same stretch is never taken for one without.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -14,14 +14,18 @@ use std::fmt;
 use minicbor::{Decode, Encode};
 use thiserror::Error;
 
-use super::{History, Moment};
+use super::{By, History, Moment};
 use crate::limits::{POLICY_KEPT_MAX, POLICY_TEXT_MAX};
+use crate::time::Hlc;
 
 /// The extended attribute of a volume's root that holds its policy, in words.
 pub const XATTR: &[u8] = b"user.hypernet.snapshots";
 
 const HOUR: u64 = 3_600_000;
 const DAY: u64 = 24 * HOUR;
+
+/// By how much clocks of devices may differ, in milliseconds: what comes after something is dated after it only within that.
+pub const AHEAD_MAX: u64 = DAY;
 
 /// How many are kept of each kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
@@ -183,23 +187,34 @@ impl Policy {
     }
 
     /// Whether one is to be taken now, by the clock of this device: where none was since the period began, by any device. However
-    /// many periods went by, it is one. A clock that went back waits until it has caught up.
+    /// many periods went by, it is one. A clock that went back waits until it has caught up, but not for something that is more
+    /// than [`AHEAD_MAX`] ahead of it.
     pub fn due(&self, history: &History, now: u64) -> Option<Period> {
-        let next = self.next(history)?;
+        let next = self.next(history, now)?;
         self.period().filter(|_| next <= now)
     }
 
-    /// From when on one is to be taken.
-    pub fn next(&self, history: &History) -> Option<u64> {
+    /// From when on one is to be taken, by the clock of this device.
+    pub fn next(&self, history: &History, now: u64) -> Option<u64> {
         let period = self.period()?;
-        Some(last(history).map_or(0, |last| period.next(last.time.millis)))
+        let mut all = history.kept.iter().rev().filter(|(_, kept)| kept.by == By::Policy);
+        let last = all.find(|(moment, _)| self.counts(moment, now));
+        Some(last.map_or(0, |(last, _)| period.next(last.time.millis)))
     }
 
-    /// Those of a history that are to go by it.
-    pub fn surplus(&self, history: &History) -> BTreeSet<Moment> {
+    /// Those of a history that are to go by it, by the clock of this device. What is too far ahead of that stands for no other one.
+    pub fn surplus(&self, history: &History, now: u64) -> BTreeSet<Moment> {
         let tagged = history.tagged();
-        let is_automatic = |moment: &Moment| history.kept.get(moment).is_some_and(|kept| kept.is_automatic);
-        superfluous(history, self, |moment| is_automatic(moment) && !tagged.contains(&moment.id))
+        let is_automatic = |moment: &Moment| history.kept.get(moment).is_some_and(|kept| kept.by == By::Policy);
+        superfluous(history, self, |moment| {
+            is_automatic(moment) && !tagged.contains(&moment.id) && self.counts(moment, now)
+        })
+    }
+
+    /// Whether a snapshot says anything of what is due: it is not too far ahead, or in the same period all the same.
+    fn counts(&self, moment: &Moment, now: u64) -> bool {
+        let millis = moment.time.millis;
+        !is_ahead(moment.time, now) || self.period().is_some_and(|period| period.number(millis) <= period.number(now))
     }
 }
 
@@ -211,9 +226,16 @@ impl fmt::Display for Policy {
     }
 }
 
-/// The newest one of a history that a policy has taken.
-pub fn last(history: &History) -> Option<Moment> {
-    history.kept.iter().rev().find(|(_, kept)| kept.is_automatic).map(|(moment, _)| *moment)
+/// The newest one of a history that a policy has taken, by the clock of this device.
+pub fn last(history: &History, now: u64) -> Option<Moment> {
+    let mut all = history.kept.iter().rev().filter(|(_, kept)| kept.by == By::Policy);
+    all.find(|(moment, _)| !is_ahead(moment.time, now)).map(|(moment, _)| *moment)
+}
+
+/// Whether something is so far ahead of a clock that it says nothing of what comes next: somebody's clock was wrong by more than
+/// hours, or they have written down any time.
+pub fn is_ahead(time: Hlc, now: u64) -> bool {
+    time.millis > now.saturating_add(AHEAD_MAX)
 }
 
 /// The date of a moment in UTC: year, month and day (Howard Hinnant, "chrono-compatible low-level date algorithms", 2013).

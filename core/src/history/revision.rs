@@ -1,11 +1,14 @@
 //! How people name a snapshot: `HEAD`, a tag, the beginning of its number, `@{yesterday}`, and from any of these back with `~2`
 //! and `^`. The syntax is that of git (gitrevisions(7)), as far as there is such a thing here.
+//!
+//! `HEAD`, `~` and `^` pass over what [a command](super::By::Command) took before it changed something: so they name the same snapshot
+//! before and after the command. By time, number or tag any can be named.
 
 use std::fmt;
 
 use thiserror::Error;
 
-use super::{History, Kept, Moment};
+use super::{Before, By, History, Kept, Moment};
 use crate::id::SnapshotId;
 
 /// Digits of a number that suffice, where they are unique.
@@ -16,7 +19,7 @@ const STEPS_MAX: usize = 64;
 /// Where one begins.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Base {
-    /// The newest snapshot.
+    /// The newest snapshot that no command took.
     Head,
     /// The newest one that is not after a time, which somebody has said in words.
     At(String),
@@ -65,9 +68,15 @@ pub enum RevisionError {
     /// There is none at all.
     #[error("there is no snapshot yet")]
     Empty,
+    /// There are only those that commands took, which nobody means.
+    #[error("there is no snapshot yet but those that commands took before they changed something")]
+    OnlyByCommands,
     /// It goes back too far.
-    #[error("{0} has no snapshot before it that is still kept")]
+    #[error("{0} has no snapshot before it: none was taken, or it is pruned or unknown")]
     NoParent(String),
+    /// It goes back to those that commands took, which nobody means.
+    #[error("{0} has no snapshot before it but those that commands took before they changed something")]
+    NoParentByHand(String),
     /// The time cannot be read.
     #[error("{0:?} is no time: {1}")]
     Time(String, String),
@@ -126,14 +135,16 @@ impl Revision {
         Ok(Self { base, steps })
     }
 
-    /// The snapshot that it names. `time`: what somebody means by words for a time, in milliseconds since 1970.
+    /// The snapshot that it names, and whether something on the way to it is not here. `time`: what somebody means by words for a time, in
+    /// milliseconds since 1970.
     pub fn resolve<'a>(
         &self,
         history: &'a History,
         time: impl Fn(&str) -> Result<u64, String>,
-    ) -> Result<&'a Kept, RevisionError> {
-        let mut at = match &self.base {
-            Base::Head => history.kept.values().next_back().ok_or(RevisionError::Empty)?,
+    ) -> Result<Before<'a>, RevisionError> {
+        let kept = match &self.base {
+            Base::Head if history.kept.is_empty() => return Err(RevisionError::Empty),
+            Base::Head => history.newest().ok_or(RevisionError::OnlyByCommands)?,
             Base::At(words) => {
                 let until = time(words).map_err(|why| RevisionError::Time(words.clone(), why))?;
                 let is_before = |moment: &Moment| moment.time.millis <= until;
@@ -142,6 +153,7 @@ impl Revision {
             }
             Base::Named(name) => named(history, name)?,
         };
+        let mut at = Before { kept, has_gap: false };
         for step in &self.steps {
             let (count, which) = match *step {
                 Step::Back(count) => (count, 1),
@@ -149,13 +161,24 @@ impl Revision {
                 Step::Parent(which) => (1, which),
             };
             for _ in 0..count {
-                let parent = usize::try_from(which - 1).ok().and_then(|which| at.snapshot.parents.get(which));
-                let parent = parent.and_then(|parent| history.snapshot(parent));
-                at = parent.ok_or_else(|| RevisionError::NoParent(short(&at.snapshot.id())))?;
+                let before = back(history, at.kept, which)?;
+                at = Before { has_gap: before.has_gap | at.has_gap, ..before };
             }
         }
         Ok(at)
     }
+}
+
+/// The one before, by this parent from 1 on, that no command took.
+fn back<'a>(history: &'a History, kept: &Kept, which: u64) -> Result<Before<'a>, RevisionError> {
+    let short = || short(&kept.snapshot.id());
+    let parent = usize::try_from(which - 1).ok().and_then(|which| history.before(kept, which));
+    let mut at = parent.ok_or_else(|| RevisionError::NoParent(short()))?;
+    while at.kept.by == By::Command {
+        let before = history.before(at.kept, 0).ok_or_else(|| RevisionError::NoParentByHand(short()))?;
+        at = Before { has_gap: before.has_gap | at.has_gap, ..before };
+    }
+    Ok(at)
 }
 
 /// By its tag, or by the beginning of its number.

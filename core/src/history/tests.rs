@@ -21,7 +21,7 @@ pub(crate) fn kept(millis: u64, byte: u8, parents: &[&Kept]) -> Kept {
     let parents = parents.iter().map(|parent| parent.snapshot.id()).collect();
     let time = Hlc { millis, counter: 0 };
     let snapshot = Snapshot::sign(&key, root(byte), parents, time, format!("number {byte}"));
-    Kept { snapshot, dot: dot(1, u64::from(byte) + 1), is_automatic: false }
+    Kept { snapshot, dot: dot(1, u64::from(byte) + 1), by: By::Hand }
 }
 
 pub(crate) fn tag(name: &str, to: &Kept, sequence: u64) -> Tag {
@@ -46,27 +46,34 @@ fn resolve(history: &History, text: &str) -> Result<Kept, RevisionError> {
         "then" => Ok(10),
         _ => Err("it is not understood".to_owned()),
     };
-    Revision::parse(text)?.resolve(history, time).cloned()
+    Revision::parse(text)?.resolve(history, time).map(|found| found.kept.clone())
 }
 
 #[test]
 fn a_change_that_is_made_again_changes_nothing() {
     let (mut history, all) = history();
     let extra = kept(5_000, 6, &[&all[4]]);
-    let keep = |is_automatic| Edit::Keep { snapshot: extra.snapshot.clone(), is_automatic };
+    let keep = |by| Edit::Keep { snapshot: extra.snapshot.clone(), by };
     let name = |to: &Kept, sequence| Edit::Name {
         name: "v1".into(),
         to: to.snapshot.id(),
         time: Hlc { millis: sequence, counter: 0 },
     };
     let unname = |of: &Kept| Edit::Unname { name: "v1".into(), of: of.snapshot.id() };
-    let edits =
-        [keep(true), keep(false), Edit::Forget(all[0].moment()), name(&all[2], 9), name(&all[3], 5), unname(&all[1])];
+    let edits = [
+        keep(By::Policy),
+        keep(By::Hand),
+        keep(By::Command),
+        Edit::Forget(all[0].moment()),
+        name(&all[2], 9),
+        name(&all[3], 5),
+        unname(&all[1]),
+    ];
     for edit in &edits {
         history.apply(edit.clone(), dot(1, 10));
     }
     let one = history.snapshot(&extra.snapshot.id()).unwrap();
-    assert!(!one.is_automatic && history.snapshot(&all[0].snapshot.id()).is_none());
+    assert!(one.by == By::Hand && history.snapshot(&all[0].snapshot.id()).is_none());
     assert_eq!(history.tags["v1"].to, all[2].snapshot.id());
     let before = history.clone();
     for edit in edits {
@@ -119,7 +126,83 @@ fn what_names_nothing_is_told_so() {
     // Of what was pruned only the name is left.
     history.kept.remove(&all[1].moment());
     assert_eq!(fails(&history, "v1"), RevisionError::Unknown("v1".into()));
-    assert!(matches!(fails(&history, "HEAD~2"), RevisionError::NoParent(_)));
+}
+
+#[test]
+fn what_is_not_here_is_passed_over_and_told() {
+    let (mut history, all) = history();
+    let found = |history: &History, text: &str| {
+        let found = Revision::parse(text).unwrap().resolve(history, |_| Err(String::new()))?;
+        Ok((all.iter().position(|one| one == found.kept).unwrap(), found.has_gap))
+    };
+    assert_eq!(found(&history, "HEAD~2"), Ok((1, false)));
+    // The one before in time stands for it: here one beside it.
+    history.kept.remove(&all[1].moment());
+    assert_eq!(found(&history, "HEAD~"), Ok((3, false)));
+    assert_eq!(found(&history, "HEAD~2"), Ok((2, true)));
+    assert_eq!(found(&history, "HEAD~3"), Ok((0, true)));
+    assert_eq!(found(&history, "HEAD~^2"), Ok((2, false)));
+    history.kept.remove(&all[2].moment());
+    assert_eq!(found(&history, "HEAD~2"), Ok((0, true)));
+    // Of several parents this one was meant, and no other.
+    assert!(matches!(found(&history, "HEAD~^2"), Err(RevisionError::NoParent(_))));
+    history.kept.remove(&all[3].moment());
+    assert_eq!(found(&history, "HEAD~"), Ok((0, true)));
+    history.kept.remove(&all[0].moment());
+    assert!(matches!(found(&history, "HEAD~"), Err(RevisionError::NoParent(_))));
+}
+
+#[test]
+fn nobody_means_what_a_command_took_unless_it_is_named() {
+    let by = |kept: Kept, by| Kept { by, ..kept };
+    let first = by(kept(500, 1, &[]), By::Command);
+    let one = by(kept(1_000, 2, &[&first]), By::Policy);
+    let a = by(kept(2_000, 3, &[&one]), By::Command);
+    let b = by(kept(3_000, 4, &[&a]), By::Command);
+    let two = kept(4_000, 5, &[&b]);
+    let c = by(kept(5_000, 6, &[&two]), By::Command);
+    let all = vec![first, one, a, b, two, c];
+    let mut history = History::new(all.clone(), vec![tag("v1", &all[3], 1)]);
+    let is = |text: &str, number: usize| assert_eq!(resolve(&history, text).as_ref(), Ok(&all[number]), "{text}");
+    is("HEAD", 4);
+    is("HEAD~", 1);
+    is("HEAD^", 1);
+    is("v1", 3);
+    is("v1~", 1);
+    is("@{yesterday}", 2);
+    is("@{yesterday}~", 1);
+    is(&all[5].snapshot.id().to_string(), 5);
+    is(&format!("{}^", all[5].snapshot.id()), 4);
+    assert!(matches!(resolve(&history, "HEAD~2"), Err(RevisionError::NoParentByHand(_))));
+    // What is gone among them is told, too.
+    history.kept.remove(&all[3].moment());
+    let found = Revision::parse("HEAD~").unwrap().resolve(&history, |_| Err(String::new())).unwrap();
+    assert_eq!((found.kept, found.has_gap), (&all[1], true));
+    history.kept.retain(|_, kept| kept.by == By::Command);
+    assert_eq!(resolve(&history, "HEAD"), Err(RevisionError::OnlyByCommands));
+}
+
+#[test]
+fn going_back_has_an_end_whatever_is_said() {
+    // One that says that it follows a later one: somebody who may write can sign that.
+    let like = kept(1, 1, &[]);
+    let signed = |millis, parents: Vec<SnapshotId>| {
+        let key = ed25519_dalek::SigningKey::from_bytes(&[7; 32]);
+        let time = Hlc { millis, counter: 0 };
+        let snapshot = Snapshot::sign(&key, like.snapshot.root.clone(), parents, time, String::new());
+        Kept { snapshot, ..like.clone() }
+    };
+    let later = signed(2_000, vec![SnapshotId([9; 32])]);
+    let earlier = signed(1_000, vec![later.snapshot.id()]);
+    let last = signed(3_000, vec![earlier.snapshot.id()]);
+    let history = History::new(vec![later.clone(), earlier.clone(), last], vec![]);
+    assert_eq!(resolve(&history, "HEAD~"), Ok(earlier.clone()));
+    assert_eq!(
+        resolve(&history, "HEAD~18446744073709551615"),
+        Err(RevisionError::NoParent(short(&earlier.snapshot.id())))
+    );
+    assert_eq!(resolve(&history, "HEAD~2"), Err(RevisionError::NoParent(short(&earlier.snapshot.id()))));
+    assert_eq!(resolve(&history, &format!("{}~", later.snapshot.id())), Ok(earlier));
 }
 
 trait AddMany {
@@ -180,7 +263,7 @@ fn two_that_have_room_each_come_to_no_more_than_there_is_room_for() {
         let dot = dot(device, 1);
         let one = |n: u64| {
             let time = Hlc { millis: from + 2 * n, counter: 0 };
-            Kept { snapshot: Snapshot { time, ..like.snapshot.clone() }, dot, is_automatic: false }
+            Kept { snapshot: Snapshot { time, ..like.snapshot.clone() }, dot, by: By::Hand }
         };
         (History::new((0..HISTORY_MAX as u64 / 2 + 5).map(one).collect(), vec![]), vec![dot])
     };
@@ -197,9 +280,9 @@ fn two_that_have_room_each_come_to_no_more_than_there_is_room_for() {
 #[test]
 fn what_comes_next_follows_all_that_nothing_follows() {
     let (history, all) = history();
-    assert_eq!(history.tips(), [all[4].snapshot.id()]);
+    assert_eq!(history.tips(|_| true), [all[4].snapshot.id()]);
     let before = History::new(all[..3].to_vec(), vec![]);
-    assert_eq!(before.tips(), [all[1].snapshot.id(), all[2].snapshot.id()]);
+    assert_eq!(before.tips(|_| true), [all[1].snapshot.id(), all[2].snapshot.id()]);
     assert!(all.iter().all(|one| one.verify().is_ok()));
     let mut forged = all[2].clone();
     forged.snapshot.message = "something else".into();
@@ -281,7 +364,7 @@ struct Device {
 
 #[derive(Clone, Debug)]
 enum Op {
-    Keep(bool),
+    Keep(By),
     Prune(u8),
     Tag(u8, u8),
     Untag(u8),
@@ -291,7 +374,7 @@ enum Op {
 fn op() -> impl Strategy<Value = Op> {
     let pick = any::<u8>();
     prop_oneof![
-        4 => any::<bool>().prop_map(Op::Keep),
+        4 => prop_oneof![Just(By::Hand), Just(By::Command), Just(By::Policy)].prop_map(Op::Keep),
         2 => pick.prop_map(Op::Prune),
         2 => (pick, pick).prop_map(|(name, to)| Op::Tag(name, to)),
         1 => pick.prop_map(Op::Untag),
@@ -324,10 +407,10 @@ proptest! {
                     device.history = merged;
                     continue;
                 }
-                Op::Keep(is_automatic) => {
+                Op::Keep(by) => {
                     device.sequence += 1;
                     let dot = dot(who as u8, device.sequence);
-                    let one = Kept { dot, is_automatic, ..kept(clock * 1_000, clock as u8, &[]) };
+                    let one = Kept { dot, by, ..kept(clock * 1_000, clock as u8, &[]) };
                     alive.insert(one.moment());
                     device.history.kept.insert(one.moment(), one);
                 }

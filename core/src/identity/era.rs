@@ -72,6 +72,11 @@ impl Era {
         self.secret.derive("hypernet 2026 era opening key v1", &[])
     }
 
+    /// Opens what devices of the identity tell only one another in their [beacons](crate::identity::beacon).
+    pub fn devices_secret(&self) -> Secret {
+        self.secret.derive("hypernet 2026 era devices secret v1", &[])
+    }
+
     /// The keys of a volume in the epoch of this era.
     pub fn volume(&self, volume: VolumeId) -> VolumeKeys {
         let secret = self.secret.derive("hypernet 2026 era volume secret v1", &[volume.as_bytes()]);
@@ -93,14 +98,20 @@ mod tests {
         let eras = [(0, 1), (1, 1), (0, 2)].map(|(number, byte)| Era::new(number, Secret::new([byte; 32])));
         let volume = VolumeId([7; 16]);
         let of = |era: &Era| {
-            [era.roster().signer(), era.keystore().signer(), era.end().signer(), *era.opening_key().expose()]
+            [
+                era.roster().signer(),
+                era.keystore().signer(),
+                era.end().signer(),
+                *era.opening_key().expose(),
+                *era.devices_secret().expose(),
+            ]
         };
         // The number is no secret and makes no places; the keys of a volume have it in them.
         let mut all = [of(&eras[0]), of(&eras[2])].concat();
         all.extend(eras.iter().map(|era| *era.volume(volume).head_key().expose()));
         all.sort_unstable();
         all.dedup();
-        assert_eq!(all.len(), 11);
+        assert_eq!(all.len(), 13);
         assert_ne!(eras[0].volume(volume).secret(), eras[0].volume(VolumeId([8; 16])).secret());
     }
 }

@@ -37,6 +37,7 @@ const SIGNPOST_CONTEXT: &[u8] = b"hypernet signpost v1\0";
 const ADDRESS_CONTEXT: &[u8] = b"hypernet address v1\0";
 const NOTICE_CONTEXT: &[u8] = b"hypernet notice v1\0";
 const SIGNPOST_KEY_CONTEXT: &str = "hypernet 2026 signpost sealing key v1";
+const CONTACTS_CONTEXT: &str = "hypernet 2026 secret of two contacts v1";
 const ROSTER_KEY_CONTEXT: &str = "hypernet 2026 roster sealing key v1";
 
 /// Why what was found is not believed, or could not be put up.
@@ -158,6 +159,14 @@ impl Address {
     /// Where its signpost is.
     pub fn record_key(&self) -> RecordKey {
         record_key(&self.signer)
+    }
+
+    /// What two identities have in common who know each other's address, whichever of them asks. Whoever knows both addresses
+    /// has it, too: it hides who knows whom from everybody else, and proves nothing.
+    pub fn secret_with(&self, other: &Self) -> Secret {
+        let mut both = [self, other].map(|one| [&one.signer[..], &one.secret].concat());
+        both.sort_unstable();
+        Secret::new(blake3::derive_key(CONTACTS_CONTEXT, &both.concat()))
     }
 
     fn sealing_key(&self) -> Secret {
@@ -284,6 +293,14 @@ mod tests {
         assert_eq!(open(Signpost { phrase: words(3), ..own() }), Err(PlaceError::Identity));
         // A key of small order has signed everything.
         assert_eq!(open(Signpost { identity: IdentityId([0; 32]), ..own() }), Err(PlaceError::Identity));
+    }
+
+    #[test]
+    fn two_who_know_each_other_have_a_secret_that_neither_has_with_others() {
+        let [one, other, third] = [1, 2, 3].map(|byte| Address::of(&phrase(byte)));
+        assert_eq!(one.secret_with(&other), other.secret_with(&one));
+        assert_ne!(one.secret_with(&other), one.secret_with(&third));
+        assert_ne!(one.secret_with(&other), one.secret_with(&Address { secret: [0; 16], ..other }));
     }
 
     #[test]

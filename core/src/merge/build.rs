@@ -16,6 +16,11 @@ pub(super) fn build<K: Sink>(
     places: Places,
     sink: &mut K,
 ) -> Result<(Inode, Option<TreeRef>), MergeError<K::Error>> {
+    for (id, mark) in &places.marks {
+        if let Some(outcome) = outcomes.get_mut(id) {
+            mark.put(&mut outcome.inode);
+        }
+    }
     let mut rows = rows(gathered);
     let mut linked: BTreeMap<FileId, u32> = BTreeMap::new();
     for id in gathered.ids() {
@@ -70,8 +75,8 @@ pub(super) fn build<K: Sink>(
     Ok((inode, links))
 }
 
-/// What is in the link tables, for what was not looked at: in all of them. What is not in one of them, and has no name where
-/// the trees differ, has its names in a directory that is a volume of its own there.
+/// What is in the link tables, for what was not looked at: in all of them. What is not in one of them, and has no name that is in
+/// all trees or where they differ, has its names in a directory that is a volume of its own there, or none.
 fn rows(gathered: &Gathered<'_>) -> BTreeMap<FileId, LinkEntry> {
     let mut tables = gathered.parts.iter().zip(&gathered.seen).filter(|(part, _)| !part.is_below).map(|(_, seen)| seen);
     let Some(first) = tables.next() else { return BTreeMap::new() };

@@ -136,7 +136,9 @@ impl<'a> Gathered<'a> {
         // A directory that turns out to be a volume is not to be looked into.
         while walk.walk(root)? {}
         let tables = walk.tables()?;
-        let homes = walk.homes(root, differing(parts, &tables))?;
+        let mut wanted = differing(parts, &tables);
+        wanted.extend(walk.missing_rows(&tables));
+        let homes = walk.homes(root, wanted)?;
         let Walk { known, looked, mut volumes, .. } = walk;
         let mut aliases = BTreeMap::new();
         let mut named_by: BTreeMap<FileId, BTreeSet<usize>> = BTreeMap::new();
@@ -383,6 +385,36 @@ impl<S: Sources> Walk<'_, S> {
             known.listings.insert(id, entries);
         }
         Ok(())
+    }
+
+    /// What has a row in some tables and not in all, and no name where the trees differ. Where a directory has become a volume
+    /// in one of them its rows have gone there. Else that table is wrong, and all the same has no part in what happens to what has a
+    /// name in all trees.
+    fn missing_rows(&self, tables: &[BTreeMap<FileId, LinkEntry>]) -> BTreeSet<FileId> {
+        let volumes_of = |known: &Known| -> BTreeSet<FileId> {
+            let entries = known.listings.values().flatten();
+            entries
+                .filter(|entry| matches!(entry.target, Target::Volume { .. }))
+                .map(|entry| entry.target.id())
+                .collect()
+        };
+        let whole = || self.parts.iter().zip(self.known.iter().zip(tables)).filter(|(part, _)| !part.is_below);
+        let volumes: BTreeSet<BTreeSet<FileId>> = whole().map(|(_, (known, _))| volumes_of(known)).collect();
+        let in_all = |id: &FileId| whole().all(|(_, (_, table))| table.contains_key(id));
+        let mut missing: BTreeSet<FileId> =
+            whole().flat_map(|(_, (_, table))| table.keys().copied()).filter(|id| !in_all(id)).collect();
+        if missing.is_empty() || volumes.len() > 1 {
+            return BTreeSet::new();
+        }
+        for id in &self.looked {
+            let same = same_in_all(&self.known, *id, &self.looked);
+            let same: BTreeSet<&[u8]> = same.iter().map(|entry| &entry.name[..]).collect();
+            let listings = self.known.iter().filter_map(|known| known.listings.get(id)).flatten();
+            for entry in listings.filter(|entry| !same.contains(&entry.name[..])) {
+                missing.remove(&entry.target.id());
+            }
+        }
+        missing
     }
 
     fn tables(&self) -> Result<Vec<BTreeMap<FileId, LinkEntry>>, MergeError<S::Error>> {

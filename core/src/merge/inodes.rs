@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::Part;
 use super::gather::Gathered;
 use super::mark::Mark;
+use super::metadata;
 use crate::id::FileId;
 use crate::tree::{Content, Dot, Inode};
 
@@ -36,11 +37,6 @@ pub(super) fn bytes<T: minicbor::Encode<()>>(value: &T) -> Vec<u8> {
     // Writing to a Vec is infallible.
     let _ = minicbor::encode(value, &mut bytes);
     bytes
-}
-
-/// Whether two records differ in nothing that counts as metadata. Times follow from what else has changed.
-fn same_metadata(a: &Inode, b: &Inode) -> bool {
-    (a.mode, a.uid, a.gid, a.rdev, &a.xattrs, a.meta_dot) == (b.mode, b.uid, b.gid, b.rdev, &b.xattrs, b.meta_dot)
 }
 
 /// Whether two records have one content, which may have been sealed anew since. A state that was cloned gives one dot twice,
@@ -85,25 +81,13 @@ pub(super) fn contents<'a>(parts: &[Part], records: &[(usize, &'a Inode)]) -> Ve
     distinct
 }
 
-/// Of these records, the one whose metadata counts.
-fn metadata<'a>(parts: &[Part], records: &[(usize, &'a Inode)]) -> Option<&'a Inode> {
-    let replaced = |inode: &Inode| {
-        records.iter().any(|(of, other)| {
-            !same_metadata(other, inode) && other.meta_dot != inode.meta_dot && parts[*of].covers(inode.meta_dot)
-        })
-    };
-    let rank = |inode: &&Inode| (inode.ctime, inode.meta_dot, bytes(*inode));
-    let all = || records.iter().map(|(_, inode)| *inode);
-    all().filter(|inode| !replaced(inode)).max_by_key(rank).or_else(|| all().max_by_key(rank))
-}
-
 /// A version that is kept beside another one: a file of its own.
 fn copy(of: &Inode) -> Inode {
     let dot = content_dot(of);
     let version = bytes(&(of.id, dot, &of.content));
     let mut id = [0; 16];
     id.copy_from_slice(&blake3::derive_key(COPY_CONTEXT, &version)[..16]);
-    let mut copy = Inode { id: FileId(id), meta_dot: dot, content_dot: None, ..of.clone() };
+    let mut copy = Inode { id: FileId(id), meta_dot: dot, content_dot: None, older: None, ..of.clone() };
     Mark { file: of.id, device: dot.device }.put(&mut copy);
     copy
 }
@@ -111,8 +95,8 @@ fn copy(of: &Inode) -> Inode {
 fn outcome(parts: &[Part], mut records: Vec<(usize, &Inode)>) -> Option<Outcome> {
     let kind = records.iter().map(|(_, inode)| inode.kind).max()?;
     records.retain(|(_, inode)| inode.kind == kind);
-    let meta = metadata(parts, &records)?;
-    let mut inode = meta.clone();
+    let meta = metadata::record(parts, &records)?;
+    let mut inode = metadata::merged(parts, &records, meta);
     inode.ctime = records.iter().map(|(_, inode)| inode.ctime).max().unwrap_or(inode.ctime);
     if is_directory(meta) {
         // What it holds is worked out from its entries.
@@ -178,6 +162,7 @@ mod tests {
             content: Content::Extent(extent),
             meta_dot: Dot { device: DeviceTag(1), sequence: 4 },
             content_dot: None,
+            older: None,
         }
     }
 

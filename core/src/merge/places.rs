@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::gather::{Gathered, Place, Seen};
 use super::inodes::{Outcomes, bytes, content_dot, is_directory};
+use super::mark::Mark;
 use super::{Conflict, Label};
 use crate::id::FileId;
 use crate::limits::NAME_MAX;
-use crate::tree::{Content, Dot, Entry, Inode, Target};
+use crate::tree::{Content, Dot, Entry, FileKind, Inode, Target};
 
 /// What a name leads to.
 #[derive(Clone, Debug)]
@@ -25,6 +26,8 @@ pub(super) enum Leads {
 pub(super) struct Places {
     pub(super) directories: Vec<(FileId, BTreeMap<Vec<u8>, Leads>)>,
     pub(super) conflicts: BTreeSet<Conflict>,
+    /// Files that are kept beside another one whose name they would have.
+    pub(super) marks: BTreeMap<FileId, Mark>,
     /// Names that were looked at and lead to this.
     pub(super) names: BTreeMap<FileId, u32>,
 }
@@ -257,6 +260,8 @@ struct Wanting {
     leads: Leads,
     /// Versions that are kept beside it here.
     copies: Vec<Inode>,
+    /// The file that has the name which it would have.
+    beside: Option<FileId>,
 }
 
 struct Laying<'a> {
@@ -323,14 +328,14 @@ impl Laying<'_> {
 
     fn wanting(&self, id: FileId, dot: Dot, is_first: bool) -> Wanting {
         let copies = self.outcomes.get(&id).filter(|_| is_first).map(|outcome| outcome.copies.clone());
-        Wanting { leads: Leads::To(id, dot), copies: copies.unwrap_or_default() }
+        Wanting { leads: Leads::To(id, dot), copies: copies.unwrap_or_default(), beside: None }
     }
 
     fn wanting_same(&self, parent: FileId, entry: &Entry) -> Wanting {
         let id = entry.target.id();
         let is_home = self.gathered.homes.get(&id) == Some(&Place { parent, name: entry.name.clone() });
         let copies = self.outcomes.get(&id).filter(|_| is_home).map(|outcome| outcome.copies.clone());
-        Wanting { leads: Leads::Same(entry.clone()), copies: copies.unwrap_or_default() }
+        Wanting { leads: Leads::Same(entry.clone()), copies: copies.unwrap_or_default(), beside: None }
     }
 
     fn inode<'a>(&'a self, wanting: &'a Wanting) -> Option<&'a Inode> {
@@ -368,7 +373,8 @@ impl Laying<'_> {
                 let dot = self.inode(wanting).map_or(wanting.dot(), content_dot);
                 wanting.copies.iter().map(move |copy| Leads::Copy(copy.clone().into(), dot))
             });
-            let copies: Vec<_> = copies.map(|leads| (name.clone(), Wanting { leads, copies: Vec::new() })).collect();
+            let copies: Vec<_> =
+                copies.map(|leads| (name.clone(), Wanting { leads, copies: Vec::new(), beside: None })).collect();
             others.extend(copies);
             let Some(first) = all.pop() else { continue };
             let (mut same, mut rest) = (vec![first.id()], Vec::new());
@@ -383,19 +389,25 @@ impl Laying<'_> {
                 let both = inode.zip(self.inode(wanting));
                 both.is_some_and(|(one, other)| one.kind == other.kind && one.content == other.content)
             };
-            others.extend(rest.into_iter().filter(|one| !is_equal(one)).map(|one| (name.clone(), one)));
+            // As editors save: a new file takes the name, on each device another one. They are versions of one another.
+            let file = Some(first.id()).filter(|_| inode.is_some_and(|inode| inode.kind == FileKind::Regular));
+            let rest = rest.into_iter().filter(|one| !is_equal(one));
+            others.extend(rest.map(|one| (name.clone(), Wanting { beside: file, ..one })));
             if self.is_open(&first) {
                 below.push((first.id(), same));
             }
             entries.insert(name, first.leads);
         }
-        for (wanted, wanting) in others {
+        for (wanted, mut wanting) in others {
             // A version that is here already, under whatever name.
             if matches!(wanting.leads, Leads::Copy(..)) && !self.known.insert(wanting.id()) {
                 continue;
             }
             let name = self.beside(&entries, &wanted, &wanting);
             let (of, id) = (self.author(&wanting), wanting.id());
+            if let Some(file) = wanting.beside {
+                self.mark(&mut wanting, Mark { file, device: of });
+            }
             self.places.conflicts.insert(Conflict { parent, wanted, name: name.clone(), of, id });
             if self.is_open(&wanting) {
                 below.push((wanting.id(), vec![wanting.id()]));
@@ -408,6 +420,19 @@ impl Laying<'_> {
             }
         }
         (entries, below)
+    }
+
+    /// A file gets a mark, unless it has one already.
+    fn mark(&mut self, wanting: &mut Wanting, mark: Mark) {
+        let is_new = |inode: &Inode| inode.kind == FileKind::Regular && Mark::of(inode).is_none();
+        if !self.inode(wanting).is_some_and(is_new) {
+            return;
+        }
+        match &mut wanting.leads {
+            Leads::To(id, _) => drop(self.places.marks.insert(*id, mark)),
+            Leads::Same(Entry { target: Target::Inode(inode), .. }) => mark.put(inode),
+            Leads::Same(_) | Leads::Copy(..) => {}
+        }
     }
 
     fn author(&self, wanting: &Wanting) -> crate::id::DeviceTag {

@@ -56,6 +56,45 @@ fn two_versions_of_a_file_are_both_kept_and_whoever_takes_one_away_has_seen_both
     assert_eq!(world.names(), ["notes.txt", "other", "third"]);
 }
 
+/// As editors and `sed -i` save: a new file takes the name of the old one.
+#[test]
+fn files_that_took_one_name_apart_are_versions_of_one_another() {
+    for in_place in [false, true] {
+        let mut world = world(3, &["notes.txt"]);
+        let save = |world: &mut World, number: usize| {
+            world.device(number).create(FileId::ROOT, "notes.tmp");
+            let token = world.device(number).write("notes.tmp");
+            world.device(number).rename("notes.tmp", "notes.txt");
+            token
+        };
+        let one = save(&mut world, 0);
+        let two = if in_place { world.device(1).write("notes.txt") } else { save(&mut world, 1) };
+        world.learn(0, 1);
+        world.learn(2, 1);
+        // Whoever goes on from a part of it, and whoever merges all of it, mark the same.
+        world.device(0).create(FileId::ROOT, "other");
+        world.device(2).create(FileId::ROOT, "third");
+        world.meet();
+        let names: Vec<String> = world.names().into_iter().filter(|name| name.starts_with("notes")).collect();
+        assert_eq!(names.len(), 2, "{names:?}");
+        let file = world.device(0).lookup("notes.txt");
+        let beside = names.iter().find(|name| name.contains("conflict of")).unwrap();
+        let mut read = [world.device(0).read("notes.txt"), world.device(0).read(beside)];
+        read.sort();
+        assert_eq!(read, [one, two]);
+        for number in 0..3 {
+            let marks: Vec<FileId> = names.iter().filter_map(|name| world.device(number).mark(name)).collect();
+            assert_eq!(marks, [file], "{in_place} {number}");
+        }
+        // A directory has no versions.
+        world.device(0).mkdir(FileId::ROOT, "x");
+        world.device(1).create(FileId::ROOT, "x");
+        world.meet();
+        let beside = world.names().into_iter().find(|name| name.starts_with("x (")).unwrap();
+        assert_eq!(world.device(0).mark(&beside), None);
+    }
+}
+
 #[test]
 fn of_two_modes_that_were_given_apart_the_later_one_counts_whoever_hears_first() {
     // The clocks of the first and the third are right.
@@ -264,6 +303,27 @@ fn metadata_never_makes_a_copy() {
     world.meet();
     assert_eq!(world.names(), ["a"]);
     assert_eq!(world.device(0).read("a"), token);
+}
+
+#[test]
+fn what_was_changed_of_the_metadata_here_and_there_is_both() {
+    let mut world = world(3, &["a"]);
+    let id = world.device(0).lookup("a");
+    world.device(0).tag(id, b"user.old", true);
+    world.device(0).tag(id, b"user.kept", true);
+    world.meet();
+    world.device(0).tag(id, b"user.mine", true);
+    world.device(0).tag(id, b"user.old", false);
+    world.device(1).chmod("a");
+    world.device(2).tag(id, b"user.theirs", true);
+    let mode = world.device(1).mode("a");
+    // Whoever goes on from a part of it loses nothing either.
+    world.learn(0, 1);
+    world.device(0).tag(id, b"user.more", true);
+    world.device(2).tag(id, b"user.theirs", true);
+    world.meet();
+    assert_eq!(world.device(1).tags("a"), ["user.kept", "user.mine", "user.more", "user.theirs"]);
+    assert_eq!(world.device(2).mode("a"), mode);
 }
 
 #[test]
@@ -536,6 +596,43 @@ fn a_tree_that_is_none_is_refused_and_a_directory_that_is_none_is_empty() {
 }
 
 #[test]
+fn a_table_without_a_row_takes_nothing_away_that_has_a_name_in_all_trees() {
+    let mut world = world(2, &["f", "g"]);
+    world.device(0).mkdir(FileId::ROOT, "d");
+    world.device(0).link("f", "d/f");
+    world.device(0).link("g", "d/g");
+    world.meet();
+    let [f, g] = ["f", "g"].map(|name| world.device(0).lookup(name));
+    world.device(0).create(FileId::ROOT, "here");
+    world.device(1).create(FileId::ROOT, "there");
+    // This one takes a name away, which is another thing.
+    world.device(1).unlink("g");
+    world.device(0).publish();
+    world.device(1).publish();
+    let roots = [world.device(0).root(), world.device(1).root()];
+    for bent in 0..2 {
+        let mut parts = roots.each_ref().map(|root| Part::from(root));
+        parts[bent].links = None;
+        let merged = world.merge(&parts);
+        let rows: Vec<FileId> = world.rows(merged.links.as_ref()).into_iter().map(|row| row.inode.id).collect();
+        assert!(rows.contains(&f), "{bent}");
+        let (entries, names) = (world.list(&merged.inode), |entries: &[tree::Entry], id: FileId| {
+            entries.iter().filter(|entry| entry.target.id() == id).count()
+        });
+        let Some(Target::Inode(dir)) = entries.iter().find(|entry| entry.name == b"d").map(|entry| &entry.target)
+        else {
+            panic!()
+        };
+        let below = world.list(dir);
+        assert_eq!((names(&entries, g), names(&below, g)), (0, 1));
+        for entry in entries.iter().chain(&below) {
+            let is_row = matches!(entry.target, Target::Link(_));
+            assert!(!is_row || rows.contains(&entry.target.id()), "{bent} {:?}", entry.name);
+        }
+    }
+}
+
+#[test]
 fn histories_merge_as_names_do_and_are_not_read_where_they_are_equal() {
     let mut world = world(2, &["a"]);
     world.device(0).create(FileId::ROOT, "b");
@@ -603,7 +700,9 @@ pub(crate) fn op() -> impl Strategy<Value = Op> {
         4 => (pick, pick, pick).prop_map(|(what, dir, name)| Op::Rename(what, dir, name)),
         3 => pick.prop_map(Op::Remove),
         1 => (pick, pick, pick).prop_map(|(what, dir, name)| Op::Link(what, dir, name)),
-        1 => pick.prop_map(Op::Chmod),
+        2 => pick.prop_map(Op::Chmod),
+        2 => (pick, pick).prop_map(|(what, name)| Op::Tag(what, name)),
+        1 => (pick, pick).prop_map(|(what, name)| Op::Untag(what, name)),
         3 => pick.prop_map(Op::Learn),
         1 => Just(Op::Publish),
     ]

@@ -2,6 +2,9 @@
 //!
 //! Each is asked for a chunk that follows from randomness which comes in with the command. What it sends is checked against the
 //! address of its shard and nothing else, so that a custodian, who knows no more, can do the same.
+//!
+//! Nothing is known of a row whose holder does not answer: messages get lost, and machines freeze. But whoever is there day after
+//! day, takes shards and lets audits pass would be believed for ever. So its silence comes to be an answer ([`Silences`]).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -10,8 +13,41 @@ use super::peers::{Fault, Peers};
 use super::{CommandId, Context, Outcome, SendFault, Timer, Waiter};
 use crate::audit::{self, Seed};
 use crate::id::PeerId;
+use crate::limits::PEERS_MAX;
 use crate::segment::Placement;
+use crate::time::Instant;
 use crate::wire::{Refusal, Request, Response};
+
+/// Audits that a peer lets pass, more than it answers, until its silence says that it has not what it is asked for,
+const SILENCES_MAX: u32 = 8;
+/// if the first of them was so long ago, in milliseconds.
+const SILENT_FOR: u64 = 48 * 3_600_000;
+
+/// Peers that were there and let audits pass. A proof makes up for one of these: who keeps a few of many shards to prove those is
+/// asked for the others more often, since they are due until they are proven.
+#[derive(Default)]
+pub(super) struct Silences(BTreeMap<PeerId, (u32, Instant)>);
+
+impl Silences {
+    /// It has not answered once more; whether that says that it has nothing to answer with.
+    fn one_more(&mut self, now: Instant, peer: PeerId) -> bool {
+        if self.0.len() >= PEERS_MAX && !self.0.contains_key(&peer) {
+            return false;
+        }
+        let (count, since) = self.0.entry(peer).or_insert((0, now));
+        *count = count.saturating_add(1);
+        *count >= SILENCES_MAX && now.since(*since) >= SILENT_FOR
+    }
+
+    fn proved(&mut self, peer: &PeerId) {
+        if let Some((count, _)) = self.0.get_mut(peer) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                self.0.remove(peer);
+            }
+        }
+    }
+}
 
 /// What the holder of a row has shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,6 +111,7 @@ impl Audit {
         &mut self,
         context: &mut Context,
         peers: &mut Peers,
+        silences: &mut Silences,
         row: u8,
         peer: PeerId,
         result: Result<Response, SendFault>,
@@ -86,7 +123,7 @@ impl Audit {
             return;
         }
         self.waiting = self.waiting.saturating_sub(1);
-        let shown = self.judge(context, peers, row, peer, result);
+        let shown = self.judge(context, peers, silences, row, peer, result);
         if let Some((_, state)) = self.rows.get_mut(&row) {
             *state = shown;
         }
@@ -97,6 +134,7 @@ impl Audit {
         &self,
         context: &mut Context,
         peers: &mut Peers,
+        silences: &mut Silences,
         row: u8,
         peer: PeerId,
         result: Result<Response, SendFault>,
@@ -106,6 +144,7 @@ impl Audit {
             Ok(Response::Bytes(proof)) => {
                 let (shard, len, chunk) = self.challenge(row, &peer);
                 if audit::verify(&shard, len, chunk, &proof) {
+                    silences.proved(&peer);
                     return Some(Shown::Passed);
                 }
                 // Whoever answers honestly has looked at the bytes before: this is no rot.
@@ -131,6 +170,12 @@ impl Audit {
                 Some(Shown::Lied)
             }
             Err(SendFault::Malformed(_)) => Some(Shown::Lied),
+            Err(SendFault::Deadline) if peers.is_connected(&peer) && silences.one_more(context.now.mono, peer) => {
+                if owed {
+                    peers.fault(context, peer, Fault::Lost);
+                }
+                Some(Shown::Missing)
+            }
             Err(SendFault::Unreachable | SendFault::Deadline) => None,
         }
     }

@@ -6,9 +6,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use thiserror::Error;
 
+use super::Acquainted;
 use crate::audit::Seed;
 use crate::id::{PeerId, RecordKey, ShardId};
 use crate::lease::{Lease, LeaseSecret, LeaseToken};
+use crate::quota::Quota;
 use crate::record::Record;
 use crate::seal::ExtentRef;
 use crate::segment::{Coded, Placement};
@@ -36,6 +38,8 @@ pub enum Command {
         rows: Vec<u8>,
         /// Who holds others: none of these goes there.
         others: BTreeSet<PeerId>,
+        /// Who holds none of it, and is to get none.
+        spared: BTreeSet<PeerId>,
         /// Of this placement and no other: what it is ended by.
         leases: LeaseSecret,
         /// When the leases end, at the earliest: they run to the end of that day.
@@ -110,6 +114,10 @@ pub enum Command {
     AskRoom,
     /// These peers are to get no shards, and no others: they know, or may know, where those of this node are.
     Spare(BTreeSet<PeerId>),
+    /// Give this to others from now on; what is there stays.
+    Give(Quota),
+    /// Know whose peers are, and who holds how much for this identity, in place of what was known of that.
+    Acquaint(Acquainted),
     /// Be told of these records when they change, by [`super::Effect::Changed`], and of no others.
     Watch(Vec<RecordKey>),
 }
@@ -160,7 +168,7 @@ pub enum Outcome {
         lied: Vec<u8>,
         /// Rows whose holder says that they are spoiled.
         damaged: Vec<u8>,
-        /// Rows whose holder says that it does not have them.
+        /// Rows whose holder says that it does not have them, or says nothing though it is there, for days.
         missing: Vec<u8>,
         /// Rows whose holder did not answer, or was too busy: of these nothing is known.
         unreachable: Vec<u8>,
@@ -185,6 +193,8 @@ pub enum Outcome {
     Spared,
     /// [`Command::Watch`]: those who keep them are asked, now and again.
     Watching,
+    /// [`Command::Give`] and [`Command::Acquaint`]: it counts from now on.
+    Noted,
     /// It could not be done.
     Failed(CommandError),
 }

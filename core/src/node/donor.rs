@@ -1,4 +1,9 @@
 //! The donor's side: what a node does for others. It keeps shards it cannot read for owners it does not know.
+//!
+//! For whom, [`crate::quota`] says. Who stores for this node may bring [`RECIPROCITY`] times what it holds, and all of
+//! them together no more than that of what all hold: the first is counted from the start of this process on and forgotten with
+//! it, so that no disk says who has brought what; the second stands on the disk as a sum, and bounds what anybody gains by
+//! waiting for a restart. What one brings beyond that counts as a newcomer's.
 
 use std::collections::BTreeMap;
 
@@ -8,8 +13,9 @@ use super::{Context, Effect, InboundId, Waiter};
 use crate::codec;
 use crate::id::{PeerId, RecordKey};
 use crate::lease::Lease;
-use crate::limits::{AUDITS_PER_PEER, SERVING_PER_PEER};
+use crate::limits::{AUDITS_PER_PEER, RECIPROCALS_MAX, SERVING_PER_PEER};
 use crate::port::{StoreFault, StoreOp, StoreReply};
+use crate::quota::{Depositor, Quota, Used};
 use crate::record::Record;
 use crate::time::Instant;
 use crate::wire::{Hello, Refusal, Request, Response};
@@ -20,10 +26,19 @@ const LEASE_MAX: u64 = 400 * 24 * 3600;
 /// How long a disk that was full is taken for full, in milliseconds: then somebody may try again.
 const FULL_FOR: u64 = 60_000;
 
+/// Whoever holds a byte for this node may bring so many.
+const RECIPROCITY: u64 = 2;
+
+/// Seconds for which a newcomer is told to go elsewhere: what others have brought stays for weeks as a rule.
+const NEWCOMERS_WAIT: u32 = 600;
+
 /// A request that is being served. Space that is promised to a put under way is not offered twice.
 struct Promise {
     peer: PeerId,
+    /// Of a shard.
     bytes: u64,
+    /// For whom it is put, or leased; whose lease ends.
+    depositor: Depositor,
     /// Key and sequence number of a record.
     record: Option<(RecordKey, u64)>,
     /// A whole shard is read for it.
@@ -31,9 +46,11 @@ struct Promise {
 }
 
 pub(super) struct Donor {
-    donated: u64,
-    used: u64,
-    promised: u64,
+    quota: Quota,
+    used: Used,
+    promised: Used,
+    /// What those have brought, and not given up, that store for this node; since its start, and at most.
+    brought: BTreeMap<PeerId, u64>,
     /// The disk is full, whatever is donated: until then nothing is offered.
     full_until: Instant,
     serving: BTreeMap<InboundId, Promise>,
@@ -42,17 +59,79 @@ pub(super) struct Donor {
 }
 
 impl Donor {
-    pub(super) fn new(donated: u64, used: u64) -> Self {
-        Self { donated, used, promised: 0, full_until: Instant(0), serving: BTreeMap::new(), audits: BTreeMap::new() }
+    pub(super) fn new(quota: Quota, used: Used) -> Self {
+        Self {
+            quota,
+            used,
+            promised: Used::default(),
+            brought: BTreeMap::new(),
+            full_until: Instant(0),
+            serving: BTreeMap::new(),
+            audits: BTreeMap::new(),
+        }
     }
 
-    pub(super) fn used(&self) -> u64 {
+    pub(super) fn used(&self) -> Used {
         self.used
     }
 
-    pub(super) fn hello(&self, now: Instant) -> Hello {
-        let left = self.donated.saturating_sub(self.used + self.promised);
-        Hello { free: if self.full_until > now { 0 } else { left }, donated: self.donated }
+    pub(super) fn quota(&self) -> Quota {
+        self.quota
+    }
+
+    pub(super) fn give(&mut self, quota: Quota) {
+        self.quota = quota;
+    }
+
+    /// What those who store for this node may bring, all together.
+    pub(super) fn reciprocal_most(peers: &Peers) -> u64 {
+        peers.acquainted.held().saturating_mul(RECIPROCITY)
+    }
+
+    /// What is left for some, with what is promised.
+    fn left(&self, depositor: Depositor) -> u64 {
+        self.quota.room(&self.used.and(&self.promised), depositor)
+    }
+
+    /// What a peer may bring because it stores for this node, beside what it has brought.
+    fn owed(&self, peers: &Peers, peer: &PeerId, now: Instant) -> u64 {
+        if peers.is_distrusted(peer, now) {
+            return 0;
+        }
+        let reciprocal = self.used.reciprocal.saturating_add(self.promised.reciprocal);
+        // Of what has expired nobody said whose it was: but nobody has more here than all of them together.
+        let brought = self.brought.get(peer).copied().unwrap_or(0).min(reciprocal);
+        let own = peers.acquainted.held_by(peer).saturating_mul(RECIPROCITY).saturating_sub(brought);
+        let all = Self::reciprocal_most(peers).saturating_sub(reciprocal);
+        own.min(all).min(self.left(Depositor::Reciprocal))
+    }
+
+    /// For whom so many bytes of a peer would be kept, if there is room.
+    pub(super) fn depositor(&self, peers: &Peers, peer: &PeerId, bytes: u64, now: Instant) -> Depositor {
+        match peers.acquainted.of(peer) {
+            Some(_) => Depositor::Known,
+            None if bytes <= self.owed(peers, peer, now) => Depositor::Reciprocal,
+            None => Depositor::Newcomer,
+        }
+    }
+
+    /// What this node takes in for a peer.
+    pub(super) fn hello(&self, peers: &Peers, peer: &PeerId, now: Instant) -> Hello {
+        let (owed, is_known) = (self.owed(peers, peer, now), peers.acquainted.of(peer).is_some());
+        let free = match is_known {
+            true => self.left(Depositor::Known),
+            false => self.left(Depositor::Newcomer).max(owed),
+        };
+        let to_newcomer = !is_known && free < self.left(Depositor::Known);
+        Hello { free: if self.full_until > now { 0 } else { free }, donated: self.quota.bytes, to_newcomer }
+    }
+
+    /// Why there is no room for a peer.
+    fn no_room(&self, now: Instant, bytes: u64) -> Refusal {
+        match self.full_until <= now && bytes <= self.left(Depositor::Known) {
+            true => Refusal::NewcomersFull(NEWCOMERS_WAIT),
+            false => Refusal::Full,
+        }
     }
 
     pub(super) fn request(
@@ -64,10 +143,6 @@ impl Donor {
         inbound: InboundId,
         request: Request,
     ) {
-        let bytes = match &request {
-            Request::Put { body, .. } => body.len() as u64,
-            _ => 0,
-        };
         let op = match self.check(context, peers, records, peer, request) {
             Ok(op) => op,
             Err(response) => {
@@ -83,7 +158,14 @@ impl Donor {
             context.effects.push(Effect::Reply { inbound, response: Response::Refused(Refusal::Busy) });
             return;
         }
-        self.promised += bytes;
+        let (bytes, depositor) = match &op {
+            StoreOp::Put { body, depositor, .. } => (body.len() as u64, *depositor),
+            _ => (0, Depositor::Newcomer),
+        };
+        self.promised.add(depositor, bytes);
+        if depositor == Depositor::Reciprocal {
+            self.bring(peer, bytes);
+        }
         let record = match &op {
             StoreOp::PutRecord { key, bytes } => {
                 codec::decode::<Record>(bytes).ok().map(|record| (*key, record.sequence))
@@ -94,7 +176,7 @@ impl Donor {
         if is_audit {
             *self.audits.entry(peer).or_default() += 1;
         }
-        self.serving.insert(inbound, Promise { peer, bytes, record, is_audit });
+        self.serving.insert(inbound, Promise { peer, bytes, depositor, record, is_audit });
         context.store(Waiter::Served(inbound), op);
     }
 
@@ -118,7 +200,7 @@ impl Donor {
         match request {
             Request::Hello(hello) => {
                 peers.hello(context, peer, hello);
-                Err(Response::Hello(self.hello(context.now.mono)))
+                Err(Response::Hello(self.hello(peers, &peer, context.now.mono)))
             }
             Request::Put { shard, lease, body } => {
                 if blake3::hash(&body).as_bytes() != shard.as_bytes() {
@@ -127,15 +209,26 @@ impl Donor {
                 if !is_timely(&lease) {
                     return Err(ill_timed);
                 }
-                if self.hello(context.now.mono).free < body.len() as u64 {
-                    return Err(Response::Refused(Refusal::Full));
+                let (now, bytes) = (context.now.mono, body.len() as u64);
+                if self.hello(peers, &peer, now).free < bytes {
+                    return Err(Response::Refused(self.no_room(now, bytes)));
                 }
-                Ok(StoreOp::Put { shard, lease, body })
+                let depositor = self.depositor(peers, &peer, bytes, now);
+                Ok(StoreOp::Put { shard, lease, body, depositor })
             }
             Request::Get { shard, offset, len } => Ok(StoreOp::Read { shard, offset, len }),
             Request::Have { shards } => Ok(StoreOp::Have { shards }),
             Request::Renew { leases } => match leases.iter().all(|(_, lease)| is_timely(lease)) {
-                true => Ok(StoreOp::Renew { leases }),
+                // How long the shards are is not known here, but in the store, which sees to it that all of those who store for
+                // this node together have no more than they may.
+                true => {
+                    let depositor = self.depositor(peers, &peer, 1, context.now.mono);
+                    let most = match depositor {
+                        Depositor::Reciprocal => Self::reciprocal_most(peers),
+                        Depositor::Known | Depositor::Newcomer => u64::MAX,
+                    };
+                    Ok(StoreOp::Renew { leases, depositor, most })
+                }
                 false => Err(ill_timed),
             },
             Request::Release { tokens } => {
@@ -164,7 +257,14 @@ impl Donor {
             if let (Some((key, sequence)), StoreReply::Done { .. }) = (promise.record, &reply) {
                 records.is_durable(&key, sequence);
             }
-            self.promised = self.promised.saturating_sub(promise.bytes);
+            self.promised.remove(promise.depositor, promise.bytes);
+            match &reply {
+                StoreReply::Released { freed, .. } => self.give_back(&promise.peer, freed.reciprocal),
+                StoreReply::Failed(_) if promise.depositor == Depositor::Reciprocal => {
+                    self.give_back(&promise.peer, promise.bytes);
+                }
+                _ => {}
+            }
             peers.served(&promise.peer);
             if promise.is_audit {
                 let left = self.audits.remove(&promise.peer).unwrap_or_default().saturating_sub(1);
@@ -179,17 +279,40 @@ impl Donor {
                 peers.turned_away(context, promise.peer);
             }
         }
-        if let StoreReply::Done { used } | StoreReply::Renewed { used, .. } = &reply {
+        if let StoreReply::Done { used } | StoreReply::Renewed { used, .. } | StoreReply::Released { used, .. } = &reply
+        {
             self.used = *used;
         }
         context.effects.push(Effect::Reply { inbound, response: response(reply) });
+    }
+
+    /// What one brings that stores for this node. Where too many do, those who have brought least make room: each of them could
+    /// bring it once more, within what all may.
+    fn bring(&mut self, peer: PeerId, bytes: u64) {
+        let brought = self.brought.entry(peer).or_default();
+        *brought = brought.saturating_add(bytes);
+        if self.brought.len() > RECIPROCALS_MAX
+            && let Some(least) = self.brought.iter().min_by_key(|(_, bytes)| **bytes).map(|(peer, _)| *peer)
+        {
+            self.brought.remove(&least);
+        }
+    }
+
+    /// What it has brought is here no more.
+    fn give_back(&mut self, peer: &PeerId, bytes: u64) {
+        if let Some(brought) = self.brought.get_mut(peer) {
+            *brought = brought.saturating_sub(bytes);
+            if *brought == 0 {
+                self.brought.remove(peer);
+            }
+        }
     }
 }
 
 /// What the store said, as a peer is told it.
 pub(super) fn response(reply: StoreReply) -> Response {
     match reply {
-        StoreReply::Done { .. } => Response::Ok,
+        StoreReply::Done { .. } | StoreReply::Released { .. } => Response::Ok,
         StoreReply::Bytes(bytes) => Response::Bytes(bytes),
         StoreReply::Have(have) | StoreReply::Renewed { held: have, .. } => {
             let mut bits = vec![0u8; have.len().div_ceil(8)];
@@ -200,6 +323,7 @@ pub(super) fn response(reply: StoreReply) -> Response {
         }
         StoreReply::Failed(fault) => Response::Refused(match fault {
             StoreFault::Full => Refusal::Full,
+            StoreFault::NewcomersFull => Refusal::NewcomersFull(NEWCOMERS_WAIT),
             StoreFault::NotFound => Refusal::NotFound,
             StoreFault::Damaged => Refusal::Damaged,
             StoreFault::Disk(_) => Refusal::Disk,
@@ -220,7 +344,7 @@ mod tests {
     fn a_clock_that_is_wrong_blocks_nobody_and_a_wrong_address_does() {
         let (me, other, time) = (PeerId([1; 32]), PeerId([2; 32]), 1_000_000);
         let now = Now { mono: Instant(1), unix: UnixSeconds(time) };
-        let mut node = Node::new(NodeConfig::new(me, |_, key| key.0, 1 << 20, 0));
+        let mut node = Node::new(NodeConfig::new(me, |_, key| key.0, Quota::for_all(1 << 20), Used::default()));
         let body = bytes::Bytes::from_static(b"a shard");
         let shard = ShardId(*blake3::hash(&body).as_bytes());
         let lease = |until| Lease { key: LeaseToken([3; 32]).key(), expires: UnixSeconds(until) };

@@ -2,16 +2,25 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use super::planning::{Donor, NoPlan, plan_for, room};
-use super::standing::{self, Presence, Record, Standing, Standings, Watch};
+use super::acquainted::Acquainted;
+use super::donor::Donor;
+use super::planning::{self, NoPlan, plan_for, room};
+use super::standing::{self, Presence, Record, Standings, Watch};
 use super::{Context, Destination, Effect, Payer, RequestId, SendFault, Timer, Waiter};
 use crate::durability::Plan;
 use crate::id::PeerId;
-use crate::limits::{BUSY_ANSWERS_MAX, IN_FLIGHT_PER_PEER, KIB, PEERS_MAX};
+use crate::limits::{BUSY_ANSWERS_MAX, IN_FLIGHT_PER_PEER, KIB, PEERS_MAX, SHARD_MAX};
 use crate::placement::{Candidate, Subnet};
 use crate::port::StoreOp;
+use crate::quota::Depositor;
 use crate::time::Instant;
 use crate::wire::{Hello, Refusal, Request, Response};
+
+mod line;
+mod view;
+
+use line::{Line, SLOWEST};
+pub use view::PeerView;
 
 /// How often a peer is asked what it offers.
 const HELLO_EVERY: u64 = 60_000;
@@ -38,10 +47,6 @@ const BLOCK_AT: u32 = 100;
 const BLOCK_FIRST: u64 = 30_000;
 /// The longest block.
 const BLOCK_MAX: u64 = 24 * 3_600_000;
-/// A request that carries nothing.
-const WITHIN_SMALL: u64 = 10_000;
-/// Slowest transfer that is waited for, bytes per millisecond.
-const SLOWEST: u64 = 128;
 /// A request with no more than this is as soon there as an empty one.
 const SMALL: u64 = 16 * KIB as u64;
 /// Shorter answers say more of the way there and back than of the rate.
@@ -62,6 +67,9 @@ const _: () = assert!(IN_FLIGHT_PER_PEER as u64 * (BUSY_WINDOW / BUSY_PAUSE + 1)
 
 /// A donor without room is asked at most this often whether it has some by now, while something waits for it.
 const ROOM_EVERY: u64 = 5_000;
+
+/// The longest that a donor which serves others first is left alone, whatever it says.
+const NEWCOMERS_WAIT_MAX: u64 = 3_600_000;
 
 /// Whoever did not take so many shards in a row that it was sent
 const DECLINED_MAX: u32 = 3;
@@ -112,52 +120,13 @@ impl Fault {
     }
 }
 
-/// What a node tells of a peer.
-#[derive(Clone, Debug, PartialEq)]
-pub struct PeerView {
-    /// Who.
-    pub peer: PeerId,
-    /// Whether a connection is up.
-    pub connected: bool,
-    /// What it said it offers.
-    pub hello: Option<Hello>,
-    /// Whether it is there, or away, and for how long that has been so.
-    pub presence: Presence,
-    /// Milliseconds that it has been away, of those in which this node was among others.
-    pub away_for: u64,
-    /// Share of the time watched that it was there, with the prior.
-    pub availability: f64,
-    /// The same of the hour of the day in which it is there least.
-    pub worst_hour: f64,
-    /// Milliseconds that it was there, in all.
-    pub present: u64,
-    /// Whether it is known for too short a time for much to be entrusted to it.
-    pub young: bool,
-    /// Share of what it did that was without a fault, lately, with a prior.
-    pub honesty: f64,
-    /// Microseconds of a round trip with a small request, smoothed; none before the first.
-    pub round_trip: Option<u64>,
-    /// Bytes per second that it sends, smoothed; none before it has sent a large answer.
-    pub rate: Option<u64>,
-    /// The subnet that it is in; none when that is not known, or says nothing.
-    pub subnet: Option<Subnet>,
-    /// Weight of its faults; 0 is spotless.
-    pub faults: u32,
-    /// Requests it answered.
-    pub answered: u64,
-    /// Requests it did not answer.
-    pub unanswered: u64,
-    /// Whether nothing is asked of it for now.
-    pub blocked: bool,
-    /// Whether others get new shards before it for now, because it lost some.
-    pub distrusted: bool,
-}
-
 /// A request that is under way to a peer.
 struct Flight {
     since: Instant,
     /// Bytes that travel with or because of it.
     weight: u64,
+    /// And those of its own body.
+    body: u64,
     /// What the peer had sent in all until then.
     delivered: u64,
 }
@@ -168,8 +137,8 @@ pub(super) struct Peer {
     subnet: Option<Subnet>,
     hello: Option<Hello>,
     pub(super) free: u64,
-    /// When it was last asked for more than that.
-    asked_room: Option<Instant>,
+    /// It is asked for more than that from then on, once somebody needs it.
+    ask_room_at: Instant,
     flights: BTreeMap<RequestId, Flight>,
     queue: VecDeque<(Request, Waiter)>,
     /// It is busy: nothing is sent until then.
@@ -207,7 +176,7 @@ impl Peer {
             subnet: None,
             hello: None,
             free: 0,
-            asked_room: None,
+            ask_room_at: Instant(0),
             flights: BTreeMap::new(),
             queue: VecDeque::new(),
             hold_until: Instant(0),
@@ -264,6 +233,11 @@ impl Peer {
         losses < LOSSES_MAX || now.since(last) >= LOSS_AGE || now.since(self.changed) >= STEADY_AFTER
     }
 
+    /// Whether it has room for others that it does not give to this node.
+    pub(super) fn to_newcomer(&self) -> bool {
+        self.hello.as_ref().is_some_and(|hello| hello.to_newcomer)
+    }
+
     fn is_distrusted(&self, now: Instant) -> bool {
         self.distrusted.0 > now
     }
@@ -297,17 +271,23 @@ impl Peer {
         }
     }
 
-    /// Sends what waits, as far as it may.
-    fn release(&mut self, context: &mut Context, id: PeerId) {
-        while self.flights.len() < IN_FLIGHT_PER_PEER
-            && self.hold_until <= context.now.mono
-            && let Some((request, waiter)) = self.queue.pop_front()
-        {
-            let weight = request.weight() as u64;
+    /// Sends what waits, as far as it may. What carries nothing overtakes bodies for which the line has no room.
+    fn release(&mut self, context: &mut Context, id: PeerId, line: &mut Line) {
+        while self.flights.len() < IN_FLIGHT_PER_PEER && self.hold_until <= context.now.mono {
+            let out: u64 = self.flights.values().map(|flight| flight.body).sum();
+            let may_go = |body: u64| line.has_room(body) && (body == 0 || out == 0 || out + body <= SHARD_MAX as u64);
+            let next = self.queue.iter().position(|(request, _)| may_go(request.body_len() as u64));
+            let Some((request, waiter)) = next.and_then(|at| self.queue.remove(at)) else {
+                if !self.queue.is_empty() {
+                    line.wait(id);
+                }
+                return;
+            };
+            let (weight, body) = (request.weight() as u64, request.body_len() as u64);
             // Those before it share the line.
             let load: u64 = self.flights.values().map(|flight| flight.weight).sum();
-            let request_id = emit(context, id, request, waiter, load + weight);
-            let flight = Flight { since: context.now.mono, weight, delivered: self.delivered };
+            let request_id = line.emit(context, id, request, waiter, load + weight);
+            let flight = Flight { since: context.now.mono, weight, body, delivered: self.delivered };
             self.flights.insert(request_id, flight);
         }
     }
@@ -325,6 +305,9 @@ pub(super) struct Peers {
     donors_changed: Instant,
     /// Who is to get no shards.
     spared: BTreeSet<PeerId>,
+    line: Line,
+    /// Whom the agent knows.
+    pub(super) acquainted: Acquainted,
 }
 
 impl Peers {
@@ -389,7 +372,7 @@ impl Peers {
         }
     }
 
-    pub(super) fn connected(&mut self, context: &mut Context, id: PeerId, hello: Hello) {
+    pub(super) fn connected(&mut self, context: &mut Context, donor: &Donor, id: PeerId) {
         if id == context.config.me {
             return;
         }
@@ -406,7 +389,7 @@ impl Peers {
                 peer.absent_until = Instant(0);
             }
         });
-        self.greet(context, id, hello);
+        self.greet(context, donor, id);
     }
 
     pub(super) fn disconnected(&mut self, context: &Context, id: PeerId) {
@@ -438,9 +421,10 @@ impl Peers {
     }
 
     /// Asks what it offers, now and again later while it stays.
-    pub(super) fn greet(&mut self, context: &mut Context, id: PeerId, hello: Hello) {
+    pub(super) fn greet(&mut self, context: &mut Context, donor: &Donor, id: PeerId) {
         if self.is_connected(&id) {
             context.arm(Timer::Hello(id), HELLO_EVERY);
+            let hello = donor.hello(self, &id, context.now.mono);
             self.send(context, id, Request::Hello(hello), Waiter::Hello);
         }
     }
@@ -453,23 +437,42 @@ impl Peers {
     }
 
     /// Asks the donors without `room` what they have by now, unless that was done a moment ago; says how many were asked.
-    pub(super) fn ask_room(&mut self, context: &mut Context, hello: &Hello, room: u64, waiter: Waiter) -> usize {
+    pub(super) fn ask_room(&mut self, context: &mut Context, donor: &Donor, room: u64, waiter: Waiter) -> usize {
         let now = context.now.mono;
-        let full = |peer: &Peer| {
-            let lately = peer.asked_room.is_some_and(|asked| now.since(asked) < ROOM_EVERY);
-            peer.is_donor() && peer.blocked_until <= now && peer.free < room && !lately
-        };
+        let full =
+            |peer: &Peer| peer.is_donor() && peer.blocked_until <= now && peer.free < room && peer.ask_room_at <= now;
         let full: Vec<PeerId> = self.known.iter().filter(|(_, peer)| full(peer)).map(|(id, _)| *id).collect();
         for id in &full {
-            self.entry(context, *id).asked_room = Some(now);
-            self.send(context, *id, Request::Hello(hello.clone()), waiter);
+            self.entry(context, *id).ask_room_at = now.after(ROOM_EVERY);
+            let hello = donor.hello(self, id, now);
+            self.send(context, *id, Request::Hello(hello), waiter);
         }
         full.len()
     }
 
     /// As [`Self::ask_room`], for what a plan needs.
-    pub(super) fn ask_room_to_plan(&mut self, context: &mut Context, hello: &Hello, waiter: Waiter) -> usize {
-        self.ask_room(context, hello, room(), waiter)
+    pub(super) fn ask_room_to_plan(&mut self, context: &mut Context, donor: &Donor, waiter: Waiter) -> usize {
+        self.ask_room(context, donor, room(), waiter)
+    }
+
+    /// What the agent has found out of whose peers are, in place of what it had. Who has become somebody else to this node is
+    /// told so.
+    pub(super) fn acquaint(&mut self, context: &mut Context, donor: &Donor, acquainted: Acquainted) {
+        let before = std::mem::replace(&mut self.acquainted, acquainted);
+        let has_changed = |id: &PeerId| {
+            let (was, is) = (before.of(id).is_some(), self.acquainted.of(id).is_some());
+            was != is || (!is && before.held_by(id) == 0) != (self.acquainted.held_by(id) == 0)
+        };
+        let changed: Vec<PeerId> =
+            self.known.iter().filter(|(id, peer)| peer.connected && has_changed(id)).map(|(id, _)| *id).collect();
+        for id in changed {
+            self.greet(context, donor, id);
+        }
+    }
+
+    /// Whether nothing new is entrusted to a peer for now.
+    pub(super) fn is_distrusted(&self, id: &PeerId, now: Instant) -> bool {
+        self.known.get(id).is_some_and(|peer| peer.is_distrusted(now))
     }
 
     /// Donors that are connected.
@@ -489,7 +492,10 @@ impl Peers {
             match request {
                 Request::Get { shard, offset, len } => context.store(waiter, StoreOp::Read { shard, offset, len }),
                 Request::Have { shards } => context.store(waiter, StoreOp::Have { shards }),
-                Request::Renew { leases } => context.store(waiter, StoreOp::Renew { leases }),
+                Request::Renew { leases } => {
+                    let (depositor, most) = (Depositor::Known, u64::MAX);
+                    context.store(waiter, StoreOp::Renew { leases, depositor, most });
+                }
                 Request::Release { tokens } => {
                     let leases = tokens.into_iter().map(|(shard, token)| (shard, token.key())).collect();
                     context.store(waiter, StoreOp::Release { leases });
@@ -500,15 +506,14 @@ impl Peers {
             }
             return;
         }
-        let peer = self.entry(context, id);
-        peer.queue.push_back((request, waiter));
-        peer.release(context, id);
+        self.entry(context, id).queue.push_back((request, waiter));
+        self.resume(context, id);
     }
 
     /// It is not busy any more, as far as one knows.
     pub(super) fn resume(&mut self, context: &mut Context, id: PeerId) {
         if let Some(peer) = self.known.get_mut(&id) {
-            peer.release(context, id);
+            peer.release(context, id, &mut self.line);
         }
     }
 
@@ -523,6 +528,7 @@ impl Peers {
         let now = context.now.mono;
         let peer = self.entry(context, id);
         let flight = peer.flights.remove(&request);
+        let body = flight.as_ref().map_or(0, |flight| flight.body);
         match (flight, result) {
             (Some(flight), Ok(Response::Bytes(bytes))) => peer.measure(&flight, bytes.len(), now),
             // What it has to write down first says more of its disk.
@@ -554,10 +560,30 @@ impl Peers {
                 }
             }
         }
-        peer.release(context, id);
+        let in_time = match result {
+            Ok(Response::Refused(_)) | Err(SendFault::Malformed(_) | SendFault::Unreachable) => None,
+            Ok(_) => Some(true),
+            Err(SendFault::Deadline) => Some(false),
+        };
+        self.line.end(body, in_time, now);
+        self.resume(context, id);
+        if body > 0 {
+            for id in self.line.waiting() {
+                self.resume(context, id);
+            }
+        }
         match result {
             Err(SendFault::Malformed(_)) => self.fault(context, id, Fault::Nonsense),
             Ok(Response::Refused(Refusal::Full)) => self.entry(context, id).free = 0,
+            // It may well go on taking in what others bring: that says nothing against it.
+            Ok(Response::Refused(Refusal::NewcomersFull(seconds))) => {
+                let peer = self.entry(context, id);
+                peer.free = 0;
+                peer.ask_room_at = now.after((u64::from(*seconds) * 1_000).clamp(ROOM_EVERY, NEWCOMERS_WAIT_MAX));
+                if let Some(hello) = &mut peer.hello {
+                    hello.to_newcomer = true;
+                }
+            }
             Ok(Response::Refused(Refusal::Invalid)) => self.fault(context, id, Fault::Nonsense),
             _ => {}
         }
@@ -685,6 +711,7 @@ impl Peers {
             young: peer.standing.is.is_young(now.unix),
             quality: peer.standing.now(now, &self.watch, peer.connected).quality(),
             subnet: peer.subnet,
+            operator: self.acquainted.of(id).map(|one| one.operator),
         }
     }
 
@@ -706,7 +733,7 @@ impl Peers {
         let departures = self.watch.departures();
         let of = |peer: &&Peer| {
             let by_hour = peer.standing.now(context.now, &self.watch, peer.connected).by_hour();
-            Donor { free: peer.free, by_hour }
+            planning::Donor { free: peer.free, by_hour }
         };
         let plan_for = |donors: &[&Peer]| plan_for(donors.iter().map(of).collect(), departures);
         let good = |donors: &[&Peer]| plan_for(donors).filter(|plan| plan.meets_target);
@@ -721,63 +748,7 @@ impl Peers {
         *declined = if taken { (0, now) } else { (declined.0.saturating_add(1), now) };
     }
 
-    pub(super) fn views(&self, context: &Context) -> Vec<PeerView> {
-        self.known
-            .iter()
-            .map(|(id, peer)| {
-                let standing = peer.standing.now(context.now, &self.watch, peer.connected);
-                self.view(context, id, peer, &standing)
-            })
-            .collect()
+    pub(super) fn departures(&self) -> f64 {
+        self.watch.departures()
     }
-
-    fn view(&self, context: &Context, id: &PeerId, peer: &Peer, standing: &Standing) -> PeerView {
-        let now = context.now.mono;
-        PeerView {
-            peer: *id,
-            connected: peer.connected,
-            hello: peer.hello.clone().map(|hello| Hello { free: peer.free, ..hello }),
-            presence: peer.presence(context, &self.watch),
-            away_for: peer.standing.away_for(context.now, &self.watch, peer.connected),
-            availability: standing.availability(),
-            worst_hour: standing.by_hour().into_iter().fold(1.0, f64::min),
-            present: standing.present,
-            young: standing.is_young(context.now.unix),
-            honesty: standing.honesty(),
-            round_trip: standing.round_trip,
-            rate: standing.rate,
-            subnet: peer.subnet,
-            faults: peer.faults,
-            answered: peer.answered,
-            unanswered: peer.unanswered,
-            blocked: peer.blocked_until > now,
-            distrusted: peer.is_distrusted(now),
-        }
-    }
-}
-
-/// Sends a request that has come when `load` bytes have, its own among them.
-fn emit(context: &mut Context, peer: PeerId, request: Request, waiter: Waiter, load: u64) -> RequestId {
-    let within = WITHIN_SMALL + load / SLOWEST;
-    let payer = match waiter {
-        Waiter::Upload(..)
-        | Waiter::Fetch(..)
-        | Waiter::Probe(..)
-        | Waiter::Lease(_)
-        | Waiter::GivenUp
-        | Waiter::Audit(..)
-        | Waiter::Lookup(..)
-        | Waiter::Room(_)
-        | Waiter::Watched(_)
-        | Waiter::Watching(_) => Payer::Owner,
-        Waiter::Hello
-        | Waiter::Served(_)
-        | Waiter::RecordKept(..)
-        | Waiter::Closest(_)
-        | Waiter::Handed(_)
-        | Waiter::Told(_) => Payer::Donor,
-    };
-    let id = context.request_id(Some(peer), waiter);
-    context.effects.push(Effect::Send { to: Destination::Peer(peer), id, request, within, payer });
-    id
 }

@@ -59,9 +59,10 @@ pub enum NoPlan {
     /// They are there, and have no room.
     #[error(
         "the {donors} connected peers that donate space are full: {roomy} of them have room for a shard of {} KiB, where \
-         two are needed, and all of them together have {} KiB left; free some space there, or invite more",
+         two are needed, and all of them together have {} KiB left{}; free some space there, or invite more",
         room() / KIB as u64,
-        .free / KIB as u64
+        .free / KIB as u64,
+        newcomers(*.to_newcomer)
     )]
     Full {
         /// How many there are,
@@ -70,7 +71,20 @@ pub enum NoPlan {
         roomy: usize,
         /// and bytes that all of them together have left.
         free: u64,
+        /// Those without room that would have some for others: this node is a newcomer to them.
+        to_newcomer: usize,
     },
+}
+
+/// What to know of donors to which this node is a newcomer.
+fn newcomers(count: usize) -> String {
+    match count {
+        0 => String::new(),
+        _ => format!(
+            ": {count} of them keep what is left for peers that they know and for those that store for them, so become a contact \
+             of theirs, or give space"
+        ),
+    }
 }
 
 impl Peers {
@@ -94,6 +108,7 @@ impl Peers {
         let roomy = donors.iter().filter(|peer| peer.takes_shards(now)).count();
         // They say what they like.
         let free = donors.iter().fold(0, |free: u64, peer| free.saturating_add(peer.free));
-        NoPlan::Full { donors: donors.len(), roomy, free }
+        let to_newcomer = donors.iter().filter(|peer| !peer.takes_shards(now) && peer.to_newcomer()).count();
+        NoPlan::Full { donors: donors.len(), roomy, free, to_newcomer }
     }
 }

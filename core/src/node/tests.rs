@@ -11,12 +11,14 @@ use crate::id::{ShardId, VolumeId};
 use crate::key::{Secret, VolumeKeys};
 use crate::lease::LeaseSecret;
 use crate::port::StoreFault;
+use crate::quota::Depositor;
 use crate::record::Record;
 use crate::seal::{ExtentRef, Kind, Sealer};
 use crate::segment::{Coded, Holder, Packer, Placement, full_shard_len};
 use crate::wire::{Hello, Refusal};
 
 mod audit;
+mod donors;
 mod leases;
 mod mend;
 mod pace;
@@ -43,6 +45,8 @@ enum Manner {
     Busy(u32),
     /// It sends so many bytes in a millisecond.
     Slow(u64),
+    /// What it stores on others, all of them together, goes out at so many bytes in a millisecond.
+    Home(u64),
 }
 
 struct World {
@@ -76,7 +80,8 @@ fn peer(i: usize) -> PeerId {
 impl World {
     fn new(count: usize) -> Self {
         let nodes = (0..count).map(|i| {
-            let mut config = NodeConfig::new(peer(i), metric, if i == 0 { 0 } else { 1 << 30 }, 0);
+            let mut config =
+                NodeConfig::new(peer(i), metric, Quota::for_all(if i == 0 { 0 } else { 1 << 30 }), Used::default());
             config.record_lifetime = 10_000;
             Node::new(config)
         });
@@ -159,9 +164,20 @@ impl World {
                     let input = Input::Response { id, result: Err(SendFault::Deadline) };
                     return self.late.push((self.now.mono.after(within), at, input));
                 }
+                let deadline = self.now.mono.after(within);
                 let inbound = self.inbound.len() as u64;
-                self.inbound.insert(inbound, (at, id, self.now.mono.after(within)));
+                self.inbound.insert(inbound, (at, id, deadline));
+                let body = request.body_len() as u64;
                 let input = Input::Request { peer: peer(at), inbound: InboundId(inbound), request };
+                if let (Manner::Home(rate), 1..) = (self.manners[at], body) {
+                    let come = self.lines[at].max(self.now.mono).after(body / rate);
+                    self.lines[at] = come;
+                    let input = match come <= deadline {
+                        true => (come, to, input),
+                        false => (deadline, at, Input::Response { id, result: Err(SendFault::Deadline) }),
+                    };
+                    return self.late.push(input);
+                }
                 self.queue.push_back((to, input));
             }
             Effect::Reply { inbound, mut response } => {
@@ -191,7 +207,8 @@ impl World {
                 let reply = match op {
                     StoreOp::Put { shard, body, .. } => {
                         disk.insert(shard, body);
-                        StoreReply::Done { used: disk.values().map(|b| b.len() as u64).sum() }
+                        let bytes = disk.values().map(|b| b.len() as u64).sum();
+                        StoreReply::Done { used: Used::by(Depositor::Newcomer, bytes) }
                     }
                     StoreOp::Read { shard, offset, len } => match disk.get(&shard) {
                         Some(bytes) => {
@@ -207,18 +224,18 @@ impl World {
                     StoreOp::Have { shards } => {
                         StoreReply::Have(shards.iter().map(|shard| disk.contains_key(shard)).collect())
                     }
-                    StoreOp::Renew { leases } => StoreReply::Renewed {
-                        used: 0,
+                    StoreOp::Renew { leases, .. } => StoreReply::Renewed {
+                        used: Used::default(),
                         held: leases.iter().map(|(id, _)| disk.contains_key(id)).collect(),
                     },
                     StoreOp::Release { leases } => {
                         leases.iter().for_each(|(shard, _)| drop(disk.remove(shard)));
-                        StoreReply::Done { used: 0 }
+                        StoreReply::Released { used: Used::default(), freed: Used::default() }
                     }
                     StoreOp::PutRecord { .. } if self.broken.contains(&at) => {
                         StoreReply::Failed(StoreFault::Disk("broken".into()))
                     }
-                    StoreOp::PutRecord { .. } => StoreReply::Done { used: 0 },
+                    StoreOp::PutRecord { .. } => StoreReply::Done { used: Used::default() },
                 };
                 self.queue.push_back((at, Input::Stored { id, reply }));
             }
@@ -611,7 +628,7 @@ fn a_record_outlives_its_owner_by_being_handed_on() {
     );
     world.manners[0] = Manner::Silent;
     // the owner is away for three lifetimes; nobody hears from it
-    world.nodes[0] = Node::new(NodeConfig::new(peer(0), metric, 0, 0));
+    world.nodes[0] = Node::new(NodeConfig::new(peer(0), metric, Quota::default(), Used::default()));
     world.run(35_000);
     assert_eq!(world.lookup(3, record.key()), (Some(record.clone()), 4));
     let newer = Record::sign(&key, 2, b"two".to_vec()).unwrap();
@@ -661,7 +678,8 @@ fn one_signer_cannot_keep_a_disk_busy_and_is_a_flooder_only_when_it_goes_on() {
             match effect {
                 Effect::Store { id, .. } => {
                     stores += 1;
-                    world.nodes[1].step(world.now, Input::Stored { id, reply: StoreReply::Done { used: 0 } });
+                    world.nodes[1]
+                        .step(world.now, Input::Stored { id, reply: StoreReply::Done { used: Used::default() } });
                 }
                 Effect::Reply { response: Response::Refused(refusal), .. } => refused = Some(refusal),
                 _ => {}
@@ -765,7 +783,7 @@ fn forged_and_broken_records_cost_their_sender() {
 #[test]
 fn a_donor_refuses_what_is_not_right_and_keeps_its_quota() {
     let mut world = World::new(2);
-    world.nodes[1] = Node::new(NodeConfig::new(peer(1), metric, 1000, 0));
+    world.nodes[1] = Node::new(NodeConfig::new(peer(1), metric, Quota::for_all(1000), Used::default()));
     let body = Bytes::from(vec![7; 600]);
     let shard = ShardId(*blake3::hash(&body).as_bytes());
     let sign = |until| leases().lease(&peer(1), &shard, UnixSeconds(until));
@@ -777,7 +795,8 @@ fn a_donor_refuses_what_is_not_right_and_keeps_its_quota() {
             match effect {
                 Effect::Reply { response, .. } => return response,
                 Effect::Store { id, .. } => {
-                    let input = Input::Stored { id, reply: StoreReply::Done { used: 600 } };
+                    let input =
+                        Input::Stored { id, reply: StoreReply::Done { used: Used::by(Depositor::Newcomer, 600) } };
                     effects.extend(world.nodes[1].step(world.now, input));
                 }
                 _ => {}
@@ -814,7 +833,7 @@ fn a_keeper_that_came_later_serves_records_when_the_first_ones_are_gone() {
     for i in 0..6 {
         world.manners[i] = Manner::Silent;
         world.kept[i].clear();
-        world.nodes[i] = Node::new(NodeConfig::new(peer(i), metric, 0, 0));
+        world.nodes[i] = Node::new(NodeConfig::new(peer(i), metric, Quota::default(), Used::default()));
     }
     // Three lifetimes on, with nobody but the late ones.
     world.run(35_000);
@@ -846,7 +865,7 @@ fn donors_are_counted_as_they_come_and_go() {
     // One that stores nothing is none, and unsettles nobody.
     assert_eq!(step(&mut world, Input::Disconnected(peer(0))), (2, false));
     assert_eq!(step(&mut world, Input::Connected(peer(0))), (2, false));
-    let request = Request::Hello(Hello { free: 0, donated: 0 });
+    let request = Request::Hello(Hello { free: 0, donated: 0, to_newcomer: false });
     assert_eq!(step(&mut world, Input::Request { peer: peer(0), inbound: InboundId(1 << 41), request }), (2, false));
     assert_eq!(step(&mut world, Input::Disconnected(peer(2))), (1, true));
     assert!(settled(&mut world) >= 5_000);
@@ -855,13 +874,13 @@ fn donors_are_counted_as_they_come_and_go() {
     assert_eq!(step(&mut world, Input::Connected(peer(2))), (2, true));
     assert!(settled(&mut world) >= 5_000);
     assert_eq!(step(&mut world, Input::Connected(peer(2))), (2, false));
-    let request = Request::Hello(Hello { free: 0, donated: 0 });
+    let request = Request::Hello(Hello { free: 0, donated: 0, to_newcomer: false });
     assert_eq!(step(&mut world, Input::Request { peer: peer(2), inbound: InboundId(1 << 40), request }), (1, true));
 }
 
 /// A donor says to node 0 how much room it has.
 fn has_room(world: &mut World, i: usize, free: u64) {
-    let request = Request::Hello(Hello { free, donated: 1 << 30 });
+    let request = Request::Hello(Hello { free, donated: 1 << 30, to_newcomer: false });
     world.inbound.insert(500 + i as u64, (i, RequestId(u64::MAX), Instant(u64::MAX)));
     world.queue.push_back((0, Input::Request { peer: peer(i), inbound: InboundId(500 + i as u64), request }));
     world.settle();
@@ -935,7 +954,7 @@ fn who_says_that_it_has_room_and_takes_nothing_counts_for_no_plan_for_a_while() 
 fn donors_without_room_are_told_apart_from_none_and_asked_again_but_not_all_the_time() {
     let mut world = World::new(4);
     all_full(&mut world);
-    let full = NoPlan::Full { donors: 3, roomy: 0, free: 6144 };
+    let full = NoPlan::Full { donors: 3, roomy: 0, free: 6144, to_newcomer: 0 };
     assert_eq!(world.nodes[0].plan(), Err(full));
     let why = full.to_string();
     assert!(why.contains("the 3 connected peers that donate space are full") && why.contains("6 KiB"), "{why}");

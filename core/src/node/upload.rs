@@ -27,6 +27,16 @@ enum Row {
     Stored(PeerId),
 }
 
+/// Which rows of a segment are placed, and with whom not.
+pub(super) struct Rows {
+    /// The number of each.
+    pub(super) numbers: Vec<u8>,
+    /// Who has the others.
+    pub(super) others: BTreeSet<PeerId>,
+    /// Who is to have none.
+    pub(super) spared: BTreeSet<PeerId>,
+}
+
 pub(super) struct Upload {
     id: SegmentId,
     coded: Arc<Coded>,
@@ -34,6 +44,8 @@ pub(super) struct Upload {
     numbers: Vec<u8>,
     /// Who has the others, and is given none of these.
     others: BTreeSet<PeerId>,
+    /// Who has none, and is given none either.
+    spared: BTreeSet<PeerId>,
     leases: LeaseSecret,
     until: UnixSeconds,
     patience: u64,
@@ -50,7 +62,7 @@ impl Upload {
     pub(super) fn new(
         context: &mut Context,
         command: CommandId,
-        (coded, numbers, others): (Arc<Coded>, Vec<u8>, BTreeSet<PeerId>),
+        (coded, Rows { numbers, others, spared }): (Arc<Coded>, Rows),
         leases: LeaseSecret,
         until: UnixSeconds,
         patience: u64,
@@ -67,6 +79,7 @@ impl Upload {
             coded,
             numbers,
             others,
+            spared,
             leases,
             // Holders keep it, and to the second it would tell them what was uploaded together.
             until: until.end_of_day(),
@@ -87,7 +100,8 @@ impl Upload {
             context.disarm(Timer::Upload(command));
             return Some(Outcome::Uploaded(self.placement()));
         }
-        if now.since(self.moved) >= self.patience {
+        // What is under way or has its turn on the line after others is waited for: it has a deadline of its own.
+        if now.since(self.moved) >= self.patience && self.rows.contains(&Row::Waiting) {
             context.disarm(Timer::Upload(command));
             return Some(Outcome::Failed(CommandError::NotPlaced {
                 stored: stored as u8,
@@ -121,7 +135,10 @@ impl Upload {
         let holding = peers.holding(context, &taken);
         let avoided: BTreeSet<PeerId> = self.avoid.iter().map(|(peer, _)| *peer).collect();
         let mut candidates = peers.candidates(context);
-        candidates.retain(|candidate| !taken.contains(&candidate.peer) && !avoided.contains(&candidate.peer));
+        candidates.retain(|candidate| {
+            let peer = &candidate.peer;
+            !taken.contains(peer) && !avoided.contains(peer) && !self.spared.contains(peer)
+        });
         let (k, n) = (self.coded.segment.k, (self.rows.len() + self.others.len()).min(ROWS_MAX) as u8);
         let mut order = placement::order(&Wanted { segment: &self.id, shard_len, k, n }, &candidates, &holding);
         for row in 0..self.rows.len() {
@@ -188,6 +205,10 @@ impl Upload {
             peers.took(context, peer, false);
         }
         *slot = Row::Waiting;
+        if result == Err(SendFault::Deadline) {
+            // It was under way for long: there is time to find somebody else.
+            self.moved = self.moved.max(Instant(now.0.saturating_sub(self.patience / 2)));
+        }
         self.tried.insert(peer, usize::from(row));
         self.why = format!("peer {}: {why}", peer.short());
         self.avoid.insert((peer, now));

@@ -2,11 +2,13 @@
 
 use super::{NoPlan, Node, PeerView, Standings};
 use crate::durability::Plan;
+use crate::id::PeerId;
+use crate::quota::{Quota, Used};
 
 impl Node {
     /// What is known of each peer.
     pub fn peers(&self) -> Vec<PeerView> {
-        self.peers.views(&self.context)
+        self.peers.views(&self.context, &self.donor)
     }
 
     /// What the next start is to know of the peers, as of the last step.
@@ -29,6 +31,11 @@ impl Node {
         self.peers.plan(&self.context, true)
     }
 
+    /// How many peers leave for good, for each that is there and each year, as far as one has seen.
+    pub fn departures(&self) -> f64 {
+        self.peers.departures()
+    }
+
     /// The longest shard for which `n` donors have room, in bytes, as far as one knows; none when there are fewer donors
     /// that have any.
     pub fn shard_room(&self, n: u8) -> Option<u64> {
@@ -47,8 +54,23 @@ impl Node {
     }
 
     /// Bytes stored for others.
-    pub fn used(&self) -> u64 {
+    pub fn used(&self) -> Used {
         self.donor.used()
+    }
+
+    /// Which peer this is.
+    pub fn me(&self) -> PeerId {
+        self.context.config.me
+    }
+
+    /// Bytes that those may bring who store for this node, all together, as far as there is room.
+    pub fn reciprocal_most(&self) -> u64 {
+        super::donor::Donor::reciprocal_most(&self.peers).min(self.quota().bytes)
+    }
+
+    /// What is given to others.
+    pub fn quota(&self) -> Quota {
+        self.donor.quota()
     }
 
     /// Records kept for the mesh.

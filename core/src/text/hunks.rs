@@ -4,7 +4,8 @@ use std::fmt::Write;
 
 use similar::{DiffOp, group_diff_ops};
 
-use super::{Text, edits, numbered};
+use super::cut::edits;
+use super::{NotCompared, Text, numbered};
 
 /// What has changed from one text to another.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -27,10 +28,11 @@ fn place(start: usize, len: usize) -> String {
 }
 
 impl Hunks {
-    /// Compares two texts, with so many lines around each change; none: only numbers are asked for.
-    pub fn of(before: &Text<'_>, after: &Text<'_>, context: Option<usize>) -> Self {
+    /// Compares two texts, with so many lines around each change; none: only numbers are asked for. An error where both are long, and too
+    /// much of them is different.
+    pub fn of(before: &Text<'_>, after: &Text<'_>, context: Option<usize>) -> Result<Self, NotCompared> {
         let [was, is] = numbered([before, after]);
-        let edits = edits(&was, &is);
+        let edits = edits(&was, &is)?;
         let mut hunks = Self::default();
         for edit in edits.iter().filter(|edit| !matches!(edit, DiffOp::Equal { .. })) {
             hunks.removed += edit.old_range().len() as u64;
@@ -41,7 +43,7 @@ impl Hunks {
             let context = context.min(before.lines.len().max(after.lines.len()));
             group_diff_ops(edits, context).iter().for_each(|hunk| hunks.write(before, after, hunk));
         }
-        hunks
+        Ok(hunks)
     }
 
     fn write(&mut self, before: &Text<'_>, after: &Text<'_>, hunk: &[DiffOp]) {

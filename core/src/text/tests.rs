@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::limits::TEXT_COMPARED_MAX;
 
 fn merged(base: &str, ours: &str, theirs: &str) -> Option<String> {
     let one = merge(base.as_bytes(), ours.as_bytes(), theirs.as_bytes());
@@ -71,8 +72,9 @@ fn ends_of_lines_are_part_of_them() {
 fn what_is_no_text_or_too_long_is_not_merged() {
     let long = vec![b'a'; TEXT_MAX + 1];
     let lines = "\n".repeat(TEXT_LINES_MAX + 1);
-    for odd in [&b"a\0b"[..], &b"a\xffb"[..], &long, lines.as_bytes()] {
-        assert_eq!(Text::of(odd), None);
+    let (binary, large) = (NotCompared::Binary, NotCompared::Large);
+    for (odd, why) in [(&b"a\0b"[..], binary), (b"a\xffb", binary), (&long, large), (lines.as_bytes(), large)] {
+        assert_eq!(Text::of(odd), Err(why));
         for (base, ours, theirs) in [(odd, &b""[..], &b""[..]), (b"", odd, b""), (b"", b"", odd), (odd, odd, odd)] {
             assert_eq!(merge(base, ours, theirs), None);
         }
@@ -82,10 +84,37 @@ fn what_is_no_text_or_too_long_is_not_merged() {
     }
 }
 
+#[test]
+fn a_long_text_is_compared_and_merged_as_long_as_little_of_it_is_different() {
+    let lines = TEXT_COMPARED_MAX + 5_000;
+    // Between lines that are there once stand some that are there often.
+    let line = |n: usize| if n.is_multiple_of(3) { "}\n".to_owned() } else { format!("line {n}\n") };
+    let text = |change: &dyn Fn(usize) -> Option<String>| -> String {
+        (0..lines).map(|n| change(n).unwrap_or_else(|| line(n))).collect()
+    };
+    let base = text(&|_| None);
+    // One at both ends, and the other one in the middle.
+    let ours = text(&|n| [0, 7, lines - 1].contains(&n).then(|| format!("ours {n}\n")));
+    let theirs = text(&|n| (n == lines / 2).then(|| "theirs\nand more\n".into()));
+    let both = text(&|n| match n {
+        n if n == lines / 2 => Some("theirs\nand more\n".into()),
+        n => [0, 7, lines - 1].contains(&n).then(|| format!("ours {n}\n")),
+    });
+    assert!(merged(&base, &ours, &theirs) == Some(both));
+    let Hunks { added, removed, text } = hunks(&base, &ours, 1);
+    assert_eq!((added, removed, text.matches("@@ -").count()), (3, 3, 3));
+    assert!(patched(&base, &text) == ours);
+    // What is nowhere the same is too much.
+    let other: String = (0..lines).map(|n| format!("other {n}\n")).collect();
+    let [one, other] = [&base, &other].map(|text| Text::of(text.as_bytes()).unwrap());
+    assert_eq!(Hunks::of(&one, &other, None), Err(NotCompared::Large));
+    assert_eq!(Hunks::of(&one, &Text::of(b"").unwrap(), None).map(|hunks| hunks.removed), Ok(lines as u64));
+}
+
 fn hunks(before: &str, after: &str, context: usize) -> Hunks {
     let [before, after] = [before, after].map(|text| Text::of(text.as_bytes()).unwrap());
-    let hunks = Hunks::of(&before, &after, Some(context));
-    assert_eq!(Hunks { text: String::new(), ..hunks.clone() }, Hunks::of(&before, &after, None));
+    let hunks = Hunks::of(&before, &after, Some(context)).unwrap();
+    assert_eq!(Ok(Hunks { text: String::new(), ..hunks.clone() }), Hunks::of(&before, &after, None));
     hunks
 }
 
@@ -214,6 +243,30 @@ proptest! {
     }
 
     #[test]
+    fn what_is_cut_leads_from_the_one_to_the_other_too([before, after, _] in versions(), max in 0usize..24) {
+        let [one, other] = [&before, &after].map(|text| Text::of(text.as_bytes()).unwrap());
+        let [was, is] = numbered([&one, &other]);
+        let Ok(edits) = cut::edits_within(&was, &is, max) else {
+            prop_assert!(was.len().max(is.len()) > max);
+            return Ok(());
+        };
+        let (mut made, mut at) = (Vec::new(), (0, 0));
+        for (number, edit) in edits.iter().enumerate() {
+            prop_assert_eq!(at, (edit.old_range().start, edit.new_range().start), "{:?}", edits);
+            at = (edit.old_range().end, edit.new_range().end);
+            let is_equal = |edit: &DiffOp| matches!(edit, DiffOp::Equal { .. });
+            if is_equal(edit) {
+                prop_assert_eq!(&was[edit.old_range()], &is[edit.new_range()]);
+            }
+            // As hunks are made of them: what is the same is told in one.
+            let next = edits.get(number + 1);
+            prop_assert!(next.is_none_or(|next| is_equal(next) != is_equal(edit)), "{:?}", edits);
+            made.extend_from_slice(&is[edit.new_range()]);
+        }
+        prop_assert_eq!((at, made), ((was.len(), is.len()), is));
+    }
+
+    #[test]
     fn hunks_lead_from_the_one_to_the_other(before in text(), after in text(), context in 0usize..5) {
         let hunks = hunks(&before, &after, context);
         prop_assert_eq!(patched(&before, &hunks.text), after);
@@ -247,7 +300,7 @@ fn what_is_in_common_is_the_same_for_ever() {
                 _ => after.push(*line),
             }
         }
-        for at in kept(&before, &after) {
+        for at in kept(&before, &after).unwrap() {
             hasher.update(&at.map_or(u64::MAX, |at| at as u64).to_le_bytes());
         }
     }

@@ -3,7 +3,7 @@
 
 use minicbor::{Decode, Encode};
 
-use super::{Item, TreeRef};
+use super::{Item, Older, TreeRef};
 use crate::id::{DeviceTag, FileId, VolumeId};
 use crate::limits::{KIB, NAME_MAX, SEALED_MAX};
 use crate::seal::ExtentRef;
@@ -150,6 +150,9 @@ pub struct Inode {
     /// Last change of the content; absent where it is that of the metadata.
     #[n(11)]
     pub content_dot: Option<Dot>,
+    /// What of the metadata was last changed earlier.
+    #[n(12)]
+    pub older: Option<Box<Older>>,
 }
 
 /// What a name leads to.

@@ -54,6 +54,7 @@ fn entry(name: &[u8], size: usize) -> Entry {
         content: Content::Inline(vec![7; size]),
         meta_dot: DOT,
         content_dot: None,
+        older: None,
     };
     Entry { name: name.to_vec(), dot: DOT, target: Target::Inode(Box::new(inode)) }
 }

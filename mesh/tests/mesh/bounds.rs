@@ -41,7 +41,10 @@ async fn what_is_asked_beyond_the_bound_is_refused_as_busy() {
     let serving = tokio::spawn(serve(server));
     for _ in 0..=SERVING_PER_PEER {
         let peer = client.mesh.peers().await[0].peer;
-        assert_eq!(client.ask(peer, hello()).await, Ok(Response::Hello(Hello { free: 3, donated: 4 })));
+        assert_eq!(
+            client.ask(peer, hello()).await,
+            Ok(Response::Hello(Hello { free: 3, donated: 4, to_newcomer: true }))
+        );
     }
     client.stop().await;
     serving.abort();

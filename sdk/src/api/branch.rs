@@ -67,7 +67,7 @@ pub struct KeptBeside {
 }
 
 /// What came of merging.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MergedInfo {
     /// There was nothing to merge.
     pub already: bool,
@@ -78,6 +78,12 @@ pub struct MergedInfo {
     /// Versions of texts that were merged line by line.
     #[serde(default)]
     pub texts: u64,
+    /// The snapshot that holds what was there before, in hex, unless there was nothing to merge.
+    #[serde(default)]
+    pub before: Option<String>,
+    /// The one that was taken of what it came to, in hex; none where that is in a snapshot already, or could not be taken.
+    #[serde(default)]
+    pub snapshot: Option<String>,
 }
 
 /// Shows another tree in the main mount.

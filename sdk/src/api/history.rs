@@ -19,7 +19,7 @@ pub struct SnapshotInfo {
     pub author_id: String,
     /// What was said about it.
     pub message: String,
-    /// Those that it follows, in hex. They may be gone.
+    /// Those that it follows, in hex. They may be pruned, or never have been known here.
     pub parents: Vec<String>,
     /// Names that it has.
     #[serde(default)]
@@ -27,6 +27,9 @@ pub struct SnapshotInfo {
     /// A policy has taken it, and may let go of it.
     #[serde(default)]
     pub automatic: bool,
+    /// A command has taken it before it changed something, or as what a branch begins with: `HEAD`, `~` and `^` pass over it.
+    #[serde(default)]
+    pub command: bool,
     /// It is only on this device so far: the next sync takes it to the mesh.
     #[serde(default)]
     pub waiting: bool,
@@ -41,6 +44,9 @@ pub struct SnapRequest {
     /// What is said about it.
     #[serde(default)]
     pub message: String,
+    /// A command takes it before it changes something, and not a person.
+    #[serde(default)]
+    pub command: bool,
 }
 
 /// A snapshot that was taken.
@@ -100,7 +106,16 @@ pub struct ShowRequest {
 pub struct Shown {
     /// It. Its signature was verified.
     pub snapshot: SnapshotInfo,
-    /// What has changed since the first of those that it follows, where that was asked for.
+    /// Something that the revision went back over is not here, pruned or never known: it would have named that.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub passed_gap: bool,
+    /// The first of those that it follows; where that is not here, the one before in time; none where nothing is.
+    #[serde(default)]
+    pub before: Option<SnapshotInfo>,
+    /// Between the two something is not here, pruned or never known.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub gap: bool,
+    /// What has changed since `before`, where that was asked for.
     pub changes: Vec<ChangeInfo>,
     /// So much has changed that none of it is told.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -116,7 +131,7 @@ pub struct Verified {
     pub known: bool,
     /// Those before it that are kept and signed, and earlier than it.
     pub followed: u64,
-    /// Those before it that are not kept any more.
+    /// Those before it that are not here: pruned, or never known. Which of the two nobody can tell.
     pub gone: u64,
     /// Files and directories of which all can be read.
     pub inodes: u64,
@@ -195,9 +210,12 @@ pub struct ChangeInfo {
     /// It is a text, or was one: what has changed in it, where that was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub text: Option<TextInfo>,
-    /// Where that was asked for: what it holds, or held, is no text, or is too long to be compared.
+    /// Where that was asked for: what it holds, or held, is no text.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub binary: bool,
+    /// Where that was asked for: it is too large to be compared line by line, whether it is a text or not.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub large: bool,
 }
 
 /// One side of a change.
@@ -212,6 +230,9 @@ pub struct ThingInfo {
     pub size: u64,
     /// Permissions.
     pub mode: u32,
+    /// Of what is not compared line by line: a number for what it holds, 12 digits in hex. Equal ones are of equal content.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub content: Option<String>,
 }
 
 /// Gives a snapshot a name, or takes one away; without a name nothing changes.

@@ -16,6 +16,8 @@ pub const MOUNT: &str = "/v1/mount";
 pub const UMOUNT: &str = "/v1/umount";
 /// `POST`: stream of [`CacheDropEvent`](super::CacheDropEvent).
 pub const CACHE_DROP: &str = "/v1/cache/drop";
+/// `POST`: [`Health`](super::Health).
+pub const HEALTH: &str = "/v1/health";
 /// `POST`: stream of [`FsckEvent`](super::FsckEvent).
 pub const FSCK: &str = "/v1/fsck";
 /// `POST`: [`Invite`](super::Invite).
@@ -74,6 +76,8 @@ pub const CUSTODIANS_OFFER: &str = "/v1/custodians/offer";
 pub const CUSTODIANS_WITHDRAW: &str = "/v1/custodians/withdraw";
 /// `POST`: a list of [`GcVolume`](super::GcVolume).
 pub const GC: &str = "/v1/gc";
+/// What is given to others (GET), and giving more or less (POST).
+pub const DONATE: &str = "/v1/donate";
 /// `GET`: [`SharesInfo`](super::SharesInfo).
 pub const SHARES: &str = "/v1/shares";
 /// `POST`: [`ShareInfo`](super::ShareInfo).

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::{Depositor, Whose};
+
 /// Peers in numbers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PeersStatus {
@@ -80,6 +82,24 @@ pub struct PeerInfo {
     /// Its subnet; none when it is unknown or local.
     #[serde(default)]
     pub subnet: Option<String>,
+    /// Whose it is, if its people are known here.
+    #[serde(default)]
+    pub whose: Option<Whose>,
+    /// The contact that it is of.
+    #[serde(default)]
+    pub name: Option<String>,
+    /// The identity that vouches for it, in hex.
+    #[serde(default)]
+    pub operator: Option<String>,
+    /// For whom is stored what it brings.
+    #[serde(default)]
+    pub depositor: Option<Depositor>,
+    /// Bytes of shards that it holds for this identity.
+    #[serde(default)]
+    pub holds: u64,
+    /// It takes this agent for a newcomer, and keeps what it has left for others.
+    #[serde(default)]
+    pub to_newcomer: bool,
     /// What speaks against it: backed off, lied, full.
     #[serde(default)]
     pub note: Option<String>,

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use hypernet_core::port::Durability;
+use hypernet_core::quota::{Depositor, Used};
 
 use super::packs::{Packs, Span, room};
 use crate::database::Writer;
@@ -18,7 +19,7 @@ pub(super) struct Tail {
 /// What was found.
 pub(super) struct Found {
     /// Of shards that somebody has a lease of, and of the others.
-    pub(super) used: u64,
+    pub(super) used: Used,
     pub(super) idle: u64,
     /// How many there are of the first.
     pub(super) count: u64,
@@ -57,21 +58,23 @@ pub(super) fn recover(db: &mut Writer, packs: &Packs, pack_max: u64) -> Result<F
         let mut statement = tx
             .prepare(
                 "SELECT pack, max(offset + len), sum((len + 4095) / 4096 * 4096), count(*),
-                        sum(CASE WHEN idle IS NULL THEN 0 ELSE (len + 4095) / 4096 * 4096 END), count(idle)
-                 FROM shards GROUP BY pack",
+                        sum(CASE WHEN idle IS NULL THEN 0 ELSE (len + 4095) / 4096 * 4096 END), count(idle), depositor
+                 FROM shards GROUP BY pack, depositor",
             )
             .map_err(sql)?;
         let rows = statement
             .query_map([], |row| {
                 let figure = |i| row.get::<_, i64>(i).map(|value| value as u64);
-                Ok((row.get::<_, u32>(0)?, figure(1)?, (figure(2)?, figure(3)?), (figure(4)?, figure(5)?)))
+                let depositor = Depositor::from_number(row.get(6)?).unwrap_or(Depositor::Newcomer);
+                Ok((row.get::<_, u32>(0)?, figure(1)?, (figure(2)?, figure(3)?), (figure(4)?, figure(5)?), depositor))
             })
             .map_err(sql)?;
-        let (mut ends, mut used, mut idle, mut count) = (BTreeMap::new(), 0, 0, 0);
+        let (mut ends, mut used, mut idle, mut count) = (BTreeMap::new(), Used::default(), 0, 0);
         for row in rows {
-            let (pack, end, (bytes, shards), (idle_bytes, idle_shards)) = row.map_err(sql)?;
-            ends.insert(pack, end);
-            used += bytes - idle_bytes;
+            let (pack, end, (bytes, shards), (idle_bytes, idle_shards), depositor) = row.map_err(sql)?;
+            let last: &mut u64 = ends.entry(pack).or_default();
+            *last = end.max(*last);
+            used.add(depositor, bytes - idle_bytes);
             idle += idle_bytes;
             count += shards - idle_shards;
         }

@@ -10,6 +10,8 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod quotas;
+
 const QUOTA: u64 = 1 << 30;
 const BLOCK: usize = SHARD_CHECK_BLOCK;
 
@@ -23,13 +25,13 @@ struct Bench {
 impl Bench {
     fn new(quota: u64, pack_max: u64) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let store = ShardStore::open_with(dir.path(), quota, pack_max).unwrap();
+        let store = ShardStore::open_with(dir.path(), Quota::for_all(quota), pack_max).unwrap();
         Self { dir, store, quota, pack_max }
     }
 
     fn reopen(&mut self) {
         self.store.close();
-        self.store = ShardStore::open_with(self.dir.path(), self.quota, self.pack_max).unwrap();
+        self.store = ShardStore::open_with(self.dir.path(), Quota::for_all(self.quota), self.pack_max).unwrap();
     }
 
     fn start(&self, op: StoreOp) -> crossbeam_channel::Receiver<StoreReply> {
@@ -55,7 +57,10 @@ impl Bench {
     }
 
     fn release(&self, shard: ShardId, key: u8) -> StoreReply {
-        self.run(release(shard, key))
+        match self.run(release(shard, key)) {
+            StoreReply::Released { used, .. } => StoreReply::Done { used },
+            other => other,
+        }
     }
 
     /// The database behind the store's back; the lock file does not stop this process from looking.
@@ -100,7 +105,19 @@ fn id(body: &Bytes) -> ShardId {
 }
 
 fn put(body: &Bytes, key: u8, expires: u64) -> StoreOp {
-    StoreOp::Put { shard: id(body), lease: lease(key, expires), body: body.clone() }
+    put_for(Depositor::Newcomer, body, key, expires)
+}
+
+fn put_for(depositor: Depositor, body: &Bytes, key: u8, expires: u64) -> StoreOp {
+    StoreOp::Put { shard: id(body), lease: lease(key, expires), body: body.clone(), depositor }
+}
+
+fn renew(leases: Vec<(ShardId, Lease)>) -> StoreOp {
+    StoreOp::Renew { leases, depositor: Depositor::Newcomer, most: u64::MAX }
+}
+
+fn newcomers(bytes: u64) -> Used {
+    Used::by(Depositor::Newcomer, bytes)
 }
 
 fn lease(key: u8, expires: u64) -> Lease {
@@ -112,7 +129,7 @@ fn release(shard: ShardId, key: u8) -> StoreOp {
 }
 
 fn done(used: u64) -> StoreReply {
-    StoreReply::Done { used }
+    StoreReply::Done { used: newcomers(used) }
 }
 
 fn failed_with(fault: StoreFault) -> StoreReply {
@@ -241,8 +258,8 @@ fn check(steps: Vec<Step>) {
             Step::Renew { shard, key } => {
                 let nowhere = (ShardId([7; 32]), lease(key, 100));
                 let held = vec![false, model.renew(shard, key)];
-                let renew = StoreOp::Renew { leases: vec![nowhere, (id(&bodies[shard]), lease(key, 100))] };
-                assert_eq!(bench.run(renew), StoreReply::Renewed { used: model.used(), held });
+                let renew = renew(vec![nowhere, (id(&bodies[shard]), lease(key, 100))]);
+                assert_eq!(bench.run(renew), StoreReply::Renewed { used: newcomers(model.used()), held });
             }
             Step::Burst(changes) => {
                 let started: Vec<_> = changes
@@ -253,7 +270,8 @@ fn check(steps: Vec<Step>) {
                     })
                     .collect();
                 for ((is_put, shard, key), reply) in changes.into_iter().zip(started) {
-                    assert!(matches!(reply.recv().unwrap(), StoreReply::Done { .. }));
+                    let reply = reply.recv().unwrap();
+                    assert!(matches!(reply, StoreReply::Done { .. } | StoreReply::Released { .. }));
                     model.change(is_put, shard, key);
                 }
             }
@@ -276,7 +294,7 @@ fn check(steps: Vec<Step>) {
             }
             Step::Reopen => bench.reopen(),
         }
-        assert_eq!((bench.store.used(), bench.store.count()), (model.used(), model.leased().count() as u64));
+        assert_eq!((bench.store.used().total(), bench.store.count()), (model.used(), model.leased().count() as u64));
         assert_eq!(bench.store.idle(), model.idle());
         for (i, body) in bodies.iter().enumerate() {
             let is_kept = |held: &Held| !held.known && !held.keys.is_empty();
@@ -323,7 +341,7 @@ fn the_quota_counts_each_shard_once() {
     bench.reopen();
     assert_eq!(bench.put(&bodies[1], 1), failed_with(StoreFault::Full));
     assert_eq!(bench.store.count(), 3);
-    assert_eq!(bench.store.used(), 3 * 4096);
+    assert_eq!(bench.store.used(), newcomers(3 * 4096));
 }
 
 #[test]
@@ -346,8 +364,8 @@ fn a_shard_lives_as_long_as_its_longest_lease() {
     // Nobody is to rely on it, and whoever wants it can read it, or have it kept again.
     assert!(!bench.have(id(&shard)));
     assert_eq!(bench.read(id(&shard), 0, 9), StoreReply::Bytes(shard.slice(..9)));
-    let renew = StoreOp::Renew { leases: vec![(id(&shard), lease(3, 200))] };
-    assert_eq!(bench.run(renew), StoreReply::Renewed { used: 2 * 4096, held: vec![true] });
+    let renewed = StoreReply::Renewed { used: newcomers(2 * 4096), held: vec![true] };
+    assert_eq!(bench.run(renew(vec![(id(&shard), lease(3, 200))])), renewed);
     assert!(bench.have(id(&shard)));
 }
 
@@ -367,20 +385,20 @@ fn what_nobody_has_a_lease_of_goes_when_its_space_is_needed_and_what_was_given_u
     };
     assert_eq!((there(&bench), bench.store.idle()), (vec![0, 1, 2, 3], 3 * 4096));
     bench.reopen();
-    assert_eq!((bench.store.used(), bench.store.idle(), bench.store.count()), (4096, 3 * 4096, 1));
+    assert_eq!((bench.store.used().total(), bench.store.idle(), bench.store.count()), (4096, 3 * 4096, 1));
     // The one that was given up, then by the end of their leases.
     for (new, left) in [(4, vec![0, 1, 3, 4]), (5, vec![0, 3, 4, 5]), (6, vec![3, 4, 5, 6])] {
         assert!(matches!(bench.run(put(&bodies[new], 1, 90)), StoreReply::Done { .. }));
         assert_eq!(there(&bench), left);
     }
     assert_eq!(bench.run(put(&bodies[7], 1, 90)), failed_with(StoreFault::Full));
-    assert_eq!((bench.store.used(), bench.store.idle(), bench.store.count()), (4 * 4096, 0, 4));
+    assert_eq!((bench.store.used().total(), bench.store.idle(), bench.store.count()), (4 * 4096, 0, 4));
     // An idle one counts again only where the quota has room for it.
     bench.release(id(&bodies[3]), 1);
     bench.quota = 3 * 4096;
     bench.reopen();
-    let renew = StoreOp::Renew { leases: vec![(id(&bodies[3]), lease(1, 90))] };
-    assert_eq!(bench.run(renew), StoreReply::Renewed { used: 3 * 4096, held: vec![false] });
+    let renewed = StoreReply::Renewed { used: newcomers(3 * 4096), held: vec![false] };
+    assert_eq!(bench.run(renew(vec![(id(&bodies[3]), lease(1, 90))])), renewed);
     assert_eq!(bench.run(put(&bodies[3], 1, 90)), failed_with(StoreFault::Full));
 }
 
@@ -504,7 +522,7 @@ fn short_and_missing_packs_are_damage() {
     bench.store.close();
     let pack = bench.packs().remove(0);
     std::fs::File::options().write(true).open(&pack).unwrap().set_len(150_000).unwrap();
-    bench.store = ShardStore::open(bench.dir.path(), QUOTA).unwrap();
+    bench.store = ShardStore::open(bench.dir.path(), Quota::for_all(QUOTA)).unwrap();
     // Nobody has to read a lost shard for it to be known.
     assert!(bench.have(id(&first)) && !bench.have(id(&second)));
     assert_eq!(bench.read(id(&first), 0, 100_000), StoreReply::Bytes(first.clone()));
@@ -514,7 +532,7 @@ fn short_and_missing_packs_are_damage() {
     assert_ne!(bench.at(id(&third)).0, pack);
     bench.store.close();
     std::fs::remove_file(&pack).unwrap();
-    bench.store = ShardStore::open(bench.dir.path(), QUOTA).unwrap();
+    bench.store = ShardStore::open(bench.dir.path(), Quota::for_all(QUOTA)).unwrap();
     assert!(!bench.have(id(&first)) && bench.have(id(&third)));
     assert_eq!(bench.read(id(&first), 0, 10), failed_with(StoreFault::Damaged));
     assert_eq!(bench.read(id(&third), 0, 10), StoreReply::Bytes(third));
@@ -534,7 +552,7 @@ fn a_pack_that_was_away_for_a_start_costs_nothing_but_what_is_known_to_be_wrong(
     bench.store.close();
     let (pack, aside) = (bench.packs().remove(0), bench.dir.path().join("aside"));
     std::fs::rename(&pack, &aside).unwrap();
-    bench.store = ShardStore::open(bench.dir.path(), QUOTA).unwrap();
+    bench.store = ShardStore::open(bench.dir.path(), Quota::for_all(QUOTA)).unwrap();
     for shard in [&rotten, &good, &anew] {
         assert!(!bench.have(id(shard)));
     }
@@ -543,17 +561,17 @@ fn a_pack_that_was_away_for_a_start_costs_nothing_but_what_is_known_to_be_wrong(
     for _ in 0..2 {
         bench.store.close();
         std::fs::rename(&aside, &pack).unwrap();
-        bench.store = ShardStore::open(bench.dir.path(), QUOTA).unwrap();
+        bench.store = ShardStore::open(bench.dir.path(), Quota::for_all(QUOTA)).unwrap();
         assert_eq!([&rotten, &good, &anew].map(|shard| bench.have(id(shard))), [false, true, true]);
         for shard in [&good, &anew] {
             assert_eq!(bench.read(id(shard), 0, 100_000), StoreReply::Bytes(shard.clone()));
         }
         bench.store.close();
         std::fs::rename(&pack, &aside).unwrap();
-        bench.store = ShardStore::open(bench.dir.path(), QUOTA).unwrap();
+        bench.store = ShardStore::open(bench.dir.path(), Quota::for_all(QUOTA)).unwrap();
         assert_eq!([&rotten, &good, &anew].map(|shard| bench.have(id(shard))), [false, false, true]);
     }
-    assert_eq!((bench.store.count(), bench.store.used()), (3, 3 * packs::room(100_000)));
+    assert_eq!((bench.store.count(), bench.store.used().total()), (3, 3 * packs::room(100_000)));
 }
 
 #[test]
@@ -573,7 +591,7 @@ fn bytes_behind_the_last_row_are_dead() {
             _ => file.set_len(end + (64 << 20)).unwrap(),
         }
         std::fs::write(bench.dir.path().join("packs/000099.pack"), b"never committed").unwrap();
-        bench.store = ShardStore::open(bench.dir.path(), QUOTA).unwrap();
+        bench.store = ShardStore::open(bench.dir.path(), Quota::for_all(QUOTA)).unwrap();
         assert_eq!(bench.packs(), std::slice::from_ref(&pack));
         assert_eq!(std::fs::metadata(&pack).unwrap().len(), end);
         for shard in &shards[..=round] {
@@ -613,7 +631,7 @@ fn a_release_that_was_cut_short_is_finished_at_the_next_start() {
         .unwrap();
     let blocks = |bench: &Bench| std::fs::metadata(&bench.packs()[0]).unwrap().blocks() * 512;
     let before = blocks(&bench);
-    bench.store = ShardStore::open(bench.dir.path(), QUOTA).unwrap();
+    bench.store = ShardStore::open(bench.dir.path(), Quota::for_all(QUOTA)).unwrap();
     assert!(blocks(&bench) + (1 << 20) <= before);
     assert_eq!(bench.read(id(&second), 0, 1 << 20), StoreReply::Bytes(second));
     assert_eq!(bench.sql().query_row("SELECT count(*) FROM holes", [], |row| row.get::<_, i64>(0)), Ok(0));
@@ -628,7 +646,7 @@ fn packs_without_their_database_are_not_touched() {
     let aside = bench.dir.path().join("aside");
     std::fs::rename(&database, &aside).unwrap();
     for _ in 0..2 {
-        let error = ShardStore::open(bench.dir.path(), QUOTA).map(|_| ()).unwrap_err();
+        let error = ShardStore::open(bench.dir.path(), Quota::for_all(QUOTA)).map(|_| ()).unwrap_err();
         assert!(matches!(error, StoreError::Missing { .. }), "{error}");
     }
     assert_eq!(bench.packs().len(), 1);

@@ -15,6 +15,7 @@ use hypernet_core::id::{RecordKey, ShardId};
 use hypernet_core::lease::{Lease, LeaseKey};
 use hypernet_core::limits::{LEASES_PER_SHARD_MAX, RECORDS_STORED_MAX, SHARD_MAX, STORE_BATCH_BYTES, STORE_BATCH_OPS};
 use hypernet_core::port::{Durability, StoreFault, StoreReply};
+use hypernet_core::quota::{Depositor, Quota, Used};
 use hypernet_core::time::UnixSeconds;
 use rusqlite::{OptionalExtension, Transaction, params};
 
@@ -36,8 +37,6 @@ pub(super) struct Writer {
     shared: Arc<Shared>,
     tail: Option<Tail>,
     newest: u32,
-    /// What shards may take up.
-    quota: u64,
     pack_max: u64,
     records: u64,
     /// Holes that are punched but still stand in the database.
@@ -53,7 +52,7 @@ struct Batch<'a> {
     tx: &'a Transaction<'a>,
     place: &'a Place,
     packs: &'a Packs,
-    quota: u64,
+    quota: Quota,
     pack_max: u64,
     state: State,
 }
@@ -61,7 +60,7 @@ struct Batch<'a> {
 /// What of a batch outlives its transaction.
 #[derive(Clone, Default)]
 struct State {
-    used: u64,
+    used: Used,
     idle: u64,
     count: u64,
     records: u64,
@@ -80,23 +79,10 @@ impl Writer {
         packs: Arc<Packs>,
         shared: Arc<Shared>,
         found: Found,
-        quota: u64,
         pack_max: u64,
     ) -> Self {
         let Found { tail, newest, records, .. } = found;
-        Self {
-            db,
-            packs,
-            shared,
-            tail,
-            newest,
-            quota,
-            pack_max,
-            records,
-            punched: false,
-            has_given: false,
-            expiring: None,
-        }
+        Self { db, packs, shared, tail, newest, pack_max, records, punched: false, has_given: false, expiring: None }
     }
 
     pub(super) fn run(mut self, jobs: &Receiver<Job>) {
@@ -155,7 +141,7 @@ impl Writer {
     /// Does all of it, or none; one reply each.
     fn commit(&mut self, writes: &[&Write]) -> Vec<StoreReply> {
         let before = State {
-            used: self.shared.used.load(Ordering::Acquire),
+            used: *self.shared.used.lock(),
             idle: self.shared.idle.load(Ordering::Acquire),
             count: self.shared.count.load(Ordering::Acquire),
             records: self.records,
@@ -164,7 +150,7 @@ impl Writer {
             ..State::default()
         };
         let (packs, place) = (Arc::clone(&self.packs), self.db.place().clone());
-        let (quota, pack_max, punched) = (self.quota, self.pack_max, self.punched);
+        let (quota, pack_max, punched) = (*self.shared.quota.lock(), self.pack_max, self.punched);
         // Outside of the transaction, so that a failed one can be cleared up after.
         let mut state = before.clone();
         let committed = self.db.commit(Durability::Power, |tx| {
@@ -177,9 +163,10 @@ impl Writer {
         match committed {
             Ok(outcomes) => {
                 self.accept(state, &place);
-                let used = self.shared.used.load(Ordering::Acquire);
+                let used = *self.shared.used.lock();
                 let reply = |outcome| match outcome {
                     Ok(Answer::Done) => StoreReply::Done { used },
+                    Ok(Answer::Released(freed)) => StoreReply::Released { used, freed },
                     Ok(Answer::Renewed(held)) => StoreReply::Renewed { used, held },
                     Err(fault) => StoreReply::Failed(fault),
                 };
@@ -196,7 +183,7 @@ impl Writer {
 
     /// The batch is durable: give back what it released.
     fn accept(&mut self, state: State, place: &Place) {
-        self.shared.used.store(state.used, Ordering::Release);
+        *self.shared.used.lock() = state.used;
         self.shared.idle.store(state.idle, Ordering::Release);
         self.shared.count.store(state.count, Ordering::Release);
         (self.tail, self.newest, self.records) = (state.tail, state.newest, state.records);
@@ -247,6 +234,8 @@ impl Writer {
 /// What was done.
 enum Answer {
     Done,
+    /// What nobody has a lease of any more since.
+    Released(Used),
     /// Which of the shards are here, and leased.
     Renewed(Vec<bool>),
 }
@@ -259,6 +248,7 @@ struct Held {
     at: Span,
     is_damaged: bool,
     is_idle: bool,
+    depositor: Depositor,
 }
 
 impl Batch<'_> {
@@ -269,8 +259,8 @@ impl Batch<'_> {
         let mut outcomes = Vec::with_capacity(writes.len());
         for write in writes {
             outcomes.push(match write {
-                Write::Put { shard, lease, body } => self.put(shard, lease, body)?,
-                Write::Renew { leases } => Ok(Answer::Renewed(self.renew(leases)?)),
+                Write::Put { shard, lease, body, depositor } => self.put(shard, lease, body, *depositor)?,
+                Write::Renew { leases, depositor, most } => Ok(Answer::Renewed(self.renew(leases, *depositor, *most)?)),
                 Write::Release { leases } => self.release_all(leases)?,
                 Write::PutRecord { key, bytes } => self.put_record(key, bytes)?,
                 Write::ForgetRecord { key } => self.forget_record(key)?,
@@ -291,21 +281,30 @@ impl Batch<'_> {
         Ok(outcomes)
     }
 
-    fn put(&mut self, shard: &ShardId, lease: &Lease, body: &Bytes) -> Result<Outcome, StoreError> {
+    fn put(
+        &mut self,
+        shard: &ShardId,
+        lease: &Lease,
+        body: &Bytes,
+        depositor: Depositor,
+    ) -> Result<Outcome, StoreError> {
         if body.len() > SHARD_MAX {
             return Ok(Err(StoreFault::Disk(format!("a shard of {} bytes is over the limit", body.len()))));
         }
         let held = self.find(shard)?;
-        if let Some(held) = held
-            && !(self.may_lease(shard, &lease.key)? && self.has_room_again(held))
-        {
-            return Ok(Err(StoreFault::Full));
+        if let Some(held) = held {
+            if !self.may_lease(shard, &lease.key)? {
+                return Ok(Err(StoreFault::Full));
+            }
+            if !self.has_room_again(held, depositor, u64::MAX) {
+                return Ok(Err(self.no_room(room(held.at.len))));
+            }
         }
         match held {
             // What is listed as good may have rotted, or been cut off, since anybody read it last; to answer for it now
             // is to say that the bytes are here.
             Some(Held { at, is_damaged: false, .. }) if self.is_stored(at, body) => {}
-            Some(Held { at: old, is_damaged, is_idle }) => {
+            Some(Held { at: old, is_damaged, is_idle, depositor: before }) => {
                 if !is_damaged {
                     tracing::warn!(shard = %shard.short(), pack = old.pack, "a shard that is put again was damaged");
                 }
@@ -317,14 +316,18 @@ impl Batch<'_> {
                     "UPDATE shards SET pack = ?2, offset = ?3, len = ?4, damaged = 0, sums = ?5 WHERE id = ?1",
                     params![shard.as_bytes(), at.pack, at.offset as i64, at.len as i64, sums(body)],
                 )?;
-                let bytes = if is_idle { &mut self.state.idle } else { &mut self.state.used };
-                *bytes = bytes.saturating_sub(room(old.len)) + room(at.len);
+                if is_idle {
+                    self.state.idle = self.state.idle.saturating_sub(room(old.len)) + room(at.len);
+                } else {
+                    self.state.used.remove(before, room(old.len));
+                    self.state.used.add(before, room(at.len));
+                }
                 self.hole(old)?;
             }
             None => {
                 let needed = room(body.len() as u64);
-                if self.state.used + needed > self.quota {
-                    return Ok(Err(StoreFault::Full));
+                if needed > self.quota.room(&self.state.used, depositor) {
+                    return Ok(Err(self.no_room(needed)));
                 }
                 self.make_room(needed)?;
                 let Some(at) = self.append(body)? else {
@@ -334,45 +337,71 @@ impl Batch<'_> {
                     return Ok(Err(StoreFault::Full));
                 };
                 self.execute(
-                    "INSERT INTO shards (id, pack, offset, len, damaged, sums) VALUES (?1, ?2, ?3, ?4, 0, ?5)",
-                    params![shard.as_bytes(), at.pack, at.offset as i64, at.len as i64, sums(body)],
+                    "INSERT INTO shards (id, pack, offset, len, damaged, sums, depositor) VALUES (?1, ?2, ?3, ?4, 0, ?5, ?6)",
+                    params![
+                        shard.as_bytes(),
+                        at.pack,
+                        at.offset as i64,
+                        at.len as i64,
+                        sums(body),
+                        depositor.number()
+                    ],
                 )?;
-                self.state.used += room(at.len);
+                self.state.used.add(depositor, room(at.len));
                 self.state.count += 1;
             }
         }
-        self.lease(shard, lease)?;
+        self.lease(shard, lease, depositor)?;
         Ok(Ok(Answer::Done))
     }
 
-    /// Whether an idle shard may count again.
-    fn has_room_again(&self, held: Held) -> bool {
-        !held.is_idle || self.state.used + room(held.at.len) <= self.quota
+    /// Why there is no room for somebody.
+    fn no_room(&self, needed: u64) -> StoreFault {
+        match needed <= self.quota.room(&self.state.used, Depositor::Known) {
+            true => StoreFault::NewcomersFull,
+            false => StoreFault::Full,
+        }
     }
 
-    /// Somebody has a lease of this shard, which is here.
-    fn lease(&mut self, shard: &ShardId, lease: &Lease) -> Result<(), StoreError> {
+    /// Whether an idle shard may count again, for whoever wants it now, of whom all have `most` at most.
+    fn has_room_again(&self, held: Held, depositor: Depositor, most: u64) -> bool {
+        let (used, needed) = (&self.state.used, room(held.at.len));
+        let fits = needed <= self.quota.room(used, depositor) && used.of(depositor).saturating_add(needed) <= most;
+        !held.is_idle || fits
+    }
+
+    /// Somebody has a lease of this shard, which is here. It is kept for the one of all who have a lease who is served first.
+    fn lease(&mut self, shard: &ShardId, lease: &Lease, depositor: Depositor) -> Result<(), StoreError> {
         self.execute(
             "INSERT INTO leases (shard, key, expires) VALUES (?1, ?2, ?3)
              ON CONFLICT (shard, key) DO UPDATE SET expires = max(expires, excluded.expires)",
             params![shard.as_bytes(), lease.key.0, seconds(lease.expires)],
         )?;
-        if let Some(Held { at, is_idle: true, .. }) = self.find(shard)? {
-            self.execute("UPDATE shards SET idle = NULL WHERE id = ?1", [shard.as_bytes()])?;
-            self.state.idle = self.state.idle.saturating_sub(room(at.len));
-            self.state.used += room(at.len);
+        let Some(held) = self.find(shard)? else { return Ok(()) };
+        let bytes = room(held.at.len);
+        if held.is_idle {
+            self.state.idle = self.state.idle.saturating_sub(bytes);
             self.state.count += 1;
+        } else if depositor < held.depositor {
+            self.state.used.remove(held.depositor, bytes);
+        } else {
+            return Ok(());
         }
+        self.state.used.add(depositor, bytes);
+        self.execute(
+            "UPDATE shards SET idle = NULL, depositor = ?2 WHERE id = ?1",
+            params![shard.as_bytes(), depositor.number()],
+        )?;
         Ok(())
     }
 
-    fn renew(&mut self, leases: &[(ShardId, Lease)]) -> Result<Vec<bool>, StoreError> {
+    fn renew(&mut self, leases: &[(ShardId, Lease)], depositor: Depositor, most: u64) -> Result<Vec<bool>, StoreError> {
         let mut renewed = Vec::with_capacity(leases.len());
         for (shard, lease) in leases {
-            let held = self.find(shard)?.filter(|held| !held.is_damaged && self.has_room_again(*held));
-            let may = held.is_some() && self.may_lease(shard, &lease.key)?;
+            let fits = |held: &Held| !held.is_damaged && self.has_room_again(*held, depositor, most);
+            let may = self.find(shard)?.filter(fits).is_some() && self.may_lease(shard, &lease.key)?;
             if may {
-                self.lease(shard, lease)?;
+                self.lease(shard, lease, depositor)?;
             }
             renewed.push(may);
         }
@@ -427,37 +456,40 @@ impl Batch<'_> {
     }
 
     fn release_all(&mut self, leases: &[(ShardId, LeaseKey)]) -> Result<Outcome, StoreError> {
+        let mut freed = Used::default();
         for (shard, key) in leases {
-            self.end_lease(shard, key, GIVEN_UP)?;
+            if let Some(held) = self.end_lease(shard, key, GIVEN_UP)? {
+                freed.add(held.depositor, room(held.at.len));
+            }
         }
-        Ok(Ok(Answer::Done))
+        Ok(Ok(Answer::Released(freed)))
     }
 
-    /// Ends a lease, if there is one. When it was the last one, the shard is idle `since` then.
-    fn end_lease(&mut self, shard: &ShardId, key: &LeaseKey, since: UnixSeconds) -> Result<(), StoreError> {
+    /// Ends a lease, if there is one. When it was the last one, the shard is idle `since` then, and what was given up is that.
+    fn end_lease(&mut self, shard: &ShardId, key: &LeaseKey, since: UnixSeconds) -> Result<Option<Held>, StoreError> {
         let removed =
             self.execute("DELETE FROM leases WHERE shard = ?1 AND key = ?2", params![shard.as_bytes(), key.0])?;
         if removed == 0 {
-            return Ok(());
+            return Ok(None);
         }
         let idle = self.execute(
             "UPDATE shards SET idle = ?2
              WHERE id = ?1 AND idle IS NULL AND NOT EXISTS (SELECT 1 FROM leases WHERE shard = ?1)",
             params![shard.as_bytes(), seconds(since)],
         )?;
-        if idle > 0
-            && let Some(Held { at, .. }) = self.find(shard)?
-        {
-            self.state.used = self.state.used.saturating_sub(room(at.len));
+        let given_up = if idle > 0 { self.find(shard)? } else { None };
+        if let Some(Held { at, depositor, .. }) = given_up {
+            self.state.used.remove(depositor, room(at.len));
             self.state.idle += room(at.len);
             self.state.count = self.state.count.saturating_sub(1);
         }
-        Ok(())
+        Ok(given_up)
     }
 
     /// Makes room for so many bytes more within the quota, of which idle shards may take up any part.
     fn make_room(&mut self, needed: u64) -> Result<(), StoreError> {
-        let over = (self.state.used + self.state.idle + needed).saturating_sub(self.quota);
+        let taken = self.state.used.total().saturating_add(self.state.idle).saturating_add(needed);
+        let over = taken.saturating_sub(self.quota.bytes);
         if over > 0 { self.give_up_idle(over) } else { Ok(()) }
     }
 
@@ -549,7 +581,7 @@ impl Batch<'_> {
     /// What is here of a shard.
     fn find(&self, shard: &ShardId) -> Result<Option<Held>, StoreError> {
         self.tx
-            .prepare_cached("SELECT pack, offset, len, damaged, idle IS NOT NULL FROM shards WHERE id = ?1")
+            .prepare_cached("SELECT pack, offset, len, damaged, idle IS NOT NULL, depositor FROM shards WHERE id = ?1")
             .and_then(|mut statement| {
                 let row = statement.query_row([shard.as_bytes()], |row| {
                     let at = Span {
@@ -557,7 +589,9 @@ impl Batch<'_> {
                         offset: row.get::<_, i64>(1)? as u64,
                         len: u64::from(row.get::<_, u32>(2)?),
                     };
-                    Ok(Held { at, is_damaged: row.get(3)?, is_idle: row.get(4)? })
+                    // A number that nobody has written here is no reason to favour anybody.
+                    let depositor = Depositor::from_number(row.get(5)?).unwrap_or(Depositor::Newcomer);
+                    Ok(Held { at, is_damaged: row.get(3)?, is_idle: row.get(4)?, depositor })
                 });
                 row.optional()
             })

@@ -74,6 +74,9 @@ pub(super) fn add(tx: &Transaction<'_>, volume: i64, new: &NewLeases<'_>) -> rus
 impl VolumeDb {
     /// Writes leases down, all or none.
     pub fn add_leases(&self, new: &[NewLeases<'_>]) -> Result<(), StoreError> {
+        if new.is_empty() {
+            return Ok(());
+        }
         self.write(Durability::Power, |tx| new.iter().try_for_each(|new| add(tx, self.volume, new)))
     }
 
@@ -104,6 +107,9 @@ impl VolumeDb {
 
     /// Writes down what has become of leases, all or none.
     pub fn change_leases(&self, changes: &[LeaseChange]) -> Result<(), StoreError> {
+        if changes.is_empty() {
+            return Ok(());
+        }
         self.write(Durability::Power, |tx| {
             for change in changes {
                 match change {

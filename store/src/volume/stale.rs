@@ -3,7 +3,7 @@
 
 use hypernet_core::id::SegmentId;
 use hypernet_core::port::Durability;
-use rusqlite::{OptionalExtension, Transaction, params};
+use rusqlite::{Transaction, params};
 
 use super::{VolumeDb, remove};
 use crate::error::StoreError;
@@ -32,12 +32,7 @@ impl VolumeDb {
                 tx.prepare_cached("DELETE FROM contents WHERE volume = ?1")?.execute([self.volume])?;
             }
             for id in ids {
-                let num: Option<i64> = tx
-                    .prepare_cached("SELECT num FROM segments WHERE id = ?1 AND volume = ?2")?
-                    .query_row(params![id.as_bytes(), self.catalog()], |row| row.get(0))
-                    .optional()?;
-                if let Some(num) = num {
-                    remove(tx, self.catalog(), id)?;
+                if let Some(num) = remove(tx, self.catalog(), id)? {
                     mark(tx, self.catalog(), num, true)?;
                 }
             }

@@ -90,6 +90,8 @@ fn a_branch_goes_its_own_way_and_is_merged() -> Result<()> {
 
     let merged = agent.json(["merge", "try"])?;
     assert_eq!(merged["already"], false, "{merged}");
+    let log = agent.json(["log"])?;
+    assert_eq!((&log[0]["id"], &log[0]["message"]), (&merged["snapshot"], &"Merge try".into()), "{log}");
     let conflicts = merged["conflicts"].as_array().unwrap();
     assert_eq!(conflicts.len(), 1, "{merged}");
     let beside = conflicts[0]["name"].as_str().unwrap();
@@ -125,6 +127,56 @@ fn a_branch_goes_its_own_way_and_is_merged() -> Result<()> {
     Ok(())
 }
 
+/// As `git clone` makes them of a repository beside it.
+#[test]
+fn files_with_several_names_go_into_a_branch_and_back() -> Result<()> {
+    if !has(&[Need::Fuse]) {
+        return Ok(());
+    }
+    let mesh = Mesh::start(5)?;
+    let agent = Agent::held_on(&mesh, 5)?;
+    let main = agent.mount();
+    let link = |dir: &Path, text: &str| -> Result<()> {
+        fs::create_dir_all(dir)?;
+        fs::write(dir.join("one"), text)?;
+        Ok(fs::hard_link(dir.join("one"), dir.join("other"))?)
+    };
+    link(&main.join("kept"), "in both")?;
+    link(&main.join("changed"), "at first")?;
+    agent.sync()?;
+    // One is not on the mesh yet when the branch begins.
+    link(&main.join("late"), "just now")?;
+    agent.json(["branch", "try"])?;
+    let branch = main.join(".branches/try");
+    assert_eq!(files(&branch)?, files(&main)?);
+    fs::write(branch.join("changed/other"), "by the branch")?;
+    link(&branch.join("new"), "in the branch")?;
+    agent.json(["sync", branch.to_str().unwrap()])?;
+    agent.sync()?;
+    assert_eq!(fs::read_to_string(branch.join("kept/one"))?, "in both");
+    agent.json(["merge", "try"])?;
+    let expected = [("changed", "by the branch"), ("kept", "in both"), ("late", "just now"), ("new", "in the branch")];
+    for dir in [main.clone(), branch] {
+        for (name, text) in expected {
+            for file in ["one", "other"].map(|file| dir.join(name).join(file)) {
+                assert_eq!(fs::read_to_string(&file)?, text, "{}", file.display());
+                assert_eq!(std::os::unix::fs::MetadataExt::nlink(&fs::metadata(&file)?), 2, "{}", file.display());
+            }
+        }
+    }
+    agent.sync()?;
+    agent.kill()?;
+    agent.up_with(&["--hold"])?;
+    agent.wait_for_peers(5)?;
+    agent.hn(["cache", "drop"])?.ok()?;
+    for (name, text) in expected {
+        assert_eq!(fs::read_to_string(main.join(name).join("other"))?, text);
+    }
+    let found = agent.hn(["fsck"])?;
+    ensure!(found.code == Some(0), "{found:?}");
+    Ok(())
+}
+
 #[test]
 fn a_branch_begins_with_any_snapshot_and_bad_names_are_refused() -> Result<()> {
     if !has(&[Need::Fuse]) {
@@ -151,7 +203,8 @@ fn a_branch_begins_with_any_snapshot_and_bad_names_are_refused() -> Result<()> {
     agent.json(["merge", "old"])?;
     assert_eq!(names(&main), ["f", "four", "one", "three", "two"]);
     assert_eq!(fs::read_to_string(main.join("f"))?, "three");
-    assert_eq!(messages(&agent, &[])?, ["three", "two", "one"]);
+    // All is in "three": no other snapshot was taken first.
+    assert_eq!(messages(&agent, &[])?, ["Merge old", "three", "two", "one"]);
     assert_eq!(agent.json(["tag"])?.as_array().unwrap().len(), 3);
 
     for name in ["../x", "a/b", "", "HEAD", "main", "old", "x~1", ".hidden"] {
@@ -179,11 +232,15 @@ fn branches_and_snapshots_are_mounted_side_by_side_and_switched_to() -> Result<(
     fs::create_dir(main.join("dir"))?;
     fs::write(main.join("dir/f"), "one")?;
     fs::write(main.join("only"), "in main")?;
-    agent.json(["branch", "try"])?;
+    let made = agent.json(["branch", "try"])?;
+    let from = made["from"].as_str().unwrap();
     let (beside, then) = (agent.scratch().join("beside"), agent.scratch().join("then"));
     let path = |path: &Path| path.to_str().unwrap().to_owned();
     agent.json(["mount", "--branch", "try", &path(&beside)])?;
-    agent.json(["mount", "--snapshot", "HEAD", &path(&then)])?;
+    // Nobody means what a command took who says HEAD.
+    let out = agent.hn(["mount", "--snapshot", "HEAD", &path(&then)])?;
+    ensure!(out.code != Some(0) && out.stderr.contains("no snapshot yet but those that commands took"), "{out:?}");
+    agent.json(["mount", "--snapshot", from, &path(&then)])?;
 
     // What one mount shows is found there alone.
     let seen = main.join(".branches/try");
@@ -249,6 +306,58 @@ fn branches_and_snapshots_are_mounted_side_by_side_and_switched_to() -> Result<(
     assert_eq!((names(&main), names(&main.join("dir"))), (vec!["dir".into(), "new".into()], vec!["moved".into()]));
     let found = agent.hn(["fsck"])?;
     ensure!(found.code == Some(0), "{found:?}");
+    Ok(())
+}
+
+#[test]
+fn a_merge_is_undone_and_nothing_that_was_there_is_lost() -> Result<()> {
+    if !has(&[Need::Fuse]) {
+        return Ok(());
+    }
+    let mesh = Mesh::start(5)?;
+    let agent = Agent::held_on(&mesh, 5)?;
+    let main = agent.mount();
+    for name in ["edited", "removed", "both"] {
+        fs::write(main.join(name), format!("{name} at first\n"))?;
+    }
+    // A text of many lines, which are not all different.
+    let lines = |first: &str, last: &str| {
+        let middle: String =
+            (1..70_000u32).map(|n| if n.is_multiple_of(3) { "}\n".into() } else { format!("{n}\n") }).collect();
+        format!("{first}\n{middle}{last}\n")
+    };
+    fs::write(main.join("long"), lines("first", "last"))?;
+    agent.json(["snap", "-m", "first"])?;
+    agent.json(["branch", "try"])?;
+    let branch = main.join(".branches/try");
+    fs::write(branch.join("long"), lines("first", "last in the branch"))?;
+    fs::write(main.join("long"), lines("first in main", "last"))?;
+    fs::write(branch.join("edited"), "in the branch\n")?;
+    fs::write(branch.join("both"), "by the branch\n")?;
+    fs::write(branch.join("new"), "new\n")?;
+    fs::remove_file(branch.join("removed"))?;
+    fs::write(main.join("both"), "by main\n")?;
+    fs::write(main.join("own"), "in no snapshot\n")?;
+    let was = files(&main)?;
+    let ran = agent.hn(["merge", "try"])?.ok()?;
+    let merged = files(&main)?;
+    assert_ne!(merged, was);
+    assert!(fs::read_to_string(main.join("long"))? == lines("first in main", "last in the branch"));
+    assert!(ran.stdout.contains("1 version kept beside others, 1 text merged line by line"), "{ran:?}");
+    let log = agent.json(["log"])?;
+    assert_eq!(messages(&agent, &[])?[..2], ["Merge try", "before merging try"]);
+    let [after, before] = [0, 1].map(|at| log[at]["id"].as_str().unwrap()[..12].to_owned());
+    assert!(ran.stderr.contains(&format!("what was there is in {before}")), "{ran:?}");
+    assert!(ran.stderr.contains(&format!("`hn revert {after}` undoes it")), "{ran:?}");
+    assert_eq!((&log[0]["command"], &log[1]["command"]), (&Value::Bool(false), &Value::Bool(true)));
+    agent.hn(["revert", &after])?.ok()?;
+    assert_eq!(files(&main)?, was);
+    agent.hn(["revert", "HEAD"])?.ok()?;
+    assert_eq!(files(&main)?, merged);
+    // Where there is nothing to merge nothing is taken.
+    let count = messages(&agent, &[])?.len();
+    assert_eq!(agent.json(["merge", "try"])?["already"], true);
+    assert_eq!(messages(&agent, &[])?.len(), count);
     Ok(())
 }
 

@@ -111,7 +111,8 @@ fn conflicts_are_listed_and_settled_and_what_goes_is_in_a_snapshot() -> Result<(
     let done = agent.json(["resolve", text(&one), "--keep", "file"])?;
     assert_eq!((done["settled"].as_array().unwrap().len(), done["left"].as_array().unwrap().len()), (1, 0), "{done}");
     assert!(!version.exists() && fs::read(&one)? == kept);
-    assert_eq!(messages(&agent)?[0], "before resolving /one");
+    // What came of merging is in one, and nothing has changed since.
+    assert_eq!((&done["before"], messages(&agent)?[0].as_str()), (&merged["snapshot"], "Merge try"));
     let name = version.file_name().unwrap();
     let past = names(&main.join(".snapshots")).pop().unwrap();
     assert_eq!(fs::read(main.join(".snapshots").join(past).join(name))?, gone);
@@ -130,6 +131,7 @@ fn conflicts_are_listed_and_settled_and_what_goes_is_in_a_snapshot() -> Result<(
     }
     agent.json(["resolve", text(&version), "--keep", "version"])?;
     assert_eq!(fs::read(&two)?, content);
+    assert!(messages(&agent)?[0].starts_with("before resolving /two"));
     assert_eq!(std::os::unix::fs::MetadataExt::ino(&fs::metadata(&two)?), number);
     assert!(!version.exists());
 

@@ -90,7 +90,7 @@ fn what_is_lost_while_the_owner_is_away_is_made_anew() -> Result<()> {
     mesh.revive()?;
     wait_until("the custodian finds it, and makes it anew", || {
         let served = served(&custodian)?;
-        Ok(served["mended"].as_u64() > Some(0) && served["due"] == 0 && served["moves"].as_u64() > Some(0))
+        Ok(served["mended"].as_u64() > Some(0) && served["due"] == 0 && served["lost"] == 0)
     })?;
 
     // Those go that have lost nothing, with what is left of the first ones too few would be there.

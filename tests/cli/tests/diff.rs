@@ -221,9 +221,19 @@ fn what_no_patch_holds_is_said_and_bounded() -> Result<()> {
     change_more(&world.agent.mount())?;
     let patch = world.diff(&["HEAD"])?;
     let has = |text: &str| assert!(patch.contains(text), "{text:?} is missing");
-    has("diff --git a/bytes b/bytes\nnew file mode 100644\nBinary files /dev/null and b/bytes differ\n");
-    has("diff --git a/new b/new\nBinary files a/new and b/new differ\n");
-    has("Binary files /dev/null and b/long differ\n");
+    has("diff --git a/bytes b/bytes\nnew file mode 100644\nindex 000000000000..");
+    has("\nBinary files /dev/null and b/bytes differ\n");
+    has(
+        "# too large to be compared line by line: long\ndiff --git a/long b/long\nnew file mode 100644\nindex 000000000000..",
+    );
+    has("\nBinary files /dev/null and b/long differ\n");
+    let index = patch.split("diff --git a/new b/new\nindex ").nth(1).unwrap();
+    let (ids, rest) = index.split_once(" 100644\n").unwrap();
+    assert!(ids.split("..").all(|id| id.len() == 12 && id != "000000000000"), "{ids}");
+    assert!(rest.starts_with("Binary files a/new and b/new differ\n"), "{rest}");
+    // Git takes no such patch, and says of which file.
+    let refused = world.applied(&patch, &["git", "apply"]).unwrap_err().to_string();
+    assert!(refused.contains("cannot apply binary patch to 'bytes' without full index line"), "{refused}");
     has("# new directory: bare dir/\n");
     has("# directory of mode 700, before 755: moved/sub/\n");
     has("# new special file: pipe\n");
@@ -235,7 +245,11 @@ fn what_no_patch_holds_is_said_and_bounded() -> Result<()> {
     for line in now.lines().filter(is_there) {
         assert!(patched.contains(line), "{line} is missing in\n{patched}");
     }
-    let stat = world.diff(&["--stat", "HEAD"])?;
+    let told = world.agent.hn(["diff", "--stat", "HEAD"])?.ok()?;
+    assert_eq!(told.stderr, "lines of 1 file are not counted: too large to be compared\n");
+    let stat = told.stdout;
+    let is_large = |line: &str| line.starts_with(" long ") && line.contains("| Large 0 -> ");
+    assert!(stat.lines().any(is_large), "{stat}");
     let is_new = |line: &str| line.starts_with(" new ") && line.ends_with("|   Bin 11 -> 2 bytes");
     assert!(stat.lines().any(is_new), "{stat}");
     assert!(stat.ends_with(" 7 files changed, 60000 insertions(+)\n"), "{stat}");
@@ -251,6 +265,12 @@ fn what_no_patch_holds_is_said_and_bounded() -> Result<()> {
     let json = world.agent.json(["diff", "HEAD"])?;
     let bytes = json.as_array().unwrap().iter().find(|change| change["after"]["path"] == "bytes").cloned().unwrap();
     assert_eq!((&bytes["binary"], &bytes["text"]), (&Value::Bool(true), &Value::Null), "{bytes}");
+    let long = json.as_array().unwrap().iter().find(|change| change["after"]["path"] == "long").cloned().unwrap();
+    assert_eq!(
+        (&long["large"], &long["binary"], &long["text"]),
+        (&Value::Bool(true), &Value::Null, &Value::Null),
+        "{long}"
+    );
 
     // Whoever reads no more gets no error.
     let mut diff = world.agent.command(["diff", "HEAD"])?;

@@ -43,6 +43,7 @@ fn every_command_explains_itself_with_examples() -> Result<()> {
         "down",
         "status",
         "peers",
+        "health",
         "sync",
         "mount",
         "umount",

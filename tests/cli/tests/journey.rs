@@ -309,6 +309,8 @@ fn a_donor_that_is_nearly_full_keeps_nobody_from_storing() -> Result<()> {
             "--storage-only",
             "--donate",
             "1200K",
+            "--newcomers",
+            "100",
             "--no-mdns",
             "--listen",
             "127.0.0.1",

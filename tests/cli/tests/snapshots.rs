@@ -162,6 +162,121 @@ fn what_was_is_read_with_ordinary_tools_and_reads_the_same_for_ever() -> Result<
 }
 
 #[test]
+fn the_same_word_names_the_same_snapshot_before_and_after_a_command() -> Result<()> {
+    if !has(&[Need::Fuse]) {
+        return Ok(());
+    }
+    let mesh = Mesh::start(4)?;
+    let agent = Agent::held_on(&mesh, 4)?;
+    let at = |name: &str| agent.mount().join(name);
+    let all = |text: &str| ["a", "b"].iter().try_for_each(|name| fs::write(at(name), text));
+    let restore = |snapshot: &str, name: &str| {
+        agent.hn(["restore".as_ref(), snapshot.as_ref(), at(name).as_os_str()])?.ok().map(|ran| ran.stderr)
+    };
+    all("older")?;
+    agent.json(["snap", "-m", "older"])?;
+    all("good")?;
+    agent.json(["snap", "-m", "good"])?;
+    all("broken")?;
+    restore("HEAD", "a")?;
+    restore("HEAD", "b")?;
+    let texts = || ["a", "b"].map(|name| fs::read_to_string(at(name)).unwrap());
+    assert_eq!(texts(), ["good", "good"]);
+    restore("HEAD~1", "a")?;
+    restore("HEAD~1", "b")?;
+    assert_eq!(texts(), ["older", "older"]);
+    // What was there first is found, and told apart.
+    let log = agent.hn(["log", "--oneline"])?.ok()?.stdout;
+    let lines: Vec<&str> = log.lines().collect();
+    assert_eq!(lines.len(), 6, "{log}");
+    assert!(lines[..4].iter().all(|line| line.contains("by a command) before restoring ")), "{log}");
+    assert!(lines[4].contains(" (HEAD, ") && lines[4].ends_with(" good"), "{log}");
+    let first = lines[3].split(' ').next().unwrap();
+    restore(first, "b")?;
+    assert_eq!(texts(), ["older", "broken"]);
+    // A branch of now begins with one, too.
+    agent.json(["branch", "try"])?;
+    assert_eq!(agent.json(["show", "HEAD"])?["snapshot"]["message"], "good");
+
+    // What is gone in between is said.
+    agent.json(["snap", "-m", "last"])?;
+    agent.json(["snap", "prune", "HEAD~"])?;
+    let log = agent.json(["log"])?;
+    let says = |one: &&Value, words| one["message"].as_str().unwrap().starts_with(words);
+    for one in log.as_array().unwrap().iter().filter(|one| says(one, "before ") || says(one, "branch ")) {
+        agent.json(["snap", "prune", one["id"].as_str().unwrap()])?;
+    }
+    let shown = agent.hn(["show", "HEAD"])?.ok()?;
+    assert!(shown.stderr.contains("the one before in time"), "{shown:?}");
+    assert_eq!(shown.stdout.lines().filter(|line| line.starts_with("M  ")).count(), 1, "{shown:?}");
+    let diff = agent.hn(["diff", "--name-only", "HEAD~..HEAD"])?.ok()?;
+    assert!(diff.stderr.contains("pruned or unknown") && diff.stdout == "b\n", "{diff:?}");
+    assert!(restore("HEAD~", "b")?.contains("pruned or unknown"));
+    assert_eq!(texts(), ["older", "older"]);
+    fs::write(at("b"), "broken")?;
+    let reverted = agent.hn(["revert", "HEAD"])?.ok()?;
+    assert!(reverted.stderr.contains("the one before in time"), "{reverted:?}");
+    assert_eq!(texts(), ["older", "older"]);
+    let verified = agent.hn(["verify"])?.ok()?;
+    assert!(verified.stdout.contains("not here, pruned or never known: "), "{verified:?}");
+    Ok(())
+}
+
+#[test]
+fn what_is_typed_as_for_git_is_understood_or_refused() -> Result<()> {
+    if !has(&[Need::Fuse]) {
+        return Ok(());
+    }
+    let mesh = Mesh::start(4)?;
+    let agent = Agent::held_on(&mesh, 4)?;
+    let root = agent.mount();
+    let ran = |args: &[&str]| hypernet_kit::hn::run(agent.command(args)?.current_dir(&root));
+    let says = |args: &[&str], code: i32, words: &str| -> Result<()> {
+        let out = ran(args)?;
+        ensure!(out.code == Some(code) && out.stderr.contains(words), "{args:?}: {out:?}");
+        Ok(())
+    };
+    says(&["log"], 0, "no snapshot was taken yet")?;
+    fs::create_dir(root.join("dir"))?;
+    for (number, name) in ["one", "dir/two", "dir/three"].iter().enumerate() {
+        fs::write(root.join(name), name)?;
+        agent.json(["snap", "-m", &number.to_string()])?;
+    }
+    fs::write(root.join("new"), "new")?;
+
+    // Two snapshots as two words.
+    for args in [&["HEAD~2", "HEAD"][..], &["HEAD~2..HEAD"], &["HEAD~2", "HEAD", "."]] {
+        let out = ran(&[&["diff", "--name-only"], args].concat())?.ok()?;
+        assert_eq!(out.stdout, "dir/three\ndir/two\n", "{args:?}");
+    }
+    assert_eq!(ran(&["diff", "--name-only", "HEAD~2", "HEAD~", "dir"])?.ok()?.stdout, "dir/two\n");
+    let patch = ran(&["diff", "HEAD~", "HEAD"])?.ok()?.stdout;
+    assert!(patch.contains("+++ b/dir/three"), "{patch}");
+    // What is there, or was, is a path, whatever it is called.
+    fs::write(root.join("HEAD"), "a file")?;
+    assert_eq!(ran(&["diff", "--name-only", "HEAD~", "HEAD"])?.ok()?.stdout, "HEAD\n");
+    fs::remove_file(root.join("HEAD"))?;
+    fs::remove_file(root.join("one"))?;
+    assert_eq!(ran(&["diff", "--name-status", "HEAD", "one"])?.ok()?.stdout, "D  one\n");
+    says(&["diff", "HEAD", "nosuch"], 66, "there is no snapshot or tag nosuch; nor is or was anything at")?;
+    says(&["diff", "HEAD~..HEAD", "HEAD", "dir"], 64, "names two snapshots already")?;
+
+    says(&["log", "nosuch"], 66, "in no snapshot there is anything at")?;
+    says(&["log", "new"], 0, "in no snapshot there is anything at")?;
+    let none = ran(&["log", "-n", "0"])?.ok()?;
+    assert_eq!((none.stdout.as_str(), none.stderr.as_str()), ("", ""));
+    assert_eq!(ran(&["log", "--oneline", "one"])?.ok()?.stdout.lines().count(), 1);
+    says(&["snap", "nosuch"], 66, "nothing is at")?;
+    says(&["conflicts", "nosuch"], 66, "nothing is at")?;
+    says(&["show", "@{1}"], 64, "HEAD~1 is the snapshot before")?;
+    says(&["branch", "-d", "main"], 64, "main is what branches are made of")?;
+    says(&["diff", "main..HEAD"], 66, "main is a branch")?;
+    says(&["snap", "prune", "--keep-last", "1"], 0, "2 snapshots more would go that no policy has taken: --all")?;
+    assert_eq!(agent.json(["log"])?.as_array().map(Vec::len), Some(3));
+    Ok(())
+}
+
+#[test]
 fn what_names_no_snapshot_or_cannot_be_a_name_is_refused_with_a_reason() -> Result<()> {
     if !has(&[Need::Fuse]) {
         return Ok(());

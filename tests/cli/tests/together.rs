@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use hypernet_kit::machine::{Need, has};
 use hypernet_kit::tree::differences;
-use hypernet_kit::{Agent, Mesh};
+use hypernet_kit::{Agent, Host, Mesh, Net};
 
 const PEERS: u32 = 6;
 /// How often all of them tell each other what they have before they must have the same.
@@ -21,12 +21,16 @@ const MEETINGS: usize = 8;
 
 /// Another device of the same identity.
 fn another(mesh: &Mesh, first: &Agent) -> Result<Agent> {
-    let device = Agent::empty()?;
+    recovered(Agent::empty()?, mesh.link(), first, PEERS)
+}
+
+/// A device that is made one of the same identity.
+fn recovered(device: Agent, link: &str, first: &Agent, peers: u32) -> Result<Agent> {
     fs::copy(first.scratch().join("words"), device.scratch().join("words"))?;
-    let ran = device.recover(&["--join", mesh.link()])?;
+    let ran = device.recover(&["--join", link])?;
     ensure!(ran.code == Some(0), "{ran:?}");
     device.up_with(&["--hold"])?;
-    device.wait_for_peers(PEERS)?;
+    device.wait_for_peers(peers)?;
     Ok(device)
 }
 
@@ -85,6 +89,19 @@ fn meet(agents: &[&Agent], dirs: &[std::path::PathBuf]) -> Result<()> {
     anyhow::bail!("they are not one after all: {found:#?}")
 }
 
+/// The directory in which all write, wherever it is.
+fn desk(dir: &Path) -> Result<std::path::PathBuf> {
+    let mut desks = Vec::new();
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        if entry.file_name().to_string_lossy().starts_with("desk") {
+            desks.push(entry.path());
+        }
+    }
+    ensure!(desks.len() == 1, "{desks:?}");
+    desks.pop().context("there is no desk")
+}
+
 /// What one device does while it is by itself. Says what of it must be found in the end.
 fn work(dir: &Path, who: usize, round: usize, scratch: &Path) -> Result<Vec<String>> {
     let token = |what: &str| format!("{what} of {who} in round {round}.");
@@ -96,22 +113,21 @@ fn work(dir: &Path, who: usize, round: usize, scratch: &Path) -> Result<Vec<Stri
     // Files of one's own, and new versions of one that all have.
     put(&dir.join(format!("own-{who}-{round}")), "a file")?;
     put(&dir.join(format!("notes-{who}")), "notes")?;
-    written.retain(|one| !one.starts_with("notes"));
     save(&dir.join("plan"), &token("plan"))?;
     // Something moves about, while others write in it.
-    let desk = dir.join("desk");
-    if who == round % 5 {
-        fs::rename(&desk, dir.join("desk-moved"))?;
-        fs::rename(dir.join("desk-moved"), &desk)?;
+    let mut desk = desk(dir)?;
+    if who == round {
+        let to = dir.join(format!("desk-{round}"));
+        fs::rename(&desk, &to)?;
+        desk = to;
     }
-    save(&desk.join(format!("paper-{who}-{round}")), &token("paper"))?;
-    written.push(token("paper"));
+    put(&desk.join(format!("paper-{who}-{round}")), "paper")?;
     // A repository of one's own.
     let repository = dir.join(format!("git-{who}"));
     if round == 0 {
         git(dir, &["init", "-q", repository.to_str().unwrap()])?;
     }
-    save(&repository.join("code"), &token("code"))?;
+    put(&repository.join("code"), "code")?;
     git(&repository, &["add", "code"])?;
     git(&repository, &["commit", "-q", "-m", &token("commit")])?;
     // An archive is unpacked.
@@ -133,13 +149,34 @@ fn work(dir: &Path, who: usize, round: usize, scratch: &Path) -> Result<Vec<Stri
     Ok(written)
 }
 
+/// Storage peers on each host.
+const STORES: u32 = 3;
+
+/// An agent with an identity of its own, on a host.
+fn held_on(host: &Host, link: &str, peers: u32) -> Result<Agent> {
+    let agent = Agent::empty_on(host)?;
+    agent.init(&["--join", link])?;
+    agent.up_with(&["--hold"])?;
+    agent.wait_for_peers(peers)?;
+    Ok(agent)
+}
+
+/// Three hosts with storage peers and devices on each: parted from one another, the network between them lost, devices of each part
+/// sync and merge with one another, and one is killed. When it is whole again all have one tree.
 #[test]
-fn five_devices_of_two_people_end_with_one_tree_and_nothing_is_missing() -> Result<()> {
-    if !has(&[Need::Fuse]) {
+fn five_devices_of_two_people_end_with_one_tree_after_partitions_and_nothing_is_missing() -> Result<()> {
+    if !has(&[Need::Fuse, Need::Root]) {
         return Ok(());
     }
-    let mesh = Mesh::start(PEERS)?;
-    let (anna, ben) = (Agent::held_on(&mesh, PEERS)?, Agent::held_on(&mesh, PEERS)?);
+    let test = "five_devices_of_two_people_end_with_one_tree_after_partitions_and_nothing_is_missing";
+    let Some(net) = Net::inside(test, 3)? else { return Ok(()) };
+    let mut stores = vec![Agent::stores_on(net.host(0), None)?];
+    let link = stores[0].link()?;
+    for host in [0, 0, 1, 1, 1, 2, 2, 2] {
+        stores.push(Agent::stores_on(net.host(host), Some(&link))?);
+    }
+    let all_peers = 3 * STORES;
+    let (anna, ben) = (held_on(net.host(0), &link, all_peers)?, held_on(net.host(1), &link, all_peers)?);
     for (one, other, name) in [(&anna, &ben, "ben"), (&ben, &anna, "anna")] {
         let address = other.json(["id"])?["address"].as_str().unwrap().to_owned();
         one.json(["contact", "add", &address, "--name", name]).or_else(|_| {
@@ -157,18 +194,23 @@ fn five_devices_of_two_people_end_with_one_tree_and_nothing_is_missing() -> Resu
     ben.json([arg("attach"), arg("anna/work"), here(&ben).into()])?;
     fs::read_dir(here(&ben))?;
     ben.sync()?;
-    let (anna2, anna3, ben2) = (another(&mesh, &anna)?, another(&mesh, &anna)?, another(&mesh, &ben)?);
+    let on = |host: usize, first: &Agent| recovered(Agent::empty_on(net.host(host))?, &link, first, all_peers);
+    let (anna2, anna3, ben2) = (on(1, &anna)?, on(2, &anna)?, on(2, &ben)?);
     let agents = [&anna, &anna2, &anna3, &ben, &ben2];
+    // Of each agent, its host.
+    let hosts = [0, 1, 2, 1, 2];
     let dirs: Vec<_> = agents.iter().map(|agent| here(agent)).collect();
     for dir in &dirs {
         fs::read_dir(dir)?;
     }
     meet(&agents, &dirs)?;
 
-    let mut written = Vec::new();
-    for round in 0..3 {
-        // Nobody hears of anybody: uploads are held back, and what is changed here keeps others' trees away.
+    let rounds: [&[&[usize]]; 3] = [&[&[0, 1], &[2]], &[&[0], &[1, 2]], &[&[0], &[1], &[2]]];
+    let (mut written, mut conflicts) = (Vec::new(), 0);
+    for (round, parts) in rounds.into_iter().enumerate() {
+        net.part(parts)?;
         for (who, dir) in dirs.iter().enumerate() {
+            written.retain(|one: &String| !is_replaced(one, who));
             written.extend(work(dir, who, round, agents[who].scratch())?);
         }
         if round == 1 {
@@ -176,20 +218,49 @@ fn five_devices_of_two_people_end_with_one_tree_and_nothing_is_missing() -> Resu
             sync_all(&dirs[1].join("unpacked-1"))?;
             agents[1].kill()?;
             agents[1].up_with(&["--hold"])?;
-            agents[1].wait_for_peers(PEERS)?;
+            agents[1].wait_for_peers(STORES)?;
+        }
+        // Each part has a mesh, and goes on by itself.
+        for agent in agents {
+            agent.sync()?;
+        }
+        let part = |host: usize| parts.iter().position(|part| part.contains(&host));
+        for (who, other) in (0..5).flat_map(|who| (0..5).map(move |other| (who, other))) {
+            let is_heard = dirs[who].join(format!("own-{other}-{round}")).exists();
+            let may_hear = part(hosts[who]) == part(hosts[other]);
+            ensure!(may_hear || !is_heard, "{who} has heard of {other} in round {round}");
+        }
+        net.heal()?;
+        for agent in agents {
+            agent.wait_for_peers(all_peers)?;
         }
         meet(&agents, &dirs)?;
+        // What was saved under one name by all of them is listed, each version once.
+        let listed = anna.json([arg("conflicts"), here(&anna).into()])?;
+        let listed: Vec<&str> = listed.as_array().unwrap().iter().filter_map(|one| one["path"].as_str()).collect();
+        let is_plan = |path: &str| path.rsplit('/').next().is_some_and(|name| name.starts_with("plan ("));
+        let listed = listed.into_iter().filter(|path| is_plan(path)).count();
+        let plans = fs::read_dir(&dirs[0])?.filter_map(Result::ok).map(|entry| entry.file_name());
+        let plans = plans.filter(|name| name.to_string_lossy().starts_with("plan (")).count();
+        ensure!(listed == plans, "{listed} of {plans} are listed");
+        ensure!(plans > conflicts && plans <= conflicts + 4, "{plans} after {conflicts}");
+        conflicts = plans;
     }
     let all = all_text(&dirs[0])?;
     for one in &written {
-        let is_gone = one.starts_with("packed") && !one.contains("round 2");
-        assert_eq!(all.contains(one.as_str()), !is_gone, "{one:?}");
+        assert!(all.contains(one.as_str()), "{one:?}");
     }
     // All versions of what all have written at once are there, the last ones.
     for who in 0..5 {
         assert!(all.contains(&format!("plan of {who} in round 2.")), "{who}");
         let repository = dirs[4 - who].join(format!("git-{who}"));
         git(&repository, &["fsck", "--strict"])?;
+        for round in 0..3 {
+            let at = format!("HEAD~{}", 2 - round);
+            assert_eq!(git(&repository, &["show", &format!("{at}:code")])?, format!("code of {who} in round {round}."));
+            let said = git(&repository, &["log", "-1", "--format=%s", &at])?;
+            assert_eq!(said.trim(), format!("commit of {who} in round {round}."));
+        }
         assert_eq!(git(&repository, &["rev-list", "--count", "HEAD"])?.trim(), "3");
     }
     for agent in agents {
@@ -197,6 +268,12 @@ fn five_devices_of_two_people_end_with_one_tree_and_nothing_is_missing() -> Resu
         ensure!(found.code == Some(0), "{found:?}");
     }
     Ok(())
+}
+
+/// Whether something is gone when this device has worked once more: it writes it anew, or removes it.
+fn is_replaced(token: &str, who: usize) -> bool {
+    let of = format!(" of {who} ");
+    ["notes", "code", "packed"].iter().any(|what| token.starts_with(&format!("{what}{of}")))
 }
 
 /// What was changed in this directory is on the disk, and with it all that was changed before.

@@ -6,8 +6,8 @@ use hypernet_core::catalog::{Contents, IndexPage, IndexRow, Manifest, PageKind, 
 use hypernet_core::codec;
 use hypernet_core::custody::{Appointment, Move, Moves, MovesPage, PlacedPage, Wards};
 use hypernet_core::head::{Head, Snapshot};
-use hypernet_core::history::{Edit, Kept, Tag};
-use hypernet_core::id::{IdentityId, ShareSetId, SnapshotId};
+use hypernet_core::history::{By, Edit, Kept, Tag};
+use hypernet_core::id::{HomeNumber, IdentityId, PeerId, ShareSetId, SnapshotId};
 use hypernet_core::identity::beacon::Beacon;
 use hypernet_core::identity::era::{Door, Era};
 use hypernet_core::identity::log::{Author, Change, Device, Log, NewEra, Recipient};
@@ -81,7 +81,7 @@ fn root() -> Root {
 }
 
 fn kept() -> Vec<Kept> {
-    vec![Kept { snapshot: snapshot(), dot: dot(3), is_automatic: true }]
+    vec![Kept { snapshot: snapshot(), dot: dot(3), by: By::Policy }]
 }
 
 fn tags() -> Vec<Tag> {
@@ -106,6 +106,8 @@ fn head() -> Head {
         manifest: extent(7),
         manifest_placement: placement(),
         asks: 7,
+        home: HomeNumber(5),
+        copied: 6,
         signature: [0x77; 64],
     }
 }
@@ -207,6 +209,10 @@ fn signposts() -> [Golden; 2] {
 fn beacon() -> Golden {
     let share = Secret::new([0x75; 32]);
     let told = Beacon::new(&device(), door(), &[volume_keys()], &[(volume(), share.clone())], true);
+    // As many as leave no place that is for nobody.
+    let contacts: Vec<Secret> = (0..8).map(|i| Secret::new([0x80 + i; 32])).collect();
+    let peers = [PeerId([0x76; 32])];
+    let told = told.and_then(|told| told.tell_peers(&device(), &peers, &contacts));
     let bytes = told.map(|told| codec::encode(&told)).unwrap_or_default();
     let signer = device().head_signer(&volume_keys());
     let poster = share::posting::place(&device(), &volume()).signer();
@@ -224,8 +230,9 @@ fn beacon() -> Golden {
                 told.head_signer(&id, &keys),
                 told.poster(&id, &volume(), &share),
                 told.offers.map(|at| at.0),
+                contacts.iter().all(|contact| told.peers(&id, contact) == peers),
             );
-            match leads == (door(), Some(signer), Some(poster), Some(offers)) {
+            match leads == (door(), Some(signer), Some(poster), Some(offers), true) {
                 true => Ok(()),
                 false => Err("it does not lead where the device puts things".into()),
             }
@@ -350,7 +357,7 @@ pub(crate) fn all() -> Vec<Golden> {
         node("node-branch", big),
         framed("root", root()),
         framed("snapshot", snapshot()),
-        framed("history-keep", Edit::Keep { snapshot: snapshot(), is_automatic: true }),
+        framed("history-keep", Edit::Keep { snapshot: snapshot(), by: By::Policy }),
         framed("history-forget", Edit::Forget(kept()[0].moment())),
         framed("history-name", Edit::Name { name: "v1".into(), to: snapshot().id(), time: TIME }),
         framed("history-unname", Edit::Unname { name: "v1".into(), of: snapshot().id() }),

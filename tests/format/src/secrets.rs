@@ -134,6 +134,8 @@ pub(crate) fn all() -> Vec<Golden> {
         derived("derive-era-keystore-place", era.keystore().secret().expose()),
         derived("derive-era-end-place", era.end().secret().expose()),
         derived("derive-era-opening-key", era.opening_key().expose()),
+        derived("derive-era-devices-secret", era.devices_secret().expose()),
+        derived("derive-contacts-secret", address(1).secret_with(&address(2)).expose()),
         derived("derive-era-volume-secret", era.volume(volume()).secret().expose()),
         derived("derive-way-hash", &way_hash(b"a sealed way")),
         derived("derive-device-opening-key", device().opening_key().expose()),

@@ -8,7 +8,7 @@ use hypernet_core::node::{Hour, Standing, Standings};
 use hypernet_core::seal::{ExtentRef, Kind, SealError, Sealer};
 use hypernet_core::segment::{Holder, Placement, Segment};
 use hypernet_core::time::{Timespec, UnixSeconds};
-use hypernet_core::tree::{Content, Dot, Entry, FileKind, Inode, Sink, Source, Target, Xattr};
+use hypernet_core::tree::{Content, DatedXattr, Dot, Entry, FileKind, Inode, Older, Sink, Source, Target, Xattr};
 
 /// A volume.
 pub fn volume() -> VolumeId {
@@ -91,6 +91,11 @@ pub fn inode(kind: FileKind, content: Content) -> Inode {
         content,
         meta_dot: dot(4),
         content_dot: Some(dot(3)),
+        older: Some(Box::new(Older {
+            mode: Some(dot(1)),
+            owner: None,
+            xattrs: vec![DatedXattr { name: b"user.note".to_vec(), dot: dot(2) }],
+        })),
     }
 }
 

@@ -62,7 +62,7 @@ fn proof() -> Golden {
 }
 
 pub(crate) fn all() -> Vec<Golden> {
-    let hello = Hello { free: 1 << 34, donated: 1 << 35 };
+    let hello = Hello { free: 1 << 34, donated: 1 << 35, to_newcomer: true };
     let body = Bytes::from_static(b"a shard");
     let mut all = vec![
         proof(),
@@ -91,6 +91,7 @@ pub(crate) fn all() -> Vec<Golden> {
         ("response-refused-crowded", Refusal::Crowded),
         ("response-refused-clock", Refusal::Clock),
         ("response-refused-too-often", Refusal::TooOften),
+        ("response-refused-newcomers-full", Refusal::NewcomersFull(600)),
     ];
     all.extend(refusals.map(|(name, refusal)| response(name, Response::Refused(refusal))));
     all

@@ -11,9 +11,9 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::Mesh;
 use crate::hn::{self, Ran};
 use crate::watcher::Watcher;
+use crate::{Host, Mesh};
 
 /// What the watcher does: a polite stop, else the end of the process that the agent wrote down, then the mount.
 const CLEAN_UP: &str = r#"
@@ -28,12 +28,36 @@ pub struct Agent {
     _watcher: Watcher,
     dir: TempDir,
     home: PathBuf,
+    /// Where it runs, if not where the test does.
+    host: Option<Host>,
 }
 
 impl Agent {
     /// One that is not set up.
     pub fn empty() -> Result<Self> {
         Self::empty_with(None)
+    }
+
+    /// One that is not set up, and is to run on this host.
+    pub fn empty_on(host: &Host) -> Result<Self> {
+        Ok(Self { host: Some(host.clone()), ..Self::empty()? })
+    }
+
+    /// One that only stores for others, on this host and the mesh of this link, or on one of its own. It runs.
+    pub fn stores_on(host: &Host, link: Option<&str>) -> Result<Self> {
+        let agent = Self::empty_on(host)?;
+        let mut args = vec!["init", "--storage-only", "--no-mdns", "--listen", host.address()];
+        if let Some(link) = link {
+            args.extend(["--join", link]);
+        }
+        agent.json(args)?;
+        agent.up_unmounted()?;
+        Ok(agent)
+    }
+
+    /// The link of its mesh.
+    pub fn link(&self) -> Result<String> {
+        Ok(self.json(["invite"])?["link"].as_str().context("there is no link")?.to_owned())
     }
 
     /// One that is not set up, and is to live in this directory instead of its own.
@@ -49,7 +73,7 @@ impl Agent {
             CLEAN_UP,
             &[("HN", hn::binary("hn")?.as_os_str()), ("HN_HOME", home.as_os_str()), ("DIR", dir.path().as_os_str())],
         )?;
-        Ok(Self { _watcher: watcher, dir, home })
+        Ok(Self { _watcher: watcher, dir, home, host: None })
     }
 
     /// One with a new identity on a mesh of its own.
@@ -66,22 +90,27 @@ impl Agent {
         Ok(agent)
     }
 
-    /// Gives it a new identity, on loopback. Returns what was made; the words are kept for [`Self::recover`].
+    /// Gives it a new identity. Returns what was made; the words are kept for [`Self::recover`].
     pub fn init(&self, args: &[&str]) -> Result<Value> {
-        let made = self.json(["init", "--no-confirm", "--no-mdns", "--listen", "127.0.0.1"].iter().chain(args))?;
+        let made = self.json(["init", "--no-confirm", "--no-mdns", "--listen", self.address()].iter().chain(args))?;
         let words = made["phrase"].as_array().context("no words were told")?;
         let words: Vec<&str> = words.iter().filter_map(Value::as_str).collect();
         fs::write(self.words(), words.join(" ") + "\n").context("cannot keep the words")?;
         Ok(made)
     }
 
+    /// Where it listens.
+    fn address(&self) -> &str {
+        self.host.as_ref().map_or("127.0.0.1", Host::address)
+    }
+
     fn words(&self) -> PathBuf {
         self.scratch().join("words")
     }
 
-    /// `hn recover` by the words of [`Self::init`], on loopback.
+    /// `hn recover` by the words of [`Self::init`].
     pub fn recover(&self, args: &[&str]) -> Result<Ran> {
-        self.by_words(&[&["recover", "--no-mdns", "--listen", "127.0.0.1"], args].concat())
+        self.by_words(&[&["recover", "--no-mdns", "--listen", self.address()], args].concat())
     }
 
     /// Runs `hn` for this agent, and gives it the words of [`Self::init`].
@@ -111,7 +140,10 @@ impl Agent {
     pub fn command<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Result<Command> {
         let mut command = hn::command(args)?;
         command.env("HN_HOME", self.home());
-        Ok(command)
+        Ok(match &self.host {
+            Some(host) => host.runs(&command),
+            None => command,
+        })
     }
 
     /// Runs `hn` for this agent.

@@ -94,13 +94,19 @@ impl Disk {
             .append(true)
             .open(&path)
             .context("cannot make the file that fills the disk")?;
-        // The last bytes go in small pieces: the disk is full when not even one of them fits.
-        for size in [1 << 20, 4 << 10, 1] {
-            let piece = vec![0; size];
-            while file.write_all(&piece).is_ok() {}
+        // What was removed comes back when the filesystem has written down that it was: it is full when a round takes nothing.
+        loop {
+            let before = file.metadata().context("cannot look at the file that fills the disk")?.len();
+            // The last bytes go in small pieces: not even one of them is to fit.
+            for size in [1 << 20, 4 << 10, 1] {
+                let piece = vec![0; size];
+                while file.write_all(&piece).is_ok() {}
+            }
+            file.sync_all().ok();
+            if file.metadata().is_ok_and(|now| now.len() == before) {
+                return Ok(path);
+            }
         }
-        file.sync_all().ok();
-        Ok(path)
     }
 }
 

@@ -5,6 +5,7 @@
 //! - [`Meets`]: a command that meets somebody by a code, with the test in the place of the person;
 //! - [`machine`]: what a test needs of the machine, and fails without;
 //! - [`Watcher`]: what is to be done when a test ends, however it ends;
+//! - [`Net`]: a network of a test's own, with hosts that can be parted;
 //! - [`Disk`] and [`FaultyDisk`]: disks whose power can be cut, and that fill up or fail;
 //! - [`tree`]: random trees, and what two trees differ in;
 //! - [`marker`]: bytes that must be found nowhere.
@@ -21,6 +22,7 @@ pub mod machine;
 pub mod marker;
 mod meets;
 mod mesh;
+mod net;
 pub mod tree;
 mod watcher;
 
@@ -30,4 +32,5 @@ pub use faulty::{Fault, FaultyDisk};
 pub use hn::Ran;
 pub use meets::Meets;
 pub use mesh::Mesh;
+pub use net::{Host, Net};
 pub use watcher::Watcher;

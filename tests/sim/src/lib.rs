@@ -22,6 +22,9 @@
 //!
 //! It found by itself: a node that asked itself over the network for the row it held, and a fetch that met a liar and
 //! never again asked the rows that had been slow.
+//!
+//! Beside this world of minutes there is one of [a year](Year): the same node, hour by hour, with what audits, leases and
+//! repairs make of ten thousand peers that come and go. `scripts/sim-year` runs it, and `tests/year.rs` breaks it on purpose.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 #![forbid(unsafe_code)]
 
@@ -30,7 +33,9 @@ mod config;
 mod random;
 mod report;
 mod world;
+mod year;
 
 pub use config::Config;
 pub use report::{Counts, Failure, Report};
 pub use world::World;
+pub use year::{Attack, Sabotage, Year, YearConfig, YearReport, plot};

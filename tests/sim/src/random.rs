@@ -34,6 +34,11 @@ impl Random {
         low + self.below(high - low + 1)
     }
 
+    /// Above 0, and at most 1.
+    pub(crate) fn fraction(&mut self) -> f64 {
+        ((self.draw() >> 11) + 1) as f64 / (1u64 << 53) as f64
+    }
+
     /// True so many times in ten thousand.
     pub(crate) fn chance(&mut self, per_ten_thousand: u64) -> bool {
         self.below(10_000) < per_ten_thousand

@@ -118,14 +118,16 @@ pub struct Failure {
     pub at: u64,
     /// What.
     pub what: String,
+    /// The command that does it again, where nothing but the seed and the size is other than usual.
+    pub replay: String,
 }
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "seed {} with {} nodes, at {} ms: {}\nreplay: SIM_SEED={} SIM_NODES={} cargo nextest run -p hypernet-sim replay",
-            self.seed, self.nodes, self.at, self.what, self.seed, self.nodes
+            "seed {} with {} nodes, at {} ms: {}\nreplay: {}",
+            self.seed, self.nodes, self.at, self.what, self.replay
         )
     }
 }

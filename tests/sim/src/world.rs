@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BinaryHeap};
 use bytes::Bytes;
 use hypernet_core::id::{PeerId, RecordKey};
 use hypernet_core::node::{Effect, Input, Node, NodeConfig, Now, RequestId, SendFault};
+use hypernet_core::quota::Quota;
 use hypernet_core::time::{Instant, UnixSeconds};
 
 use crate::book::Book;
@@ -216,7 +217,9 @@ impl World {
     }
 
     fn fail(&self, what: String) -> Failure {
-        Failure { seed: self.seed, nodes: self.config.nodes, at: self.now, what }
+        let (seed, nodes) = (self.seed, self.config.nodes);
+        let replay = format!("SIM_SEED={seed} SIM_NODES={nodes} cargo nextest run -p hypernet-sim replay");
+        Failure { seed, nodes, at: self.now, what, replay }
     }
 
     /// Notes the first thing that is wrong; the run ends there.
@@ -306,7 +309,7 @@ impl World {
 
     fn node_config(&self, at: usize) -> NodeConfig {
         let host = &self.hosts[at];
-        let mut config = NodeConfig::new(host.id, dht::distance, host.donated, host.disk.used());
+        let mut config = NodeConfig::new(host.id, dht::distance, Quota::for_all(host.donated), host.disk.told());
         config.record_lifetime = self.config.record_lifetime;
         config
     }

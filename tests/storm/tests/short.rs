@@ -10,6 +10,7 @@ use hypernet_storm::{Settings, inside};
 const NAME: &str = "nothing_that_was_acknowledged_is_lost_in_a_storm";
 
 #[test]
+#[ignore = "after 45 s of faults it takes ten minutes until all is compared; `scripts/storm` runs the same"]
 fn nothing_that_was_acknowledged_is_lost_in_a_storm() -> Result<()> {
     let Some(work) = inside::directory() else {
         if has(&[Need::Fuse, Need::Networks]) {

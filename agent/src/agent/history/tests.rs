@@ -85,7 +85,8 @@ impl Home {
     }
 
     fn keep(&self, snapshot: Snapshot, is_automatic: bool) {
-        self.own.volume.edit_history(&Edit::Keep { snapshot, is_automatic }).unwrap();
+        let by = if is_automatic { By::Policy } else { By::Hand };
+        self.own.volume.edit_history(&Edit::Keep { snapshot, by }).unwrap();
     }
 
     /// Keeps another one of what a snapshot holds.
@@ -152,6 +153,65 @@ fn a_log_of_a_path_leaves_out_what_nobody_can_read_and_tells_of_the_rest() {
         home.own.volume.edit_history(&Edit::Forget(id)).unwrap();
     }
     assert!(home.past(&["a"]).log(None).unwrap_err().message.contains("snapshot "));
+}
+
+#[test]
+fn what_a_command_takes_is_found_and_is_not_what_head_means() {
+    let home = Home::new(&Mesh::new(6));
+    let past = home.past(&[]);
+    home.write("a", b"good");
+    let good = past.snap("good".into(), false).unwrap().snapshot;
+    home.write("a", b"broken");
+    let first = past.snap("before restoring a".into(), true).unwrap().snapshot;
+    assert_eq!((good.command, first.command, first.automatic), (false, true, false));
+    let named = |revision: &str| past.show(revision, true).unwrap().snapshot.message;
+    assert_eq!((named("HEAD"), named(&first.id)), ("good".into(), "before restoring a".into()));
+    assert_eq!(named(&format!("@{{{}}}", first.time_ms)), "before restoring a");
+    home.write("a", b"better");
+    past.snap("better".into(), false).unwrap();
+    assert_eq!((named("HEAD"), named("HEAD~")), ("better".into(), "good".into()));
+    // What is undone is what came after the one directly before, whoever took that.
+    let shown = past.show("HEAD", false).unwrap();
+    assert_eq!((shown.before.map(|before| before.id), shown.gap, shown.changes.len()), (Some(first.id), false, 1));
+    // No policy lets go of it by itself.
+    let policy = Some(api::PolicyInfo { last: 1, ..api::PolicyInfo::default() });
+    let prune = |all| api::PruneRequest { path: "/".into(), revisions: Vec::new(), policy, all, dry_run: true };
+    assert_eq!(past.prune(&prune(false)).unwrap().gone, []);
+    assert_eq!(messages(&past.prune(&prune(true)).unwrap().gone), ["good", "before restoring a"]);
+    assert_eq!(messages(&past.log(None).unwrap()), ["better", "before restoring a", "good"]);
+    let none = past.show("main", true).unwrap_err();
+    assert!(none.message.contains("main is a branch"), "{none}");
+}
+
+#[test]
+fn where_something_between_is_gone_the_one_before_in_time_is_meant_and_that_is_told() {
+    let home = Home::new(&Mesh::new(6));
+    let past = home.past(&[]);
+    let all = ["one", "two", "three"].map(|name| {
+        home.write(name, name.as_bytes());
+        home.snap(name)
+    });
+    home.own.volume.edit_history(&Edit::Forget(all[1].moment())).unwrap();
+    let shown = past.show("HEAD", false).unwrap();
+    let before = |shown: &api::Shown| shown.before.clone().map(|before| before.message);
+    assert_eq!((before(&shown), shown.gap, shown.passed_gap), (Some("one".into()), true, false));
+    let new = shown.changes.iter().filter(|change| change.before.is_none());
+    assert_eq!(
+        new.map(|change| change.after.as_ref().unwrap().path.to_str().unwrap()).collect::<Vec<_>>(),
+        ["three", "two"]
+    );
+    let back = past.show("HEAD~", true).unwrap();
+    assert_eq!((back.snapshot.message.as_str(), back.passed_gap, back.gap, &back.before), ("one", true, false, &None));
+    assert!(past.diff("HEAD~", Some("HEAD")).unwrap().len() >= 2);
+    // Whoever lets go of one by such a name meant the one that is gone, perhaps.
+    let revisions = vec!["HEAD~".to_owned()];
+    let prune = api::PruneRequest { path: "/".into(), revisions, policy: None, all: false, dry_run: false };
+    let refused = past.prune(&prune).unwrap_err();
+    assert!(refused.message.contains("pruned or unknown"), "{refused}");
+    home.own.volume.edit_history(&Edit::Forget(all[0].moment())).unwrap();
+    let shown = past.show("HEAD", false).unwrap();
+    assert_eq!((before(&shown), shown.gap), (None, true));
+    assert!(past.show("HEAD~", true).unwrap_err().message.contains("pruned or unknown"));
 }
 
 /// By hand and by a policy, with and without names, in six hours of one day.

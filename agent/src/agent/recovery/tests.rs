@@ -2,6 +2,7 @@ use std::sync::{OnceLock, mpsc};
 use std::time::{Duration, Instant};
 
 use hypernet_core::id::NetworkId;
+use hypernet_core::quota::Quota;
 use hypernet_mesh::MeshConfig;
 use hypernet_sdk::SecretText;
 use hypernet_store::shards::ShardStore;
@@ -11,7 +12,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::Notify;
 
 use super::*;
-use crate::agent::people;
+use crate::agent::{acquaint, people};
 use crate::volume::Volume;
 use crate::volume::double::Mesh;
 
@@ -59,7 +60,7 @@ impl Bed {
         let me = hypernet_core::id::PeerId([9; 32]);
         let agent = Agent {
             serving: Arc::new(crate::custody::serving::Serving::open(&home, me, double.handle(), 1).unwrap()),
-            store: Arc::new(ShardStore::open(&home.donated(), 0).unwrap()),
+            store: Arc::new(ShardStore::open(&home.donated(), Quota::default()).unwrap()),
             home,
             config: Mutex::new(config),
             began: Instant::now(),
@@ -72,6 +73,7 @@ impl Bed {
             runtime: runtime.handle().clone(),
             memory: Arc::default(),
             pairings: people::Table::default(),
+            acquainted: acquaint::People::default(),
             shares: Mutex::default(),
             arrival_warning: Mutex::default(),
             notes: Vec::new(),

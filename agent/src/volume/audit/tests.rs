@@ -6,6 +6,7 @@ use hypernet_core::tree::Sink;
 use super::super::Volume;
 use super::super::census::{Census, Enough};
 use super::super::double::Mesh;
+use super::super::lacking::At;
 use super::super::progress::Meter;
 use super::super::write::Writer;
 use super::*;
@@ -105,7 +106,7 @@ fn who_accepted_and_dropped_everything_is_found_and_named_and_so_is_who_spoiled_
     assert_eq!(last.failing.len(), 2, "nobody else is named");
     assert_eq!(last.shown.passed, shards(&all) - of(peer(0)) - of(peer(1)));
     assert_eq!(left(), placement.holders.len() - 2);
-    assert_eq!(volume.lacking.unproven(placement.segment.id(), &[0, 1, 2]), [placement.holders[0].row]);
+    assert_eq!(volume.lacking.unproven(placement.segment.id(), placement, &[0, 1, 2]), [placement.holders[0].row]);
 
     // The liar says again that it has everything; nobody counts on that.
     let relied = |volume: &Arc<Volume>| {
@@ -217,7 +218,12 @@ fn golden() -> Round {
             at: UnixSeconds(13),
         }],
         last: Some(Ended { at: UnixSeconds(14), shown, failing }),
-        gone: vec![Gone { segment: SegmentId([15; 32]), said: vec![16, 17], unproven: vec![18] }],
+        gone: vec![Gone {
+            segment: SegmentId([15; 32]),
+            said: vec![At { row: 16, peer: PeerId([17; 32]) }],
+            unproven: vec![At { row: 18, peer: PeerId([19; 32]) }],
+        }],
+        answered: vec![Answered { volume: VolumeId([19; 16]), first: UnixSeconds(20), last: UnixSeconds(21) }],
     }
 }
 
@@ -243,11 +249,14 @@ fn a_state_that_is_damaged_begins_anew() {
 /// All that is filed fits into its frame, or the agent would do without what it knows.
 #[test]
 fn as_much_as_can_be_known_can_be_filed() {
-    let Round { failing, missed, gone, .. } = golden();
+    let Round { failing, missed, gone, answered, .. } = golden();
+    let answered =
+        vec![Answered { first: UnixSeconds(u64::MAX), last: UnixSeconds(u64::MAX), ..answered[0] }; KNOWN_MAX];
     let failing = vec![Failing { shown: Shown { passed: u64::MAX, ..failing[0].shown }, ..failing[0] }; KNOWN_MAX];
-    let gone = vec![Gone { said: vec![255; 40], unproven: vec![255; 40], ..gone[0].clone() }; 32_768];
+    let said = vec![At { row: 255, ..gone[0].said[0] }];
+    let gone = vec![Gone { said, unproven: Vec::new(), ..gone[0].clone() }; 65_536];
     let missed = vec![missed[0]; KNOWN_MAX];
     let last = golden().last.map(|last| Ended { failing: failing.clone(), ..last });
-    let full = Round { failing, missed, gone, last, ..golden() };
+    let full = Round { failing, missed, gone, answered, last, ..golden() };
     assert_eq!(codec::decode::<Round>(&codec::encode(&full)).unwrap(), full);
 }

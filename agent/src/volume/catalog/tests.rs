@@ -83,6 +83,7 @@ impl Device {
             content: Content::Empty,
             meta_dot: dot,
             content_dot: None,
+            older: None,
         };
         let root =
             Root { volume: volume.id, inode, links: None, vector: vec![dot], parts: vec![], history: None, tags: None };
@@ -115,6 +116,8 @@ impl Device {
             manifest: published.extent.clone(),
             manifest_placement: published.placement.clone(),
             asks: 0,
+            home: volume.identity.home(),
+            copied: 0,
             signature: [0; 64],
         };
         volume.peers.publish(head.publish(&volume.device, &volume.keys()).unwrap(), 1, "the head").unwrap();

@@ -5,6 +5,8 @@ use super::super::follow::Followed;
 use super::super::merging::tests::{Home, homes, meet};
 use super::*;
 
+mod relying;
+
 fn big(byte: u8, len: usize) -> Vec<u8> {
     let mut noise = blake3::Hasher::new().update(&[byte]).finalize_xof();
     let mut bytes = vec![0; len];

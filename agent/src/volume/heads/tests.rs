@@ -5,7 +5,7 @@ use hypernet_core::codec;
 use tempfile::TempDir;
 
 use super::super::devices::RevokeError;
-use super::super::double::{Mesh, head, publish, record};
+use super::super::double::{Mesh, head, publish, publish_with, record};
 use super::super::state::Latest;
 use super::*;
 
@@ -67,19 +67,28 @@ fn who_only_looks_finds_it_too_and_a_look_without_peers_decides_nothing() {
     assert!(is_superseded(&back.look_around()) && is_superseded(&back.still_current()));
 }
 
-/// Both have looked, and publish under one number: one of the two records stays, and the other home must stop.
+/// Both have looked, and publish under one number: one of the two records stays. Each goes on for as long as the other one lacks what
+/// it has published, and then stops.
 #[test]
-fn of_two_homes_that_run_at_once_one_stops() {
+fn of_two_homes_that_run_at_once_one_stops_when_the_other_one_has_all() {
     for millis in 10..20 {
         let mesh = Mesh::new(4);
         let (home, old) = copied(&mesh);
         let homes = [mesh.volume(home.path(), 1), mesh.volume(old.path(), 1)];
+        assert_ne!(homes[0].dot(2), homes[1].dot(2));
         homes.iter().for_each(|home| home.confirm().unwrap());
         let _ = publish(&homes[0], 1);
         let _ = publish(&homes[1], millis);
-        homes.iter().for_each(|home| drop(home.look_around()));
-        let stopped = homes.iter().filter(|home| is_superseded(&home.still_current())).count();
-        assert_eq!((stopped, on_the_mesh(&homes[0])), (1, 2));
+        homes.iter().for_each(|home| home.look_around().unwrap());
+        assert_eq!((homes.iter().filter(|home| home.has_twin()).count(), on_the_mesh(&homes[0])), (1, 2));
+        let (one, other) = if millis % 2 == 0 { (0, 1) } else { (1, 0) };
+        homes[one].confirm_again();
+        publish_with(&homes[one], 30, &[homes[other].dot(2)]).unwrap();
+        assert!(on_the_mesh(&homes[0]) > 2);
+        assert!(is_superseded(&homes[other].look_around()) && is_superseded(&homes[other].still_current()));
+        homes[one].look_around().unwrap();
+        assert!(is_superseded(&publish(&homes[other], 40)));
+        publish(&homes[one], 50).unwrap();
     }
 }
 

@@ -20,6 +20,7 @@ use crate::volume::sync::run;
 use crate::volumes::Reader;
 
 mod apart;
+mod copied;
 mod cut_off;
 mod left_out;
 mod links;
@@ -34,7 +35,7 @@ const BELOW: VolumeId = VolumeId([0xb; 16]);
 pub(crate) type Tree = BTreeMap<String, (u32, Option<Vec<u8>>)>;
 
 pub(crate) struct Home {
-    _dir: TempDir,
+    dir: TempDir,
     pub(crate) volume: Arc<Volume>,
     volumes: Arc<Volumes>,
     pub(crate) vfs: Arc<Vfs>,
@@ -54,10 +55,11 @@ impl Home {
         let volumes = Volumes::new(volume.clone(), |_| ());
         let meta: Arc<dyn MetaStore> = Arc::new(WorkTree::open(&dir.path().join("tree")).unwrap());
         let remote: Arc<dyn RemoteTree> = Arc::new(Reader(volumes.clone()));
-        let config = Config::new(dir.path().join("files"), volume.id, volume.device.id().tag());
+        let config =
+            Config::new(dir.path().join("files"), volume.id, volume.device.id().tag().of_home(volume.identity.home()));
         let vfs = Vfs::open(config, meta, remote).unwrap();
         volume.look_around().unwrap();
-        Self { _dir: dir, volume, volumes, vfs, open: Mutex::default() }
+        Self { dir, volume, volumes, vfs, open: Mutex::default() }
     }
 
     pub(crate) fn at(&self, path: &str) -> u64 {

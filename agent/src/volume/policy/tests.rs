@@ -1,5 +1,6 @@
 //! What the agent's timer does, by clocks that the test sets.
 
+use hypernet_core::history::By;
 use hypernet_core::history::policy::Policy;
 use hypernet_core::time::Hlc;
 use hypernet_fs::vfs::{Caller, ROOT, XattrFlags};
@@ -28,7 +29,7 @@ fn counts(tended: &Tended) -> (usize, usize) {
 /// Messages, and whether nobody has asked for it.
 fn history(home: &Home) -> Vec<(String, bool)> {
     let kept = home.volume.history().unwrap();
-    kept.kept.values().map(|kept| (kept.snapshot.message.clone(), kept.is_automatic)).collect()
+    kept.kept.values().map(|kept| (kept.snapshot.message.clone(), kept.by == By::Policy)).collect()
 }
 
 /// The beginning of an hour that is not over yet on any clock: the times of snapshots are never before those of heads.
@@ -45,7 +46,7 @@ fn one_is_taken_in_each_period_in_which_something_has_changed_and_old_ones_go() 
     assert_eq!(look(one, at), Tended::default(), "there is no policy");
     set(one, b"hourly=2");
     let first = look(one, at).taken.unwrap();
-    assert_eq!((first.snapshot.message.as_str(), first.is_automatic), ("hourly", true));
+    assert_eq!((first.snapshot.message.as_str(), first.by), ("hourly", By::Policy));
     assert_eq!(first.snapshot.time, Hlc { millis: at, counter: 0 });
     one.write("a", b"b");
     assert_eq!(counts(&look(one, at + HOUR - 1)), (0, 0), "this hour has one");

@@ -48,6 +48,58 @@ fn conflicts(tree: &Tree) -> usize {
     tree.keys().filter(|path| path.contains("(conflict of ")).count()
 }
 
+/// As editors and `sed -i` save: a new file takes the name of the old one.
+fn save(home: &Home, path: &str, content: &str) {
+    let new = format!("{path}.new");
+    home.write(&new, content.as_bytes());
+    home.rename(&new, path);
+}
+
+#[test]
+fn texts_that_were_saved_as_new_files_under_the_old_name_are_versions_and_are_merged() {
+    let base = lines(0..400);
+    let (one_has, two_has) = (format!("of one\n{base}"), format!("{base}of two\n"));
+    let both = format!("of one\n{base}of two\n");
+    for in_place in [false, true] {
+        let mesh = Mesh::new(6);
+        let homes = homes(&mesh, 2, |home| {
+            home.mkdir("dir");
+            home.write("dir/text", base.as_bytes());
+            home.write("clash", b"begun\n");
+        });
+        let [one, two] = &homes[..] else { panic!() };
+        save(one, "dir/text", &one_has);
+        save(one, "clash", "of one\n");
+        if in_place {
+            two.write("dir/text", two_has.as_bytes());
+        } else {
+            save(two, "dir/text", &two_has);
+        }
+        save(two, "clash", "of two\n");
+        // Nothing had this name.
+        save(one, "new", "of one\n");
+        save(two, "new", "of two\n");
+        let tree = settle(&homes);
+        assert_eq!(text(&tree, "dir/text"), both, "{in_place}");
+        assert_eq!(conflicts(&tree), 2, "{:?}", tree.keys());
+        for home in &homes {
+            let listed = home.volume.conflicts_in(&root(home)).unwrap();
+            let of: Vec<(String, usize)> = listed
+                .iter()
+                .map(|conflict| (String::from_utf8(conflict.file[0].clone()).unwrap(), conflict.file.len()))
+                .collect();
+            assert_eq!(of, [("clash".to_owned(), 1), ("new".to_owned(), 1)]);
+        }
+        // However often that goes on, there is one more for each time at most, and each is listed.
+        for round in 0..3 {
+            save(one, "clash", &format!("one {round}\n"));
+            save(two, "clash", &format!("two {round}\n"));
+            settle(&homes);
+            assert_eq!(one.volume.conflicts_in(&root(one)).unwrap().len(), 3 + round, "{round}");
+        }
+    }
+}
+
 #[test]
 fn what_two_have_changed_in_one_text_is_both_in_it_whoever_merges() {
     let mesh = Mesh::new(6);

@@ -3,6 +3,7 @@
 use hypernet_core::history::revision::Revision;
 
 use super::super::double::Mesh;
+use super::super::follow::Followed;
 use super::super::merging::tests::{Home, homes, meet};
 use super::super::recover::clock;
 use super::*;
@@ -89,7 +90,7 @@ fn a_snapshot_holds_what_was_there_and_reads_the_same_for_ever_on_every_device()
     all.sort();
     assert_eq!(all, ["first", "of one", "of two", "second"]);
     let history = two.volume.history().unwrap();
-    assert_eq!(history.tips().len(), 2);
+    assert_eq!(history.tips(|_| true).len(), 2);
     assert_eq!(snap(two, "both").snapshot.parents.len(), 2);
 }
 
@@ -123,7 +124,7 @@ fn what_was_taken_outlives_the_process_and_what_one_lets_go_of_is_gone_for_all()
     let found = |text: &str| {
         let history = one.volume.history().unwrap();
         let none = |_: &str| Err(String::new());
-        Revision::parse(text).unwrap().resolve(&history, none).map(Kept::moment)
+        Revision::parse(text).unwrap().resolve(&history, none).map(|found| found.kept.moment())
     };
     assert_eq!(found("HEAD"), Ok(first.moment()));
     assert_eq!(found(&first.snapshot.id().to_string()[..8]), Ok(first.moment()));
@@ -181,6 +182,66 @@ fn what_is_not_signed_or_of_another_volume_is_not_read() {
     let error = one.volume.root_in(&Kept { snapshot, ..good.clone() }).unwrap_err();
     assert!(error.to_string().contains("another volume"), "{error}");
     assert!(good.moment() < Moment { time: Hlc { millis: u64::MAX, counter: 0 }, id: good.snapshot.id() });
+}
+
+#[test]
+fn a_branch_has_snapshots_of_what_it_comes_from_and_of_nothing_else() {
+    let mesh = Mesh::new(6);
+    let homes = homes(&mesh, 1, |home| home.write("a", b"a"));
+    let (one, good) = (&homes[0], snap(&homes[0], "good"));
+    let root = one.volume.root_in(&good).unwrap();
+    let [first, second, far, unknown] = [1, 2, 3, 4].map(|byte| VolumeId::new([byte; 16], true));
+    let plain = VolumeId::new([9; 16], false);
+    let branch = |volume: VolumeId, of: VolumeId| Branch {
+        volume,
+        changed: good.snapshot.time,
+        is_gone: volume == first,
+        name: volume.short(),
+        of,
+        root: root.inode.id,
+        from: good.snapshot.id(),
+    };
+    let all = [branch(first, one.volume.id), branch(second, first), branch(far, plain)];
+    one.volume.identity.keystore().change(|keystore| crate::branch::merge(&mut keystore.branches, &all)).unwrap();
+    let reads = |volume: &Arc<Volume>, of: VolumeId| {
+        let mut stage = Stage::new(volume);
+        let extent = stage.put(Kind::Root, &codec::encode(&Root { volume: of, ..root.clone() })).unwrap();
+        stage.finish().unwrap();
+        let snapshot = Snapshot::sign(&volume.device.signing_key(), extent, vec![], good.snapshot.time, String::new());
+        volume.root_in(&Kept { snapshot, ..good.clone() }).is_ok()
+    };
+    let branches = [first, second].map(|id| Arc::new(Volume::below(&one.volume, id).unwrap()));
+    for volume in branches.iter().chain([&one.volume]) {
+        for of in [one.volume.id, first, second, unknown] {
+            assert!(reads(volume, of));
+        }
+        for of in [plain, far] {
+            assert!(!reads(volume, of), "{} has one of {}", volume.id.short(), of.short());
+        }
+    }
+}
+
+/// Somebody's clock was wrong by years, or they have written down any time: what comes after it is dated as it is.
+#[test]
+fn what_is_dated_far_ahead_is_followed_by_nothing() {
+    let mesh = Mesh::new(6);
+    let homes = homes(&mesh, 1, |home| home.write("a", b"a"));
+    let one = &homes[0];
+    let (now, far) = (super::super::recover::wall(), YEAR_9999 - 1);
+    one.volume.snap_at(&one.vfs, "far ahead".into(), true, far).unwrap().unwrap();
+    one.write("a", b"b");
+    let next = one.volume.snap_at(&one.vfs, "now".into(), false, now).unwrap().unwrap().kept;
+    assert!(next.snapshot.time.millis < now + 60_000 && next.snapshot.parents.is_empty());
+    one.write("a", b"c");
+    let after = one.volume.snap_at(&one.vfs, "after".into(), false, now).unwrap().unwrap().kept;
+    assert_eq!(after.snapshot.parents, [next.snapshot.id()]);
+    assert!(after.snapshot.time > next.snapshot.time);
+    // Of what is ahead by hours it is otherwise.
+    one.write("a", b"d");
+    let ahead = one.volume.snap_at(&one.vfs, "ahead".into(), false, now + 5 * 3_600_000).unwrap().unwrap().kept;
+    one.write("a", b"e");
+    let last = one.volume.snap_at(&one.vfs, "last".into(), false, now).unwrap().unwrap().kept;
+    assert!(last.snapshot.time > ahead.snapshot.time);
 }
 
 /// Whatever is written, renamed and taken away, synced or not: each snapshot reads as the tree was when it was taken.
@@ -258,7 +319,7 @@ fn what_nobody_has_signed_is_no_snapshot_and_nothing_follows_it() {
     let time = Hlc { millis: u64::MAX, counter: u32::MAX };
     let of_no_time = Snapshot::sign(&key, honest.snapshot.root.clone(), Vec::new(), time, "at the end of time".into());
     for snapshot in [forged, of_no_time] {
-        two.volume.add_edit(&Edit::Keep { snapshot, is_automatic: false }).unwrap();
+        two.volume.add_edit(&Edit::Keep { snapshot, by: By::Hand }).unwrap();
     }
     meet(&homes);
     for home in &homes {
@@ -316,36 +377,48 @@ fn a_name_that_was_given_before_others_let_go_of_a_snapshot_keeps_it() {
 }
 
 #[test]
-fn the_first_listing_of_many_snapshots_takes_a_trip_for_each_level_of_their_tree() {
+fn the_first_listing_of_thousands_of_snapshots_takes_two_trips_and_that_of_what_is_in_one_takes_two() {
     let mesh = Mesh::new(6);
-    let homes = homes(&mesh, 1, |home| home.write("a", b"begun"));
-    let one = &homes[0];
-    for number in 0..300 {
-        one.write("a", format!("{number}").as_bytes());
-        let kept = snap(one, &format!("number {number}"));
-        if number % 10 == 0 {
-            let (name, to, time) = (format!("v{number}"), kept.snapshot.id(), clock(kept.snapshot.time));
+    let homes = homes(&mesh, 2, |home| home.write("a", b"begun"));
+    let [one, two] = &homes[..] else { panic!() };
+    let (first, key) = (snap(one, "first"), one.volume.device.signing_key());
+    let mut last = first.snapshot.clone();
+    // So many that their tree is as deep whatever their numbers are, by which its nodes are cut.
+    for number in 0..4_000u32 {
+        let (root, parents) = (first.snapshot.root.clone(), vec![last.id()]);
+        last = Snapshot::sign(&key, root, parents, last.time.next(0), format!("number {number}"));
+        one.volume.edit_history(&Edit::Keep { snapshot: last.clone(), by: By::Hand }).unwrap();
+        if number % 40 == 0 {
+            let (name, to, time) = (format!("v{number}"), last.id(), last.time);
             one.volume.edit_history(&Edit::Name { name, to, time }).unwrap();
+        }
+        // So what leads to them lies in many segments.
+        if number % 360 == 0 {
+            one.sync();
         }
     }
     one.sync();
     let dir = tempfile::tempdir().unwrap();
-    let cold = mesh.volume(dir.path(), 2);
+    let cold = mesh.volume(dir.path(), 3);
     cold.look_around().unwrap();
     cold.recover(None, &mut |_| ()).unwrap();
-    let trips = || cold.trips.load(Ordering::SeqCst);
-    let before = trips();
-    let history = cold.history().unwrap();
-    assert_eq!((history.kept.len(), history.tags.len()), (300, 30));
-    let names = trips() - before;
-    let depth = state::latest(&cold.db).unwrap().unwrap().root.history.unwrap().depth;
-    assert!(names > 0 && names <= u64::from(depth) + 1, "{names} trips for the names in a tree of depth {depth}");
-    assert!(depth <= 2);
-    // And two more for what is in one.
-    let (_, oldest) = history.kept.first_key_value().unwrap();
-    let before = trips();
-    let root = cold.root_in(oldest).unwrap();
-    let Content::Directory(tree) = &root.inode.content else { panic!("a directory") };
-    assert_eq!(cold.list(tree).unwrap().len(), 1);
-    assert!(trips() - before <= 2);
+    // One that has just begun, and one that has moved on.
+    assert_eq!(two.follow(), Followed::MovedOn);
+    for volume in [&cold, &two.volume] {
+        let trips = || volume.trips.load(Ordering::SeqCst);
+        let before = trips();
+        let history = volume.history().unwrap();
+        assert_eq!((history.kept.len(), history.tags.len()), (4_001, 100));
+        let names = trips() - before;
+        let depth = state::latest(&volume.db).unwrap().unwrap().root.history.unwrap().depth;
+        assert!(names <= 2 && depth >= 2, "{names} trips for the names in a tree of depth {depth}");
+        // And two more for what is in one.
+        let (_, oldest) = history.kept.first_key_value().unwrap();
+        let before = trips();
+        let root = volume.root_in(oldest).unwrap();
+        let Content::Directory(tree) = &root.inode.content else { panic!("a directory") };
+        assert_eq!(volume.list(tree).unwrap().len(), 1);
+        assert!(trips() - before <= 2);
+    }
+    assert!(cold.trips.load(Ordering::SeqCst) > 0);
 }

@@ -30,6 +30,10 @@ const SETTLE_MAX: Duration = Duration::from_secs(15);
 const RETRY_FIRST: Duration = Duration::from_secs(5);
 /// up to this.
 const RETRY_MAX: Duration = Duration::from_secs(120);
+/// After how long what could not be taken over from another volume is tried once more, the second time: each try is a head.
+const ADOPT_FIRST: Duration = Duration::from_secs(60);
+/// The longest time between two such tries.
+const ADOPT_MAX: Duration = Duration::from_secs(3600);
 /// How often it is looked whether another device has gone on from what is here.
 const FOLLOW_EVERY: Duration = Duration::from_secs(15);
 /// How often it is looked at most, where others say that there is something.
@@ -338,6 +342,16 @@ impl Engine {
         }
     }
 
+    /// Has the next head take over what the last one could not of what the volume was begun from, though nobody writes there; whether
+    /// there is some.
+    fn tries_again_to_adopt(&self) -> bool {
+        let is_left = self.volume.is_still_adopting().unwrap_or(false);
+        if is_left && let Err(error) = self.vfs.mark_changed(self.volume.id) {
+            tracing::warn!(%error, "what a volume was begun from is taken over later");
+        }
+        is_left
+    }
+
     /// Seals anew what was written before, for as long as there is nothing else to do.
     fn rekey(&self) {
         loop {
@@ -367,6 +381,7 @@ impl Engine {
 
     fn work(&self) {
         let mut backoff = RETRY_FIRST;
+        let (mut adopt_at, mut adopt_after) = (None, ADOPT_FIRST);
         let mut retry_at = None;
         let mut look_at = Instant::now();
         let mut follow_at = Instant::now() + FOLLOW_EVERY;
@@ -387,6 +402,11 @@ impl Engine {
                 Due::Stop => break,
                 Due::Look => {
                     look_at = self.look();
+                    let now = Instant::now();
+                    if adopt_at.is_none_or(|at| at <= now) && self.tries_again_to_adopt() {
+                        adopt_at = Some(now + adopt_after);
+                        adopt_after = (adopt_after * 2).min(ADOPT_MAX);
+                    }
                     continue;
                 }
                 Due::Follow => {

@@ -35,6 +35,7 @@ mod tests {
     use hypernet_core::limits::{HEADS_BURSTS, RECORD_CHANGES_HOUR};
     use hypernet_core::node::{Effect, InboundId, Input, Node, NodeConfig, Now};
     use hypernet_core::port::StoreReply;
+    use hypernet_core::quota::{Quota, Used};
     use hypernet_core::record::Record;
     use hypernet_core::time::UnixSeconds;
     use hypernet_core::wire::{Request, Response};
@@ -86,7 +87,8 @@ mod tests {
         assert!(most.max().unwrap() as u32 <= RECORD_CHANGES_HOUR);
 
         let key = hypernet_format::values::device().signing_key();
-        let mut keeper = Node::new(NodeConfig::new(PeerId([1; 32]), hypernet_mesh::distance, 0, 0));
+        let mut keeper =
+            Node::new(NodeConfig::new(PeerId([1; 32]), hypernet_mesh::distance, Quota::default(), Used::default()));
         for (sequence, time) in (1..).zip(times) {
             let now = Now {
                 mono: hypernet_core::time::Instant(1 + time.as_millis() as u64),
@@ -99,7 +101,8 @@ mod tests {
                 Effect::Store { id, .. } => Some(*id),
                 _ => None,
             });
-            let stored = Input::Stored { id: store.expect("it is kept"), reply: StoreReply::Done { used: 0 } };
+            let stored =
+                Input::Stored { id: store.expect("it is kept"), reply: StoreReply::Done { used: Used::default() } };
             let effects = keeper.step(now, stored);
             assert!(matches!(effects[..], [Effect::Reply { response: Response::Ok, .. }]), "{effects:?}");
         }

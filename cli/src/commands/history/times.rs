@@ -50,6 +50,11 @@ fn is_day(word: &str) -> bool {
 /// The time that is meant, or why none is.
 fn moment(text: &str, now: &Zoned) -> Result<Zoned, String> {
     let spelled = spelled(text);
+    // For git this many moves of HEAD back, which nothing here remembers; for the parser so many seconds or years.
+    let digits = spelled.strip_prefix('-').unwrap_or(&spelled);
+    if !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err("it is a number alone, and HEAD~1 is the snapshot before HEAD".to_owned());
+    }
     let words = || spelled.split(|c: char| !c.is_ascii_alphabetic()).filter(|word| !word.is_empty());
     if let Some(long) = words().find(|word| word.len() > LETTERS_MAX) {
         return Err(format!("{long} is no word for a time"));
@@ -163,6 +168,10 @@ mod tests {
             "13pm",
             "yesterday 9999PM",
             "99:99",
+            "1",
+            "-1",
+            "2023",
+            "1700000000000",
             "2023-02-30",
             "-",
             "9999999 days ago",

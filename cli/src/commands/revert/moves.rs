@@ -125,10 +125,16 @@ mod tests {
     use super::*;
 
     fn change(before: Option<(&str, &str)>, after: Option<(&str, &str)>) -> ChangeInfo {
-        let thing = |(path, kind): (&str, &str)| ThingInfo { path: path.into(), kind: kind.into(), size: 0, mode: 0 };
+        let thing = |(path, kind): (&str, &str)| ThingInfo {
+            path: path.into(),
+            kind: kind.into(),
+            size: 0,
+            mode: 0,
+            content: None,
+        };
         let renamed = before.is_some() && after.is_some() && before != after;
         let (before, after) = (before.map(thing), after.map(thing));
-        ChangeInfo { before, after, renamed, content: false, metadata: false, text: None, binary: false }
+        ChangeInfo { before, after, renamed, content: false, metadata: false, text: None, binary: false, large: false }
     }
 
     #[test]

@@ -17,7 +17,7 @@ fn policy(text: &str) -> Policy {
 }
 
 fn automatic(millis: u64, byte: u8) -> Kept {
-    Kept { is_automatic: true, ..kept(millis, byte, &[]) }
+    Kept { by: By::Policy, ..kept(millis, byte, &[]) }
 }
 
 #[test]
@@ -85,18 +85,33 @@ fn periods_begin_as_the_calendar_has_it() {
 fn one_is_due_when_the_shortest_period_has_begun_anew() {
     let hourly = policy("hourly=24 daily=7");
     let at = MONDAY + HOUR / 2;
-    assert_eq!((hourly.due(&History::default(), at), hourly.next(&History::default())), (Some(Period::Hour), Some(0)));
+    assert_eq!(
+        (hourly.due(&History::default(), at), hourly.next(&History::default(), at)),
+        (Some(Period::Hour), Some(0))
+    );
     // What a person has asked for does not stand for one.
     let history = History::new(vec![automatic(at, 1), kept(at + HOUR, 2, &[])], vec![]);
-    assert_eq!(hourly.next(&history), Some(MONDAY + HOUR));
+    assert_eq!(hourly.next(&history, at), Some(MONDAY + HOUR));
     assert_eq!(hourly.due(&history, at), None);
     assert_eq!(hourly.due(&history, MONDAY + HOUR - 1), None);
     assert_eq!(hourly.due(&history, MONDAY + HOUR), Some(Period::Hour));
     assert_eq!(hourly.due(&history, MONDAY + 900 * HOUR), Some(Period::Hour));
-    // A clock that went back.
-    assert_eq!(hourly.due(&history, MONDAY - 3 * DAY), None);
+    // A clock that went back, and one that is far behind whichever has taken the last one.
+    assert_eq!(hourly.due(&history, MONDAY - 5 * HOUR), None);
+    assert_eq!(hourly.due(&history, MONDAY - 3 * DAY), Some(Period::Hour));
+    let far = automatic(MONDAY + 80_000 * DAY, 3);
+    let forged = History::new(vec![automatic(at, 1), far.clone()], vec![]);
+    assert_eq!(hourly.due(&forged, MONDAY + HOUR), Some(Period::Hour));
+    assert_eq!(super::last(&forged, at), super::last(&history, at));
+    let (three, one) = (policy("hourly=1"), automatic(at + HOUR, 4));
+    let forged = History::new(vec![automatic(at, 1), one, far], vec![]);
+    assert_eq!(
+        three.surplus(&forged, at + HOUR),
+        BTreeSet::from([automatic(at, 1).moment()]),
+        "it stands for no other"
+    );
     let weekly = policy("monthly=2 weekly=3 last=9");
-    assert_eq!((weekly.period(), weekly.next(&history)), (Some(Period::Week), Some(MONDAY + 7 * DAY)));
+    assert_eq!((weekly.period(), weekly.next(&history, at)), (Some(Period::Week), Some(MONDAY + 7 * DAY)));
     assert_eq!(Policy { last: 3, ..Policy::default() }.due(&History::default(), at), None);
 }
 
@@ -106,9 +121,9 @@ fn what_a_person_wants_does_not_go_by_itself() {
     let asked_for = kept(MONDAY + 2 * HOUR + 1, 9, &[]);
     let named = tag("v1", &all[0], 1);
     let history = History::new(all.iter().cloned().chain([asked_for]).collect(), vec![named]);
-    let gone: Vec<Moment> = policy("hourly=2").surplus(&history).into_iter().collect();
+    let gone: Vec<Moment> = policy("hourly=2").surplus(&history, u64::MAX).into_iter().collect();
     assert_eq!(gone, [1, 2, 3].map(|n: usize| all[n].moment()));
-    assert_eq!(policy("hourly=24").surplus(&history), BTreeSet::new());
+    assert_eq!(policy("hourly=24").surplus(&history, u64::MAX), BTreeSet::new());
 }
 
 /// A device with a clock of its own.
@@ -147,21 +162,22 @@ fn op() -> impl Strategy<Value = Op> {
 }
 
 impl Device {
-    fn keep(&mut self, who: u8, number: u8, now: u64, is_automatic: bool) -> Kept {
+    fn keep(&mut self, who: u8, number: u8, now: u64, by: By) -> Kept {
         self.sequence += 1;
         let dot = Dot { device: DeviceTag(u64::from(who)), sequence: self.sequence };
         self.vector = join([&self.vector[..], &[dot]]);
-        let last = self.history.kept.keys().next_back().map_or(Hlc::default(), |moment| moment.time);
+        let mut before = self.history.kept.keys().rev().filter(|moment| !is_ahead(moment.time, now));
+        let last = before.next().map_or(Hlc::default(), |moment| moment.time);
         let key = ed25519_dalek::SigningKey::from_bytes(&[who + 1; 32]);
         let root = kept(0, number, &[]).snapshot.root;
         let snapshot = Snapshot::sign(&key, root, vec![], last.next(now), String::new());
-        let one = Kept { snapshot, dot, is_automatic };
+        let one = Kept { snapshot, dot, by };
         self.history.kept.insert(one.moment(), one.clone());
         one
     }
 
-    fn thin(&mut self, who: u8, policy: &Policy) {
-        for moment in policy.surplus(&self.history) {
+    fn thin(&mut self, who: u8, policy: &Policy, now: u64) {
+        for moment in policy.surplus(&self.history, now) {
             self.history.kept.remove(&moment);
             self.sequence += 1;
             let dot = Dot { device: DeviceTag(u64::from(who)), sequence: self.sequence };
@@ -190,21 +206,23 @@ proptest! {
             let now = clock.saturating_add_signed(device.off);
             match op {
                 Op::Look => {
-                    let before = last_of(&device.history);
+                    let before = last_of(&policy, &device.history, now);
                     if let Some(due) = policy.due(&device.history, now) {
                         prop_assert_eq!(due, period);
                         prop_assert!(before.is_none_or(|before| period.number(before) < period.number(now)));
-                        let one = device.keep(who, number as u8, now, true);
+                        let one = device.keep(who, number as u8, now, By::Policy);
                         let is_first = taken.insert((who, period.number(one.snapshot.time.millis)));
-                        prop_assert!(is_first, "a second one in the same period");
-                        device.thin(who, &policy);
-                        prop_assert_eq!(super::last(&device.history), Some(one.moment()), "the newest is there");
+                        // By a clock that was set back by more than it waits for, what it took there may have gone for later ones.
+                        let is_back = device.history.kept.keys().any(|moment| is_ahead(moment.time, now));
+                        prop_assert!(is_first || is_back, "a second one in the same period");
+                        device.thin(who, &policy, now);
+                        prop_assert!(device.history.kept.contains_key(&one.moment()), "the newest is there");
                         prop_assert_eq!(policy.due(&device.history, now), None, "many for what is missing");
                     } else {
                         prop_assert!(before.is_some_and(|before| period.number(before) >= period.number(now)));
                     }
                 }
-                Op::Keep => drop(wanted.insert(device.keep(who, number as u8, now, false).moment())),
+                Op::Keep => drop(wanted.insert(device.keep(who, number as u8, now, By::Hand).moment())),
                 Op::Learn(of) => {
                     let of = &other[usize::from(of) % other.len()];
                     device.history = merge(&[(&device.history, &device.vector[..]), (&of.history, &of.vector[..])]);
@@ -216,14 +234,15 @@ proptest! {
         }
         let [one, two] = &mut devices;
         one.history = merge(&[(&one.history, &one.vector[..]), (&two.history, &two.vector[..])]);
-        one.thin(0, &policy);
-        let (automatic, asked): (Vec<&Kept>, Vec<&Kept>) = one.history.kept.values().partition(|kept| kept.is_automatic);
+        one.thin(0, &policy, u64::MAX);
+        let (automatic, asked): (Vec<&Kept>, Vec<&Kept>) = one.history.kept.values().partition(|kept| kept.by == By::Policy);
         prop_assert!(automatic.len() as u32 <= last + hourly + daily + weekly);
         prop_assert_eq!(asked.into_iter().map(Kept::moment).collect::<BTreeSet<_>>(), wanted);
-        prop_assert_eq!(policy.surplus(&one.history), BTreeSet::new(), "once is enough");
+        prop_assert_eq!(policy.surplus(&one.history, u64::MAX), BTreeSet::new(), "once is enough");
     }
 }
 
-fn last_of(history: &History) -> Option<u64> {
-    last(history).map(|moment| moment.time.millis)
+fn last_of(policy: &Policy, history: &History, now: u64) -> Option<u64> {
+    let mut all = history.kept.iter().rev().filter(|(_, kept)| kept.by == By::Policy);
+    all.find(|(moment, _)| policy.counts(moment, now)).map(|(moment, _)| moment.time.millis)
 }

@@ -56,6 +56,10 @@ struct Shared {
     bag: Bag,
     clock: Rc<Cell<i64>>,
     alive: Rc<RefCell<BTreeSet<Token>>>,
+    /// Modes, by no name, and extended attributes that nobody who knew of them has set otherwise.
+    values: Rc<RefCell<BTreeMap<(FileId, Vec<u8>), BTreeMap<Vec<u8>, Dot>>>>,
+    /// What somebody took away: of the metadata of that, where it stays, nothing follows.
+    taken: Rc<RefCell<BTreeSet<FileId>>>,
     /// How often each file was written after it came to be.
     rewritten: Rc<RefCell<BTreeMap<FileId, usize>>>,
 }
@@ -73,6 +77,8 @@ struct Node {
     xattrs: Vec<Xattr>,
     meta: Option<Dot>,
     content: Option<Dot>,
+    /// Its record, as it was published or found.
+    was: Option<Box<Inode>>,
 }
 
 pub(crate) struct Device {
@@ -96,6 +102,8 @@ pub(crate) enum Op {
     Remove(u8),
     Link(u8, u8, u8),
     Chmod(u8),
+    Tag(u8, u8),
+    Untag(u8, u8),
     Publish,
     Learn(u8),
 }
@@ -109,7 +117,14 @@ impl World {
     pub(crate) fn new(n: u8) -> Self {
         let keys = VolumeKeys::new(VolumeId([1; 16]), 0, Secret::new([2; 32]));
         let bag = Bag(Rc::new((Sealer::new(&keys), RefCell::default())));
-        let shared = Shared { bag, clock: Rc::default(), alive: Rc::default(), rewritten: Rc::default() };
+        let shared = Shared {
+            bag,
+            clock: Rc::default(),
+            alive: Rc::default(),
+            values: Rc::default(),
+            taken: Rc::default(),
+            rewritten: Rc::default(),
+        };
         let mut first = Device::new(&shared, 1);
         first.is_changed = true;
         first.publish();
@@ -338,8 +353,42 @@ impl Device {
     fn chmod_of(&mut self, id: FileId) {
         let now = self.now();
         let node = self.nodes.get_mut(&id).unwrap();
-        (node.mode, node.ctime, node.meta) = (now.seconds.unsigned_abs() as u32 & 0o777, now, None);
+        node.mode = self.shared.clock.get() as u32 & 0o7777;
+        (node.ctime, node.meta) = (now, None);
+        let mode = node.mode.to_be_bytes().to_vec();
+        self.replace(id, b"", Some(mode));
         self.is_changed = true;
+    }
+
+    /// Something has this value now, or none, in the place of all that it has heard of.
+    fn replace(&self, id: FileId, name: &[u8], value: Option<Vec<u8>>) {
+        let mut values = self.shared.values.borrow_mut();
+        let values = values.entry((id, name.to_vec())).or_default();
+        values.retain(|_, dot| dot.device != self.tag && !covers_all(&self.vector, &[*dot]));
+        values.extend(value.map(|value| (value, Dot { device: self.tag, sequence: self.sequence + 1 })));
+    }
+
+    /// Sets an extended attribute to what nobody else sets it to, or takes it away.
+    pub(crate) fn tag(&mut self, id: FileId, name: &[u8], is_set: bool) {
+        let now = self.now();
+        let value = is_set.then(|| now_value(self.shared.clock.get()));
+        let node = self.nodes.get_mut(&id).unwrap();
+        let old = node.xattrs.iter().position(|one| one.name == name).map(|at| node.xattrs.remove(at).value);
+        if old.is_none() && value.is_none() {
+            return;
+        }
+        if let Some(value) = value.clone() {
+            node.xattrs.push(Xattr { name: name.to_vec(), value });
+            node.xattrs.sort();
+        }
+        (node.ctime, node.meta) = (now, None);
+        self.replace(id, name, value);
+        self.is_changed = true;
+    }
+
+    pub(crate) fn tags(&self, path: &str) -> Vec<String> {
+        let text = |one: &Xattr| String::from_utf8_lossy(&one.name).into_owned();
+        self.nodes[&self.lookup(path)].xattrs.iter().map(text).collect()
     }
 
     pub(crate) fn mode(&self, path: &str) -> u32 {
@@ -365,6 +414,7 @@ impl Device {
             if let Some(token) = node.token {
                 self.shared.alive.borrow_mut().remove(&token);
             }
+            self.shared.taken.borrow_mut().insert(id);
         }
     }
 
@@ -418,6 +468,13 @@ impl Device {
 
     pub(crate) fn read(&self, path: &str) -> Token {
         self.nodes[&self.lookup(path)].token.unwrap()
+    }
+
+    /// The file that this is a version of.
+    pub(crate) fn mark(&self, path: &str) -> Option<FileId> {
+        let node = &self.nodes[&self.lookup(path)];
+        let xattr = node.xattrs.iter().find(|xattr| xattr.name == XATTR)?;
+        Mark::parse(&xattr.value).map(|mark| mark.file)
     }
 
     pub(crate) fn holds(&self, token: Token) -> bool {
@@ -474,6 +531,7 @@ impl Device {
 
     fn inode(&mut self, id: FileId, dot: Option<Dot>) -> Inode {
         let node = self.nodes.get_mut(&id).unwrap();
+        let was = node.was.clone().map(|was| (was, node.meta.is_none()));
         node.meta = node.meta.or(dot);
         node.content = node.content.or(dot);
         let node = node.clone();
@@ -497,7 +555,30 @@ impl Device {
         let (meta_dot, content_dot) = (node.meta.unwrap(), node.content.unwrap());
         let content_dot = (content_dot != meta_dot).then_some(content_dot);
         let Node { kind, mode, mtime, ctime, xattrs, .. } = node;
-        Inode { id, kind, mode, uid: 0, gid: 0, rdev: 0, mtime, ctime, xattrs, content, meta_dot, content_dot }
+        let older = None;
+        let mut inode = Inode {
+            id,
+            kind,
+            mode,
+            uid: 0,
+            gid: 0,
+            rdev: 0,
+            mtime,
+            ctime,
+            xattrs,
+            content,
+            meta_dot,
+            content_dot,
+            older,
+        };
+        // As a device finds out what has changed: by what it was.
+        match was {
+            Some((was, true)) => inode.date_after(&was),
+            Some((was, false)) => inode.older = was.older,
+            None => {}
+        }
+        self.nodes.get_mut(&id).unwrap().was = Some(Box::new(inode.clone()));
+        inode
     }
 
     /// What it has, as a tree.
@@ -559,8 +640,23 @@ impl Device {
         parts.reverse();
         let again = merge_in(&self.shared.bag, &parts, &BTreeSet::new()).unwrap();
         assert_eq!((&merged.inode, &merged.links), (&again.inode, &again.links), "the order of trees plays a part");
+        parts.extend(parts.clone());
+        let twice = merge_in(&self.shared.bag, &parts, &BTreeSet::new()).unwrap();
+        assert_eq!((&merged.inode, &merged.links), (&twice.inode, &twice.links), "it counts how often a tree is there");
+        let (inode, links, vector) = (merged.inode.clone(), merged.links.clone(), merged.vector.clone());
+        let whole = Part { inode, links, vector, ..parts[0].clone() };
+        let again = merge_in(&self.shared.bag, &[whole], &BTreeSet::new()).unwrap();
+        assert_eq!(
+            (&merged.inode, &merged.links),
+            (&again.inode, &again.links),
+            "what was merged is no tree by itself"
+        );
         self.vector = merged.vector;
+        let before: BTreeSet<FileId> = self.nodes.keys().copied().collect();
         self.load(&merged.inode, merged.links.as_ref());
+        // Whoever takes a file away need not have seen its latest mode: that keeps no file.
+        let gone = before.into_iter().filter(|id| !self.nodes.contains_key(id));
+        self.shared.taken.borrow_mut().extend(gone);
     }
 
     fn load(&mut self, root: &Inode, links: Option<&tree::TreeRef>) {
@@ -575,6 +671,7 @@ impl Device {
             (node.mode, node.ctime, node.meta) = (inode.mode, inode.ctime, Some(inode.meta_dot));
             node.content = Some(inode.content_dot.unwrap_or(inode.meta_dot));
             node.xattrs.clone_from(&inode.xattrs);
+            node.was = Some(Box::new(inode.clone()));
             match &inode.content {
                 Content::Directory(tree) => {
                     for entry in tree::list::<Entry, _>(tree, &bag).unwrap() {
@@ -601,9 +698,15 @@ impl Device {
 impl Node {
     fn new(kind: FileKind, now: Timespec) -> Self {
         let (names, xattrs, mode) = (BTreeMap::new(), Vec::new(), 0o644);
-        let (meta, content) = (None, None);
-        Self { kind, mode, mtime: now, ctime: now, token: None, names, volume: None, xattrs, meta, content }
+        let (meta, content, was) = (None, None, None);
+        Self { kind, mode, mtime: now, ctime: now, token: None, names, volume: None, xattrs, meta, content, was }
     }
+}
+
+const TAGS: [&[u8]; 3] = [b"user.a", b"user.b", b"user.c"];
+
+fn now_value(clock: i64) -> Vec<u8> {
+    clock.to_string().into_bytes()
 }
 
 const NAMES: [&str; 5] = ["a", "b", "c.txt", "d", "e"];
@@ -647,6 +750,11 @@ impl Device {
                 }
             }
             Op::Write(what) => drop(file(what).map(|id| self.write_to(id))),
+            Op::Tag(what, name) | Op::Untag(what, name) => {
+                if let Some((_, _, id)) = place(what) {
+                    self.tag(id, TAGS[usize::from(name) % TAGS.len()], matches!(op, Op::Tag(..)));
+                }
+            }
             Op::Chmod(what) => drop(place(what).map(|(_, _, id)| self.chmod_of(id))),
             Op::Remove(what) => drop(place(what).map(|(dir, name, _)| self.remove_all_at(dir, &name))),
             Op::Rename(what, dir, name) => {
@@ -671,7 +779,10 @@ impl Device {
     /// How many versions of each file are kept beside it.
     fn copies(&self) -> BTreeMap<FileId, usize> {
         let mut copies = BTreeMap::new();
-        let marks = self.nodes.values().flat_map(|node| &node.xattrs).filter(|xattr| xattr.name == XATTR);
+        // Not files that came to have one name: each of those somebody has made.
+        let is_made = |id: &FileId| id.0[1..7] == [0; 6];
+        let nodes = self.nodes.iter().filter(|(id, _)| !is_made(id)).map(|(_, node)| node);
+        let marks = nodes.flat_map(|node| &node.xattrs).filter(|xattr| xattr.name == XATTR);
         for mark in marks.filter_map(|xattr| Mark::parse(&xattr.value)) {
             *copies.entry(mark.file).or_default() += 1;
         }
@@ -704,6 +815,19 @@ pub(crate) fn run(devices: u8, ops: &[(u8, Op)]) -> Result<(), String> {
         let rewritten = world.shared.rewritten.borrow().get(&file).copied().unwrap_or(0);
         if copies > rewritten {
             return Err(format!("{copies} copies of a file that was written {rewritten} times since it came to be"));
+        }
+    }
+    for ((id, name), values) in world.shared.values.borrow().iter().filter(|(_, values)| !values.is_empty()) {
+        let is_taken = world.shared.taken.borrow().contains(id);
+        // Of two directories that became one, one has a mode.
+        let is_asked = |node: &&Node| node.kind == FileKind::Regular && !is_taken;
+        let Some(node) = world.devices[0].nodes.get(id).filter(is_asked) else { continue };
+        let found = match name.is_empty() {
+            true => Some(node.mode.to_be_bytes().to_vec()),
+            false => node.xattrs.iter().find(|one| one.name == *name).map(|one| one.value.clone()),
+        };
+        if found.is_none_or(|found| !values.contains_key(&found)) {
+            return Err(format!("what was set last of {id:?} {:?} is gone: {values:?}", String::from_utf8_lossy(name)));
         }
     }
     let there = world.devices[0].tokens();

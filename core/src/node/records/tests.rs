@@ -5,6 +5,7 @@ use ed25519_dalek::SigningKey;
 use super::super::{Command, InboundId, Input, Node, NodeConfig, Now};
 use super::*;
 use crate::port::StoreReply;
+use crate::quota::{Quota, Used};
 use crate::time::UnixSeconds;
 
 /// Half of the keys.
@@ -22,7 +23,7 @@ struct Keeper {
 
 impl Keeper {
     fn new() -> Self {
-        let config = NodeConfig::new(PeerId([0; 32]), |_, key| key.0, 0, 0);
+        let config = NodeConfig::new(PeerId([0; 32]), |_, key| key.0, Quota::default(), Used::default());
         let now = Now { mono: Instant(1), unix: UnixSeconds(1_000_000) };
         Self { node: Node::new(config), now, keys: 0, served: BTreeSet::new() }
     }
@@ -34,7 +35,9 @@ impl Keeper {
             for effect in self.node.step(self.now, input) {
                 match effect {
                     Effect::Reply { response, .. } => answer = Some(response),
-                    Effect::Store { id, .. } => inputs.push(Input::Stored { id, reply: StoreReply::Done { used: 0 } }),
+                    Effect::Store { id, .. } => {
+                        inputs.push(Input::Stored { id, reply: StoreReply::Done { used: Used::default() } })
+                    }
                     Effect::KeepRecord { key, .. } => drop(self.served.insert(key)),
                     Effect::DropRecord { key } => assert!(self.served.remove(&key), "dropped and never kept"),
                     _ => {}

@@ -131,7 +131,7 @@ fn a_node_audits_the_row_it_holds_itself() {
 /// A few bytes asked have a whole shard read: so a donor does that for nobody more than a little at once.
 #[test]
 fn more_audits_than_a_few_of_one_peer_wait_their_turn() {
-    let mut node = Node::new(NodeConfig::new(peer(1), metric, 1 << 30, 0));
+    let mut node = Node::new(NodeConfig::new(peer(1), metric, Quota::for_all(1 << 30), Used::default()));
     let now = Now { mono: Instant(1), unix: UnixSeconds(1) };
     let request = Request::Audit { shard: ShardId([1; 32]), chunk: 3 };
     let mut ask = |from: usize, inbound| {
@@ -165,4 +165,39 @@ fn what_is_not_audited_in_time_is_not_known() {
     let Outcome::Audited { unreachable, .. } = world.command(0, command) else { panic!() };
     assert_eq!(unreachable.len(), 10);
     assert!(world.now.mono.since(began) <= 2_100);
+}
+
+/// It takes what it is sent, is there, and lets every audit pass: for how long it is believed is bounded.
+#[test]
+fn who_is_there_and_answers_no_audit_is_believed_for_two_days() {
+    let (mut world, placement) = stored(10, 6);
+    let [silent, other] = holders(&world, &placement, [0, 1]);
+    world.manners[silent] = Manner::Silent;
+    let ask = |world: &mut World, rows: &[u8], hours: u64| {
+        world.run(hours * 3_600_000);
+        let Outcome::Audited { missing, unreachable, .. } = audit(world, &placement, rows.to_vec(), 1) else {
+            panic!()
+        };
+        (missing, unreachable)
+    };
+    for _ in 0..20 {
+        assert_eq!(ask(&mut world, &[0], 2), (vec![], vec![0]), "it may have frozen");
+    }
+    assert!(!view(&world, silent).distrusted);
+    assert_eq!(ask(&mut world, &[0], 10), (vec![0], vec![]));
+    assert!(view(&world, silent).distrusted && view(&world, silent).faults == 0);
+    assert_eq!(ask(&mut world, &[1], 0), (vec![], vec![]), "nobody else is thought of like that");
+
+    // It answers again: as often as it did not it has to, and then it has a clean slate.
+    world.manners[silent] = Manner::Honest;
+    for _ in 0..21 {
+        assert_eq!(ask(&mut world, &[0], 0), (vec![], vec![]));
+    }
+    world.manners[silent] = Manner::Silent;
+    assert_eq!(ask(&mut world, &[0], 1), (vec![], vec![0]));
+    // Who is away is not silent.
+    world.manners[other] = Manner::Gone;
+    for _ in 0..9 {
+        assert_eq!(ask(&mut world, &[1], 6), (vec![], vec![1]));
+    }
 }

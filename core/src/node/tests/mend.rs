@@ -32,6 +32,7 @@ fn what_is_lost_goes_to_peers_that_have_none_of_it() {
         coded: Arc::new(part.clone()),
         rows,
         others,
+        spared: std::collections::BTreeSet::new(),
         leases: leases(),
         until,
         patience: 20_000,

@@ -1,7 +1,7 @@
 //! How long a peer is waited for, and how often one is asked that has too much to do.
 
 use super::*;
-use crate::limits::{BUSY_ANSWERS_MAX, IN_FLIGHT_PER_PEER};
+use crate::limits::{BODIES_IN_FLIGHT, BUSY_ANSWERS_MAX, IN_FLIGHT_PER_PEER, SHARD_MAX};
 
 /// An upload from a home, in bytes per millisecond.
 const HOME: u64 = 200;
@@ -124,7 +124,7 @@ fn who_does_not_hear_that_one_is_busy_is_blocked() {
 
 #[test]
 fn a_store_without_time_turns_away_too() {
-    let mut node = Node::new(NodeConfig::new(peer(0), metric, 1 << 30, 0));
+    let mut node = Node::new(NodeConfig::new(peer(0), metric, Quota::for_all(1 << 30), Used::default()));
     let now = Now { mono: Instant(1), unix: UnixSeconds(1) };
     let mut blocked = false;
     for i in 0..u64::from(BUSY_ANSWERS_MAX) + 10 {
@@ -135,4 +135,75 @@ fn a_store_without_time_turns_away_too() {
         blocked |= effects.iter().any(|effect| matches!(effect, Effect::Block { .. }));
         assert_eq!(blocked, i == u64::from(BUSY_ANSWERS_MAX) + 9);
     }
+}
+
+/// Bytes of what was sent to be stored, to each.
+fn bodies(world: &World) -> BTreeMap<usize, usize> {
+    let mut all = BTreeMap::new();
+    for (to, request) in &world.sent {
+        *all.entry(*to).or_default() += request.body_len();
+    }
+    all
+}
+
+/// Five segments at once, of which the first have the larger shards.
+fn begin_uploads(world: &mut World) {
+    let until = UnixSeconds(world.now.unix.0 + 1000);
+    for k in 2..7 {
+        let command = Command::Upload { coded: coded(k, 10).0, leases: leases(), until, patience: 20_000 };
+        world.queue.push_back((0, Input::Command { id: CommandId(k.into()), command }));
+    }
+}
+
+fn uploaded(world: &World) -> usize {
+    world.finished.iter().filter(|(_, end)| matches!(end, Outcome::Uploaded(_))).count()
+}
+
+#[test]
+fn what_goes_to_many_at_once_over_the_line_of_a_home_is_sent_once_and_holds_nothing_small_up() {
+    let mut world = World::new(13);
+    world.manners[0] = Manner::Home(100);
+    world.sent.clear();
+    begin_uploads(&mut world);
+    world.settle();
+    let first = bodies(&world);
+    let all: usize = first.values().sum();
+    assert!(all <= BODIES_IN_FLIGHT && all > BODIES_IN_FLIGHT / 2, "{all} bytes are under way");
+    assert!(first.values().all(|one| *one <= SHARD_MAX), "{first:?}");
+    world.run(70_000);
+    let greeted = world.sent.iter().filter(|(to, request)| *to > 0 && matches!(request, Request::Hello(_)));
+    assert_eq!(greeted.map(|(to, _)| *to).collect::<BTreeSet<_>>().len(), 12, "who is greeted waits for no body");
+    assert!(uploaded(&world) < 5, "the line is not slow");
+    world.run(400_000);
+    assert_eq!(uploaded(&world), 5);
+    assert_eq!(world.sent.iter().filter(|(_, request)| request.body_len() > 0).count(), 50, "nothing is sent twice");
+}
+
+#[test]
+fn who_takes_nothing_does_not_have_the_line() {
+    let mut world = World::new(14);
+    world.manners[1..3].fill(Manner::Silent);
+    world.sent.clear();
+    begin_uploads(&mut world);
+    world.run(1_000);
+    let silent = world.sent.iter().filter(|(to, request)| *to < 3 && request.body_len() > 0).count();
+    let stored: usize = world.disks.iter().map(BTreeMap::len).sum();
+    assert!(silent > 0 && stored >= 40, "{stored} are stored, {silent} wait");
+    world.run(400_000);
+    assert_eq!(uploaded(&world), 5);
+}
+
+#[test]
+fn a_line_that_has_become_slow_is_soon_known_to_be() {
+    let mut world = World::new(13);
+    begin_uploads(&mut world);
+    world.run(10_000);
+    assert_eq!(uploaded(&world), 5);
+    world.manners[0] = Manner::Home(100);
+    for _ in 0..3 {
+        world.finished.clear();
+        begin_uploads(&mut world);
+        world.run(600_000);
+    }
+    assert_eq!(uploaded(&world), 5);
 }

@@ -15,13 +15,13 @@ struct Lone {
 impl Lone {
     fn new() -> Self {
         let now = Now { mono: Instant(1), unix: UnixSeconds(1_800_000_000 / 86_400 * 86_400) };
-        Self { node: Node::new(NodeConfig::new(peer(0), metric, 0, 0)), now }
+        Self { node: Node::new(NodeConfig::new(peer(0), metric, Quota::default(), Used::default())), now }
     }
 
     fn step(&mut self, input: Input) {
         for effect in self.node.step(self.now, input) {
             if let Effect::Send { id, request: Request::Hello(_), .. } = effect {
-                let hello = Response::Hello(Hello { free: 1 << 40, donated: 1 << 40 });
+                let hello = Response::Hello(Hello { free: 1 << 40, donated: 1 << 40, to_newcomer: false });
                 self.node.step(self.now, Input::Response { id, result: Ok(hello) });
             }
         }

@@ -87,7 +87,7 @@ fn a_watcher_that_does_not_answer_is_sent_one_at_a_time_and_then_the_newest() {
 
 #[test]
 fn nobody_is_told_of_more_than_there_is_room_for_and_what_is_over_makes_room() {
-    let mut node = Node::new(NodeConfig::new(PeerId([0; 32]), metric, 0, 0));
+    let mut node = Node::new(NodeConfig::new(PeerId([0; 32]), metric, Quota::default(), Used::default()));
     let mut now = Now { mono: Instant(1), unix: UnixSeconds(1_000_000) };
     let ask = |node: &mut Node, now: Now, peer: u64, key: u64| {
         let wide = |number: u64| {

@@ -176,6 +176,7 @@ fn empty(node: &Node) -> Inode {
         content: Content::Empty,
         meta_dot: nobody,
         content_dot: None,
+        older: None,
     }
 }
 

@@ -120,7 +120,8 @@ fn what_is_given_up_of_a_sparse_file_is_its_data() {
     let trimmed = bed.trim(2 << 20);
     assert!(trimmed.before >= 5 << 20, "{trimmed:?}");
     let here = bed.vfs.backing.stat(ino).unwrap().unwrap().bytes();
-    assert!(trimmed.after <= 2 << 20 && here <= trimmed.after, "{here} bytes, {trimmed:?}");
+    // Blocks in which the filesystem notes where the data is are counted with it, and come when it is written back.
+    assert!(trimmed.after <= 2 << 20 && here <= trimmed.after + (64 << 10), "{here} bytes, {trimmed:?}");
     look();
     bed.vfs.release(ino, RO).unwrap();
 }

@@ -10,6 +10,7 @@ use hypernet_core::id::{RecordKey, ShardId};
 use hypernet_core::lease::LeaseKey;
 use hypernet_core::node::RequestId;
 use hypernet_core::port::{StoreFault, StoreOp, StoreReply};
+use hypernet_core::quota::{Depositor, Used};
 use hypernet_core::record::Record;
 
 /// A shard on a disk.
@@ -39,6 +40,11 @@ impl Disk {
         self.shards.values().map(|kept| kept.body.len() as u64).sum()
     }
 
+    /// The same, as it is told: here nobody knows anybody.
+    pub(crate) fn told(&self) -> Used {
+        Used::by(Depositor::Newcomer, self.used())
+    }
+
     /// Whether this shard is here and whole.
     pub(crate) fn has_good(&self, shard: &ShardId) -> bool {
         self.shards.get(shard).is_some_and(|kept| !kept.damaged)
@@ -47,14 +53,14 @@ impl Disk {
     /// Performs what was written. `keeps` is false for a liar that only says so.
     pub(crate) fn commit(&mut self, op: StoreOp, now: u64, keeps: bool) -> StoreReply {
         match op {
-            StoreOp::Put { shard, lease, body } => {
+            StoreOp::Put { shard, lease, body, .. } => {
                 if now < self.full_until && !self.has_good(&shard) {
                     return StoreReply::Failed(StoreFault::Full);
                 }
                 if keeps {
                     self.shards.insert(shard, Kept { body, lease: lease.key, damaged: false });
                 }
-                StoreReply::Done { used: self.used() }
+                StoreReply::Done { used: self.told() }
             }
             StoreOp::Read { shard, offset, len } => match self.shards.get(&shard) {
                 None => StoreReply::Failed(StoreFault::NotFound),
@@ -72,18 +78,20 @@ impl Disk {
             StoreOp::Have { shards } => {
                 StoreReply::Have(shards.iter().map(|shard| self.shards.contains_key(shard)).collect())
             }
-            StoreOp::Renew { leases } => {
+            StoreOp::Renew { leases, .. } => {
                 let held = leases.iter().map(|(shard, _)| self.has_good(shard)).collect();
-                StoreReply::Renewed { used: self.used(), held }
+                StoreReply::Renewed { used: self.told(), held }
             }
             // Stricter than a real one, which keeps them for as long as it has room.
             StoreOp::Release { leases } => {
+                let before = self.used();
                 for (shard, key) in leases {
                     if self.shards.get(&shard).is_some_and(|kept| kept.lease == key) {
                         self.shards.remove(&shard);
                     }
                 }
-                StoreReply::Done { used: self.used() }
+                let freed = Used::by(Depositor::Newcomer, before - self.used());
+                StoreReply::Released { used: self.told(), freed }
             }
             StoreOp::PutRecord { key, bytes } => {
                 let held = self.records.get(&key).and_then(|held| codec::decode::<Record>(held).ok());
@@ -92,7 +100,7 @@ impl Disk {
                 if newer {
                     self.records.insert(key, bytes);
                 }
-                StoreReply::Done { used: self.used() }
+                StoreReply::Done { used: self.told() }
             }
         }
     }
@@ -100,7 +108,7 @@ impl Disk {
     /// The power goes: what waits is lost, and some of it leaves a torn shard behind, as `tears` decides.
     pub(crate) fn crash(&mut self, mut tears: impl FnMut() -> bool) {
         for op in std::mem::take(&mut self.writing).into_values() {
-            if let StoreOp::Put { shard, lease, body } = op
+            if let StoreOp::Put { shard, lease, body, .. } = op
                 && !self.shards.contains_key(&shard)
                 && tears()
             {
@@ -121,7 +129,7 @@ mod tests {
     fn put(body: &'static [u8]) -> (ShardId, StoreOp) {
         let shard = ShardId(*blake3::hash(body).as_bytes());
         let lease = Lease { key: LeaseKey([1; 32]), expires: UnixSeconds(1) };
-        (shard, StoreOp::Put { shard, lease, body: Bytes::from_static(body) })
+        (shard, StoreOp::Put { shard, lease, body: Bytes::from_static(body), depositor: Depositor::Newcomer })
     }
 
     #[test]

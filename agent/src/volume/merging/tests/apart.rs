@@ -9,6 +9,7 @@ use std::process::Command;
 
 use super::something::{Pieces, assert_found, something};
 use super::*;
+use crate::identity::homes;
 
 const DEVICES: u64 = 8;
 
@@ -53,7 +54,11 @@ impl World {
     /// It goes on from its disk, in this part.
     fn restart(&mut self, which: usize, part: usize) {
         let device = &mut self.devices[which];
-        let dir = copy_of(device.home._dir.path());
+        let dir = copy_of(device.home.dir.path());
+        if self.chance.below(4) > 0 {
+            // It lies where it did; otherwise it was moved.
+            homes::begin(dir.path()).unwrap();
+        }
         // What was written and not published may be there, or not; and so may what was taken away.
         device.new.written.clear();
         device.part = part;

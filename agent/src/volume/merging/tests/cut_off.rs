@@ -1,6 +1,7 @@
 //! Heads of which their device does not know whether the mesh has them: it was cut off while they were published.
 
 use super::*;
+use crate::identity::homes;
 
 /// Publishes, and is cut off after so many commands.
 fn cut_off(mesh: &Mesh, home: &Home, commands: u64) {
@@ -12,7 +13,7 @@ fn cut_off(mesh: &Mesh, home: &Home, commands: u64) {
 
 #[test]
 fn what_others_have_taken_away_of_a_head_that_its_device_thinks_lost_stays_away() {
-    for restarts in [false, true] {
+    for (restarts, moves) in [(false, false), (true, false), (true, true)] {
         let mesh = Mesh::new(6);
         let mut homes = homes(&mesh, 2, |home| {
             home.mkdir("dir");
@@ -48,7 +49,10 @@ fn what_others_have_taken_away_of_a_head_that_its_device_thinks_lost_stays_away(
         one.write("later", b"later");
         if restarts {
             one.vfs.fsync(one.at("later"), false).unwrap();
-            let dir = apart::copy_of(one._dir.path());
+            let dir = apart::copy_of(one.dir.path());
+            if !moves {
+                homes::begin(dir.path()).unwrap();
+            }
             homes[0] = Home::of(mesh.volume(dir.path(), 1), dir);
         }
         let tree = meet(&homes);

@@ -129,3 +129,39 @@ fn what_is_merged_beside_the_working_tree_forgets_what_it_was_moving_on_to() {
     assert_eq!(two.follow(), Followed::Merged);
     assert_split(&homes[1..]);
 }
+
+/// Nothing is collected in the one before until a volume has all that it begins with, so it does not wait until somebody writes there.
+#[test]
+fn a_volume_that_has_not_all_that_it_begins_with_says_so_until_it_has() {
+    let mesh = Mesh::new(6);
+    let mut noise = [0; 200_000];
+    blake3::Hasher::new().finalize_xof().fill(&mut noise);
+    let begin = |home: &Home| {
+        home.mkdir("dir");
+        home.write("dir/file", &noise);
+    };
+    let home = homes(&mesh, 1, begin).remove(0);
+    let placed = |volume: &Volume| -> Vec<Placement> {
+        let rows = volume.db.segments_iter(0, 999).unwrap();
+        rows.iter().map(|row| codec::decode(&row.descriptor).unwrap()).collect()
+    };
+    let mut lost = Vec::new();
+    for placement in placed(&home.volume) {
+        let (id, spare) = (placement.segment.id(), usize::from(placement.n - placement.segment.k));
+        let rows: Vec<u8> = placement.holders[..spare].iter().map(|holder| holder.row).collect();
+        placement.holders[..spare].iter().for_each(|holder| mesh.lose(holder.peer, id));
+        lost.push((id, placement, rows));
+    }
+    let below = home.split("dir", BELOW);
+    home.sync_of(&below);
+    assert!(below.is_still_adopting().unwrap() && home.volume.branched().unwrap().is_some());
+    // When its segments are as they should be again, the next head ends it.
+    for (id, placement, rows) in &lost {
+        below.lacking.asked(*id, placement, &[], rows);
+    }
+    below.repair(&home.vfs, u64::MAX).unwrap();
+    home.vfs.mark_changed(BELOW).unwrap();
+    home.sync_of(&below);
+    assert!(!below.is_still_adopting().unwrap());
+    assert_eq!(home.volume.branched().unwrap(), None);
+}

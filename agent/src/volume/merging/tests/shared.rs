@@ -33,9 +33,13 @@ struct Guestly {
 impl Guestly {
     /// They may write in what this one shares.
     fn of(mesh: &Mesh, owner: &Volume, shared: &Volume, who: u8) -> Self {
+        Self::with(mesh, owner, shared, (who, Role::Writer))
+    }
+
+    fn with(mesh: &Mesh, owner: &Volume, shared: &Volume, (who, role): (u8, Role)) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let main = mesh.person(dir.path(), who);
-        shared.grant(vec![Guest::find(shared, knows(owner, &main)).unwrap()], Role::Writer).unwrap();
+        shared.grant(vec![Guest::find(shared, knows(owner, &main)).unwrap()], role).unwrap();
         owner.put_offers().unwrap();
         owner.identity.confirm().unwrap();
         let volume = Arc::new(Volume::below(&main, SHARED).unwrap());
@@ -99,6 +103,7 @@ fn directory(writer: &mut Writer, dot: Dot, like: &Inode, id: FileId) -> Target 
         content: Content::Inline(b"bad".to_vec()),
         meta_dot: dot,
         content_dot: None,
+        older: None,
         ..like.clone()
     };
     let entries = vec![Entry { name: b"bad".to_vec(), dot, target: Target::Inode(file.into()) }];
@@ -350,4 +355,39 @@ fn a_volume_of_somebody_else_goes_from_a_shared_one_when_whoever_may_write_there
     home.vfs.detach(theirs, false).unwrap();
     home.sync_of(&ours);
     assert!(!has(theirs));
+}
+
+/// Who only reads publishes no head that says what it does not need any more.
+#[test]
+fn who_only_reads_keeps_nothing_that_those_who_write_have_let_go_of() {
+    let mesh = Mesh::new(6);
+    let (home, mine, ours) = alice(&mesh);
+    let reader = Guestly::with(&mesh, &home.volume, &ours, (BEN, Role::Reader)).volume;
+    assert!(reader.may_write().is_err() && reader.role() == Some(Role::Reader));
+    let of = |volume: &Volume| -> Vec<Placement> {
+        let rows = volume.db.segments_iter(0, 999).unwrap();
+        rows.iter().map(|row| codec::decode(&row.descriptor).unwrap()).collect()
+    };
+    // What is in the catalog that it stands on, and what is not.
+    let (needed, other) = (of(&reader), of(&mine));
+    let other: Vec<Placement> = other.into_iter().filter(|one| !needed.contains(one)).take(1).collect();
+    reader.tended().confirmed(needed).unwrap();
+    let rows = reader.db.leases_iter(0, 999).unwrap().len();
+    reader.tended().confirmed(other.clone()).unwrap();
+    let released = reader.release(&home.vfs, 0).unwrap();
+    assert!(released.bytes > 0 && released.waits.is_empty(), "{released:?}");
+    assert_eq!(reader.db.leases_iter(0, 999).unwrap().len(), rows);
+    assert!(reader.db.leases_of(&other[0].segment.id()).unwrap().is_empty());
+
+    // Nor does it renew anything when it has no part in it any more.
+    for row in reader.db.leases_iter(0, 999).unwrap() {
+        reader.db.change_leases(&[hypernet_store::volume::LeaseChange::Renewed(row.number, 1)]).unwrap();
+    }
+    let ends = || reader.db.leases_iter(0, 999).unwrap().iter().filter(|row| row.until == 1).count();
+    assert_eq!(ends(), rows);
+    ours.remove(&[reader.identity.id()]).unwrap();
+    reader.hear(Ask::All).unwrap();
+    assert_eq!(reader.role(), None);
+    reader.renew_leases().unwrap();
+    assert_eq!(ends(), rows);
 }
