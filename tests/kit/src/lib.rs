@@ -4,6 +4,7 @@
 //! - [`Agent`] and [`Mesh`]: an agent of one's own and a mesh of storage peers, with directories that go away;
 //! - [`Meets`]: a command that meets somebody by a code, with the test in the place of the person;
 //! - [`machine`]: what a test needs of the machine, and fails without;
+//! - [`Watcher`]: what is to be done when a test ends, however it ends;
 //! - [`Net`]: a network of a test's own, with hosts that can be parted;
 //! - [`Disk`] and [`FaultyDisk`]: disks whose power can be cut, and that fill up or fail;
 //! - [`tree`]: random trees, and what two trees differ in;
@@ -32,3 +33,4 @@ pub use hn::Ran;
 pub use meets::Meets;
 pub use mesh::Mesh;
 pub use net::{Host, Net};
+pub use watcher::Watcher;

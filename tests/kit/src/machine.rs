@@ -19,6 +19,8 @@ pub enum Need {
     Root,
     /// A keyring such as desktops have, to be started in a session of its own.
     Keyring,
+    /// Networks of one's own: namespaces, routers, and devices whose packets a process carries.
+    Networks,
 }
 
 impl Need {
@@ -27,6 +29,7 @@ impl Need {
             Self::Fuse => "fuse",
             Self::Root => "root",
             Self::Keyring => "keyring",
+            Self::Networks => "networks",
         }
     }
 
@@ -36,6 +39,7 @@ impl Need {
             Self::Fuse => fuse_missing(Path::new("/dev/fuse"), is_root()),
             Self::Root => (!is_root()).then(|| "this test must be run by root".to_owned()),
             Self::Keyring => keyring_missing(),
+            Self::Networks => networks_missing(Path::new("/dev/net/tun"), is_root()),
         }
     }
 }
@@ -57,6 +61,19 @@ fn fuse_missing(device: &Path, root: bool) -> Option<String> {
     }
     let helper = || Command::new("fusermount3").arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
     (!root && helper().is_err()).then(|| "fusermount3 is missing: install the package fuse3".to_owned())
+}
+
+fn networks_missing(device: &Path, root: bool) -> Option<String> {
+    if !root {
+        return Some("networks of one's own take root: run this test as root".to_owned());
+    }
+    if let Err(error) = OpenOptions::new().read(true).write(true).open(device) {
+        return Some(format!("{} cannot be opened ({error}): load it with `modprobe tun`", device.display()));
+    }
+    let missing =
+        |program: &&str| Command::new(program).arg("-V").stdout(Stdio::null()).stderr(Stdio::null()).status().is_err();
+    let program = ["ip", "nft", "unshare", "nsenter"].into_iter().find(missing)?;
+    Some(format!("{program} is missing: install the packages iproute2, nftables and util-linux"))
 }
 
 fn keyring_missing() -> Option<String> {
@@ -132,6 +149,14 @@ mod tests {
     fn kernels_are_told_apart() {
         assert!(["6.9.0", "6.18.5-amd64", "7.0"].into_iter().all(knows_passthrough));
         assert!(!["6.8.12", "6.1.0-18-amd64", "5.19"].into_iter().any(knows_passthrough));
+    }
+
+    #[test]
+    fn each_lack_of_networks_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let device = dir.path().join("tun");
+        assert!(networks_missing(&device, false).unwrap().contains("as root"));
+        assert!(networks_missing(&device, true).unwrap().contains("modprobe tun"));
     }
 
     #[test]

@@ -11,14 +11,14 @@ use anyhow::{Context, Result};
 
 /// Runs a shell script when dropped, or when the test dies.
 #[derive(Debug)]
-pub(crate) struct Watcher {
+pub struct Watcher {
     shell: Child,
     pipe: Option<ChildStdin>,
 }
 
 impl Watcher {
     /// `script` sees the environment that is given, and the current one.
-    pub(crate) fn new(script: &str, env: &[(&str, &std::ffi::OsStr)]) -> Result<Self> {
+    pub fn new(script: &str, env: &[(&str, &std::ffi::OsStr)]) -> Result<Self> {
         let mut shell = Command::new("/bin/sh")
             .arg("-c")
             // `read` returns at the end of the pipe.
