@@ -198,7 +198,7 @@ impl Volume {
         let links = match state::latest(&db)? {
             Some(latest) => latest.root.links,
             // A branch goes on from what it begins with.
-            None => state::origin(&db)?.filter(|origin| origin.of.is_some()).and_then(|origin| origin.links),
+            None => state::origin(&db)?.and_then(|origin| origin.table().cloned()),
         };
         let (last, rekeying) = (state::last_signers(&db)?, state::is_rekeying(&db)?);
         let edits = db.count_edits()?;

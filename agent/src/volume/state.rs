@@ -96,6 +96,14 @@ pub(crate) struct Origin {
     #[n(5)]
     pub(crate) of: Option<VolumeId>,
 }
+impl Origin {
+    /// The link table that the first tree has changes of: that of a branch. Where a directory has become a volume all of it is new there,
+    /// and what several volumes have names of is none of it.
+    pub(crate) fn table(&self) -> Option<&TreeRef> {
+        self.links.as_ref().filter(|_| self.of.is_some())
+    }
+}
+
 hypernet_core::format!(Origin, tag = 0x55, version = 2, max = 64 << 10, name = "origin of a volume");
 
 /// Since which head of this device it asks the others to publish one, too, that has seen it; 0: since its next one.

@@ -191,10 +191,12 @@ impl Base {
         self.origin.is_some()
     }
 
-    /// The link table of the tree that this one has changes of: where a directory has become a volume all of it is new there, and
-    /// what several volumes have names of is none of it.
+    /// The link table of the tree that this one has changes of.
     fn table(&self) -> Option<&tree::TreeRef> {
-        self.links().filter(|_| self.latest.is_some() || self.origin.as_ref().is_some_and(|origin| origin.of.is_some()))
+        match (&self.latest, &self.origin) {
+            (Some(latest), _) => latest.root.links.as_ref(),
+            (None, origin) => origin.as_ref().and_then(Origin::table),
+        }
     }
 
     fn links(&self) -> Option<&tree::TreeRef> {

@@ -54,8 +54,7 @@ impl Mark {
     pub(super) fn put(self, inode: &mut Inode) {
         inode.xattrs.retain(|xattr| xattr.name != XATTR);
         let mark = Xattr { name: XATTR.to_vec(), value: self.to_string().into_bytes() };
-        let room = |xattr: &Xattr| xattr.name.len() + 1 + xattr.value.len();
-        if inode.xattrs.iter().chain([&mark]).map(room).sum::<usize>() <= XATTRS_TOTAL_MAX {
+        if inode.xattrs.iter().chain([&mark]).map(Xattr::room).sum::<usize>() <= XATTRS_TOTAL_MAX {
             let at = inode.xattrs.partition_point(|xattr| xattr.name < mark.name);
             inode.xattrs.insert(at, mark);
         }

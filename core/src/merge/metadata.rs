@@ -71,9 +71,8 @@ pub(super) fn merged(parts: &[Part], records: &Records<'_>, record: &Inode) -> I
     if records.iter().all(|(_, other)| is_same(other, record) && other.older == record.older) {
         return inode;
     }
-    let of_mode =
-        |inode: &Inode| -> Vec<Xattr> { inode.xattrs.iter().filter(|one| is_of_mode(one)).cloned().collect() };
-    let mode = latest(parts, records, |inode| (inode.mode, of_mode(inode)), Inode::mode_dot).unwrap_or(record);
+    let mode = latest(parts, records, |inode| (inode.mode, inode.of_mode().collect::<Vec<_>>()), Inode::mode_dot)
+        .unwrap_or(record);
     let owner = latest(parts, records, |inode| (inode.uid, inode.gid), Inode::owner_dot).unwrap_or(record);
     let is_own = |one: &Xattr| !is_of_mode(one) && one.name != mark::XATTR;
     let all = records.iter().flat_map(|(_, inode)| &inode.xattrs).filter(|one| is_own(one));
@@ -81,14 +80,13 @@ pub(super) fn merged(parts: &[Part], records: &Records<'_>, record: &Inode) -> I
     names.sort_unstable();
     names.dedup();
     (inode.mode, inode.uid, inode.gid) = (mode.mode, owner.uid, owner.gid);
-    let mut kept = of_mode(mode);
+    let mut kept: Vec<Xattr> = mode.of_mode().cloned().collect();
     kept.extend(record.xattrs.iter().filter(|one| one.name == mark::XATTR).cloned());
-    let room = |xattr: &Xattr| xattr.name.len() + 1 + xattr.value.len();
-    let mut left = XATTRS_TOTAL_MAX.saturating_sub(kept.iter().map(room).sum());
+    let mut left = XATTRS_TOTAL_MAX.saturating_sub(kept.iter().map(Xattr::room).sum());
     let mut found: Vec<(&Xattr, Dot)> = names.into_iter().filter_map(|name| xattr(parts, records, name)).collect();
     // Where there is no room for all, those of the record that counts are there.
     found.sort_by_key(|(one, _)| !record.xattrs.contains(one));
-    found.retain(|(one, _)| match left.checked_sub(room(one)) {
+    found.retain(|(one, _)| match left.checked_sub(one.room()) {
         Some(rest) => {
             left = rest;
             true

@@ -44,6 +44,11 @@ pub fn is_of_mode(xattr: &Xattr) -> bool {
 }
 
 impl Inode {
+    /// Extended attributes that are merged with the mode.
+    pub fn of_mode(&self) -> impl Iterator<Item = &Xattr> {
+        self.xattrs.iter().filter(|one| is_of_mode(one))
+    }
+
     /// Last change of the mode.
     pub fn mode_dot(&self) -> Dot {
         self.older.as_ref().and_then(|older| older.mode).unwrap_or(self.meta_dot)
@@ -74,9 +79,7 @@ impl Inode {
 
     /// The same, of a record that goes on from an earlier one: what is as it was there was not changed since.
     pub fn date_after(&mut self, old: &Self) {
-        let of_mode =
-            |inode: &Self| -> Vec<Xattr> { inode.xattrs.iter().filter(|one| is_of_mode(one)).cloned().collect() };
-        let is_same_mode = (self.mode, of_mode(self)) == (old.mode, of_mode(old));
+        let is_same_mode = self.mode == old.mode && self.of_mode().eq(old.of_mode());
         let is_same_owner = (self.uid, self.gid) == (old.uid, old.gid);
         let kept: Vec<(Vec<u8>, Dot)> = self
             .xattrs

@@ -60,6 +60,13 @@ pub struct Xattr {
     pub value: Vec<u8>,
 }
 
+impl Xattr {
+    /// What it takes of the bytes that all of one inode may have.
+    pub fn room(&self) -> usize {
+        self.name.len() + 1 + self.value.len()
+    }
+}
+
 /// What an inode holds.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub enum Content {
