@@ -379,7 +379,7 @@ impl Vfs {
         tracing::warn!(ino, "a file was changed behind the agent's back; it stays, and is uploaded");
         state.node_mut(ino)?.set_local(Local::Complete);
         state.unmarked.insert(ino);
-        self.take_over(state, ino, stat);
+        self.take_over_unseen(state, ino, stat);
         Ok(())
     }
 }

@@ -108,12 +108,8 @@ impl Vfs {
             None => stat.size == size,
         };
         if !same {
-            self.take_over(state, ino, stat);
+            self.take_over_unseen(state, ino, stat);
             state.stale.insert(ino);
-            // By whom it is not known: so also where root may keep them.
-            if !state.told_times && drop_privileges(state.node_mut(ino)?) {
-                state.changed(ino);
-            }
         } else if ambiguous && size > 0 {
             // Perhaps written to within the tick: it counts as changed, but its times are right to a tick, and must
             // not move under a file that nobody wrote to.
@@ -129,6 +125,16 @@ impl Vfs {
         let kernel = (!stale.is_empty()).then(|| self.invalidate.read().clone()).flatten();
         if let Some(kernel) = kernel {
             stale.into_iter().for_each(|ino| kernel.attributes(ino));
+        }
+    }
+
+    /// Takes over what somebody wrote past us. By whom is not known: so also where root may keep them, what lets the file
+    /// run with more rights than its caller's is taken off, unless the kernel tells of that too.
+    pub(super) fn take_over_unseen(&self, state: &mut State, ino: u64, stat: Stat) {
+        self.take_over(state, ino, stat);
+        let told = state.told_times;
+        if state.nodes.get_mut(&ino).is_some_and(|node| !told && drop_privileges(node)) {
+            state.changed(ino);
         }
     }
 
@@ -297,7 +303,7 @@ impl Vfs {
                     {
                         // Written to past us: its times and its new stamp must not hide that.
                         clean = None;
-                        self.take_over(state, ino, stat);
+                        self.take_over_unseen(state, ino, stat);
                     } else if let Some(stat) = stat
                         && stat.mtime != node_times.1
                     {

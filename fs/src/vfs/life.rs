@@ -9,10 +9,10 @@ use std::sync::Arc;
 
 use hypernet_core::id::FileId;
 use hypernet_core::port::{Durability, InodeRow, Local, MetaOp, MetaStore, PortError, RemoteTree};
-use hypernet_core::time::Timespec;
 use hypernet_core::tree::FileKind;
 use parking_lot::{Condvar, Mutex, RwLock};
 
+use super::attr::drop_privileges;
 use super::backing::{Backing, Stat};
 use super::commit::{Signal, Stuck};
 use super::evict::Gauge;
@@ -314,7 +314,12 @@ fn commit_some(meta: &dyn MetaStore, changed: &mut Vec<MetaOp>, enough: usize) -
     Ok(())
 }
 
+/// What is found to have been written to. By whom nobody knows any more, so that it also loses what would let it run
+/// with more rights than its caller's.
 fn taken_over(row: InodeRow, stat: Stat) -> MetaOp {
-    let ctime: Timespec = row.ctime.max(stat.ctime);
-    MetaOp::PutInode(InodeRow { size: stat.size, mtime: stat.mtime, ctime, dirty: true, local: Local::Complete, ..row })
+    let (ino, ctime) = (row.ino, row.ctime.max(stat.ctime));
+    let mut node = Node::from_row(row);
+    drop_privileges(&mut node);
+    let row = InodeRow { size: stat.size, mtime: stat.mtime, ctime, ..node.row(ino) };
+    MetaOp::PutInode(InodeRow { dirty: true, local: Local::Complete, ..row })
 }

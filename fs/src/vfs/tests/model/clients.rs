@@ -618,3 +618,16 @@ fn a_hard_link_in_a_recovered_directory_is_counted_when_the_other_is_listed() {
     ];
     check(false, &ops.map(|op| Call { client: 0, op }));
 }
+
+#[test]
+fn a_write_that_passed_by_before_a_kill_takes_the_bits_too() {
+    let ops = [
+        Op::Open { place: (0, 0), slot: 0, flags: libc::O_CREAT },
+        Op::Restart,
+        Op::Open { place: (0, 0), slot: 0, flags: libc::O_TRUNC | libc::O_WRONLY },
+        Op::Chmod((0, 0), 0o4755),
+        Op::Append(0, 1, 0),
+        Op::Kill,
+    ];
+    check(true, &ops.map(|op| Call { client: 1, op }));
+}
