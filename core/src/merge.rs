@@ -154,6 +154,9 @@ pub struct Conflict {
     pub of: DeviceTag,
     /// What has that name.
     pub id: FileId,
+    /// The two are versions of one file, and none of the trees has both: where one did, somebody has seen them and left
+    /// them apart.
+    pub is_new: bool,
 }
 
 /// What trees come to.

@@ -234,7 +234,7 @@ impl Own {
         self.vfs.volumes().iter().any(|rooted| rooted.volume == volume && !rooted.is_vacant)
     }
 
-    /// Whether all of a branch is in what it was made of, where both are known here.
+    /// Whether all of a branch is in what it was made of, or in the main volume, where that is known here.
     fn is_merged(&self, branch: &Branch) -> Result<Option<bool>, Failure> {
         let latest = |volume: VolumeId| -> Result<Option<Vec<Dot>>, Failure> {
             let db = self.volume.db.of(volume).map_err(|error| port_failure(error.into()))?;
@@ -244,10 +244,12 @@ impl Own {
         let edits = self.volume.db.of(branch.volume).and_then(|db| db.count_edits());
         let is_waiting = self.is_entered(branch.volume)
             && (self.vfs.pending(branch.volume).files > 0 || edits.map_err(|error| port_failure(error.into()))? > 0);
-        Ok(match (latest(branch.volume)?, latest(branch.of)?) {
-            (Some(branch), Some(of)) => Some(covers_all(&of, &branch) && !is_waiting),
-            _ => None,
-        })
+        let Some(seen) = latest(branch.volume)? else { return Ok(None) };
+        let others = [latest(branch.of)?, latest(self.volume.id)?];
+        if others.iter().flatten().any(|other| covers_all(other, &seen)) {
+            return Ok(Some(!is_waiting));
+        }
+        Ok(others[0].as_ref().map(|_| false))
     }
 
     fn branch_info(&self, name: String, branch: &Branch) -> Result<api::BranchInfo, Failure> {
@@ -345,10 +347,8 @@ impl Agent {
         let id = random_volume(true)?;
         let db = own.volume.db.of(id).map_err(|error| port_failure(error.into()))?;
         let vector = root.vector.clone();
-        let (history, tags) = match state::latest(&of.db).map_err(port_failure)? {
-            Some(latest) => (latest.root.history, latest.root.tags),
-            None => (None, None),
-        };
+        // Of a branch that is not on the mesh yet those of what it begins with.
+        let (history, tags) = of.history_trees().map_err(port_failure)?;
         // What was kept and is in no head yet comes along, and then what is none of the branch's history goes.
         let waiting = of.db.edits().map_err(|error| port_failure(error.into()))?.into_iter().map(|(_, edit)| edit);
         let trimmed = trimmed(&*of.history().map_err(port_failure)?, kept, &vector);
@@ -494,19 +494,9 @@ impl Own {
             let root = rooted.map_or(0, |rooted| rooted.ino);
             self.vfs.readdir(root, 0).map_err(|error| of_tree(&error))?;
         }
-        // What a branch begins with is to be there before it.
-        let first = |volume: &Volume| {
-            self.sync(volume).map_err(|failure| {
-                let message = format!("what is merged goes to the mesh first, and cannot: {}", failure.message);
-                Failure { message, ..failure }
-            })
-        };
-        let origin = state::origin(&from.db).map_err(port_failure)?.and_then(|origin| origin.of);
-        if let Some(of) = origin {
-            first(&*self.volumes.of(of).map_err(port_failure)?)?;
+        for volume in [into, from] {
+            self.sync_after_its_origins(volume)?;
         }
-        first(into)?;
-        first(from)?;
         let latest = |volume: &Volume| {
             let latest = state::latest(&volume.db).map_err(port_failure)?;
             latest
@@ -523,6 +513,24 @@ impl Own {
         let content = theirs.inode.content.clone();
         let inode = Inode { content, content_dot: theirs.inode.content_dot, ..mine.inode };
         Ok(Part { inode, ..Part::from(&theirs) })
+    }
+
+    /// What a branch begins with is to be on the mesh before it, and what that begins with before that.
+    fn sync_after_its_origins(&self, volume: &Arc<Volume>) -> Result<(), Failure> {
+        let mut line = vec![volume.clone()];
+        while let Some(last) = line.last()
+            && let Some(of) = state::origin(&last.db).map_err(port_failure)?.and_then(|origin| origin.of)
+            && line.iter().all(|one| one.id != of)
+        {
+            line.push(self.volumes.of(of).map_err(port_failure)?);
+        }
+        for volume in line.iter().rev() {
+            self.sync(volume).map_err(|failure| {
+                let message = format!("what is merged goes to the mesh first, and cannot: {}", failure.message);
+                Failure { message, ..failure }
+            })?;
+        }
+        Ok(())
     }
 
     fn sync(&self, volume: &Volume) -> Result<(), Failure> {

@@ -121,6 +121,18 @@ impl Sources for Unhurried<'_> {
     }
 }
 
+impl Gathered {
+    /// Without the past of something else, of these trees and those that somebody has given: merged with it, what somebody has seen and
+    /// put elsewhere would look as if it had been taken away.
+    fn without_past(mut self, mut splits: Vec<Part>) -> (Self, Vec<Part>) {
+        let has = |part: &Part, tree: &Tree| !part.is_below && covers_all(&part.vector, &tree.root.vector);
+        splits
+            .retain(|part| part.is_below || !self.trees.iter().any(|tree| covers_all(&tree.root.vector, &part.vector)));
+        self.trees.retain(|tree| !splits.iter().any(|part| has(part, tree)));
+        (self, splits)
+    }
+}
+
 impl Volume {
     /// Directories that are to be merged into this volume, and of which a tree with this vector does not have all.
     pub(super) fn splits_to_take(&self, vector: &[Dot]) -> Vec<Part> {
@@ -167,7 +179,7 @@ impl Volume {
     ) -> Result<Followed, PortError> {
         self.seal_off()?;
         meter.update(|progress| progress.phase = Phase::Merging);
-        let gathered = self.gather(latest, heads)?;
+        let (gathered, splits) = self.gather(latest, heads)?.without_past(splits);
         if let ([tree], true) = (&gathered.trees[..], splits.is_empty()) {
             // It has all of the others after all: a head has not room for all devices.
             let mut all = heads.iter().filter(|head| gathered.parents.contains(&head.snapshot));
@@ -218,7 +230,11 @@ impl Volume {
     /// directories that become part of them.
     fn put_merged(&self, merged: Merged, gathered: Gathered, splits: &[Part], is_own: bool) -> Result<(), PortError> {
         let Gathered { trees, parents, time } = gathered;
-        let is_own = is_own || !splits.is_empty();
+        // What has seen all of this volume is what this volume is from here on: whoever merges it the other way round has all of it.
+        let takes_over =
+            |part: &Part| !part.is_below && trees.iter().all(|tree| covers_all(&part.vector, &tree.root.vector));
+        let is_taken_over = self.share().is_none() && matches!(splits, [part] if takes_over(part));
+        let is_own = is_own || !splits.is_empty() && !is_taken_over;
         let is_change = is_own || trees.len() > MERGED_MAX || trees.iter().any(|tree| self.is_private(tree));
         let is_shared = self.share().is_some() && !trees.iter().all(|tree| self.is_private(tree));
         let Merged { inode, links, vector, conflicts, history, tags, .. } = merged;
@@ -229,13 +245,18 @@ impl Volume {
         let vectors =
             trees.iter().map(|tree| tree.root.vector.clone()).chain(splits.iter().map(|part| part.vector.clone()));
         *self.kept.lock() = Kept { conflicts, vectors: vectors.collect(), texts: 0 };
-        let parts = if is_change { Vec::new() } else { trees.into_iter().map(|tree| tree.at).collect() };
+        let parts = match is_change || is_taken_over {
+            true => Vec::new(),
+            false => trees.into_iter().map(|tree| tree.at).collect(),
+        };
         let root = Root { volume: self.id, inode, links, vector, parts, history, tags };
         if codec::encode(&root).len() > SEALED_MAX / 2 {
             return Err(damaged("the root of what was merged is too long"));
         }
         // Who has a part in this volume need not have one in that which a directory comes from.
-        if is_change && !self.adopt(&root, &self.history_at(root.history.as_ref(), root.tags.as_ref())?)? {
+        if (is_change || is_taken_over)
+            && !self.adopt(&root, &self.history_at(root.history.as_ref(), root.tags.as_ref())?)?
+        {
             let why = PortError::Unreachable("not all that is to be merged into a volume can be read now".into());
             self.give_up(splits.iter(), &why);
             return Err(why);

@@ -133,7 +133,9 @@ impl Volume {
     pub(super) fn settle(self: &Arc<Self>, vfs: &Vfs, merged: &Root) {
         let (ids, vectors) = {
             let kept = self.kept.lock();
-            let ids: BTreeSet<FileId> = kept.conflicts.iter().map(|conflict| conflict.id).collect();
+            // What somebody has seen beside one another, and left so, stays so.
+            let new = kept.conflicts.iter().filter(|conflict| conflict.is_new);
+            let ids: BTreeSet<FileId> = new.map(|conflict| conflict.id).collect();
             (ids, kept.vectors.clone())
         };
         if ids.is_empty() {

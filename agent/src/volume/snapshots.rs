@@ -279,6 +279,13 @@ impl Volume {
         Ok(history)
     }
 
+    /// The trees of snapshots and of tags that this volume goes on from.
+    pub(crate) fn history_trees(&self) -> Result<(Option<TreeRef>, Option<TreeRef>), PortError> {
+        let base = Base::of(self)?;
+        let (kept, tags) = base.history();
+        Ok((kept.cloned(), tags.cloned()))
+    }
+
     /// The one that the tree has which this device stands on: it is read once.
     fn published_history(&self) -> Result<Arc<History>, PortError> {
         let base = Base::of(self)?;

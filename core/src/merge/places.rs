@@ -405,10 +405,14 @@ impl Laying<'_> {
             }
             let name = self.beside(&entries, &wanted, &wanting);
             let (of, id) = (self.author(&wanting), wanting.id());
-            if let Some(file) = wanting.beside {
-                self.mark(&mut wanting, Mark { file, device: of });
-            }
-            self.places.conflicts.insert(Conflict { parent, wanted, name: name.clone(), of, id });
+            let is_new = match wanting.beside {
+                Some(file) => {
+                    let both = (0..self.gathered.parts.len()).any(|part| self.has(part, file) && self.has(part, id));
+                    self.mark(&mut wanting, Mark { file, device: of }) && !both
+                }
+                None => matches!(wanting.leads, Leads::Copy(..)),
+            };
+            self.places.conflicts.insert(Conflict { parent, wanted, name: name.clone(), of, id, is_new });
             if self.is_open(&wanting) {
                 below.push((wanting.id(), vec![wanting.id()]));
             }
@@ -422,17 +426,24 @@ impl Laying<'_> {
         (entries, below)
     }
 
-    /// A file gets a mark, unless it has one already.
-    fn mark(&mut self, wanting: &mut Wanting, mark: Mark) {
+    /// Whether a tree has this: what was not looked at is the same in all.
+    fn has(&self, part: usize, id: FileId) -> bool {
+        let is_looked_at = self.gathered.seen.iter().any(|seen| seen.names.contains_key(&id));
+        !is_looked_at || self.gathered.seen[part].names.contains_key(&id)
+    }
+
+    /// A file gets a mark, unless it has one already: says whether it did.
+    fn mark(&mut self, wanting: &mut Wanting, mark: Mark) -> bool {
         let is_new = |inode: &Inode| inode.kind == FileKind::Regular && Mark::of(inode).is_none();
         if !self.inode(wanting).is_some_and(is_new) {
-            return;
+            return false;
         }
         match &mut wanting.leads {
             Leads::To(id, _) => drop(self.places.marks.insert(*id, mark)),
             Leads::Same(Entry { target: Target::Inode(inode), .. }) => mark.put(inode),
-            Leads::Same(_) | Leads::Copy(..) => {}
+            Leads::Same(_) | Leads::Copy(..) => return false,
         }
+        true
     }
 
     fn author(&self, wanting: &Wanting) -> crate::id::DeviceTag {

@@ -680,6 +680,31 @@ fn histories_merge_as_names_do_and_are_not_read_where_they_are_equal() {
 }
 
 #[test]
+fn what_somebody_has_seen_beside_something_else_is_no_new_conflict() {
+    let mut world = world(2, &[]);
+    for device in [0, 1] {
+        world.device(device).create(FileId::ROOT, "c.txt");
+        world.device(device).publish();
+    }
+    let conflicts = |world: &mut World| {
+        let parts = [0, 1].map(|device| Part::from(&world.device(device).root()));
+        world.merge(&parts).conflicts
+    };
+    let new = conflicts(&mut world);
+    assert!(new.len() == 1 && new[0].is_new, "{new:?}");
+    // One has both and goes on; the other one has its own still.
+    world.learn(0, 1);
+    for device in [0, 1] {
+        world.device(device).create(FileId::ROOT, "other");
+        world.device(device).publish();
+    }
+    let again = conflicts(&mut world);
+    let of_text: Vec<bool> = again.iter().filter(|one| one.wanted == b"c.txt").map(|one| one.is_new).collect();
+    assert!(of_text.iter().all(|is_new| !is_new), "{again:?}");
+    assert!(again.iter().any(|one| one.wanted == b"other" && one.is_new), "{again:?}");
+}
+
+#[test]
 fn long_names_stay_names() {
     let mut world = world(2, &[]);
     let name = format!("{}.tar.gz", "ä".repeat(120));

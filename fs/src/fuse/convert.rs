@@ -9,7 +9,12 @@ use hypernet_core::tree::FileKind;
 use crate::vfs::{Attr, SetTime, VfsError};
 
 pub(super) fn errno(error: &VfsError) -> Errno {
-    Errno::from_i32(error.errno())
+    let number = error.errno();
+    if number == libc::EIO {
+        // All that a program hears is a number.
+        tracing::debug!(%error, "answered with an input/output error");
+    }
+    Errno::from_i32(number)
 }
 
 pub(super) fn kind(kind: FileKind) -> FileType {

@@ -361,6 +361,59 @@ fn a_merge_is_undone_and_nothing_that_was_there_is_lost() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn merging_to_and_fro_comes_to_an_end_and_keeps_apart_what_was_kept_apart() -> Result<()> {
+    if !has(&[Need::Fuse]) {
+        return Ok(());
+    }
+    let mesh = Mesh::start(5)?;
+    let agent = Agent::held_on(&mesh, 5)?;
+    let main = agent.mount();
+    fs::write(main.join("f"), "at first\n")?;
+    agent.json(["snap", "-m", "first"])?;
+    agent.sync()?;
+    fs::write(main.join("f"), "then\n")?;
+    agent.json(["snap", "-m", "second"])?;
+    agent.json(["branch", "try"])?;
+    let branch = main.join(".branches/try");
+    // A branch of one of which nothing is on the mesh yet has all that was before as well.
+    agent.json(["branch", "further", "--of", branch.to_str().unwrap()])?;
+    let further = main.join(".branches/further");
+    let log = messages(&agent, &[further.to_str().unwrap()])?;
+    assert_eq!(log, ["branch further begins here", "branch try begins here", "second", "first"]);
+
+    // Two files of one name: each was begun by itself, and no line of one is a change of the other.
+    fs::write(branch.join("new"), "of the branch\n")?;
+    agent.sync()?;
+    fs::write(main.join("new"), "of main\n")?;
+    let merged = agent.json(["merge", "try"])?;
+    assert_eq!(merged["conflicts"].as_array().unwrap().len(), 1, "{merged}");
+    let both = |dir: &Path| -> Result<Vec<String>> {
+        let mut texts: Vec<String> =
+            files(dir)?.into_iter().filter(|(name, _)| name.starts_with("new")).map(|(_, text)| text).collect();
+        texts.sort();
+        Ok(texts)
+    };
+    assert_eq!(both(&main)?, ["of main\n", "of the branch\n"]);
+    fs::write(branch.join("other"), "since")?;
+    agent.json(["merge", "main", branch.to_str().unwrap()])?;
+    assert_eq!(both(&branch)?, ["of main\n", "of the branch\n"]);
+
+    // Each has all of the other now, and says so however often it is asked.
+    agent.json(["merge", "try"])?;
+    assert_eq!(files(&main)?, files(&branch)?);
+    for _ in 0..2 {
+        assert_eq!(agent.json(["merge", "main", branch.to_str().unwrap()])?["already"], true);
+        assert_eq!(agent.json(["merge", "try"])?["already"], true);
+    }
+    agent.json(["merge", "further"])?;
+    let log = messages(&agent, &[])?;
+    assert!(log.ends_with(&["second".to_owned(), "first".to_owned()]), "{log:?}");
+    agent.json(["branch", "--delete", "further"])?;
+    agent.json(["branch", "--delete", "try"])?;
+    Ok(())
+}
+
 /// Asks again and again until it is so.
 fn wait_for(what: &str, is_so: impl Fn() -> bool) -> Result<()> {
     let until = Instant::now() + Duration::from_secs(150);

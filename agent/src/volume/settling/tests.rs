@@ -233,7 +233,7 @@ fn what_was_changed_since_it_was_merged_is_left_alone() {
     let kept = one.volume.conflicts_in(&root(one)).unwrap();
     let (wanted, name) = (b"text".to_vec(), version.clone().into_bytes());
     let (of, id) = (kept[0].mark.device, kept[0].inode.id);
-    let conflict = Conflict { parent: root(one).inode.id, wanted, name, of, id };
+    let conflict = Conflict { parent: root(one).inode.id, wanted, name, of, id, is_new: true };
     let again = |merged: &Root| {
         *one.volume.kept.lock() = Kept { conflicts: vec![conflict.clone()], vectors: vectors.clone(), texts: 0 };
         one.volume.settle(&one.vfs, merged);
