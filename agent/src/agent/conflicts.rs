@@ -137,8 +137,17 @@ impl Past<'_> {
             before = self.snap_first(message)?;
         }
         let several = versions(&all);
-        let (mut settled, mut left) = (Vec::new(), Vec::new());
+        let (mut settled, mut left): (Vec<&Conflict>, _) = (Vec::new(), Vec::new());
         for (conflict, looked) in looked {
+            // Another name of what was changed by this just now.
+            let looked = match settled.iter().any(|other| other.inode.id == conflict.inode.id) {
+                true if request.keep == Keep::Both || (request.keep == Keep::Version && conflict.file.is_empty()) => {
+                    settled.push(conflict);
+                    continue;
+                }
+                true => self.look_again(conflict),
+                false => looked,
+            };
             let is_one_of_several = several.get(&conflict.mark.file).is_some_and(|all| all.len() > 1);
             let done = match request.all && request.keep == Keep::Version && is_one_of_several {
                 true => Err(Failure::new(Kind::Usage, "it is one of several versions of its file: name one of them")),
@@ -179,6 +188,15 @@ impl Past<'_> {
         let version = self.look(&conflict.path, conflict.inode.id)?;
         let file = conflict.file.first().map(|path| self.look(path, conflict.mark.file)).transpose()?;
         Ok(Looked { version, file })
+    }
+
+    /// The same, of what is as it was but for its names.
+    fn look_again(&self, conflict: &Conflict) -> Result<Looked, Failure> {
+        let looked = self.look_at(conflict)?;
+        match looked.version.still.is(conflict.inode.id, &conflict.inode.content) {
+            true => Ok(looked),
+            false => Err(refused(&VfsError::Busy, os(&conflict.path))),
+        }
     }
 
     fn settle(&self, conflict: &Conflict, keep: Keep, looked: Looked) -> Result<(), Failure> {

@@ -82,19 +82,26 @@ fn list(root: &Path) -> Result<Listing> {
     Ok(found)
 }
 
-fn tokens(listing: &Listing) -> BTreeSet<Token> {
-    let mut tokens = BTreeSet::new();
-    for thing in listing.values() {
+/// What was written, and in how many files it is: what was kept beside something else is there twice.
+fn counted(listing: &Listing) -> BTreeMap<Token, usize> {
+    let mut counted = BTreeMap::new();
+    let is_first = |path: &String, thing: &Thing| thing.names.first().is_none_or(|first| first == path);
+    for (_, thing) in listing.iter().filter(|(path, thing)| is_first(path, thing)) {
+        let mut count = |token: &str| *counted.entry(token.to_owned()).or_default() += 1;
         match &thing.what {
             What::File(bytes) => {
                 let text = String::from_utf8_lossy(bytes);
-                tokens.extend(text.split(['\n', '\0']).filter(|part| !part.is_empty()).map(str::to_owned));
+                text.split(['\n', '\0']).filter(|part| !part.is_empty()).for_each(count);
             }
-            What::Symlink(target) => drop(tokens.insert(target.to_str().unwrap().to_owned())),
+            What::Symlink(target) => count(target.to_str().unwrap()),
             What::Dir | What::Fifo => {}
         }
     }
-    tokens
+    counted
+}
+
+fn tokens(listing: &Listing) -> BTreeSet<Token> {
+    counted(listing).into_keys().collect()
 }
 
 struct World {
@@ -263,6 +270,92 @@ impl World {
         Ok(())
     }
 
+    /// What changes a tree as a person wants it: what is not in it any more was taken away.
+    fn meant(&mut self, root: &Path, change: impl FnOnce(&mut Self, &Listing) -> Result<()>) -> Result<()> {
+        let before = list(root)?;
+        change(self, &before).with_context(|| format!("of\n{before:?}"))?;
+        let after = counted(&list(root)?);
+        // Of what is in two files one may have been taken away here and the other one elsewhere.
+        let is_less = |(token, count): &(Token, usize)| after.get(token).is_none_or(|left| left < count);
+        self.gone.extend(counted(&before).into_iter().filter(is_less).map(|(token, _)| token));
+        Ok(())
+    }
+
+    /// One of the snapshots of trees that there are: its place among those that were taken, the tree, and its number.
+    fn one_taken(&mut self) -> Option<(usize, PathBuf, String)> {
+        let tree = |path: &Path| {
+            self.trees.iter().map(|(_, root)| root).find(|root| path.starts_with(root.join(".snapshots")))
+        };
+        let all: Vec<_> = (0..self.taken.len()).filter_map(|at| Some((at, tree(&self.taken[at].0)?.clone()))).collect();
+        if all.is_empty() {
+            return None;
+        }
+        let (at, root) = all[self.below(all.len())].clone();
+        let name = self.taken[at].0.to_str()?.to_owned();
+        Some((at, root, name.rsplit('-').next()?.to_owned()))
+    }
+
+    fn restore(&mut self) -> Result<()> {
+        let Some((at, root, id)) = self.one_taken() else { return Ok(()) };
+        let then = self.taken[at].1.clone();
+        let Some(path) = self.one_of(&then, |_| true) else { return Ok(()) };
+        self.meant(&root, |world, before| {
+            let to = root.join(&path);
+            world.done.push(format!("hn restore {id} {}", to.display()));
+            let ran = world.agent.hn(["restore", &id, to.to_str().unwrap()])?;
+            let now = list(&root)?;
+            if ran.code != Some(0) {
+                // Where a file is in the way, say: it has a reason, and nothing has changed.
+                ensure!(ran.stderr.contains("error: ") && now == *before, "{ran:?}\n{now:?}");
+                return Ok(());
+            }
+            let below = format!("{path}/");
+            let of = |listing: &Listing| -> Vec<(String, What)> {
+                let is_it = |name: &str| name == path || name.starts_with(&below);
+                let all = listing.iter().filter(|(name, _)| is_it(name));
+                all.map(|(name, thing)| (name.clone(), thing.what.clone())).collect()
+            };
+            ensure!(of(&now) == of(&then), "{path:?} is not as it was: {:?} and not {:?}", of(&now), of(&then));
+            Ok(())
+        })
+    }
+
+    fn undo(&mut self, root: &Path) -> Result<()> {
+        self.meant(root, |world, _| {
+            world.done.push(format!("hn revert HEAD {}", root.display()));
+            let ran = world.agent.hn(["revert", "HEAD", root.to_str().unwrap()])?;
+            ensure!(ran.code == Some(0) || ran.stderr.contains("error: "), "{ran:?}");
+            Ok(())
+        })
+    }
+
+    fn resolve(&mut self, root: &Path) -> Result<()> {
+        let keep = ["file", "version", "both"][self.below(3)];
+        self.meant(root, |world, before| {
+            world.done.push(format!("hn resolve --keep {keep} {}", root.display()));
+            let ran = world.agent.hn(["--json", "resolve", "--all", "--keep", keep, root.to_str().unwrap()])?;
+            let left = world.agent.json(["conflicts", root.to_str().unwrap()])?;
+            // Of a version whose file is gone it is the only one: that stays, and it is said.
+            let said: Value = serde_json::from_str(ran.stdout.lines().next().unwrap_or("{}"))?;
+            let paths = |all: &Value| -> BTreeSet<String> {
+                let all = all.as_array().into_iter().flatten();
+                all.map(|one| one["path"].as_str().unwrap().to_owned()).collect()
+            };
+            ensure!(paths(&left) == paths(&said["left"]), "{left} and {ran:?}");
+            let now = list(root)?;
+            ensure!(keep != "both" || tokens(&now) == tokens(before), "{now:?}");
+            Ok(())
+        })
+    }
+
+    fn prune(&mut self) -> Result<()> {
+        let Some((at, root, id)) = self.one_taken() else { return Ok(()) };
+        self.hn(&["snap", "prune", &id, "--of", root.to_str().unwrap()])?;
+        // It is none of a branch either that has it as what it began with.
+        self.taken.remove(at);
+        self.look_back(2)
+    }
+
     /// All snapshots of the trees there are, are listed.
     fn all_listed(&self) -> Result<()> {
         let is_there = |path: &&PathBuf| self.trees.iter().any(|(_, root)| path.starts_with(root.join(".snapshots")));
@@ -314,11 +407,12 @@ impl World {
                 self.hn(&["branch", "--delete", "--force", &name])?;
             }
             12 => self.look_back(2)?,
+            13 | 14 => self.restore()?,
+            15 => self.undo(&root)?,
+            16 => self.resolve(&root)?,
+            17 if self.below(3) == 0 => self.prune()?,
             _ => {
-                let before = list(&root)?;
-                self.act(&root, &before).with_context(|| format!("of\n{before:?}"))?;
-                let after = tokens(&list(&root)?);
-                self.gone.extend(tokens(&before).difference(&after).cloned());
+                self.meant(&root, |world, before| world.act(&root, before))?;
             }
         }
         Ok(())
