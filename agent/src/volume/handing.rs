@@ -28,6 +28,9 @@ use super::{Volume, damaged};
 /// Leases looked at together.
 const LEASES_AT_ONCE: u32 = 1_024;
 
+/// Leases that are given up at one look, each of them one row of the ledger: the rest follows at the next.
+const MOVED_AT_ONCE: usize = 16 * 1_024;
+
 /// What peers that stop had, and have.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct LetGo {
@@ -100,7 +103,8 @@ impl Volume {
                 }
                 match stale.contains(&there.num) {
                     true => done.waits.push("a head of this device".into()),
-                    false => moved.push((row, going)),
+                    false if moved.len() < MOVED_AT_ONCE => moved.push((row, going)),
+                    false => {}
                 }
             }
         }
