@@ -30,6 +30,8 @@ pub struct Mesh {
     leaving: BTreeSet<PeerId>,
     /// Bytes that each takes who takes some.
     free: BTreeMap<PeerId, u64>,
+    /// Those that store for others, or may, as far as is known, and stay: also those that are not there now.
+    donors: BTreeSet<PeerId>,
 }
 
 impl Mesh {
@@ -41,7 +43,12 @@ impl Mesh {
         let leaving = leaving.map(|view| view.peer).collect();
         let takes = |view: &&PeerView| view.connected && !view.blocked && !view.spared && !view.leaving;
         let free = |view: &PeerView| view.hello.as_ref().map(|hello| (view.peer, hello.free));
-        Self { gone, leaving, free: views.iter().filter(takes).filter_map(free).collect() }
+        let is_donor = |view: &&PeerView| {
+            let may_be = view.hello.as_ref().is_none_or(|hello| hello.donated > 0);
+            may_be && view.presence != Presence::Gone && !view.spared && !view.leaving
+        };
+        let donors = views.iter().filter(is_donor).map(|view| view.peer).collect();
+        Self { gone, leaving, free: views.iter().filter(takes).filter_map(free).collect(), donors }
     }
 
     /// The same, but that this peer, if any, stops storing for others, too: a node has no view of itself.
@@ -53,6 +60,7 @@ impl Mesh {
     /// The same, but that these peers are to get nothing.
     pub fn sparing(mut self, peers: &BTreeSet<PeerId>) -> Self {
         self.free.retain(|peer, _| !peers.contains(peer));
+        self.donors.retain(|peer| !peers.contains(peer));
         self
     }
 
@@ -194,6 +202,12 @@ pub fn released(placement: &Placement, mesh: &Mesh) -> Option<Placement> {
     (left.holders.len() < placement.holders.len()).then_some(left)
 }
 
+/// Whether every donor that stays has a row of a segment already: none could take that of one that stops, however much room it has.
+pub fn is_with_all(placement: &Placement, mesh: &Mesh) -> bool {
+    let holders: BTreeSet<PeerId> = mesh.counted(placement).holders.iter().map(|holder| holder.peer).collect();
+    mesh.donors.is_subset(&holders)
+}
+
 /// A placement after rows were made anew: with the new holders, and with those of before whose rows are not among theirs. Who is
 /// gone stays in it, and counts when it is there again.
 pub fn mended(mut placement: Placement, new: Vec<Holder>) -> Placement {
@@ -255,6 +269,7 @@ mod tests {
             gone: gone.iter().map(|i| (peer(*i), u64::from(*i))).collect(),
             leaving: BTreeSet::new(),
             free: free.iter().map(|(i, free)| (peer(*i), *free)).collect(),
+            donors: free.iter().map(|(i, _)| peer(*i)).collect(),
         }
     }
 
@@ -366,6 +381,14 @@ mod tests {
         placement.holders.push(new(4, 8));
         assert_eq!(released(&placement, &known).unwrap().holders.len(), 4);
         assert_eq!(released(&placement, &mesh(&[], &[])), None);
+    }
+
+    #[test]
+    fn a_segment_is_with_all_where_no_donor_that_stays_is_without_a_row() {
+        let (placement, _) = placement();
+        let of = |free: &[(u8, u64)]| is_with_all(&placement, &Mesh { leaving: [peer(1)].into(), ..mesh(&[], free) });
+        // One that is full may have room later.
+        assert_eq!((of(&[(0, 9), (2, 9), (3, 9)]), of(&[(0, 9), (2, 9), (3, 9), (7, 0)])), (true, false));
     }
 
     #[test]

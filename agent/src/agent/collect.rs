@@ -93,7 +93,7 @@ impl Agent {
             let volume = engine.volume();
             match engine.repair(REPAIRED_AT_ONCE) {
                 Ok(Repaired { due: 0, lost: 0, catalog: 0, .. }) => {}
-                Ok(Repaired { due, lost, mended, bytes, leaving, handed, catalog, failed }) => {
+                Ok(Repaired { due, lost, mended, bytes, leaving, handed, catalog, failed, .. }) => {
                     tracing::info!(
                         volume = %volume.short(),
                         due, lost, mended, bytes, leaving, handed, catalog, failed,

@@ -23,7 +23,7 @@ use hypernet_core::node::{Command, CommandError, Outcome, PeerView};
 use hypernet_core::placement::Plan;
 use hypernet_core::port::PortError;
 use hypernet_core::repair::{self, Due, Mending, Mesh};
-use hypernet_core::segment::{Coded, Placement};
+use hypernet_core::segment::{Coded, Packer, Piece, Placement};
 use hypernet_core::time::UnixSeconds;
 use hypernet_fs::vfs::Vfs;
 use parking_lot::Mutex;
@@ -31,11 +31,12 @@ use parking_lot::Mutex;
 use super::census::Enough;
 use super::lacking::Lacking;
 use super::leases::new_leases;
+use super::progress::Meter;
 use super::read::failed;
 use super::state;
 use super::sync::of_tree;
 use super::tended::{Tended, Tending as _};
-use super::write::unix_now;
+use super::write::{Placed, unix_now};
 use super::{LEASE_SECONDS, READ_WITHIN, UPLOAD_PATIENCE, Volume, damaged};
 
 /// Segments looked at together.
@@ -56,6 +57,8 @@ pub(crate) struct Repaired {
     /// Segments that are due for nothing else than that peers stop storing for others, and shards that those have handed over.
     pub(crate) leaving: u64,
     pub(crate) handed: u64,
+    /// Segments of which peers that stop have rows, and every other donor has one already.
+    pub(crate) with_all: Vec<SegmentId>,
     /// Segments of the catalog that the next sync is to write anew.
     pub(crate) catalog: u64,
     /// Why the first that was not mended was not.
@@ -125,6 +128,8 @@ struct Mended {
     bytes: u64,
     /// and shards among those that were handed over.
     handed: u64,
+    /// Every donor that stays has a row of it already.
+    is_with_all: bool,
 }
 
 impl Volume {
@@ -144,6 +149,7 @@ impl Volume {
         let tended = self.tended();
         // What is collected or followed meanwhile is another index.
         let mut repaired = tended.repair(&views, bytes, &self.turn)?;
+        self.write_all_anew(&mut repaired, bytes)?;
         let wear = tended.wear(&views);
         repaired.catalog =
             self.catalog_segments(&self.db)?.iter().filter(|segment| wear.is_worn(segment)).count() as u64;
@@ -152,6 +158,79 @@ impl Volume {
             vfs.mark_changed(self.id).map_err(of_tree)?;
         }
         Ok(repaired)
+    }
+}
+
+impl Volume {
+    /// Writes what lies in segments anew, of which every donor that stays has a row, for as many donors as there are then: a segment of
+    /// as many rows as there are peers cannot do without any of them.
+    fn write_all_anew(&self, repaired: &mut Repaired, bytes: u64) -> Result<(), PortError> {
+        let mut is_dropped = false;
+        for id in std::mem::take(&mut repaired.with_all) {
+            if repaired.bytes >= bytes {
+                break;
+            }
+            match self.write_anew(id) {
+                Ok(0) => {}
+                Ok(placed) => {
+                    is_dropped = true;
+                    repaired.mended += 1;
+                    repaired.bytes += placed;
+                }
+                Err(error @ (PortError::Disk(_) | PortError::DiskFull(_))) => return Err(error),
+                Err(error) => drop(repaired.failed.get_or_insert(error.to_string())),
+            }
+        }
+        if is_dropped {
+            // What was dropped goes as garbage does: others are asked for a head that has seen that.
+            state::ask(&self.db, Some(0))?;
+        }
+        Ok(())
+    }
+
+    /// Moves all that lies in a segment into new ones, and drops it; bytes of the shards that were placed. Whoever has placed it does so.
+    fn write_anew(&self, id: SegmentId) -> Result<u64, PortError> {
+        let _turn = self.turn.lock();
+        self.may_write()?;
+        let Some(row) = self.db.segment(&id)?.filter(|_| self.db.has_leases(&id).unwrap_or(false)) else {
+            return Ok(0);
+        };
+        let placement: Placement = codec::decode(&row.descriptor).map_err(damaged)?;
+        let extents = self.db.segments_since(row.num, 1)?.pop().filter(|(found, _)| found.num == row.num);
+        let Some((_, extents)) = extents else { return Ok(0) };
+        let rows = Command::Rows { placement: Arc::new(placement), within: READ_WITHIN };
+        let payload: Bytes = match self.node.run_blocking(rows) {
+            Outcome::Rows(rows) => rows.concat().into(),
+            Outcome::Failed(error) => return Err(failed(error)),
+            other => return Err(damaged(format!("unexpected outcome {other:?}"))),
+        };
+        let plan = self.peers.settled_plan()?;
+        let mut packer = Packer::new(plan.k);
+        let mut packed = Vec::new();
+        for (extent, offset, len) in extents {
+            let (start, end) = (offset as usize, offset as usize + len as usize);
+            if end > payload.len() {
+                return Err(damaged("an extent lies beyond its segment"));
+            }
+            packed.extend(packer.add(Piece { id: extent, bytes: payload.slice(start..end) }).map_err(damaged)?);
+        }
+        packed.extend(packer.finish());
+        let (keys, mut bytes, mut is_same) = (self.keys(), 0, false);
+        state::put_handed(&self.db, 0)?;
+        for packed in packed {
+            let placed = self.peers.place((&keys, &|| self.draw()), &packed, plan, &Meter::new())?;
+            let of = |placed: &Placed| u64::from(placed.placement.n) * u64::from(placed.placement.segment.shard_len);
+            bytes += placed.iter().map(of).sum::<u64>();
+            is_same |= placed.iter().any(|placed| placed.id == id);
+            self.remember(&placed)?;
+        }
+        // Of the same content by the same k it is the same segment, which is elsewhere now.
+        if !is_same {
+            self.db.drop_segments(&[id])?;
+            self.lacking.placed(id);
+        }
+        self.placements.lock().clear();
+        Ok(bytes)
     }
 }
 
@@ -192,6 +271,7 @@ impl<'a> Tended<'a> {
                 self.mend(id, &wear)
             };
             match mended {
+                Ok(Mended { is_with_all: true, .. }) => repaired.with_all.push(id),
                 Ok(Mended { is_changed: false, .. }) => {}
                 Ok(Mended { bytes, handed, .. }) => {
                     repaired.mended += 1;
@@ -228,6 +308,9 @@ impl<'a> Tended<'a> {
                 self.is_at(id, whole, true)?;
                 return Ok(Mended { is_changed: true, ..Mended::default() });
             }
+            if repair::is_with_all(&held, &wear.mesh) && !wear.mesh.rows_leaving(&held).is_empty() {
+                return Ok(Mended { is_with_all: true, ..Mended::default() });
+            }
             return Err(PortError::Unreachable("no peer is there that has room and none of it".into()));
         };
         let (segment, shard_len) = (&placement.segment, u64::from(placement.segment.shard_len));
@@ -254,7 +337,7 @@ impl<'a> Tended<'a> {
         let whole = repair::mended(held, new.holders);
         let whole = repair::released(&whole, &wear.mesh).unwrap_or(whole);
         self.is_at(id, whole, !wear.mesh.leaving().is_empty())?;
-        Ok(Mended { is_changed: true, bytes: count * shard_len, handed })
+        Ok(Mended { is_changed: true, bytes: count * shard_len, handed, is_with_all: false })
     }
 
     /// A segment is there from now on. Where a peer that stops had rows of it, that has them until this is known to all.

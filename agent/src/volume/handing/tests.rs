@@ -117,37 +117,44 @@ fn whoever_changes_its_mind_keeps_what_it_has_and_it_counts_again() {
 #[test]
 fn what_nobody_has_room_for_stays_and_is_said_to_be_worn() {
     let mesh = Mesh::new(8);
-    let home = homes(&mesh, 1, |home| home.write("file", &noise(1, 700_000))).remove(0);
+    let home = stored(&mesh);
+    mesh.tell_free(3 << 10);
     mesh.leave(peer(1), true);
     let found = repair(&home);
     assert!(found.due > 0 && found.mended == 0, "{found:?}");
     assert!(found.failed.as_ref().unwrap().contains("no peer is there that has room"), "{found:?}");
     let (told, _) = count_now(&home.volume);
     assert!(told.all.due > 0 && told.all.lost() == 0 && told.all.unreadable_now() == 0);
-    // Its pages are written anew with fewer rows; the rest is as it was.
-    home.sync();
-    let data: Vec<Placement> = home
-        .volume
-        .db
-        .segments_iter(0, 999)
-        .unwrap()
-        .iter()
-        .map(|row| codec::decode(&row.descriptor).unwrap())
-        .collect();
-    let kept = data.iter().filter(|placement| placement.holders.iter().any(|holder| holder.peer == peer(1)));
-    assert!(kept.count() > 0 && repair(&home).mended == 0);
-    let_go(&home);
-    for placement in &data {
-        let at = placement.holders.iter().find(|holder| holder.peer == peer(1));
-        assert!(at.is_none() || mesh.leased_at(peer(1)) > 0);
-    }
-    // Somebody comes who has room.
-    mesh.connect([9].map(peer));
+    let before = mesh.leased_at(peer(1));
+    assert_eq!((repair(&home).mended, let_go(&home).bytes, mesh.leased_at(peer(1))), (0, 0, before));
+    // There is room again.
+    mesh.tell_free(1 << 40);
     let moved = repair(&home);
     assert!(moved.handed > 0 && moved.failed.is_none(), "{moved:?}");
     home.sync();
     while let_go(&home).left > 0 {}
     assert_eq!(mesh.leased_at(peer(1)), 0);
+}
+
+#[test]
+fn where_all_have_a_shard_already_what_lies_in_segments_is_written_anew_for_those_who_stay() {
+    let mesh = Mesh::new(8);
+    let home = homes(&mesh, 1, |home| home.write("file", &noise(1, 700_000))).remove(0);
+    assert_eq!(placements(&home)[0].n, 8);
+    mesh.leave(peer(1), true);
+    let (told, _) = count_now(&home.volume);
+    assert!(told.all.due > 0, "until then it is worn");
+    let anew = repair(&home);
+    assert!(anew.mended > 0 && anew.bytes > 0 && (anew.handed, &anew.failed) == (0, &None), "{anew:?}");
+    assert!(let_go(&home).bytes == 0 && mesh.leased_at(peer(1)) > 0, "no head says so");
+    home.sync();
+    while let_go(&home).left > 0 {}
+    assert_eq!((mesh.leased_at(peer(1)), repair(&home).due), (0, 0));
+    let all = placements(&home);
+    assert!(all.iter().all(|placement| placement.n <= 7) && !is_named(&home, peer(1)));
+    let spare = all.iter().map(|placement| placement.n - placement.segment.k).min().unwrap();
+    mesh.disconnect((1..=spare + 1).map(peer));
+    assert_eq!(found_by_a_newcomer(&mesh, 2), home.tree());
 }
 
 #[test]
