@@ -302,6 +302,8 @@ pub(crate) fn run(home: Home, args: RunArgs) -> Result<(), Failure> {
     log::start(&home)?;
     let before = config.clone();
     config.donate = args.donate.unwrap_or(config.donate);
+    // Whoever gives something from now on goes on.
+    config.leaving = config.leaving.filter(|_| args.donate.is_none_or(|bytes| bytes == 0));
     config.cache = args.cache.map_or(config.cache, |limit| limit.0);
     config.upload = args.upload.map_or(config.upload, |limit| limit.0);
     config.download = args.download.map_or(config.download, |limit| limit.0);
@@ -489,6 +491,7 @@ async fn serve(
     let (mesh, events, note) = start_mesh(&home, &mut config).await?;
     let mut node_config = NodeConfig::new(mesh.peer_id(), hypernet_mesh::distance, config.quota(), store.used());
     node_config.record_lifetime = config.record_lifetime * 1000;
+    node_config.leaving = config.leaving.is_some();
     let memory = Arc::new(Mutex::new(Memory::load(&config::known_peers(&home))));
     let noted = memory.clone();
     let remember: Remember = Box::new(move |peer, addr| noted.lock().note(peer, addr));

@@ -116,6 +116,9 @@ pub(crate) struct Config {
     /// Of these so many percent for all peers together that it does not know and that store nothing for it.
     #[serde(default = "newcomers")]
     pub(crate) newcomers: u8,
+    /// It stops storing for others, and what they had here then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) leaving: Option<Leaving>,
     /// No identity and no volume: it only stores.
     pub(crate) storage_only: bool,
     /// Look for peers on the local network.
@@ -169,6 +172,15 @@ pub(crate) struct Config {
     pub(crate) acquaint_every: Option<u64>,
 }
 
+/// What others had when an agent began to stop storing for them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Leaving {
+    /// Seconds since 1970.
+    pub(crate) since: u64,
+    pub(crate) bytes: u64,
+    pub(crate) shards: u64,
+}
+
 const VERSION: u32 = 1;
 
 fn newcomers() -> u8 {
@@ -189,6 +201,7 @@ impl Config {
             listen: Vec::new(),
             donate,
             newcomers: NEWCOMERS_PERCENT,
+            leaving: None,
             storage_only,
             mdns: true,
             upnp: true,

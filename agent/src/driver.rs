@@ -472,7 +472,7 @@ mod tests {
             let Ok(Effect::Send { id, .. }) = effects.try_recv() else { panic!("it was not asked what it offers") };
             step(Input::Response {
                 id,
-                result: Ok(Response::Hello(Hello { free: donated, donated, to_newcomer: false })),
+                result: Ok(Response::Hello(Hello { free: donated, donated, to_newcomer: false, leaving: false })),
             })
         };
         assert_eq!(greet(&mut step, 2, 1 << 30), Some(1));

@@ -341,6 +341,11 @@ fn cause_words(cause: Cause, rows: u64, first: Option<&PeerId>, peers: usize) ->
         Cause::Unproven => format!("{rows} shards do not count: {with} could not prove to have them"),
         Cause::Lacking => format!("{rows} shards do not count: {with} lost or spoiled them, by their own word"),
         Cause::Gone => format!("{rows} shards do not count: {with} must be taken to be gone for good"),
+        Cause::Leaving => {
+            format!(
+                "{rows} shards do not count: {with} stops storing for others, and has them until they are elsewhere"
+            )
+        }
         Cause::Suspect => format!("{rows} shards are with {with} away for more than a day"),
         Cause::Away => format!("{rows} shards are with {with} not there now"),
         Cause::Unmet => format!("{rows} shards are with {with} that this device has not met"),

@@ -93,6 +93,11 @@ impl Peers {
         Ok(self.views()?.into_iter().filter(|view| view.connected).map(|view| view.peer).collect())
     }
 
+    /// The peer that this agent is, if it stops storing for others.
+    pub(crate) fn leaving_here(&self) -> Option<PeerId> {
+        self.node.ask_blocking(|node| node.is_leaving().then(|| node.me())).flatten()
+    }
+
     /// What is known of all peers.
     pub(crate) fn views(&self) -> Result<Vec<PeerView>, PortError> {
         let views = self.node.ask_blocking(Node::peers);

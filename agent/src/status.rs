@@ -186,6 +186,13 @@ pub(crate) async fn peers(agent: &Arc<Agent>) -> Result<Vec<api::PeerInfo>, Fail
                 (false, 0) => None,
                 (false, faults) => Some(format!("faults: {faults}")),
             };
+            let note = match (view.leaving, note) {
+                (false, note) => note,
+                (true, note) => {
+                    let leaving = "leaving: it stops storing for others, and what it holds is moved elsewhere";
+                    Some(note.map_or_else(|| leaving.to_owned(), |note| format!("{leaving}; {note}")))
+                }
+            };
             let note = match (note, audited) {
                 (Some(note), Some(audited)) => Some(format!("{note}; {audited}")),
                 (note, audited) => note.or(audited),
@@ -212,6 +219,7 @@ pub(crate) async fn peers(agent: &Arc<Agent>) -> Result<Vec<api::PeerInfo>, Fail
                 depositor: Some(depositor(view.depositor)),
                 holds: view.holds,
                 to_newcomer: view.to_newcomer,
+                leaving: view.leaving,
                 note,
                 path: link.map(|link| path(link.path)),
                 relay: link.and_then(|link| match link.path {
@@ -314,6 +322,7 @@ pub(crate) async fn status(agent: &Arc<Agent>) -> Result<api::Status, Failure> {
         warnings.push(format!("mounted in writeback mode: {reason}"));
     }
     warnings.extend(agent.unused_gift());
+    warnings.extend(agent.stopped_giving());
     let standing = agent.mesh.standing().await;
     Ok(api::Status {
         reach: standing.as_ref().map(|standing| reach(standing, config.upload, config.download)),

@@ -64,6 +64,7 @@ pub(crate) mod devices;
 #[cfg(test)]
 pub(crate) mod double;
 pub(crate) mod follow;
+pub(crate) mod handing;
 pub(crate) mod heads;
 pub(crate) mod health;
 pub(crate) mod lacking;

@@ -57,8 +57,17 @@ examples! { PEERS:
 examples! { DONATE:
     "hn donate                               who has how much of what you give"
     "hn donate --space 50G                   give others 50 GiB from now on"
+    "hn donate stop --wait                   hand over what others have here, before this machine goes"
     "hn donate --newcomers 25                a quarter of it for peers that you do not know and that store nothing for you"
     "hn donate --json | jq '.shares[] | select(.depositor == \"newcomer\") | .used'"
+}
+examples! { DONATE_STOP:
+    "hn donate stop                          take in nothing new, and have others move what is here"
+    "hn donate stop --wait && hn down        the same, and go when all of it is elsewhere"
+    "hn donate stop --json | jq '.shards'"
+}
+examples! { DONATE_RESUME:
+    "hn donate resume                        give again what was given before"
 }
 examples! { SYNC:
     "hn sync                      make everything durable, then return"

@@ -29,6 +29,7 @@ use crate::wire::{Request, Response};
 mod acquainted;
 mod audit;
 mod command;
+mod copy;
 mod donor;
 mod fetch;
 mod leases;
@@ -70,6 +71,8 @@ pub struct NodeConfig {
     pub quota: Quota,
     /// Bytes it already stores.
     pub used: Used,
+    /// It stops storing for others.
+    pub leaving: bool,
     /// How long a record is kept that nobody publishes again, in milliseconds.
     pub record_lifetime: u64,
     /// How long a small request may take before another peer is asked as well, in milliseconds; a large one longer, by
@@ -85,7 +88,8 @@ impl NodeConfig {
     /// With everything but name, place and offer at its default.
     pub fn new(me: PeerId, metric: Metric, quota: Quota, used: Used) -> Self {
         let (grace, gone_after) = (24 * 3_600_000, 7 * 24 * 3_600_000);
-        Self { me, metric, quota, used, record_lifetime: 48 * 3600 * 1000, patience: 700, grace, gone_after }
+        let record_lifetime = 48 * 3600 * 1000;
+        Self { me, metric, quota, used, leaving: false, record_lifetime, patience: 700, grace, gone_after }
     }
 }
 
@@ -305,6 +309,7 @@ enum Waiter {
     Upload(CommandId, u8),
     Fetch(CommandId, u32),
     Probe(CommandId, u8),
+    Copy(CommandId),
     Lease(CommandId),
     /// Whoever was told that a row is not needed that it was sent: nobody waits for that.
     GivenUp,
@@ -331,6 +336,7 @@ enum Timer {
     Upload(CommandId),
     Fetch(CommandId),
     Probe(CommandId),
+    Copy(CommandId),
     Lease(CommandId),
     Audit(CommandId),
     Room(CommandId),
@@ -401,6 +407,7 @@ pub struct Node {
     uploads: BTreeMap<CommandId, upload::Upload>,
     fetches: BTreeMap<CommandId, fetch::Fetch>,
     probes: BTreeMap<CommandId, probe::Probe>,
+    copies: copy::Copies,
     leases: leases::Leases,
     audits: BTreeMap<CommandId, audit::Audit>,
     silences: audit::Silences,
@@ -413,11 +420,12 @@ impl Node {
     /// A node at its start.
     pub fn new(config: NodeConfig) -> Self {
         Self {
-            donor: donor::Donor::new(config.quota, config.used),
+            donor: donor::Donor::new(config.quota, config.used, config.leaving),
             peers: peers::Peers::default(),
             uploads: BTreeMap::new(),
             fetches: BTreeMap::new(),
             probes: BTreeMap::new(),
+            copies: copy::Copies::default(),
             leases: leases::Leases::default(),
             audits: BTreeMap::new(),
             silences: audit::Silences::default(),
@@ -480,7 +488,8 @@ impl Node {
     }
 
     fn command(&mut self, id: CommandId, command: Command) {
-        let asking = self.probes.len() + self.audits.len() + self.leases.under_way() + self.rooms.len();
+        let leases = self.leases.under_way() + self.copies.under_way();
+        let asking = self.probes.len() + self.audits.len() + leases + self.rooms.len();
         let busy = self.uploads.len() + self.fetches.len() + asking + self.records.under_way() >= COMMANDS_MAX;
         match command {
             _ if busy => self.context.finish(id, Outcome::Failed(CommandError::Busy)),
@@ -515,6 +524,9 @@ impl Node {
                     self.probes.insert(id, probe);
                 }
             }
+            Command::Copy { holder, shard, len, within } => {
+                self.copies.ask(&mut self.context, &mut self.peers, id, (holder, shard, len), within);
+            }
             Command::Renew { holder, leases, within } => {
                 let (context, peers) = (&mut self.context, &mut self.peers);
                 self.leases.ask(context, peers, id, holder, Request::Renew { leases }, within);
@@ -543,6 +555,11 @@ impl Node {
             }
             Command::Give(quota) => {
                 self.donor.give(quota);
+                self.context.finish(id, Outcome::Noted);
+            }
+            Command::Leave(leaving) => {
+                self.donor.leave(leaving);
+                self.peers.greet_all(&mut self.context, &self.donor);
                 self.context.finish(id, Outcome::Noted);
             }
             Command::Acquaint(acquainted) => {
@@ -617,6 +634,9 @@ impl Node {
                     }
                 }
             }
+            Waiter::Copy(command) => {
+                self.copies.answered(&mut self.context, &mut self.peers, command, result);
+            }
             Waiter::Lease(command) => {
                 self.leases.answered(&mut self.context, &mut self.peers, command, result);
             }
@@ -657,7 +677,14 @@ impl Node {
                     self.records.is_durable(&key, sequence);
                 }
             }
-            Some((_, waiter @ (Waiter::Fetch(..) | Waiter::Probe(..) | Waiter::Audit(..) | Waiter::Lease(_)))) => {
+            Some((
+                _,
+                waiter @ (Waiter::Fetch(..)
+                | Waiter::Probe(..)
+                | Waiter::Copy(_)
+                | Waiter::Audit(..)
+                | Waiter::Lease(_)),
+            )) => {
                 let me = self.context.config.me;
                 self.answered(waiter, me, Ok(donor::response(reply)));
             }
@@ -739,6 +766,7 @@ impl Node {
                         self.context.finish(id, probe.outcome());
                     }
                 }
+                Timer::Copy(id) => self.copies.late(&mut self.context, &mut self.peers, id),
                 Timer::Lease(id) => self.leases.late(&mut self.context, id),
                 Timer::Audit(id) => self.end_audit(id),
                 Timer::Room(id) => self.end_room(id),

@@ -5,6 +5,9 @@
 //! that are nearest to their loss come first. Whoever has the index drives it: the agent over its database, `tests/sim` for a
 //! year in minutes.
 //!
+//! Whoever has said that it stops storing for others has its rows still, and they count no more: each is moved, not only when a
+//! threshold is reached, and without reading k rows for it, as its holder hands it over.
+//!
 //! Invariant: a row is made anew only in place of one that does not count, and goes to a peer that has none of the segment.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,8 +26,12 @@ use crate::segment::{Holder, Placement, Segment};
 pub struct Mesh {
     /// Those that are taken to be gone, and for how many milliseconds each is away.
     gone: BTreeMap<PeerId, u64>,
+    /// Those that stop storing for others, and are not gone.
+    leaving: BTreeSet<PeerId>,
     /// Bytes that each takes who takes some.
     free: BTreeMap<PeerId, u64>,
+    /// Those that store for others, or may, as far as is known, and stay: also those that are not there now.
+    donors: BTreeSet<PeerId>,
 }
 
 impl Mesh {
@@ -32,14 +39,28 @@ impl Mesh {
     pub fn new(views: &[PeerView]) -> Self {
         let gone = views.iter().filter(|view| view.presence == Presence::Gone);
         let gone = gone.map(|view| (view.peer, view.away_for)).collect();
-        let takes = |view: &&PeerView| view.connected && !view.blocked && !view.spared;
+        let leaving = views.iter().filter(|view| view.leaving && view.presence != Presence::Gone);
+        let leaving = leaving.map(|view| view.peer).collect();
+        let takes = |view: &&PeerView| view.connected && !view.blocked && !view.spared && !view.leaving;
         let free = |view: &PeerView| view.hello.as_ref().map(|hello| (view.peer, hello.free));
-        Self { gone, free: views.iter().filter(takes).filter_map(free).collect() }
+        let is_donor = |view: &&PeerView| {
+            let may_be = view.hello.as_ref().is_none_or(|hello| hello.donated > 0);
+            may_be && view.presence != Presence::Gone && !view.spared && !view.leaving
+        };
+        let donors = views.iter().filter(is_donor).map(|view| view.peer).collect();
+        Self { gone, leaving, free: views.iter().filter(takes).filter_map(free).collect(), donors }
+    }
+
+    /// The same, but that this peer, if any, stops storing for others, too: a node has no view of itself.
+    pub fn with_leaving(mut self, peer: Option<PeerId>) -> Self {
+        self.leaving.extend(peer);
+        self
     }
 
     /// The same, but that these peers are to get nothing.
     pub fn sparing(mut self, peers: &BTreeSet<PeerId>) -> Self {
         self.free.retain(|peer, _| !peers.contains(peer));
+        self.donors.retain(|peer| !peers.contains(peer));
         self
     }
 
@@ -48,16 +69,43 @@ impl Mesh {
         self.gone.contains_key(peer)
     }
 
-    /// Who is taken to be gone for good.
-    pub fn gone(&self) -> BTreeSet<PeerId> {
-        self.gone.keys().copied().collect()
+    /// Whether a peer stops storing for others, and may hand over what it has.
+    pub fn is_leaving(&self, peer: &PeerId) -> bool {
+        self.leaving.contains(peer)
     }
 
-    /// A placement without the holders that are taken to be gone for good.
+    /// Who stops storing for others.
+    pub fn leaving(&self) -> &BTreeSet<PeerId> {
+        &self.leaving
+    }
+
+    /// Whose rows do not count: who is taken to be gone for good, and who stops storing for others.
+    pub fn uncounted(&self) -> BTreeSet<PeerId> {
+        self.gone.keys().chain(&self.leaving).copied().collect()
+    }
+
+    /// A placement without the holders whose rows do not count.
     pub fn counted(&self, placement: &Placement) -> Placement {
+        let mut left = placement.clone();
+        left.holders.retain(|holder| !self.gone.contains_key(&holder.peer) && !self.leaving.contains(&holder.peer));
+        left
+    }
+
+    /// A placement without the holders that nothing can be read from: those that stop storing for others are among its holders.
+    pub fn readable(&self, placement: &Placement) -> Placement {
         let mut left = placement.clone();
         left.holders.retain(|holder| !self.gone.contains_key(&holder.peer));
         left
+    }
+
+    /// Rows of a placement that are with nobody but peers that stop storing for others.
+    pub fn rows_leaving(&self, placement: &Placement) -> BTreeSet<u8> {
+        if self.leaving.is_empty() {
+            return BTreeSet::new();
+        }
+        let kept: BTreeSet<u8> = self.counted(placement).holders.iter().map(|holder| holder.row).collect();
+        let of = placement.holders.iter().filter(|holder| self.is_leaving(&holder.peer) && !kept.contains(&holder.row));
+        of.map(|holder| holder.row).collect()
     }
 }
 
@@ -76,15 +124,19 @@ pub enum Due {
     No,
     /// It is to be mended. It may lose so many rows more and can be read still: those with the fewest come first.
     Mend(u8),
+    /// Some of its rows are with peers that stop storing for others: those are to be moved. It may lose so many of the others.
+    Move(u8),
     /// Fewer rows count than it takes to read it: nobody can mend it until a holder comes back.
     Lost,
 }
 
-/// How a segment stands of which k rows suffice, n are meant to be held, and so many count.
-pub fn due(k: u8, n: u8, counts: u8, planned: Option<&Plan>) -> Due {
+/// How a segment stands of which k rows suffice, n are meant to be held, so many count, and so many more are with peers that stop
+/// storing for others.
+pub fn due(k: u8, n: u8, counts: u8, leaving: u8, planned: Option<&Plan>) -> Due {
     match counts {
-        counts if counts < k => Due::Lost,
-        counts if counts < n && counts <= threshold(k, n, planned) => Due::Mend(counts - k),
+        counts if counts.saturating_add(leaving) < k => Due::Lost,
+        counts if counts < n && counts <= threshold(k, n, planned) => Due::Mend(counts.saturating_sub(k)),
+        _ if leaving > 0 => Due::Move(counts.saturating_sub(k)),
         _ => Due::No,
     }
 }
@@ -96,27 +148,64 @@ pub struct Mending {
     pub rows: Vec<u8>,
     /// Who has others of it, and is given none of these.
     pub others: BTreeSet<PeerId>,
+    /// Who may hand over which of the rows, so that it need not be made.
+    pub from: BTreeMap<u8, PeerId>,
 }
 
 /// What is to be made of a segment: as many rows as are missing, and as there are peers with room for one that have none of it.
 /// None where that is nobody. `placement` has no holders that were found to lack their rows, and those that are gone.
 ///
-/// Most who are away for a week come back, and have their rows still. So rows are made that nobody has, as long as there are
-/// some among those that were committed, then those of whoever is away for the longest time.
+/// Most who are away for a week come back, and have their rows still. So of whoever stops storing for others its rows are placed
+/// first, then those are made that nobody has, as long as there are some among those that were committed, then those of whoever is
+/// away for the longest time.
 pub fn mending(placement: &Placement, mesh: &Mesh) -> Option<Mending> {
+    place(placement, mesh, false)
+}
+
+/// The same, but of a segment that is not due otherwise: only what is with peers that stop storing for others.
+pub fn moving(placement: &Placement, mesh: &Mesh) -> Option<Mending> {
+    place(placement, mesh, true)
+}
+
+fn place(placement: &Placement, mesh: &Mesh, only_leaving: bool) -> Option<Mending> {
     let left = mesh.counted(placement);
     let shard_len = u64::from(placement.segment.shard_len);
+    let leaving = mesh.rows_leaving(placement);
     let others: BTreeSet<PeerId> = left.holders.iter().map(|holder| holder.peer).collect();
     let room = mesh.free.iter().filter(|(peer, free)| **free >= shard_len && !others.contains(peer)).count();
     let missing = usize::from(placement.n).saturating_sub(left.holders.len()).min(room);
     let held: BTreeMap<u8, PeerId> = placement.holders.iter().map(|holder| (holder.row, holder.peer)).collect();
     let away = |row: &u8| held.get(row).map_or(Some(u64::MAX), |peer| mesh.gone.get(peer).copied());
-    let mut rows: Vec<(u64, u8)> =
-        (0..placement.segment.rows.len() as u8).filter_map(|row| Some((u64::MAX - away(&row)?, row))).collect();
+    let turn = |row: u8| match leaving.contains(&row) {
+        true => Some((false, 0, row)),
+        false if only_leaving => None,
+        false => Some((true, u64::MAX - away(&row)?, row)),
+    };
+    let mut rows: Vec<_> = (0..placement.segment.rows.len() as u8).filter_map(turn).collect();
     rows.sort_unstable();
     rows.truncate(missing);
-    let rows: Vec<u8> = rows.into_iter().map(|(_, row)| row).collect();
-    (!rows.is_empty()).then_some(Mending { rows, others })
+    let rows: Vec<u8> = rows.into_iter().map(|(.., row)| row).collect();
+    let from = placement.holders.iter().filter(|holder| leaving.contains(&holder.row) && mesh.is_leaving(&holder.peer));
+    let from = from.map(|holder| (holder.row, holder.peer)).filter(|(row, _)| rows.contains(row)).collect();
+    (!rows.is_empty()).then_some(Mending { rows, others, from })
+}
+
+/// A placement without the holders that stop storing for others, where as many as are meant to be hold rows beside them; none where
+/// there is nothing to let go of.
+pub fn released(placement: &Placement, mesh: &Mesh) -> Option<Placement> {
+    let counted = mesh.counted(placement);
+    let rows: BTreeSet<u8> = counted.holders.iter().map(|holder| holder.row).collect();
+    let mut left = placement.clone();
+    // Of a row that two have, the one that stays has it.
+    let is_spare = |holder: &Holder| rows.len() >= usize::from(placement.n) || rows.contains(&holder.row);
+    left.holders.retain(|holder| !mesh.is_leaving(&holder.peer) || !is_spare(holder));
+    (left.holders.len() < placement.holders.len()).then_some(left)
+}
+
+/// Whether every donor that stays has a row of a segment already: none could take that of one that stops, however much room it has.
+pub fn is_with_all(placement: &Placement, mesh: &Mesh) -> bool {
+    let holders: BTreeSet<PeerId> = mesh.counted(placement).holders.iter().map(|holder| holder.peer).collect();
+    mesh.donors.is_subset(&holders)
 }
 
 /// A placement after rows were made anew: with the new holders, and with those of before whose rows are not among theirs. Who is
@@ -178,7 +267,9 @@ mod tests {
     fn mesh(gone: &[u8], free: &[(u8, u64)]) -> Mesh {
         Mesh {
             gone: gone.iter().map(|i| (peer(*i), u64::from(*i))).collect(),
+            leaving: BTreeSet::new(),
             free: free.iter().map(|(i, free)| (peer(*i), *free)).collect(),
+            donors: free.iter().map(|(i, _)| peer(*i)).collect(),
         }
     }
 
@@ -199,14 +290,14 @@ mod tests {
 
     #[test]
     fn the_nearest_to_its_loss_comes_first_and_what_is_lost_is_told_apart() {
-        let of = |counts| due(20, 50, counts, Some(&plan(20, 50, 41)));
+        let of = |counts| due(20, 50, counts, 0, Some(&plan(20, 50, 41)));
         assert_eq!(
             (of(50), of(42), of(41), of(20), of(19)),
             (Due::No, Due::No, Due::Mend(21), Due::Mend(0), Due::Lost)
         );
         assert!(of(20) < of(41), "it comes first");
-        assert_eq!(due(1, 2, 1, None), Due::Mend(0));
-        assert_eq!(due(1, 2, 2, None), Due::No);
+        assert_eq!(due(1, 2, 1, 0, None), Due::Mend(0));
+        assert_eq!(due(1, 2, 2, 0, None), Due::No);
     }
 
     #[test]
@@ -217,7 +308,7 @@ mod tests {
         assert_eq!(left.holders.iter().map(|holder| holder.row).collect::<Vec<_>>(), [0, 2]);
         // Rows that nobody has come first, then those of whoever is away the longest; one of the peers has no room.
         let others: BTreeSet<PeerId> = [peer(0), peer(2)].into();
-        let of = |rows: &[u8]| Some(Mending { rows: rows.to_vec(), others: others.clone() });
+        let of = |rows: &[u8]| Some(Mending { rows: rows.to_vec(), others: others.clone(), from: BTreeMap::new() });
         assert_eq!(mending(&placement, &known), of(&[4]));
         let known = mesh(&[1, 3], &[(0, 99), (6, 9), (7, 99), (8, 3)]);
         assert_eq!(mending(&placement, &known), of(&[4, 5]));
@@ -241,6 +332,63 @@ mod tests {
         assert!(whole.is_sound());
         assert_eq!(mesh(&[1], &[]).counted(&whole).holders.len(), 4);
         assert_eq!(mesh(&[], &[]).counted(&whole).holders.len(), 5);
+    }
+
+    #[test]
+    fn what_is_with_peers_that_leave_is_moved_and_does_not_count() {
+        let of = |counts, leaving| due(20, 50, counts, leaving, Some(&plan(20, 50, 41)));
+        assert_eq!(
+            (of(49, 1), of(50, 1), of(42, 0), of(41, 2)),
+            (Due::Move(29), Due::Move(30), Due::No, Due::Mend(21))
+        );
+        // As long as they are there it is not lost.
+        assert_eq!((of(0, 20), of(5, 14), of(5, 15)), (Due::Mend(0), Due::Lost, Due::Mend(0)));
+        assert!(of(20, 1) < of(49, 1), "what is near to its loss comes first");
+
+        let (placement, _) = placement();
+        let leaves = |gone: &[u8], leaving: &[u8], free: &[(u8, u64)]| Mesh {
+            leaving: leaving.iter().map(|i| peer(*i)).collect(),
+            ..mesh(gone, free)
+        };
+        let known = leaves(&[3], &[1, 2], &[(6, 9), (7, 9), (8, 9)]);
+        assert_eq!(known.counted(&placement).holders.len(), 1);
+        assert_eq!(known.readable(&placement).holders.len(), 3);
+        let from = |rows: &[u8]| rows.iter().map(|row| (*row, peer(*row))).collect::<BTreeMap<u8, PeerId>>();
+        let others: BTreeSet<PeerId> = [peer(0)].into();
+        let all = Mending { rows: vec![1, 2, 4], others: others.clone(), from: from(&[1, 2]) };
+        assert_eq!(mending(&placement, &known), Some(all));
+        let moved = Mending { rows: vec![1, 2], others, from: from(&[1, 2]) };
+        assert_eq!(moving(&placement, &known), Some(moved));
+        // With room for one of them the other stays where it is.
+        let known = leaves(&[], &[1, 2], &[(6, 9)]);
+        assert_eq!(moving(&placement, &known).map(|moving| moving.rows), Some(vec![1]));
+        assert_eq!(moving(&placement, &leaves(&[], &[1], &[(6, 2), (0, 9)])), None, "nobody has room");
+        assert_eq!(moving(&placement, &leaves(&[], &[], &[(6, 9)])), None, "nobody leaves");
+    }
+
+    #[test]
+    fn a_peer_that_leaves_is_let_go_of_when_as_many_others_hold_rows() {
+        let (mut placement, _) = placement();
+        let known = Mesh { leaving: [peer(1), peer(2)].into(), ..mesh(&[], &[]) };
+        assert_eq!(released(&placement, &known), None);
+        let new = |row: u8, i: u8| Holder { row, peer: peer(i), until: UnixSeconds(9) };
+        // Two devices have moved the same row: it is with the one that stays, and the other row is needed still.
+        placement.holders.push(new(1, 7));
+        let left = released(&placement, &known).unwrap();
+        let who: Vec<(u8, PeerId)> = left.holders.iter().map(|holder| (holder.row, holder.peer)).collect();
+        assert_eq!(who, [(0, peer(0)), (2, peer(2)), (3, peer(3)), (1, peer(7))]);
+        // A row that nobody had stands for the other one.
+        placement.holders.push(new(4, 8));
+        assert_eq!(released(&placement, &known).unwrap().holders.len(), 4);
+        assert_eq!(released(&placement, &mesh(&[], &[])), None);
+    }
+
+    #[test]
+    fn a_segment_is_with_all_where_no_donor_that_stays_is_without_a_row() {
+        let (placement, _) = placement();
+        let of = |free: &[(u8, u64)]| is_with_all(&placement, &Mesh { leaving: [peer(1)].into(), ..mesh(&[], free) });
+        // One that is full may have room later.
+        assert_eq!((of(&[(0, 9), (2, 9), (3, 9)]), of(&[(0, 9), (2, 9), (3, 9), (7, 0)])), (true, false));
     }
 
     #[test]

@@ -89,6 +89,9 @@ pub struct Hello {
     /// The peer that it says this to is a newcomer to it: it takes in more for others, or would once there is room.
     #[n(2)]
     pub to_newcomer: bool,
+    /// It stores for others no longer than until they have moved what it holds elsewhere: it takes in nothing new.
+    #[n(3)]
+    pub leaving: bool,
 }
 
 /// The answer to a [`Request`].
@@ -157,6 +160,10 @@ pub enum Refusal {
          then those who store for it"
     )]
     NewcomersFull(#[n(0)] u32),
+    /// It stops storing for others.
+    #[n(11)]
+    #[error("it stops storing for others, and takes in nothing new")]
+    Leaving,
 }
 
 #[derive(Encode, Decode)]
@@ -382,7 +389,7 @@ mod tests {
     #[test]
     fn messages_round_trip() {
         let requests = [
-            Request::Hello(Hello { free: 1, donated: 2, to_newcomer: true }),
+            Request::Hello(Hello { free: 1, donated: 2, to_newcomer: true, leaving: false }),
             Request::Put { shard: ShardId([3; 32]), lease: lease(), body: Bytes::from_static(b"x") },
             Request::Get { shard: ShardId([3; 32]), offset: 4096, len: 4096 },
             Request::Have { shards: vec![ShardId([3; 32]); WIRE_IDS_MAX] },

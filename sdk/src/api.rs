@@ -106,7 +106,7 @@ pub use devices::{
     DeviceInfo, DeviceRenewed, DeviceRevoked, NamedDevice, OtherHead, PhraseInput, RecoverEvent, RecoverRequest,
     Recovered, RenewDeviceRequest, RevokeDeviceRequest,
 };
-pub use donate::{Depositor, DonateRequest, DonateShare, DonateStatus, Whose};
+pub use donate::{Depositor, DonateRequest, DonateShare, DonateStatus, Leaving, Whose};
 pub use gc::{GcRequest, GcVolume};
 pub use guardians::{
     Gathered, GuardianInfo, GuardiansCleared, GuardiansInfo, GuardiansList, HeldShare, SetGuardiansRequest,

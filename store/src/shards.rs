@@ -241,6 +241,21 @@ impl ShardStore {
         self.shared.count.load(Ordering::Acquire)
     }
 
+    /// When leases of what is here end, in seconds since 1970: of the last one of each shard the first, and the last of all; none when
+    /// nobody has any. Blocks on the local disk.
+    pub fn lease_ends(&self) -> Result<Option<(UnixSeconds, UnixSeconds)>, StoreError> {
+        let readers = self.running.read().as_ref().map(|running| Arc::clone(&running.readers));
+        let Some(readers) = readers else { return Ok(None) };
+        readers.read(|connection| {
+            let sql = "SELECT min(last), max(last) FROM (SELECT max(expires) AS last FROM leases GROUP BY shard)";
+            connection.prepare_cached(sql)?.query_row([], |row| {
+                let end =
+                    |at| Ok::<_, rusqlite::Error>(row.get::<_, Option<i64>>(at)?.map(|end| UnixSeconds(end as u64)));
+                Ok(end(0)?.zip(end(1)?))
+            })
+        })
+    }
+
     /// All records, oldest first. Blocks on the local disk.
     pub fn records(&self) -> Result<Vec<(RecordKey, Vec<u8>)>, StoreError> {
         let readers = self.running.read().as_ref().map(|running| Arc::clone(&running.readers));

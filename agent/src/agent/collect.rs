@@ -9,6 +9,7 @@ use hypernet_sdk::api;
 use super::{Agent, blocking, port_failure};
 use crate::failure::Failure;
 use crate::volume::collect::{Collected, GRACE, Released};
+use crate::volume::handing::LetGo;
 use crate::volume::recover::wall;
 use crate::volume::repair::Repaired;
 use crate::volume::sync::Engine;
@@ -92,10 +93,24 @@ impl Agent {
             let volume = engine.volume();
             match engine.repair(REPAIRED_AT_ONCE) {
                 Ok(Repaired { due: 0, lost: 0, catalog: 0, .. }) => {}
-                Ok(Repaired { due, lost, mended, bytes, catalog, failed }) => {
-                    tracing::info!(volume = %volume.short(), due, lost, mended, bytes, catalog, failed, "segments are mended");
+                Ok(Repaired { due, lost, mended, bytes, leaving, handed, catalog, failed, .. }) => {
+                    tracing::info!(
+                        volume = %volume.short(),
+                        due, lost, mended, bytes, leaving, handed, catalog, failed,
+                        "segments are mended"
+                    );
                 }
                 Err(error) => tracing::warn!(volume = %volume.short(), %error, "segments cannot be mended yet"),
+            }
+            match engine.let_go(self.grace()) {
+                Ok(LetGo { left: 0, .. }) => {}
+                Ok(LetGo { bytes, left, waits }) => {
+                    let waits = waits.join(", ");
+                    tracing::info!(volume = %volume.short(), bytes, left, waits, "peers that stop are let go of");
+                }
+                Err(error) => {
+                    tracing::warn!(volume = %volume.short(), %error, "peers that stop cannot be let go of yet")
+                }
             }
         }
     }

@@ -385,6 +385,9 @@ impl Volume {
             whole.holders.sort_by_key(|holder| holder.row);
             changed.push((id, codec::encode(&whole)));
         }
+        if !wear.mesh.leaving().is_empty() {
+            state::put_handed(&self.db, 0)?;
+        }
         self.db.replace_descriptors(&changed)?;
         self.placements.lock().clear();
         Ok((taken, is_all && taken as usize == wanted))

@@ -257,7 +257,7 @@ impl Volume {
     /// Without what it was nothing could be recovered, whatever else is stored.
     ///
     /// Whatever could be read from fewer peers still can, and listings never change: so they are looked into only when
-    /// one of the peers that were there the last time is not there, or has come to be taken for gone.
+    /// one of the peers that were there the last time is not there, or its rows do not count any more.
     fn survey(
         &self,
         manifest: &Manifest,
@@ -266,7 +266,7 @@ impl Volume {
     ) -> Result<(Manifest, Vec<Lost>), PortError> {
         let connected = views.iter().filter(|view| view.connected).map(|view| view.peer).collect();
         let wear = self.tended().wear(views);
-        let now = Surveyed { connected, gone: wear.mesh.gone() };
+        let now = Surveyed { connected, uncounted: wear.mesh.uncounted() };
         let deep = self.surveyed.lock().as_ref().is_none_or(|before| !before.holds_for(&now));
         let mut survey =
             Survey { volume: self, connected: &now.connected, wear, stale, deep, intact: true, lost: Vec::new() };
@@ -440,13 +440,13 @@ struct Lost {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Surveyed {
     connected: BTreeSet<PeerId>,
-    gone: BTreeSet<PeerId>,
+    uncounted: BTreeSet<PeerId>,
 }
 
 impl Surveyed {
     /// Whether the same would be found now.
     fn holds_for(&self, now: &Self) -> bool {
-        self.connected.is_subset(&now.connected) && now.gone.is_subset(&self.gone)
+        self.connected.is_subset(&now.connected) && now.uncounted.is_subset(&self.uncounted)
     }
 }
 

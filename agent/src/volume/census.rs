@@ -51,6 +51,8 @@ pub(crate) struct Census {
 struct Seen {
     /// Peers that were there when it began, without those that do not answer.
     connected: BTreeSet<PeerId>,
+    /// Those that stop storing for others, as of then: what is to last needs others.
+    leaving: BTreeSet<PeerId>,
     /// Rows that are there.
     held: BTreeMap<SegmentId, Vec<u8>>,
     /// Whether it is kept for this device.
@@ -61,9 +63,12 @@ struct Seen {
 impl Census {
     /// Of the peers that are connected now: who comes while it goes on changes nothing for it.
     pub(crate) fn new(volume: &Volume) -> Result<Self, PortError> {
-        let connected = volume.peers.connected()?;
+        let views = volume.peers.views()?;
+        let connected = views.iter().filter(|view| view.connected).map(|view| view.peer).collect();
+        let leaving = views.iter().filter(|view| view.leaving).map(|view| view.peer);
+        let leaving = leaving.chain(volume.peers.leaving_here()).collect();
         let (held, kept, relied) = (BTreeMap::new(), BTreeMap::new(), Tally::default());
-        Ok(Self { seen: Mutex::new(Seen { connected, held, kept, relied }) })
+        Ok(Self { seen: Mutex::new(Seen { connected, leaving, held, kept, relied }) })
     }
 
     /// Which of these are in segments of which enough is there. A segment whose row in the index is damaged is not.
@@ -105,7 +110,15 @@ impl Census {
             }
         };
         // Not under the lock: it takes a round trip.
-        let held = known.unwrap_or_else(|| self.ask(volume, id, placement));
+        let mut held = known.unwrap_or_else(|| self.ask(volume, id, placement));
+        if enough == Enough::Last {
+            let seen = self.seen.lock();
+            let stays = |row: &u8| {
+                let mut holders = placement.holders.iter().filter(|holder| holder.row == *row);
+                holders.any(|holder| !seen.leaving.contains(&holder.peer))
+            };
+            held.retain(stays);
+        }
         if held.len() < usize::from(enough.rows(placement)) {
             return Ok(false);
         }

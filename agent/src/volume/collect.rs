@@ -173,6 +173,10 @@ impl Volume {
 
     /// What the head of this device with this number asks of the others.
     pub(super) fn asks(&self, sequence: u64) -> Result<u64, PortError> {
+        if state::handed(&self.db)? == Some(0) {
+            // Its catalog knows where all is that was moved so far.
+            state::put_handed(&self.db, sequence)?;
+        }
         match state::asks(&self.db)? {
             Some(0) => {
                 state::ask(&self.db, Some(sequence))?;
@@ -367,8 +371,13 @@ impl Volume {
             released.bytes += bytes;
             released.waiting += all.saturating_sub(bytes);
         }
+        let handed = state::handed(&self.db)?;
+        // Others are asked for a head that has seen what was moved away from peers that stop, too.
+        let is_handing = seen.is_some_and(|seen| handed.is_some_and(|handed| handed == 0 || seen < handed));
         if unseen == 0 || seen.is_none() {
-            state::ask(&self.db, None)?;
+            if !is_handing {
+                state::ask(&self.db, None)?;
+            }
         } else if unseen >= ASKED_FROM && state::asks(&self.db)?.is_none_or(|asked| seen >= Some(asked)) {
             // What the others were asked for they have done, and this has become garbage since.
             state::ask(&self.db, Some(0))?;
@@ -436,7 +445,7 @@ impl Volume {
 
     /// The head of this device that all others have seen that may publish here, none where there are no others; and the heads by which
     /// that is known.
-    fn seen_by_others(&self, waits: &mut Vec<String>) -> Result<(Option<u64>, Vec<Head>), PortError> {
+    pub(super) fn seen_by_others(&self, waits: &mut Vec<String>) -> Result<(Option<u64>, Vec<Head>), PortError> {
         if !self.has_others() && !self.has_twin() {
             return Ok((None, Vec::new()));
         }

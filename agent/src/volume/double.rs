@@ -50,12 +50,16 @@ struct Kept {
     rows_of_data: BTreeMap<SegmentId, u8>,
     /// Which segment a shard is of.
     shards: BTreeMap<ShardId, SegmentId>,
+    /// Those that were placed.
+    bodies: BTreeMap<ShardId, Bytes>,
     /// Of each shard of each peer, what leases it has: one without any is gone.
     leases: BTreeMap<(PeerId, ShardId), BTreeSet<LeaseKey>>,
     /// Those that were given up.
     ended: BTreeSet<(PeerId, ShardId, LeaseKey)>,
     /// Those that have dropped all that they took, and say that they have it.
     droppers: BTreeSet<PeerId>,
+    /// Those that stop storing for others.
+    leaving: BTreeSet<PeerId>,
     /// Those whose disk has spoiled all, and that find that out when they look.
     spoiled: BTreeSet<PeerId>,
     /// The payload of each segment.
@@ -113,16 +117,15 @@ impl Mesh {
 
     pub(crate) fn connect(&self, peers: impl IntoIterator<Item = PeerId>) {
         for peer in peers {
-            let free = {
+            let hello = {
                 let mut kept = self.kept.lock();
                 kept.connected.insert(peer);
-                kept.free
+                kept.hello(&peer)
             };
             let greetings = self.step(Input::Connected(peer));
             for effect in greetings {
                 if let Effect::Send { id, request: Request::Hello(_), .. } = effect {
-                    let hello = Hello { free, donated: 1 << 40, to_newcomer: false };
-                    self.step(Input::Response { id, result: Ok(Response::Hello(hello)) });
+                    self.step(Input::Response { id, result: Ok(Response::Hello(hello.clone())) });
                 }
             }
         }
@@ -135,6 +138,27 @@ impl Mesh {
             self.step(Input::Disconnected(peer));
         }
         self.settle();
+    }
+
+    /// The peer says that it stops storing for others, or takes that back.
+    pub(crate) fn leave(&self, peer: PeerId, leaving: bool) {
+        let hello = {
+            let mut kept = self.kept.lock();
+            if leaving {
+                kept.leaving.insert(peer)
+            } else {
+                kept.leaving.remove(&peer)
+            };
+            kept.hello(&peer)
+        };
+        self.step(Input::Request { peer, inbound: InboundId(1), request: Request::Hello(hello) });
+        self.settle();
+    }
+
+    /// Shards of a peer that somebody has a lease of.
+    pub(crate) fn leased_at(&self, peer: PeerId) -> usize {
+        let kept = self.kept.lock();
+        kept.leases.iter().filter(|((at, _), leases)| *at == peer && !leases.is_empty()).count()
     }
 
     /// The peer stays, and has nothing any more of what it holds now.
@@ -249,6 +273,7 @@ impl Mesh {
                     fetches.fetch_add(wanted.len() as u64, Ordering::SeqCst);
                     kept.fetch(&placement, &wanted)
                 }
+                Command::Copy { holder, shard, .. } => kept.copy(holder, shard),
                 Command::Probe { placement, .. } => kept.probe(&placement),
                 Command::Rows { placement, .. } => kept.rows(&placement),
                 Command::Renew { holder, leases, .. } => kept.renew(holder, &leases),
@@ -270,14 +295,14 @@ impl Mesh {
                 Command::AskRoom => {
                     let now = Now { mono: Instant(kept.now + 1), unix: UnixSeconds(1_800_000_000) };
                     for peer in &kept.connected {
-                        let request = Request::Hello(Hello { free: kept.free, donated: 1 << 40, to_newcomer: false });
+                        let request = Request::Hello(kept.hello(peer));
                         node.lock().step(now, Input::Request { peer: *peer, inbound: InboundId(1), request });
                     }
                     Outcome::Asked
                 }
                 Command::Watch(_) => Outcome::Watching,
                 Command::Spare(_) => Outcome::Spared,
-                Command::Give(_) | Command::Acquaint(_) => Outcome::Noted,
+                Command::Give(_) | Command::Leave(_) | Command::Acquaint(_) => Outcome::Noted,
                 Command::Lookup(key) => {
                     let answers = if kept.mute { 0 } else { kept.connected.len() };
                     let (lie, kept) = (kept.lies.get(&key), kept.records.get(&key));
@@ -381,6 +406,7 @@ impl Mesh {
             there.leases.clone_from(&here.leases);
             there.rows_of_data.clone_from(&here.rows_of_data);
             there.shards.clone_from(&here.shards);
+            there.bodies.clone_from(&here.bodies);
             there.records.clone_from(&here.records);
         }
         *other.enrolled.lock() = self.enrolled.lock().clone();
@@ -393,6 +419,7 @@ impl Mesh {
         let mut here = self.kept.lock();
         here.segments.extend(there.segments.clone());
         here.shards.extend(there.shards.clone());
+        here.bodies.extend(there.bodies.clone());
         here.rows_of_data.extend(there.rows_of_data.clone());
         here.ended.extend(there.ended.iter().copied());
         for (at, leases) in &there.leases {
@@ -537,9 +564,32 @@ pub(crate) fn publish_with(volume: &Volume, millis: u64, vector: &[Dot]) -> Resu
 }
 
 impl Kept {
+    /// What a peer says of itself.
+    fn hello(&self, peer: &PeerId) -> Hello {
+        let leaving = self.leaving.contains(peer);
+        Hello { free: if leaving { 0 } else { self.free }, donated: 1 << 40, to_newcomer: false, leaving }
+    }
+
+    /// Those that take something in.
+    fn takers(&self) -> impl Iterator<Item = &PeerId> {
+        self.connected.difference(&self.leaving)
+    }
+
+    fn copy(&self, holder: PeerId, shard: ShardId) -> Outcome {
+        let (peer, why) = (holder.short(), "it has not got it".to_owned());
+        let segment = self.shards.get(&shard);
+        let is_lost = segment.is_none_or(|id| self.lost.get(&holder).is_some_and(|lost| lost.contains(id)));
+        let is_leased = self.leases.get(&(holder, shard)).is_some_and(|leases| !leases.is_empty());
+        match self.bodies.get(&shard) {
+            _ if !self.connected.contains(&holder) => Outcome::Failed(CommandError::Copy { peer, why, lacks: false }),
+            Some(body) if is_leased && !is_lost => Outcome::Copied(body.clone()),
+            _ => Outcome::Failed(CommandError::Copy { peer, why, lacks: true }),
+        }
+    }
+
     fn upload(&mut self, coded: &Coded, leases: &LeaseSecret, until: UnixSeconds) -> Outcome {
         let id = coded.segment.id();
-        let candidates: Vec<Candidate> = self.connected.iter().map(|peer| Candidate::new(*peer, 1 << 40)).collect();
+        let candidates: Vec<Candidate> = self.takers().map(|peer| Candidate::new(*peer, 1 << 40)).collect();
         let (shard_len, k, n) = (coded.segment.shard_len.into(), coded.segment.k, coded.shards.len() as u8);
         let peers = order(&Wanted { segment: &id, shard_len, k, n }, &candidates, &[]);
         if peers.len() < coded.shards.len() {
@@ -550,6 +600,7 @@ impl Kept {
             lost.remove(&id);
         }
         self.shards.extend(coded.segment.rows.iter().map(|shard| (*shard, id)));
+        self.bodies.extend(coded.segment.rows.iter().copied().zip(coded.shards.iter().cloned()));
         self.rows_of_data.insert(id, coded.segment.k);
         self.segments.insert(id, coded.shards[..usize::from(coded.segment.k)].concat());
         let holders: Vec<Holder> =
@@ -583,7 +634,8 @@ impl Kept {
             let (stored, n, why) = (0, rows.len() as u8, "they are full".to_owned());
             return Outcome::Failed(CommandError::NotPlaced { stored, n, why });
         }
-        let peers: Vec<PeerId> = self.connected.difference(others).take(rows.len()).copied().collect();
+        let peers: Vec<PeerId> =
+            self.takers().filter(|peer| !others.contains(peer)).take(rows.len()).copied().collect();
         if peers.len() < rows.len() {
             let (stored, n, why) = (peers.len() as u8, rows.len() as u8, "too few are here".to_owned());
             return Outcome::Failed(CommandError::NotPlaced { stored, n, why });
@@ -597,6 +649,7 @@ impl Kept {
                 lost.remove(&id);
             }
             self.shards.insert(row, id);
+            self.bodies.insert(row, shard.clone());
             self.leases.entry((holder.peer, row)).or_default().insert(leases.token(&holder.peer, &row).key());
         }
         Outcome::Uploaded(Placement { segment: coded.segment.clone(), n: rows.len() as u8, holders })

@@ -11,7 +11,6 @@ use std::time::{Duration, Instant};
 
 use hypernet_core::codec;
 use hypernet_core::id::{PeerId, VolumeId};
-use hypernet_core::node::Presence;
 use hypernet_core::port::PortError;
 use hypernet_core::segment::Placement;
 use hypernet_store::volume::VolumeDb;
@@ -42,7 +41,7 @@ struct Basis {
     changes: u64,
     connected: BTreeSet<PeerId>,
     /// Those whose rows do not count.
-    gone: BTreeSet<PeerId>,
+    uncounted: BTreeSet<PeerId>,
     /// k, n and the threshold of what is placed now.
     planned: Option<(u8, u8, u8)>,
     /// See [`super::lacking::Lacking::changes`].
@@ -51,11 +50,10 @@ struct Basis {
 
 impl Basis {
     fn of(volume: &Volume, sight: &Sight) -> Self {
-        let is_gone = |presence| presence == Presence::Gone;
         Self {
             changes: volume.db.changes(),
             connected: sight.online(),
-            gone: sight.peers.iter().filter(|peer| is_gone(peer.presence)).map(|peer| peer.peer).collect(),
+            uncounted: sight.mesh().uncounted(),
             planned: sight.planned(),
             lacking: volume.lacking.changes(),
         }

@@ -58,7 +58,17 @@ struct Wanted {
 /// Rows of a segment, each with a holder of it.
 pub(super) type Held = BTreeSet<(u8, PeerId)>;
 
-fn held(placement: &Placement) -> Held {
+/// Leases that end.
+pub(super) struct Ending {
+    pub(super) number: LeaseNumber,
+    /// With all holders that have them,
+    pub(super) placement: Placement,
+    /// and those with whom they end.
+    pub(super) going: Held,
+}
+
+/// Those of a placement.
+pub(super) fn held(placement: &Placement) -> Held {
     placement.holders.iter().map(|holder| (holder.row, holder.peer)).collect()
 }
 
@@ -363,11 +373,23 @@ impl Tended<'_> {
     /// Gives up leases of placements, of which holders that cannot be reached keep theirs until they end or are asked again;
     /// returns bytes of shards that were given up.
     pub(crate) fn end_leases(&self, rows: &[(LeaseNumber, Placement)]) -> Result<u64, PortError> {
+        let ending = rows.iter().map(|(number, placement)| Ending {
+            number: *number,
+            placement: placement.clone(),
+            going: held(placement),
+        });
+        self.end_some(&ending.collect::<Vec<_>>())
+    }
+
+    /// The same of some of the holders of each.
+    pub(super) fn end_some(&self, rows: &[Ending]) -> Result<u64, PortError> {
         let connected = self.peers.connected()?;
         let mut by_holder: BTreeMap<PeerId, Vec<(usize, u8, ShardId, LeaseToken)>> = BTreeMap::new();
-        for (at, (number, placement)) in rows.iter().enumerate() {
+        for (at, Ending { number, placement, going }) in rows.iter().enumerate() {
             let secret = self.device.lease_secret(number);
-            for holder in placement.holders.iter().filter(|holder| connected.contains(&holder.peer)) {
+            let is_going = |holder: &&Holder| going.contains(&(holder.row, holder.peer));
+            let there = placement.holders.iter().filter(|holder| connected.contains(&holder.peer));
+            for holder in there.filter(is_going) {
                 let shard = placement.segment.rows[usize::from(holder.row)];
                 let token = secret.token(&holder.peer, &shard);
                 by_holder.entry(holder.peer).or_default().push((at, holder.row, shard, token));
@@ -388,7 +410,7 @@ impl Tended<'_> {
                 continue;
             }
             for (at, row, _, _) in some {
-                let placement = left.entry(*at).or_insert_with(|| rows[*at].1.clone());
+                let placement = left.entry(*at).or_insert_with(|| rows[*at].placement.clone());
                 placement.holders.retain(|other| (other.row, other.peer) != (*row, holder));
                 bytes += u64::from(placement.segment.shard_len);
             }
@@ -396,8 +418,8 @@ impl Tended<'_> {
         let changes: Vec<LeaseChange> = left
             .into_iter()
             .map(|(at, placement)| match placement.holders.is_empty() {
-                true => LeaseChange::Over(rows[at].0),
-                false => LeaseChange::Held(rows[at].0, codec::encode(&placement)),
+                true => LeaseChange::Over(rows[at].number),
+                false => LeaseChange::Held(rows[at].number, codec::encode(&placement)),
             })
             .collect();
         self.db.change_leases(&changes)?;

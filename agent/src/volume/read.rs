@@ -39,9 +39,10 @@ pub(crate) fn failed(error: CommandError) -> PortError {
         CommandError::TooFewShards { .. } => PortError::Unreachable(error.to_string()),
         CommandError::Deadline { .. } | CommandError::Busy => PortError::Deadline(error.to_string()),
         CommandError::Damaged { .. } | CommandError::Invalid(_) => PortError::Damaged(error.to_string()),
-        CommandError::NotPlaced { .. } | CommandError::Lease { .. } | CommandError::Record(_) => {
-            PortError::Unreachable(error.to_string())
-        }
+        CommandError::NotPlaced { .. }
+        | CommandError::Copy { .. }
+        | CommandError::Lease { .. }
+        | CommandError::Record(_) => PortError::Unreachable(error.to_string()),
     }
 }
 

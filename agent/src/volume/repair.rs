@@ -4,24 +4,26 @@
 //! Rows are made from ciphertext, and are those that were committed when the segment was made: each is checked against its hash
 //! before it goes out.
 //!
-//! A row counts while its holder has not been found to lack it and is not taken to be gone for good; of who comes back it counts
-//! again. Two devices that mend one segment at once do no harm: each has leases of what it has placed, and when their catalogs
+//! A row counts while its holder has not been found to lack it, is not taken to be gone for good and has not said that it stops
+//! storing for others; of who comes back, or goes on, it counts again. What is with peers that stop is handed over by them, at once
+//! and not only when few rows are left; what they cannot hand over is made anew like all else. Two devices that mend one segment at once do no harm: each has leases of what it has placed, and when their catalogs
 //! come together, both count.
 //!
 //! Invariant: a row of the index is replaced only by one that has all holders that count, and the new ones, whose leases are
 //! written down first. Wherever this is broken off, what was placed and is in no index is given up later.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
 
+use bytes::Bytes;
 use hypernet_core::codec;
 use hypernet_core::id::SegmentId;
 use hypernet_core::node::{Command, CommandError, Outcome, PeerView};
 use hypernet_core::placement::Plan;
 use hypernet_core::port::PortError;
 use hypernet_core::repair::{self, Due, Mending, Mesh};
-use hypernet_core::segment::{Coded, Placement};
+use hypernet_core::segment::{Coded, Packer, Piece, Placement};
 use hypernet_core::time::UnixSeconds;
 use hypernet_fs::vfs::Vfs;
 use parking_lot::Mutex;
@@ -29,10 +31,12 @@ use parking_lot::Mutex;
 use super::census::Enough;
 use super::lacking::Lacking;
 use super::leases::new_leases;
+use super::progress::Meter;
 use super::read::failed;
+use super::state;
 use super::sync::of_tree;
 use super::tended::{Tended, Tending as _};
-use super::write::unix_now;
+use super::write::{Placed, unix_now};
 use super::{LEASE_SECONDS, READ_WITHIN, UPLOAD_PATIENCE, Volume, damaged};
 
 /// Segments looked at together.
@@ -50,6 +54,11 @@ pub(crate) struct Repaired {
     /// Segments that were mended, and bytes of the shards that were placed for it.
     pub(crate) mended: u64,
     pub(crate) bytes: u64,
+    /// Segments that are due for nothing else than that peers stop storing for others, and shards that those have handed over.
+    pub(crate) leaving: u64,
+    pub(crate) handed: u64,
+    /// Segments of which peers that stop have rows, and every other donor has one already.
+    pub(crate) with_all: Vec<SegmentId>,
     /// Segments of the catalog that the next sync is to write anew.
     pub(crate) catalog: u64,
     /// Why the first that was not mended was not.
@@ -68,14 +77,16 @@ pub(crate) struct Wear<'a> {
 pub(super) struct Left {
     /// Rows that count.
     pub(super) rows: u8,
+    /// Further rows that are with peers that stop storing for others.
+    pub(super) leaving: u8,
     /// At how many of them it is mended.
     pub(super) threshold: u8,
 }
 
 impl<'a> Wear<'a> {
     /// By these peers, and what is placed now.
-    pub(super) fn new(lacking: &'a Lacking, views: &[PeerView], plan: Option<&Plan>) -> Self {
-        Self { lacking, mesh: Mesh::new(views), plan: plan.copied() }
+    pub(super) fn new(lacking: &'a Lacking, mesh: Mesh, plan: Option<&Plan>) -> Self {
+        Self { lacking, mesh, plan: plan.copied() }
     }
 
     /// A placement without the rows that do not count.
@@ -92,17 +103,33 @@ impl<'a> Wear<'a> {
         let counted = self.counted(placement);
         // Two devices may have made the same row anew.
         let rows = counted.holders.iter().map(|holder| holder.row).collect::<BTreeSet<u8>>().len() as u8;
-        Left { rows, threshold: repair::threshold(placement.segment.k, placement.n, self.plan.as_ref()) }
+        let leaving = self.lacking.without(placement, |left| self.mesh.rows_leaving(left).len() as u8);
+        let threshold = repair::threshold(placement.segment.k, placement.n, self.plan.as_ref());
+        Left { rows, leaving, threshold }
     }
 
-    fn due(&self, placement: &Placement) -> Due {
-        repair::due(placement.segment.k, placement.n, self.left(placement).rows, self.plan.as_ref())
+    pub(super) fn due(&self, placement: &Placement) -> Due {
+        let Left { rows, leaving, .. } = self.left(placement);
+        repair::due(placement.segment.k, placement.n, rows, leaving, self.plan.as_ref())
     }
 
     /// Whether it is time to make rows of a segment anew, or to write anew what lies in it.
     pub(crate) fn is_worn(&self, placement: &Placement) -> bool {
         self.due(placement) != Due::No
     }
+}
+
+/// What has become of a segment.
+#[derive(Clone, Copy, Debug, Default)]
+struct Mended {
+    /// It is elsewhere now than before.
+    is_changed: bool,
+    /// Bytes of shards that were placed,
+    bytes: u64,
+    /// and shards among those that were handed over.
+    handed: u64,
+    /// Every donor that stays has a row of it already.
+    is_with_all: bool,
 }
 
 impl Volume {
@@ -122,6 +149,7 @@ impl Volume {
         let tended = self.tended();
         // What is collected or followed meanwhile is another index.
         let mut repaired = tended.repair(&views, bytes, &self.turn)?;
+        self.write_all_anew(&mut repaired, bytes)?;
         let wear = tended.wear(&views);
         repaired.catalog =
             self.catalog_segments(&self.db)?.iter().filter(|segment| wear.is_worn(segment)).count() as u64;
@@ -133,13 +161,86 @@ impl Volume {
     }
 }
 
+impl Volume {
+    /// Writes what lies in segments anew, of which every donor that stays has a row, for as many donors as there are then: a segment of
+    /// as many rows as there are peers cannot do without any of them.
+    fn write_all_anew(&self, repaired: &mut Repaired, bytes: u64) -> Result<(), PortError> {
+        let mut is_dropped = false;
+        for id in std::mem::take(&mut repaired.with_all) {
+            if repaired.bytes >= bytes {
+                break;
+            }
+            match self.write_anew(id) {
+                Ok(0) => {}
+                Ok(placed) => {
+                    is_dropped = true;
+                    repaired.mended += 1;
+                    repaired.bytes += placed;
+                }
+                Err(error @ (PortError::Disk(_) | PortError::DiskFull(_))) => return Err(error),
+                Err(error) => drop(repaired.failed.get_or_insert(error.to_string())),
+            }
+        }
+        if is_dropped {
+            // What was dropped goes as garbage does: others are asked for a head that has seen that.
+            state::ask(&self.db, Some(0))?;
+        }
+        Ok(())
+    }
+
+    /// Moves all that lies in a segment into new ones, and drops it; bytes of the shards that were placed. Whoever has placed it does so.
+    fn write_anew(&self, id: SegmentId) -> Result<u64, PortError> {
+        let _turn = self.turn.lock();
+        self.may_write()?;
+        let Some(row) = self.db.segment(&id)?.filter(|_| self.db.has_leases(&id).unwrap_or(false)) else {
+            return Ok(0);
+        };
+        let placement: Placement = codec::decode(&row.descriptor).map_err(damaged)?;
+        let extents = self.db.segments_since(row.num, 1)?.pop().filter(|(found, _)| found.num == row.num);
+        let Some((_, extents)) = extents else { return Ok(0) };
+        let rows = Command::Rows { placement: Arc::new(placement), within: READ_WITHIN };
+        let payload: Bytes = match self.node.run_blocking(rows) {
+            Outcome::Rows(rows) => rows.concat().into(),
+            Outcome::Failed(error) => return Err(failed(error)),
+            other => return Err(damaged(format!("unexpected outcome {other:?}"))),
+        };
+        let plan = self.peers.settled_plan()?;
+        let mut packer = Packer::new(plan.k);
+        let mut packed = Vec::new();
+        for (extent, offset, len) in extents {
+            let (start, end) = (offset as usize, offset as usize + len as usize);
+            if end > payload.len() {
+                return Err(damaged("an extent lies beyond its segment"));
+            }
+            packed.extend(packer.add(Piece { id: extent, bytes: payload.slice(start..end) }).map_err(damaged)?);
+        }
+        packed.extend(packer.finish());
+        let (keys, mut bytes, mut is_same) = (self.keys(), 0, false);
+        state::put_handed(&self.db, 0)?;
+        for packed in packed {
+            let placed = self.peers.place((&keys, &|| self.draw()), &packed, plan, &Meter::new())?;
+            let of = |placed: &Placed| u64::from(placed.placement.n) * u64::from(placed.placement.segment.shard_len);
+            bytes += placed.iter().map(of).sum::<u64>();
+            is_same |= placed.iter().any(|placed| placed.id == id);
+            self.remember(&placed)?;
+        }
+        // Of the same content by the same k it is the same segment, which is elsewhere now.
+        if !is_same {
+            self.db.drop_segments(&[id])?;
+            self.lacking.placed(id);
+        }
+        self.placements.lock().clear();
+        Ok(bytes)
+    }
+}
+
 impl<'a> Tended<'a> {
     /// Looks for segments of which too few rows are left, and mends them until so many bytes of shards were placed. One at a time
     /// is mended under `turn`.
     pub(crate) fn repair(&self, views: &[PeerView], bytes: u64, turn: &Mutex<()>) -> Result<Repaired, PortError> {
         let wear = self.wear(views);
         let mut repaired = Repaired::default();
-        let mut due: BTreeSet<(u8, SegmentId)> = BTreeSet::new();
+        let mut due: BTreeSet<(Due, SegmentId)> = BTreeSet::new();
         let mut after = 0;
         loop {
             let rows = self.db.segments_iter(after, SEGMENTS_AT_ONCE)?;
@@ -150,9 +251,10 @@ impl<'a> Tended<'a> {
                 match wear.due(&placement) {
                     Due::No => {}
                     Due::Lost => repaired.lost += 1,
-                    Due::Mend(margin) => {
+                    of @ (Due::Mend(_) | Due::Move(_)) => {
                         repaired.due += 1;
-                        due.insert((margin, row.id));
+                        repaired.leaving += u64::from(matches!(of, Due::Move(_)));
+                        due.insert((of, row.id));
                         if due.len() > DUE_MAX {
                             due.pop_last();
                         }
@@ -169,10 +271,12 @@ impl<'a> Tended<'a> {
                 self.mend(id, &wear)
             };
             match mended {
-                Ok(0) => {}
-                Ok(placed) => {
+                Ok(Mended { is_with_all: true, .. }) => repaired.with_all.push(id),
+                Ok(Mended { is_changed: false, .. }) => {}
+                Ok(Mended { bytes, handed, .. }) => {
                     repaired.mended += 1;
-                    repaired.bytes += placed;
+                    repaired.bytes += bytes;
+                    repaired.handed += handed;
                 }
                 Err(error @ (PortError::Disk(_) | PortError::DiskFull(_))) => return Err(error),
                 Err(error) => drop(repaired.failed.get_or_insert(error.to_string())),
@@ -183,26 +287,35 @@ impl<'a> Tended<'a> {
 
     /// What counts, by these peers.
     pub(crate) fn wear(&self, views: &[PeerView]) -> Wear<'a> {
-        Wear { lacking: self.lacking, mesh: Mesh::new(views).sparing(self.avoid), plan: self.peers.plan().ok() }
+        let mesh = Mesh::new(views).with_leaving(self.peers.leaving_here()).sparing(self.avoid);
+        Wear { lacking: self.lacking, mesh, plan: self.peers.plan().ok() }
     }
 
-    /// Makes rows of one segment anew; returns bytes of the shards that were placed.
-    fn mend(&self, id: SegmentId, wear: &Wear<'_>) -> Result<u64, PortError> {
-        let Some(row) = self.db.segment(&id)? else { return Ok(0) };
+    /// Places rows of one segment anew that do not count.
+    fn mend(&self, id: SegmentId, wear: &Wear<'_>) -> Result<Mended, PortError> {
+        let Some(row) = self.db.segment(&id)? else { return Ok(Mended::default()) };
         let placement: Placement = codec::decode(&row.descriptor).map_err(damaged)?;
         let held = self.lacking.without(&placement, Placement::clone);
-        let left = wear.mesh.counted(&held);
-        let (segment, shard_len) = (&placement.segment, u64::from(placement.segment.shard_len));
-        let Some(Mending { rows: wanted, others }) = repair::mending(&held, &wear.mesh) else {
+        let mending = match wear.due(&placement) {
+            Due::Mend(_) => repair::mending(&held, &wear.mesh),
+            Due::Move(_) => repair::moving(&held, &wear.mesh),
+            // Something has changed since it was looked at.
+            Due::No | Due::Lost => return Ok(Mended::default()),
+        };
+        let Some(mending) = mending else {
+            // As many as are needed have rows without those that stop.
+            if let Some(whole) = repair::released(&held, &wear.mesh) {
+                self.is_at(id, whole, true)?;
+                return Ok(Mended { is_changed: true, ..Mended::default() });
+            }
+            if repair::is_with_all(&held, &wear.mesh) && !wear.mesh.rows_leaving(&held).is_empty() {
+                return Ok(Mended { is_with_all: true, ..Mended::default() });
+            }
             return Err(PortError::Unreachable("no peer is there that has room and none of it".into()));
         };
-        let rows = Command::Rows { placement: Arc::new(left), within: READ_WITHIN };
-        let data = match self.node.run_blocking(rows) {
-            Outcome::Rows(rows) => rows,
-            Outcome::Failed(error) => return Err(failed(error)),
-            other => return Err(damaged(format!("unexpected outcome {other:?}"))),
-        };
-        let shards = repair::remake(segment, data, &wanted).map_err(damaged)?;
+        let (segment, shard_len) = (&placement.segment, u64::from(placement.segment.shard_len));
+        let (shards, handed) = self.shards(id, &held, &mending, wear)?;
+        let Mending { rows: wanted, others, .. } = mending;
         let (number, leases) = self.draw()?;
         let coded = Arc::new(Coded { segment: segment.clone(), shards, contents: Vec::new() });
         let until = UnixSeconds(unix_now() + LEASE_SECONDS);
@@ -222,9 +335,61 @@ impl<'a> Tended<'a> {
         let rows: Vec<u8> = new.holders.iter().map(|holder| holder.row).collect();
         self.lacking.audited(id, &new, (&rows, &[], &[]));
         let whole = repair::mended(held, new.holders);
+        let whole = repair::released(&whole, &wear.mesh).unwrap_or(whole);
+        self.is_at(id, whole, !wear.mesh.leaving().is_empty())?;
+        Ok(Mended { is_changed: true, bytes: count * shard_len, handed, is_with_all: false })
+    }
+
+    /// A segment is there from now on. Where a peer that stops had rows of it, that has them until this is known to all.
+    fn is_at(&self, id: SegmentId, whole: Placement, is_handed: bool) -> Result<(), PortError> {
+        if is_handed && state::handed(self.db)? != Some(0) {
+            state::put_handed(self.db, 0)?;
+            state::ask(self.db, Some(0))?;
+        }
         self.db.replace_descriptors(&[(id, codec::encode(&whole))])?;
         self.placements.lock().put(id, Arc::new(whole));
-        Ok(count * shard_len)
+        Ok(())
+    }
+
+    /// The shards that are to be placed, in the order of their rows, and how many of them were handed over: the others are made of
+    /// k rows that are read.
+    fn shards(
+        &self,
+        id: SegmentId,
+        held: &Placement,
+        mending: &Mending,
+        wear: &Wear<'_>,
+    ) -> Result<(Vec<Bytes>, u64), PortError> {
+        let segment = &held.segment;
+        let mut had: BTreeMap<u8, Bytes> = BTreeMap::new();
+        for (row, holder) in &mending.from {
+            let (shard, len) = (segment.rows[usize::from(*row)], segment.shard_len);
+            match self.node.run_blocking(Command::Copy { holder: *holder, shard, len, within: READ_WITHIN }) {
+                Outcome::Copied(bytes) => drop(had.insert(*row, bytes)),
+                Outcome::Failed(error) => {
+                    tracing::info!(%error, "a shard is made anew that its holder was to hand over");
+                    if matches!(error, CommandError::Copy { lacks: true, .. }) {
+                        self.lacking.asked(id, held, &[], &[*row]);
+                    }
+                }
+                other => return Err(damaged(format!("unexpected outcome {other:?}"))),
+            }
+        }
+        let made: Vec<u8> = mending.rows.iter().copied().filter(|row| !had.contains_key(row)).collect();
+        let handed = had.len() as u64;
+        if !made.is_empty() {
+            // What is found out to be gone on the way is not asked for again.
+            let left = self.lacking.without(held, |left| wear.mesh.readable(left));
+            let rows = Command::Rows { placement: Arc::new(left), within: READ_WITHIN };
+            let data = match self.node.run_blocking(rows) {
+                Outcome::Rows(rows) => rows,
+                Outcome::Failed(error) => return Err(failed(error)),
+                other => return Err(damaged(format!("unexpected outcome {other:?}"))),
+            };
+            had.extend(made.iter().copied().zip(repair::remake(segment, data, &made).map_err(damaged)?));
+        }
+        let shards = mending.rows.iter().filter_map(|row| had.remove(row)).collect();
+        Ok((shards, handed))
     }
 }
 

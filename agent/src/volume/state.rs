@@ -34,6 +34,8 @@ const HOMES: &str = "homes";
 const HANDED_TREE: &str = "handed-tree";
 const OPENS: &str = "opens";
 const ASKS: &str = "asks";
+/// Where the number of the head is filed that knows all that was moved away from peers that stop storing for others.
+const MOVED_AWAY: &str = "moved-away";
 const LEASED_AFTER: &str = "leased-after";
 
 /// Heads that are kept for each reason.
@@ -112,6 +114,19 @@ pub(crate) fn asks(db: &VolumeDb) -> Result<Option<u64>, PortError> {
     let number =
         bytes.map(|bytes| bytes.try_into().map(u64::from_be_bytes).map_err(|_| damaged("a number is cut short")));
     number.transpose()
+}
+
+/// The head of this device since which its catalog knows where all is that was moved away from peers that stop storing for others; 0:
+/// its next one. None where nothing was moved.
+pub(crate) fn handed(db: &VolumeDb) -> Result<Option<u64>, PortError> {
+    let bytes = db.get_state(MOVED_AWAY)?;
+    let number =
+        bytes.map(|bytes| bytes.try_into().map(u64::from_be_bytes).map_err(|_| damaged("a number is cut short")));
+    number.transpose()
+}
+
+pub(crate) fn put_handed(db: &VolumeDb, since: u64) -> Result<(), PortError> {
+    Ok(db.put_state(MOVED_AWAY, &since.to_be_bytes())?)
 }
 
 /// How many devices had been taken off when this one last took leases of all that is in the volume.

@@ -404,6 +404,7 @@ mod tests {
             depositor: Some(Depositor::Newcomer),
             holds: 0,
             to_newcomer: false,
+            leaving: false,
             note: (!connected).then(|| "faults: 3".to_owned()),
             path: connected.then_some(Path::Direct),
             relay: None,

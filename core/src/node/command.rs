@@ -65,6 +65,17 @@ pub enum Command {
         /// Milliseconds until it must have ended.
         within: u64,
     },
+    /// Get one whole shard from one holder, checked against its address.
+    Copy {
+        /// Whom.
+        holder: PeerId,
+        /// Which.
+        shard: ShardId,
+        /// Its length in bytes, at most [`crate::limits::SHARD_MAX`].
+        len: u32,
+        /// Milliseconds until it must have ended.
+        within: u64,
+    },
     /// Ask the holders of a segment what they have.
     Probe {
         /// The segment and its holders.
@@ -116,6 +127,8 @@ pub enum Command {
     Spare(BTreeSet<PeerId>),
     /// Give this to others from now on; what is there stays.
     Give(Quota),
+    /// Take in nothing new from now on, so that others move elsewhere what is here; or take that back. All who are there are told.
+    Leave(bool),
     /// Know whose peers are, and who holds how much for this identity, in place of what was known of that.
     Acquaint(Acquainted),
     /// Be told of these records when they change, by [`super::Effect::Changed`], and of no others.
@@ -147,6 +160,8 @@ pub enum Outcome {
     },
     /// [`Command::Rows`]: the rows of data, one after the other the payload.
     Rows(Vec<Bytes>),
+    /// [`Command::Copy`].
+    Copied(Bytes),
     /// [`Command::Probe`].
     Probed {
         /// Rows their holder has.
@@ -193,7 +208,7 @@ pub enum Outcome {
     Spared,
     /// [`Command::Watch`]: those who keep them are asked, now and again.
     Watching,
-    /// [`Command::Give`] and [`Command::Acquaint`]: it counts from now on.
+    /// [`Command::Give`], [`Command::Leave`] and [`Command::Acquaint`]: it counts from now on.
     Noted,
     /// It could not be done.
     Failed(CommandError),
@@ -249,6 +264,16 @@ pub enum CommandError {
         peer: String,
         /// What it said.
         why: String,
+    },
+    /// A holder was asked for a shard, and did not send it.
+    #[error("peer {peer} did not hand over a shard: {why}")]
+    Copy {
+        /// Which.
+        peer: String,
+        /// What it said.
+        why: String,
+        /// It has not got it, as it says or has shown.
+        lacks: bool,
     },
     /// The record was refused.
     #[error("{0}")]

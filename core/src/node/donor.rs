@@ -51,6 +51,8 @@ pub(super) struct Donor {
     promised: Used,
     /// What those have brought, and not given up, that store for this node; since its start, and at most.
     brought: BTreeMap<PeerId, u64>,
+    /// Nothing new is taken in: others are to move elsewhere what is here.
+    leaving: bool,
     /// The disk is full, whatever is donated: until then nothing is offered.
     full_until: Instant,
     serving: BTreeMap<InboundId, Promise>,
@@ -59,9 +61,10 @@ pub(super) struct Donor {
 }
 
 impl Donor {
-    pub(super) fn new(quota: Quota, used: Used) -> Self {
+    pub(super) fn new(quota: Quota, used: Used, leaving: bool) -> Self {
         Self {
             quota,
+            leaving,
             used,
             promised: Used::default(),
             brought: BTreeMap::new(),
@@ -81,6 +84,15 @@ impl Donor {
 
     pub(super) fn give(&mut self, quota: Quota) {
         self.quota = quota;
+    }
+
+    /// Takes in nothing more from now on, or does again.
+    pub(super) fn leave(&mut self, leaving: bool) {
+        self.leaving = leaving;
+    }
+
+    pub(super) fn is_leaving(&self) -> bool {
+        self.leaving
     }
 
     /// What those who store for this node may bring, all together.
@@ -122,13 +134,15 @@ impl Donor {
             true => self.left(Depositor::Known),
             false => self.left(Depositor::Newcomer).max(owed),
         };
-        let to_newcomer = !is_known && free < self.left(Depositor::Known);
-        Hello { free: if self.full_until > now { 0 } else { free }, donated: self.quota.bytes, to_newcomer }
+        let (leaving, donated) = (self.leaving, self.quota.bytes);
+        let to_newcomer = !leaving && !is_known && free < self.left(Depositor::Known);
+        Hello { free: if leaving || self.full_until > now { 0 } else { free }, donated, to_newcomer, leaving }
     }
 
     /// Why there is no room for a peer.
     fn no_room(&self, now: Instant, bytes: u64) -> Refusal {
         match self.full_until <= now && bytes <= self.left(Depositor::Known) {
+            _ if self.leaving => Refusal::Leaving,
             true => Refusal::NewcomersFull(NEWCOMERS_WAIT),
             false => Refusal::Full,
         }

@@ -83,6 +83,12 @@ const LOSS_AGE: u64 = 600_000;
 /// counts for plans only when it has stayed for so long: what is placed on it would have to be placed again.
 const STEADY_AFTER: u64 = 60_000;
 
+/// Whoever has said twice that it stops storing for others, and then that it goes on, gets nothing new for so long, and for twice
+/// as long each time: it could have all that it is given moved away again.
+const RETURN_FIRST: u64 = 600_000;
+/// up to this.
+const RETURN_MAX: u64 = 24 * 3_600_000;
+
 /// What a peer did wrong, by weight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
@@ -161,6 +167,8 @@ pub(super) struct Peer {
     losses: (u32, Instant),
     /// How many shards in a row it was sent and did not take, and when the last of them was.
     declined: (u32, Instant),
+    /// How often it has taken back that it stops storing for others, and until when it is given nothing for that.
+    returns: (u32, Instant),
     /// Requests in a row that it did not answer.
     silent: u32,
     answered: u64,
@@ -192,6 +200,7 @@ impl Peer {
             absent_until: Instant(0),
             losses: (0, Instant(0)),
             declined: (0, Instant(0)),
+            returns: (0, Instant(0)),
             silent: 0,
             answered: 0,
             unanswered: 0,
@@ -211,7 +220,30 @@ impl Peer {
 
     /// Whether it is there and stores for others.
     pub(super) fn is_donor(&self) -> bool {
-        self.connected && self.hello.as_ref().is_some_and(|hello| hello.donated > 0)
+        self.connected && !self.is_leaving() && self.hello.as_ref().is_some_and(|hello| hello.donated > 0)
+    }
+
+    /// Whether it has said that it stops storing for others.
+    fn is_leaving(&self) -> bool {
+        self.standing.is.leaving
+    }
+
+    /// Whether something may be placed on it, as far as that depends on whether it stays.
+    fn stays(&self, now: Instant) -> bool {
+        !self.is_leaving() && self.returns.1 <= now
+    }
+
+    /// It says whether it stops storing for others.
+    fn leave(&mut self, leaving: bool, now: Instant) {
+        if self.is_leaving() && !leaving {
+            let (times, _) = self.returns;
+            let millis = times.checked_sub(1).map_or(0, |again| (RETURN_FIRST << again.min(16)).min(RETURN_MAX));
+            self.returns = (times.saturating_add(1), now.after(millis));
+        }
+        self.standing.is.leaving = leaving;
+        if leaving {
+            self.free = 0;
+        }
     }
 
     /// Bytes that are under way or wait for their turn.
@@ -224,7 +256,7 @@ impl Peer {
     pub(super) fn takes_shards(&self, now: Instant) -> bool {
         let (times, last) = self.declined;
         let declines = times >= DECLINED_MAX && now.since(last) < DECLINED_FOR;
-        self.connected && self.blocked_until <= now && self.free >= room() && !declines
+        self.connected && self.blocked_until <= now && self.stays(now) && self.free >= room() && !declines
     }
 
     /// Whether it is likely to be there in a moment, having come and gone less than others do or stayed for a while.
@@ -349,7 +381,8 @@ impl Peers {
         for peer in self.known.values_mut() {
             peer.standing.book(context.now, &mut self.watch, peer.connected);
             let gone = peer.presence(context, &self.watch) == Presence::Gone;
-            peer.standing.count(context.now.unix, &mut self.watch, gone);
+            // Whoever has handed over what it held takes nothing along.
+            peer.standing.count(context.now.unix, &mut self.watch, gone && !peer.is_leaving());
         }
     }
 
@@ -430,10 +463,18 @@ impl Peers {
     }
 
     pub(super) fn hello(&mut self, context: &Context, id: PeerId, hello: Hello) {
+        let now = context.now.mono;
         self.change(context, id, |peer| {
             peer.free = hello.free;
+            peer.leave(hello.leaving, now);
             peer.hello = Some(hello);
         });
+    }
+
+    /// Tells all who are there what this node offers from now on.
+    pub(super) fn greet_all(&mut self, context: &mut Context, donor: &Donor) {
+        let there: Vec<PeerId> = self.known.iter().filter(|(_, peer)| peer.connected).map(|(id, _)| *id).collect();
+        there.into_iter().for_each(|id| self.greet(context, donor, id));
     }
 
     /// Asks the donors without `room` what they have by now, unless that was done a moment ago; says how many were asked.
@@ -575,6 +616,7 @@ impl Peers {
         match result {
             Err(SendFault::Malformed(_)) => self.fault(context, id, Fault::Nonsense),
             Ok(Response::Refused(Refusal::Full)) => self.entry(context, id).free = 0,
+            Ok(Response::Refused(Refusal::Leaving)) => self.change(context, id, |peer| peer.leave(true, now)),
             // It may well go on taking in what others bring: that says nothing against it.
             Ok(Response::Refused(Refusal::NewcomersFull(seconds))) => {
                 let peer = self.entry(context, id);
@@ -692,7 +734,9 @@ impl Peers {
     pub(super) fn candidates(&self, context: &Context) -> Vec<Candidate> {
         let now = context.now.mono;
         self.unspared()
-            .filter(|(_, peer)| peer.connected && peer.blocked_until <= now && peer.slow_until <= now)
+            .filter(|(_, peer)| {
+                peer.connected && peer.blocked_until <= now && peer.slow_until <= now && peer.stays(now)
+            })
             .map(|(id, peer)| self.candidate(context, id, peer))
             .collect()
     }

@@ -113,6 +113,9 @@ pub struct Standing {
     /// It counts among those that have left for good.
     #[n(9)]
     pub departed: bool,
+    /// It has said last that it stops storing for others.
+    #[n(10)]
+    pub leaving: bool,
 }
 
 /// All that a node knows of its peers' conduct, for its next start.
@@ -147,6 +150,7 @@ impl Standing {
             round_trip: None,
             rate: None,
             departed: false,
+            leaving: false,
         }
     }
 

@@ -20,6 +20,7 @@ use crate::wire::{Hello, Refusal};
 mod audit;
 mod donors;
 mod leases;
+mod leaving;
 mod mend;
 mod pace;
 mod standing;
@@ -865,7 +866,7 @@ fn donors_are_counted_as_they_come_and_go() {
     // One that stores nothing is none, and unsettles nobody.
     assert_eq!(step(&mut world, Input::Disconnected(peer(0))), (2, false));
     assert_eq!(step(&mut world, Input::Connected(peer(0))), (2, false));
-    let request = Request::Hello(Hello { free: 0, donated: 0, to_newcomer: false });
+    let request = Request::Hello(Hello { free: 0, donated: 0, to_newcomer: false, leaving: false });
     assert_eq!(step(&mut world, Input::Request { peer: peer(0), inbound: InboundId(1 << 41), request }), (2, false));
     assert_eq!(step(&mut world, Input::Disconnected(peer(2))), (1, true));
     assert!(settled(&mut world) >= 5_000);
@@ -874,13 +875,13 @@ fn donors_are_counted_as_they_come_and_go() {
     assert_eq!(step(&mut world, Input::Connected(peer(2))), (2, true));
     assert!(settled(&mut world) >= 5_000);
     assert_eq!(step(&mut world, Input::Connected(peer(2))), (2, false));
-    let request = Request::Hello(Hello { free: 0, donated: 0, to_newcomer: false });
+    let request = Request::Hello(Hello { free: 0, donated: 0, to_newcomer: false, leaving: false });
     assert_eq!(step(&mut world, Input::Request { peer: peer(2), inbound: InboundId(1 << 40), request }), (1, true));
 }
 
 /// A donor says to node 0 how much room it has.
 fn has_room(world: &mut World, i: usize, free: u64) {
-    let request = Request::Hello(Hello { free, donated: 1 << 30, to_newcomer: false });
+    let request = Request::Hello(Hello { free, donated: 1 << 30, to_newcomer: false, leaving: false });
     world.inbound.insert(500 + i as u64, (i, RequestId(u64::MAX), Instant(u64::MAX)));
     world.queue.push_back((0, Input::Request { peer: peer(i), inbound: InboundId(500 + i as u64), request }));
     world.settle();

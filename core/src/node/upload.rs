@@ -200,8 +200,10 @@ impl Upload {
             }
             Err(fault) => fault.to_string(),
         };
-        // Who is busy, or went away, is no unwilling one.
-        if !matches!(result, Ok(Response::Refused(Refusal::Busy)) | Err(SendFault::Unreachable)) {
+        // Who is busy, or went away or is about to, is no unwilling one.
+        let is_willing =
+            matches!(result, Ok(Response::Refused(Refusal::Busy | Refusal::Leaving)) | Err(SendFault::Unreachable));
+        if !is_willing {
             peers.took(context, peer, false);
         }
         *slot = Row::Waiting;

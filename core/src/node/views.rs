@@ -73,6 +73,11 @@ impl Node {
         self.donor.quota()
     }
 
+    /// Whether it stops storing for others.
+    pub fn is_leaving(&self) -> bool {
+        self.donor.is_leaving()
+    }
+
     /// Records kept for the mesh.
     pub fn records_held(&self) -> usize {
         self.records.len()

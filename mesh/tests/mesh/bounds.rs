@@ -43,7 +43,7 @@ async fn what_is_asked_beyond_the_bound_is_refused_as_busy() {
         let peer = client.mesh.peers().await[0].peer;
         assert_eq!(
             client.ask(peer, hello()).await,
-            Ok(Response::Hello(Hello { free: 3, donated: 4, to_newcomer: true }))
+            Ok(Response::Hello(Hello { free: 3, donated: 4, to_newcomer: true, leaving: false }))
         );
     }
     client.stop().await;

@@ -36,7 +36,10 @@ async fn is_back(peer: &mut Peer, other: PeerId, ip: &str) {
             let infos = peer.mesh.peers().await;
             let there = infos.iter().filter(|info| info.peer == other).flat_map(|info| &info.addrs);
             if answer.is_ok() && there.clone().any(|addr| addr.to_string().contains(ip)) {
-                assert_eq!(answer, Ok(Response::Hello(Hello { free: 3, donated: 4, to_newcomer: true })));
+                assert_eq!(
+                    answer,
+                    Ok(Response::Hello(Hello { free: 3, donated: 4, to_newcomer: true, leaving: false }))
+                );
                 return;
             }
         }

@@ -165,7 +165,7 @@ pub(crate) fn config(seed: u8, network: NetworkId, listen: &str, bootstrap: &[Mu
 }
 
 pub(crate) fn hello() -> Request {
-    Request::Hello(Hello { free: 1, donated: 2, to_newcomer: false })
+    Request::Hello(Hello { free: 1, donated: 2, to_newcomer: false, leaving: false })
 }
 
 pub(crate) fn put(shard: ShardId, body: Bytes) -> Request {
@@ -187,7 +187,7 @@ pub(crate) async fn serve(mut peer: Peer) {
                 Some(body) => Response::Bytes(body.slice(offset as usize..(offset + len) as usize)),
                 None => Response::Refused(Refusal::NotFound),
             },
-            Request::Hello(_) => Response::Hello(Hello { free: 3, donated: 4, to_newcomer: true }),
+            Request::Hello(_) => Response::Hello(Hello { free: 3, donated: 4, to_newcomer: true, leaving: false }),
             Request::Watch { .. } => Response::Bytes(Bytes::from(vec![7; RECORD_MAX])),
             _ => Response::Refused(Refusal::Invalid),
         };

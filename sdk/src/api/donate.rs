@@ -17,6 +17,27 @@ pub struct DonateStatus {
     /// The same by depositors: those who are served first come first.
     #[serde(default)]
     pub shares: Vec<DonateShare>,
+    /// It stops storing for others; none when it does not.
+    #[serde(default)]
+    pub leaving: Option<Leaving>,
+}
+
+/// How far an agent has come that stops storing for others.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Leaving {
+    /// For how many seconds.
+    pub for_seconds: u64,
+    /// Bytes that others had here then,
+    pub bytes_then: u64,
+    /// and shards.
+    pub shards_then: u64,
+    /// In how many seconds the last lease ends of what others have here still; none when they have nothing.
+    #[serde(default)]
+    pub ends_in_seconds: Option<u64>,
+    /// The longest time for which nobody has taken or renewed a lease of some of it, in seconds: whoever is to move that was last heard
+    /// of then.
+    #[serde(default)]
+    pub unheard_seconds: Option<u64>,
 }
 
 /// What some of those have whom an agent stores for.
@@ -62,6 +83,9 @@ pub struct DonateRequest {
     /// Percent of them for all newcomers together, 0..=100.
     #[serde(default)]
     pub newcomers_percent: Option<u8>,
+    /// Whether to stop storing for others: nothing new is taken in, and what is there is to be moved elsewhere.
+    #[serde(default)]
+    pub leave: Option<bool>,
 }
 
 /// Whose a peer is that is known.

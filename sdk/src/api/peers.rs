@@ -100,6 +100,9 @@ pub struct PeerInfo {
     /// It takes this agent for a newcomer, and keeps what it has left for others.
     #[serde(default)]
     pub to_newcomer: bool,
+    /// It stops storing for others: what it holds is moved elsewhere.
+    #[serde(default)]
+    pub leaving: bool,
     /// What speaks against it: backed off, lied, full.
     #[serde(default)]
     pub note: Option<String>,

@@ -66,6 +66,7 @@ pub fn standings() -> Standings {
         round_trip: (!departed).then_some(12_345),
         rate: (!departed).then_some(7_000_000),
         departed,
+        leaving: departed,
     };
     let peers = vec![standing(0x51, false), standing(0x52, true)];
     Standings { watched: 100_000_000_000, departed: 3, peer_time: 900_000_000_000, peers }

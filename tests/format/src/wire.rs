@@ -62,7 +62,7 @@ fn proof() -> Golden {
 }
 
 pub(crate) fn all() -> Vec<Golden> {
-    let hello = Hello { free: 1 << 34, donated: 1 << 35, to_newcomer: true };
+    let hello = Hello { free: 1 << 34, donated: 1 << 35, to_newcomer: true, leaving: true };
     let body = Bytes::from_static(b"a shard");
     let mut all = vec![
         proof(),

@@ -225,6 +225,75 @@ fn two_custodians_that_mend_at_once_do_no_harm() {
 }
 
 #[test]
+fn what_a_peer_hands_over_a_custodian_moves_and_the_owner_lets_go_of_it() {
+    let mesh = Mesh::new(60);
+    let home = owner(&mesh);
+    let dir = tempfile::tempdir().unwrap();
+    let charge = charge(&mesh, &dir, &home);
+    let wards = wards(&charge);
+    let tend = || charge.tend(&wards, &BTreeSet::new(), u64::MAX).unwrap();
+    tend();
+    let some = placements(&home.volume.db).into_values().next().unwrap();
+    let leaver = some.holders[0].peer;
+    let before = mesh.leased_at(leaver);
+    mesh.leave(leaver, true);
+    let moved = tend().repaired;
+    assert!(moved.handed > 0 && moved.handed == moved.mended && moved.failed.is_none(), "{moved:?}");
+    assert_eq!((tend().repaired.due, mesh.leased_at(leaver)), (0, before), "nobody but the owner lets go of it");
+    let is_named = |db: &VolumeDb| placements(db).values().any(|at| at.holders.iter().any(|at| at.peer == leaver));
+    assert!(!is_named(&charge.db) && is_named(&home.volume.db));
+
+    // The owner is back, and takes its word: nothing is moved twice.
+    assert!(home.volume.hear_custodians(&home.vfs).unwrap() > 0 && !is_named(&home.volume.db));
+    let left = home.volume.repair(&home.vfs, u64::MAX).unwrap();
+    assert_eq!((left.due, left.handed), (0, 0), "{left:?}");
+    assert_eq!(
+        (home.volume.let_go(&home.vfs, 0).unwrap().bytes, mesh.leased_at(leaver)),
+        (0, before),
+        "no head says so"
+    );
+    home.sync();
+    tell(&home);
+    tend();
+    for _ in 0..4 {
+        home.volume.let_go(&home.vfs, 0).unwrap();
+    }
+    let of_segments = |placement: &Placement| placement.holders.iter().filter(|at| at.peer == leaver).count();
+    assert_eq!(placements(&home.volume.db).values().map(of_segments).sum::<usize>(), 0);
+    assert!(mesh.leased_at(leaver) == 0, "{} of {before}", mesh.leased_at(leaver));
+    mesh.disconnect([leaver]);
+    assert_eq!(home.tree()["file"].1.as_deref(), Some(&noise(700_000)[..]));
+}
+
+#[test]
+fn an_owner_and_a_custodian_that_move_the_same_at_once_do_no_harm() {
+    let mesh = Mesh::new(60);
+    let home = owner(&mesh);
+    let dir = tempfile::tempdir().unwrap();
+    let charge = charge(&mesh, &dir, &home);
+    let wards = wards(&charge);
+    charge.tend(&wards, &BTreeSet::new(), u64::MAX).unwrap();
+    let some = placements(&home.volume.db).into_values().next().unwrap();
+    let leaver = some.holders[0].peer;
+    mesh.leave(leaver, true);
+    assert!(charge.tend(&wards, &BTreeSet::new(), u64::MAX).unwrap().repaired.handed > 0);
+    assert!(home.volume.repair(&home.vfs, u64::MAX).unwrap().handed > 0);
+    home.volume.hear_custodians(&home.vfs).unwrap();
+    home.sync();
+    tell(&home);
+    charge.tend(&wards, &BTreeSet::new(), u64::MAX).unwrap();
+    home.volume.let_go(&home.vfs, 0).unwrap();
+    for placement in placements(&home.volume.db).values() {
+        let rows: BTreeSet<u8> = placement.holders.iter().map(|at| at.row).collect();
+        let peers: BTreeSet<PeerId> = placement.holders.iter().map(|at| at.peer).collect();
+        let n = usize::from(placement.n);
+        assert_eq!((rows.len(), placement.holders.len(), peers.len(), peers.contains(&leaver)), (n, n, n, false));
+    }
+    mesh.disconnect([leaver]);
+    assert_eq!(home.tree()["file"].1.as_deref(), Some(&noise(700_000)[..]));
+}
+
+#[test]
 fn what_the_owner_lets_go_of_is_looked_after_no_more_and_a_log_that_cannot_be_read_changes_nothing() {
     let mesh = Mesh::new(10);
     let home = owner(&mesh);

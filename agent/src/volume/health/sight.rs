@@ -6,6 +6,7 @@ use hypernet_core::durability::{Outlook, Plan, REPAIR_YEARS};
 use hypernet_core::id::PeerId;
 use hypernet_core::node::{NoPlan, Node, PeerView, Presence};
 use hypernet_core::placement::Subnet;
+use hypernet_core::repair::Mesh;
 
 use super::super::lacking::Lacking;
 use super::super::repair::Wear;
@@ -14,22 +15,31 @@ use super::super::repair::Wear;
 pub(crate) struct Sight {
     pub(crate) peers: Vec<PeerView>,
     pub(crate) plan: Result<Plan, NoPlan>,
+    /// This peer, if it stops storing for others.
+    leaving_here: Option<PeerId>,
     /// How many peers leave for good, for each that is there and each year.
     departures: f64,
 }
 
 impl Sight {
     pub(crate) fn of(node: &Node) -> Self {
-        Self { peers: node.peers(), plan: node.plan(), departures: node.departures() }
+        let leaving_here = node.is_leaving().then(|| node.me());
+        Self { peers: node.peers(), plan: node.plan(), leaving_here, departures: node.departures() }
     }
 
     /// Where the agent is stopping.
     pub(crate) fn nobody() -> Self {
-        Self { peers: Vec::new(), plan: Err(NoPlan::Few), departures: hypernet_core::durability::DEPARTURES_PRIOR }
+        let departures = hypernet_core::durability::DEPARTURES_PRIOR;
+        Self { peers: Vec::new(), plan: Err(NoPlan::Few), leaving_here: None, departures }
     }
 
     pub(crate) fn online(&self) -> BTreeSet<PeerId> {
         self.peers.iter().filter(|peer| peer.connected).map(|peer| peer.peer).collect()
+    }
+
+    /// By which rows count.
+    pub(super) fn mesh(&self) -> Mesh {
+        Mesh::new(&self.peers).with_leaving(self.leaving_here)
     }
 
     pub(super) fn planned(&self) -> Option<(u8, u8, u8)> {
@@ -80,7 +90,7 @@ impl<'a> Measure<'a> {
             subnet: view.subnet,
         };
         Self {
-            wear: Wear::new(lacking, &sight.peers, sight.plan.as_ref().ok()),
+            wear: Wear::new(lacking, sight.mesh(), sight.plan.as_ref().ok()),
             connected: sight.online(),
             known: sight.peers.iter().map(|view| (view.peer, known(view))).collect(),
             outlook: sight.outlook(),

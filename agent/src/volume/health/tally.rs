@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use hypernet_core::durability::unreadable_among;
 use hypernet_core::id::PeerId;
 use hypernet_core::node::Presence;
+use hypernet_core::repair::Due;
 use hypernet_core::segment::{Holder, Placement};
 
 use super::super::collect::lives_until;
@@ -24,6 +25,8 @@ pub(crate) enum Cause {
     Lacking,
     /// Its holder is taken to be gone for good.
     Gone,
+    /// Its holder stops storing for others: it has the row until that is elsewhere.
+    Leaving,
     /// Its holder is away for longer than its grace. The row counts.
     Suspect,
     /// Its holder is away. The row counts.
@@ -99,22 +102,34 @@ impl Tally {
         self.logical += placement.segment.payload_len();
         measure.wear.lacking.without(placement, |left| self.add_reachable(left, measure));
         let (k, n) = (placement.segment.k, placement.n);
-        let Left { rows, threshold } = measure.wear.left(placement);
-        let held = one_of_each_row(measure.wear.counted(placement).holders, measure);
+        let Left { rows, leaving, threshold } = measure.wear.left(placement);
+        let mut held = one_of_each_row(measure.wear.counted(placement).holders, measure);
+        let is_going = rows < k && rows.saturating_add(leaving) >= k;
+        if is_going {
+            // It is not lost, and nothing more may go.
+            let readable = measure.wear.lacking.without(placement, |left| measure.wear.mesh.readable(left));
+            held = one_of_each_row(readable.holders, measure);
+        }
+        let margin_of = |rows: Vec<usize>| if is_going { margin(k, rows).min(0) } else { margin(k, rows) };
         let groups = groups(held.iter().map(|holder| holder.peer));
-        let margin = margin(k, groups.iter().map(|(_, rows)| *rows).collect());
+        let margin = margin_of(groups.iter().map(|(_, rows)| *rows).collect());
         *self.margins.entry(margin).or_default() += 1;
         let domains = self::groups(held.iter().map(|holder| measure.domain(holder.peer)));
-        *self.domains.entry(self::margin(k, domains.iter().map(|(_, rows)| *rows).collect())).or_default() += 1;
+        *self.domains.entry(margin_of(domains.iter().map(|(_, rows)| *rows).collect())).or_default() += 1;
         self.crowded += u64::from(groups.iter().any(|(_, rows)| *rows > 1));
         self.add_causes(placement, &held, measure);
 
-        let is_due = rows <= threshold && rows < n;
+        let due = measure.wear.due(placement);
+        let is_due = due != Due::No;
         // Nobody can mend what fewer rows are left of than it takes; a catalog is written anew from what is here.
-        if is_due && (rows >= k || is_catalog) {
+        if is_due && (due != Due::Lost || is_catalog) {
             self.due += 1;
             self.due_catalog += u64::from(is_catalog);
-            let missing = if is_catalog { n } else { n - rows };
+            let missing = match due {
+                _ if is_catalog => n,
+                Due::Move(_) => leaving.min(n.saturating_sub(rows)),
+                _ => n.saturating_sub(rows),
+            };
             self.due_bytes += u64::from(missing) * u64::from(placement.segment.shard_len);
         }
         let there = |peer: &PeerId| measure.known(peer).map_or(0.0, |known| known.there);
@@ -132,7 +147,11 @@ impl Tally {
         if margin >= 0 {
             let left = k.saturating_add(margin as u8);
             // Rows that are crowded are nothing that repair sees to: it goes by rows.
-            let (n, threshold) = if is_due || left >= rows { (n, threshold) } else { (left, threshold.min(left)) };
+            let (n, threshold) = if rows <= threshold && rows < n || left >= rows {
+                (n, threshold)
+            } else {
+                (left, threshold.min(left))
+            };
             let lost = *self
                 .chances
                 .entry((k, n, threshold, left))
@@ -168,6 +187,8 @@ impl Tally {
         }
         let gone = placement.holders.iter().filter(|holder| measure.wear.mesh.is_gone(&holder.peer));
         gone.for_each(|holder| note(Cause::Gone, holder.peer));
+        let leaving = placement.holders.iter().filter(|holder| measure.wear.mesh.is_leaving(&holder.peer));
+        leaving.for_each(|holder| note(Cause::Leaving, holder.peer));
         for holder in held {
             let cause = match measure.known(&holder.peer) {
                 None => Some(Cause::Unmet),

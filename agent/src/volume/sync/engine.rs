@@ -13,6 +13,7 @@ use parking_lot::{Condvar, Mutex};
 
 use super::super::collect::{Collected, Released};
 use super::super::follow::{Asked, Followed};
+use super::super::handing::LetGo;
 use super::super::heads::LOOK_EVERY;
 use super::super::leases::Renewed;
 use super::super::progress::{Meter, Phase};
@@ -495,6 +496,15 @@ impl Engine {
     pub(crate) fn repair(&self, bytes: u64) -> Result<Repaired, PortError> {
         let repair = || self.volume.repair(&self.vfs, bytes);
         panics::caught(repair).unwrap_or_else(|text| Err(PortError::Disk(text)))
+    }
+
+    /// Gives up leases with peers that stop storing for others, of what is elsewhere by now.
+    pub(crate) fn let_go(&self, grace: u64) -> Result<LetGo, PortError> {
+        let let_go = || {
+            let _turn = self.volume.turn.lock();
+            self.volume.let_go(&self.vfs, grace)
+        };
+        panics::caught(let_go).unwrap_or_else(|text| Err(PortError::Disk(text)))
     }
 
     /// Whether leases are to be taken at once, because somebody was taken off who has some.

@@ -106,6 +106,7 @@ fn payer(waiter: Waiter) -> Payer {
         Waiter::Upload(..)
         | Waiter::Fetch(..)
         | Waiter::Probe(..)
+        | Waiter::Copy(_)
         | Waiter::Lease(_)
         | Waiter::GivenUp
         | Waiter::Audit(..)

@@ -59,6 +59,8 @@ pub struct PeerView {
     pub distrusted: bool,
     /// Whether it is to get no shards, as the agent has said.
     pub spared: bool,
+    /// Whether it has said that it stops storing for others: what it holds is to be moved, and it gets nothing new.
+    pub leaving: bool,
 }
 
 impl Peers {
@@ -98,6 +100,7 @@ impl Peers {
             blocked: peer.blocked_until > now,
             distrusted: peer.is_distrusted(now),
             spared: self.spared.contains(id),
+            leaving: standing.leaving,
         }
     }
 }

@@ -96,7 +96,7 @@ impl Bench {
     }
 
     fn hello(&mut self, from: usize) -> Hello {
-        match self.ask(from, Request::Hello(Hello { free: 0, donated: 0, to_newcomer: false })) {
+        match self.ask(from, Request::Hello(Hello { free: 0, donated: 0, to_newcomer: false, leaving: false })) {
             Some(Response::Hello(hello)) => hello,
             other => panic!("{other:?}"),
         }

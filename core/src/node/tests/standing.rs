@@ -21,7 +21,8 @@ impl Lone {
     fn step(&mut self, input: Input) {
         for effect in self.node.step(self.now, input) {
             if let Effect::Send { id, request: Request::Hello(_), .. } = effect {
-                let hello = Response::Hello(Hello { free: 1 << 40, donated: 1 << 40, to_newcomer: false });
+                let hello =
+                    Response::Hello(Hello { free: 1 << 40, donated: 1 << 40, to_newcomer: false, leaving: false });
                 self.node.step(self.now, Input::Response { id, result: Ok(hello) });
             }
         }

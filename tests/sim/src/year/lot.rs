@@ -225,9 +225,10 @@ impl Owner {
             let counts = known.counted(&self.held(at)).holders.len() as u8;
             let lot = &self.lots[at];
             let (k, n) = (lot.placement.segment.k, lot.placement.n);
-            match repair::due(k, n, counts, plan.as_ref()) {
+            // Nobody says here that they go.
+            match repair::due(k, n, counts, 0, plan.as_ref()) {
                 Due::Mend(margin) if config.sabotage != Sabotage::RepairAtK || margin == 0 => due.push((margin, at)),
-                Due::Mend(_) | Due::No => {}
+                Due::Mend(_) | Due::Move(_) | Due::No => {}
                 Due::Lost => mended.hopeless += 1,
             }
         }
@@ -241,7 +242,7 @@ impl Owner {
     fn mend(&mut self, mesh: &mut Mesh, at: usize, known: &repair::Mesh, mended: &mut Mended) -> Result<(), String> {
         let (placement, held) = (self.lots[at].placement.clone(), self.held(at));
         let left = known.counted(&held);
-        let Some(Mending { rows, others }) = repair::mending(&held, known) else {
+        let Some(Mending { rows, others, .. }) = repair::mending(&held, known) else {
             mended.failed += 1;
             return Ok(());
         };
