@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use hypernet_core::id::{DeviceTag, FileId};
+use hypernet_core::id::{DeviceTag, FileId, VolumeId};
 use hypernet_core::limits::{DIFF_DIRECTORIES_AT_ONCE, PATH_MAX, PATHS_MAX};
 use hypernet_core::merge::mark::Mark;
 use hypernet_core::port::PortError;
@@ -140,14 +140,19 @@ impl Volume {
     /// How devices are called that may have written something here, or in a branch that may have been merged.
     pub(crate) fn names(&self) -> Vec<(DeviceTag, String)> {
         let branches = self.identity.keystore().keystore().branches;
-        let volumes: BTreeSet<_> = branches.iter().flat_map(|branch| [branch.volume, branch.of]).collect();
-        let mut names = Vec::new();
+        let mut volumes: BTreeMap<VolumeId, Option<&str>> = BTreeMap::from([(self.id, None)]);
+        volumes.extend(branches.iter().map(|branch| (branch.of, None)));
+        volumes.extend(branches.iter().map(|branch| (branch.volume, Some(&branch.name[..]))));
+        let mut names = BTreeMap::new();
         let publishers = self.publishers();
         for device in publishers.listed.into_iter().chain(publishers.gone) {
-            let tags: BTreeSet<_> = volumes.iter().chain([&self.id]).map(|id| device.id.tag_in(*id)).collect();
-            names.extend(tags.into_iter().map(|tag| (tag, device.name.clone())));
+            for (id, branch) in &volumes {
+                // What is of the main volume has the name of the device alone, as if there were no branches.
+                let name = branch.map_or(device.name.clone(), |branch| format!("{} in {branch}", device.name));
+                names.insert(device.id.tag_in(*id), name);
+            }
         }
-        names
+        names.into_iter().collect()
     }
 }
 

@@ -18,7 +18,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use hypernet_core::codec;
-use hypernet_core::id::SegmentId;
+use hypernet_core::id::{PeerId, SegmentId};
 use hypernet_core::node::{Command, CommandError, Outcome, PeerView};
 use hypernet_core::placement::Plan;
 use hypernet_core::port::PortError;
@@ -178,7 +178,11 @@ impl Volume {
                     repaired.bytes += placed;
                 }
                 Err(error @ (PortError::Disk(_) | PortError::DiskFull(_))) => return Err(error),
-                Err(error) => drop(repaired.failed.get_or_insert(error.to_string())),
+                Err(error) => {
+                    // What was placed for nothing counts in no limit.
+                    repaired.failed.get_or_insert(error.to_string());
+                    break;
+                }
             }
         }
         if is_dropped {
@@ -197,14 +201,31 @@ impl Volume {
         };
         let placement: Placement = codec::decode(&row.descriptor).map_err(damaged)?;
         let extents = self.db.segments_since(row.num, 1)?.pop().filter(|(found, _)| found.num == row.num);
-        let Some((_, extents)) = extents else { return Ok(0) };
+        let Some((_, mut extents)) = extents else { return Ok(0) };
+        // What is read from elsewhere stays where it is; where that is all, the segment goes as garbage does.
+        let ids: Vec<_> = extents.iter().map(|(extent, ..)| *extent).collect();
+        let mut from = self.db.numbers_of(&ids)?.into_iter();
+        extents.retain(|_| from.next().flatten() == Some(row.num));
+        if extents.is_empty() {
+            return Ok(0);
+        }
+        // It is not to become weaker because some who have rows of it are away just now.
+        let wear = self.tended().wear(&self.peers.views()?);
+        let spare = wear.mesh.counted(&placement).holders.len().saturating_sub(usize::from(placement.segment.k));
+        let is_as_strong = |rows: usize, k: u8| rows.saturating_sub(usize::from(k)) >= spare;
+        let weaker = || {
+            PortError::Unreachable("what every donor has a row of is written anew when all of them are there".into())
+        };
+        let plan = self.peers.settled_plan()?;
+        if !is_as_strong(usize::from(plan.n), plan.k) {
+            return Err(weaker());
+        }
         let rows = Command::Rows { placement: Arc::new(placement), within: READ_WITHIN };
         let payload: Bytes = match self.node.run_blocking(rows) {
             Outcome::Rows(rows) => rows.concat().into(),
             Outcome::Failed(error) => return Err(failed(error)),
             other => return Err(damaged(format!("unexpected outcome {other:?}"))),
         };
-        let plan = self.peers.settled_plan()?;
         let mut packer = Packer::new(plan.k);
         let mut packed = Vec::new();
         for (extent, offset, len) in extents {
@@ -221,6 +242,9 @@ impl Volume {
             let placed = self.peers.place((&keys, &|| self.draw()), &packed, plan, &Meter::new())?;
             let of = |placed: &Placed| u64::from(placed.placement.n) * u64::from(placed.placement.segment.shard_len);
             bytes += placed.iter().map(of).sum::<u64>();
+            if !placed.iter().all(|one| is_as_strong(one.placement.holders.len(), one.placement.segment.k)) {
+                return Err(weaker());
+            }
             is_same |= placed.iter().any(|placed| placed.id == id);
             self.remember(&placed)?;
         }
@@ -262,13 +286,14 @@ impl<'a> Tended<'a> {
                 }
             }
         }
+        let mut silent = BTreeSet::new();
         for (_, id) in due {
             if repaired.bytes >= bytes {
                 break;
             }
             let mended = {
                 let _turn = turn.lock();
-                self.mend(id, &wear)
+                self.mend(id, &wear, &mut silent)
             };
             match mended {
                 Ok(Mended { is_with_all: true, .. }) => repaired.with_all.push(id),
@@ -292,7 +317,7 @@ impl<'a> Tended<'a> {
     }
 
     /// Places rows of one segment anew that do not count.
-    fn mend(&self, id: SegmentId, wear: &Wear<'_>) -> Result<Mended, PortError> {
+    fn mend(&self, id: SegmentId, wear: &Wear<'_>, silent: &mut BTreeSet<PeerId>) -> Result<Mended, PortError> {
         let Some(row) = self.db.segment(&id)? else { return Ok(Mended::default()) };
         let placement: Placement = codec::decode(&row.descriptor).map_err(damaged)?;
         let held = self.lacking.without(&placement, Placement::clone);
@@ -314,7 +339,7 @@ impl<'a> Tended<'a> {
             return Err(PortError::Unreachable("no peer is there that has room and none of it".into()));
         };
         let (segment, shard_len) = (&placement.segment, u64::from(placement.segment.shard_len));
-        let (shards, handed) = self.shards(id, &held, &mending, wear)?;
+        let (shards, handed) = self.shards(id, &held, &mending, wear, silent)?;
         let Mending { rows: wanted, others, .. } = mending;
         let (number, leases) = self.draw()?;
         let coded = Arc::new(Coded { segment: segment.clone(), shards, contents: Vec::new() });
@@ -359,17 +384,20 @@ impl<'a> Tended<'a> {
         held: &Placement,
         mending: &Mending,
         wear: &Wear<'_>,
+        silent: &mut BTreeSet<PeerId>,
     ) -> Result<(Vec<Bytes>, u64), PortError> {
         let segment = &held.segment;
         let mut had: BTreeMap<u8, Bytes> = BTreeMap::new();
-        for (row, holder) in &mending.from {
+        // Who has not handed one over is not waited for again at this look.
+        for (row, holder) in mending.from.iter().filter(|(_, holder)| !silent.contains(holder)).collect::<Vec<_>>() {
             let (shard, len) = (segment.rows[usize::from(*row)], segment.shard_len);
             match self.node.run_blocking(Command::Copy { holder: *holder, shard, len, within: READ_WITHIN }) {
                 Outcome::Copied(bytes) => drop(had.insert(*row, bytes)),
                 Outcome::Failed(error) => {
                     tracing::info!(%error, "a shard is made anew that its holder was to hand over");
-                    if matches!(error, CommandError::Copy { lacks: true, .. }) {
-                        self.lacking.asked(id, held, &[], &[*row]);
+                    match error {
+                        CommandError::Copy { lacks: true, .. } => drop(self.lacking.asked(id, held, &[], &[*row])),
+                        _ => drop(silent.insert(*holder)),
                     }
                 }
                 other => return Err(damaged(format!("unexpected outcome {other:?}"))),

@@ -227,6 +227,8 @@ fn another_device_that_has_not_seen_it_is_waited_for() {
         }
         super::super::merging::tests::meet(&homes);
         for home in &homes {
+            // Which also publishes what others ask for.
+            home.collect().unwrap();
             let_go(home);
         }
     }

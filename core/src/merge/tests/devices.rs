@@ -822,8 +822,10 @@ pub(crate) fn run(devices: u8, ops: &[(u8, Op)]) -> Result<(), String> {
     }
     for ((id, name), values) in world.shared.values.borrow().iter().filter(|(_, values)| !values.is_empty()) {
         let is_taken = world.shared.taken.borrow().contains(id);
-        // Of two directories that became one, one has a mode.
-        let is_asked = |node: &&Node| node.kind == FileKind::Regular && !is_taken;
+        // Of two directories that became one, one has a mode. What somebody sets of a version that is kept beside its file goes where
+        // another one merges the two anew without having heard of that.
+        let is_made = id.0[1..7] == [0; 6];
+        let is_asked = |node: &&Node| node.kind == FileKind::Regular && is_made && !is_taken;
         let Some(node) = world.devices[0].nodes.get(id).filter(is_asked) else { continue };
         let found = match name.is_empty() {
             true => Some(node.mode.to_be_bytes().to_vec()),
