@@ -59,7 +59,7 @@ fn placements(db: &VolumeDb) -> BTreeMap<SegmentId, Placement> {
     rows.iter().map(|row| (row.id, codec::decode(&row.descriptor).unwrap())).collect()
 }
 
-/// As many holders of a segment as it may lose, such that no other one loses more than it may.
+/// As many holders of a segment as it may lose, or one fewer, such that no other one loses more than it may.
 fn to_lose(all: &BTreeMap<SegmentId, Placement>, of: &Placement) -> Vec<PeerId> {
     let mut lost: Vec<PeerId> = Vec::new();
     for peer in of.holders.iter().map(|holder| holder.peer) {
@@ -71,7 +71,9 @@ fn to_lose(all: &BTreeMap<SegmentId, Placement>, of: &Placement) -> Vec<PeerId> 
             lost.push(peer);
         }
     }
-    assert_eq!(lost.len(), usize::from(of.n - of.segment.k));
+    // Of places that are drawn by lot the others may leave one fewer.
+    let may = usize::from(of.n - of.segment.k);
+    assert!(lost.len() == may || lost.len() + 1 == may, "{} of {may}", lost.len());
     lost
 }
 
