@@ -21,10 +21,15 @@ fn health(agent: &Agent) -> Result<(Value, i32)> {
 
 /// Waits until it is said in one word of the main volume.
 fn wait_for(agent: &Agent, state: &str) -> Result<(Value, i32)> {
+    wait_until(agent, state, |_| true)
+}
+
+/// The same, and until this is so of the volume as well.
+fn wait_until(agent: &Agent, state: &str, is_so: impl Fn(&Value) -> bool) -> Result<(Value, i32)> {
     let deadline = Instant::now() + LONG;
     loop {
         let (told, code) = health(agent)?;
-        if told["volumes"][0]["state"] == state {
+        if told["volumes"][0]["state"] == state && is_so(&told["volumes"][0]) {
             return Ok((told, code));
         }
         ensure!(Instant::now() < deadline, "it is not {state}: {told}");
@@ -87,7 +92,9 @@ fn it_is_green_over_nothing_that_is_not_there() -> Result<()> {
     assert!(code == 0 && told["volumes"][0]["reasons"].to_string().contains("no holder has been asked"), "{told}");
     let checked = agent.hn(["fsck", "--verify"])?;
     assert_eq!(checked.code, Some(65), "{checked:?}");
-    let (told, code) = wait_for(&agent, "lost")?;
+    // One segment is found out after the other.
+    let all = |volume: &Value| volume["safety"]["lost"] == volume["safety"]["segments"];
+    let (told, code) = wait_until(&agent, "lost", all)?;
     let safety = &told["volumes"][0]["safety"];
     assert!(code == 65 && safety["lost"] == safety["segments"] && safety["nines"] == 0.0, "{told}");
     let text = agent.hn(["health"])?;
