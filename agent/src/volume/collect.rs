@@ -380,12 +380,17 @@ impl Volume {
             }
         } else if unseen >= ASKED_FROM && state::asks(&self.db)?.is_none_or(|asked| seen >= Some(asked)) {
             // What the others were asked for they have done, and this has become garbage since.
-            state::ask(&self.db, Some(0))?;
-            vfs.mark_changed(self.id).map_err(of_tree)?;
+            self.ask_others(vfs)?;
         }
         released.waits.sort();
         released.waits.dedup();
         Ok(released)
+    }
+
+    /// Asks all others for a head that has seen the next one of this device, and has that published.
+    pub(super) fn ask_others(&self, vfs: &Vfs) -> Result<(), PortError> {
+        state::ask(&self.db, Some(0))?;
+        vfs.mark_changed(self.id).map_err(of_tree)
     }
 
     /// Notes which leases neither the index nor the catalog of this device's newest head needs, and which they need after all. False
@@ -658,12 +663,8 @@ impl Round<'_> {
             let plan = self.volume.peers.settled_plan()?;
             self.moving = Some((Packer::new(plan.k), plan, Vec::new()));
         }
-        for (extent, offset, len) in &weighed.live {
-            let (start, end) = (*offset as usize, *offset as usize + *len as usize);
-            if end > payload.len() {
-                return Err(damaged("an extent lies beyond its segment"));
-            }
-            let piece = Piece { id: *extent, bytes: payload.slice(start..end) };
+        for extent in &weighed.live {
+            let piece = piece(&payload, extent)?;
             let Some((packer, ..)) = &mut self.moving else { continue };
             if let Some(packed) = packer.add(piece).map_err(damaged)? {
                 self.place(&packed)?;
@@ -691,6 +692,15 @@ impl Round<'_> {
         rest.map_or(Ok(()), |packed| self.place(&packed))?;
         Ok(self.volume.db.drop_segments(&from)?)
     }
+}
+
+/// An extent out of what is in its segment.
+pub(super) fn piece(payload: &bytes::Bytes, (id, offset, len): &ExtentAt) -> Result<Piece, PortError> {
+    let (start, end) = (*offset as usize, *offset as usize + *len as usize);
+    if end > payload.len() {
+        return Err(damaged("an extent lies beyond its segment"));
+    }
+    Ok(Piece { id: *id, bytes: payload.slice(start..end) })
 }
 
 #[cfg(test)]

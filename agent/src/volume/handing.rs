@@ -81,8 +81,7 @@ impl Volume {
                 && self.may_write().is_ok()
                 && state::asks(&self.db)?.is_none_or(|asked| seen >= Some(asked))
             {
-                state::ask(&self.db, Some(0))?;
-                vfs.mark_changed(self.id).map_err(of_tree)?;
+                self.ask_others(vfs)?;
             }
             let until = Instant::now() + ENDED_WITHIN;
             for some in moved.chunks(ENDED_AT_ONCE).take_while(|_| Instant::now() < until) {
@@ -147,16 +146,12 @@ impl Volume {
         // Where this device stands on a head of another one, that is among those whose catalogs are looked at.
         let is_confirmed = latest.head.device != self.device.id()
             || handed_out.is_none_or(|handed| handed.sequence == latest.head.sequence);
-        let since = match state::handed(&self.db)? {
-            Some(0) => None,
+        let handed = state::handed(&self.db)?;
+        if handed.is_none() {
             // Somebody else has moved it, and this index has followed.
-            None => {
-                state::put_handed(&self.db, 0)?;
-                None
-            }
-            since => since,
-        };
-        let Some(since) = since else {
+            state::put_handed(&self.db, 0)?;
+        }
+        let Some(since) = handed.filter(|number| *number > 0) else {
             waits.push("a head of this device".into());
             vfs.mark_changed(self.id).map_err(of_tree)?;
             return Ok(None);
@@ -172,8 +167,7 @@ impl Volume {
         }
         // They may have been asked for another one before, or for none.
         if state::asks(&self.db)?.is_none_or(|asked| asked != 0 && asked < since) {
-            state::ask(&self.db, Some(0))?;
-            vfs.mark_changed(self.id).map_err(of_tree)?;
+            self.ask_others(vfs)?;
         }
         Ok(None)
     }

@@ -23,12 +23,13 @@ use hypernet_core::node::{Command, CommandError, Outcome, PeerView};
 use hypernet_core::placement::Plan;
 use hypernet_core::port::PortError;
 use hypernet_core::repair::{self, Due, Mending, Mesh};
-use hypernet_core::segment::{Coded, Packer, Piece, Placement};
+use hypernet_core::segment::{Coded, Packer, Placement};
 use hypernet_core::time::UnixSeconds;
 use hypernet_fs::vfs::Vfs;
 use parking_lot::Mutex;
 
 use super::census::Enough;
+use super::collect::piece;
 use super::lacking::Lacking;
 use super::leases::new_leases;
 use super::progress::Meter;
@@ -38,6 +39,7 @@ use super::sync::of_tree;
 use super::tended::{Tended, Tending as _};
 use super::write::{Placed, unix_now};
 use super::{LEASE_SECONDS, READ_WITHIN, UPLOAD_PATIENCE, Volume, damaged};
+use crate::driver::NodeHandle;
 
 /// Segments looked at together.
 const SEGMENTS_AT_ONCE: u32 = 512;
@@ -220,20 +222,11 @@ impl Volume {
         if !is_as_strong(usize::from(plan.n), plan.k) {
             return Err(weaker());
         }
-        let rows = Command::Rows { placement: Arc::new(placement), within: READ_WITHIN };
-        let payload: Bytes = match self.node.run_blocking(rows) {
-            Outcome::Rows(rows) => rows.concat().into(),
-            Outcome::Failed(error) => return Err(failed(error)),
-            other => return Err(damaged(format!("unexpected outcome {other:?}"))),
-        };
+        let payload: Bytes = read_rows(&self.node, placement)?.concat().into();
         let mut packer = Packer::new(plan.k);
         let mut packed = Vec::new();
-        for (extent, offset, len) in extents {
-            let (start, end) = (offset as usize, offset as usize + len as usize);
-            if end > payload.len() {
-                return Err(damaged("an extent lies beyond its segment"));
-            }
-            packed.extend(packer.add(Piece { id: extent, bytes: payload.slice(start..end) }).map_err(damaged)?);
+        for extent in &extents {
+            packed.extend(packer.add(piece(&payload, extent)?).map_err(damaged)?);
         }
         packed.extend(packer.finish());
         let (keys, mut bytes, mut is_same) = (self.keys(), 0, false);
@@ -408,16 +401,20 @@ impl<'a> Tended<'a> {
         if !made.is_empty() {
             // What is found out to be gone on the way is not asked for again.
             let left = self.lacking.without(held, |left| wear.mesh.readable(left));
-            let rows = Command::Rows { placement: Arc::new(left), within: READ_WITHIN };
-            let data = match self.node.run_blocking(rows) {
-                Outcome::Rows(rows) => rows,
-                Outcome::Failed(error) => return Err(failed(error)),
-                other => return Err(damaged(format!("unexpected outcome {other:?}"))),
-            };
+            let data = read_rows(self.node, left)?;
             had.extend(made.iter().copied().zip(repair::remake(segment, data, &made).map_err(damaged)?));
         }
         let shards = mending.rows.iter().filter_map(|row| had.remove(row)).collect();
         Ok((shards, handed))
+    }
+}
+
+/// As many rows of a segment as it takes, those of its data.
+fn read_rows(node: &NodeHandle, placement: Placement) -> Result<Vec<Bytes>, PortError> {
+    match node.run_blocking(Command::Rows { placement: Arc::new(placement), within: READ_WITHIN }) {
+        Outcome::Rows(rows) => Ok(rows),
+        Outcome::Failed(error) => Err(failed(error)),
+        other => Err(damaged(format!("unexpected outcome {other:?}"))),
     }
 }
 
