@@ -431,17 +431,22 @@ async fn post_sync(State(agent): Agents, Json(request): Json<api::SyncRequest>) 
         Ok::<_, PortError>((report, state))
     });
     tokio::spawn(async move {
+        let mut tell_at = tokio::time::Instant::now();
         let outcome = loop {
+            let changed = async {
+                tokio::time::sleep_until(tell_at).await;
+                progress.changed().await
+            };
             tokio::select! {
                 outcome = &mut sync => break outcome,
                 Some(meter) = meters.recv() => progress = meter,
-                changed = progress.changed() => {
+                changed = changed => {
                     if changed.is_ok() {
                         let event = api::SyncEvent::Progress(status::progress(&progress.borrow_and_update()));
                         // A reader that went away does not stop the sync.
                         let _ = tell.try_send(line(&event));
                     }
-                    tokio::time::sleep(TELL_EVERY).await;
+                    tell_at = tokio::time::Instant::now() + TELL_EVERY;
                 }
             }
         };

@@ -28,6 +28,7 @@ use crate::volume::Volume;
 use crate::volume::recover::clock;
 use crate::volume::settling::Kept as Beside;
 use crate::volume::state::{self, Origin};
+use crate::volume::sync::Engine;
 
 /// What is changed in a volume is to be on the mesh before it is branched, where that is quick.
 const SYNCED_WITHIN: Duration = Duration::from_secs(5);
@@ -494,9 +495,7 @@ impl Own {
             let root = rooted.map_or(0, |rooted| rooted.ino);
             self.vfs.readdir(root, 0).map_err(|error| of_tree(&error))?;
         }
-        for volume in [into, from] {
-            self.sync_after_its_origins(volume)?;
-        }
+        self.sync_all([into, from])?;
         let latest = |volume: &Volume| {
             let latest = state::latest(&volume.db).map_err(port_failure)?;
             latest
@@ -515,7 +514,31 @@ impl Own {
         Ok(Part { inode, ..Part::from(&theirs) })
     }
 
-    /// What a branch begins with is to be on the mesh before it, and what that begins with before that.
+    /// Has all of these on the mesh. What a branch begins with is to be there before it, and what that begins with before that; of volumes that
+    /// have heads already none waits for the other.
+    fn sync_all(&self, volumes: [&Arc<Volume>; 2]) -> Result<(), Failure> {
+        let has_head = |volume: &Arc<Volume>| state::latest(&volume.db).map(|latest| latest.is_some());
+        let mut at_once = true;
+        for volume in volumes {
+            at_once &= has_head(volume).map_err(port_failure)?;
+        }
+        let synced = match at_once {
+            true => {
+                let [one, other] = volumes.map(|volume| self.engine(volume).map(|engine| (engine.begin(), engine)));
+                let (one, other) = (one?, other?);
+                [one, other]
+                    .into_iter()
+                    .try_for_each(|(ticket, engine)| engine.outcome(ticket).map(drop))
+                    .map_err(port_failure)
+            }
+            false => volumes.into_iter().try_for_each(|volume| self.sync_after_its_origins(volume)),
+        };
+        synced.map_err(|failure| {
+            let message = format!("what is merged goes to the mesh first, and cannot: {}", failure.message);
+            Failure { message, ..failure }
+        })
+    }
+
     fn sync_after_its_origins(&self, volume: &Arc<Volume>) -> Result<(), Failure> {
         let mut line = vec![volume.clone()];
         while let Some(last) = line.last()
@@ -524,19 +547,15 @@ impl Own {
         {
             line.push(self.volumes.of(of).map_err(port_failure)?);
         }
-        for volume in line.iter().rev() {
-            self.sync(volume).map_err(|failure| {
-                let message = format!("what is merged goes to the mesh first, and cannot: {}", failure.message);
-                Failure { message, ..failure }
-            })?;
-        }
-        Ok(())
+        line.iter().rev().try_for_each(|volume| self.sync(volume))
+    }
+
+    fn engine(&self, volume: &Volume) -> Result<Arc<Engine>, Failure> {
+        self.engine_of(volume.id).ok_or_else(|| Failure::new(Kind::TryAgain, "it is not in the tree yet"))
     }
 
     fn sync(&self, volume: &Volume) -> Result<(), Failure> {
-        let engine =
-            self.engine_of(volume.id).ok_or_else(|| Failure::new(Kind::TryAgain, "it is not in the tree yet"))?;
-        engine.sync().map(drop).map_err(port_failure)
+        self.engine(volume)?.sync().map(drop).map_err(port_failure)
     }
 
     fn has_all(&self, volume: &Volume, part: &Part) -> Result<bool, Failure> {

@@ -383,9 +383,9 @@ fn merging_to_and_fro_comes_to_an_end_and_keeps_apart_what_was_kept_apart() -> R
     assert_eq!(log, ["branch further begins here", "branch try begins here", "second", "first"]);
 
     // Two files of one name: each was begun by itself, and no line of one is a change of the other.
-    fs::write(branch.join("new"), "of the branch\n")?;
+    fs::write(branch.join("new.txt"), "of the branch\n")?;
     agent.sync()?;
-    fs::write(main.join("new"), "of main\n")?;
+    fs::write(main.join("new.txt"), "of main\n")?;
     let merged = agent.json(["merge", "try"])?;
     assert_eq!(merged["conflicts"].as_array().unwrap().len(), 1, "{merged}");
     let both = |dir: &Path| -> Result<Vec<String>> {

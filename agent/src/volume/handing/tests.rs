@@ -157,6 +157,25 @@ fn where_all_have_a_shard_already_what_lies_in_segments_is_written_anew_for_thos
     assert_eq!(found_by_a_newcomer(&mesh, 2), home.tree());
 }
 
+/// Nothing would ever spread it again.
+#[test]
+fn what_all_have_is_not_written_anew_for_fewer_because_some_are_away() {
+    let mesh = Mesh::new(8);
+    let home = homes(&mesh, 1, |home| home.write("file", &noise(1, 700_000))).remove(0);
+    let segments = |home: &Home| -> BTreeSet<_> {
+        home.volume.db.segments_iter(0, 999).unwrap().into_iter().map(|row| row.id).collect()
+    };
+    let before = segments(&home);
+    mesh.disconnect((6..=8).map(peer));
+    mesh.leave(peer(1), true);
+    let left = repair(&home);
+    assert!(left.due > 0 && left.mended == 0 && left.failed.is_some(), "{left:?}");
+    assert_eq!(segments(&home), before);
+    mesh.connect((6..=8).map(peer));
+    assert!(repair(&home).mended > 0);
+    assert!(segments(&home).is_disjoint(&before));
+}
+
 #[test]
 fn what_is_with_nobody_but_such_peers_is_not_lost_and_moved_first() {
     let mesh = Mesh::new(4);
@@ -235,4 +254,31 @@ fn another_device_that_has_not_seen_it_is_waited_for() {
     assert_eq!((before > 0, mesh.leased_at(peer(1))), (true, 0));
     mesh.disconnect([peer(1)]);
     assert_eq!(found_by_a_newcomer(&mesh, 3), one.tree());
+}
+
+/// Whoever publishes changes has the catalog of before, and has seen what was found meanwhile.
+#[test]
+fn a_head_that_has_seen_the_move_and_names_the_old_place_keeps_what_is_there() {
+    let mesh = Mesh::new(8);
+    let homes = homes(&mesh, 2, |home| home.write("file", &noise(1, 700_000)));
+    let [one, two] = &homes[..] else { panic!() };
+    super::super::merging::tests::meet(&homes);
+    mesh.connect([9, 10].map(peer));
+    mesh.leave(peer(1), true);
+    while repair(one).handed > 0 {}
+    one.sync();
+    two.look();
+    two.volume.look_around().unwrap();
+    two.write("later", &noise(2, 3_000));
+    two.sync();
+    one.look();
+    let since = state::handed(&one.volume.db).unwrap().unwrap();
+    let (seen, _) = one.volume.seen_by_others(&mut Vec::new()).unwrap();
+    assert!(seen >= Some(since) && is_named(two, peer(1)), "{seen:?} of {since}");
+    for _ in 0..3 {
+        let_go(one);
+    }
+    assert!(mesh.leased_at(peer(1)) > 0);
+    mesh.disconnect([9, 10].map(peer));
+    assert_eq!(found_by_a_newcomer(&mesh, 3), two.tree());
 }

@@ -260,10 +260,10 @@ impl Engine {
             }
             let mut control = self.control.lock();
             if !control.stopping && control.asked == control.answered {
-                self.changed.wait_until(
-                    &mut control,
-                    if stopped.is_some() { wake } else { wake.min(look_at).min(follow_at.max(now + SETTLE)) },
-                );
+                // Where it is past already, there is something in the way of it.
+                let follow_at = if follow_at > now { follow_at } else { now + SETTLE };
+                let until = if stopped.is_some() { wake } else { wake.min(look_at).min(follow_at) };
+                self.changed.wait_until(&mut control, until);
             }
         }
     }
@@ -544,8 +544,17 @@ impl Engine {
 
     /// Makes everything durable that is in the working tree now; waits for a sync that began after this call.
     pub(crate) fn sync(&self) -> Result<Report, PortError> {
+        self.outcome(self.begin())
+    }
+
+    /// Asks for a sync; [its outcome](Self::outcome) goes by this number.
+    pub(crate) fn begin(&self) -> u64 {
+        self.ask(&mut self.control.lock())
+    }
+
+    /// Waits for a sync that was asked for.
+    pub(crate) fn outcome(&self, ticket: u64) -> Result<Report, PortError> {
         let mut control = self.control.lock();
-        let ticket = self.ask(&mut control);
         loop {
             if let Some(outcome) = control.outcome_of(ticket) {
                 return outcome;
