@@ -12,6 +12,8 @@ use minicbor::{Decode, Encode};
 
 /// Branches in one keystore, with those that are gone: of these the ones that went last.
 pub(crate) const BRANCHES_MAX: usize = 512;
+/// Those that are there, when several devices have made so many that together they have more.
+const THERE_MAX: usize = 2 * BRANCHES_MAX;
 /// Digits of a number by which two of one name are told apart.
 const DIGITS: usize = 8;
 
@@ -53,7 +55,9 @@ pub(crate) fn merge(mine: &mut Vec<Branch>, others: &[Branch]) {
     }
     mine.extend(all.into_values());
     mine.sort_by_key(|branch| (branch.is_gone, Reverse(branch.changed), branch.volume));
-    mine.truncate(BRANCHES_MAX);
+    // Devices that had room each may have more than that together, and in one that is there something may be only there.
+    let there = mine.iter().filter(|branch| !branch.is_gone).count();
+    mine.truncate(there.clamp(BRANCHES_MAX, THERE_MAX));
     mine.sort_by_key(|branch| branch.volume);
 }
 
@@ -125,5 +129,15 @@ mod tests {
         assert_eq!(all.len(), BRANCHES_MAX);
         assert!(all.iter().all(|branch| !branch.is_gone));
         assert!(named(&all).len() <= BRANCHES_MAX);
+        // None that is there goes because others are.
+        for byte in 1..=200 {
+            let others = many(false).take(8).map(|one| {
+                let mut id = *one.volume.as_bytes();
+                id[0] = byte;
+                Branch { volume: VolumeId::new(id, true), ..one }
+            });
+            merge(&mut all, &others.collect::<Vec<_>>());
+            assert_eq!(all.len(), (BRANCHES_MAX + 8 * usize::from(byte)).min(THERE_MAX));
+        }
     }
 }

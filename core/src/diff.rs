@@ -11,6 +11,9 @@ use crate::id::{FileId, VolumeId};
 use crate::limits::{DIFF_DIRECTORIES_AT_ONCE, TREE_ITEMS_AT_ONCE};
 use crate::tree::{self, Content, Entry, FileKind, Inode, Item, LinkEntry, Root, Source, Target, TreeError, TreeRef};
 
+pub use any::differs;
+
+mod any;
 mod report;
 #[cfg(test)]
 mod tests;

@@ -33,7 +33,7 @@ use thiserror::Error;
 use crate::id::{DeviceTag, FileId, VolumeId};
 use crate::seal::ExtentRef;
 use crate::time::Timespec;
-use crate::tree::{Dot, Inode, Root, Sink, Source, TreeError, TreeRef};
+use crate::tree::{Content, Dot, Inode, Root, Sink, Source, TreeError, TreeRef};
 
 mod build;
 mod gather;
@@ -63,6 +63,9 @@ pub struct Part {
     /// It is a directory of another volume, in which this one had its place when the part's author saw it last: its
     /// link table has rows of what is elsewhere.
     pub is_below: bool,
+    /// Another part has seen all of it: merged with that, what was put elsewhere since would look as if it had been taken away. So of this
+    /// one only the snapshots count.
+    pub is_past: bool,
     /// Its snapshots are some of this volume's: not those of a directory of another one.
     pub has_history: bool,
     /// Its snapshots, and their names.
@@ -79,6 +82,7 @@ impl From<&Root> for Part {
             links: root.links.clone(),
             vector: root.vector.clone(),
             is_below: false,
+            is_past: false,
             has_history: true,
             history: root.history.clone(),
             tags: root.tags.clone(),
@@ -102,8 +106,7 @@ impl Part {
     fn rank(&self) -> impl Ord + use<> {
         (
             self.vector.clone(),
-            self.is_below,
-            self.has_history,
+            (self.is_below, self.is_past, self.has_history),
             inodes::bytes(&(&self.inode, &self.links, &self.history, &self.tags)),
         )
     }
@@ -117,6 +120,13 @@ pub fn covers(vector: &[Dot], dot: Dot) -> bool {
 /// Whether a version vector has all that another one has.
 pub fn covers_all(vector: &[Dot], other: &[Dot]) -> bool {
     other.iter().all(|dot| covers(vector, *dot))
+}
+
+/// What each of two has seen, sorted by device.
+pub fn meet(one: &[Dot], other: &[Dot]) -> Vec<Dot> {
+    let one: BTreeMap<DeviceTag, u64> = join([one]).into_iter().map(|dot| (dot.device, dot.sequence)).collect();
+    let both = join([other]).into_iter().filter_map(|dot| Some((dot.device, dot.sequence.min(*one.get(&dot.device)?))));
+    both.map(|(device, sequence)| Dot { device, sequence }).collect()
 }
 
 /// What all of these together have seen, sorted by device.
@@ -157,6 +167,17 @@ pub struct Conflict {
     /// The two are versions of one file, and none of the trees has both: where one did, somebody has seen them and left
     /// them apart.
     pub is_new: bool,
+    /// Numbers of two parts: one has this version, the other one has that beside which it is.
+    pub parts: Option<(usize, usize)>,
+}
+
+/// What something in a merged tree holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Holding {
+    /// It: not what a record says itself.
+    pub content: Content,
+    /// The numbers of the parts that are known to have it, each in the same thing.
+    pub of: BTreeSet<usize>,
 }
 
 /// What trees come to.
@@ -176,6 +197,8 @@ pub struct Merged {
     pub splits: Vec<Split>,
     /// What was kept beside something else.
     pub conflicts: Vec<Conflict>,
+    /// All that the tree holds and that is not in each of the parts, but for the link table, and for nodes that were written for it.
+    pub held: Vec<Holding>,
 }
 
 /// Why trees were not merged.
@@ -235,7 +258,7 @@ impl<S: Sources> Source for SourceOf<'_, S> {
 /// How a version is called that is kept beside another one: by who wrote it, and when.
 pub type Label<'a> = &'a dyn Fn(DeviceTag, Timespec) -> String;
 
-/// Merges trees of one volume. None of them should have all that another one has seen: that would be the other one's past.
+/// Merges trees of one volume. What has seen no more than another one is to be marked as [past](Part::is_past).
 /// `beside`: directories of which what was changed is kept beside the volumes that they have become, and split off no more.
 pub fn merge<S, K>(
     parts: &[Part],
@@ -251,15 +274,32 @@ where
     let mut parts = parts.to_vec();
     parts.sort_by_cached_key(Part::rank);
     parts.dedup_by_key(|part| part.rank());
-    let gathered = Gathered::gather(&parts, beside, source)?;
+    let present: Vec<Part> = parts.iter().filter(|part| !part.is_past).cloned().collect();
+    if let ([part], true) = (&present[..], parts.len() > 1) {
+        return taken_over(part, &parts, source, sink);
+    }
+    let gathered = Gathered::gather(&present, beside, source)?;
     let outcomes = inodes::resolve(&gathered);
     let places = places::resolve(&gathered, &outcomes, label);
     let splits = splits(&gathered);
     let vector = join(parts.iter().map(|part| &part.vector[..]));
     let conflicts = places.conflicts.iter().cloned().collect();
-    let (inode, links) = build::build(&gathered, outcomes, places, sink)?;
+    let (inode, links, held) = build::build(&gathered, outcomes, places, sink)?;
     let (history, tags) = histories::merge(&parts, source, sink)?;
-    Ok(Merged { inode, links, history, tags, vector, splits, conflicts })
+    Ok(Merged { inode, links, history, tags, vector, splits, conflicts, held })
+}
+
+/// The tree of a part that has all of the others, node by node: by that it is known again as the same.
+fn taken_over<S, K>(part: &Part, parts: &[Part], source: &S, sink: &mut K) -> Result<Merged, MergeError<S::Error>>
+where
+    S: Sources,
+    K: Sink<Error = S::Error>,
+{
+    let (inode, links) = (part.inode.clone(), part.links.clone());
+    let vector = join(parts.iter().map(|part| &part.vector[..]));
+    let (history, tags) = histories::merge(parts, source, sink)?;
+    let held = vec![Holding { content: inode.content.clone(), of: BTreeSet::from([part.number]) }];
+    Ok(Merged { inode, links, history, tags, vector, splits: Vec::new(), conflicts: Vec::new(), held })
 }
 
 /// Directories of one part that are volumes in another one.

@@ -10,9 +10,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hypernet_core::codec;
-use hypernet_core::history::{By, Edit, History, Kept, check_name};
+use hypernet_core::history::{By, Edit, History, Kept, Tag, check_name};
 use hypernet_core::id::{SnapshotId, VolumeId};
 use hypernet_core::merge::{Part, covers, covers_all};
+use hypernet_core::port::PortError;
 use hypernet_core::time::Hlc;
 use hypernet_core::tree::{Dot, Inode, Root};
 use hypernet_fs::vfs::{BRANCHES, Branch as Planted, MAIN, VfsError};
@@ -27,6 +28,7 @@ use crate::keystore::random_volume;
 use crate::volume::Volume;
 use crate::volume::recover::clock;
 use crate::volume::settling::Kept as Beside;
+use crate::volume::snapshots::trunk;
 use crate::volume::state::{self, Origin};
 use crate::volume::sync::Engine;
 
@@ -87,6 +89,33 @@ fn trimmed(history: &History, kept: &Kept, seen: &[Dot]) -> Vec<Edit> {
     after.chain(later.map(|tag| Edit::Unname { name: tag.name.clone(), of: tag.to })).collect()
 }
 
+fn holds_the_same(one: &Root, other: &Root) -> bool {
+    (&one.inode.content, &one.links) == (&other.inode.content, &other.links)
+}
+
+/// Whether one volume has all that is in another one's tree: by what it has seen, or by what it holds. Whoever takes over what another
+/// has becomes no more than that, and has a number of its own for it. `begun`: what the one began with, which the other one has seen.
+fn is_in(
+    (one, root): (&Volume, &Root),
+    (other, has): (&Volume, &Root),
+    begun: Option<&Root>,
+) -> Result<bool, PortError> {
+    if covers_all(&has.vector, &root.vector) {
+        return Ok(true);
+    }
+    if ![Some(has), begun].into_iter().flatten().any(|known| holds_the_same(known, root)) {
+        return Ok(false);
+    }
+    // Of what others have a part in a branch does not tell what was before.
+    if other.share().is_some() {
+        return Ok(true);
+    }
+    let theirs = one.history_at(root.history.as_ref(), root.tags.as_ref())?;
+    let mine = other.history_at(has.history.as_ref(), has.tags.as_ref())?;
+    let has_tag = |(name, tag): (&String, &Tag)| mine.tags.get(name).is_some_and(|mine| mine.to == tag.to);
+    Ok(theirs.kept.keys().all(|moment| mine.kept.contains_key(moment)) && theirs.tags.iter().all(has_tag))
+}
+
 impl Own {
     /// The working tree finds the branches that the keystore knows.
     pub(super) fn tell_of_branches(&self) -> Result<(), Failure> {
@@ -118,7 +147,13 @@ impl Own {
             if self.mounted_at(gone.volume).is_some() || !self.is_here(gone.volume) {
                 continue;
             }
-            match self.let_go_of_merged(gone) {
+            // That it was merged may be heard of later than that it is gone.
+            let let_go = match self.let_go_of_merged(gone) {
+                Ok(false) if self.look_at(gone) => self.let_go_of_merged(gone),
+                Ok(false) => continue,
+                other => other,
+            };
+            match let_go {
                 Ok(true) => {}
                 Ok(false) => {
                     // Whoever let go of it had not seen what is in it here.
@@ -237,20 +272,40 @@ impl Own {
 
     /// Whether all of a branch is in what it was made of, or in the main volume, where that is known here.
     fn is_merged(&self, branch: &Branch) -> Result<Option<bool>, Failure> {
-        let latest = |volume: VolumeId| -> Result<Option<Vec<Dot>>, Failure> {
-            let db = self.volume.db.of(volume).map_err(|error| port_failure(error.into()))?;
-            Ok(state::latest(&db).map_err(port_failure)?.map(|latest| latest.root.vector))
+        let latest = |volume: VolumeId| -> Result<Option<(Arc<Volume>, Root)>, Failure> {
+            let volume = self.volumes.of(volume).map_err(port_failure)?;
+            let latest = state::latest(&volume.db).map_err(port_failure)?;
+            Ok(latest.map(|latest| (volume, latest.root)))
         };
         // Of what was changed and is in no head yet nothing is merged.
         let edits = self.volume.db.of(branch.volume).and_then(|db| db.count_edits());
         let is_waiting = self.is_entered(branch.volume)
             && (self.vfs.pending(branch.volume).files > 0 || edits.map_err(|error| port_failure(error.into()))? > 0);
-        let Some(seen) = latest(branch.volume)? else { return Ok(None) };
+        let Some((volume, root)) = latest(branch.volume)? else { return Ok(None) };
         let others = [latest(branch.of)?, latest(self.volume.id)?];
-        if others.iter().flatten().any(|other| covers_all(other, &seen)) {
-            return Ok(Some(!is_waiting));
+        for (other, has) in others.iter().flatten() {
+            let history = other.history().map_err(port_failure)?;
+            let begun = history.snapshot(&branch.from).and_then(|kept| other.root_in(kept).ok());
+            let begun = begun.filter(|begun| covers_all(&has.vector, &begun.vector));
+            if is_in((&volume, &root), (other, has), begun.as_ref()).map_err(port_failure)? {
+                return Ok(Some(!is_waiting));
+            }
         }
         Ok(others[0].as_ref().map(|_| false))
+    }
+
+    /// Has what other devices have published in a branch, and in what it was made of, known here; whether it is.
+    fn look_at(&self, branch: &Branch) -> bool {
+        let synced = |volume: VolumeId| match self.engine_of(volume).map(|engine| engine.sync_within(SYNCED_WITHIN)) {
+            Some(Some(Err(error))) => {
+                tracing::debug!(%error, volume = %volume.short(), "what others have in it cannot be asked now");
+                false
+            }
+            Some(None) => false,
+            // Nobody has looked at it here.
+            Some(Some(Ok(_))) | None => true,
+        };
+        [branch.volume, branch.of].into_iter().fold(true, |all, volume| all & synced(volume))
     }
 
     fn branch_info(&self, name: String, branch: &Branch) -> Result<api::BranchInfo, Failure> {
@@ -378,13 +433,12 @@ impl Agent {
             );
         };
         own.nothing_begins_with(&branch)?;
-        if !request.force {
-            // Another device may have published something in it.
-            for volume in [branch.volume, branch.of] {
-                if let Some(Some(Err(error))) = own.engine_of(volume).map(|engine| engine.sync_within(SYNCED_WITHIN)) {
-                    tracing::debug!(%error, "what is known here of a branch is all that is asked");
-                }
-            }
+        // Another device may have published something in it.
+        if !request.force && !own.look_at(&branch) && own.volume.has_others() {
+            let text = format!("what other devices have in {name} cannot be asked now");
+            return Err(Failure::new(Kind::TryAgain, text).hint(
+                "try again when more peers are there (`hn peers`), or --force: what is only in it is gone then",
+            ));
         }
         let info = own.branch_info(name.clone(), &branch)?;
         if info.merged != Some(true) && !request.force {
@@ -420,14 +474,18 @@ impl Agent {
         own.tell_of_branches()?;
         let past = self.past(&request.path)?;
         let into = past.volume.clone();
-        let from = own.called(&request.from)?;
+        let from = match trunk(&own.volume.identity.keystore().keystore().branches, into.id) {
+            // What a branch comes from, whichever volume that is.
+            Some(main) if request.from == MAIN && into.id.is_branch() => own.volumes.of(main).map_err(port_failure)?,
+            _ => own.called(&request.from)?,
+        };
         if into.id == from.id {
             return Err(Failure::new(Kind::Usage, format!("{} would be merged into itself", request.from))
                 .hint("name what it is to be merged into: `hn merge NAME PATH`, or work in that directory"));
         }
         into.may_write().map_err(port_failure)?;
-        let part = own.part_of(&from, &into)?;
-        if own.has_all(&into, &part)? {
+        let (part, is_in) = own.part_of(&from, &into)?;
+        if is_in {
             return Ok(api::MergedInfo { already: true, ..api::MergedInfo::default() });
         }
         let before = past.snap_first(format!("before merging {}", request.from))?.map(|id| id.to_string());
@@ -488,7 +546,8 @@ impl Own {
     }
 
     /// What is to be merged of a volume: all of it is on the mesh, and the attributes of its root are left out.
-    fn part_of(&self, from: &Arc<Volume>, into: &Arc<Volume>) -> Result<Part, Failure> {
+    /// And whether the other one has it already.
+    fn part_of(&self, from: &Arc<Volume>, into: &Arc<Volume>) -> Result<(Part, bool), Failure> {
         let rooted = self.vfs.volumes().into_iter().find(|rooted| rooted.volume == from.id);
         if rooted.is_some_and(|rooted| rooted.is_vacant) {
             // Whoever enters it has it looked for.
@@ -509,9 +568,10 @@ impl Own {
             )
             .hint("`hn branch` shows what each branch was made of"));
         }
+        let is_in = is_in((from, &theirs), (into, &mine), None).map_err(port_failure)?;
         let content = theirs.inode.content.clone();
         let inode = Inode { content, content_dot: theirs.inode.content_dot, ..mine.inode };
-        Ok(Part { inode, ..Part::from(&theirs) })
+        Ok((Part { inode, ..Part::from(&theirs) }, is_in))
     }
 
     /// Has all of these on the mesh. What a branch begins with is to be there before it, and what that begins with before that; of volumes that

@@ -209,14 +209,8 @@ impl Past<'_> {
     pub(super) fn snap_first(&self, message: String) -> Result<Option<SnapshotId>, Failure> {
         match self.volume.snap_by(&self.own.vfs, message, (By::Command, true)).map_err(port_failure)? {
             Some(taken) => Ok(Some(taken.kept.snapshot.id())),
-            None => self.newest(),
+            None => self.volume.last_snapshot().map_err(port_failure),
         }
-    }
-
-    /// The newest snapshot that is kept.
-    fn newest(&self) -> Result<Option<SnapshotId>, Failure> {
-        let history = self.volume.history().map_err(port_failure)?;
-        Ok(history.kept.values().next_back().map(|kept| kept.snapshot.id()))
     }
 
     /// The snapshot that a person means.

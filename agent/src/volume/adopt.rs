@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use hypernet_core::history::History;
 use hypernet_core::id::{ExtentId, SegmentId};
 use hypernet_core::port::PortError;
-use hypernet_core::tree::Root;
+use hypernet_core::tree::{Content, Root};
 use hypernet_store::marks::Marks;
 use hypernet_store::volume::NewSegment;
 
@@ -44,6 +44,27 @@ impl Volume {
     /// Takes over what a new root of this volume reaches, and the snapshots that it keeps, and only other volumes know;
     /// whether all of it could be read, and is leased.
     pub(super) fn adopt(&self, root: &Root, history: &History) -> Result<bool, PortError> {
+        self.adopt_all(|walk| {
+            walk.root(root)?;
+            walk.history(root, history.kept.values())
+        })
+    }
+
+    /// The same of a root to which a merge comes: what it `holds` that none of this volume's trees does, and snapshots that this volume does
+    /// not keep yet. Its other nodes were written by the merge.
+    pub(super) fn adopt_merged(&self, root: &Root, holds: &[&Content]) -> Result<bool, PortError> {
+        let known = self.published_history()?;
+        let history = self.history_at(root.history.as_ref(), root.tags.as_ref())?;
+        self.adopt_all(|walk| {
+            holds.iter().try_for_each(|content| walk.held(content))?;
+            walk.table(root)?;
+            let kept = history.kept.iter().filter(|(moment, _)| !known.kept.contains_key(moment));
+            walk.history(root, kept.map(|(_, kept)| kept))
+        })
+    }
+
+    /// Takes over what a walk finds.
+    fn adopt_all(&self, find: impl FnOnce(&mut Walk<'_>) -> Result<(), PortError>) -> Result<bool, PortError> {
         let mut adopting = Adopting { volume: self, looked_up: Vec::new(), reached: Reached::new(), unknown: None };
         let mut marks = Marks::new(std::path::Path::new("temporary files"))?;
         let mut see = |seen: Seen<'_>| match seen {
@@ -57,8 +78,7 @@ impl Volume {
             }
         };
         let mut walk = Walk::new(self, PortError::is_of_what_was_read, &mut see);
-        walk.root(root)?;
-        walk.history((root.history.as_ref(), root.tags.as_ref()), history)?;
+        find(&mut walk)?;
         let mut missed = walk.missed.take();
         adopting.look_up()?;
         let Adopting { reached, unknown, .. } = adopting;

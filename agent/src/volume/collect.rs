@@ -282,7 +282,7 @@ impl Volume {
             // Others may have it, though too few keepers have said that they do.
             walk.root(&handed)?;
         }
-        walk.history((latest.root.history.as_ref(), latest.root.tags.as_ref()), &*self.history()?)?;
+        walk.history(&latest.root, self.history()?.kept.values())?;
         // What it was made of is merged again with what others do.
         latest.root.parts.iter().try_for_each(|part| walk.root_at(part).map(drop))?;
         // Of what others stand on, and of files of other volumes, this index need not know all, and lets go of nothing that it does not

@@ -22,7 +22,7 @@ use hypernet_core::codec;
 use hypernet_core::head::Head;
 use hypernet_core::id::{DeviceTag, ExtentId, FileId, SegmentId, SnapshotId, VolumeId};
 use hypernet_core::limits::{MERGED_MAX, SEALED_MAX};
-use hypernet_core::merge::{MergeError, Merged, Part, Sources, Split, covers_all, join, merge};
+use hypernet_core::merge::{Holding, MergeError, Merged, Part, Sources, Split, covers_all, join, merge};
 use hypernet_core::port::PortError;
 use hypernet_core::seal::ExtentRef;
 use hypernet_core::segment::{Holder, Placement};
@@ -41,7 +41,7 @@ use super::progress::{Meter, Phase};
 use super::read::{Deadline, Nodes, tree_error};
 use super::repair::Wear;
 use super::settling::Kept;
-use super::state::{self, Latest, Merging};
+use super::state::{self, Before, Latest, Merging};
 use super::sync::{Publication, publish};
 use super::tended::Tending as _;
 use super::write::{Writer, unix_now};
@@ -62,6 +62,8 @@ struct Tree {
     at: ExtentRef,
     root: Root,
     of: Vec<Left>,
+    /// Something that is merged with it has seen all of it.
+    is_past: bool,
 }
 
 /// Trees that are to be merged, the snapshots that they come from, and the last of their times.
@@ -122,13 +124,14 @@ impl Sources for Unhurried<'_> {
 }
 
 impl Gathered {
-    /// Without the past of something else, of these trees and those that somebody has given: merged with it, what somebody has seen and
-    /// put elsewhere would look as if it had been taken away.
+    /// The directories of these that are no past of a tree here; what is here and past of one of them is only that from here on.
     fn without_past(mut self, mut splits: Vec<Part>) -> (Self, Vec<Part>) {
         let has = |part: &Part, tree: &Tree| !part.is_below && covers_all(&part.vector, &tree.root.vector);
         splits
             .retain(|part| part.is_below || !self.trees.iter().any(|tree| covers_all(&tree.root.vector, &part.vector)));
-        self.trees.retain(|tree| !splits.iter().any(|part| has(part, tree)));
+        for tree in &mut self.trees {
+            tree.is_past = splits.iter().any(|part| has(part, tree));
+        }
         (self, splits)
     }
 }
@@ -230,14 +233,12 @@ impl Volume {
     /// directories that become part of them.
     fn put_merged(&self, merged: Merged, gathered: Gathered, splits: &[Part], is_own: bool) -> Result<(), PortError> {
         let Gathered { trees, parents, time } = gathered;
-        // What has seen all of this volume is what this volume is from here on: whoever merges it the other way round has all of it.
-        let takes_over =
-            |part: &Part| !part.is_below && trees.iter().all(|tree| covers_all(&part.vector, &tree.root.vector));
-        let is_taken_over = self.share().is_none() && matches!(splits, [part] if takes_over(part));
-        let is_own = is_own || !splits.is_empty() && !is_taken_over;
+        // A dot of this volume's own: only those are counted, and others must see that something came from elsewhere.
+        let is_own = is_own || !splits.is_empty();
         let is_change = is_own || trees.len() > MERGED_MAX || trees.iter().any(|tree| self.is_private(tree));
         let is_shared = self.share().is_some() && !trees.iter().all(|tree| self.is_private(tree));
-        let Merged { inode, links, vector, conflicts, history, tags, .. } = merged;
+        let Merged { inode, links, vector, conflicts, history, tags, held, .. } = merged;
+        let own = trees.len();
         for conflict in &conflicts {
             let (wanted, name) = (conflict.wanted.escape_ascii(), conflict.name.escape_ascii());
             tracing::info!(volume = %self.id.short(), %wanted, %name, "two versions are kept");
@@ -245,7 +246,10 @@ impl Volume {
         let vectors =
             trees.iter().map(|tree| tree.root.vector.clone()).chain(splits.iter().map(|part| part.vector.clone()));
         *self.kept.lock() = Kept { conflicts, vectors: vectors.collect(), texts: 0 };
-        let parts = match is_change || is_taken_over {
+        // What is written from here on may begin with one of them.
+        let merged_here = trees.iter().map(|tree| Before { vector: tree.root.vector.clone(), at: tree.at.clone() });
+        state::remember(&self.db, merged_here)?;
+        let parts = match is_change {
             true => Vec::new(),
             false => trees.into_iter().map(|tree| tree.at).collect(),
         };
@@ -254,9 +258,9 @@ impl Volume {
             return Err(damaged("the root of what was merged is too long"));
         }
         // Who has a part in this volume need not have one in that which a directory comes from.
-        if (is_change || is_taken_over)
-            && !self.adopt(&root, &self.history_at(root.history.as_ref(), root.tags.as_ref())?)?
-        {
+        let is_from_elsewhere = |one: &&Holding| one.of.iter().all(|of| *of >= own);
+        let held: Vec<_> = held.iter().filter(is_from_elsewhere).map(|one| &one.content).collect();
+        if is_change && !self.adopt_merged(&root, &held)? {
             let why = PortError::Unreachable("not all that is to be merged into a volume can be read now".into());
             self.give_up(splits.iter(), &why);
             return Err(why);
@@ -270,7 +274,7 @@ impl Volume {
     }
 
     fn part_of(&self, tree: &Tree) -> Part {
-        Part { has_history: !self.is_private(tree), ..Part::from(&tree.root) }
+        Part { has_history: !self.is_private(tree), is_past: tree.is_past, ..Part::from(&tree.root) }
     }
 
     /// A part that somebody on this device has given. Of a branch, which may have begun before this volume was shared, the others
@@ -328,7 +332,7 @@ impl Volume {
         let publishers = self.publishers();
         let mut found: Vec<Tree> = Vec::new();
         let at = self.read_snapshot(&latest.head)?.root;
-        self.add_changed(Tree { at, root: latest.root.clone(), of: Vec::new() }, &mut found)?;
+        self.add_changed(Tree { at, root: latest.root.clone(), of: Vec::new(), is_past: false }, &mut found)?;
         let (mut parents, mut time) = (vec![latest.snapshot], latest.time);
         for head in heads.iter().take(MERGED_MAX) {
             match self.add_head(head, latest, &publishers, &mut found) {
@@ -366,7 +370,7 @@ impl Volume {
         let at = self.read_snapshot(head)?.root;
         self.take_segments_of(&beside)?;
         beside.clear_segments()?;
-        self.add_changed(Tree { at, root, of: vec![head_hash(head)] }, found)
+        self.add_changed(Tree { at, root, of: vec![head_hash(head)], is_past: false }, found)
     }
 
     /// Adds a tree to which a head leads, or those that it was made of.
@@ -381,7 +385,7 @@ impl Volume {
                 if !root.parts.is_empty() || !covers_all(&tree.root.vector, &root.vector) {
                     return Err(damaged("a tree was not made of what it says"));
                 }
-                changed.push(Tree { at, root, of: of.clone() });
+                changed.push(Tree { at, root, of: of.clone(), is_past: false });
             }
         }
         for tree in changed {

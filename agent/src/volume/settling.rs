@@ -1,9 +1,9 @@
 //! Merging texts line by line: what a merge has kept beside a file becomes part of it, where both began with one text and what each has
 //! changed in it does not touch the other's.
 //!
-//! Merging trees asks for no common ancestor; this does. It is the newest tree that all which was merged have seen, of those that this
-//! device has stood on and the snapshots that are kept: what is in there both versions go on from. Where there is none, or it cannot be
-//! read, both versions stay.
+//! Merging trees asks for no common ancestor; this does. It is the tree that had seen just what both have seen who have the versions, if
+//! this device has stood on it, or merged it, or keeps it as a snapshot: what is in there both versions go on from. Where there is none, or
+//! it cannot be read, both versions stay.
 //!
 //! It is an edit of this device like any other: two that make the same of the same come to equal bytes, which are one version.
 //!
@@ -19,7 +19,7 @@ use hypernet_core::head::Snapshot;
 use hypernet_core::id::FileId;
 use hypernet_core::limits::TEXT_MAX;
 use hypernet_core::merge::mark::Mark;
-use hypernet_core::merge::{Conflict, covers_all};
+use hypernet_core::merge::{Conflict, meet};
 use hypernet_core::port::PortError;
 use hypernet_core::seal::{ExtentRef, Kind};
 use hypernet_core::text;
@@ -27,6 +27,7 @@ use hypernet_core::tree::{Dot, FileKind, Inode, Root};
 use hypernet_fs::vfs::{Fill, Still, Vfs, VfsError};
 
 use super::read::{Deadline, Nodes, expect_kind, tree_error};
+use super::snapshots::trunk;
 use super::sync::of_tree;
 use super::whole::may_be_text;
 use super::{Volume, damaged, state};
@@ -41,10 +42,33 @@ const SNAPSHOTS_MAX: usize = 32;
 pub(crate) struct Kept {
     /// What is left of it.
     pub(crate) conflicts: Vec<Conflict>,
-    /// What those had seen that were merged.
+    /// What those had seen that were merged, by their numbers.
     pub(crate) vectors: Vec<Vec<Dot>>,
     /// Versions that have become part of their files.
     pub(crate) texts: u64,
+}
+
+/// Versions, by what was seen by all who have one of them and the file beside which they are. What is in the tree that had seen just that is
+/// what these began with: in an older one something is missing that all of them have, and whoever has taken it back since would seem to have
+/// changed nothing.
+fn began_with(conflicts: &[Conflict], vectors: &[Vec<Dot>]) -> BTreeMap<Vec<Dot>, BTreeSet<FileId>> {
+    let mut files: BTreeMap<(FileId, &[u8]), Vec<&Conflict>> = BTreeMap::new();
+    // What somebody has seen beside one another, and left so, stays so.
+    for conflict in conflicts.iter().filter(|conflict| conflict.is_new) {
+        files.entry((conflict.parent, &conflict.wanted)).or_default().push(conflict);
+    }
+    let mut began: BTreeMap<Vec<Dot>, BTreeSet<FileId>> = BTreeMap::new();
+    for versions in files.into_values() {
+        let Some(parts) = versions.iter().map(|conflict| conflict.parts).collect::<Option<Vec<_>>>() else { continue };
+        let parts: BTreeSet<usize> = parts.into_iter().flat_map(|(one, other)| [one, other]).collect();
+        let seen: Vec<&[Dot]> = parts.iter().filter_map(|part| Some(&vectors.get(*part)?[..])).collect();
+        let pairs = seen.iter().enumerate().flat_map(|(at, one)| seen[at + 1..].iter().map(|other| meet(one, other)));
+        let pairs: BTreeSet<Vec<Dot>> = pairs.collect();
+        if let ([vector], true) = (&pairs.into_iter().collect::<Vec<_>>()[..], seen.len() == parts.len()) {
+            began.entry(vector.clone()).or_default().extend(versions.iter().map(|conflict| conflict.id));
+        }
+    }
+    began
 }
 
 /// A file with its versions (of which one may be what had its name before), by their ids, so that all devices take them in one order.
@@ -131,40 +155,37 @@ fn look(vfs: &Vfs, root: u64, placed: Placed<'_>) -> Result<Option<Name>, PortEr
 impl Volume {
     /// Merges line by line what the merge that has come to this tree has kept beside something else, as far as that is clear.
     pub(super) fn settle(self: &Arc<Self>, vfs: &Vfs, merged: &Root) {
-        let (ids, vectors) = {
+        let versions = {
             let kept = self.kept.lock();
-            // What somebody has seen beside one another, and left so, stays so.
-            let new = kept.conflicts.iter().filter(|conflict| conflict.is_new);
-            let ids: BTreeSet<FileId> = new.map(|conflict| conflict.id).collect();
-            (ids, kept.vectors.clone())
+            began_with(&kept.conflicts, &kept.vectors)
         };
-        if ids.is_empty() {
-            return;
-        }
         let mut settled = BTreeSet::new();
-        if let Err(error) = self.settle_all(vfs, merged, &ids, &vectors, &mut settled) {
-            tracing::debug!(volume = %self.id.short(), %error, "both versions of files stay");
+        let until = Instant::now() + SETTLED_WITHIN;
+        for (vector, versions) in versions {
+            if let Err(error) = self.settle_all(vfs, merged, (&vector, &versions), until, &mut settled) {
+                tracing::debug!(volume = %self.id.short(), %error, "both versions of files stay");
+            }
         }
         let mut kept = self.kept.lock();
         kept.conflicts.retain(|conflict| !settled.contains(&conflict.id));
         kept.texts = settled.len() as u64;
     }
 
+    /// The same of versions that began with the tree of this vector.
     fn settle_all(
         self: &Arc<Self>,
         vfs: &Vfs,
         merged: &Root,
-        kept: &BTreeSet<FileId>,
-        vectors: &[Vec<Dot>],
+        (vector, versions): (&[Dot], &BTreeSet<FileId>),
+        until: Instant,
         settled: &mut BTreeSet<FileId>,
     ) -> Result<(), PortError> {
-        let until = Instant::now() + SETTLED_WITHIN;
-        let Some(before) = self.ancestor(vectors)? else { return Ok(()) };
+        let Some(before) = self.tree_of(vector)? else { return Ok(()) };
         let nodes = Nodes(self, Deadline::of_read());
         let changes = compare(Side::from(&before), Side::from(merged), &nodes).map_err(tree_error)?;
         let rooted = vfs.volumes().into_iter().find(|rooted| rooted.volume == self.id);
         let root = rooted.ok_or_else(|| damaged("the volume is not in the tree"))?.ino;
-        for texts in texts(&changes, kept) {
+        for texts in texts(&changes, versions) {
             if Instant::now() > until {
                 return Err(PortError::Deadline("there is no time for more texts".into()));
             }
@@ -217,30 +238,40 @@ impl Volume {
         Ok(gone)
     }
 
-    /// The newest tree that is known here which all have seen that these vectors are of.
-    fn ancestor(&self, vectors: &[Vec<Dot>]) -> Result<Option<Root>, PortError> {
-        let is_before = |vector: &[Dot]| vectors.iter().all(|seen| covers_all(seen, vector));
-        let stood = state::stood(&self.db)?;
-        let mut stood = stood.all.iter().rev().filter(|before| is_before(&before.vector));
-        let mut newest = stood.find_map(|before| self.root_at(&before.snapshot).ok());
-        let history = self.history()?;
-        // With which branches begin: whatever has been published since then.
+    /// The tree that had seen this, neither more nor less, where one is known here.
+    fn tree_of(&self, vector: &[Dot]) -> Result<Option<Root>, PortError> {
         let branches = self.identity.keystore().keystore().branches;
-        let begins = branches.iter().filter_map(|branch| history.snapshot(&branch.from)).take(SNAPSHOTS_MAX);
-        for root in begins.filter_map(|kept| self.root_in(kept).ok()).filter(|root| is_before(&root.vector)) {
-            if newest.as_ref().is_none_or(|other| covers_all(&root.vector, &other.vector)) {
-                newest = Some(root);
+        // A branch, and what it comes from, are merged to and fro.
+        let mine = trunk(&branches, self.id);
+        let kin = branches.iter().map(|branch| branch.volume).chain(mine);
+        let kin: Vec<_> = kin.filter(|other| *other != self.id && trunk(&branches, *other) == mine).collect();
+        let mut databases = vec![self.db.of(self.id)?];
+        for other in kin {
+            databases.push(self.db.of(other)?);
+        }
+        for db in databases {
+            let stood = state::stood(&db)?.all;
+            let mut same = stood.iter().rev().filter(|before| before.vector == vector);
+            if let Some(root) = same.find_map(|before| self.root_at(&before.at).ok()) {
+                return Ok(Some(root));
             }
         }
-        let mut last = history.kept.values().rev().take(SNAPSHOTS_MAX).filter_map(|kept| self.root_in(kept).ok());
-        Ok(newest.or_else(|| last.find(|root| is_before(&root.vector))))
+        // With these branches begin.
+        let history = self.history()?;
+        let begins = branches.iter().filter_map(|branch| history.snapshot(&branch.from)).take(SNAPSHOTS_MAX);
+        let last = history.kept.values().rev().take(SNAPSHOTS_MAX);
+        let mut roots = begins.chain(last).filter_map(|kept| self.root_in(kept).ok());
+        Ok(roots.find(|root| root.vector == vector))
     }
 
-    fn root_at(&self, snapshot: &ExtentRef) -> Result<Root, PortError> {
-        expect_kind(snapshot, Kind::Snapshot)?;
-        let plain = self.fetch(std::slice::from_ref(snapshot), Deadline::of_read())?;
+    fn root_at(&self, at: &ExtentRef) -> Result<Root, PortError> {
+        if at.kind == Kind::Root {
+            return self.root_of_any(at);
+        }
+        expect_kind(at, Kind::Snapshot)?;
+        let plain = self.fetch(std::slice::from_ref(at), Deadline::of_read())?;
         let bytes = plain.first().ok_or_else(|| damaged("a snapshot is missing"))?;
-        self.read_root_at(&Snapshot::verify(bytes).map_err(damaged)?.root)
+        self.root_of_any(&Snapshot::verify(bytes).map_err(damaged)?.root)
     }
 }
 

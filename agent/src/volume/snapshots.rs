@@ -13,12 +13,12 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
 
 use hypernet_core::codec::{self, CodecError};
-use hypernet_core::diff::{Side, compare};
+use hypernet_core::diff::{Side, differs};
 use hypernet_core::extent::Cutter;
 use hypernet_core::head::Snapshot;
 use hypernet_core::history::policy::is_ahead;
 use hypernet_core::history::{By, Edit, History, Kept, Moment, Tag};
-use hypernet_core::id::{FileId, VolumeId};
+use hypernet_core::id::{FileId, SnapshotId, VolumeId};
 use hypernet_core::limits::{HISTORY_MAX, SNAPSHOT_PARENTS_MAX};
 use hypernet_core::port::PortError;
 use hypernet_core::seal::ExtentRef;
@@ -111,7 +111,7 @@ pub(crate) struct Histories {
 }
 
 /// What a volume is a branch of, or a branch of a branch of, if that is known; of what is no branch itself.
-fn trunk(branches: &[Branch], mut volume: VolumeId) -> Option<VolumeId> {
+pub(crate) fn trunk(branches: &[Branch], mut volume: VolumeId) -> Option<VolumeId> {
     // Each names another one, so there is an end where none is named twice.
     for _ in 0..=branches.len() {
         if !volume.is_branch() {
@@ -120,6 +120,11 @@ fn trunk(branches: &[Branch], mut volume: VolumeId) -> Option<VolumeId> {
         volume = branches.iter().find(|branch| branch.volume == volume)?.of;
     }
     None
+}
+
+/// The last of those that are not dated far ahead.
+fn last_of(history: &History, now: u64) -> Option<&Kept> {
+    history.kept.iter().rev().find(|(moment, _)| !is_ahead(moment.time, now)).map(|(_, kept)| kept)
 }
 
 impl Volume {
@@ -199,7 +204,7 @@ impl Volume {
     }
 
     /// What is in these trees.
-    pub(super) fn history_at(&self, kept: Option<&TreeRef>, tags: Option<&TreeRef>) -> Result<History, PortError> {
+    pub(crate) fn history_at(&self, kept: Option<&TreeRef>, tags: Option<&TreeRef>) -> Result<History, PortError> {
         if let (Some(kept), Some(tags)) = (kept, tags) {
             // In one trip to the mesh, and not one after the other.
             Nodes(self, Deadline::of_read()).get(&[kept.node.clone(), tags.node.clone()])?;
@@ -287,7 +292,7 @@ impl Volume {
     }
 
     /// The one that the tree has which this device stands on: it is read once.
-    fn published_history(&self) -> Result<Arc<History>, PortError> {
+    pub(super) fn published_history(&self) -> Result<Arc<History>, PortError> {
         let base = Base::of(self)?;
         let (kept, tags) = base.history();
         if let Some((known_kept, known_tags, known)) = &self.histories.lock().published
@@ -360,6 +365,11 @@ impl Volume {
         self.take_snapshot(vfs, message, (by, unless_same), wall())
     }
 
+    /// The last snapshot that is kept, and is not dated far ahead.
+    pub(crate) fn last_snapshot(&self) -> Result<Option<SnapshotId>, PortError> {
+        Ok(last_of(&*self.history()?, wall()).map(|kept| kept.snapshot.id()))
+    }
+
     /// Takes a snapshot of what is in the working tree now, and keeps it. The mesh is not needed, but for what is missing in the cache of
     /// nodes of this device.
     fn take_snapshot(
@@ -402,13 +412,16 @@ impl Volume {
         drop(still);
         let (read, new_before) = (read + ahead.read, ahead.new);
         // What is dated far ahead, by a clock that was wrong or by somebody who wanted that, is followed by nothing.
-        let mut times = history.kept.iter().rev().filter(|(moment, _)| !is_ahead(moment.time, now));
-        let before = times.next().map(|(_, kept)| kept);
+        let before = last_of(&history, now);
         let is_same = match before {
             Some(before) => self.is_same(before, &root, &stage)?,
             None => false,
         };
-        if is_same && unless_same {
+        if let Some(before) = before.filter(|_| is_same && unless_same) {
+            if by < before.by {
+                // It is to stay for as long as the one that stands for it.
+                self.add_edit(&Edit::Keep { snapshot: before.snapshot.clone(), by })?;
+            }
             return Ok(None);
         }
         let extent = stage.put(Kind::Root, &codec::encode(&root))?;
@@ -526,9 +539,9 @@ impl Volume {
             if (&old.inode.content, &old.links) == (&root.inode.content, &root.links) {
                 return Ok(true);
             }
-            let changes = || compare(Side::from(&old), Side::from(root), &stage.source());
             // The policy by which it is taken is an attribute of the root.
-            Ok(!stage.has_content && changes().map_err(tree_error)?.iter().all(|change| change.path().is_empty()))
+            let has_changed = || differs(Side::from(&old), Side::from(root), &stage.source()).map_err(tree_error);
+            Ok(!stage.has_content && !has_changed()?)
         });
         match is_same {
             Ok(is_same) => Ok(is_same),

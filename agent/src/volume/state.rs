@@ -40,8 +40,10 @@ const LEASED_AFTER: &str = "leased-after";
 
 /// Heads that are kept for each reason.
 const NAMED_MAX: usize = 64;
-/// Trees that are remembered after this device has moved on.
-const STOOD_MAX: usize = 32;
+/// Trees that are remembered after this device has moved on,
+const STOOD_MAX: usize = 512;
+/// and numbers in the vectors of all of them.
+const STOOD_DOTS_MAX: usize = 8_192;
 
 /// The newest durable state of the volume as this device knows it.
 #[derive(Clone, Debug, Encode, Decode)]
@@ -354,23 +356,27 @@ pub(crate) type Change = (&'static str, Option<Vec<u8>>);
 
 /// What changes when this device has moved on, or has published.
 pub(crate) fn stands_on(db: &VolumeDb, next: &Latest) -> Result<[Change; 4], PortError> {
-    let stood = codec::encode(&stood(db)?.and(next));
+    let stood = codec::encode(&stood(db)?.and(before(next)));
     Ok([(LATEST, Some(codec::encode(next))), (STOOD, Some(stood)), (FOLLOWING, None), (MERGING, None)])
 }
 
-/// A tree that this device has stood on.
+/// A tree that this device has stood on, or merged.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 #[cbor(array)]
 pub(crate) struct Before {
     /// What was seen by then.
     #[n(0)]
     pub(crate) vector: Vec<Dot>,
-    /// The snapshot that it is in.
+    /// The snapshot that it is in, or its root.
     #[n(1)]
-    pub(crate) snapshot: ExtentRef,
+    pub(crate) at: ExtentRef,
 }
 
-/// The last trees that this device has stood on, the newest last: one of them is what two versions of a file began with.
+fn before(latest: &Latest) -> Before {
+    Before { vector: latest.root.vector.clone(), at: latest.head.snapshot_extent.clone() }
+}
+
+/// The last trees that this device has stood on, or merged, the newest last: one of them is what two versions of a file began with.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
 #[cbor(array)]
 pub(crate) struct Stood {
@@ -381,11 +387,15 @@ hypernet_core::format!(Stood, tag = 0x5c, version = 1, max = 4 << 20, name = "tr
 
 impl Stood {
     /// With one more. Of several with one vector the last one stays: the same, as it was published again.
-    fn and(mut self, next: &Latest) -> Self {
-        let one = Before { vector: next.root.vector.clone(), snapshot: next.head.snapshot_extent.clone() };
+    fn and(mut self, one: Before) -> Self {
         self.all.retain(|before| before.vector != one.vector);
         self.all.push(one);
-        self.all.drain(..self.all.len().saturating_sub(STOOD_MAX));
+        let mut dots = 0;
+        let newest = self.all.iter().rev().take(STOOD_MAX).take_while(|before| {
+            dots += before.vector.len();
+            dots <= STOOD_DOTS_MAX
+        });
+        self.all.drain(..self.all.len() - newest.count());
         self
     }
 }
@@ -394,6 +404,12 @@ impl Stood {
 pub(crate) fn stood(db: &VolumeDb) -> Result<Stood, PortError> {
     let bytes = db.get_state(STOOD)?;
     Ok(bytes.and_then(|bytes| codec::decode(&bytes).ok()).unwrap_or_default())
+}
+
+/// Remembers trees that are merged: what comes later may begin with one of them.
+pub(crate) fn remember(db: &VolumeDb, merged: impl IntoIterator<Item = Before>) -> Result<(), PortError> {
+    let all = merged.into_iter().fold(stood(db)?, Stood::and);
+    Ok(db.put_state(STOOD, &codec::encode(&all))?)
 }
 
 fn record(db: &VolumeDb, what: &str) -> Result<Option<Record>, PortError> {
@@ -545,7 +561,7 @@ pub(crate) mod tests {
     }
 
     fn stood_on() -> Stood {
-        Stood::default().and(&golden())
+        Stood::default().and(before(&golden()))
     }
 
     #[test]
@@ -575,15 +591,17 @@ pub(crate) mod tests {
         let bytes = crate::golden::bytes(include_str!("../../golden/stood.hex"));
         assert_eq!(crate::golden::hex(&codec::encode(&stood_on())), crate::golden::hex(&bytes));
         assert_eq!(codec::decode::<Stood>(&bytes).unwrap(), stood_on());
-        let mut stood = stood_on().and(&golden());
+        let mut stood = stood_on().and(before(&golden()));
         assert_eq!(stood, stood_on(), "the same is there once");
-        for sequence in 0..100 {
-            let mut next = golden();
-            next.root.vector = vec![Dot { device: hypernet_core::id::DeviceTag(1), sequence }];
-            stood = stood.and(&next);
+        for (dots, kept) in [(1, STOOD_MAX), (64, STOOD_DOTS_MAX / 64)] {
+            let last = STOOD_MAX as u64 + 100;
+            for sequence in 0..last {
+                let vector = (0..dots).map(|device| Dot { device: hypernet_core::id::DeviceTag(device), sequence });
+                stood = stood.and(Before { vector: vector.collect(), ..before(&golden()) });
+            }
+            let sequences: Vec<u64> = stood.all.iter().map(|before| before.vector[0].sequence).collect();
+            assert_eq!(sequences, (last - kept as u64..last).collect::<Vec<_>>());
         }
-        let sequences: Vec<u64> = stood.all.iter().map(|before| before.vector[0].sequence).collect();
-        assert_eq!(sequences, (100 - STOOD_MAX as u64..100).collect::<Vec<_>>());
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! All that a tree reaches: its nodes, and what the files in it hold.
 
-use hypernet_core::history::{History, Kept, Tag};
+use hypernet_core::history::{Kept, Tag};
 use hypernet_core::id::ExtentId;
 use hypernet_core::port::PortError;
 use hypernet_core::seal::ExtentRef;
@@ -58,15 +58,18 @@ impl<'a> Walk<'a> {
     /// The tree below a root, without what it says of the history.
     pub(super) fn root(&mut self, root: &Root) -> Result<(), PortError> {
         self.content(&root.inode.content)?;
-        if let Some(links) = &root.links {
-            let seen = self.links(links);
-            self.miss(seen)?;
-        }
+        self.table(root)?;
         while let Some(directory) = self.waiting.pop() {
             let seen = self.directory(&directory);
             self.miss(seen)?;
         }
         Ok(())
+    }
+
+    /// The link table of a root, and what is in it.
+    pub(super) fn table(&mut self, root: &Root) -> Result<(), PortError> {
+        let seen = root.links.as_ref().map_or(Ok(()), |links| self.links(links));
+        self.miss(seen)
     }
 
     /// A root by its place, and all below it; none where it cannot be read.
@@ -87,20 +90,20 @@ impl<'a> Walk<'a> {
     }
 
     /// The trees that a history stands in.
-    pub(super) fn names_of(&mut self, (kept, tags): (Option<&TreeRef>, Option<&TreeRef>)) -> Result<(), PortError> {
+    fn names_of(&mut self, (kept, tags): (Option<&TreeRef>, Option<&TreeRef>)) -> Result<(), PortError> {
         kept.map_or(Ok(true), |kept| self.nodes::<Kept>(kept))?;
         tags.map_or(Ok(true), |tags| self.nodes::<Tag>(tags)).map(drop)
     }
 
-    /// The trees that a history stands in, and those of all snapshots that are kept.
-    pub(super) fn history(
+    /// The trees that the history of a root stands in, and those of snapshots that it keeps.
+    pub(super) fn history<'k>(
         &mut self,
-        (kept, tags): (Option<&TreeRef>, Option<&TreeRef>),
-        history: &History,
+        root: &Root,
+        mut kept: impl Iterator<Item = &'k Kept>,
     ) -> Result<(), PortError> {
-        let seen = self.names_of((kept, tags));
+        let seen = self.names_of((root.history.as_ref(), root.tags.as_ref()));
         self.miss(seen)?;
-        history.kept.values().try_for_each(|kept| self.root_at(&kept.snapshot.root).map(drop))
+        kept.try_for_each(|kept| self.root_at(&kept.snapshot.root).map(drop))
     }
 
     /// What some inode holds, and all below it.

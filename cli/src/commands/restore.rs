@@ -70,6 +70,13 @@ impl Beside {
     }
 }
 
+/// By what it is seen whether something was written to, whatever time whoever wrote it has set: which inode, when that was changed last,
+/// and how long it is.
+fn stamp(path: &Path) -> Option<(u64, i64, i64, u64)> {
+    let found = fs::symlink_metadata(path).ok()?;
+    Some((found.ino(), found.ctime(), found.ctime_nsec(), found.len()))
+}
+
 /// Whether something in a tree was changed after that. That its root has another name is none.
 fn is_newer(root: &Path, since: SystemTime) -> bool {
     let is_root_newer =
@@ -264,7 +271,7 @@ pub(crate) async fn restore(home: Home, args: Restore, out: &mut Output) -> Resu
     };
     let parent = there.parent().unwrap_or(Path::new("/")).to_owned();
     fs::create_dir_all(&parent).map_err(|error| Failure::io(parent.display(), &error))?;
-    let since = SystemTime::now();
+    let (since, stood) = (SystemTime::now(), stamp(&there));
     let before = match args.to {
         Some(_) if fs::symlink_metadata(&there).is_ok() => {
             return Err(Failure::new(ErrorCode::CantCreate, format!("{} is there already", there.quote()))
@@ -279,6 +286,7 @@ pub(crate) async fn restore(home: Home, args: Restore, out: &mut Output) -> Resu
     let beside = Beside(parent.join(format!("{BESIDE}{}", std::process::id())));
     let entries = copy(&then, &beside.0, out)?;
     let moved = |flags| renameat_with(CWD, &beside.0, CWD, &there, flags).map_err(std::io::Error::from);
+    let is_other = stamp(&there) != stood;
     let placed = match moved(RenameFlags::NOREPLACE) {
         // What was there is where the copy was, and goes with it.
         Err(error) if error.kind() == ErrorKind::AlreadyExists && args.to.is_none() => moved(RenameFlags::EXCHANGE),
@@ -286,7 +294,8 @@ pub(crate) async fn restore(home: Home, args: Restore, out: &mut Output) -> Resu
     };
     placed.map_err(|error| Failure::io(there.display(), &error))?;
     // What came after the snapshot is in nothing else.
-    let kept = if is_newer(&beside.0, since) { Some(beside.keep(&there)?) } else { None };
+    let is_newer = is_newer(&beside.0, since) || is_other && fs::symlink_metadata(&beside.0).is_ok();
+    let kept = if is_newer { Some(beside.keep(&there)?) } else { None };
     let (from, restored) = (&snapshot.id, &there);
     out.json(&serde_json::json!({
         "restored": restored, "entries": entries, "from": from, "before": before, "kept": kept,
@@ -313,6 +322,13 @@ mod tests {
         fs::write(old.join("a/b/f"), "x").unwrap();
         let later = SystemTime::now() + Duration::from_secs(5);
         assert!(!is_newer(&old, later));
+        let file = old.join("a/b/f");
+        let before = stamp(&file);
+        assert!(before.is_some() && stamp(&file) == before && stamp(&place).is_none());
+        fs::write(&file, "y").unwrap();
+        // As cp -p and tar do.
+        fs::File::open(&file).unwrap().set_modified(SystemTime::UNIX_EPOCH).unwrap();
+        assert_ne!(stamp(&file), before);
         assert!(is_newer(&old, SystemTime::UNIX_EPOCH) && is_newer(&old.join("a/b/f"), SystemTime::UNIX_EPOCH));
         fs::create_dir(dir.path().join("place (before restoring)")).unwrap();
         let kept = Beside(old.clone()).keep(&place).unwrap();

@@ -2,12 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use super::MergeError;
 use super::gather::Gathered;
 use super::inodes::{Outcome, Outcomes};
 use super::places::{Leads, Places, names_elsewhere};
+use super::{Holding, MergeError};
 use crate::id::FileId;
 use crate::tree::{self, Content, Entry, Inode, LinkEntry, Sink, Target, TreeRef};
+
+/// The root directory, the link table, and what they hold where the trees differ.
+type Built = (Inode, Option<TreeRef>, Vec<Holding>);
 
 /// Writes all directories that were looked into, those below before those above, and the link table.
 pub(super) fn build<K: Sink>(
@@ -15,7 +18,8 @@ pub(super) fn build<K: Sink>(
     mut outcomes: Outcomes,
     places: Places,
     sink: &mut K,
-) -> Result<(Inode, Option<TreeRef>), MergeError<K::Error>> {
+) -> Result<Built, MergeError<K::Error>> {
+    let mut held = Vec::new();
     for (id, mark) in &places.marks {
         if let Some(outcome) = outcomes.get_mut(id) {
             mark.put(&mut outcome.inode);
@@ -37,7 +41,10 @@ pub(super) fn build<K: Sink>(
         for (name, leads) in names {
             entries.extend(match leads {
                 Leads::Same(entry) => Some(Entry { name, ..entry }),
-                Leads::Copy(inode, dot) => Some(Entry { name, dot, target: Target::Inode(inode) }),
+                Leads::Copy(inode, dot) => {
+                    held.extend(hold(gathered, &inode));
+                    Some(Entry { name, dot, target: Target::Inode(inode) })
+                }
                 Leads::To(id, dot) => {
                     let target = match gathered.volumes.get(&id) {
                         Some(volume) => {
@@ -46,8 +53,9 @@ pub(super) fn build<K: Sink>(
                         }
                         None if linked.contains_key(&id) => Some(Target::Link(id)),
                         None => outcomes.remove(&id).map(|Outcome { mut inode, .. }| {
-                            if let Some(content) = built.remove(&id) {
-                                inode.content = content;
+                            match built.remove(&id) {
+                                Some(content) => inode.content = content,
+                                None => held.extend(hold(gathered, &inode)),
                             }
                             Target::Inode(inode.into())
                         }),
@@ -60,6 +68,7 @@ pub(super) fn build<K: Sink>(
     }
     for (id, links) in linked {
         if let Some(Outcome { inode, .. }) = outcomes.remove(&id) {
+            held.extend(hold(gathered, &inode));
             rows.insert(id, LinkEntry { inode, links });
         }
     }
@@ -69,10 +78,22 @@ pub(super) fn build<K: Sink>(
     };
     let root = outcomes.remove(&gathered.root).ok_or(MergeError::Nothing)?;
     let mut inode = root.inode;
-    if let Some(content) = built.remove(&gathered.root) {
-        inode.content = content;
+    match built.remove(&gathered.root) {
+        Some(content) => inode.content = content,
+        None => held.extend(hold(gathered, &inode)),
     }
-    Ok((inode, links))
+    Ok((inode, links, held))
+}
+
+/// What an inode holds that is not in its record, and who has it in the same one.
+fn hold(gathered: &Gathered<'_>, inode: &Inode) -> Option<Holding> {
+    if matches!(inode.content, Content::Empty | Content::Inline(_) | Content::Symlink(_)) {
+        return None;
+    }
+    let has = |id: FileId| gathered.seen.iter().map(move |seen| seen.inodes.get(&id).map(|inode| &inode.content));
+    let parts = gathered.parts.iter().zip(has(inode.id));
+    let of = parts.filter(|(_, content)| *content == Some(&inode.content)).map(|(part, _)| part.number);
+    Some(Holding { content: inode.content.clone(), of: of.collect() })
 }
 
 /// What is in the link tables, for what was not looked at: in all of them. What is not in one of them, and has no name that is in

@@ -177,6 +177,7 @@ mod tests {
             links: None,
             vector,
             is_below: false,
+            is_past: false,
             has_history: true,
             history: None,
             tags: None,

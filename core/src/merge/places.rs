@@ -405,6 +405,8 @@ impl Laying<'_> {
             }
             let name = self.beside(&entries, &wanted, &wanting);
             let (of, id) = (self.author(&wanting), wanting.id());
+            let parts =
+                self.part_with(&wanting.leads).zip(entries.get(&wanted).and_then(|leads| self.part_with(leads)));
             let is_new = match wanting.beside {
                 Some(file) => {
                     let both = (0..self.gathered.parts.len()).any(|part| self.has(part, file) && self.has(part, id));
@@ -412,7 +414,7 @@ impl Laying<'_> {
                 }
                 None => matches!(wanting.leads, Leads::Copy(..)),
             };
-            self.places.conflicts.insert(Conflict { parent, wanted, name: name.clone(), of, id, is_new });
+            self.places.conflicts.insert(Conflict { parent, wanted, name: name.clone(), of, id, is_new, parts });
             if self.is_open(&wanting) {
                 below.push((wanting.id(), vec![wanting.id()]));
             }
@@ -430,6 +432,19 @@ impl Laying<'_> {
     fn has(&self, part: usize, id: FileId) -> bool {
         let is_looked_at = self.gathered.seen.iter().any(|seen| seen.names.contains_key(&id));
         !is_looked_at || self.gathered.seen[part].names.contains_key(&id)
+    }
+
+    /// The number of a part that has what a name leads to.
+    fn part_with(&self, leads: &Leads) -> Option<usize> {
+        let (id, content) = match leads {
+            // All of them.
+            Leads::Same(_) => return self.gathered.parts.first().map(|part| part.number),
+            Leads::To(id, _) => (*id, &self.outcomes.get(id)?.inode.content),
+            Leads::Copy(inode, _) => (Mark::of(inode)?.file, &inode.content),
+        };
+        let mut parts = self.gathered.parts.iter().zip(&self.gathered.seen);
+        let has = |seen: &Seen| seen.inodes.get(&id).is_some_and(|inode| inode.content == *content);
+        parts.find(|(_, seen)| has(seen)).map(|(part, _)| part.number)
     }
 
     /// A file gets a mark, unless it has one already: says whether it did.

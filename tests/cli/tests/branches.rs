@@ -414,6 +414,30 @@ fn merging_to_and_fro_comes_to_an_end_and_keeps_apart_what_was_kept_apart() -> R
     Ok(())
 }
 
+#[test]
+fn what_was_put_back_since_a_branch_was_merged_is_not_undone_by_the_next_merge() -> Result<()> {
+    if !has(&[Need::Fuse]) {
+        return Ok(());
+    }
+    let mesh = Mesh::start(5)?;
+    let agent = Agent::held_on(&mesh, 5)?;
+    let file = agent.mount().join("f");
+    let lines = |first: &str, last: &str| format!("{first}\n2\n3\n4\n5\n6\n7\n8\n{last}\n");
+    fs::write(&file, lines("a", "z"))?;
+    agent.sync()?;
+    agent.json(["branch", "dev"])?;
+    let branch = agent.mount().join(".branches/dev/f");
+    fs::write(&branch, lines("A", "z"))?;
+    agent.json(["merge", "dev"])?;
+    assert_eq!(fs::read_to_string(&file)?, lines("A", "z"));
+    fs::write(&file, lines("a", "z"))?;
+    fs::write(&branch, lines("A", "Z"))?;
+    let merged = agent.json(["merge", "dev"])?;
+    assert_eq!(merged["conflicts"], Value::Array(vec![]), "{merged}");
+    assert_eq!(fs::read_to_string(&file)?, lines("a", "Z"));
+    Ok(())
+}
+
 /// Asks again and again until it is so.
 fn wait_for(what: &str, is_so: impl Fn() -> bool) -> Result<()> {
     let until = Instant::now() + Duration::from_secs(150);
@@ -456,7 +480,8 @@ fn a_branch_that_one_device_makes_and_lets_go_of_comes_and_goes_on_another_by_it
     assert_eq!(fs::read_to_string(one.mount().join("f"))?, "in the branch");
     assert_eq!(fs::read_to_string(one.mount().join("new"))?, "by the other device");
     one.json(["branch", "--delete", "try"])?;
-    one.json(["branch", "--delete", "--force", "unused"])?;
+    // Nobody has changed anything in it.
+    one.json(["branch", "--delete", "unused"])?;
     one.sync()?;
     two.sync()?;
     wait_for("what was merged and let go of is gone", || !branch.exists())?;
@@ -466,6 +491,51 @@ fn a_branch_that_one_device_makes_and_lets_go_of_comes_and_goes_on_another_by_it
     // Nobody brings it back.
     for agent in [&two, &one] {
         assert_eq!(agent.json(["branch"])?, Value::Array(vec![]));
+    }
+    Ok(())
+}
+
+/// A device whose main tree has become that of a branch has something new, also for whoever counts what was changed here.
+#[test]
+fn what_was_taken_over_from_a_branch_is_seen_by_a_device_that_was_away_and_has_changes_of_its_own() -> Result<()> {
+    if !has(&[Need::Fuse]) {
+        return Ok(());
+    }
+    let mesh = Mesh::start(5)?;
+    let one = Agent::held_on(&mesh, 5)?;
+    fs::write(one.mount().join("f"), "at first")?;
+    one.sync()?;
+    let two = Agent::empty()?;
+    fs::copy(one.scratch().join("words"), two.scratch().join("words"))?;
+    let ran = two.recover(&["--join", mesh.link()])?;
+    ensure!(ran.code == Some(0), "{ran:?}");
+    two.up_with(&["--hold"])?;
+    two.wait_for_peers(5)?;
+    assert_eq!(files(&two.mount())?, [("f".into(), "at first".into())]);
+
+    one.json(["branch", "try"])?;
+    one.sync()?;
+    two.sync()?;
+    fs::write(two.mount().join("by two"), "while it was away")?;
+    let branch = one.mount().join(".branches/try");
+    fs::write(branch.join("by one"), "in the branch")?;
+    one.json(["snap", "-m", "in the branch", branch.to_str().unwrap()])?;
+    one.json(["merge", "main", branch.to_str().unwrap()])?;
+    one.json(["merge", "try"])?;
+    one.json(["branch", "--delete", "try"])?;
+    one.sync()?;
+    let log = messages(&one, &[])?;
+    assert!(log.contains(&"in the branch".to_owned()), "{log:?}");
+
+    two.sync()?;
+    wait_for("both have all of both", || {
+        let all = [&one, &two].map(|agent| agent.sync().and_then(|_| files(&agent.mount())));
+        all.into_iter().all(|all| all.is_ok_and(|all| all.len() == 3))
+    })?;
+    assert_eq!(fs::read_to_string(two.mount().join("by one"))?, "in the branch");
+    assert_eq!(fs::read_to_string(one.mount().join("by two"))?, "while it was away");
+    for agent in [&one, &two] {
+        assert!(messages(agent, &[])?.contains(&"in the branch".to_owned()));
     }
     Ok(())
 }

@@ -197,21 +197,76 @@ fn without_what_both_began_with_both_versions_stay() {
 }
 
 #[test]
-fn a_snapshot_that_both_have_seen_is_what_they_began_with() {
+fn a_snapshot_of_just_what_both_have_seen_is_what_they_began_with() {
     let mesh = Mesh::new(6);
     let homes = homes(&mesh, 2, |home| home.write("text", lines(0..9).as_bytes()));
-    let [one, two] = &homes[..] else { panic!() };
+    let one = &homes[0];
     one.write("text", lines(0..9).replace("line 4", "later").as_bytes());
-    one.volume.snap(&one.vfs, "before".into(), false).unwrap().unwrap();
     meet(&homes);
-    for (home, line) in [(one, "line 0"), (two, "line 8")] {
+    one.volume.snap(&one.vfs, "before".into(), false).unwrap().unwrap();
+    for (home, line) in homes.iter().zip(["line 0", "line 8"]) {
         home.volume.db.put_states(&[("stood", None)]).unwrap();
         home.write("text", lines(0..9).replace("line 4", "later").replace(line, "changed").as_bytes());
-        home.sync();
     }
-    let tree = settle(&homes);
+    homes.iter().for_each(Home::sync);
+    one.look();
+    one.follow();
     let both = lines(0..9).replace("line 4", "later").replace("line 0", "changed").replace("line 8", "changed");
+    assert_eq!(one.read("text"), both.as_bytes());
+    let tree = settle(&homes);
     assert_eq!((tree.len(), text(&tree, "text")), (1, both));
+}
+
+/// In a tree from before all that both have seen, what somebody has put back looks as if nobody had changed it.
+#[test]
+fn what_somebody_has_put_back_stays_so_or_is_kept_beside_the_other_version() {
+    let (base, later) = (lines(0..9), lines(0..9).replace("line 4", "later"));
+    for is_known in [true, false] {
+        let mesh = Mesh::new(6);
+        let homes = homes(&mesh, 2, |home| home.write("text", base.as_bytes()));
+        let [one, two] = &homes[..] else { panic!() };
+        one.volume.snap(&one.vfs, "before".into(), false).unwrap().unwrap();
+        meet(&homes);
+        let old: Vec<_> = homes.iter().map(|home| state::stood(&home.volume.db).unwrap()).collect();
+        one.write("text", later.as_bytes());
+        meet(&homes);
+        if !is_known {
+            // As if there had been many others since.
+            for (home, old) in homes.iter().zip(old) {
+                home.volume.db.put_states(&[("stood", Some(&hypernet_core::codec::encode(&old)))]).unwrap();
+            }
+        }
+        two.write("text", base.as_bytes());
+        one.write("text", later.replace("line 0", "changed").as_bytes());
+        let tree = settle(&homes);
+        let all: Vec<_> = tree.keys().map(|path| text(&tree, path)).collect();
+        if is_known {
+            assert_eq!(all, [base.replace("line 0", "changed")]);
+        } else {
+            assert!(all.len() == 2 && all.contains(&base), "{all:?}");
+        }
+    }
+}
+
+/// Two of them have seen what the third one has not.
+#[test]
+fn versions_that_did_not_begin_with_one_tree_stay_beside_one_another() {
+    let mesh = Mesh::new(6);
+    let (base, later) = (lines(0..9), lines(0..9).replace("line 4", "later"));
+    let homes = homes(&mesh, 3, |home| home.write("text", base.as_bytes()));
+    homes[0].write("text", later.as_bytes());
+    meet(&homes[..2]);
+    let texts = [later.replace("line 0", "changed"), base.replace("line 2", "else"), base.replace("line 8", "last")];
+    for (home, text) in homes.iter().zip(&texts) {
+        home.write("text", text.as_bytes());
+    }
+    homes.iter().for_each(Home::sync);
+    homes.iter().for_each(Home::look);
+    homes[2].follow();
+    homes[2].sync();
+    let tree = homes[2].tree();
+    let all: BTreeSet<_> = tree.keys().map(|path| text(&tree, path)).collect();
+    assert_eq!(all, texts.into_iter().collect());
 }
 
 #[test]
@@ -233,7 +288,7 @@ fn what_was_changed_since_it_was_merged_is_left_alone() {
     let kept = one.volume.conflicts_in(&root(one)).unwrap();
     let (wanted, name) = (b"text".to_vec(), version.clone().into_bytes());
     let (of, id) = (kept[0].mark.device, kept[0].inode.id);
-    let conflict = Conflict { parent: root(one).inode.id, wanted, name, of, id, is_new: true };
+    let conflict = Conflict { parent: root(one).inode.id, wanted, name, of, id, is_new: true, parts: Some((0, 1)) };
     let again = |merged: &Root| {
         *one.volume.kept.lock() = Kept { conflicts: vec![conflict.clone()], vectors: vectors.clone(), texts: 0 };
         one.volume.settle(&one.vfs, merged);

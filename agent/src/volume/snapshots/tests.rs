@@ -245,6 +245,23 @@ fn what_is_dated_far_ahead_is_followed_by_nothing() {
 }
 
 /// Whatever is written, renamed and taken away, synced or not: each snapshot reads as the tree was when it was taken.
+/// A policy lets go of its own, and not of what a command relies upon.
+#[test]
+fn a_snapshot_of_a_policy_that_stands_for_one_that_was_asked_for_stays_as_that_would() {
+    let mesh = Mesh::new(6);
+    let home = homes(&mesh, 1, |home| home.write("f", b"x")).remove(0);
+    let by = |by| home.volume.snap_by(&home.vfs, "taken".into(), (by, true)).unwrap().is_some();
+    let kept = || home.volume.history().unwrap().kept.values().map(|kept| kept.by).collect::<Vec<_>>();
+    assert!(by(By::Policy) && !by(By::Policy));
+    assert_eq!(kept(), [By::Policy]);
+    home.sync();
+    assert!(!by(By::Command) && home.volume.has_edits());
+    assert_eq!(kept(), [By::Command]);
+    home.sync();
+    assert!(!by(By::Policy) && !by(By::Command) && !home.volume.has_edits());
+    assert_eq!(kept(), [By::Command]);
+}
+
 #[test]
 fn each_reads_as_the_tree_was() {
     for seed in 0..12 {
