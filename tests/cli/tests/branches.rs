@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use hypernet_kit::machine::{Need, has};
 use hypernet_kit::{Agent, Mesh};
 use serde_json::Value;
@@ -537,5 +537,66 @@ fn what_was_taken_over_from_a_branch_is_seen_by_a_device_that_was_away_and_has_c
     for agent in [&one, &two] {
         assert!(messages(agent, &[])?.contains(&"in the branch".to_owned()));
     }
+    Ok(())
+}
+
+/// All that a merge has brought, and where it lies, is told by the main tree alone.
+#[test]
+fn what_was_merged_is_read_by_a_device_that_never_knew_the_branch() -> Result<()> {
+    if !has(&[Need::Fuse]) {
+        return Ok(());
+    }
+    let mesh = Mesh::start(5)?;
+    let one = Agent::held_on(&mesh, 5)?;
+    let main = one.mount();
+    let text = |from: u32| (from..from + 30_000).map(|number| format!("{number}\n")).collect::<String>();
+    fs::create_dir(main.join("dir"))?;
+    fs::write(main.join("dir/first"), text(0))?;
+    one.sync()?;
+    one.json(["branch", "try"])?;
+    let branch = main.join(".branches/try");
+    let write = |dir: &Path, name: &str, from: u32| -> Result<()> {
+        fs::create_dir_all(dir.join(name))?;
+        fs::write(dir.join(name).join("new"), text(from))?;
+        fs::hard_link(dir.join(name).join("new"), dir.join(format!("{name} linked")))?;
+        fs::write(dir.join("dir").join(name), text(from + 1))?;
+        Ok(())
+    };
+    // Both have changed something,
+    write(&branch, "branch", 100)?;
+    write(&main, "main", 200)?;
+    one.json(["snap", "-m", "in the branch", branch.to_str().unwrap()])?;
+    fs::write(branch.join("dir/first"), text(300))?;
+    one.json(["merge", "try"])?;
+    one.json(["merge", "main", branch.to_str().unwrap()])?;
+    // or only the branch has, and main becomes what it is.
+    write(&branch, "later", 400)?;
+    one.json(["merge", "try"])?;
+    one.json(["branch", "--delete", "try"])?;
+    one.sync()?;
+    let read = |main: &Path| -> Result<Vec<String>> {
+        let names = ["dir/first", "dir/branch", "dir/main", "dir/later", "branch/new", "main/new", "later/new"];
+        let links = ["branch linked", "main linked", "later linked"];
+        let read = |name: &&str| fs::read_to_string(main.join(name)).with_context(|| (*name).to_owned());
+        names.iter().chain(&links).map(read).collect()
+    };
+    let all = read(&main)?;
+    assert_eq!(all, [300, 101, 201, 401, 100, 200, 400, 100, 200, 400].map(text));
+
+    let two = Agent::empty()?;
+    fs::copy(one.scratch().join("words"), two.scratch().join("words"))?;
+    one.kill()?;
+    let ran = two.recover(&["--join", mesh.link()])?;
+    ensure!(ran.code == Some(0), "{ran:?}");
+    two.up()?;
+    two.wait_for_peers(5)?;
+    assert_eq!(read(&two.mount())?, all);
+    let snapshots = two.mount().join(".snapshots");
+    let taken = names(&snapshots);
+    let taken = taken
+        .iter()
+        .find(|name| fs::read_to_string(snapshots.join(name).join("dir/first")).is_ok_and(|was| was == text(0)));
+    let taken = snapshots.join(taken.context("the snapshot that was taken in the branch is not there")?);
+    assert_eq!(fs::read_to_string(taken.join("branch linked"))?, text(100));
     Ok(())
 }
