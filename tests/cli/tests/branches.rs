@@ -593,10 +593,10 @@ fn what_was_merged_is_read_by_a_device_that_never_knew_the_branch() -> Result<()
     assert_eq!(read(&two.mount())?, all);
     let snapshots = two.mount().join(".snapshots");
     let taken = names(&snapshots);
-    let taken = taken
-        .iter()
-        .find(|name| fs::read_to_string(snapshots.join(name).join("dir/first")).is_ok_and(|was| was == text(0)));
-    let taken = snapshots.join(taken.context("the snapshot that was taken in the branch is not there")?);
-    assert_eq!(fs::read_to_string(taken.join("branch linked"))?, text(100));
+    let in_the_branch = |name: &&String| {
+        let read = |path: &str| fs::read_to_string(snapshots.join(name).join(path)).ok();
+        read("dir/first") == Some(text(0)) && read("branch linked") == Some(text(100))
+    };
+    assert!(taken.iter().any(|name| in_the_branch(&name)), "{taken:?}");
     Ok(())
 }
